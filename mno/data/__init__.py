@@ -1,0 +1,22 @@
+"""Datasets: the Zarr store, its generation, and reading it for training.
+
+The public names are loaded on first use, so that generating data does not load torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mno.data.batch import Batch
+
+_PUBLIC = {"Batch": "mno.data.batch"}
+
+__all__ = ["Batch"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)

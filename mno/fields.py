@@ -1,0 +1,46 @@
+"""Fields and axes: names, units and places of physical quantities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named physical quantity on a set of axes.
+
+    Attributes:
+        name: The name in stores, models and requests, for example `permeability`.
+        units: Unit as CF conventions write it; `1` where nondimensional.
+        long_name: What a figure's label says.
+        role: Whether an operator is given the field or predicts it.
+        dims: Axes of one sample's array, in order, for example `("x", "y")`.
+    """
+
+    name: str
+    units: str
+    long_name: str
+    role: Literal["input", "output"]
+    dims: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """A coordinate axis of the domain.
+
+    Attributes:
+        name: `time`, `x`, `y` or `z`.
+        units: Unit as CF conventions write it; `1` where nondimensional.
+        long_name: What a figure's label says.
+        points: Coordinates, shape `(num_points,)`.
+        extent: Where the domain begins and ends along the axis.
+    """
+
+    name: str
+    units: str
+    long_name: str
+    points: np.ndarray
+    extent: tuple[float, float]

@@ -1,0 +1,83 @@
+"""What a scenario is: a family of PDE problems with a sampler, a solver and checks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from mno.config import Config
+from mno.fields import Axis, Field
+
+Fields = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A physical quantity that must stay small on every sample.
+
+    Attributes:
+        name: Key of the value in the mapping that `Scenario.check` returns.
+        description: What is measured, for the report.
+        tolerance: Largest value that is accepted.
+    """
+
+    name: str
+    description: str
+    tolerance: float
+
+
+class Scenario(ABC):
+    """One family of PDE problems at one resolution.
+
+    A scenario is stateless: what it yields depends on its parameters, its resolution and the
+    random generator it is handed, so that samples may be made anywhere, in any order.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    Parameters: ClassVar[type[Config]]
+    fields: ClassVar[tuple[Field, ...]]
+    checks: ClassVar[tuple[Check, ...]]
+
+    @abstractmethod
+    def __init__(self, parameters: Config, resolution: int) -> None:
+        """Take validated parameters and the number of points along each space axis.
+
+        Raises:
+            InputError: The scenario cannot be solved at that resolution; the message says which
+                are possible.
+        """
+
+    @property
+    @abstractmethod
+    def axes(self) -> tuple[Axis, ...]:
+        """Coordinate axes, in the order in which fields use them."""
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draw the input fields of one sample, float32, by name."""
+
+    @abstractmethod
+    def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
+        """Solve the equation for one sample's inputs; return the output fields, float32."""
+
+    @abstractmethod
+    def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
+        """Measure each of `checks` on one sample, from the arrays as they are stored."""
+
+    def compile(self) -> None:
+        """Do once what would otherwise be paid at the first sample (compilation)."""
+
+    @property
+    def inputs(self) -> tuple[Field, ...]:
+        """Fields an operator is given."""
+        return tuple(field for field in self.fields if field.role == "input")
+
+    @property
+    def outputs(self) -> tuple[Field, ...]:
+        """Fields an operator predicts."""
+        return tuple(field for field in self.fields if field.role == "output")

@@ -1,0 +1,171 @@
+"""The surrogate: a trained operator with all that is needed to ask it in physical units."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from mno.config import validate
+from mno.data.batch import Batch
+from mno.data.normalise import Normaliser
+from mno.errors import InputError
+from mno.grid import Grid
+from mno.nn.build import build_operator
+from mno.nn.config import ModelConfig
+
+FORMAT = 1
+WEIGHTS_FILE = "weights.safetensors"
+DESCRIPTION_FILE = "surrogate.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a surrogate is, apart from its weights.
+
+    Attributes:
+        scenario: The family of problems it was trained on.
+        inputs: Units of the fields it is given, by name.
+        outputs: Units of the fields it predicts, by name.
+        extent: Length of the domain along each space axis.
+        reference_spacing: Distance between grid points in the training data, along each axis.
+        normaliser: Fitted on the training split.
+        model: The operator's configuration.
+    """
+
+    scenario: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    extent: tuple[float, ...]
+    reference_spacing: tuple[float, ...]
+    normaliser: Normaliser
+    model: ModelConfig
+
+    def grid(self, shape: tuple[int, ...]) -> Grid:
+        """Return the grid of a field of this shape that covers the whole domain."""
+        spacing = tuple(length / n for length, n in zip(self.extent, shape, strict=True))
+        return Grid(shape, spacing, self.reference_spacing)
+
+    def build(self) -> nn.Module:
+        """Build the operator with fresh weights."""
+        return build_operator(self.model, inputs=tuple(self.inputs), outputs=tuple(self.outputs))
+
+
+class Surrogate:
+    """A trained operator that predicts named numpy arrays in physical units.
+
+    Args:
+        description: What it is.
+        operator: The trained operator, built by `description.build()`.
+    """
+
+    def __init__(self, description: Description, operator: nn.Module) -> None:
+        self.description = description
+        self.operator = operator.eval()
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trained weights."""
+        return sum(p.numel() for p in self.operator.parameters())
+
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors) and description (JSON) into an existing folder."""
+        weights = {k: v.detach().contiguous() for k, v in self.operator.state_dict().items()}
+        save_file(weights, folder / WEIGHTS_FILE)
+        content = {
+            "format": FORMAT,
+            **asdict(self.description),
+            "model": self.description.model.model_dump(mode="json"),
+        }
+        text = json.dumps(content, indent=2, sort_keys=True)
+        (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Surrogate:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: The folder does not hold a surrogate that this version can read.
+        """
+        folder = Path(folder)
+        try:
+            content = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+            if content.pop("format") != FORMAT:
+                raise InputError(
+                    f"{folder} holds a model of a format that this version does not know; "
+                    "use the version of mno that wrote it"
+                )
+            content["normaliser"] = Normaliser(**content["normaliser"])
+            content["model"] = validate(ModelConfig, content["model"], "model")
+            for key in ("extent", "reference_spacing"):
+                content[key] = tuple(content[key])
+            description = Description(**content)
+            operator = description.build()
+            operator.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            raise InputError(f"{folder} does not hold a readable model: {error}") from None
+        return cls(description, operator)
+
+    def predict(
+        self, inputs: Mapping[str, np.ndarray], batch_size: int = 32
+    ) -> dict[str, np.ndarray]:
+        """Predict the output fields of any number of samples.
+
+        Args:
+            inputs: Arrays of shape `(samples, *grid)`, by field name, in physical units; any grid
+                that covers the whole domain.
+            batch_size: Samples per forward pass.
+
+        Returns:
+            Arrays of shape `(samples, *grid)`, float32, by field name, in physical units.
+
+        Raises:
+            InputError: A field is missing, unknown, or of the wrong shape or type.
+        """
+        arrays = self._checked(inputs)
+        parts = list(self._batches(arrays, batch_size))
+        return {name: np.concatenate([p[name] for p in parts]) for name in self.description.outputs}
+
+    def _batches(
+        self, arrays: Mapping[str, np.ndarray], batch_size: int
+    ) -> Iterator[dict[str, np.ndarray]]:
+        samples, *shape = next(iter(arrays.values())).shape
+        grid = self.description.grid(tuple(shape))
+        normaliser = self.description.normaliser
+        for start in range(0, max(samples, 1), batch_size):
+            batch = {
+                name: normaliser.encode(name, torch.from_numpy(array[start : start + batch_size]))
+                for name, array in arrays.items()
+            }
+            with torch.inference_mode():
+                out: Batch = self.operator(Batch(batch, grid))
+            yield {name: normaliser.decode(name, f).numpy() for name, f in out.fields.items()}
+
+    def _checked(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        expected = self.description.inputs
+        if set(inputs) != set(expected):
+            raise InputError(
+                f"got fields {sorted(inputs)}; this model takes exactly {sorted(expected)}"
+            )
+        arrays: dict[str, np.ndarray] = {}
+        dims = len(self.description.extent)
+        for name in expected:
+            array = np.asarray(inputs[name])
+            if array.dtype.kind not in "fiub" or array.ndim != 1 + dims:
+                raise InputError(
+                    f"field {name} is {array.dtype} of shape {array.shape}; expected numbers of "
+                    f"shape (samples, {', '.join('xyz'[:dims])})"
+                )
+            arrays[name] = np.ascontiguousarray(array, dtype=np.float32)
+        shapes = {array.shape for array in arrays.values()}
+        if len(shapes) != 1 or 0 in next(iter(shapes))[1:]:
+            raise InputError(f"fields have shapes {sorted(shapes)}; expected one and the same grid")
+        return arrays
