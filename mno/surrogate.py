@@ -56,7 +56,12 @@ class Description:
 
     def build(self) -> nn.Module:
         """Build the operator with fresh weights."""
-        return build_operator(self.model, inputs=tuple(self.inputs), outputs=tuple(self.outputs))
+        return build_operator(
+            self.model,
+            inputs=tuple(self.inputs),
+            outputs=tuple(self.outputs),
+            dims=len(self.extent),
+        )
 
 
 class Surrogate:

@@ -69,7 +69,7 @@ class Scenario(ABC):
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Measure each of `checks` on one sample, from the arrays as they are stored."""
 
-    def compile(self) -> None:
+    def compile(self) -> None:  # noqa: B027 - optional
         """Do once what would otherwise be paid at the first sample (compilation)."""
 
     @property

@@ -1,0 +1,60 @@
+# The commands of the project. Each sets up what it needs, in .venv/.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench ui docs clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+
+run: $(VENV)/.run ## from a PDE solver to a registered model; ARGS="--preset quick"
+	@$(BIN)/mno run $(ARGS)
+
+test: $(VENV)/.dev ## the test suite; ARGS="-m slow" for the long ones
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## lint, format, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## speed against named peers, written to docs/benchmarks.md
+	@$(BIN)/python -m benchmarks
+
+ui: $(VENV)/.run ## MLflow's and Prefect's pages on this machine
+	@$(BIN)/mno ui $(ARGS)
+
+docs: $(VENV)/.docs ## the documentation as a static site, in site/
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo "Open site/index.html"
+
+clean: ## remove .venv/ and site/; data, models and the registry stay
+	rm -rf $(VENV) site
+
+# One stamp per set of packages, so that `make run` installs no test tools.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -m venv $(VENV)
+
+define install
+	@echo "Installing packages into $(VENV)/ (one to three minutes the first time)"
+	@if [ -t 1 ]; then show='/^Collecting/ {n++; printf "\r\033[K  %d  %s", n, $$2; fflush()} \
+	  /^Installing collected/ {printf "\r\033[K  unpacking"; fflush()} END {printf "\r\033[K"}'; else show=''; fi; \
+	set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
+	  --constraint constraints.txt --editable '$(1)' | awk "$$show"
+	@touch $@
+endef
+
+SHELL := /bin/bash
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,.)
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,.[dev])
+	@touch $(VENV)/.run
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,.[docs])
+	@touch $(VENV)/.run

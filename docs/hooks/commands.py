@@ -1,0 +1,81 @@
+"""Puts the reference of all commands into `command-line.md`, from the commands themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from flows.cli import app
+
+MARK = "<!-- generated: commands -->"
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace the mark of a page by the reference (called by MkDocs)."""
+    return markdown.replace(MARK, reference()) if MARK in markdown else markdown
+
+
+def commands() -> dict[str, Any]:
+    """Return the commands of `mno` by name, in the order of its help."""
+    group: Any = typer.main.get_command(app)
+    return {name: command for name, command in group.commands.items() if not command.hidden}
+
+
+def options(command: Any) -> set[str]:
+    """Return the options that a command takes, long and short, `--help` included."""
+    given = {name for parameter in command.params for name in _spellings(parameter)}
+    return given | {"--help", "-h"}
+
+
+def reference() -> str:
+    """Return a section per command: usage, what it does, its arguments and options."""
+    return "\n\n".join(part for name, command in commands().items() for part in _section(name, command))
+
+
+def _section(name: str, command: Any) -> Iterator[str]:
+    arguments = [p for p in command.params if not _is_option(p)]
+    usage = " ".join(["mno", name, *(a.name.upper() for a in arguments), "[OPTIONS]"])
+    yield f"## `mno {name}`"
+    yield f"```text\n{usage}\n```"
+    yield _plain(command.help or "")
+    rows = [f"| `{a.name.upper()}` | {_cell(a)} |" for a in arguments]
+    rows += [
+        f"| {', '.join(f'`{s}`' for s in _spellings(p))}{_value(p)} | {_cell(p)}{_default(p)} |"
+        for p in command.params
+        if _is_option(p)
+    ]
+    if rows:
+        yield "\n".join(["| | |", "| --- | --- |", *rows])
+
+
+def _is_option(parameter: Any) -> bool:
+    return any(name.startswith("-") for name in parameter.opts)
+
+
+def _spellings(parameter: Any) -> list[str]:
+    names = [*parameter.opts, *parameter.secondary_opts]
+    return sorted((n for n in names if n.startswith("-")), key=len, reverse=True)
+
+
+def _value(parameter: Any) -> str:
+    if getattr(parameter, "is_flag", False):
+        return ""
+    return f" `{parameter.metavar or parameter.name.rpartition('_')[2].upper()}`"
+
+
+def _default(parameter: Any) -> str:
+    if getattr(parameter, "is_flag", False) or parameter.default is None:
+        return ""
+    return f" Default: `{parameter.default}`."
+
+
+def _cell(parameter: Any) -> str:
+    return _plain(getattr(parameter, "help", None) or "").replace("|", "\\|").replace("\n", " ")
+
+
+def _plain(text: str) -> str:
+    """Turn the markup of the terminal into Markdown."""
+    return re.sub(r"\[/?bold\]", "**", text).strip()

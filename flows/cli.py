@@ -1,0 +1,207 @@
+"""The `mno` command: its words, options and help; the work is done in the modules it calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mno.errors import MnoError
+
+app = typer.Typer(
+    name="mno",
+    help=(
+        "The production line for neural operators.\n\n"
+        "[bold]mno run[/bold] goes from a PDE solver to a registered model: it generates the data, "
+        "trains, evaluates and registers, and redoes only what a change has made stale.\n\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong use."
+    ),
+    epilog=(
+        "Start with: mno run --preset quick    then: mno status    "
+        "and: mno predict models:/mno-darcy@champion data predictions.zarr"
+    ),
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _preset_names(incomplete: str) -> list[str]:
+    from flows.params import preset_names
+    from flows.workspace import find_workspace
+
+    return [name for name in preset_names(find_workspace()) if name.startswith(incomplete)]
+
+
+def _parameter_keys(incomplete: str) -> list[str]:
+    from flows.params import parameter_keys
+    from flows.workspace import find_workspace
+
+    return [f"{k}=" for k in parameter_keys(find_workspace()) if k.startswith(incomplete)]
+
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="Take the parameters of presets/NAME.yaml (written into params.yaml): quick reaches "
+        "a registered model within a minute, standard is worth looking at.",
+        autocompletion=_preset_names,
+        metavar="NAME",
+    ),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Set a parameter in params.yaml, as in --set train.epochs=40; may be repeated.",
+        autocompletion=_parameter_keys,
+        metavar="KEY=VALUE",
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--dask-scheduler",
+        help="Solve on a running Dask cluster, as tcp://10.0.0.5:8786; "
+        "the same as --set execution.scheduler=…",
+        metavar="ADDRESS",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]
+
+
+def _command(target: str | None) -> Callable[..., None]:
+    def command(
+        preset: Preset = None,
+        assignments: Assignments = None,
+        dask_scheduler: Scheduler = None,
+        quiet: Quiet = False,
+        as_json: Json = False,
+    ) -> None:
+        from flows.run import RunOptions, print_summary, run_line
+
+        edits = list(assignments or [])
+        if dask_scheduler is not None:
+            edits.append(f"execution.scheduler={dask_scheduler}")
+        result = run_line(RunOptions(target, preset, edits, quiet))
+        if as_json:
+            _print_json(result)
+        elif not quiet:
+            print_summary(result, Console(highlight=False, markup=False, soft_wrap=True))
+
+    return command
+
+
+_STAGES = {
+    "run": (None, "Bring the whole line up to date: generate, train, evaluate, register."),
+    "generate": ("data.dvc", "Solve the dataset and release it as data/ (with repair)."),
+    "train": ("train", "Train the operator, after generating what it needs."),
+    "evaluate": ("evaluate", "Evaluate on the test split, after training; writes the report."),
+    "register": ("register", "Register the model in MLflow, after evaluating it."),
+}
+for _name, (_target, _help) in _STAGES.items():
+    app.command(_name, help=_help)(_command(_target))
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show in one screen what is current, stale, running and registered."""
+    from flows.status import print_status, read_status
+
+    found = read_status()
+    if as_json:
+        _print_json(found)
+    else:
+        print_status(found, Console(highlight=False, markup=False, soft_wrap=True))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check versions, the workspace, locks, disk and what killed runs have left; say what to do."""
+    from flows.doctor import examine, print_findings
+
+    findings = examine()
+    if as_json:
+        _print_json([finding.__dict__ for finding in findings])
+    else:
+        print_findings(findings, Console(highlight=False, markup=False, soft_wrap=True))
+    if any(finding.verdict == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")
+    ],
+    source: Annotated[Path, typer.Argument(help="Zarr store with the model's input fields.")],
+    destination: Annotated[Path, typer.Argument(help="Zarr store to write; must not exist yet.")],
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per forward pass.")] = 32,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Predict the output fields of every sample in a Zarr store, in physical units.
+
+    Example: mno predict models:/mno-darcy@champion data predictions.zarr
+    """
+    from flows.prediction import predict_store
+
+    result = predict_store(model, source, destination, batch_size, quiet=quiet or as_json)
+    if as_json:
+        _print_json(result)
+    elif not quiet:
+        typer.echo(
+            f"{result['samples']} samples predicted in {result['seconds']:.1f} s: {destination}\n"
+            "Look at it with: "
+            f"python -c \"import xarray; print(xarray.open_zarr('{destination}'))\""
+        )
+
+
+@app.command()
+def ui(
+    mlflow_port: Annotated[
+        int, typer.Option(help="Port of MLflow's pages; 0 takes a free one.")
+    ] = 5000,
+    prefect_port: Annotated[
+        int, typer.Option(help="Port of Prefect's pages; 0 takes a free one.")
+    ] = 4200,
+) -> None:
+    """Serve MLflow's and Prefect's pages on this machine only, until Ctrl-C."""
+    from flows.pages import serve_pages
+
+    serve_pages(mlflow_port, prefect_port)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2))
+
+
+def main() -> None:
+    """Run the command line; turn what goes wrong into one line and an exit code."""
+    try:
+        app()
+    except MnoError as error:
+        # A failed stage has printed its own line already.
+        from flows.stages import StageFailedError
+
+        if not isinstance(error, StageFailedError):
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\ninterrupted; what is finished is kept, run again to continue", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, as in `mno status | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

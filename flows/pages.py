@@ -1,0 +1,109 @@
+"""MLflow's and Prefect's pages, served on the loopback interface only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from flows.workspace import find_workspace, prepare_environment, program
+from mno.errors import InputError, MnoError
+
+HOST = "127.0.0.1"
+STARTUP = 90.0  # seconds
+
+
+def serve_pages(mlflow_port: int, prefect_port: int) -> None:
+    """Serve both until Ctrl-C; print their addresses when they answer.
+
+    Raises:
+        InputError: A port is taken.
+        MnoError: A server does not start.
+    """
+    root = find_workspace()
+    prepare_environment(root)
+    from mno.registry import registry_uri
+
+    ports = {"MLflow": _free_port(mlflow_port), "Prefect": _free_port(prefect_port)}
+    mlflow = [
+        program("mlflow"), "server", "--host", HOST, "--port", str(ports["MLflow"]),
+        "--backend-store-uri", registry_uri(root),
+        "--artifacts-destination", str(root / "mlartifacts"), "--workers", "1",
+    ]  # fmt: skip
+    prefect = [
+        program("prefect"), "server", "start", "--host", HOST, "--port", str(ports["Prefect"]),
+    ]  # fmt: skip
+    # Prefect's page asks its server at the address it is told here.
+    api = {"PREFECT_UI_API_URL": f"http://{HOST}:{ports['Prefect']}/api"}
+    # A plain kill must end the servers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with ExitStack() as stack:
+        servers = {
+            "MLflow": stack.enter_context(_server(mlflow, root, "mlflow", {})),
+            "Prefect": stack.enter_context(_server(prefect, root, "prefect", api)),
+        }
+        for name, server in servers.items():
+            _wait_until_it_answers(name, server, ports[name])
+            print(f"{name:<8} http://{HOST}:{ports[name]}", flush=True)
+        print("Ctrl-C stops both.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            _wait_for_any(servers)
+
+
+@contextmanager
+def _server(
+    command: list[str], root: Path, name: str, extra: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    log = root / "build" / "logs" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command, cwd=root, env={**os.environ, **extra}, stdin=subprocess.DEVNULL,
+            stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _free_port(wanted: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted))
+        except (OSError, OverflowError):
+            raise InputError(f"port {wanted} is taken or not allowed; try another") from None
+        return probe.getsockname()[1]
+
+
+def _wait_until_it_answers(name: str, server: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + STARTUP
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+            return
+        time.sleep(0.2)
+    raise MnoError(f"{name}'s server did not start; see build/logs/{name.lower()}.log")
+
+
+def _wait_for_any(servers: dict[str, subprocess.Popen[bytes]]) -> None:
+    while True:
+        for name, server in servers.items():
+            if server.poll() is not None:
+                raise MnoError(
+                    f"{name}'s server ended by itself; see build/logs/{name.lower()}.log"
+                )
+        time.sleep(0.5)

@@ -1,0 +1,114 @@
+"""The production line as a Prefect flow: one task per target of DVC's graph."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from rich.console import Console
+
+from flows.graph import read_graph, run_order
+from flows.stages import StageResult, run_target
+from flows.workspace import find_workspace
+from mno.lineage.dvcfiles import read_data_version
+
+REGISTERED = Path("reports/registered.json")
+
+
+@flow(name="pipeline", validate_parameters=False)
+def pipeline(
+    root: str | None = None, target: str | None = None, quiet: bool = False
+) -> list[dict[str, Any]]:
+    """Bring the line, or one target of it and what that needs, up to date.
+
+    Args:
+        root: The workspace; the one around the working folder if not given.
+        target: A stage's name, or `data.dvc`; everything if not given.
+        quiet: Print nothing but failures.
+
+    Returns:
+        The result of each target, in the order in which they ran.
+
+    Raises:
+        StageFailedError: A stage failed.
+    """
+    workspace = find_workspace(Path(root) if root else None)
+    console = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
+    log = get_run_logger()
+
+    def say(line: str) -> None:
+        console.print(line)
+        log.info(line)
+
+    graph = read_graph(workspace)
+    results: dict[str, StageResult] = {}
+    for name in run_order(graph, target):
+        if name == "register":
+            forget_missing_version(workspace, say)
+        before = read_data_version(workspace / name).md5 if name.endswith(".dvc") else None
+        run = task(run_target, name=name, task_run_name=name, cache_policy=NO_CACHE)
+        result = run(workspace, name, environment(quiet), say)
+        if before is not None and all(results[n].action != "ran" for n in graph[name]):
+            result = _told_if_restored(result, before, workspace / name)
+        results[name] = result
+        say(_describe(result))
+    return [
+        {"target": r.target, "action": r.action, "seconds": round(r.seconds, 2)}
+        for r in results.values()
+    ]
+
+
+def environment(quiet: bool) -> dict[str, str]:
+    """Return what a stage is told by its environment (see `pipelines.stage.HandedDown`)."""
+    told = {"MNO_RUN_PID": str(os.getpid())}
+    run_id = flow_run.get_id()
+    if run_id:
+        told["MNO_FLOW_RUN_ID"] = str(run_id)
+    if quiet:
+        told["MNO_QUIET"] = "1"
+    elif sys.stderr.isatty():
+        # DVC runs a stage without a terminal; the stage draws its progress on ours by name.
+        told["MNO_TERMINAL"] = os.ttyname(sys.stderr.fileno())
+    return told
+
+
+def forget_missing_version(root: Path, say: Callable[[str], None]) -> None:
+    """Remove the record of a registration whose version is gone, so that DVC registers again."""
+    path = root / REGISTERED
+    if not path.exists():
+        return
+    from mno.registry import why_version_is_unusable
+
+    try:
+        registered = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        reason = "the record is not readable"
+    else:
+        reason = why_version_is_unusable(root, registered)
+    if reason:
+        say(f"register: {REGISTERED} is out of date ({reason}); registering again")
+        path.unlink()
+
+
+def _told_if_restored(result: StageResult, before: str, file: Path) -> StageResult:
+    """An import that ran for nothing upstream, to the same version, has mended its folder."""
+    if result.action == "ran" and read_data_version(file).md5 == before:
+        return replace(result, action="restored")
+    return result
+
+
+def _describe(result: StageResult) -> str:
+    said = {
+        "ran": "done",
+        "reused": "reused, nothing it depends on has changed",
+        "restored": "restored: it was missing or altered, and was put back as recorded",
+    }
+    return f"{result.target:<10} {said[result.action]} ({result.seconds:.1f} s)"

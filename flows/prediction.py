@@ -1,0 +1,56 @@
+"""`mno predict`: a registered model, or a model's folder, on a store of inputs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from flows.workspace import find_workspace, prepare_environment
+from mno.surrogate import Surrogate
+
+
+def predict_store(
+    model: str, source: Path, destination: Path, batch_size: int, quiet: bool
+) -> dict[str, Any]:
+    """Predict every sample of a Zarr store and write the outputs as another.
+
+    Args:
+        model: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or the folder of a saved surrogate.
+        source: Zarr group with the model's input fields.
+        destination: Zarr group to write; must not exist.
+        batch_size: Samples per forward pass.
+        quiet: Draw no progress.
+
+    Returns:
+        `samples`, `seconds`, `destination`.
+
+    Raises:
+        InputError: The model, the source or the destination cannot be used.
+    """
+    from mno.data.predictions import predict_store as predict
+
+    surrogate = _load(model)
+    console = Console(stderr=True, quiet=quiet)
+    start = time.monotonic()
+    with Progress(console=console, transient=True, disable=quiet) as progress:
+        task = progress.add_task("predicting", total=None)
+        samples = predict(
+            surrogate, source, destination, batch_size,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )  # fmt: skip
+    seconds = round(time.monotonic() - start, 2)
+    return {"samples": samples, "seconds": seconds, "destination": str(destination)}
+
+
+def _load(model: str) -> Surrogate:
+    if not model.startswith(("models:/", "runs:/")):
+        return Surrogate.load(model)
+    root = find_workspace()
+    prepare_environment(root)
+    from mno.registry import load_surrogate
+
+    return load_surrogate(root, model)

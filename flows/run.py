@@ -1,0 +1,133 @@
+"""`mno run` and its stages: one run per workspace, from checked parameters to a summary."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flows.params import edit_params
+from flows.stages import end_leftovers
+from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
+from mno.lineage.snapshot import take_snapshot
+from pipelines.lock import hold
+
+# Where a stage keeps what a killed run resumes from; of no use once the stage is done.
+_RESUMABLE = {"generate": Path("build/work"), "train": Path("build/checkpoints")}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a person may say of a run.
+
+    Attributes:
+        target: A stage's name or `data.dvc`; None is the whole line.
+        preset: A group of parameters to take first.
+        assignments: `key=value` edits of the parameters.
+        quiet: Print no progress.
+    """
+
+    target: str | None = None
+    preset: str | None = None
+    assignments: Sequence[str] = ()
+    quiet: bool = False
+
+
+def run_line(options: RunOptions) -> dict[str, Any]:
+    """Edit and check the parameters, then bring the line up to date.
+
+    Returns:
+        `stages` (what each did), `seconds`, and, where they exist, the content of
+        `reports/metrics.json` and `reports/registered.json`.
+
+    Raises:
+        InputError: The parameters or the workspace cannot be used; nothing has been changed.
+        MnoError: Another run is active, or a stage failed.
+    """
+    start = time.monotonic()
+    root = find_workspace()
+    prepare_environment(root)
+    console = Console(stderr=True, quiet=options.quiet, highlight=False, markup=False)
+    with hold(root / RUN_LOCK, "a run of mno"):
+        params = edit_params(root, options.preset, options.assignments)
+        ended = end_leftovers(root)
+        if ended is not None:
+            console.print(f"ended process group {ended}, left behind by a run that was killed")
+        if not params.registry.allow_uncommitted and options.target in (None, "register"):
+            _warn_of_uncommitted_code(root, console)
+        warm_up = _warm_up(root, params.scenario)
+        from flows.pipeline import pipeline  # importing Prefect takes a second or two
+
+        try:
+            stages = pipeline(str(root), options.target, options.quiet)
+        finally:
+            warm_up.kill()
+            warm_up.wait()
+        for stage in stages:
+            if stage["target"] in _RESUMABLE:
+                shutil.rmtree(root / _RESUMABLE[stage["target"]], ignore_errors=True)
+    return {
+        "stages": stages,
+        "seconds": round(time.monotonic() - start, 1),
+        **{name: _read(root / f"reports/{name}.json") for name in ("metrics", "registered")},
+    }
+
+
+def print_summary(result: dict[str, Any], console: Console) -> None:
+    """Say what a run brought and what to do next, in a few lines."""
+    metrics, registered = result["metrics"], result["registered"]
+    targets = {stage["target"] for stage in result["stages"]}
+    renewed = [stage["target"] for stage in result["stages"] if stage["action"] != "reused"]
+    work = f"brought up to date: {', '.join(renewed)}" if renewed else "all was up to date"
+    console.print(f"\nDone in {result['seconds']:.0f} s; {work}.")
+    if "evaluate" in targets and metrics:
+        error, baseline = metrics["relative_l2"], metrics["baseline_relative_l2"]
+        console.print(
+            f"Test error (relative L2): {error:.2%}; predicting the mean field: {baseline:.2%}."
+        )
+        console.print("Report:   reports/report.html")
+    if "register" in targets and registered:
+        name, version, alias = (registered[key] for key in ("name", "version", "alias"))
+        console.print(f"Model:    models:/{name}@{alias} (version {version})")
+        console.print(
+            f"Next:     mno predict models:/{name}@{alias} data predictions.zarr;  make ui;  "
+            "mno run --set train.epochs=40"
+        )
+
+
+def _warn_of_uncommitted_code(root: Path, console: Console) -> None:
+    changed = take_snapshot(root).changed
+    if changed:
+        console.print(
+            f"warning: uncommitted changes in {', '.join(changed[:3])}"
+            f"{' and more' if len(changed) > 3 else ''}: the model will be trained and evaluated "
+            "but not registered; commit first, or --set registry.allow_uncommitted=true"
+        )
+
+
+def _warm_up(root: Path, scenario: str) -> subprocess.Popen[bytes]:
+    """Begin what the first stages would wait for, while Prefect starts: it uses one core."""
+    code = (
+        "import sys; from pathlib import Path; from mno.registry import prepare; "
+        "from mno.scenarios import make_scenario; make_scenario(sys.argv[2], 16, {}).compile(); "
+        "prepare(Path(sys.argv[1]))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(root), scenario], cwd=root, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,173 @@
+"""Runs one target of the line: `dvc repro <target>` in a process group of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from flows.workspace import program
+from mno.errors import MnoError
+
+GRACE = 15.0  # seconds between asking a stage to stop and killing it
+_GROUP_FILE = Path("build/locks/stage-group.json")
+_DVC_CHATTER = (
+    "Running stage", "> ", "Stage '", "'data.dvc' didn't", "Importing ", "Updating lock file",
+    "Generating lock file", "Data and pipelines are up to date", "To track the changes with git",
+    "\tgit add", "To enable auto staging", "\tdvc config", "Use `dvc push`",
+)  # fmt: skip
+
+Action = Literal["ran", "reused", "restored"]
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What became of one target.
+
+    Attributes:
+        target: A stage's name, or `data.dvc`.
+        action: `ran`; `reused` (nothing it depends on changed); `restored` (its result was not
+            there, or not as recorded, and was put back from what had been kept).
+        seconds: How long that took.
+    """
+
+    target: str
+    action: Action
+    seconds: float
+
+
+class StageFailedError(MnoError):
+    """A stage failed; it has said why itself."""
+
+    def __init__(self, target: str, exit_code: int) -> None:
+        super().__init__(f"{target} failed")
+        self.exit_code = exit_code
+
+
+def run_target(
+    root: Path, target: str, environment: Mapping[str, str], say: Callable[[str], None]
+) -> StageResult:
+    """Bring one target up to date.
+
+    Args:
+        root: The workspace.
+        target: A stage's name, or `data.dvc`.
+        environment: Additions to this process's environment, for the stage.
+        say: Is handed each line the stage prints.
+
+    Raises:
+        StageFailedError: The stage, or DVC, failed; their lines have been handed on.
+        KeyboardInterrupt: Passed on after the stage has been stopped.
+    """
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mno-") as folder:
+        failure_file = Path(folder) / "failure.json"
+        process = subprocess.Popen(
+            [program("dvc"), "repro", target],
+            cwd=root,
+            env={**os.environ, **environment, "MNO_FAILURE_FILE": str(failure_file)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        _record_group(root, process.pid)
+        try:
+            lines = _forward(process, say, failure_file)
+            code = process.wait()
+        finally:
+            stop_group(process.pid)
+        if code != 0:
+            raise StageFailedError(target, _exit_code(failure_file))
+    return StageResult(target, _action(target, lines), time.monotonic() - start)
+
+
+def end_leftovers(root: Path) -> int | None:
+    """End the stage that a killed flow left behind, if it is still there; return its group.
+
+    Call it while holding the run's lock: whoever started that group is then known to be dead.
+    """
+    try:
+        group = json.loads((root / _GROUP_FILE).read_text(encoding="utf-8"))
+        same = abs(psutil.Process(group["pid"]).create_time() - group["started"]) < 1.0
+    except (OSError, ValueError, KeyError, psutil.Error):
+        return None
+    if not same:
+        return None
+    stop_group(group["pid"])
+    return group["pid"]
+
+
+def stop_group(group: int) -> None:
+    """Ask a process group to stop as Ctrl-C would, and kill it after a while."""
+    for number, seconds in ((signal.SIGINT, GRACE), (signal.SIGKILL, GRACE)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, number)
+        deadline = time.monotonic() + seconds
+        while _group_lives(group):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _group_lives(group: int) -> bool:
+    for process in psutil.process_iter(["status"]):
+        if process.info["status"] == psutil.STATUS_ZOMBIE:
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(process.pid) == group:
+                return True
+    return False
+
+
+def _record_group(root: Path, pid: int) -> None:
+    path = root / _GROUP_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    started = psutil.Process(pid).create_time()
+    partial.write_text(json.dumps({"pid": pid, "started": started}), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _forward(
+    process: subprocess.Popen[str], say: Callable[[str], None], failure_file: Path
+) -> list[str]:
+    lines = []
+    assert process.stdout is not None  # noqa: S101  (Popen was given a pipe)
+    for line in process.stdout:
+        text = line.rstrip()
+        lines.append(text)
+        # Where the stage has said in one line why it failed, DVC's account of it adds nothing.
+        explained = text.startswith("ERROR: failed to reproduce") and failure_file.exists()
+        if text and not line.startswith(_DVC_CHATTER) and not explained:
+            say(text)
+    return lines
+
+
+def _action(target: str, lines: list[str]) -> Action:
+    started = ("Running stage '", "Importing ")
+    if any(line.startswith(started) for line in lines):
+        return "ran"
+    cached = (f"Stage '{target}' is cached", f"'{target}' is cached")
+    return "restored" if any(line.startswith(cached) for line in lines) else "reused"
+
+
+def _exit_code(failure_file: Path) -> int:
+    try:
+        return int(json.loads(failure_file.read_text(encoding="utf-8"))["exit_code"])
+    except (OSError, ValueError, KeyError):
+        return 1

@@ -1,0 +1,122 @@
+"""`mno status`: the workspace in one screen."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.graph import read_graph, run_order
+from flows.params import load_params
+from flows.workspace import RUN_LOCK, find_workspace, prepare_environment, program
+from mno.errors import MnoError
+from pipelines.lock import holder
+
+
+def read_status() -> dict[str, Any]:
+    """Return what `mno status --json` prints.
+
+    Keys: `scenario`; `running` (who holds the workspace, or null); `stages`, each with `state`
+    (`current`, `stale` or `waiting` for a stale one before it) and `reasons`; `metrics`;
+    `registry` (versions with their aliases and errors).
+
+    Raises:
+        InputError: The parameters or the workspace cannot be used.
+    """
+    root = find_workspace()
+    prepare_environment(root)
+    params = load_params(root)
+    from mno.registry import describe_registry
+
+    return {
+        "scenario": params.scenario,
+        "running": holder(root / RUN_LOCK),
+        "stages": _stages(root),
+        "metrics": _read(root / "reports/metrics.json"),
+        "registry": describe_registry(root, params.scenario),
+    }
+
+
+def print_status(status: dict[str, Any], console: Console) -> None:
+    """Draw it as tables."""
+    running = status["running"]
+    console.print(f"Scenario  {status['scenario']}")
+    console.print(
+        f"Running   {running['activity']}, process {running['pid']}, since {running['since']}"
+        if running
+        else "Running   nothing"
+    )
+    stages = Table("Stage", "State", "Why", box=None, pad_edge=False)
+    for stage in status["stages"]:
+        stages.add_row(stage["name"], stage["state"], "; ".join(stage["reasons"]))
+    console.print()
+    console.print(stages)
+    console.print()
+    versions = status["registry"]
+    if versions:
+        table = Table(
+            "Model", "Version", "Alias", "Test error", "Registered", box=None, pad_edge=False
+        )
+        for version in versions:
+            error = version["relative_l2"]
+            table.add_row(
+                version["name"], str(version["version"]), ", ".join(version["aliases"]),
+                "" if error is None else f"{error:.2%}", version["created"],
+            )  # fmt: skip
+        console.print(table)
+    else:
+        console.print("No model is registered yet.")
+    stale = any(stage["state"] != "current" for stage in status["stages"])
+    console.print()
+    console.print(
+        "Next: mno run" if stale and not running else "Next: make ui, or mno predict --help"
+    )
+
+
+def _stages(root: Path) -> list[dict[str, Any]]:
+    graph = read_graph(root)
+    done = subprocess.run(
+        [program("dvc"), "status", "--json"], cwd=root, capture_output=True, text=True, check=False
+    )
+    try:
+        changes: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        reason = done.stderr.strip().splitlines() or ["dvc status failed"]
+        raise MnoError(reason[0].removeprefix("ERROR: ")) from None
+    stages: list[dict[str, Any]] = []
+    stale: set[str] = set()
+    for name in run_order(graph):
+        reasons = _reasons(changes.get(name, []))
+        state = "waiting" if graph[name] & stale else "stale" if reasons else "current"
+        if state != "current":
+            stale.add(name)
+        stages.append({"name": name, "state": state, "reasons": reasons})
+    return stages
+
+
+def _reasons(changes: list[Any]) -> list[str]:
+    """Turn DVC's account of a stage's changes into words."""
+    reasons = []
+    for change in changes:
+        if isinstance(change, str):
+            reasons.append(change)
+            continue
+        for kind, paths in change.items():
+            for path, what in paths.items():
+                if isinstance(what, dict):  # parameters: {"params.yaml": {"train": "modified"}}
+                    reasons += [f"{key} {how}" for key, how in what.items()]
+                else:
+                    verb = "missing" if what == "deleted" and kind == "changed outs" else what
+                    reasons.append(f"{path} {verb}")
+    return reasons
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,75 @@
+"""What determines a dataset (`generate`), and how it is made (`execution`)."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field, field_validator, model_validator
+
+from mno.config import Config
+
+SPLITS = ("train", "validation", "test")
+
+
+class SplitConfig(Config):
+    """Shares of the samples; they sum to 1."""
+
+    train: float = Field(gt=0, lt=1, description="share that weights are fitted to")
+    validation: float = Field(gt=0, lt=1, description="share that choices are made by")
+    test: float = Field(gt=0, lt=1, description="share that results are reported on")
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> SplitConfig:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"sums to {total:.6g}; train, validation and test must sum to 1")
+        return self
+
+
+class GenerateConfig(Config):
+    """All that determines a dataset, apart from the scenario's own parameters."""
+
+    samples: int = Field(gt=0, description="number of samples")
+    resolution: int = Field(gt=0, description="points along each space axis")
+    shard_size: int = Field(gt=0, description="samples per shard: what one task makes at a time")
+    seed: int = Field(ge=0, description="seed of the samples and of their assignment to splits")
+    split: SplitConfig
+
+    @model_validator(mode="after")
+    def _fills_every_split(self) -> GenerateConfig:
+        empty = [name for name, count in self.split_counts.items() if count == 0]
+        if empty:
+            shares = (getattr(self.split, name) for name in SPLITS)
+            enough = math.ceil(round(1 / min(shares), 6))
+            raise ValueError(
+                f"samples={self.samples} leaves no sample for {' and '.join(empty)}; "
+                f"{enough} samples give every split at least one"
+            )
+        return self
+
+    @property
+    def split_counts(self) -> dict[str, int]:
+        """Samples of each split: whole shares first, the rest by largest remainder."""
+        # Rounding keeps 100 * 0.29 = 28.999... at 29 samples.
+        quotas = {name: round(self.samples * getattr(self.split, name), 6) for name in SPLITS}
+        counts = {name: math.floor(quota) for name, quota in quotas.items()}
+        by_remainder = sorted(SPLITS, key=lambda name: counts[name] - quotas[name])
+        for name in by_remainder[: self.samples - sum(counts.values())]:
+            counts[name] += 1
+        return counts
+
+
+class ExecutionConfig(Config):
+    """How generation is executed; nothing here changes a bit of the dataset."""
+
+    workers: int = Field(default=1, gt=0, description="processes on this machine")
+    scheduler: str | None = Field(
+        default=None, description="address of a Dask scheduler to use instead, tcp://host:port"
+    )
+
+    @field_validator("scheduler")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("tcp://", "tls://")):
+            raise ValueError(f"{value!r} is no address of a Dask scheduler; give tcp://host:port")
+        return value

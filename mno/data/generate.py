@@ -1,0 +1,167 @@
+"""Generate a dataset: one task per shard, in this process or on a Dask cluster."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+import mno
+from mno.data.config import ExecutionConfig
+from mno.data.plan import DatasetPlan
+from mno.data.report import DatasetReport, summarise
+from mno.data.shards import ShardRecord, WorkFolder
+from mno.data.solve import solve_shard
+from mno.data.sources import differing, loaded_sources
+from mno.data.store import sample_shape
+from mno.errors import MnoError
+
+# A foreign process that imports this module later on keeps what it imported now.
+loaded_sources()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a dataset is."""
+
+    shards_done: int
+    shards: int
+    samples_done: int
+    samples: int
+
+
+def generate(
+    plan: DatasetPlan,
+    work: Path,
+    destination: Path,
+    execution: ExecutionConfig,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> DatasetReport:
+    """Make a dataset, or what is missing of it, and release it when all of it is good.
+
+    Args:
+        plan: What the dataset is determined by.
+        work: Folder that keeps finished shards through a failure or a kill; the same for every
+            attempt, for example named by `plan.digest`, and used by one call at a time.
+        destination: Where the dataset appears, whole or not at all.
+        execution: Where to compute; changes no bit.
+        progress: Called with what earlier attempts have left, then after each shard.
+
+    Raises:
+        InputError: The plan cannot be carried out.
+        MnoError: A physics check failed, two samples are the same, the disk is full or too small,
+            workers died or refuse; finished shards are kept, nothing is released.
+    """
+    scenario = plan.build()
+    folder = WorkFolder(work, plan)
+    records = folder.resume()
+    missing = [shard for shard in range(plan.num_shards) if shard not in records]
+    done = set(records)
+    progress(_progress(plan, done))
+    if missing:
+        _require_space(plan, folder, missing)
+        folder.prepare()
+        scenario.compile()
+        for shard in _solve(plan, folder, missing, execution):
+            done.add(shard)
+            progress(_progress(plan, done))
+        records = folder.finished()
+    _refuse_duplicates(plan, records)
+    folder.release(destination, records)
+    return summarise(plan, records.values())
+
+
+def _progress(plan: DatasetPlan, done: Iterable[int]) -> Progress:
+    shards = list(done)
+    samples = sum(len(plan.samples_of(shard)) for shard in shards)
+    return Progress(len(shards), plan.num_shards, samples, plan.config.samples)
+
+
+def _require_space(plan: DatasetPlan, folder: WorkFolder, missing: Iterable[int]) -> None:
+    """Refuse to start what the disk cannot hold, uncompressed and with as much again to spare."""
+    scenario = plan.build()
+    values = sum(int(np.prod(sample_shape(scenario, field))) for field in scenario.fields)
+    samples = sum(len(plan.samples_of(shard)) for shard in missing)
+    needed = 2 * samples * values * np.dtype(np.float32).itemsize
+    free = shutil.disk_usage(folder.path).free
+    if free < needed:
+        raise MnoError(
+            f"{folder.path} has {free / 1e9:.3g} GB free; {samples} samples may need "
+            f"{needed / 1e9:.3g} GB; free some space, or lower generate.samples or "
+            "generate.resolution"
+        )
+
+
+def _refuse_duplicates(plan: DatasetPlan, records: Mapping[int, ShardRecord]) -> None:
+    first: dict[str, int] = {}
+    for shard, record in records.items():
+        for sample, digest in zip(plan.samples_of(shard), record.inputs, strict=True):
+            if digest in first:
+                raise MnoError(
+                    f"samples {first[digest]} and {sample} of {plan.scenario.name} have the same "
+                    "inputs, so that a test sample could be one that was trained on; widen "
+                    f"scenarios.{plan.scenario.name} or lower generate.samples"
+                )
+            first[digest] = sample
+
+
+@dataclass(frozen=True)
+class _ShardTask:
+    """One shard, with what lets a worker tell that it may make it."""
+
+    plan: DatasetPlan
+    work: Path
+    token: str
+    sources: dict[str, str]
+    shard: int | None = None
+
+    def refusal(self) -> str | None:
+        """Return why this process must not work on the dataset, if there is a reason."""
+        folder = WorkFolder(self.work, self.plan)
+        try:
+            shared = folder.token.read_text(encoding="utf-8") == self.token
+        except OSError:
+            shared = False
+        if not shared:
+            return f"does not see {self.work}; workers need the same file system"
+        other = differing(self.sources, loaded_sources(self.plan.scenario.__module__))
+        if other:
+            return (
+                f"runs other code than this process ({', '.join(other)}); run again, and restart "
+                "the workers of a given scheduler with this code and environment"
+            )
+        return None
+
+    def __call__(self) -> str | None:
+        """Make the shard, if there is one to make; return why not, if refused."""
+        refusal = self.refusal()
+        folder = WorkFolder(self.work, self.plan)
+        # Dask runs a task again where it lost sight of it, not knowing that it was done.
+        if refusal is None and self.shard is not None and not folder.record(self.shard):
+            folder.write(self.shard, solve_shard(self.plan, self.shard))
+        return refusal
+
+
+def _solve(
+    plan: DatasetPlan, folder: WorkFolder, missing: list[int], execution: ExecutionConfig
+) -> Iterator[int]:
+    """Make the missing shards; yield the number of each as it is done."""
+    if execution.scheduler is None and min(execution.workers, len(missing)) == 1:
+        for shard in missing:
+            folder.write(shard, solve_shard(plan, shard))
+            yield shard
+        return
+    # Imported here: starting Dask takes longer than solving a small dataset.
+    from mno.data.cluster import connect, run_tasks
+
+    sources = loaded_sources(plan.scenario.__module__)
+    token = folder.token.read_text(encoding="utf-8")
+    probe = _ShardTask(plan, folder.path, token, sources)
+    root = str(Path(mno.__path__[0]).parent)
+    tasks = {shard: pickle.dumps(replace(probe, shard=shard)) for shard in missing}
+    with connect(execution, len(missing), folder.path) as client:
+        yield from run_tasks(client, root, pickle.dumps(probe), tasks)

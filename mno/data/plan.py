@@ -1,0 +1,84 @@
+"""The plan of a dataset: which samples, in which shards, from which random streams."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mno.config import Config
+from mno.data.config import SPLITS, GenerateConfig
+from mno.scenarios.base import Scenario
+
+# Samples use spawn keys of length one, so this key can never be one of theirs.
+_SPLIT_STREAM = (0, 0)
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """Everything that a dataset is determined by.
+
+    Attributes:
+        scenario: The family of problems.
+        parameters: Its own parameters, an instance of `scenario.Parameters`.
+        config: Samples, resolution, shards, seed and splits.
+        code: Digest of the code that makes the dataset; shards of other code are not reused.
+    """
+
+    scenario: type[Scenario]
+    parameters: Config
+    config: GenerateConfig
+    code: str
+
+    def build(self) -> Scenario:
+        """Build the scenario at the dataset's resolution.
+
+        Raises:
+            InputError: The scenario cannot be solved at that resolution.
+        """
+        return self.scenario(self.parameters, self.config.resolution)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """The plan without its code, as plain values."""
+        return {
+            "scenario": self.scenario.name,
+            "seed": self.config.seed,
+            "generate": self.config.model_dump(mode="json"),
+            "parameters": self.parameters.model_dump(mode="json"),
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the whole plan: the name of a folder in which its shards may be kept."""
+        text = json.dumps({**self.content, "code": self.code}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards; the last may hold fewer samples."""
+        return -(-self.config.samples // self.config.shard_size)
+
+    def samples_of(self, shard: int) -> range:
+        """Return the numbers of the samples of a shard."""
+        start = shard * self.config.shard_size
+        return range(start, min(start + self.config.shard_size, self.config.samples))
+
+    def rng(self, sample: int) -> np.random.Generator:
+        """Return the sample's own random stream, the same wherever the sample is made."""
+        return np.random.default_rng(np.random.SeedSequence(self.config.seed, spawn_key=(sample,)))
+
+    def splits(self) -> np.ndarray:
+        """Assign every sample to a split by a seeded permutation.
+
+        Returns:
+            Names of splits, shape `(samples,)`, dtype object.
+        """
+        counts = self.config.split_counts
+        names = np.repeat(np.array(SPLITS, dtype=object), [counts[name] for name in SPLITS])
+        seed = np.random.SeedSequence(self.config.seed, spawn_key=_SPLIT_STREAM)
+        return np.random.default_rng(seed).permutation(names)

@@ -1,0 +1,240 @@
+"""The work folder: shards, their completion records, and the release of a dataset.
+
+    work/store/           the Zarr store, as far as it is done
+    work/done/<k>.json    the record of shard k, written last, with the SHA-256 of its files
+
+A shard is done when its record says so and the files have the recorded checksums; that they can
+be read proves nothing, since Zarr reads a missing file as fill values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mno.data.checksums import file_sha256
+from mno.data.plan import DatasetPlan
+from mno.data.solve import SolvedShard
+from mno.data.statistics import Moments
+from mno.data.store import create_store, seal, shard_file, write_values
+from mno.errors import MnoError
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What is known of a finished shard.
+
+    Attributes:
+        shard: Its number.
+        plan: Digest of the plan it was made by.
+        code: Digest of the code it was made by.
+        seed: The dataset's seed.
+        samples: First and last sample; their numbers are the spawn keys of their streams.
+        files: SHA-256 by path in the store.
+        inputs: Digest of each sample's input fields.
+        statistics: Moments by field.
+        checks: Moments by physics check.
+        time: When the record was written, UTC.
+    """
+
+    shard: int
+    plan: str
+    code: str
+    seed: int
+    samples: tuple[int, int]
+    files: Mapping[str, str]
+    inputs: list[str]
+    statistics: Mapping[str, Moments]
+    checks: Mapping[str, Moments]
+    time: str
+
+
+class WorkFolder:
+    """Shards of one plan, kept until the dataset is released.
+
+    One process at a time may resume, prepare and release; any number may write shards.
+
+    Args:
+        path: The folder; made when it is missing.
+        plan: What the shards belong to.
+    """
+
+    def __init__(self, path: Path, plan: DatasetPlan) -> None:
+        self.path = path.resolve()
+        self.plan = plan
+
+    @property
+    def store(self) -> Path:
+        """The unfinished store."""
+        return self.path / "store"
+
+    @property
+    def done(self) -> Path:
+        """The completion records."""
+        return self.path / "done"
+
+    @property
+    def token(self) -> Path:
+        """A file that only processes on the same file system can read."""
+        return self.path / "token"
+
+    def finished(self) -> dict[int, ShardRecord]:
+        """Return the records of all shards whose files are as recorded, by number."""
+        numbers = sorted(int(path.stem) for path in self.done.glob("*.json") if path.stem.isdigit())
+        records = ((number, self.record(number)) for number in numbers)
+        return {number: record for number, record in records if record}
+
+    def record(self, shard: int) -> ShardRecord | None:
+        """Return the record of a shard if the shard is finished and its files are as recorded."""
+        try:
+            text = (self.done / f"{shard}.json").read_text(encoding="utf-8")
+            content = json.loads(text)
+            content["samples"] = tuple(content["samples"])
+            for key in ("statistics", "checks"):
+                content[key] = {name: Moments(**m) for name, m in content[key].items()}
+            record = ShardRecord(**content)
+            ours = (record.plan, record.shard) == (self.plan.digest, shard)
+            expected = {shard_file(field, shard) for field in self.plan.scenario.fields}
+            intact = (
+                ours
+                and set(record.files) == expected
+                and all(file_sha256(self.store / name) == sha for name, sha in record.files.items())
+            )
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None  # torn, or of another version: the shard is made again
+        return record if intact else None
+
+    def resume(self) -> dict[int, ShardRecord]:
+        """Return the finished shards, and remove everything that is not part of one.
+
+        Raises:
+            MnoError: The folder cannot be written to.
+        """
+        records = self.finished()
+        keep = {self.done / f"{shard}.json" for shard in records}
+        keep |= {self.store / name for record in records.values() for name in record.files}
+        with writing(self.path):
+            for folder in (self.store, self.done):
+                folder.mkdir(parents=True, exist_ok=True)
+                for path in folder.rglob("*"):
+                    if path not in keep and not path.is_dir():
+                        path.unlink()
+        return records
+
+    def prepare(self) -> None:
+        """Make the store ready for shards to be written: metadata, coordinates, splits.
+
+        Raises:
+            MnoError: The folder cannot be written to.
+        """
+        fresh = self.path / "store.partial"
+        with writing(self.path):
+            shutil.rmtree(fresh, ignore_errors=True)
+            create_store(fresh, self.plan)
+            for source in fresh.rglob("*"):
+                if not source.is_dir():
+                    target = self.store / source.relative_to(fresh)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(source, target)
+            shutil.rmtree(fresh)
+            self.token.write_text(uuid.uuid4().hex, encoding="utf-8")
+
+    def write(self, shard: int, solved: SolvedShard) -> None:
+        """Write a shard and, when all of it is on disk, its record.
+
+        Args:
+            shard: Its number.
+            solved: Its samples; `values` is emptied, so that memory is free for compression.
+
+        Raises:
+            MnoError: The folder cannot be written to, for example because the disk is full.
+        """
+        samples = self.plan.samples_of(shard)
+        files: dict[str, str] = {}
+        with writing(self.path):
+            for field in self.plan.scenario.fields:
+                name = shard_file(field, shard)
+                write_values(self.store, field.name, samples.start, solved.values.pop(field.name))
+                files[name] = file_sha256(self.store / name)
+            record = ShardRecord(
+                shard=shard,
+                plan=self.plan.digest,
+                code=self.plan.code,
+                seed=self.plan.config.seed,
+                samples=(samples.start, samples.stop - 1),
+                files=files,
+                inputs=solved.inputs,
+                statistics=solved.statistics,
+                checks=solved.checks,
+                time=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+            # Dask may run a task twice when it loses sight of a worker: names must not clash.
+            beside = self.done / f"{shard}.{uuid.uuid4().hex}.partial"
+            beside.write_text(json.dumps(asdict(record)), encoding="utf-8")
+            os.replace(beside, self.done / f"{shard}.json")
+
+    def release(self, destination: Path, records: Mapping[int, ShardRecord]) -> None:
+        """Turn the finished shards into a dataset; it appears whole or not at all.
+
+        Files are hard links to the work folder's where the file system allows it. Whoever changes
+        one in the destination changes it here, and the records' checksums tell.
+
+        Args:
+            destination: Where the dataset goes; what is there is replaced.
+            records: All shards, as `finished` returned them.
+
+        Raises:
+            MnoError: A shard is missing, or the destination cannot be written to.
+        """
+        missing = sorted(set(range(self.plan.num_shards)) - set(records))
+        if missing:
+            raise MnoError(
+                f"shards {missing} in {self.path} are missing or were altered while the others "
+                "were made; run again to make them"
+            )
+        partial = destination.with_name(f"{destination.name}.partial")
+        replaced = destination.with_name(f"{destination.name}.replaced")
+        files = {name: sha for record in records.values() for name, sha in record.files.items()}
+        with writing(destination):
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            for leftover in (partial, replaced):
+                shutil.rmtree(leftover, ignore_errors=True)
+            try:
+                create_store(partial, self.plan)
+                for name in files:
+                    _link(self.store / name, partial / name)
+                seal(partial, files)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            if destination.exists():
+                destination.rename(replaced)
+            partial.rename(destination)
+            shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a failure to write, such as a full disk, into one line that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise MnoError(
+            f"cannot write to {folder}: {error.strerror or error}; put that right and run again "
+            "(finished shards are kept)"
+        ) from error

@@ -1,0 +1,112 @@
+"""Solve the samples of one shard: what a task computes, in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from mno.data.plan import DatasetPlan
+from mno.data.statistics import Moments
+from mno.data.store import sample_shape
+from mno.errors import MnoError
+from mno.scenarios.base import Scenario
+
+
+@dataclass
+class SolvedShard:
+    """The samples of one shard, and what was measured on them.
+
+    Attributes:
+        values: Arrays of shape `(samples, *sample shape)`, float32, by field name.
+        inputs: Digest of each sample's input fields.
+        statistics: Moments of each field.
+        checks: Moments of each physics check over the samples.
+    """
+
+    values: dict[str, np.ndarray]
+    inputs: list[str]
+    statistics: dict[str, Moments]
+    checks: dict[str, Moments]
+
+
+def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
+    """Sample, solve and check every sample of a shard.
+
+    Raises:
+        MnoError: A value is not finite, a check exceeds its tolerance, or the scenario yields
+            arrays that are not what it declares.
+    """
+    scenario = plan.build()
+    samples = plan.samples_of(shard)
+    values = {
+        field.name: np.empty((len(samples), *sample_shape(scenario, field)), np.float32)
+        for field in scenario.fields
+    }
+    measured = {check.name: np.empty(len(samples)) for check in scenario.checks}
+    inputs: list[str] = []
+    statistics: dict[str, Moments] = {}
+    # One thread, so that the order of summation in BLAS does not depend on the machine's cores.
+    with threadpool_limits(limits=1):
+        for row, sample in enumerate(samples):
+            given = scenario.sample(plan.rng(sample))
+            solved = scenario.solve(given)
+            _store_row(scenario, {**given, **solved}, sample, row, values)
+            inputs.append(_digest(given))
+            for name, value in scenario.check(given, solved).items():
+                measured[name][row] = value
+            _require_checks(
+                scenario, {name: array[row] for name, array in measured.items()}, sample
+            )
+            for name, array in values.items():
+                moments = Moments.of(array[row])
+                statistics[name] = statistics[name] + moments if row else moments
+    checks = {name: Moments.of(array) for name, array in measured.items()}
+    return SolvedShard(values, inputs, statistics, checks)
+
+
+def _store_row(
+    scenario: Scenario,
+    arrays: Mapping[str, np.ndarray],
+    sample: int,
+    row: int,
+    values: dict[str, np.ndarray],
+) -> None:
+    if set(arrays) != set(values):
+        raise MnoError(
+            f"scenario {scenario.name} yields fields {sorted(arrays)}; it declares {sorted(values)}"
+        )
+    for name, array in arrays.items():
+        expected = values[name].shape[1:]
+        if array.dtype != np.float32 or array.shape != expected:
+            raise MnoError(
+                f"scenario {scenario.name} yields {name} as {array.dtype} of shape {array.shape}; "
+                f"expected float32 of shape {expected}"
+            )
+        if not np.isfinite(array).all():
+            raise MnoError(
+                f"sample {sample} of {scenario.name}: {name} has values that are not finite; "
+                "nothing is released"
+            )
+        values[name][row] = array
+
+
+def _require_checks(scenario: Scenario, measured: Mapping[str, float], sample: int) -> None:
+    for check in scenario.checks:
+        # Written so that NaN fails too.
+        if not measured[check.name] <= check.tolerance:
+            raise MnoError(
+                f"sample {sample} of {scenario.name}: {check.name} ({check.description}) is "
+                f"{measured[check.name]:.3g}; tolerance {check.tolerance:.3g}; nothing is released"
+            )
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()

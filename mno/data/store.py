@@ -1,0 +1,175 @@
+"""The schema of a dataset: one Zarr v3 group that follows the CF conventions.
+
+One float32 array per field with dimensions `sample`, then the axes of the field; one coordinate
+array per axis; and `split`, the name of each sample's split. A chunk is one sample; a shard is
+what one task makes. The same plan gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+from zarr.core.array_spec import ArrayConfigParams
+from zarr.errors import ZarrUserWarning
+
+from mno.data.checksums import file_sha256, metadata_sha256
+from mno.data.plan import DatasetPlan
+from mno.fields import Field
+from mno.scenarios.base import Scenario
+
+ROOT_FILE = "zarr.json"
+_COMPRESSION = ZstdCodec(level=1)
+# Without this Zarr leaves out chunks that hold only the fill value; then a lost file and a
+# legitimate one look the same.
+_WRITE_ALL: ArrayConfigParams = {"write_empty_chunks": True}
+_CF_AXES = {"time": "T", "x": "X", "y": "Y", "z": "Z"}
+
+
+def sample_shape(scenario: Scenario, field: Field) -> tuple[int, ...]:
+    """Return the shape of a field in one sample."""
+    lengths = {axis.name: len(axis.points) for axis in scenario.axes}
+    return tuple(lengths[name] for name in field.dims)
+
+
+def shard_file(field: Field, shard: int) -> str:
+    """Return the path in the store of the one file that holds a shard of a field."""
+    return "/".join([field.name, "c", str(shard), *("0" for _ in field.dims)])
+
+
+def create_store(path: Path, plan: DatasetPlan) -> None:
+    """Write the store without its fields' values: metadata, coordinates and splits.
+
+    Args:
+        path: A folder that does not exist yet.
+        plan: What determines the dataset.
+    """
+    scenario = plan.build()
+    attributes = {
+        "Conventions": "CF-1.11",
+        "title": scenario.title,
+        **plan.content,
+        "fields": [field.name for field in scenario.fields],
+        "extent": {axis.name: list(axis.extent) for axis in scenario.axes},
+    }
+    group = zarr.create_group(path, zarr_format=3, attributes=attributes)
+    for axis in scenario.axes:
+        _write_coordinate(
+            group,
+            axis.name,
+            np.asarray(axis.points, dtype=np.float64),
+            {"units": axis.units, "long_name": axis.long_name, "axis": _CF_AXES[axis.name]},
+        )
+    splits = plan.splits()
+    array = group.create_array(
+        "split",
+        shape=splits.shape,
+        dtype=str,
+        chunks=splits.shape,
+        compressors=_COMPRESSION,
+        dimension_names=("sample",),
+        attributes={"long_name": "split of the sample"},
+        config=_WRITE_ALL,
+    )
+    array[:] = splits
+    for field in scenario.fields:
+        _create_field(group, plan, field, sample_shape(scenario, field))
+
+
+def _write_coordinate(
+    group: zarr.Group, name: str, points: np.ndarray, attributes: dict[str, Any]
+) -> None:
+    array = group.create_array(
+        name,
+        shape=points.shape,
+        dtype=points.dtype,
+        chunks=points.shape,
+        compressors=_COMPRESSION,
+        dimension_names=(name,),
+        attributes=attributes,
+        config=_WRITE_ALL,
+    )
+    array[:] = points
+
+
+def _create_field(
+    group: zarr.Group, plan: DatasetPlan, field: Field, shape: tuple[int, ...]
+) -> None:
+    group.create_array(
+        field.name,
+        shape=(plan.config.samples, *shape),
+        dtype=np.float32,
+        chunks=(1, *shape),
+        shards=(plan.config.shard_size, *shape),
+        compressors=_COMPRESSION,
+        fill_value=np.nan,
+        dimension_names=("sample", *field.dims),
+        attributes={
+            "units": field.units,
+            "long_name": field.long_name,
+            "role": field.role,
+            "coordinates": "split",
+        },
+        config=_WRITE_ALL,
+    )
+
+
+def write_values(path: Path, name: str, start: int, values: np.ndarray) -> None:
+    """Write the values of one field in one whole shard.
+
+    Args:
+        path: The store.
+        name: The field.
+        start: Number of the first sample.
+        values: Shape `(samples of the shard, *sample shape)`, float32.
+
+    Raises:
+        ValueError: The values are not exactly one shard. Two writers that share a shard would
+            silently lose each other's samples.
+    """
+    array = zarr.open_array(path / name, mode="r+", zarr_format=3, config=_WRITE_ALL)
+    size = (array.shards or array.chunks)[0]
+    stop = start + len(values)
+    if start % size or stop != min(start + size, array.shape[0]):
+        raise ValueError(
+            f"samples {start} to {stop - 1} of {name} are not one whole shard of {size} samples"
+        )
+    array[start:stop] = values
+
+
+def seal(path: Path, shards: Mapping[str, str]) -> None:
+    """Record every file's checksum in the root attributes and consolidate the metadata.
+
+    Args:
+        path: A complete store.
+        shards: SHA-256 of the files of the fields' shards, by path in the store; the other files
+            are added here.
+    """
+    others = {
+        name: file_sha256(path / name)
+        for name in store_files(path)
+        if name != ROOT_FILE and name not in shards
+    }
+    group = zarr.open_group(path, mode="r+", zarr_format=3)
+    group.attrs["shards"] = dict(sorted({**others, **shards}.items()))
+    with warnings.catch_warnings():
+        # Consolidated metadata is an agreed extension of Zarr v3; without it xarray warns.
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        zarr.consolidate_metadata(path)
+    metadata = json.loads((path / ROOT_FILE).read_text(encoding="utf-8"))
+    metadata["attributes"]["metadata_sha256"] = metadata_sha256(metadata)
+    beside = path / f"{ROOT_FILE}.partial"
+    beside.write_text(json.dumps(metadata, indent=2), encoding="utf-8")
+    os.replace(beside, path / ROOT_FILE)
+
+
+def store_files(path: Path) -> list[str]:
+    """Return the paths of all files in a store, relative to it, in order."""
+    return sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if not p.is_dir())

@@ -1,0 +1,45 @@
+"""Evaluation: additive statistics, metrics, measured cost, figures and the report.
+
+The public names are loaded on first use, so that one part does not load the others.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mno.evaluation.config import EvaluateConfig
+    from mno.evaluation.cost import measure_cost
+    from mno.evaluation.evaluator import evaluate, mean_fields
+    from mno.evaluation.figures import draw_figures
+    from mno.evaluation.report import ReportInputs, write_report
+    from mno.evaluation.result import Evaluation
+
+_PUBLIC = {
+    "EvaluateConfig": "mno.evaluation.config",
+    "Evaluation": "mno.evaluation.result",
+    "ReportInputs": "mno.evaluation.report",
+    "draw_figures": "mno.evaluation.figures",
+    "evaluate": "mno.evaluation.evaluator",
+    "mean_fields": "mno.evaluation.evaluator",
+    "measure_cost": "mno.evaluation.cost",
+    "write_report": "mno.evaluation.report",
+}
+
+__all__ = [
+    "EvaluateConfig",
+    "Evaluation",
+    "ReportInputs",
+    "draw_figures",
+    "evaluate",
+    "mean_fields",
+    "measure_cost",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)

@@ -1,0 +1,79 @@
+"""Figures of single samples: input, truth, prediction and error side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mno.evaluation.panels import Panel, draw_panel, labelled, plane, scale
+from mno.evaluation.result import Example
+from mno.evaluation.style import (
+    PREDICTION_COLOUR,
+    TRUTH_COLOUR,
+    house_style,
+    new_figure,
+    png_bytes,
+)
+from mno.fields import Axis, Field
+
+if TYPE_CHECKING:
+    from mno.data.reading import Schema
+
+_PANEL_WIDTH, _PANEL_HEIGHT = 2.9, 2.35
+
+
+def draw_example(example: Example, schema: Schema, columns: int = 4) -> bytes:
+    """Draw one sample, so many panels in a row.
+
+    Truth and prediction share a scale; the error has one of its own, symmetric about zero.
+    """
+    panels = [_input_panel(example, field, schema) for field in schema.inputs]
+    for field in schema.outputs:
+        panels += _output_panels(example, field, schema)
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    with house_style():
+        figure = new_figure(_PANEL_WIDTH * columns, _PANEL_HEIGHT * rows)
+        for position, panel in enumerate(panels, start=1):
+            draw_panel(figure.add_subplot(rows, columns, position), panel)
+        return png_bytes(figure)
+
+
+def _input_panel(example: Example, field: Field, schema: Schema) -> Panel:
+    values, axes, cut = plane(example.inputs[field.name], _axes(field, schema))
+    colours = TRUTH_COLOUR if values.ndim == 1 else "cividis"
+    label = labelled(field.long_name, field.units)
+    return Panel(_title("Input", cut), label, values, axes, scale(values), colours)
+
+
+def _output_panels(example: Example, field: Field, schema: Schema) -> list[Panel]:
+    truth, axes, cut = plane(example.truth[field.name], _axes(field, schema))
+    prediction, _, _ = plane(example.prediction[field.name], _axes(field, schema))
+    error = prediction - truth
+    if truth.ndim == 1:
+        colours = (TRUTH_COLOUR, PREDICTION_COLOUR, "black")
+        limits, reference = scale(truth, prediction), truth
+    else:  # on a map, a prediction out of range must not wash out the truth
+        colours = ("viridis", "viridis", "RdBu_r")
+        limits, reference = scale(truth), None
+    label = labelled(field.long_name, field.units)
+    difference = labelled("prediction − truth", field.units)
+    return [
+        Panel(_title("Truth", cut), label, truth, axes, limits, colours[0]),
+        Panel(_title("Prediction", cut), label, prediction, axes, limits, colours[1], reference),
+        Panel(_title("Error", cut), difference, error, axes, _symmetric(error), colours[2]),
+    ]
+
+
+def _symmetric(error: np.ndarray) -> tuple[float, float]:
+    return scale(error, symmetric=True)
+
+
+def _title(what: str, cut: str) -> str:
+    return f"{what} ({cut})" if cut else what
+
+
+def _axes(field: Field, schema: Schema) -> tuple[Axis, ...]:
+    by_name = {axis.name: axis for axis in schema.axes}
+    return tuple(by_name[name] for name in field.dims)

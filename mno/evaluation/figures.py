@@ -1,0 +1,116 @@
+"""All figures of an evaluation, each with the words that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mno.evaluation.curves import NARROW, draw_histogram, draw_losses
+from mno.evaluation.examples import draw_example
+from mno.evaluation.metrics import mean
+from mno.evaluation.result import Evaluation, Example
+from mno.evaluation.words import percent
+
+if TYPE_CHECKING:
+    from mno.data.reading import Schema
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """A figure with the words that go with it.
+
+    Attributes:
+        name: File name without `.png`.
+        title: Its heading in the report.
+        caption: What to look for.
+        alt: What it shows, for who cannot see it.
+        png: The picture.
+        narrow: The same for the screen of a telephone.
+        full_width: Whether it wants the whole width of a page.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    png: bytes
+    narrow: bytes
+    full_width: bool = False
+
+
+def draw_figures(
+    evaluation: Evaluation, schema: Schema, history: Mapping[str, Any]
+) -> tuple[Figure, ...]:
+    """Draw the examples, the histogram of errors and the loss curves.
+
+    Args:
+        evaluation: What `evaluate` returned.
+        schema: The dataset's, for axes and units.
+        history: Training curves, what training's `History.to_dict()` returns.
+
+    Returns:
+        Figures whose bytes depend on nothing but what they show.
+    """
+    examples = (_example(example, schema) for example in evaluation.examples)
+    return (*examples, _histogram(evaluation), _losses(history))
+
+
+def _example(example: Example, schema: Schema) -> Figure:
+    rank = " and ".join(example.ranks)
+    inputs = ", ".join(field.long_name for field in schema.inputs)
+    outputs = ", ".join(field.long_name for field in schema.outputs)
+    error = percent(example.relative_l2)
+    return Figure(
+        name="example_" + "_".join(example.ranks),
+        title=f"{rank.capitalize()} test sample",
+        caption=f"Sample {example.index}, relative L2 {error}. Input: {inputs}. Truth, prediction "
+        f"and error (prediction minus truth): {outputs}. Truth and prediction share one scale; "
+        "the error has its own.",
+        alt=f"The {rank} test sample: input {inputs}, then true {outputs}, its prediction and the "
+        f"error; relative L2 {error}.",
+        png=draw_example(example, schema),
+        narrow=draw_example(example, schema, columns=2),
+        full_width=True,
+    )
+
+
+def _histogram(evaluation: Evaluation) -> Figure:
+    errors, baseline = evaluation.relative_l2, mean(evaluation.baseline_relative_l2)
+    finite = errors[np.isfinite(errors)]
+    spread = "no sample has a finite error"
+    if finite.size:
+        spread = (
+            f"the best sample has {percent(float(finite.min()))}, the median "
+            f"{percent(float(np.median(finite)))}, the worst {percent(float(finite.max()))}"
+        )
+    lost = errors.size - finite.size
+    missing = f" {lost} of {errors.size} samples have no finite error: not shown." if lost else ""
+    return Figure(
+        name="error_histogram",
+        title="How the error is spread over the test samples",
+        caption=f"Relative L2 of each test sample: {spread}.{missing} The dashed line is the mean "
+        "error of always predicting the mean field of the training split.",
+        alt=f"Histogram of the relative L2 error of {errors.size} test samples: {spread}.",
+        png=draw_histogram(errors, baseline),
+        narrow=draw_histogram(errors, baseline, NARROW),
+    )
+
+
+def _losses(history: Mapping[str, Any]) -> Figure:
+    best, epochs = history["best_epoch"], len(history["epochs"])
+    kept = "No epoch has a validation error."
+    if best is not None:
+        kept = f"The validation error is lowest in epoch {best}; those weights are the model's."
+    return Figure(
+        name="loss_curves",
+        title="How training went",
+        caption=f"Relative L2 on the training and the validation split over {epochs} epochs. "
+        f"{kept} A validation curve that rises while the training curve still falls shows a model "
+        "that memorises.",
+        alt=f"Training and validation error over {epochs} epochs, log scale. {kept}",
+        png=draw_losses(history),
+        narrow=draw_losses(history, NARROW),
+    )

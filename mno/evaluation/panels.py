@@ -1,0 +1,125 @@
+"""Drawing one field of one sample: as a line in one dimension, as a map in two or more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+
+from mno.evaluation.style import REFERENCE_COLOUR
+from mno.fields import Axis
+
+_MISSING = "contains values that\nare not numbers"
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One field as it is drawn.
+
+    Attributes:
+        title: What is shown, above the panel.
+        label: Quantity with unit, at the scale.
+        values: Shape `(points,)` or `(x, y)`.
+        axes: The axes of `values`.
+        limits: Lowest and highest value of the scale.
+        colours: Colour map of a map, or colour of a line.
+        reference: Drawn thinly behind a line, to compare with.
+    """
+
+    title: str
+    label: str
+    values: np.ndarray
+    axes: tuple[Axis, ...]
+    limits: tuple[float, float]
+    colours: str
+    reference: np.ndarray | None = None
+
+
+def plane(values: np.ndarray, axes: Sequence[Axis]) -> tuple[np.ndarray, tuple[Axis, ...], str]:
+    """Cut a field down to a line or a plane in space.
+
+    Time is cut at its last frame, a third space axis in its middle.
+
+    Returns:
+        The cut field, its axes, and where it was cut, in words (empty where nowhere).
+    """
+    kept, notes = list(axes), []
+    cuts = {axis.name: len(axis.points) - 1 for axis in axes if axis.name == "time"}
+    space = [axis for axis in axes if axis.name != "time"]
+    cuts |= {axis.name: len(axis.points) // 2 for axis in space[2:]}
+    for axis in axes:
+        if axis.name in cuts:
+            at = cuts[axis.name]
+            values = np.take(values, at, axis=kept.index(axis))
+            kept.remove(axis)
+            notes.append(f"{axis.name} = {axis.points[at]:.3g} {_unit(axis.units)}".rstrip())
+    return values, tuple(kept), ", ".join(notes)
+
+
+def labelled(name: str, units: str) -> str:
+    """Return a quantity's name with its unit in brackets; none where it is nondimensional."""
+    return f"{name} [{units}]" if _unit(units) else name
+
+
+def scale(*arrays: np.ndarray, symmetric: bool = False) -> tuple[float, float]:
+    """Return one scale for all finite values of the arrays; never of zero width."""
+    values = np.concatenate([array[np.isfinite(array)] for array in arrays])
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if symmetric:
+        high = max(abs(low), abs(high))
+        low = -high
+    if low == high:
+        margin = abs(low) / 10 or 1.0
+        low, high = low - margin, high + margin
+    return low, high
+
+
+def draw_panel(ax: Axes, panel: Panel) -> None:
+    """Draw a panel into matplotlib axes."""
+    ax.set_title(panel.title)
+    if panel.values.ndim == 1:
+        _draw_line(ax, panel)
+    else:
+        _draw_map(ax, panel)
+    if not np.isfinite(panel.values).all():
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+        place = {"transform": ax.transAxes, "ha": "center", "va": "center"}
+        ax.text(0.5, 0.5, _MISSING, color="#b00020", bbox=box, **place)
+
+
+def _draw_line(ax: Axes, panel: Panel) -> None:
+    (axis,) = panel.axes
+    if panel.reference is not None:
+        ax.plot(axis.points, panel.reference, color=REFERENCE_COLOUR, lw=1, ls="--", label="truth")
+        ax.legend(frameon=False)
+    ax.plot(axis.points, panel.values, color=panel.colours, lw=1.5)
+    margin = 0.05 * (panel.limits[1] - panel.limits[0])
+    ax.set_ylim(panel.limits[0] - margin, panel.limits[1] + margin)
+    ax.set_xlim(*axis.extent)
+    ax.set_xlabel(labelled(axis.name, axis.units))
+    ax.set_ylabel(panel.label)
+
+
+def _draw_map(ax: Axes, panel: Panel) -> None:
+    first, second = panel.axes
+    image = ax.imshow(
+        panel.values.T,  # the first axis runs to the right, the second upwards
+        origin="lower",
+        extent=(*first.extent, *second.extent),
+        cmap=panel.colours,
+        norm=Normalize(*panel.limits),
+        interpolation="nearest",
+    )
+    ax.set_xlabel(labelled(first.name, first.units))
+    ax.set_ylabel(labelled(second.name, second.units))
+    ax.set_xticks(np.linspace(*first.extent, 3))
+    ax.set_yticks(np.linspace(*second.extent, 3))
+    # as high as the map itself: 20 times as long as wide, next to it
+    ax.figure.colorbar(image, ax=ax, label=panel.label, fraction=0.046, pad=0.03, aspect=20)
+
+
+def _unit(units: str) -> str:
+    return "" if units == "1" else units

@@ -1,0 +1,118 @@
+"""What an evaluation found: metrics, errors per sample, and the samples worth showing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mno.evaluation.metrics import METRICS, mean, relative_l2_per_sample
+from mno.evaluation.statistics import Statistics
+from mno.fields import Field
+
+FieldArrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One sample shown in the report.
+
+    Attributes:
+        ranks: What it is among all samples: `best`, `median`, `worst`; several in small splits.
+        index: Its number in the store.
+        relative_l2: Its error, the mean over output fields.
+        inputs: Arrays of shape `(*dims)`, by field name.
+        truth: The same for the output fields.
+        prediction: The same for the output fields.
+    """
+
+    ranks: tuple[str, ...]
+    index: int
+    relative_l2: float
+    inputs: FieldArrays
+    truth: FieldArrays
+    prediction: FieldArrays
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        split: The split that was predicted; of its fields only the examples are kept in here.
+        outputs: The predicted fields.
+        model: Statistics of the surrogate's predictions, by field name.
+        baseline: Statistics of predicting the training split's mean field, by field name.
+        indices: The samples' numbers in the store, in their order.
+        examples: The best, the median and the worst sample.
+        check_inputs: Inputs of the first samples, by field name, shape `(samples, *dims)`.
+        check_predictions: The surrogate's predictions for them, to check the packaged model by.
+    """
+
+    split: str
+    outputs: tuple[Field, ...]
+    model: Mapping[str, Statistics]
+    baseline: Mapping[str, Statistics]
+    indices: np.ndarray
+    examples: tuple[Example, ...]
+    check_inputs: FieldArrays
+    check_predictions: FieldArrays
+
+    @property
+    def relative_l2(self) -> np.ndarray:
+        """Relative L2 of every sample, the mean over output fields, shape `(samples,)`."""
+        return relative_l2(self.model)
+
+    @property
+    def baseline_relative_l2(self) -> np.ndarray:
+        """The same for predicting the training split's mean field."""
+        return relative_l2(self.baseline)
+
+    def metrics(self) -> dict[str, Any]:
+        """Return all metrics as JSON takes them, what `reports/metrics.json` holds.
+
+        Relative errors are fractions, the others are in the field's unit. A prediction that is
+        not a number gives NaN, which Python, DVC and MLflow read, though strict JSON does not.
+        """
+        return {
+            "relative_l2": mean(self.relative_l2),
+            "baseline_relative_l2": mean(self.baseline_relative_l2),
+            "samples": len(self.indices),
+            "fields": {
+                field.name: {
+                    "unit": field.units,
+                    **_values(self.model[field.name]),
+                    **_values(self.baseline[field.name], "baseline_"),
+                }
+                for field in self.outputs
+            },
+        }
+
+    def per_sample(self) -> dict[str, Any]:
+        """Return each sample's number and errors, what `reports/per_sample.json` holds."""
+        return {
+            "sample": self.indices.tolist(),
+            "relative_l2": self.relative_l2.tolist(),
+            "baseline_relative_l2": self.baseline_relative_l2.tolist(),
+            "fields": {
+                name: {
+                    "relative_l2": relative_l2_per_sample(statistics).tolist(),
+                    "max_error": statistics.per_sample("max_error").tolist(),
+                }
+                for name, statistics in self.model.items()
+            },
+        }
+
+
+def relative_l2(statistics: Mapping[str, Statistics]) -> np.ndarray:
+    """Return every sample's relative L2, the mean over fields, shape `(samples,)`.
+
+    Fields may differ in unit, so their relative errors are averaged, not their errors.
+    """
+    return np.mean([relative_l2_per_sample(s) for s in statistics.values()], axis=0)
+
+
+def _values(statistics: Statistics, prefix: str = "") -> dict[str, float]:
+    return {f"{prefix}{metric.name}": metric.value(statistics) for metric in METRICS}

@@ -1,0 +1,89 @@
+"""The hashes that DVC keeps in `data.dvc` and `dvc.lock`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mno.config import first_line
+from mno.errors import MnoError
+
+DATA_FILE = "data.dvc"
+LOCK_FILE = "dvc.lock"
+
+
+@dataclass(frozen=True)
+class DataVersion:
+    """The version of the dataset that `data.dvc` names.
+
+    Attributes:
+        md5: DVC's hash of `data/`; none before the first reproduction.
+        source_md5: DVC's hash of `build/dataset/`, from which `data/` was imported.
+    """
+
+    md5: str | None
+    source_md5: str | None
+
+
+def read_data_version(path: Path) -> DataVersion:
+    """Read the dataset's hashes from `data.dvc`; both are none where there is no such file.
+
+    Args:
+        path: The file `data.dvc` of a workspace.
+
+    Raises:
+        MnoError: The file is not what DVC writes.
+    """
+    content = _read(path)
+    return DataVersion(_first_hash(content, "outs"), _first_hash(content, "deps"))
+
+
+def locked_out(root: Path, stage: str, path: str) -> str | None:
+    """Return DVC's hash of a stage's output from `dvc.lock`, if it is known there.
+
+    Raises:
+        MnoError: The file is not what DVC writes.
+    """
+    stages = _read(root / LOCK_FILE).get("stages") or {}
+    for out in (stages.get(stage) or {}).get("outs") or []:
+        if out.get("path") == path:
+            return out.get("md5")
+    return None
+
+
+def without_hashes(text: str) -> Any:
+    """Return the content of a `.dvc` file without what a reproduction writes into it."""
+    try:
+        content = YAML(typ="safe").load(text)
+    except YAMLError:
+        return text
+    if not isinstance(content, dict):
+        return content
+    kept = {key: value for key, value in content.items() if key != "md5"}
+    for part in ("outs", "deps"):
+        kept[part] = [
+            {k: v for k, v in item.items() if k not in ("md5", "size", "nfiles", "hash")}
+            for item in content.get(part) or []
+        ]
+    return kept
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, YAMLError, UnicodeDecodeError) as error:
+        raise MnoError(f"{path} cannot be read: {first_line(error)}; git checkout it") from None
+    if not isinstance(content, dict):
+        raise MnoError(f"{path} is not a file of DVC's; git checkout it")
+    return content
+
+
+def _first_hash(content: dict[str, Any], part: str) -> str | None:
+    items = content.get(part) or [{}]
+    return items[0].get("md5")

@@ -1,0 +1,59 @@
+"""What a result was made on: installed packages, and the facts of the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+
+CONSTRAINTS_FILE = "constraints.txt"
+_FIELD = re.compile(r"^(Name|Version):(.*)$", re.MULTILINE)
+_OWN = "mno"  # its code is in the snapshot, however it was installed
+
+
+@cache
+def installed_packages() -> tuple[str, ...]:
+    """List installed packages as sorted `name==version`, but this project itself."""
+    found = set()
+    for distribution in distributions():
+        # Ten times faster than `distribution.name`, which parses the whole file as an e-mail.
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        fields = dict(_FIELD.findall(text.partition("\n\n")[0]))
+        name = fields.get("Name", "").strip().lower().replace("_", "-")
+        if name and name != _OWN:
+            found.add(f"{name}=={fields.get('Version', '').strip()}")
+    return tuple(sorted(found))
+
+
+def environment_sha256(root: Path) -> str:
+    """Digest of `constraints.txt` and the installed packages."""
+    path = root / CONSTRAINTS_FILE
+    digest = hashlib.sha256(path.read_bytes() if path.exists() else b"")
+    digest.update(b"\0" + "\n".join(installed_packages()).encode())
+    return digest.hexdigest()
+
+
+def machine_facts() -> dict[str, str | int | None]:
+    """Facts of the machine on which a result may depend; no names."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "architecture": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux; the platform module's answer is the best there is
+    return platform.processor()

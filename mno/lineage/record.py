@@ -1,0 +1,137 @@
+"""The lineage record: which data, code, parameters and machine a model came from.
+
+A record is a plain dictionary, written when training starts and completed when the model is
+registered. `lineage_sha256` covers all of it but ids and times, so that the same lineage has the
+same digest whenever and wherever it is registered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mno.errors import MnoError
+from mno.lineage.dvcfiles import DATA_FILE, locked_out, read_data_version
+from mno.lineage.environment import environment_sha256, machine_facts
+from mno.lineage.snapshot import Snapshot
+
+SCHEMA = 1
+CANDIDATE = "models/candidate"
+# How a result is executed does not change it.
+_UNTRACKED_PARAMS = ("execution",)
+_NOT_LINEAGE = ("ids", "times", "lineage_sha256")
+
+Record = dict[str, Any]
+
+
+def start_record(
+    root: Path,
+    snapshot: Snapshot,
+    params: Mapping[str, Any],
+    *,
+    threads: int | None,
+    device: str | None,
+    ids: Mapping[str, str | None] | None = None,
+) -> Record:
+    """Begin the record of a training run.
+
+    Args:
+        root: The workspace.
+        snapshot: What runs.
+        params: All of `params.yaml`.
+        threads: Threads that torch computes with; none where it is not known any more.
+        device: Where the model is trained, for example `cpu`; none where it is not known.
+        ids: Ids of other record-keepers, for example `mlflow_run` and `prefect_flow_run`.
+
+    Raises:
+        MnoError: `data.dvc` cannot be read.
+    """
+    data = read_data_version(root / DATA_FILE)
+    return {
+        "schema": SCHEMA,
+        "scenario": params.get("scenario"),
+        "snapshot": {"commit": snapshot.commit, "tree": snapshot.tree},
+        "head": snapshot.head,
+        "uncommitted": list(snapshot.changed),
+        "data": {"md5": data.md5, "source_md5": data.source_md5},
+        "params_sha256": params_sha256(params),
+        "environment_sha256": environment_sha256(root),
+        "seed": params.get("seed"),
+        "threads": threads,
+        "device": device,
+        "machine": machine_facts(),
+        "ids": {key: value for key, value in (ids or {}).items() if value},
+        "times": {"started": _now()},
+    }
+
+
+def complete_record(
+    record: Mapping[str, Any],
+    root: Path,
+    *,
+    candidate_sha256: str,
+    ids: Mapping[str, str | None] | None = None,
+) -> Record:
+    """Add the model and the digest of the lineage to a record; completing twice changes nothing.
+
+    Args:
+        record: What `start_record` returned.
+        root: The workspace; the model's md5 is read from its `dvc.lock`.
+        candidate_sha256: What `candidate_digest` returned.
+        ids: Further ids, for example `mlflow_model`.
+
+    Raises:
+        MnoError: `dvc.lock` cannot be read.
+    """
+    if record.get("schema") != SCHEMA:
+        raise MnoError(
+            f"the record of the training run has schema {record.get('schema')}; "
+            f"this version writes {SCHEMA}: train again"
+        )
+    full = {
+        **record,
+        "model": {"md5": locked_out(root, "train", CANDIDATE), "sha256": candidate_sha256},
+        "ids": {**record["ids"], **{k: v for k, v in (ids or {}).items() if v}},
+        "times": {"registered": _now(), **record["times"]},
+    }
+    return {**full, "lineage_sha256": lineage_sha256(full)}
+
+
+def lineage_sha256(record: Mapping[str, Any]) -> str:
+    """Digest of a record without its ids and times."""
+    return _canonical_sha256({k: v for k, v in record.items() if k not in _NOT_LINEAGE})
+
+
+def params_sha256(params: Mapping[str, Any]) -> str:
+    """Digest of the parameters that a result depends on: all but `execution`."""
+    return _canonical_sha256({k: v for k, v in params.items() if k not in _UNTRACKED_PARAMS})
+
+
+def candidate_digest(folder: Path) -> str:
+    """Digest of the names and bytes of all files in a folder.
+
+    Raises:
+        MnoError: The folder does not exist or is empty.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not files:
+        raise MnoError(f"{folder} holds no model; train first")
+    digest = hashlib.sha256()
+    for path in files:
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _canonical_sha256(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,123 @@
+"""The snapshot: a git commit of what runs, whether or not anyone committed it.
+
+The commit has no parent, a fixed author and a fixed date, so that it is a function of the files
+alone: the same code and parameters give the same commit in every clone.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from mno.errors import MnoError
+from mno.lineage.dvcfiles import DATA_FILE, without_hashes
+from mno.lineage.git import git, head_commit, toplevel
+
+PARAMS = "params.yaml"
+CODE = (
+    "dvc.yaml",
+    "mno",
+    "pipelines",
+    "flows",
+    "pyproject.toml",
+    "constraints.txt",
+    ".dvcignore",
+)
+_AUTHOR = {
+    "GIT_AUTHOR_NAME": "mno",
+    "GIT_AUTHOR_EMAIL": "mno@localhost",
+    "GIT_AUTHOR_DATE": "2000-01-01T00:00:00+0000",
+    "GIT_COMMITTER_NAME": "mno",
+    "GIT_COMMITTER_EMAIL": "mno@localhost",
+    "GIT_COMMITTER_DATE": "2000-01-01T00:00:00+0000",
+}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A commit of what runs.
+
+    Attributes:
+        commit: The commit, kept by a ref under `refs/mno/`.
+        tree: Its tree.
+        head: The commit that was checked out; none in a repository without commits.
+        changed: Files of the code part that differ from that commit.
+    """
+
+    commit: str
+    tree: str
+    head: str | None
+    changed: tuple[str, ...]
+
+    @property
+    def code_matches_head(self) -> bool:
+        """Whether the code is committed; parameters and data hashes may differ."""
+        return not self.changed
+
+
+def take_snapshot(root: Path) -> Snapshot:
+    """Write the parameters and code of a workspace, as they are, as a commit of its repository.
+
+    Branch, index and work tree stay as they are. The same files give the same commit and ref.
+
+    Raises:
+        InputError: The workspace is not in a git repository.
+        MnoError: git is not installed, or failed.
+    """
+    toplevel(root)
+    tree = _write_tree(root)
+    commit = git(root, "commit-tree", tree, "-m", "Snapshot of a run", env=_AUTHOR).decode().strip()
+    git(root, "update-ref", f"refs/mno/{tree[:16]}", commit)
+    head = head_commit(root)
+    return Snapshot(commit, tree, head, changed_code(root, commit, head))
+
+
+def changed_code(root: Path, snapshot: str, commit: str | None) -> tuple[str, ...]:
+    """Name the files of a snapshot's code part that differ from a commit.
+
+    The code part is all of it but `params.yaml` and the hashes in `data.dvc`.
+
+    Args:
+        root: The workspace.
+        snapshot: The snapshot's commit.
+        commit: The commit to compare with; none means that nothing is committed.
+
+    Raises:
+        MnoError: One of the commits is not in the repository.
+    """
+    if commit is None:
+        names = git(root, "ls-tree", "-r", "-z", "--name-only", snapshot, "--", *CODE)
+    else:
+        trees = (commit, snapshot, "--", *CODE)
+        names = git(root, "diff-tree", "-r", "--name-only", "-z", "--relative", *trees)
+    changed = [os.fsdecode(name) for name in names.split(b"\0") if name]
+    if _data_file(root, snapshot) != _data_file(root, commit):
+        changed.append(DATA_FILE)
+    return tuple(sorted(changed))
+
+
+def _write_tree(root: Path) -> str:
+    """Write the tree through an index of our own."""
+    paths = [name for name in (PARAMS, DATA_FILE, *CODE) if (root / name).exists()]
+    if not paths:
+        raise MnoError(f"{root} holds none of {', '.join((PARAMS, *CODE))}; is it a workspace?")
+    # What the repository tracks or does not ignore; the index of the user is only read.
+    listed = git(root, "ls-files", "-z", "-c", "-o", "--exclude-standard", "--", *paths)
+    present = sorted({name for name in listed.split(b"\0") if name and _exists(root, name)})
+    with tempfile.TemporaryDirectory(prefix="mno-index-") as folder:
+        env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        git(root, "update-index", "--add", "-z", "--stdin", stdin=b"\0".join(present), env=env)
+        return git(root, "write-tree", env=env).decode().strip()
+
+
+def _exists(root: Path, name: bytes) -> bool:
+    path = root / os.fsdecode(name)
+    return path.is_symlink() or path.is_file()
+
+
+def _data_file(root: Path, commit: str | None) -> object:
+    if commit is None or not git(root, "ls-tree", commit, "--", DATA_FILE):
+        return None
+    return without_hashes(git(root, "show", f"{commit}:./{DATA_FILE}").decode(errors="replace"))

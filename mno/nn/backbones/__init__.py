@@ -1,0 +1,1 @@
+"""Backbones: the architectures that mixers are put into."""

@@ -1,0 +1,1 @@
+"""Mixers: layers in which the points of a grid exchange information."""

@@ -1,0 +1,130 @@
+"""Packaging a candidate as an MLflow model that loads with or without this project.
+
+A package holds the candidate's files (safetensors and JSON, no pickle), a copy of the modules
+that prediction needs, a signature and an input example.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mno.config import first_line
+from mno.errors import MnoError
+from mno.registry.closure import Closure, import_closure, requirements
+from mno.registry.settings import import_mlflow
+from mno.surrogate import DESCRIPTION_FILE, WEIGHTS_FILE, Surrogate
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+Arrays = Mapping[str, np.ndarray]
+
+_MODEL_CODE = Path(__file__).with_name("pyfunc_model.py")
+_SOURCES = Path(__file__).parents[2]
+_EXAMPLE_SAMPLES = 2
+# Relative to the largest value: what float32 loses between two batch sizes.
+TOLERANCE = 1e-5
+
+
+def save_package(candidate: Path, inputs: Arrays, folder: Path) -> None:
+    """Write a candidate as an MLflow model.
+
+    Args:
+        candidate: The folder that `Surrogate.save` wrote.
+        inputs: Fields of some samples in physical units; the first two become the example.
+        folder: Where to write; must not exist.
+    """
+    import_mlflow()
+    from mlflow import pyfunc
+
+    surrogate = Surrogate.load(candidate)
+    example = {
+        name: np.asarray(inputs[name][:_EXAMPLE_SAMPLES], dtype=np.float32)
+        for name in surrogate.description.inputs
+    }
+    closure = import_closure(_SOURCES, "mno.surrogate")
+    with tempfile.TemporaryDirectory(prefix="mno-package-") as scratch:
+        files = Path(scratch) / "candidate"
+        files.mkdir()
+        for name in (WEIGHTS_FILE, DESCRIPTION_FILE):
+            shutil.copy(candidate / name, files / name)
+        pyfunc.save_model(
+            str(folder),
+            python_model=str(_MODEL_CODE),
+            artifacts={"candidate": str(files), "code": str(_copy_code(closure, Path(scratch)))},
+            signature=_signature(surrogate),
+            input_example=example,
+            pip_requirements=requirements(("mlflow", *closure.packages)),
+        )
+
+
+def load_model(uri: str | Path) -> Any:
+    """Load a packaged model by MLflow's URI or from a folder; its `predict` takes and gives arrays.
+
+    Raises:
+        MnoError: The model cannot be loaded; the message says why.
+    """
+    import_mlflow()
+    from mlflow import pyfunc
+
+    try:
+        return pyfunc.load_model(str(uri), suppress_warnings=True)
+    except Exception as error:  # files missing, packages missing, anything in the model's code
+        raise MnoError(f"{uri} does not load: {first_line(error)}") from error
+
+
+def check_predictions(model: Any, inputs: Arrays, expected: Arrays) -> str | None:
+    """Compare a model's predictions with those of the evaluation.
+
+    Returns:
+        What differs; none if they agree within 1e-5 of each field's largest value.
+
+    Raises:
+        MlflowException: The model does not take the inputs.
+    """
+    found = model.predict(dict(inputs))
+    if set(found) != set(expected):
+        return f"it predicts {sorted(found)}, the evaluation had {sorted(expected)}"
+    for name, truth in expected.items():
+        if found[name].shape != truth.shape:
+            return f"{name} has shape {found[name].shape}, the evaluation had {truth.shape}"
+        limit = TOLERANCE * float(np.max(np.abs(truth), initial=0.0))
+        worst = float(np.max(np.abs(found[name] - truth), initial=0.0))
+        if not worst <= limit:  # not a number is a difference, too
+            return f"{name} differs by {worst:.3g}, more than {limit:.3g}"
+    return None
+
+
+def _copy_code(closure: Closure, scratch: Path) -> Path:
+    code = scratch / "code"
+    for file in closure.files:
+        (code / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_SOURCES / file, code / file)
+    return code
+
+
+def _signature(surrogate: Surrogate) -> ModelSignature:
+    """Describe fields of any number of samples on any grid.
+
+    MLflow's own enforcement of tensors refuses float64 where float32 is named and the other way
+    round. It leaves the check to the model where a signature comes from type hints, so that is
+    what is claimed: the model then takes any numbers, also nested lists from JSON.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    description = surrogate.description
+    shape = (-1,) * (1 + len(description.extent))
+    inputs, outputs = (
+        Schema([TensorSpec(np.dtype(np.float32), shape, name) for name in fields])
+        for fields in (description.inputs, description.outputs)
+    )
+    signature = ModelSignature(inputs, outputs)
+    signature._is_signature_from_type_hint = True
+    return signature

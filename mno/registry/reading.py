@@ -1,0 +1,144 @@
+"""Asking the registry: what is registered, whether it is whole, and the models in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mno.config import first_line
+from mno.errors import InputError
+from mno.registry import names
+from mno.registry.digest import package_digest
+from mno.registry.settings import DATABASE, Workspace, import_mlflow, is_embedded, use_workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+    from mno.surrogate import Surrogate
+
+
+def describe_registry(root: Path, scenario: str) -> list[dict[str, Any]]:
+    """List the registered versions of a scenario's model, newest first.
+
+    Returns:
+        For each its `name`, `version`, `aliases`, `relative_l2` (none where it is not recorded)
+        and `created` (local time).
+
+    Raises:
+        MnoError: MLflow cannot be used.
+    """
+    if is_embedded(root) and not (root / DATABASE).exists():
+        return []
+    client = use_workspace(root).client
+    name = names.model_name(scenario)
+    aliases: dict[str, list[str]] = {}
+    for model in client.search_registered_models(f"name = '{name}'"):
+        for alias, version in model.aliases.items():
+            aliases.setdefault(str(version), []).append(alias)
+    found = client.search_model_versions(f"name = '{name}'", max_results=1000)
+    return [
+        {
+            "name": name,
+            "version": int(version.version),
+            "aliases": sorted(aliases.get(str(version.version), [])),
+            "relative_l2": _number(version.tags.get(names.RELATIVE_L2)),
+            "created": _local_time(version.creation_timestamp),
+        }
+        for version in sorted(found, key=lambda version: -int(version.version))
+    ]
+
+
+def why_version_is_unusable(root: Path, registered: Mapping[str, Any]) -> str | None:
+    """Say why the version that `registered.json` names cannot be relied on; none if it can.
+
+    It can if it is in the registry, its files are those that were loaded and tried before it got
+    its alias, byte for byte, and the model has a champion.
+
+    Args:
+        root: The workspace.
+        registered: The content of `reports/registered.json`.
+
+    Raises:
+        MnoError: MLflow cannot be used.
+    """
+    from mlflow.exceptions import MlflowException
+
+    name, version = registered.get("name"), registered.get("version")
+    if not name or not version:
+        return "it names no version"
+    workspace = use_workspace(root)
+    try:
+        found = workspace.client.get_model_version(name, str(version))
+    except MlflowException:
+        return f"version {version} of {name} is not in the registry"
+    if found.tags.get(names.LINEAGE) != registered.get("lineage_sha256"):
+        return f"version {version} of {name} is another model"
+    problem = damage(workspace, name, int(version), found.tags.get(names.PACKAGE))
+    if problem:
+        return problem
+    if find_alias(workspace.client, name, names.CHAMPION) is None:
+        return f"{name} has no champion"
+    return None
+
+
+def find_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    """Return the version that has an alias, if any has."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None  # no such alias; no such model
+        raise
+
+
+def damage(workspace: Workspace, name: str, version: int, digest: str | None) -> str | None:
+    """Say whether the files of a version differ from those that were registered."""
+    mlflow = import_mlflow()
+    try:
+        folder = mlflow.artifacts.download_artifacts(
+            f"models:/{name}/{version}", tracking_uri=mlflow.get_tracking_uri()
+        )
+    except Exception as error:  # missing files, or a store that cannot be reached
+        return f"the files of version {version} of {name} cannot be read ({first_line(error)})"
+    if package_digest(Path(folder)) != digest:
+        return f"the files of version {version} of {name} are missing or altered"
+    return None
+
+
+def load_surrogate(root: Path, uri: str) -> Surrogate:
+    """Load a registered model as a surrogate.
+
+    Args:
+        root: The workspace whose registry is asked.
+        uri: For example `models:/mno-darcy@champion`.
+
+    Raises:
+        InputError: There is no such model, or its files cannot be read.
+    """
+    from mno.surrogate import Surrogate
+
+    use_workspace(root)
+    mlflow = import_mlflow()
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(uri))
+    except Exception as error:
+        raise InputError(
+            f"{uri} cannot be read ({first_line(error)}); see the names with: mno status"
+        ) from None
+    return Surrogate.load(folder / "artifacts" / "candidate")
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def _local_time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000).astimezone().strftime("%Y-%m-%d %H:%M")

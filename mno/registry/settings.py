@@ -1,0 +1,189 @@
+"""Where MLflow keeps what it remembers, and how it behaves in a workspace.
+
+By default that is `mlflow.db` and `mlartifacts/` in the workspace. Where `MLFLOW_TRACKING_URI` is
+set by the user, that server keeps runs, artifacts and models.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from mno.config import first_line
+from mno.errors import InputError, MnoError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlartifacts"
+_BEHAVIOUR = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+_TRACKING = "MLFLOW_TRACKING_URI"
+_REGISTRY = "MLFLOW_REGISTRY_URI"
+
+
+def import_mlflow() -> Any:
+    """Import MLflow (1.6 s) with telemetry, pickle and chatter off."""
+    for name, value in _BEHAVIOUR.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    return mlflow
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The MLflow of a workspace.
+
+    Attributes:
+        root: The workspace's folder.
+        client: Talks to tracking and registry.
+        embedded: Whether MLflow's database lies in the workspace.
+    """
+
+    root: Path
+    client: MlflowClient
+    embedded: bool
+
+    def experiment(self, name: str) -> str:
+        """Return the id of an experiment; make it if it does not exist.
+
+        Raises:
+            MnoError: The experiment's artifacts lie in another workspace.
+        """
+        from mlflow.exceptions import MlflowException
+
+        folder = str(self.root / ARTIFACTS / name) if self.embedded else None
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return self.client.create_experiment(name, artifact_location=folder)
+            except MlflowException:
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if folder and Path(found.artifact_location.removeprefix("file://")) != Path(folder):
+            raise MnoError(
+                f"{self.root / DATABASE} belongs to another folder: it keeps the files of "
+                f"{name} in {found.artifact_location}; move the workspace back, or remove "
+                f"{DATABASE} and let the models of this folder be registered again"
+            )
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        return found.experiment_id
+
+
+def use_workspace(root: Path) -> Workspace:
+    """Point MLflow at a workspace; make its database the first time (1.3 s).
+
+    Raises:
+        MnoError: `mlflow.db` is not a database that this version of MLflow can use, or the
+            server cannot be reached. The file is not touched.
+    """
+    root = root.resolve()
+    mlflow = import_mlflow()
+    prepare(root)
+    wishes = {name: os.environ.get(name) for name in (_TRACKING, _REGISTRY)}
+    uri, embedded = registry_uri(root), is_embedded(root)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(wishes[_REGISTRY] or uri)
+    for name, value in wishes.items():  # MLflow writes there what would pass for a user's wish
+        if value is None:
+            os.environ.pop(name, None)
+    try:
+        client = mlflow.MlflowClient()
+        client.search_experiments(max_results=1)
+    except Exception as error:  # sqlalchemy's, alembic's or MLflow's own
+        raise MnoError(f"MLflow at {uri} cannot be used: {first_line(error)}") from None
+    return Workspace(root, client, embedded)
+
+
+def prepare(root: Path) -> None:
+    """Make `mlflow.db` if MLflow is to live in the workspace and it is not there yet.
+
+    The database appears whole or not at all, whoever is killed or does the same meanwhile.
+
+    Raises:
+        MnoError: There is a file of that name that is not a database.
+    """
+    root = root.resolve()
+    database = root / DATABASE
+    if not is_embedded(root) or _is_database(database):
+        return
+    import_mlflow()
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+
+    registry_uri(root)  # refuses a path that cannot be one, before anything is made
+    for left in root.glob(f"{DATABASE}.*.partial*"):  # of processes that were killed here
+        if not psutil.pid_exists(int(left.name.split(".")[2])):
+            left.unlink(missing_ok=True)
+    partial = root / f"{DATABASE}.{os.getpid()}.partial"
+    engine = create_sqlalchemy_engine(f"sqlite:///{partial}")
+    try:
+        _initialize_tables(engine)
+        engine.dispose()
+        os.link(partial, database)
+    except FileExistsError:
+        pass  # somebody else was first
+    finally:
+        engine.dispose()
+        partial.unlink(missing_ok=True)
+
+
+def registry_uri(root: Path) -> str:
+    """Return the URI of the tracking server or database that a workspace uses.
+
+    Raises:
+        InputError: The path of the workspace has a sign that has a meaning in such a URI.
+    """
+    if not is_embedded(root):
+        return os.environ[_TRACKING]
+    uri = _database_uri(root)
+    if any(sign in uri for sign in "%?#"):
+        raise InputError(
+            f"{root}: MLflow cannot keep a database under a path with %, ? or #; "
+            f"rename the folder, or set {_TRACKING}"
+        )
+    return uri
+
+
+def is_embedded(root: Path) -> bool:
+    """Tell whether MLflow's database lies in the workspace."""
+    return (os.environ.get(_TRACKING) or _database_uri(root)) == _database_uri(root)
+
+
+def _database_uri(root: Path) -> str:
+    return f"sqlite:///{root.resolve() / DATABASE}"
+
+
+def _is_database(path: Path) -> bool:
+    """Look before MLflow does: it would retry for minutes, then show a traceback."""
+    if not path.exists():
+        return False
+    try:
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        try:
+            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise MnoError(
+            f"{path} is not a database of MLflow ({error}); "
+            "move it away, and the registered models are made again"
+        ) from None
+    if "alembic_version" not in names:
+        raise MnoError(
+            f"{path} is not a database of MLflow (no schema version in it); "
+            "move it away, and the registered models are made again"
+        )
+    return True

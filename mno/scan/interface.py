@@ -1,0 +1,189 @@
+"""The selective scan: checks of its arguments, and the choice of a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from mno.scan.plain import Lines, PerChannel, StateMatrix, StepScale, Weights
+from mno.scan.reference import reference_scan
+
+BACKENDS = {"reference": reference_scan}
+DISCRETIZATIONS = ("simplified", "zoh")
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    *,
+    delta_softplus: bool = True,
+    delta_scale: Tensor | None = None,
+    reverse: Sequence[bool] | None = None,
+    discretization: str = "simplified",
+    backend: str | None = None,
+) -> Tensor:
+    r"""Scan a linear state space whose step, input and output weights vary along the sequence.
+
+    $$h_t = \exp(\Delta_t A)\, h_{t-1} + \bar B_t u_t, \qquad y_t = C_t \cdot h_t + D u_t, \qquad
+      \Delta_t = s_t\, \mathrm{softplus}(\delta_t + \mathrm{bias})$$
+
+    with $\bar B_t = \Delta_t B_t$ (`simplified`) or $A^{-1}(\exp(\Delta_t A) - 1) B_t$ (`zoh`, the
+    exact zero-order hold). Channels are divided evenly among groups; a group is one direction.
+
+    Args:
+        u: Input, `(batch, channels, length)`.
+        delta: Raw step, `(batch, channels, length)`.
+        A: Diagonal of the state matrix per channel, negative, `(channels, state)`.
+        B: Input weights, `(batch, groups, state, length)`.
+        C: Output weights, `(batch, groups, state, length)`.
+        D: Weight of the direct path per channel, `(channels,)`; no direct path if not given.
+        delta_bias: Added to `delta` before softplus, `(channels,)`.
+        delta_softplus: Whether the step passes through softplus; if not it is taken as it is.
+        delta_scale: Multiplies the step after softplus, `(length,)` or `(groups, length)`:
+            the spacing of the points relative to that of training. It belongs to the points,
+            so a reversed group reads it reversed, and it is not differentiated.
+        reverse: One bool per group: whether the group runs from the last point to the first.
+        discretization: `simplified` or `zoh`.
+        backend: `reference`, plain torch on any device; chosen by itself if not given.
+
+    Returns:
+        `(batch, channels, length)`, in the type of `u`. The state is float32, or float64 where an
+        input is.
+
+    Raises:
+        ValueError: Shapes do not fit each other, or a name is not known.
+
+    Source:
+        Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces",
+        arXiv:2312.00752, equations 2 and 4.
+    """
+    groups = _check_shapes(u, delta, A, B, C)
+    channels, length = u.shape[1:]
+    _check_vector("D", D, channels)
+    _check_vector("delta_bias", delta_bias, channels)
+    if delta_scale is not None and delta_scale.shape not in ((length,), (groups, length)):
+        raise ValueError(
+            f"delta_scale has shape {tuple(delta_scale.shape)}; expected one factor per step, "
+            f"{(length,)}, or per group and step, {(groups, length)}"
+        )
+    directions = (False,) * groups if reverse is None else tuple(reverse)
+    if len(directions) != groups:
+        raise ValueError(
+            f"reverse={directions} names {len(directions)} groups, but B and C have {groups}; "
+            "give one bool per group"
+        )
+    shape = (groups, channels // groups)
+    # (batch, channels, length) -> (line, length, group, channel), the layout of the backends.
+    u, delta = (x.unflatten(1, shape).permute(0, 3, 1, 2) for x in (u, delta))
+    D, delta_bias = (None if x is None else x.unflatten(0, shape) for x in (D, delta_bias))
+    if delta_scale is not None:
+        delta_scale = delta_scale.expand(groups, length).t()[..., None]
+    y = scan_lines(
+        u,
+        delta,
+        A.unflatten(0, shape).transpose(1, 2),
+        B.permute(0, 3, 1, 2),
+        C.permute(0, 3, 1, 2),
+        D,
+        delta_bias,
+        delta_scale,
+        softplus=delta_softplus,
+        reverse=directions,
+        discretization=discretization,
+        backend=backend,
+    )
+    return y.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def scan_lines(
+    u: Lines,
+    delta: Lines,
+    A: StateMatrix,
+    B: Weights,
+    C: Weights,
+    D: PerChannel | None = None,
+    bias: PerChannel | None = None,
+    scale: StepScale | None = None,
+    *,
+    softplus: bool = True,
+    reverse: Sequence[bool],
+    discretization: str = "simplified",
+    backend: str | None = None,
+) -> Lines:
+    """Compute `selective_scan` in the layout that mixers and backends work in, without a copy.
+
+    Symbols and shapes are those of `mno.scan.plain`; tensors may have any strides, so that groups
+    that scan the same input can share it. Shapes are not checked.
+
+    Raises:
+        ValueError: The discretisation or the backend is not known.
+    """
+    name = backend or "reference"
+    if name not in BACKENDS:
+        raise ValueError(
+            f"backend={backend!r} does not exist; choose one of {', '.join(BACKENDS)}, or leave it "
+            "out to have one chosen"
+        )
+    if discretization not in DISCRETIZATIONS:
+        raise ValueError(
+            f"discretization={discretization!r} is not known; "
+            f"choose one of {', '.join(DISCRETIZATIONS)}"
+        )
+    return BACKENDS[name](
+        u,
+        delta,
+        A,
+        B,
+        C,
+        D,
+        bias,
+        scale,
+        softplus=softplus,
+        reverse=reverse,
+        discretization=discretization,
+    )
+
+
+def _check_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> int:
+    """Return the number of groups."""
+    for name, tensor, dims in (
+        ("u", u, "(batch, channels, length)"),
+        ("A", A, "(channels, state)"),
+        ("B", B, "(batch, groups, state, length)"),
+    ):
+        if tensor.ndim != dims.count(",") + 1:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {dims}")
+    batch, channels, length = u.shape
+    groups, state = B.shape[1], A.shape[1]
+    for name, tensor, expected in (
+        ("delta", delta, (batch, channels, length)),
+        ("A", A, (channels, state)),
+        ("B", B, (batch, groups, state, length)),
+        ("C", C, (batch, groups, state, length)),
+    ):
+        if tuple(tensor.shape) != expected:
+            raise ValueError(
+                f"{name} has shape {tuple(tensor.shape)}; expected {expected} to fit u of shape "
+                f"{tuple(u.shape)}, A of shape {tuple(A.shape)} and {groups} groups in B"
+            )
+    if state == 0:
+        raise ValueError(f"A has shape {tuple(A.shape)}: a state size of 0; use at least 1")
+    if groups == 0 or channels % groups:
+        raise ValueError(
+            f"{channels} channels cannot be divided among {groups} groups of B and C; "
+            "give every group the same number of channels"
+        )
+    return groups
+
+
+def _check_vector(name: str, vector: Tensor | None, channels: int) -> None:
+    if vector is not None and tuple(vector.shape) != (channels,):
+        raise ValueError(
+            f"{name} has shape {tuple(vector.shape)}; expected one value per channel, {(channels,)}"
+        )

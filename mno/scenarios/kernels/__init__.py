@@ -1,0 +1,1 @@
+"""Compiled kernels: the inner loops of the solvers."""

@@ -1,0 +1,64 @@
+"""The surroundings of a training: reproducible arithmetic, and Lightning without its small talk."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from mno.errors import MnoError
+
+
+@contextmanager
+def reproducible(threads: int) -> Iterator[None]:
+    """Compute with a fixed number of threads and deterministic kernels; then put all back.
+
+    The random generators are put back, too: training leaves no trace in the process it runs in.
+    """
+    threads_before = torch.get_num_threads()
+    deterministic_before = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads_before)
+            torch.use_deterministic_algorithms(deterministic_before)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's device reports, tips and hints off the console; errors still show."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+@contextmanager
+def honest_interrupts() -> Iterator[None]:
+    """Turn Lightning's exits back into what happened.
+
+    On Ctrl-C it calls `sys.exit`, and on SIGTERM it ends with exit code 0, as if all were done.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+        MnoError: The process was asked to end.
+    """
+    try:
+        yield
+    except SystemExit as ending:
+        if isinstance(ending.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise MnoError(
+            "training was asked to end (SIGTERM); run it again and it continues after its last "
+            "whole epoch"
+        ) from None

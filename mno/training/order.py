@@ -1,0 +1,61 @@
+"""The order in which samples are seen: a function of the seed and the epoch, of nothing else.
+
+Because no random state is carried from one epoch to the next, none has to be restored: a resumed
+training sees the batches, and draws the random numbers, of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the permutation of samples in an epoch.
+
+    Args:
+        num_samples: Samples in the training split.
+        seed: The run's seed, not negative.
+        epoch: Counted from 0.
+    """
+    sequence = np.random.SeedSequence(seed, spawn_key=(epoch, 0))
+    return np.random.default_rng(sequence).permutation(num_samples)
+
+
+def seed_epoch(seed: int, epoch: int) -> None:
+    """Start torch's random stream of an epoch (counted from 0), for dropout and its like."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(epoch, 1))
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+class Batches:
+    """Batches of fields that lie in memory, taken by one indexing operation each.
+
+    Args:
+        fields: Tensors of shape `(samples, *grid)`, by field name.
+        batch_size: Samples per batch; the last batch holds what remains.
+        order: Gives the order of samples, asked when the first batch of a pass is taken; stored
+            order if not given.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, Tensor],
+        batch_size: int,
+        order: Callable[[], np.ndarray] | None = None,
+    ) -> None:
+        self.fields = dict(fields)
+        self.batch_size = batch_size
+        self.order = order
+        self.num_samples = len(next(iter(self.fields.values())))
+
+    def __len__(self) -> int:
+        return -(-self.num_samples // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        order = torch.from_numpy(self.order()) if self.order else torch.arange(self.num_samples)
+        for chosen in order.split(self.batch_size):
+            yield {name: field[chosen] for name, field in self.fields.items()}

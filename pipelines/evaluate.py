@@ -1,0 +1,82 @@
+"""The stage `evaluate`: measure the candidate on the test split and write the report."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from mno.config import section
+from mno.data.reading import read_split
+from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.cost import measure_cost
+from mno.evaluation.evaluator import evaluate, mean_fields
+from mno.evaluation.figures import draw_figures
+from mno.evaluation.report import ReportInputs, write_report
+from mno.lineage.dvcfiles import DATA_FILE, read_data_version
+from mno.surrogate import Surrogate
+from pipelines.stage import Stage, run_stage, write_json
+
+DATA = Path("data")
+CANDIDATE = Path("models/candidate")
+REPORTS = Path("reports")
+
+
+def body(stage: Stage) -> None:
+    """Predict the test split, measure, draw, and write what `register` checks against."""
+    config = section(stage.params, "evaluate", EvaluateConfig)
+    surrogate = Surrogate.load(stage.root / CANDIDATE)
+    test = read_split(stage.root / DATA, "test")
+    baseline = mean_fields(read_split(stage.root / DATA, "train"))
+    reports = stage.root / REPORTS
+    training = json.loads((reports / "train.json").read_text(encoding="utf-8"))
+    dataset = json.loads((reports / "dataset.json").read_text(encoding="utf-8"))
+
+    evaluation = evaluate(surrogate, test, baseline, config)
+    cost = measure_cost(surrogate, evaluation.check_inputs, config.batch_size)
+    figures = draw_figures(evaluation, test.schema, training)
+
+    write_json(reports / "metrics.json", evaluation.metrics())
+    write_json(reports / "per_sample.json", evaluation.per_sample())
+    write_json(reports / "cost.json", cost)
+    _write_check(reports / "check.npz", evaluation.check_inputs, evaluation.check_predictions)
+    (reports / "figures").mkdir(parents=True, exist_ok=True)
+    for figure in figures:
+        (reports / "figures" / f"{figure.name}.png").write_bytes(figure.png)
+    write_report(
+        reports / "report.html",
+        ReportInputs(
+            scenario=surrogate.description.scenario,
+            schema=test.schema,
+            metrics=evaluation.metrics(),
+            figures=figures,
+            cost=cost,
+            dataset=dataset,
+            model=surrogate.description.model.model_dump(),
+            training={"epochs": len(training["epochs"]), "best epoch": training["best_epoch"]},
+            lineage={"dataset (DVC md5)": read_data_version(stage.root / DATA_FILE).md5},
+        ),
+    )
+    metrics = evaluation.metrics()
+    stage.say(
+        f"evaluate   test error (relative L2) {metrics['relative_l2']:.2%}; predicting the mean "
+        f"field {metrics['baseline_relative_l2']:.2%}; report: {REPORTS / 'report.html'}"
+    )
+
+
+def _write_check(
+    path: Path, inputs: dict[str, np.ndarray], predictions: dict[str, np.ndarray]
+) -> None:
+    """Keep a few predictions, so that the packaged model can be checked against them."""
+    arrays = {f"input/{name}": array for name, array in inputs.items()}
+    arrays |= {f"prediction/{name}": array for name, array in predictions.items()}
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    run_stage("evaluate", body)

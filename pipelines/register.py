@@ -1,0 +1,80 @@
+"""The stage `register`: package the candidate, try it, and make it a version in the registry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mno.config import section
+from mno.data.reading import read_split
+from mno.errors import MnoError
+from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.scoring import split_relative_l2
+from mno.registry.registration import register
+from mno.registry.request import Evaluated, Request
+from pipelines.stage import Stage, run_stage, write_json
+
+DATA = Path("data")
+CANDIDATE = Path("models/candidate")
+REPORTS = Path("reports")
+# What is kept with the run in MLflow.
+_KEPT = ("metrics.json", "per_sample.json", "cost.json", "report.html", "figures")
+
+
+def body(stage: Stage) -> None:
+    """Register the candidate; in a DVC experiment only log what it achieved."""
+    reports = stage.root / REPORTS
+    metrics = json.loads((reports / "metrics.json").read_text(encoding="utf-8"))
+    inputs, predictions = _read_check(reports / "check.npz")
+    config = section(stage.params, "evaluate", EvaluateConfig)
+
+    def score(model: Any) -> float:
+        test = read_split(stage.root / DATA, "test")
+        return split_relative_l2(model.predict, test, config.batch_size)
+
+    registered = register(
+        Request(
+            root=stage.root,
+            workspace=stage.handed_down.workspace,
+            params=stage.params,
+            experiment=stage.handed_down.experiment,
+            flow_run_id=stage.handed_down.flow_run_id,
+        ),
+        stage.root / CANDIDATE,
+        Evaluated(
+            relative_l2=metrics["relative_l2"],
+            metrics={k: v for k, v in metrics.items() if isinstance(v, int | float)},
+            inputs=inputs,
+            predictions=predictions,
+            reports=tuple(reports / name for name in _KEPT if (reports / name).exists()),
+        ),
+        score,
+    )
+    write_json(reports / "registered.json", registered)
+    if registered["version"] is None:
+        stage.say("register   a DVC experiment: logged to MLflow, not registered")
+    else:
+        stage.say(
+            f"register   {registered['name']} version {registered['version']}, "
+            f"{registered['alias']}: {registered['reason']}"
+        )
+
+
+def _read_check(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    inputs: dict[str, np.ndarray] = {}
+    predictions: dict[str, np.ndarray] = {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for key in arrays:
+                kind, _, name = key.partition("/")
+                (inputs if kind == "input" else predictions)[name] = arrays[key]
+    except (OSError, ValueError) as error:
+        raise MnoError(f"{path} cannot be read ({error}); run: mno evaluate") from None
+    return inputs, predictions
+
+
+if __name__ == "__main__":
+    run_stage("register", body)

@@ -1,0 +1,163 @@
+"""What all stages share: one at a time, fixed inputs, work folders, one-line failures."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mno.config import read_params
+from mno.errors import MnoError
+from mno.lineage.stages import StageInputs, stage_inputs
+from pipelines.lock import hold
+from pipelines.watch import exit_when_orphaned
+
+
+@dataclass(frozen=True)
+class HandedDown:
+    """What the flow, or DVC, tells a stage through the environment; no result depends on it.
+
+    Attributes:
+        run_pid: Process of the flow, `MNO_RUN_PID`.
+        flow_run_id: Prefect's flow run, `MNO_FLOW_RUN_ID`.
+        terminal: Device to draw progress on, `MNO_TERMINAL`.
+        quiet: Print no progress, `MNO_QUIET`.
+        failure_file: Where to write why a stage failed, for the flow, `MNO_FAILURE_FILE`.
+        experiment: Name of the DVC experiment, `DVC_EXP_NAME`.
+        workspace: The workspace that owns the registry, `DVC_ROOT`; differs from the working
+            folder where DVC runs an experiment in a copy.
+    """
+
+    run_pid: int | None
+    flow_run_id: str | None
+    terminal: str | None
+    quiet: bool
+    failure_file: Path | None
+    experiment: str | None
+    workspace: Path
+
+    @classmethod
+    def read(cls) -> HandedDown:
+        """Read it from this process's environment."""
+        get = os.environ.get
+        pid = get("MNO_RUN_PID")
+        failure = get("MNO_FAILURE_FILE")
+        return cls(
+            run_pid=int(pid) if pid else None,
+            flow_run_id=get("MNO_FLOW_RUN_ID"),
+            terminal=get("MNO_TERMINAL"),
+            quiet=bool(get("MNO_QUIET")),
+            failure_file=Path(failure) if failure else None,
+            experiment=get("DVC_EXP_NAME"),
+            workspace=Path(get("DVC_ROOT") or Path.cwd()),
+        )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A running stage.
+
+    Attributes:
+        root: The folder it works in.
+        params: The content of `params.yaml`.
+        inputs: Its code and tracked parameters as they were at its start.
+        handed_down: What the flow and DVC say.
+    """
+
+    root: Path
+    params: Mapping[str, Any]
+    inputs: StageInputs
+    handed_down: HandedDown
+
+    def work_folder(self, kind: str, data: str = "") -> Path:
+        """Return the folder for resumable work of this code, these parameters and this data.
+
+        Folders of the same kind that belong to other inputs are removed: what they were for has
+        been superseded.
+        """
+        digest = self.inputs.digest[:24] + (f"-{data[:24]}" if data else "")
+        folder = self.root / "build" / kind / digest
+        folder.mkdir(parents=True, exist_ok=True)
+        for other in folder.parent.iterdir():
+            if other != folder:
+                shutil.rmtree(other, ignore_errors=True)
+        return folder
+
+    def say(self, text: str) -> None:
+        """Print one line for the person who watches the run, unless it is to be quiet."""
+        if not self.handed_down.quiet:
+            print(text, flush=True)
+
+    @cached_property
+    def console(self) -> Console | None:
+        """Where to draw progress: the flow's terminal, or ours; None where nobody watches."""
+        if self.handed_down.quiet:
+            return None
+        if self.handed_down.terminal is not None:
+            try:
+                terminal = open(self.handed_down.terminal, "w", encoding="utf-8")  # noqa: SIM115
+            except OSError:
+                return None
+            return Console(file=terminal, force_terminal=True)
+        return Console(file=sys.stdout) if sys.stdout.isatty() else None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a report, beside and then in place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(path.suffix + ".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def run_stage(name: str, body: Callable[[Stage], None]) -> None:
+    """Run a stage's body and exit with its code; failures become one line.
+
+    Raises:
+        SystemExit: Always.
+    """
+    handed_down = HandedDown.read()
+    exit_when_orphaned(handed_down.run_pid)
+    try:
+        _run(name, body, handed_down)
+    except MnoError as error:
+        _fail(name, str(error), error.exit_code, handed_down)
+    except KeyboardInterrupt:
+        _fail(name, "interrupted; what is finished is kept", 130, handed_down)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or "the workspace"
+        _fail(name, f"no space left while writing {where}; free some and run again", 1, handed_down)
+    raise SystemExit(0)
+
+
+def _run(name: str, body: Callable[[Stage], None], handed_down: HandedDown) -> None:
+    root = Path.cwd()
+    # An orphan of a killed run ends within one look of its watch: wait for it rather than fail.
+    with hold(root / "build" / "locks" / name, f"the stage {name}", patience=10.0):
+        params = read_params(root)
+        inputs = stage_inputs(root, name, params)
+        body(Stage(root, params, inputs, handed_down))
+        if stage_inputs(root, name, read_params(root)).digest != inputs.digest:
+            raise MnoError(
+                f"parameters or code of {name} were edited while it ran, so its result belongs to "
+                "neither version and is discarded; run again"
+            )
+
+
+def _fail(name: str, message: str, code: int, handed_down: HandedDown) -> None:
+    print(f"error: {name}: {message}", file=sys.stderr, flush=True)
+    if handed_down.failure_file is not None:
+        content = json.dumps({"stage": name, "message": message, "exit_code": code})
+        handed_down.failure_file.write_text(content, encoding="utf-8")
+    raise SystemExit(code)

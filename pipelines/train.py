@@ -1,0 +1,107 @@
+"""The stage `train`: fit the operator to `data/` and write `models/candidate`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mno.config import section
+from mno.data.reading import read_split
+from mno.lineage.dvcfiles import DATA_FILE, read_data_version
+from mno.lineage.record import candidate_digest, start_record
+from mno.lineage.snapshot import take_snapshot
+from mno.nn.config import ModelConfig
+from mno.registry.tracking import TrainingRun
+from mno.surrogate import Surrogate
+from mno.training.config import TrainConfig
+from mno.training.fit import train
+from pipelines.stage import Stage, run_stage, write_json
+
+DATA = Path("data")
+CANDIDATE = Path("models/candidate")
+REPORT = Path("reports/train.json")
+
+
+class _TrackedEpochs:
+    """Hands every epoch to MLflow as it ends."""
+
+    def __init__(self, run: TrainingRun) -> None:
+        self.run = run
+
+    def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+        self.run.log_epoch(epoch, metrics)
+
+
+def body(stage: Stage) -> None:
+    """Train, or continue what an earlier attempt began, with every epoch in MLflow as it ends."""
+    config = section(stage.params, "train", TrainConfig)
+    model = section(stage.params, "model", ModelConfig)
+    data = stage.root / DATA
+    training, validation = read_split(data, "train"), read_split(data, "validation")
+    scenario = training.schema.scenario
+    # The store's root file holds the sha256 of every shard: its digest is that of all the data.
+    content = hashlib.sha256((data / "zarr.json").read_bytes()).hexdigest()
+    work = stage.work_folder("checkpoints", content)
+    record = start_record(
+        stage.root,
+        take_snapshot(stage.root),
+        stage.params,
+        threads=config.threads,
+        device="cpu",
+        ids={"prefect_flow_run": stage.handed_down.flow_run_id},
+    )
+    key = f"{stage.inputs.digest}-{content}"
+    with TrainingRun.open(
+        stage.handed_down.workspace, scenario, key, _flat(stage.inputs.params)
+    ) as run:
+        md5 = read_data_version(stage.root / DATA_FILE).md5
+        if md5 is not None:
+            run.log_dataset(scenario, str(DATA), md5, "training")
+        run.watch_system()
+        surrogate, history = train(
+            training,
+            validation,
+            model=model,
+            config=config,
+            seed=stage.params["seed"],
+            work=work,
+            observers=[_TrackedEpochs(run)],
+            console=stage.console,
+            quiet=stage.handed_down.quiet,
+        )
+        _write_candidate(surrogate, stage.root / CANDIDATE)
+        write_json(stage.root / REPORT, history.to_dict())
+        run.finish(candidate_digest(stage.root / CANDIDATE), record, [stage.root / REPORT])
+    best = history.best
+    stage.say(
+        f"train      {surrogate.num_parameters} parameters; best epoch {best.epoch} of "
+        f"{len(history)}: validation error {best.validation_relative_l2:.2%}"
+    )
+
+
+def _write_candidate(surrogate: Surrogate, folder: Path) -> None:
+    partial = folder.with_name(folder.name + ".partial")
+    for stale in (partial, folder):
+        shutil.rmtree(stale, ignore_errors=True)
+    partial.mkdir(parents=True)
+    surrogate.save(partial)
+    os.replace(partial, folder)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested parameters to dotted keys, as MLflow shows them."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+if __name__ == "__main__":
+    run_stage("train", body)

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import HERE, ROOT, Made, hashes, make, make_plan
+
+from mno.data.config import ExecutionConfig
+from mno.data.generate import _ShardTask, generate
+from mno.data.plan import DatasetPlan
+from mno.data.reading import read_split
+from mno.data.shards import WorkFolder
+from mno.data.sources import loaded_sources
+from mno.errors import MnoError
+from mno.scenarios.darcy import Darcy
+
+TWO = ExecutionConfig(workers=2)
+# Enough steps that a shard takes a few tenths of a second: time to kill something in the middle.
+LONG = {"samples": 24, "steps": 2000}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Made:
+    return make(tmp_path_factory.mktemp("undisturbed"), make_plan(**LONG))
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def records(folder: Path) -> dict[str, tuple[int, int]]:
+    return {
+        p.name: (p.stat().st_ino, p.stat().st_mtime_ns)
+        for p in (folder / "work" / "done").glob("*.json")
+    }
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    children = psutil.Process(pid).children(recursive=True)
+    return [p for p in children if "spawn_main" in " ".join(p.cmdline())]
+
+
+def test_two_workers_give_the_bytes_of_one(made: Made, tmp_path):
+    assert made.report.shards > 1
+    told = []
+    report = generate(made.plan, tmp_path / "work", tmp_path / "data", TWO, told.append)
+    assert hashes(tmp_path / "data") == made.hashes
+    assert report == made.report
+    assert [p.shards_done for p in told] == [0, 1, 2, 3]
+
+
+def test_a_killed_worker_is_replaced_and_finished_shards_stay(undisturbed: Made, tmp_path):
+    killed, kept = [], {}
+
+    def kill_one(progress) -> None:
+        if progress.shards_done == 2 and not killed:
+            kept.update(records(tmp_path))
+            killed.append(workers_of(os.getpid())[0])
+            killed[0].kill()
+
+    generate(undisturbed.plan, tmp_path / "work", tmp_path / "data", TWO, kill_one)
+    assert killed and not killed[0].is_running()
+    assert hashes(tmp_path / "data") == undisturbed.hashes
+    assert len(kept) >= 2
+    assert kept.items() <= records(tmp_path).items()
+
+
+def test_darcy_is_the_same_for_one_and_two_workers(tmp_path):
+    plan = DatasetPlan(Darcy, Darcy.Parameters(), make_plan().config, code="code")
+    alone = make(tmp_path / "alone", plan)
+    assert alone.report.shards == 3
+    assert set(alone.report.checks) == {check.name for check in Darcy.checks}
+    assert read_split(alone.store, "train").fields["pressure"].shape == (6, 16, 16)
+    assert make(tmp_path / "two", plan, TWO).hashes == alone.hashes
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_killed_run_is_taken_up_where_it_ended(undisturbed: Made, tmp_path, start, workers):
+    process = start("run_heat.py", tmp_path, LONG["samples"], LONG["steps"], workers, "-")
+    wait_for(lambda: process.poll() is not None or len(records(tmp_path)) >= 2)
+    family = [process.pid, *(p.pid for p in workers_of(process.pid))]
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in family))
+    kept = records(tmp_path)
+    assert 2 <= len(kept) < undisturbed.report.shards == 6
+    assert not (tmp_path / "data").exists()
+
+    resumed = make(tmp_path, undisturbed.plan)
+    assert kept.items() <= records(tmp_path).items(), "finished shards are not made again"
+    assert resumed.hashes == undisturbed.hashes
+    assert resumed.report == undisturbed.report
+
+
+def test_a_cluster_of_others_gives_the_same_bytes(made: Made, tmp_path, start):
+    # Its processes know nothing of the project but what the client tells them.
+    cluster = start(
+        "run_cluster.py", path=(HERE,), cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    address = cluster.stdout.readline().strip()
+    theirs = make(tmp_path, made.plan, ExecutionConfig(workers=1, scheduler=address))
+    assert made.report.shards > 1
+    assert theirs.hashes == made.hashes
+
+
+@pytest.mark.slow
+def test_workers_that_run_older_code_are_refused(tmp_path, start):
+    root = tmp_path / "checkout"
+    shutil.copytree(ROOT / "mno", root / "mno", ignore=shutil.ignore_patterns("__pycache__"))
+    cluster = start(
+        "run_cluster.py", path=(HERE,), cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    address = cluster.stdout.readline().strip()
+
+    def run(folder: str) -> tuple[int, str]:
+        process = start(
+            *("run_heat.py", tmp_path / folder, 10, 4, 1, address),
+            path=(root, HERE),
+            stderr=subprocess.PIPE,
+        )
+        _, error = process.communicate()
+        return process.returncode, error.strip()
+
+    assert run("before") == (0, "")
+    with (root / "mno" / "data" / "solve.py").open("a") as file:
+        file.write("\n# An edit that the workers have not seen.\n")
+    code, error = run("after")
+    assert code == 1
+    assert error.startswith("worker tcp://127.0.0.1:") and "\n" not in error
+    assert "runs other code than this process (mno.data.solve); run again, and restart" in error
+    assert not (tmp_path / "after" / "data").exists()
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_lost_is_one_line_and_keeps_shards(undisturbed, tmp_path, start):
+    cluster = start("run_cluster.py", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    address = cluster.stdout.readline().strip()
+
+    def kill_scheduler(progress) -> None:
+        if progress.shards_done == 1:
+            cluster.kill()
+
+    execution = ExecutionConfig(scheduler=address)
+    with pytest.raises(MnoError, match="the Dask scheduler was lost .*; start it and run again"):
+        generate(undisturbed.plan, tmp_path / "work", tmp_path / "data", execution, kill_scheduler)
+    assert not (tmp_path / "data").exists()
+    kept = records(tmp_path)
+    assert len(kept) >= 1
+    assert make(tmp_path, undisturbed.plan).hashes == undisturbed.hashes
+    assert kept.items() <= records(tmp_path).items()
+
+
+def test_a_scheduler_that_does_not_answer_is_named(tmp_path):
+    execution = ExecutionConfig(scheduler="tcp://127.0.0.1:1")
+    with pytest.raises(MnoError) as caught:
+        make(tmp_path, make_plan(), execution)
+    message = str(caught.value)
+    assert message.startswith("execution.scheduler=tcp://127.0.0.1:1 does not answer")
+    assert "\n" not in message
+
+
+def test_a_worker_that_sees_another_folder_refuses(made: Made, tmp_path):
+    folder = WorkFolder(tmp_path / "work", made.plan)
+    folder.resume()
+    folder.prepare()
+    sources = loaded_sources(made.plan.scenario.__module__)
+    token = folder.token.read_text()
+    assert _ShardTask(made.plan, folder.path, token, sources)() is None
+    elsewhere = _ShardTask(made.plan, tmp_path / "missing", token, sources, shard=0)
+    assert "does not see" in elsewhere() and "the same file system" in elsewhere()
+    # A folder of the same name that is not the same folder.
+    assert "does not see" in _ShardTask(made.plan, folder.path, "other", sources, shard=0)()
+    assert folder.finished() == {}
+
+
+def test_a_worker_with_another_solver_or_library_refuses(made: Made, tmp_path):
+    folder = WorkFolder(tmp_path / "work", made.plan)
+    folder.resume()
+    folder.prepare()
+    token = folder.token.read_text()
+    sources = loaded_sources(made.plan.scenario.__module__)
+    for name in ("heat", "mno.scenarios.base", "mno.data.store", "numpy", "zarr", "python"):
+        theirs = {**sources, name: "another"}
+        refusal = _ShardTask(made.plan, folder.path, token, theirs, shard=0)()
+        assert refusal.startswith(f"runs other code than this process ({name})")
+    # What only the client runs does not matter.
+    theirs = {**sources, "mno.of_the_client": "any"}
+    assert _ShardTask(made.plan, folder.path, token, theirs, shard=0)() is None
+    assert set(folder.finished()) == {0}
+
+
+def test_a_failed_check_on_a_worker_is_the_same_one_line(tmp_path):
+    with pytest.raises(MnoError, match="heat_balance .* tolerance -1; nothing is released"):
+        make(tmp_path, make_plan(tolerated_imbalance=-1.0), TWO)
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]

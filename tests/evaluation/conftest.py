@@ -1,0 +1,99 @@
+"""A small surrogate, untrained but real, and splits of smooth random fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from mno.data.normalise import Normaliser
+from mno.data.reading import Schema, Split
+from mno.evaluation import EvaluateConfig, Evaluation, draw_figures, evaluate, mean_fields
+from mno.evaluation.figures import Figure
+from mno.fields import Axis, Field
+from mno.nn.config import ModelConfig
+from mno.surrogate import Description, Surrogate
+
+SIZE = 8
+
+
+@pytest.fixture(scope="session")
+def schema() -> Schema:
+    points = (np.arange(SIZE) + 0.5) / SIZE
+    return Schema(
+        scenario="heat",
+        fields=(
+            Field("conductivity", "W m-1 K-1", "conductivity", "input", ("x", "y")),
+            Field("temperature", "K", "temperature", "output", ("x", "y")),
+        ),
+        axes=(
+            Axis("x", "m", "x", points, (0.0, 1.0)),
+            Axis("y", "m", "y", points, (0.0, 1.0)),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_split(schema: Schema) -> Callable[..., Split]:
+    def make(name: str, samples: int, seed: int = 0, size: int = SIZE) -> Split:
+        rng = np.random.default_rng(seed)
+        conductivity = rng.uniform(1, 2, (samples, size, size)).astype(np.float32)
+        temperature = (300 + 10 * np.cumsum(conductivity, axis=1) / size).astype(np.float32)
+        fields = {"conductivity": conductivity, "temperature": temperature}
+        return Split(name, schema, fields, np.arange(samples) * 3 + 7)
+
+    return make
+
+
+@pytest.fixture
+def surrogate(make_split: Callable[..., Split]) -> Surrogate:
+    return _surrogate(make_split)
+
+
+def _surrogate(make_split: Callable[..., Split]) -> Surrogate:
+    torch.manual_seed(0)
+    description = Description(
+        scenario="heat",
+        inputs={"conductivity": "W m-1 K-1"},
+        outputs={"temperature": "K"},
+        extent=(1.0, 1.0),
+        reference_spacing=(1 / SIZE, 1 / SIZE),
+        normaliser=Normaliser.fit(make_split("train", 5).fields),
+        model=ModelConfig(width=4, layers=1, d_state=2),
+    )
+    operator = description.build()
+    with torch.no_grad():  # fresh weights may predict the mean of the data and nothing else
+        for weight in operator.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    return Surrogate(description, operator)
+
+
+@pytest.fixture(scope="session")
+def evaluation(make_split: Callable[..., Split]) -> Evaluation:
+    surrogate = _surrogate(make_split)
+    train, test = make_split("train", 5, seed=1), make_split("test", 7, seed=2)
+    return evaluate(surrogate, test, mean_fields(train), EvaluateConfig(batch_size=3))
+
+
+@pytest.fixture(scope="session")
+def history() -> dict:
+    errors = (0.5, 0.2, 0.1, 0.15)
+    return {
+        "best_epoch": 3,
+        "epochs": [
+            {
+                "epoch": epoch,
+                "train_relative_l2": 0.8 * error,
+                "validation_relative_l2": error,
+                "learning_rate": 1e-3,
+            }
+            for epoch, error in enumerate(errors, start=1)
+        ],
+    }
+
+
+@pytest.fixture(scope="session")
+def figures(evaluation: Evaluation, schema: Schema, history: dict) -> tuple[Figure, ...]:
+    return draw_figures(evaluation, schema, history)

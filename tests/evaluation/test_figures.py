@@ -1,0 +1,127 @@
+"""Figures: real pictures, the same bytes each time, for fields of any dimension."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from mno.data.reading import Schema
+from mno.evaluation import Evaluation, draw_figures
+from mno.evaluation.curves import draw_histogram, draw_losses
+from mno.evaluation.examples import draw_example
+from mno.evaluation.figures import Figure
+from mno.evaluation.panels import plane, scale
+from mno.evaluation.result import Example
+from mno.fields import Axis, Field
+
+
+def size(png: bytes) -> tuple[int, int]:
+    image = Image.open(io.BytesIO(png))
+    assert image.format == "PNG"
+    image.load()
+    assert len(image.convert("RGB").getcolors(2**24) or ()) > 10, "an empty picture"
+    return image.size
+
+
+def axis(name: str, points: int) -> Axis:
+    return Axis(name, "s" if name == "time" else "m", name, np.arange(points) + 0.5, (0, points))
+
+
+def example_of(dims: tuple[str, ...], shape: tuple[int, ...]) -> tuple[Example, Schema]:
+    given = Field("velocity_0", "m s-1", "initial velocity", "input", dims)
+    asked = Field("velocity", "m s-1", "velocity", "output", dims)
+    axes = tuple(axis(name, length) for name, length in zip(dims, shape, strict=True))
+    truth = np.random.default_rng(0).normal(size=shape)
+    example = Example(
+        ("best",), 3, 0.1, {"velocity_0": truth}, {"velocity": truth}, {"velocity": 1.1 * truth}
+    )
+    return example, Schema("burgers", (given, asked), axes)
+
+
+def test_all_figures_are_pictures_with_words(figures: tuple[Figure, ...]) -> None:
+    assert [figure.name for figure in figures] == [
+        "example_best",
+        "example_median",
+        "example_worst",
+        "error_histogram",
+        "loss_curves",
+    ]
+    for figure in figures:
+        assert size(figure.png)[0] > size(figure.narrow)[0]
+        assert figure.title and figure.caption and figure.alt
+
+
+def test_the_same_evaluation_gives_the_same_bytes_whatever_the_users_settings(
+    figures: tuple[Figure, ...], evaluation: Evaluation, schema: Schema, history: dict
+) -> None:
+    one_example = replace(evaluation, examples=evaluation.examples[:1])
+    first = [figure.png for figure in (figures[0], *figures[3:])]
+    with matplotlib.rc_context({"font.size": 30, "savefig.dpi": 20, "image.cmap": "jet"}):
+        second = [figure.png for figure in draw_figures(one_example, schema, history)]
+        assert matplotlib.rcParams["font.size"] == 30
+    assert first == second
+    assert not any(b"matplotlib" in png.lower() for png in first)
+
+
+@pytest.mark.parametrize(
+    ("dims", "shape"),
+    [
+        (("x",), (16,)),
+        (("x", "y"), (8, 6)),
+        (("x", "y", "z"), (8, 6, 5)),
+        (("time", "x"), (4, 16)),
+        (("time", "x", "y"), (4, 8, 6)),
+    ],
+)
+def test_fields_of_any_dimension_are_drawn(dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
+    example, schema = example_of(dims, shape)
+    assert size(draw_example(example, schema))[0] > 800
+
+
+def test_time_is_cut_at_the_end_and_a_third_axis_in_the_middle() -> None:
+    values = np.arange(4 * 3 * 2 * 5).reshape(4, 3, 2, 5)
+    axes = (axis("time", 4), axis("x", 3), axis("y", 2), axis("z", 5))
+    cut, kept, words = plane(values, axes)
+    np.testing.assert_array_equal(cut, values[-1, :, :, 2])
+    assert [a.name for a in kept] == ["x", "y"]
+    assert words == "time = 3.5 s, z = 2.5 m"
+
+
+def test_scales_ignore_what_is_no_number_and_are_never_of_zero_width() -> None:
+    assert scale(np.array([1.0, np.nan, 3.0])) == (1, 3)
+    assert scale(np.array([-1.0, 3.0]), symmetric=True) == (-3, 3)
+    for constant in (np.zeros(3), np.full(3, 7.0), np.full(3, np.nan)):
+        low, high = scale(constant)
+        assert low < high
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_degenerate_predictions_are_drawn(value: float) -> None:
+    example, schema = example_of(("x", "y"), (8, 6))
+    example.prediction["velocity"] = np.full((8, 6), value)
+    example.truth["velocity"] = np.zeros((8, 6))
+    size(draw_example(example, schema))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("errors", [[0.1], [0.1, 0.1], [np.nan, 0.2], [np.nan], [0.0, 0.0]])
+def test_histograms_of_few_equal_or_missing_errors_are_drawn(errors: list[float]) -> None:
+    size(draw_histogram(np.array(errors), baseline=0.3))
+    size(draw_histogram(np.array(errors), baseline=np.nan))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("errors", [[0.1], [np.nan, np.nan], [0.0, 0.0]])
+def test_loss_curves_of_short_or_failed_training_are_drawn(errors: list[float]) -> None:
+    epochs = [
+        {"epoch": i, "train_relative_l2": e, "validation_relative_l2": e, "learning_rate": 1e-3}
+        for i, e in enumerate(errors, start=1)
+    ]
+    size(draw_losses({"best_epoch": 1, "epochs": epochs}))
+    size(draw_losses({"best_epoch": None, "epochs": epochs}))

@@ -1,0 +1,116 @@
+"""Editing and checking params.yaml."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.params import edit_params, load_params, parameter_keys, preset_names
+from mno.config import read_params
+from mno.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "presets", tmp_path / "presets")
+    return tmp_path
+
+
+def test_the_parameters_that_are_shipped_are_valid() -> None:
+    assert load_params(ROOT).scenario == "darcy"
+
+
+@pytest.mark.parametrize("preset", preset_names(ROOT))
+def test_each_preset_is_valid(workspace: Path, preset: str) -> None:
+    edit_params(workspace, preset, [])
+    assert load_params(workspace)
+
+
+def test_an_assignment_changes_one_value_and_keeps_comments(workspace: Path) -> None:
+    before = (workspace / "params.yaml").read_text()
+    params = edit_params(workspace, None, ["train.epochs=7"])
+    assert params.train.epochs == 7
+    after = (workspace / "params.yaml").read_text()
+    changed = [
+        (old, new)
+        for old, new in zip(before.splitlines(), after.splitlines(), strict=True)
+        if old != new
+    ]
+    assert [new.strip() for _, new in changed] == ["epochs: 7"]
+    assert "#" in after
+
+
+def test_an_assignment_overrides_the_preset(workspace: Path) -> None:
+    params = edit_params(workspace, "quick", ["generate.samples=77"])
+    assert params.generate.samples == 77
+    assert params.generate.resolution == 16
+
+
+def test_nothing_given_leaves_the_file_alone(workspace: Path) -> None:
+    before = (workspace / "params.yaml").stat()
+    edit_params(workspace, None, [])
+    after = (workspace / "params.yaml").stat()
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("train.epoch=3", "train.epoch is not a parameter (known here: epochs"),
+        ("train.epochs=many", "train.epochs='many'"),
+        ("train.epochs=2.5", "train.epochs=2.5"),
+        ("generate.samples=-5", "generate.samples=-5"),
+        ("generate.split.train=0.9", "must sum to 1"),
+        ("generate.resolution=33", "choose 32 or 36"),
+        ("scenario=weather", "must be one of: darcy"),
+        ("scenario=../secret", "must be one of: darcy"),
+        ("execution.scheduler=10.0.0.5", "execution.scheduler"),
+        ("scenarios.darcy.porosity=3", "scenarios.darcy.porosity is not a parameter"),
+        ("trian.epochs=3", "trian is not a section"),
+        ("epochs=3", "epochs is not a parameter"),
+        ("train.epochs", "must look like key=value"),
+        ("train.epochs=[1", "not valid YAML"),
+        ("train=3", "train=3"),
+        ("model.layers=0", "model.layers=0"),
+    ],
+)
+def test_a_wrong_value_is_one_line_and_changes_nothing(
+    workspace: Path, assignment: str, expected: str
+) -> None:
+    before = (workspace / "params.yaml").read_bytes()
+    with pytest.raises(InputError) as refusal:
+        edit_params(workspace, None, [assignment])
+    message = str(refusal.value)
+    assert expected in message
+    assert "\n" not in message
+    assert (workspace / "params.yaml").read_bytes() == before
+    assert not list(workspace.glob("*.partial"))
+
+
+def test_an_unknown_preset_names_those_there_are(workspace: Path) -> None:
+    with pytest.raises(InputError, match="must be one of: .*quick.*standard"):
+        edit_params(workspace, "fast", [])
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "just words", "\x00"])
+def test_a_file_that_is_not_a_mapping_is_one_line(workspace: Path, text: str) -> None:
+    (workspace / "params.yaml").write_text(text)
+    with pytest.raises(InputError) as refusal:
+        read_params(workspace)
+    assert "\n" not in str(refusal.value)
+
+
+def test_yaml_cannot_run_code(workspace: Path) -> None:
+    (workspace / "params.yaml").write_text("!!python/object/apply:os.system ['true']\n")
+    with pytest.raises(InputError):
+        read_params(workspace)
+
+
+def test_keys_are_listed_for_completion(workspace: Path) -> None:
+    keys = parameter_keys(workspace)
+    assert {"scenario", "train.epochs", "generate.split.train", "scenarios.darcy"} <= set(keys)

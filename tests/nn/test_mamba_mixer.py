@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mno.nn import Grid, MambaMixer
+
+PARITY = Path(__file__).parents[2] / "../shared/reference/scan_mixer_self_k2.npz"
+
+
+@pytest.mark.skipif(not PARITY.exists(), reason=f"no reference data at {PARITY}")
+@pytest.mark.parametrize("grid", [(6, 6), (4, 9), None])
+def test_outputs_and_gradients_agree_with_the_reference_code(grid):
+    data = {k: torch.from_numpy(v) for k, v in np.load(PARITY).items()}
+    mixer = MambaMixer(24)
+    weights = {k.removeprefix("param/"): v for k, v in data.items() if k.startswith("param/")}
+    mixer.load_state_dict(weights)
+    x = data["x"].requires_grad_()
+    y = mixer(x, grid)
+    (y * data["w"]).sum().backward()
+
+    def difference(ours, theirs):
+        return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+    assert difference(y, data["y"]) < 1e-5
+    assert difference(x.grad, data["grad_x"]) < 1e-5
+    for name, parameter in mixer.named_parameters():
+        assert difference(parameter.grad, data[f"grad/{name}"]) < 1e-5, name
+
+
+@pytest.mark.parametrize(("path", "dims", "directions"), [
+    ("bidirectional", 2, 2), ("axial", 1, 2), ("axial", 2, 4), ("axial", 3, 6),
+])  # fmt: skip
+def test_parameters_are_named_shaped_and_initialised_as_in_the_reference(path, dims, directions):
+    torch.manual_seed(0)
+    mixer = MambaMixer(40, d_state=5, expand=3, path=path, dims=dims)
+    d, inner, rank, k = 40, 120, 3, directions
+    assert {name: tuple(p.shape) for name, p in mixer.named_parameters()} == {
+        "in_proj.weight": (2 * inner, d),
+        "x_proj_weight": (k, rank + 10, inner),
+        "dt_projs_weight": (k, inner, rank),
+        "dt_projs_bias": (k, inner),
+        "A_logs": (k * inner, 5),
+        "Ds": (k * inner,),
+        "out_norm.weight": (inner,),
+        "out_norm.bias": (inner,),
+        "out_proj.weight": (d, inner),
+    }
+    steps = F.softplus(mixer.dt_projs_bias).detach()
+    assert 1e-3 * (1 - 1e-3) < steps.min() < 2e-3 and 5e-2 < steps.max() < 1e-1 * (1 + 1e-3)
+    assert steps.log().mean().item() == pytest.approx(math.log(1e-2), abs=0.3)
+    expected = torch.arange(1.0, 6.0).expand(k * inner, 5)
+    torch.testing.assert_close(mixer.A_logs.exp(), expected)
+    assert (mixer.Ds == 1).all()
+    assert mixer.dt_projs_weight.abs().max() <= rank**-0.5
+
+
+def test_in_one_dimension_axial_and_bidirectional_are_the_same():
+    torch.manual_seed(0)
+    axial = MambaMixer(8, path="axial", dims=1)
+    bidirectional = MambaMixer(8, path="bidirectional")
+    bidirectional.load_state_dict(axial.state_dict())
+    x, grid = torch.randn(2, 12, 8), Grid((12,), (0.1,), (0.2,))
+    torch.testing.assert_close(axial(x, grid), bidirectional(x, grid))
+
+
+def test_an_axial_mixer_commutes_with_exchanging_the_axes_and_their_parameters():
+    torch.manual_seed(0)
+    mixer, turned = MambaMixer(8, path="axial"), MambaMixer(8, path="axial")
+    state = mixer.state_dict()
+    for name in ("x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds"):
+        state[name] = torch.cat(state[name].chunk(2)[::-1])
+    turned.load_state_dict(state)
+    x = torch.randn(2, 4, 6, 8)
+    y = mixer(x.flatten(1, 2), Grid((4, 6), (0.2, 0.3), (0.1, 0.1))).view(2, 4, 6, 8)
+    x_turned = x.transpose(1, 2).flatten(1, 2)
+    y_turned = turned(x_turned, Grid((6, 4), (0.3, 0.2), (0.1, 0.1))).view(2, 6, 4, 8)
+    torch.testing.assert_close(y, y_turned.transpose(1, 2))
+
+
+def test_a_direction_listens_only_to_points_on_its_own_row_or_column():
+    torch.manual_seed(0)
+    mixer = MambaMixer(4, path="axial")
+    x = torch.randn(1, 20, 4, requires_grad=True)
+    mixer(x, (4, 5))[0, 7].sum().backward()  # row 1, column 2
+    heard = x.grad[0].abs().sum(-1).view(4, 5) > 0
+    expected = torch.zeros(4, 5, dtype=torch.bool)
+    expected[1, :] = expected[:, 2] = True
+    assert torch.equal(heard, expected)
+
+
+@pytest.mark.parametrize(("path", "dims"), [("axial", 1), ("axial", 2), ("bidirectional", 1)])
+def test_a_grid_aware_mixer_is_close_to_itself_on_a_finer_grid(path, dims):
+    torch.manual_seed(0)
+    mixer = MambaMixer(8, d_state=2, path=path, dims=dims)
+    mixer.Ds.data.fill_(0.03)  # little of the direct path, which is the same at every spacing
+    mixer.dt_projs_bias.data += 1.0
+
+    def answer(n, scaled):
+        x = (torch.arange(n) + 0.5) / n
+        axes = torch.stack(torch.meshgrid(*[x] * dims, indexing="ij"), dim=-1)
+        waves = torch.cat([torch.sin(3 * axes + k) for k in range(8 // dims)], dim=-1)
+        grid = (n,) * dims
+        grid = Grid(grid, (1 / n,) * dims, (1 / 32,) * dims) if scaled else grid
+        y = mixer(waves.reshape(1, -1, 8), grid).view(*[n] * dims, 8)
+        return y.movedim(-1, 0)
+
+    def on_coarse(y):  # the mean of the fine cells within each coarse cell
+        for axis in range(1, dims + 1):
+            y = y.unflatten(axis, (-1, 2)).mean(axis + 1)
+        return y
+
+    with torch.no_grad():
+        coarse = answer(32, True)
+        errors = (on_coarse(answer(64, scaled)) - coarse for scaled in (True, False))
+        scaled, plain = ((error.norm() / coarse.norm()).item() for error in errors)
+    assert scaled < 0.03
+    assert plain > 2 * scaled
+
+
+def test_halving_the_spacing_halves_the_error_of_a_grid_aware_mixer():
+    torch.manual_seed(0)
+    mixer = MambaMixer(8).double()
+
+    def answer(n):
+        x = ((torch.arange(n, dtype=torch.float64) + 0.5) / n)[:, None]
+        waves = torch.sin(3 * x + torch.arange(8))[None]
+        with torch.no_grad():
+            return mixer(waves, Grid((n,), (1 / n,), (1 / 16,))).view(16, -1, 8).mean(1)
+
+    finest = answer(1024)
+    errors = [(answer(n) - finest).norm().item() for n in (32, 64, 128)]
+    rates = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    assert all(0.75 < rate < 2.25 for rate in rates), rates
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (1, 5), (3, 1)])
+def test_grids_of_a_single_point_along_an_axis_work(shape):
+    mixer = MambaMixer(4, path="axial", dims=len(shape))
+    x = torch.randn(2, math.prod(shape), 4)
+    assert mixer(x, shape).isfinite().all()
+
+
+def test_unused_precision_is_kept():
+    mixer = MambaMixer(4, d_state=3).double()
+    x = torch.randn(1, 5, 4, dtype=torch.float64, requires_grad=True)
+    assert mixer(x, None).dtype == torch.float64
+    assert torch.autograd.gradcheck(lambda v: mixer(v, (5,)), (x,))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"d_state": 0}, "d_state=0 must be at least 1"),
+        ({"expand": 0}, "expand=0 must be at least 1"),
+        ({"path": "spiral"}, "path='spiral' is not known; choose one of axial, bidirectional"),
+    ],
+)
+def test_a_mixer_that_cannot_be_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        MambaMixer(8, **options)
+
+
+@pytest.mark.parametrize(
+    ("shape", "grid", "message"),
+    [
+        ((2, 12, 7), (3, 4), r"shape \(2, 12, 7\); expected \(batch, points, d_model=8\)"),
+        ((12, 8), (3, 4), r"shape \(12, 8\); expected"),
+        ((2, 12, 8), (12,), "has 1 axes, but this axial mixer was built for 2; build it with dim"),
+        ((2, 12, 8), (3, 5), "15 points, but the input has 12"),
+        ((2, 12, 8), None, "give a grid or its shape, or use path='bidirectional'"),
+    ],
+)
+def test_input_that_does_not_fit_is_refused_with_the_remedy(shape, grid, message):
+    with pytest.raises(ValueError, match=message):
+        MambaMixer(8, path="axial")(torch.zeros(shape), grid)

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+
+from mno.data import Batch
+from mno.nn import Grid, ModelConfig, build_operator
+
+SMALL = ModelConfig(width=16, layers=2, d_state=2, expand=1)
+
+
+def unit_grid(*shape):
+    spacing = tuple(1 / n for n in shape)
+    return Grid(shape, spacing, (1 / 8,) * len(shape))
+
+
+def batch_of(grid, *names, size=3, seed=0):
+    rng = np.random.default_rng(seed)
+    fields = rng.standard_normal((len(names), size, *grid.shape)).astype(np.float32)
+    return Batch(dict(zip(names, torch.from_numpy(fields), strict=True)), grid)
+
+
+def train(steps, seed=0, config=SMALL, lr=3e-3):
+    """Train on one batch: a smooth target that depends on every point of the input."""
+    torch.manual_seed(seed)
+    operator = build_operator(config, inputs=("a",), outputs=("p",))
+    batch = batch_of(unit_grid(6, 6), "a", size=2)
+    target = batch.fields["a"].cumsum(1).flip(2).cumsum(2).flip(2)
+    target = (target - target.mean()) / target.std()
+    optimiser = torch.optim.AdamW(operator.parameters(), lr)
+    losses = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = (operator(batch).fields["p"] - target).square().mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return operator, losses
+
+
+@pytest.mark.parametrize("path", ["axial", "bidirectional"])
+def test_it_overfits_one_batch(path):
+    _, losses = train(120, config=SMALL.model_copy(update={"path": path}), lr=1e-2)
+    assert losses[0] > 0.5 and losses[-1] < 0.06
+
+
+def test_the_same_seed_gives_the_same_weights():
+    first, second, other = (train(3, seed=seed)[0].state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 6), (3, 4, 2)])
+@pytest.mark.parametrize("path", ["axial", "bidirectional"])
+def test_one_code_serves_one_two_and_three_dimensions(path, shape):
+    config = SMALL.model_copy(update={"path": path})
+    operator = build_operator(config, inputs=("a", "b"), outputs=("p", "q", "r"), dims=len(shape))
+    batch = batch_of(unit_grid(*shape), "a", "b")
+    out = operator(batch)
+    assert list(out.fields) == ["p", "q", "r"] and out.grid == batch.grid
+    assert all(field.shape == (3, *shape) for field in out.fields.values())
+    sum(field.sum() for field in out.fields.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in operator.parameters())
+
+
+def test_the_same_weights_answer_on_any_grid_and_agree_between_grids():
+    operator, _ = train(60)
+
+    def answer(n):
+        x = (torch.arange(n) + 0.5) / n
+        field = torch.sin(3 * x[:, None]) * torch.cos(2 * x)
+        with torch.no_grad():
+            return operator(Batch({"a": field[None]}, unit_grid(n, n))).fields["p"]
+
+    coarse, fine = answer(16), answer(32)
+    fine = fine.unflatten(2, (-1, 2)).mean(3).unflatten(1, (-1, 2)).mean(2)
+    assert ((fine - coarse).norm() / coarse.norm()).item() < 0.1
+
+
+def test_without_scaling_the_spacing_of_a_grid_is_ignored():
+    torch.manual_seed(0)
+    unscaled = build_operator(
+        SMALL.model_copy(update={"scale_delta": False}), inputs=("a",), outputs=("p",)
+    )
+    scaled = build_operator(SMALL, inputs=("a",), outputs=("p",))
+    scaled.load_state_dict(unscaled.state_dict())
+    batch = batch_of(unit_grid(8, 8), "a")
+    finer = Batch(batch.fields, Grid((8, 8), (0.05, 0.05), (0.1, 0.1)))
+    assert torch.equal(unscaled(batch).fields["p"], unscaled(finer).fields["p"])
+    assert not torch.allclose(scaled(batch).fields["p"], scaled(finer).fields["p"])
+
+
+def test_inputs_are_told_apart_by_name_not_by_order():
+    operator = build_operator(SMALL, inputs=("a", "b"), outputs=("p",))
+    batch = batch_of(unit_grid(4, 4), "a", "b")
+    turned = Batch(dict(reversed(batch.fields.items())), batch.grid)
+    assert torch.equal(operator(batch).fields["p"], operator(turned).fields["p"])
+
+
+def test_samples_do_not_touch_each_other():
+    operator = build_operator(SMALL, inputs=("a",), outputs=("p",))
+    batch = batch_of(unit_grid(4, 6), "a")
+    single = Batch({"a": batch.fields["a"][1:2]}, batch.grid)
+    whole, alone = operator(batch).fields["p"][1:2], operator(single).fields["p"]
+    torch.testing.assert_close(whole, alone)
+
+
+def test_weights_survive_safetensors(tmp_path):
+    operator, _ = train(2)
+    save_file(operator.state_dict(), tmp_path / "weights.safetensors")
+    other = build_operator(SMALL, inputs=("a",), outputs=("p",))
+    other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    batch = batch_of(unit_grid(8, 8), "a")
+    assert torch.equal(operator(batch).fields["p"], other(batch).fields["p"])
+
+
+def test_an_empty_batch_gives_an_empty_batch():
+    operator = build_operator(SMALL, inputs=("a",), outputs=("p",))
+    assert operator(Batch({"a": torch.zeros(0, 4, 4)}, unit_grid(4, 4))).fields["p"].shape == (
+        0,
+        4,
+        4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "message"),
+    [
+        (("a",), (4, 4), r"holds \['a'\]; this operator also needs \['b'\]"),
+        (("a", "b"), (4,), r"shape \(4,\) has 1 axes, but this operator was built for 2"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused_with_the_remedy(names, shape, message):
+    operator = build_operator(SMALL, inputs=("a", "b"), outputs=("p",))
+    with pytest.raises(ValueError, match=message):
+        operator(batch_of(unit_grid(*shape), *names))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"inputs": (), "outputs": ("p",)}, "name at least one field of each"),
+        ({"inputs": ("a",), "outputs": ()}, "name at least one field of each"),
+        ({"inputs": ("a",), "outputs": ("p",), "dims": 4}, "dims=4; expected 1, 2 or 3"),
+    ],
+)
+def test_an_operator_that_cannot_be_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        build_operator(SMALL, **options)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"width": 0}, {"layers": 0}, {"d_state": 0}, {"path": "spiral"}, {"heads": 4},
+     {"width": "64"}, {"scale_delta": 1}],
+)  # fmt: skip
+def test_a_configuration_out_of_bounds_is_refused(values):
+    with pytest.raises(ValidationError):
+        ModelConfig(**values)
+
+
+def test_every_parameter_of_the_configuration_is_described():
+    assert all(field.description for field in ModelConfig.model_fields.values())
+
+
+def test_reading_a_configuration_does_not_load_torch():
+    code = "import sys, mno.nn, mno.scan; from mno.nn import ModelConfig, Grid; ModelConfig()"
+    code += "; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_library_is_usable_without_the_production_line():
+    code = "import sys; from mno.nn import build_operator, ModelConfig; import mno.scan.interface;"
+    code += "sys.exit(bool({'prefect', 'dvc', 'mlflow', 'lightning', 'zarr'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_parameters_are_those_of_the_formula():
+    config = ModelConfig(width=32, layers=3, d_state=4, expand=2, feed_forward=2)
+    operator = build_operator(config, inputs=("a",), outputs=("p",))
+    w, inner, k, rank, state = 32, 64, 4, 2, 4
+    mixer = 3 * w * inner + k * inner * (2 * rank + 2 * state + 1 + state + 1) + 2 * inner
+    block = mixer + 4 * w + (2 * w * w + 2 * w) + (2 * w * w + w)
+    ends = (3 * 2 * w + 2 * w) + (2 * w * w + w) + 2 * w + (2 * w * w + 2 * w) + (2 * w + 1)
+    assert sum(p.numel() for p in operator.parameters()) == 3 * block + ends

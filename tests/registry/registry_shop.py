@@ -1,0 +1,99 @@
+"""A committed workspace with an MLflow of its own, and models small enough to train in no time."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mno.data.normalise import Normaliser
+from mno.lineage.record import candidate_digest, start_record
+from mno.lineage.snapshot import take_snapshot
+from mno.nn.config import ModelConfig
+from mno.registry import Evaluated, Request, TrainingRun, register
+from mno.surrogate import Description, Surrogate
+
+DATA_DVC = "deps: [{path: build/dataset}]\nouts: [{path: data, md5: %s.dir}]\n"
+
+
+def tiny_surrogate(seed: int) -> Surrogate:
+    torch.manual_seed(seed)
+    description = Description(
+        scenario="darcy",
+        inputs={"permeability": "m2"},
+        outputs={"pressure": "Pa"},
+        extent=(1.0, 1.0),
+        reference_spacing=(1 / 8, 1 / 8),
+        normaliser=Normaliser(
+            {"permeability": 0.5, "pressure": 1.0}, {"permeability": 0.3, "pressure": 2.0}
+        ),
+        model=ModelConfig(width=8, layers=1, d_state=2, expand=1),
+    )
+    return Surrogate(description, description.build())
+
+
+@dataclass
+class Shop:
+    """A committed workspace with an MLflow of its own."""
+
+    root: Path
+
+    @property
+    def candidate(self) -> Path:
+        return self.root / "models/candidate"
+
+    @property
+    def request(self) -> Request:
+        return Request(self.root, self.root, {"scenario": "darcy", "seed": 1})
+
+    def git(self, *args: str) -> None:
+        identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+        subprocess.run(["git", "-C", str(self.root), *identity, *args], check=True)
+
+    def use_data(self, md5: str) -> None:
+        (self.root / "data.dvc").write_text(DATA_DVC % (md5 * 32))
+
+    def train(self, seed: int, tracked: bool = True) -> Evaluated:
+        """Leave a candidate as the stage train does; return what evaluating it would say.
+
+        Not tracked, it is as if the candidate came from DVC's cache and MLflow knew nothing.
+        """
+        shutil.rmtree(self.candidate, ignore_errors=True)
+        self.candidate.mkdir(parents=True)
+        surrogate = tiny_surrogate(seed)
+        surrogate.save(self.candidate)
+        if tracked:
+            self._track(seed)
+        rng = np.random.default_rng(seed)
+        inputs = {"permeability": rng.random((3, 8, 8), dtype=np.float32)}
+        report = self.root / "reports/metrics.json"
+        report.parent.mkdir(exist_ok=True)
+        report.write_text("{}")
+        return Evaluated(
+            relative_l2=0.1,
+            metrics={"relative_l2": 0.1},
+            inputs=inputs,
+            predictions=surrogate.predict(inputs),
+            reports=(report,),
+        )
+
+    def _track(self, seed: int) -> None:
+        snapshot = take_snapshot(self.root)
+        record = start_record(self.root, snapshot, self.request.params, threads=1, device="cpu")
+        with TrainingRun.open(self.root, "darcy", f"key-{seed}", {"seed": seed}) as run:
+            run.finish(candidate_digest(self.candidate), record)
+
+    def register(
+        self, evaluated: Evaluated, score: Callable[[Any], float] | None = None, **changes: Any
+    ) -> dict[str, Any]:
+        def never(model: Any) -> float:
+            raise RuntimeError("the champion was measured again without need")
+
+        request = replace(self.request, **changes)
+        return register(request, self.candidate, evaluated, score or never)

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mno.scan import selective_scan
+
+GRADIENTS = ("u", "delta", "A", "B", "C", "D", "delta_bias")
+
+
+def problem(batch, groups, channels, state, length, seed=0, dtype=torch.float64):
+    """Random arguments of a scan with `channels` channels in each of `groups` groups."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape):
+        return torch.from_numpy(rng.standard_normal(shape)).to(dtype)
+
+    wide = groups * channels
+    return {
+        "u": normal(batch, wide, length),
+        "delta": normal(batch, wide, length),
+        "A": -normal(wide, state).exp(),
+        "B": normal(batch, groups, state, length),
+        "C": normal(batch, groups, state, length),
+        "D": normal(wide),
+        "delta_bias": normal(wide),
+    }
+
+
+def by_steps(u, delta, A, B, C, D, delta_bias, softplus=True, scale=None, reverse=None, zoh=False):
+    """The scan's formula, one number at a time, in numpy."""
+    u, delta, A, B, C, D, bias = (x.numpy() for x in (u, delta, A, B, C, D, delta_bias))
+    batch, wide, length = u.shape
+    groups, state = B.shape[1:3]
+    y = np.zeros_like(u)
+    for b, c in np.ndindex(batch, wide):
+        group = c // (wide // groups)
+        h = np.zeros(state)
+        back = bool(reverse and reverse[group])
+        for t in reversed(range(length)) if back else range(length):
+            dt = delta[b, c, t] + bias[c]
+            dt = np.logaddexp(0, dt) if softplus else dt
+            if scale is not None:
+                dt *= np.broadcast_to(scale.numpy(), (groups, length))[group, t]
+            decay = np.exp(dt * A[c])
+            weight = (decay - 1) / A[c] if zoh else dt
+            h = decay * h + weight * B[b, group, :, t] * u[b, c, t]
+            y[b, c, t] = C[b, group, :, t] @ h + D[c] * u[b, c, t]
+    return torch.from_numpy(y)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    batch=st.integers(0, 3),
+    groups=st.integers(1, 3),
+    channels=st.integers(1, 3),
+    state=st.integers(1, 4),
+    length=st.integers(0, 9),
+    seed=st.integers(0, 10**6),
+    data=st.data(),
+)
+def test_equals_the_formula_for_any_shape(batch, groups, channels, state, length, seed, data):
+    args = problem(batch, groups, channels, state, length, seed)
+    reverse = data.draw(st.lists(st.booleans(), min_size=groups, max_size=groups))
+    softplus = data.draw(st.booleans())
+    zoh = data.draw(st.booleans())
+    shape = data.draw(st.sampled_from([None, (length,), (groups, length)]))
+    scale = None
+    if shape is not None:
+        scale = torch.from_numpy(np.random.default_rng(seed).uniform(0.2, 2.0, shape))
+    y = selective_scan(
+        **args,
+        delta_softplus=softplus,
+        delta_scale=scale,
+        reverse=reverse,
+        discretization="zoh" if zoh else "simplified",
+    )
+    expected = by_steps(**args, softplus=softplus, scale=scale, reverse=reverse, zoh=zoh)
+    assert y.shape == args["u"].shape
+    torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("discretization", ["simplified", "zoh"])
+@pytest.mark.parametrize("softplus", [True, False])
+def test_gradients_are_right_to_second_order(discretization, softplus):
+    args = problem(2, 2, 2, 3, 5)
+    if not softplus:  # a step must stay positive, or the state grows
+        args |= {"delta": args["delta"].abs() + 0.1, "delta_bias": args["delta_bias"].abs()}
+    args = {k: x.detach().requires_grad_() for k, x in args.items()}
+    scale = torch.linspace(0.5, 1.5, 10, dtype=torch.float64).view(2, 5)
+
+    def scan(*values):
+        return selective_scan(
+            *values,
+            delta_softplus=softplus,
+            delta_scale=scale,
+            reverse=(False, True),
+            discretization=discretization,
+        )
+
+    assert torch.autograd.gradcheck(scan, tuple(args.values()))
+    assert torch.autograd.gradgradcheck(scan, tuple(args.values()))
+
+
+def test_gradients_are_right_without_the_optional_arguments():
+    args = problem(2, 2, 2, 3, 5)
+    needed = tuple(args[k].requires_grad_() for k in ("u", "delta", "A", "B", "C"))
+    assert torch.autograd.gradcheck(selective_scan, needed)
+    assert torch.autograd.gradgradcheck(selective_scan, needed)
+
+
+def test_gradients_reach_only_the_arguments_that_want_them_at_second_order():
+    args = problem(1, 1, 2, 2, 4)
+    args["A"].requires_grad_()
+    args["D"].requires_grad_()
+    grads = torch.autograd.grad(
+        selective_scan(**args).square().sum(), (args["A"], args["D"]), create_graph=True
+    )
+    (second,) = torch.autograd.grad(grads[1].sum(), (args["A"],))
+    assert second.abs().sum() > 0
+
+
+@pytest.mark.parametrize("reverse", [(False, False), (True, False)])
+def test_many_blocks_equal_one_pass_in_values_and_gradients(monkeypatch, reverse):
+    def run():
+        args = {k: x.requires_grad_() for k, x in problem(5, 2, 3, 4, 150).items()}
+        y = selective_scan(**args, reverse=reverse)
+        return y, torch.autograd.grad((y * y.detach().cos()).sum(), tuple(args.values()))
+
+    from mno.scan import blocked
+
+    whole, whole_grads = run()
+    monkeypatch.setattr(blocked, "BLOCK", 64)
+    monkeypatch.setattr(blocked, "MIN_STEPS", 4)
+    cut = blocked._Cut.of(torch.empty(5, 150, 2, 3), torch.empty(2, 4, 3))
+    assert cut.segments > 1 and cut.lines_per_block < 5
+    parts, part_grads = run()
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)
+    for name, part, total in zip(GRADIENTS, part_grads, whole_grads, strict=True):
+        torch.testing.assert_close(part, total, rtol=1e-10, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("length", [63, 64, 65, 130])
+def test_segments_of_the_plain_form_equal_the_blocked_form(length):
+    from mno.scan.plain import plain_scan
+
+    rng = np.random.default_rng(1)
+    u, delta = (torch.from_numpy(rng.standard_normal((2, length, 2, 3))) for _ in range(2))
+    B, C = (torch.from_numpy(rng.standard_normal((2, length, 2, 4))) for _ in range(2))
+    A = -torch.from_numpy(rng.uniform(0.1, 2.0, (2, 4, 3)))
+    from mno.scan.blocked import blocked_scan
+
+    args = [x.requires_grad_() for x in (u, delta, A, B, C)]
+    options = {"softplus": True, "reverse": (False, True)}
+    plain = plain_scan(*args, None, None, None, **options, zoh=False)
+    blocked = blocked_scan(*args, None, None, None, **options)
+    torch.testing.assert_close(plain, blocked)
+    for a, b in zip(
+        torch.autograd.grad(plain.square().sum(), args),
+        torch.autograd.grad(blocked.square().sum(), args),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_zero_order_hold_equals_the_matrix_exponential():
+    # exp(dt [[A, B u], [0, 0]]) carries (h, 1) over one step under a constant input.
+    state, length = 3, 6
+    args = problem(1, 1, 1, state, length)
+    y = selective_scan(**args, discretization="zoh")
+    h = torch.zeros(state, dtype=torch.float64)
+    for t in range(length):
+        dt = torch.nn.functional.softplus(args["delta"][0, 0, t] + args["delta_bias"][0])
+        matrix = torch.zeros(state + 1, state + 1, dtype=torch.float64)
+        matrix[:state, :state] = torch.diag(args["A"][0])
+        matrix[:state, state] = args["B"][0, 0, :, t] * args["u"][0, 0, t]
+        h = (torch.matrix_exp(dt * matrix) @ torch.cat([h, torch.ones(1)]))[:state]
+        expected = args["C"][0, 0, :, t] @ h + args["D"][0] * args["u"][0, 0, t]
+        torch.testing.assert_close(y[0, 0, t], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-12, 1e-6, 0.0999999, 0.1000001])
+def test_zero_order_hold_is_exact_as_the_decay_vanishes(size):
+    args = problem(1, 1, 1, 1, 1)
+    args["A"] = torch.full((1, 1), -size, dtype=torch.float64, requires_grad=True)
+    args |= {"D": None, "delta_bias": None, "delta": torch.ones(1, 1, 1, dtype=torch.float64)}
+    y = selective_scan(**args, delta_softplus=False, discretization="zoh")
+    weight = float((args["u"] * args["B"][0] * args["C"][0]).sum())
+    z = -size
+    phi = np.expm1(z) / z if z else 1.0
+    assert y.item() == pytest.approx(weight * phi, rel=1e-14)
+    slope = (1 / 2 + z / 3 + z**2 / 8 + z**3 / 30 + z**4 / 144 + z**5 / 840 + z**6 / 5760) * weight
+    (gradient,) = torch.autograd.grad(y.sum(), args["A"])
+    assert gradient.item() == pytest.approx(slope, rel=1e-9)
+
+
+def test_one_step_size_and_its_scale_are_interchangeable():
+    args = problem(2, 2, 3, 4, 7)
+    delta = args.pop("delta").exp()
+    del args["delta_bias"]
+    scale = torch.linspace(0.5, 2.0, 7, dtype=torch.float64)
+    inside = selective_scan(delta=delta * scale, **args, delta_softplus=False)
+    outside = selective_scan(delta=delta, **args, delta_softplus=False, delta_scale=scale)
+    torch.testing.assert_close(inside, outside)
+
+
+def test_a_low_precision_input_keeps_a_float32_state():
+    args = problem(2, 2, 4, 8, 200, dtype=torch.float32)
+    args["delta_bias"] = args["delta_bias"] - 4
+    low = {k: args[k].bfloat16() for k in ("u", "delta", "B", "C")}
+    y = selective_scan(**{**args, **low})
+    exact = selective_scan(**{**args, **{k: x.float() for k, x in low.items()}})
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y, exact.bfloat16())
+
+
+def test_float32_is_close_to_float64_in_values_and_gradients():
+    args = problem(2, 2, 16, 16, 300)
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        values = {k: x.to(dtype).requires_grad_() for k, x in args.items()}
+        y = selective_scan(**values, reverse=(False, True))
+        grads = torch.autograd.grad((y * y.detach().sin()).sum(), tuple(values.values()))
+        results.append((y, *grads))
+    for name, single, double in zip(("y", *GRADIENTS), *results, strict=True):
+        error = (single - double).abs().max() / double.abs().max()
+        assert error < 5e-6, name
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_a_nan_in_any_argument_reaches_the_output(name):
+    args = problem(1, 1, 2, 2, 4)
+    args[name].view(-1)[0] = float("nan")
+    assert selective_scan(**args).isnan().any()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (1, 2, 3, 2, 6)])
+def test_arguments_are_left_as_they_were(shape):
+    args = problem(*shape)
+    before = {k: x.clone() for k, x in args.items()}
+    y = selective_scan(**{k: x.requires_grad_() for k, x in args.items()}, delta_softplus=False)
+    y.sum().backward()
+    assert all(torch.equal(args[k], before[k]) for k in args)
+
+
+def test_two_runs_give_the_same_bits():
+    def run():
+        args = {k: x.requires_grad_() for k, x in problem(8, 2, 32, 4, 64).items()}
+        y = selective_scan(**args)
+        return y, *torch.autograd.grad(y.sum(), tuple(args.values()))
+
+    assert all(torch.equal(a, b) for a, b in zip(run(), run(), strict=True))
+
+
+def replaced(**changes):
+    return {**problem(2, 2, 3, 4, 5), **changes}
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "message"),
+    [
+        (replaced(u=torch.ones(6, 5)), {}, r"u has shape \(6, 5\).*\(batch, channels, length\)"),
+        (replaced(delta=torch.ones(2, 6, 4)), {}, r"delta has shape.*expected \(2, 6, 5\)"),
+        (replaced(A=torch.ones(4, 6)), {}, r"A has shape \(4, 6\); expected \(6, 6\)"),
+        (replaced(A=torch.ones(6, 0), B=torch.ones(2, 2, 0, 5), C=torch.ones(2, 2, 0, 5)), {},
+         "state size of 0; use at least 1"),
+        (replaced(B=torch.ones(2, 2, 3, 5)), {}, r"B has shape.*expected \(2, 2, 4, 5\)"),
+        (replaced(C=torch.ones(2, 1, 4, 5)), {}, r"C has shape.*expected \(2, 2, 4, 5\)"),
+        (replaced(B=torch.ones(2, 4, 4, 5), C=torch.ones(2, 4, 4, 5)), {},
+         "6 channels cannot be divided among 4 groups"),
+        (replaced(D=torch.ones(5)), {}, r"D has shape \(5,\).*\(6,\)"),
+        (replaced(delta_bias=torch.ones(2, 3)), {}, r"delta_bias has shape.*\(6,\)"),
+        (replaced(), {"delta_scale": torch.ones(2, 4)}, r"delta_scale.*\(5,\).*\(2, 5\)"),
+        (replaced(), {"reverse": [True]}, "names 1 groups, but B and C have 2"),
+        (replaced(), {"backend": "cuda"}, "backend='cuda' does not exist; choose.*reference"),
+        (replaced(), {"discretization": "euler"}, "'euler' is not known; choose.*simplified, zoh"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_with_the_remedy(args, options, message):
+    with pytest.raises(ValueError, match=message):
+        selective_scan(**args, **options)

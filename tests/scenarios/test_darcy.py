@@ -1,0 +1,288 @@
+"""The scenario darcy: its random permeability, its solution as stored, its checks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import label
+
+import mno
+from mno.errors import InputError, MnoError
+from mno.scenarios import make_scenario, scenario_names
+from mno.scenarios.darcy import SCENARIO, Darcy
+
+DIGEST = """
+import hashlib, numpy as np
+from mno.scenarios import make_scenario
+scenario = make_scenario("darcy", 32, {})
+inputs = scenario.sample(np.random.default_rng(7))
+outputs = scenario.solve(inputs)
+print(hashlib.sha256(inputs["permeability"].tobytes() + outputs["pressure"].tobytes()).hexdigest())
+"""
+
+
+def darcy(resolution: int = 32, **parameters: float) -> Darcy:
+    scenario = make_scenario("darcy", resolution, parameters)
+    assert isinstance(scenario, Darcy)
+    return scenario
+
+
+def solved(scenario: Darcy, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    inputs = scenario.sample(np.random.default_rng(seed))
+    return inputs, scenario.solve(inputs)
+
+
+def failures(scenario: Darcy, inputs, outputs) -> set[str]:
+    """Names of the checks that a sample does not pass; NaN does not pass."""
+    values = scenario.check(inputs, outputs)
+    assert set(values) == {check.name for check in scenario.checks}
+    return {check.name for check in scenario.checks if not values[check.name] <= check.tolerance}
+
+
+def test_it_is_found_by_name():
+    assert "darcy" in scenario_names()
+    assert SCENARIO is Darcy
+    assert [field.name for field in darcy().inputs] == ["permeability"]
+    assert [field.name for field in darcy().outputs] == ["pressure"]
+
+
+def test_axes_hold_cell_centres_of_the_unit_interval():
+    x, y = darcy(16).axes
+    assert (x.name, y.name) == ("x", "y")
+    assert x.extent == y.extent == (0.0, 1.0)
+    np.testing.assert_allclose(x.points, np.linspace(1 / 32, 31 / 32, 16))
+
+
+def test_arrays_are_float32_on_the_grid():
+    inputs, outputs = solved(darcy(12), seed=0)
+    for array in (inputs["permeability"], outputs["pressure"]):
+        assert array.dtype == np.float32
+        assert array.shape == (12, 12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_seed_is_one_function_at_every_resolution(seed):
+    # The centres of 32 cells are among those of 96: every third, from the second on.
+    coarse = darcy(32).sample(np.random.default_rng(seed))["permeability"]
+    fine = darcy(96).sample(np.random.default_rng(seed))["permeability"]
+    np.testing.assert_array_equal(fine[1::3, 1::3], coarse)
+
+
+def test_the_pressure_converges_under_refinement_of_one_function():
+    block_means = []
+    for n in (32, 64, 128, 256):
+        pressure = solved(darcy(n), seed=1)[1]["pressure"].astype(np.float64)
+        block_means.append(pressure.reshape(32, n // 32, 32, n // 32).mean(axis=(1, 3)))
+    changes = [np.abs(b - a).max() for a, b in zip(block_means, block_means[1:], strict=False)]
+    assert changes[0] < 0.1 * block_means[-1].max()
+    assert changes[2] < 0.5 * changes[0]
+
+
+def test_permeability_takes_the_two_values_in_equal_shares():
+    scenario = darcy(16, low_permeability=0.5, high_permeability=7.0)
+    samples = np.array(
+        [scenario.sample(np.random.default_rng(k))["permeability"] for k in range(400)]
+    )
+    assert set(np.unique(samples)) == {0.5, 7.0}
+    assert np.mean(samples == 7.0) == pytest.approx(0.5, abs=0.02)
+
+
+def test_nearby_points_share_a_material_as_the_covariance_says():
+    # For a Gaussian field cut at zero, P(same material) = 1 - arccos(correlation) / pi.
+    scenario = darcy(16)
+    samples = np.array(
+        [scenario.sample(np.random.default_rng(k))["permeability"] for k in range(1500)]
+    )
+    here, there = (3, 5), (9, 12)
+    waves = np.arange(200)
+    weights = np.where(waves == 0, 1.0, 2.0)
+    variances = (
+        np.multiply.outer(weights, weights)
+        / (np.pi**2 * np.add.outer(waves**2, waves**2) + 9.0) ** 2
+    )
+    variances[0, 0] = 0.0
+
+    def covariance(p, q):
+        def basis(k):
+            return np.cos(np.pi * waves * (p[k] + 0.5) / 16) * np.cos(
+                np.pi * waves * (q[k] + 0.5) / 16
+            )
+
+        return basis(0) @ variances @ basis(1)
+
+    correlation = covariance(here, there) / np.sqrt(
+        covariance(here, here) * covariance(there, there)
+    )
+    expected = 1.0 - np.arccos(correlation) / np.pi
+    measured = np.mean(samples[:, *here] == samples[:, *there])
+    assert measured == pytest.approx(expected, abs=0.04)
+    assert abs(expected - 0.5) > 0.1
+
+
+def test_smoothness_and_length_change_the_field_the_way_they_say():
+    def patches(**parameters: float) -> int:
+        scenario = darcy(64, **parameters)
+        total = 0
+        for seed in range(20):
+            high = scenario.sample(np.random.default_rng(seed))["permeability"] == 12.0
+            total += label(high)[1]
+        return total
+
+    assert patches(covariance_exponent=1.5) > patches() > patches(covariance_exponent=4.0)
+    assert patches(inverse_length=20.0) > patches()
+
+
+@pytest.mark.parametrize("resolution", [8, 12, 32, 36, 100, 256])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"low_permeability": 1e-6, "high_permeability": 1e6},
+        {"inverse_length": 50.0, "covariance_exponent": 1.01},
+    ],
+    ids=["defaults", "highest contrast", "roughest"],
+)
+def test_solved_samples_pass_their_checks(resolution, parameters):
+    scenario = darcy(resolution, **parameters)
+    for seed in range(3):
+        assert failures(scenario, *solved(scenario, seed)) == set()
+
+
+def test_checks_catch_one_wrong_cell():
+    scenario = darcy(32)
+    inputs, outputs = solved(scenario, seed=0)
+    outputs["pressure"][10, 20] *= 1.0 + 1e-5
+    assert failures(scenario, inputs, outputs) == {"residual"}
+
+
+def test_checks_catch_a_solution_that_is_slightly_too_large():
+    scenario = darcy(64)
+    inputs, outputs = solved(scenario, seed=0)
+    outputs["pressure"] *= np.float32(1.0 + 1e-5)
+    assert "flux_balance" in failures(scenario, inputs, outputs)
+
+
+def test_checks_catch_pressure_out_of_range():
+    scenario = darcy(32)
+    inputs, outputs = solved(scenario, seed=0)
+    zero = {"pressure": np.zeros_like(outputs["pressure"])}
+    assert "range" in failures(scenario, inputs, zero)
+    assert "range" in failures(scenario, inputs, {"pressure": outputs["pressure"] * 3.0})
+
+
+def test_checks_catch_the_pressure_of_another_sample():
+    scenario = darcy(32)
+    inputs, _ = solved(scenario, seed=0)
+    _, others = solved(scenario, seed=1)
+    assert "residual" in failures(scenario, inputs, others)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["permeability", "pressure"])
+def test_checks_fail_on_values_that_are_no_numbers(name, value):
+    scenario = darcy(16)
+    inputs, outputs = solved(scenario, seed=0)
+    (inputs if name == "permeability" else outputs)[name][2, 3] = value
+    assert {"residual"} <= failures(scenario, inputs, outputs)
+
+
+def test_repeated_calls_and_a_copied_scenario_give_the_same_bits():
+    scenario = darcy(32)
+    first = solved(scenario, seed=4)
+    solved(scenario, seed=5)
+    for again in (scenario, pickle.loads(pickle.dumps(scenario))):
+        inputs, outputs = solved(again, seed=4)
+        assert inputs["permeability"].tobytes() == first[0]["permeability"].tobytes()
+        assert outputs["pressure"].tobytes() == first[1]["pressure"].tobytes()
+
+
+def test_another_process_with_other_threads_gives_the_same_bits():
+    inputs, outputs = solved(darcy(32), seed=7)
+    here = inputs["permeability"].tobytes() + outputs["pressure"].tobytes()
+    for threads in ("1", "3"):
+        there = subprocess.run(
+            [sys.executable, "-c", DIGEST],
+            cwd=Path(mno.__file__).parents[1],
+            env={**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert there.stdout.strip() == hashlib.sha256(here).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("resolution", "remedy"),
+    [
+        (33, "choose 32 or 36"),
+        (30, "choose 28 or 32"),
+        (9, "choose 8 or 12"),
+        (7, "choose 8"),
+        (4, "choose 8"),
+        (0, "choose 8"),
+        (-12, "choose 8"),
+    ],
+)
+def test_an_impossible_resolution_is_refused_with_the_nearest_possible(resolution, remedy):
+    with pytest.raises(InputError) as error:
+        darcy(resolution)
+    assert str(error.value) == (
+        f"generate.resolution={resolution} must be a multiple of 4 and at least 8; {remedy}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"low_permeability": 0.0}, "scenarios.darcy.low_permeability=0.0"),
+        ({"low_permeability": -3.0}, "scenarios.darcy.low_permeability=-3.0"),
+        ({"high_permeability": float("nan")}, "scenarios.darcy.high_permeability=nan"),
+        ({"high_permeability": float("inf")}, "scenarios.darcy.high_permeability=inf"),
+        ({"high_permeability": "12"}, "scenarios.darcy.high_permeability='12'"),
+        ({"low_permeability": 12.0}, "low_permeability=12.0 must be less than"),
+        ({"low_permeability": 5.0, "high_permeability": 4.0}, "swap the two"),
+        ({"covariance_exponent": 1.0}, "scenarios.darcy.covariance_exponent=1.0"),
+        ({"covariance_exponent": float("nan")}, "scenarios.darcy.covariance_exponent=nan"),
+        ({"inverse_length": 0.0}, "scenarios.darcy.inverse_length=0.0"),
+        ({"viscosity": 1.0}, "scenarios.darcy.viscosity is not a parameter"),
+    ],
+)
+def test_impossible_parameters_are_refused_in_one_line(parameters, words):
+    with pytest.raises(InputError) as error:
+        darcy(**parameters)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_whole_numbers_are_taken_as_parameters():
+    whole = solved(darcy(16, low_permeability=3, high_permeability=12), seed=0)
+    default = solved(darcy(16), seed=0)
+    assert whole[1]["pressure"].tobytes() == default[1]["pressure"].tobytes()
+
+
+def test_permeability_that_does_not_fit_is_refused():
+    scenario = darcy(16)
+    with pytest.raises(InputError, match=r"shape \(12, 12\); expected \(16, 16\)"):
+        scenario.solve({"permeability": np.ones((12, 12), np.float32)})
+    permeability = np.ones((16, 16), np.float32)
+    for value in (0.0, -1.0, np.nan):
+        permeability[3, 4] = value
+        with pytest.raises(InputError, match="expected positive numbers"):
+            scenario.solve({"permeability": permeability})
+
+
+def test_an_iteration_that_does_not_converge_is_named():
+    # Single cells that differ twelve orders of magnitude are beyond the preconditioner.
+    cells = np.random.default_rng(0).random((64, 64)) < 0.5
+    permeability = np.where(cells, 1e-6, 1e6).astype(np.float32)
+    with pytest.raises(MnoError, match="conjugate gradients for darcy did not converge") as error:
+        darcy(64).solve({"permeability": permeability})
+    assert not isinstance(error.value, InputError)

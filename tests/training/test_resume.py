@@ -1,0 +1,218 @@
+"""A training interrupted in any way ends with the bits of one that was not."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import random
+import resource
+import signal
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import torch
+from smoothing_problem import CONFIG, TRAINING, run, train_in_child, weights_of
+
+from mno.errors import MnoError
+from mno.training.checkpoint import checkpoints
+from mno.training.schedule import learning_rate_factor
+
+# Children are forked from a server that has imported Lightning but never computed.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["lightning.pytorch", "mno.training.fit", "smoothing_problem"])
+
+
+LONG = CONFIG.model_copy(update={"epochs": 16, "patience": 16})
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("uninterrupted"))
+
+
+def assert_same(result, uninterrupted) -> None:
+    assert result[1] == uninterrupted[1]
+    assert weights_of(result[0]) == weights_of(uninterrupted[0])
+
+
+class SignalAt:
+    """An observer that sends its own process a signal in an epoch."""
+
+    def __init__(self, number: int, epoch: int) -> None:
+        self.number = number
+        self.epoch = epoch
+
+    def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+        if epoch == self.epoch:
+            os.kill(os.getpid(), self.number)
+
+
+def interrupt(work: Path, epoch: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(work, observers=[SignalAt(signal.SIGINT, epoch)])
+
+
+def kill_after(work: Path, epoch: int, delay: float) -> bool:
+    """Train in a process, kill it `delay` seconds after an epoch is saved; whether it was alive."""
+    process = CONTEXT.Process(target=train_in_child, args=(work, LONG))
+    process.start()
+    while process.is_alive() and not list(work.glob(f"epoch-{epoch:05d}.*.ckpt")):
+        time.sleep(0.001)
+    time.sleep(delay)
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def test_killed_processes_leave_what_a_resumed_one_completes(tmp_path):
+    uninterrupted = run(tmp_path / "uninterrupted", config=LONG)
+    rng = random.Random(0)
+    for attempt in range(2):
+        work = tmp_path / f"killed-{attempt}"
+        work.mkdir()
+        assert kill_after(work, rng.randint(1, 3), rng.uniform(0, 0.05))
+        assert kill_after(work, rng.randint(6, 8), rng.uniform(0, 0.05))
+        assert checkpoints(work)
+        assert_same(run(work, config=LONG), uninterrupted)
+
+
+def test_a_process_killed_before_its_first_checkpoint_starts_over(tmp_path, uninterrupted):
+    process = CONTEXT.Process(target=train_in_child, args=(tmp_path, CONFIG))
+    process.start()
+    time.sleep(0.2)
+    process.kill()
+    process.join()
+    assert_same(run(tmp_path), uninterrupted)
+
+
+def test_the_learning_rate_continues_where_it_was(tmp_path):
+    interrupt(tmp_path, epoch=2)
+    _, history = run(tmp_path)
+    steps_per_epoch = -(-len(TRAINING) // CONFIG.batch_size)
+    total = CONFIG.epochs * steps_per_epoch
+    expected = [
+        CONFIG.learning_rate
+        * learning_rate_factor(epoch * steps_per_epoch - 1, total, CONFIG.warmup_fraction)
+        for epoch in range(1, CONFIG.epochs + 1)
+    ]
+    assert [r.learning_rate for r in history.records] == pytest.approx(expected, rel=1e-12)
+
+
+def test_ctrl_c_is_passed_on_and_the_next_call_continues(tmp_path, uninterrupted, capfd):
+    interrupt(tmp_path, epoch=3)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert_same(run(tmp_path), uninterrupted)
+    assert "continuing after epoch 3 of 6" in capfd.readouterr().out
+
+
+def test_a_request_to_end_is_an_error_and_the_next_call_continues(tmp_path, uninterrupted):
+    with pytest.raises(MnoError, match="run it again"):
+        run(tmp_path, observers=[SignalAt(signal.SIGTERM, 2)])
+    assert_same(run(tmp_path), uninterrupted)
+
+
+def test_a_training_interrupted_after_its_last_epoch_only_has_to_be_finished(
+    tmp_path, uninterrupted
+):
+    run(tmp_path)
+    next(tmp_path.glob("finished.*")).unlink()
+    before = checkpoints(tmp_path)
+    assert_same(run(tmp_path), uninterrupted)
+    assert checkpoints(tmp_path) == before
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, uninterrupted, damage, capfd):
+    interrupt(tmp_path, epoch=4)
+    damage(checkpoints(tmp_path)[0])
+    assert_same(run(tmp_path), uninterrupted)
+    out = capfd.readouterr().out
+    assert "checkpoint of epoch 4 is damaged" in out
+    assert "continuing after epoch 3" in out
+
+
+def test_damaged_checkpoints_only_mean_a_new_start(tmp_path, uninterrupted):
+    interrupt(tmp_path, epoch=4)
+    for path in checkpoints(tmp_path):
+        truncate(path)
+    assert_same(run(tmp_path), uninterrupted)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
+def test_a_damaged_result_is_made_again(tmp_path, uninterrupted, damage):
+    run(tmp_path)
+    damage(next(tmp_path.glob("finished.*")))
+    assert_same(run(tmp_path), uninterrupted)
+
+
+def test_the_last_two_checkpoints_are_kept_and_no_rest_of_a_killed_writer(tmp_path):
+    tmp_path.joinpath("epoch-00003.ckpt.partial").write_bytes(b"half")
+    run(tmp_path)
+    names = sorted(path.name.split(".")[0] for path in tmp_path.iterdir())
+    assert names == ["epoch-00005", "epoch-00006", "finished"]
+
+
+def test_checkpoints_hold_tensors_and_plain_values_only(tmp_path):
+    run(tmp_path)
+    for path in checkpoints(tmp_path):
+        content = torch.load(path, weights_only=True)
+        assert {"state_dict", "optimizer_states", "lr_schedulers", "loops"} <= set(content)
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_checkpoint_that_would_run_code_is_not_loaded(tmp_path, uninterrupted):
+    work, sprung = tmp_path / "work", tmp_path / "sprung"
+    interrupt(work, epoch=4)
+    trap = tmp_path / "trap"
+    torch.save({"state_dict": Trap(sprung)}, trap)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(trap, weights_only=True)
+    digest = sha256(trap.read_bytes()).hexdigest()
+    trap.rename(work / f"epoch-00005.{digest}.ckpt")
+    assert_same(run(work), uninterrupted)
+    assert not sprung.exists()
+
+
+def train_with_little_room(work: Path, connection) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    try:
+        run(work)
+    except MnoError as error:
+        connection.send(str(error))
+
+
+def test_a_disk_without_room_stops_training_in_one_line(tmp_path, uninterrupted):
+    interrupt(tmp_path, epoch=2)
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=train_with_little_room, args=(tmp_path, sender))
+    process.start()
+    sender.close()
+    message = receiver.recv()
+    process.join()
+    assert "epoch-00003.ckpt" in message
+    assert "run again" in message
+    assert "\n" not in message
+    assert not list(tmp_path.glob("*.partial"))
+    assert_same(run(tmp_path), uninterrupted)
