@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from flows.options import RunOptions
 from mno.errors import MnoError
 
 app = typer.Typer(
@@ -78,37 +78,98 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]
 
 
-def _command(target: str | None) -> Callable[..., None]:
-    def command(
-        preset: Preset = None,
-        assignments: Assignments = None,
-        dask_scheduler: Scheduler = None,
-        quiet: Quiet = False,
-        as_json: Json = False,
-    ) -> None:
-        from flows.run import RunOptions, print_summary, run_line
-
-        edits = list(assignments or [])
-        if dask_scheduler is not None:
-            edits.append(f"execution.scheduler={dask_scheduler}")
-        result = run_line(RunOptions(target, preset, edits, quiet))
-        if as_json:
-            _print_json(result)
-        elif not quiet:
-            print_summary(result, Console(highlight=False, markup=False, soft_wrap=True))
-
-    return command
+Repair = Annotated[
+    bool,
+    typer.Option(
+        "--repair",
+        help="First read every byte of the dataset and of DVC's copies of it, and remove what is "
+        "damaged, so that it is made again.",
+    ),
+]
 
 
-_STAGES = {
-    "run": (None, "Bring the whole line up to date: generate, train, evaluate, register."),
-    "generate": ("data.dvc", "Solve the dataset and release it as data/ (with repair)."),
-    "train": ("train", "Train the operator, after generating what it needs."),
-    "evaluate": ("evaluate", "Evaluate on the test split, after training; writes the report."),
-    "register": ("register", "Register the model in MLflow, after evaluating it."),
-}
-for _name, (_target, _help) in _STAGES.items():
-    app.command(_name, help=_help)(_command(_target))
+@app.command()
+def run(
+    preset: Preset = None,
+    assignments: Assignments = None,
+    dask_scheduler: Scheduler = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Bring the whole line up to date: generate, train, evaluate, register.
+
+    Example: mno run --preset quick --set train.epochs=10
+    """
+    edits = _edits(assignments, dask_scheduler)
+    _bring_up_to_date(RunOptions(None, preset, edits, quiet), as_json)
+
+
+@app.command()
+def generate(
+    preset: Preset = None,
+    assignments: Assignments = None,
+    dask_scheduler: Scheduler = None,
+    repair: Repair = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Solve the dataset and release it as data/.
+
+    Example: mno generate --set generate.samples=2000 --dask-scheduler tcp://10.0.0.5:8786
+    """
+    edits = _edits(assignments, dask_scheduler)
+    _bring_up_to_date(RunOptions("data.dvc", preset, edits, quiet, repair), as_json)
+
+
+@app.command()
+def train(
+    preset: Preset = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train the operator, after generating what it needs.
+
+    Example: mno train --set train.epochs=40 --set model.width=64
+    """
+    _bring_up_to_date(RunOptions("train", preset, assignments or (), quiet), as_json)
+
+
+@app.command()
+def evaluate(
+    preset: Preset = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Evaluate on the test split, after training; write reports/report.html."""
+    _bring_up_to_date(RunOptions("evaluate", preset, assignments or (), quiet), as_json)
+
+
+@app.command()
+def register(
+    preset: Preset = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Register the model in MLflow, after evaluating it; the better one becomes champion."""
+    _bring_up_to_date(RunOptions("register", preset, assignments or (), quiet), as_json)
+
+
+def _edits(assignments: list[str] | None, scheduler: str | None) -> list[str]:
+    given = [] if scheduler is None else [f"execution.scheduler={scheduler}"]
+    return [*(assignments or []), *given]
+
+
+def _bring_up_to_date(options: RunOptions, as_json: bool) -> None:
+    from flows.run import print_summary, run_line
+
+    result = run_line(options)
+    if as_json:
+        _print_json(result)
+    elif not options.quiet:
+        print_summary(result, Console(highlight=False, markup=False, soft_wrap=True))
 
 
 @app.command()

@@ -54,8 +54,8 @@ def pipeline(
         if name == "register":
             forget_missing_version(workspace, say)
         before = read_data_version(workspace / name).md5 if name.endswith(".dvc") else None
-        run = task(run_target, name=name, task_run_name=name, cache_policy=NO_CACHE)
-        result = run(workspace, name, environment(quiet), say)
+        stage = task(name=name, task_run_name=name, cache_policy=NO_CACHE)(run_target)
+        result = stage(workspace, name, environment(quiet), say)
         if before is not None and all(results[n].action != "ran" for n in graph[name]):
             result = _told_if_restored(result, before, workspace / name)
         results[name] = result

@@ -7,14 +7,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from flows.options import RunOptions
 from flows.params import edit_params
+from flows.repair import remove_damage
 from flows.stages import end_leftovers
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.lineage.snapshot import take_snapshot
@@ -22,23 +22,6 @@ from pipelines.lock import hold
 
 # Where a stage keeps what a killed run resumes from; of no use once the stage is done.
 _RESUMABLE = {"generate": Path("build/work"), "train": Path("build/checkpoints")}
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What a person may say of a run.
-
-    Attributes:
-        target: A stage's name or `data.dvc`; None is the whole line.
-        preset: A group of parameters to take first.
-        assignments: `key=value` edits of the parameters.
-        quiet: Print no progress.
-    """
-
-    target: str | None = None
-    preset: str | None = None
-    assignments: Sequence[str] = ()
-    quiet: bool = False
 
 
 def run_line(options: RunOptions) -> dict[str, Any]:
@@ -61,6 +44,8 @@ def run_line(options: RunOptions) -> dict[str, Any]:
         ended = end_leftovers(root)
         if ended is not None:
             console.print(f"ended process group {ended}, left behind by a run that was killed")
+        if options.repair and not remove_damage(root, console.print):
+            console.print("repair     every byte of the dataset is as it was released")
         if not params.registry.allow_uncommitted and options.target in (None, "register"):
             _warn_of_uncommitted_code(root, console)
         warm_up = _warm_up(root, params.scenario)
@@ -69,8 +54,9 @@ def run_line(options: RunOptions) -> dict[str, Any]:
         try:
             stages = pipeline(str(root), options.target, options.quiet)
         finally:
-            warm_up.kill()
-            warm_up.wait()
+            if warm_up is not None:
+                warm_up.kill()
+                warm_up.wait()
         for stage in stages:
             if stage["target"] in _RESUMABLE:
                 shutil.rmtree(root / _RESUMABLE[stage["target"]], ignore_errors=True)
@@ -94,11 +80,11 @@ def print_summary(result: dict[str, Any], console: Console) -> None:
             f"Test error (relative L2): {error:.2%}; predicting the mean field: {baseline:.2%}."
         )
         console.print("Report:   reports/report.html")
-    if "register" in targets and registered:
+    if "register" in targets and registered and registered["version"]:
         name, version, alias = (registered[key] for key in ("name", "version", "alias"))
-        console.print(f"Model:    models:/{name}@{alias} (version {version})")
+        console.print(f"Model:    {name} version {version} ({alias or 'no alias'})")
         console.print(
-            f"Next:     mno predict models:/{name}@{alias} data predictions.zarr;  make ui;  "
+            f"Next:     mno predict models:/{name}/{version} data predictions.zarr;  make ui;  "
             "mno run --set train.epochs=40"
         )
 
@@ -113,8 +99,10 @@ def _warn_of_uncommitted_code(root: Path, console: Console) -> None:
         )
 
 
-def _warm_up(root: Path, scenario: str) -> subprocess.Popen[bytes]:
-    """Begin what the first stages would wait for, while Prefect starts: it uses one core."""
+def _warm_up(root: Path, scenario: str) -> subprocess.Popen[bytes] | None:
+    """Begin what a first run would wait for (compiling, MLflow's tables) while Prefect starts."""
+    if (root / "mlflow.db").exists():
+        return None
     code = (
         "import sys; from pathlib import Path; from mno.registry import prepare; "
         "from mno.scenarios import make_scenario; make_scenario(sys.argv[2], 16, {}).compile(); "

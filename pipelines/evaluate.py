@@ -16,6 +16,7 @@ from mno.evaluation.evaluator import evaluate, mean_fields
 from mno.evaluation.figures import draw_figures
 from mno.evaluation.report import ReportInputs, write_report
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
+from mno.lineage.record import candidate_digest
 from mno.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage, write_json
 
@@ -55,8 +56,15 @@ def body(stage: Stage) -> None:
             cost=cost,
             dataset=dataset,
             model=surrogate.description.model.model_dump(),
-            training={"epochs": len(training["epochs"]), "best epoch": training["best_epoch"]},
-            lineage={"dataset (DVC md5)": read_data_version(stage.root / DATA_FILE).md5},
+            training={
+                "epochs": len(training["epochs"]),
+                "best epoch": training["best_epoch"],
+                "settings": stage.params["train"],
+            },
+            lineage={
+                "dataset (DVC md5)": read_data_version(stage.root / DATA_FILE).md5,
+                "model (sha256)": candidate_digest(stage.root / CANDIDATE),
+            },
         ),
     )
     metrics = evaluation.metrics()
@@ -74,7 +82,7 @@ def _write_check(
     arrays |= {f"prediction/{name}": array for name, array in predictions.items()}
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
     os.replace(partial, path)
 
 

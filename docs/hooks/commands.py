@@ -32,23 +32,30 @@ def options(command: Any) -> set[str]:
 
 def reference() -> str:
     """Return a section per command: usage, what it does, its arguments and options."""
-    return "\n\n".join(part for name, command in commands().items() for part in _section(name, command))
+    parts: list[str] = []
+    described: dict[str, str] = {}
+    for name, command in commands().items():
+        table = _table(command)
+        like = described.setdefault(table, name)
+        parts += _heading(name, command)
+        parts.append(f"Options as for [`mno {like}`](#mno-{like})." if like != name else table)
+    return "\n\n".join(part for part in parts if part)
 
 
-def _section(name: str, command: Any) -> Iterator[str]:
-    arguments = [p for p in command.params if not _is_option(p)]
-    usage = " ".join(["mno", name, *(a.name.upper() for a in arguments), "[OPTIONS]"])
-    yield f"## `mno {name}`"
-    yield f"```text\n{usage}\n```"
+def _heading(name: str, command: Any) -> Iterator[str]:
+    arguments = [p.name.upper() for p in command.params if not _is_option(p)]
+    yield f"## `mno {name}` {{ #mno-{name} }}"
+    yield f"```text\n{' '.join(['mno', name, *arguments, '[OPTIONS]'])}\n```"
     yield _plain(command.help or "")
-    rows = [f"| `{a.name.upper()}` | {_cell(a)} |" for a in arguments]
-    rows += [
+
+
+def _table(command: Any) -> str:
+    rows = [f"| `{p.name.upper()}` | {_cell(p)} |" for p in command.params if not _is_option(p)] + [
         f"| {', '.join(f'`{s}`' for s in _spellings(p))}{_value(p)} | {_cell(p)}{_default(p)} |"
         for p in command.params
         if _is_option(p)
     ]
-    if rows:
-        yield "\n".join(["| | |", "| --- | --- |", *rows])
+    return "\n".join(["| | |", "| --- | --- |", *rows]) if rows else ""
 
 
 def _is_option(parameter: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import zlib
 from typing import Any
 
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -25,7 +26,8 @@ def _drawn(match: re.Match[str]) -> str:
     block, tex = match[1] == "div", " ".join(html.unescape(match[2]).split())
     image = _svg(tex, size=12.0 if block else 11.0)
     kind = "equation block" if block else "equation"
-    return f'<{match[1]} class="{kind}" role="img" aria-label="{html.escape(tex)}">{image}</{match[1]}>'
+    label = html.escape(tex)
+    return f'<{match[1]} class="{kind}" role="img" aria-label="{label}">{image}</{match[1]}>'
 
 
 def _svg(tex: str, size: float) -> str:
@@ -47,9 +49,11 @@ def _svg(tex: str, size: float) -> str:
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     drawing = buffer.getvalue().partition("<svg")[2]
-    inner = re.sub(r"<(metadata|defs>\s*<style).*?</(metadata|style>\s*</defs)>", "", drawing, flags=re.DOTALL)
+    inner = re.sub(
+        r"<(metadata|defs>\s*<style).*?</(metadata|style>\s*</defs)>", "", drawing, flags=re.DOTALL
+    )
     # Identifiers are the same in every drawing of matplotlib's; two on a page must not clash.
-    prefix = f"e{abs(hash(tex)) % 10**8}-"
+    prefix = f"e{zlib.crc32(text.encode()):08x}-"
     inner = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}", inner)
     inner = inner.replace("#000000", "currentColor")
     drop = (margin + depth) * _PIXELS_PER_POINT

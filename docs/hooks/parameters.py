@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from flows.params import Params, preset_names
 from mno.config import read_params
 from mno.scenarios import scenario_class, scenario_names
-from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 MARK = "<!-- generated: parameters -->"
@@ -54,7 +55,7 @@ def preset_table() -> str:
     presets = [dict(_flat(_load(ROOT / "presets" / f"{name}.yaml"))) for name in names]
     keys = list(dict.fromkeys(key for preset in presets for key in preset))
     shipped = dict(_flat(read_params(ROOT)))
-    head = ["| key | `params.yaml` | " + " | ".join(f"`{name}`" for name in names) + " |"]
+    head = ["| key | set to | " + " | ".join(f"`{name}`" for name in names) + " |"]
     head.append("| --- " * (2 + len(names)) + "|")
     for key in keys:
         values = " | ".join(_code(preset[key]) if key in preset else "" for preset in presets)
@@ -90,7 +91,7 @@ _ABSENT = object()
 
 
 def _table(rows: Iterator[str]) -> str:
-    head = "| key | type and bounds | default | `params.yaml` | meaning, unit |\n" + "| --- " * 5
+    head = "| key | type and bounds | default | set to | meaning, unit |\n" + "| --- " * 5
     return "\n".join([head + "|", *rows])
 
 
@@ -119,7 +120,8 @@ def _type(field: Mapping[str, Any]) -> str:
     if "anyOf" in field:
         return " or ".join(_type(choice) for choice in field["anyOf"])
     bounds = [f"{sign} {field[key]:g}" for key, sign in _BOUNDS.items() if key in field]
-    return ", ".join([_TYPES.get(field.get("type", ""), field.get("type", "")), *bounds])
+    name = str(field.get("type", ""))
+    return ", ".join([_TYPES.get(name, name), *bounds])
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -10,10 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mno.data.batch import Batch
+    from mno.data.config import ExecutionConfig, GenerateConfig
+    from mno.data.plan import DatasetPlan
+    from mno.data.reading import read_schema, read_split, verify
 
-_PUBLIC = {"Batch": "mno.data.batch"}
+_PUBLIC = {
+    "Batch": "mno.data.batch",
+    "DatasetPlan": "mno.data.plan",
+    "ExecutionConfig": "mno.data.config",
+    "GenerateConfig": "mno.data.config",
+    "read_schema": "mno.data.reading",
+    "read_split": "mno.data.reading",
+    "verify": "mno.data.reading",
+}
 
-__all__ = ["Batch"]
+__all__ = [
+    "Batch",
+    "DatasetPlan",
+    "ExecutionConfig",
+    "GenerateConfig",
+    "read_schema",
+    "read_split",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import dask.config
 from distributed import Client, LocalCluster, as_completed
 from distributed.client import Future
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
 from distributed.utils import silence_logging_cmgr

@@ -76,7 +76,7 @@ def _open_inputs(surrogate: Surrogate, source: Path) -> dict[str, zarr.Array]:
         array = group.get(name)
         if not isinstance(array, zarr.Array):
             raise InputError(
-                f"{source} has no array {name!r} (it has: {', '.join(sorted(group)) or 'nothing'}); "
+                f"{source} has no array {name!r}, only: {', '.join(sorted(group)) or 'nothing'}; "
                 f"this model takes {', '.join(surrogate.description.inputs)}"
             )
         if array.dtype.kind not in "fiub" or array.ndim != 1 + len(surrogate.description.extent):

@@ -189,32 +189,21 @@ class _Blocked(torch.autograd.Function):
         *inputs, starts = ctx.saved_tensors
         (dy,) = grad_outputs
         if not torch.is_grad_enabled():
-            grads = _gradients(*inputs, starts, dy, softplus=ctx.softplus, reverse=ctx.reverse)
+            grads = _gradients(inputs, starts, dy, softplus=ctx.softplus, reverse=ctx.reverse)
             return (*grads, None, None, None)
         # A graph of the gradients themselves was asked for: differentiate the plain form.
         needed = ctx.needs_input_grad
         wanted = [x for x, need in zip(inputs, needed, strict=False) if need]
         y = plain_scan(*inputs, softplus=ctx.softplus, reverse=ctx.reverse, zoh=False)
         grads = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
-        return tuple(next(grads) if need else None for need in needed)
+        return tuple([next(grads) if need else None for need in needed])
 
 
 def _gradients(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    bias: Tensor | None,
-    scale: Tensor | None,
-    starts: Tensor,
-    dy: Tensor,
-    *,
-    softplus: bool,
-    reverse: Sequence[bool],
+    inputs: Sequence[Any], starts: Tensor, dy: Tensor, *, softplus: bool, reverse: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of the first seven arguments."""
+    """Return the gradients of the first seven inputs; the last, scale, has none."""
+    u, delta, A, B, C, D, bias, scale = inputs
     cut = _Cut.of(u, A)
     buffers = _Buffers(4, cut, A)
     du, ddelta, dB, dC = (x.new_empty(x.shape) for x in (u, delta, B, C))

@@ -20,7 +20,9 @@ def progress_callbacks(
     """Return a bar where a console is given, else lines; nothing if `quiet`."""
     if quiet:
         return []
-    return [ProgressLines(keeper, epochs) if console is None else ProgressBar(keeper, epochs, console)]
+    if console is None:
+        return [ProgressLines(keeper, epochs)]
+    return [ProgressBar(keeper, epochs, console)]
 
 
 class ProgressLines(Callback):

@@ -87,6 +87,7 @@ def test_a_check_that_is_not_a_number_fails(tmp_path):
     fails(tmp_path, "heat_balance .* tolerance nan", tolerated_imbalance=math.nan)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
 def test_values_that_are_not_finite_fail(tmp_path):
     fails(
         tmp_path,

@@ -54,9 +54,8 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path, other) -> None:
 
 
 def test_patience_waits_for_the_holder_to_end(tmp_path: Path, other) -> None:
-    with pytest.raises(LockedError):
-        with hold(tmp_path / "lock", "this run", patience=0.3):
-            pass
+    with pytest.raises(LockedError), hold(tmp_path / "lock", "this run", patience=0.3):
+        pass
     subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -9 {other.pid}"]).wait()
     other.wait()
     start = time.monotonic()

@@ -1,0 +1,75 @@
+"""Repair of a dataset: what does not hold the bytes that its name or record promises, goes.
+
+DVC trusts sizes, times and its own cache. Here every byte is read; what is removed is then made
+again by DVC, from what is still good or from the solver.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mno.data.reading import verify
+from mno.errors import InputError
+from mno.lineage.dvcfiles import DATA_FILE, locked_out, read_data_version
+
+CACHE = Path(".dvc/cache/files/md5")
+DATASET = "build/dataset"
+DATA = "data"
+
+
+def remove_damage(root: Path, say: Callable[[str], None]) -> bool:
+    """Remove damaged copies of the dataset, in the workspace and in DVC's cache.
+
+    Args:
+        root: The workspace; no run may be active in it.
+        say: Is handed one line for each thing found.
+
+    Returns:
+        Whether anything was removed.
+    """
+    found = False
+    for name in (DATASET, DATA):
+        folder = root / name
+        if not folder.exists():
+            continue
+        try:
+            problems = verify(folder)
+        except InputError as error:
+            problems = [str(error)]
+        if problems:
+            found = True
+            for problem in problems:
+                say(f"repair     {name}/{problem}")
+            shutil.rmtree(folder)
+    recorded = {read_data_version(root / DATA_FILE).md5, locked_out(root, "generate", DATASET)}
+    for md5 in sorted(filter(None, recorded)):
+        for path in _damaged_objects(root / CACHE, md5):
+            found = True
+            say(f"repair     {path.relative_to(root)} does not hold what its name promises")
+            path.unlink()
+    return found
+
+
+def _damaged_objects(cache: Path, directory: str) -> Iterator[Path]:
+    """Yield the objects of a directory in DVC's cache whose bytes do not match their names."""
+    listing = _object(cache, directory)
+    if not listing.exists():
+        return
+    content = listing.read_bytes()
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != directory.removesuffix(".dir"):
+        yield listing
+        return
+    for md5 in sorted({entry["md5"] for entry in json.loads(content)}):
+        path = _object(cache, md5)
+        if path.exists():
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "md5").hexdigest() != md5:
+                    yield path
+
+
+def _object(cache: Path, md5: str) -> Path:
+    return cache / md5[:2] / md5[2:]

@@ -1,0 +1,128 @@
+"""Only what depends on a change is redone, and damage is mended or refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+def actions(workspace, *arguments: str) -> dict[str, str]:
+    done = workspace.mno("run", "--json", *arguments, check=True)
+    return {stage["target"]: stage["action"] for stage in json.loads(done.stdout)["stages"]}
+
+
+def registered(workspace) -> dict:
+    return json.loads((workspace.root / "reports/registered.json").read_text())
+
+
+def a_shard(folder: Path) -> Path:
+    return sorted(path for path in (folder / "pressure").rglob("*") if path.name == "0")[0]
+
+
+def flip_a_byte(path: Path) -> None:
+    """Alter a file as a failing disk would: same size, same times."""
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.chmod(0o644)
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_parameter_of_training_redoes_training_and_what_follows(workspace) -> None:
+    assert actions(workspace, "--set", "train.epochs=1") == {
+        "generate": "reused",
+        "data.dvc": "reused",
+        "train": "ran",
+        "evaluate": "ran",
+        "register": "ran",
+    }
+    # One epoch is worse than four, but this copy of the workspace has lost its registry.
+    assert registered(workspace)["alias"] == "champion"
+    assert registered(workspace)["version"] == 1
+    # Back to the parameters of before: DVC remembers, and the better model takes over.
+    assert actions(workspace, "--set", "train.epochs=4") == {
+        "generate": "reused",
+        "data.dvc": "reused",
+        "train": "restored",
+        "evaluate": "restored",
+        "register": "ran",
+    }
+    assert registered(workspace)["version"] == 2
+    assert registered(workspace)["alias"] == "champion"
+    assert registered(workspace)["champion"] == 1
+
+
+def test_a_changed_comment_in_the_solver_reruns_generate_and_stops_there(workspace) -> None:
+    kernel = workspace.root / "mno/scenarios/kernels/multigrid.py"
+    kernel.write_text(kernel.read_text() + "\n# A remark.\n")
+    workspace.run("git", "commit", "-qam", "Remark on the solver", check=True)
+    done = actions(workspace)
+    assert done["generate"] == "ran"
+    assert [done[name] for name in ("data.dvc", "train", "evaluate")] == ["reused"] * 3
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])
+def test_a_damaged_shard_is_put_back_and_said_so(workspace, damage: str) -> None:
+    shard = a_shard(workspace.root / "data")
+    content = shard.read_bytes()
+    shard.chmod(0o644)
+    if damage == "missing":
+        shard.unlink()
+    else:
+        shard.write_bytes(content[:-9] if damage == "truncated" else bytes(len(content)))
+    done = workspace.mno("generate", check=True)
+    assert "data.dvc   restored" in done.stderr
+    assert shard.read_bytes() == content
+
+
+def test_a_byte_flipped_unseen_makes_training_refuse_and_repair_mends_it(workspace) -> None:
+    shard = a_shard(workspace.root / "data")
+    content = shard.read_bytes()
+    flip_a_byte(shard)
+    done = workspace.mno("train", "--set", "train.epochs=1")
+    assert done.returncode == 1
+    assert f"pressure/{shard.relative_to(workspace.root / 'data/pressure')}" in done.stderr
+    assert "mno generate --repair" in done.stderr
+    assert "Traceback" not in done.stderr
+    repaired = workspace.mno("generate", "--repair", check=True)
+    assert shard.read_bytes() == content
+    assert shard.name in repaired.stderr
+    workspace.mno("train", check=True)
+
+
+def test_repair_mends_a_damaged_cache_too(workspace) -> None:
+    content = a_shard(workspace.root / "data").read_bytes()
+    size = len(content)
+    cached = [p for p in (workspace.root / ".dvc/cache").rglob("*") if p.is_file()]
+    (victim,) = [p for p in cached if p.stat().st_size == size and p.read_bytes() == content]
+    flip_a_byte(victim)
+    shutil.rmtree(workspace.root / "data")
+    workspace.mno("generate", "--repair", check=True)
+    assert a_shard(workspace.root / "data").read_bytes() == content
+    assert victim.read_bytes() == content
+
+
+def test_a_lost_registry_is_made_again_and_marked(workspace) -> None:
+    assert not (workspace.root / "mlflow.db").exists()
+    done = actions(workspace)
+    assert done == {
+        "generate": "reused", "data.dvc": "reused", "train": "reused", "evaluate": "reused",
+        "register": "ran",
+    }  # fmt: skip
+    assert registered(workspace)["record"]["restored"] is True
+
+
+def test_uncommitted_code_is_trained_but_not_registered(workspace) -> None:
+    surrogate = workspace.root / "mno/registry/config.py"
+    surrogate.write_text(surrogate.read_text() + "\n# Not committed.\n")
+    done = workspace.mno("run")
+    assert done.returncode == 1
+    assert "warning: uncommitted changes in mno/registry/config.py" in done.stderr
+    assert "not registered: the code that made the model is not committed" in done.stderr
+    workspace.mno("run", "--set", "registry.allow_uncommitted=true", check=True)
+    assert registered(workspace)["uncommitted"] is True
