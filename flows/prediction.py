@@ -36,7 +36,8 @@ def predict_store(
     surrogate = _load(model)
     console = Console(stderr=True, quiet=quiet)
     start = time.monotonic()
-    with Progress(console=console, transient=True, disable=quiet) as progress:
+    hidden = quiet or not console.is_terminal
+    with Progress(console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task("predicting", total=None)
         samples = predict(
             surrogate, source, destination, batch_size,

@@ -47,6 +47,4 @@ class Grid:
     @property
     def delta_scale(self) -> tuple[float, ...]:
         """Factor per axis by which the step of a scan along that axis is multiplied."""
-        return tuple(
-            h / ref for h, ref in zip(self.spacing, self.reference_spacing, strict=True)
-        )
+        return tuple(h / ref for h, ref in zip(self.spacing, self.reference_spacing, strict=True))

@@ -1,1 +1,8 @@
 """How each stage of `dvc.yaml` reads and writes: one module per stage, run by DVC."""
+
+import os
+
+# Waiting threads of torch's OpenMP spin briefly, then sleep. Spinning on, the default, makes a step
+# of training many times slower on a busy machine; sleeping at once makes it slower on an idle one.
+# The library reads this once, when it is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -18,6 +18,7 @@ from mno.nn.config import ModelConfig
 from mno.registry.tracking import TrainingRun
 from mno.surrogate import Surrogate
 from mno.training.config import TrainConfig
+from mno.training.environment import training_device
 from mno.training.fit import train
 from pipelines.stage import Stage, run_stage, write_json
 
@@ -51,7 +52,7 @@ def body(stage: Stage) -> None:
         take_snapshot(stage.root),
         stage.params,
         threads=config.threads,
-        device="cpu",
+        device=training_device(),
         ids={"prefect_flow_run": stage.handed_down.flow_run_id},
     )
     key = f"{stage.inputs.digest}-{content}"

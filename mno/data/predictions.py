@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
+from zarr.errors import ZarrUserWarning
 
 from mno.errors import InputError
 from mno.surrogate import Surrogate
@@ -55,7 +57,10 @@ def predict_store(
             for name, field in surrogate.predict(batch, batch_size).items():
                 outputs[name][start:stop] = field
             progress(stop, samples)
-        zarr.consolidate_metadata(str(partial))
+        with warnings.catch_warnings():
+            # Consolidated metadata is an agreed extension of Zarr v3; without it xarray warns.
+            warnings.simplefilter("ignore", ZarrUserWarning)
+            zarr.consolidate_metadata(str(partial))
         os.replace(partial, destination)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

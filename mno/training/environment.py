@@ -12,6 +12,14 @@ import torch
 from mno.errors import MnoError
 
 
+def training_device() -> str:
+    """Return where training computes: `cuda` where there is such a device, else `cpu`.
+
+    Apple's MPS is left out: it has no deterministic kernels for all that is used.
+    """
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 @contextmanager
 def reproducible(threads: int) -> Iterator[None]:
     """Compute with a fixed number of threads and deterministic kernels; then put all back.

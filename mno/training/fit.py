@@ -21,7 +21,12 @@ from mno.nn.config import ModelConfig
 from mno.surrogate import Description, Surrogate
 from mno.training.checkpoint import newest_checkpoint
 from mno.training.config import TrainConfig
-from mno.training.environment import honest_interrupts, quiet_lightning, reproducible
+from mno.training.environment import (
+    honest_interrupts,
+    quiet_lightning,
+    reproducible,
+    training_device,
+)
 from mno.training.finished import read_finished, write_finished
 from mno.training.history import History, TrainingObserver
 from mno.training.keeper import Keeper
@@ -122,8 +127,7 @@ def _fit(
     )
     with honest_interrupts(), quiet_lightning():
         trainer = Trainer(
-            # Apple's MPS is left out: it has no deterministic kernels for all that is used.
-            accelerator="cuda" if torch.cuda.is_available() else "cpu",
+            accelerator=training_device(),
             devices=1,
             max_epochs=config.epochs,
             gradient_clip_val=config.gradient_clip,

@@ -1,0 +1,217 @@
+"""Whatever is killed, whenever: the next run continues and ends in the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.workspaces import Workspace, make_workspace
+
+PATIENCE = 180.0  # seconds until something that must happen has happened
+
+
+def wait_for(condition: Callable[[], object], what: str) -> object:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"did not happen: {what}")
+
+
+def processes(workspace: Workspace, *words: str) -> list[psutil.Process]:
+    """Processes that work in the workspace and have these words in their command line."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd", "status"]):
+        line = " ".join(process.info["cmdline"] or [])
+        here = process.info["cwd"] == str(workspace.root)
+        if here and process.info["status"] != "zombie" and all(word in line for word in words):
+            found.append(process)
+    return found
+
+
+def stages(workspace: Workspace, name: str) -> list[psutil.Process]:
+    return processes(workspace, "-m", f"pipelines.{name}")
+
+
+def weights(workspace: Workspace) -> bytes:
+    return (workspace.root / "models/candidate/weights.safetensors").read_bytes()
+
+
+def data_md5(workspace: Workspace) -> str:
+    return json.loads((workspace.root / "reports/registered.json").read_text())["record"]["data"][
+        "md5"
+    ]
+
+
+def finished_shards(workspace: Workspace) -> dict[str, int]:
+    """Completion records by path, with the time each was written."""
+    records = (workspace.root / "build/work").glob("*/done/*.json")
+    return {str(path): path.stat().st_mtime_ns for path in records}
+
+
+def checkpoints(workspace: Workspace) -> list[Path]:
+    return sorted((workspace.root / "build/checkpoints").glob("*/epoch-*.ckpt"))
+
+
+def end(run: subprocess.Popen[str]) -> str:
+    output, _ = run.communicate(timeout=PATIENCE)
+    return output
+
+
+def test_a_run_killed_again_and_again_ends_in_the_same_model(
+    finished: Workspace, tmp_path: Path
+) -> None:
+    workspace = make_workspace(tmp_path / "workspace")
+
+    # The flow alone, while shards are being made: its stage must not go on without it.
+    run = workspace.start("run", "--preset", "quick", "--set", "execution.workers=1")
+    wait_for(lambda: len(finished_shards(workspace)) >= 2, "two shards")
+    run.kill()
+    end(run)
+    kept = finished_shards(workspace)
+    wait_for(lambda: not stages(workspace, "generate"), "the orphan's end")
+    assert not (workspace.root / "data").exists()
+
+    # A Dask worker, with two of them: the stage itself goes on.
+    run = workspace.start("run", "--set", "execution.workers=2")
+    stage = wait_for(lambda: stages(workspace, "generate"), "the stage generate")[0]
+    workers = wait_for(
+        lambda: [c for c in stage.children(recursive=True) if "spawn_main" in "".join(c.cmdline())],
+        "a worker",
+    )
+    workers[-1].kill()
+    wait_for(lambda: stages(workspace, "train"), "the stage train")
+    again = finished_shards(workspace)
+    assert {path: again[path] for path in kept} == kept, "a finished shard was made again"
+
+    # DVC alone, while epochs are being trained.
+    wait_for(lambda: checkpoints(workspace), "a checkpoint")
+    (dvc,) = processes(workspace, "dvc", "repro", "train")
+    dvc.kill()
+    assert "train" in end(run)
+    assert run.returncode == 1
+    assert not stages(workspace, "train")
+
+    # Ctrl-C, an epoch later.
+    before = checkpoints(workspace)[-1]
+    run = workspace.start("run")
+    wait_for(lambda: checkpoints(workspace)[-1] > before, "another checkpoint")
+    os.kill(run.pid, signal.SIGINT)
+    output = end(run)
+    assert run.returncode == 130
+    assert "Traceback" not in output
+    assert not stages(workspace, "train")
+
+    # Everything at once.
+    run = workspace.start("run")
+    stage = wait_for(lambda: stages(workspace, "train"), "the stage train")[0]
+    group = os.getpgid(stage.pid)
+    os.killpg(run.pid, signal.SIGKILL)
+    os.killpg(group, signal.SIGKILL)
+    end(run)
+
+    result = json.loads(workspace.mno("run", "--json", check=True).stdout)
+    assert data_md5(workspace) == data_md5(finished)
+    assert weights(workspace) == weights(finished)
+    assert result["metrics"] == json.loads((finished.root / "reports/metrics.json").read_text())
+    assert [version["version"] for version in registry(workspace)] == [1]
+    assert not list((workspace.root / "build").glob("*/*/epoch-*")), "checkpoints are swept"
+
+
+def registry(workspace: Workspace) -> list[dict]:
+    return json.loads(workspace.mno("status", "--json", check=True).stdout)["registry"]
+
+
+def test_a_second_run_is_told_who_runs_since_when(workspace: Workspace) -> None:
+    run = workspace.start("run", "--set", "seed=1")
+    try:
+        wait_for(lambda: stages(workspace, "train"), "the stage train")
+        second = workspace.mno("run")
+        assert second.returncode == 1
+        assert f"process {run.pid}" in second.stderr
+        assert "since 20" in second.stderr
+        assert second.stderr.count("\n") == 1
+        # Nor does the second change the parameters of the first.
+        params = (workspace.root / "params.yaml").read_text()
+        assert workspace.mno("run", "--set", "seed=2").returncode == 1
+        assert (workspace.root / "params.yaml").read_text() == params
+        running = json.loads(workspace.mno("status", "--json", check=True).stdout)["running"]
+        assert running["pid"] == run.pid
+    finally:
+        os.kill(run.pid, signal.SIGINT)
+        end(run)
+
+
+@pytest.mark.parametrize("edited", ["params.yaml", "mno/training/loss.py"])
+def test_an_edit_under_a_running_stage_makes_it_fail(workspace: Workspace, edited: str) -> None:
+    run = workspace.start("run", "--set", "seed=1")
+    wait_for(lambda: checkpoints(workspace), "a checkpoint")
+    path = workspace.root / edited
+    text = path.read_text()
+    path.write_text(text.replace("seed: 1", "seed: 2") if edited == "params.yaml" else text + "\n#")
+    output = end(run)
+    assert run.returncode == 1
+    assert "error: train: parameters or code of train were edited while it ran" in output
+    assert "Traceback" not in output
+    state = json.loads(workspace.run("dvc", "status", "--json", check=True).stdout)
+    assert "train" in state, "the result of neither version was taken"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--set", "train.epoch=3"], "train.epoch is not a parameter"),
+        (["--set", "generate.samples=-5"], "generate.samples=-5"),
+        (["--preset", "fastest"], "preset 'fastest' must be one of"),
+        (["--dask-scheduler", "nonsense"], "execution.scheduler"),
+    ],
+)
+def test_wrong_parameters_are_one_line_and_leave_nothing(
+    workspace: Workspace, arguments: list[str], expected: str
+) -> None:
+    before = workspace.run("git", "status", "--short").stdout
+    done = workspace.mno("run", *arguments)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert workspace.run("git", "status", "--short").stdout == before
+
+
+def test_a_stage_run_by_dvc_alone_says_what_is_wrong(workspace: Workspace) -> None:
+    params = workspace.root / "params.yaml"
+    params.write_text(params.read_text().replace("epochs: 8", "epochs: none"))
+    done = workspace.run("dvc", "repro", "train")
+    assert done.returncode != 0
+    assert "error: train: params.yaml: train.epochs='none'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_database_that_is_none_is_one_line_and_is_not_touched(workspace: Workspace) -> None:
+    database = workspace.root / "mlflow.db"
+    database.write_bytes(b"this is not a database, but somebody's notes\n" * 100)
+    content = database.read_bytes()
+    done = workspace.mno("run", "--set", "seed=1")
+    assert done.returncode == 1
+    assert "mlflow.db is not a database of MLflow" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert database.read_bytes() == content
+
+
+def test_a_command_outside_a_workspace_says_so(workspace: Workspace, tmp_path: Path) -> None:
+    done = subprocess.run(
+        workspace.command(["status"]), cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**workspace.environment, "PYTHONPATH": str(workspace.root)},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "is not inside an MNO workspace" in done.stderr
+    assert done.stderr.count("\n") == 1

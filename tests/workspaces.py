@@ -1,0 +1,83 @@
+"""Workspaces for tests: checkouts of their own, in which the line runs as a person would run it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BINARIES = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A checkout in which tests run the line as a person would."""
+
+    root: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The tests' environment, without what a surrounding run may have set."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MNO_", "DVC_EXP"))}
+        kept.pop("DVC_ROOT", None)
+        return {
+            **kept,
+            "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+            "COLUMNS": "200",
+        }
+
+    def run(
+        self, *command: str, check: bool = False, timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program in the workspace."""
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment, capture_output=True, text=True,
+            timeout=timeout, stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def mno(self, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run the `mno` command with the code of this workspace."""
+        return self.run(*self.command(arguments), check=check)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the `mno` command in a session of its own, and leave it running."""
+        return subprocess.Popen(
+            self.command(arguments), cwd=self.root, env=self.environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+
+    @staticmethod
+    def command(arguments: Sequence[str]) -> list[str]:
+        """Return the command line of `mno` with these arguments."""
+        return [sys.executable, "-m", "flows.cli", *arguments]
+
+
+def make_workspace(root: Path) -> Workspace:
+    """Copy the project's files, as they are now, into a repository of their own."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "-c", "-o", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("docs/", "tests/")):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, root / name)
+    workspace = Workspace(root)
+    for command in (
+        ("git", "init", "-q", "-b", "main"),
+        ("git", "config", "user.name", "Tester"),
+        ("git", "config", "user.email", "tester@localhost"),
+        ("git", "add", "-A"),
+        ("git", "commit", "-q", "-m", "The project"),
+    ):
+        workspace.run(*command, check=True)
+    return workspace
