@@ -10,10 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-import psutil
 from rich.console import Console
 
 from flows.graph import read_graph, run_order
+from flows.leftovers import leftovers
 from flows.params import load_params
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.errors import MnoError
@@ -118,18 +118,13 @@ def _run(root: Path) -> Finding:
 
 
 def _leftovers(root: Path) -> Finding:
-    """Find processes of stages whose run has died, and unfinished work."""
-    if holder(root / RUN_LOCK):
-        return Finding("leftovers", "good", "not looked at while a run is active")
-    orphans = [
-        process.pid
-        for process in psutil.process_iter(["cmdline", "cwd"])
-        if process.info["cwd"] == str(root)
-        and any(part.startswith("pipelines.") for part in process.info["cmdline"] or ())
-    ]
+    """Find processes of runs that have died, and unfinished work."""
+    orphans = [process.pid for process in leftovers(root)]
     if orphans:
-        detail = f"stages without a run: {orphans}; they end by themselves within seconds"
+        detail = f"processes of a killed run, which the next mno run ends: {orphans}"
         return Finding("leftovers", "note", detail)
+    if holder(root / RUN_LOCK):
+        return Finding("leftovers", "good", "no process; unfinished work belongs to the run")
     unfinished = [
         path.relative_to(root).as_posix()
         for folder in ("build/work", "build/checkpoints")

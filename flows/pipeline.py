@@ -16,6 +16,7 @@ from prefect.runtime import flow_run
 from rich.console import Console
 
 from flows.graph import read_graph, run_order
+from flows.leftovers import marks
 from flows.stages import StageResult, run_target
 from flows.workspace import find_workspace
 from mno.lineage.dvcfiles import read_data_version
@@ -55,7 +56,7 @@ def pipeline(
             forget_missing_version(workspace, say)
         before = read_data_version(workspace / name).md5 if name.endswith(".dvc") else None
         stage = task(name=name, task_run_name=name, cache_policy=NO_CACHE)(run_target)
-        result = stage(workspace, name, environment(quiet), say)
+        result = stage(workspace, name, environment(workspace, quiet), say)
         if before is not None and all(results[n].action != "ran" for n in graph[name]):
             result = _told_if_restored(result, before, workspace / name)
         results[name] = result
@@ -66,9 +67,9 @@ def pipeline(
     ]
 
 
-def environment(quiet: bool) -> dict[str, str]:
+def environment(root: Path, quiet: bool) -> dict[str, str]:
     """Return what a stage is told by its environment (see `pipelines.stage.HandedDown`)."""
-    told = {"MNO_RUN_PID": str(os.getpid())}
+    told = marks(root)
     run_id = flow_run.get_id()
     if run_id:
         told["MNO_FLOW_RUN_ID"] = str(run_id)

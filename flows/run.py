@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,10 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
+from flows.leftovers import end_leftovers, marks
 from flows.options import RunOptions
 from flows.params import edit_params
 from flows.repair import remove_damage
-from flows.stages import end_leftovers
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.lineage.snapshot import take_snapshot
 from pipelines.lock import hold
@@ -42,8 +43,9 @@ def run_line(options: RunOptions) -> dict[str, Any]:
     with hold(root / RUN_LOCK, "a run of mno"):
         params = edit_params(root, options.preset, options.assignments)
         ended = end_leftovers(root)
-        if ended is not None:
-            console.print(f"ended process group {ended}, left behind by a run that was killed")
+        if ended:
+            console.print(f"ended {ended} process(es) left behind by a run that was killed")
+        os.environ.update(marks(root))
         if options.repair and not remove_damage(root, console.print):
             console.print("repair     every byte of the dataset is as it was released")
         if not params.registry.allow_uncommitted and options.target in (None, "register"):

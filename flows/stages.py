@@ -20,7 +20,6 @@ from flows.workspace import program
 from mno.errors import MnoError
 
 GRACE = 15.0  # seconds between asking a stage to stop and killing it
-_GROUP_FILE = Path("build/locks/stage-group.json")
 _DVC_CHATTER = (
     "Running stage", "> ", "Stage '", "'data.dvc' didn't", "Importing ", "Updating lock file",
     "Generating lock file", "Data and pipelines are up to date", "To track the changes with git",
@@ -83,7 +82,6 @@ def run_target(
             errors="replace",
             start_new_session=True,
         )
-        _record_group(root, process.pid)
         try:
             lines = _forward(process, say, failure_file)
             code = process.wait()
@@ -92,22 +90,6 @@ def run_target(
         if code != 0:
             raise StageFailedError(target, _exit_code(failure_file))
     return StageResult(target, _action(target, lines), time.monotonic() - start)
-
-
-def end_leftovers(root: Path) -> int | None:
-    """End the stage that a killed flow left behind, if it is still there; return its group.
-
-    Call it while holding the run's lock: whoever started that group is then known to be dead.
-    """
-    try:
-        group = json.loads((root / _GROUP_FILE).read_text(encoding="utf-8"))
-        same = abs(psutil.Process(group["pid"]).create_time() - group["started"]) < 1.0
-    except (OSError, ValueError, KeyError, psutil.Error):
-        return None
-    if not same:
-        return None
-    stop_group(group["pid"])
-    return group["pid"]
 
 
 def stop_group(group: int) -> None:
@@ -132,15 +114,6 @@ def _group_lives(group: int) -> bool:
             if os.getpgid(process.pid) == group:
                 return True
     return False
-
-
-def _record_group(root: Path, pid: int) -> None:
-    path = root / _GROUP_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    started = psutil.Process(pid).create_time()
-    partial.write_text(json.dumps({"pid": pid, "started": started}), encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _forward(

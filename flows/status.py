@@ -21,8 +21,9 @@ def read_status() -> dict[str, Any]:
     """Return what `mno status --json` prints.
 
     Keys: `scenario`; `running` (who holds the workspace, or null); `stages`, each with `state`
-    (`current`, `stale` or `waiting` for a stale one before it) and `reasons`; `metrics`;
-    `registry` (versions with their aliases and errors).
+    (`current`, `stale`, `waiting` for a stale one before it, `running`, or `unknown` where a
+    running stage keeps DVC from looking) and `reasons`; `metrics`; `registry` (versions with their
+    aliases and errors).
 
     Raises:
         InputError: The parameters or the workspace cannot be used.
@@ -79,23 +80,35 @@ def print_status(status: dict[str, Any], console: Console) -> None:
 
 def _stages(root: Path) -> list[dict[str, Any]]:
     graph = read_graph(root)
-    done = subprocess.run(
-        [program("dvc"), "status", "--json"], cwd=root, capture_output=True, text=True, check=False
-    )
-    try:
-        changes: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        reason = done.stderr.strip().splitlines() or ["dvc status failed"]
-        raise MnoError(reason[0].removeprefix("ERROR: ")) from None
+    running = {name for name in graph if holder(root / "build/locks" / name)}
+    changes = _changes(root)
     stages: list[dict[str, Any]] = []
     stale: set[str] = set()
     for name in run_order(graph):
+        if changes is None or name in running:
+            state = "running" if name in running else "unknown"
+            stages.append({"name": name, "state": state, "reasons": []})
+            continue
         reasons = _reasons(changes.get(name, []))
         state = "waiting" if graph[name] & stale else "stale" if reasons else "current"
         if state != "current":
             stale.add(name)
         stages.append({"name": name, "state": state, "reasons": reasons})
     return stages
+
+
+def _changes(root: Path) -> dict[str, Any] | None:
+    """Return what DVC says has changed; None where a stage at work keeps it from looking."""
+    done = subprocess.run(
+        [program("dvc"), "status", "--json"], cwd=root, capture_output=True, text=True, check=False
+    )
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        if " is busy, " in done.stderr:
+            return None
+        reason = done.stderr.strip().splitlines() or ["dvc status failed"]
+        raise MnoError(reason[0].removeprefix("ERROR: ")) from None
 
 
 def _reasons(changes: list[Any]) -> list[str]:

@@ -48,12 +48,21 @@ class Workspace:
         return self.run(*self.command(arguments), check=check)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the `mno` command in a session of its own, and leave it running."""
-        return subprocess.Popen(
-            self.command(arguments), cwd=self.root, env=self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
+        """Start the `mno` command in a session of its own, its output into a file.
+
+        Not into a pipe: what a killed run leaves behind would keep that open.
+        """
+        with self.output.open("w") as file:
+            return subprocess.Popen(
+                self.command(arguments), cwd=self.root, env=self.environment, text=True,
+                stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def output(self) -> Path:
+        """What the command started last has printed."""
+        return self.root.parent / "output.txt"
 
     @staticmethod
     def command(arguments: Sequence[str]) -> list[str]:

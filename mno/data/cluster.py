@@ -24,6 +24,7 @@ from mno.errors import MnoError
 Refusals = Mapping[str, str]  # why a worker does not take part, by its address
 
 _LOG_LEVEL = logging.CRITICAL  # what matters becomes an exception
+_STARTS = 2
 _CONNECT_SECONDS = 5
 _WORKER_SECONDS = 30
 # A worker over its share is killed and, unless it happens again and again, replaced. Spilling and
@@ -56,20 +57,31 @@ def connect(execution: ExecutionConfig, num_tasks: int, scratch: Path) -> Iterat
     workers = min(execution.workers, num_tasks)
     with (
         dask.config.set(_LOCAL),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",  # any port, also of the bare server that stays
-            scheduler_kwargs={"dashboard": False},
-            memory_limit=MEMORY_LIMIT // workers,
-            local_directory=str(scratch),
-            silence_logs=_LOG_LEVEL,
-        ) as cluster,
+        _start_workers(workers, scratch) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+def _start_workers(workers: int, scratch: Path) -> LocalCluster:
+    """Start worker processes; a worker that is killed while it starts is worth a second try."""
+    reason = ""
+    for _ in range(_STARTS):
+        try:
+            return LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",  # any port, also of the bare server that stays
+                scheduler_kwargs={"dashboard": False},
+                memory_limit=MEMORY_LIMIT // workers,
+                local_directory=str(scratch),
+                silence_logs=_LOG_LEVEL,
+            )
+        except RuntimeError as error:
+            reason = first_line(error)
+    raise MnoError(f"the {workers} workers do not start ({reason}); try execution.workers=1")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.leftovers import leftovers
 from tests.workspaces import Workspace, make_workspace
 
 PATIENCE = 180.0  # seconds until something that must happen has happened
@@ -63,9 +64,9 @@ def checkpoints(workspace: Workspace) -> list[Path]:
     return sorted((workspace.root / "build/checkpoints").glob("*/epoch-*.ckpt"))
 
 
-def end(run: subprocess.Popen[str]) -> str:
-    output, _ = run.communicate(timeout=PATIENCE)
-    return output
+def end(workspace: Workspace, run: subprocess.Popen[str]) -> str:
+    run.wait(timeout=PATIENCE)
+    return workspace.output.read_text()
 
 
 def test_a_run_killed_again_and_again_ends_in_the_same_model(
@@ -77,13 +78,18 @@ def test_a_run_killed_again_and_again_ends_in_the_same_model(
     run = workspace.start("run", "--preset", "quick", "--set", "execution.workers=1")
     wait_for(lambda: len(finished_shards(workspace)) >= 2, "two shards")
     run.kill()
-    end(run)
-    kept = finished_shards(workspace)
+    end(workspace, run)
     wait_for(lambda: not stages(workspace, "generate"), "the orphan's end")
+    kept = finished_shards(workspace)
     assert not (workspace.root / "data").exists()
+    left = leftovers(workspace.root)
+    assert left, "the run's Prefect server outlives it"
+    found = json.loads(workspace.mno("doctor", "--json").stdout)
+    assert any(str(left[0].pid) in finding["detail"] for finding in found)
 
     # A Dask worker, with two of them: the stage itself goes on.
     run = workspace.start("run", "--set", "execution.workers=2")
+    wait_for(lambda: not any(map(psutil.Process.is_running, left)), "the leftovers' end")
     stage = wait_for(lambda: stages(workspace, "generate"), "the stage generate")[0]
     workers = wait_for(
         lambda: [c for c in stage.children(recursive=True) if "spawn_main" in "".join(c.cmdline())],
@@ -98,7 +104,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_model(
     wait_for(lambda: checkpoints(workspace), "a checkpoint")
     (dvc,) = processes(workspace, "dvc", "repro", "train")
     dvc.kill()
-    assert "train" in end(run)
+    assert "train" in end(workspace, run)
     assert run.returncode == 1
     assert not stages(workspace, "train")
 
@@ -107,7 +113,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_model(
     run = workspace.start("run")
     wait_for(lambda: checkpoints(workspace)[-1] > before, "another checkpoint")
     os.kill(run.pid, signal.SIGINT)
-    output = end(run)
+    output = end(workspace, run)
     assert run.returncode == 130
     assert "Traceback" not in output
     assert not stages(workspace, "train")
@@ -118,7 +124,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_model(
     group = os.getpgid(stage.pid)
     os.killpg(run.pid, signal.SIGKILL)
     os.killpg(group, signal.SIGKILL)
-    end(run)
+    end(workspace, run)
 
     result = json.loads(workspace.mno("run", "--json", check=True).stdout)
     assert data_md5(workspace) == data_md5(finished)
@@ -145,11 +151,12 @@ def test_a_second_run_is_told_who_runs_since_when(workspace: Workspace) -> None:
         params = (workspace.root / "params.yaml").read_text()
         assert workspace.mno("run", "--set", "seed=2").returncode == 1
         assert (workspace.root / "params.yaml").read_text() == params
-        running = json.loads(workspace.mno("status", "--json", check=True).stdout)["running"]
-        assert running["pid"] == run.pid
+        status = json.loads(workspace.mno("status", "--json", check=True).stdout)
+        assert status["running"]["pid"] == run.pid
+        assert "running" in {stage["state"] for stage in status["stages"]}
     finally:
         os.kill(run.pid, signal.SIGINT)
-        end(run)
+        end(workspace, run)
 
 
 @pytest.mark.parametrize("edited", ["params.yaml", "mno/training/loss.py"])
@@ -159,7 +166,7 @@ def test_an_edit_under_a_running_stage_makes_it_fail(workspace: Workspace, edite
     path = workspace.root / edited
     text = path.read_text()
     path.write_text(text.replace("seed: 1", "seed: 2") if edited == "params.yaml" else text + "\n#")
-    output = end(run)
+    output = end(workspace, run)
     assert run.returncode == 1
     assert "error: train: parameters or code of train were edited while it ran" in output
     assert "Traceback" not in output
