@@ -141,7 +141,7 @@ def registry(workspace: Workspace) -> list[dict]:
 def test_a_second_run_is_told_who_runs_since_when(workspace: Workspace) -> None:
     run = workspace.start("run", "--set", "seed=1")
     try:
-        wait_for(lambda: stages(workspace, "train"), "the stage train")
+        wait_for(lambda: checkpoints(workspace), "a checkpoint")
         second = workspace.mno("run")
         assert second.returncode == 1
         assert f"process {run.pid}" in second.stderr

@@ -1,0 +1,75 @@
+"""Given clusters and full disks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.workspaces import Workspace, make_workspace
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[str]:
+    """A Dask cluster that somebody else has started."""
+    code = """
+from distributed import LocalCluster
+if __name__ == "__main__":
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1",
+                           dashboard_address="127.0.0.1:0")
+    print(cluster.scheduler_address, flush=True)
+    input()
+"""
+    script = tmp_path / "cluster.py"
+    script.write_text(code)
+    process = subprocess.Popen(
+        [sys.executable, str(script)], cwd=tmp_path, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.communicate("\n", timeout=30)
+
+
+def test_a_given_cluster_makes_the_same_dataset(
+    finished: Workspace, cluster: str, tmp_path: Path
+) -> None:
+    workspace = make_workspace(tmp_path / "workspace")
+    workspace.mno(
+        "generate", "--preset", "quick", "--dask-scheduler", cluster, "--quiet", check=True
+    )
+    ours, theirs = (w.root / "data/zarr.json" for w in (workspace, finished))
+    shards = json.loads(ours.read_text())["attributes"]["shards"]
+    assert len(shards) > 8
+    assert shards == json.loads(theirs.read_text())["attributes"]["shards"]
+
+
+@pytest.fixture
+def full_disk(workspace: Workspace) -> Iterator[Path]:
+    """The folder of models on a file system with room for next to nothing."""
+    folder = workspace.root / "models"
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_the_next_run_continues(
+    workspace: Workspace, full_disk: Path
+) -> None:
+    failed = workspace.mno("run", "--set", "seed=1")
+    assert failed.returncode == 1
+    assert "error: train:" in failed.stderr
+    assert "space" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    subprocess.run(["umount", "-l", str(full_disk)], check=True)
+    continued = workspace.mno("run", check=True)
+    assert "epoch 1/" not in continued.stderr, "what was trained is not trained again"
+    assert "register   done" in continued.stderr
