@@ -42,10 +42,11 @@ $(BIN)/python:
 
 define install
 	@echo "Installing packages into $(VENV)/ (one to three minutes the first time)"
-	@if [ -t 1 ]; then show='/^Collecting/ {n++; printf "\r\033[K  %d  %s", n, $$2; fflush()} \
-	  /^Installing collected/ {printf "\r\033[K  unpacking"; fflush()} END {printf "\r\033[K"}'; else show='{}'; fi; \
+	@show() { if [ -t 1 ]; then awk '/^Collecting/ {n++; printf "\r\033[K  %d  %s", n, $$2; fflush()} \
+	    /^Installing collected/ {printf "\r\033[K  unpacking"; fflush()} END {printf "\r\033[K"}'; \
+	  else cat > /dev/null; fi; }; \
 	set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
-	  --constraint constraints.txt --editable '$(1)' | awk "$$show"
+	  --constraint constraints.txt --editable '$(1)' | show
 	@touch $@
 endef
 
