@@ -165,7 +165,11 @@ def _edits(assignments: list[str] | None, scheduler: str | None) -> list[str]:
 def _bring_up_to_date(options: RunOptions, as_json: bool) -> None:
     from flows.run import print_summary, run_line
 
-    result = run_line(options)
+    try:
+        result = run_line(options)
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted; what is finished is kept, run again to continue", err=True)
+        raise typer.Exit(130) from None
     if as_json:
         _print_json(result)
     elif not options.quiet:
@@ -250,15 +254,13 @@ def main() -> None:
     try:
         app()
     except MnoError as error:
-        # A failed stage has printed its own line already.
         from flows.stages import StageFailedError
 
-        if not isinstance(error, StageFailedError):
+        if not isinstance(error, StageFailedError):  # which has printed its own line already
             print(f"error: {error}", file=sys.stderr)
+        if "--json" in sys.argv:
+            _print_json({"error": str(error), "exit_code": error.exit_code})
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("\ninterrupted; what is finished is kept, run again to continue", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as in `mno status | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

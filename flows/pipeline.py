@@ -42,11 +42,12 @@ def pipeline(
         StageFailedError: A stage failed.
     """
     workspace = find_workspace(Path(root) if root else None)
-    console = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     log = get_run_logger()
 
     def say(line: str) -> None:
-        console.print(line)
+        if not quiet or line.lower().startswith("error"):
+            console.print(line)
         log.info(line)
 
     graph = read_graph(workspace)

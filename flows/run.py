@@ -17,6 +17,7 @@ from flows.leftovers import end_leftovers, marks
 from flows.options import RunOptions
 from flows.params import edit_params
 from flows.repair import remove_damage
+from flows.server import start_temporary_server
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.lineage.snapshot import take_snapshot
 from pipelines.lock import hold
@@ -54,6 +55,7 @@ def run_line(options: RunOptions) -> dict[str, Any]:
         from flows.pipeline import pipeline  # importing Prefect takes a second or two
 
         try:
+            start_temporary_server()
             stages = pipeline(str(root), options.target, options.quiet)
         finally:
             if warm_up is not None:
@@ -87,7 +89,7 @@ def print_summary(result: dict[str, Any], console: Console) -> None:
         console.print(f"Model:    {name} version {version} ({alias or 'no alias'})")
         console.print(
             f"Next:     mno predict models:/{name}/{version} data predictions.zarr;  make ui;  "
-            "mno run --set train.epochs=40"
+            "mno run --set train.epochs=16"
         )
 
 

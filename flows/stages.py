@@ -46,10 +46,15 @@ class StageResult:
 
 
 class StageFailedError(MnoError):
-    """A stage failed; it has said why itself."""
+    """A stage failed; what it printed says why.
 
-    def __init__(self, target: str, exit_code: int) -> None:
-        super().__init__(f"{target} failed")
+    Args:
+        reason: The same in one line.
+        exit_code: What the stage ended with.
+    """
+
+    def __init__(self, reason: str, exit_code: int) -> None:
+        super().__init__(reason)
         self.exit_code = exit_code
 
 
@@ -88,7 +93,7 @@ def run_target(
         finally:
             stop_group(process.pid)
         if code != 0:
-            raise StageFailedError(target, _exit_code(failure_file))
+            raise _failure(target, failure_file)
     return StageResult(target, _action(target, lines), time.monotonic() - start)
 
 
@@ -139,8 +144,10 @@ def _action(target: str, lines: list[str]) -> Action:
     return "restored" if any(line.startswith(cached) for line in lines) else "reused"
 
 
-def _exit_code(failure_file: Path) -> int:
+def _failure(target: str, failure_file: Path) -> StageFailedError:
+    """Return what a stage has left word of; killed ones leave none."""
     try:
-        return int(json.loads(failure_file.read_text(encoding="utf-8"))["exit_code"])
+        failure = json.loads(failure_file.read_text(encoding="utf-8"))
+        return StageFailedError(f"{failure['stage']}: {failure['message']}", failure["exit_code"])
     except (OSError, ValueError, KeyError):
-        return 1
+        return StageFailedError(f"{target}: dvc repro failed", 1)

@@ -19,7 +19,7 @@ class LockedError(MnoError):
 
 
 @contextmanager
-def hold(path: Path, activity: str, patience: float = 0.0) -> Iterator[None]:
+def hold(path: Path, activity: str, patience: float = 1.0) -> Iterator[None]:
     """Hold an exclusive lock on a file while the body runs.
 
     The kernel releases the lock when the holder dies, so a killed run never blocks the next.
@@ -27,7 +27,7 @@ def hold(path: Path, activity: str, patience: float = 0.0) -> Iterator[None]:
     Args:
         path: The lock file; it holds who has it and since when.
         activity: What the holder does, for the message of whoever finds it taken.
-        patience: Seconds to wait for a holder to end.
+        patience: Seconds to wait for a holder to end; a look by `holder` takes a moment.
 
     Raises:
         LockedError: It is still held after that time.

@@ -108,13 +108,14 @@ def test_a_run_killed_again_and_again_ends_in_the_same_model(
     assert run.returncode == 1
     assert not stages(workspace, "train")
 
-    # Ctrl-C, an epoch later.
+    # Ctrl-C, which a terminal sends to all processes of the command, an epoch later.
     before = checkpoints(workspace)[-1]
     run = workspace.start("run")
     wait_for(lambda: checkpoints(workspace)[-1] > before, "another checkpoint")
-    os.kill(run.pid, signal.SIGINT)
+    os.killpg(run.pid, signal.SIGINT)
     output = end(workspace, run)
     assert run.returncode == 130
+    assert "run again to continue" in output
     assert "Traceback" not in output
     assert not stages(workspace, "train")
 
@@ -192,6 +193,17 @@ def test_wrong_parameters_are_one_line_and_leave_nothing(
     assert expected in done.stderr
     assert done.stderr.count("\n") == 1
     assert workspace.run("git", "status", "--short").stdout == before
+
+
+def test_a_quiet_run_prints_its_failure_and_a_program_can_read_it(workspace: Workspace) -> None:
+    (workspace.root / "mlflow.db").write_text("not a database")
+    done = workspace.mno("train", "--set", "seed=1", "--quiet", "--json")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: train: ")
+    answer = json.loads(done.stdout)
+    assert answer["exit_code"] == 1
+    assert answer["error"] in done.stderr
 
 
 def test_a_stage_run_by_dvc_alone_says_what_is_wrong(workspace: Workspace) -> None:

@@ -1,0 +1,27 @@
+"""Prefect's temporary server, started out of the reach of Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+
+def start_temporary_server() -> None:
+    """Start the server that Prefect would start by itself, unless the user names another.
+
+    A terminal sends Ctrl-C to every process of the command. The server must outlive it, or the
+    flow waits for minutes to report to it that it was cancelled. A child inherits which signals
+    its parent's thread blocks, so it is started from a thread that blocks this one.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    def start() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        SubprocessASGIServer().start()
+
+    thread = threading.Thread(target=start, daemon=True, name="prefect-server")
+    thread.start()
+    thread.join()
