@@ -55,7 +55,8 @@ def run_line(options: RunOptions) -> dict[str, Any]:
         from flows.pipeline import pipeline  # importing Prefect takes a second or two
 
         try:
-            start_temporary_server()
+            with console.status("starting Prefect"):
+                start_temporary_server()
             stages = pipeline(str(root), options.target, options.quiet)
         finally:
             if warm_up is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -20,8 +21,9 @@ from flows.workspace import program
 from mno.errors import MnoError
 
 GRACE = 15.0  # seconds between asking a stage to stop and killing it
+_STARTED = re.compile(r"Running stage '(.+)':")
 _DVC_CHATTER = (
-    "Running stage", "> ", "Stage '", "'data.dvc' didn't", "Importing ", "Updating lock file",
+    "Running stage '", "> ", "Stage '", "'data.dvc' didn't", "Importing ", "Updating lock file",
     "Generating lock file", "Data and pipelines are up to date", "To track the changes with git",
     "\tgit add", "To enable auto staging", "\tdvc config", "Use `dvc push`",
 )  # fmt: skip
@@ -129,6 +131,8 @@ def _forward(
     for line in process.stdout:
         text = line.rstrip()
         lines.append(text)
+        if started := _STARTED.match(text):
+            say(f"{started[1]:<10} started")
         # Where the stage has said in one line why it failed, DVC's account of it adds nothing.
         explained = text.startswith("ERROR: failed to reproduce") and failure_file.exists()
         if text and not line.startswith(_DVC_CHATTER) and not explained:

