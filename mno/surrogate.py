@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from mno.config import validate
@@ -84,7 +84,7 @@ class Surrogate:
     def save(self, folder: Path) -> None:
         """Write weights (safetensors) and description (JSON) into an existing folder."""
         weights = {k: v.detach().contiguous() for k, v in self.operator.state_dict().items()}
-        save_file(weights, folder / WEIGHTS_FILE)
+        (folder / WEIGHTS_FILE).write_bytes(save(weights))
         content = {
             "format": FORMAT,
             **asdict(self.description),

@@ -133,11 +133,10 @@ def run_stage(name: str, body: Callable[[Stage], None]) -> None:
         _fail(name, str(error), error.exit_code, handed_down)
     except KeyboardInterrupt:
         _fail(name, "interrupted; what is finished is kept", 130, handed_down)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not _is_full_disk(error):
             raise
-        where = error.filename or "the workspace"
-        _fail(name, f"no space left while writing {where}; free some and run again", 1, handed_down)
+        _fail(name, "no space left on the disk; make room and run again", 1, handed_down)
     raise SystemExit(0)
 
 
@@ -153,6 +152,17 @@ def _run(name: str, body: Callable[[Stage], None], handed_down: HandedDown) -> N
                 f"parameters or code of {name} were edited while it ran, so its result belongs to "
                 "neither version and is discarded; run again"
             )
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error; libraries wrap it, some in words only."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(text in str(error) for text in ("No space left on device", "disk is full")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _fail(name: str, message: str, code: int, handed_down: HandedDown) -> None:
