@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from flows.options import RunOptions
+from mno import __version__
 from mno.errors import MnoError
 
 app = typer.Typer(
@@ -31,6 +32,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mno {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Options of all commands."""
 
 
 def _preset_names(incomplete: str) -> list[str]:
