@@ -29,7 +29,7 @@ ui: $(VENV)/.run ## MLflow's and Prefect's pages on this machine
 	@$(BIN)/mno ui $(ARGS)
 
 docs: $(VENV)/.docs ## the documentation as a static site, in site/
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Open site/index.html"
 
 clean: ## remove .venv/ and site/; data, models and the registry stay

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 
 from flows.leftovers import end_leftovers, marks
@@ -19,6 +20,8 @@ from flows.params import edit_params
 from flows.repair import remove_damage
 from flows.server import start_temporary_server
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
+from mno.config import first_line
+from mno.errors import MnoError
 from mno.lineage.snapshot import take_snapshot
 from pipelines.lock import hold
 
@@ -58,6 +61,11 @@ def run_line(options: RunOptions) -> dict[str, Any]:
             with console.status("starting Prefect"):
                 start_temporary_server()
             stages = pipeline(str(root), options.target, options.quiet)
+        except httpx.TransportError as error:
+            raise MnoError(
+                f"Prefect's server does not answer any more ({first_line(error)}); run again: "
+                "what is finished is kept"
+            ) from None
         finally:
             if warm_up is not None:
                 warm_up.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 
@@ -14,7 +13,9 @@ def start_temporary_server() -> None:
     flow waits for minutes to report to it that it was cancelled. A child inherits which signals
     its parent's thread blocks, so it is started from a thread that blocks this one.
     """
-    if os.environ.get("PREFECT_API_URL"):
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value():
         return
     from prefect.server.api.server import SubprocessASGIServer
 

@@ -45,6 +45,9 @@ def prepare_environment(root: Path) -> None:
         "DO_NOT_TRACK": "1",
         "DVC_NO_ANALYTICS": "1",
     }
+    if "PREFECT_API_URL" not in os.environ:
+        # The temporary server is on this machine: where it does not answer, it is gone.
+        defaults["PREFECT_CLIENT_MAX_RETRIES"] = "1"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     binaries = str(Path(sys.executable).parent)
