@@ -140,7 +140,9 @@ def registry(workspace: Workspace) -> list[dict]:
 
 
 def test_a_second_run_is_told_who_runs_since_when(workspace: Workspace) -> None:
-    run = workspace.start("run", "--set", "seed=1")
+    # Long enough to be at it for the whole of the test.
+    long = ("--set", "train.epochs=5000", "--set", "train.patience=5000")
+    run = workspace.start("run", *long)
     try:
         wait_for(lambda: checkpoints(workspace), "a checkpoint")
         second = workspace.mno("run")
