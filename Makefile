@@ -22,7 +22,7 @@ check: $(VENV)/.dev ## lint, format, types, import contracts
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## speed against named peers, written to docs/benchmarks.md
+bench: $(VENV)/.bench ## speed against named peers, written to docs/benchmarks.md
 	@$(BIN)/python -m benchmarks
 
 ui: $(VENV)/.run ## MLflow's and Prefect's pages on this machine
@@ -56,6 +56,9 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,.[dev])
 	@touch $(VENV)/.run
+$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,.[dev,bench])
+	@touch $(VENV)/.dev $(VENV)/.run
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,.[docs])
 	@touch $(VENV)/.run

@@ -8,10 +8,15 @@ import numpy as np
 from scipy.sparse import csc_array, diags_array
 from scipy.sparse.linalg import splu
 
-from benchmarks import Row, paired_times
+from benchmarks.page import Section, Table, figure
+from benchmarks.timing import in_turn, median_ms, median_ratio
 from mno.scenarios import make_scenario
 from mno.scenarios.darcy import TOLERANCE
 from mno.scenarios.kernels.multigrid import solve_diffusion
+
+THREADS = 1
+ROUNDS = 25
+PEER = "scipy `splu` with assembly, minimum degree ordering, symmetric mode"
 
 
 def sparse_matrix(permeability: np.ndarray) -> csc_array:
@@ -34,11 +39,17 @@ def _transmissibility(permeability: np.ndarray) -> np.ndarray:
     return np.concatenate([2.0 * permeability[:1], harmonic, 2.0 * permeability[-1:]])
 
 
-def run() -> list[Row]:
-    return [_compare(n) for n in (64, 128)]
+def run() -> Section:
+    columns = ("cells", "ours, ms", "peer, ms", "ratio", "largest difference of the two")
+    about = (
+        "One sample of Darcy flow from permeability to pressure. The peer is "
+        f"{PEER}. The difference is in units of the largest pressure."
+    )
+    rows = [_compare(n) for n in (64, 128)]
+    return Section("Darcy solver", (about, Table(columns, rows)))
 
 
-def _compare(n: int) -> Row:
+def _compare(n: int) -> tuple[str, ...]:
     inputs = make_scenario("darcy", n, {}).sample(np.random.default_rng(0))
     permeability = inputs["permeability"].astype(np.float64)
     source = np.ones((n, n))
@@ -58,13 +69,11 @@ def _compare(n: int) -> Row:
 
     direct = peer()
     difference = np.abs(ours() - direct).max() / direct.max()
-    seconds_ours, seconds_peer, ratio = paired_times(ours, peer)
-    return Row(
-        what=f"Darcy flow, {n} x {n} cells, one sample from permeability to pressure",
-        ours=seconds_ours * 1e3,
-        peer=seconds_peer * 1e3,
-        ratio=ratio,
-        unit="ms",
-        peer_name="scipy `splu` with assembly, minimum degree ordering, symmetric mode",
-        note=f"largest difference between the two: {difference:.0e} of the largest pressure",
+    times = in_turn({"ours": ours, "peer": peer}, ROUNDS, warm_up=2)
+    return (
+        f"{n} x {n}",
+        figure(median_ms(times, "ours")),
+        figure(median_ms(times, "peer")),
+        figure(median_ratio(times, "peer", "ours")),
+        f"{difference:.0e}",
     )

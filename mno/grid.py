@@ -1,43 +1,91 @@
-"""Regular grids: what an operator must know of the points it works on."""
+"""Regular and rectilinear grids: what an operator must know of the points it works on."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
+
+Spacing = float | tuple[float, ...]
+"""Width of the cells along an axis: one number, or one per cell."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A regular, cell-centred grid in one, two or three dimensions.
+    """A cell-centred grid in one, two or three dimensions; time may be one of its axes.
 
     Attributes:
         shape: Points along each axis.
-        spacing: Distance between neighbouring points along each axis, in the axis's unit.
+        spacing: Width of the cells along each axis, in the axis's unit: one number for equal
+            cells, or a number for each cell.
         reference_spacing: The spacing at which a model was trained; a scan's step is scaled by
-            `spacing / reference_spacing`. Equal to `spacing` when not given.
+            `spacing / reference_spacing`. The mean of `spacing` when not given.
+        places: Where the points lie in their cells, along each axis, as shares of its length; in
+            the middle when not given. Set by `from_centres`.
 
     Raises:
-        ValueError: The three do not have the same length, or a value is not positive.
+        ValueError: The first three do not have the same length, an axis does not have one width for
+            each of its points, or a value is not positive.
     """
 
     shape: tuple[int, ...]
-    spacing: tuple[float, ...]
+    spacing: tuple[Spacing, ...]
     reference_spacing: tuple[float, ...] = ()
+    places: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.reference_spacing:
-            object.__setattr__(self, "reference_spacing", self.spacing)
+            means = tuple(
+                sum(h) / max(len(h), 1) if isinstance(h, tuple) else h for h in self.spacing
+            )
+            object.__setattr__(self, "reference_spacing", means)
         lengths = {len(self.shape), len(self.spacing), len(self.reference_spacing)}
         if len(lengths) != 1 or not 1 <= len(self.shape) <= 3:
             raise ValueError(
                 f"grid of shape {self.shape} with spacing {self.spacing} and reference spacing "
                 f"{self.reference_spacing}: expected the same number of axes, from one to three"
             )
-        if min(self.shape) < 1 or min(*self.spacing, *self.reference_spacing) <= 0:
+        for n, h in zip(self.shape, self.spacing, strict=True):
+            if isinstance(h, tuple) and len(h) != n:
+                raise ValueError(
+                    f"grid of shape {self.shape}: an axis of {n} points is given {len(h)} cell "
+                    "widths; give one for each point, or one number for equal cells"
+                )
+        widths = [w for h in self.spacing for w in (h if isinstance(h, tuple) else (h,))]
+        values = (*self.shape, *widths, *self.reference_spacing)
+        if not all(value > 0 and math.isfinite(value) for value in values):
             raise ValueError(
                 f"grid of shape {self.shape} with spacing {self.spacing} and reference spacing "
                 f"{self.reference_spacing}: expected positive values"
             )
+
+    @classmethod
+    def from_centres(
+        cls, *axes: tuple[float, ...], reference_spacing: tuple[float, ...] = ()
+    ) -> Grid:
+        """Make a grid from the places of its points along each axis, at any distances.
+
+        A point's cell reaches halfway to its neighbours; the first and the last cell reach as far
+        outwards as inwards. Frames at irregular times are such an axis.
+
+        Raises:
+            ValueError: An axis has fewer than two points, or does not increase.
+        """
+        spacing, shares = [], []
+        for places in axes:
+            steps = [b - a for a, b in zip(places, places[1:], strict=False)]
+            if not steps or min(steps) <= 0:
+                raise ValueError(
+                    f"axis with {len(places)} points at {places[:4]}...: expected at least two, "
+                    "each beyond the one before"
+                )
+            around = zip([steps[0], *steps], [*steps, steps[-1]], strict=True)
+            widths = tuple((before + after) / 2 for before, after in around)
+            start, total = places[0] - steps[0] / 2, sum(widths)
+            spacing.append(widths)
+            shares.append(tuple((place - start) / total for place in places))
+        shape = tuple(len(places) for places in axes)
+        return cls(shape, tuple(spacing), reference_spacing, tuple(shares))
 
     @property
     def num_points(self) -> int:
@@ -45,6 +93,26 @@ class Grid:
         return math.prod(self.shape)
 
     @property
-    def delta_scale(self) -> tuple[float, ...]:
-        """Factor per axis by which the step of a scan along that axis is multiplied."""
-        return tuple(h / ref for h, ref in zip(self.spacing, self.reference_spacing, strict=True))
+    def delta_scale(self) -> tuple[Spacing, ...]:
+        """Factor per axis, or per cell of it, by which the step of a scan along it is scaled."""
+        pairs = zip(self.spacing, self.reference_spacing, strict=True)
+        return tuple(
+            tuple(w / ref for w in h) if isinstance(h, tuple) else h / ref for h, ref in pairs
+        )
+
+    def centres(self, axis: int) -> tuple[float, ...]:
+        """Return where the points lie along an axis as shares of the axis's length, in (0, 1)."""
+        if self.places:
+            return self.places[axis]
+        n, h = self.shape[axis], self.spacing[axis]
+        if not isinstance(h, tuple):
+            return tuple((i + 0.5) / n for i in range(n))
+        total = sum(h)
+        return tuple((end - w / 2) / total for end, w in zip(accumulate(h), h, strict=True))
+
+    def volumes(self) -> tuple[Spacing, ...]:
+        """Return each cell's share of the axis's length, along each axis: quadrature weights."""
+        return tuple(
+            tuple(w / sum(h) for w in h) if isinstance(h, tuple) else 1.0 / n
+            for n, h in zip(self.shape, self.spacing, strict=True)
+        )

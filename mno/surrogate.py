@@ -22,7 +22,7 @@ from mno.grid import Grid
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS_FILE = "weights.safetensors"
 DESCRIPTION_FILE = "surrogate.json"
 
@@ -103,11 +103,14 @@ class Surrogate:
         folder = Path(folder)
         try:
             content = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-            if content.pop("format") != FORMAT:
+            form = content.pop("format")
+            if form not in (1, FORMAT):
                 raise InputError(
                     f"{folder} holds a model of a format that this version does not know; "
                     "use the version of mno that wrote it"
                 )
+            if form == 1:  # knew one discretisation
+                content["model"]["discretization"] = "simplified"
             content["normaliser"] = Normaliser(**content["normaliser"])
             content["model"] = validate(ModelConfig, content["model"], "model")
             for key in ("extent", "reference_spacing"):

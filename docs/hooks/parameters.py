@@ -119,6 +119,8 @@ def _type(field: Mapping[str, Any]) -> str:
         return _code(field["const"])
     if "anyOf" in field:
         return " or ".join(_type(choice) for choice in field["anyOf"])
+    if field.get("type") == "array":
+        return _type(field["items"]) + "; or a list of these"
     bounds = [f"{sign} {field[key]:g}" for key, sign in _BOUNDS.items() if key in field]
     name = str(field.get("type", ""))
     return ", ".join([_TYPES.get(name, name), *bounds])
@@ -144,6 +146,8 @@ def _code(value: Any) -> str:
             return f"`{str(value).lower()}`"
         case float():
             return f"`{value:g}`"
+        case [one]:
+            return _code(one)
         case _:
             return f"`{value}`"
 

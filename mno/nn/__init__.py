@@ -12,16 +12,34 @@ if TYPE_CHECKING:
     from mno.grid import Grid
     from mno.nn.build import build_operator
     from mno.nn.config import ModelConfig
-    from mno.nn.mixers.mamba import MambaMixer
+    from mno.nn.kernel_view import EffectiveKernel, effective_kernel
+    from mno.nn.mixers.build import build_mixer
+    from mno.nn.mixers.mamba import MambaCrossMixer, MambaMixer
+    from mno.points import Points
 
 _PUBLIC = {
+    "EffectiveKernel": "mno.nn.kernel_view",
     "Grid": "mno.grid",
+    "MambaCrossMixer": "mno.nn.mixers.mamba",
     "MambaMixer": "mno.nn.mixers.mamba",
     "ModelConfig": "mno.nn.config",
+    "Points": "mno.points",
+    "build_mixer": "mno.nn.mixers.build",
     "build_operator": "mno.nn.build",
+    "effective_kernel": "mno.nn.kernel_view",
 }
 
-__all__ = ["Grid", "MambaMixer", "ModelConfig", "build_operator"]
+__all__ = [
+    "EffectiveKernel",
+    "Grid",
+    "MambaCrossMixer",
+    "MambaMixer",
+    "ModelConfig",
+    "Points",
+    "build_mixer",
+    "build_operator",
+    "effective_kernel",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
 from torch import nn
 
 from mno.nn.backbones.stack import Stack
 from mno.nn.config import ModelConfig
-from mno.nn.mixers.mamba import MambaMixer
+from mno.nn.mixers.build import build_mixer
 
 
 def build_operator(
@@ -33,12 +33,24 @@ def build_operator(
         raise ValueError(f"inputs={inputs}, outputs={outputs}: name at least one field of each")
     if not 1 <= dims <= 3:
         raise ValueError(f"dims={dims}; expected 1, 2 or 3 axes")
-    mixer = partial(
-        MambaMixer,
-        config.width,
-        d_state=config.d_state,
-        expand=config.expand,
-        path=config.path,
-        dims=dims,
-    )
+
+    def mixer(layer: int) -> nn.Module:
+        name = config.mixer[layer % len(config.mixer)]
+        return build_mixer(name, config.width, **_options(config, name, layer, dims))
+
     return Stack(config, mixer, inputs=inputs, outputs=outputs, dims=dims)
+
+
+def _options(config: ModelConfig, name: str, layer: int, dims: int) -> dict[str, Any]:
+    if name == "mamba":
+        return {
+            "d_state": config.d_state,
+            "expand": config.expand,
+            "path": config.path[layer % len(config.path)],
+            "dims": dims,
+            "discretization": config.discretization,
+        }
+    options: dict[str, Any] = {"heads": config.heads}
+    if name == "physics":
+        options["slices"] = config.slices
+    return options

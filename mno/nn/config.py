@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from mno.config import Config
+
+Mixer = Literal["mamba", "softmax", "linear", "galerkin", "fourier", "physics"]
+Path = Literal["axial", "bidirectional", "cross", "hilbert", "zigzag", "temporal"]
+
+
+def _one_is_a_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 class ModelConfig(Config):
@@ -14,17 +21,50 @@ class ModelConfig(Config):
 
     width: int = Field(48, ge=1, le=4096, description="Features per point.")
     layers: int = Field(4, ge=1, le=64, description="Blocks of mixer and feed-forward network.")
-    d_state: int = Field(2, ge=1, le=256, description="State size of a scan, per channel.")
-    expand: int = Field(1, ge=1, le=8, description="Channels inside a mixer per feature.")
-    path: Literal["axial", "bidirectional"] = Field(
-        "axial",
-        description="Order in which scans visit the points: along every axis, or row by row.",
+    mixer: Annotated[list[Mixer], BeforeValidator(_one_is_a_list)] = Field(
+        ["mamba"],
+        description="How points exchange information: one name for all layers, or a list with one "
+        "per layer.",
+    )
+    d_state: int = Field(2, ge=1, le=256, description="State size of a scan, per channel (mamba).")
+    expand: int = Field(
+        1, ge=1, le=8, description="Channels inside a mixer per feature of the model (mamba)."
+    )
+    path: Annotated[list[Path], BeforeValidator(_one_is_a_list)] = Field(
+        ["axial"],
+        description="Order in which scans visit the points (mamba): one name for all layers, or a "
+        "list with one per layer.",
+    )
+    discretization: Literal["centred", "simplified", "zoh"] = Field(
+        "centred",
+        description="How a scan turns its integral into a sum (mamba): with half the weight on a "
+        "point's own cell, which keeps the error small on other grids; as the published code does; "
+        "or by the exact zero-order hold.",
     )
     scale_delta: bool = Field(
         True,
         description="Whether the grid's spacing, relative to that of training, scales the step of "
-        "a scan, so that one set of weights serves every resolution.",
+        "a scan, so that one set of weights serves every resolution (mamba).",
     )
+    heads: int = Field(4, ge=1, le=64, description="Heads of an attention mixer.")
+    slices: int = Field(32, ge=1, le=1024, description="Slices of points (physics).")
     feed_forward: int = Field(
         2, ge=1, le=8, description="Hidden features of a feed-forward network per feature."
     )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ModelConfig:
+        for name in ("mixer", "path"):
+            given = len(getattr(self, name))
+            if given not in (1, self.layers):
+                raise ValueError(
+                    f"{name} lists {given} names for layers={self.layers}; give one, or one per "
+                    "layer"
+                )
+        attention = [mixer for mixer in self.mixer if mixer != "mamba"]
+        if attention and self.width % self.heads:
+            raise ValueError(
+                f"width={self.width} cannot be divided among heads={self.heads} of {attention[0]}; "
+                f"choose a multiple, for example {self.heads * (self.width // self.heads + 1)}"
+            )
+        return self

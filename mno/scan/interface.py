@@ -1,4 +1,4 @@
-"""The selective scan: checks of its arguments, and the choice of a backend."""
+"""The selective scan on sequences: the public function, and the checks of its arguments."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mno.scan.plain import Lines, PerChannel, StateMatrix, StepScale, Weights
-from mno.scan.reference import reference_scan
-
-BACKENDS = {"reference": reference_scan}
-DISCRETIZATIONS = ("simplified", "zoh")
+from mno.scan.arguments import DISCRETIZATIONS, Direction, ScanArguments, ScanPath
+from mno.scan.backends import compute
 
 
 def selective_scan(
@@ -34,7 +31,14 @@ def selective_scan(
       \Delta_t = s_t\, \mathrm{softplus}(\delta_t + \mathrm{bias})$$
 
     with $\bar B_t = \Delta_t B_t$ (`simplified`) or $A^{-1}(\exp(\Delta_t A) - 1) B_t$ (`zoh`, the
-    exact zero-order hold). Channels are divided evenly among groups; a group is one direction.
+    exact zero-order hold). The third rule, `centred`, makes the step in two halves and takes the
+    output between them, at the centre of the point's cell:
+
+    $$m_t = a_t h_{t-1} + b_t, \qquad y_t = C_t \cdot m_t + D u_t, \qquad h_t = a_t (m_t + b_t),
+      \qquad a_t = \exp(\Delta_t A / 2), \quad b_t = \Delta_t B_t u_t / 2$$
+
+    so that a scan and its reverse count each cell once, and the sum is of second order in the step.
+    Channels are divided evenly among groups; a group is one direction.
 
     Args:
         u: Input, `(batch, channels, length)`.
@@ -49,15 +53,19 @@ def selective_scan(
             the spacing of the points relative to that of training. It belongs to the points,
             so a reversed group reads it reversed, and it is not differentiated.
         reverse: One bool per group: whether the group runs from the last point to the first.
-        discretization: `simplified` or `zoh`.
-        backend: `reference`, plain torch on any device; chosen by itself if not given.
+        discretization: `simplified`, `zoh` or `centred`.
+        backend: `cpu`, compiled when first used, for processors, in float32; `mamba_ssm`, the CUDA
+            kernel of that package; `chunked`, torch in few large operations, on any device;
+            `reference`, torch step by step, in any type. Chosen by itself if not given: the first
+            of these that can do what is asked, and `reference` for float64.
 
     Returns:
         `(batch, channels, length)`, in the type of `u`. The state is float32, or float64 where an
         input is.
 
     Raises:
-        ValueError: Shapes do not fit each other, or a name is not known.
+        ValueError: Shapes do not fit each other, a name is not known, or the backend cannot
+            run here.
 
     Source:
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces",
@@ -72,19 +80,25 @@ def selective_scan(
             f"delta_scale has shape {tuple(delta_scale.shape)}; expected one factor per step, "
             f"{(length,)}, or per group and step, {(groups, length)}"
         )
-    directions = (False,) * groups if reverse is None else tuple(reverse)
-    if len(directions) != groups:
+    turned = (False,) * groups if reverse is None else tuple(reverse)
+    if len(turned) != groups:
         raise ValueError(
-            f"reverse={directions} names {len(directions)} groups, but B and C have {groups}; "
+            f"reverse={turned} names {len(turned)} groups, but B and C have {groups}; "
             "give one bool per group"
         )
+    if discretization not in DISCRETIZATIONS:
+        raise ValueError(
+            f"discretization={discretization!r} is not known; "
+            f"choose one of {', '.join(DISCRETIZATIONS)}"
+        )
     shape = (groups, channels // groups)
-    # (batch, channels, length) -> (line, length, group, channel), the layout of the backends.
+    if delta_scale is not None:
+        delta_scale = delta_scale.expand(groups, length)[None]
+    path = ScanPath(tuple(Direction(length, length, 1, back) for back in turned), None, delta_scale)
+    # (batch, channels, length) -> (batch, point, group, channel), the layout of the backends.
     u, delta = (x.unflatten(1, shape).permute(0, 3, 1, 2) for x in (u, delta))
     D, delta_bias = (None if x is None else x.unflatten(0, shape) for x in (D, delta_bias))
-    if delta_scale is not None:
-        delta_scale = delta_scale.expand(groups, length).t()[..., None]
-    y = scan_lines(
+    scan = ScanArguments(
         u,
         delta,
         A.unflatten(0, shape).transpose(1, 2),
@@ -92,62 +106,12 @@ def selective_scan(
         C.permute(0, 3, 1, 2),
         D,
         delta_bias,
-        delta_scale,
+        None,
+        path,
         softplus=delta_softplus,
-        reverse=directions,
-        discretization=discretization,
-        backend=backend,
-    )
-    return y.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def scan_lines(
-    u: Lines,
-    delta: Lines,
-    A: StateMatrix,
-    B: Weights,
-    C: Weights,
-    D: PerChannel | None = None,
-    bias: PerChannel | None = None,
-    scale: StepScale | None = None,
-    *,
-    softplus: bool = True,
-    reverse: Sequence[bool],
-    discretization: str = "simplified",
-    backend: str | None = None,
-) -> Lines:
-    """Compute `selective_scan` in the layout that mixers and backends work in, without a copy.
-
-    Symbols and shapes are those of `mno.scan.plain`; tensors may have any strides, so that groups
-    that scan the same input can share it. Shapes are not checked.
-
-    Raises:
-        ValueError: The discretisation or the backend is not known.
-    """
-    name = backend or "reference"
-    if name not in BACKENDS:
-        raise ValueError(
-            f"backend={backend!r} does not exist; choose one of {', '.join(BACKENDS)}, or leave it "
-            "out to have one chosen"
-        )
-    if discretization not in DISCRETIZATIONS:
-        raise ValueError(
-            f"discretization={discretization!r} is not known; "
-            f"choose one of {', '.join(DISCRETIZATIONS)}"
-        )
-    return BACKENDS[name](
-        u,
-        delta,
-        A,
-        B,
-        C,
-        D,
-        bias,
-        scale,
-        softplus=softplus,
-        reverse=reverse,
         discretization=discretization,
     )
+    return compute(scan, backend).permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def _check_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> int:

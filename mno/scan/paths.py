@@ -1,93 +1,175 @@
-"""Paths: the orders in which scans visit the points of a grid.
+"""Paths: the orders in which scans visit the points of a grid, or points without one.
 
-A path is a tuple of sweeps. A sweep lays the points out as lines; one scan direction runs along
-each line and a second one back, each with its own parameters.
+    bidirectional   row by row through all points, and back                          K = 2
+    cross           the same with each axis in turn as the fastest, and back         K = 2 per axis
+    axial           every line of the grid along every axis by itself, both ways     K = 2 per axis
+    hilbert         along a Hilbert curve, and back                                  K = 2
+    zigzag          row by row, every other row backwards, and back                  K = 2
+    temporal        every point by itself along time, the first axis, forwards       K = 1
+
+Only `axial` and `temporal` lines are straight, so only with them is a scaled step a length along a
+line in space or time. Points without a grid are visited along a Hilbert curve.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
+import torch
 from torch import Tensor
 
 from mno.grid import Grid
+from mno.points import Points
+from mno.scan.arguments import Direction, ScanPath
+from mno.scan.curves import hilbert_curve, order_points, zigzag_curve
 
-PATHS = ("axial", "bidirectional")
-DIRECTIONS = (False, True)
-"""Whether each of a sweep's two scan directions runs in reverse."""
+PATHS = ("axial", "bidirectional", "cross", "hilbert", "zigzag", "temporal")
+Place = Grid | Points | tuple[int, ...] | None
+"""What a mixer is told of its points: a grid; its bare shape, for steps that are not scaled;
+unordered points; or nothing, for points to be taken as they come."""
 
-
-@dataclass(frozen=True)
-class Sweep:
-    """Lines through the points of a grid: along one axis, or one line through all points.
-
-    Attributes:
-        shape: Points along each axis.
-        axis: The axis along which lines run; `None` for one line through all points in row-major
-            order.
-        delta_scale: Factor by which the step of a scan along the lines is multiplied.
-    """
-
-    shape: tuple[int, ...]
-    axis: int | None
-    delta_scale: float = 1.0
-
-    def to_lines(self, points: Tensor) -> Tensor:
-        """Bring a tensor of shape `(batch, points, features)` to `(lines, length, features)`."""
-        if self.axis is None:
-            return points
-        grid = points.unflatten(1, self.shape).movedim(1 + self.axis, -2)
-        return grid.flatten(0, -3)
-
-    def from_lines(self, lines: Tensor) -> Tensor:
-        """Undo `to_lines`."""
-        if self.axis is None:
-            return lines
-        others = self.shape[: self.axis] + self.shape[self.axis + 1 :]
-        return lines.unflatten(0, (-1, *others)).movedim(-2, 1 + self.axis).flatten(1, -2)
+_CURVES = {"hilbert": hilbert_curve, "zigzag": zigzag_curve}
 
 
-def num_sweeps(path: str, dims: int) -> int:
-    """Return how many sweeps a path makes on a grid of that many dimensions.
+def num_directions(path: str, dims: int) -> int:
+    """Return K, the number of scan directions of a path on a grid with that many axes.
 
     Raises:
         ValueError: The path is not known.
     """
     if path not in PATHS:
         raise ValueError(f"path={path!r} is not known; choose one of {', '.join(PATHS)}")
-    return dims if path == "axial" else 1
+    if path == "temporal":
+        return 1
+    return 2 * dims if path in ("axial", "cross") else 2
 
 
-def sweeps(path: str, grid: Grid | tuple[int, ...] | None, num_points: int) -> tuple[Sweep, ...]:
-    """Lay a path through the points.
+def scan_path(path: str, place: Place, num_points: int) -> ScanPath:
+    """Lay a path through points.
 
     Args:
-        path: `axial`, every line of the grid along every axis, the fastest axis first; or
-            `bidirectional`, one line through all points in row-major order.
-        grid: The grid, whose spacing scales the step of each scan; a bare shape for no scaling; or
-            `None` for points without a grid.
+        path: One of `PATHS`.
+        place: The grid, whose spacing scales the steps; its bare shape for no scaling; unordered
+            points; or `None` for points to be taken in the order in which they come.
         num_points: Points that are there.
 
+    Returns:
+        The path, its tensors on the device of the coordinates, or on the CPU.
+
     Raises:
-        ValueError: The path is not known, the grid has another number of points, or there is no
-            grid where the path needs one.
+        ValueError: The path is not known, there is another number of points, or the path needs a
+            grid and there is none.
     """
-    num_sweeps(path, 1)
-    if grid is None:
-        if path == "axial":
-            raise ValueError(
-                "grid=None means points without a grid, which have no axes for path='axial'; "
-                "give a grid or its shape, or use path='bidirectional'"
-            )
-        return (Sweep((num_points,), None),)
-    known = grid if isinstance(grid, Grid) else Grid(tuple(grid), (1.0,) * len(grid))
-    if known.num_points != num_points:
+    num_directions(path, 1)
+    if place is None or isinstance(place, Points):
+        return _without_grid(path, place, num_points)
+    grid = place if isinstance(place, Grid) else Grid(tuple(place), (1.0,) * len(place))
+    if grid.num_points != num_points:
         raise ValueError(
-            f"grid of shape {known.shape} has {known.num_points} points, but the input has "
+            f"grid of shape {grid.shape} has {grid.num_points} points, but the input has "
             f"{num_points}; give the grid on which the input lives"
         )
-    scale = known.delta_scale
+    if path in _CURVES:
+        return _along_curve(path, grid)
+    axes = tuple(range(len(grid.shape)))
     if path == "bidirectional":
-        return (Sweep(known.shape, None, scale[-1]),)
-    axes = reversed(range(len(known.shape)))
-    return tuple(Sweep(known.shape, axis, scale[axis]) for axis in axes)
+        axes = axes[-1:]
+    elif path == "temporal":
+        axes = axes[:1]
+    else:
+        axes = axes[::-1]  # the fastest axis first
+    ways = (False,) if path == "temporal" else (False, True)
+    directions = []
+    for axis in axes:
+        n, stride = grid.shape[axis], math.prod(grid.shape[axis + 1 :])
+        if path == "bidirectional":
+            n, stride = num_points, 1
+        line = num_points if path == "cross" else n
+        directions += [Direction(line, n, stride, reverse) for reverse in ways]
+    return ScanPath(tuple(directions), scale=_scale(grid, axes, len(ways)))
+
+
+def _scale(grid: Grid, axes: tuple[int, ...], ways: int) -> Tensor | None:
+    factors = [grid.delta_scale[axis] for axis in axes]
+    if all(factor == 1.0 for factor in factors):
+        return None
+    rows = []
+    for axis, factor in zip(axes, factors, strict=True):
+        shape = [1] * len(grid.shape)
+        shape[axis] = -1
+        along = torch.tensor(factor, dtype=torch.float32).reshape(shape)
+        rows.append(along.expand(grid.shape).reshape(-1))
+    return torch.stack(rows).repeat_interleave(ways, dim=0)[None]
+
+
+def _along_curve(path: str, grid: Grid) -> ScanPath:
+    """Walk a curve through a grid both ways; a step's length is the distance travelled."""
+    order = _curve(path, grid.shape)[None]
+    if all(factor == 1.0 for factor in grid.delta_scale):
+        return _both_ways(order, None)
+    lengths = [
+        sum(factor) if isinstance(factor, tuple) else factor * n
+        for n, factor in zip(grid.shape, grid.delta_scale, strict=True)
+    ]
+    axes = [
+        torch.tensor(grid.centres(axis), dtype=torch.float64) * length
+        for axis, length in enumerate(lengths)
+    ]
+    places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
+    return _both_ways(order, _travelled(places[None], order))
+
+
+@torch.compiler.assume_constant_result  # so that no tracer enters the numpy code and its cache
+def _curve(path: str, shape: tuple[int, ...]) -> Tensor:
+    return torch.tensor(_CURVES[path](shape), dtype=torch.int64)
+
+
+def _without_grid(path: str, points: Points | None, num_points: int) -> ScanPath:
+    if path not in ("bidirectional", "hilbert"):
+        raise ValueError(
+            f"path={path!r} needs a grid, but the points have none; give a grid or its shape, or "
+            "use path='bidirectional'"
+        )
+    if points is None:
+        if path == "hilbert":
+            raise ValueError(
+                "path='hilbert' needs to know where the points are; give a grid or "
+                "mno.nn.Points(coordinates)"
+            )
+        line = Direction(num_points, num_points)
+        return ScanPath((line, Direction(num_points, num_points, reverse=True)))
+    if points.num_points != num_points:
+        raise ValueError(
+            f"coordinates of {points.num_points} points are given, but the input has {num_points}"
+        )
+    places = points.coordinates if points.coordinates.ndim == 3 else points.coordinates[None]
+    order = order_points(places)
+    scale = None
+    if points.reference_spacing is not None:
+        scale = _travelled(places, order) / points.reference_spacing
+    return _both_ways(order, scale)
+
+
+def _both_ways(order: Tensor, scale: Tensor | None) -> ScanPath:
+    """Order `(samples, points)`, scale `(samples, points)`."""
+    n = order.shape[-1]
+    return ScanPath(
+        (Direction(n, n), Direction(n, n, reverse=True)),
+        order.to(torch.int32)[:, None].expand(-1, 2, -1),
+        None if scale is None else scale.float()[:, None].expand(-1, 2, -1),
+    )
+
+
+def _travelled(places: Tensor, order: Tensor) -> Tensor:
+    """Return, for each point, the mean distance to its neighbours along a walk.
+
+    Args:
+        places: `(samples, points, axes)`.
+        order: `(samples, points)`.
+    """
+    if order.shape[-1] < 2:
+        return torch.ones_like(order, dtype=torch.float32)
+    walk = torch.take_along_dim(places.detach(), order[..., None], dim=1)
+    steps = walk.diff(dim=1).norm(dim=-1)
+    around = (torch.cat([steps[:, :1], steps], 1) + torch.cat([steps, steps[:, -1:]], 1)) / 2
+    return torch.empty_like(around).scatter_(1, order, around)

@@ -8,33 +8,40 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mno.nn import Grid, MambaMixer
+from mno.nn import Grid, MambaCrossMixer, MambaMixer, Points
+from mno.scan.paths import PATHS
 
-PARITY = Path(__file__).parents[2] / "../shared/reference/scan_mixer_self_k2.npz"
+REFERENCE = Path(__file__).parents[2] / "../shared/reference"
 
 
-@pytest.mark.skipif(not PARITY.exists(), reason=f"no reference data at {PARITY}")
-@pytest.mark.parametrize("grid", [(6, 6), (4, 9), None])
-def test_outputs_and_gradients_agree_with_the_reference_code(grid):
-    data = {k: torch.from_numpy(v) for k, v in np.load(PARITY).items()}
-    mixer = MambaMixer(24)
+@pytest.mark.skipif(not REFERENCE.exists(), reason=f"no reference data at {REFERENCE}")
+@pytest.mark.parametrize("backend", ["cpu", "reference", "chunked"])
+@pytest.mark.parametrize("kind", ["self", "cross"])
+def test_outputs_and_gradients_agree_with_the_reference_code(kind, backend):
+    data = np.load(REFERENCE / f"scan_mixer_{kind}_k2.npz")
+    data = {k: torch.from_numpy(v) for k, v in data.items()}
+    mixer = {"self": MambaMixer, "cross": MambaCrossMixer}[kind](24, backend=backend)
     weights = {k.removeprefix("param/"): v for k, v in data.items() if k.startswith("param/")}
     mixer.load_state_dict(weights)
-    x = data["x"].requires_grad_()
-    y = mixer(x, grid)
+    inputs = {"x": data["x"].requires_grad_()}
+    if kind == "cross":
+        inputs["ref"] = data["ref"].requires_grad_()
+    y = mixer(*inputs.values(), (6, 6))
     (y * data["w"]).sum().backward()
 
     def difference(ours, theirs):
         return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
     assert difference(y, data["y"]) < 1e-5
-    assert difference(x.grad, data["grad_x"]) < 1e-5
+    for name, given in inputs.items():
+        assert difference(given.grad, data[f"grad_{name}"]) < 1e-5, name
     for name, parameter in mixer.named_parameters():
         assert difference(parameter.grad, data[f"grad/{name}"]) < 1e-5, name
 
 
 @pytest.mark.parametrize(("path", "dims", "directions"), [
-    ("bidirectional", 2, 2), ("axial", 1, 2), ("axial", 2, 4), ("axial", 3, 6),
+    ("bidirectional", 2, 2), ("axial", 1, 2), ("axial", 2, 4), ("axial", 3, 6), ("cross", 2, 4),
+    ("hilbert", 2, 2), ("zigzag", 3, 2), ("temporal", 3, 1),
 ])  # fmt: skip
 def test_parameters_are_named_shaped_and_initialised_as_in_the_reference(path, dims, directions):
     torch.manual_seed(0)
@@ -139,6 +146,53 @@ def test_halving_the_spacing_halves_the_error_of_a_grid_aware_mixer():
     assert all(0.75 < rate < 2.25 for rate in rates), rates
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("shape", [(9,), (4, 6), (5, 3), (2, 3, 4)])
+def test_every_path_gives_the_same_with_every_backend(path, shape):
+    torch.manual_seed(0)
+    grid = Grid(shape, (0.1, 0.3, 0.2)[: len(shape)], (0.2,) * len(shape))
+    x = torch.randn(2, math.prod(shape), 6)
+    results = []
+    for backend in ("cpu", "reference", "chunked"):
+        torch.manual_seed(1)
+        mixer = MambaMixer(6, d_state=3, path=path, dims=len(shape), backend=backend)
+        given = x.clone().requires_grad_()
+        y = mixer(given, grid)
+        y.square().sum().backward()
+        results.append((y, given.grad, *(p.grad for p in mixer.parameters())))
+    for other in results[1:]:
+        for ours, theirs in zip(results[0], other, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_the_order_in_which_scattered_points_come_does_not_matter(axes):
+    torch.manual_seed(0)
+    mixer = MambaMixer(6, d_state=3, path="hilbert")
+    x, places = torch.randn(2, 30, 6), torch.rand(2, 30, axes)
+    turn = torch.randperm(30)
+    y = mixer(x, Points(places, reference_spacing=0.1))
+    turned = mixer(x[:, turn], Points(places[:, turn], reference_spacing=0.1))
+    torch.testing.assert_close(turned, y[:, turn])
+    assert not torch.allclose(y, mixer(x, Points(places)))
+
+
+def test_a_temporal_mixer_never_listens_to_the_future_nor_to_other_places():
+    torch.manual_seed(0)
+    mixer = MambaMixer(4, path="temporal")
+    x = torch.randn(1, 20, 4, requires_grad=True)
+    mixer(x, (5, 4))[0, 9].sum().backward()  # frame 2, place 1
+    heard = x.grad[0].abs().sum(-1).view(5, 4) > 0
+    expected = torch.zeros(5, 4, dtype=torch.bool)
+    expected[:3, 1] = True
+    assert torch.equal(heard, expected)
+
+
+def test_a_source_at_other_points_is_refused_with_the_remedy():
+    with pytest.raises(ValueError, match=r"source has shape \(1, 5, 8\).*interpolate it there"):
+        MambaCrossMixer(8)(torch.zeros(1, 6, 8), torch.zeros(1, 5, 8), None)
+
+
 @pytest.mark.parametrize("shape", [(1,), (1, 1), (1, 5), (3, 1)])
 def test_grids_of_a_single_point_along_an_axis_work(shape):
     mixer = MambaMixer(4, path="axial", dims=len(shape))
@@ -159,6 +213,7 @@ def test_unused_precision_is_kept():
         ({"d_state": 0}, "d_state=0 must be at least 1"),
         ({"expand": 0}, "expand=0 must be at least 1"),
         ({"path": "spiral"}, "path='spiral' is not known; choose one of axial, bidirectional"),
+        ({"discretization": "euler"}, "'euler' is not known; choose one of simplified, zoh"),
     ],
 )
 def test_a_mixer_that_cannot_be_is_refused(options, message):
@@ -171,7 +226,7 @@ def test_a_mixer_that_cannot_be_is_refused(options, message):
     [
         ((2, 12, 7), (3, 4), r"shape \(2, 12, 7\); expected \(batch, points, d_model=8\)"),
         ((12, 8), (3, 4), r"shape \(12, 8\); expected"),
-        ((2, 12, 8), (12,), "has 1 axes, but this axial mixer was built for 2; build it with dim"),
+        ((2, 12, 8), (12,), "2 directions, but this mixer was built for 4; build it with dims=1"),
         ((2, 12, 8), (3, 5), "15 points, but the input has 12"),
         ((2, 12, 8), None, "give a grid or its shape, or use path='bidirectional'"),
     ],

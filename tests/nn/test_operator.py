@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from mno.data import Batch
-from mno.nn import Grid, ModelConfig, build_operator
+from mno.nn import Grid, ModelConfig, build_mixer, build_operator
+from mno.nn.mixers.build import MIXERS
 
 SMALL = ModelConfig(width=16, layers=2, d_state=2, expand=1)
 
@@ -46,7 +47,7 @@ def train(steps, seed=0, config=SMALL, lr=3e-3):
 
 @pytest.mark.parametrize("path", ["axial", "bidirectional"])
 def test_it_overfits_one_batch(path):
-    _, losses = train(300, config=SMALL.model_copy(update={"path": path}), lr=5e-3)
+    _, losses = train(300, config=SMALL.model_copy(update={"path": [path]}), lr=5e-3)
     assert losses[0] > 0.5 and min(losses[-60:]) < 0.06
 
 
@@ -59,7 +60,7 @@ def test_the_same_seed_gives_the_same_weights():
 @pytest.mark.parametrize("shape", [(7,), (5, 6), (3, 4, 2)])
 @pytest.mark.parametrize("path", ["axial", "bidirectional"])
 def test_one_code_serves_one_two_and_three_dimensions(path, shape):
-    config = SMALL.model_copy(update={"path": path})
+    config = SMALL.model_copy(update={"path": [path]})
     operator = build_operator(config, inputs=("a", "b"), outputs=("p", "q", "r"), dims=len(shape))
     batch = batch_of(unit_grid(*shape), "a", "b")
     out = operator(batch)
@@ -81,6 +82,31 @@ def test_the_same_weights_answer_on_any_grid_and_agree_between_grids():
     coarse, fine = answer(16), answer(32)
     fine = fine.unflatten(2, (-1, 2)).mean(3).unflatten(1, (-1, 2)).mean(2)
     assert ((fine - coarse).norm() / coarse.norm()).item() < 0.1
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_every_mixer_can_be_asked_for_by_name(mixer):
+    operator = build_operator(
+        SMALL.model_copy(update={"mixer": [mixer]}), inputs=("a",), outputs=("p",)
+    )
+    out = operator(batch_of(unit_grid(4, 6), "a")).fields["p"]
+    out.sum().backward()
+    assert out.shape == (3, 4, 6) and out.isfinite().all()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in operator.parameters())
+
+
+def test_each_layer_may_have_its_own_mixer_and_path():
+    config = ModelConfig(layers=3, mixer=["mamba", "softmax", "mamba"],
+                         path=["axial", "axial", "zigzag"])  # fmt: skip
+    operator = build_operator(config, inputs=("a",), outputs=("p",))
+    kinds = [type(block.mixer).__name__ for block in operator.blocks]
+    assert kinds == ["MambaMixer", "SoftmaxMixer", "MambaMixer"]
+    assert operator.blocks[0].mixer.path == "axial" and operator.blocks[2].mixer.path == "zigzag"
+
+
+def test_a_name_that_is_not_a_mixer_is_refused_with_the_ones_there_are():
+    with pytest.raises(ValueError, match="mixer='conv' is not known; choose one of mamba, softmax"):
+        build_mixer("conv", 8)
 
 
 def test_without_scaling_the_spacing_of_a_grid_is_ignored():
@@ -157,8 +183,9 @@ def test_an_operator_that_cannot_be_is_refused(options, message):
 
 @pytest.mark.parametrize(
     "values",
-    [{"width": 0}, {"layers": 0}, {"d_state": 0}, {"path": "spiral"}, {"heads": 4},
-     {"width": "64"}, {"scale_delta": 1}],
+    [{"width": 0}, {"layers": 0}, {"d_state": 0}, {"path": "spiral"}, {"head": 4},
+     {"width": "64"}, {"scale_delta": 1}, {"mixer": "conv"}, {"mixer": ["mamba", "softmax"]},
+     {"path": ["axial"] * 3}, {"mixer": "softmax", "width": 50}],
 )  # fmt: skip
 def test_a_configuration_out_of_bounds_is_refused(values):
     with pytest.raises(ValidationError):

@@ -30,7 +30,8 @@ def problem(batch, groups, channels, state, length, seed=0, dtype=torch.float64)
     }
 
 
-def by_steps(u, delta, A, B, C, D, delta_bias, softplus=True, scale=None, reverse=None, zoh=False):
+def by_steps(u, delta, A, B, C, D, delta_bias, softplus=True, scale=None, reverse=None,
+             discretization="simplified"):  # fmt: skip
     """The scan's formula, one number at a time, in numpy."""
     u, delta, A, B, C, D, bias = (x.numpy() for x in (u, delta, A, B, C, D, delta_bias))
     batch, wide, length = u.shape
@@ -46,13 +47,20 @@ def by_steps(u, delta, A, B, C, D, delta_bias, softplus=True, scale=None, revers
             if scale is not None:
                 dt *= np.broadcast_to(scale.numpy(), (groups, length))[group, t]
             decay = np.exp(dt * A[c])
-            weight = (decay - 1) / A[c] if zoh else dt
-            h = decay * h + weight * B[b, group, :, t] * u[b, c, t]
-            y[b, c, t] = C[b, group, :, t] @ h + D[c] * u[b, c, t]
+            weight = (decay - 1) / A[c] if discretization == "zoh" else dt
+            drive = weight * B[b, group, :, t] * u[b, c, t]
+            seen = decay * h + drive
+            if discretization == "centred":  # half a step before the output, half behind it
+                seen = np.sqrt(decay) * h + drive / 2
+                h = np.sqrt(decay) * (seen + drive / 2)
+            else:
+                h = seen
+            y[b, c, t] = C[b, group, :, t] @ seen + D[c] * u[b, c, t]
     return torch.from_numpy(y)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@settings(max_examples=40, deadline=None)
 @given(
     batch=st.integers(0, 3),
     groups=st.integers(1, 3),
@@ -62,11 +70,13 @@ def by_steps(u, delta, A, B, C, D, delta_bias, softplus=True, scale=None, revers
     seed=st.integers(0, 10**6),
     data=st.data(),
 )
-def test_equals_the_formula_for_any_shape(batch, groups, channels, state, length, seed, data):
+def test_equals_the_formula_for_any_shape(
+    backend, batch, groups, channels, state, length, seed, data
+):
     args = problem(batch, groups, channels, state, length, seed)
     reverse = data.draw(st.lists(st.booleans(), min_size=groups, max_size=groups))
     softplus = data.draw(st.booleans())
-    zoh = data.draw(st.booleans())
+    discretization = data.draw(st.sampled_from(["simplified", "zoh", "centred"]))
     shape = data.draw(st.sampled_from([None, (length,), (groups, length)]))
     scale = None
     if shape is not None:
@@ -76,14 +86,16 @@ def test_equals_the_formula_for_any_shape(batch, groups, channels, state, length
         delta_softplus=softplus,
         delta_scale=scale,
         reverse=reverse,
-        discretization="zoh" if zoh else "simplified",
+        discretization=discretization,
+        backend=backend,
     )
-    expected = by_steps(**args, softplus=softplus, scale=scale, reverse=reverse, zoh=zoh)
+    expected = by_steps(**args, softplus=softplus, scale=scale, reverse=reverse,
+                        discretization=discretization)  # fmt: skip
     assert y.shape == args["u"].shape
     torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("discretization", ["simplified", "zoh"])
+@pytest.mark.parametrize("discretization", ["simplified", "zoh", "centred"])
 @pytest.mark.parametrize("softplus", [True, False])
 def test_gradients_are_right_to_second_order(discretization, softplus):
     args = problem(2, 2, 2, 3, 5)
@@ -123,47 +135,18 @@ def test_gradients_reach_only_the_arguments_that_want_them_at_second_order():
     assert second.abs().sum() > 0
 
 
-@pytest.mark.parametrize("reverse", [(False, False), (True, False)])
-def test_many_blocks_equal_one_pass_in_values_and_gradients(monkeypatch, reverse):
-    def run():
-        args = {k: x.requires_grad_() for k, x in problem(5, 2, 3, 4, 150).items()}
-        y = selective_scan(**args, reverse=reverse)
-        return y, torch.autograd.grad((y * y.detach().cos()).sum(), tuple(args.values()))
-
-    from mno.scan import blocked
-
-    whole, whole_grads = run()
-    monkeypatch.setattr(blocked, "BLOCK", 64)
-    monkeypatch.setattr(blocked, "MIN_STEPS", 4)
-    cut = blocked._Cut.of(torch.empty(5, 150, 2, 3), torch.empty(2, 4, 3))
-    assert cut.segments > 1 and cut.lines_per_block < 5
-    parts, part_grads = run()
-    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)
-    for name, part, total in zip(GRADIENTS, part_grads, whole_grads, strict=True):
-        torch.testing.assert_close(part, total, rtol=1e-10, atol=1e-10, msg=name)
-
-
-@pytest.mark.parametrize("length", [63, 64, 65, 130])
-def test_segments_of_the_plain_form_equal_the_blocked_form(length):
-    from mno.scan.plain import plain_scan
-
-    rng = np.random.default_rng(1)
-    u, delta = (torch.from_numpy(rng.standard_normal((2, length, 2, 3))) for _ in range(2))
-    B, C = (torch.from_numpy(rng.standard_normal((2, length, 2, 4))) for _ in range(2))
-    A = -torch.from_numpy(rng.uniform(0.1, 2.0, (2, 4, 3)))
-    from mno.scan.blocked import blocked_scan
-
-    args = [x.requires_grad_() for x in (u, delta, A, B, C)]
-    options = {"softplus": True, "reverse": (False, True)}
-    plain = plain_scan(*args, None, None, None, **options, zoh=False)
-    blocked = blocked_scan(*args, None, None, None, **options)
-    torch.testing.assert_close(plain, blocked)
-    for a, b in zip(
-        torch.autograd.grad(plain.square().sum(), args),
-        torch.autograd.grad(blocked.square().sum(), args),
-        strict=True,
-    ):
-        torch.testing.assert_close(a, b)
+@pytest.mark.parametrize("discretization", ["simplified", "zoh", "centred"])
+@pytest.mark.parametrize("length", [31, 33, 64, 65, 130, 1100])
+def test_chunks_equal_single_steps_in_values_and_gradients(length, discretization):
+    results = []
+    for backend in ("reference", "chunked"):
+        args = {k: x.requires_grad_() for k, x in problem(2, 2, 2, 3, length).items()}
+        y = selective_scan(
+            **args, reverse=(False, True), discretization=discretization, backend=backend
+        )
+        results.append((y, *torch.autograd.grad(y.square().sum(), tuple(args.values()))))
+    for name, plain, chunked in zip(("y", *GRADIENTS), *results, strict=True):
+        torch.testing.assert_close(chunked, plain, rtol=1e-9, atol=1e-9, msg=name)
 
 
 def test_zero_order_hold_equals_the_matrix_exponential():
@@ -223,8 +206,8 @@ def test_float32_is_close_to_float64_in_values_and_gradients():
     for dtype in (torch.float32, torch.float64):
         values = {k: x.to(dtype).requires_grad_() for k, x in args.items()}
         y = selective_scan(**values, reverse=(False, True))
-        grads = torch.autograd.grad((y * y.detach().sin()).sum(), tuple(values.values()))
-        results.append((y, *grads))
+        weight = torch.linspace(-1, 2, y.numel(), dtype=dtype).view_as(y)
+        results.append((y, *torch.autograd.grad((y * weight).sum(), tuple(values.values()))))
     for name, single, double in zip(("y", *GRADIENTS), *results, strict=True):
         error = (single - double).abs().max() / double.abs().max()
         assert error < 5e-6, name
@@ -276,7 +259,9 @@ def replaced(**changes):
         (replaced(), {"delta_scale": torch.ones(2, 4)}, r"delta_scale.*\(5,\).*\(2, 5\)"),
         (replaced(), {"reverse": [True]}, "names 1 groups, but B and C have 2"),
         (replaced(), {"backend": "cuda"}, "backend='cuda' does not exist; choose.*reference"),
-        (replaced(), {"discretization": "euler"}, "'euler' is not known; choose.*simplified, zoh"),
+        (replaced(), {"backend": "cpu"}, "backend='cpu' cannot.*float64; leave the backend out"),
+        (replaced(), {"backend": "mamba_ssm"}, "backend='mamba_ssm' cannot.*not installed"),
+        (replaced(), {"discretization": "euler"}, "choose one of simplified, zoh, centred"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_with_the_remedy(args, options, message):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mno.data.batch import Batch
 from mno.grid import Grid
 from mno.nn.config import ModelConfig
+from mno.scan.paths import Place
 
 
 class Block(nn.Module):
@@ -19,7 +20,7 @@ class Block(nn.Module):
     Args:
         width: Features per point.
         feed_forward: Hidden features of the feed-forward network per feature.
-        mixer: The layer in which points exchange information, called as `mixer(x, grid)`.
+        mixer: The layer in which points exchange information, called as `mixer(x, place)`.
     """
 
     def __init__(self, width: int, feed_forward: int, mixer: nn.Module) -> None:
@@ -30,10 +31,10 @@ class Block(nn.Module):
         self.feed_forward = _perceptron(width, feed_forward * width, width)
 
     def forward(
-        self, x: Float[Tensor, "batch point width"], grid: Grid | tuple[int, ...]
+        self, x: Float[Tensor, "batch point width"], place: Place
     ) -> Float[Tensor, "batch point width"]:
         """Apply the layer to features of shape `(batch, points, width)`."""
-        x = x + self.mixer(self.mixer_norm(x), grid)
+        x = x + self.mixer(self.mixer_norm(x), place)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -45,7 +46,7 @@ class Stack(nn.Module):
 
     Args:
         config: Size of the operator.
-        mixer: Makes the mixer of one layer.
+        mixer: Makes the mixer of a layer, given its number.
         inputs: Names of the fields it is given, in the order of the weights.
         outputs: Names of the fields it predicts.
         dims: Axes of the grids it will be given.
@@ -54,7 +55,7 @@ class Stack(nn.Module):
     def __init__(
         self,
         config: ModelConfig,
-        mixer: Callable[[], nn.Module],
+        mixer: Callable[[int], nn.Module],
         *,
         inputs: tuple[str, ...],
         outputs: tuple[str, ...],
@@ -68,7 +69,7 @@ class Stack(nn.Module):
         width = config.width
         self.lifting = _perceptron(len(inputs) + dims, 2 * width, width)
         self.blocks = nn.ModuleList(
-            Block(width, config.feed_forward, mixer()) for _ in range(config.layers)
+            Block(width, config.feed_forward, mixer(i)) for i in range(config.layers)
         )
         self.norm = nn.LayerNorm(width)
         self.projection = _perceptron(width, 2 * width, len(outputs))
@@ -91,7 +92,7 @@ class Stack(nn.Module):
                 f"built for {self.dims}; build it with dims={len(grid.shape)}"
             )
         fields = torch.stack([batch.fields[name] for name in self.inputs], dim=-1).flatten(1, -2)
-        places = _coordinates(grid.shape, fields).expand(len(fields), -1, -1)
+        places = _coordinates(grid, fields).expand(len(fields), -1, -1)
         x = self.lifting(torch.cat([fields, places], dim=-1))
         for block in self.blocks:
             x = block(x, grid if self.scale_delta else grid.shape)
@@ -103,7 +104,7 @@ def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))
 
 
-def _coordinates(shape: tuple[int, ...], like: Tensor) -> Float[Tensor, "point axis"]:
-    """Return the cell centres (i + 1/2) / n along each axis, in row-major order."""
-    axes = [(torch.arange(n, dtype=like.dtype, device=like.device) + 0.5) / n for n in shape]
+def _coordinates(grid: Grid, like: Tensor) -> Float[Tensor, "point axis"]:
+    """Return the cell centres relative to the domain, in row-major order."""
+    axes = [like.new_tensor(grid.centres(axis)) for axis in range(len(grid.shape))]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)

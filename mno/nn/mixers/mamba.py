@@ -1,4 +1,4 @@
-"""The Mamba mixer: selective scans along paths through the grid, gated."""
+"""The Mamba mixers: selective scans along paths through the points, gated."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mno.grid import Grid
-from mno.scan.interface import scan_lines
-from mno.scan.paths import DIRECTIONS, Sweep, num_sweeps, sweeps
+from mno.scan.arguments import DISCRETIZATIONS, ScanArguments, ScanPath
+from mno.scan.backends import compute
+from mno.scan.paths import Place, num_directions, scan_path
 
 STEP_RANGE = (1e-3, 1e-1)
 """Range in which the steps of fresh weights lie, log-uniformly; 1 is the grid's spacing."""
@@ -32,11 +32,14 @@ class MambaMixer(nn.Module):
         d_model: Features per point.
         d_state: State size of a scan, per channel.
         expand: Channels inside the mixer, `expand * d_model`.
-        path: `bidirectional` (K = 2) or `axial` (K = 2 per axis of the grid).
-        dims: Axes of the grids that an axial mixer will be given.
+        path: One of `mno.scan.paths.PATHS`.
+        dims: Axes of the grids that it will be given; K depends on it for `axial` and `cross`.
+        discretization: `simplified`, the reference's; `zoh`, the exact zero-order hold; or
+            `centred`, the most alike from grid to grid (see `mno.scan.selective_scan`).
+        backend: That of the scan; chosen by itself if not given.
 
     Raises:
-        ValueError: A size is not positive, or the path is not known.
+        ValueError: A size is not positive, or a name is not known.
 
     Source:
         Cheng et al., "Mamba Neural Operator", arXiv:2410.02113; the scan as in Gu and Dao,
@@ -51,92 +54,200 @@ class MambaMixer(nn.Module):
         expand: int = 2,
         path: str = "bidirectional",
         dims: int = 2,
+        discretization: str = "simplified",
+        backend: str | None = None,
     ) -> None:
         super().__init__()
         sizes = {"d_model": d_model, "d_state": d_state, "expand": expand, "dims": dims}
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name}={size} must be at least 1")
+        if discretization not in DISCRETIZATIONS:
+            raise ValueError(
+                f"discretization={discretization!r} is not known; "
+                f"choose one of {', '.join(DISCRETIZATIONS)}"
+            )
         self.path = path
         self.dims = dims
         self.d_state = d_state
         self.d_inner = expand * d_model
         self.dt_rank = math.ceil(d_model / 16)
-        directions = len(DIRECTIONS) * num_sweeps(path, dims)
+        self.directions = num_directions(path, dims)
+        self.discretization = discretization
+        self.backend = backend
 
-        def uniform(*shape: int, fan_in: int) -> nn.Parameter:
-            return nn.Parameter(torch.empty(shape).uniform_(-(fan_in**-0.5), fan_in**-0.5))
-
-        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=False)
-        self.x_proj_weight = uniform(
-            directions, self.dt_rank + 2 * d_state, self.d_inner, fan_in=self.d_inner
-        )
-        self.dt_projs_weight = uniform(directions, self.d_inner, self.dt_rank, fan_in=self.dt_rank)
-        self.dt_projs_bias = nn.Parameter(_inverse_softplus(_steps(directions, self.d_inner)))
+        k, inner = self.directions, self.d_inner
+        self.in_proj = nn.Linear(d_model, 2 * inner, bias=False)
+        self.x_proj_weight = _uniform(k, self.dt_rank + 2 * d_state, inner, fan_in=inner)
+        self.dt_projs_weight = _uniform(k, inner, self.dt_rank, fan_in=self.dt_rank)
+        self.dt_projs_bias = nn.Parameter(_inverse_softplus(_steps(k, inner)))
         decays = torch.arange(1, d_state + 1, dtype=torch.float32)
-        self.A_logs = nn.Parameter(decays.log().repeat(directions * self.d_inner, 1))
-        self.Ds = nn.Parameter(torch.ones(directions * self.d_inner))
-        self.out_norm = nn.LayerNorm(self.d_inner)
-        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+        self.A_logs = nn.Parameter(decays.log().repeat(k * inner, 1))
+        self.Ds = nn.Parameter(torch.ones(k * inner))
+        self.out_norm = nn.LayerNorm(inner)
+        self.out_proj = nn.Linear(inner, d_model, bias=False)
 
-    def forward(self, x: Tensor, grid: Grid | tuple[int, ...] | None) -> Tensor:
+    def forward(self, x: Tensor, place: Place) -> Tensor:
         """Mix points.
 
         Args:
             x: Features, `(batch, points, d_model)`; points of a grid in row-major order.
-            grid: The grid, whose spacing scales the scans' steps; its bare shape for no scaling;
-                or `None` for points without a grid (bidirectional only).
+            place: The grid, whose spacing scales the scans' steps; its bare shape for no scaling;
+                `Points` for scattered points; or `None` for points in the order in which they come.
 
         Returns:
             Features of the same shape.
 
         Raises:
-            ValueError: The input or the grid does not fit the mixer or each other.
+            ValueError: The input or the place does not fit the mixer or each other.
         """
+        scan, gate = self.prepare(x, place)
+        return self._finish(compute(scan, self.backend), gate)
+
+    def prepare(self, x: Tensor, place: Place) -> tuple[ScanArguments, Tensor]:
+        """Return the scan that the mixer runs on its input, and the gate of the result."""
+        self._check("input", x)
+        inner, gate = F.silu(self.in_proj(x)).chunk(2, dim=-1)
+        return self._scan(inner, F.linear(inner, self.x_proj_weight.flatten(0, 1)), place), gate
+
+    def _scan(
+        self,
+        inner: Float[Tensor, "batch point d_inner"],
+        weights: Float[Tensor, "batch point all"],
+        place: Place,
+    ) -> ScanArguments:
+        path = scan_path(self.path, place, inner.shape[1])
+        if len(path.directions) != self.directions:
+            axes = len(path.directions) // 2
+            raise ValueError(
+                f"a grid of {axes} axes gives path={self.path!r} {2 * axes} directions, but this "
+                f"mixer was built for {self.directions}; build it with dims={axes}"
+            )
+        _check_samples(path, len(inner))
+        per_direction = weights.unflatten(-1, (self.directions, -1))
+        step, b, c = per_direction.split((self.dt_rank, self.d_state, self.d_state), dim=-1)
+        shape = (self.directions, self.d_inner)
+        return ScanArguments(
+            inner[:, :, None],
+            step,
+            -torch.exp(self.A_logs.float()).unflatten(0, shape).transpose(1, 2),
+            b,
+            c,
+            self.Ds.unflatten(0, shape),
+            self.dt_projs_bias,
+            self.dt_projs_weight.transpose(1, 2),
+            path.to(inner.device),
+            discretization=self.discretization,
+        )
+
+    def _finish(
+        self, y: Float[Tensor, "batch point 1 d_inner"], gate: Float[Tensor, "batch point d_inner"]
+    ) -> Tensor:
+        return self.out_proj(self.out_norm(y[:, :, 0]) * gate)
+
+    def _check(self, name: str, x: Tensor) -> None:
         d_model = self.in_proj.in_features
         if x.ndim != 3 or x.shape[-1] != d_model:
             raise ValueError(
-                f"input has shape {tuple(x.shape)}; expected (batch, points, d_model={d_model})"
+                f"{name} has shape {tuple(x.shape)}; expected (batch, points, d_model={d_model})"
             )
-        path = sweeps(self.path, grid, x.shape[1])
-        if self.path == "axial" and len(path) != self.dims:
+
+
+class MambaCrossMixer(MambaMixer):
+    """Mix points by scans whose step, input and output weights also depend on a second input.
+
+    The source passes through the same input projection, and adds `ref_proj_weight . source` to
+    what the scans' weights are made of; what is scanned is the first input alone. Both live on the
+    same points.
+
+    Args:
+        d_model: Features per point.
+        d_state: State size of a scan, per channel.
+        expand: Channels inside the mixer, `expand * d_model`.
+        path: One of `mno.scan.paths.PATHS`.
+        dims: Axes of the grids that it will be given; K depends on it for `axial` and `cross`.
+        discretization: `simplified`, the reference's; `zoh`, the exact zero-order hold; or
+            `centred`, the most alike from grid to grid (see `mno.scan.selective_scan`).
+        backend: That of the scan; chosen by itself if not given.
+
+    Raises:
+        ValueError: A size is not positive, or a name is not known.
+
+    Source:
+        Cheng et al., "Mamba Neural Operator", arXiv:2410.02113.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        d_state: int = 16,
+        expand: int = 2,
+        path: str = "bidirectional",
+        dims: int = 2,
+        discretization: str = "simplified",
+        backend: str | None = None,
+    ) -> None:
+        super().__init__(
+            d_model,
+            d_state=d_state,
+            expand=expand,
+            path=path,
+            dims=dims,
+            discretization=discretization,
+            backend=backend,
+        )
+        self.ref_proj_weight = _uniform(*self.x_proj_weight.shape, fan_in=self.d_inner)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Tensor, source: Tensor, place: Place, source_place: Place = None
+    ) -> Tensor:
+        """Mix points under the influence of a second input.
+
+        Args:
+            x: Features, `(batch, points, d_model)`; points of a grid in row-major order.
+            source: Features of the second input at the same points, of the same shape.
+            place: As for `MambaMixer`.
+            source_place: Not needed, since the source lives at the same place.
+
+        Returns:
+            Features of the same shape.
+
+        Raises:
+            ValueError: An input or the place does not fit the mixer or each other.
+        """
+        scan, gate = self.prepare(x, source, place)
+        return self._finish(compute(scan, self.backend), gate)
+
+    def prepare(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Tensor, source: Tensor, place: Place
+    ) -> tuple[ScanArguments, Tensor]:
+        """Return the scan that the mixer runs on its inputs, and the gate of the result."""
+        self._check("input", x)
+        if source.shape != x.shape:
             raise ValueError(
-                f"grid of shape {path[0].shape} has {len(path)} axes, but this axial mixer was "
-                f"built for {self.dims}; build it with dims={len(path)}"
+                f"source has shape {tuple(source.shape)}; a Mamba cross mixer needs it at the same "
+                f"points as the input, {tuple(x.shape)}; interpolate it there, or use an attention "
+                "mixer"
             )
         inner, gate = F.silu(self.in_proj(x)).chunk(2, dim=-1)
-        mixed = sum(
-            self._scan(sweep, slice(2 * i, 2 * i + 2), inner) for i, sweep in enumerate(path)
-        )
-        return self.out_proj(self.out_norm(mixed) * gate)
+        reference = F.silu(F.linear(source, self.in_proj.weight[: self.d_inner]))
+        weights = F.linear(inner, self.x_proj_weight.flatten(0, 1))
+        weights = weights + F.linear(reference, self.ref_proj_weight.flatten(0, 1))
+        return self._scan(inner, weights, place), gate
 
-    def _scan(
-        self, sweep: Sweep, k: slice, inner: Float[Tensor, "batch point d_inner"]
-    ) -> Float[Tensor, "batch point d_inner"]:
-        """Scan along one sweep's lines in both directions, whose parameters are those at `k`."""
-        shape = (len(DIRECTIONS), self.d_inner)
-        channels = slice(k.start * self.d_inner, k.stop * self.d_inner)
-        u = sweep.to_lines(inner)
-        weights = F.linear(u, self.x_proj_weight[k].flatten(0, 1)).unflatten(
-            -1, (len(DIRECTIONS), -1)
-        )
-        step, b, c = weights.split((self.dt_rank, self.d_state, self.d_state), dim=-1)
-        delta = torch.einsum("blkr,kdr->blkd", step, self.dt_projs_weight[k])
-        scale = None
-        if sweep.delta_scale != 1.0:
-            scale = u.new_full((u.shape[1], len(DIRECTIONS), 1), sweep.delta_scale)
-        y = scan_lines(
-            u[:, :, None].expand(*u.shape[:2], *shape),
-            delta,
-            -torch.exp(self.A_logs[channels].float()).unflatten(0, shape).transpose(1, 2),
-            b,
-            c,
-            self.Ds[channels].unflatten(0, shape),
-            self.dt_projs_bias[k],
-            scale,
-            reverse=DIRECTIONS,
-        )
-        return sweep.from_lines(y.sum(2))
+
+def _check_samples(path: ScanPath, batch: int) -> None:
+    for tensor in (path.order, path.scale):
+        if tensor is not None and tensor.shape[0] not in (1, batch):
+            raise ValueError(
+                f"coordinates of {tensor.shape[0]} samples are given, but the input has {batch}; "
+                "give one set of coordinates for all, or one per sample"
+            )
+
+
+def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(shape).uniform_(-(fan_in**-0.5), fan_in**-0.5))
 
 
 def _steps(*shape: int) -> Tensor:

@@ -1,0 +1,197 @@
+"""The selective scan: speed, memory, accuracy, and the first call."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+
+from benchmarks.exponentials import exponential_loops
+from benchmarks.page import Section, Table, figure
+from benchmarks.scan_first_call import first_calls
+from benchmarks.scan_memory import extra_memory
+from benchmarks.scan_peers import (
+    channels_first,
+    channels_last,
+    lean_loop,
+    mambapy_loop,
+    mambapy_scan,
+)
+from benchmarks.scan_problem import (
+    BATCH,
+    CHANNELS,
+    GROUPS,
+    NAMES,
+    STATE,
+    both_passes,
+    make_cotangent,
+    make_inputs,
+    ours,
+    relative_error,
+)
+from benchmarks.timing import in_turn, median_ms, median_ratio
+from mno.scan import selective_scan
+
+THREADS = 2
+LENGTH = 1024
+LENGTHS = tuple(4**i for i in range(4, 9))
+ERROR_LENGTHS = (LENGTH, 8 * LENGTH)
+MEMORY_LENGTH = 16384
+PAUSE = 0.01
+PEERS = {
+    "mambapy's `pscan`": (mambapy_scan, "50"),
+    "torch loop over time, lean": (lean_loop, "40"),
+    "torch loop over time, as mambapy's": (mambapy_loop, "40"),
+}
+ABOUT = f"""Forward and backward pass with the gradients of all seven inputs, float32, {CHANNELS}
+channels in {GROUPS} groups, state size {STATE}, batch {BATCH}, inputs of shape (batch, channels,
+length). The peers get theirs in the layout that suits them, (batch, length, channels). The lean
+loop makes each step's decay and drive inside the loop, which is the fastest in plain torch that was
+found; mambapy's makes them for all steps beforehand."""
+
+
+def run() -> Section:
+    return Section(
+        "Selective scan",
+        (
+            ABOUT,
+            f"**Speed at length {LENGTH}.** The difference is the largest, over the output and all "
+            "gradients, in units of the largest value.",
+            *_speed(),
+            "**Distance from the floor.** A scan needs an exponential per channel, state and step, "
+            "and again in the backward pass.",
+            _floor(),
+            "**Time by length.** An element is one channel at one step.",
+            *_by_length(),
+            "**Extra memory**: the peak beyond the inputs, in multiples of the bytes of the "
+            "inputs. It holds the output and all gradients, which are about 1.5 by themselves.",
+            _memory(),
+            "**Accuracy**: max |difference| / max |value| against the `reference` backend in "
+            "float64; at most 5e-6 is asked for.",
+            _accuracy(),
+            "**First call**, forward and backward, in a fresh process; imports are those of torch "
+            "and `mno.scan`. At most 20 s is asked for with an empty cache, 2 s later.",
+            _first_call(),
+        ),
+    )
+
+
+def _speed() -> list[str | Table]:
+    inputs = make_inputs(LENGTH)
+    cotangent = make_cotangent(LENGTH)
+    moved, moved_cotangent = channels_last(inputs), cotangent.mT.contiguous()
+    known = {name: peer for name, peer in PEERS.items() if _installed(name)}
+    functions: dict[str, Callable[[], object]] = {}
+    differences = {}
+    results = both_passes(ours, inputs, cotangent)
+    for name, (scan, _) in known.items():
+        functions[name] = partial(both_passes, scan, moved, moved_cotangent)
+        others = channels_first(both_passes(scan, moved, moved_cotangent))
+        pairs = zip(results, others, strict=True)
+        differences[name] = max(relative_error(a, b) for a, b in pairs)
+    functions["ours"] = partial(both_passes, ours, inputs, cotangent)
+    times = in_turn(functions, 9, pause=PAUSE)
+    rows = [
+        (
+            name,
+            figure(median_ms(times, "ours")),
+            figure(median_ms(times, name)),
+            figure(median_ratio(times, name, "ours")),
+            target,
+            f"{differences[name]:.0e}",
+        )
+        for name, (_, target) in known.items()
+    ]
+    columns = ("peer", "ours, ms", "peer, ms", "ratio", "asked for", "difference")
+    missing = [] if len(known) == len(PEERS) else [_missing()]
+    return [Table(columns, rows), *missing]
+
+
+def _installed(peer: str) -> bool:
+    return PEERS[peer][0] is not mambapy_scan or find_spec("mambapy") is not None
+
+
+def _missing() -> str:
+    return 'mambapy is not installed, so it is not compared; `pip install -e ".[bench]"` adds it.'
+
+
+def _floor() -> Table:
+    inputs = make_inputs(LENGTH)
+    scan = partial(both_passes, ours, inputs, make_cotangent(LENGTH))
+    count = 2 * BATCH * CHANNELS * STATE * LENGTH
+    loops = exponential_loops(count, THREADS)
+    times = in_turn({"ours": scan, **loops}, 31, warm_up=3, pause=PAUSE)
+    floor = min(loops, key=lambda name: median_ms(times, name))
+    row = (
+        f"{count / 1e6:.1f} million",
+        floor,
+        figure(median_ms(times, floor)),
+        figure(median_ms(times, "ours")),
+        figure(median_ratio(times, "ours", floor)),
+    )
+    return Table(("exponentials", "fastest by", "floor, ms", "ours, ms", "ours / floor"), [row])
+
+
+def _by_length() -> list[str | Table]:
+    functions: dict[str, Callable[[], object]] = {}
+    for length in LENGTHS:
+        inputs = make_inputs(length)
+        functions[str(length)] = partial(both_passes, ours, inputs, make_cotangent(length))
+    times = in_turn(functions, 11, pause=PAUSE)
+    per_element = {
+        length: statistics.median(times[str(length)]) / (BATCH * CHANNELS * length)
+        for length in LENGTHS
+    }
+    rows = [
+        (f"{length:,}", figure(median_ms(times, str(length))), figure(seconds * 1e9))
+        for length, seconds in per_element.items()
+    ]
+    spread = max(per_element.values()) / min(per_element.values()) - 1
+    return [
+        Table(("length", "ms", "ns per element"), rows),
+        f"The largest time per element is {spread:.0%} above the smallest; at most 25% is asked "
+        "for.",
+    ]
+
+
+def _memory() -> Table:
+    rows = []
+    for side, name, length in (
+        ("ours", "ours", LENGTH),
+        ("ours", "ours", MEMORY_LENGTH),
+        ("loop", "torch loop over time, lean", LENGTH),
+        ("mambapy", "mambapy's `pscan`", LENGTH),
+    ):
+        if side == "mambapy" and find_spec("mambapy") is None:
+            continue
+        multiple = extra_memory(side, length, THREADS)
+        told = "not told by this system" if multiple is None else figure(multiple)
+        rows.append((name, f"{length:,}", told, "3" if side == "ours" else ""))
+    return Table(("who", "length", "extra / inputs", "asked for, below"), rows)
+
+
+def _accuracy() -> Table:
+    columns = []
+    for length in ERROR_LENGTHS:
+        inputs = make_inputs(length)
+        cotangent = make_cotangent(length)
+        exact = [x.detach().double().requires_grad_() for x in inputs]
+        plain = partial(selective_scan, backend="reference")
+        reference = both_passes(plain, exact, cotangent.double())
+        results = both_passes(ours, inputs, cotangent)
+        columns.append([relative_error(a, b) for a, b in zip(results, reference, strict=True)])
+    names = ("output", *(f"gradient of {name}" for name in NAMES))
+    rows = [
+        (name, *(f"{error:.1e}" for error in errors))
+        for name, *errors in zip(names, *columns, strict=True)
+    ]
+    return Table(("", *(f"length {length:,}" for length in ERROR_LENGTHS)), rows)
+
+
+def _first_call() -> Table:
+    rows = [
+        (name, figure(call.imports), figure(call.first), figure(call.second * 1e3))
+        for name, call in first_calls(THREADS).items()
+    ]
+    return Table(("", "imports, s", "first call, s", "second call, ms"), rows)

@@ -1,0 +1,89 @@
+"""What a benchmark returns, and how it is written down."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("numpy", "scipy", "numba", "torch", "mambapy")
+HEADER = """# Benchmarks
+
+Written by `make bench` (`python -m benchmarks`); run it for the figures of your machine. Codes that
+are compared run in one process and are called in turn; times are medians, a ratio is the median
+over rounds of the other's time by ours, and above one means that ours is faster. Each section says
+how many threads every side of it used.
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, each row with one cell per column."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def markdown(self) -> str:
+        """Return the table in Markdown."""
+        lines = [self.columns, ("---",) * len(self.columns), *self.rows]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+@dataclass(frozen=True)
+class Section:
+    """The results of one benchmark: paragraphs and tables in the order in which they are read."""
+
+    title: str
+    parts: Sequence[str | Table]
+
+    def markdown(self, threads: int) -> str:
+        """Return the section in Markdown."""
+        used = "One thread" if threads == 1 else f"{threads} threads"
+        parts = [part.markdown() if isinstance(part, Table) else part for part in self.parts]
+        return "\n\n".join((f"## {self.title}", f"{used} on every side.", *parts))
+
+
+def figure(value: float) -> str:
+    """Write a number with three figures."""
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def write_page(path: Path, sections: Sequence[str]) -> None:
+    """Write the sections, and the machine they were measured on, as one page."""
+    page = "\n\n".join((HEADER.strip(), *sections, "## Machine", _machine())) + "\n"
+    partial = path.with_suffix(".md.partial")
+    path.parent.mkdir(exist_ok=True)
+    partial.write_text(page, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _machine() -> str:
+    facts = [
+        f"processor: {_processor()}, vector instructions {torch.backends.cpu.get_cpu_capability()}",
+        f"cores: {os.cpu_count()}",
+        f"system: {platform.system()}, {platform.machine()}",
+        f"Python: {platform.python_version()}",
+        *(f"{package}: {_version(package)}" for package in PACKAGES),
+    ]
+    return "\n".join(f"- {fact}" for fact in facts)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or "unknown"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,71 @@
+"""The operators that are compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from neuralop.models import FNO
+from torch import nn
+
+from mno.data.batch import Batch
+from mno.nn.build import build_operator
+from mno.nn.config import ModelConfig
+
+SIMPLIFIED = {"discretization": "simplified"}
+CENTRED = {"discretization": "centred"}
+AXIAL = {"path": "axial", "width": 48, "d_state": 4}
+TEMPORAL = {"path": ["axial", "temporal"] * 2, "width": 32, "d_state": 4}
+PAPER = {"path": "bidirectional", "width": 48, "d_state": 16}
+FOURIER = {"n_modes": (8, 8), "hidden_channels": 16}
+MODELS: dict[str, dict[str, dict[str, Any]]] = {
+    "space": {
+        "axial": AXIAL | CENTRED,
+        "axial, simplified": AXIAL | SIMPLIFIED,
+        "bidirectional, simplified": PAPER | SIMPLIFIED,
+        "softmax": {"mixer": "softmax", "width": 48},
+        "FNO": FOURIER,
+        "FNO, padded": FOURIER | {"domain_padding": 0.25},
+    },
+    "time": {
+        "temporal": TEMPORAL | CENTRED,
+        "temporal, simplified": TEMPORAL | SIMPLIFIED,
+    },
+}
+"""Options of each model by task and name: of `ModelConfig`, or of the package's FNO."""
+
+
+class FourierOperator(nn.Module):
+    """The FNO of the `neuraloperator` package, which adds coordinates of its own."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.fno = FNO(in_channels=1, out_channels=1, **options)
+
+    def forward(self, batch: Batch) -> Batch:
+        """Predict the output field."""
+        return Batch({"out": self.fno(batch.fields["in"][:, None])[:, 0]}, batch.grid)
+
+
+def build(options: dict[str, Any], *, scaled: bool = True) -> nn.Module:
+    """Build a model with fresh weights, drawn from torch's global generator.
+
+    Args:
+        options: One of `MODELS`.
+        scaled: Whether a grid's spacing scales the steps of scans. No weight depends on that, nor
+            does anything on the grid of training, where the scale is 1.
+    """
+    if "n_modes" in options:
+        return FourierOperator(options)
+    config = ModelConfig(**options, scale_delta=scaled)
+    return build_operator(config, inputs=("in",), outputs=("out",))
+
+
+def has_steps(options: dict[str, Any]) -> bool:
+    """Say whether a model scans, so that steps are there to be scaled."""
+    return "path" in options
+
+
+def num_parameters(model: nn.Module) -> int:
+    """Count real numbers; a complex weight is two."""
+    return sum(p.numel() * (2 if torch.is_complex(p) else 1) for p in model.parameters())

@@ -1,0 +1,107 @@
+"""The tables and the figure of docs/resolution.md."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from statistics import mean
+
+from benchmarks.resolution.cells import Cell
+from mno.evaluation.style import house_style, new_figure, png_bytes
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "resolution.md"
+FIGURE = DOCS / "assets" / "resolution.png"
+TITLES = {
+    "space": "Darcy flow, trained on {}",
+    "time": "Driven Allen-Cahn, trained on {} frames",
+}
+COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#009e73", "#6b6b6b", "#cc79a7")
+
+
+def write(cells: list[Cell]) -> None:
+    """Print the tables, put them between the page's marks, and draw the figure."""
+    text = PAGE.read_text(encoding="utf-8")
+    for task in TITLES:
+        lines = table([cell for cell in cells if cell["task"] == task])
+        print(f"\n{lines}")
+        start, end = f"<!-- {task} -->", f"<!-- end of {task} -->"
+        before, _, rest = text.partition(start)
+        text = f"{before}{start}\n{lines}\n{end}{rest.partition(end)[2]}"
+    _replace(PAGE, text.encode())
+    FIGURE.parent.mkdir(exist_ok=True)
+    _replace(FIGURE, _figure(cells))
+
+
+def table(cells: list[Cell]) -> str:
+    """Return the test errors of one task as a table, with means and ranges over seeds."""
+    rows = _by_row(cells)
+    grids = list(next(iter(rows.values()))[0])
+    head = ["model", "parameters", *grids, *(f"{grid} / {grids[0]}" for grid in grids[1:])]
+    lines = [head, ["---"] * len(head)]
+    sizes = {cell["model"]: cell["parameters"] for cell in cells}
+    for (name, how), seeds in rows.items():
+        errors = [[100 * seed[grid] for seed in seeds] for grid in grids]
+        ratios = [[b / a for a, b in zip(errors[0], other, strict=True)] for other in errors[1:]]
+        lines.append(
+            [
+                _label(name, how),
+                f"{sizes[name]:,}",
+                *(_spread(each, " %") for each in errors),
+                *(_spread(each) for each in ratios),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _by_row(cells: list[Cell]) -> dict[tuple[str, str], list[dict[str, float]]]:
+    """Test errors of all seeds, by model and by whether steps are scaled."""
+    rows: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for cell in sorted(cells, key=lambda cell: cell["seed"]):
+        for how, errors in cell["errors"].items():
+            rows.setdefault((cell["model"], how), []).append(errors["test"])
+    return rows
+
+
+def _label(name: str, how: str) -> str:
+    return name if how == "scaled" else f"{name}, not scaled"
+
+
+def _spread(values: list[float], unit: str = "") -> str:
+    return f"{mean(values):.2f}{unit} ({min(values):.2f} to {max(values):.2f})"
+
+
+def _figure(cells: list[Cell]) -> bytes:
+    with house_style():
+        figure = new_figure(9.6, 3.8)
+        for task, axes in zip(TITLES, figure.subplots(1, 2), strict=True):
+            rows = _by_row([cell for cell in cells if cell["task"] == task])
+            names = list(dict.fromkeys(name for name, _ in rows))
+            grids = list(next(iter(rows.values()))[0])
+            order = sorted(grids, key=_size)  # what has no size stands last
+            for (name, how), seeds in rows.items():
+                values = [[100 * seed[grid] for seed in seeds] for grid in order]
+                middle = [mean(each) for each in values]
+                below = [m - min(each) for m, each in zip(middle, values, strict=True)]
+                above = [max(each) - m for m, each in zip(middle, values, strict=True)]
+                axes.errorbar(
+                    order, middle, (below, above), color=COLOURS[names.index(name)],
+                    label=_label(name, how), linestyle="-" if how == "scaled" else ":",
+                    marker="o", markersize=4, capsize=2, linewidth=1.4,
+                )  # fmt: skip
+            axes.set_title(TITLES[task].format(grids[0]))
+            axes.set_yscale("log")
+            axes.set_ylabel("relative L2 error, %")
+            axes.set_xlabel("points" if task == "space" else "frames")
+            axes.legend(frameon=False)
+        return png_bytes(figure)
+
+
+def _size(grid: str) -> float:
+    return float(grid.split()[0]) if grid[0].isdigit() else float("inf")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

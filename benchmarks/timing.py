@@ -1,0 +1,61 @@
+"""Timing functions in turn, so that a busy moment of the machine meets all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from threadpoolctl import threadpool_limits
+
+Times = dict[str, list[float]]
+"""Seconds of each round, by name of the function."""
+
+
+def use_threads(count: int) -> None:
+    """Let every library of this process use that many threads."""
+    threadpool_limits(count)
+    torch.set_num_threads(count)
+
+
+def in_turn(
+    functions: Mapping[str, Callable[[], object]],
+    rounds: int,
+    *,
+    warm_up: int = 1,
+    pause: float = 0.0,
+) -> Times:
+    """Call every function once in each round and time it.
+
+    Args:
+        functions: What to time, by name.
+        rounds: Timed calls of each.
+        warm_up: Rounds before, untimed.
+        pause: Seconds to wait before each call, so that no thread of the one before is still
+            spinning in wait for more work.
+    """
+    times: Times = {name: [] for name in functions}
+    for i in range(warm_up + rounds):
+        for name, function in functions.items():
+            time.sleep(pause)
+            seconds = _seconds(function)
+            if i >= warm_up:
+                times[name].append(seconds)
+    return times
+
+
+def median_ms(times: Times, name: str) -> float:
+    """Return a function's median time in milliseconds."""
+    return statistics.median(times[name]) * 1e3
+
+
+def median_ratio(times: Times, slow: str, fast: str) -> float:
+    """Return how many times longer one function takes: the median over rounds of the ratio."""
+    return statistics.median(a / b for a, b in zip(times[slow], times[fast], strict=True))
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start

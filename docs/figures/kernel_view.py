@@ -1,0 +1,106 @@
+"""Draws the figures of `the-scan-as-an-operator.md`: `python docs/figures/kernel_view.py`.
+
+Two small operators are trained on Darcy flow for a minute or two each; the kernels of one of their
+mixers are drawn for one sample that was not trained on.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mno.data.batch import Batch
+from mno.evaluation.kernel_figure import draw_kernel
+from mno.grid import Grid
+from mno.nn import ModelConfig, build_operator
+from mno.nn.kernel_view import effective_kernel
+from mno.scenarios.darcy import Darcy, DarcyParameters
+
+ASSETS = Path(__file__).parents[1] / "assets"
+RESOLUTION, SAMPLES, EPOCHS, BATCH_SIZE = 24, 800, 12, 16
+LAYER = 2
+TARGET = (8, 14)
+DIRECTIONS = {
+    "bidirectional": ["Row after row", "The same backwards"],
+    "axial": ["Along y, forwards", "Along y, backwards", "Along x, forwards", "Along x, backwards"],
+}
+
+
+def main() -> None:
+    """Train, draw, write."""
+    scenario = Darcy(DarcyParameters(), RESOLUTION)
+    permeability, pressure = solve(scenario)
+    for path, names in DIRECTIONS.items():
+        model = train(path, permeability[1:], pressure[1:])
+        x, place, mixer = heard_by_mixer(model, permeability[:1])
+        target = int(np.ravel_multi_index(TARGET, (RESOLUTION, RESOLUTION)))
+        kernel = effective_kernel(mixer, x, place, points=[target])
+        field = (scenario.inputs[0], permeability[0].exp().numpy())
+        columns = 4 if path == "bidirectional" else 3
+        png = draw_kernel(kernel, scenario.axes, directions=names, shown=field, columns=columns)
+        write(ASSETS / f"kernel-{path}.png", png)
+
+
+def solve(scenario: Darcy) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return log permeability and scaled pressure, `(samples, x, y)`; the first is kept apart."""
+    streams = np.random.SeedSequence(0).spawn(SAMPLES + 1)
+    inputs = [scenario.sample(np.random.default_rng(stream)) for stream in streams]
+    outputs = [scenario.solve(one) for one in inputs]
+    permeability = torch.from_numpy(np.stack([one["permeability"] for one in inputs]))
+    pressure = torch.from_numpy(np.stack([one["pressure"] for one in outputs]))
+    return permeability.log(), pressure / pressure.std()
+
+
+def train(path: Any, inputs: torch.Tensor, outputs: torch.Tensor) -> torch.nn.Module:
+    """Return an operator trained on the samples."""
+    torch.manual_seed(0)
+    config = ModelConfig(width=32, layers=4, d_state=8, path=path)
+    model = build_operator(config, inputs=("permeability",), outputs=("pressure",))
+    steps = EPOCHS * (len(inputs) // BATCH_SIZE)
+    optimiser = torch.optim.AdamW(model.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
+    for step in range(steps):
+        chosen = torch.randint(len(inputs), (BATCH_SIZE,))
+        predicted = model(batch(inputs[chosen])).fields["pressure"]
+        difference = (predicted - outputs[chosen]).flatten(1).norm(dim=1)
+        loss = (difference / outputs[chosen].flatten(1).norm(dim=1)).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if (step + 1) % 50 == 0:
+            print(f"{path}: step {step + 1} of {steps}, relative L2 {loss.item():.3f}", flush=True)
+    return model
+
+
+def batch(permeability: torch.Tensor) -> Batch:
+    """Return a batch on the unit square."""
+    grid = Grid((RESOLUTION, RESOLUTION), (1 / RESOLUTION, 1 / RESOLUTION))
+    return Batch({"permeability": permeability}, grid)
+
+
+def heard_by_mixer(model: Any, permeability: torch.Tensor) -> tuple[torch.Tensor, Any, Any]:
+    """Return what one of the mixers is given for a sample, and that mixer."""
+    given: list[tuple[Any, ...]] = []
+    mixer = model.blocks[LAYER].mixer
+    handle = mixer.register_forward_pre_hook(lambda _, inputs: given.append(inputs))
+    with torch.no_grad():
+        model(batch(permeability))
+    handle.remove()
+    return (*given[0], mixer)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replace a file."""
+    beside = path.with_suffix(".new")
+    beside.write_bytes(content)
+    os.replace(beside, path)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The kernel view of a mixer: its scans written as the integral operator that they are.
+
+Unrolled, a scan along a line is a causal kernel, here discrete, with t and s places on the line:
+
+    y_t = sum_{s <= t} kappa(t, s) u_s
+    kappa(t, s) = C_t . exp(A (dt_{s+1} + ... + dt_t)) Bbar_s   (+ D at s = t)
+
+With the centred rule half of Bbar_t stands at s = t. The kernel depends on the input, through the
+steps dt and the weights B and C, and it says how much the output at t listened to the input at s.
+Places are numbered here as the points of the grid are, not by their position on the path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from mno.nn.mixers.mamba import MambaCrossMixer, MambaMixer
+from mno.scan.arguments import ScanArguments
+from mno.scan.lines import visited_points
+from mno.scan.paths import Place
+from mno.scan.plain import decay_and_drive
+
+Kernels = Float[Tensor, "batch direction target point channel"]
+Kernel = Float[Tensor, "batch target point channel"]
+PerPoint = Float[Tensor, "batch point channel"]
+Order = Int[Tensor, "samples point 1"]
+Targets = Int[Tensor, " target"]
+
+
+@dataclass(frozen=True, eq=False)
+class EffectiveKernel:
+    """What the outputs of a scan at some points, its targets, made of the inputs at all points.
+
+    Attributes:
+        directions: The kernel of each scan direction, `(batch, K, targets, points, channel)`; zero
+            where a direction had not come by before it reached the target.
+        targets: Which points the targets are, `(targets,)`.
+    """
+
+    directions: Kernels
+    targets: Targets
+
+    @property
+    def total(self) -> Kernel:
+        """The sum of all directions, `(batch, targets, points, channel)`."""
+        return self.directions.sum(dim=1)
+
+    def apply(self, u: PerPoint) -> Float[Tensor, "batch target channel"]:
+        """Apply the sum of all directions to an input.
+
+        Args:
+            u: `(batch, points, channel)`; `MambaMixer.prepare` gives what the mixer itself scans.
+
+        Returns:
+            `(batch, targets, channel)`.
+        """
+        return torch.einsum("btpc,bpc->btc", self.total, u.to(self.directions.dtype))
+
+
+@torch.no_grad()
+def effective_kernel(
+    mixer: MambaMixer,
+    x: Tensor,
+    place: Place,
+    *,
+    source: Tensor | None = None,
+    points: Sequence[int] | Tensor | None = None,
+) -> EffectiveKernel:
+    """Return the kernel that a mixer's scans amount to on an input.
+
+    It is that of the scans alone: the projections, the normalisation and the gate around them act
+    on each point by itself.
+
+    Args:
+        mixer: A Mamba mixer.
+        x: Features as the mixer is given them, `(batch, points, d_model)`.
+        place: As the mixer is given it.
+        source: The second input of a cross mixer.
+        points: The targets, as numbers of points in row-major order; all points if not given.
+            Memory grows with targets times points times channels.
+
+    Returns:
+        The kernel, without a graph for gradients; in float64 where the input is, else in float32.
+        Channels are those inside the mixer, `expand * d_model`.
+
+    Raises:
+        ValueError: The input or the place does not fit the mixer, a source is missing or is one too
+            many, or a target is not among the points.
+
+    Source:
+        The kernel form of a selective scan is that of Dao and Gu, "Transformers are SSMs",
+        arXiv:2405.21060, section 3 (semiseparable matrices).
+    """
+    if isinstance(mixer, MambaCrossMixer):
+        if source is None:
+            raise ValueError(
+                "a cross mixer has a kernel only with its second input; give it as source"
+            )
+        scan, _ = mixer.prepare(x, source, place)
+    elif source is not None:
+        raise ValueError(
+            f"a source of shape {tuple(source.shape)} is given for a {type(mixer).__name__}; only "
+            "a cross mixer takes a source, leave it out"
+        )
+    else:
+        scan, _ = mixer.prepare(x, place)
+    targets = _targets(points, scan.u.shape[1]).to(scan.u.device)
+    dt = _steps(scan)
+    visits = visited_points(scan.path, scan.u.shape[1], scan.u.device)
+    kernels = [
+        _kernel(scan, k, dt[:, :, k], visits[:, k, :, None], targets)
+        for k in range(len(scan.path.directions))
+    ]
+    dtype = torch.promote_types(scan.u.dtype, torch.float32)
+    return EffectiveKernel(torch.stack(kernels, dim=1).to(dtype), targets)
+
+
+def _targets(points: Sequence[int] | Tensor | None, num_points: int) -> Targets:
+    if points is None:
+        return torch.arange(num_points)
+    targets = torch.as_tensor(points, dtype=torch.int64)
+    outside = [int(p) for p in targets.flatten() if not 0 <= p < num_points]
+    if targets.ndim != 1 or outside:
+        raise ValueError(
+            f"points={targets.tolist()} as targets of a kernel; expected a list of numbers of "
+            f"points, from 0 to {num_points - 1}"
+        )
+    return targets
+
+
+def _steps(scan: ScanArguments) -> Float[Tensor, "batch point direction channel"]:
+    """Return the steps, in float64 so that sums of many of them can be subtracted."""
+    raw = scan.delta.double()
+    if scan.dt_weight is not None:
+        raw = torch.einsum("bpkr,krc->bpkc", raw, scan.dt_weight.double())
+    if scan.bias is not None:
+        raw = raw + scan.bias.double()
+    dt = F.softplus(raw) if scan.softplus else raw
+    scale = scan.path.scale
+    return dt if scale is None else dt * scale.double().transpose(1, 2)[..., None]
+
+
+def _kernel(scan: ScanArguments, k: int, dt: PerPoint, visits: Order, targets: Targets) -> Kernel:
+    """Return the kernel of direction k, state by state, so that no state needs memory of its own.
+
+    Args:
+        scan: The scan.
+        k: The direction.
+        dt: Its steps.
+        visits: Which point it visits when.
+        targets: The points at which the output is taken.
+    """
+    line = scan.path.directions[k].line
+    walked = torch.take_along_dim(dt, visits, dim=1)
+    since_start = walked.unflatten(1, (-1, line)).cumsum(2).flatten(1, 2)
+    position = torch.argsort(visits, dim=1)
+    reached = torch.take_along_dim(since_start, position, dim=1)
+    centred = scan.discretization == "centred"
+    if centred:  # from centre to centre
+        reached = reached - dt / 2
+
+    at, other = position[:, targets, None], position[:, None]
+    heard = (other <= at) & (other // line == at // line)
+    between = (reached[:, targets, None] - reached[:, None]).masked_fill(~heard, 0.0)
+
+    A, B, C = scan.A[k].double(), scan.B[:, :, k].double(), scan.C[:, targets, k].double()
+    kernel = torch.zeros_like(between)
+    rule_of_drive = "simplified" if centred else scan.discretization
+    for n in range(len(A)):
+        _, drive = decay_and_drive(
+            torch.ones_like(dt), dt, A[n : n + 1], B[..., n : n + 1], rule=rule_of_drive
+        )
+        kernel += C[:, :, None, n : n + 1] * torch.exp(A[n] * between) * drive[:, None, :, 0]
+    kernel = kernel.masked_fill(~heard, 0.0)
+    itself = (slice(None), torch.arange(len(targets)), targets)
+    if centred:
+        kernel[itself] *= 0.5
+    if scan.D is not None:
+        kernel[itself] += scan.D[k].double()
+    return kernel

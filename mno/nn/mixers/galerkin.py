@@ -1,0 +1,61 @@
+"""The Galerkin mixers: attention without softmax, as a Petrov-Galerkin projection."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mno.nn.mixers.heads import (
+    CrossMixer,
+    HeadNorm,
+    SelfMixer,
+    Shares,
+    dominant_projection,
+    merge,
+    weigh,
+)
+
+
+class GalerkinMixer(SelfMixer):
+    """Mix points by Galerkin attention, linear in their number.
+
+    With queries q, keys k and values v linear in the features, k and v normalised in each head, and
+    cells whose shares w of the volume sum to one, each head returns
+
+        y_i = q_i (sum_j w_j k_j^T v_j):
+
+    an expansion in the basis functions q whose coefficients are inner products of k and v;
+    `out_proj` follows. With n equal cells w = 1/n. Coordinates are not appended: they belong to the
+    input.
+
+    Args:
+        d_model: Features per point.
+        heads: Parts into which the features are divided; each attends by itself.
+
+    Raises:
+        ValueError: A size is not positive, or `heads` does not divide `d_model`.
+
+    Source:
+        Cao, "Choose a Transformer: Fourier or Galerkin", arXiv:2105.14995, section 3.
+    """
+
+    def __init__(self, d_model: int, *, heads: int = 4) -> None:
+        super().__init__(d_model, heads)
+        self.q_proj = dominant_projection(d_model)
+        self.k_proj = dominant_projection(d_model)
+        self.v_proj = dominant_projection(d_model)
+        self.k_norm = HeadNorm(d_model, heads)
+        self.v_norm = HeadNorm(d_model, heads)
+        self.out_proj = nn.Linear(d_model, d_model)
+
+    def _mix(self, x: Tensor, source: Tensor, shares: Shares) -> Tensor:
+        q = self._split(self.q_proj(x))
+        k = self.k_norm(self._split(self.k_proj(source)))
+        v = self.v_norm(self._split(self.v_proj(source)))
+        return self.out_proj(merge(q @ (k.mT @ weigh(v, shares))))
+
+
+class GalerkinCrossMixer(CrossMixer, GalerkinMixer):
+    """Mix a second input into points by Galerkin attention: keys and values are the source's.
+
+    Arguments, equation and source are those of `GalerkinMixer`.
+    """

@@ -1,0 +1,181 @@
+"""What the attention mixers share: their two forms, their heads, and integrals over the points.
+
+Every sum over points is a quadrature: a point counts by its cell's share of the volume. So a mixer
+sees the same function on a refined grid, and on one whose cells differ in size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mno.grid import Grid
+from mno.points import Points
+from mno.scan.paths import Place
+
+Shares = Float[Tensor, " source"] | None
+"""Each source point's share of the volume; `None` where all are equal."""
+
+
+class SelfMixer(nn.Module):
+    """What is common to the attention mixers; a subclass says how points are mixed.
+
+    Args:
+        d_model: Features per point.
+        heads: Parts into which the features are divided; each attends by itself.
+
+    Raises:
+        ValueError: A size is not positive, or `heads` does not divide `d_model`.
+    """
+
+    def __init__(self, d_model: int, heads: int) -> None:
+        super().__init__()
+        check_sizes(d_model=d_model, heads=heads)
+        if d_model % heads:
+            raise ValueError(
+                f"heads={heads} does not divide d_model={d_model}; choose a multiple of {heads}, "
+                f"for example d_model={heads * (d_model // heads + 1)}"
+            )
+        self.d_model = d_model
+        self.heads = heads
+
+    def forward(self, x: Tensor, place: Place) -> Tensor:
+        """Mix points.
+
+        Args:
+            x: Features, `(batch, points, d_model)`; points of a grid in row-major order.
+            place: The grid, whose cells weigh the points by their size; or, for points that count
+                equally, a grid's bare shape, `Points` or `None`.
+
+        Returns:
+            Features of the same shape.
+
+        Raises:
+            ValueError: The input or the place does not fit the mixer or each other.
+        """
+        self._check("input", x)
+        return self._mix(x, x, _shares("input", x, place))
+
+    def _mix(self, x: Tensor, source: Tensor, shares: Shares) -> Tensor:
+        raise NotImplementedError
+
+    def _check(self, name: str, x: Tensor) -> None:
+        if x.ndim != 3 or x.shape[-1] != self.d_model or not x.shape[1]:
+            raise ValueError(
+                f"{name} has shape {tuple(x.shape)}; expected (batch, points, "
+                f"d_model={self.d_model}) with at least one point"
+            )
+
+    def _split(self, x: Float[Tensor, "batch point feature"]) -> Tensor:
+        """Divide features among the heads: `(batch, head, point, feature of the head)`."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class CrossMixer(SelfMixer):
+    """The cross form of a mixer: points take up what a second input holds at its own points."""
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Tensor, source: Tensor, place: Place, source_place: Place = None
+    ) -> Tensor:
+        """Mix a second input into points.
+
+        Args:
+            x: Features, `(batch, points, d_model)`; points of a grid in row-major order.
+            source: Features of the second input, `(batch, source points, d_model)`, at any number
+                of points.
+            place: The place of `x`; only its number of points matters.
+            source_place: The place of the source. A grid's cells weigh the points by their size;
+                with a grid's bare shape, `Points` or `None` they count equally.
+
+        Returns:
+            Features of the shape of `x`.
+
+        Raises:
+            ValueError: An input or a place does not fit the mixer or each other.
+        """
+        self._check("input", x)
+        self._check("source", source)
+        if len(source) != len(x):
+            raise ValueError(
+                f"source has a batch of {len(source)}, but the input one of {len(x)}; give each "
+                "sample its own source"
+            )
+        _shares("input", x, place)
+        return self._mix(x, source, _shares("source", source, source_place))
+
+
+class HeadNorm(nn.Module):
+    """Layer norm over each head's features, with scales and offsets of its own for each head."""
+
+    def __init__(self, d_model: int, heads: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(heads, 1, d_model // heads))
+        self.bias = nn.Parameter(torch.zeros(heads, 1, d_model // heads))
+
+    def forward(
+        self, x: Float[Tensor, "batch head point feature"]
+    ) -> Float[Tensor, "batch head point feature"]:
+        """Normalise features that are divided among heads."""
+        return F.layer_norm(x, x.shape[-1:]) * self.weight + self.bias
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raise a `ValueError` that names the first size below one."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}={size} must be at least 1")
+
+
+def merge(x: Float[Tensor, "batch head point feature"]) -> Float[Tensor, "batch point all"]:
+    """Put the heads' features side by side again."""
+    return x.transpose(1, 2).flatten(-2)
+
+
+def weigh(
+    x: Float[Tensor, "batch head source feature"], shares: Shares
+) -> Float[Tensor, "batch head source feature"]:
+    """Multiply by the shares of the volume, so that a sum over points becomes an integral."""
+    return x / x.shape[-2] if shares is None else x * shares[:, None]
+
+
+def dominant_projection(d_model: int) -> nn.Linear:
+    """Return a linear layer that starts as 0.01 (identity + a Xavier-uniform matrix), no offset.
+
+    Source:
+        Cao, arXiv:2105.14995: the diagonally dominant rescaled initialisation, with both factors
+        as in the published code.
+    """
+    layer = nn.Linear(d_model, d_model)
+    nn.init.xavier_uniform_(layer.weight, gain=1e-2)
+    nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        layer.weight.diagonal().add_(1e-2)
+    return layer
+
+
+def _shares(name: str, x: Tensor, place: Place) -> Shares:
+    if place is None:
+        return None
+    points = place.num_points if isinstance(place, Grid | Points) else math.prod(place)
+    if points != x.shape[1]:
+        if isinstance(place, Points):
+            raise ValueError(
+                f"coordinates of {points} points are given, but the {name} has {x.shape[1]}; give "
+                f"those at which the {name} lives"
+            )
+        shape = place.shape if isinstance(place, Grid) else place
+        raise ValueError(
+            f"grid of shape {shape} has {points} points, but the {name} has {x.shape[1]}; give the "
+            f"grid on which the {name} lives"
+        )
+    if not isinstance(place, Grid) or not any(isinstance(h, tuple) for h in place.spacing):
+        return None
+    shares = torch.ones(1, dtype=torch.float64)
+    for n, share in zip(place.shape, place.volumes(), strict=True):
+        along = torch.tensor(share, dtype=torch.float64).expand(n)
+        shares = (shares[:, None] * along).flatten()
+    return shares.to(x)

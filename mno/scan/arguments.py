@@ -1,0 +1,114 @@
+"""What every backend is given: the tensors of a scan and the path it runs along.
+
+Tensors are over points, channels last, with any strides. K directions (groups) scan the points;
+those that scan the same input share it, and their results are summed.
+
+Glossary:
+    u          input                               (batch, point, K or 1, channel)
+    delta      raw step                            (batch, point, K, channel or rank)
+    dt_weight  raw step = delta @ dt_weight        (K, rank, channel)
+    bias       added to the raw step               (K, channel)
+    scale      factor of the step, by point        (1 or batch, K, point)
+    A          diagonal of the state matrix        (K, state, channel)
+    B, C       input and output weights            (batch, point, K, state)
+    D          weight of the direct path           (K, channel)
+    order      which point is visited when         (1 or batch, K, point)
+    y          output                              (batch, point, K or 1, channel)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Inputs = Float[Tensor, "batch point shared channel"]
+Steps = Float[Tensor, "batch point group rank"]
+StepWeight = Float[Tensor, "group rank channel"]
+Weights = Float[Tensor, "batch point group state"]
+StateMatrix = Float[Tensor, "group state channel"]
+PerChannel = Float[Tensor, "group channel"]
+StepScale = Float[Tensor, "samples group point"]
+Order = Int[Tensor, "samples group point"]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """The walk of one scan through the points, cut into lines that each start from rest.
+
+    The position p of the walk lies at the point
+
+        (q // stride) * period * stride + q % stride + s * stride,   q, s = divmod(p, period),
+
+    so that rows, columns and every other axis of a grid need no list of points.
+
+    Attributes:
+        line: Points of a line.
+        period: Points along the axis that the walk follows.
+        stride: Distance in memory between neighbours along that axis, in points.
+        reverse: Whether it is walked from the last position to the first.
+    """
+
+    line: int
+    period: int
+    stride: int = 1
+    reverse: bool = False
+
+    @property
+    def in_memory_order(self) -> bool:
+        """Whether the points are visited as they lie."""
+        return self.stride == 1 and not self.reverse
+
+
+@dataclass(frozen=True, eq=False)
+class ScanPath:
+    """The directions of a scan, and the factors of their steps.
+
+    Attributes:
+        directions: One for each of the K groups.
+        order: Which point each direction visits at each position, int32, where the directions'
+            own rule does not say it.
+        scale: Factor of the step at each point; `None` for 1.
+    """
+
+    directions: tuple[Direction, ...]
+    order: Order | None = None
+    scale: StepScale | None = None
+
+    def to(self, device: torch.device) -> ScanPath:
+        """Return the path with its tensors on a device."""
+        order, scale = (None if x is None else x.to(device) for x in (self.order, self.scale))
+        return ScanPath(self.directions, order, scale)
+
+
+DISCRETIZATIONS = ("simplified", "zoh", "centred")
+"""How the integral along a line becomes a sum; see `mno.scan.selective_scan`."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScanArguments:
+    """A scan to be computed; symbols and shapes are those of the glossary."""
+
+    u: Inputs
+    delta: Steps
+    A: StateMatrix
+    B: Weights
+    C: Weights
+    D: PerChannel | None
+    bias: PerChannel | None
+    dt_weight: StepWeight | None
+    path: ScanPath
+    softplus: bool = True
+    discretization: str = "simplified"
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """The tensors that a gradient may be asked for, in the glossary's order."""
+        return (self.u, self.delta, self.A, self.B, self.C, self.D, self.bias, self.dt_weight)
+
+    @property
+    def shared(self) -> bool:
+        """Whether all directions scan the same input."""
+        return self.u.shape[2] == 1

@@ -1,0 +1,248 @@
+"""Describe a scan to the kernels, share out its tasks, and sum what they leave in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mno.scan.cpu import job as fields
+from mno.scan.cpu import num_states
+from mno.scan.cpu.compiled import Kernel, kernel
+from mno.scan.cpu.threads import share
+from mno.scan.cpu.tiles import WIDTH
+
+FLOAT_BYTES = 4
+# Tasks are as many as this where the sizes allow: enough for so many threads.
+_TASKS = 16
+_NARROWEST = 32
+# Less work than this many exponentials is done before another thread has woken up.
+_SMALL = 40_000
+_ALIGNMENT = 64
+
+
+class Job:
+    """The array of integers that describes one scan to the kernels."""
+
+    def __init__(
+        self,
+        u: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor | None,
+        bias: Tensor | None,
+        dt_weight: Tensor | None,
+        scale: Tensor | None,
+        order: Tensor | None,
+        layout: Sequence[int],
+        softplus: bool,
+        discretization: str,
+    ) -> None:
+        self.batch, self.points, shared, self.channel = u.shape
+        self.groups, self.state, _ = A.shape
+        self.rank = 0 if dt_weight is None else dt_weight.shape[1]
+        summed = shared == 1
+        sequences = self.batch * (1 if summed else self.groups)
+        self.chunk = max(1, -(-self.batch // 32))
+        self.chunks = -(-self.batch // self.chunk) if self.batch else 0
+        widest = -(-self.channel // WIDTH)
+        wanted = -(-_TASKS // max(sequences, 1))
+        splits = max(widest, min(wanted, self.channel // _NARROWEST), 1)
+        split = -(-self.channel // splits)
+        self.split = min(-(-split // _NARROWEST) * _NARROWEST, WIDTH)
+        self.splits = -(-self.channel // self.split)
+        self.tasks = self.chunks * self.splits * (1 if summed else self.groups)
+        self.kept: list[Tensor] = []
+        self.numbers = np.zeros(fields.DIRECTIONS + 2 * self.groups, np.int64)
+        self.put(fields.U, u, 0, None if summed else 2, 1, 3)
+        self.put(fields.DELTA, delta, 0, 2, 1, 3)
+        self.put(fields.A, A, None, 0, 1, 2)
+        self.put(fields.B, B, 0, 2, 1, 3)
+        self.put(fields.C, C, 0, 2, 1, 3)
+        self.put(fields.D, D, None, 0, None, 1)
+        self.put(fields.BIAS, bias, None, 0, None, 1)
+        self.put(fields.DT_WEIGHT, dt_weight, None, 0, 1, 2)
+        self.put(fields.SCALE, scale, _batch_axis(scale), 1, 2, None)
+        if order is None:
+            order = _visits(tuple(layout), self.points)
+            backwards = [0] * self.groups
+        else:
+            backwards = list(layout[3::4])
+        self.put(fields.ORDER, order, _batch_axis(order), 1, 2, None)
+        self.numbers[fields.BATCH : fields.DIRECTIONS] = (
+            self.batch,
+            self.points,
+            self.groups,
+            summed,
+            self.channel,
+            self.state,
+            self.rank,
+            softplus,
+            discretization == "centred",
+            0,
+            self.chunks,
+            self.chunk,
+            self.splits,
+            self.split,
+        )
+        self.numbers[fields.DIRECTIONS :: 2] = layout[0::4]
+        self.numbers[fields.DIRECTIONS + 1 :: 2] = backwards
+
+    def put(self, field: int, tensor: Tensor | None, *axes: int | None) -> None:
+        """Describe a tensor; `axes` are its (batch, group, row, column), None where it has none."""
+        if tensor is None:
+            return
+        self.kept.append(tensor)
+        size, strides = tensor.element_size(), tensor.stride()
+        self.numbers[field] = tensor.data_ptr()
+        for i, axis in enumerate(axes):
+            self.numbers[field + 1 + i] = 0 if axis is None else strides[axis] * size
+
+    def run(self, kernel: Kernel, scratch_bytes: int) -> None:
+        """Run all tasks."""
+
+        def work(claims: Iterator[int]) -> None:
+            scratch = torch.empty(scratch_bytes + _ALIGNMENT, dtype=torch.uint8)
+            address = -(-scratch.data_ptr() // _ALIGNMENT) * _ALIGNMENT
+            for task in claims:
+                kernel.run(self.numbers, task, address)
+
+        size = self.batch * self.points * self.groups * self.channel * (self.state + 8)
+        share(self.tasks, 1 if size < _SMALL else torch.get_num_threads(), work)
+
+
+def _batch_axis(tensor: Tensor | None) -> int | None:
+    return 0 if tensor is not None and tensor.shape[0] > 1 else None
+
+
+@lru_cache(maxsize=64)
+def _visits(layout: tuple[int, ...], points: int) -> Tensor:
+    """Return the points in the order in which each direction visits them, (1, K, points)."""
+    position = np.arange(points)
+    rows = []
+    for k in range(0, len(layout), 4):
+        _, period, stride, reverse = layout[k : k + 4]
+        q, s = np.divmod(position[::-1] if reverse else position, max(period, 1))
+        rows.append((q // stride) * period * stride + q % stride + s * stride)
+    return torch.from_numpy(np.stack(rows).astype(np.int32))[None]
+
+
+def _empty_like_output(u: Tensor) -> Tensor:
+    """Return an empty tensor of u's shape: channels innermost where u has them so, else points."""
+    if u.stride(-1) == 1:
+        return torch.empty(u.shape)
+    batch, points, group, channel = u.shape
+    return torch.empty(batch, group, channel, points).permute(0, 3, 1, 2)
+
+
+def forward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    bias: Tensor | None,
+    dt_weight: Tensor | None,
+    scale: Tensor | None,
+    order: Tensor | None,
+    layout: Sequence[int],
+    *,
+    softplus: bool,
+    discretization: str = "simplified",
+    save: bool,
+) -> tuple[Tensor, Tensor]:
+    """Run the scan; see `mno.scan.cpu.forward`."""
+    job = Job(u, delta, A, B, C, D, bias, dt_weight, scale, order, layout, softplus, discretization)
+    y = _empty_like_output(u)
+    kept = num_states(layout, job.points) if save else 0
+    states = torch.empty(job.batch, kept, job.state, job.groups * job.channel)
+    job.put(fields.Y, y, 0, None if u.shape[2] == 1 else 2, 1, 3)
+    if save:
+        job.put(fields.STATES, states, 0, None, 2, 3)
+        job.numbers[fields.STATES + 2] = job.channel * FLOAT_BYTES
+    job.numbers[fields.SAVING] = save
+    if y.numel():
+        program = kernel("forward", discretization)
+        job.run(program, program.scratch_bytes(job.state, job.rank))
+    return y, states
+
+
+def backward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    bias: Tensor | None,
+    dt_weight: Tensor | None,
+    scale: Tensor | None,
+    order: Tensor | None,
+    states: Tensor,
+    dy: Tensor,
+    layout: Sequence[int],
+    *,
+    softplus: bool,
+    discretization: str = "simplified",
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients; see `mno.scan.cpu.backward`."""
+    job = Job(u, delta, A, B, C, D, bias, dt_weight, scale, order, layout, softplus, discretization)
+    K, N, C_ = job.groups, job.state, job.channel
+    summed = u.shape[2] == 1
+    job.put(fields.STATES, states, 0, None, 2, 3)
+    job.numbers[fields.STATES + 2] = job.channel * FLOAT_BYTES
+    job.put(fields.DY, dy, 0, None if summed else 2, 1, 3)
+    du = _empty_like_output(u)
+    job.put(fields.DU, du, 0, None if summed else 2, 1, 3)
+    # Sums over channels are left in one part per split, sums over samples in one per chunk.
+    dB, dC = (torch.empty(job.splits, job.batch, job.points, K, N) for _ in range(2))
+    for field, part in ((fields.DB, dB), (fields.DC, dC)):
+        job.put(field, part.flatten(0, 1), 0, 2, 1, 3)
+    if dt_weight is None:
+        ddelta = _empty_like_output(delta)
+        job.put(fields.DDELTA, ddelta, 0, 2, 1, 3)
+    else:
+        ddelta = torch.empty(job.splits, *delta.shape)
+        job.put(fields.DDELTA, ddelta.flatten(0, 1), 0, 2, 1, 3)
+    by_chunk = torch.empty(job.chunks, K, N + 2 + job.rank, C_)
+    parts = by_chunk.split([N, 1, 1, job.rank], dim=2)
+    names = (fields.DA, fields.DD, fields.DBIAS, fields.DDT_WEIGHT)
+    for field, part in zip(names, parts, strict=True):
+        job.put(field, part, 0, 1, 2, 3)
+    if u.numel():
+        program = kernel("backward", discretization)
+        job.run(program, program.scratch_bytes(job.state, job.rank))
+        dB, dC = _sum_in_order(dB.unbind(0)), _sum_in_order(dC.unbind(0))
+        by_parameter = _sum_in_order(by_chunk.unbind(0))
+        if dt_weight is not None:
+            ddelta = _sum_in_order(ddelta.unbind(0))
+    else:
+        dB, dC = torch.zeros(B.shape), torch.zeros(B.shape)
+        by_parameter = torch.zeros(K, N + 2 + job.rank, C_)
+        ddelta = torch.zeros_like(delta)
+    dA, dD, dbias, ddt_weight = by_parameter.split([N, 1, 1, job.rank], dim=1)
+    # Results of an operator must not share memory.
+    return (
+        du,
+        ddelta,
+        dA.clone(memory_format=torch.contiguous_format),
+        dB,
+        dC,
+        None if D is None else dD[:, 0].clone(memory_format=torch.contiguous_format),
+        None if bias is None else dbias[:, 0].clone(memory_format=torch.contiguous_format),
+        None if dt_weight is None else ddt_weight.clone(memory_format=torch.contiguous_format),
+    )
+
+
+def _sum_in_order(parts: Sequence[Tensor]) -> Tensor:
+    """Sum tensors into the first of them, always in the same order."""
+    total = parts[0]
+    for part in parts[1:]:
+        total.add_(part)
+    return total

@@ -1,0 +1,201 @@
+"""Tiles: `TILE` steps of a walk by up to `WIDTH` channels, in scratch memory.
+
+Reading a tile follows the walk through the points, so that everything behind sees neighbouring
+steps in neighbouring rows and neighbouring channels in neighbouring lanes, whatever the layout of
+the tensors. Lanes beyond the last channel hold zeros.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from mno.scan.cpu.job import OPTIONS
+from mno.scan.cpu.simd import (
+    ZERO,
+    load,
+    load_float,
+    load_int,
+    load_part,
+    store,
+    store_address,
+    store_float,
+    store_part,
+    sums_of_vectors,
+    transpose,
+    zeros,
+)
+from mno.scan.cpu.vectors import FLOAT_BYTES, LANES, VECTOR_BYTES
+
+WIDTH = 96
+ROW = WIDTH * FLOAT_BYTES
+INDEX_BYTES = 4
+ADDRESS_BYTES = 8
+
+
+@njit(**OPTIONS)
+def consecutive(index, start):
+    """Return +1 or -1 where `LANES` steps walk through neighbouring points, up or down, else 0."""
+    step = load_int(index + INDEX_BYTES * (start + 1)) - load_int(index + INDEX_BYTES * start)
+    if step != 1 and step != -1:
+        return 0
+    for i in range(start + 2, start + LANES):
+        here = load_int(index + INDEX_BYTES * i)
+        if here - load_int(index + INDEX_BYTES * (i - 1)) != step:
+            return 0
+    return step
+
+
+@njit(**OPTIONS)
+def gather(tile, source, row, column, index, steps, width):
+    """Copy the rows `index` of a tensor with `width` channels into a tile."""
+    if column == FLOAT_BYTES or width == 1:
+        whole = width // LANES * LANES
+        for i in range(steps):
+            at = source + load_int(index + INDEX_BYTES * i) * row
+            to = tile + i * ROW
+            for j in range(0, whole, LANES):
+                store(to + j * FLOAT_BYTES, load(at + j * FLOAT_BYTES))
+            if whole < width:
+                store(to + whole * FLOAT_BYTES, load_part(at + whole * FLOAT_BYTES, width - whole))
+        return
+    padded = (width + LANES - 1) // LANES * LANES
+    for start in range(0, steps, LANES):
+        stop = min(start + LANES, steps)
+        first = 0
+        if row == FLOAT_BYTES and start + LANES <= steps:
+            step = consecutive(index, start)
+            if step != 0:
+                lowest = load_int(index + INDEX_BYTES * (start if step > 0 else stop - 1))
+                to = tile + (start if step > 0 else stop - 1) * ROW
+                first = width // LANES * LANES
+                for j in range(0, first, LANES):
+                    at = source + j * column + lowest * FLOAT_BYTES
+                    transpose(at, column, to + j * FLOAT_BYTES, ROW * step)
+        for i in range(start, stop):
+            at = source + load_int(index + INDEX_BYTES * i) * row
+            for j in range(first, width):
+                store_float(tile + i * ROW + j * FLOAT_BYTES, load_float(at + j * column))
+            for j in range(width, padded):
+                store_float(tile + i * ROW + j * FLOAT_BYTES, ZERO)
+
+
+@njit(**OPTIONS)
+def scatter(tile, target, row, column, index, steps, width):
+    """Copy a tile into the rows `index` of a tensor with `width` channels."""
+    if column == FLOAT_BYTES or width == 1:
+        whole = width // LANES * LANES
+        for i in range(steps):
+            to = target + load_int(index + INDEX_BYTES * i) * row
+            at = tile + i * ROW
+            for j in range(0, whole, LANES):
+                store(to + j * FLOAT_BYTES, load(at + j * FLOAT_BYTES))
+            if whole < width:
+                store_part(to + whole * FLOAT_BYTES, load(at + whole * FLOAT_BYTES), width - whole)
+        return
+    for start in range(0, steps, LANES):
+        stop = min(start + LANES, steps)
+        first = 0
+        if row == FLOAT_BYTES and start + LANES <= steps:
+            step = consecutive(index, start)
+            if step != 0:
+                lowest = load_int(index + INDEX_BYTES * (start if step > 0 else stop - 1))
+                at = tile + (start if step > 0 else stop - 1) * ROW
+                first = width // LANES * LANES
+                for j in range(0, first, LANES):
+                    to = target + j * column + lowest * FLOAT_BYTES
+                    transpose(at + j * FLOAT_BYTES, ROW * step, to, column)
+        for i in range(start, stop):
+            to = target + load_int(index + INDEX_BYTES * i) * row
+            for j in range(first, width):
+                store_float(to + j * column, load_float(tile + i * ROW + j * FLOAT_BYTES))
+
+
+@njit(**OPTIONS)
+def in_place(source, row, column, index, steps, width, rows):
+    """Write the addresses of the rows `index` if they can be used where they are; tell whether."""
+    if column != FLOAT_BYTES or width % LANES != 0:
+        return False
+    for i in range(steps):
+        at = source + load_int(index + INDEX_BYTES * i) * row
+        store_address(rows + ADDRESS_BYTES * i, at)
+    return True
+
+
+@njit(**OPTIONS)
+def in_tile(tile, steps, rows):
+    """Write the addresses of a tile's rows."""
+    for i in range(steps):
+        store_address(rows + ADDRESS_BYTES * i, tile + i * ROW)
+
+
+@njit(**OPTIONS)
+def read_rows(tile, source, row, column, index, steps, width, rows):
+    """Write the addresses where rows can be read: where they are, or else copied to a tile."""
+    if not in_place(source, row, column, index, steps, width, rows):
+        gather(tile, source, row, column, index, steps, width)
+        in_tile(tile, steps, rows)
+
+
+@njit(**OPTIONS)
+def copy_floats(target, target_step, source, source_step, count):
+    """Copy `count` floats between places with the given distances in bytes.
+
+    Where both are neighbours, up to a vector less one of zeros is written behind the copy.
+    """
+    if source_step == FLOAT_BYTES and target_step == FLOAT_BYTES:
+        for n in range(0, count, LANES):
+            at = n * FLOAT_BYTES
+            store(target + at, load_part(source + at, min(LANES, count - n)))
+        return
+    for i in range(count):
+        store_float(target + i * target_step, load_float(source + i * source_step))
+
+
+@njit(**OPTIONS)
+def gather_states(rows, row_bytes, source, row, column, index, steps, state):
+    """Copy `steps` rows of B or C; the last may be followed by a vector of zeros.
+
+    The padding of a row is left as it is, or set to zero.
+    """
+    if column == FLOAT_BYTES:
+        for i in range(steps):
+            at = source + load_int(index + INDEX_BYTES * i) * row
+            to = rows + i * row_bytes
+            for n in range(0, state, LANES):
+                here = n * FLOAT_BYTES
+                store(to + here, load_part(at + here, min(LANES, state - n)))
+        return
+    for n in range(state):
+        for i in range(steps):
+            at = source + load_int(index + INDEX_BYTES * i) * row + n * column
+            store_float(rows + i * row_bytes + n * FLOAT_BYTES, load_float(at))
+
+
+@njit(**OPTIONS)
+def fill_zeros(address, count):
+    """Set `count` floats to zero, a multiple of `LANES`."""
+    for i in range(0, count, LANES):
+        store(address + i * FLOAT_BYTES, zeros())
+
+
+@njit(**OPTIONS)
+def store_sums(lanes, vectors, columns, sums, target, row, index, steps):
+    """Sum `columns` vectors per step over their lanes and write them to the rows `index`."""
+    for k in range(0, steps * columns, LANES):
+        store(sums + k * FLOAT_BYTES, sums_of_vectors(lanes + k * VECTOR_BYTES))
+    for i in range(steps):
+        to = target + load_int(index + INDEX_BYTES * i) * row
+        for n in range(0, columns, LANES):
+            part = min(LANES, min(columns, vectors) - n)
+            at = n * FLOAT_BYTES
+            store_part(to + at, load(sums + i * columns * FLOAT_BYTES + at), part)
+
+
+@njit(**OPTIONS)
+def put_channels(target, row, channel, width, source, rows):
+    """Copy scratch rows to a contiguous tensor, from a channel on."""
+    for n in range(rows):
+        for j in range(0, width, LANES):
+            to = target + n * row + (channel + j) * FLOAT_BYTES
+            value = load(source + n * ROW + j * FLOAT_BYTES)
+            store_part(to, value, min(LANES, width - j))

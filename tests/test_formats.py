@@ -1,0 +1,38 @@
+"""Every format of a saved model that was ever written is still read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mno.errors import InputError
+from mno.surrogate import DESCRIPTION_FILE, FORMAT, Surrogate
+
+SAVED = Path(__file__).parent / "formats"
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in SAVED.iterdir()))
+def test_a_saved_model_predicts_what_it_did(folder):
+    surrogate = Surrogate.load(SAVED / folder)
+    expected = dict(np.load(SAVED / folder / "prediction.npz"))
+    inputs = {name: expected.pop(name) for name in surrogate.description.inputs}
+    predicted = surrogate.predict(inputs)
+    assert sorted(predicted) == sorted(expected)
+    for name, field in predicted.items():
+        scale = np.abs(expected[name]).max()
+        np.testing.assert_allclose(field, expected[name], rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_there_is_a_saved_model_of_every_format():
+    formats = {json.loads((f / DESCRIPTION_FILE).read_text())["format"] for f in SAVED.iterdir()}
+    assert formats == set(range(1, FORMAT + 1))
+
+
+def test_a_format_of_the_future_is_refused_with_the_remedy(tmp_path):
+    content = {"format": FORMAT + 1}
+    (tmp_path / DESCRIPTION_FILE).write_text(json.dumps(content))
+    with pytest.raises(InputError, match="use the version of mno that wrote it"):
+        Surrogate.load(tmp_path)

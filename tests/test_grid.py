@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mno.grid import Grid
+from mno.points import Points
+
+WIDTHS = st.lists(st.floats(0.01, 10.0), min_size=1, max_size=20).map(tuple)
+STEPS = st.lists(st.floats(0.01, 10.0), min_size=1, max_size=20)
+
+
+def test_steps_scale_with_the_spacing_relative_to_the_reference():
+    grid = Grid((3, 2), (0.5, (0.1, 0.3)), (1.0, 0.2))
+    assert grid.num_points == 6
+    assert grid.delta_scale == (0.5, pytest.approx((0.5, 1.5)))
+
+
+def test_without_a_reference_a_grid_is_its_own():
+    assert Grid((3, 4), (0.5, 0.1)).delta_scale == (1.0, 1.0)
+    assert Grid((2,), ((0.1, 0.3),)).reference_spacing == pytest.approx((0.2,))
+
+
+def test_equal_cells_have_their_points_in_the_middle_and_equal_volumes():
+    grid = Grid((4, 2), (0.5, 7.0))
+    assert grid.centres(0) == (0.125, 0.375, 0.625, 0.875)
+    assert grid.centres(1) == (0.25, 0.75)
+    assert grid.volumes() == (0.25, 0.5)
+
+
+@given(WIDTHS)
+def test_the_points_of_unequal_cells_lie_in_the_middle_of_each(widths):
+    grid = Grid((len(widths),), (widths,))
+    edges = np.concatenate([[0], np.cumsum(widths)]) / sum(widths)
+    assert np.allclose(grid.centres(0), (edges[1:] + edges[:-1]) / 2)
+
+
+@given(WIDTHS)
+def test_the_volumes_of_unequal_cells_are_their_shares_of_the_axis(widths):
+    (volumes,) = Grid((len(widths),), (widths,)).volumes()
+    assert isinstance(volumes, tuple)
+    assert math.fsum(volumes) == pytest.approx(1)
+    assert np.allclose(np.array(volumes) * sum(widths), widths)
+
+
+def test_a_width_for_each_cell_says_the_same_as_one_for_equal_cells():
+    one, each = Grid((5,), (0.2,), (0.1,)), Grid((5,), ((0.2,) * 5,), (0.1,))
+    assert each.centres(0) == pytest.approx(one.centres(0))
+    assert each.volumes()[0] == pytest.approx((one.volumes()[0],) * 5)
+    assert each.delta_scale[0] == pytest.approx((one.delta_scale[0],) * 5)
+
+
+@given(STEPS, st.floats(-100.0, 100.0))
+def test_a_grid_made_from_places_has_its_points_there(steps, start):
+    places = tuple((start + np.cumsum([0.0, *steps])).tolist())
+    grid = Grid.from_centres(places)
+    (widths,) = grid.spacing
+    assert isinstance(widths, tuple)
+    edge = places[0] - widths[0] / 2
+    assert np.allclose(edge + sum(widths) * np.array(grid.centres(0)), places, atol=1e-9)
+
+
+def test_cells_around_given_places_meet_halfway_between_them():
+    grid = Grid.from_centres((0.0, 1.0, 3.0), (5.0, 6.0), reference_spacing=(0.5, 1.0))
+    assert grid.shape == (3, 2)
+    assert grid.spacing == ((1.0, 1.5, 2.0), (1.0, 1.0))
+    assert grid.delta_scale == ((2.0, 3.0, 4.0), (1.0, 1.0))
+
+
+@given(st.integers(2, 30))
+def test_equally_spaced_places_give_equal_cells(n):
+    grid = Grid.from_centres(tuple((i + 0.5) / n for i in range(n)))
+    uniform = Grid((n,), (1 / n,))
+    assert grid.spacing[0] == pytest.approx((1 / n,) * n)
+    assert grid.centres(0) == pytest.approx(uniform.centres(0))
+
+
+def test_grids_can_be_compared_and_used_as_keys():
+    made = Grid.from_centres((0.0, 1.0, 3.0))
+    assert {made: 1}[Grid.from_centres((0.0, 1.0, 3.0))] == 1
+    assert made != Grid((3,), made.spacing)  # whose points lie in the middle of the cells
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "reference", "message"),
+    [
+        ((), (), (), r"shape \(\) .* expected the same number of axes, from one to three"),
+        ((1, 1, 1, 1), (1.0,) * 4, (), "from one to three"),
+        ((3, 4), (0.1,), (), r"shape \(3, 4\) with spacing \(0.1,\).* the same number of axes"),
+        ((3,), (0.1,), (0.1, 0.2), "the same number of axes"),
+        ((3,), ((0.1, 0.2),), (), "axis of 3 points is given 2 cell widths; give one for each"),
+        ((3,), ((),), (), "axis of 3 points is given 0 cell widths; give one for each"),
+        ((0,), (0.1,), (), r"shape \(0,\).* expected positive values"),
+        ((3,), (-0.1,), (), r"spacing \(-0.1,\).* expected positive values"),
+        ((2,), ((0.1, math.nan),), (0.1,), "expected positive values"),
+        ((3,), (math.inf,), (0.1,), "expected positive values"),
+        ((3,), (0.1,), (0.0,), r"reference spacing \(0.0,\): expected positive values"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused(shape, spacing, reference, message):
+    with pytest.raises(ValueError, match=message):
+        Grid(shape, spacing, reference)
+
+
+@pytest.mark.parametrize("places", [(), (1.0,), (0.0, 1.0, 1.0), (0.0, 2.0, 1.0)])
+def test_places_that_do_not_increase_are_refused(places):
+    with pytest.raises(ValueError, match=f"axis with {len(places)} points.*expected at least two"):
+        Grid.from_centres(places)
+
+
+def test_points_know_how_many_they_are():
+    assert Points(torch.rand(5, 2)).num_points == 5
+    assert Points(torch.rand(3, 7, 1)).num_points == 7
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 0), (5, 4), (2, 2, 5, 2)])
+def test_coordinates_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"coordinates have shape \(.*expected \(points, axes\)"):
+        Points(torch.rand(shape))
+
+
+@pytest.mark.parametrize("reference", [0.0, -1.0, math.nan])
+def test_a_reference_distance_that_is_not_positive_is_refused(reference):
+    with pytest.raises(ValueError, match=f"reference_spacing={reference} must be positive"):
+        Points(torch.rand(5, 2), reference)
