@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ from benchmarks.resolution.training import Normalised, Settings, mean_error, tra
 RESULTS = Path(__file__).parents[1] / "results" / "resolution"
 SEEDS = (0, 1, 2)
 SAMPLES = {"train": 2000, "validation": 32, "test": 128}
-SETTINGS = {
-    "space": Settings(steps=1000, batch_size=8, learning_rate=6e-3),
-    "time": Settings(steps=1000, batch_size=8, learning_rate=6e-3),
+SETTINGS = Settings(steps=1000, batch_size=8, learning_rate=6e-3)
+TASKS: dict[str, Callable[..., Task]] = {
+    "space": partial(in_space.make, zero_at_walls=False),
+    "walls": partial(in_space.make, zero_at_walls=True),
+    "time": in_time.make,
 }
-_MAKERS: dict[str, Callable[..., Task]] = {"space": in_space.make, "time": in_time.make}
 
 Cell = dict[str, Any]
 
@@ -52,13 +53,13 @@ def make(task: str, name: str, seed: int) -> Cell:
     torch.manual_seed(seed)
     model = build(options)
     start = time.perf_counter()
-    trained = train(model, samples, SETTINGS[task], seed)
+    trained = train(model, samples, SETTINGS, seed)
     seconds = time.perf_counter() - start
     errors = {"scaled": _errors(trained, samples)}
     if has_steps(options):
         unscaled = build(options, scaled=False)
         unscaled.load_state_dict(model.state_dict())
-        errors["not scaled"] = _errors(Normalised(unscaled, samples.train), samples)
+        errors["not scaled"] = _errors(Normalised(unscaled, samples), samples)
     cell = {
         "task": task,
         "model": name,
@@ -86,13 +87,13 @@ def _errors(trained: Normalised, samples: Task) -> dict[str, dict[str, float]]:
 
 @cache
 def _samples(task: str) -> Task:
-    return _MAKERS[task](**SAMPLES)
+    return TASKS[task](**SAMPLES)
 
 
 def _made_with(task: str, name: str) -> dict[str, Any]:
     made_with = {
         "model": MODELS[task][name],
-        "training": SETTINGS[task].model_dump(),
+        "training": SETTINGS.model_dump(),
         "samples": SAMPLES,
     }
     return json.loads(json.dumps(made_with))  # as it is read back: tuples are lists

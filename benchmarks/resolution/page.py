@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from statistics import mean
 
+from matplotlib.ticker import NullLocator
+
 from benchmarks.resolution.cells import Cell
 from mno.evaluation.style import house_style, new_figure, png_bytes
 
@@ -14,7 +16,8 @@ PAGE = DOCS / "resolution.md"
 FIGURE = DOCS / "assets" / "resolution.png"
 TITLES = {
     "space": "Darcy flow, trained on {}",
-    "time": "Driven Allen-Cahn, trained on {} frames",
+    "walls": "the same, told of the walls",
+    "time": "driven in time, trained on {} frames",
 }
 COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#009e73", "#6b6b6b", "#cc79a7")
 
@@ -73,8 +76,8 @@ def _spread(values: list[float], unit: str = "") -> str:
 
 def _figure(cells: list[Cell]) -> bytes:
     with house_style():
-        figure = new_figure(9.6, 3.8)
-        for task, axes in zip(TITLES, figure.subplots(1, 2), strict=True):
+        figure = new_figure(11.0, 5.0)
+        for task, axes in zip(TITLES, figure.subplots(1, 3, sharey=True), strict=True):
             rows = _by_row([cell for cell in cells if cell["task"] == task])
             names = list(dict.fromkeys(name for name, _ in rows))
             grids = list(next(iter(rows.values()))[0])
@@ -91,9 +94,14 @@ def _figure(cells: list[Cell]) -> bytes:
                 )  # fmt: skip
             axes.set_title(TITLES[task].format(grids[0]))
             axes.set_yscale("log")
-            axes.set_ylabel("relative L2 error, %")
-            axes.set_xlabel("points" if task == "space" else "frames")
-            axes.legend(frameon=False)
+            axes.set_yticks([3, 5, 10, 20, 50], ["3 %", "5 %", "10 %", "20 %", "50 %"])
+            axes.yaxis.set_minor_locator(NullLocator())
+            axes.set_xlabel("frames" if task == "time" else "points")
+        space, _, time = figure.axes
+        space.set_ylabel("relative L2 error")
+        parts = [axes.get_legend_handles_labels() for axes in (space, time)]
+        handles, labels = (sum(each, []) for each in zip(*parts, strict=True))
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
         return png_bytes(figure)
 
 

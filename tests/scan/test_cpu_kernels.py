@@ -316,6 +316,7 @@ def test_long_sequences_stay_accurate(rule: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_longest_sequences_stay_accurate() -> None:
     inputs = random_inputs(11, batch=1, points=65_536, groups=1, channel=16, state=4)
     inputs["delta"] -= 4.0

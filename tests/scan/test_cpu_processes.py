@@ -114,7 +114,12 @@ assert os.waitpid(child, 0)[1] == 0
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "features"), [("haswell", "+avx2,+fma"), ("x86-64", "+sse2"), ("generic", "")]
+    ("name", "features"),
+    [
+        ("haswell", "+avx2,+fma"),
+        pytest.param("x86-64", "+sse2", marks=pytest.mark.nightly),
+        pytest.param("generic", "", marks=pytest.mark.nightly),
+    ],
 )
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="names processors of another kind")
 def test_processors_without_wide_vectors(name: str, features: str, tmp_path: Path) -> None:
@@ -163,6 +168,7 @@ def test_damaged_and_foreign_files_are_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_neither_a_home_nor_a_writable_package_is_needed(tmp_path: Path) -> None:
     copy = tmp_path / "package"
     shutil.copytree(PACKAGE.parents[1], copy / "mno", ignore=shutil.ignore_patterns("__pycache__"))
@@ -175,6 +181,7 @@ def test_neither_a_home_nor_a_writable_package_is_needed(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_changed_sources_find_no_old_code(tmp_path: Path) -> None:
     copy = tmp_path / "package"
     shutil.copytree(PACKAGE.parents[1], copy / "mno", ignore=shutil.ignore_patterns("__pycache__"))

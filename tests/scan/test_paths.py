@@ -235,6 +235,7 @@ def test_what_does_not_fit_is_refused_with_the_remedy(path, place, message):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_paths_become_part_of_traced_graphs():
     # In a process without the checks of shapes, which cannot be traced.
     command = [sys.executable, "-m", "tests.scan.run_traced_paths"]

@@ -12,7 +12,7 @@ from mno.scan.cpu.backward_blocks import (
     backward_block_by_halves,
     backward_block_by_hold,
 )
-from mno.scan.cpu.functions import sigmoid
+from mno.scan.cpu.functions import softplus_and_slope
 from mno.scan.cpu.job import (
     BATCH,
     DA,
@@ -67,7 +67,6 @@ from mno.scan.cpu.walk import (
     load_walk,
     raw_step,
     read_delta,
-    step_length,
     task_ranges,
 )
 
@@ -182,11 +181,13 @@ def backward_task(discretization: str) -> Any:
                             at = j * FLOAT_BYTES
                             here = i * ROW + at
                             raw = raw_step(rank, delta_row + at, low_row, bias + at, dt_weight + at)
-                            by_raw = load_everywhere(factor)
+                            step = by_raw = load_everywhere(factor)
                             if job[SOFTPLUS]:
-                                by_raw = product(by_raw, sigmoid(raw))
+                                value, slope_here = softplus_and_slope(raw)
+                                step, by_raw = product(step, value), product(by_raw, slope_here)
+                            else:
+                                step = product(step, raw)
                             store(slope + here, by_raw)
-                            step = step_length(job, raw, factor)
                             store(dt + here, step)
                             x = load(u_row + at)
                             store(drive + here, x if zoh else product(step, x))

@@ -6,6 +6,8 @@ function's value, are below 5e-7.
 
 from __future__ import annotations
 
+from numba.core import types
+
 from mno.scan.cpu.vectors import AVX512, VECTOR, Lanes, emitted
 
 LOG2E = 1.4426950408889634
@@ -73,11 +75,12 @@ def softplus(x: Lanes) -> Lanes:
     return polynomial(e, LOG1P_COEFFICIENTS) * e + x.choose(">", 0.0, x, 0.0)
 
 
-@emitted(VECTOR)
-def sigmoid(x: Lanes) -> Lanes:
-    """Return 1 / (1 + exp(-x)), the derivative of softplus."""
+@emitted(types.UniTuple(VECTOR, 2))
+def softplus_and_slope(x: Lanes) -> list[Lanes]:
+    """Return log(1 + exp(x)) and its derivative, 1 / (1 + exp(-x))."""
     e = exp2(x.absolute() * -LOG2E)
-    return x.choose(">", 0.0, 1.0, e) / (e + 1.0)
+    value = polynomial(e, LOG1P_COEFFICIENTS) * e + x.choose(">", 0.0, x, 0.0)
+    return [value, x.choose(">", 0.0, 1.0, e) / (e + 1.0)]
 
 
 @emitted(VECTOR)

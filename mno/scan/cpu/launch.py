@@ -17,7 +17,7 @@ from mno.scan.cpu.tiles import WIDTH
 
 FLOAT_BYTES = 4
 # Tasks are as many as this where the sizes allow: enough for so many threads.
-_TASKS = 16
+_TASKS = 8
 _NARROWEST = 32
 # Less work than this many exponentials is done before another thread has woken up.
 _SMALL = 40_000

@@ -46,13 +46,16 @@ def consecutive(index, start):
 
 
 @njit(**OPTIONS)
-def gather(tile, source, row, column, index, steps, width):
-    """Copy the rows `index` of a tensor with `width` channels into a tile."""
+def gather_rows(tile, tile_row, source, row, column, index, steps, width):
+    """Copy the rows `index` of a tensor into rows `tile_row` bytes apart.
+
+    A row holds `width` numbers, filled up with zeros to a multiple of `LANES`.
+    """
     if column == FLOAT_BYTES or width == 1:
         whole = width // LANES * LANES
         for i in range(steps):
             at = source + load_int(index + INDEX_BYTES * i) * row
-            to = tile + i * ROW
+            to = tile + i * tile_row
             for j in range(0, whole, LANES):
                 store(to + j * FLOAT_BYTES, load(at + j * FLOAT_BYTES))
             if whole < width:
@@ -66,17 +69,23 @@ def gather(tile, source, row, column, index, steps, width):
             step = consecutive(index, start)
             if step != 0:
                 lowest = load_int(index + INDEX_BYTES * (start if step > 0 else stop - 1))
-                to = tile + (start if step > 0 else stop - 1) * ROW
+                to = tile + (start if step > 0 else stop - 1) * tile_row
                 first = width // LANES * LANES
                 for j in range(0, first, LANES):
                     at = source + j * column + lowest * FLOAT_BYTES
-                    transpose(at, column, to + j * FLOAT_BYTES, ROW * step)
+                    transpose(at, column, to + j * FLOAT_BYTES, tile_row * step)
         for i in range(start, stop):
             at = source + load_int(index + INDEX_BYTES * i) * row
             for j in range(first, width):
-                store_float(tile + i * ROW + j * FLOAT_BYTES, load_float(at + j * column))
+                store_float(tile + i * tile_row + j * FLOAT_BYTES, load_float(at + j * column))
             for j in range(width, padded):
-                store_float(tile + i * ROW + j * FLOAT_BYTES, ZERO)
+                store_float(tile + i * tile_row + j * FLOAT_BYTES, ZERO)
+
+
+@njit(**OPTIONS)
+def gather(tile, source, row, column, index, steps, width):
+    """Copy the rows `index` of a tensor with `width` channels into a tile."""
+    gather_rows(tile, ROW, source, row, column, index, steps, width)
 
 
 @njit(**OPTIONS)
@@ -164,6 +173,9 @@ def gather_states(rows, row_bytes, source, row, column, index, steps, state):
             for n in range(0, state, LANES):
                 here = n * FLOAT_BYTES
                 store(to + here, load_part(at + here, min(LANES, state - n)))
+        return
+    if state % LANES == 0:
+        gather_rows(rows, row_bytes, source, row, column, index, steps, state)
         return
     for n in range(state):
         for i in range(steps):
