@@ -10,7 +10,7 @@ from contextlib import suppress
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # Every layer makes and frees tensors of some megabytes. By default glibc hands these back to the
-# system at once, and the pages of the next ones must be cleared again: up to 40 % of a training step.
+# system at once, and the pages of the next ones must be cleared again: up to 40 % of a step.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -3, -1, -2  # of mallopt, in malloc.h
 with suppress(AttributeError, OSError, TypeError):  # Other C libraries have no mallopt.
     _libc = ctypes.CDLL(None)
