@@ -30,16 +30,16 @@ def reproducible(threads: int) -> Iterator[None]:
     deterministic_before = torch.are_deterministic_algorithms_enabled()
     # By itself torch then also fills every new tensor with NaN, a seventh of a step's time. That
     # shows reads of memory before it is written, which the tests of the kernels look for.
-    filling_before = torch.utils.deterministic.fill_uninitialized_memory
+    filling_before = torch.utils.deterministic.fill_uninitialized_memory  # pyright: ignore
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.set_num_threads(threads)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
         try:
             yield
         finally:
             torch.set_num_threads(threads_before)
             torch.use_deterministic_algorithms(deterministic_before)
-            torch.utils.deterministic.fill_uninitialized_memory = filling_before
+            torch.utils.deterministic.fill_uninitialized_memory = filling_before  # pyright: ignore
 
 
 @contextmanager
