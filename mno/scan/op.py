@@ -70,7 +70,9 @@ def _forward(
     save: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the output, and the states that the backward pass starts from if `save`."""
-    return cpu.forward(
+    from mno.scan.cpu import launch  # loads numba
+
+    return launch.forward(
         u, delta, A, B, C, D, bias, dt_weight, scale, order, layout,
         softplus=softplus, discretization=discretization,
         save=save,
@@ -123,7 +125,9 @@ def _backward(
     discretization: str,
 ) -> list[Tensor]:
     """Return the gradients of the first eight inputs, empty for those that are not there."""
-    grads = cpu.backward(
+    from mno.scan.cpu import launch
+
+    grads = launch.backward(
         u, delta, A, B, C, D, bias, dt_weight, scale, order, states, dy, layout,
         softplus=softplus, discretization=discretization,
     )  # fmt: skip
@@ -158,7 +162,7 @@ def _(
 
 
 def _laid_out_like(u: Tensor) -> Tensor:
-    """Return an empty tensor in the layout of an output, as `mno.scan.cpu.forward` states it."""
+    """Return an empty tensor in the layout of an output, as `launch.forward` states it."""
     if u.stride(-1) == 1:
         return u.new_empty(u.shape)
     batch, points, groups, channels = u.shape

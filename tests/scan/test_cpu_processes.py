@@ -22,6 +22,7 @@ PACKAGE = Path(cpu.__file__).parent
 SCAN = """
 import torch
 from mno.scan import cpu
+from mno.scan.cpu import launch
 
 def scan(seed):
     generator = torch.Generator().manual_seed(seed)
@@ -31,8 +32,8 @@ def scan(seed):
     inputs = (u, delta, -normal(2, 5, 100).abs(), normal(2, 128, 2, 5), normal(2, 128, 2, 5))
     inputs += (normal(2, 100), normal(2, 100), None, None, None)
     layout = [128, 128, 1, 0, 16, 16, 8, 1]
-    y, states = cpu.forward(*inputs, layout, softplus=True, save=True)
-    return y, *cpu.backward(*inputs, states, y, layout, softplus=True)[:7]
+    y, states = launch.forward(*inputs, layout, softplus=True, save=True)
+    return y, *launch.backward(*inputs, states, y, layout, softplus=True)[:7]
 """
 _scope: dict = {}
 exec(SCAN, _scope)

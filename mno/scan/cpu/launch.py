@@ -157,7 +157,31 @@ def forward(
     discretization: str = "simplified",
     save: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Run the scan; see `mno.scan.cpu.forward`."""
+    """Run the scan along every direction.
+
+    Args:
+        u: input, (batch, points, groups or 1, channel); with 1 the groups share it, and their
+            outputs are summed.
+        delta: raw step, (batch, points, groups, channel), or (batch, points, groups, rank) where
+            `dt_weight` is given.
+        A: diagonal of the state matrix, (groups, state, channel).
+        B: input weights, (batch, points, groups, state).
+        C: output weights, as B.
+        D: weight of the direct path, (groups, channel).
+        bias: added to the raw step, (groups, channel).
+        dt_weight: (groups, rank, channel); the raw step is delta @ dt_weight.
+        scale: factor of the step at each point, (1 or batch, groups, points).
+        order: points in the order of each direction, (1 or batch, groups, points), int32.
+        layout: (line, period, stride, reverse) of every direction.
+        softplus: whether the step is softplus of the raw step.
+        discretization: `simplified`, `zoh` or `centred`; see `mno.scan.selective_scan`.
+        save: keep the states that `backward` needs.
+
+    Returns:
+        The output, with u's shape, and the states. Channels are innermost in the output where
+        they are in u, as in a contiguous tensor; otherwise it is a contiguous (batch, groups,
+        channel, points) tensor, permuted.
+    """
     job = Job(u, delta, A, B, C, D, bias, dt_weight, scale, order, layout, softplus, discretization)
     y = _empty_like_output(u)
     kept = num_states(layout, job.points) if save else 0
@@ -191,7 +215,12 @@ def backward(
     softplus: bool,
     discretization: str = "simplified",
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients; see `mno.scan.cpu.backward`."""
+    """Return the gradients by u, delta, A, B, C, D, bias and dt_weight.
+
+    Arguments are those of `forward`, the states it saved and the gradient `dy` of a loss by its
+    output. The gradient of an absent input is None. Gradients by u and delta are laid out by the
+    rule that `forward` states for its output (the low-rank delta's is contiguous).
+    """
     job = Job(u, delta, A, B, C, D, bias, dt_weight, scale, order, layout, softplus, discretization)
     K, N, C_ = job.groups, job.state, job.channel
     summed = u.shape[2] == 1
