@@ -109,7 +109,7 @@ def test_every_epoch_and_the_dataset_are_in_mlflow(finished) -> None:
     assert run.inputs.dataset_inputs[0].dataset.digest == registered["record"]["data"]["md5"]
     kept = {file.path for file in client.list_artifacts(run.info.run_id, "evaluation")}
     assert {"evaluation/report.html", "evaluation/figures"} <= kept
-    assert run.data.params["train.epochs"] == "8"
+    assert run.data.params["train.epochs"] == "20"
 
 
 def test_predict_writes_what_the_model_says(finished, tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_a_quiet_run_prints_its_failure_and_a_program_can_read_it(workspace: Wor
 
 def test_a_stage_run_by_dvc_alone_says_what_is_wrong(workspace: Workspace) -> None:
     params = workspace.root / "params.yaml"
-    params.write_text(params.read_text().replace("epochs: 8", "epochs: none"))
+    params.write_text(params.read_text().replace("epochs: 20", "epochs: none"))
     done = workspace.run("dvc", "repro", "train")
     assert done.returncode != 0
     assert "error: train: params.yaml: train.epochs='none'" in done.stderr
