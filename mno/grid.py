@@ -34,6 +34,11 @@ class Grid:
     places: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
+        # Lists are taken, too, and made what can be compared and hashed.
+        spacing = tuple(tuple(h) if isinstance(h, list) else h for h in self.spacing)
+        object.__setattr__(self, "shape", tuple(self.shape))
+        object.__setattr__(self, "spacing", spacing)
+        object.__setattr__(self, "reference_spacing", tuple(self.reference_spacing))
         if not self.reference_spacing:
             means = tuple(
                 sum(h) / max(len(h), 1) if isinstance(h, tuple) else h for h in self.spacing

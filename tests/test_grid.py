@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -128,3 +130,10 @@ def test_coordinates_of_another_shape_are_refused(shape):
 def test_a_reference_distance_that_is_not_positive_is_refused(reference):
     with pytest.raises(ValueError, match=f"reference_spacing={reference} must be positive"):
         Points(torch.rand(5, 2), reference)
+
+
+def test_lists_of_widths_are_taken_as_tuples():
+    # In a process without the checks of types.
+    code = "from mno.grid import Grid; g = Grid([3], [[1.0, 2.0, 3.0]]); print(hash(g), g)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "shape=(3,), spacing=((1.0, 2.0, 3.0),)" in done.stdout

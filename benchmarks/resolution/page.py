@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from benchmarks.resolution.cells import Cell
@@ -82,16 +84,14 @@ def _figure(cells: list[Cell]) -> bytes:
             names = list(dict.fromkeys(name for name, _ in rows))
             grids = list(next(iter(rows.values()))[0])
             order = sorted(grids, key=_size)  # what has no size stands last
+            sized = [grid for grid in order if _size(grid) < float("inf")]
             for (name, how), seeds in rows.items():
-                values = [[100 * seed[grid] for seed in seeds] for grid in order]
-                middle = [mean(each) for each in values]
-                below = [m - min(each) for m, each in zip(middle, values, strict=True)]
-                above = [max(each) - m for m, each in zip(middle, values, strict=True)]
-                axes.errorbar(
-                    order, middle, (below, above), color=COLOURS[names.index(name)],
-                    label=_label(name, how), linestyle="-" if how == "scaled" else ":",
-                    marker="o", markersize=4, capsize=2, linewidth=1.4,
-                )  # fmt: skip
+                line = "-" if how == "scaled" else ":"
+                style = {"color": COLOURS[names.index(name)], "label": _label(name, how)}
+                _errors(axes, sized, seeds, linestyle=line, **style)
+                # No line leads to what is not finer or coarser.
+                _errors(axes, order[len(sized) :], seeds, linestyle="none", color=style["color"])
+            axes.margins(x=0.15)
             axes.set_title(TITLES[task].format(grids[0]))
             axes.set_yscale("log")
             axes.set_yticks([3, 5, 10, 20, 50], ["3 %", "5 %", "10 %", "20 %", "50 %"])
@@ -103,6 +103,17 @@ def _figure(cells: list[Cell]) -> bytes:
         handles, labels = (sum(each, []) for each in zip(*parts, strict=True))
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
         return png_bytes(figure)
+
+
+def _errors(axes: Axes, grids: list[str], seeds: list[dict[str, float]], **style: Any) -> None:
+    """Draw the mean over seeds and its spread, in percent, for each grid."""
+    values = [[100 * seed[grid] for seed in seeds] for grid in grids]
+    middle = [mean(each) for each in values]
+    below = [m - min(each) for m, each in zip(middle, values, strict=True)]
+    above = [max(each) - m for m, each in zip(middle, values, strict=True)]
+    axes.errorbar(
+        grids, middle, (below, above), marker="o", markersize=4, capsize=2, linewidth=1.4, **style
+    )
 
 
 def _size(grid: str) -> float:

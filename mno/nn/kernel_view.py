@@ -18,11 +18,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from mno.nn.mixers.mamba import MambaCrossMixer, MambaMixer
 from mno.scan.arguments import ScanArguments
-from mno.scan.lines import visited_points
+from mno.scan.lines import step_lengths, visited_points
 from mno.scan.paths import Place
 from mno.scan.plain import decay_and_drive
 
@@ -111,7 +110,7 @@ def effective_kernel(
     else:
         scan, _ = mixer.prepare(x, place)
     targets = _targets(points, scan.u.shape[1]).to(scan.u.device)
-    dt = _steps(scan)
+    dt = step_lengths(scan, torch.float64)  # so that sums of many can be subtracted
     visits = visited_points(scan.path, scan.u.shape[1], scan.u.device)
     kernels = [
         _kernel(scan, k, dt[:, :, k], visits[:, k, :, None], targets)
@@ -132,18 +131,6 @@ def _targets(points: Sequence[int] | Tensor | None, num_points: int) -> Targets:
             f"points, from 0 to {num_points - 1}"
         )
     return targets
-
-
-def _steps(scan: ScanArguments) -> Float[Tensor, "batch point direction channel"]:
-    """Return the steps, in float64 so that sums of many of them can be subtracted."""
-    raw = scan.delta.double()
-    if scan.dt_weight is not None:
-        raw = torch.einsum("bpkr,krc->bpkc", raw, scan.dt_weight.double())
-    if scan.bias is not None:
-        raw = raw + scan.bias.double()
-    dt = F.softplus(raw) if scan.softplus else raw
-    scale = scan.path.scale
-    return dt if scale is None else dt * scale.double().transpose(1, 2)[..., None]
 
 
 def _kernel(scan: ScanArguments, k: int, dt: PerPoint, visits: Order, targets: Targets) -> Kernel:

@@ -18,6 +18,7 @@ Glossary:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,10 +57,26 @@ class Direction:
     stride: int = 1
     reverse: bool = False
 
-    @property
-    def in_memory_order(self) -> bool:
-        """Whether the points are visited as they lie."""
-        return self.stride == 1 and not self.reverse
+    def walk(self, num_points: int, device: torch.device | None = None) -> Int[Tensor, " point"]:
+        """Return the points in the order in which they are visited, int64."""
+        p = torch.arange(num_points, device=device)
+        p = p.flip(0) if self.reverse else p
+        q, s = p // max(self.period, 1), p % max(self.period, 1)
+        block = self.period * self.stride
+        return q // self.stride * block + q % self.stride + s * self.stride
+
+
+def packed(directions: Sequence[Direction]) -> list[int]:
+    """Return directions as the plain integers that an operator of torch can be given."""
+    return [int(x) for d in directions for x in (d.line, d.period, d.stride, d.reverse)]
+
+
+def unpacked(layout: Sequence[int]) -> tuple[Direction, ...]:
+    """Undo `packed`."""
+    fours = (layout[i : i + 4] for i in range(0, len(layout), 4))
+    return tuple(
+        Direction(line, period, stride, bool(back)) for line, period, stride, back in fours
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from mno.scan.arguments import Direction, Inputs, ScanArguments, ScanPath
+from mno.scan.arguments import Inputs, ScanArguments, ScanPath
 from mno.scan.plain import Lines
 
 Recurrence = Callable[..., Lines]
@@ -24,20 +25,25 @@ def scan_by_lines(scan: ScanArguments, recurrence: Recurrence) -> Inputs:
     dtype = torch.float32
     if any(x is not None and x.dtype == torch.float64 for x in scan.tensors):
         dtype = torch.float64
-    u, delta, A, B, C = (x.to(dtype) for x in (scan.u, scan.delta, scan.A, scan.B, scan.C))
-    D, bias, dt_weight = (
-        None if x is None else x.to(dtype) for x in (scan.D, scan.bias, scan.dt_weight)
-    )
-    raw = delta if dt_weight is None else torch.einsum("bpkr,krc->bpkc", delta, dt_weight)
-    raw = raw if bias is None else raw + bias
-    dt = F.softplus(raw) if scan.softplus else raw
-    if scan.path.scale is not None:
-        dt = dt * scan.path.scale.detach().to(dtype).transpose(1, 2)[..., None]
+    u, A, B, C = (x.to(dtype) for x in (scan.u, scan.A, scan.B, scan.C))
+    dt = step_lengths(scan, dtype)
     each = u.expand(-1, -1, A.shape[0], -1)
     y = torch.zeros_like(each) if each.numel() == 0 else _scan(scan, recurrence, each, dt, A, B, C)
-    y = y if D is None else y + D * each
+    y = y if scan.D is None else y + scan.D.to(dtype) * each
     y = y.sum(2, keepdim=True) if scan.shared else y
     return y.to(scan.u.dtype)
+
+
+def step_lengths(scan: ScanArguments, dtype: torch.dtype) -> Float[Tensor, "batch point group c"]:
+    """Return the steps dt = scale * softplus(delta @ dt_weight + bias), `(batch, point, K, c)`."""
+    raw = scan.delta.to(dtype)
+    if scan.dt_weight is not None:
+        raw = torch.einsum("bpkr,krc->bpkc", raw, scan.dt_weight.to(dtype))
+    raw = raw if scan.bias is None else raw + scan.bias.to(dtype)
+    dt = F.softplus(raw) if scan.softplus else raw
+    if scan.path.scale is None:
+        return dt
+    return dt * scan.path.scale.detach().to(dtype).transpose(1, 2)[..., None]
 
 
 def _scan(
@@ -75,18 +81,10 @@ def visited_points(path: ScanPath, num_points: int, device: torch.device | None 
         int64, `(1 or batch, K, points)`.
     """
     if path.order is None:
-        rows = [_walk(d, num_points, device) for d in path.directions]
+        rows = [d.walk(num_points, device) for d in path.directions]
         return torch.stack(rows)[None]
     rows = [
         order.flip(-1) if direction.reverse else order
         for direction, order in zip(path.directions, path.order.unbind(1), strict=True)
     ]
     return torch.stack(rows, dim=1).to(device, torch.int64)
-
-
-def _walk(direction: Direction, num_points: int, device: torch.device | None) -> Tensor:
-    p = torch.arange(num_points, device=device)
-    p = p.flip(0) if direction.reverse else p
-    q, s = p // direction.period, p % direction.period
-    block = direction.period * direction.stride
-    return q // direction.stride * block + q % direction.stride + s * direction.stride

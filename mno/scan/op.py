@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mno.scan import cpu
-from mno.scan.arguments import Direction, Inputs, ScanArguments, ScanPath
+from mno.scan.arguments import Inputs, ScanArguments, ScanPath, packed, unpacked
 from mno.scan.lines import scan_by_lines
 from mno.scan.plain import plain_recurrence
 
@@ -40,7 +40,7 @@ def compiled_scan(scan: ScanArguments) -> Inputs:
     path = scan.path
     scale = None if path.scale is None else path.scale.detach().float()
     wants = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    layout = [int(v) for d in path.directions for v in (d.line, d.period, d.stride, d.reverse)]
+    layout = packed(path.directions)
     y, _ = torch.ops.mno.selective_scan(
         *tensors, scale, path.order, layout, scan.softplus, scan.discretization, wants
     )
@@ -97,7 +97,7 @@ def _(
     save: bool,
 ) -> tuple[Tensor, Tensor]:
     groups, state, channels = A.shape
-    kept = cpu.num_states(layout, u.shape[1]) if save else 0
+    kept = cpu.num_states(u.shape[1]) if save else 0
     return _laid_out_like(u), u.new_empty(u.shape[0], kept, state, groups * channels)
 
 
@@ -196,10 +196,7 @@ def _differentiable_gradients(
     """Differentiate the plain form, since a graph of the gradients themselves was asked for."""
     *inputs, scale, order = tensors
     layout, softplus, discretization = ctx.options
-    directions = tuple(
-        Direction(*layout[i : i + 3], reverse=bool(layout[i + 3])) for i in range(0, len(layout), 4)
-    )
-    path = ScanPath(directions, order, scale)
+    path = ScanPath(unpacked(layout), order, scale)
     y = scan_by_lines(ScanArguments(*inputs, path, softplus, discretization), plain_recurrence)  # pyright: ignore
     needed = ctx.needs_input_grad[:_DIFFERENTIABLE]
     wanted = [x for x, need in zip(inputs, needed, strict=True) if need and x is not None]

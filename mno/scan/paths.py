@@ -44,6 +44,32 @@ def num_directions(path: str, dims: int) -> int:
     return 2 * dims if path in ("axial", "cross") else 2
 
 
+def check_place(place: Place, num_points: int, name: str = "input") -> None:
+    """Raise a `ValueError` if a place does not have as many points as what lives there.
+
+    Args:
+        place: A grid, its bare shape, or points; `None` has any number.
+        num_points: Points that are there.
+        name: What to call that which lives at the place.
+    """
+    if place is None:
+        return
+    known = isinstance(place, Grid | Points)
+    points = place.num_points if known else math.prod(place)
+    if points == num_points:
+        return
+    if isinstance(place, Points):
+        raise ValueError(
+            f"coordinates of {points} points are given, but the {name} has {num_points}; give "
+            f"those at which the {name} lives"
+        )
+    shape = place.shape if isinstance(place, Grid) else place
+    raise ValueError(
+        f"grid of shape {shape} has {points} points, but the {name} has {num_points}; give the "
+        f"grid on which the {name} lives"
+    )
+
+
 def scan_path(path: str, place: Place, num_points: int) -> ScanPath:
     """Lay a path through points.
 
@@ -64,11 +90,7 @@ def scan_path(path: str, place: Place, num_points: int) -> ScanPath:
     if place is None or isinstance(place, Points):
         return _without_grid(path, place, num_points)
     grid = place if isinstance(place, Grid) else Grid(tuple(place), (1.0,) * len(place))
-    if grid.num_points != num_points:
-        raise ValueError(
-            f"grid of shape {grid.shape} has {grid.num_points} points, but the input has "
-            f"{num_points}; give the grid on which the input lives"
-        )
+    check_place(grid, num_points)
     if path in _CURVES:
         return _along_curve(path, grid)
     axes = tuple(range(len(grid.shape)))
@@ -138,10 +160,7 @@ def _without_grid(path: str, points: Points | None, num_points: int) -> ScanPath
             )
         line = Direction(num_points, num_points)
         return ScanPath((line, Direction(num_points, num_points, reverse=True)))
-    if points.num_points != num_points:
-        raise ValueError(
-            f"coordinates of {points.num_points} points are given, but the input has {num_points}"
-        )
+    check_place(points, num_points)
     places = points.coordinates if points.coordinates.ndim == 3 else points.coordinates[None]
     order = order_points(places)
     scale = None

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mno.scan.cpu import launch
+from mno.scan.cpu.checks import INPUTS as NAMES
 
-NAMES = ("u", "delta", "A", "B", "C", "D", "bias", "dt_weight", "scale", "order")
 DIFFERENTIABLE = NAMES[:8]
 RULES = ["simplified", "zoh", "centred"]
 # Of the largest value; long sequences are allowed 5e-6.

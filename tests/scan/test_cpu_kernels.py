@@ -106,7 +106,7 @@ def test_output_and_gradients_are_laid_out_like_their_inputs() -> None:
     y, states, du, ddelta, *_ = run(inputs, layout, torch.randn(2, 12, 2, 20))
     assert y.is_contiguous() and du.is_contiguous()
     assert ddelta.permute(0, 2, 3, 1).is_contiguous()
-    assert states.shape == (2, cpu.num_states(layout, 12), 3, 40)
+    assert states.shape == (2, cpu.num_states(12), 3, 40)
     _, none = launch.forward(*inputs.values(), layout, softplus=True, save=False)
     assert none.shape == (2, 0, 3, 40)
 

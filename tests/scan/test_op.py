@@ -77,6 +77,38 @@ def test_it_is_what_runs_on_a_processor_in_float32():
     assert not torch.equal(y, selective_scan(**args, backend="reference"))  # other last bits
 
 
+@pytest.mark.parametrize(
+    ("position", "name", "change"),
+    [
+        (1, "delta", lambda x: x[:, :-1]),
+        (2, "A", lambda x: x.double()),
+        (3, "B", lambda x: x[..., :-1]),
+        (6, "bias", lambda x: x[:1]),
+        (8, "scale", lambda x: x[..., :-1]),
+        (9, "order", lambda _: torch.full((1, 2, 12), 12, dtype=torch.int32)),
+        (9, "order", lambda _: torch.zeros(1, 2, 12, dtype=torch.int64)),
+        (10, "layout", lambda _: [5, 4, 1, 0, 3, 3, 4, 1]),
+        (10, "layout", lambda _: [4, 4, 1, 0]),
+    ],
+)
+def test_the_operator_itself_refuses_what_would_read_beyond_the_memory(position, name, change):
+    arguments = [x.detach() if isinstance(x, torch.Tensor) else x for x in points()]
+    arguments[position] = change(arguments[position])
+    with pytest.raises(ValueError, match=name):
+        torch.ops.mno.selective_scan(*arguments, "simplified", True)
+
+
+def test_torch_s_default_type_is_the_user_s_to_change():
+    args = [x.requires_grad_() for x in sequences().values()]
+    before = torch.autograd.grad(selective_scan(*args).sum(), args)
+    torch.set_default_dtype(torch.float64)
+    try:
+        after = torch.autograd.grad(selective_scan(*args).sum(), args)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
 @pytest.mark.slow
 def test_mixers_compile_and_export_with_their_gradients():
     # In a process without the checks of shapes, which cannot be traced.

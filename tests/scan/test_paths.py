@@ -81,7 +81,9 @@ def test_in_three_dimensions_cross_has_each_axis_as_the_fastest():
 def test_bidirectional_takes_all_points_in_one_line_as_they_lie(place):
     laid = scan_path("bidirectional", place, 15)
     assert [direction.line for direction in laid.directions] == [15, 15]
-    assert laid.directions[0].in_memory_order and not laid.directions[1].in_memory_order
+    forwards, backwards = laid.directions
+    assert forwards.stride == 1 and not forwards.reverse
+    assert backwards.stride == 1 and backwards.reverse
     assert torch.equal(walks("bidirectional", place, 15)[0], torch.arange(15))
 
 

@@ -6,16 +6,13 @@ sees the same function on a refined grid, and on one whose cells differ in size.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mno.grid import Grid
-from mno.points import Points
-from mno.scan.paths import Place
+from mno.scan.paths import Place, check_place
 
 Shares = Float[Tensor, " source"] | None
 """Each source point's share of the volume; `None` where all are equal."""
@@ -158,20 +155,7 @@ def dominant_projection(d_model: int) -> nn.Linear:
 
 
 def _shares(name: str, x: Tensor, place: Place) -> Shares:
-    if place is None:
-        return None
-    points = place.num_points if isinstance(place, Grid | Points) else math.prod(place)
-    if points != x.shape[1]:
-        if isinstance(place, Points):
-            raise ValueError(
-                f"coordinates of {points} points are given, but the {name} has {x.shape[1]}; give "
-                f"those at which the {name} lives"
-            )
-        shape = place.shape if isinstance(place, Grid) else place
-        raise ValueError(
-            f"grid of shape {shape} has {points} points, but the {name} has {x.shape[1]}; give the "
-            f"grid on which the {name} lives"
-        )
+    check_place(place, x.shape[1], name)
     if not isinstance(place, Grid) or not any(isinstance(h, tuple) for h in place.spacing):
         return None
     shares = torch.ones(1, dtype=torch.float64)

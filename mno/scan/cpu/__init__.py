@@ -18,7 +18,6 @@ Glossary, shared by all files of the folder (a group is one scan direction):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 
 # Steps computed together, and the distance between the states that are kept for the backward pass.
@@ -32,9 +31,9 @@ def unavailable() -> str | None:
     return None
 
 
-def num_states(layout: Sequence[int], points: int) -> int:
-    """Return how many states per sample `forward` saves, the same for every layout.
+def num_states(points: int) -> int:
+    """Return how many states per sample a forward pass keeps for the backward pass.
 
-    `states` has the shape (batch, num_states, state, groups * channel).
+    They have the shape (batch, num_states, state, groups * channel).
     """
     return -(-points // TILE)

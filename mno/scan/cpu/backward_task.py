@@ -35,6 +35,7 @@ from mno.scan.cpu.job import (
     U,
     view,
 )
+from mno.scan.cpu.low_rank import add_low_rank_gradients
 from mno.scan.cpu.simd import (
     fused,
     load,
@@ -301,18 +302,9 @@ def backward_task(discretization: str) -> Any:
                     if rank == 0 and not placed:
                         scatter(gt, at, row, column, index, steps, width)
                     if rank > 0:
-                        for r in range(rank):
-                            for j in range(0, width, LANES):
-                                here = r * ROW + j * FLOAT_BYTES
-                                weight, by_weight = load(dt_weight + here), zeros()
-                                for i in range(steps):
-                                    by_raw = load(gt + i * ROW + j * FLOAT_BYTES)
-                                    factor = load_everywhere(low + (i * rank + r) * FLOAT_BYTES)
-                                    by_weight = fused(by_raw, factor, by_weight)
-                                    to = low_lanes + (i * rank + r) * VECTOR_BYTES
-                                    before = load(to) if j > 0 else zeros()
-                                    store(to, fused(by_raw, weight, before))
-                                store(ddt_weight + here, total(by_weight, load(ddt_weight + here)))
+                        add_low_rank_gradients(
+                            gt, low, dt_weight, ddt_weight, low_lanes, rank, steps, width
+                        )
                         at, row, _ = view(job, DDELTA, partial + batch, group)
                         store_sums(low_lanes, rank, rank, sums, at, row, index, steps)
 

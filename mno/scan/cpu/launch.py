@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mno.scan.arguments import unpacked
 from mno.scan.cpu import job as fields
 from mno.scan.cpu import num_states
+from mno.scan.cpu.checks import INPUTS, check_inputs, expect
 from mno.scan.cpu.compiled import Kernel, kernel
 from mno.scan.cpu.threads import share
 from mno.scan.cpu.tiles import WIDTH
@@ -22,6 +25,8 @@ _NARROWEST = 32
 # Less work than this many exponentials is done before another thread has woken up.
 _SMALL = 40_000
 _ALIGNMENT = 64
+# Said each time, since torch's defaults are the user's to change.
+_FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
 
 class Job:
@@ -43,6 +48,8 @@ class Job:
         softplus: bool,
         discretization: str,
     ) -> None:
+        tensors = (u, delta, A, B, C, D, bias, dt_weight, scale, order)
+        check_inputs(dict(zip(INPUTS, tensors, strict=True)), layout)
         self.batch, self.points, shared, self.channel = u.shape
         self.groups, self.state, _ = A.shape
         self.rank = 0 if dt_weight is None else dt_weight.shape[1]
@@ -107,7 +114,7 @@ class Job:
         """Run all tasks."""
 
         def work(claims: Iterator[int]) -> None:
-            scratch = torch.empty(scratch_bytes + _ALIGNMENT, dtype=torch.uint8)
+            scratch = torch.empty(scratch_bytes + _ALIGNMENT, dtype=torch.uint8, device="cpu")
             address = -(-scratch.data_ptr() // _ALIGNMENT) * _ALIGNMENT
             for task in claims:
                 kernel.run(self.numbers, task, address)
@@ -123,21 +130,16 @@ def _batch_axis(tensor: Tensor | None) -> int | None:
 @lru_cache(maxsize=64)
 def _visits(layout: tuple[int, ...], points: int) -> Tensor:
     """Return the points in the order in which each direction visits them, (1, K, points)."""
-    position = np.arange(points)
-    rows = []
-    for k in range(0, len(layout), 4):
-        _, period, stride, reverse = layout[k : k + 4]
-        q, s = np.divmod(position[::-1] if reverse else position, max(period, 1))
-        rows.append((q // stride) * period * stride + q % stride + s * stride)
-    return torch.from_numpy(np.stack(rows).astype(np.int32))[None]
+    walks = [direction.walk(points, torch.device("cpu")) for direction in unpacked(layout)]
+    return torch.stack(walks).to(torch.int32)[None]
 
 
 def _empty_like_output(u: Tensor) -> Tensor:
     """Return an empty tensor of u's shape: channels innermost where u has them so, else points."""
     if u.stride(-1) == 1:
-        return torch.empty(u.shape)
+        return torch.empty(u.shape, **_FLOATS)
     batch, points, group, channel = u.shape
-    return torch.empty(batch, group, channel, points).permute(0, 3, 1, 2)
+    return torch.empty(batch, group, channel, points, **_FLOATS).permute(0, 3, 1, 2)
 
 
 def forward(
@@ -184,8 +186,8 @@ def forward(
     """
     job = Job(u, delta, A, B, C, D, bias, dt_weight, scale, order, layout, softplus, discretization)
     y = _empty_like_output(u)
-    kept = num_states(layout, job.points) if save else 0
-    states = torch.empty(job.batch, kept, job.state, job.groups * job.channel)
+    kept = num_states(job.points) if save else 0
+    states = torch.empty(job.batch, kept, job.state, job.groups * job.channel, **_FLOATS)
     job.put(fields.Y, y, 0, None if u.shape[2] == 1 else 2, 1, 3)
     if save:
         job.put(fields.STATES, states, 0, None, 2, 3)
@@ -224,22 +226,24 @@ def backward(
     job = Job(u, delta, A, B, C, D, bias, dt_weight, scale, order, layout, softplus, discretization)
     K, N, C_ = job.groups, job.state, job.channel
     summed = u.shape[2] == 1
+    expect("states", states, (job.batch, num_states(job.points), N, K * C_))
+    expect("dy", dy, tuple(u.shape))
     job.put(fields.STATES, states, 0, None, 2, 3)
     job.numbers[fields.STATES + 2] = job.channel * FLOAT_BYTES
     job.put(fields.DY, dy, 0, None if summed else 2, 1, 3)
     du = _empty_like_output(u)
     job.put(fields.DU, du, 0, None if summed else 2, 1, 3)
     # Sums over channels are left in one part per split, sums over samples in one per chunk.
-    dB, dC = (torch.empty(job.splits, job.batch, job.points, K, N) for _ in range(2))
+    dB, dC = (torch.empty(job.splits, job.batch, job.points, K, N, **_FLOATS) for _ in range(2))
     for field, part in ((fields.DB, dB), (fields.DC, dC)):
         job.put(field, part.flatten(0, 1), 0, 2, 1, 3)
     if dt_weight is None:
         ddelta = _empty_like_output(delta)
         job.put(fields.DDELTA, ddelta, 0, 2, 1, 3)
     else:
-        ddelta = torch.empty(job.splits, *delta.shape)
+        ddelta = torch.empty(job.splits, *delta.shape, **_FLOATS)
         job.put(fields.DDELTA, ddelta.flatten(0, 1), 0, 2, 1, 3)
-    by_chunk = torch.empty(job.chunks, K, N + 2 + job.rank, C_)
+    by_chunk = torch.empty(job.chunks, K, N + 2 + job.rank, C_, **_FLOATS)
     parts = by_chunk.split([N, 1, 1, job.rank], dim=2)
     names = (fields.DA, fields.DD, fields.DBIAS, fields.DDT_WEIGHT)
     for field, part in zip(names, parts, strict=True):
@@ -252,8 +256,8 @@ def backward(
         if dt_weight is not None:
             ddelta = _sum_in_order(ddelta.unbind(0))
     else:
-        dB, dC = torch.zeros(B.shape), torch.zeros(B.shape)
-        by_parameter = torch.zeros(K, N + 2 + job.rank, C_)
+        dB, dC = torch.zeros(B.shape, **_FLOATS), torch.zeros(B.shape, **_FLOATS)
+        by_parameter = torch.zeros(K, N + 2 + job.rank, C_, **_FLOATS)
         ddelta = torch.zeros_like(delta)
     dA, dD, dbias, ddt_weight = by_parameter.split([N, 1, 1, job.rank], dim=1)
     # Results of an operator must not share memory.
