@@ -46,7 +46,7 @@ class FourierOperator(nn.Module):
 
     def forward(self, batch: Batch) -> Batch:
         """Predict the output field."""
-        return Batch({"out": self.fno(batch.fields["in"][:, None])[:, 0]}, batch.grid)
+        return Batch({"out": self.fno(batch.fields["in"][:, None])[:, 0]}, batch.place)
 
 
 def build(options: dict[str, Any], *, scaled: bool = True) -> nn.Module:

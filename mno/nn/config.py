@@ -8,7 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from mno.config import Config
 
-Mixer = Literal["mamba", "softmax", "linear", "galerkin", "fourier", "physics"]
+Backbone = Literal["plain", "gnot", "galerkin", "oformer", "transolver", "fno", "unet"]
+Mixer = Literal["own", "mamba", "softmax", "linear", "galerkin", "fourier", "physics"]
 Path = Literal["axial", "bidirectional", "cross", "hilbert", "zigzag", "temporal"]
 
 
@@ -19,12 +20,17 @@ def _one_is_a_list(value: Any) -> Any:
 class ModelConfig(Config):
     """Size and kind of an operator (section `model` of `params.yaml`)."""
 
+    backbone: Backbone = Field(
+        "plain",
+        description="Architecture around the mixers: a plain pre-norm stack, GNOT, Galerkin "
+        "Transformer, OFormer or Transolver; FNO and U-Net have no mixers.",
+    )
     width: int = Field(48, ge=1, le=4096, description="Features per point.")
     layers: int = Field(4, ge=1, le=64, description="Blocks of mixer and feed-forward network.")
     mixer: Annotated[list[Mixer], BeforeValidator(_one_is_a_list)] = Field(
         ["mamba"],
         description="How points exchange information: one name for all layers, or a list with one "
-        "per layer.",
+        "per layer; `own` is the one that the backbone was published with (plain: mamba).",
     )
     d_state: int = Field(2, ge=1, le=256, description="State size of a scan, per channel (mamba).")
     expand: int = Field(
@@ -48,6 +54,27 @@ class ModelConfig(Config):
     )
     heads: int = Field(4, ge=1, le=64, description="Heads of an attention mixer.")
     slices: int = Field(32, ge=1, le=1024, description="Slices of points (physics).")
+    experts: int = Field(
+        1, ge=1, le=64, description="Feed-forward networks that a gate chooses among (gnot)."
+    )
+    perceptron_layers: int = Field(
+        2, ge=1, le=16, description="Hidden layers of input and output networks (gnot, oformer)."
+    )
+    modes: int = Field(
+        8, ge=1, le=1024, description="Fourier modes kept along each axis (galerkin, fno)."
+    )
+    spectral_layers: int = Field(
+        2, ge=1, le=16, description="Fourier layers of the regressor behind the encoder (galerkin)."
+    )
+    latent_steps: int = Field(
+        1, ge=1, le=64, description="Steps of the latent state behind the decoder (oformer)."
+    )
+    levels: int = Field(
+        3, ge=1, le=8, description="Grids, each of half the resolution of the one before (unet)."
+    )
+    dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Share of features dropped in each layer while training."
+    )
     feed_forward: int = Field(
         2, ge=1, le=8, description="Hidden features of a feed-forward network per feature."
     )
@@ -61,7 +88,7 @@ class ModelConfig(Config):
                     f"{name} lists {given} names for layers={self.layers}; give one, or one per "
                     "layer"
                 )
-        attention = [mixer for mixer in self.mixer if mixer != "mamba"]
+        attention = [mixer for mixer in self.mixer if mixer not in ("mamba", "own")]
         if attention and self.width % self.heads:
             raise ValueError(
                 f"width={self.width} cannot be divided among heads={self.heads} of {attention[0]}; "

@@ -64,7 +64,7 @@ def test_one_code_serves_one_two_and_three_dimensions(path, shape):
     operator = build_operator(config, inputs=("a", "b"), outputs=("p", "q", "r"), dims=len(shape))
     batch = batch_of(unit_grid(*shape), "a", "b")
     out = operator(batch)
-    assert list(out.fields) == ["p", "q", "r"] and out.grid == batch.grid
+    assert list(out.fields) == ["p", "q", "r"] and out.place == batch.place
     assert all(field.shape == (3, *shape) for field in out.fields.values())
     sum(field.sum() for field in out.fields.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in operator.parameters())
@@ -125,14 +125,14 @@ def test_without_scaling_the_spacing_of_a_grid_is_ignored():
 def test_inputs_are_told_apart_by_name_not_by_order():
     operator = build_operator(SMALL, inputs=("a", "b"), outputs=("p",))
     batch = batch_of(unit_grid(4, 4), "a", "b")
-    turned = Batch(dict(reversed(batch.fields.items())), batch.grid)
+    turned = Batch(dict(reversed(batch.fields.items())), batch.place)
     assert torch.equal(operator(batch).fields["p"], operator(turned).fields["p"])
 
 
 def test_samples_do_not_touch_each_other():
     operator = build_operator(SMALL, inputs=("a",), outputs=("p",))
     batch = batch_of(unit_grid(4, 6), "a")
-    single = Batch({"a": batch.fields["a"][1:2]}, batch.grid)
+    single = Batch({"a": batch.fields["a"][1:2]}, batch.place)
     whole, alone = operator(batch).fields["p"][1:2], operator(single).fields["p"]
     torch.testing.assert_close(whole, alone)
 

@@ -1,0 +1,92 @@
+"""The plain pre-norm stack: lifting, blocks of mixer and feed-forward network, projection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mno.data.batch import Batch
+from mno.nn.config import ModelConfig
+from mno.nn.operator import Names, Operator, mixing_place
+from mno.nn.perceptron import perceptron
+from mno.scan.paths import Place
+
+
+class Block(nn.Module):
+    """One layer: x + mixer(norm(x)), then x + feed_forward(norm(x)).
+
+    Args:
+        width: Features per point.
+        feed_forward: Hidden features of the feed-forward network per feature.
+        mixer: The layer in which points exchange information, called as `mixer(x, place)`.
+        dropout: Share of the features that are dropped from what is added, while training.
+    """
+
+    def __init__(self, width: int, feed_forward: int, mixer: nn.Module, dropout: float) -> None:
+        super().__init__()
+        self.mixer_norm = nn.LayerNorm(width)
+        self.mixer = mixer
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.feed_forward = perceptron(width, feed_forward * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "batch point width"], place: Place
+    ) -> Float[Tensor, "batch point width"]:
+        """Apply the layer to features of shape `(batch, points, width)`."""
+        x = x + self.dropout(self.mixer(self.mixer_norm(x), place))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class PlainOperator(Operator):
+    """Blocks between a lifting and a projection, all points alike.
+
+    Each point is given its coordinates and the scalars of its sample next to the input fields. Any
+    grid that covers the domain may be given, whatever the model was trained on.
+
+    Args:
+        config: Size of the operator.
+        mixer: Makes the mixer of a layer, given its number.
+        inputs: Fields it is given; see `Operator`.
+        outputs: Fields it predicts.
+        scalars: Numbers it is given with each sample.
+        dims: Axes of the places it will be given.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        mixer: Callable[[int], nn.Module],
+        *,
+        inputs: Names,
+        outputs: Names,
+        scalars: Sequence[str],
+        dims: int,
+    ) -> None:
+        super().__init__(inputs=inputs, outputs=outputs, scalars=scalars, dims=dims)
+        self.scale_delta = config.scale_delta
+        width = config.width
+        self.lifting = perceptron(self.num_inputs + dims + len(self.scalars), 2 * width, width)
+        self.blocks = nn.ModuleList(
+            Block(width, config.feed_forward, mixer(i), config.dropout)
+            for i in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.projection = perceptron(width, 2 * width, self.num_outputs)
+
+    def forward(self, batch: Batch) -> Batch:
+        """Predict the output fields where the input fields are.
+
+        Raises:
+            ValueError: The batch does not fit the operator.
+        """
+        features, places = self._features(batch), self._coordinates(batch)
+        scalars = self._scalars(batch)[:, None].expand(-1, features.shape[1], -1)
+        x = self.lifting(torch.cat([features, places, scalars], dim=-1))
+        place = mixing_place(batch.place, scaled=self.scale_delta)
+        for block in self.blocks:
+            x = block(x, place)
+        return self._answer(self.projection(self.norm(x)), batch.place)

@@ -1,0 +1,166 @@
+"""What every operator has in common: from a batch to features of points, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mno.data.batch import Batch
+from mno.grid import Grid
+from mno.points import Points
+from mno.scan.paths import Place
+
+Names: TypeAlias = Sequence[str] | Mapping[str, int | None]
+"""Fields in the order of the weights; a mapping gives the number of frames of each, `None` for a
+field without."""
+
+
+def frames_of(names: Names) -> dict[str, int | None]:
+    """Return the number of frames of each field, `None` for a field without."""
+    return dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
+
+
+class Operator(nn.Module):
+    """An operator from fields to fields, on any place that has as many axes.
+
+    A subclass defines `forward(batch)` by way of `_features`, `_coordinates`, `_scalars` and
+    `_answer`.
+
+    Args:
+        inputs: Fields it is given. The frames of a field are features of a point.
+        outputs: Fields it predicts, likewise: all frames at once.
+        scalars: Names of the numbers it is given with each sample.
+        dims: Axes of the grids or coordinates it will be given, from one to three.
+
+    Raises:
+        ValueError: No input or no output is named, a name is listed twice, a field has no frame,
+            or `dims` is not from one to three.
+    """
+
+    def __init__(
+        self, *, inputs: Names, outputs: Names, scalars: Sequence[str] = (), dims: int = 2
+    ) -> None:
+        super().__init__()
+        if not inputs or not outputs:
+            raise ValueError(f"inputs={inputs}, outputs={outputs}: name at least one field of each")
+        if not 1 <= dims <= 3:
+            raise ValueError(f"dims={dims}; expected 1, 2 or 3 axes")
+        for names in (inputs, outputs, scalars):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{tuple(names)} names a field twice; name each once")
+        self.inputs = frames_of(inputs)
+        self.outputs = frames_of(outputs)
+        for name, frames in (self.inputs | self.outputs).items():
+            if frames is not None and frames < 1:
+                raise ValueError(f"field {name} is given {frames} frames; expected at least one")
+        self.scalars = tuple(scalars)
+        self.dims = dims
+
+    @property
+    def num_inputs(self) -> int:
+        """Numbers per point that `_features` returns."""
+        return sum(frames or 1 for frames in self.inputs.values())
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers per point that `_answer` expects."""
+        return sum(frames or 1 for frames in self.outputs.values())
+
+    def _features(self, batch: Batch) -> Float[Tensor, "batch point input"]:
+        """Return the input fields and their frames, side by side.
+
+        Raises:
+            ValueError: A field or scalar is missing, or has another number of frames, or the place
+                another number of axes.
+        """
+        missing = [name for name in self.inputs if name not in batch.fields]
+        if missing:
+            raise ValueError(
+                f"the batch holds {sorted(batch.fields)}; this operator also needs {missing}"
+            )
+        given = _num_axes(batch.place)
+        if given != self.dims:
+            where = (
+                f"grid of shape {batch.place.shape} has"
+                if isinstance(batch.place, Grid)
+                else "points have"
+            )
+            raise ValueError(
+                f"{where} {given} axes, but this operator was built for {self.dims}; build it "
+                f"with dims={given}"
+            )
+        missing = [name for name in self.scalars if name not in batch.scalars]
+        if missing:
+            raise ValueError(
+                f"the batch holds scalars {sorted(batch.scalars)}; this operator also needs "
+                f"{missing}"
+            )
+        return torch.cat([self._points_of(batch, name) for name in self.inputs], dim=-1)
+
+    def _points_of(self, batch: Batch, name: str) -> Float[Tensor, "batch point frame"]:
+        """Return one field, its frames last."""
+        field, frames, shape = batch.fields[name], self.inputs[name], batch.shape
+        expected = (len(batch), *([] if frames is None else [frames]), *shape)
+        if tuple(field.shape) != expected:
+            raise ValueError(
+                f"field {name} has shape {tuple(field.shape)}; this operator expects {expected}"
+            )
+        points = field.flatten(field.ndim - len(shape))
+        return points[..., None] if frames is None else points.transpose(1, 2)
+
+    def _coordinates(self, batch: Batch) -> Float[Tensor, "batch point axis"]:
+        """Return where the points are: relative to the domain on a grid, as given for points."""
+        like = next(iter(batch.fields.values()))
+        return coordinates(batch.place, like).expand(len(batch), -1, -1)
+
+    def _scalars(self, batch: Batch) -> Float[Tensor, "batch scalar"]:
+        """Return the scalars of each sample, side by side; there may be none."""
+        like = next(iter(batch.fields.values()))
+        if not self.scalars:
+            return like.new_zeros(len(batch), 0)
+        return torch.stack([batch.scalars[name] for name in self.scalars], dim=-1).to(like.dtype)
+
+    def _answer(self, out: Float[Tensor, "batch point output"], place: Grid | Points) -> Batch:
+        """Return the output fields, given their numbers side by side at each point."""
+        shape = place.shape if isinstance(place, Grid) else (place.num_points,)
+        fields = {}
+        parts = out.split([frames or 1 for frames in self.outputs.values()], dim=-1)
+        for (name, frames), part in zip(self.outputs.items(), parts, strict=True):
+            points = part[..., 0] if frames is None else part.transpose(1, 2)
+            fields[name] = points.unflatten(-1, shape)
+        return Batch(fields, place)
+
+
+def mixing_place(place: Grid | Points, *, scaled: bool) -> Place:
+    """Return what mixers are told of a place: without scaling, no spacing.
+
+    Args:
+        place: A grid, or points.
+        scaled: Whether the spacing scales the steps of scans.
+    """
+    if scaled:
+        return place
+    return place.shape if isinstance(place, Grid) else Points(place.coordinates)
+
+
+def coordinates(place: Grid | Points, like: Tensor) -> Float[Tensor, "sample point axis"]:
+    """Return the coordinates of points, for each sample or, with one row, for all.
+
+    Args:
+        place: A grid, whose points are given relative to the domain, in row-major order; or points,
+            whose coordinates are taken as they are.
+        like: A tensor of the wanted type on the wanted device.
+    """
+    if isinstance(place, Points):
+        places = place.coordinates.to(like)
+        return places if places.ndim == 3 else places[None]
+    axes = [like.new_tensor(place.centres(axis)) for axis in range(len(place.shape))]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)[None]
+
+
+def _num_axes(place: Grid | Points) -> int:
+    return len(place.shape) if isinstance(place, Grid) else place.coordinates.shape[-1]
