@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from torch import nn
 
 from mno.nn.backbones.plain import PlainOperator
 from mno.nn.config import ModelConfig
-from mno.nn.mixers.build import build_mixer
+from mno.nn.mixers.choice import Mixers
 from mno.nn.operator import Names, Operator
 
-OWN_MIXER = {
-    "plain": "mamba",
-    "gnot": "linear",
-    "galerkin": "galerkin",
-    "oformer": "galerkin",
-    "transolver": "physics",
-}
-"""The mixer that each backbone was published with."""
+BACKBONES: dict[str, type[Operator]] = {"plain": PlainOperator}
+"""Architectures by name."""
 
 
 def build_operator(
@@ -48,54 +39,6 @@ def build_operator(
         ValueError: No input or no output is named, `dims` is not from one to three, or the
             backbone cannot be built so.
     """
+    backbone = BACKBONES[config.backbone]
     mixers = Mixers(config, dims)
-    names: dict[str, Any] = {
-        "inputs": inputs,
-        "outputs": outputs,
-        "scalars": scalars,
-        "dims": dims,
-    }
-    return PlainOperator(config, mixers.self_mixer, **names)
-
-
-class Mixers:
-    """Makes the mixers of an operator, given the number of a layer.
-
-    Args:
-        config: The operator's configuration.
-        dims: Axes of the places it will be given.
-    """
-
-    def __init__(self, config: ModelConfig, dims: int) -> None:
-        self.config = config
-        self.dims = dims
-
-    def self_mixer(self, layer: int) -> nn.Module:
-        """Return the mixer of a layer, called as `mixer(x, place)`."""
-        return self._mixer(layer, cross=False)
-
-    def cross_mixer(self, layer: int) -> nn.Module:
-        """Return the cross form, called as `mixer(x, source, place, source_place)`."""
-        return self._mixer(layer, cross=True)
-
-    def _mixer(self, layer: int, *, cross: bool) -> nn.Module:
-        config = self.config
-        name = config.mixer[layer % len(config.mixer)]
-        if name == "own":
-            name = OWN_MIXER[config.backbone]
-        return build_mixer(name, config.width, cross=cross, **self._options(name, layer))
-
-    def _options(self, name: str, layer: int) -> dict[str, Any]:
-        config = self.config
-        if name == "mamba":
-            return {
-                "d_state": config.d_state,
-                "expand": config.expand,
-                "path": config.path[layer % len(config.path)],
-                "dims": self.dims,
-                "discretization": config.discretization,
-            }
-        options: dict[str, Any] = {"heads": config.heads}
-        if name == "physics":
-            options["slices"] = config.slices
-        return options
+    return backbone(config, mixers, inputs=inputs, outputs=outputs, scalars=scalars, dims=dims)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from mno.data.batch import Batch
 from mno.grid import Grid
+from mno.nn.config import ModelConfig
+from mno.nn.mixers.choice import Mixers
 from mno.points import Points
 from mno.scan.paths import Place
 
@@ -27,10 +29,12 @@ def frames_of(names: Names) -> dict[str, int | None]:
 class Operator(nn.Module):
     """An operator from fields to fields, on any place that has as many axes.
 
-    A subclass defines `forward(batch)` by way of `_features`, `_coordinates`, `_scalars` and
-    `_answer`.
+    A subclass is built as `Subclass(config, mixers, inputs=..., outputs=..., scalars=..., dims=...)`
+    and defines `forward(batch)` by way of `_features`, `_coordinates`, `_scalars` and `_answer`.
 
     Args:
+        config: Kind and size of the operator.
+        mixers: Makes the mixers of its layers.
         inputs: Fields it is given. The frames of a field are features of a point.
         outputs: Fields it predicts, likewise: all frames at once.
         scalars: Names of the numbers it is given with each sample.
@@ -42,7 +46,14 @@ class Operator(nn.Module):
     """
 
     def __init__(
-        self, *, inputs: Names, outputs: Names, scalars: Sequence[str] = (), dims: int = 2
+        self,
+        config: ModelConfig,
+        mixers: Mixers,
+        *,
+        inputs: Names,
+        outputs: Names,
+        scalars: Sequence[str] = (),
+        dims: int = 2,
     ) -> None:
         super().__init__()
         if not inputs or not outputs:
@@ -59,6 +70,7 @@ class Operator(nn.Module):
                 raise ValueError(f"field {name} is given {frames} frames; expected at least one")
         self.scalars = tuple(scalars)
         self.dims = dims
+        self.scale_delta = config.scale_delta
 
     @property
     def num_inputs(self) -> int:
@@ -124,6 +136,13 @@ class Operator(nn.Module):
             return like.new_zeros(len(batch), 0)
         return torch.stack([batch.scalars[name] for name in self.scalars], dim=-1).to(like.dtype)
 
+    def _mixing_place(self, batch: Batch) -> Place:
+        """Return what mixers are told of the place; its spacing only if it scales their steps."""
+        place = batch.place
+        if self.scale_delta:
+            return place
+        return place.shape if isinstance(place, Grid) else Points(place.coordinates)
+
     def _answer(self, out: Float[Tensor, "batch point output"], place: Grid | Points) -> Batch:
         """Return the output fields, given their numbers side by side at each point."""
         shape = place.shape if isinstance(place, Grid) else (place.num_points,)
@@ -133,18 +152,6 @@ class Operator(nn.Module):
             points = part[..., 0] if frames is None else part.transpose(1, 2)
             fields[name] = points.unflatten(-1, shape)
         return Batch(fields, place)
-
-
-def mixing_place(place: Grid | Points, *, scaled: bool) -> Place:
-    """Return what mixers are told of a place: without scaling, no spacing.
-
-    Args:
-        place: A grid, or points.
-        scaled: Whether the spacing scales the steps of scans.
-    """
-    if scaled:
-        return place
-    return place.shape if isinstance(place, Grid) else Points(place.coordinates)
 
 
 def coordinates(place: Grid | Points, like: Tensor) -> Float[Tensor, "sample point axis"]:

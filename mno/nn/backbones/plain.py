@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from mno.data.batch import Batch
 from mno.nn.config import ModelConfig
-from mno.nn.operator import Names, Operator, mixing_place
+from mno.nn.mixers.choice import Mixers
+from mno.nn.operator import Names, Operator
 from mno.nn.perceptron import perceptron
 from mno.scan.paths import Place
 
@@ -47,31 +48,24 @@ class PlainOperator(Operator):
     Each point is given its coordinates and the scalars of its sample next to the input fields. Any
     grid that covers the domain may be given, whatever the model was trained on.
 
-    Args:
-        config: Size of the operator.
-        mixer: Makes the mixer of a layer, given its number.
-        inputs: Fields it is given; see `Operator`.
-        outputs: Fields it predicts.
-        scalars: Numbers it is given with each sample.
-        dims: Axes of the places it will be given.
+    Args are those of `Operator`.
     """
 
     def __init__(
         self,
         config: ModelConfig,
-        mixer: Callable[[int], nn.Module],
+        mixers: Mixers,
         *,
         inputs: Names,
         outputs: Names,
-        scalars: Sequence[str],
-        dims: int,
+        scalars: Sequence[str] = (),
+        dims: int = 2,
     ) -> None:
-        super().__init__(inputs=inputs, outputs=outputs, scalars=scalars, dims=dims)
-        self.scale_delta = config.scale_delta
+        super().__init__(config, mixers, inputs=inputs, outputs=outputs, scalars=scalars, dims=dims)
         width = config.width
         self.lifting = perceptron(self.num_inputs + dims + len(self.scalars), 2 * width, width)
         self.blocks = nn.ModuleList(
-            Block(width, config.feed_forward, mixer(i), config.dropout)
+            Block(width, config.feed_forward, mixers.self_mixer(i), config.dropout)
             for i in range(config.layers)
         )
         self.norm = nn.LayerNorm(width)
@@ -86,7 +80,7 @@ class PlainOperator(Operator):
         features, places = self._features(batch), self._coordinates(batch)
         scalars = self._scalars(batch)[:, None].expand(-1, features.shape[1], -1)
         x = self.lifting(torch.cat([features, places, scalars], dim=-1))
-        place = mixing_place(batch.place, scaled=self.scale_delta)
+        place = self._mixing_place(batch)
         for block in self.blocks:
             x = block(x, place)
         return self._answer(self.projection(self.norm(x)), batch.place)
