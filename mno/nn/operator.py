@@ -29,8 +29,7 @@ def frames_of(names: Names) -> dict[str, int | None]:
 class Operator(nn.Module):
     """An operator from fields to fields, on any place that has as many axes.
 
-    A subclass is built as `Subclass(config, mixers, inputs=..., outputs=..., scalars=..., dims=...)`
-    and defines `forward(batch)` by way of `_features`, `_coordinates`, `_scalars` and `_answer`.
+    A subclass takes the same arguments and defines `forward(batch)` by way of `_features`, `_coordinates`, `_scalars` and `_answer`.
 
     Args:
         config: Kind and size of the operator.
