@@ -29,7 +29,8 @@ def frames_of(names: Names) -> dict[str, int | None]:
 class Operator(nn.Module):
     """An operator from fields to fields, on any place that has as many axes.
 
-    A subclass takes the same arguments and defines `forward(batch)` by way of `_features`, `_coordinates`, `_scalars` and `_answer`.
+    A subclass takes the same arguments and defines `forward(batch)` by way of `_features`,
+    `_coordinates`, `_scalars` and `_answer`.
 
     Args:
         config: Kind and size of the operator.
