@@ -50,6 +50,7 @@ from mno.scan.cpu.tiles import (
     ADDRESS_BYTES,
     INDEX_BYTES,
     ROW,
+    fetch,
     fill_zeros,
     gather,
     gather_states,
@@ -170,9 +171,19 @@ def backward_task(discretization: str) -> Any:
                     at, row, column = view(job, U, batch, group)
                     at += channel * column
                     read_rows(u, at, row, column, index, steps, width, u_rows)
+                    fetch(at, row, column, index, steps, width, -1)
                     at, row, column = view(job, DY, batch, group)
                     gather(dy, at + channel * column, row, column, index, steps, width)
-                    read_delta(job, batch, group, channel, width, index, steps, dt, low, delta_rows)
+                    fetch(at + channel * column, row, column, index, steps, width, -1)
+                    read_delta(
+                        job, batch, group, channel, width, index, steps, dt, low, delta_rows, -1
+                    )
+                    du_at, du_row, du_column = view(job, DU, batch, group)
+                    du_at += channel * du_column
+                    fetch(du_at, du_row, du_column, index, steps, width, 0)
+                    if rank == 0:
+                        at, row, column = view(job, DDELTA, batch, group)
+                        fetch(at + channel * column, row, column, index, steps, width, 0)
                     for i in range(steps):
                         u_row = load_address(u_rows + ADDRESS_BYTES * i)
                         delta_row = load_address(delta_rows + ADDRESS_BYTES * i)
@@ -258,8 +269,6 @@ def backward_task(discretization: str) -> Any:
                         )
                         n += count
 
-                    du_at, du_row, du_column = view(job, DU, batch, group)
-                    du_at += channel * du_column
                     du_placed = in_place(du_at, du_row, du_column, index, steps, width, du_rows)
                     if not du_placed:
                         in_tile(old, steps, du_rows)

@@ -18,6 +18,7 @@ from mno.scan.cpu.tiles import (
     ADDRESS_BYTES,
     INDEX_BYTES,
     ROW,
+    fetch,
     fill_zeros,
     gather_states,
     read_rows,
@@ -106,9 +107,13 @@ def forward_task(discretization: str) -> Any:
                     at, row, column = view(job, U, batch, group)
                     at += channel * column
                     read_rows(u, at, row, column, index, steps, width, u_rows)
-                    read_delta(job, batch, group, channel, width, index, steps, dt, low, delta_rows)
+                    fetch(at, row, column, index, steps, width, 1)
+                    read_delta(
+                        job, batch, group, channel, width, index, steps, dt, low, delta_rows, 1
+                    )
                     y_at, y_row, y_column = view(job, Y, batch, group)
                     y_at += channel * y_column
+                    fetch(y_at, y_row, y_column, index, steps, width, 0)
                     if group > first_group:
                         read_rows(y, y_at, y_row, y_column, index, steps, width, y_rows)
                     for i in range(steps):

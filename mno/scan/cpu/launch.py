@@ -15,6 +15,7 @@ from mno.scan.cpu import job as fields
 from mno.scan.cpu import num_states
 from mno.scan.cpu.checks import INPUTS, check_inputs, expect
 from mno.scan.cpu.compiled import Kernel, kernel
+from mno.scan.cpu.memory import empty
 from mno.scan.cpu.threads import share
 from mno.scan.cpu.tiles import WIDTH
 
@@ -25,6 +26,8 @@ _NARROWEST = 32
 # Less work than this many exponentials is done before another thread has woken up.
 _SMALL = 40_000
 _ALIGNMENT = 64
+# Waking torch's threads takes longer than adding fewer numbers than this.
+_MANY = 2_000_000
 # Said each time, since torch's defaults are the user's to change.
 _FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
@@ -137,9 +140,9 @@ def _visits(layout: tuple[int, ...], points: int) -> Tensor:
 def _empty_like_output(u: Tensor) -> Tensor:
     """Return an empty tensor of u's shape: channels innermost where u has them so, else points."""
     if u.stride(-1) == 1:
-        return torch.empty(u.shape, **_FLOATS)
+        return empty(*u.shape)
     batch, points, group, channel = u.shape
-    return torch.empty(batch, group, channel, points, **_FLOATS).permute(0, 3, 1, 2)
+    return empty(batch, group, channel, points).permute(0, 3, 1, 2)
 
 
 def forward(
@@ -187,7 +190,7 @@ def forward(
     job = Job(u, delta, A, B, C, D, bias, dt_weight, scale, order, layout, softplus, discretization)
     y = _empty_like_output(u)
     kept = num_states(job.points) if save else 0
-    states = torch.empty(job.batch, kept, job.state, job.groups * job.channel, **_FLOATS)
+    states = empty(job.batch, kept, job.state, job.groups * job.channel)
     job.put(fields.Y, y, 0, None if u.shape[2] == 1 else 2, 1, 3)
     if save:
         job.put(fields.STATES, states, 0, None, 2, 3)
@@ -234,16 +237,16 @@ def backward(
     du = _empty_like_output(u)
     job.put(fields.DU, du, 0, None if summed else 2, 1, 3)
     # Sums over channels are left in one part per split, sums over samples in one per chunk.
-    dB, dC = (torch.empty(job.splits, job.batch, job.points, K, N, **_FLOATS) for _ in range(2))
+    dB, dC = (empty(job.splits, job.batch, job.points, K, N) for _ in range(2))
     for field, part in ((fields.DB, dB), (fields.DC, dC)):
         job.put(field, part.flatten(0, 1), 0, 2, 1, 3)
     if dt_weight is None:
         ddelta = _empty_like_output(delta)
         job.put(fields.DDELTA, ddelta, 0, 2, 1, 3)
     else:
-        ddelta = torch.empty(job.splits, *delta.shape, **_FLOATS)
+        ddelta = empty(job.splits, *delta.shape)
         job.put(fields.DDELTA, ddelta.flatten(0, 1), 0, 2, 1, 3)
-    by_chunk = torch.empty(job.chunks, K, N + 2 + job.rank, C_, **_FLOATS)
+    by_chunk = empty(job.chunks, K, N + 2 + job.rank, C_)
     parts = by_chunk.split([N, 1, 1, job.rank], dim=2)
     names = (fields.DA, fields.DD, fields.DBIAS, fields.DDT_WEIGHT)
     for field, part in zip(names, parts, strict=True):
@@ -277,5 +280,8 @@ def _sum_in_order(parts: Sequence[Tensor]) -> Tensor:
     """Sum tensors into the first of them, always in the same order."""
     total = parts[0]
     for part in parts[1:]:
-        total.add_(part)
+        if total.numel() < _MANY:
+            np.add(total.numpy(), part.numpy(), out=total.numpy())
+        else:
+            total.add_(part)
     return total

@@ -36,6 +36,17 @@ def store(address: Address, value: Lanes) -> None:
     address.store(value)
 
 
+@emitted()
+def prefetch(address: Address) -> None:
+    """Begin to bring the memory at an address near the processor."""
+    builder = address.builder
+    pointer = address.pointer(0, ir.IntType(8))
+    signature = ir.FunctionType(ir.VoidType(), [pointer.type, INT_TYPE, INT_TYPE, INT_TYPE])
+    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+    reading, nearness, data = INT_TYPE(0), INT_TYPE(2), INT_TYPE(1)
+    builder.call(function, [pointer, reading, nearness, data])
+
+
 @emitted(VECTOR)
 def load_everywhere(address: Address) -> Lanes:
     """Load one float into every lane."""

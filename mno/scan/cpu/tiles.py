@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from numba import njit
 
+from mno.scan.cpu import TILE
 from mno.scan.cpu.job import OPTIONS
 from mno.scan.cpu.simd import (
     ZERO,
@@ -16,6 +17,7 @@ from mno.scan.cpu.simd import (
     load_float,
     load_int,
     load_part,
+    prefetch,
     store,
     store_address,
     store_float,
@@ -30,11 +32,14 @@ WIDTH = 96
 ROW = WIDTH * FLOAT_BYTES
 INDEX_BYTES = 4
 ADDRESS_BYTES = 8
+CACHE_LINE = 64
 
 
 @njit(**OPTIONS)
-def consecutive(index, start):
-    """Return +1 or -1 where `LANES` steps walk through neighbouring points, up or down, else 0."""
+def consecutive(index, start, steps, row):
+    """Return +1 or -1 where `LANES` steps walk through neighbouring numbers, up or down, else 0."""
+    if row != FLOAT_BYTES or start + LANES > steps:
+        return 0
     step = load_int(index + INDEX_BYTES * (start + 1)) - load_int(index + INDEX_BYTES * start)
     if step != 1 and step != -1:
         return 0
@@ -61,25 +66,45 @@ def gather_rows(tile, tile_row, source, row, column, index, steps, width):
             if whole < width:
                 store(to + whole * FLOAT_BYTES, load_part(at + whole * FLOAT_BYTES, width - whole))
         return
+    whole = width // LANES * LANES
     padded = (width + LANES - 1) // LANES * LANES
-    for start in range(0, steps, LANES):
-        stop = min(start + LANES, steps)
-        first = 0
-        if row == FLOAT_BYTES and start + LANES <= steps:
-            step = consecutive(index, start)
+    # Channel by channel, since the next one lies in another page.
+    for j in range(0, whole, LANES):
+        for start in range(0, steps, LANES):
+            step = consecutive(index, start, steps, row)
             if step != 0:
-                lowest = load_int(index + INDEX_BYTES * (start if step > 0 else stop - 1))
-                to = tile + (start if step > 0 else stop - 1) * tile_row
-                first = width // LANES * LANES
-                for j in range(0, first, LANES):
-                    at = source + j * column + lowest * FLOAT_BYTES
-                    transpose(at, column, to + j * FLOAT_BYTES, tile_row * step)
-        for i in range(start, stop):
+                ends = start if step > 0 else start + LANES - 1
+                at = source + j * column + load_int(index + INDEX_BYTES * ends) * row
+                transpose(at, column, tile + ends * tile_row + j * FLOAT_BYTES, tile_row * step)
+    for start in range(0, steps, LANES):
+        first = 0 if consecutive(index, start, steps, row) == 0 else whole
+        for i in range(start, min(start + LANES, steps)):
             at = source + load_int(index + INDEX_BYTES * i) * row
             for j in range(first, width):
                 store_float(tile + i * tile_row + j * FLOAT_BYTES, load_float(at + j * column))
             for j in range(width, padded):
                 store_float(tile + i * tile_row + j * FLOAT_BYTES, ZERO)
+
+
+@njit(**OPTIONS)
+def fetch(source, row, column, index, steps, width, ahead):
+    """Begin to bring a part of a tensor near the processor before it is read or written.
+
+    Only where the points of a channel are neighbours: there every channel lies in another page of
+    memory, and the processor does not see by itself what comes next.
+
+    What is meant is `ahead` tiles further along the walk.
+    """
+    step = consecutive(index, 0, steps, row)
+    if column == FLOAT_BYTES or steps < TILE or step == 0:
+        return
+    lowest = load_int(index) + ahead * step * TILE
+    if step < 0:
+        lowest -= TILE - 1
+    for j in range(width):
+        at = source + j * column + lowest * FLOAT_BYTES
+        for i in range(0, TILE * FLOAT_BYTES, CACHE_LINE):
+            prefetch(at + i)
 
 
 @njit(**OPTIONS)
@@ -101,19 +126,17 @@ def scatter(tile, target, row, column, index, steps, width):
             if whole < width:
                 store_part(to + whole * FLOAT_BYTES, load(at + whole * FLOAT_BYTES), width - whole)
         return
-    for start in range(0, steps, LANES):
-        stop = min(start + LANES, steps)
-        first = 0
-        if row == FLOAT_BYTES and start + LANES <= steps:
-            step = consecutive(index, start)
+    whole = width // LANES * LANES
+    for j in range(0, whole, LANES):
+        for start in range(0, steps, LANES):
+            step = consecutive(index, start, steps, row)
             if step != 0:
-                lowest = load_int(index + INDEX_BYTES * (start if step > 0 else stop - 1))
-                at = tile + (start if step > 0 else stop - 1) * ROW
-                first = width // LANES * LANES
-                for j in range(0, first, LANES):
-                    to = target + j * column + lowest * FLOAT_BYTES
-                    transpose(at + j * FLOAT_BYTES, ROW * step, to, column)
-        for i in range(start, stop):
+                ends = start if step > 0 else start + LANES - 1
+                to = target + j * column + load_int(index + INDEX_BYTES * ends) * row
+                transpose(tile + ends * ROW + j * FLOAT_BYTES, ROW * step, to, column)
+    for start in range(0, steps, LANES):
+        first = 0 if consecutive(index, start, steps, row) == 0 else whole
+        for i in range(start, min(start + LANES, steps)):
             to = target + load_int(index + INDEX_BYTES * i) * row
             for j in range(first, width):
                 store_float(to + j * column, load_float(tile + i * ROW + j * FLOAT_BYTES))

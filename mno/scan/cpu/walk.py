@@ -56,6 +56,7 @@ from mno.scan.cpu.tiles import (
     INDEX_BYTES,
     ROW,
     copy_floats,
+    fetch,
     fill_zeros,
     gather_states,
     read_rows,
@@ -154,12 +155,13 @@ def cut_into_lines(line, start, steps, bounds):
 
 
 @njit(**OPTIONS)
-def read_delta(job, batch, group, channel, width, index, steps, tile, low, rows):
-    """Make delta readable: its rows, or its low-rank form in `low`."""
+def read_delta(job, batch, group, channel, width, index, steps, tile, low, rows, ahead):
+    """Make delta readable: its rows, or its low-rank form in `low`; see `fetch` for `ahead`."""
     at, row, column = view(job, DELTA, batch, group)
     rank = job[RANK]
     if rank == 0:
         read_rows(tile, at + channel * column, row, column, index, steps, width, rows)
+        fetch(at + channel * column, row, column, index, steps, width, ahead)
     else:
         gather_states(low, rank * FLOAT_BYTES, at, row, column, index, steps, rank)
 

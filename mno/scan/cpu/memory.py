@@ -1,0 +1,100 @@
+"""Memory for results, handed out again when a result is no longer needed.
+
+Memory that is new to a process costs more than what a scan does with it: the system clears it page
+by page as it is touched, and the C library returns what is large to the system when it is freed. So
+blocks are kept here, up to a limit, and larger ones are made of large pages where the system has
+them. As of `torch.empty`, nothing may be assumed about what a block holds.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections import deque
+from contextlib import suppress
+from threading import RLock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MOST_KEPT = 256 * 2**20
+_SMALLEST = 2**18  # the C library keeps what is smaller
+_GRAIN = 2**16
+_LARGE = _LARGE_GRAIN = 2 * 2**20
+_FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+
+
+class _Block:
+    """A range of memory, which goes back to the system when nothing refers to it."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if size >= _LARGE and hasattr(mmap, "MADV_HUGEPAGE"):
+            with suppress(OSError):  # on a system without large pages, small ones do
+                self.memory.madvise(mmap.MADV_HUGEPAGE)
+        self.address = np.frombuffer(self.memory, np.uint8).ctypes.data
+
+
+class _Kept:
+    """The blocks that nobody uses, the oldest first."""
+
+    def __init__(self) -> None:
+        self.blocks: deque[_Block] = deque()
+        self.size = 0
+        # A tensor may be collected, and give its block back, in the middle of any of these lines.
+        self.lock = RLock()
+
+    def take(self, size: int) -> _Block | None:
+        """Take the block of this size that was given back last."""
+        with self.lock:
+            for block in reversed(self.blocks):
+                if block.size == size:
+                    self.blocks.remove(block)
+                    self.size -= size
+                    return block
+        return None
+
+    def give_back(self, block: _Block) -> None:
+        """Keep a block, in place of the oldest ones where there are too many."""
+        with self.lock:
+            if block.size > MOST_KEPT:
+                return
+            self.blocks.append(block)
+            self.size += block.size
+            while self.size > MOST_KEPT:
+                self.size -= self.blocks.popleft().size
+
+
+_kept = _Kept()
+
+
+class _Lease:
+    """A block while an array, and so a tensor, lies in it."""
+
+    def __init__(self, block: _Block, count: int) -> None:
+        self.block = block
+        self.kept = _kept
+        self.__array_interface__ = {
+            "data": (block.address, False),
+            "typestr": "<f4",
+            "shape": (count,),
+            "version": 3,
+        }
+
+    def __del__(self) -> None:
+        self.kept.give_back(self.block)
+
+
+def empty(*shape: int) -> Tensor:
+    """Return a contiguous float32 tensor that holds anything, as `torch.empty` does."""
+    count = math.prod(shape)
+    size = 4 * count
+    if size < _SMALLEST:
+        return torch.empty(shape, **_FLOATS)
+    grain = _GRAIN if size < _LARGE else _LARGE_GRAIN
+    size = -(-size // grain) * grain
+    lease = _Lease(_kept.take(size) or _Block(size), count)
+    return torch.from_numpy(np.asarray(lease)).view(shape)
