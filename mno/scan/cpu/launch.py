@@ -68,7 +68,7 @@ class Job:
         self.splits = -(-self.channel // self.split)
         self.tasks = self.chunks * self.splits * (1 if summed else self.groups)
         self.kept: list[Tensor] = []
-        self.numbers = np.zeros(fields.DIRECTIONS + 2 * self.groups, np.int64)
+        self.numbers = [0] * (fields.DIRECTIONS + 2 * self.groups)
         self.put(fields.U, u, 0, None if summed else 2, 1, 3)
         self.put(fields.DELTA, delta, 0, 2, 1, 3)
         self.put(fields.A, A, None, 0, 1, 2)
@@ -109,18 +109,18 @@ class Job:
             return
         self.kept.append(tensor)
         size, strides = tensor.element_size(), tensor.stride()
-        self.numbers[field] = tensor.data_ptr()
-        for i, axis in enumerate(axes):
-            self.numbers[field + 1 + i] = 0 if axis is None else strides[axis] * size
+        distances = [0 if axis is None else strides[axis] * size for axis in axes]
+        self.numbers[field : field + 1 + len(axes)] = [tensor.data_ptr(), *distances]
 
     def run(self, kernel: Kernel, scratch_bytes: int) -> None:
         """Run all tasks."""
+        numbers = np.array(self.numbers, np.int64)
 
         def work(claims: Iterator[int]) -> None:
             scratch = torch.empty(scratch_bytes + _ALIGNMENT, dtype=torch.uint8, device="cpu")
             address = -(-scratch.data_ptr() // _ALIGNMENT) * _ALIGNMENT
             for task in claims:
-                kernel.run(self.numbers, task, address)
+                kernel.run(numbers, task, address)
 
         size = self.batch * self.points * self.groups * self.channel * (self.state + 8)
         share(self.tasks, 1 if size < _SMALL else torch.get_num_threads(), work)
