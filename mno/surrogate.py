@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mno.errors import InputError
 from mno.grid import Grid
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
+from mno.nn.operator import Operator, count_parameters
 
 FORMAT = 2
 WEIGHTS_FILE = "weights.safetensors"
@@ -48,6 +49,16 @@ class Description:
     reference_spacing: tuple[float, ...]
     normaliser: Normaliser
     model: ModelConfig
+
+    def __post_init__(self) -> None:
+        if self.model.walls == "free":
+            return
+        means = {name: self.normaliser.mean[name] for name in self.outputs}
+        if any(means.values()):
+            raise ValueError(
+                f"outputs that are zero at the walls are normalised about {means}; expected 0, so "
+                "that zero stays zero: fit the normaliser with about_zero"
+            )
 
     def grid(self, shape: tuple[int, ...]) -> Grid:
         """Return the grid of a field of this shape that covers the whole domain."""
@@ -78,8 +89,17 @@ class Surrogate:
 
     @property
     def num_parameters(self) -> int:
-        """Number of trained weights."""
-        return sum(p.numel() for p in self.operator.parameters())
+        """Number of trained weights; a complex one counts as two."""
+        return count_parameters(self.operator)
+
+    def with_operator(self, operator: Operator) -> Surrogate:
+        """Return a surrogate of the same fields and units with another operator.
+
+        Args:
+            operator: For the same inputs and outputs; its configuration takes the place of that of
+                the description. For example what `mno.nn.replace.replace_mixer` returns.
+        """
+        return Surrogate(replace(self.description, model=operator.config), operator)
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors) and description (JSON) into an existing folder."""
@@ -90,7 +110,7 @@ class Surrogate:
             **asdict(self.description),
             "model": self.description.model.model_dump(mode="json"),
         }
-        text = json.dumps(content, indent=2, sort_keys=True)
+        text = json.dumps(content, indent=2)  # the order of the fields is that of the weights
         (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod

@@ -21,6 +21,7 @@ from mno.training.config import TrainConfig
 from mno.training.environment import training_device
 from mno.training.fit import train
 from pipelines.stage import Stage, run_stage, write_json
+from pipelines.warm_start import find_warm_start
 
 DATA = Path("data")
 CANDIDATE = Path("models/candidate")
@@ -44,6 +45,7 @@ def body(stage: Stage) -> None:
     data = stage.root / DATA
     training, validation = read_split(data, "train"), read_split(data, "validation")
     scenario = training.schema.scenario
+    start = find_warm_start(stage.handed_down.workspace, config.warm_start)
     # The store's root file holds the sha256 of every shard: its digest is that of all the data.
     content = hashlib.sha256((data / "zarr.json").read_bytes()).hexdigest()
     work = stage.work_folder("checkpoints", content)
@@ -53,7 +55,11 @@ def body(stage: Stage) -> None:
         stage.params,
         threads=config.threads,
         device=training_device(),
-        ids={"prefect_flow_run": stage.handed_down.flow_run_id},
+        warm_start_sha256=start.sha256 if start else None,
+        ids={
+            "prefect_flow_run": stage.handed_down.flow_run_id,
+            "warm_start": start.version if start else None,
+        },
     )
     key = f"{stage.inputs.digest}-{content}"
     with TrainingRun.open(
@@ -70,6 +76,7 @@ def body(stage: Stage) -> None:
             config=config,
             seed=stage.params["seed"],
             work=work,
+            initial=start.surrogate if start else None,
             observers=[_TrackedEpochs(run)],
             console=stage.console,
             quiet=stage.handed_down.quiet,

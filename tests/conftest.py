@@ -1,30 +1,94 @@
-"""Fixtures that several folders of tests share."""
+"""Fixtures that several folders of tests share, and how tests are spread over processes.
+
+`make test` runs one process for each core (pytest-xdist). Each then computes on one thread, and
+the finished workspace is made by the process that needs it first.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.workspaces import Workspace, make_workspace
+from tests.order import order
+from tests.prefect_server import serve_prefect
+from tests.workspaces import Workspace, alone, copy, end_processes_in, make_workspace
+
+SPREAD = "PYTEST_XDIST_WORKER" in os.environ
+
+if SPREAD:
+    # Threads of several processes on the same cores would mostly wait for each other. Tests that
+    # are about threads set their number. This must come before anything imports torch.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes run the tests: each may run a whole line, with its server."""
+    return min(4, os.cpu_count() or 1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Return what shares the tests out."""
+    from tests.spread import Spread
+
+    return Spread(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests, the longest first."""
+    items.sort(key=order)
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace in which `mno run --preset quick` has been run; tests must not change it."""
-    workspace = make_workspace(tmp_path_factory.mktemp("finished"))
-    workspace.mno("run", "--preset", "quick", check=True)
-    return workspace
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that all processes of this test session share.
+
+    Whatever tests have left running in their own folders ends with the session: an interrupted
+    test cannot wait for what it has started.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    yield folder.parent if SPREAD else folder
+    end_processes_in(folder)
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Prefect server for many runs: starting one is half the work of a short run."""
+    with serve_prefect(tmp_path_factory.mktemp("prefect")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def finished(session_folder: Path) -> Workspace:
+    """A workspace in which `mno run --preset quick` has been run; tests must not change it.
+
+    Anybody may read its files, but only one process may run commands in it (`tests/spread.py`).
+    """
+    root, pristine = session_folder / "finished", session_folder / "pristine"
+    with alone(session_folder / "finished.lock"):
+        if not pristine.exists():
+            shutil.rmtree(root, ignore_errors=True)
+            workspace = make_workspace(root)
+            workspace.mno("run", "--preset", "quick", check=True)
+            partial = copy(root, session_folder / "pristine.partial")
+            partial.prepare_registry()
+            partial.root.rename(pristine)
+    return Workspace(root)
 
 
 @pytest.fixture
-def workspace(finished: Workspace, tmp_path: Path) -> Workspace:
-    """A copy of the finished workspace, to be changed at will.
+def workspace(
+    finished: Workspace, session_folder: Path, prefect_api: str, tmp_path: Path
+) -> Workspace:
+    """A copy of the finished workspace with an empty registry, to be changed at will.
 
-    It has lost its registry: MLflow's database names the folder it was made in.
+    Its runs report to a Prefect server that is there already; `finished` starts its own.
     """
-    root = tmp_path / "workspace"
-    lost = shutil.ignore_patterns("mlflow.db", "mlartifacts")
-    shutil.copytree(finished.root, root, symlinks=True, ignore=lost)
-    return Workspace(root)
+    copied = copy(session_folder / "pristine", tmp_path / "workspace")
+    return replace(copied, variables={"PREFECT_API_URL": prefect_api})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mno.data.normalise import Normaliser
 from mno.errors import InputError
 from mno.surrogate import DESCRIPTION_FILE, FORMAT, Surrogate
 
@@ -36,3 +38,22 @@ def test_a_format_of_the_future_is_refused_with_the_remedy(tmp_path):
     (tmp_path / DESCRIPTION_FILE).write_text(json.dumps(content))
     with pytest.raises(InputError, match="use the version of mno that wrote it"):
         Surrogate.load(tmp_path)
+
+
+def test_fields_keep_the_order_that_the_weights_know_them_in(tmp_path):
+    description = replace(
+        Surrogate.load(SAVED / "format-2").description,
+        inputs={"source": "1", "conductivity": "1"},
+        outputs={"velocity": "1", "pressure": "1"},
+        normaliser=Normaliser(
+            dict.fromkeys(("source", "conductivity", "velocity", "pressure"), 0.0),
+            dict.fromkeys(("source", "conductivity", "velocity", "pressure"), 1.0),
+        ),
+    )
+    saved = Surrogate(description, description.build())
+    saved.save(tmp_path)
+    draw = np.random.default_rng(0)
+    inputs = {name: draw.standard_normal((2, 5, 6)) for name in description.inputs}
+    expected, loaded = saved.predict(inputs), Surrogate.load(tmp_path).predict(inputs)
+    assert list(loaded) == ["velocity", "pressure"]
+    assert all(np.array_equal(loaded[name], expected[name]) for name in expected)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).parents[1]
 BINARIES = Path(sys.executable).parent
@@ -16,9 +20,10 @@ BINARIES = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Workspace:
-    """A checkout in which tests run the line as a person would."""
+    """A checkout in which tests run the line as a person would, who may have set variables."""
 
     root: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -30,10 +35,11 @@ class Workspace:
             "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "1",
             "COLUMNS": "200",
+            **self.variables,
         }
 
     def run(
-        self, *command: str, check: bool = False, timeout: float = 300
+        self, *command: str, check: bool = False, timeout: float = 540
     ) -> subprocess.CompletedProcess[str]:
         """Run a program in the workspace."""
         done = subprocess.run(
@@ -58,6 +64,11 @@ class Workspace:
                 stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
+
+    def prepare_registry(self) -> None:
+        """Make an empty registry, which a first run would wait for."""
+        code = "import pathlib, mno.registry as r; r.prepare(pathlib.Path.cwd())"
+        self.run(sys.executable, "-c", code, check=True)
 
     @property
     def output(self) -> Path:
@@ -90,3 +101,26 @@ def make_workspace(root: Path) -> Workspace:
     ):
         workspace.run(*command, check=True)
     return workspace
+
+
+def copy(root: Path, target: Path) -> Workspace:
+    """Copy a workspace, but for its registry: MLflow's database names the folder it is in."""
+    lost = shutil.ignore_patterns("mlflow.db", "mlartifacts")
+    shutil.copytree(root, target, symlinks=True, ignore=lost)
+    return Workspace(target)
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Keep the other processes of a test session waiting."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def end_processes_in(folder: Path) -> None:
+    """Kill what works in a folder."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if folder in Path(process.cwd()).parents:
+                process.kill()

@@ -33,11 +33,9 @@ class Task:
         validation: By name of the grid, the training grid first; choices were made by these.
         test: The same for other samples; looked at once everything was chosen.
         symmetric: Whether the problem stays the same when the square is turned or mirrored.
-        zero_at_walls: Whether models are told that the solution is zero at the walls.
     """
 
     train: Sampled
     validation: dict[str, list[Sampled]]
     test: dict[str, list[Sampled]]
     symmetric: bool = False
-    zero_at_walls: bool = False

@@ -25,7 +25,7 @@ SIZES = (16, 32, 64)
 """Points along an axis: those of training, twice and four times as many."""
 
 
-def make(train: int, validation: int, test: int, *, zero_at_walls: bool) -> Task:
+def make(train: int, validation: int, test: int) -> Task:
     """Draw and solve that many samples of each kind."""
     seeds = np.random.SeedSequence(0).spawn(3)
     make_one = partial(_make, scenarios={n: make_scenario("darcy", n, {}) for n in (*SIZES, FINE)})
@@ -34,7 +34,7 @@ def make(train: int, validation: int, test: int, *, zero_at_walls: bool) -> Task
     kinds = [make_one(seed, n) for seed, n in zip(seeds, (train, validation, test), strict=True)]
     first, *others = kinds
     named = (_by_name(kind) for kind in others)
-    return Task(first[0], *named, symmetric=True, zero_at_walls=zero_at_walls)
+    return Task(first[0], *named, symmetric=True)
 
 
 def at_points(fine: np.ndarray, size: int) -> np.ndarray:

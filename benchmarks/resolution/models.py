@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from neuralop.models import FNO
 from torch import nn
 
 from mno.data.batch import Batch
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
+from mno.nn.operator import wall_factor
 
 SIMPLIFIED = {"discretization": "simplified"}
 CENTRED = {"discretization": "centred"}
@@ -28,25 +28,34 @@ SPACE: dict[str, dict[str, Any]] = {
 }
 MODELS = {
     "space": SPACE,
-    "walls": SPACE,
+    "walls": {name: options | {"walls": "zero"} for name, options in SPACE.items()},
     "time": {
         "temporal": TEMPORAL | CENTRED,
         "temporal, simplified": TEMPORAL | SIMPLIFIED,
     },
 }
-"""Options of each model by task and name: of `ModelConfig`, or of the package's FNO."""
+"""Options of each model by task and name: of `ModelConfig`, or of `FourierOperator`."""
 
 
 class FourierOperator(nn.Module):
-    """The FNO of the `neuraloperator` package, which adds coordinates of its own."""
+    """The FNO of the `neuraloperator` package, which adds coordinates of its own.
 
-    def __init__(self, options: dict[str, Any]) -> None:
+    Args:
+        walls: What is known at the walls, as in `ModelConfig`.
+        options: Of the package's FNO.
+    """
+
+    def __init__(self, walls: Literal["free", "zero"] = "free", **options: Any) -> None:
         super().__init__()
+        self.walls = walls
         self.fno = FNO(in_channels=1, out_channels=1, **options)
 
     def forward(self, batch: Batch) -> Batch:
         """Predict the output field."""
-        return Batch({"out": self.fno(batch.fields["in"][:, None])[:, 0]}, batch.place)
+        out = self.fno(batch.fields["in"][:, None])[:, 0]
+        if self.walls == "zero":
+            out = out * wall_factor(batch.place, out).reshape(batch.shape)
+        return Batch({"out": out}, batch.place)
 
 
 def build(options: dict[str, Any], *, scaled: bool = True) -> nn.Module:
@@ -58,7 +67,7 @@ def build(options: dict[str, Any], *, scaled: bool = True) -> nn.Module:
             does anything on the grid of training, where the scale is 1.
     """
     if "n_modes" in options:
-        return FourierOperator(options)
+        return FourierOperator(**options)
     config = ModelConfig(**options, scale_delta=scaled)
     return build_operator(config, inputs=("in",), outputs=("out",))
 
@@ -66,8 +75,3 @@ def build(options: dict[str, Any], *, scaled: bool = True) -> nn.Module:
 def has_steps(options: dict[str, Any]) -> bool:
     """Say whether a model scans, so that steps are there to be scaled."""
     return "path" in options
-
-
-def num_parameters(model: nn.Module) -> int:
-    """Count real numbers; a complex weight is two."""
-    return sum(p.numel() * (2 if torch.is_complex(p) else 1) for p in model.parameters())

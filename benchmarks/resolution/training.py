@@ -9,7 +9,6 @@ from torch.optim.lr_scheduler import OneCycleLR
 from benchmarks.resolution import Sampled, Task
 from mno.config import Config
 from mno.data.batch import Batch
-from mno.grid import Grid
 
 
 class Settings(Config):
@@ -23,30 +22,25 @@ class Settings(Config):
 class Normalised(nn.Module):
     """A model between functions in their own units, normalised as the training samples ask.
 
-    Where the walls are known, what the model gives is multiplied by x (1 - x) y (1 - y), in the
-    coordinates of the square.
+    Where the model knows that its output vanishes at the walls, zero is left at zero.
     """
 
     def __init__(self, model: nn.Module, task: Task) -> None:
         super().__init__()
         self.model = model
-        self.zero_at_walls = task.zero_at_walls
-        inputs, targets = task.train.inputs, task.train.targets / self._factor(task.train.grid)
+        inputs, targets = task.train.inputs, task.train.targets
         self.of_input = (inputs.mean(), inputs.std())
-        self.of_target = (targets.mean(), targets.std())
+        if model.walls == "zero":
+            self.of_target = (torch.zeros(()), targets.square().mean().sqrt())
+        else:
+            self.of_target = (targets.mean(), targets.std())
 
     def forward(self, sampled: Sampled) -> Tensor:
         """Predict the targets of some samples."""
         mean, std = self.of_input
         out = self.model(Batch({"in": (sampled.inputs - mean) / std}, sampled.grid))
         mean, std = self.of_target
-        return (out.fields["out"] * std + mean) * self._factor(sampled.grid)
-
-    def _factor(self, grid: Grid) -> Tensor:
-        if not self.zero_at_walls:
-            return torch.ones(())
-        x, y = (torch.tensor(grid.centres(axis)) for axis in (0, 1))
-        return (x * (1 - x))[:, None] * (y * (1 - y))
+        return out.fields["out"] * std + mean
 
 
 def train(model: nn.Module, task: Task, settings: Settings, seed: int) -> Normalised:

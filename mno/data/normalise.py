@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,18 +20,25 @@ class Normaliser:
     They are single numbers, not maps, so that a model may be asked at any resolution.
 
     Attributes:
-        mean: Mean by field name, in the field's unit.
-        std: Standard deviation by field name, in the field's unit; 1 for a constant field.
+        mean: Mean by field name, in the field's unit; 0 for a field whose zero is to stay zero.
+        std: Standard deviation from that by field name, in the field's unit; 1 where it would be 0.
     """
 
     mean: Mapping[str, float]
     std: Mapping[str, float]
 
     @classmethod
-    def fit(cls, fields: Mapping[str, np.ndarray]) -> Normaliser:
-        """Fit to arrays of any shape; hand it the training split only."""
+    def fit(cls, fields: Mapping[str, np.ndarray], about_zero: Collection[str] = ()) -> Normaliser:
+        """Fit to arrays of any shape; hand it the training split only.
+
+        Args:
+            fields: Values by field name.
+            about_zero: Fields that are divided by their root mean square only.
+        """
         mean = {name: float(np.mean(field, dtype=np.float64)) for name, field in fields.items()}
         std = {name: float(np.std(field, dtype=np.float64)) for name, field in fields.items()}
+        for name in about_zero:
+            mean[name], std[name] = 0.0, math.hypot(mean[name], std[name])
         return cls(mean, {name: value or 1.0 for name, value in std.items()})
 
     def encode(self, name: str, field: ArrayT) -> ArrayT:

@@ -25,11 +25,14 @@ class Schema:
         scenario: The family of problems.
         fields: All fields, in the scenario's order.
         axes: Coordinate axes, in the order in which fields use them.
+        symmetries: Names of the maps that turn a sample into another, as a scenario declares them;
+            none where the dataset says nothing of them.
     """
 
     scenario: str
     fields: tuple[Field, ...]
     axes: tuple[Axis, ...]
+    symmetries: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> tuple[Field, ...]:
@@ -90,7 +93,8 @@ def read_schema(store: Path) -> Schema:
         group = zarr.open_group(store, mode="r", zarr_format=3)
         fields = tuple(_read_field(group, name) for name in attributes["fields"])
         axes = tuple(_read_axis(group, name, e) for name, e in attributes["extent"].items())
-        return Schema(attributes["scenario"], fields, axes)
+        symmetries = tuple(str(name) for name in attributes.get("symmetries", ()))
+        return Schema(attributes["scenario"], fields, axes, symmetries)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{store} is not a dataset of this version: {error!r}") from None
 

@@ -58,6 +58,7 @@ def create_store(path: Path, plan: DatasetPlan) -> None:
         **plan.content,
         "fields": [field.name for field in scenario.fields],
         "extent": {axis.name: list(axis.extent) for axis in scenario.axes},
+        "symmetries": list(scenario.symmetries),
     }
     group = zarr.create_group(path, zarr_format=3, attributes=attributes)
     for axis in scenario.axes:

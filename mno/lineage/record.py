@@ -35,6 +35,7 @@ def start_record(
     *,
     threads: int | None,
     device: str | None,
+    warm_start_sha256: str | None = None,
     ids: Mapping[str, str | None] | None = None,
 ) -> Record:
     """Begin the record of a training run.
@@ -45,6 +46,7 @@ def start_record(
         params: All of `params.yaml`.
         threads: Threads that torch computes with; none where it is not known any more.
         device: Where the model is trained, for example `cpu`; none where it is not known.
+        warm_start_sha256: Digest of the model that training starts from, if it does from any.
         ids: Ids of other record-keepers, for example `mlflow_run` and `prefect_flow_run`.
 
     Raises:
@@ -64,6 +66,7 @@ def start_record(
         "threads": threads,
         "device": device,
         "machine": machine_facts(),
+        **({"warm_start": {"sha256": warm_start_sha256}} if warm_start_sha256 else {}),
         "ids": {key: value for key, value in (ids or {}).items() if value},
         "times": {"started": _now()},
     }

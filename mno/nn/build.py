@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mno.nn.backbones.fno import FNOOperator
+from mno.nn.backbones.galerkin import GalerkinOperator
+from mno.nn.backbones.gnot import GNOTOperator
+from mno.nn.backbones.oformer import OFormerOperator
 from mno.nn.backbones.plain import PlainOperator
+from mno.nn.backbones.transolver import TransolverOperator
+from mno.nn.backbones.unet import UNetOperator
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.choice import Mixers
 from mno.nn.operator import Names, Operator
 
-BACKBONES: dict[str, type[Operator]] = {"plain": PlainOperator}
+BACKBONES: dict[str, type[Operator]] = {
+    "plain": PlainOperator,
+    "gnot": GNOTOperator,
+    "galerkin": GalerkinOperator,
+    "oformer": OFormerOperator,
+    "transolver": TransolverOperator,
+    "fno": FNOOperator,
+    "unet": UNetOperator,
+}
 """Architectures by name."""
 
 

@@ -25,8 +25,13 @@ class ModelConfig(Config):
         description="Architecture around the mixers: a plain pre-norm stack, GNOT, Galerkin "
         "Transformer, OFormer or Transolver; FNO and U-Net have no mixers.",
     )
-    width: int = Field(48, ge=1, le=4096, description="Features per point.")
-    layers: int = Field(4, ge=1, le=64, description="Blocks of mixer and feed-forward network.")
+    width: int = Field(48, ge=1, le=4096, description="Features per point; on U-Net's finest grid.")
+    layers: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Blocks of mixer and feed-forward network; FNO's Fourier layers.",
+    )
     mixer: Annotated[list[Mixer], BeforeValidator(_one_is_a_list)] = Field(
         ["mamba"],
         description="How points exchange information: one name for all layers, or a list with one "
@@ -52,13 +57,21 @@ class ModelConfig(Config):
         description="Whether the grid's spacing, relative to that of training, scales the step of "
         "a scan, so that one set of weights serves every resolution (mamba).",
     )
+    walls: Literal["free", "zero"] = Field(
+        "free",
+        description="What is known of the outputs at the walls of the domain: nothing, or that all "
+        "of them vanish there (on grids that cover it, of space only).",
+    )
     heads: int = Field(4, ge=1, le=64, description="Heads of an attention mixer.")
     slices: int = Field(32, ge=1, le=1024, description="Slices of points (physics).")
     experts: int = Field(
         1, ge=1, le=64, description="Feed-forward networks that a gate chooses among (gnot)."
     )
     perceptron_layers: int = Field(
-        2, ge=1, le=16, description="Hidden layers of input and output networks (gnot, oformer)."
+        2,
+        ge=1,
+        le=16,
+        description="Hidden layers of input and output networks (gnot), of the latter (oformer).",
     )
     modes: int = Field(
         8, ge=1, le=1024, description="Fourier modes kept along each axis (galerkin, fno)."
@@ -66,11 +79,31 @@ class ModelConfig(Config):
     spectral_layers: int = Field(
         2, ge=1, le=16, description="Fourier layers of the regressor behind the encoder (galerkin)."
     )
+    spectral_width: int = Field(
+        32, ge=1, le=4096, description="Features per point of those Fourier layers (galerkin)."
+    )
     latent_steps: int = Field(
-        1, ge=1, le=64, description="Steps of the latent state behind the decoder (oformer)."
+        1,
+        ge=1,
+        le=64,
+        description="Steps of the latent state behind the decoder, for each frame (oformer).",
+    )
+    frequencies: float = Field(
+        1.0,
+        gt=0.0,
+        le=64.0,
+        description="Standard deviation of the random frequencies by which the decoder knows where "
+        "a point is, in cycles per unit of a coordinate, the domain on a grid (oformer).",
     )
     levels: int = Field(
         3, ge=1, le=8, description="Grids, each of half the resolution of the one before (unet)."
+    )
+    padding: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="Zeros around the domain, on either side, as a share of its length: for "
+        "problems that are not periodic (fno).",
     )
     dropout: float = Field(
         0.0, ge=0.0, lt=1.0, description="Share of features dropped in each layer while training."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -19,6 +20,9 @@ from mno.scan.paths import Place
 Names: TypeAlias = Sequence[str] | Mapping[str, int | None]
 """Fields in the order of the weights; a mapping gives the number of frames of each, `None` for a
 field without."""
+
+WALL_LAYER = 0.5
+"""Length of the layer at a known wall, in cells of training: where their outermost points are."""
 
 
 def frames_of(names: Names) -> dict[str, int | None]:
@@ -70,7 +74,10 @@ class Operator(nn.Module):
                 raise ValueError(f"field {name} is given {frames} frames; expected at least one")
         self.scalars = tuple(scalars)
         self.dims = dims
+        self.config = config
         self.scale_delta = config.scale_delta
+        self.walls = config.walls
+        self._layer_of = mixers.layer_of  # filled as the subclass builds its layers
 
     @property
     def num_inputs(self) -> int:
@@ -78,9 +85,33 @@ class Operator(nn.Module):
         return sum(frames or 1 for frames in self.inputs.values())
 
     @property
+    def num_point_inputs(self) -> int:
+        """Numbers per point that `_inputs` returns."""
+        return self.num_inputs + self.dims + len(self.scalars)
+
+    @property
     def num_outputs(self) -> int:
         """Numbers per point that `_answer` expects."""
         return sum(frames or 1 for frames in self.outputs.values())
+
+    def mixers(self) -> Iterator[tuple[int, str]]:
+        """Yield the layer of each mixer and its name as a module, in order of registration.
+
+        A layer may have several, as GNOT's have: all that its backbone was given for that number.
+        """
+        for name, module in self.named_modules():
+            if module in self._layer_of:
+                yield self._layer_of[module], name
+
+    def _inputs(self, batch: Batch) -> Float[Tensor, "batch point input"]:
+        """Return at each point its input fields, its coordinates, and the scalars of its sample.
+
+        Raises:
+            ValueError: As for `_features`.
+        """
+        features, places = self._features(batch), self._coordinates(batch)
+        scalars = self._scalars(batch)[:, None].expand(-1, features.shape[1], -1)
+        return torch.cat([features, places, scalars], dim=-1)
 
     def _features(self, batch: Batch) -> Float[Tensor, "batch point input"]:
         """Return the input fields and their frames, side by side.
@@ -144,7 +175,13 @@ class Operator(nn.Module):
         return place.shape if isinstance(place, Grid) else Points(place.coordinates)
 
     def _answer(self, out: Float[Tensor, "batch point output"], place: Grid | Points) -> Batch:
-        """Return the output fields, given their numbers side by side at each point."""
+        """Return the output fields, given their numbers side by side at each point.
+
+        Raises:
+            ValueError: They are known at the walls, and points are given, which have none.
+        """
+        if self.walls == "zero":
+            out = out * wall_factor(place, out)
         shape = place.shape if isinstance(place, Grid) else (place.num_points,)
         fields = {}
         parts = out.split([frames or 1 for frames in self.outputs.values()], dim=-1)
@@ -167,6 +204,40 @@ def coordinates(place: Grid | Points, like: Tensor) -> Float[Tensor, "sample poi
         return places if places.ndim == 3 else places[None]
     axes = [like.new_tensor(place.centres(axis)) for axis in range(len(place.shape))]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)[None]
+
+
+def wall_factor(place: Grid | Points, like: Tensor) -> Float[Tensor, "point 1"]:
+    """Return what makes a field vanish at the walls of its domain when it is multiplied by it.
+
+    The product over the axes of `tanh(d / l)`, `d` being the distance to the nearer wall and `l`
+    half a cell of training, where its outermost points are: linear at the wall, and one within a
+    percent from the second points of training on, where values are learned as without it. A wider
+    layer makes the model learn values divided by small factors, which are rough along a wall. As a
+    function of place, the factor is the same on every grid.
+
+    Args:
+        place: A grid that covers the domain.
+        like: A tensor of the wanted type on the wanted device.
+
+    Raises:
+        ValueError: Points are given, which have no walls.
+    """
+    if isinstance(place, Points):
+        raise ValueError(
+            "walls='zero' needs a grid, whose ends are the walls, but the batch holds points; "
+            "give a grid, or build the operator with walls='free'"
+        )
+    axes = []
+    for axis, (h, n) in enumerate(zip(place.spacing, place.shape, strict=True)):
+        cells = (sum(h) if isinstance(h, tuple) else n * h) / place.reference_spacing[axis]
+        near = (min(x, 1.0 - x) * cells for x in place.centres(axis))
+        axes.append(like.new_tensor([math.tanh(d / WALL_LAYER) for d in near]))
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).prod(dim=-1).flatten()[:, None]
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Count the real numbers among a module's weights: a complex one is two."""
+    return sum(p.numel() * (2 if p.is_complex() else 1) for p in module.parameters())
 
 
 def _num_axes(place: Grid | Points) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
     from mno.surrogate import Surrogate
+
+_URI = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))")
 
 
 def describe_registry(root: Path, scenario: str) -> list[dict[str, Any]]:
@@ -123,6 +126,52 @@ def load_surrogate(root: Path, uri: str) -> Surrogate:
     from mno.surrogate import Surrogate
 
     use_workspace(root)
+    return Surrogate.load(candidate_folder(uri))
+
+
+def whole_version(root: Path, uri: str) -> str:
+    """Return the URI of the version that another stands for, after its files were checked.
+
+    Args:
+        root: The workspace whose registry is asked.
+        uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
+
+    Raises:
+        InputError: It is no such URI, there is no such version, or its files are damaged.
+        MnoError: MLflow cannot be used.
+    """
+    from mlflow.exceptions import MlflowException
+
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise InputError(f"{uri!r}: expected models:/NAME/VERSION or models:/NAME@ALIAS")
+    name, number, alias = match.groups()
+    workspace = use_workspace(root)
+    try:
+        found = (
+            find_alias(workspace.client, name, alias)
+            if alias
+            else workspace.client.get_model_version(name, number)
+        )
+    except MlflowException:
+        found = None
+    if found is None:
+        raise InputError(f"{uri} is not in the registry; see what is with: mno status")
+    problem = damage(workspace, name, int(found.version), found.tags.get(names.PACKAGE))
+    if problem:
+        raise InputError(f"{uri}: {problem}; choose another")
+    return f"models:/{name}/{found.version}"
+
+
+def candidate_folder(uri: str) -> Path:
+    """Return the folder of a registered model's candidate: the files that training wrote.
+
+    Args:
+        uri: For example `models:/mno-darcy/3`, of the workspace in use.
+
+    Raises:
+        InputError: There is no such model.
+    """
     mlflow = import_mlflow()
     try:
         folder = Path(mlflow.artifacts.download_artifacts(uri))
@@ -130,7 +179,7 @@ def load_surrogate(root: Path, uri: str) -> Surrogate:
         raise InputError(
             f"{uri} cannot be read ({first_line(error)}); see the names with: mno status"
         ) from None
-    return Surrogate.load(folder / "artifacts" / "candidate")
+    return folder / "artifacts" / "candidate"
 
 
 def _number(text: str | None) -> float | None:

@@ -14,6 +14,9 @@ from mno.fields import Axis, Field
 
 Fields = Mapping[str, np.ndarray]
 
+SQUARE = ("x y", "-x y", "x -y", "-x -y", "y x", "-y x", "y -x", "-y -x")
+"""The eight symmetries of a square whose points lie symmetrically in it, such as cell centres."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -35,6 +38,14 @@ class Scenario(ABC):
 
     A scenario is stateless: what it yields depends on its parameters, its resolution and the
     random generator it is handed, so that samples may be made anywhere, in any order.
+
+    `symmetries` are the maps of the grid onto itself that turn a solved sample into another solved
+    sample when all its fields, inputs and outputs, are carried along by their values (scalar
+    fields; a symmetry that also changes values, as a mirror does with a velocity, cannot be
+    declared). They must hold for the discrete equation, not for the continuous one alone; a test
+    should compare them with the solver. The name of a map lists, for each space axis of the result
+    in order, the axis whose values run along it, with a minus sign where they run backwards:
+    `y -x` is a quarter turn. The identity is one of them.
     """
 
     name: ClassVar[str]
@@ -42,6 +53,7 @@ class Scenario(ABC):
     Parameters: ClassVar[type[Config]]
     fields: ClassVar[tuple[Field, ...]]
     checks: ClassVar[tuple[Check, ...]]
+    symmetries: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def __init__(self, parameters: Config, resolution: int) -> None:

@@ -12,7 +12,7 @@ from pydantic import model_validator
 from mno.config import Config
 from mno.errors import InputError, MnoError
 from mno.fields import Axis, Field
-from mno.scenarios.base import Check, Fields, Scenario
+from mno.scenarios.base import SQUARE, Check, Fields, Scenario
 from mno.scenarios.kernels.multigrid import solve_diffusion
 
 NUM_MODES = 64  # cosines along each axis of the random field, at every resolution
@@ -71,6 +71,8 @@ class Darcy(Scenario):
     The discretisation is the five-point finite volume scheme on cell centres, with harmonic means
     between cells and the wall at the outer faces, where the distance is half a cell. It is of
     second order for smooth `a`; for a jump that does not follow the faces, of about first order.
+    It treats the axes and their two directions alike, so it has all symmetries of the square. The
+    same scheme as a function of both fields, in torch, is `mno.residuals.darcy`.
     """
 
     name: ClassVar[str] = "darcy"
@@ -100,6 +102,7 @@ class Darcy(Scenario):
             0.0,
         ),
     )
+    symmetries: ClassVar[tuple[str, ...]] = SQUARE
 
     def __init__(self, parameters: DarcyParameters, resolution: int) -> None:
         if resolution < 8 or resolution % 4:

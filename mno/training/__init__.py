@@ -12,16 +12,27 @@ if TYPE_CHECKING:
     from mno.training.config import TrainConfig
     from mno.training.fit import train
     from mno.training.history import EpochRecord, History, TrainingObserver
+    from mno.training.rollout import pushforward_loss, roll_out
 
 _PUBLIC = {
     "EpochRecord": "mno.training.history",
     "History": "mno.training.history",
     "TrainConfig": "mno.training.config",
     "TrainingObserver": "mno.training.history",
+    "pushforward_loss": "mno.training.rollout",
+    "roll_out": "mno.training.rollout",
     "train": "mno.training.fit",
 }
 
-__all__ = ["EpochRecord", "History", "TrainConfig", "TrainingObserver", "train"]
+__all__ = [
+    "EpochRecord",
+    "History",
+    "TrainConfig",
+    "TrainingObserver",
+    "pushforward_loss",
+    "roll_out",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from mno.config import Config
@@ -14,7 +16,14 @@ class TrainConfig(Config):
     batch_size: int = Field(
         16,
         ge=1,
-        description="Samples per optimiser step; larger than the split means one step per epoch",
+        description="Samples per batch; larger than the split means one batch per epoch",
+    )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=100_000,
+        description="Batches whose gradients make one optimiser step, as if they were one batch: "
+        "for steps over more samples than memory holds at a time",
     )
     learning_rate: float = Field(
         2e-3,
@@ -39,6 +48,54 @@ class TrainConfig(Config):
     )
     patience: int = Field(
         20, ge=1, description="Epochs without a lower validation error after which training stops"
+    )
+    loss: Literal["relative_l2", "h1"] = Field(
+        "relative_l2",
+        description="What is minimised: the relative L2 error, or the relative H1 error, which "
+        "counts the slopes of a field, too. Validation is by relative L2 in either case",
+    )
+    residual_weight: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Weight of the residual that a prediction leaves in the scenario's equation, "
+        "relative to its source, in what is minimised; 0 leaves it out",
+    )
+    augment: bool = Field(
+        False,
+        description="Whether each sample is turned in every epoch by one of the symmetries that "
+        "its scenario declares",
+    )
+    input_noise: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Standard deviation of noise added to the inputs of training, in standard "
+        "deviations of the field",
+    )
+    input_mask: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of points whose inputs are replaced in training by the field's mean, "
+        "drawn anew each time; the operator is not told which",
+    )
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="How much of the exponential moving average of the weights stays at each step; "
+        "the averaged weights are validated and saved; 0 means no average",
+    )
+    precision: Literal[32, "bf16"] = Field(
+        32,
+        description="Bits of a number in the layers: 32, or `bf16` for mixed precision in training "
+        "where the device has it; weights, validation and losses keep 32",
+    )
+    warm_start: str | None = Field(
+        None,
+        description="Trained model whose weights to start from, `SOURCE#DIGEST`; none means fresh "
+        "weights",
     )
     threads: int = Field(
         2,

@@ -6,10 +6,11 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 
-from mno.errors import MnoError
+from mno.errors import InputError, MnoError
 
 
 def training_device() -> str:
@@ -18,6 +19,32 @@ def training_device() -> str:
     Apple's MPS is left out: it has no deterministic kernels for all that is used.
     """
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def lightning_precision(
+    precision: Literal[32, "bf16"], device: str
+) -> Literal["32-true", "bf16-mixed"]:
+    """Return Lightning's name for the precision of training.
+
+    Args:
+        precision: `train.precision`.
+        device: Where training computes. A processor without instructions for bf16 does it in
+            software, at no gain.
+
+    Raises:
+        InputError: The device does not have it.
+    """
+    if precision == 32:
+        return "32-true"
+    if device == "cuda":
+        available = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        available = torch.amp.is_autocast_available(device)
+    if not available:
+        raise InputError(
+            f"train.precision={precision}: {device} here has no bf16; set train.precision=32"
+        )
+    return "bf16-mixed"
 
 
 @contextmanager

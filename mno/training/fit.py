@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
-from torch import Tensor
 
 from mno.data.normalise import Normaliser
+from mno.data.reading import Split
 from mno.errors import InputError
 from mno.nn.config import ModelConfig
 from mno.surrogate import Description, Surrogate
+from mno.training.augmentation import Augmentation, epoch_choices, turns_of
 from mno.training.checkpoint import newest_checkpoint
 from mno.training.config import TrainConfig
 from mno.training.environment import (
     honest_interrupts,
+    lightning_precision,
     quiet_lightning,
     reproducible,
     training_device,
@@ -32,10 +29,9 @@ from mno.training.history import History, TrainingObserver
 from mno.training.keeper import Keeper
 from mno.training.module import OperatorTraining
 from mno.training.order import Batches, epoch_order
+from mno.training.problem import check_split, encode, fingerprint
 from mno.training.progress import progress_callbacks
-
-if TYPE_CHECKING:
-    from mno.data.reading import Split
+from mno.training.warm_start import continued
 
 
 def train(
@@ -46,6 +42,7 @@ def train(
     config: TrainConfig,
     seed: int,
     work: Path,
+    initial: Surrogate | None = None,
     observers: Sequence[TrainingObserver] = (),
     console: Console | None = None,
     quiet: bool = False,
@@ -61,8 +58,11 @@ def train(
         validation: The split that chooses the best epoch and ends the training early.
         model: The operator.
         config: How to train it.
-        seed: Determines initial weights and the order of samples; not negative.
+        seed: Determines initial weights, the order of samples and all that is drawn in training;
+            not negative.
         work: Folder for checkpoints, made if missing; it belongs to this one training.
+        initial: A trained model to start from instead of fresh weights. Normaliser and reference
+            spacing are its own, whatever the training split.
         observers: Told of every epoch; see `TrainingObserver`.
         console: Terminal to draw a progress bar on; without one, lines are printed.
         quiet: Show no progress.
@@ -71,40 +71,66 @@ def train(
         The surrogate with the weights of the best epoch, and the history of all epochs.
 
     Raises:
-        InputError: The splits or the seed cannot be used, or `work` belongs to another training.
+        InputError: The splits, the seed or the initial model cannot be used, the configuration
+            asks for what the dataset, its scenario or the device does not have, or `work` belongs
+            to another training.
         MnoError: Training diverged, was asked to end, or cannot write its checkpoints.
     """
     if seed < 0:
         raise InputError(f"seed={seed} must not be negative")
+    if config.warm_start is not None and initial is None:
+        raise InputError(
+            f"train.warm_start={config.warm_start} names a model, but `initial` is not given; load "
+            "it (mno.registry.load_surrogate, or Surrogate.load) and hand it over"
+        )
     for split in (training, validation):
-        _check(split)
+        check_split(split)
     description = _describe(training, model)
-    fingerprint = _fingerprint(description, (training, validation), config, seed)
+    if initial is not None:
+        description = continued(initial.description, description)
+    digest = fingerprint(description, (training, validation), config, seed, initial)
     work.mkdir(parents=True, exist_ok=True)
-    keeper = Keeper(fingerprint, seed, work, observers)
+    keeper = Keeper(digest, seed, work, observers)
     progress = progress_callbacks(keeper, config.epochs, console, quiet=quiet)
     with reproducible(config.threads):
-        if finished := read_finished(work, fingerprint):
+        if finished := read_finished(work, digest):
             weights, history = finished
             keeper.tell_all(history)
         else:
-            _fit(keeper, description, training, validation, config, progress)
+            module = _module(description, training, config, seed, initial)
+            _fit(keeper, module, training, validation, progress)
             weights, history = keeper.best_weights, keeper.history
-            write_finished(work, fingerprint, weights, history)
+            write_finished(work, digest, weights, history)
         operator = description.build()
     operator.load_state_dict(weights)
     return Surrogate(description, operator), history
 
 
-def _fit(
-    keeper: Keeper,
+def _module(
     description: Description,
     training: Split,
-    validation: Split,
     config: TrainConfig,
+    seed: int,
+    initial: Surrogate | None,
+) -> OperatorTraining:
+    """Return what Lightning trains, with the weights that training begins with."""
+    torch.manual_seed(seed)
+    operator = description.build()
+    if initial is not None:
+        operator.load_state_dict(initial.operator.state_dict())
+    samples, *shape = next(iter(training.fields.values())).shape
+    return OperatorTraining(operator, description, description.grid(tuple(shape)), config, samples)
+
+
+def _fit(
+    keeper: Keeper,
+    module: OperatorTraining,
+    training: Split,
+    validation: Split,
     progress: list[Callback],
 ) -> None:
     """Train until the keeper's history is complete."""
+    config, description = module.config, module.description
     path = None
     if found := newest_checkpoint(keeper.work):
         path, content = found
@@ -113,23 +139,19 @@ def _fit(
         if keeper.history.is_complete(config.epochs, config.patience):
             return
         print(f"continuing after epoch {len(keeper.history)} of {config.epochs}", flush=True)
-    torch.manual_seed(keeper.seed)
-    operator = description.build()
-    samples = len(next(iter(training.fields.values())))
     train_batches = Batches(
-        _encode(description, training),
+        encode(description, training),
         config.batch_size,
-        lambda: epoch_order(samples, keeper.seed, len(keeper.history)),
-    )
-    grid = description.grid(next(iter(training.fields.values())).shape[1:])
-    module = OperatorTraining(
-        operator, description, grid, config, num_steps=config.epochs * len(train_batches)
+        lambda: epoch_order(module.num_samples, keeper.seed, len(keeper.history)),
+        _augmentation(keeper, training) if config.augment else None,
     )
     with honest_interrupts(), quiet_lightning():
         trainer = Trainer(
             accelerator=training_device(),
             devices=1,
+            precision=lightning_precision(config.precision, training_device()),
             max_epochs=config.epochs,
+            accumulate_grad_batches=config.accumulate,
             gradient_clip_val=config.gradient_clip,
             deterministic=True,
             callbacks=[keeper, *progress],
@@ -143,26 +165,17 @@ def _fit(
         trainer.fit(
             module,
             train_batches,
-            Batches(_encode(description, validation), config.batch_size),
+            Batches(encode(description, validation), config.batch_size),
             ckpt_path=path,
             weights_only=True,
         )
 
 
-def _check(split: Split) -> None:
-    """Refuse a split that has no samples, or values that are not finite."""
-    if not len(next(iter(split.fields.values()))):
-        raise InputError(
-            f"the {split.name} split holds no sample; training needs at least one: make more "
-            "samples, or give this split a larger share of them"
-        )
-    for name, field in split.fields.items():
-        if not np.isfinite(field).all():
-            bad = int((~np.isfinite(field)).flatten().nonzero()[0][0]) // field[0].size
-            raise InputError(
-                f"field {name} of the {split.name} split has a value that is not finite (first in "
-                f"its sample {bad}); expected finite numbers only: correct or remove that sample"
-            )
+def _augmentation(keeper: Keeper, training: Split) -> Augmentation:
+    turns, samples = turns_of(training.schema), len(next(iter(training.fields.values())))
+    return Augmentation(
+        turns, lambda: epoch_choices(samples, len(turns), keeper.seed, len(keeper.history))
+    )
 
 
 def _describe(training: Split, model: ModelConfig) -> Description:
@@ -173,31 +186,9 @@ def _describe(training: Split, model: ModelConfig) -> Description:
         outputs={field.name: field.units for field in schema.outputs},
         extent=tuple(schema.extent),
         reference_spacing=tuple(schema.spacing),
-        normaliser=Normaliser.fit(training.fields),
+        normaliser=Normaliser.fit(
+            training.fields,
+            about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
+        ),
         model=model,
     )
-
-
-def _encode(description: Description, split: Split) -> dict[str, Tensor]:
-    normaliser = description.normaliser
-    return {
-        name: torch.from_numpy(normaliser.encode(name, field).astype(np.float32, copy=False))
-        for name, field in split.fields.items()
-    }
-
-
-def _fingerprint(
-    description: Description, splits: Sequence[Split], config: TrainConfig, seed: int
-) -> str:
-    """Return the digest of all that the result depends on, but code and kind of device."""
-    content = {
-        "description": {**asdict(description), "model": description.model.model_dump(mode="json")},
-        "train": config.model_dump(mode="json"),
-        "seed": seed,
-    }
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    for split in splits:
-        for name in sorted(split.fields):
-            digest.update(f"{split.name} {name} {split.fields[name].shape}".encode())
-            digest.update(np.ascontiguousarray(split.fields[name]).data)
-    return digest.hexdigest()

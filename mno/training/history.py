@@ -18,7 +18,8 @@ class TrainingObserver(Protocol):
 
         Args:
             epoch: Counted from 1.
-            metrics: `train_relative_l2`, `validation_relative_l2` and `learning_rate`.
+            metrics: `train_relative_l2`, `validation_relative_l2` and `learning_rate`; and
+                `train_loss` where something else than the relative L2 error is minimised.
         """
         ...
 
@@ -29,21 +30,28 @@ class EpochRecord:
 
     Attributes:
         epoch: Counted from 1.
-        train_relative_l2: The loss: mean relative L2 error over the training split, each batch
-            measured before its own step.
+        train_relative_l2: Mean relative L2 error over the training split, as the steps saw it
+            (turned, noisy), each batch measured before its own step.
         validation_relative_l2: Mean relative L2 error over the validation split after the epoch.
         learning_rate: Learning rate of the epoch's last step.
+        train_loss: Mean of what is minimised, measured likewise; none where that is the relative
+            L2 error.
     """
 
     epoch: int
     train_relative_l2: float
     validation_relative_l2: float
     learning_rate: float
+    train_loss: float | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
         """The measured values by name, without the epoch's number."""
-        return {name: value for name, value in asdict(self).items() if name != "epoch"}
+        return {name: value for name, value in self.to_dict().items() if name != "epoch"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all that is there by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class History:
         """Return `{"best_epoch": …, "epochs": [{"epoch": 1, …}, …]}`, plain values for JSON."""
         return {
             "best_epoch": self.best.epoch if self.records else None,
-            "epochs": [asdict(record) for record in self.records],
+            "epochs": [record.to_dict() for record in self.records],
         }
 
     @classmethod

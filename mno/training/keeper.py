@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ class Keeper(Callback):
         """Return what Lightning stores for this callback in a checkpoint."""
         return {
             "fingerprint": self.fingerprint,
-            "history": [asdict(record) for record in self.history.records],
+            "history": [record.to_dict() for record in self.history.records],
             "best_weights": self.best_weights,
         }
 
@@ -80,10 +79,11 @@ class Keeper(Callback):
             train_relative_l2=pl_module.train_error.value,
             validation_relative_l2=pl_module.validation_error.value,
             learning_rate=pl_module.learning_rate,
+            train_loss=None if pl_module.objective.is_relative_l2 else pl_module.train_loss.value,
         )
         self.history = self.history.with_record(record)
         if self.history.best is record:
-            weights = pl_module.operator.state_dict()
+            weights = pl_module.evaluated.state_dict()
             self.best_weights = {key: value.cpu().clone() for key, value in weights.items()}
         stem = f"epoch-{record.epoch:05d}"
         path = write_sealed(self.work, stem, ".ckpt", trainer.save_checkpoint)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -15,8 +16,12 @@ from mno.data.batch import Batch
 from mno.errors import MnoError
 from mno.grid import Grid
 from mno.surrogate import Description
+from mno.training.accumulation import samples_of_step, steps_per_epoch
+from mno.training.averaging import AveragedWeights
 from mno.training.config import TrainConfig
+from mno.training.corruption import corrupt
 from mno.training.loss import relative_l2
+from mno.training.objective import Objective
 from mno.training.schedule import learning_rate_factor
 
 
@@ -46,7 +51,7 @@ class OperatorTraining(LightningModule):
         description: What the surrogate is; its normaliser defines the loss.
         grid: The grid of the training data.
         config: How to train.
-        num_steps: Optimiser steps of the whole training, the length of the schedule.
+        num_samples: Samples in the training split.
     """
 
     def __init__(
@@ -55,40 +60,65 @@ class OperatorTraining(LightningModule):
         description: Description,
         grid: Grid,
         config: TrainConfig,
-        num_steps: int,
+        num_samples: int,
     ) -> None:
         super().__init__()
         self.operator = operator
         self.description = description
         self.grid = grid
         self.config = config
-        self.num_steps = num_steps
+        self.num_samples = num_samples
+        self.num_steps = config.epochs * steps_per_epoch(num_samples, config)
+        self.objective = Objective(description, grid, config)
+        self.average = AveragedWeights(operator, config.ema_decay) if config.ema_decay else None
         self.train_error = Mean()
+        self.train_loss = Mean()
         self.validation_error = Mean()
         self.learning_rate = 0.0
 
+    @property
+    def evaluated(self) -> nn.Module:
+        """The operator that is validated and saved: with averaged weights, if there are any."""
+        return self.operator if self.average is None else self.average.operator
+
     def on_train_epoch_start(self) -> None:
-        """Begin the epoch's mean."""
-        self.train_error = Mean()
+        """Begin the epoch's means."""
+        self.train_error, self.train_loss = Mean(), Mean()
 
     def on_validation_epoch_start(self) -> None:
         """Begin the epoch's mean."""
         self.validation_error = Mean()
 
-    def training_step(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return the loss of a batch.
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch, weighted by its share of the optimiser step.
 
         Raises:
             MnoError: The loss is not a finite number.
         """
-        loss = self._errors(batch).mean()
-        self.train_error.add(self.finite(loss.item(), "training"), _length(batch))
+        noise, mask = self.config.input_noise, self.config.input_mask
+        given = corrupt(self._inputs(batch), noise=noise, mask=mask)
+        predicted = self._outputs(self.operator(given), batch)
+        loss = self.objective(predicted, batch).mean()
+        self._measure(loss.detach(), predicted, batch)
         self.learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        return loss
+        if self.config.accumulate == 1:
+            return loss
+        # Lightning divides by the number of batches, so the batches of a step sum to its mean.
+        samples = samples_of_step(batch_idx, self.num_samples, self.config)
+        return loss * (_length(batch) * self.config.accumulate / samples)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take the optimiser's step, and the average along."""
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update(self.operator)
 
     def validation_step(self, batch: dict[str, Tensor]) -> None:
         """Add a batch to the validation error."""
-        error = self._errors(batch).mean().item()
+        # In the precision in which a surrogate is asked.
+        with torch.autocast(self.device.type, enabled=False):
+            predicted = self._outputs(self.evaluated(self._inputs(batch)), batch)
+        error = relative_l2(predicted, batch, self.description.normaliser).mean().item()
         self.validation_error.add(self.finite(error, "validation"), _length(batch))
 
     def finite(self, error: float, split: str) -> float:
@@ -105,23 +135,46 @@ class OperatorTraining(LightningModule):
             )
         return error
 
-    def _errors(self, batch: dict[str, Tensor]) -> Tensor:
-        inputs = {name: batch[name] for name in self.description.inputs}
-        predicted: Batch = self.operator(Batch(inputs, self.grid))
-        return relative_l2(predicted.fields, batch, self.description.normaliser)
+    def _measure(
+        self, loss: Tensor, predicted: Mapping[str, Tensor], batch: dict[str, Tensor]
+    ) -> None:
+        """Add a batch to the means of what is minimised and of the error."""
+        value, samples = self.finite(loss.item(), "training"), _length(batch)
+        self.train_loss.add(value, samples)
+        if not self.objective.is_relative_l2:
+            with torch.no_grad():
+                value = relative_l2(predicted, batch, self.description.normaliser).mean().item()
+        self.train_error.add(value, samples)
+
+    def _inputs(self, batch: dict[str, Tensor]) -> Batch:
+        return Batch({name: batch[name] for name in self.description.inputs}, self.grid)
+
+    def _outputs(self, answer: Batch, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the predicted fields in the precision of the true ones."""
+        return {name: field.to(batch[name].dtype) for name, field in answer.fields.items()}
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with the schedule advanced after every step."""
         optimizer = AdamW(
             parameter_groups(self.operator, self.config.weight_decay),
             lr=self.config.learning_rate,
-            fused=True,
+            fused=self._can_fuse,
         )
         scheduler = LambdaLR(optimizer, self._factor)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    @property
+    def _can_fuse(self) -> bool:
+        """Whether the optimiser may be fused, which is faster.
+
+        Torch's fused AdamW takes no complex weights, and Lightning does not clip its gradients in
+        mixed precision.
+        """
+        is_real = not any(p.is_complex() for p in self.operator.parameters())
+        return is_real and self.config.precision == 32
 
     def _factor(self, step: int) -> float:
         return learning_rate_factor(step, self.num_steps, self.config.warmup_fraction)

@@ -39,6 +39,7 @@ class Batches:
         batch_size: Samples per batch; the last batch holds what remains.
         order: Gives the order of samples, asked when the first batch of a pass is taken; stored
             order if not given.
+        change: Changes the fields of a batch, given the numbers of its samples.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class Batches:
         fields: Mapping[str, Tensor],
         batch_size: int,
         order: Callable[[], np.ndarray] | None = None,
+        change: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]] | None = None,
     ) -> None:
         self.fields = dict(fields)
         self.batch_size = batch_size
         self.order = order
+        self.change = change
         self.num_samples = len(next(iter(self.fields.values())))
 
     def __len__(self) -> int:
@@ -58,4 +61,5 @@ class Batches:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         order = torch.from_numpy(self.order()) if self.order else torch.arange(self.num_samples)
         for chosen in order.split(self.batch_size):
-            yield {name: field[chosen] for name, field in self.fields.items()}
+            batch = {name: field[chosen] for name, field in self.fields.items()}
+            yield self.change(batch, chosen) if self.change else batch

@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks.resolution import in_space, in_time
+from benchmarks.resolution import Sampled, Task, in_space, in_time
+from mno.grid import Grid
 
 
 @pytest.mark.parametrize("size", in_space.SIZES)
@@ -22,13 +24,31 @@ def test_values_at_the_points_of_a_coarse_grid_are_exact_for_linear_functions(si
 
 
 def test_every_grid_sees_the_same_permeability_and_pressure():
-    task = in_space.make(1, 2, 1, zero_at_walls=False)
+    task = in_space.make(1, 2, 1)
     coarse, _, fine = (kinds[0] for kinds in task.validation.values())
     corners = [fine.targets[:, i::4, j::4] for i in (1, 2) for j in (1, 2)]
     around = [fine.inputs[:, i::4, j::4] for i in (1, 2) for j in (1, 2)]
     agree = (coarse.inputs == sum(around) / 4).float().mean()
     assert ((coarse.targets - sum(corners) / 4).norm() / coarse.targets.norm()) < 0.01
     assert agree > 0.8  # the four neighbours differ only where a jump passes between them
+
+
+def test_models_that_are_told_of_the_walls_answer_zero_there_in_physical_units():
+    pytest.importorskip("neuralop", reason="the FNO that the study compares with is its own")
+    from benchmarks.resolution.models import MODELS, build
+    from benchmarks.resolution.training import Normalised
+
+    # A square that is all wall: a tenth of a cell of training wide.
+    grid = Grid((16, 16), (1 / 16,) * 2, reference_spacing=(10.0, 10.0))
+    samples = Sampled(grid, torch.randn(2, 16, 16), 5 + torch.randn(2, 16, 16))
+
+    def largest(options):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            return Normalised(build(options), Task(samples, {}, {}))(samples).abs().max()
+
+    for name, options in MODELS["walls"].items():
+        assert largest(options) < 0.2 < 4 < largest(MODELS["space"][name]), name
 
 
 def test_the_driven_field_is_solved_with_order_two():

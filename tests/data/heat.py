@@ -27,6 +27,7 @@ class Heat(Scenario):
         Field("initial", "K", "initial temperature", "input", ("x",)),
         Field("temperature", "K", "temperature", "output", ("time", "x")),
     )
+    symmetries = ("x", "-x")
 
     def __init__(self, parameters: HeatParameters, resolution: int) -> None:
         self.parameters = parameters

@@ -37,8 +37,15 @@ def test_the_schema_is_the_scenarios(made: Made):
             theirs.extent,
         )
         assert np.array_equal(ours.points, theirs.points)
+    assert schema.symmetries == scenario.symmetries == ("x", "-x")
     assert schema.extent == (2.0,)
     assert schema.spacing == (0.125,)
+
+
+def test_a_dataset_that_says_nothing_of_symmetries_has_none(copy: Made):
+    group = zarr.open_group(copy.store, mode="r+")
+    del group.attrs["symmetries"]
+    assert read_schema(copy.store).symmetries == ()
 
 
 def test_the_splits_are_all_samples_once_with_the_stores_values(made: Made):

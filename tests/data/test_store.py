@@ -57,10 +57,11 @@ def test_the_root_holds_what_determines_the_data_and_nothing_else(made: Made):
     assert attributes["generate"] == made.plan.config.model_dump()
     assert attributes["parameters"] == made.plan.parameters.model_dump()
     assert attributes["extent"] == {"time": [0.0, 1.0], "x": [0.0, 2.0]}
+    assert attributes["symmetries"] == ["x", "-x"]
     assert attributes["shards"] == {k: v for k, v in made.hashes.items() if k != "zarr.json"}
     assert set(attributes) == {
         *("Conventions", "title", "scenario", "seed", "generate", "parameters"),
-        *("fields", "extent", "shards", "metadata_sha256"),
+        *("fields", "extent", "symmetries", "shards", "metadata_sha256"),
     }
 
 

@@ -29,7 +29,8 @@ def versions(workspace: Workspace) -> list[int]:
 def test_an_experiment_is_logged_and_not_registered(workspace: Workspace, where: list[str]) -> None:
     workspace.mno("run", check=True)
     assert versions(workspace) == [1]
-    command = ("dvc", "exp", "run", "-n", "wide", "-S", "model.width=16", *where)
+    changes = ("-S", "model.width=16", "-S", "train.epochs=2")
+    command = ("dvc", "exp", "run", "-n", "wide", *changes, *where)
     workspace.run(*command, check=True)
     assert "wide" in experiments(workspace).values()
     assert versions(workspace) == [1]

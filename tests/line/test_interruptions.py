@@ -70,7 +70,7 @@ def end(workspace: Workspace, run: subprocess.Popen[str]) -> str:
 
 
 def test_a_run_killed_again_and_again_ends_in_the_same_model(
-    finished: Workspace, tmp_path: Path
+    request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     workspace = make_workspace(tmp_path / "workspace")
 
@@ -128,6 +128,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_model(
     end(workspace, run)
 
     result = json.loads(workspace.mno("run", "--json", check=True).stdout)
+    finished = request.getfixturevalue("finished")  # here, so that it is not waited for before
     assert data_md5(workspace) == data_md5(finished)
     assert weights(workspace) == weights(finished)
     assert result["metrics"] == json.loads((finished.root / "reports/metrics.json").read_text())

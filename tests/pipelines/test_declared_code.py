@@ -58,6 +58,12 @@ def test_every_module_that_a_stage_imports_is_declared(stage: str) -> None:
     assert sorted(imported - declared) == []
 
 
+def test_what_residuals_import_is_declared_by_training() -> None:
+    declared = set(stage_inputs(ROOT, "train", read_params(ROOT)).code)
+    for path in (ROOT / "mno/residuals").glob("*.py"):
+        assert sorted(modules_imported_by(path) - declared) == []
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_stage_declares_a_module_that_it_does_not_import(stage: str) -> None:
     """A dependency too many reruns the stage for nothing."""
@@ -66,6 +72,9 @@ def test_no_stage_declares_a_module_that_it_does_not_import(stage: str) -> None:
     imported = modules_imported_by(ROOT / "pipelines" / f"{stage}.py")
     if stage == "generate":  # imports the scenario by its name
         imported |= modules_imported_by(ROOT / "mno/scenarios" / f"{params['scenario']}.py")
+    if stage == "train":  # imports the scenario's residual by its name
+        for path in (ROOT / "mno/residuals").glob("*.py"):
+            imported |= modules_imported_by(path)
     packaged = {"mno/registry/pyfunc_model.py"}  # read as a file, to go into the package
     unused = {name for name in declared - imported - packaged if name.endswith(".py")}
     assert sorted(unused) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -63,7 +62,7 @@ class PlainOperator(Operator):
     ) -> None:
         super().__init__(config, mixers, inputs=inputs, outputs=outputs, scalars=scalars, dims=dims)
         width = config.width
-        self.lifting = perceptron(self.num_inputs + dims + len(self.scalars), 2 * width, width)
+        self.lifting = perceptron(self.num_point_inputs, 2 * width, width)
         self.blocks = nn.ModuleList(
             Block(width, config.feed_forward, mixers.self_mixer(i), config.dropout)
             for i in range(config.layers)
@@ -77,9 +76,7 @@ class PlainOperator(Operator):
         Raises:
             ValueError: The batch does not fit the operator.
         """
-        features, places = self._features(batch), self._coordinates(batch)
-        scalars = self._scalars(batch)[:, None].expand(-1, features.shape[1], -1)
-        x = self.lifting(torch.cat([features, places, scalars], dim=-1))
+        x = self.lifting(self._inputs(batch))
         place = self._mixing_place(batch)
         for block in self.blocks:
             x = block(x, place)

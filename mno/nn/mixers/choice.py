@@ -30,6 +30,8 @@ class Mixers:
     def __init__(self, config: ModelConfig, dims: int) -> None:
         self.config = config
         self.dims = dims
+        self.layer_of: dict[nn.Module, int] = {}
+        """The mixers made so far, and the layer of each."""
 
     def self_mixer(self, layer: int) -> nn.Module:
         """Return the mixer of a layer, called as `mixer(x, place)`."""
@@ -40,11 +42,18 @@ class Mixers:
         return self._mixer(layer, cross=True)
 
     def _mixer(self, layer: int, *, cross: bool) -> nn.Module:
+        name, options = self.choice(layer)
+        mixer = build_mixer(name, self.config.width, cross=cross, **options)
+        self.layer_of[mixer] = layer % self.config.layers
+        return mixer
+
+    def choice(self, layer: int) -> tuple[str, dict[str, Any]]:
+        """Return the name of a layer's mixer, and its options."""
         config = self.config
         name = config.mixer[layer % len(config.mixer)]
         if name == "own":
             name = OWN_MIXER[config.backbone]
-        return build_mixer(name, config.width, cross=cross, **self._options(name, layer))
+        return name, self._options(name, layer)
 
     def _options(self, name: str, layer: int) -> dict[str, Any]:
         config = self.config

@@ -1,0 +1,95 @@
+"""The U-Net: convolutions on grids that coarsen and refine again, with connections across."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mno.data.batch import Batch
+from mno.nn.backbones.images import on_image
+from mno.nn.config import ModelConfig
+from mno.nn.mixers.choice import Mixers
+from mno.nn.operator import Names, Operator
+
+CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+POOLS: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+INTERPOLATIONS = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+class UNetOperator(Operator):
+    """A plain U-Net, the baseline of image-to-image networks; grids only, no mixers.
+
+    On each of `levels` grids stand two convolutions over 3 points along each axis, each followed by
+    a normalisation of the whole sample and GELU. Downwards, the largest of 2 points along each axis
+    makes one, and features double from `width`; upwards, linear interpolation and what was found on
+    that grid on the way down, side by side. Coordinates and scalars are inputs of every point.
+
+    Any number of points will do: an odd number n becomes (n + 1) / 2, the last cell standing alone,
+    and an axis that has shrunk to one point stays so. Convolutions span cells, not lengths, so the
+    answer on another grid than that of training is another function: it is a baseline, not an
+    operator. `layers`, `feed_forward` and what concerns mixers have no effect.
+
+    Args are those of `Operator`.
+
+    Source:
+        Ronneberger et al., "U-Net", arXiv:1505.04597; with padding, a norm and GELU, as is usual
+        for PDEs (Gupta and Brandstetter, arXiv:2209.15616).
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        mixers: Mixers,
+        *,
+        inputs: Names,
+        outputs: Names,
+        scalars: Sequence[str] = (),
+        dims: int = 2,
+    ) -> None:
+        super().__init__(config, mixers, inputs=inputs, outputs=outputs, scalars=scalars, dims=dims)
+        widths = [config.width * 2**level for level in range(config.levels)]
+        befores = [self.num_point_inputs, *widths]
+        self.down = nn.ModuleList(
+            _convolutions(dims, before, after, config.dropout)
+            for before, after in zip(befores, widths, strict=False)
+        )
+        self.up = nn.ModuleList(
+            _convolutions(dims, below + level, level, config.dropout)
+            for level, below in zip(widths, widths[1:], strict=False)
+        )
+        self.projection = CONVOLUTIONS[dims](config.width, self.num_outputs, 1)
+
+    def forward(self, batch: Batch) -> Batch:
+        """Predict the output fields where the input fields are.
+
+        Raises:
+            ValueError: The batch does not fit the operator, or its place is not a grid.
+        """
+        out = on_image(self._network, self._inputs(batch), batch.place, "unet")
+        return self._answer(out, batch.place)
+
+    def _network(
+        self, x: Float[Tensor, "batch input *axis"]
+    ) -> Float[Tensor, "batch output *axis"]:
+        found = []
+        for level, convolutions in enumerate(self.down):
+            if level:
+                x = POOLS[self.dims](x, 2, ceil_mode=True)
+            x = convolutions(x)
+            found.append(x)
+        for convolutions, skip in zip(reversed(self.up), reversed(found[:-1]), strict=True):
+            x = F.interpolate(x, skip.shape[2:], mode=INTERPOLATIONS[self.dims])
+            x = convolutions(torch.cat([skip, x], dim=1))
+        return self.projection(x)
+
+
+def _convolutions(dims: int, before: int, after: int, dropout: float) -> nn.Sequential:
+    parts: list[nn.Module] = []
+    for channels in (before, after):
+        parts += [CONVOLUTIONS[dims](channels, after, 3, padding=1), nn.GroupNorm(1, after)]
+        parts.append(nn.GELU())
+    return nn.Sequential(*parts, nn.Dropout(dropout))

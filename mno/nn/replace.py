@@ -1,0 +1,149 @@
+"""Other mixers in a trained operator, and its fine-tuning in stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from torch import nn
+
+from mno.nn.build import build_operator
+from mno.nn.config import ModelConfig
+from mno.nn.mixers.build import MIXERS
+from mno.nn.mixers.choice import Mixers
+from mno.nn.operator import Operator
+
+OPTIONS = ("path", "d_state", "expand", "discretization", "heads", "slices")
+"""Options of mixers among those of `ModelConfig`; `path` alone may differ from layer to layer."""
+
+
+def replace_mixer(
+    operator: Operator, layers: Sequence[int], mixer: str, **options: Any
+) -> Operator:
+    """Return an operator with other mixers in some layers, and all other weights kept.
+
+    The new mixers have fresh weights, drawn from torch's global generator, so the operator predicts
+    badly until they are trained: see `trainable_stages`. The operator that is given stays as it is.
+    What is returned knows its configuration, `operator.config`, from which it can be built again;
+    `Surrogate.with_operator` makes it one that can be saved.
+
+    Args:
+        operator: A trained operator, made by `build_operator`.
+        layers: Numbers of the layers, from 0. All mixers of a layer are replaced.
+        mixer: Name of a mixer, or `own` for the one that the backbone was published with.
+        options: Of the new mixers, any of `OPTIONS`; those of the operator where not given. An
+            option that a kept mixer depends on cannot be changed.
+
+    Raises:
+        ValueError: The backbone has no mixers, a layer does not exist, a name or option is not
+            known or does not fit, or an option would change a mixer that is kept.
+    """
+    chosen = _checked(operator, layers)
+    if mixer not in ("own", *MIXERS):
+        raise ValueError(f"mixer={mixer!r} is not known; choose one of own, {', '.join(MIXERS)}")
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        raise ValueError(f"{unknown} are not options of mixers; choose among {', '.join(OPTIONS)}")
+    config = _changed(operator.config, chosen, mixer, options)
+    _check_kept(operator, config, chosen)
+    new = build_operator(
+        config,
+        inputs=operator.inputs,
+        outputs=operator.outputs,
+        scalars=operator.scalars,
+        dims=operator.dims,
+    )
+    replaced = _names(operator, chosen)
+    for name in replaced:
+        new.get_submodule(name).to(next(operator.get_submodule(name).parameters()))
+    # Assigned rather than copied into place, so that device and type come along.
+    inside = tuple(f"{name}." for name in replaced)
+    state = operator.state_dict()
+    kept = {key: value.clone() for key, value in state.items() if not key.startswith(inside)}
+    new.load_state_dict(kept | _inside(new, inside), assign=True)
+    return new.train(operator.training)
+
+
+def trainable_stages(operator: Operator, layers: Sequence[int]) -> Iterator[list[nn.Parameter]]:
+    """Yield what is to be trained in each of two stages: the mixers of the layers, then everything.
+
+    When a stage is asked for, all other weights are frozen (`requires_grad=False`). Train within
+    the loop:
+
+        for parameters in trainable_stages(operator, layers):
+            optimiser = torch.optim.AdamW(parameters, learning_rate)
+            ...
+
+    Args:
+        operator: For example what `replace_mixer` returned.
+        layers: Numbers of the layers that train first, from 0.
+
+    Raises:
+        ValueError: The backbone has no mixers, or a layer does not exist.
+    """
+    names = _names(operator, _checked(operator, layers))
+    first = [p for name in names for p in operator.get_submodule(name).parameters()]
+    return _stages(operator, first)
+
+
+def _stages(operator: Operator, first: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    operator.requires_grad_(False)
+    for parameter in first:
+        parameter.requires_grad_(True)
+    yield first
+    operator.requires_grad_(True)
+    yield list(operator.parameters())
+
+
+def _checked(operator: Operator, layers: Sequence[int]) -> set[int]:
+    known = {layer for layer, _ in operator.mixers()}
+    if not known:
+        raise ValueError(f"backbone={operator.config.backbone!r} has no mixers to replace")
+    wrong = sorted(set(layers) - known)
+    if wrong or not layers:
+        raise ValueError(
+            f"layers={wrong or list(layers)}: this operator has mixers in layers "
+            f"{', '.join(map(str, sorted(known)))}; name at least one, and only these"
+        )
+    return set(layers)
+
+
+def _changed(
+    config: ModelConfig, layers: set[int], mixer: str, options: dict[str, Any]
+) -> ModelConfig:
+    per_layer = {"mixer": mixer, **({"path": options["path"]} if "path" in options else {})}
+    values = config.model_dump() | options
+    for key, name in per_layer.items():
+        before = getattr(config, key)
+        names = [name if i in layers else before[i % len(before)] for i in range(config.layers)]
+        values[key] = names[:1] if len(set(names)) == 1 else names
+    try:
+        return ModelConfig.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}".removeprefix(": ")
+            for item in error.errors()
+        )
+        raise ValueError(f"mixer={mixer!r} with {options} does not fit: {problems}") from None
+
+
+def _check_kept(operator: Operator, config: ModelConfig, layers: set[int]) -> None:
+    """Refuse options that change a layer whose mixer, with its weights, is to stay."""
+    before, after = (Mixers(c, operator.dims) for c in (operator.config, config))
+    for layer in sorted({layer for layer, _ in operator.mixers()} - layers):
+        (name, old), (_, new) = before.choice(layer), after.choice(layer)
+        differ = [f"{key}={new[key]!r}" for key in new if new[key] != old[key]]
+        if differ:
+            raise ValueError(
+                f"{', '.join(differ)} would change the {name} mixer of layer {layer}, too, which "
+                "is kept; keep the operator's own value, or replace that layer as well"
+            )
+
+
+def _names(operator: Operator, layers: set[int]) -> list[str]:
+    return [name for layer, name in operator.mixers() if layer in layers]
+
+
+def _inside(operator: Operator, prefixes: tuple[str, ...]) -> dict[str, Any]:
+    return {k: v for k, v in operator.state_dict().items() if k.startswith(prefixes)}

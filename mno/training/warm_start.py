@@ -1,0 +1,60 @@
+"""The warm start: a training that begins with the weights of another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mno.errors import InputError
+from mno.surrogate import Description
+
+# What may differ without changing what the weights mean.
+_FREE = frozenset({"dropout"})
+
+
+def continued(initial: Description, fresh: Description) -> Description:
+    """Describe a training that begins with the weights of a trained model.
+
+    The normaliser and the reference spacing are those of the first training, so that the weights
+    mean the same; with a dataset of a higher resolution, that is fine-tuning on finer grids, and
+    the result still is one operator for all of them.
+
+    Args:
+        initial: The trained model.
+        fresh: What a training from fresh weights would be.
+
+    Raises:
+        InputError: The model is of another architecture, of other fields or of another domain.
+    """
+    theirs, ours = (d.model.model_dump(mode="json", exclude=set(_FREE)) for d in (initial, fresh))
+    differing = [key for key in ours if theirs[key] != ours[key]]
+    if differing:
+        has, expected = (
+            ", ".join(f"{key}={model[key]}" for key in differing) for model in (theirs, ours)
+        )
+        raise InputError(
+            f"train.warm_start: that model has {has}; expected {expected}, as in section model: "
+            "make them alike, or set train.warm_start=null"
+        )
+    for kind in ("inputs", "outputs"):
+        given, wanted = getattr(initial, kind), getattr(fresh, kind)
+        if dict(given) != dict(wanted):
+            raise InputError(
+                f"train.warm_start: that model has {kind} {_listed(given)}; expected those of the "
+                f"dataset, {_listed(wanted)}: choose a model of these fields, or set "
+                "train.warm_start=null"
+            )
+    if len(initial.extent) != len(fresh.extent) or not all(
+        math.isclose(a, b) for a, b in zip(initial.extent, fresh.extent, strict=True)
+    ):
+        raise InputError(
+            f"train.warm_start: that model is of a domain of extent {initial.extent}; expected "
+            f"{fresh.extent}, the dataset's: choose a model of this domain, or set "
+            "train.warm_start=null"
+        )
+    return replace(initial, scenario=fresh.scenario, model=fresh.model)
+
+
+def _listed(fields: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} [{unit}]" for name, unit in fields.items())

@@ -1,0 +1,77 @@
+"""The model that a training starts from: found, and held to the digest that names its content."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mno.errors import InputError, MnoError
+from mno.lineage.record import candidate_digest
+from mno.registry.reading import candidate_folder, whole_version
+from mno.surrogate import Surrogate
+
+SHOWN = 16
+"""Digits of a digest that messages show: enough to tell any two models apart."""
+
+_PINNED = re.compile(r"(.+)#([0-9a-f]{12,64})", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """A trained model to start from.
+
+    Attributes:
+        surrogate: The model.
+        sha256: What `mno.lineage.record.candidate_digest` gives for its files.
+        version: The registered version, for example `models:/mno-darcy/3`; none for a folder.
+    """
+
+    surrogate: Surrogate
+    sha256: str
+    version: str | None
+
+
+def find_warm_start(root: Path, given: str | None) -> WarmStart | None:
+    """Find the model that `train.warm_start` names; none if it names none.
+
+    It is `SOURCE#DIGEST`: where the model is, and at least the first 12 digits of the SHA-256 of
+    its files. An alias moves, a folder is overwritten, and a registry that is made again counts
+    from 1; DVC sees none of it. With the digest the parameter says by itself what training starts
+    from, and what a source has come to hold since is refused.
+
+    Args:
+        root: The workspace: its registry is asked, and a relative folder is relative to it.
+        given: A source, `models:/NAME/VERSION`, `models:/NAME@ALIAS` or a folder that holds a
+            candidate, with `#` and its digest.
+
+    Raises:
+        InputError: There is no such model, it cannot be read, or the digest is missing or another;
+            the message says what to write.
+        MnoError: MLflow cannot be used.
+    """
+    if given is None:
+        return None
+    pinned = _PINNED.fullmatch(given)
+    source, digest = pinned.groups() if pinned else (given.partition("#")[0], None)
+    version = whole_version(root, source) if source.startswith("models:") else None
+    folder = candidate_folder(version) if version else root / source
+    try:
+        found = candidate_digest(folder)
+    except MnoError:
+        raise InputError(
+            f"train.warm_start={given}: {folder} holds no model; give a folder that does, or a "
+            "registered model, models:/NAME/VERSION"
+        ) from None
+    remedy = f"train.warm_start={version or source}#{found[:SHOWN]}"
+    if digest is None:
+        raise InputError(
+            f"train.warm_start={given} does not say which weights, and what it stands for may "
+            f"change unseen by DVC; for what it is now, write {remedy}"
+        )
+    if not found.startswith(digest):
+        raise InputError(
+            f"train.warm_start={given} is another model now, of digest {found[:SHOWN]}; if that is "
+            f"meant, write {remedy}"
+        )
+    return WarmStart(Surrogate.load(folder), found, version)

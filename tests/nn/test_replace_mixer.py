@@ -1,0 +1,191 @@
+"""Other mixers in a trained operator: what changes, what stays, and how it is trained again."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from mno.data import Batch
+from mno.data.normalise import Normaliser
+from mno.nn import Grid, ModelConfig, build_operator
+from mno.nn.build import BACKBONES
+from mno.nn.replace import replace_mixer, trainable_stages
+from mno.surrogate import Description, Surrogate
+
+GRID = Grid((6, 6), (1 / 6, 1 / 6))
+WITH_MIXERS = sorted(set(BACKBONES) - {"fno", "unet"})
+each_backbone = pytest.mark.parametrize("backbone", WITH_MIXERS)
+
+
+def build(seed=0, **options):
+    torch.manual_seed(seed)
+    values = {"mixer": "softmax", "width": 16, "layers": 3, "modes": 3, **options}
+    return build_operator(ModelConfig(**values), inputs=("a",), outputs=("p",))
+
+
+def random_batch(size=2):
+    generator = torch.Generator().manual_seed(7)
+    return Batch({"a": torch.randn(size, 6, 6, generator=generator)}, GRID)
+
+
+def kinds(operator):
+    """Names of the mixers' classes, by layer."""
+    found: dict[int, set[str]] = {}
+    for layer, name in operator.mixers():
+        found.setdefault(layer, set()).add(type(operator.get_submodule(name)).__name__)
+    return found
+
+
+@each_backbone
+def test_each_mixer_is_found_in_its_layer(backbone):
+    mixers = ["softmax", "linear", "mamba"]
+    found = kinds(build(backbone=backbone, mixer=mixers))
+    assert sorted(found) == [0, 1, 2]
+    for layer, name in enumerate(mixers):
+        assert all(kind.lower().startswith(name) for kind in found[layer])
+
+
+@each_backbone
+def test_named_layers_get_the_mixer_and_all_other_weights_stay(backbone):
+    operator = build(backbone=backbone)
+    before = copy.deepcopy(operator.state_dict())
+    new = replace_mixer(operator, [0, 2], "mamba", path="bidirectional", d_state=3)
+    assert new.config.mixer == ["mamba", "softmax", "mamba"]
+    assert new.config.path == ["bidirectional", "axial", "bidirectional"]
+    assert new.config.d_state == 3
+    replaced = [f"{name}." for layer, name in operator.mixers() if layer != 1]
+    after = new.state_dict()
+    kept = [key for key in before if not key.startswith(tuple(replaced))]
+    assert len(kept) > 10 and all(torch.equal(after[key], before[key]) for key in kept)
+    mambas = kinds(new)
+    assert all(kind.startswith("Mamba") for layer in (0, 2) for kind in mambas[layer])
+    assert all(kind.startswith("Softmax") for kind in mambas[1])
+    out = new(random_batch()).fields["p"]
+    assert out.isfinite().all() and not torch.allclose(out, operator(random_batch()).fields["p"])
+
+
+@each_backbone
+def test_what_lies_before_the_first_replaced_layer_computes_the_same(backbone):
+    operator = build(backbone=backbone)
+    new = replace_mixer(operator, [2], "mamba")
+    heard = {}
+    for model in (operator, new):
+        name = next(name for layer, name in model.mixers() if layer == 0)
+        model.get_submodule(name).register_forward_hook(
+            lambda module, given, out, model=model: heard.setdefault(model, out)
+        )
+        model(random_batch())
+    assert torch.equal(heard[operator], heard[new])
+
+
+def test_the_operator_that_is_given_is_not_touched_and_shares_nothing():
+    operator = build()
+    before = copy.deepcopy(operator.state_dict())
+    new = replace_mixer(operator, [1], "linear")
+    with torch.no_grad():
+        for parameter in new.parameters():
+            parameter.add_(1.0)
+    assert kinds(operator) == {layer: {"SoftmaxMixer"} for layer in range(3)}
+    assert all(torch.equal(before[key], value) for key, value in operator.state_dict().items())
+
+
+def test_type_and_mode_are_those_of_the_operator():
+    operator = build().double().eval()
+    new = replace_mixer(operator, [0], "linear")
+    assert {p.dtype for p in new.parameters()} == {torch.float64} and not new.training
+    assert all(p.requires_grad for p in new.parameters())
+    assert replace_mixer(operator.train(), [0], "linear").training
+
+
+def test_replacing_every_layer_gives_one_name_and_replacing_back_gives_the_first_configuration():
+    operator = build()
+    mamba = replace_mixer(operator, range(3), "mamba")
+    assert mamba.config.mixer == ["mamba"]
+    assert replace_mixer(mamba, [0, 1, 2], "softmax").config == operator.config
+
+
+def test_own_is_the_mixer_that_the_backbone_was_published_with():
+    new = replace_mixer(build(backbone="transolver"), [1], "own")
+    assert kinds(new)[1] == {"PhysicsMixer"}
+
+
+def test_a_surrogate_with_other_mixers_is_saved_and_loaded(tmp_path):
+    operator = build()
+    description = Description(
+        "darcy",
+        {"a": "1"},
+        {"p": "1"},
+        (1.0, 1.0),
+        (1 / 6, 1 / 6),
+        Normaliser({"a": 1.0, "p": 2.0}, {"a": 3.0, "p": 4.0}),
+        operator.config,
+    )
+    surrogate = Surrogate(description, operator)
+    new = surrogate.with_operator(replace_mixer(operator, [0, 1], "mamba", path="cross"))
+    assert new.description.model.mixer == ["mamba", "mamba", "softmax"]
+    new.save(tmp_path)
+    loaded = Surrogate.load(tmp_path)
+    inputs = {"a": np.random.default_rng(0).standard_normal((2, 8, 8))}
+    assert np.array_equal(loaded.predict(inputs)["p"], new.predict(inputs)["p"])
+    assert loaded.description == new.description
+
+
+@each_backbone
+def test_training_in_stages_lowers_the_loss_first_by_the_new_mixers_alone(backbone):
+    batch = random_batch()
+    target = batch.fields["a"].cumsum(1) / 3
+    new = replace_mixer(build(backbone=backbone), [1], "mamba")
+    inside = tuple(f"{name}." for layer, name in new.mixers() if layer == 1)
+
+    def step(optimiser):
+        loss = (new(batch).fields["p"] - target).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        return loss.item()
+
+    best, states = [], [copy.deepcopy(new.state_dict())]
+    for parameters in trainable_stages(new, [1]):
+        optimiser = torch.optim.AdamW(parameters, 3e-3)
+        losses = [step(optimiser) for _ in range(8)]
+        best += [losses[0], min(losses)] if not best else [min(losses)]
+        states.append(copy.deepcopy(new.state_dict()))
+    changed = [
+        {key.startswith(inside) for key in after if not torch.equal(after[key], before[key])}
+        for before, after in zip(states, states[1:], strict=False)
+    ]
+    assert changed == [{True}, {True, False}]
+    assert best[0] > best[1] > best[2]
+    assert all(p.requires_grad for p in new.parameters())
+
+
+@pytest.mark.parametrize(
+    ("layers", "mixer", "options", "message"),
+    [
+        ([3], "mamba", {}, r"layers=\[3\]: this operator has mixers in layers 0, 1, 2; name at"),
+        ([-1, 0], "mamba", {}, r"layers=\[-1\]: this operator has mixers in layers 0, 1, 2"),
+        ([], "mamba", {}, r"layers=\[\]: this .* name at least one"),
+        ([0], "conv", {}, "mixer='conv' is not known; choose one of own, mamba, softmax"),
+        ([0], "mamba", {"states": 4}, r"\['states'\] are not options of mixers; choose among path"),
+        ([0], "mamba", {"width": 8}, r"\['width'\] are not options of mixers"),
+        ([0], "mamba", {"d_state": 0}, "does not fit: d_state: Input should be greater than"),
+        ([0], "mamba", {"path": "spiral"}, "does not fit: path.*axial"),
+        ([0], "linear", {"heads": 2}, "heads=2 would change the softmax mixer of layer 1, too"),
+        ([0], "linear", {"heads": 5}, "does not fit: Value error, width=16 cannot be divided"),
+    ],
+)
+def test_what_cannot_be_replaced_is_refused_with_the_remedy(layers, mixer, options, message):
+    with pytest.raises(ValueError, match=message):
+        replace_mixer(build(), layers, mixer, **options)
+
+
+@pytest.mark.parametrize("backbone", ["fno", "unet"])
+def test_backbones_without_mixers_say_so(backbone):
+    operator = build(backbone=backbone, layers=1)
+    for call in (lambda: replace_mixer(operator, [0], "mamba"),
+                 lambda: trainable_stages(operator, [0])):  # fmt: skip
+        with pytest.raises(ValueError, match=f"backbone='{backbone}' has no mixers to replace"):
+            call()
