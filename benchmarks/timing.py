@@ -25,6 +25,7 @@ def in_turn(
     *,
     warm_up: int = 1,
     pause: float = 0.0,
+    settle: float = 0.0,
 ) -> Times:
     """Call every function once in each round and time it.
 
@@ -34,11 +35,15 @@ def in_turn(
         warm_up: Rounds before, untimed.
         pause: Seconds to wait before each call, so that no thread of the one before is still
             spinning in wait for more work.
+        settle: Seconds for which a function is called untimed, at least once, right before each
+            timed call, if not 0: for what a repeated call takes, when caches and threads have
+            recovered from the other functions.
     """
     times: Times = {name: [] for name in functions}
     for i in range(warm_up + rounds):
         for name, function in functions.items():
             time.sleep(pause)
+            _settle(function, settle)
             seconds = _seconds(function)
             if i >= warm_up:
                 times[name].append(seconds)
@@ -53,6 +58,12 @@ def median_ms(times: Times, name: str) -> float:
 def median_ratio(times: Times, slow: str, fast: str) -> float:
     """Return how many times longer one function takes: the median over rounds of the ratio."""
     return statistics.median(a / b for a, b in zip(times[slow], times[fast], strict=True))
+
+
+def _settle(function: Callable[[], object], seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while seconds and time.perf_counter() < end:
+        function()
 
 
 def _seconds(function: Callable[[], object]) -> float:

@@ -9,14 +9,19 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.order import order
 from tests.prefect_server import serve_prefect
-from tests.workspaces import Workspace, alone, copy, end_processes_in, make_workspace
+from tests.workspaces import (
+    Workspace,
+    alone,
+    copy_without_registry,
+    end_processes_in,
+    make_workspace,
+)
 
 SPREAD = "PYTEST_XDIST_WORKER" in os.environ
 
@@ -76,7 +81,7 @@ def finished(session_folder: Path) -> Workspace:
             shutil.rmtree(root, ignore_errors=True)
             workspace = make_workspace(root)
             workspace.mno("run", "--preset", "quick", check=True)
-            partial = copy(root, session_folder / "pristine.partial")
+            partial = copy_without_registry(root, session_folder / "pristine.partial")
             partial.prepare_registry()
             partial.root.rename(pristine)
     return Workspace(root)
@@ -90,5 +95,6 @@ def workspace(
 
     Its runs report to a Prefect server that is there already; `finished` starts its own.
     """
-    copied = copy(session_folder / "pristine", tmp_path / "workspace")
-    return replace(copied, variables={"PREFECT_API_URL": prefect_api})
+    root = tmp_path / "workspace"
+    shutil.copytree(session_folder / "pristine", root, symlinks=True)
+    return Workspace(root, variables={"PREFECT_API_URL": prefect_api})

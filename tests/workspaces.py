@@ -103,7 +103,7 @@ def make_workspace(root: Path) -> Workspace:
     return workspace
 
 
-def copy(root: Path, target: Path) -> Workspace:
+def copy_without_registry(root: Path, target: Path) -> Workspace:
     """Copy a workspace, but for its registry: MLflow's database names the folder it is in."""
     lost = shutil.ignore_patterns("mlflow.db", "mlartifacts")
     shutil.copytree(root, target, symlinks=True, ignore=lost)

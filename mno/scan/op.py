@@ -1,16 +1,18 @@
 """The compiled scan as an operator of torch: `torch.ops.mno.selective_scan`.
 
 As a registered operator, with a fake implementation and a gradient, it takes part in
-`torch.compile`, `torch.export` and activation checkpointing.
+`torch.compile`, `torch.export` and activation checkpointing. Where nobody traces or transforms, the
+same functions are called without torch's dispatcher, which takes longer than a short scan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mno.scan import cpu
 from mno.scan.arguments import Inputs, ScanArguments, ScanPath, packed, unpacked
@@ -41,10 +43,20 @@ def compiled_scan(scan: ScanArguments) -> Inputs:
     scale = None if path.scale is None else path.scale.detach().float()
     wants = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
     layout = packed(path.directions)
-    y, _ = torch.ops.mno.selective_scan(
-        *tensors, scale, path.order, layout, scan.softplus, scan.discretization, wants
-    )
+    inputs = (*tensors, scale, path.order)
+    call = torch.ops.mno.selective_scan if _dispatched(inputs) else _DirectScan.apply
+    y, _ = call(*inputs, layout, scan.softplus, scan.discretization, wants)
     return y.to(scan.u.dtype)
+
+
+def _dispatched(tensors: Sequence[Tensor | None]) -> bool:
+    """Say whether anybody has to see the operator: a tracer, a transform, a mode, a subclass."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._are_functorch_transforms_active()
+        or any(type(x) not in (Tensor, nn.Parameter, NoneType) for x in tensors)
+    )
 
 
 @torch.library.custom_op(
@@ -70,13 +82,17 @@ def _forward(
     save: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the output, and the states that the backward pass starts from if `save`."""
+    inputs = (u, delta, A, B, C, D, bias, dt_weight, scale, order)
+    return _run(*inputs, layout, softplus, discretization, save)
+
+
+def _run(*inputs: Any) -> tuple[Tensor, Tensor]:
     from mno.scan.cpu import launch  # loads numba
 
+    *tensors_and_layout, softplus, discretization, save = inputs
     return launch.forward(
-        u, delta, A, B, C, D, bias, dt_weight, scale, order, layout,
-        softplus=softplus, discretization=discretization,
-        save=save,
-    )  # fmt: skip
+        *tensors_and_layout, softplus=softplus, discretization=discretization, save=save
+    )
 
 
 @_forward.register_fake
@@ -125,13 +141,16 @@ def _backward(
     discretization: str,
 ) -> list[Tensor]:
     """Return the gradients of the first eight inputs, empty for those that are not there."""
+    inputs = (u, delta, A, B, C, D, bias, dt_weight, scale, order)
+    grads = _run_backward(*inputs, states, dy, layout, softplus, discretization)
+    return [u.new_empty(0) if grad is None else grad for grad in grads]
+
+
+def _run_backward(*inputs: Any) -> tuple[Tensor | None, ...]:
     from mno.scan.cpu import launch
 
-    grads = launch.backward(
-        u, delta, A, B, C, D, bias, dt_weight, scale, order, states, dy, layout,
-        softplus=softplus, discretization=discretization,
-    )  # fmt: skip
-    return [u.new_empty(0) if grad is None else grad for grad in grads]
+    *tensors_and_layout, softplus, discretization = inputs
+    return launch.backward(*tensors_and_layout, softplus=softplus, discretization=discretization)
 
 
 @_backward.register_fake
@@ -184,7 +203,9 @@ def _differentiate(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tenso
         return (None,) * _DIFFERENTIABLE + rest
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         return (*_differentiable_gradients(ctx, tensors, dy), *rest)
-    grads = torch.ops.mno.selective_scan_backward(*tensors, states, dy, *ctx.options)
+    saved = (*tensors, states, dy)
+    call = torch.ops.mno.selective_scan_backward if _dispatched(saved) else _run_backward
+    grads = call(*saved, *ctx.options)
     inputs = tensors[:_DIFFERENTIABLE]
     given = [None if x is None else grad for x, grad in zip(inputs, grads, strict=True)]
     return (*given, *rest)
@@ -205,3 +226,19 @@ def _differentiable_gradients(
 
 
 torch.library.register_autograd("mno::selective_scan", _differentiate, setup_context=_setup)
+
+
+class _DirectScan(torch.autograd.Function):
+    """The operator and its gradient, called directly."""
+
+    @staticmethod
+    def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
+        return _run(*inputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        _setup(ctx, inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        return _differentiate(ctx, *grad_outputs)

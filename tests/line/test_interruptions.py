@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -42,6 +43,16 @@ def processes(workspace: Workspace, *words: str) -> list[psutil.Process]:
 
 def stages(workspace: Workspace, name: str) -> list[psutil.Process]:
     return processes(workspace, "-m", f"pipelines.{name}")
+
+
+def workers(stage: psutil.Process) -> list[psutil.Process]:
+    """The Dask workers of a stage; other processes of it may end while they are looked for."""
+    found = []
+    for process in stage.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "spawn_main" in "".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def weights(workspace: Workspace) -> bytes:
@@ -91,11 +102,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_model(
     run = workspace.start("run", "--set", "execution.workers=2")
     wait_for(lambda: not any(map(psutil.Process.is_running, left)), "the leftovers' end")
     stage = wait_for(lambda: stages(workspace, "generate"), "the stage generate")[0]
-    workers = wait_for(
-        lambda: [c for c in stage.children(recursive=True) if "spawn_main" in "".join(c.cmdline())],
-        "a worker",
-    )
-    workers[-1].kill()
+    wait_for(lambda: workers(stage), "a worker")[-1].kill()
     wait_for(lambda: stages(workspace, "train"), "the stage train")
     again = finished_shards(workspace)
     assert {path: again[path] for path in kept} == kept, "a finished shard was made again"

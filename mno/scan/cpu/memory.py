@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 MOST_KEPT = 256 * 2**20
+_LARGEST_KEPT = MOST_KEPT // 4  # so that one large result does not drive out all others
 _SMALLEST = 2**18  # the C library keeps what is smaller
 _GRAIN = 2**16
 _LARGE = _LARGE_GRAIN = 2 * 2**20
@@ -60,7 +61,7 @@ class _Kept:
     def give_back(self, block: _Block) -> None:
         """Keep a block, in place of the oldest ones where there are too many."""
         with self.lock:
-            if block.size > MOST_KEPT:
+            if block.size > _LARGEST_KEPT:
                 return
             self.blocks.append(block)
             self.size += block.size

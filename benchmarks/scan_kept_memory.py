@@ -1,0 +1,50 @@
+"""The scan and its peers where the C library keeps freed memory, in a process of its own.
+
+glibc takes that wish from the environment, when a process starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from importlib.util import find_spec
+
+from benchmarks.scan_peers import channels_last, lean_loop, mambapy_loop, mambapy_scan
+from benchmarks.scan_problem import Scan, both_passes, make_cotangent, make_inputs, ours
+from benchmarks.timing import Times, in_turn, use_threads
+
+LENGTH = 1024
+KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
+PEERS: dict[str, Scan] = {
+    "mambapy's `pscan`": mambapy_scan,
+    "torch loop over time, lean": lean_loop,
+    "torch loop over time, as mambapy's": mambapy_loop,
+}
+
+
+def times_with_kept_memory(threads: int) -> Times:
+    """Time forward and backward passes of `ours` and of the peers that are installed."""
+    command = [sys.executable, "-m", "benchmarks.scan_kept_memory", str(threads)]
+    environment = {**os.environ, **KEEPING}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return json.loads(done.stdout)
+
+
+def _measure() -> Times:
+    inputs, cotangent = make_inputs(LENGTH), make_cotangent(LENGTH)
+    moved, moved_cotangent = channels_last(inputs), cotangent.mT.contiguous()
+    functions = {
+        name: partial(both_passes, scan, moved, moved_cotangent)
+        for name, scan in PEERS.items()
+        if scan is not mambapy_scan or find_spec("mambapy") is not None
+    }
+    functions["ours"] = partial(both_passes, ours, inputs, cotangent)
+    return in_turn(functions, 9, pause=0.01, settle=0.05)
+
+
+if __name__ == "__main__":
+    use_threads(int(sys.argv[1]))
+    print(json.dumps(_measure()))
