@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from mno.scan.arguments import DISCRETIZATIONS, Direction, ScanArguments, ScanPath
 from mno.scan.backends import compute
+from mno.scan.op import direct_scan, is_direct
 
 
 def selective_scan(
@@ -91,27 +93,58 @@ def selective_scan(
             f"discretization={discretization!r} is not known; "
             f"choose one of {', '.join(DISCRETIZATIONS)}"
         )
-    shape = (groups, channels // groups)
     if delta_scale is not None:
         delta_scale = delta_scale.expand(groups, length)[None]
     path = ScanPath(tuple(Direction(length, length, 1, back) for back in turned), None, delta_scale)
-    # (batch, channels, length) -> (batch, point, group, channel), the layout of the backends.
-    u, delta = (x.unflatten(1, shape).permute(0, 3, 1, 2) for x in (u, delta))
-    D, delta_bias = (None if x is None else x.unflatten(0, shape) for x in (D, delta_bias))
+    arrangement = _Sequences(groups, channels // groups)
+    tensors = (u, delta, A, B, C, D, delta_bias, None)
+    if backend in (None, "cpu") and is_direct(tensors):
+        return direct_scan(arrangement, tensors, path, delta_softplus, discretization)
     scan = ScanArguments(
-        u,
-        delta,
-        A.unflatten(0, shape).transpose(1, 2),
-        B.permute(0, 3, 1, 2),
-        C.permute(0, 3, 1, 2),
-        D,
-        delta_bias,
-        None,
-        path,
+        *arrangement.inward(tensors),
+        path=path,
         softplus=delta_softplus,
         discretization=discretization,
     )
-    return compute(scan, backend).permute(0, 2, 3, 1).flatten(1, 2)
+    return arrangement.of_output(compute(scan, backend))
+
+
+class _Sequences(NamedTuple):
+    """The arrangement of `selective_scan`: channels of all groups in front of the steps."""
+
+    groups: int
+    channels: int
+
+    def inward(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
+        u, delta, A, B, C, D, bias, _ = tensors
+        by_group = (None if x is None else x.unflatten(0, self) for x in (D, bias))
+        return (
+            self.to_output(u),
+            self.to_output(delta),
+            A.unflatten(0, self).transpose(1, 2),
+            B.permute(0, 3, 1, 2),
+            C.permute(0, 3, 1, 2),
+            *by_group,
+            None,
+        )
+
+    def outward(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
+        u, delta, A, B, C, D, bias, _ = tensors
+        return (
+            self.of_output(u),
+            self.of_output(delta),
+            A.transpose(1, 2).flatten(0, 1),
+            B.permute(0, 2, 3, 1),
+            C.permute(0, 2, 3, 1),
+            *(None if x is None else x.flatten(0, 1) for x in (D, bias)),
+            None,
+        )
+
+    def of_output(self, y: Tensor) -> Tensor:
+        return y.permute(0, 2, 3, 1).flatten(1, 2)
+
+    def to_output(self, y: Tensor) -> Tensor:
+        return y.unflatten(1, self).permute(0, 3, 1, 2)
 
 
 def _check_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> int:

@@ -8,8 +8,7 @@ same functions are called without torch's dispatcher, which takes longer than a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import NoneType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -40,23 +39,13 @@ def compiled_scan(scan: ScanArguments) -> Inputs:
     """Compute a scan with the kernels of `mno.scan.cpu`, with a float32 state."""
     tensors = [None if x is None else x.float() for x in scan.tensors]
     path = scan.path
+    if is_direct(tensors):
+        y = direct_scan(AS_THEY_ARE, tensors, path, scan.softplus, scan.discretization)
+        return y.to(scan.u.dtype)
     scale = None if path.scale is None else path.scale.detach().float()
-    wants = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    layout = packed(path.directions)
-    inputs = (*tensors, scale, path.order)
-    call = torch.ops.mno.selective_scan if _dispatched(inputs) else _DirectScan.apply
-    y, _ = call(*inputs, layout, scan.softplus, scan.discretization, wants)
+    inputs = (*tensors, scale, path.order, packed(path.directions), scan.softplus)
+    y, _ = torch.ops.mno.selective_scan(*inputs, scan.discretization, _wants_gradient(tensors))
     return y.to(scan.u.dtype)
-
-
-def _dispatched(tensors: Sequence[Tensor | None]) -> bool:
-    """Say whether anybody has to see the operator: a tracer, a transform, a mode, a subclass."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._are_functorch_transforms_active()
-        or any(type(x) not in (Tensor, nn.Parameter, NoneType) for x in tensors)
-    )
 
 
 @torch.library.custom_op(
@@ -202,43 +191,156 @@ def _differentiate(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tenso
     if dy is None:
         return (None,) * _DIFFERENTIABLE + rest
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        return (*_differentiable_gradients(ctx, tensors, dy), *rest)
-    saved = (*tensors, states, dy)
-    call = torch.ops.mno.selective_scan_backward if _dispatched(saved) else _run_backward
-    grads = call(*saved, *ctx.options)
+        *inputs, scale, order = tensors
+        layout, *how = ctx.options
+        path, needed = ScanPath(unpacked(layout), order, scale), ctx.needs_input_grad
+        return (*_plain_gradients(AS_THEY_ARE, inputs, needed, dy, path, *how), *rest)
+    grads = torch.ops.mno.selective_scan_backward(*tensors, states, dy, *ctx.options)
     inputs = tensors[:_DIFFERENTIABLE]
     given = [None if x is None else grad for x, grad in zip(inputs, grads, strict=True)]
     return (*given, *rest)
 
 
-def _differentiable_gradients(
-    ctx: Any, tensors: Sequence[Tensor | None], dy: Tensor
-) -> list[Tensor | None]:
-    """Differentiate the plain form, since a graph of the gradients themselves was asked for."""
-    *inputs, scale, order = tensors
-    layout, softplus, discretization = ctx.options
-    path = ScanPath(unpacked(layout), order, scale)
-    y = scan_by_lines(ScanArguments(*inputs, path, softplus, discretization), plain_recurrence)  # pyright: ignore
-    needed = ctx.needs_input_grad[:_DIFFERENTIABLE]
-    wanted = [x for x, need in zip(inputs, needed, strict=True) if need and x is not None]
-    grads = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
-    return [next(grads) if need else None for need in needed]
-
-
 torch.library.register_autograd("mno::selective_scan", _differentiate, setup_context=_setup)
 
 
+class Arrangement(Protocol):
+    """How the tensors of a caller lie, and how those of the backends do.
+
+    Tensors come in the order of `ScanArguments.tensors`; all that is returned are views.
+    """
+
+    def inward(self, tensors: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        """Return the inputs as the backends take them."""
+        ...
+
+    def outward(self, tensors: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        """Return the gradients by the inputs as those lie."""
+        ...
+
+    def of_output(self, y: Tensor) -> Tensor:
+        """Return the backends' output as the caller wants it."""
+        ...
+
+    def to_output(self, y: Tensor) -> Tensor:
+        """Undo `of_output`."""
+        ...
+
+
+class _AsTheyAre:
+    """The arrangement of the backends themselves."""
+
+    def inward(self, tensors: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        return tensors
+
+    def outward(self, tensors: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        return tensors
+
+    def of_output(self, y: Tensor) -> Tensor:
+        return y
+
+    def to_output(self, y: Tensor) -> Tensor:
+        return y
+
+
+AS_THEY_ARE = _AsTheyAre()
+
+
+def is_direct(tensors: Sequence[Tensor | None]) -> bool:
+    """Say whether a scan of these tensors can be computed by `direct_scan`.
+
+    Not where anybody has to see the operator: a tracer, a transform, a mode, a subclass; and only
+    in float32 on a processor that has the kernels.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch._C._are_functorch_transforms_active()
+        and all(x is None or _is_plain(x) for x in tensors)
+        and cpu.unavailable() is None
+    )
+
+
+def _is_plain(x: Tensor) -> bool:
+    usual = type(x) is Tensor or type(x) is nn.Parameter
+    return usual and x.dtype == torch.float32 and x.device.type == "cpu"
+
+
+def direct_scan(
+    arrangement: Arrangement,
+    tensors: Sequence[Tensor | None],
+    path: ScanPath,
+    softplus: bool,
+    discretization: str,
+) -> Tensor:
+    """Compute a scan without torch's dispatcher, which takes longer than a short scan does."""
+    wants = _wants_gradient(tensors)
+    y, _ = _DirectScan.apply(arrangement, path, softplus, discretization, wants, *tensors)
+    return y
+
+
+def _wants_gradient(tensors: Sequence[Tensor | None]) -> bool:
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+
+
 class _DirectScan(torch.autograd.Function):
-    """The operator and its gradient, called directly."""
+    """The operator and its gradient, for tensors in any arrangement."""
 
     @staticmethod
-    def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
-        return _run(*inputs)
+    def forward(
+        arrangement: Arrangement,
+        path: ScanPath,
+        softplus: bool,
+        discretization: str,
+        save: bool,
+        *tensors: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        options = (packed(path.directions), softplus, discretization, save)
+        y, states = _run(*arrangement.inward(tensors), _scale(path), path.order, *options)
+        return arrangement.of_output(y), states
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        _setup(ctx, inputs, output)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *ctx.options, _ = inputs[:5]
+        ctx.save_for_backward(*inputs[5:], output[1])
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        return _differentiate(ctx, *grad_outputs)
+        *tensors, states = ctx.saved_tensors
+        arrangement, path, *how = ctx.options
+        dy, nothing = grad_outputs[0], (None,) * 5
+        if dy is None:
+            return (*nothing, *(None for _ in tensors))
+        if torch.is_grad_enabled():
+            needed = ctx.needs_input_grad[5:]
+            return (*nothing, *_plain_gradients(arrangement, tensors, needed, dy, path, *how))
+        grads = _run_backward(
+            *arrangement.inward(tensors), _scale(path), path.order, states,
+            arrangement.to_output(dy), packed(path.directions), *how,
+        )  # fmt: skip
+        return (*nothing, *arrangement.outward(grads))
+
+
+def _scale(path: ScanPath) -> Tensor | None:
+    return None if path.scale is None else path.scale.detach().float()
+
+
+def _plain_gradients(
+    arrangement: Arrangement,
+    tensors: Sequence[Tensor | None],
+    needed: Sequence[bool],
+    dy: Tensor,
+    path: ScanPath,
+    softplus: bool,
+    discretization: str,
+) -> list[Tensor | None]:
+    """Differentiate the plain form, since a graph of the gradients themselves was asked for."""
+    inputs: Any = arrangement.inward(tensors)
+    scan = ScanArguments(*inputs, path=path, softplus=softplus, discretization=discretization)
+    y = arrangement.of_output(scan_by_lines(scan, plain_recurrence))
+    asked = [need and x is not None for x, need in zip(tensors, needed, strict=False)]
+    wanted = [x for x, ask in zip(tensors, asked, strict=True) if ask and x is not None]
+    grads = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
+    return [next(grads) if ask else None for ask in asked]

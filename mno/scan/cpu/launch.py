@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -29,6 +30,7 @@ _ALIGNMENT = 64
 # Waking torch's threads takes longer than adding fewer numbers than this.
 _MANY = 2_000_000
 # Said each time, since torch's defaults are the user's to change.
+_of_thread = threading.local()
 _FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
 
@@ -117,13 +119,21 @@ class Job:
         numbers = np.array(self.numbers, np.int64)
 
         def work(claims: Iterator[int]) -> None:
-            scratch = torch.empty(scratch_bytes + _ALIGNMENT, dtype=torch.uint8, device="cpu")
-            address = -(-scratch.data_ptr() // _ALIGNMENT) * _ALIGNMENT
+            address = _scratch(scratch_bytes)
             for task in claims:
                 kernel.run(numbers, task, address)
 
         size = self.batch * self.points * self.groups * self.channel * (self.state + 8)
         share(self.tasks, 1 if size < _SMALL else torch.get_num_threads(), work)
+
+
+def _scratch(size: int) -> int:
+    """Return the address of scratch memory of this thread, which keeps it."""
+    kept = getattr(_of_thread, "scratch", None)
+    if kept is None or kept.numel() < size + _ALIGNMENT:
+        kept = torch.empty(size + _ALIGNMENT, dtype=torch.uint8, device="cpu")
+        _of_thread.scratch = kept
+    return -(-kept.data_ptr() // _ALIGNMENT) * _ALIGNMENT
 
 
 def _batch_axis(tensor: Tensor | None) -> int | None:
@@ -246,40 +256,38 @@ def backward(
     else:
         ddelta = empty(job.splits, *delta.shape)
         job.put(fields.DDELTA, ddelta.flatten(0, 1), 0, 2, 1, 3)
-    by_chunk = empty(job.chunks, K, N + 2 + job.rank, C_)
-    parts = by_chunk.split([N, 1, 1, job.rank], dim=2)
+    shapes = [(job.chunks, K, rows, C_) for rows in (N, 1, 1, job.rank)]
+    by_parameter = [torch.empty(shape, **_FLOATS) for shape in shapes]
     names = (fields.DA, fields.DD, fields.DBIAS, fields.DDT_WEIGHT)
-    for field, part in zip(names, parts, strict=True):
+    for field, part in zip(names, by_parameter, strict=True):
         job.put(field, part, 0, 1, 2, 3)
     if u.numel():
         program = kernel("backward", discretization)
         job.run(program, program.scratch_bytes(job.state, job.rank))
-        dB, dC = _sum_in_order(dB.unbind(0)), _sum_in_order(dC.unbind(0))
-        by_parameter = _sum_in_order(by_chunk.unbind(0))
+        dB, dC = _sum_in_order(dB), _sum_in_order(dC)
+        dA, dD, dbias, ddt_weight = (_sum_in_order(part) for part in by_parameter)
         if dt_weight is not None:
-            ddelta = _sum_in_order(ddelta.unbind(0))
+            ddelta = _sum_in_order(ddelta)
     else:
         dB, dC = torch.zeros(B.shape, **_FLOATS), torch.zeros(B.shape, **_FLOATS)
-        by_parameter = torch.zeros(K, N + 2 + job.rank, C_, **_FLOATS)
+        dA, dD, dbias, ddt_weight = (torch.zeros(shape[1:], **_FLOATS) for shape in shapes)
         ddelta = torch.zeros_like(delta)
-    dA, dD, dbias, ddt_weight = by_parameter.split([N, 1, 1, job.rank], dim=1)
-    # Results of an operator must not share memory.
     return (
         du,
         ddelta,
-        dA.clone(memory_format=torch.contiguous_format),
+        dA,
         dB,
         dC,
-        None if D is None else dD[:, 0].clone(memory_format=torch.contiguous_format),
-        None if bias is None else dbias[:, 0].clone(memory_format=torch.contiguous_format),
-        None if dt_weight is None else ddt_weight.clone(memory_format=torch.contiguous_format),
+        None if D is None else dD[:, 0],
+        None if bias is None else dbias[:, 0],
+        None if dt_weight is None else ddt_weight,
     )
 
 
-def _sum_in_order(parts: Sequence[Tensor]) -> Tensor:
-    """Sum tensors into the first of them, always in the same order."""
-    total = parts[0]
-    for part in parts[1:]:
+def _sum_in_order(parts: Tensor) -> Tensor:
+    """Sum along the first axis into the first part, always in the same order."""
+    total, *others = parts.unbind(0)
+    for part in others:
         if total.numel() < _MANY:
             np.add(total.numpy(), part.numpy(), out=total.numpy())
         else:
