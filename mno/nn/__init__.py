@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from mno.nn.build import build_operator
     from mno.nn.config import ModelConfig
     from mno.nn.kernel_view import EffectiveKernel, effective_kernel
+    from mno.nn.matching import match_parameters_to
     from mno.nn.mixers.build import build_mixer
     from mno.nn.mixers.mamba import MambaCrossMixer, MambaMixer
+    from mno.nn.operator import count_parameters
+    from mno.nn.replace import replace_mixer, trainable_stages
     from mno.points import Points
 
 _PUBLIC = {
@@ -26,7 +29,11 @@ _PUBLIC = {
     "Points": "mno.points",
     "build_mixer": "mno.nn.mixers.build",
     "build_operator": "mno.nn.build",
+    "count_parameters": "mno.nn.operator",
     "effective_kernel": "mno.nn.kernel_view",
+    "match_parameters_to": "mno.nn.matching",
+    "replace_mixer": "mno.nn.replace",
+    "trainable_stages": "mno.nn.replace",
 }
 
 __all__ = [
@@ -38,7 +45,11 @@ __all__ = [
     "Points",
     "build_mixer",
     "build_operator",
+    "count_parameters",
     "effective_kernel",
+    "match_parameters_to",
+    "replace_mixer",
+    "trainable_stages",
 ]
 
 

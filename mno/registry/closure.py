@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 from pathlib import Path
 
-_OTHERWISE_NAMED = {"ruamel": "ruamel.yaml"}
+_OTHERWISE_NAMED = {"neuralop": "neuraloperator", "ruamel": "ruamel.yaml"}
 _MODULE = re.compile(r"mno(\.\w+)+")
 
 

@@ -49,6 +49,9 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path) -> None:
         for name in surrogate.description.inputs
     }
     closure = import_closure(_SOURCES, "mno.surrogate")
+    packages = ["mlflow", *closure.packages]
+    if surrogate.description.model.backbone == "fno":
+        packages.append("neuralop")  # imported by name, since the other backbones do without
     with tempfile.TemporaryDirectory(prefix="mno-package-") as scratch:
         files = Path(scratch) / "candidate"
         files.mkdir()
@@ -60,7 +63,7 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path) -> None:
             artifacts={"candidate": str(files), "code": str(_copy_code(closure, Path(scratch)))},
             signature=_signature(surrogate),
             input_example=example,
-            pip_requirements=requirements(("mlflow", *closure.packages)),
+            pip_requirements=requirements(tuple(packages)),
         )
 
 

@@ -70,6 +70,15 @@ def check_place(place: Place, num_points: int, name: str = "input") -> None:
     )
 
 
+def same_place(one: Place, other: Place) -> bool:
+    """Say whether two places are known to be the same points."""
+    if isinstance(one, Points) and isinstance(other, Points):
+        return one.coordinates is other.coordinates or torch.equal(
+            one.coordinates, other.coordinates
+        )
+    return one == other
+
+
 def scan_path(path: str, place: Place, num_points: int) -> ScanPath:
     """Lay a path through points.
 

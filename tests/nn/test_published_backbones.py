@@ -177,6 +177,9 @@ def test_places_that_do_not_fit_are_refused(backbone):
         build(backbone)(batch, at=Points(torch.rand(3, 5, 2)))
     with pytest.raises(ValueError, match="a Mamba cross mixer needs it at the same points"):
         build(backbone, "mamba")(batch, at=points(5))
+    elsewhere = points(batch.place.num_points)
+    with pytest.raises(ValueError, match="the source lives elsewhere"):
+        build(backbone, "mamba")(batch, at=Points(elsewhere.coordinates + 0.01))
 
 
 @pytest.mark.parametrize("place", [points(16), Grid((4, 4), ((0.1, 0.2, 0.3, 0.4), 0.25))])

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 from registry_shop import tiny_surrogate
 
 from mno.errors import MnoError
+from mno.nn import ModelConfig
 from mno.registry.closure import import_closure, requirements
 from mno.registry.packaging import check_predictions, load_model, save_package
+from mno.surrogate import Surrogate
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -42,6 +45,21 @@ def test_predicts_what_the_surrogate_predicts(package, surrogate, inputs):
     assert check_predictions(load_model(package), inputs, expected) is None
     shifted = {"pressure": expected["pressure"] + 1e-3}
     assert "differs" in (check_predictions(load_model(package), inputs, shifted) or "")
+
+
+def test_a_package_asks_for_neuraloperator_only_where_the_model_is_made_of_it(
+    surrogate, package, inputs, tmp_path
+):
+    pytest.importorskip("neuralop", reason="the extra fno is not installed")
+    model = ModelConfig(backbone="fno", width=4, layers=1, modes=2)
+    description = replace(surrogate.description, model=model)
+    (tmp_path / "candidate").mkdir()
+    Surrogate(description, description.build()).save(tmp_path / "candidate")
+    save_package(tmp_path / "candidate", inputs, tmp_path / "model")
+    needed, others = (
+        (folder / "requirements.txt").read_text() for folder in (tmp_path / "model", package)
+    )
+    assert "neuraloperator" in needed and "neuraloperator" not in others
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])

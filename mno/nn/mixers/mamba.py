@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mno.scan.arguments import DISCRETIZATIONS, ScanArguments, ScanPath
 from mno.scan.backends import compute
-from mno.scan.paths import Place, num_directions, scan_path
+from mno.scan.paths import Place, num_directions, same_place, scan_path
 
 STEP_RANGE = (1e-3, 1e-1)
 """Range in which the steps of fresh weights lie, log-uniformly; 1 is the grid's spacing."""
@@ -208,7 +208,7 @@ class MambaCrossMixer(MambaMixer):
             x: Features, `(batch, points, d_model)`; points of a grid in row-major order.
             source: Features of the second input at the same points, of the same shape.
             place: As for `MambaMixer`.
-            source_place: Not needed, since the source lives at the same place.
+            source_place: That of the source, which has to be the same; not looked at if `None`.
 
         Returns:
             Features of the same shape.
@@ -216,6 +216,11 @@ class MambaCrossMixer(MambaMixer):
         Raises:
             ValueError: An input or the place does not fit the mixer or each other.
         """
+        if source_place is not None and not same_place(place, source_place):
+            raise ValueError(
+                "the source lives elsewhere than the input, and a Mamba cross mixer needs it at "
+                "the same points; interpolate it there, or use an attention mixer"
+            )
         scan, gate = self.prepare(x, source, place)
         return self._finish(compute(scan, self.backend), gate)
 
