@@ -25,9 +25,11 @@ AXIAL_CASES = tuple(
     (shape, width, state) for shape in ((24, 24), (32, 32)) for width, state in ((48, 2), (64, 8))
 )
 PAUSE = 0.01
-ABOUT = """Forward and backward pass with the gradients of the input and of all parameters,
-float32, projections included. Outside the scan is the share of the mixer's time that the scan,
-timed by itself on the same tensors, does not take."""
+SETTLE = 0.1
+ABOUT = f"""Forward and backward pass with the gradients of the input and of all parameters,
+float32, projections included. Each side is called for {SETTLE * 1e3:.0f} ms, at least once, before
+each call that is timed. Outside the scan is the share of the mixer's time that the scan, timed by
+itself on the same tensors, does not take."""
 AGAINST_ATTENTION = f"""**Against softmax attention.** Width {WIDTH}, batch {BATCH}. Ours is
 `MambaMixer` with path `bidirectional`, expansion 2, state size 16; the peer is `SoftmaxMixer`,
 torch's `scaled_dot_product_attention` with {HEADS} heads of {WIDTH // HEADS} features between its
@@ -103,7 +105,7 @@ def _against_attention(shape: tuple[int, ...]) -> tuple[tuple[str, ...], float]:
         "softmax": partial(_both_passes, SoftmaxMixer(WIDTH, heads=HEADS), x, shape),
     }
     # Attention's time grows with the square of the points.
-    times = in_turn(functions, 15 if len(x[0]) <= 2048 else 5, pause=PAUSE)
+    times = in_turn(functions, 15 if len(x[0]) <= 2048 else 5, pause=PAUSE, settle=SETTLE)
     ratio = median_ratio(times, "softmax", "ours")
     row = (
         f"{len(x[0]):,}",
@@ -127,7 +129,7 @@ def _axial(shape: tuple[int, ...], width: int, state: int) -> tuple[str, ...]:
         "scan": _scan_alone(fast, x, shape),
         "chunked": partial(_both_passes, plain, x, shape),
     }
-    times = in_turn(functions, 7, pause=PAUSE)
+    times = in_turn(functions, 7, pause=PAUSE, settle=SETTLE)
     return (
         f"{shape[0]} x {shape[1]}",
         str(width),
