@@ -114,3 +114,14 @@ def test_yaml_cannot_run_code(workspace: Path) -> None:
 def test_keys_are_listed_for_completion(workspace: Path) -> None:
     keys = parameter_keys(workspace)
     assert {"scenario", "train.epochs", "generate.split.train", "scenarios.darcy"} <= set(keys)
+
+
+def test_a_package_that_a_backbone_lacks_is_named_before_any_work(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (workspace / "params.yaml").read_text()
+    monkeypatch.setattr("flows.params.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install neuraloperator"):
+        edit_params(workspace, None, ["model.backbone=fno"])
+    assert (workspace / "params.yaml").read_text() == before
+    assert edit_params(workspace, None, ["model.backbone=unet"]).model.backbone == "unet"
