@@ -51,23 +51,12 @@ def check_params(values: Mapping[str, Any]) -> Params:
     make_scenario(
         params.scenario, params.generate.resolution, params.scenarios.get(params.scenario, {})
     )
-    if params.model.backbone == "fno":
-        _check_fno(params)
-    return params
-
-
-def _check_fno(params: Params) -> None:
-    if find_spec("neuralop") is None:
+    if params.model.backbone == "fno" and find_spec("neuralop") is None:
         raise InputError(
             "model.backbone=fno needs the package neuraloperator, which is not installed here; run "
             "`pip install neuraloperator` in this environment, or choose another backbone"
         )
-    if params.generate.resolution % 2 and not params.model.padding:
-        raise InputError(
-            f"generate.resolution={params.generate.resolution} is odd, and model.backbone=fno "
-            "needs an even number without padding; choose one, or set model.padding, for example "
-            "0.25"
-        )
+    return params
 
 
 def load_params(root: Path) -> Params:
