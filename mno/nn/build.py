@@ -13,7 +13,7 @@ from mno.nn.backbones.transolver import TransolverOperator
 from mno.nn.backbones.unet import UNetOperator
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Names, Operator
+from mno.nn.operator import Names, Operator, Signature
 
 BACKBONES: dict[str, type[Operator]] = {
     "plain": PlainOperator,
@@ -53,6 +53,5 @@ def build_operator(
         ValueError: No input or no output is named, `dims` is not from one to three, or the
             backbone cannot be built so.
     """
-    backbone = BACKBONES[config.backbone]
-    mixers = Mixers(config, dims)
-    return backbone(config, mixers, inputs=inputs, outputs=outputs, scalars=scalars, dims=dims)
+    signature = Signature.of(inputs, outputs, scalars, dims)
+    return BACKBONES[config.backbone](config, Mixers(config, dims), signature)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -25,22 +26,14 @@ WALL_LAYER = 0.5
 """Length of the layer at a known wall, in cells of training: where their outermost points are."""
 
 
-def frames_of(names: Names) -> dict[str, int | None]:
-    """Return the number of frames of each field, `None` for a field without."""
-    return dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
+@dataclass(frozen=True)
+class Signature:
+    """What an operator is given and what it predicts.
 
-
-class Operator(nn.Module):
-    """An operator from fields to fields, on any place that has as many axes.
-
-    A subclass takes the same arguments and defines `forward(batch)` by way of `_features`,
-    `_coordinates`, `_scalars` and `_answer`.
-
-    Args:
-        config: Kind and size of the operator.
-        mixers: Makes the mixers of its layers.
-        inputs: Fields it is given. The frames of a field are features of a point.
-        outputs: Fields it predicts, likewise: all frames at once.
+    Attributes:
+        inputs: Number of frames of each field it is given, by name, in the order of the weights;
+            `None` for a field without. Frames are features of a point.
+        outputs: The same of the fields it predicts: all frames at once.
         scalars: Names of the numbers it is given with each sample.
         dims: Axes of the grids or coordinates it will be given, from one to three.
 
@@ -49,34 +42,56 @@ class Operator(nn.Module):
             or `dims` is not from one to three.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        mixers: Mixers,
-        *,
-        inputs: Names,
-        outputs: Names,
-        scalars: Sequence[str] = (),
-        dims: int = 2,
-    ) -> None:
-        super().__init__()
-        if not inputs or not outputs:
-            raise ValueError(f"inputs={inputs}, outputs={outputs}: name at least one field of each")
-        if not 1 <= dims <= 3:
-            raise ValueError(f"dims={dims}; expected 1, 2 or 3 axes")
+    inputs: dict[str, int | None]
+    outputs: dict[str, int | None]
+    scalars: tuple[str, ...]
+    dims: int
+
+    @classmethod
+    def of(cls, inputs: Names, outputs: Names, scalars: Sequence[str], dims: int) -> Signature:
+        """Make a signature from names, as `build_operator` takes them."""
         for names in (inputs, outputs, scalars):
             if len(set(names)) != len(names):
                 raise ValueError(f"{tuple(names)} names a field twice; name each once")
-        self.inputs = frames_of(inputs)
-        self.outputs = frames_of(outputs)
+        return cls(_frames(inputs), _frames(outputs), tuple(scalars), dims)
+
+    def __post_init__(self) -> None:
+        if not self.inputs or not self.outputs:
+            raise ValueError(
+                f"inputs={tuple(self.inputs)}, outputs={tuple(self.outputs)}: name at least one "
+                "field of each"
+            )
+        if not 1 <= self.dims <= 3:
+            raise ValueError(f"dims={self.dims}; expected 1, 2 or 3 axes")
         for name, frames in (self.inputs | self.outputs).items():
             if frames is not None and frames < 1:
                 raise ValueError(f"field {name} is given {frames} frames; expected at least one")
-        self.scalars = tuple(scalars)
-        self.dims = dims
+
+
+def _frames(names: Names) -> dict[str, int | None]:
+    return dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
+
+
+class Operator(nn.Module):
+    """An operator from fields to fields, on any place that has as many axes.
+
+    A subclass takes the same arguments and defines `forward(batch)` by way of `_inputs`, or its
+    parts, `_mixing_place` and `_answer`.
+
+    Args:
+        config: Kind and size of the operator.
+        mixers: Makes the mixers of its layers.
+        signature: What it is given and what it predicts.
+    """
+
+    def __init__(self, config: ModelConfig, mixers: Mixers, signature: Signature) -> None:
+        super().__init__()
         self.config = config
-        self.scale_delta = config.scale_delta
         self.walls = config.walls
+        self.inputs = signature.inputs
+        self.outputs = signature.outputs
+        self.scalars = signature.scalars
+        self.dims = signature.dims
         self._layer_of = mixers.layer_of  # filled as the subclass builds its layers
 
     @property
@@ -167,10 +182,9 @@ class Operator(nn.Module):
             return like.new_zeros(len(batch), 0)
         return torch.stack([batch.scalars[name] for name in self.scalars], dim=-1).to(like.dtype)
 
-    def _mixing_place(self, batch: Batch) -> Place:
-        """Return what mixers are told of the place; its spacing only if it scales their steps."""
-        place = batch.place
-        if self.scale_delta:
+    def _mixing_place(self, place: Grid | Points) -> Place:
+        """Return what mixers are told of a place; its spacing only if it scales their steps."""
+        if self.config.scale_delta:
             return place
         return place.shape if isinstance(place, Grid) else Points(place.coordinates)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -14,7 +13,7 @@ from mno.data.batch import Batch
 from mno.nn.backbones.images import on_image
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Names, Operator
+from mno.nn.operator import Operator, Signature
 
 
 class FNOOperator(Operator):
@@ -45,20 +44,11 @@ class FNOOperator(Operator):
         arXiv:2010.08895; Kossaifi et al., arXiv:2412.10354 (the package).
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        mixers: Mixers,
-        *,
-        inputs: Names,
-        outputs: Names,
-        scalars: Sequence[str] = (),
-        dims: int = 2,
-    ) -> None:
-        super().__init__(config, mixers, inputs=inputs, outputs=outputs, scalars=scalars, dims=dims)
+    def __init__(self, config: ModelConfig, mixers: Mixers, signature: Signature) -> None:
+        super().__init__(config, mixers, signature)
         self.padding = config.padding
         self.fno: Any = _package_fno()(
-            n_modes=(config.modes,) * dims,
+            n_modes=(config.modes,) * self.dims,
             in_channels=self.num_point_inputs,
             out_channels=self.num_outputs,
             hidden_channels=config.width,

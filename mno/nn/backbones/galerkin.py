@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,7 +10,7 @@ from mno.grid import Grid
 from mno.nn.backbones.spectral import SpectralRegressor
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Names, Operator
+from mno.nn.operator import Operator, Signature
 from mno.points import Points
 from mno.scan.paths import Place
 
@@ -66,17 +64,8 @@ class GalerkinOperator(Operator):
         at github.com/scaomath/galerkin-transformer. Cheng et al., arXiv:2410.02113.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        mixers: Mixers,
-        *,
-        inputs: Names,
-        outputs: Names,
-        scalars: Sequence[str] = (),
-        dims: int = 2,
-    ) -> None:
-        super().__init__(config, mixers, inputs=inputs, outputs=outputs, scalars=scalars, dims=dims)
+    def __init__(self, config: ModelConfig, mixers: Mixers, signature: Signature) -> None:
+        super().__init__(config, mixers, signature)
         width, hidden = config.width, config.feed_forward * config.width
         self.lifting = nn.Linear(self.num_point_inputs, width)
         self.blocks = nn.ModuleList(
@@ -89,7 +78,7 @@ class GalerkinOperator(Operator):
             self.num_outputs,
             layers=config.spectral_layers,
             modes=config.modes,
-            dims=dims,
+            dims=self.dims,
             dropout=config.dropout,
         )
 
@@ -101,7 +90,7 @@ class GalerkinOperator(Operator):
         """
         shape = _shape_of(batch.place)
         x, places = self.lifting(self._inputs(batch)), self._coordinates(batch)
-        place = self._mixing_place(batch)
+        place = self._mixing_place(batch.place)
         for block in self.blocks:
             x = block(x, place)
         return self._answer(self.regressor(x, places, shape), batch.place)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,7 +13,7 @@ from mno.nn.backbones.experts import Experts, Gate
 from mno.nn.backbones.queries import queries
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Names, Operator
+from mno.nn.operator import Operator, Signature
 from mno.points import Points
 from mno.scan.paths import Place
 
@@ -130,25 +128,16 @@ class GNOTOperator(Operator):
         arXiv:2302.14376, section 3; code at github.com/HaoZhongkai/GNOT.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        mixers: Mixers,
-        *,
-        inputs: Names,
-        outputs: Names,
-        scalars: Sequence[str] = (),
-        dims: int = 2,
-    ) -> None:
-        super().__init__(config, mixers, inputs=inputs, outputs=outputs, scalars=scalars, dims=dims)
+    def __init__(self, config: ModelConfig, mixers: Mixers, signature: Signature) -> None:
+        super().__init__(config, mixers, signature)
         width, layers = config.width, config.perceptron_layers
-        self.trunk = ResidualPerceptron(dims + len(self.scalars), width, width, layers)
+        self.trunk = ResidualPerceptron(self.dims + len(self.scalars), width, width, layers)
         self.branches = nn.ModuleList(
-            ResidualPerceptron((frames or 1) + dims, width, width, layers)
+            ResidualPerceptron((frames or 1) + self.dims, width, width, layers)
             for frames in self.inputs.values()
         )
         self.blocks = nn.ModuleList(
-            GNOTBlock(config, mixers, i, len(self.inputs), dims) for i in range(config.layers)
+            GNOTBlock(config, mixers, i, len(self.inputs), self.dims) for i in range(config.layers)
         )
         self.projection = ResidualPerceptron(width, width, self.num_outputs, layers)
 
@@ -163,14 +152,15 @@ class GNOTOperator(Operator):
             ValueError: The batch or the places do not fit the operator.
         """
         fields = self._features(batch).split([frames or 1 for frames in self.inputs.values()], -1)
-        places, branch_place = self._coordinates(batch), self._mixing_place(batch)
-        asked = queries(batch, at, dims=self.dims, scale_delta=self.scale_delta)
+        places, branch_place = self._coordinates(batch), self._mixing_place(batch.place)
+        asked = queries(batch, at, self.dims)
         scalars = self._scalars(batch)[:, None].expand(-1, asked.coordinates.shape[1], -1)
         x = self.trunk(torch.cat([asked.coordinates, scalars], dim=-1))
         functions = [
             branch(torch.cat([places, field], dim=-1))
             for branch, field in zip(self.branches, fields, strict=True)
         ]
+        place = self._mixing_place(asked.place)
         for block in self.blocks:
-            x = block(x, functions, asked.coordinates, asked.mixing, branch_place)
+            x = block(x, functions, asked.coordinates, place, branch_place)
         return self._answer(self.projection(x), asked.place)

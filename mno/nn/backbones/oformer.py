@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -15,7 +14,7 @@ from mno.grid import Grid
 from mno.nn.backbones.queries import queries
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Names, Operator
+from mno.nn.operator import Operator, Signature
 from mno.points import Points
 from mno.scan.paths import Place
 
@@ -146,17 +145,8 @@ class OFormerOperator(Operator):
         Learning", arXiv:2205.13671, section 3; code at github.com/BaratiLab/OFormer.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        mixers: Mixers,
-        *,
-        inputs: Names,
-        outputs: Names,
-        scalars: Sequence[str] = (),
-        dims: int = 2,
-    ) -> None:
-        super().__init__(config, mixers, inputs=inputs, outputs=outputs, scalars=scalars, dims=dims)
+    def __init__(self, config: ModelConfig, mixers: Mixers, signature: Signature) -> None:
+        super().__init__(config, mixers, signature)
         if len(set(self.outputs.values())) > 1:
             raise ValueError(
                 f"outputs={self.outputs} have different numbers of frames; oformer steps from "
@@ -168,12 +158,12 @@ class OFormerOperator(Operator):
             EncoderLayer(config, mixers.self_mixer(i)) for i in range(config.layers)
         )
         self.encoded = nn.Linear(width, width, bias=False)
-        self.query_features = FourierFeatures(dims, width, config.frequencies)
+        self.query_features = FourierFeatures(self.dims, width, config.frequencies)
         self.cross_mixer = mixers.cross_mixer(config.layers - 1)
         self.feed_forward = GatedFeedForward(width, config.feed_forward * width, config.dropout)
         self.expansion = nn.Linear(width, latent)
         self.propagators = nn.ModuleList(
-            Propagator(latent, dims) for _ in range(config.latent_steps)
+            Propagator(latent, self.dims) for _ in range(config.latent_steps)
         )
         hidden = [width] * config.perceptron_layers
         self.projection = nn.Sequential(
@@ -190,12 +180,12 @@ class OFormerOperator(Operator):
         Raises:
             ValueError: The batch or the places do not fit the operator.
         """
-        x, place = self.lifting(self._inputs(batch)), self._mixing_place(batch)
+        x, place = self.lifting(self._inputs(batch)), self._mixing_place(batch.place)
         for block in self.blocks:
             x = block(x, place)
-        asked = queries(batch, at, dims=self.dims, scale_delta=self.scale_delta)
+        asked = queries(batch, at, self.dims)
         z = self.query_features(asked.coordinates)
-        z = z + self.cross_mixer(z, self.encoded(x), asked.mixing, place)
+        z = z + self.cross_mixer(z, self.encoded(x), self._mixing_place(asked.place), place)
         z = self.expansion(z + self.feed_forward(z))
         frames = []
         for _ in range(next(iter(self.outputs.values())) or 1):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mno.data.batch import Batch
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Names, Operator
+from mno.nn.operator import Operator, Signature
 from mno.nn.perceptron import perceptron
 from mno.scan.paths import Place
 
@@ -50,17 +48,8 @@ class PlainOperator(Operator):
     Args are those of `Operator`.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        mixers: Mixers,
-        *,
-        inputs: Names,
-        outputs: Names,
-        scalars: Sequence[str] = (),
-        dims: int = 2,
-    ) -> None:
-        super().__init__(config, mixers, inputs=inputs, outputs=outputs, scalars=scalars, dims=dims)
+    def __init__(self, config: ModelConfig, mixers: Mixers, signature: Signature) -> None:
+        super().__init__(config, mixers, signature)
         width = config.width
         self.lifting = perceptron(self.num_point_inputs, 2 * width, width)
         self.blocks = nn.ModuleList(
@@ -77,7 +66,7 @@ class PlainOperator(Operator):
             ValueError: The batch does not fit the operator.
         """
         x = self.lifting(self._inputs(batch))
-        place = self._mixing_place(batch)
+        place = self._mixing_place(batch.place)
         for block in self.blocks:
             x = block(x, place)
         return self._answer(self.projection(self.norm(x)), batch.place)

@@ -11,7 +11,6 @@ from mno.data.batch import Batch
 from mno.grid import Grid
 from mno.nn.operator import coordinates
 from mno.points import Points
-from mno.scan.paths import Place
 
 
 @dataclass(frozen=True)
@@ -21,15 +20,13 @@ class Queries:
     Attributes:
         place: What the answer's fields live on.
         coordinates: Where the points are: relative to the domain on a grid, as given for points.
-        mixing: What mixers are told of the place.
     """
 
     place: Grid | Points
     coordinates: Float[Tensor, "batch point axis"]
-    mixing: Place
 
 
-def queries(batch: Batch, at: Grid | Points | None, *, dims: int, scale_delta: bool) -> Queries:
+def queries(batch: Batch, at: Grid | Points | None, dims: int) -> Queries:
     """Return where an operator is asked.
 
     Args:
@@ -37,7 +34,6 @@ def queries(batch: Batch, at: Grid | Points | None, *, dims: int, scale_delta: b
         at: Where it is asked, in the coordinates that the inputs are given in; where the inputs are
             if `None`.
         dims: Axes that it was built for.
-        scale_delta: Whether its mixers are told of the spacing.
 
     Raises:
         ValueError: The place has another number of axes, or is one for each of another number of
@@ -56,7 +52,4 @@ def queries(batch: Batch, at: Grid | Points | None, *, dims: int, scale_delta: b
             f"at holds the places of {len(given)} samples, but the batch has {len(batch)}; give "
             "one set of places for all, or one per sample"
         )
-    mixing: Place = place
-    if not scale_delta:
-        mixing = place.shape if isinstance(place, Grid) else Points(place.coordinates)
-    return Queries(place, given.expand(len(batch), -1, -1), mixing)
+    return Queries(place, given.expand(len(batch), -1, -1))

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import nn
 
-from mno.data.batch import Batch
-from mno.nn.backbones.plain import Block
+from mno.nn.backbones.plain import PlainOperator
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Names, Operator
-from mno.nn.perceptron import perceptron
+from mno.nn.operator import Signature
 
 WEIGHT_STD = 0.02
 """Standard deviation of fresh weights."""
 
 
-class TransolverOperator(Operator):
+class TransolverOperator(PlainOperator):
     """Transolver, with any mixer in the place of its physics attention.
 
     Each layer is x + mixer(norm(x)), then x + feed_forward(norm(x)); a norm and one linear layer
@@ -36,39 +32,11 @@ class TransolverOperator(Operator):
         arXiv:2402.02366, sections 3 and D; code at github.com/thuml/Transolver.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        mixers: Mixers,
-        *,
-        inputs: Names,
-        outputs: Names,
-        scalars: Sequence[str] = (),
-        dims: int = 2,
-    ) -> None:
-        super().__init__(config, mixers, inputs=inputs, outputs=outputs, scalars=scalars, dims=dims)
-        width = config.width
-        self.lifting = perceptron(self.num_point_inputs, 2 * width, width)
-        self.blocks = nn.ModuleList(
-            Block(width, config.feed_forward, mixers.self_mixer(i), config.dropout)
-            for i in range(config.layers)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.projection = nn.Linear(width, self.num_outputs)
+    def __init__(self, config: ModelConfig, mixers: Mixers, signature: Signature) -> None:
+        super().__init__(config, mixers, signature)
+        self.projection = nn.Linear(config.width, self.num_outputs)
         of_mixers = {part for mixer in mixers.layer_of for part in mixer.modules()}
         for module in self.modules():
             if isinstance(module, nn.Linear) and module not in of_mixers:
                 nn.init.trunc_normal_(module.weight, std=WEIGHT_STD)
                 nn.init.zeros_(module.bias)
-
-    def forward(self, batch: Batch) -> Batch:
-        """Predict the output fields where the input fields are.
-
-        Raises:
-            ValueError: The batch does not fit the operator.
-        """
-        x = self.lifting(self._inputs(batch))
-        place = self._mixing_place(batch)
-        for block in self.blocks:
-            x = block(x, place)
-        return self._answer(self.projection(self.norm(x)), batch.place)

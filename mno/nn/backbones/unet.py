@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from mno.data.batch import Batch
 from mno.nn.backbones.images import on_image
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Names, Operator
+from mno.nn.operator import Operator, Signature
 
 CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 POOLS: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -40,28 +40,19 @@ class UNetOperator(Operator):
         for PDEs (Gupta and Brandstetter, arXiv:2209.15616).
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        mixers: Mixers,
-        *,
-        inputs: Names,
-        outputs: Names,
-        scalars: Sequence[str] = (),
-        dims: int = 2,
-    ) -> None:
-        super().__init__(config, mixers, inputs=inputs, outputs=outputs, scalars=scalars, dims=dims)
+    def __init__(self, config: ModelConfig, mixers: Mixers, signature: Signature) -> None:
+        super().__init__(config, mixers, signature)
         widths = [config.width * 2**level for level in range(config.levels)]
         befores = [self.num_point_inputs, *widths]
         self.down = nn.ModuleList(
-            _convolutions(dims, before, after, config.dropout)
+            _convolutions(self.dims, before, after, config.dropout)
             for before, after in zip(befores, widths, strict=False)
         )
         self.up = nn.ModuleList(
-            _convolutions(dims, below + level, level, config.dropout)
+            _convolutions(self.dims, below + level, level, config.dropout)
             for level, below in zip(widths, widths[1:], strict=False)
         )
-        self.projection = CONVOLUTIONS[dims](config.width, self.num_outputs, 1)
+        self.projection = CONVOLUTIONS[self.dims](config.width, self.num_outputs, 1)
 
     def forward(self, batch: Batch) -> Batch:
         """Predict the output fields where the input fields are.
