@@ -12,13 +12,7 @@ from benchmarks.page import Section, Table, figure
 from benchmarks.scan_first_call import first_calls
 from benchmarks.scan_kept_memory import times_with_kept_memory
 from benchmarks.scan_memory import extra_memory
-from benchmarks.scan_peers import (
-    channels_first,
-    channels_last,
-    lean_loop,
-    mambapy_loop,
-    mambapy_scan,
-)
+from benchmarks.scan_peers import PEERS, channels_first, channels_last, is_installed
 from benchmarks.scan_problem import (
     BATCH,
     CHANNELS,
@@ -41,11 +35,7 @@ ERROR_LENGTHS = (LENGTH, 8 * LENGTH)
 MEMORY_LENGTH = 16384
 PAUSE = 0.01
 SETTLE = 0.05
-PEERS = {
-    "mambapy's `pscan`": (mambapy_scan, "50"),
-    "torch loop over time, lean": (lean_loop, "40"),
-    "torch loop over time, as mambapy's": (mambapy_loop, "40"),
-}
+ASKED_FOR = dict(zip(PEERS, ("50", "40", "40"), strict=True))
 ABOUT = f"""Forward and backward pass with the gradients of all seven inputs, float32, {CHANNELS}
 channels in {GROUPS} groups, state size {STATE}, batch {BATCH}, inputs of shape (batch, channels,
 length). The peers get theirs in the layout that suits them, (batch, length, channels). The lean
@@ -90,11 +80,11 @@ def _speed() -> list[str | Table]:
     inputs = make_inputs(LENGTH)
     cotangent = make_cotangent(LENGTH)
     moved, moved_cotangent = channels_last(inputs), cotangent.mT.contiguous()
-    known = {name: peer for name, peer in PEERS.items() if _installed(name)}
+    known = {name: scan for name, scan in PEERS.items() if is_installed(scan)}
     functions: dict[str, Callable[[], object]] = {}
     differences = {}
     results = both_passes(ours, inputs, cotangent)
-    for name, (scan, _) in known.items():
+    for name, scan in known.items():
         functions[name] = partial(both_passes, scan, moved, moved_cotangent)
         others = channels_first(both_passes(scan, moved, moved_cotangent))
         pairs = zip(results, others, strict=True)
@@ -107,10 +97,10 @@ def _speed() -> list[str | Table]:
             figure(median_ms(times, "ours")),
             figure(median_ms(times, name)),
             figure(median_ratio(times, name, "ours")),
-            target,
+            ASKED_FOR[name],
             f"{differences[name]:.0e}",
         )
-        for name, (_, target) in known.items()
+        for name in known
     ]
     columns = ("peer", "ours, ms", "peer, ms", "ratio", "asked for", "difference")
     missing = [] if len(known) == len(PEERS) else [_missing()]
@@ -130,10 +120,6 @@ def _with_kept_memory() -> Table:
         if name != "ours"
     ]
     return Table(("peer", "ours, ms", "peer, ms", "ratio"), rows)
-
-
-def _installed(peer: str) -> bool:
-    return PEERS[peer][0] is not mambapy_scan or find_spec("mambapy") is not None
 
 
 def _missing() -> str:

@@ -10,19 +10,13 @@ import os
 import subprocess
 import sys
 from functools import partial
-from importlib.util import find_spec
 
-from benchmarks.scan_peers import channels_last, lean_loop, mambapy_loop, mambapy_scan
-from benchmarks.scan_problem import Scan, both_passes, make_cotangent, make_inputs, ours
+from benchmarks.scan_peers import PEERS, channels_last, is_installed
+from benchmarks.scan_problem import both_passes, make_cotangent, make_inputs, ours
 from benchmarks.timing import Times, in_turn, use_threads
 
 LENGTH = 1024
 KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
-PEERS: dict[str, Scan] = {
-    "mambapy's `pscan`": mambapy_scan,
-    "torch loop over time, lean": lean_loop,
-    "torch loop over time, as mambapy's": mambapy_loop,
-}
 
 
 def times_with_kept_memory(threads: int) -> Times:
@@ -39,7 +33,7 @@ def _measure() -> Times:
     functions = {
         name: partial(both_passes, scan, moved, moved_cotangent)
         for name, scan in PEERS.items()
-        if scan is not mambapy_scan or find_spec("mambapy") is not None
+        if is_installed(scan)
     }
     functions["ours"] = partial(both_passes, ours, inputs, cotangent)
     return in_turn(functions, 9, pause=0.01, settle=0.05)

@@ -7,10 +7,13 @@ They take the same seven inputs in the layout in which they are fastest: u and d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from benchmarks.scan_problem import Scan
 
 
 def channels_last(inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -87,3 +90,15 @@ def _discretise(
 def _read_out(states: Tensor, u: Tensor, C: Tensor, D: Tensor) -> Tensor:
     by_group = states.unflatten(2, (C.shape[2], -1))
     return (by_group @ C.unsqueeze(-1)).squeeze(-1).flatten(2) + D * u
+
+
+PEERS: dict[str, Scan] = {
+    "mambapy's `pscan`": mambapy_scan,
+    "torch loop over time, lean": lean_loop,
+    "torch loop over time, as mambapy's": mambapy_loop,
+}
+
+
+def is_installed(scan: Scan) -> bool:
+    """Say whether a peer has the package that it needs."""
+    return scan is not mambapy_scan or find_spec("mambapy") is not None

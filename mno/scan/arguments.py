@@ -94,6 +94,11 @@ class ScanPath:
     order: Order | None = None
     scale: StepScale | None = None
 
+    @property
+    def factors(self) -> StepScale | None:
+        """The factors as the compiled kernels take them: float32, without a gradient."""
+        return None if self.scale is None else self.scale.detach().float()
+
     def to(self, device: torch.device) -> ScanPath:
         """Return the path with its tensors on a device."""
         order, scale = (None if x is None else x.to(device) for x in (self.order, self.scale))

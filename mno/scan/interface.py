@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mno.scan.arguments import DISCRETIZATIONS, Direction, ScanArguments, ScanPath
 from mno.scan.backends import compute
-from mno.scan.op import direct_scan, is_direct
+from mno.scan.direct import direct_scan, is_direct
 
 
 def selective_scan(

@@ -115,7 +115,10 @@ def _module(
 ) -> OperatorTraining:
     """Return what Lightning trains, with the weights that training begins with."""
     torch.manual_seed(seed)
-    operator = description.build()
+    try:
+        operator = description.build()
+    except ValueError as error:
+        raise InputError(f"section model: {error}") from None
     if initial is not None:
         operator.load_state_dict(initial.operator.state_dict())
     samples, *shape = next(iter(training.fields.values())).shape

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from mno.scan.cpu import job as fields
 from mno.scan.cpu import num_states
 from mno.scan.cpu.checks import INPUTS, check_inputs, expect
 from mno.scan.cpu.compiled import Kernel, kernel
-from mno.scan.cpu.memory import empty
+from mno.scan.cpu.memory import FLOATS, empty
 from mno.scan.cpu.threads import share
 from mno.scan.cpu.tiles import WIDTH
 
@@ -29,9 +28,7 @@ _SMALL = 40_000
 _ALIGNMENT = 64
 # Waking torch's threads takes longer than adding fewer numbers than this.
 _MANY = 2_000_000
-# Said each time, since torch's defaults are the user's to change.
 _of_thread = threading.local()
-_FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
 
 class Job:
@@ -257,7 +254,7 @@ def backward(
         ddelta = empty(job.splits, *delta.shape)
         job.put(fields.DDELTA, ddelta.flatten(0, 1), 0, 2, 1, 3)
     shapes = [(job.chunks, K, rows, C_) for rows in (N, 1, 1, job.rank)]
-    by_parameter = [torch.empty(shape, **_FLOATS) for shape in shapes]
+    by_parameter = [torch.empty(shape, **FLOATS) for shape in shapes]
     names = (fields.DA, fields.DD, fields.DBIAS, fields.DDT_WEIGHT)
     for field, part in zip(names, by_parameter, strict=True):
         job.put(field, part, 0, 1, 2, 3)
@@ -269,8 +266,8 @@ def backward(
         if dt_weight is not None:
             ddelta = _sum_in_order(ddelta)
     else:
-        dB, dC = torch.zeros(B.shape, **_FLOATS), torch.zeros(B.shape, **_FLOATS)
-        dA, dD, dbias, ddt_weight = (torch.zeros(shape[1:], **_FLOATS) for shape in shapes)
+        dB, dC = torch.zeros(B.shape, **FLOATS), torch.zeros(B.shape, **FLOATS)
+        dA, dD, dbias, ddt_weight = (torch.zeros(shape[1:], **FLOATS) for shape in shapes)
         ddelta = torch.zeros_like(delta)
     return (
         du,

@@ -24,7 +24,8 @@ _LARGEST_KEPT = MOST_KEPT // 4  # so that one large result does not drive out al
 _SMALLEST = 2**18  # the C library keeps what is smaller
 _GRAIN = 2**16
 _LARGE = _LARGE_GRAIN = 2 * 2**20
-_FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+# Said each time, since torch's defaults are the user's to change.
+FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
 
 class _Block:
@@ -94,7 +95,7 @@ def empty(*shape: int) -> Tensor:
     count = math.prod(shape)
     size = 4 * count
     if size < _SMALLEST:
-        return torch.empty(shape, **_FLOATS)
+        return torch.empty(shape, **FLOATS)
     grain = _GRAIN if size < _LARGE else _LARGE_GRAIN
     size = -(-size // grain) * grain
     lease = _Lease(_kept.take(size) or _Block(size), count)
