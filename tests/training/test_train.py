@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +214,10 @@ def test_a_folder_of_another_training_is_refused(tmp_path, finished):
     with pytest.raises(InputError, match="other data, parameters or seed"):
         run(tmp_path, seed=1)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_model_that_cannot_be_built_is_said_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "neuralop.models", None)  # as if it were not installed
+    model = ModelConfig(backbone="fno", width=4, layers=1)
+    with pytest.raises(InputError, match="section model: backbone='fno' needs .*neuraloperator"):
+        run(tmp_path, model=model)
