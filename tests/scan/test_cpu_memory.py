@@ -58,21 +58,25 @@ def test_a_large_result_does_not_drive_out_the_others():
 
 
 def test_threads_never_get_the_same_memory():
-    wrong = []
+    number = 4
+    together = threading.Barrier(number)
+    rounds = [[0] * number for _ in range(100)]
 
-    def work(number: int) -> None:
-        for _ in range(200):
-            mine = memory.empty(COUNT)
-            mine[::4096] = number
-            if not bool((mine[::4096] == number).all()):
-                wrong.append(number)
+    def work(mine: int) -> None:
+        for addresses in rounds:
+            together.wait()
+            x = memory.empty(COUNT)
+            addresses[mine] = x.data_ptr()
+            together.wait()  # all hold theirs
+            del x
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    threads = [threading.Thread(target=work, args=(mine,)) for mine in range(number)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong
+    assert all(len(set(addresses)) == number and 0 not in addresses for addresses in rounds)
+    assert len({address for addresses in rounds for address in addresses}) < 100  # handed out again
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (300, 1000), (0, 7), (3_000_000,)])

