@@ -23,7 +23,7 @@ from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
 from mno.nn.operator import Operator, count_parameters
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS_FILE = "weights.safetensors"
 DESCRIPTION_FILE = "surrogate.json"
 
@@ -40,6 +40,8 @@ class Description:
         reference_spacing: Distance between grid points in the training data, along each axis.
         normaliser: Fitted on the training split.
         model: The operator's configuration.
+        offset: Where points lie in their cells along each axis, as shares of the cells' width; in
+            the middle where not given.
     """
 
     scenario: str
@@ -49,6 +51,7 @@ class Description:
     reference_spacing: tuple[float, ...]
     normaliser: Normaliser
     model: ModelConfig
+    offset: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.model.walls == "free":
@@ -63,7 +66,11 @@ class Description:
     def grid(self, shape: tuple[int, ...]) -> Grid:
         """Return the grid of a field of this shape that covers the whole domain."""
         spacing = tuple(length / n for length, n in zip(self.extent, shape, strict=True))
-        return Grid(shape, spacing, self.reference_spacing)
+        places: tuple[tuple[float, ...], ...] = ()
+        if any(share != 0.5 for share in self.offset):
+            axes = zip(shape, self.offset, strict=True)
+            places = tuple(tuple((i + share) / n for i in range(n)) for n, share in axes)
+        return Grid(shape, spacing, self.reference_spacing, places)
 
     def build(self) -> nn.Module:
         """Build the operator with fresh weights."""
@@ -124,7 +131,7 @@ class Surrogate:
         try:
             content = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
             form = content.pop("format")
-            if form not in (1, FORMAT):
+            if form not in range(1, FORMAT + 1):
                 raise InputError(
                     f"{folder} holds a model of a format that this version does not know; "
                     "use the version of mno that wrote it"
@@ -133,8 +140,8 @@ class Surrogate:
                 content["model"]["discretization"] = "simplified"
             content["normaliser"] = Normaliser(**content["normaliser"])
             content["model"] = validate(ModelConfig, content["model"], "model")
-            for key in ("extent", "reference_spacing"):
-                content[key] = tuple(content[key])
+            for key in ("extent", "reference_spacing", "offset"):
+                content[key] = tuple(content.get(key, ()))  # format 2 had no offset
             description = Description(**content)
             operator = description.build()
             operator.load_state_dict(load_file(folder / WEIGHTS_FILE))

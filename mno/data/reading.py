@@ -61,6 +61,27 @@ class Schema:
             length / len(axis.points) for length, axis in zip(self.extent, self.space, strict=True)
         )
 
+    @property
+    def offset(self) -> tuple[float, ...]:
+        """Where points lie in their cells along each space axis, as shares of the cells' width.
+
+        Raises:
+            InputError: The points of an axis are not all as far apart as its extent, divided among
+                them, asks for.
+        """
+        offsets = []
+        for axis, h in zip(self.space, self.spacing, strict=True):
+            shares = (axis.points - axis.extent[0]) / h - np.arange(len(axis.points))
+            if not np.allclose(shares, shares[0], rtol=0.0, atol=1e-4):
+                raise InputError(
+                    f"axis {axis.name} has {len(axis.points)} points from {axis.points[0]:g} to "
+                    f"{axis.points[-1]:g} on an extent from {axis.extent[0]:g} to "
+                    f"{axis.extent[1]:g}; expected them {h:g} apart: give the axis such points, or "
+                    "the extent that they divide"
+                )
+            offsets.append(round(float(np.median(shares)), 4))
+        return tuple(offsets)
+
 
 @dataclass(frozen=True, eq=False)
 class Split:

@@ -16,9 +16,10 @@ SOURCE = 1.0
 def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     r"""Return `‖−div(a grad u) − 1‖₂ / ‖1‖₂` of each sample.
 
-    The divergence is that of the solver's scheme: five points on cell centres, harmonic means of
-    the permeability between cells, the wall at half a cell's distance. So the solver's own solution
-    has no residual but its rounding, which in float32 grows with the square of the resolution.
+    The divergence is that of the solver's scheme: five points, a cell's faces halfway to its
+    neighbours, harmonic means of the permeability between them, the wall at the end of the domain.
+    So the solver's own solution on cell centres has no residual but its rounding, which in float32
+    grows with the square of the resolution.
 
     As a loss this is the equation's term of physics-informed neural operators (Li et al.,
     arXiv:2111.03794, section 3). It weighs an error of the pressure by the square of its wave
@@ -26,35 +27,50 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
 
     Args:
         fields: `permeability`, positive, and `pressure`, shape `(batch, x, y)`, nondimensional.
-        grid: A grid of equal cells.
+        grid: A grid of equal cells, with no point on the wall.
 
     Returns:
         Shape `(batch,)`, nondimensional.
 
     Raises:
-        ValueError: The cells are not equal.
+        ValueError: The cells are not equal, or a point lies on the wall.
     """
     permeability, pressure = fields["permeability"], fields["pressure"]
-    h_x, h_y = grid.spacing
-    if isinstance(h_x, tuple) or isinstance(h_y, tuple):
-        raise ValueError(f"grid has spacing {grid.spacing}; the scheme needs one width per axis")
-    outflow = _outflow(permeability, pressure) / h_x**2
-    outflow = outflow + _outflow(permeability.mT, pressure.mT).mT / h_y**2
+    x, y = (_places(grid, axis).to(pressure) for axis in range(2))
+    outflow = _outflow(permeability, pressure, x)
+    outflow = outflow + _outflow(permeability.mT, pressure.mT, y).mT
     cells = outflow[0].numel()
     return (outflow - SOURCE).flatten(1).norm(dim=1) / (SOURCE * cells**0.5)
 
 
-def _outflow(permeability: Tensor, pressure: Tensor) -> Tensor:
+def _places(grid: Grid, axis: int) -> Tensor:
+    """Return where the points lie along an axis, between the walls."""
+    h, shares = grid.spacing[axis], grid.centres(axis)
+    if isinstance(h, tuple):
+        raise ValueError(f"grid has spacing {grid.spacing}; the scheme needs one width per axis")
+    if not 0.0 < shares[0] <= shares[-1] < 1.0:
+        raise ValueError(
+            f"the points of axis {axis} lie from {shares[0]:g} to {shares[-1]:g} of its length; "
+            "the scheme needs all of them within the walls"
+        )
+    length = h * grid.shape[axis]
+    return torch.tensor([0.0, *(length * share for share in shares), length], dtype=torch.float64)
+
+
+def _outflow(permeability: Tensor, pressure: Tensor, places: Tensor) -> Tensor:
     """Return what leaves each cell through its two faces across the last axis but one.
 
-    In units of pressure times permeability: the cells' width is left out.
+    Per volume of the cell. `places` are those of the points between those of the two walls.
     """
     first, last = permeability[:, :1], permeability[:, -1:]
     before, after = permeability[:, :-1], permeability[:, 1:]
     harmonic = 2.0 * before * after / (before + after)
-    transmissibility = torch.cat([2.0 * first, harmonic, 2.0 * last], dim=1)
+    distances = places.diff()[:, None]
+    transmissibility = torch.cat([first, harmonic, last], dim=1) / distances
+    faces = torch.cat([places[:1], (places[1:-2] + places[2:-1]) / 2, places[-1:]])
     padded = pad(pressure, (0, 0, 1, 1))
-    return (transmissibility * (padded[:, :-1] - padded[:, 1:])).diff(dim=1)
+    fluxes = transmissibility * (padded[:, :-1] - padded[:, 1:])
+    return fluxes.diff(dim=1) / faces.diff()[:, None]
 
 
 RESIDUAL = residual

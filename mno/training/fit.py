@@ -122,7 +122,13 @@ def _module(
     if initial is not None:
         operator.load_state_dict(initial.operator.state_dict())
     samples, *shape = next(iter(training.fields.values())).shape
-    return OperatorTraining(operator, description, description.grid(tuple(shape)), config, samples)
+    grid = description.grid(tuple(shape))
+    module = OperatorTraining(operator, description, grid, config, samples)
+    try:
+        module.try_out(next(iter(Batches(encode(description, training), 1))))
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return module
 
 
 def _fit(
@@ -194,4 +200,5 @@ def _describe(training: Split, model: ModelConfig) -> Description:
             about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
         ),
         model=model,
+        offset=schema.offset,
     )

@@ -81,6 +81,17 @@ class OperatorTraining(LightningModule):
         """The operator that is validated and saved: with averaged weights, if there are any."""
         return self.operator if self.average is None else self.average.operator
 
+    @torch.no_grad()
+    def try_out(self, batch: dict[str, Tensor]) -> None:
+        """Predict a batch and take its loss, for the errors that this may raise.
+
+        Raises:
+            ValueError: The operator or the objective cannot be given such fields.
+        """
+        self.operator.eval()
+        self.objective(self._outputs(self.operator(self._inputs(batch)), batch), batch)
+        self.operator.train()
+
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's means."""
         self.train_error, self.train_loss = Mean(), Mean()

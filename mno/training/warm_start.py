@@ -53,7 +53,7 @@ def continued(initial: Description, fresh: Description) -> Description:
             f"{fresh.extent}, the dataset's: choose a model of this domain, or set "
             "train.warm_start=null"
         )
-    return replace(initial, scenario=fresh.scenario, model=fresh.model)
+    return replace(initial, scenario=fresh.scenario, model=fresh.model, offset=fresh.offset)
 
 
 def _listed(fields: Mapping[str, str]) -> str:

@@ -91,6 +91,33 @@ def test_unequal_cells_are_refused():
         residual_of("darcy")(tensors(solved(8, 0, 1e-6)), grid)
 
 
+def test_points_may_lie_anywhere_in_their_cells():
+    # u = x (1 - x) / 2 solves the equation along x for a = 1, and the scheme is exact for it where
+    # a face lies halfway between its points: all but those of the first and the last cell.
+    n, m, share = 16, 4, 0.1
+    places = (tuple((i + share) / n for i in range(n)), tuple((j + 0.5) / m for j in range(m)))
+    grid = Grid((n, m), (1 / n, 1 / m), places=places)
+    x = np.array(places[0])
+    pressure = np.broadcast_to((x * (1 - x) / 2)[:, None], (1, n, m))
+    fields = {"permeability": np.ones_like(pressure), "pressure": pressure}
+    faces = np.concatenate([[0.0], (x[1:] + x[:-1]) / 2, [1.0]])
+    ends = np.concatenate([[0.0], x, [1.0]])
+    slopes = np.diff(ends * (1 - ends) / 2) / np.diff(ends)
+    along_x = -np.diff(slopes) / np.diff(faces)
+    assert along_x[1:-1] == pytest.approx(1.0)
+    through_walls = np.zeros(m)  # of y
+    through_walls[[0, -1]] = 2 * m**2
+    left = along_x[:, None] + pressure[0] * through_walls - 1
+    found = residual_of("darcy")(tensors(fields), grid).item()
+    assert found == pytest.approx(np.sqrt(np.mean(left**2)))
+
+
+def test_a_point_on_the_wall_is_refused():
+    grid = Grid((8, 8), (1 / 8, 1 / 8), places=(tuple(i / 8 for i in range(8)),) * 2)
+    with pytest.raises(ValueError, match="axis 0 lie from 0 to 0.875 .* within the walls"):
+        residual_of("darcy")(tensors(solved(8, 0, 1e-6)), grid)
+
+
 def test_its_gradient_is_that_of_its_values():
     rng = np.random.default_rng(0)
     permeability = torch.from_numpy(rng.uniform(1, 5, (2, 4, 4)))

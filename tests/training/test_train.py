@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from darcy_problem import make_darcy_split
 from smoothing_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, run, weights_of
 from torch import nn
 
 from mno.data.batch import Batch
 from mno.errors import InputError, MnoError
 from mno.nn.config import ModelConfig
+from mno.surrogate import Surrogate
 from mno.training import TrainConfig
 from mno.training.order import epoch_order
 
@@ -37,7 +39,7 @@ def error_of(surrogate, split) -> float:
 
 
 def altered(split, **fields):
-    return dataclasses.replace(split, fields=split.fields | fields)
+    return replace(split, fields=split.fields | fields)
 
 
 def config(**changes) -> TrainConfig:
@@ -143,6 +145,42 @@ def test_the_normaliser_and_the_description_come_from_the_training_split(tmp_pat
     assert description.extent == (1.0, 1.0)
     assert description.reference_spacing == pytest.approx((1 / 8, 1 / 8))
     assert description.model == MODEL
+
+
+def test_points_off_the_middle_of_their_cells_are_known_to_the_operator(tmp_path):
+    shifted = tuple(
+        replace(axis, points=axis.points - share / 8)
+        for axis, share in zip(TRAINING.schema.axes, (0.5, 0.0), strict=True)
+    )
+    schema = replace(TRAINING.schema, axes=shifted)
+    splits = {
+        name: replace(split, schema=schema)
+        for name, split in (("training", TRAINING), ("validation", VALIDATION))
+    }
+    surrogate, _ = run(tmp_path, config=config(epochs=1), **splits)
+    description = surrogate.description
+    assert description.offset == (0.0, 0.5)
+    assert description.grid((8, 8)).centres(0) == tuple(shifted[0].points)
+    assert description.grid((16, 16)).centres(0) == tuple(i / 16 for i in range(16))
+    assert description.grid((16, 16)).centres(1) == tuple((i + 0.5) / 16 for i in range(16))
+    surrogate.save(tmp_path)
+    assert Surrogate.load(tmp_path).description.grid((8, 8)) == description.grid((8, 8))
+
+
+def test_points_at_uneven_distances_are_refused_in_one_line(tmp_path):
+    x, y = TRAINING.schema.axes
+    points = np.linspace(0.0, 1.0, 8)  # both ends: 1/7 apart on an extent of eight cells
+    schema = replace(TRAINING.schema, axes=(replace(x, points=points), y))
+    with pytest.raises(InputError, match="axis x has 8 points from 0 to 1 .* 0.125 apart"):
+        run(tmp_path, training=replace(TRAINING, schema=schema))
+
+
+def test_what_cannot_be_trained_on_such_points_is_refused_in_one_line(tmp_path):
+    split = make_darcy_split("train", 4, seed=1)
+    axes = tuple(replace(axis, points=axis.points - 1 / 16) for axis in split.schema.axes)
+    on_walls = replace(split, schema=replace(split.schema, axes=axes))
+    with pytest.raises(InputError, match="axis 0 lie from 0 to 0.875 .* within the walls"):
+        run(tmp_path, training=on_walls, validation=on_walls, config=config(residual_weight=0.1))
 
 
 def test_a_batch_larger_than_the_split_is_one_step_per_epoch(tmp_path):
