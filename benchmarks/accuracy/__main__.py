@@ -1,0 +1,68 @@
+"""Make the cells that are missing, then the tables of docs/accuracy.md.
+
+`python -m benchmarks.accuracy FOLDER` goes on where it was stopped; each cell is made on one
+thread, as many at a time as there are cores. FOLDER holds the public data: `darcy_train_16.pt` and
+`darcy_test_16.pt` of the package neuraloperator's small Darcy flow (Zenodo record 12784353), or the
+same as `darcy16_train.npz` and `darcy16_test.npz`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.accuracy import page, study
+from benchmarks.accuracy.cells import Cell, make, read
+from benchmarks.accuracy.recipes import Recipe
+
+
+def main() -> None:
+    """Make what is missing and write the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="where the public data is")
+    parser.add_argument("--part", choices=study.PARTS, help="make the cells of this part alone")
+    chosen = parser.parse_args()
+    missing = [
+        (cell, recipe)
+        for cell, recipe in study.cells()
+        if read(cell, recipe) is None and chosen.part in (None, cell.part)
+    ]
+    start = time.monotonic()
+    workers = ProcessPoolExecutor(
+        os.cpu_count(), multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
+    )
+    with workers:
+        running = {
+            workers.submit(make_one, cell, recipe, chosen.folder): cell for cell, recipe in missing
+        }
+        for i, future in enumerate(as_completed(running), start=1):
+            cell, kept = running[future], future.result()
+            left = (time.monotonic() - start) / 60 * (len(missing) / i - 1)
+            print(
+                f"[{i}/{len(missing)}, {left:.0f} min left] {cell.path.stem}: validation error "
+                f"{kept['validation_error']:.4f} after {kept['training_seconds'] / 60:.1f} min",
+                file=sys.stderr,
+            )
+    kept = [read(cell, recipe) for cell, recipe in study.cells()]
+    page.write([cell for cell in kept if cell is not None])
+
+
+def make_one(cell: Cell, recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Make a cell in a process of its own."""
+    return make(cell, recipe, study.splits(cell, folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""One training and its errors is a cell of the study, kept as one JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.accuracy import public_darcy
+from benchmarks.accuracy.recipes import Recipe
+from mno.data.reading import Split
+from mno.surrogate import Surrogate
+from mno.training import train
+
+RESULTS = Path(__file__).parents[1] / "results" / "accuracy"
+NOISE = (0.1, 0.2, 0.4)
+"""Noise in the inputs of the test, in standard deviations of the field."""
+MASK = (0.02, 0.05, 0.1)
+"""Share of points whose inputs are missing in the test."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is trained, and on what.
+
+    Attributes:
+        part: Table that the cell belongs to.
+        problem: Where its samples are from.
+        samples: Number of them that are learned.
+        recipe: Name of how.
+        seed: Of weights, order and all that is drawn.
+    """
+
+    part: str
+    problem: str
+    samples: int
+    recipe: str
+    seed: int
+
+    @property
+    def path(self) -> Path:
+        """Where its results are kept."""
+        words = (self.part, self.problem, str(self.samples), self.recipe, str(self.seed))
+        name = "-".join(words).lower().replace(",", "").replace(" ", "-")
+        return RESULTS / f"{name}.json"
+
+
+def read(cell: Cell, recipe: Recipe) -> dict[str, Any] | None:
+    """Return what is kept of a cell, or `None` where it is missing or was made otherwise."""
+    try:
+        kept = json.loads(cell.path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return kept if kept["made_with"] == recipe.made_with() else None
+
+
+def make(cell: Cell, recipe: Recipe, splits: dict[str, Split]) -> dict[str, Any]:
+    """Train, measure on the test split and keep the result."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as work:
+        surrogate, history = train(
+            recipe.prepared(splits["train"]),
+            splits["validation"],
+            model=recipe.model,
+            config=recipe.config(cell.samples),
+            seed=cell.seed,
+            work=Path(work),
+            quiet=True,
+        )
+    kept = {
+        **asdict(cell),
+        "made_with": recipe.made_with(),
+        "parameters": surrogate.num_parameters,
+        "epochs": len(history),
+        "training_seconds": round(time.perf_counter() - start, 1),
+        "threads": torch.get_num_threads(),
+        "train_error": round(history.best.train_relative_l2, 5),
+        "validation_error": round(history.best.validation_relative_l2, 5),
+        "errors": errors_of(surrogate, splits["test"]),
+    }
+    if recipe.mirrored:
+        answer = public_darcy.averaged(surrogate, splits["test"])
+        kept["errors"]["averaged"] = relative_errors(answer, splits["test"])
+    cell.path.parent.mkdir(parents=True, exist_ok=True)
+    partial = cell.path.with_suffix(".partial")
+    partial.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+    os.replace(partial, cell.path)
+    return kept
+
+
+def errors_of(surrogate: Surrogate, test: Split) -> dict[str, list[float]]:
+    """Return the relative L2 error of each sample, with inputs as they are and corrupted.
+
+    The noise and the missing points are the same for every model.
+    """
+    names, normaliser = surrogate.description.inputs, surrogate.description.normaliser
+    given = {name: test.fields[name] for name in names}
+    errors = {"clean": _errors(surrogate, given, test)}
+    rng = np.random.default_rng(0)
+    draws = {name: rng.standard_normal(field.shape) for name, field in given.items()}
+    shape = next(iter(given.values())).shape
+    missing = rng.random((*shape[:1], *(1 for _ in shape[1:-2]), *shape[-2:]))
+    for level in NOISE:
+        noisy = {k: (x + level * normaliser.std[k] * draws[k]) for k, x in given.items()}
+        errors[f"noise {level}"] = _errors(surrogate, noisy, test)
+    for share in MASK:
+        masked = {k: np.where(missing < share, normaliser.mean[k], x) for k, x in given.items()}
+        errors[f"missing {share}"] = _errors(surrogate, masked, test)
+    return errors
+
+
+def _errors(surrogate: Surrogate, given: dict[str, np.ndarray], test: Split) -> list[float]:
+    given = {name: x.astype(np.float32) for name, x in given.items()}
+    return relative_errors(surrogate.predict(given), test)
+
+
+def relative_errors(predicted: dict[str, np.ndarray], test: Split) -> list[float]:
+    """Return the relative L2 error of each sample, averaged over the fields."""
+    each = []
+    for name, field in predicted.items():
+        truth = test.fields[name][:, -field.shape[1] :] if field.ndim > 3 else test.fields[name]
+        norms = [np.linalg.norm(x.reshape(len(x), -1), axis=1) for x in (field - truth, truth)]
+        each.append(norms[0] / norms[1])
+    return [round(float(error), 5) for error in np.mean(each, axis=0)]

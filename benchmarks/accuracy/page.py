@@ -1,0 +1,118 @@
+"""The tables of docs/accuracy.md."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accuracy.intervals import Interval, interval, relative_change
+
+PAGE = Path(__file__).parents[2] / "docs" / "accuracy.md"
+PLAIN = "plain"
+
+Kept = dict[str, Any]
+
+
+def write(cells: Sequence[Kept]) -> None:
+    """Print the tables and put them between the page's marks."""
+    text = PAGE.read_text(encoding="utf-8")
+    tables = {"public": public_table([c for c in cells if c["part"] == "public"])}
+    for part, samples in sorted({(c["problem"], c["samples"]) for c in cells if _is_option(c)}):
+        of_part = [c for c in cells if _is_option(c) and c["problem"] == part]
+        some = [c for c in of_part if c["samples"] == samples]
+        tables[f"options {part} {samples}"] = options_table(some)
+        tables[f"robust {part} {samples}"] = robust_table(some)
+    for name, lines in tables.items():
+        print(f"\n{name}\n\n{lines}")
+        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, mark, rest = text.partition(start)
+        if mark:
+            text = f"{before}{start}\n{lines}\n{end}{rest.partition(end)[2]}"
+    partial = PAGE.with_name(PAGE.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, PAGE)
+
+
+def public_table(cells: Sequence[Kept]) -> str:
+    """Return the errors on the public data, one row per recipe."""
+    rows = []
+    for recipe, some in _by_recipe(cells).items():
+        seeds = [np.mean(cell["errors"]["clean"]) for cell in some]
+        minutes = np.mean([cell["training_seconds"] for cell in some]) / 60
+        learned = np.mean([cell["train_error"] for cell in some])
+        rows.append(
+            (
+                recipe,
+                f"{some[0]['parameters']:,}",
+                f"{some[0]['epochs']}",
+                f"{minutes:.1f}",
+                f"{learned:.4f}",
+                _error(interval(_errors(some))),
+                ", ".join(f"{seed:.4f}" for seed in seeds),
+            )
+        )
+    head = ("recipe", "parameters", "epochs", "minutes", "training error", "test error", "seeds")
+    return _table(head, rows)
+
+
+def options_table(cells: Sequence[Kept]) -> str:
+    """Return what each option changes, one row per option."""
+    by_recipe = _by_recipe(cells)
+    plain = _errors(by_recipe[PLAIN])
+    rows = []
+    for recipe, some in by_recipe.items():
+        errors = _errors(some)
+        change = relative_change(errors, plain)
+        verdict = "–" if recipe == PLAIN else _change(change)
+        rows.append((recipe, _error(interval(errors)), verdict, _says(recipe, change)))
+    return _table(("training", "test error", "change", "so it"), rows)
+
+
+def robust_table(cells: Sequence[Kept]) -> str:
+    """Return the errors on corrupted inputs, one row per training."""
+    rows = [
+        (recipe, *(f"{_errors(some, kind).mean():.3f}" for kind in some[0]["errors"]))
+        for recipe, some in _by_recipe(cells).items()
+    ]
+    return _table(("training", *cells[0]["errors"]), rows)
+
+
+def _says(recipe: str, change: Interval) -> str:
+    if recipe == PLAIN:
+        return ""
+    if not change.excludes_zero:
+        return "brings nothing that shows"
+    return "helps" if change.high < 0 else "harms"
+
+
+def _is_option(cell: Kept) -> bool:
+    return cell["part"] == "options"
+
+
+def _by_recipe(cells: Sequence[Kept]) -> dict[str, list[Kept]]:
+    rows: dict[str, list[Kept]] = {}
+    for cell in sorted(cells, key=lambda cell: cell["seed"]):
+        rows.setdefault(cell["recipe"], []).append(cell)
+    return rows
+
+
+def _errors(cells: Sequence[Kept], kind: str = "clean") -> np.ndarray:
+    """Return errors of shape `(seeds, samples)`."""
+    return np.array([cell["errors"][kind] for cell in cells])
+
+
+def _error(of: Interval) -> str:
+    return f"{of.mean:.4f} ({of.low:.4f} to {of.high:.4f})"
+
+
+def _change(of: Interval) -> str:
+    return f"{of.mean:+.1%} ({of.low:+.1%} to {of.high:+.1%})"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

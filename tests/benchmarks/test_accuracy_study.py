@@ -1,0 +1,154 @@
+"""The accuracy study: its samples, its intervals, and one cell from end to end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.accuracy import cells, page, public_darcy, study
+from benchmarks.accuracy.cells import Cell
+from benchmarks.accuracy.intervals import interval, relative_change
+from benchmarks.accuracy.recipes import Recipe
+from mno.data.normalise import Normaliser
+from mno.nn.config import ModelConfig
+from mno.surrogate import Description, Surrogate
+
+POINTS = public_darcy.POINTS
+RNG = np.random.default_rng(0)
+CLASSES = {
+    split: RNG.random((n, POINTS, POINTS)) > 0.5 for split, n in (("train", 130), ("test", 5))
+}
+PRESSURES = {split: x.cumsum(axis=1).astype(np.float32) for split, x in CLASSES.items()}
+
+
+@pytest.fixture(params=["npz", "pt"])
+def folder(request, tmp_path):
+    for split, x in CLASSES.items():
+        y = PRESSURES[split]
+        if request.param == "npz":
+            np.savez(tmp_path / f"darcy16_{split}.npz", x=x, y=y)
+        else:
+            content = {"x": torch.from_numpy(x), "y": torch.from_numpy(y)}
+            torch.save(content, tmp_path / f"darcy_{split}_16.pt")
+    return tmp_path
+
+
+def test_both_forms_of_the_public_files_give_the_same_fields(folder):
+    split = public_darcy.read(folder)["test"]
+    permeability = split.fields["permeability"]
+    np.testing.assert_array_equal(permeability, np.where(CLASSES["test"], np.float32(0.36), 0.02))
+    np.testing.assert_array_equal(split.fields["pressure"], PRESSURES["test"])
+    assert split.schema.offset == pytest.approx((0.019, 0.019), abs=1e-4)
+
+
+def test_a_folder_without_the_files_is_named(tmp_path):
+    with pytest.raises(SystemExit, match=r"darcy_train_16.pt nor darcy16_train.npz"):
+        public_darcy.read(tmp_path)
+
+
+def test_mirror_images_are_those_of_the_function_up_to_the_points_offset(folder):
+    split = public_darcy.read(folder)["test"]
+    x = split.schema.axes[0].points
+
+    def bump(x, y):
+        return x * (1 - x) ** 2 * np.sin(np.pi * y)
+
+    of_points = np.meshgrid(x, x, indexing="ij")
+    seen = {name: bump(*of_points)[None].astype(np.float32) for name in split.fields}
+    four = public_darcy.mirrored(replace(split, fields=seen, indices=np.arange(1)))
+    assert len(four) == 4
+    x, y = of_points
+    images = [bump(x, y), bump(1 - x, y), bump(x, 1 - y), bump(1 - x, 1 - y)]
+    moved = 2 * public_darcy.POINTS * 0.5 / public_darcy.FINE / POINTS  # twice the points' offset
+    slope = np.pi / 4
+    for found, image in zip(four.fields["pressure"], images, strict=True):
+        np.testing.assert_allclose(found, image, atol=2 * moved * slope)
+    # On the first row a permeability is that of the second.
+    found = four.fields["permeability"]
+    np.testing.assert_array_equal(found[1, 0], found[1, 1])
+
+
+@pytest.mark.parametrize("folder", ["npz"], indirect=True)
+def test_an_averaged_prediction_is_carried_along_by_every_symmetry(folder):
+    split = public_darcy.read(folder)["test"]
+    torch.manual_seed(0)
+    description = Description(
+        scenario="darcy",
+        inputs={"permeability": "1"},
+        outputs={"pressure": "1"},
+        extent=(1.0, 1.0),
+        reference_spacing=(1 / POINTS,) * 2,
+        normaliser=Normaliser.fit(split.fields),
+        model=ModelConfig(**{"width": 8, "layers": 1}),
+        offset=split.schema.offset,
+    )
+    surrogate = Surrogate(description, description.build())
+    given = split.fields["permeability"].copy()
+    given[:, 0] = given[:, 1]  # as in a mirror image, so that mirroring twice changes nothing
+    given[:, :, 0] = given[:, :, 1]
+
+    def answer(permeability):
+        fields = split.fields | {"permeability": permeability}
+        found = public_darcy.averaged(surrogate, replace(split, fields=fields))["pressure"]
+        return found[:, 1:, 1:]
+
+    mirrored = given.copy()
+    mirrored[:, 1:] = given[:, :0:-1]
+    mirrored[:, 0] = mirrored[:, 1]
+    once = answer(given)
+    assert np.ptp(once) > 0
+    np.testing.assert_allclose(answer(mirrored), once[:, ::-1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(answer(given.swapaxes(1, 2)), once.swapaxes(1, 2), atol=1e-5)
+
+
+def test_learning_mirror_images_too_takes_as_many_steps():
+    recipe = Recipe(ModelConfig(**study.SMALL), {"batch_size": 16}, steps=1000)
+    assert recipe.config(1000).epochs == round(1000 / 63)
+    assert replace(recipe, mirrored=True).config(1000).epochs == 4
+    assert recipe.config(100).patience == recipe.config(100).epochs == round(1000 / 7)
+
+
+def test_an_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(100):
+        samples, seeds = rng.standard_normal(50), rng.standard_normal((20, 1))
+        found = interval(1.0 + seeds + samples)
+        covered += found.low < 1.0 < found.high
+    assert covered >= 88
+
+
+def test_what_samples_have_in_common_does_not_widen_a_difference():
+    rng = np.random.default_rng(2)
+    base = 1.0 + rng.random((3, 50))
+    change = relative_change(0.9 * base, base)
+    assert change.mean == pytest.approx(-0.1)
+    assert change.excludes_zero
+    noisy = relative_change(base + 0.5 * rng.standard_normal((3, 50)), base)
+    assert noisy.high - noisy.low > 3 * (change.high - change.low)
+
+
+@pytest.mark.parametrize("folder", ["npz"], indirect=True)
+def test_a_cell_is_kept_and_read_again_only_for_the_same_recipe(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "RESULTS", tmp_path / "results")
+    recipe = Recipe(ModelConfig(**{"width": 8, "layers": 1}), study.TRAINING, steps=2)
+    cell = Cell("options", study.DARCY, 20, "plain", 0)
+    made = cells.make(cell, recipe, study.splits(cell, folder))
+    assert cells.read(cell, recipe) == made == json.loads(cell.path.read_text())
+    assert cells.read(cell, replace(recipe, steps=3)) is None
+    errors = made["errors"]
+    assert {len(each) for each in errors.values()} == {len(CLASSES["test"])}
+    assert errors["noise 0.1"] != errors["clean"] != errors["missing 0.1"]
+    other = made | {"recipe": "EMA"}
+    table = page.options_table([made, other])
+    assert table.splitlines()[-1].endswith("| +0.0% (+0.0% to +0.0%) | brings nothing that shows |")
+    assert len(page.robust_table([made, other]).splitlines()) == 4
+
+
+def test_the_cells_of_the_study_have_files_of_their_own():
+    paths = [cell.path for cell, _ in study.cells()]
+    assert len(set(paths)) == len(paths)
