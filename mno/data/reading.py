@@ -36,13 +36,13 @@ class Schema:
 
     @property
     def inputs(self) -> tuple[Field, ...]:
-        """Fields an operator is given."""
-        return tuple(field for field in self.fields if field.role == "input")
+        """Fields an operator is given, states at their first frames."""
+        return tuple(field for field in self.fields if field.role in ("input", "state"))
 
     @property
     def outputs(self) -> tuple[Field, ...]:
-        """Fields an operator predicts."""
-        return tuple(field for field in self.fields if field.role == "output")
+        """Fields an operator predicts, states at their later frames."""
+        return tuple(field for field in self.fields if field.role in ("output", "state"))
 
     @property
     def space(self) -> tuple[Axis, ...]:
