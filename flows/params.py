@@ -17,10 +17,11 @@ from mno.config import PARAMS_FILE, Config, first_line, read_params, validate
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.errors import InputError
 from mno.evaluation.config import EvaluateConfig
+from mno.forecast import TaskConfig, forecast_of
 from mno.nn.config import ModelConfig
 from mno.registry.config import RegistryConfig
 from mno.scenarios import make_scenario
-from mno.training.config import TrainConfig
+from mno.training.config import TrainConfig, check_unroll
 
 PRESETS_FOLDER = "presets"
 
@@ -34,6 +35,7 @@ class Params(Config):
     scenarios: dict[str, dict[str, Any]] = Field(
         description="Each scenario's own parameters; what is not given takes its default."
     )
+    task: TaskConfig = Field(description="What is given and predicted of fields over time.")
     model: ModelConfig = Field(description="The operator.")
     train: TrainConfig = Field(description="The training.")
     evaluate: EvaluateConfig = Field(description="The evaluation.")
@@ -48,9 +50,10 @@ def check_params(values: Mapping[str, Any]) -> Params:
         InputError: One line that names each key that cannot be used.
     """
     params = validate(Params, values)
-    make_scenario(
+    scenario = make_scenario(
         params.scenario, params.generate.resolution, params.scenarios.get(params.scenario, {})
     )
+    check_unroll(params.train, forecast_of(params.task, scenario.fields, scenario.axes))
     if params.model.backbone == "fno" and find_spec("neuralop") is None:
         raise InputError(
             "model.backbone=fno needs the package neuraloperator, which is not installed here; run "

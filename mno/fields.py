@@ -16,14 +16,15 @@ class Field:
         name: The name in stores, models and requests, for example `permeability`.
         units: Unit as CF conventions write it; `1` where nondimensional.
         long_name: What a figure's label says.
-        role: Whether an operator is given the field or predicts it.
+        role: Whether an operator is given the field, predicts it, or is given its first frames and
+            predicts the later ones; a state has a time axis.
         dims: Axes of one sample's array, in order, for example `("x", "y")`.
     """
 
     name: str
     units: str
     long_name: str
-    role: Literal["input", "output"]
+    role: Literal["input", "output", "state"]
     dims: tuple[str, ...]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from mno.config import section
 from mno.data.reading import read_split
+from mno.forecast import TaskConfig
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
@@ -42,6 +43,7 @@ def body(stage: Stage) -> None:
     """Train, or continue what an earlier attempt began, with every epoch in MLflow as it ends."""
     config = section(stage.params, "train", TrainConfig)
     model = section(stage.params, "model", ModelConfig)
+    task = section(stage.params, "task", TaskConfig)
     data = stage.root / DATA
     training, validation = read_split(data, "train"), read_split(data, "validation")
     scenario = training.schema.scenario
@@ -76,6 +78,7 @@ def body(stage: Stage) -> None:
             config=config,
             seed=stage.params["seed"],
             work=work,
+            task=task,
             initial=start.surrogate if start else None,
             observers=[_TrackedEpochs(run)],
             console=stage.console,

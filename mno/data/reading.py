@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,24 @@ class Schema:
         axes: Coordinate axes, in the order in which fields use them.
         symmetries: Names of the maps that turn a sample into another, as a scenario declares them;
             none where the dataset says nothing of them.
+        parameters: The scenario's own parameters, by name.
     """
 
     scenario: str
     fields: tuple[Field, ...]
     axes: tuple[Axis, ...]
     symmetries: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[Field, ...]:
-        """Fields an operator is given."""
-        return tuple(field for field in self.fields if field.role == "input")
+        """Fields an operator is given, states at their first frames."""
+        return tuple(field for field in self.fields if field.role in ("input", "state"))
 
     @property
     def outputs(self) -> tuple[Field, ...]:
-        """Fields an operator predicts."""
-        return tuple(field for field in self.fields if field.role == "output")
+        """Fields an operator predicts, states at their later frames."""
+        return tuple(field for field in self.fields if field.role in ("output", "state"))
 
     @property
     def space(self) -> tuple[Axis, ...]:
@@ -115,7 +118,8 @@ def read_schema(store: Path) -> Schema:
         fields = tuple(_read_field(group, name) for name in attributes["fields"])
         axes = tuple(_read_axis(group, name, e) for name, e in attributes["extent"].items())
         symmetries = tuple(str(name) for name in attributes.get("symmetries", ()))
-        return Schema(attributes["scenario"], fields, axes, symmetries)
+        parameters = dict(attributes.get("parameters", {}))
+        return Schema(attributes["scenario"], fields, axes, symmetries, parameters)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{store} is not a dataset of this version: {error!r}") from None
 

@@ -18,7 +18,9 @@ from mno.grid import Grid
 
 Residual: TypeAlias = Callable[[Mapping[str, Tensor], Grid], Tensor]
 """Takes all fields of some samples in physical units, shape `(batch, *grid)`, by name, and their
-grid; returns the norm of each sample's residual relative to its source, shape `(batch,)`."""
+grid, whose first axis is time where they are states; returns the norm of each sample's residual
+relative to its source or size, shape `(batch,)`. The mapping also holds the scenario's parameters
+that are numbers, as tensors without axes."""
 
 
 def residual_names() -> list[str]:

@@ -39,6 +39,10 @@ class Scenario(ABC):
     A scenario is stateless: what it yields depends on its parameters, its resolution and the
     random generator it is handed, so that samples may be made anywhere, in any order.
 
+    A field of role `state` has the axis `time` before those of space. `sample` draws it at the
+    first frame, without that axis; `solve` returns it at all frames, the first one included. How
+    many frames an operator is given, and how it predicts the others, is not the scenario's choice.
+
     `symmetries` are the maps of the grid onto itself that turn a solved sample into another solved
     sample when all its fields, inputs and outputs, are carried along by their values (scalar
     fields; a symmetry that also changes values, as a mirror does with a velocity, cannot be
@@ -71,25 +75,25 @@ class Scenario(ABC):
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Draw the input fields of one sample, float32, by name."""
+        """Draw the inputs and the initial states of one sample, float32, by name."""
 
     @abstractmethod
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Solve the equation for one sample's inputs; return the output fields, float32."""
+        """Solve the equation for what `sample` drew; return outputs and states, float32."""
 
     @abstractmethod
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
-        """Measure each of `checks` on one sample, from the arrays as they are stored."""
+        """Measure each of `checks` on what was drawn and on what was solved, as it is stored."""
 
     def compile(self) -> None:  # noqa: B027 - optional
         """Do once what would otherwise be paid at the first sample (compilation)."""
 
     @property
     def inputs(self) -> tuple[Field, ...]:
-        """Fields an operator is given."""
-        return tuple(field for field in self.fields if field.role == "input")
+        """Fields an operator is given, states at their first frames."""
+        return tuple(field for field in self.fields if field.role in ("input", "state"))
 
     @property
     def outputs(self) -> tuple[Field, ...]:
-        """Fields an operator predicts."""
-        return tuple(field for field in self.fields if field.role == "output")
+        """Fields an operator predicts, states at their later frames."""
+        return tuple(field for field in self.fields if field.role in ("output", "state"))

@@ -14,8 +14,8 @@ from mno.errors import InputError, MnoError
 from mno.fields import Axis, Field
 from mno.scenarios.base import SQUARE, Check, Fields, Scenario
 from mno.scenarios.kernels.multigrid import solve_diffusion
+from mno.scenarios.kernels.random_field import CosineField, covariance_spectrum
 
-NUM_MODES = 64  # cosines along each axis of the random field, at every resolution
 TOLERANCE = 1e-8  # relative residual; the error it leaves is below that of float32 storage
 MAX_ITERATIONS = 500  # about 20 are used at a contrast of 4, about 140 at a contrast of 1e12
 
@@ -116,13 +116,10 @@ class Darcy(Scenario):
         self._points = (np.arange(resolution) + 0.5) / resolution
         self._source = np.ones((resolution, resolution))
 
-        wave_numbers = np.arange(NUM_MODES)
-        norms = np.where(wave_numbers == 0, 1.0, math.sqrt(2.0))
-        self._cosines = norms * np.cos(np.pi * np.outer(self._points, wave_numbers))
-        squares = np.pi**2 * np.add.outer(wave_numbers**2, wave_numbers**2)
-        variances = (squares + parameters.inverse_length**2) ** -parameters.covariance_exponent
+        exponent, inverse_length = parameters.covariance_exponent, parameters.inverse_length
+        variances = covariance_spectrum(exponent, inverse_length, side=1.0)
         variances[0, 0] = 0.0
-        self._deviations = np.sqrt(variances)
+        self._field = CosineField(self._points, variances)
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -131,13 +128,9 @@ class Darcy(Scenario):
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a permeability, shape `(x, y)`."""
-        weights = self._deviations * rng.standard_normal(self._deviations.shape)
-        # einsum, not a matrix product: BLAS may add in another order with another number of
-        # threads. Both sums run over last axes, which is the fast case.
-        half = np.einsum("yl,kl->yk", self._cosines, weights)
-        field = np.einsum("xk,yk->xy", self._cosines, half)
         low, high = self._parameters.low_permeability, self._parameters.high_permeability
-        return {"permeability": np.where(field >= 0.0, high, low).astype(np.float32)}
+        permeability = np.where(self._field.draw(rng) >= 0.0, high, low)
+        return {"permeability": permeability.astype(np.float32)}
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
         """Solve for the pressure, shape `(x, y)`, to a relative residual of 1e-8.

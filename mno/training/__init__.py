@@ -9,10 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mno.rollout import roll_out
     from mno.training.config import TrainConfig
     from mno.training.fit import train
     from mno.training.history import EpochRecord, History, TrainingObserver
-    from mno.training.rollout import pushforward_loss, roll_out
+    from mno.training.rollout import pushforward_loss
 
 _PUBLIC = {
     "EpochRecord": "mno.training.history",
@@ -20,7 +21,7 @@ _PUBLIC = {
     "TrainConfig": "mno.training.config",
     "TrainingObserver": "mno.training.history",
     "pushforward_loss": "mno.training.rollout",
-    "roll_out": "mno.training.rollout",
+    "roll_out": "mno.rollout",
     "train": "mno.training.fit",
 }
 

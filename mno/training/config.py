@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from mno.config import Config
+from mno.errors import InputError
+from mno.forecast import Forecast
 
 
 class TrainConfig(Config):
@@ -61,6 +63,19 @@ class TrainConfig(Config):
         description="Weight of the residual that a prediction leaves in the scenario's equation, "
         "relative to its source, in what is minimised; 0 leaves it out",
     )
+    unroll: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="Steps of a rollout that training takes at a time, from a random frame of each "
+        "sample (rollouts of states)",
+    )
+    pushforward: bool = Field(
+        False,
+        description="Whether the last step alone is compared with the truth and has a gradient, "
+        "after a number of steps that is drawn anew each time, below `unroll`: the operator learns "
+        "from its own mistakes at the memory of one step (rollouts of states)",
+    )
     augment: bool = Field(
         False,
         description="Whether each sample is turned in every epoch by one of the symmetries that "
@@ -103,3 +118,16 @@ class TrainConfig(Config):
         le=1024,
         description="Threads within a torch operation; sums, and so the weights, depend on it",
     )
+
+
+def check_unroll(config: TrainConfig, forecast: Forecast | None) -> None:
+    """Refuse to unroll more steps than a sample has frames to predict.
+
+    Raises:
+        InputError: There are fewer.
+    """
+    if forecast and forecast.scheme == "rollout" and config.unroll > forecast.steps:
+        raise InputError(
+            f"train.unroll={config.unroll} is more than the {forecast.steps} frames that "
+            f"task.history={forecast.history} leaves to predict; choose {forecast.steps} or less"
+        )

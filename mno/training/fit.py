@@ -12,11 +12,12 @@ from rich.console import Console
 from mno.data.normalise import Normaliser
 from mno.data.reading import Split
 from mno.errors import InputError
+from mno.forecast import TaskConfig, forecast_of
 from mno.nn.config import ModelConfig
 from mno.surrogate import Description, Surrogate
 from mno.training.augmentation import Augmentation, epoch_choices, turns_of
 from mno.training.checkpoint import newest_checkpoint
-from mno.training.config import TrainConfig
+from mno.training.config import TrainConfig, check_unroll
 from mno.training.environment import (
     honest_interrupts,
     lightning_precision,
@@ -32,6 +33,7 @@ from mno.training.order import Batches, epoch_order
 from mno.training.problem import check_split, encode, fingerprint
 from mno.training.progress import progress_callbacks
 from mno.training.warm_start import continued
+from mno.training.windows import Windows, epoch_starts
 
 
 def train(
@@ -42,6 +44,7 @@ def train(
     config: TrainConfig,
     seed: int,
     work: Path,
+    task: TaskConfig | None = None,
     initial: Surrogate | None = None,
     observers: Sequence[TrainingObserver] = (),
     console: Console | None = None,
@@ -61,6 +64,7 @@ def train(
         seed: Determines initial weights, the order of samples and all that is drawn in training;
             not negative.
         work: Folder for checkpoints, made if missing; it belongs to this one training.
+        task: What is given and what is predicted of states; its defaults if not given.
         initial: A trained model to start from instead of fresh weights. Normaliser and reference
             spacing are its own, whatever the training split.
         observers: Told of every epoch; see `TrainingObserver`.
@@ -71,9 +75,9 @@ def train(
         The surrogate with the weights of the best epoch, and the history of all epochs.
 
     Raises:
-        InputError: The splits, the seed or the initial model cannot be used, the configuration
-            asks for what the dataset, its scenario or the device does not have, or `work` belongs
-            to another training.
+        InputError: The splits, the seed or the initial model cannot be used, the configuration or
+            the task asks for what the dataset, its scenario or the device does not have, or `work`
+            belongs to another training.
         MnoError: Training diverged, was asked to end, or cannot write its checkpoints.
     """
     if seed < 0:
@@ -85,7 +89,8 @@ def train(
         )
     for split in (training, validation):
         check_split(split)
-    description = _describe(training, model)
+    description = _describe(training, model, task or TaskConfig())
+    check_unroll(config, description.forecast)
     if initial is not None:
         description = continued(initial.description, description)
     digest = fingerprint(description, (training, validation), config, seed, initial)
@@ -121,9 +126,8 @@ def _module(
         raise InputError(f"section model: {error}") from None
     if initial is not None:
         operator.load_state_dict(initial.operator.state_dict())
-    samples, *shape = next(iter(training.fields.values())).shape
-    grid = description.grid(tuple(shape))
-    module = OperatorTraining(operator, description, grid, config, samples)
+    samples = len(next(iter(training.fields.values())))
+    module = OperatorTraining(operator, description, training.schema, config, samples)
     try:
         module.try_out(next(iter(Batches(encode(description, training), 1))))
     except ValueError as error:
@@ -152,7 +156,7 @@ def _fit(
         encode(description, training),
         config.batch_size,
         lambda: epoch_order(module.num_samples, keeper.seed, len(keeper.history)),
-        _augmentation(keeper, training) if config.augment else None,
+        _changes(keeper, module, training),
     )
     with honest_interrupts(), quiet_lightning():
         trainer = Trainer(
@@ -180,14 +184,32 @@ def _fit(
         )
 
 
-def _augmentation(keeper: Keeper, training: Split) -> Augmentation:
-    turns, samples = turns_of(training.schema), len(next(iter(training.fields.values())))
-    return Augmentation(
-        turns, lambda: epoch_choices(samples, len(turns), keeper.seed, len(keeper.history))
-    )
+def _changes(
+    keeper: Keeper, module: OperatorTraining, training: Split
+) -> list[Windows | Augmentation]:
+    """Return what is done to the fields of a batch before a step, in this order."""
+    config, samples, forecast = module.config, module.num_samples, module.description.forecast
+    changes: list[Windows | Augmentation] = []
+    if forecast is not None and module.description.rolls_out:
+        starts = forecast.steps - config.unroll + 1
+        changes.append(
+            Windows(
+                module.description.states,
+                forecast.history + config.unroll,
+                lambda: epoch_starts(samples, starts, keeper.seed, len(keeper.history)),
+            )
+        )
+    if config.augment:
+        turns = turns_of(training.schema)
+        changes.append(
+            Augmentation(
+                turns, lambda: epoch_choices(samples, len(turns), keeper.seed, len(keeper.history))
+            )
+        )
+    return changes
 
 
-def _describe(training: Split, model: ModelConfig) -> Description:
+def _describe(training: Split, model: ModelConfig, task: TaskConfig) -> Description:
     schema = training.schema
     return Description(
         scenario=schema.scenario,
@@ -201,4 +223,5 @@ def _describe(training: Split, model: ModelConfig) -> Description:
         ),
         model=model,
         offset=schema.offset,
+        forecast=forecast_of(task, schema.fields, schema.axes),
     )

@@ -31,8 +31,9 @@ class EpochRecord:
     Attributes:
         epoch: Counted from 1.
         train_relative_l2: Mean relative L2 error over the training split, as the steps saw it
-            (turned, noisy), each batch measured before its own step.
-        validation_relative_l2: Mean relative L2 error over the validation split after the epoch.
+            (turned, noisy, windows of a rollout), each batch measured before its own step.
+        validation_relative_l2: Mean relative L2 error over the validation split after the epoch, of
+            states over all predicted frames.
         learning_rate: Learning rate of the epoch's last step.
         train_loss: Mean of what is minimised, measured likewise; none where that is the relative
             L2 error.

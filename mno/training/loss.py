@@ -22,7 +22,8 @@ def relative_l2(
     r"""Return each sample's error `‖u_pred − u‖₂ / ‖u‖₂`, averaged over the fields.
 
     Args:
-        predicted: Normalised fields of shape `(batch, *grid)`, by name.
+        predicted: Normalised fields of shape `(batch, *grid)` or `(batch, frames, *grid)`, by name;
+            frames are values like others.
         truth: The same fields as solved, normalised likewise.
         normaliser: Brings both to the physical units in which the norms are taken.
 
@@ -52,7 +53,8 @@ def relative_h1(
     over their distance. Lengths are in longest sides of the domain, so that the error has no unit.
 
     Args:
-        predicted: Normalised fields of shape `(batch, *grid)`, by name.
+        predicted: Normalised fields of shape `(batch, *grid)` or `(batch, frames, *grid)`, by name;
+            frames are values like others.
         truth: The same fields as solved, normalised likewise.
         normaliser: Brings both to the physical units in which the norms are taken.
         grid: The grid of all fields.

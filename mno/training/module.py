@@ -13,8 +13,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from mno.data.batch import Batch
+from mno.data.reading import Schema
 from mno.errors import MnoError
-from mno.grid import Grid
 from mno.surrogate import Description
 from mno.training.accumulation import samples_of_step, steps_per_epoch
 from mno.training.averaging import AveragedWeights
@@ -23,6 +23,10 @@ from mno.training.corruption import corrupt
 from mno.training.loss import relative_l2
 from mno.training.objective import Objective
 from mno.training.schedule import learning_rate_factor
+from mno.training.steps import Prediction, drawn_steps, predict_batch
+
+FAR_OFF = 1e3
+"""Relative L2 error that a rollout counts for at most in validation."""
 
 
 class Mean:
@@ -49,7 +53,7 @@ class OperatorTraining(LightningModule):
     Args:
         operator: Built by `description.build()`.
         description: What the surrogate is; its normaliser defines the loss.
-        grid: The grid of the training data.
+        schema: The training data's.
         config: How to train.
         num_samples: Samples in the training split.
     """
@@ -58,18 +62,18 @@ class OperatorTraining(LightningModule):
         self,
         operator: nn.Module,
         description: Description,
-        grid: Grid,
+        schema: Schema,
         config: TrainConfig,
         num_samples: int,
     ) -> None:
         super().__init__()
         self.operator = operator
         self.description = description
-        self.grid = grid
+        self.grid = description.grid(tuple(len(axis.points) for axis in schema.space))
         self.config = config
         self.num_samples = num_samples
         self.num_steps = config.epochs * steps_per_epoch(num_samples, config)
-        self.objective = Objective(description, grid, config)
+        self.objective = Objective(description, self.grid, config, schema.parameters)
         self.average = AveragedWeights(operator, config.ema_decay) if config.ema_decay else None
         self.train_error = Mean()
         self.train_loss = Mean()
@@ -89,7 +93,8 @@ class OperatorTraining(LightningModule):
             ValueError: The operator or the objective cannot be given such fields.
         """
         self.operator.eval()
-        self.objective(self._outputs(self.operator(self._inputs(batch)), batch), batch)
+        seen = self._inputs(batch)
+        self.objective(predict_batch(self.operator, self.description, batch, seen))
         self.operator.train()
 
     def on_train_epoch_start(self) -> None:
@@ -107,10 +112,13 @@ class OperatorTraining(LightningModule):
             MnoError: The loss is not a finite number.
         """
         noise, mask = self.config.input_noise, self.config.input_mask
-        given = corrupt(self._inputs(batch), noise=noise, mask=mask)
-        predicted = self._outputs(self.operator(given), batch)
-        loss = self.objective(predicted, batch).mean()
-        self._measure(loss.detach(), predicted, batch)
+        seen = corrupt(self._inputs(batch), noise=noise, mask=mask)
+        steps, pushforward = drawn_steps(self.description, self.config), self.config.pushforward
+        predicted = predict_batch(
+            self.operator, self.description, batch, seen, steps, pushforward=pushforward
+        )
+        loss = self.objective(predicted).mean()
+        self._measure(loss.detach(), predicted)
         self.learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         if self.config.accumulate == 1:
             return loss
@@ -128,9 +136,14 @@ class OperatorTraining(LightningModule):
         """Add a batch to the validation error."""
         # In the precision in which a surrogate is asked.
         with torch.autocast(self.device.type, enabled=False):
-            predicted = self._outputs(self.evaluated(self._inputs(batch)), batch)
-        error = relative_l2(predicted, batch, self.description.normaliser).mean().item()
-        self.validation_error.add(self.finite(error, "validation"), _length(batch))
+            answer = self.description.answer(self.evaluated, self._inputs(batch))
+        truth = self.description.truth(batch)
+        errors = relative_l2(answer.fields, truth, self.description.normaliser)
+        if self.description.forecast is not None:
+            # A rollout may blow up early in a training that goes well.
+            errors = errors.nan_to_num(nan=FAR_OFF).clamp_max(FAR_OFF)
+        error = self.finite(errors.mean().item(), "validation")
+        self.validation_error.add(error, _length(batch))
 
     def finite(self, error: float, split: str) -> float:
         """Return a finite error as it is.
@@ -146,23 +159,19 @@ class OperatorTraining(LightningModule):
             )
         return error
 
-    def _measure(
-        self, loss: Tensor, predicted: Mapping[str, Tensor], batch: dict[str, Tensor]
-    ) -> None:
+    def _measure(self, loss: Tensor, predicted: Prediction) -> None:
         """Add a batch to the means of what is minimised and of the error."""
-        value, samples = self.finite(loss.item(), "training"), _length(batch)
+        value, samples = self.finite(loss.item(), "training"), _length(predicted.truth)
         self.train_loss.add(value, samples)
         if not self.objective.is_relative_l2:
+            normaliser = self.description.normaliser
             with torch.no_grad():
-                value = relative_l2(predicted, batch, self.description.normaliser).mean().item()
+                errors = relative_l2(predicted.fields, predicted.truth, normaliser)
+            value = errors.mean().item()
         self.train_error.add(value, samples)
 
     def _inputs(self, batch: dict[str, Tensor]) -> Batch:
-        return Batch({name: batch[name] for name in self.description.inputs}, self.grid)
-
-    def _outputs(self, answer: Batch, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the predicted fields in the precision of the true ones."""
-        return {name: field.to(batch[name].dtype) for name, field in answer.fields.items()}
+        return Batch(self.description.given(batch), self.grid)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with the schedule advanced after every step."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from mno.grid import Grid
@@ -11,6 +13,7 @@ from mno.residuals import residual_of
 from mno.surrogate import Description
 from mno.training.config import TrainConfig
 from mno.training.loss import relative_h1, relative_l2
+from mno.training.steps import Prediction
 
 
 class Objective:
@@ -20,15 +23,28 @@ class Objective:
         description: What is trained; its normaliser gives the physical units.
         grid: The grid of the training data.
         config: Which error, and the residual's weight.
+        parameters: The scenario's own; a residual may need those that are numbers.
 
     Raises:
         InputError: A residual is asked for, and the scenario has none.
     """
 
-    def __init__(self, description: Description, grid: Grid, config: TrainConfig) -> None:
+    def __init__(
+        self,
+        description: Description,
+        grid: Grid,
+        config: TrainConfig,
+        parameters: Mapping[str, Any],
+    ) -> None:
         self.normaliser = description.normaliser
-        self.inputs = tuple(description.inputs)
+        self.states = description.states
+        self.interval = description.forecast.interval if description.forecast else None
         self.grid = grid
+        self.numbers = {
+            name: torch.tensor(float(value), dtype=torch.float64)
+            for name, value in parameters.items()
+            if isinstance(value, int | float)
+        }
         self.error = config.loss
         self.residual_weight = config.residual_weight
         self.residual = residual_of(description.scenario) if config.residual_weight else None
@@ -38,19 +54,25 @@ class Objective:
         """Whether it is the relative L2 error and nothing else."""
         return self.error == "relative_l2" and self.residual is None
 
-    def __call__(self, predicted: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-        """Return what is minimised for each sample, shape `(batch,)`, nondimensional.
-
-        Args:
-            predicted: Normalised output fields of shape `(batch, *grid)`, by name.
-            batch: All fields as solved, normalised likewise; inputs as they were before noise.
-        """
+    def __call__(self, prediction: Prediction) -> Tensor:
+        """Return what is minimised for each sample, shape `(batch,)`, nondimensional."""
+        predicted, truth = prediction.fields, prediction.truth
         if self.error == "h1":
-            loss = relative_h1(predicted, batch, self.normaliser, self.grid)
+            loss = relative_h1(predicted, truth, self.normaliser, self.grid)
         else:
-            loss = relative_l2(predicted, batch, self.normaliser)
+            loss = relative_l2(predicted, truth, self.normaliser)
         if self.residual is None:
             return loss
-        known = {name: batch[name] for name in self.inputs} | dict(predicted)
+        known = dict(prediction.given) | dict(predicted)
+        for name in self.states:  # a difference in time needs the frame before
+            known[name] = torch.cat([prediction.given[name][:, -1:], predicted[name]], dim=1)
         fields = {name: self.normaliser.decode(name, field) for name, field in known.items()}
-        return loss + self.residual_weight * self.residual(fields, self.grid)
+        place = self._place(known)
+        return loss + self.residual_weight * self.residual(fields | self.numbers, place)
+
+    def _place(self, fields: Mapping[str, Tensor]) -> Grid:
+        """Return the grid of the fields, in space and time where there are states."""
+        if self.interval is None:
+            return self.grid
+        frames = fields[self.states[0]].shape[1]
+        return Grid((frames, *self.grid.shape), (self.interval, *self.grid.spacing))

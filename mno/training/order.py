@@ -6,7 +6,7 @@ training sees the batches, and draws the random numbers, of an uninterrupted one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -35,11 +35,11 @@ class Batches:
     """Batches of fields that lie in memory, taken by one indexing operation each.
 
     Args:
-        fields: Tensors of shape `(samples, *grid)`, by field name.
+        fields: Tensors of shape `(samples, *dims)`, by field name.
         batch_size: Samples per batch; the last batch holds what remains.
         order: Gives the order of samples, asked when the first batch of a pass is taken; stored
             order if not given.
-        change: Changes the fields of a batch, given the numbers of its samples.
+        changes: Each changes the fields of a batch, given the numbers of its samples.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Batches:
         fields: Mapping[str, Tensor],
         batch_size: int,
         order: Callable[[], np.ndarray] | None = None,
-        change: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]] | None = None,
+        changes: Sequence[Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]]] = (),
     ) -> None:
         self.fields = dict(fields)
         self.batch_size = batch_size
         self.order = order
-        self.change = change
+        self.changes = tuple(changes)
         self.num_samples = len(next(iter(self.fields.values())))
 
     def __len__(self) -> int:
@@ -62,4 +62,6 @@ class Batches:
         order = torch.from_numpy(self.order()) if self.order else torch.arange(self.num_samples)
         for chosen in order.split(self.batch_size):
             batch = {name: field[chosen] for name, field in self.fields.items()}
-            yield self.change(batch, chosen) if self.change else batch
+            for change in self.changes:
+                batch = change(batch, chosen)
+            yield batch

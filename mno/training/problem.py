@@ -18,11 +18,17 @@ from mno.training.config import TrainConfig
 
 
 def check_split(split: Split) -> None:
-    """Refuse a split that has no samples, or values that are not finite.
+    """Refuse a split that has no samples, inputs or outputs over time, or values not finite.
 
     Raises:
-        InputError: It has none, or has one that is not.
+        InputError: It has none, or has one of these.
     """
+    for field in split.schema.fields:
+        if "time" in field.dims and field.role != "state":
+            raise InputError(
+                f"field {field.name} is an {field.role} over time; training takes frames of states "
+                "only: let the scenario declare it as a state"
+            )
     if not len(next(iter(split.fields.values()))):
         raise InputError(
             f"the {split.name} split holds no sample; training needs at least one: make more "
@@ -67,6 +73,8 @@ def fingerprint(
     for name, array in arrays.items():
         digest.update(f"{name} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
+    if config.residual_weight:
+        digest.update(json.dumps(dict(splits[0].schema.parameters), sort_keys=True).encode())
     if config.augment:
         digest.update(json.dumps(splits[0].schema.symmetries).encode())
     return digest.hexdigest()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mno.errors import InputError
+from mno.forecast import Forecast
 from mno.surrogate import Description
 
 # What may differ without changing what the weights mean.
@@ -25,7 +26,8 @@ def continued(initial: Description, fresh: Description) -> Description:
         fresh: What a training from fresh weights would be.
 
     Raises:
-        InputError: The model is of another architecture, of other fields or of another domain.
+        InputError: The model is of another architecture, of other fields, of another domain, or
+            continues states in another way.
     """
     theirs, ours = (d.model.model_dump(mode="json", exclude=set(_FREE)) for d in (initial, fresh))
     differing = [key for key in ours if theirs[key] != ours[key]]
@@ -53,7 +55,37 @@ def continued(initial: Description, fresh: Description) -> Description:
             f"{fresh.extent}, the dataset's: choose a model of this domain, or set "
             "train.warm_start=null"
         )
-    return replace(initial, scenario=fresh.scenario, model=fresh.model, offset=fresh.offset)
+    if not _continues_alike(initial.forecast, fresh.forecast):
+        raise InputError(
+            f"train.warm_start: that model was trained to {_said(initial.forecast)}; expected "
+            f"{_said(fresh.forecast)}, as in section task and the dataset: make them alike, or set "
+            "train.warm_start=null"
+        )
+    return replace(
+        initial,
+        scenario=fresh.scenario,
+        model=fresh.model,
+        offset=fresh.offset,
+        forecast=fresh.forecast,
+    )
+
+
+def _continues_alike(theirs: Forecast | None, ours: Forecast | None) -> bool:
+    """Whether the weights mean the same; a rollout may go on for any number of steps."""
+    if theirs is None or ours is None:
+        return theirs is ours
+    return (theirs.history, theirs.scheme, theirs.frames_at_once) == (
+        ours.history, ours.scheme, ours.frames_at_once
+    ) and math.isclose(theirs.interval, ours.interval)  # fmt: skip
+
+
+def _said(forecast: Forecast | None) -> str:
+    if forecast is None:
+        return "predict without frames"
+    return (
+        f"continue history={forecast.history} frames by scheme={forecast.scheme}, "
+        f"{forecast.frames_at_once} at once, {forecast.interval:g} apart"
+    )
 
 
 def _listed(fields: Mapping[str, str]) -> str:

@@ -1,1 +1,1 @@
-"""Compiled kernels: the inner loops of the solvers."""
+"""What scenarios compute with: compiled inner loops of solvers, random fields."""

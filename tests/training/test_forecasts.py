@@ -1,0 +1,327 @@
+"""Training on states: what is given and predicted, horizons and rollouts, and what does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from reaction_problem import (
+    CONFIG,
+    FRAMES,
+    NAMES,
+    TRAINING,
+    VALIDATION,
+    first_frames,
+    make_reaction_split,
+    run,
+)
+from smoothing_problem import run as run_steady
+from smoothing_problem import weights_of
+
+from mno.data.batch import Batch
+from mno.errors import InputError
+from mno.fields import Axis, Field
+from mno.forecast import Forecast, TaskConfig, forecast_of
+from mno.residuals import residual_of
+from mno.surrogate import Surrogate
+from mno.training.module import FAR_OFF, OperatorTraining
+from mno.training.objective import Objective
+from mno.training.problem import encode
+from mno.training.rollout import pushforward_loss
+from mno.training.steps import Prediction, drawn_steps, predict_batch
+
+HORIZON = TaskConfig(history=2, scheme="horizon")
+ROLLOUT = TaskConfig(history=2, scheme="rollout")
+
+
+def config(**changes):
+    return CONFIG.model_copy(update=changes)
+
+
+@pytest.fixture(scope="module")
+def horizon(tmp_path_factory) -> Surrogate:
+    return run(tmp_path_factory.mktemp("horizon"), HORIZON)[0]
+
+
+@pytest.fixture(scope="module")
+def rollout(tmp_path_factory) -> Surrogate:
+    return run(tmp_path_factory.mktemp("rollout"), ROLLOUT, config=config(unroll=2))[0]
+
+
+@pytest.mark.parametrize("kind", ["horizon", "rollout"])
+def test_all_frames_after_those_given_are_predicted(kind, request):
+    surrogate = request.getfixturevalue(kind)
+    predicted = surrogate.predict(first_frames(VALIDATION, 2))
+    for name in NAMES:
+        assert predicted[name].shape == (5, FRAMES - 2, 8, 8)
+        assert predicted[name].dtype == np.float32
+    fine = {name: np.zeros((1, 2, 12, 12)) for name in NAMES}
+    assert surrogate.predict(fine)["inhibitor"].shape == (1, FRAMES - 2, 12, 12)
+
+
+@pytest.mark.parametrize("task", [HORIZON, ROLLOUT], ids=lambda task: task.scheme)
+def test_the_validation_error_is_that_of_all_predicted_frames(tmp_path, task):
+    surrogate, history = run(tmp_path, task)
+    predicted = surrogate.predict(first_frames(VALIDATION, 2))
+    errors = []
+    for name in NAMES:
+        truth = VALIDATION.fields[name][:, 2:].astype(float)
+        error = (predicted[name] - truth).reshape(5, -1)
+        errors.append(np.linalg.norm(error, axis=1) / np.linalg.norm(truth.reshape(5, -1), axis=1))
+    assert history.best.validation_relative_l2 == pytest.approx(np.mean(errors), rel=1e-4)
+
+
+def test_a_rollout_of_one_step_is_the_horizon_of_one_frame(tmp_path):
+    results = []
+    for scheme in ("horizon", "rollout"):
+        task = TaskConfig(history=FRAMES - 1, scheme=scheme)
+        surrogate, history = run(tmp_path / scheme, task)
+        assert surrogate.description.forecast.steps == 1
+        predicted = surrogate.predict(first_frames(VALIDATION, FRAMES - 1))
+        results.append((weights_of(surrogate), history, predicted))
+    assert results[0][:2] == results[1][:2]
+    for name in NAMES:
+        np.testing.assert_array_equal(results[0][2][name], results[1][2][name])
+
+
+def test_a_rollout_goes_on_for_any_number_of_steps_from_what_it_predicted(rollout):
+    given = first_frames(VALIDATION, 2)
+    seven = rollout.predict(given, steps=7)
+    three = rollout.predict(given, steps=3)
+    later = {name: np.concatenate([given[name], three[name]], axis=1)[:, -2:] for name in NAMES}
+    four = rollout.predict(later, steps=4)
+    for name in NAMES:
+        assert seven[name].shape[1] == 7
+        np.testing.assert_array_equal(seven[name][:, :3], three[name])
+        np.testing.assert_allclose(seven[name][:, 3:], four[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["horizon", "rollout"])
+def test_a_saved_model_continues_states_as_before(kind, request, tmp_path):
+    surrogate = request.getfixturevalue(kind)
+    surrogate.save(tmp_path)
+    loaded = Surrogate.load(tmp_path)
+    assert loaded.description == surrogate.description
+    given = first_frames(VALIDATION, 2)
+    for name, field in surrogate.predict(given).items():
+        np.testing.assert_array_equal(loaded.predict(given)[name], field)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"unroll": 1},
+        {"unroll": 3},
+        {"unroll": 3, "pushforward": True},
+        {"unroll": 2, "loss": "h1", "input_noise": 0.01, "augment": True, "ema_decay": 0.5},
+        {"unroll": 2, "pushforward": True, "residual_weight": 0.01, "input_mask": 0.05},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("scheme", ["horizon", "rollout"])
+def test_training_lowers_the_error(tmp_path, scheme, changes):
+    task = TaskConfig(history=1, scheme=scheme)
+    _, history = run(tmp_path, task, config=config(epochs=8, **changes))
+    first, best = history.records[0], history.best
+    assert best.validation_relative_l2 < 0.9 * first.validation_relative_l2
+
+
+def test_what_the_task_says_means_nothing_without_states(tmp_path):
+    noisy = config(input_noise=0.1)
+    plain, history = run_steady(tmp_path / "plain", config=noisy)
+    other, same = run_steady(
+        tmp_path / "other",
+        task=TaskConfig(history=9, scheme="rollout"),
+        config=noisy.model_copy(update={"unroll": 9, "pushforward": True}),
+    )
+    assert weights_of(plain) == weights_of(other)
+    assert history == same
+    assert other.description.forecast is None
+
+
+def test_unrolled_and_pushed_steps_are_what_the_library_functions_say(rollout):
+    description, operator = rollout.description, rollout.operator
+    fields = {n: f[:, :5] for n, f in encode(description, VALIDATION).items()}
+    grid = description.grid((8, 8))
+    seen = Batch(description.given(fields), grid)
+
+    unrolled = predict_batch(operator, description, fields, seen, 3)
+    for name in NAMES:
+        assert torch.equal(unrolled.truth[name], fields[name][:, 2:])
+        assert torch.equal(unrolled.given[name], fields[name][:, :2])
+        assert unrolled.fields[name].shape == (5, 3, 8, 8)
+
+    pushed = predict_batch(operator, description, fields, seen, 3, pushforward=True)
+    for name in NAMES:
+        assert torch.equal(pushed.truth[name], fields[name][:, -1:])
+        torch.testing.assert_close(pushed.fields[name], unrolled.fields[name][:, -1:])
+        torch.testing.assert_close(pushed.given[name], unrolled.fields[name][:, :2])
+
+    def squares(predicted, truth):
+        return sum((predicted[n] - truth[n]).square().mean() for n in predicted)
+
+    def gradients(loss) -> list[torch.Tensor]:
+        return list(torch.autograd.grad(loss, list(operator.parameters())))
+
+    last = {name: frame[:, 0] for name, frame in pushed.fields.items()}
+    truth = {name: fields[name][:, 2:] for name in NAMES}
+    ours = gradients(squares(last, {name: f[:, -1] for name, f in truth.items()}))
+    theirs = gradients(pushforward_loss(operator, seen, truth, squares))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_steps_to_push_forward_are_drawn_and_others_are_not(rollout, horizon):
+    pushing = config(unroll=3, pushforward=True)
+    torch.manual_seed(0)
+    assert {drawn_steps(rollout.description, pushing) for _ in range(60)} == {1, 2, 3}
+    before = torch.random.get_rng_state()
+    assert drawn_steps(rollout.description, config(unroll=3)) == 3
+    assert drawn_steps(horizon.description, pushing) == 3
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_last_pushed_step_has_a_gradient_in_mixed_precision_too(rollout):
+    description, operator = rollout.description, rollout.operator
+    fields = {n: f[:, :5] for n, f in encode(description, VALIDATION).items()}
+    seen = Batch(description.given(fields), description.grid((8, 8)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pushed = predict_batch(operator, description, fields, seen, 3, pushforward=True)
+    loss = torch.stack([field.square().mean() for field in pushed.fields.values()]).sum()
+    gradients = torch.autograd.grad(loss, list(operator.parameters()), allow_unused=True)
+    assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients)
+
+
+def test_the_residual_is_that_of_the_last_given_and_all_predicted_frames(rollout):
+    description, schema = rollout.description, VALIDATION.schema
+    grid = description.grid((8, 8))
+    fields = encode(description, VALIDATION)
+    given = description.given(fields)
+    torch.manual_seed(0)
+    truth = description.truth(fields)
+    wrong = {name: field + 0.1 * torch.randn_like(field) for name, field in truth.items()}
+
+    def loss(weight: float) -> torch.Tensor:
+        objective = Objective(description, grid, config(residual_weight=weight), schema.parameters)
+        return objective(Prediction(wrong, truth, given))
+
+    physical = {
+        name: description.normaliser.decode(name, torch.cat([given[name][:, -1:], wrong[name]], 1))
+        for name in NAMES
+    }
+    numbers = {
+        name: torch.tensor(value)
+        for name, value in schema.parameters.items()
+        if isinstance(value, float)
+    }
+    interval = float(np.diff(schema.axes[0].points)[0])
+    place = dataclasses.replace(
+        grid,
+        shape=(FRAMES - 1, 8, 8),
+        spacing=(interval, *grid.spacing),
+        reference_spacing=(),
+    )
+    expected = residual_of("diffusion_reaction")(physical | numbers, place)
+    torch.testing.assert_close(loss(0.5) - loss(0.0), 0.5 * expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_rollout_that_blows_up_counts_as_far_off_and_ends_no_training(rollout):
+    surrogate = Surrogate(rollout.description, rollout.description.build())
+    with torch.no_grad():
+        for weight in surrogate.operator.parameters():
+            weight.mul_(1e6)
+    module = OperatorTraining(
+        surrogate.operator, surrogate.description, TRAINING.schema, CONFIG, len(TRAINING)
+    )
+    module.validation_step(encode(surrogate.description, VALIDATION))
+    assert module.validation_error.value == FAR_OFF
+
+
+def test_training_from_a_trained_model_may_roll_out_further(tmp_path, rollout):
+    longer = {
+        "training": make_reaction_split("train", 8, seed=3, frames=11, duration=3.0),
+        "validation": make_reaction_split("validation", 4, seed=4, frames=11, duration=3.0),
+    }
+    still = config(learning_rate=1e-30, weight_decay=0.0, epochs=1)
+    again, _ = run(tmp_path, ROLLOUT, config=still, initial=rollout, **longer)
+    assert weights_of(again) == weights_of(rollout)
+    assert again.description.forecast == dataclasses.replace(rollout.description.forecast, steps=9)
+
+
+@pytest.mark.parametrize(
+    ("task", "others"),
+    [
+        (TaskConfig(history=1, scheme="rollout"), {}),
+        (TaskConfig(history=2, scheme="horizon"), {}),
+        (ROLLOUT, {"training": make_reaction_split("train", 4, seed=3, duration=3.0)}),
+    ],
+    ids=["history", "scheme", "interval"],
+)
+def test_a_model_that_continues_states_otherwise_is_refused_as_a_start(
+    tmp_path, rollout, task, others
+):
+    with pytest.raises(InputError, match="that model was trained to continue history=2") as caught:
+        run(tmp_path, task, initial=rollout, **others)
+    assert "\n" not in str(caught.value)
+
+
+def test_too_few_frames_are_refused_in_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"history=6 leaves none of the 6 frames.*choose 5"):
+        run(tmp_path, TaskConfig(history=6))
+    with pytest.raises(InputError, match=r"unroll=5 is more than the 4 frames.*choose 4 or less"):
+        run(tmp_path, ROLLOUT, config=config(unroll=5))
+    run(tmp_path, HORIZON, config=config(unroll=5, epochs=1))
+
+
+def test_frames_at_unequal_distances_are_refused(tmp_path):
+    time, *space = TRAINING.schema.axes
+    uneven = dataclasses.replace(time, points=time.points**2)
+    schema = dataclasses.replace(TRAINING.schema, axes=(uneven, *space))
+    with pytest.raises(InputError, match="frames are between 0.09 and 0.81 apart"):
+        run(tmp_path, ROLLOUT, training=dataclasses.replace(TRAINING, schema=schema))
+
+
+def test_outputs_that_a_rollout_cannot_continue_are_refused():
+    axis = Axis("time", "s", "time", np.arange(3.0), (0.0, 2.0))
+    fields = (
+        Field("heat", "K", "heat", "state", ("time", "x")),
+        Field("total", "J", "total", "output", ("x",)),
+    )
+    with pytest.raises(InputError, match="total is an output without frames"):
+        forecast_of(ROLLOUT, fields, (axis,))
+    assert forecast_of(HORIZON, fields, (axis,)) == Forecast(2, "horizon", 1, 1.0)
+    assert forecast_of(ROLLOUT, fields[1:], (axis,)) is None
+
+
+def test_outputs_over_time_are_refused_by_training(tmp_path):
+    fields = tuple(dataclasses.replace(f, role="output") for f in TRAINING.schema.fields)
+    schema = dataclasses.replace(TRAINING.schema, fields=fields)
+    with pytest.raises(InputError, match="activator is an output over time"):
+        run(tmp_path, ROLLOUT, training=dataclasses.replace(TRAINING, schema=schema))
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((3, 8, 8), r"expected numbers of shape \(samples, frames=2, x, y\)"),
+        ((3, 1, 8, 8), "frames=2"),
+        ((3, 3, 8, 8), "frames=2"),
+        ((3, 2, 8), "frames=2"),
+        ((2, 2, 8, 8), "expected one and the same grid"),
+        ((3, 2, 8, 9), "expected one and the same grid"),
+    ],
+)
+def test_frames_that_do_not_fit_are_refused_by_a_surrogate(rollout, shape, words):
+    with pytest.raises(InputError, match=words):
+        rollout.predict({"activator": np.zeros(shape), "inhibitor": np.zeros((3, 2, 8, 8))})
+
+
+def test_numbers_of_steps_that_do_not_fit_are_refused_by_a_surrogate(rollout, horizon):
+    given = first_frames(VALIDATION, 2)
+    with pytest.raises(InputError, match="steps=0 must be at least 1"):
+        rollout.predict(given, steps=0)
+    with pytest.raises(InputError, match="steps=3: this model predicts 4 frames at once"):
+        horizon.predict(given, steps=3)
+    assert horizon.predict(given, steps=4)["activator"].shape[1] == 4
