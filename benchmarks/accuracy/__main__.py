@@ -15,13 +15,11 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.accuracy import page, study
-from benchmarks.accuracy.cells import Cell, make, read
-from benchmarks.accuracy.recipes import Recipe
+from benchmarks.accuracy.cells import read
 
 
 def main() -> None:
@@ -45,7 +43,8 @@ def main() -> None:
     )
     with workers:
         running = {
-            workers.submit(make_one, cell, recipe, chosen.folder): cell for cell, recipe in missing
+            workers.submit(study.make, cell, recipe, chosen.folder): cell
+            for cell, recipe in missing
         }
         for i, future in enumerate(as_completed(running), start=1):
             cell, kept = running[future], future.result()
@@ -57,11 +56,6 @@ def main() -> None:
             )
     kept = [read(cell, recipe) for cell, recipe in study.cells()]
     page.write([cell for cell in kept if cell is not None])
-
-
-def make_one(cell: Cell, recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Make a cell in a process of its own."""
-    return make(cell, recipe, study.splits(cell, folder))
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ def make(cell: Cell, recipe: Recipe, splits: dict[str, Split]) -> dict[str, Any]
             splits["validation"],
             model=recipe.model,
             config=recipe.config(cell.samples),
+            task=recipe.task,
             seed=cell.seed,
             work=Path(work),
             quiet=True,
@@ -100,8 +101,10 @@ def errors_of(surrogate: Surrogate, test: Split) -> dict[str, list[float]]:
 
     The noise and the missing points are the same for every model.
     """
-    names, normaliser = surrogate.description.inputs, surrogate.description.normaliser
-    given = {name: test.fields[name] for name in names}
+    normaliser, forecast = surrogate.description.normaliser, surrogate.description.forecast
+    given = {name: test.fields[name] for name in surrogate.description.inputs}
+    if forecast is not None:
+        given = {name: frames[:, : forecast.history] for name, frames in given.items()}
     errors = {"clean": _errors(surrogate, given, test)}
     rng = np.random.default_rng(0)
     draws = {name: rng.standard_normal(field.shape) for name, field in given.items()}

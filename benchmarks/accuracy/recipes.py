@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.accuracy import public_darcy
 from mno.data.reading import Split
+from mno.forecast import TaskConfig
 from mno.nn.config import ModelConfig
 from mno.training import TrainConfig
 
@@ -21,12 +22,14 @@ class Recipe:
         training: Parameters of `TrainConfig`, but epochs.
         steps: Batches that are learned from, whatever the number of samples.
         mirrored: Whether the samples' mirror images are learned, too.
+        task: What is given and what is predicted of states.
     """
 
     model: ModelConfig
     training: dict[str, Any]
     steps: int
     mirrored: bool = False
+    task: TaskConfig | None = None
 
     def prepared(self, split: Split) -> Split:
         """Return the samples that are learned."""
@@ -41,10 +44,12 @@ class Recipe:
 
     def made_with(self) -> dict[str, Any]:
         """Return what identifies the recipe, as it is read back from JSON."""
-        content = {
+        content: dict[str, Any] = {
             "model": self.model.model_dump(mode="json"),
             "training": self.training,
             "steps": self.steps,
             "mirrored": self.mirrored,
         }
+        if self.task is not None:
+            content["task"] = self.task.model_dump(mode="json")
         return json.loads(json.dumps(content))

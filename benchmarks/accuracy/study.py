@@ -6,7 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import public_darcy
+from benchmarks.accuracy import cells as one
+from benchmarks.accuracy import in_time, public_darcy
 from benchmarks.accuracy.cells import Cell
 from benchmarks.accuracy.recipes import Recipe
 from mno.data.reading import Split
@@ -16,13 +17,55 @@ PARTS = ("public", "options")
 SEEDS = (0, 1, 2)
 SAMPLES = (100, 1000)
 DARCY = "public Darcy"
+IN_TIME = "diffusion-reaction"
 
-PUBLIC: dict[str, Recipe] = {}
-"""The best that was found for each model, on the last 100 of the training samples."""
+BEST: dict[str, Any] = {
+    "batch_size": 4,
+    "learning_rate": 2e-3,
+    "loss": "h1",
+    "augment": True,
+    "ema_decay": 0.998,
+    "threads": 1,
+}
+"""What was best for all models."""
+SPECTRAL: dict[str, Any] = {
+    "backbone": "galerkin",
+    "width": 64,
+    "layers": 2,
+    "modes": 8,
+    "spectral_layers": 3,
+    "spectral_width": 48,
+    "walls": "zero",
+}
+FOURIER: dict[str, Any] = {"backbone": "fno", "modes": 8}
+EXAMPLE: dict[str, Any] = {
+    "batch_size": 64,
+    "learning_rate": 1e-2,
+    "weight_decay": 1e-4,
+    "warmup_fraction": 0.0,
+    "loss": "h1",
+    "threads": 1,
+}
+"""As the package's example trains its FNO."""
+
+
+def _best(**model: Any) -> Recipe:
+    return Recipe(ModelConfig(**model), BEST, steps=20_000, mirrored=True)
+
+
+PUBLIC = {
+    "Galerkin, mamba": _best(**SPECTRAL, mixer="mamba", d_state=4),
+    "Galerkin, softmax": _best(**SPECTRAL, mixer="softmax"),
+    "FNO": _best(**FOURIER, width=64, walls="zero"),
+    "FNO, as its package's example": Recipe(
+        ModelConfig(**FOURIER, width=24), EXAMPLE, steps=60 * 16
+    ),
+}
+"""The best recipe that was found on the last 100 of the training samples, and a published one."""
 
 SMALL: dict[str, Any] = {"width": 32, "layers": 3, "d_state": 4}
 TRAINING: dict[str, Any] = {"batch_size": 16, "learning_rate": 4e-3, "threads": 1}
-STEPS = 1500
+STEPS = 1000
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "augment": {"augment": True},
@@ -32,6 +75,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "EMA 0.99": {"ema_decay": 0.99},
 }
 """One option at a time; their strengths were fixed before anything was measured."""
+OF_ROLLOUTS: dict[str, dict[str, Any]] = {
+    "unroll 3": {"unroll": 3},
+    "unroll 3, pushforward": {"unroll": 3, "pushforward": True},
+}
 
 
 def cells() -> list[tuple[Cell, Recipe]]:
@@ -42,23 +89,40 @@ def cells() -> list[tuple[Cell, Recipe]]:
         for name, recipe in PUBLIC.items()
     ]
     options = [
-        (
-            Cell("options", problem, samples, name, seed),
-            Recipe(ModelConfig(**SMALL), TRAINING | option, STEPS),
-        )
+        (Cell("options", problem, samples, name, seed), recipe)
         for seed in SEEDS
-        for problem in (DARCY,)
+        for problem, recipes in option_recipes().items()
         for samples in SAMPLES
-        for name, option in OPTIONS.items()
+        for name, recipe in recipes.items()
     ]
     return public + options
+
+
+def option_recipes() -> dict[str, dict[str, Recipe]]:
+    """Return the recipes of each problem on which options are measured, by name."""
+    walled, free = ModelConfig(**SMALL, walls="zero"), ModelConfig(**SMALL)
+    return {
+        DARCY: {name: Recipe(walled, TRAINING | option, STEPS) for name, option in OPTIONS.items()},
+        IN_TIME: {
+            name: Recipe(free, TRAINING | option, STEPS, task=in_time.TASK)
+            for name, option in (OPTIONS | OF_ROLLOUTS).items()
+        },
+    }
+
+
+def make(cell: Cell, recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Make a cell, in a process of its own."""
+    return one.make(cell, recipe, splits(cell, folder))
 
 
 def splits(cell: Cell, folder: Path) -> dict[str, Split]:
     """Return the splits of a cell.
 
-    Where all samples are learned, those held out are among them, and choose the last epochs.
+    Where all public samples are learned, those held out are among them, and choose the last epochs.
     """
+    if cell.problem == IN_TIME:
+        made = _in_time()
+        return made | {"train": public_darcy.part(made["train"], 0, cell.samples, "train")}
     train = _public(folder)["train"]
     held_out = public_darcy.part(train, -public_darcy.HELD_OUT, len(train), "validation")
     learned = public_darcy.part(train, 0, cell.samples, "train")
@@ -68,3 +132,8 @@ def splits(cell: Cell, folder: Path) -> dict[str, Split]:
 @cache
 def _public(folder: Path) -> dict[str, Split]:
     return public_darcy.read(folder)
+
+
+@cache
+def _in_time() -> dict[str, Split]:
+    return in_time.make()

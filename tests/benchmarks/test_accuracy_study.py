@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.accuracy import cells, page, public_darcy, study
+from benchmarks.accuracy import cells, in_time, page, public_darcy, study
 from benchmarks.accuracy.cells import Cell
 from benchmarks.accuracy.intervals import interval, relative_change
 from benchmarks.accuracy.recipes import Recipe
@@ -147,6 +147,29 @@ def test_a_cell_is_kept_and_read_again_only_for_the_same_recipe(folder, tmp_path
     table = page.options_table([made, other])
     assert table.splitlines()[-1].endswith("| +0.0% (+0.0% to +0.0%) | brings nothing that shows |")
     assert len(page.robust_table([made, other]).splitlines()) == 4
+
+
+def test_a_cell_in_time_is_measured_on_the_frames_that_follow(tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "RESULTS", tmp_path)
+    monkeypatch.setattr(in_time, "SAMPLES", {"train": 4, "validation": 2, "test": 3})
+    splits = in_time.make()
+    again = in_time.make()
+    for split in splits:
+        for name, field in splits[split].fields.items():
+            np.testing.assert_array_equal(field, again[split].fields[name])
+    small = ModelConfig(**{"width": 8, "layers": 1})
+    recipe = Recipe(small, study.TRAINING | {"unroll": 2}, steps=2, task=in_time.TASK)
+    made = cells.make(Cell("options", study.IN_TIME, 4, "unroll", 0), recipe, splits)
+    assert made["errors"].keys() == {
+        "clean",
+        *(f"noise {level}" for level in cells.NOISE),
+        *(f"missing {share}" for share in cells.MASK),
+    }
+    # Saying zero everywhere is an error of one; a model that has hardly learned is near it.
+    assert all(0.05 < error < 20 for error in made["errors"]["clean"])
+    later = {name: field[:, 1:] for name, field in splits["test"].fields.items()}
+    assert cells.relative_errors(later, splits["test"]) == [0.0] * 3
+    assert cells.relative_errors({n: 2 * f for n, f in later.items()}, splits["test"]) == [1.0] * 3
 
 
 def test_the_cells_of_the_study_have_files_of_their_own():
