@@ -13,6 +13,8 @@ from benchmarks.page import Section
 
 THREADS = 2
 PROBLEMS = (Problem((64, 64), 4), Problem((128, 128), 1), Problem((8192,), 2))
+"""All with 16,384 points in a step."""
+
 AT_ONCE = 2
 """Processes that measure memory at the same time, which does not depend on how fast they are."""
 

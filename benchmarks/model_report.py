@@ -21,14 +21,14 @@ EVEN = 0.05
 
 ABOUT = f"""Forward pass, relative L2 error, backward pass and AdamW, float32. Widths are such that
 every model has about {BUDGET:,} parameters. All else is as in the presets at laptop size, but for
-12 features in Galerkin's regressor, so that it fits in, and 32 modes in 1-D. Mamba has path
+12 features in Galerkin's regressor, so that it fits in, and 32 Fourier modes in 1-D. Mamba has path
 `axial`, in 1-D the one line both ways, expansion 1 and state size 4. The attention is the
 backbone's own, linear in the number of points; for `plain`, softmax attention, quadratic in it. FNO
-is without padding, as for periodic problems."""
+is without padding, as for periodic problems; the preset's is padded."""
 HOW = """Here all ratios are the model's figure by the other's: above one, the model takes more.
 Times are of a process that keeps freed memory, as the line's training does. Memory is the peak of a
-step beyond what was there before, weights and averages included, in a process that gives freed
-memory back at once."""
+step beyond what is there between steps, such as weights and AdamW's averages, in a process that
+gives freed memory back at once."""
 NO_REFERENCE = """neuraloperator is not installed, so nothing is compared with FNO; `pip install -e
 ".[bench]"` adds it."""
 
