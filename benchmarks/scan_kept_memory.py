@@ -11,12 +11,12 @@ import subprocess
 import sys
 from functools import partial
 
+from benchmarks.memory import KEEPING
 from benchmarks.scan_peers import PEERS, channels_last, is_installed
 from benchmarks.scan_problem import both_passes, make_cotangent, make_inputs, ours
 from benchmarks.timing import Times, in_turn, use_threads
 
 LENGTH = 1024
-KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
 
 
 def times_with_kept_memory(threads: int) -> Times:

@@ -7,27 +7,25 @@ the inputs. So it holds the output, all gradients and whatever is kept or used i
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 from torch import Tensor
 
+from benchmarks.memory import extra_peak, is_told
 from benchmarks.scan_peers import channels_last, lean_loop, mambapy_scan
 from benchmarks.scan_problem import Scan, both_passes, make_cotangent, make_inputs, ours
 from benchmarks.timing import use_threads
 
 PEERS: dict[str, Scan] = {"mambapy": mambapy_scan, "loop": lean_loop}
 WARM_UP_LENGTH = 64
-STATUS = Path("/proc/self/status")
-PEAK_RESET = Path("/proc/self/clear_refs")
 
 
 def extra_memory(side: str, length: int, threads: int) -> float | None:
     """Measure `ours` or one of `PEERS`; `None` where the system does not tell (not Linux)."""
-    if not PEAK_RESET.exists():
+    if not is_told():
         return None
     command = [sys.executable, "-m", "benchmarks.scan_memory", side, str(length), str(threads)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -38,11 +36,8 @@ def _measure(side: str, length: int) -> float:
     scan = PEERS.get(side, ours)
     both_passes(scan, *_arguments(side, WARM_UP_LENGTH))  # loads code and starts threads
     inputs, cotangent = _arguments(side, length)
-    gc.collect()
-    PEAK_RESET.write_text("5", encoding="ascii")  # the peak becomes what is resident now
-    before = _peak()
-    both_passes(scan, inputs, cotangent)
-    return (_peak() - before) / sum(x.numel() * x.element_size() for x in inputs)
+    extra = extra_peak(partial(both_passes, scan, inputs, cotangent))
+    return extra / sum(x.numel() * x.element_size() for x in inputs)
 
 
 def _arguments(side: str, length: int) -> tuple[Sequence[Tensor], Tensor]:
@@ -50,12 +45,6 @@ def _arguments(side: str, length: int) -> tuple[Sequence[Tensor], Tensor]:
     if side in PEERS:
         return channels_last(inputs), cotangent.mT.contiguous()
     return inputs, cotangent
-
-
-def _peak() -> int:
-    """Return the peak of this process's resident memory, in bytes."""
-    lines = STATUS.read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 if __name__ == "__main__":
