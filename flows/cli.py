@@ -229,6 +229,12 @@ def predict(
     source: Annotated[Path, typer.Argument(help="Zarr store with the model's input fields.")],
     destination: Annotated[Path, typer.Argument(help="Zarr store to write; must not exist yet.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per forward pass.")] = 32,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Frames of states to predict; as many as in training if not given."
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -238,7 +244,7 @@ def predict(
     """
     from flows.prediction import predict_store
 
-    result = predict_store(model, source, destination, batch_size, quiet=quiet or as_json)
+    result = predict_store(model, source, destination, batch_size, steps, quiet=quiet or as_json)
     if as_json:
         _print_json(result)
     elif not quiet:

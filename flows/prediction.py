@@ -14,7 +14,12 @@ from mno.surrogate import Surrogate
 
 
 def predict_store(
-    model: str, source: Path, destination: Path, batch_size: int, quiet: bool
+    model: str,
+    source: Path,
+    destination: Path,
+    batch_size: int,
+    steps: int | None,
+    quiet: bool,
 ) -> dict[str, Any]:
     """Predict every sample of a Zarr store and write the outputs as another.
 
@@ -23,6 +28,7 @@ def predict_store(
         source: Zarr group with the model's input fields.
         destination: Zarr group to write; must not exist.
         batch_size: Samples per forward pass.
+        steps: Frames of states to predict; those of the training data if none is given.
         quiet: Draw no progress.
 
     Returns:
@@ -41,7 +47,7 @@ def predict_store(
         task = progress.add_task("predicting", total=None)
         samples = predict(
             surrogate, source, destination, batch_size,
-            lambda done, total: progress.update(task, completed=done, total=total),
+            lambda done, total: progress.update(task, completed=done, total=total), steps,
         )  # fmt: skip
     seconds = round(time.monotonic() - start, 2)
     return {"samples": samples, "seconds": seconds, "destination": str(destination)}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from mno.evaluation.figures import draw_figures
 from mno.evaluation.report import ReportInputs, write_report
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
-from mno.surrogate import Surrogate
+from mno.surrogate import Description, Surrogate
 from pipelines.stage import Stage, run_stage, write_json
 
 DATA = Path("data")
@@ -55,7 +57,7 @@ def body(stage: Stage) -> None:
             figures=figures,
             cost=cost,
             dataset=dataset,
-            model=surrogate.description.model.model_dump(),
+            model=_model_facts(surrogate.description),
             training={
                 "epochs": len(training["epochs"]),
                 "best epoch": training["best_epoch"],
@@ -68,10 +70,19 @@ def body(stage: Stage) -> None:
         ),
     )
     metrics = evaluation.metrics()
+    kept = ""
+    if "persistence_relative_l2" in metrics:
+        kept = f"; keeping the last given frame {metrics['persistence_relative_l2']:.2%}"
     stage.say(
         f"evaluate   test error (relative L2) {metrics['relative_l2']:.2%}; predicting the mean "
-        f"field {metrics['baseline_relative_l2']:.2%}; report: {REPORTS / 'report.html'}"
+        f"field {metrics['baseline_relative_l2']:.2%}{kept}; report: {REPORTS / 'report.html'}"
     )
+
+
+def _model_facts(description: Description) -> dict[str, Any]:
+    """Return the operator's configuration, and how it continues states if there are any."""
+    facts = description.model.model_dump()
+    return facts if description.forecast is None else facts | asdict(description.forecast)
 
 
 def _write_check(

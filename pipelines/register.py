@@ -13,8 +13,10 @@ from mno.data.reading import read_split
 from mno.errors import MnoError
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.scoring import split_relative_l2
+from mno.registry.packaging import frames_given
 from mno.registry.registration import register
 from mno.registry.request import Evaluated, Request
+from mno.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage, write_json
 
 DATA = Path("data")
@@ -30,10 +32,13 @@ def body(stage: Stage) -> None:
     metrics = json.loads((reports / "metrics.json").read_text(encoding="utf-8"))
     inputs, predictions = _read_check(reports / "check.npz")
     config = section(stage.params, "evaluate", EvaluateConfig)
+    forecast = Surrogate.load(stage.root / CANDIDATE).description.forecast
+    history = forecast.history if forecast else 0
 
     def score(model: Any) -> float:
         test = read_split(stage.root / DATA, "test")
-        return split_relative_l2(model.predict, test, config.batch_size)
+        given = frames_given(model)
+        return split_relative_l2(model.predict, test, config.batch_size, given, history)
 
     registered = register(
         Request(
@@ -49,6 +54,7 @@ def body(stage: Stage) -> None:
             metrics={k: v for k, v in metrics.items() if isinstance(v, int | float)},
             inputs=inputs,
             predictions=predictions,
+            history=history,
             reports=tuple(reports / name for name in _KEPT if (reports / name).exists()),
         ),
         score,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import zarr
@@ -14,9 +15,11 @@ from zarr.codecs import ZstdCodec
 from zarr.errors import ZarrUserWarning
 
 from mno.errors import InputError
+from mno.forecast import Forecast
 from mno.surrogate import Surrogate
 
-_COORDINATES = ("sample", "x", "y", "z")
+Coordinate: TypeAlias = tuple[np.ndarray, dict[str, Any]]
+"""Points along an axis, and the attributes of their array."""
 
 
 def predict_store(
@@ -25,36 +28,39 @@ def predict_store(
     destination: Path,
     batch_size: int,
     progress: Callable[[int, int], None],
+    steps: int | None = None,
 ) -> int:
     """Predict every sample of a store, batch by batch; memory does not grow with the store.
 
     Args:
         surrogate: The model.
-        source: Zarr group with an array of shape `(sample, *grid)` for each of its input fields.
+        source: Zarr group with an array of shape `(sample, *grid)` for each of its input fields,
+            `(sample, time, *grid)` for a state, of which it is given the first frames.
         destination: Zarr group to write; it appears only when it is complete.
         batch_size: Samples per forward pass.
         progress: Is told how many samples of how many are done.
+        steps: Frames to predict, as for `Surrogate.predict`.
 
     Returns:
         The number of samples.
 
     Raises:
-        InputError: The source lacks a field or its fields do not fit, or the destination exists.
+        InputError: The source lacks a field or its fields do not fit, the destination exists, or
+            the model cannot predict that number of frames.
     """
     inputs = _open_inputs(surrogate, source)
     if destination.exists():
         raise InputError(f"{destination} exists already; choose another name or remove it")
-    first = next(iter(inputs.values()))
-    samples, shape = first.shape[0], first.shape[1:]
+    samples = next(iter(inputs.values())).shape[0]
     partial = destination.with_name(destination.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        outputs = _create_outputs(surrogate, source, partial, samples, shape)
+        outputs = _create_outputs(surrogate, source, partial, inputs, steps)
         for start in range(0, samples, batch_size):
             stop = min(start + batch_size, samples)
-            batch = {name: np.asarray(array[start:stop]) for name, array in inputs.items()}
-            for name, field in surrogate.predict(batch, batch_size).items():
+            batch = _read(surrogate, inputs, slice(start, stop))
+            for name, field in surrogate.predict(batch, batch_size, steps).items():
                 outputs[name][start:stop] = field
             progress(stop, samples)
         with warnings.catch_warnings():
@@ -84,40 +90,102 @@ def _open_inputs(surrogate: Surrogate, source: Path) -> dict[str, zarr.Array]:
                 f"{source} has no array {name!r}, only: {', '.join(sorted(group)) or 'nothing'}; "
                 f"this model takes {', '.join(surrogate.description.inputs)}"
             )
-        if array.dtype.kind not in "fiub" or array.ndim != 1 + len(surrogate.description.extent):
-            axes = ", ".join("xyz"[: len(surrogate.description.extent)])
+        dims = _dims(surrogate, name)
+        too_short = "time" in dims and array.ndim > 1 and array.shape[1] < _history(surrogate)
+        if array.dtype.kind not in "fiub" or array.ndim != len(dims) or too_short:
+            frames = f" with {_history(surrogate)} frames or more" if "time" in dims else ""
             raise InputError(
                 f"{source}: {name} is {array.dtype} of shape {array.shape}; expected numbers of "
-                f"shape (sample, {axes})"
+                f"shape ({', '.join(dims)}){frames}"
             )
         arrays[name] = array
-    if len({array.shape for array in arrays.values()}) != 1:
+    places = len(surrogate.description.extent)
+    if len({(array.shape[0], *array.shape[-places:]) for array in arrays.values()}) != 1:
         shapes = {name: array.shape for name, array in arrays.items()}
         raise InputError(f"{source}: fields have different shapes {shapes}; expected one")
     return arrays
 
 
+def _history(surrogate: Surrogate) -> int:
+    forecast = surrogate.description.forecast
+    return forecast.history if forecast else 0
+
+
+def _dims(surrogate: Surrogate, name: str) -> tuple[str, ...]:
+    """Return the dimensions of a field in a store."""
+    description = surrogate.description
+    time = ("time",) if name in description.states else ()
+    return ("sample", *time, *"xyz"[: len(description.extent)])
+
+
+def _read(
+    surrogate: Surrogate, inputs: Mapping[str, zarr.Array], samples: slice
+) -> dict[str, np.ndarray]:
+    """Read what the model is given of some samples."""
+    frames, states = slice(_history(surrogate)), surrogate.description.states
+    return {
+        name: np.asarray(array[samples, frames] if name in states else array[samples])
+        for name, array in inputs.items()
+    }
+
+
 def _create_outputs(
-    surrogate: Surrogate, source: Path, path: Path, samples: int, shape: tuple[int, ...]
+    surrogate: Surrogate,
+    source: Path,
+    path: Path,
+    inputs: Mapping[str, zarr.Array],
+    steps: int | None,
 ) -> dict[str, zarr.Array]:
-    group = zarr.open_group(str(path), mode="w", attributes={"Conventions": "CF-1.11"})
-    dims = ("sample", *"xyz"[: len(shape)])
+    description = surrogate.description
     given = zarr.open_group(str(source), mode="r")
-    for name in _COORDINATES:
-        coordinate = given.get(name)
-        if isinstance(coordinate, zarr.Array) and name in dims:
-            copy = group.create_array(name, data=np.asarray(coordinate[:]), dimension_names=(name,))
-            copy.attrs.update(dict(coordinate.attrs))
+    group = zarr.open_group(str(path), mode="w", attributes={"Conventions": "CF-1.11"})
+    some = next(iter(inputs.values())).shape
+    axes = tuple("xyz"[: len(description.extent)])
+    space = ("sample", *axes)
+    sizes = dict(zip(space, (some[0], *some[-len(axes) :]), strict=True))
+    points = {name: _coordinate(given, name) for name in space}
+    if description.forecast:
+        sizes["time"] = steps or description.forecast.steps
+        times = _coordinate(given, "time")
+        points["time"] = times and _later_times(times, description.forecast, sizes["time"])
+    for name, coordinate in points.items():
+        if coordinate is not None:
+            values, attributes = coordinate
+            copy = group.create_array(name, data=values, dimension_names=(name,))
+            copy.attrs.update(attributes)
     return {
         name: group.create_array(
             name,
-            shape=(samples, *shape),
-            chunks=(1, *shape),
+            shape=tuple(sizes[dim] for dim in _dims(surrogate, name)),
+            chunks=(1, *(sizes[dim] for dim in _dims(surrogate, name)[1:])),
             dtype="float32",
-            dimension_names=dims,
+            dimension_names=_dims(surrogate, name),
             compressors=ZstdCodec(level=1),
             fill_value=np.nan,
             attributes={"units": units},
         )
-        for name, units in surrogate.description.outputs.items()
+        for name, units in description.outputs.items()
     }
+
+
+def _coordinate(group: zarr.Group, name: str) -> Coordinate | None:
+    array = group.get(name)
+    if not isinstance(array, zarr.Array):
+        return None
+    return np.asarray(array[:]), dict(array.attrs)
+
+
+def _later_times(given: Coordinate, forecast: Forecast, steps: int) -> Coordinate:
+    """Return when the predicted frames are.
+
+    Raises:
+        InputError: The given ones are at other distances than the model continues them.
+    """
+    times, attributes = given
+    intervals = np.diff(times[: forecast.history])
+    if not np.allclose(intervals, forecast.interval, rtol=1e-6):
+        raise InputError(
+            f"the first {forecast.history} frames are at times {times[: forecast.history]}; this "
+            f"model continues frames that are {forecast.interval:g} apart: give it such frames"
+        )
+    return times[forecast.history - 1] + forecast.interval * np.arange(1, steps + 1), attributes

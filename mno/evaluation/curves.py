@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from mno.evaluation.errors import OverTime
+from mno.evaluation.panels import labelled
 from mno.evaluation.style import (
     PREDICTION_COLOUR,
     REFERENCE_COLOUR,
@@ -90,6 +92,33 @@ def draw_histogram(errors: np.ndarray, baseline: float, width: float = WIDE) -> 
         ax.set_ylabel("test samples")
         if ax.get_legend_handles_labels()[0]:
             ax.legend(**_LEGEND)
+        return png_bytes(figure)
+
+
+def draw_over_time(errors: OverTime, width: float = WIDE) -> bytes:
+    """Draw the relative L2 of each predicted frame, of the model and of both baselines.
+
+    Args:
+        errors: What `evaluate` found.
+        width: Width of the figure in inches.
+    """
+    curves = [
+        (errors.model, "this model", PREDICTION_COLOUR, "-"),
+        (errors.persistence, "last given frame", TRUTH_COLOUR, "--"),
+        (errors.baseline, "mean field", REFERENCE_COLOUR, ":"),
+    ]
+    with house_style():
+        figure = new_figure(width, _HEIGHT)
+        ax = figure.add_subplot()
+        look = {"lw": 1.7, "marker": "o" if len(errors.times) == 1 else ""}
+        for values, label, colour, dashes in curves:
+            ax.plot(errors.times, values, color=colour, ls=dashes, label=label, **look)
+        ax.set_ylim(bottom=0)
+        ax.yaxis.set_major_formatter(_PER_CENT)
+        ax.grid(axis="y", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
+        ax.set_xlabel(labelled("time", errors.units))
+        ax.set_ylabel("relative L2 of one frame")
+        ax.legend(**_LEGEND)
         return png_bytes(figure)
 
 

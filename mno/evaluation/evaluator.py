@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -9,18 +10,20 @@ import numpy as np
 
 from mno.errors import InputError
 from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.errors import Errors, OverTime
 from mno.evaluation.result import Evaluation, Example, FieldArrays, relative_l2
-from mno.evaluation.statistics import Statistics
+from mno.forecast import TaskConfig, forecast_of
 
 if TYPE_CHECKING:
-    from mno.data.reading import Split
-    from mno.surrogate import Surrogate
+    from mno.data.reading import Schema, Split
+    from mno.surrogate import Description, Surrogate
 
 
 def mean_fields(split: Split) -> FieldArrays:
     """Return the mean over a split's samples of each output field, float64.
 
-    Handed the training split, it is the baseline that a surrogate has to beat.
+    Of a state it is that of each frame. Handed the training split, it is the baseline that a
+    surrogate has to beat.
     """
     names = [field.name for field in split.schema.outputs]
     return {name: np.asarray(split.fields[name].mean(axis=0, dtype=np.float64)) for name in names}
@@ -44,32 +47,37 @@ def evaluate(
         config: Batch size and samples kept.
 
     Raises:
-        InputError: The split is empty, or the surrogate was trained on other fields.
+        InputError: The split is empty, or the surrogate was trained on other fields or frames.
     """
-    inputs = {field.name: test.fields[field.name] for field in test.schema.inputs}
-    truth = {field.name: test.fields[field.name] for field in test.schema.outputs}
-    _require_fit(surrogate, test, inputs, truth, train_mean)
+    _require_fit(surrogate, test, train_mean)
+    description, states = surrogate.description, surrogate.description.states
+    inputs, truth = description.given(test.fields), description.truth(test.fields)
+    means = description.truth({name: mean[None] for name, mean in train_mean.items()})
+    steps = frames_to_predict(description, test.schema)
 
-    model = {name: Statistics() for name in truth}
-    baseline = {name: Statistics() for name in truth}
+    model, baseline, persistence = (Errors(truth, states) for _ in range(3))
     for start in range(0, len(test), config.batch_size):
         batch = slice(start, start + config.batch_size)
-        predicted = surrogate.predict(_take(inputs, batch), config.batch_size)
-        for name, true in _take(truth, batch).items():
-            mean_field = np.broadcast_to(train_mean[name], true.shape)
-            model[name] += Statistics.of(predicted[name], true)
-            baseline[name] += Statistics.of(mean_field, true)
+        given, true = _take(inputs, batch), _take(truth, batch)
+        model.add(surrogate.predict(given, config.batch_size, steps), true)
+        expected = {name: np.broadcast_to(means[name], field.shape) for name, field in true.items()}
+        baseline.add(expected, true)
+        if states:
+            kept = {n: np.broadcast_to(given[n][:, -1:], true[n].shape) for n in states}
+            persistence.add(expected | kept, true)
 
     checked = _take(inputs, slice(0, config.check_samples))
     return Evaluation(
         split=test.name,
         outputs=tuple(test.schema.outputs),
-        model=model,
-        baseline=baseline,
+        model=model.whole,
+        baseline=baseline.whole,
         indices=test.indices,
-        examples=_examples(surrogate, test, inputs, truth, relative_l2(model)),
+        examples=_examples(surrogate, test, inputs, truth, relative_l2(model.whole)),
         check_inputs=checked,
         check_predictions=surrogate.predict(checked, config.batch_size),
+        persistence=persistence.whole if states else {},
+        over_time=_over_time(test.schema, steps, model, baseline, persistence) if steps else None,
     )
 
 
@@ -87,6 +95,39 @@ def ranked(errors: np.ndarray) -> dict[str, int]:
     }
 
 
+def frames_to_predict(description: Description, schema: Schema) -> int | None:
+    """Return how many frames of a dataset follow those that a model is given; none without states.
+
+    Raises:
+        InputError: There are none, they are at other distances than the model continues them, or
+            it predicts another number at once.
+    """
+    forecast = description.forecast
+    if forecast is None:
+        return None
+    task = TaskConfig(history=forecast.history, scheme=forecast.scheme)
+    here = forecast_of(task, schema.fields, schema.axes)
+    if here is None or not math.isclose(here.interval, forecast.interval, rel_tol=1e-6):
+        raise InputError(
+            f"the model continues frames that are {forecast.interval:g} apart; those of the "
+            "dataset are not: train again on this dataset"
+        )
+    if forecast.scheme == "horizon" and here.steps != forecast.steps:
+        raise InputError(
+            f"the model predicts {forecast.steps} frames at once, but the dataset has {here.steps} "
+            f"after the first {forecast.history}; train again on this dataset"
+        )
+    return here.steps
+
+
+def _over_time(
+    schema: Schema, steps: int, model: Errors, baseline: Errors, persistence: Errors
+) -> OverTime:
+    (time,) = (axis for axis in schema.axes if axis.name == "time")
+    curves = (errors.over_time() for errors in (model, baseline, persistence))
+    return OverTime(time.points[-steps:], time.units, *curves)
+
+
 def _examples(
     surrogate: Surrogate,
     test: Split,
@@ -100,7 +141,8 @@ def _examples(
     examples = []
     for position, names in ranks.items():
         alone = slice(position, position + 1)
-        predicted = surrogate.predict(_take(inputs, alone))
+        steps = frames_to_predict(surrogate.description, test.schema)
+        predicted = surrogate.predict(_take(inputs, alone), steps=steps)
         examples.append(
             Example(
                 ranks=tuple(names),
@@ -117,23 +159,25 @@ def _examples(
 def _require_fit(
     surrogate: Surrogate,
     test: Split,
-    inputs: FieldArrays,
-    truth: FieldArrays,
     train_mean: Mapping[str, np.ndarray],
 ) -> None:
     if not len(test):
         raise InputError(
             f"the {test.name} split is empty; generate more samples or give it a larger share"
         )
+    inputs, outputs = (
+        sorted(field.name for field in fields)
+        for fields in (test.schema.inputs, test.schema.outputs)
+    )
     trained = (sorted(surrogate.description.inputs), sorted(surrogate.description.outputs))
-    if trained != (sorted(inputs), sorted(truth)):
+    if trained != (inputs, outputs):
         raise InputError(
-            f"the dataset maps {sorted(inputs)} to {sorted(truth)}, but the model was trained to "
-            f"map {trained[0]} to {trained[1]}; train again on this dataset"
+            f"the dataset maps {inputs} to {outputs}, but the model was trained to map "
+            f"{trained[0]} to {trained[1]}; train again on this dataset"
         )
-    if set(train_mean) != set(truth):
+    if set(train_mean) != set(outputs):
         raise InputError(
-            f"mean fields are given of {sorted(train_mean)}; expected those of {sorted(truth)}"
+            f"mean fields are given of {sorted(train_mean)}; expected those of {outputs}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,15 +42,17 @@ def draw_example(example: Example, schema: Schema, columns: int = 4) -> bytes:
 
 
 def _input_panel(example: Example, field: Field, schema: Schema) -> Panel:
-    values, axes, cut = plane(example.inputs[field.name], _axes(field, schema))
+    given = example.inputs[field.name]
+    values, axes, cut = plane(given, _axes(field, schema, slice(len(given))))
     colours = TRUTH_COLOUR if values.ndim == 1 else "cividis"
     label = labelled(field.long_name, field.units)
     return Panel(_title("Input", cut), label, values, axes, scale(values), colours)
 
 
 def _output_panels(example: Example, field: Field, schema: Schema) -> list[Panel]:
-    truth, axes, cut = plane(example.truth[field.name], _axes(field, schema))
-    prediction, _, _ = plane(example.prediction[field.name], _axes(field, schema))
+    later = slice(-len(example.truth[field.name]), None)
+    truth, axes, cut = plane(example.truth[field.name], _axes(field, schema, later))
+    prediction, _, _ = plane(example.prediction[field.name], _axes(field, schema, later))
     error = prediction - truth
     if truth.ndim == 1:
         colours = (TRUTH_COLOUR, PREDICTION_COLOUR, "black")
@@ -74,6 +77,12 @@ def _title(what: str, cut: str) -> str:
     return f"{what} ({cut})" if cut else what
 
 
-def _axes(field: Field, schema: Schema) -> tuple[Axis, ...]:
+def _axes(field: Field, schema: Schema, frames: slice) -> tuple[Axis, ...]:
+    """Return the axes of a field, and of a state some of its frames."""
     by_name = {axis.name: axis for axis in schema.axes}
-    return tuple(by_name[name] for name in field.dims)
+    axes = tuple(by_name[name] for name in field.dims)
+    if field.role != "state":
+        return axes
+    return tuple(
+        replace(axis, points=axis.points[frames]) if axis.name == "time" else axis for axis in axes
+    )

@@ -15,7 +15,7 @@ Rows = list[tuple[str, str]]
 
 
 def accuracy_tables(metrics: Mapping[str, Any], schema: Schema) -> list[dict[str, Any]]:
-    """Return one table per output field: each metric of the model beside the baseline's."""
+    """Return one table per output field: each metric of the model beside those of baselines."""
     return [
         {
             "field": field.long_name,
@@ -61,7 +61,7 @@ def field_rows(schema: Schema, dataset: Mapping[str, Any]) -> list[dict[str, str
             "axes": ", ".join(field.dims),
             **_field_values(dataset.get("fields", {}).get(field.name)),
         }
-        for field in (*schema.inputs, *schema.outputs)
+        for field in schema.fields
     ]
 
 
@@ -122,12 +122,15 @@ def _metric_row(
 ) -> dict[str, str]:
     values = fields[field.name]
     show = number if physical else percent
-    return {
+    row = {
         "title": title,
         "value": show(values[name]),
         "baseline": show(values[f"baseline_{name}"]),
         "unit": unit_text(field.units) if physical else "–",
     }
+    if f"persistence_{name}" in values:
+        row["persistence"] = show(values[f"persistence_{name}"])
+    return row
 
 
 def _text(value: Any) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mno.evaluation.curves import NARROW, draw_histogram, draw_losses
+from mno.evaluation.curves import NARROW, draw_histogram, draw_losses, draw_over_time
+from mno.evaluation.errors import OverTime
 from mno.evaluation.examples import draw_example
 from mno.evaluation.metrics import mean
 from mno.evaluation.result import Evaluation, Example
@@ -44,7 +45,7 @@ class Figure:
 def draw_figures(
     evaluation: Evaluation, schema: Schema, history: Mapping[str, Any]
 ) -> tuple[Figure, ...]:
-    """Draw the examples, the histogram of errors and the loss curves.
+    """Draw the examples, the error over time where there is any, the histogram, the loss curves.
 
     Args:
         evaluation: What `evaluate` returned.
@@ -55,7 +56,8 @@ def draw_figures(
         Figures whose bytes depend on nothing but what they show.
     """
     examples = (_example(example, schema) for example in evaluation.examples)
-    return (*examples, _histogram(evaluation), _losses(history))
+    over_time = [_over_time(evaluation.over_time)] if evaluation.over_time else []
+    return (*examples, *over_time, _histogram(evaluation), _losses(history))
 
 
 def _example(example: Example, schema: Schema) -> Figure:
@@ -74,6 +76,21 @@ def _example(example: Example, schema: Schema) -> Figure:
         png=draw_example(example, schema),
         narrow=draw_example(example, schema, columns=2),
         full_width=True,
+    )
+
+
+def _over_time(errors: OverTime) -> Figure:
+    first, last = (percent(float(errors.model[k])) for k in (0, -1))
+    return Figure(
+        name="error_over_time",
+        title="How the error grows in time",
+        caption=f"Relative L2 of each predicted frame, the mean over test samples: {first} in the "
+        f"first, {last} in the last. Beside it, what keeping the last given frame would leave, and "
+        "the mean over training samples at the same time.",
+        alt=f"Relative L2 against time over {len(errors.times)} predicted frames: {first} in the "
+        f"first frame, {last} in the last.",
+        png=draw_over_time(errors),
+        narrow=draw_over_time(errors, NARROW),
     )
 
 

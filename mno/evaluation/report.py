@@ -43,6 +43,15 @@ _LIMITS = (
 )
 
 
+_KEPT_FRAME = (
+    (
+        "Keeping the last given frame",
+        "The baseline of whoever forecasts: nothing changes from the last frame on. It is hard to "
+        "beat in the first frames, where little has changed.",
+    ),
+)
+
+
 @dataclass(frozen=True, eq=False)
 class ReportInputs:
     """What a report tells.
@@ -104,6 +113,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
                 "The baseline: the average of all training solutions, whatever the input. A model "
                 "that does not clearly beat it has learned nothing of use.",
             ),
+            *_KEPT_FRAME[: "persistence_relative_l2" in metrics],
         ],
         "figures": [_figure(figure) for figure in inputs.figures],
         "cost": cost_rows(inputs.cost),
@@ -118,9 +128,13 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
 
 
 def _tiles(inputs: ReportInputs) -> list[tuple[str, str]]:
+    metrics, kept = inputs.metrics, []
+    if "persistence_relative_l2" in metrics:
+        kept = [("Keeping the last given frame", percent(metrics["persistence_relative_l2"]))]
     return [
-        ("Test error (relative L2)", percent(inputs.metrics["relative_l2"])),
-        ("Predicting the mean field", percent(inputs.metrics["baseline_relative_l2"])),
+        ("Test error (relative L2)", percent(metrics["relative_l2"])),
+        ("Predicting the mean field", percent(metrics["baseline_relative_l2"])),
+        *kept,
         ("Time per prediction", f"{number(inputs.cost['latency_ms'], 2)} ms"),
         ("Parameters", number(inputs.cost["parameters"])),
     ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from mno.evaluation.errors import OverTime
 from mno.evaluation.metrics import METRICS, mean, relative_l2_per_sample
 from mno.evaluation.statistics import Statistics
 from mno.fields import Field
@@ -23,8 +24,8 @@ class Example:
         ranks: What it is among all samples: `best`, `median`, `worst`; several in small splits.
         index: Its number in the store.
         relative_l2: Its error, the mean over output fields.
-        inputs: Arrays of shape `(*dims)`, by field name.
-        truth: The same for the output fields.
+        inputs: Arrays of shape `(*dims)`, by field name; of states the frames that are given.
+        truth: The same for the output fields; of states the frames that are predicted.
         prediction: The same for the output fields.
     """
 
@@ -49,6 +50,9 @@ class Evaluation:
         examples: The best, the median and the worst sample.
         check_inputs: Inputs of the first samples, by field name, shape `(samples, *dims)`.
         check_predictions: The surrogate's predictions for them, to check the packaged model by.
+        persistence: Statistics of keeping the last given frame of states, and the mean field of
+            other outputs, by field name; empty without states.
+        over_time: Errors of single frames; none without states.
     """
 
     split: str
@@ -59,6 +63,8 @@ class Evaluation:
     examples: tuple[Example, ...]
     check_inputs: FieldArrays
     check_predictions: FieldArrays
+    persistence: Mapping[str, Statistics] = field(default_factory=dict)
+    over_time: OverTime | None = None
 
     @property
     def relative_l2(self) -> np.ndarray:
@@ -76,22 +82,23 @@ class Evaluation:
         Relative errors are fractions, the others are in the field's unit. A prediction that is
         not a number gives NaN, which Python, DVC and MLflow read, though strict JSON does not.
         """
+        kept = {}
+        if self.persistence:
+            kept = {"persistence_relative_l2": mean(relative_l2(self.persistence))}
         return {
             "relative_l2": mean(self.relative_l2),
             "baseline_relative_l2": mean(self.baseline_relative_l2),
+            **kept,
             "samples": len(self.indices),
-            "fields": {
-                field.name: {
-                    "unit": field.units,
-                    **_values(self.model[field.name]),
-                    **_values(self.baseline[field.name], "baseline_"),
-                }
-                for field in self.outputs
-            },
+            "fields": {output.name: self._metrics_of(output) for output in self.outputs},
         }
 
     def per_sample(self) -> dict[str, Any]:
-        """Return each sample's number and errors, what `reports/per_sample.json` holds."""
+        """Return each sample's number and errors, what `reports/per_sample.json` holds.
+
+        With states it also holds the errors of each frame, over all samples.
+        """
+        frames = {"over_time": self.over_time.to_dict()} if self.over_time else {}
         return {
             "sample": self.indices.tolist(),
             "relative_l2": self.relative_l2.tolist(),
@@ -103,7 +110,15 @@ class Evaluation:
                 }
                 for name, statistics in self.model.items()
             },
+            **frames,
         }
+
+    def _metrics_of(self, output: Field) -> dict[str, Any]:
+        values = {"unit": output.units, **_values(self.model[output.name])}
+        values |= _values(self.baseline[output.name], "baseline_")
+        if self.persistence:
+            values |= _values(self.persistence[output.name], "persistence_")
+        return values
 
 
 def relative_l2(statistics: Mapping[str, Statistics]) -> np.ndarray:

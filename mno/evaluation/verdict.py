@@ -9,7 +9,7 @@ from typing import Any
 
 from mno.evaluation.words import number, percent
 
-CLEARLY_BETTER = 3.0  # a surrogate should be at least so many times better than the mean field
+CLEARLY_BETTER = 3.0  # a surrogate should be at least so many times better than a guess
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,15 @@ class Verdict:
 
 
 def verdict(metrics: Mapping[str, Any]) -> Verdict:
-    """Judge a surrogate's relative L2 against predicting the training split's mean field.
+    """Judge a surrogate's relative L2 against the better of the guesses that need no model.
+
+    These are the training split's mean field and, of states, the last given frame.
 
     Args:
         metrics: What `Evaluation.metrics()` returned.
     """
-    error, baseline = metrics["relative_l2"], metrics["baseline_relative_l2"]
+    error = metrics["relative_l2"]
+    baseline, guess, blind = _best_guess(metrics)
     if not math.isfinite(error):
         return Verdict(
             False,
@@ -42,7 +45,7 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
             "lower the learning rate.",
         )
     found = f"Test error {percent(error)} (relative L2)"
-    mean_field = f"predicting the mean field ({percent(baseline)})"
+    guessing = f"{guess} ({percent(baseline)})"
     if error <= baseline / CLEARLY_BETTER:
         times = (
             f"{number(baseline / error, 2)} times smaller than"
@@ -51,18 +54,27 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
         )
         return Verdict(
             True,
-            f"{found}, {times} {mean_field}.",
+            f"{found}, {times} {guessing}.",
             "Whether that is good enough depends on the use: look at the worst sample below, and "
             "at what this report does not say.",
         )
     if error >= baseline:
-        comparison = f"no better than {mean_field}"
+        comparison = f"no better than {guessing}"
     else:
-        comparison = f"only {number(baseline / error, 2)} times smaller than {mean_field}"
+        comparison = f"only {number(baseline / error, 2)} times smaller than {guessing}"
     return Verdict(
         False,
         f"{found}, {comparison}.",
         f"Do not rely on this model: it should be at least {number(CLEARLY_BETTER, 1)} times "
-        "better than a guess that ignores the input. More samples, more epochs or a larger model "
-        "are the usual remedies.",
+        f"better than a guess that {blind}. More samples, more epochs or a larger model are the "
+        "usual remedies.",
     )
+
+
+def _best_guess(metrics: Mapping[str, Any]) -> tuple[float, str, str]:
+    """Return the smaller error of the guesses, which of them it is, and what it is blind to."""
+    mean_field = metrics["baseline_relative_l2"]
+    kept = metrics.get("persistence_relative_l2", math.inf)
+    if kept < mean_field:
+        return kept, "keeping the last given frame", "nothing changes"
+    return mean_field, "predicting the mean field", "ignores the input"

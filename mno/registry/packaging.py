@@ -104,6 +104,15 @@ def check_predictions(model: Any, inputs: Arrays, expected: Arrays) -> str | Non
     return None
 
 
+def frames_given(model: Any) -> int:
+    """Return how many frames of a state a loaded model is given; 0 where it knows no states."""
+    given, predicted = model.metadata.get_input_schema(), model.metadata.get_output_schema()
+    if given is None or predicted is None:  # registered by another hand
+        return 0
+    states = set(given.input_names()) & set(predicted.input_names())
+    return max((spec.shape[1] for spec in given.inputs if spec.name in states), default=0)
+
+
 def _copy_code(closure: Closure, scratch: Path) -> Path:
     code = scratch / "code"
     for file in closure.files:
@@ -113,21 +122,30 @@ def _copy_code(closure: Closure, scratch: Path) -> Path:
 
 
 def _signature(surrogate: Surrogate) -> ModelSignature:
-    """Describe fields of any number of samples on any grid.
+    """Describe fields of any number of samples on any grid, states by the frames they need.
 
     MLflow's own enforcement of tensors refuses float64 where float32 is named and the other way
     round. It leaves the check to the model where a signature comes from type hints, so that is
     what is claimed: the model then takes any numbers, also nested lists from JSON.
     """
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-    description = surrogate.description
-    shape = (-1,) * (1 + len(description.extent))
+    description, forecast = surrogate.description, surrogate.description.forecast
+    states, grid = description.states, (-1,) * len(description.extent)
+    given = (forecast.history,) if forecast else ()
     inputs, outputs = (
-        Schema([TensorSpec(np.dtype(np.float32), shape, name) for name in fields])
-        for fields in (description.inputs, description.outputs)
+        Schema(
+            [
+                TensorSpec(np.dtype(np.float32), (-1, *(frames if n in states else ()), *grid), n)
+                for n in fields
+            ]
+        )
+        for fields, frames in ((description.inputs, given), (description.outputs, (-1,)))
     )
-    signature = ModelSignature(inputs, outputs)
+    params = {}
+    if forecast and description.rolls_out:
+        params["params"] = ParamSchema([ParamSpec("steps", DataType.long, forecast.steps)])
+    signature = ModelSignature(inputs, outputs, **params)
     signature._is_signature_from_type_hint = True
     return signature

@@ -45,11 +45,13 @@ class SurrogateModel(PythonModel):
 
         Args:
             context: Not used.
-            model_input: Arrays or nested lists of shape `(samples, *grid)`, by field name.
-            params: Not used.
+            model_input: Arrays or nested lists of shape `(samples, *grid)`, of states
+                `(samples, history, *grid)`, by field name.
+            params: `steps`, the frames that a model that rolls out is to predict.
 
         Returns:
-            Arrays of shape `(samples, *grid)`, float32, by field name.
+            Arrays of shape `(samples, *grid)`, of states `(samples, frames, *grid)`, float32, by
+            field name.
 
         Raises:
             MlflowException: The input does not fit; HTTP servers answer with status 400.
@@ -57,7 +59,8 @@ class SurrogateModel(PythonModel):
         from mno.errors import InputError
 
         try:
-            return self._surrogate.predict(_as_arrays(model_input))
+            steps = (params or {}).get("steps")
+            return self._surrogate.predict(_as_arrays(model_input), steps=steps)
         except (InputError, TypeError, ValueError) as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
 

@@ -81,7 +81,7 @@ def register(
     measured = Measured(
         evaluated.relative_l2,
         read_data_version(request.root / DATA_FILE).md5,
-        params_sha256(request.params.get("evaluate") or {}),
+        _evaluation_sha256(request, evaluated),
     )
     tags = {
         names.CANDIDATE: digest,
@@ -98,6 +98,14 @@ def register(
     record["ids"] |= {"model": name, "version": version}
     log_record(workspace, run.info.run_id, record)
     return {"name": name, "version": version, **decision, **_summary(evaluated, record)}
+
+
+def _evaluation_sha256(request: Request, evaluated: Evaluated) -> str:
+    """Return the digest of what an error depends on besides model and data."""
+    settings = dict(request.params.get("evaluate") or {})
+    if evaluated.history:  # the error is that of the frames behind these
+        settings["history"] = evaluated.history
+    return params_sha256(settings)
 
 
 def _find_run(request: Request, workspace: Workspace, digest: str) -> tuple[Run, Record]:

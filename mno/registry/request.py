@@ -38,6 +38,7 @@ class Evaluated:
         metrics: Figures to log, by name.
         inputs: Input fields of some samples, in physical units.
         predictions: What the evaluation predicted from them.
+        history: Frames of states among these inputs; 0 without states.
         reports: Files and folders to keep with the run.
     """
 
@@ -45,4 +46,5 @@ class Evaluated:
     metrics: Mapping[str, float]
     inputs: Arrays
     predictions: Arrays
+    history: int = 0
     reports: tuple[Path, ...] = ()

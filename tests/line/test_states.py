@@ -1,0 +1,140 @@
+"""The whole line on fields over time: from the solver to a registered model that continues them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+
+from mno.surrogate import Surrogate
+from tests.workspaces import Workspace, make_workspace
+
+pytestmark = pytest.mark.slow
+
+SMALL = (
+    "scenario=diffusion_reaction",
+    "scenarios.diffusion_reaction.frames=9",
+    "generate.samples=60",
+    "generate.resolution=12",
+    "generate.split.train=0.7",
+    "generate.split.validation=0.15",
+    "generate.split.test=0.15",
+    "task.history=2",
+    "train.unroll=2",
+    "train.epochs=12",
+)
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Workspace:
+    """A fresh workspace in which the line has run on a small dataset of states."""
+    made = make_workspace(tmp_path_factory.mktemp("states") / "workspace")
+    workspace = Workspace(made.root, variables={"PREFECT_API_URL": prefect_api})
+    settings = [word for key in SMALL for word in ("--set", key)]
+    workspace.mno("run", "--preset", "quick", *settings, check=True)
+    return workspace
+
+
+def read(workspace: Workspace, name: str):
+    return json.loads((workspace.root / "reports" / name).read_text(encoding="utf-8"))
+
+
+def test_the_model_is_registered_and_better_than_keeping_the_last_frame(line: Workspace) -> None:
+    registered, metrics = read(line, "registered.json"), read(line, "metrics.json")
+    assert (registered["name"], registered["version"]) == ("mno-diffusion_reaction", 1)
+    assert registered["alias"] == "champion"
+    assert metrics["relative_l2"] < metrics["persistence_relative_l2"]
+    over_time = read(line, "per_sample.json")["over_time"]
+    assert len(over_time["time"]) == 7
+    assert over_time["time"][-1] == 5.0
+
+
+def test_the_report_shows_the_error_over_time(line: Workspace) -> None:
+    html = (line.root / "reports/report.html").read_text(encoding="utf-8")
+    assert "How the error grows in time" in html
+    assert "Keeping the last given frame" in html
+    assert (line.root / "reports/figures/error_over_time.png").stat().st_size > 0
+
+
+def test_the_dataset_opens_in_xarray_with_its_frames(line: Workspace) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = xarray.open_zarr(line.root / "data")
+    assert data.sizes == {"sample": 60, "time": 9, "x": 12, "y": 12}
+    assert data["activator"].dims == ("sample", "time", "x", "y")
+    assert data["activator"].attrs["role"] == "state"
+
+
+def test_predict_continues_the_first_frames_of_a_store(line: Workspace, tmp_path: Path) -> None:
+    model = "models:/mno-diffusion_reaction@champion"
+    data = xarray.open_zarr(line.root / "data")
+    surrogate = Surrogate.load(line.root / "models/candidate")
+    given = {name: data[name].values[:, :2] for name in ("activator", "inhibitor")}
+    for steps, more in ((7, ()), (10, ("--steps", "10"))):
+        out = tmp_path / f"{steps}.zarr"
+        line.mno("predict", model, "data", str(out), *more, check=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            predictions = xarray.open_zarr(out)
+        assert predictions.sizes == {"sample": 60, "time": steps, "x": 12, "y": 12}
+        np.testing.assert_allclose(predictions["time"], 0.625 * np.arange(2, 2 + steps))
+        expected = surrogate.predict(given, steps=steps)
+        for name, field in expected.items():
+            np.testing.assert_allclose(predictions[name].values, field, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(predictions["x"], data["x"])
+
+
+def test_the_registered_model_continues_frames_in_another_process(
+    line: Workspace, tmp_path: Path
+) -> None:
+    code = """
+import sys, mlflow, numpy as np
+mlflow.set_tracking_uri(f"sqlite:///{sys.argv[1]}/mlflow.db")
+model = mlflow.pyfunc.load_model("models:/mno-diffusion_reaction@champion")
+draw = np.random.default_rng(0)
+given = {name: draw.standard_normal((3, 2, 8, 8)) for name in ("activator", "inhibitor")}
+print(model.predict(given)["activator"].shape)
+print(model.predict(given, params={"steps": 4})["inhibitor"].shape)
+print(model.metadata.get_input_schema().inputs[0].shape)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(line.root)], cwd=tmp_path, env=line.environment,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["(3, 7, 8, 8)", "(3, 4, 8, 8)", "(-1, 2, -1, -1)"]
+
+
+def test_impossible_tasks_are_refused_before_any_work(line: Workspace) -> None:
+    for key, words in (
+        ("task.history=9", "task.history=9 leaves none of the 9 frames to predict"),
+        ("train.unroll=8", "train.unroll=8 is more than the 7 frames"),
+        ("task.scheme=both", "task.scheme='both'"),
+    ):
+        done = line.mno("run", "--set", key)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_another_task_trains_anew_on_the_same_data_and_is_compared_on_its_own_frames(
+    line: Workspace,
+) -> None:
+    settings = ("--set", "task.scheme=horizon", "--set", "task.history=3")
+    result = json.loads(line.mno("run", *settings, "--json", check=True).stdout)
+    actions = {stage["target"]: stage["action"] for stage in result["stages"]}
+    assert actions == {
+        "generate": "reused", "data.dvc": "reused", "train": "ran", "evaluate": "ran",
+        "register": "ran",
+    }  # fmt: skip
+    registered = read(line, "registered.json")
+    assert registered["version"] == 2
+    # The champion was asked for the frames that this model is measured by, one fewer than its own.
+    first = read(line, "registered.json")["champion_relative_l2"]
+    assert first is not None
+    assert len(read(line, "per_sample.json")["over_time"]["time"]) == 6
