@@ -31,6 +31,9 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="where the public data is")
     parser.add_argument("--part", choices=study.PARTS, help="make the cells of this part alone")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="cells made at a time (default: cores)"
+    )
     chosen = parser.parse_args()
     missing = [
         (cell, recipe)
@@ -39,7 +42,7 @@ def main() -> None:
     ]
     start = time.monotonic()
     workers = ProcessPoolExecutor(
-        os.cpu_count(), multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
+        chosen.workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
     )
     with workers:
         running = {

@@ -20,7 +20,8 @@ Kept = dict[str, Any]
 def write(cells: Sequence[Kept]) -> None:
     """Print the tables and put them between the page's marks."""
     text = PAGE.read_text(encoding="utf-8")
-    tables = {"public": public_table([c for c in cells if c["part"] == "public"])}
+    public = [c for c in cells if c["part"] == "public"]
+    tables = {"public": public_table(public)} if public else {}
     for part, samples in sorted({(c["problem"], c["samples"]) for c in cells if _is_option(c)}):
         of_part = [c for c in cells if _is_option(c) and c["problem"] == part]
         some = [c for c in of_part if c["samples"] == samples]
