@@ -126,6 +126,6 @@ def num_parameters(model: str, dims: int) -> int:
 
 
 def _build(model: str, dims: int) -> Operator:
-    options = {"d_state": 4, "modes": FOURIER_MODES[dims]} | MODELS[model]
+    options: dict[str, Any] = {"d_state": 4, "modes": FOURIER_MODES[dims], **MODELS[model]}
     config = match_parameters_to(ModelConfig(**options), BUDGET, **FIELDS, dims=dims)
     return build_operator(config, **FIELDS, dims=dims)
