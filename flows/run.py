@@ -89,9 +89,10 @@ def print_summary(result: dict[str, Any], console: Console) -> None:
     console.print(f"\nDone in {result['seconds']:.0f} s; {work}.")
     if "evaluate" in targets and metrics:
         error, baseline = metrics["relative_l2"], metrics["baseline_relative_l2"]
-        console.print(
-            f"Test error (relative L2): {error:.2%}; predicting the mean field: {baseline:.2%}."
-        )
+        found = f"Test error (relative L2): {error:.2%}; predicting the mean field: {baseline:.2%}"
+        if "persistence_relative_l2" in metrics:
+            found += f"; keeping the last given frame: {metrics['persistence_relative_l2']:.2%}"
+        console.print(f"{found}.")
         console.print("Report:   reports/report.html")
     if "register" in targets and registered and registered["version"]:
         name, version, alias = (registered[key] for key in ("name", "version", "alias"))

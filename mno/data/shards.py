@@ -38,7 +38,7 @@ class ShardRecord:
         seed: The dataset's seed.
         samples: First and last sample; their numbers are the spawn keys of their streams.
         files: SHA-256 by path in the store.
-        inputs: Digest of each sample's input fields.
+        inputs: Digest of each sample's inputs and initial states.
         statistics: Moments by field.
         checks: Moments by physics check.
         time: When the record was written, UTC.

@@ -22,7 +22,7 @@ class SolvedShard:
 
     Attributes:
         values: Arrays of shape `(samples, *sample shape)`, float32, by field name.
-        inputs: Digest of each sample's input fields.
+        inputs: Digest of each sample's inputs and initial states.
         statistics: Moments of each field.
         checks: Moments of each physics check over the samples.
     """

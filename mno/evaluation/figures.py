@@ -83,7 +83,7 @@ def _over_time(errors: OverTime) -> Figure:
     first, last = (percent(float(errors.model[k])) for k in (0, -1))
     return Figure(
         name="error_over_time",
-        title="How the error grows in time",
+        title="Error over time",
         caption=f"Relative L2 of each predicted frame, the mean over test samples: {first} in the "
         f"first, {last} in the last. Beside it, what keeping the last given frame would leave, and "
         "the mean over training samples at the same time.",

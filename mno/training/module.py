@@ -139,7 +139,7 @@ class OperatorTraining(LightningModule):
             answer = self.description.answer(self.evaluated, self._inputs(batch))
         truth = self.description.truth(batch)
         errors = relative_l2(answer.fields, truth, self.description.normaliser)
-        if self.description.forecast is not None:
+        if self.description.rolls_out:
             # A rollout may blow up early in a training that goes well.
             errors = errors.nan_to_num(nan=FAR_OFF).clamp_max(FAR_OFF)
         error = self.finite(errors.mean().item(), "validation")

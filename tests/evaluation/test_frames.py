@@ -217,7 +217,7 @@ def test_the_report_shows_error_over_time_and_the_baseline_of_states(
     )
     html = render_report(inputs)
     assert html.count("Keeping the last given frame") == 1 + 2 + 1  # tile, two tables, glossary
-    assert "How the error grows in time" in html
+    assert "Error over time" in html
     assert html.count('<th scope="row">u</th>') == 1
     write_report(tmp_path / "report.html", inputs)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == html

@@ -57,7 +57,7 @@ def test_the_model_is_registered_and_better_than_keeping_the_last_frame(line: Wo
 
 def test_the_report_shows_the_error_over_time(line: Workspace) -> None:
     html = (line.root / "reports/report.html").read_text(encoding="utf-8")
-    assert "How the error grows in time" in html
+    assert "Error over time" in html
     assert "Keeping the last given frame" in html
     assert (line.root / "reports/figures/error_over_time.png").stat().st_size > 0
 

@@ -95,6 +95,17 @@ def test_champion_measured_on_other_data_is_measured_again(shop):
     assert (registered["alias"], registered["champion_relative_l2"]) == ("champion", 0.9)
 
 
+def test_champion_that_was_given_other_frames_is_measured_again(shop):
+    shop.register(with_error(shop.train(seed=1), 0.05))
+    evaluated = dataclasses.replace(with_error(shop.train(seed=2), 0.2), history=3)
+    registered = shop.register(evaluated, lambda model: 0.25)
+    assert registered["alias"] == "champion"
+    assert registered["champion_relative_l2"] == 0.25
+    # Measured on the same frames as the last, one more need not be.
+    third = dataclasses.replace(with_error(shop.train(seed=3), 0.3), history=3)
+    assert shop.register(third)["champion_relative_l2"] == 0.2
+
+
 def test_champion_whose_files_are_gone_is_replaced_and_that_is_said(shop):
     registered = shop.register(with_error(shop.train(seed=1), 0.1))
     for weights in (shop.root / "mlartifacts").rglob("artifacts/candidate/weights.safetensors"):
