@@ -58,7 +58,7 @@ def main() -> None:
                 file=sys.stderr,
             )
     kept = [read(cell, recipe) for cell, recipe in study.cells()]
-    page.write([cell for cell in kept if cell is not None])
+    page.write([cell for cell in kept if cell is not None], len(study.SEEDS))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +13,55 @@ from benchmarks.accuracy.intervals import Interval, interval, relative_change
 
 PAGE = Path(__file__).parents[2] / "docs" / "accuracy.md"
 PLAIN = "plain"
+NOTHING = "Not measured yet."
 
 Kept = dict[str, Any]
 
 
-def write(cells: Sequence[Kept]) -> None:
-    """Print the tables and put them between the page's marks."""
+def write(cells: Sequence[Kept], seeds: int) -> None:
+    """Print the tables and put them between the page's marks.
+
+    Args:
+        cells: All that there are.
+        seeds: Of each training; one that lacks some is left out.
+    """
+    whole = [cell for some in _trainings(cells) if len(some) == seeds for cell in some]
+    options = [cell for cell in whole if cell["part"] == "options"]
+    public = [cell for cell in whole if cell["part"] == "public"]
+    parts = {
+        "public": public_table(public) if public else NOTHING,
+        "options": _by_problem(options, options_table),
+        "robust": _by_problem(options, robust_table),
+    }
     text = PAGE.read_text(encoding="utf-8")
-    public = [c for c in cells if c["part"] == "public"]
-    tables = {"public": public_table(public)} if public else {}
-    for part, samples in sorted({(c["problem"], c["samples"]) for c in cells if _is_option(c)}):
-        of_part = [c for c in cells if _is_option(c) and c["problem"] == part]
-        some = [c for c in of_part if c["samples"] == samples]
-        tables[f"options {part} {samples}"] = options_table(some)
-        tables[f"robust {part} {samples}"] = robust_table(some)
-    for name, lines in tables.items():
+    for name, lines in parts.items():
         print(f"\n{name}\n\n{lines}")
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        before, mark, rest = text.partition(start)
-        if mark:
-            text = f"{before}{start}\n{lines}\n{end}{rest.partition(end)[2]}"
+        before, _, rest = text.partition(start)
+        text = f"{before}{start}\n{lines}\n{end}{rest.partition(end)[2]}"
     partial = PAGE.with_name(PAGE.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, PAGE)
+
+
+def _trainings(cells: Sequence[Kept]) -> list[list[Kept]]:
+    """Group cells that differ in their seed only."""
+    groups: dict[tuple[Any, ...], list[Kept]] = {}
+    for cell in cells:
+        key = tuple(cell[name] for name in ("part", "problem", "samples", "recipe"))
+        groups.setdefault(key, []).append(cell)
+    return list(groups.values())
+
+
+def _by_problem(cells: Sequence[Kept], table: Callable[[Sequence[Kept]], str]) -> str:
+    """Return a table for each problem and number of samples whose plain training is there."""
+    parts = []
+    for cell in cells:
+        if cell["recipe"] == PLAIN and cell["seed"] == 0:
+            problem, samples = cell["problem"], cell["samples"]
+            of_both = [c for c in cells if (c["problem"], c["samples"]) == (problem, samples)]
+            parts.append(f"**{problem}, {samples:,} samples**\n\n{table(of_both)}")
+    return "\n\n".join(parts) or NOTHING
 
 
 def public_table(cells: Sequence[Kept]) -> str:
@@ -88,10 +114,6 @@ def _says(recipe: str, change: Interval) -> str:
     if not change.excludes_zero:
         return "brings nothing that shows"
     return "helps" if change.high < 0 else "harms"
-
-
-def _is_option(cell: Kept) -> bool:
-    return cell["part"] == "options"
 
 
 def _by_recipe(cells: Sequence[Kept]) -> dict[str, list[Kept]]:

@@ -172,6 +172,27 @@ def test_a_cell_in_time_is_measured_on_the_frames_that_follow(tmp_path, monkeypa
     assert cells.relative_errors({n: 2 * f for n, f in later.items()}, splits["test"]) == [1.0] * 3
 
 
+def test_the_page_shows_only_trainings_whose_seeds_are_all_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "PAGE", tmp_path / "accuracy.md")
+    names = ("public", "options", "robust")
+    marks = "".join(f"<!-- {name} -->\nold\n<!-- end of {name} -->\n" for name in names)
+    page.PAGE.write_text(f"before\n{marks}after\n")
+
+    def cell(recipe, seed):
+        kept = {"part": "options", "problem": "a problem", "samples": 1000, "recipe": recipe}
+        return kept | {"seed": seed, "errors": {"clean": [0.1, 0.2 + 0.01 * seed]}}
+
+    page.write([cell("plain", 0), cell("plain", 1), cell("half", 0)], seeds=2)
+    text = page.PAGE.read_text()
+    assert "**a problem, 1,000 samples**" in text
+    assert "| plain | 0.1525" in text
+    assert "half" not in text
+    assert "old" not in text
+    assert "<!-- public -->\nNot measured yet.\n<!-- end of public -->" in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+
+
 def test_the_cells_of_the_study_have_files_of_their_own():
     paths = [cell.path for cell, _ in study.cells()]
     assert len(set(paths)) == len(paths)
