@@ -48,8 +48,8 @@ class Cell:
     def path(self) -> Path:
         """Where its results are kept."""
         words = (self.part, self.problem, str(self.samples), self.recipe, str(self.seed))
-        name = "-".join(words).lower().replace(",", "").replace(" ", "-")
-        return RESULTS / f"{name}.json"
+        kept = "".join(c for c in "-".join(words).lower() if c.isalnum() or c in " -.")
+        return RESULTS / f"{kept.replace(' ', '-')}.json"
 
 
 def read(cell: Cell, recipe: Recipe) -> dict[str, Any] | None:
