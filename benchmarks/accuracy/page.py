@@ -66,9 +66,12 @@ def _by_problem(cells: Sequence[Kept], table: Callable[[Sequence[Kept]], str]) -
 
 
 def public_table(cells: Sequence[Kept]) -> str:
-    """Return the errors on the public data, one row per recipe."""
+    """Return the errors on the public data, one row per recipe, beside those of the first."""
     rows = []
-    for recipe, some in _by_recipe(cells).items():
+    by_recipe = _by_recipe(cells)
+    first = next(iter(by_recipe))
+    for recipe, some in by_recipe.items():
+        change = relative_change(_errors(some), _errors(by_recipe[first]))
         seeds = [np.mean(cell["errors"]["clean"]) for cell in some]
         minutes = np.mean([cell["training_seconds"] for cell in some]) / 60
         learned = np.mean([cell["train_error"] for cell in some])
@@ -80,12 +83,13 @@ def public_table(cells: Sequence[Kept]) -> str:
                 f"{minutes:.1f}",
                 f"{learned:.4f}",
                 _error(interval(_errors(some))),
+                "–" if recipe == first else _change(change),
                 ", ".join(f"{seed:.4f}" for seed in seeds),
                 f"{_errors(some, AVERAGED).mean():.4f}" if AVERAGED in some[0]["errors"] else "",
             )
         )
     head = ("recipe", "parameters", "passes", "minutes", "training error", "test error")
-    head = (*head, "of each seed", "averaged")
+    head = (*head, f"against {first}", "of each seed", "averaged")
     return _table(head, rows)
 
 
