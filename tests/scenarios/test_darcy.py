@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from samples import failures, solved
 from scipy.ndimage import label
 
 import mno
@@ -32,18 +33,6 @@ def darcy(resolution: int = 32, **parameters: float) -> Darcy:
     scenario = make_scenario("darcy", resolution, parameters)
     assert isinstance(scenario, Darcy)
     return scenario
-
-
-def solved(scenario: Darcy, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    inputs = scenario.sample(np.random.default_rng(seed))
-    return inputs, scenario.solve(inputs)
-
-
-def failures(scenario: Darcy, inputs, outputs) -> set[str]:
-    """Names of the checks that a sample does not pass; NaN does not pass."""
-    values = scenario.check(inputs, outputs)
-    assert set(values) == {check.name for check in scenario.checks}
-    return {check.name for check in scenario.checks if not values[check.name] <= check.tolerance}
 
 
 def test_it_is_found_by_name():

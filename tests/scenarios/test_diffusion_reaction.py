@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from samples import failures, solved
 
 import mno
 from mno.errors import InputError
@@ -32,20 +33,6 @@ def scenario_of(resolution: int = 16, **parameters: float | str) -> DiffusionRea
     scenario = make_scenario("diffusion_reaction", resolution, parameters)
     assert isinstance(scenario, DiffusionReaction)
     return scenario
-
-
-def solved(
-    scenario: DiffusionReaction, seed: int = 0
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    inputs = scenario.sample(np.random.default_rng(seed))
-    return inputs, scenario.solve(inputs)
-
-
-def failures(scenario: DiffusionReaction, inputs, outputs) -> set[str]:
-    """Names of the checks that a sample does not pass; NaN does not pass."""
-    values = scenario.check(inputs, outputs)
-    assert set(values) == {check.name for check in scenario.checks}
-    return {check.name for check in scenario.checks if not values[check.name] <= check.tolerance}
 
 
 def test_it_is_found_by_name_and_its_states_are_given_and_predicted():
