@@ -18,7 +18,8 @@ class Field:
         long_name: What a figure's label says.
         role: Whether an operator is given the field, predicts it, or is given its first frames and
             predicts the later ones; a state has a time axis.
-        dims: Axes of one sample's array, in order, for example `("x", "y")`.
+        dims: Axes of one sample's array, in order, for example `("x", "y")`, time before those of
+            space; none for one number per sample.
     """
 
     name: str
@@ -26,6 +27,19 @@ class Field:
     long_name: str
     role: Literal["input", "output", "state"]
     dims: tuple[str, ...]
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether it is one number per sample."""
+        return not self.dims
+
+    @property
+    def is_forcing(self) -> bool:
+        """Whether it is an input over time, known in advance.
+
+        Its frame `k` holds from frame `k` of the states to the next.
+        """
+        return self.role == "input" and "time" in self.dims
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ def draw_example(example: Example, schema: Schema, columns: int = 4) -> bytes:
 
     Truth and prediction share a scale; the error has one of its own, symmetric about zero.
     """
-    panels = [_input_panel(example, field, schema) for field in schema.inputs]
+    panels = [_input_panel(example, field, schema) for field in schema.inputs if field.dims]
     for field in schema.outputs:
         panels += _output_panels(example, field, schema)
     columns = min(columns, len(panels))
@@ -43,14 +43,16 @@ def draw_example(example: Example, schema: Schema, columns: int = 4) -> bytes:
 
 def _input_panel(example: Example, field: Field, schema: Schema) -> Panel:
     given = example.inputs[field.name]
-    values, axes, cut = plane(given, _axes(field, schema, slice(len(given))))
+    frames = slice(len(given)) if "time" in field.dims else slice(None)
+    values, axes, cut = plane(given, _axes(field, schema, frames))
     colours = TRUTH_COLOUR if values.ndim == 1 else "cividis"
     label = labelled(field.long_name, field.units)
     return Panel(_title("Input", cut), label, values, axes, scale(values), colours)
 
 
 def _output_panels(example: Example, field: Field, schema: Schema) -> list[Panel]:
-    later = slice(-len(example.truth[field.name]), None)
+    steps = len(example.truth[field.name])
+    later = slice(-steps, None) if "time" in field.dims else slice(None)
     truth, axes, cut = plane(example.truth[field.name], _axes(field, schema, later))
     prediction, _, _ = plane(example.prediction[field.name], _axes(field, schema, later))
     error = prediction - truth
@@ -78,11 +80,9 @@ def _title(what: str, cut: str) -> str:
 
 
 def _axes(field: Field, schema: Schema, frames: slice) -> tuple[Axis, ...]:
-    """Return the axes of a field, and of a state some of its frames."""
+    """Return the axes of a field, where it has frames only some of them."""
     by_name = {axis.name: axis for axis in schema.axes}
     axes = tuple(by_name[name] for name in field.dims)
-    if field.role != "state":
-        return axes
     return tuple(
         replace(axis, points=axis.points[frames]) if axis.name == "time" else axis for axis in axes
     )

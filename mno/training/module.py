@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from mno.data.batch import Batch
 from mno.data.reading import Schema
+from mno.description import Description
 from mno.errors import MnoError
-from mno.surrogate import Description
 from mno.training.accumulation import samples_of_step, steps_per_epoch
 from mno.training.averaging import AveragedWeights
 from mno.training.config import TrainConfig
@@ -171,7 +171,7 @@ class OperatorTraining(LightningModule):
         self.train_error.add(value, samples)
 
     def _inputs(self, batch: dict[str, Tensor]) -> Batch:
-        return Batch(self.description.given(batch), self.grid)
+        return self.description.batch(self.description.given(batch), self.grid)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with the schedule advanced after every step."""

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mno.description import Description
 from mno.grid import Grid
 from mno.residuals import residual_of
-from mno.surrogate import Description
 from mno.training.config import TrainConfig
 from mno.training.loss import relative_h1, relative_l2
 from mno.training.steps import Prediction
@@ -36,9 +36,8 @@ class Objective:
         config: TrainConfig,
         parameters: Mapping[str, Any],
     ) -> None:
+        self.description = description
         self.normaliser = description.normaliser
-        self.states = description.states
-        self.interval = description.forecast.interval if description.forecast else None
         self.grid = grid
         self.numbers = {
             name: torch.tensor(float(value), dtype=torch.float64)
@@ -63,16 +62,33 @@ class Objective:
             loss = relative_l2(predicted, truth, self.normaliser)
         if self.residual is None:
             return loss
-        known = dict(prediction.given) | dict(predicted)
-        for name in self.states:  # a difference in time needs the frame before
-            known[name] = torch.cat([prediction.given[name][:, -1:], predicted[name]], dim=1)
+        known = self._known(prediction)
         fields = {name: self.normaliser.decode(name, field) for name, field in known.items()}
         place = self._place(known)
         return loss + self.residual_weight * self.residual(fields | self.numbers, place)
 
+    def _known(self, prediction: Prediction) -> dict[str, Tensor]:
+        """Return all fields, those with frames from the last given to the last predicted."""
+        given, predicted = prediction.given, prediction.fields
+        known = dict(given) | dict(predicted)
+        forecast = self.description.forecast
+        if forecast is None:
+            return known
+        for name in self.description.states:  # a difference in time needs the frame before
+            known[name] = torch.cat([given[name][:, -1:], predicted[name]], dim=1)
+        intervals = known[self.description.states[0]].shape[1] - 1
+        for name in self.description.forcings:  # one frame per interval, the last said again
+            held = given[name][:, forecast.history - 1 :][:, :intervals]
+            known[name] = torch.cat([held, held[:, -1:]], dim=1)
+        return known
+
     def _place(self, fields: Mapping[str, Tensor]) -> Grid:
         """Return the grid of the fields, in space and time where there are states."""
-        if self.interval is None:
+        forecast = self.description.forecast
+        if forecast is None:
             return self.grid
-        frames = fields[self.states[0]].shape[1]
-        return Grid((frames, *self.grid.shape), (self.interval, *self.grid.spacing))
+        frames = fields[self.description.states[0]].shape[1]
+        times = tuple((k + 0.5) / frames for k in range(frames))
+        places = (times, *self.grid.places) if self.grid.places else ()
+        spacing = (forecast.interval, *self.grid.spacing)
+        return Grid((frames, *self.grid.shape), spacing, places=places)
