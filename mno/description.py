@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from mno.data.batch import Batch
@@ -13,6 +14,7 @@ from mno.forecast import Forecast
 from mno.grid import Grid
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
+from mno.points import Points
 from mno.rollout import roll_out
 
 
@@ -25,7 +27,8 @@ class Description:
         inputs: Units of the fields it is given, by name.
         outputs: Units of the fields it predicts, by name; a state is among both.
         extent: Length of the domain along each space axis.
-        reference_spacing: Distance between grid points in the training data, along each axis.
+        reference_spacing: Distance between grid points in the training data, along each axis. Of
+            unordered points one number: their typical distance, in normalised coordinates.
         normaliser: Fitted on the training split.
         model: The operator's configuration.
         offset: Where points lie in their cells along each axis, as shares of the cells' width; in
@@ -34,6 +37,8 @@ class Description:
         scalars: Names of the inputs that are one number per sample, in the order of the weights.
         forcings: Names of the inputs that have frames and are known in advance: frame `k` holds
             from frame `k` of the states to the next.
+        coordinates: Units of the coordinates of unordered points, by name; none on a grid. They are
+            given with each sample, and the normaliser knows them.
     """
 
     scenario: str
@@ -47,6 +52,7 @@ class Description:
     forecast: Forecast | None = None
     scalars: tuple[str, ...] = ()
     forcings: tuple[str, ...] = ()
+    coordinates: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.model.walls == "free":
@@ -66,6 +72,16 @@ class Description:
             axes = zip(shape, self.offset, strict=True)
             places = tuple(tuple((i + share) / n for i in range(n)) for n, share in axes)
         return Grid(shape, spacing, self.reference_spacing, places)
+
+    @property
+    def space(self) -> tuple[str, ...]:
+        """Names of the axes of a field at one time."""
+        return ("point",) if self.coordinates else tuple("xyz"[: len(self.extent)])
+
+    @property
+    def given_names(self) -> tuple[str, ...]:
+        """Names of all that is given with a sample: inputs, and coordinates of points."""
+        return (*self.inputs, *self.coordinates)
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -123,17 +139,24 @@ class Description:
         """
         history = self.forecast.history if self.forecast else 0
         kept = dict.fromkeys(self.states, history) | dict.fromkeys(self.forcings, -1)
-        return {n: fields[n][:, : kept[n]] if n in kept else fields[n] for n in self.inputs}
+        return {n: fields[n][:, : kept[n]] if n in kept else fields[n] for n in self.given_names}
 
     def truth(self, fields: Mapping[str, ArrayT]) -> dict[str, ArrayT]:
         """Return what is to be predicted of whole fields: of states, all later frames."""
         history = self.forecast.history if self.forecast else 0
         return {n: fields[n][:, history:] if n in self.states else fields[n] for n in self.outputs}
 
-    def batch(self, given: Mapping[str, Tensor], grid: Grid) -> Batch:
+    def batch(self, given: Mapping[str, Tensor]) -> Batch:
         """Put what is given, normalised, into the form that an operator takes."""
         fields = {name: given[name] for name in self.fields}
-        return Batch(fields, grid, {name: given[name] for name in self.scalars})
+        return Batch(fields, self._place(given), {name: given[name] for name in self.scalars})
+
+    def _place(self, given: Mapping[str, Tensor]) -> Grid | Points:
+        """Return where the fields of a batch are."""
+        if self.coordinates:
+            places = torch.stack([given[name] for name in self.coordinates], dim=-1)
+            return Points(places, self.reference_spacing[0])
+        return self.grid(tuple(given[self.fields[0]].shape[-len(self.extent) :]))
 
     def answer(self, operator: nn.Module, batch: Batch, steps: int | None = None) -> Batch:
         """Return what an operator predicts, by a rollout where that is the scheme.

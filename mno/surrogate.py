@@ -87,6 +87,7 @@ class Surrogate:
             content["model"] = validate(ModelConfig, content["model"], "model")
             if content.get("forecast") is not None:
                 content["forecast"] = Forecast(**content["forecast"])
+            content.setdefault("coordinates", {})
             for key in ("extent", "reference_spacing", "offset", "scalars", "forcings"):
                 content[key] = tuple(content.get(key, ()))  # older formats have not all of them
             description = Description(**content)
@@ -105,7 +106,8 @@ class Surrogate:
             inputs: Arrays of shape `(samples, *grid)`, by field name, in physical units; any grid
                 that covers the whole domain. Of states `(samples, history, *grid)`, of a number
                 per sample `(samples,)`. Forcings have the frames of the states and those of all
-                steps but the last; more are not looked at.
+                steps but the last; more are not looked at. A model of unordered points is given
+                their coordinates, too, and all fields are `(samples, points)` in place of a grid.
             batch_size: Samples per forward pass.
             steps: Frames to predict, where the model rolls out; those of its training data if not
                 given.
@@ -139,37 +141,38 @@ class Surrogate:
         description, normaliser = self.description, self.description.normaliser
         some = arrays[description.fields[0]]
         samples = len(some)
-        grid = description.grid(some.shape[-len(description.extent) :])
         for start in range(0, max(samples, 1), batch_size):
             batch = {
                 name: normaliser.encode(name, torch.from_numpy(array[start : start + batch_size]))
                 for name, array in arrays.items()
             }
             with torch.inference_mode():
-                out = description.answer(self.operator, description.batch(batch, grid), steps)
+                out = description.answer(self.operator, description.batch(batch), steps)
             yield {name: normaliser.decode(name, f).numpy() for name, f in out.fields.items()}
 
     def _checked(self, inputs: Mapping[str, Any], steps: int | None) -> dict[str, np.ndarray]:
-        expected = self.description.inputs
+        expected = self.description.given_names
         if set(inputs) != set(expected):
             raise InputError(
                 f"got fields {sorted(inputs)}; this model takes exactly {sorted(expected)}"
             )
         arrays = {name: self._checked_array(name, inputs[name], steps) for name in expected}
         samples = {len(array) for array in arrays.values()}
-        dims = len(self.description.extent)
-        grids = {arrays[name].shape[-dims:] for name in self.description.fields}
+        dims = len(self.description.space)
+        placed = (*self.description.fields, *self.description.coordinates)
+        grids = {arrays[name].shape[-dims:] for name in placed}
         if len(samples) != 1 or len(grids) != 1 or 0 in next(iter(grids)):
             shapes = sorted({array.shape for array in arrays.values()})
             raise InputError(
-                f"fields have shapes {shapes}; expected as many samples of each, on one grid"
+                f"fields have shapes {shapes}; expected as many samples of each, at the same places"
             )
         return arrays
 
     def _checked_array(self, name: str, given: Any, steps: int | None) -> np.ndarray:
         """Return one input, float32, with the frames that are needed."""
         array = np.asarray(given)
-        dims = 0 if name in self.description.scalars else len(self.description.extent)
+        space = () if name in self.description.scalars else self.description.space
+        dims = len(space)
         frames = self.description.frames_given(name, steps)
         found = array.shape[1 : array.ndim - dims]
         surplus = name in self.description.forcings
@@ -180,7 +183,7 @@ class Surrogate:
         )
         if array.dtype.kind not in "fiub" or array.ndim < 1 + dims or not fits:
             least = f"frames={frames}{' or more' if surplus else ''}"
-            axes = ["samples", *([] if frames is None else [least]), *"xyz"[:dims]]
+            axes = ["samples", *([] if frames is None else [least]), *space]
             raise InputError(
                 f"field {name} is {array.dtype} of shape {array.shape}; expected numbers of "
                 f"shape ({', '.join(axes)}{',' if len(axes) == 1 else ''})"

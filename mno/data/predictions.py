@@ -34,7 +34,8 @@ def predict_store(
 
     Args:
         surrogate: The model.
-        source: Zarr group with an array of shape `(sample, *grid)` for each of its input fields,
+        source: Zarr group with an array of shape `(sample, *grid)` for each of its input fields
+            (`(sample, point)` for those of a model of unordered points, and for its coordinates),
             `(sample, time, *grid)` for a state or a forcing, of which it is given the first frames,
             and `(sample,)` for a number per sample.
         destination: Zarr group to write; it appears only when it is complete.
@@ -63,6 +64,8 @@ def predict_store(
             batch = _read(surrogate, inputs, slice(start, stop), steps)
             for name, field in surrogate.predict(batch, batch_size, steps).items():
                 outputs[name][start:stop] = field
+            for name in surrogate.description.coordinates:
+                outputs[name][start:stop] = batch[name]
             progress(stop, samples)
         with warnings.catch_warnings():
             # Consolidated metadata is an agreed extension of Zarr v3; without it xarray warns.
@@ -81,15 +84,15 @@ def _open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[
     except (OSError, KeyError, ValueError) as error:
         raise InputError(
             f"{source} is not a Zarr group that can be read ({type(error).__name__}); expected one "
-            f"with the arrays {', '.join(surrogate.description.inputs)}"
+            f"with the arrays {', '.join(surrogate.description.given_names)}"
         ) from None
     arrays: dict[str, zarr.Array] = {}
-    for name in surrogate.description.inputs:
+    for name in surrogate.description.given_names:
         array = group.get(name)
         if not isinstance(array, zarr.Array):
             raise InputError(
                 f"{source} has no array {name!r}, only: {', '.join(sorted(group)) or 'nothing'}; "
-                f"this model takes {', '.join(surrogate.description.inputs)}"
+                f"this model takes {', '.join(surrogate.description.given_names)}"
             )
         dims, frames = _dims(surrogate, name), surrogate.description.frames_given(name, steps)
         too_short = frames is not None and array.ndim > 1 and array.shape[1] < frames
@@ -100,9 +103,10 @@ def _open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[
                 f"shape ({', '.join(dims)}){least}"
             )
         arrays[name] = array
-    places = len(surrogate.description.extent)
+    places = len(surrogate.description.space)
     samples = {array.shape[0] for array in arrays.values()}
-    grids = {arrays[name].shape[-places:] for name in surrogate.description.fields}
+    placed = (*surrogate.description.fields, *surrogate.description.coordinates)
+    grids = {arrays[name].shape[-places:] for name in placed}
     if len(samples) != 1 or len(grids) != 1:
         shapes = {name: array.shape for name, array in arrays.items()}
         raise InputError(f"{source}: fields have different shapes {shapes}; expected one")
@@ -115,7 +119,7 @@ def _dims(surrogate: Surrogate, name: str) -> tuple[str, ...]:
     if name in description.scalars:
         return ("sample",)
     time = ("time",) if name in (*description.states, *description.forcings) else ()
-    return ("sample", *time, *"xyz"[: len(description.extent)])
+    return ("sample", *time, *description.space)
 
 
 def _read(
@@ -140,7 +144,7 @@ def _create_outputs(
     given = zarr.open_group(str(source), mode="r")
     group = zarr.open_group(str(path), mode="w", attributes={"Conventions": "CF-1.11"})
     some = inputs[description.fields[0]].shape
-    axes = tuple("xyz"[: len(description.extent)])
+    axes = description.space
     space = ("sample", *axes)
     sizes = dict(zip(space, (some[0], *some[-len(axes) :]), strict=True))
     points = {name: _coordinate(given, name) for name in space}
@@ -164,7 +168,7 @@ def _create_outputs(
             fill_value=np.nan,
             attributes={"units": units},
         )
-        for name, units in description.outputs.items()
+        for name, units in {**description.outputs, **description.coordinates}.items()
     }
 
 

@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from mno.evaluation.style import REFERENCE_COLOUR
 from mno.fields import Axis
 
+_MAP_INCHES = 1.6
 _MISSING = "contains values that\nare not numbers"
 
 
@@ -27,6 +28,7 @@ class Panel:
         limits: Lowest and highest value of the scale.
         colours: Colour map of a map, or colour of a line.
         reference: Drawn thinly behind a line, to compare with.
+        places: Where unordered points are, shape `(points, 2)`; none for a line or a map.
     """
 
     title: str
@@ -36,6 +38,7 @@ class Panel:
     limits: tuple[float, float]
     colours: str
     reference: np.ndarray | None = None
+    places: np.ndarray | None = None
 
 
 def plane(values: np.ndarray, axes: Sequence[Axis]) -> tuple[np.ndarray, tuple[Axis, ...], str]:
@@ -80,7 +83,9 @@ def scale(*arrays: np.ndarray, symmetric: bool = False) -> tuple[float, float]:
 def draw_panel(ax: Axes, panel: Panel) -> None:
     """Draw a panel into matplotlib axes."""
     ax.set_title(panel.title)
-    if panel.values.ndim == 1:
+    if panel.places is not None:
+        _draw_points(ax, panel, panel.places)
+    elif panel.values.ndim == 1:
         _draw_line(ax, panel)
     else:
         _draw_map(ax, panel)
@@ -101,6 +106,24 @@ def _draw_line(ax: Axes, panel: Panel) -> None:
     ax.set_xlim(*axis.extent)
     ax.set_xlabel(labelled(axis.name, axis.units))
     ax.set_ylabel(panel.label)
+
+
+def _draw_points(ax: Axes, panel: Panel, places: np.ndarray) -> None:
+    """Draw each point as a disc, as large as lets them just touch."""
+    first, second = panel.axes
+    width, height = (axis.extent[1] - axis.extent[0] for axis in panel.axes)
+    ax.set_xlim(*first.extent)
+    ax.set_ylim(*second.extent)
+    ax.set_aspect("equal")
+    # in points of 1/72 inch, as if the discs filled a map as large as one of an example
+    diameter = 72.0 * _MAP_INCHES * (min(width, height) / max(width, height) / len(places)) ** 0.5
+    image = ax.scatter(
+        places[:, 0], places[:, 1], c=panel.values, s=diameter**2, cmap=panel.colours,
+        norm=Normalize(*panel.limits), linewidths=0,
+    )  # fmt: skip
+    ax.set_xlabel(labelled(first.name, first.units))
+    ax.set_ylabel(labelled(second.name, second.units))
+    ax.figure.colorbar(image, ax=ax, label=panel.label, fraction=0.046, pad=0.03, aspect=20)
 
 
 def _draw_map(ax: Axes, panel: Panel) -> None:

@@ -46,7 +46,7 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path) -> None:
     surrogate = Surrogate.load(candidate)
     example = {
         name: np.asarray(inputs[name][:_EXAMPLE_SAMPLES], dtype=np.float32)
-        for name in surrogate.description.inputs
+        for name in surrogate.description.given_names
     }
     closure = import_closure(_SOURCES, "mno.surrogate")
     packages = ["mlflow", *closure.packages]
@@ -132,8 +132,8 @@ def _signature(surrogate: Surrogate) -> ModelSignature:
     from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
     description, forecast = surrogate.description, surrogate.description.forecast
-    grid = (-1,) * len(description.extent)
-    given = dict.fromkeys(description.inputs, grid)
+    grid = (-1,) * len(description.space)
+    given = dict.fromkeys(description.given_names, grid)
     given |= dict.fromkeys(description.scalars, ())
     given |= dict.fromkeys(description.forcings, (-1, *grid))
     predicted = dict.fromkeys(description.outputs, grid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -214,19 +215,40 @@ def _changes(
 
 def _describe(training: Split, model: ModelConfig, task: TaskConfig) -> Description:
     schema = training.schema
+    normaliser = Normaliser.fit(
+        training.fields,
+        about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
+    )
+    extent, spacing, offset = _domain(training, normaliser)
     return Description(
         scenario=schema.scenario,
         inputs={field.name: field.units for field in schema.inputs},
         outputs={field.name: field.units for field in schema.outputs},
-        extent=tuple(schema.extent),
-        reference_spacing=tuple(schema.spacing),
-        normaliser=Normaliser.fit(
-            training.fields,
-            about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
-        ),
+        extent=extent,
+        reference_spacing=spacing,
+        normaliser=normaliser,
         model=model,
-        offset=schema.offset,
+        offset=offset,
         forecast=forecast_of(task, schema.fields, schema.axes),
         scalars=tuple(field.name for field in schema.inputs if field.is_scalar),
         forcings=tuple(field.name for field in schema.inputs if field.is_forcing),
+        coordinates={field.name: field.units for field in schema.coordinates},
     )
+
+
+def _domain(
+    training: Split, normaliser: Normaliser
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """Return extent, reference spacing and offset of the places of a split.
+
+    The typical distance of unordered points is that of as many on a lattice that fills the box
+    around them.
+    """
+    schema = training.schema
+    if not schema.coordinates:
+        return schema.extent, schema.spacing, schema.offset
+    names = [field.name for field in schema.coordinates]
+    extent = tuple(float(np.ptp(training.fields[name])) for name in names)
+    box = math.prod(length / normaliser.std[n] for n, length in zip(names, extent, strict=True))
+    points = training.fields[names[0]].shape[-1]
+    return extent, ((box / points) ** (1 / len(names)),), ()

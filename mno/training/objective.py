@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mno.description import Description
+from mno.errors import InputError
 from mno.grid import Grid
 from mno.residuals import residual_of
 from mno.training.config import TrainConfig
@@ -21,32 +22,46 @@ class Objective:
 
     Args:
         description: What is trained; its normaliser gives the physical units.
-        grid: The grid of the training data.
+        grid: The grid of the training data; none of unordered points.
         config: Which error, and the residual's weight.
         parameters: The scenario's own; a residual may need those that are numbers.
 
     Raises:
-        InputError: A residual is asked for, and the scenario has none.
+        InputError: A residual is asked for, and the scenario has none; or what is asked for needs
+            a grid.
     """
 
     def __init__(
         self,
         description: Description,
-        grid: Grid,
+        grid: Grid | None,
         config: TrainConfig,
         parameters: Mapping[str, Any],
     ) -> None:
         self.description = description
         self.normaliser = description.normaliser
-        self.grid = grid
+        self._grid = grid
         self.numbers = {
             name: torch.tensor(float(value), dtype=torch.float64)
             for name, value in parameters.items()
             if isinstance(value, int | float)
         }
         self.error = config.loss
+        if grid is None and (config.loss == "h1" or config.residual_weight):
+            weight = f"residual_weight={config.residual_weight}"
+            asked = "loss=h1" if config.loss == "h1" else weight
+            raise InputError(
+                f"train.{asked} takes differences between neighbours on a grid, but the dataset "
+                "holds unordered points; set train.loss=relative_l2 and train.residual_weight=0"
+            )
         self.residual_weight = config.residual_weight
         self.residual = residual_of(description.scenario) if config.residual_weight else None
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the training data, where what is asked for needs one."""
+        assert self._grid is not None  # noqa: S101  (else `__init__` has refused)
+        return self._grid
 
     @property
     def is_relative_l2(self) -> bool:

@@ -41,6 +41,12 @@ def check_split(split: Split) -> None:
 
 def _check_axes(schema: Schema) -> None:
     space = tuple(axis.name for axis in schema.space)
+    if ("point" in space) != bool(schema.coordinates) or ("point" in space and len(space) > 1):
+        raise InputError(
+            f"the dataset has axes ({', '.join(space)}) and coordinates of points "
+            f"({', '.join(f.name for f in schema.coordinates)}); expected coordinates with the one "
+            "axis point, and none with others: correct the scenario"
+        )
     has_states = any(field.role == "state" for field in schema.fields)
     for field in schema.fields:
         over_time = field.dims == ("time", *space)
@@ -54,7 +60,9 @@ def _check_axes(schema: Schema) -> None:
                 f"field {field.name} is an input over time, but no field is a state that it could "
                 "drive: let the scenario declare what it drives as a state"
             )
-        if not (over_time or field.dims == space or (field.is_scalar and field.role == "input")):
+        per_sample = field.is_scalar and field.role == "input"
+        over_time = over_time and field.role != "coordinate"
+        if not (field.dims == space or over_time or per_sample):
             raise InputError(
                 f"field {field.name} is an {field.role} with axes ({', '.join(field.dims)}); "
                 f"training takes inputs and outputs on ({', '.join(space)}), inputs and states on "

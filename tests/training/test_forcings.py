@@ -118,7 +118,7 @@ def test_a_residual_is_given_the_forcing_of_each_interval(tmp_path, task, pushfo
     description = surrogate.description
     fields = encode(description, VALIDATION)
     grid = description.grid((8,))
-    seen = description.batch(description.given(fields), grid)
+    seen = description.batch(description.given(fields))
     prediction = predict_batch(
         surrogate.operator, description, fields, seen, FRAMES - 2, pushforward=pushforward
     )
@@ -146,7 +146,7 @@ def test_a_saved_model_predicts_the_same(surrogate, tmp_path):
         ("loss", np.zeros((5, 1)), r"shape \(samples,\)"),
         ("loss", np.float32(1.0), r"shape \(samples,\)"),
         ("loss", np.zeros(4), "as many samples of each"),
-        ("power", np.zeros((5, 5, 9)), "on one grid"),
+        ("power", np.zeros((5, 5, 9)), "at the same places"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(surrogate, name, array, words):
