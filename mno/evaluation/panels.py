@@ -13,6 +13,7 @@ from mno.evaluation.style import REFERENCE_COLOUR
 from mno.fields import Axis
 
 _MAP_INCHES = 1.6
+_FRAMES_OF_A_PLANE = 3
 _MISSING = "contains values that\nare not numbers"
 
 
@@ -42,14 +43,17 @@ class Panel:
 
 
 def plane(values: np.ndarray, axes: Sequence[Axis]) -> tuple[np.ndarray, tuple[Axis, ...], str]:
-    """Cut a field down to a line or a plane in space.
+    """Cut a field down to a line or a plane.
 
-    Time is cut at its last frame, a third space axis in its middle.
+    In one space dimension, three frames or more make a plane of space and time. Otherwise time is
+    cut at its last frame. A third space axis is cut in its middle.
 
     Returns:
         The cut field, its axes, and where it was cut, in words (empty where nowhere).
     """
     kept, notes = list(axes), []
+    if [axis.name for axis in axes] == ["time", "x"] and len(axes[0].points) >= _FRAMES_OF_A_PLANE:
+        return values.T, (axes[1], axes[0]), ""
     cuts = {axis.name: len(axis.points) - 1 for axis in axes if axis.name == "time"}
     space = [axis for axis in axes if axis.name != "time"]
     cuts |= {axis.name: len(axis.points) // 2 for axis in space[2:]}
@@ -128,10 +132,12 @@ def _draw_points(ax: Axes, panel: Panel, places: np.ndarray) -> None:
 
 def _draw_map(ax: Axes, panel: Panel) -> None:
     first, second = panel.axes
+    upwards = _span(second) if second.name == "time" else second.extent
     image = ax.imshow(
         panel.values.T,  # the first axis runs to the right, the second upwards
         origin="lower",
-        extent=(*first.extent, *second.extent),
+        aspect="auto" if second.name == "time" else "equal",
+        extent=(*first.extent, *upwards),
         cmap=panel.colours,
         norm=Normalize(*panel.limits),
         interpolation="nearest",
@@ -139,9 +145,15 @@ def _draw_map(ax: Axes, panel: Panel) -> None:
     ax.set_xlabel(labelled(first.name, first.units))
     ax.set_ylabel(labelled(second.name, second.units))
     ax.set_xticks(np.linspace(*first.extent, 3))
-    ax.set_yticks(np.linspace(*second.extent, 3))
+    ax.set_yticks(np.linspace(*upwards, 3) if second.name != "time" else second.points[[0, -1]])
     # as high as the map itself: 20 times as long as wide, next to it
     ax.figure.colorbar(image, ax=ax, label=panel.label, fraction=0.046, pad=0.03, aspect=20)
+
+
+def _span(time: Axis) -> tuple[float, float]:
+    """Return where the cells of frames begin and end, each half an interval around its time."""
+    half = (time.points[1] - time.points[0]) / 2
+    return float(time.points[0] - half), float(time.points[-1] + half)
 
 
 def _unit(units: str) -> str:
