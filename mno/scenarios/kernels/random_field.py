@@ -1,4 +1,4 @@
-"""Gaussian random fields on a square as sums of cosines: one draw is one function on every grid."""
+"""Gaussian random fields on a square as sums of cosines: one draw is one function everywhere."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ class CosineField:
     """
 
     def __init__(self, points: np.ndarray, variances: np.ndarray) -> None:
-        wave_numbers = np.arange(len(variances))
-        norms = np.where(wave_numbers == 0, 1.0, math.sqrt(2.0))
-        self._cosines = norms * np.cos(np.pi * np.outer(points, wave_numbers))
+        self._cosines = _cosines(points, len(variances))
         self._deviations = np.sqrt(variances)
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
@@ -51,3 +49,26 @@ class CosineField:
         # threads. Both sums run over last axes, which is the fast case.
         half = np.einsum("yl,kl->yk", self._cosines, weights)
         return np.einsum("xk,yk->xy", self._cosines, half)
+
+
+def draw_at(
+    rng: np.random.Generator, variances: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """Draw such a field at unordered points, shape `(points,)`, float64.
+
+    Args:
+        rng: Gives the function that it gives a `CosineField`.
+        variances: Those of the weights, shape `(modes, modes)`.
+        x: Coordinates of the points, shape `(points,)`, as shares of the square's side.
+        y: Likewise.
+    """
+    weights = np.sqrt(variances) * rng.standard_normal(variances.shape)
+    half = np.einsum("pl,kl->pk", _cosines(y, len(variances)), weights)
+    return np.einsum("pk,pk->p", _cosines(x, len(variances)), half)
+
+
+def _cosines(points: np.ndarray, num_modes: int) -> np.ndarray:
+    """Return `c_k` at points, shape `(points, modes)`."""
+    wave_numbers = np.arange(num_modes)
+    norms = np.where(wave_numbers == 0, 1.0, math.sqrt(2.0))
+    return norms * np.cos(np.pi * np.outer(points, wave_numbers))

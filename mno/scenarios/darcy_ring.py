@@ -1,0 +1,232 @@
+"""Darcy flow in a ring with curved walls: steady pressure at points that fit the domain."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self, final
+
+import numpy as np
+import pydantic
+from pydantic import model_validator
+from scipy.sparse.linalg import splu
+
+from mno.config import Config
+from mno.errors import InputError
+from mno.fields import Axis, Field
+from mno.scenarios.base import Check, Fields, Scenario
+from mno.scenarios.kernels.random_field import covariance_spectrum, draw_at
+from mno.scenarios.kernels.ring import SWING, RingMesh, draw_curve
+from mno.scenarios.kernels.triangles import areas, lumped, stiffness
+
+SIDE = 4.0  # of the square on which the random permeability is drawn; the ring lies well inside
+NARROWEST = 0.2  # distance between the two curves
+
+
+class DarcyRingParameters(Config):
+    """The ring, and the random permeability in it."""
+
+    smallest_hole: float = pydantic.Field(
+        0.2, ge=0.05, le=0.75, description="Least mean radius of the hole (nondimensional)."
+    )
+    largest_hole: float = pydantic.Field(
+        0.4, ge=0.05, le=0.75, description="Largest mean radius of the hole (nondimensional)."
+    )
+    waviness: float = pydantic.Field(
+        0.1,
+        ge=0.0,
+        le=0.3,
+        description="How far either wall swings about a circle, as a share of its radius.",
+    )
+    contrast: float = pydantic.Field(
+        1.0,
+        ge=0.0,
+        le=3.0,
+        description="Standard deviation of the logarithm of the permeability, whose median is 1.",
+    )
+    covariance_exponent: float = pydantic.Field(
+        3.0,
+        gt=1.0,
+        le=10.0,
+        description="alpha in the covariance (-Laplacian + tau^2)^-alpha of that logarithm: larger "
+        "is smoother.",
+    )
+    inverse_length: float = pydantic.Field(
+        5.0,
+        gt=0.0,
+        le=20.0,
+        description="tau in that covariance, in 1 / mean radius of the outer wall: larger is "
+        "finer.",
+    )
+
+    @model_validator(mode="after")
+    def _ring_is_wide_enough(self) -> Self:
+        if self.smallest_hole > self.largest_hole:
+            raise ValueError(
+                f"smallest_hole={self.smallest_hole} must not be more than "
+                f"largest_hole={self.largest_hole}; swap the two or change one"
+            )
+        swing = SWING * self.waviness
+        left = (1.0 - swing) - self.largest_hole * (1.0 + swing)
+        if left < NARROWEST:
+            raise ValueError(
+                f"largest_hole={self.largest_hole} and waviness={self.waviness} leave {left:.2g} "
+                f"between hole and wall where they come closest; expected {NARROWEST} or more, "
+                "lower one of them"
+            )
+        return self
+
+
+@final
+class DarcyRing(Scenario):
+    """Pressure of a fluid that enters everywhere in a ring and leaves through its outer wall.
+
+    `-div(a grad u) = 1` between two closed curves, `u = 0` on the outer one, nothing passes through
+    the inner one; everything is nondimensional, the mean radius of the outer wall being 1. The
+    curves are circles with waves and differ from sample to sample. The permeability is the
+    exponential of a Gaussian random field, smooth and positive.
+
+    The domain has no grid. Fields live on unordered points, which fit the walls, and their
+    coordinates are part of each sample. At `resolution` n there are n^2 points: 2n around, on n/2
+    rings from wall to wall.
+
+    The discretisation is that of linear finite elements on triangles between the points, with the
+    mean permeability of the corners in each and lumped loads; it is of second order. An operator is
+    told the points alone, not the triangles.
+    """
+
+    name: ClassVar[str] = "darcy_ring"
+    title: ClassVar[str] = "Darcy flow in a ring with curved walls"
+    Parameters: ClassVar[type[Config]] = DarcyRingParameters
+    fields: tuple[Field, ...] = (
+        Field("x", "1", "x", "coordinate", ("point",)),
+        Field("y", "1", "y", "coordinate", ("point",)),
+        Field("permeability", "1", "permeability", "input", ("point",)),
+        Field("pressure", "1", "pressure", "output", ("point",)),
+    )
+    checks: tuple[Check, ...] = (
+        Check(
+            "residual",
+            "largest residual of a point's discrete equation, over the sum of the sizes of its "
+            "terms (rounding to float32 leaves up to 6e-8)",
+            1e-7,
+        ),
+        Check(
+            "flux_balance",
+            "difference between the flux out through the wall and the source's integral, over "
+            "the latter (rounding to float32 leaves up to 6e-8)",
+            1e-6,
+        ),
+        Check("wall", "largest pressure on the outer wall", 0.0),
+        Check(
+            "mesh",
+            "share by which the smallest triangle is smaller than a hundredth of the mean one",
+            0.0,
+        ),
+    )
+
+    def __init__(self, parameters: DarcyRingParameters, resolution: int) -> None:
+        if resolution < 8 or resolution % 2:
+            below = resolution // 2 * 2
+            choices = f"{below} or {below + 2}" if below >= 8 else "8"
+            raise InputError(
+                f"generate.resolution={resolution} must be even and at least 8; choose {choices}"
+            )
+        self._parameters = parameters
+        self._mesh = RingMesh(2 * resolution, resolution // 2)
+        self._triangles = self._mesh.triangles()
+        exponent, inverse_length = parameters.covariance_exponent, parameters.inverse_length
+        variances = covariance_spectrum(exponent, inverse_length, SIDE)
+        self._variances = parameters.contrast**2 * variances / variances.sum()
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axis of points, which numbers them."""
+        points = self._mesh.num_points
+        numbers = np.arange(points, dtype=np.float64)
+        return (Axis("point", "1", "number of the point", numbers, (0.0, float(points))),)
+
+    def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draw a ring and the permeability in it, shape `(point,)` each."""
+        parameters, angles = self._parameters, self._mesh.angles()
+        hole = rng.uniform(parameters.smallest_hole, parameters.largest_hole)
+        inner = hole * draw_curve(rng, angles, parameters.waviness)
+        outer = draw_curve(rng, angles, parameters.waviness)
+        x, y = self._mesh.place(inner, outer)
+        logarithm = draw_at(rng, self._variances, x / SIDE + 0.5, y / SIDE + 0.5)
+        fields = {"x": x, "y": y, "permeability": np.exp(logarithm)}
+        return {name: field.astype(np.float32) for name, field in fields.items()}
+
+    def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
+        """Solve for the pressure, shape `(point,)`, by a direct sparse factorisation.
+
+        Raises:
+            InputError: A field has another number of points than the mesh, the points are not
+                those of a ring, or the permeability is not positive.
+        """
+        names = ("x", "y", "permeability")
+        x, y, permeability = (np.asarray(inputs[name], dtype=np.float64) for name in names)
+        for name, field in zip(names, (x, y, permeability), strict=True):
+            if field.shape != (self._mesh.num_points,):
+                raise InputError(
+                    f"{name} has shape {field.shape}; expected ({self._mesh.num_points},), the "
+                    "scenario's points"
+                )
+        size = areas(x, y, self._triangles)
+        if not size.min() > 0.0:
+            raise InputError(
+                "x and y are not the points of a ring, from the hole outwards: a triangle between "
+                f"them has area {size.min():.3g}, expected positive numbers; give what sample draws"
+            )
+        if not permeability.min() > 0.0:
+            raise InputError(
+                f"permeability reaches down to {permeability.min()}; expected positive numbers, "
+                "replace the others"
+            )
+        matrix = stiffness(x, y, self._triangles, permeability[self._triangles].mean(axis=1))
+        load = lumped(size, self._triangles, self._mesh.num_points)
+        free = slice(0, self._mesh.outer.start)
+        factors = splu(
+            matrix[free, free], permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )  # fmt: skip
+        pressure = np.zeros(self._mesh.num_points)
+        pressure[free] = factors.solve(load[free])
+        return {"pressure": pressure.astype(np.float32)}
+
+    def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
+        """Measure residual, balance, wall and mesh of one sample, in float64.
+
+        This states the equation a second time, edge by edge with the cotangents of the opposite
+        angles, apart from the solver's matrix. A NaN in the arrays gives NaN.
+        """
+        x, y, permeability = (inputs[k].astype(np.float64) for k in ("x", "y", "permeability"))
+        pressure = outputs["pressure"].astype(np.float64)
+        places = np.stack([x, y], axis=-1)
+        outflow, terms, load = np.zeros((3, len(x)))
+        sizes = []
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for a, b, c in (np.roll(self._triangles, k, axis=1).T for k in range(3)):
+                to_b, to_c = places[b] - places[a], places[c] - places[a]
+                twice = to_b[:, 0] * to_c[:, 1] - to_b[:, 1] * to_c[:, 0]
+                mean = (permeability[a] + permeability[b] + permeability[c]) / 3.0
+                weight = 0.5 * mean * np.sum(to_b * to_c, axis=1) / twice
+                flux = weight * (pressure[b] - pressure[c])
+                size = np.abs(weight) * (np.abs(pressure[b]) + np.abs(pressure[c]))
+                np.add.at(outflow, b, flux)
+                np.add.at(outflow, c, -flux)
+                np.add.at(terms, b, size)
+                np.add.at(terms, c, size)
+                np.add.at(load, a, twice / 6.0)
+                sizes.append(twice / 2.0)
+            free = slice(0, self._mesh.outer.start)
+            left = np.abs(outflow - load)[free] / (terms + np.abs(load))[free]
+            through_wall = np.sum((load - outflow)[self._mesh.outer])
+            smallest, typical = np.min(sizes), np.mean(sizes)
+            return {
+                "residual": float(np.max(left)),
+                "flux_balance": float(np.abs(through_wall / load.sum() - 1.0)),
+                "wall": float(np.max(np.abs(pressure[self._mesh.outer]))),
+                "mesh": float(np.max([1.0 - 100.0 * smallest / typical, 0.0])),
+            }
+
+
+SCENARIO = DarcyRing

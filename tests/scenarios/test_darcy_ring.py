@@ -1,0 +1,231 @@
+"""The scenario darcy_ring: exact solutions, order, an independent code, symmetry, checks."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from samples import failures, solved
+from scipy.sparse import coo_matrix
+from scipy.sparse.linalg import spsolve
+
+from mno.errors import InputError
+from mno.scenarios import make_scenario
+from mno.scenarios.darcy_ring import DarcyRing
+from mno.scenarios.kernels.random_field import CosineField, covariance_spectrum, draw_at
+from mno.scenarios.kernels.ring import SWING, RingMesh, draw_curve
+
+HOLE = 0.3
+
+
+def ring(resolution: int = 16, **parameters: float) -> DarcyRing:
+    scenario = make_scenario("darcy_ring", resolution, parameters)
+    assert isinstance(scenario, DarcyRing)
+    return scenario
+
+
+def round_ring(resolution: int) -> dict[str, np.ndarray]:
+    """The points between two circles, by polar coordinates, float64."""
+    mesh = RingMesh(2 * resolution, resolution // 2)
+    ones = np.ones(mesh.around)
+    x, y = mesh.place(HOLE * ones, ones)
+    return {"x": x, "y": y, "radius": np.hypot(x, y), "angle": np.arctan2(y, x)}
+
+
+def pressure(resolution: int, permeability: np.ndarray) -> np.ndarray:
+    places = round_ring(resolution)
+    inputs = {"x": places["x"], "y": places["y"], "permeability": permeability}
+    return ring(resolution).solve(inputs)["pressure"]
+
+
+@pytest.mark.parametrize("kind", ["even", "growing"])
+def test_it_is_of_second_order_on_exact_solutions(kind):
+    errors = []
+    for resolution in (16, 32, 64):
+        r = round_ring(resolution)["radius"]
+        if kind == "even":
+            exact, permeability = (1 - r**2) / 4 + HOLE**2 / 2 * np.log(r), np.ones_like(r)
+        else:
+            exact, permeability = (1 - r) / 2 - HOLE**2 / 2 * (1 / r - 1), r
+        error = pressure(resolution, permeability) - exact
+        errors.append(np.linalg.norm(error) / np.linalg.norm(exact))
+    orders = np.log2(np.divide(errors[:-1], errors[1:]))
+    assert errors[-1] < 1e-3
+    assert all(1.85 < order < 2.15 for order in orders)
+
+
+def polar(permeability, rays: int, rings: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same equation by finite volumes on a polar grid; radii, angles and pressures."""
+    dr, dt = (1 - HOLE) / rings, 2 * np.pi / rays
+    r = HOLE + dr * (np.arange(rings) + 0.5)
+    t = dt * np.arange(rays)
+    number = np.arange(rays * rings).reshape(rays, rings)
+    rows, columns, entries = [], [], []
+
+    def connect(one, other, weight):
+        for a, b in ((one, other), (other, one)):
+            rows.extend([a.ravel(), a.ravel()])
+            columns.extend([a.ravel(), b.ravel()])
+            entries.extend([weight.ravel(), -weight.ravel()])
+
+    faces = r[:-1] + dr / 2
+    through = permeability(faces[None], t[:, None]) * faces * dt / dr
+    connect(number[:, :-1], number[:, 1:], through)
+    along = permeability(r[None], t[:, None] + dt / 2) * dr / (r * dt)
+    connect(number, np.roll(number, -1, axis=0), along)
+    rows.append(number[:, -1])
+    columns.append(number[:, -1])
+    entries.append(permeability(np.ones((1, 1)), t[:, None])[:, 0] * dt / (dr / 2))
+    places = np.concatenate(rows), np.concatenate(columns)
+    matrix = coo_matrix((np.concatenate(entries), places)).tocsc()
+    load = np.broadcast_to(r * dr * dt, number.shape).ravel()
+    return r, t, spsolve(matrix, load).reshape(rays, rings)
+
+
+def test_an_independent_code_finds_the_same_solution():
+    def permeability(radius, angle):
+        return np.exp(0.8 * np.cos(2 * angle) * radius + 0.5 * np.sin(angle))
+
+    places = round_ring(64)
+    found = pressure(64, permeability(places["radius"], places["angle"])).reshape(32, 128)
+    r, _, expected = polar(permeability, rays=128, rings=124)
+    # Rings of ours lie between those of the other code; along rays both have the same angles.
+    radii = HOLE + (1 - HOLE) * np.arange(1, 31) / 31
+    beside = np.stack([np.interp(radii, r, along) for along in expected], axis=1)
+    error = np.linalg.norm(found[1:-1] - beside) / np.linalg.norm(beside)
+    assert error < 3e-3
+
+
+def test_points_fit_the_walls_and_triangles_fill_the_ring():
+    mesh = RingMesh(64, 16)
+    rng = np.random.default_rng(0)
+    inner, outer = (r * draw_curve(rng, mesh.angles(), 0.2) for r in (0.3, 1.0))
+    x, y = mesh.place(inner, outer)
+    np.testing.assert_allclose(np.hypot(x, y)[mesh.inner], inner)
+    np.testing.assert_allclose(np.hypot(x, y)[mesh.outer], outer)
+    corners = np.stack([x, y], axis=-1)[mesh.triangles()]
+    (ax, ay), (bx, by) = (corners[:, 1] - corners[:, 0]).T, (corners[:, 2] - corners[:, 0]).T
+    sizes = (ax * by - ay * bx) / 2
+    assert sizes.min() > 0
+
+    def shoelace(curve: slice) -> float:
+        u, v = x[curve], y[curve]
+        return float(np.sum(u * np.roll(v, -1) - v * np.roll(u, -1)) / 2)
+
+    assert sizes.sum() == pytest.approx(shoelace(mesh.outer) - shoelace(mesh.inner))
+    assert sorted(set(mesh.triangles().ravel())) == list(range(mesh.num_points))
+
+
+def test_curves_swing_no_further_than_is_said():
+    angles = np.linspace(0, 2 * np.pi, 500)
+    swings = [
+        np.abs(draw_curve(np.random.default_rng(k), angles, 0.1) - 1).max() for k in range(300)
+    ]
+    assert 0.3 * SWING < max(swings) / 0.1 < SWING
+
+
+def test_one_draw_is_one_curve_and_one_field_on_every_mesh():
+    coarse, fine = RingMesh(16, 4).angles(), RingMesh(32, 4).angles()
+    a, b = (draw_curve(np.random.default_rng(1), angles, 0.1) for angles in (coarse, fine))
+    np.testing.assert_allclose(b[::2], a)
+    variances = covariance_spectrum(3.0, 5.0, 4.0)
+    points = np.array([0.1, 0.35, 0.8])
+    grid = CosineField(points, variances).draw(np.random.default_rng(2))
+    x, y = (places.ravel() for places in np.meshgrid(points, points, indexing="ij"))
+    np.testing.assert_allclose(draw_at(np.random.default_rng(2), variances, x, y), grid.ravel())
+
+
+def test_a_turned_ring_has_the_turned_solution():
+    scenario = ring(16)
+    inputs = scenario.sample(np.random.default_rng(0))
+    found = scenario.solve(inputs)["pressure"].reshape(8, 32)
+    # By two rays, so that the diagonals of the mesh turn with it.
+    turned = {name: np.roll(field.reshape(8, 32), 2, 1).ravel() for name, field in inputs.items()}
+    again = scenario.solve(turned)["pressure"].reshape(8, 32)
+    np.testing.assert_allclose(again, np.roll(found, 2, 1), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("resolution", [8, 16, 30])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"waviness": 0.0, "contrast": 0.0},
+        {"contrast": 3.0, "inverse_length": 20.0, "covariance_exponent": 1.01},
+        {"smallest_hole": 0.05, "largest_hole": 0.05},
+        {"smallest_hole": 0.75, "largest_hole": 0.75, "waviness": 0.0},
+        {"waviness": 0.3, "smallest_hole": 0.1, "largest_hole": 0.15},
+    ],
+    ids=str,
+)
+def test_solved_samples_pass_their_checks(resolution, parameters):
+    scenario = ring(resolution, **parameters)
+    for seed in range(3):
+        inputs, outputs = solved(scenario, seed)
+        assert failures(scenario, inputs, outputs) == set()
+        assert outputs["pressure"].min() == 0.0
+        assert outputs["pressure"].shape == inputs["x"].shape == (resolution**2,)
+
+
+@pytest.mark.parametrize("name", ["x", "permeability", "pressure"])
+@pytest.mark.filterwarnings("error")
+def test_checks_catch_one_wrong_number(name):
+    scenario = ring()
+    inputs, outputs = solved(scenario)
+    arrays = {**inputs, **outputs}
+    arrays[name][100] *= 1.001
+    assert "residual" in failures(scenario, inputs, outputs)
+    arrays[name][100] = np.nan
+    assert "residual" in failures(scenario, inputs, outputs)
+
+
+def test_checks_catch_pressure_on_the_wall_and_a_mesh_that_is_folded():
+    scenario = ring()
+    inputs, outputs = solved(scenario)
+    outputs["pressure"][-1] = 1e-6
+    assert "wall" in failures(scenario, inputs, outputs)
+    inputs, outputs = solved(scenario)
+    for name in "xy":
+        inputs[name][70] = inputs[name][102]
+    assert "mesh" in failures(scenario, inputs, outputs)
+
+
+def test_a_copied_scenario_gives_the_same_bits():
+    scenario = ring()
+    first = solved(scenario, seed=4)[1]["pressure"].tobytes()
+    again = solved(pickle.loads(pickle.dumps(scenario)), seed=4)[1]["pressure"].tobytes()
+    assert again == first
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"smallest_hole": 0.5}, "must not be more than largest_hole"),
+        ({"waviness": 0.3}, "leave .* between hole and wall"),
+        ({"contrast": 4.0}, "contrast"),
+    ],
+)
+def test_rings_that_cannot_be_solved_are_refused(parameters, words):
+    with pytest.raises(InputError, match=words):
+        ring(**parameters)
+
+
+@pytest.mark.parametrize("resolution", [6, 9])
+def test_resolutions_that_give_no_mesh_are_refused(resolution):
+    with pytest.raises(InputError, match=f"generate.resolution={resolution} must be even"):
+        ring(resolution)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"permeability": np.zeros(256)}, "permeability reaches down to 0"),
+        ({"x": np.zeros(256)}, "not the points of a ring"),
+        ({"y": np.zeros(10)}, r"y has shape \(10,\); expected \(256,\)"),
+    ],
+)
+def test_inputs_that_cannot_be_solved_are_refused(change, words):
+    scenario = ring()
+    with pytest.raises(InputError, match=words):
+        scenario.solve(scenario.sample(np.random.default_rng(0)) | change)
