@@ -157,6 +157,7 @@ def _create_outputs(
             values, attributes = coordinate
             copy = group.create_array(name, data=values, dimension_names=(name,))
             copy.attrs.update(attributes)
+    located = {"coordinates": " ".join(description.coordinates)} if description.coordinates else {}
     return {
         name: group.create_array(
             name,
@@ -166,7 +167,7 @@ def _create_outputs(
             dimension_names=_dims(surrogate, name),
             compressors=ZstdCodec(level=1),
             fill_value=np.nan,
-            attributes={"units": units},
+            attributes={"units": units, **({} if name in description.coordinates else located)},
         )
         for name, units in {**description.outputs, **description.coordinates}.items()
     }

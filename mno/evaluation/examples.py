@@ -65,7 +65,7 @@ def _placed(panel: Panel, schema: Schema, places: np.ndarray) -> Panel:
 def _box(schema: Schema, places: np.ndarray) -> tuple[Axis, ...]:
     """Return the axes of a box around points, a little wider than they are."""
     low, high = places.min(axis=0), places.max(axis=0)
-    margin = 0.02 * (high - low)
+    margin = 0.05 * (high - low)
     return tuple(
         Axis(f.name, f.units, f.long_name, points, (float(a), float(b)))
         for f, points, a, b in zip(

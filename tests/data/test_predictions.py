@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray
 import zarr
 
 from mno.data.normalise import Normaliser
@@ -132,3 +133,16 @@ def test_a_forcing_that_ends_too_early_is_refused_and_nothing_is_left(tmp_path):
             surrogate, tmp_path / "in.zarr", tmp_path / "out.zarr", 1, lambda *_: None, steps=9
         )
     assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]
+
+
+def test_predictions_at_points_say_where_they_are(tmp_path):
+    saved = Path(__file__).parents[1] / "formats" / "format-4-points"
+    surrogate, known = Surrogate.load(saved), np.load(saved / "prediction.npz")
+    group = zarr.open_group(str(tmp_path / "in.zarr"), mode="w")
+    for name in ("x", "y", "load"):
+        group.create_array(name, data=known[name], dimension_names=("sample", "point"))
+    predict_store(surrogate, tmp_path / "in.zarr", tmp_path / "out.zarr", 1, lambda *_: None)
+    with xarray.open_zarr(tmp_path / "out.zarr") as out:
+        assert set(out.coords) == {"x", "y"}
+        np.testing.assert_array_equal(out["x"], known["x"])
+        np.testing.assert_allclose(out["deflection"], known["deflection"], rtol=1e-4, atol=1e-5)
