@@ -56,7 +56,7 @@ class ShallowWaterParameters(Config):
     )
     gravity: float = pydantic.Field(1.0, ge=0.01, le=10.0, description="g (nondimensional).")
     duration: float = pydantic.Field(
-        1.0, gt=0.0, le=10.0, description="Time of the last frame (nondimensional)."
+        1.0, ge=1e-3, le=10.0, description="Time of the last frame (nondimensional)."
     )
     frames: int = pydantic.Field(
         21,
@@ -91,9 +91,9 @@ class ShallowWater(Scenario):
 
     on the square from -2.5 to 2.5, whose walls let waves out; everything is nondimensional. The
     water is at rest until the dams break, at the beginning. With `sampling: pdebench` these are the
-    data of PDEBench (Takamoto et al. 2022, doi:10.48550/arXiv.2210.07182, appendix D.5), at fewer
-    frames by default: one disc, at cell centres. Dams anywhere are means over cells, by 8 x 8
-    points in those that an edge runs through.
+    data of PDEBench (Takamoto et al. 2022, doi:10.48550/arXiv.2210.07182), at fewer frames by
+    default: one disc, at cell centres. Dams anywhere are means over cells, by 8 x 8 points in those
+    that an edge runs through.
 
     The depth h alone is stored, as in those data. The velocity v is zero at first, and follows from
     several frames later; the equations do not close on the depth, so no residual of them in torch
@@ -101,8 +101,9 @@ class ShallowWater(Scenario):
 
     The discretisation is the MUSCL-Hancock scheme, of second order where the solution is smooth:
     slopes of the invariants limited as van Leer's monotonized central ones, fluxes by Harten, Lax
-    and van Leer (Toro 2001, Shock-capturing methods for free-surface shallow flows). It treats the
-    axes and their two directions alike, so it has all symmetries of the square, to the last bit.
+    and van Leer (Toro 2001, Shock-capturing methods for free-surface shallow flows, chapter 10).
+    It treats the axes and their two directions alike, so it has all symmetries of the square, to
+    the last bit.
     """
 
     name: ClassVar[str] = "shallow_water"
@@ -133,8 +134,8 @@ class ShallowWater(Scenario):
         ),
         Check(
             "range",
-            "how far the depth lies below zero or above ten times the largest first one, more than "
-            "waves that run together on a grid reach, over the largest first one",
+            "how far the depth lies below zero, or above ten times the largest first one, over the "
+            "latter (waves that run together from all sides are higher than any was at first)",
             0.0,
         ),
     )

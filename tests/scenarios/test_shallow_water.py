@@ -128,6 +128,27 @@ def test_solved_samples_pass_their_checks(resolution, parameters):
         assert outputs["depth"].min() > 0.0
 
 
+@pytest.mark.parametrize("seed", range(25))
+def test_solved_samples_of_any_parameters_pass_their_checks(seed):
+    rng = np.random.default_rng(seed)
+    outer = 10.0 ** rng.uniform(-2.0, 0.0)
+    radii = np.sort(rng.uniform(0.1, 1.5, 2))
+    scenario = scenario_of(
+        int(rng.integers(25, 40)),
+        sampling=str(rng.choice(["dams", "pdebench"])),
+        dams=int(rng.integers(1, 21)),
+        outer_depth=outer,
+        dam_depth=outer * rng.uniform(1.001, 9.999),
+        min_radius=float(radii[0]),
+        max_radius=float(radii[1]),
+        spread=rng.uniform(0.0, 2.5),
+        gravity=10.0 ** rng.uniform(-2.0, 1.0),
+        duration=10.0 ** rng.uniform(-3.0, 0.5),
+        frames=int(rng.integers(2, 50)),
+    )
+    assert failures(scenario, *solved(scenario, seed)) == set()
+
+
 def test_checks_catch_another_initial_state():
     scenario = scenario_of()
     inputs, outputs = solved(scenario)

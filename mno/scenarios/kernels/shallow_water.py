@@ -21,7 +21,7 @@ their invariants, and takes one square root a cell, not four.
 Cells are numbered from 2 to `n + 1` in arrays of `n + 4`; two ghosts on each side hold the value
 next to the wall, so that waves leave through it. A step is one sweep over the rows that keeps two
 rows of slopes and fluxes: a row is advanced as soon as the fluxes on both of its sides are known,
-when the row after the next has not been read. What a mirror or a change of axes swaps is added
+and by then no other needs what it held. What a mirror or a change of axes swaps is added
 first: so the scheme has all symmetries of the square to the last bit. Loops over `j` begin at 0 or
 1 and each writes to few arrays: these the compiler vectorises. All kernels are in this file,
 because numba's cache notices changes in one file only.
@@ -91,8 +91,8 @@ def _flux(c0, u0, v0, c1, u1, v1):
     """HLL flux of h and the momenta through a face, from the states on its two sides.
 
     The velocity `u` is that across the face; `v` is carried along from the side that the water
-    comes from. Speeds of the outer waves are those of Toro (2001, Shock-capturing methods for
-    free-surface shallow flows, section 10.3), with the star region of two rarefactions.
+    comes from. Outer waves are as fast as Toro proposes (2001, Shock-capturing methods for
+    free-surface shallow flows, chapter 10), with the star region of two rarefactions.
     """
     star_u = 0.5 * (u0 + u1) + (c0 - c1)
     star_c = 0.5 * (c0 + c1) + 0.25 * (u0 - u1)
