@@ -17,15 +17,31 @@ class Field:
         units: Unit as CF conventions write it; `1` where nondimensional.
         long_name: What a figure's label says.
         role: Whether an operator is given the field, predicts it, or is given its first frames and
-            predicts the later ones; a state has a time axis.
-        dims: Axes of one sample's array, in order, for example `("x", "y")`.
+            predicts the later ones; a state has a time axis. A coordinate says where unordered
+            points are.
+        dims: Axes of one sample's array, in order, for example `("x", "y")`, time before those of
+            space; none for one number per sample. On unordered points, `point` is the axis of
+            space, for coordinates, too.
     """
 
     name: str
     units: str
     long_name: str
-    role: Literal["input", "output", "state"]
+    role: Literal["input", "output", "state", "coordinate"]
     dims: tuple[str, ...]
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether it is one number per sample."""
+        return not self.dims
+
+    @property
+    def is_forcing(self) -> bool:
+        """Whether it is an input over time, known in advance.
+
+        Its frame `k` holds from frame `k` of the states to the next.
+        """
+        return self.role == "input" and "time" in self.dims
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +49,7 @@ class Axis:
     """A coordinate axis of the domain.
 
     Attributes:
-        name: `time`, `x`, `y` or `z`.
+        name: `time`, `x`, `y` or `z`; `point` for the numbers of unordered points.
         units: Unit as CF conventions write it; `1` where nondimensional.
         long_name: What a figure's label says.
         points: Coordinates, shape `(num_points,)`.

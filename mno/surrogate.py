@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,113 +15,16 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from mno.config import validate
-from mno.data.batch import Batch
-from mno.data.normalise import ArrayT, Normaliser
+from mno.data.normalise import Normaliser
+from mno.description import Description
 from mno.errors import InputError
 from mno.forecast import Forecast
-from mno.grid import Grid
-from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
 from mno.nn.operator import Operator, count_parameters
-from mno.rollout import roll_out
 
-FORMAT = 3
+FORMAT = 4
 WEIGHTS_FILE = "weights.safetensors"
 DESCRIPTION_FILE = "surrogate.json"
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a surrogate is, apart from its weights.
-
-    Attributes:
-        scenario: The family of problems it was trained on.
-        inputs: Units of the fields it is given, by name.
-        outputs: Units of the fields it predicts, by name; a state is among both.
-        extent: Length of the domain along each space axis.
-        reference_spacing: Distance between grid points in the training data, along each axis.
-        normaliser: Fitted on the training split.
-        model: The operator's configuration.
-        offset: Where points lie in their cells along each axis, as shares of the cells' width; in
-            the middle where not given.
-        forecast: How it continues states; none where there are no states.
-    """
-
-    scenario: str
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
-    extent: tuple[float, ...]
-    reference_spacing: tuple[float, ...]
-    normaliser: Normaliser
-    model: ModelConfig
-    offset: tuple[float, ...] = ()
-    forecast: Forecast | None = None
-
-    def __post_init__(self) -> None:
-        if self.model.walls == "free":
-            return
-        means = {name: self.normaliser.mean[name] for name in self.outputs}
-        if any(means.values()):
-            raise ValueError(
-                f"outputs that are zero at the walls are normalised about {means}; expected 0, so "
-                "that zero stays zero: fit the normaliser with about_zero"
-            )
-
-    def grid(self, shape: tuple[int, ...]) -> Grid:
-        """Return the grid of a field of this shape that covers the whole domain."""
-        spacing = tuple(length / n for length, n in zip(self.extent, shape, strict=True))
-        places: tuple[tuple[float, ...], ...] = ()
-        if any(share != 0.5 for share in self.offset):
-            axes = zip(shape, self.offset, strict=True)
-            places = tuple(tuple((i + share) / n for i in range(n)) for n, share in axes)
-        return Grid(shape, spacing, self.reference_spacing, places)
-
-    @property
-    def states(self) -> tuple[str, ...]:
-        """Names of the fields that are given at first frames and predicted at later ones."""
-        return tuple(name for name in self.inputs if name in self.outputs and self.forecast)
-
-    @property
-    def rolls_out(self) -> bool:
-        """Whether the operator is asked for one frame after the other."""
-        return self.forecast is not None and self.forecast.scheme == "rollout"
-
-    def build(self) -> nn.Module:
-        """Build the operator with fresh weights."""
-        forecast, states = self.forecast, self.states
-        given, predicted = (forecast.history, forecast.frames_at_once) if forecast else (None, None)
-        return build_operator(
-            self.model,
-            inputs={name: given if name in states else None for name in self.inputs},
-            outputs={name: predicted if name in states else None for name in self.outputs},
-            dims=len(self.extent),
-        )
-
-    def given(self, fields: Mapping[str, ArrayT]) -> dict[str, ArrayT]:
-        """Return what the operator is given of whole fields: of states, the first frames.
-
-        Args:
-            fields: Shape `(samples, *dims)` by name, states `(samples, frames, *grid)`.
-        """
-        history = self.forecast.history if self.forecast else 0
-        return {n: fields[n][:, :history] if n in self.states else fields[n] for n in self.inputs}
-
-    def truth(self, fields: Mapping[str, ArrayT]) -> dict[str, ArrayT]:
-        """Return what is to be predicted of whole fields: of states, all later frames."""
-        history = self.forecast.history if self.forecast else 0
-        return {n: fields[n][:, history:] if n in self.states else fields[n] for n in self.outputs}
-
-    def answer(self, operator: nn.Module, batch: Batch, steps: int | None = None) -> Batch:
-        """Return what an operator predicts, by a rollout where that is the scheme.
-
-        Args:
-            operator: Made by `build`.
-            batch: What it is given, normalised.
-            steps: Frames of a rollout; those of the forecast if not given.
-        """
-        if self.forecast is None or not self.rolls_out:
-            return operator(batch)
-        return roll_out(operator, batch, steps or self.forecast.steps)
 
 
 class Surrogate:
@@ -184,8 +87,9 @@ class Surrogate:
             content["model"] = validate(ModelConfig, content["model"], "model")
             if content.get("forecast") is not None:
                 content["forecast"] = Forecast(**content["forecast"])
-            for key in ("extent", "reference_spacing", "offset"):
-                content[key] = tuple(content.get(key, ()))  # format 2 had no offset
+            content.setdefault("coordinates", {})
+            for key in ("extent", "reference_spacing", "offset", "scalars", "forcings"):
+                content[key] = tuple(content.get(key, ()))  # older formats have not all of them
             description = Description(**content)
             operator = description.build()
             operator.load_state_dict(load_file(folder / WEIGHTS_FILE))
@@ -199,8 +103,11 @@ class Surrogate:
         """Predict the output fields of any number of samples.
 
         Args:
-            inputs: Arrays of shape `(samples, *grid)`, of states `(samples, history, *grid)`, by
-                field name, in physical units; any grid that covers the whole domain.
+            inputs: Arrays of shape `(samples, *grid)`, by field name, in physical units; any grid
+                that covers the whole domain. Of states `(samples, history, *grid)`, of a number
+                per sample `(samples,)`. Forcings have the frames of the states and those of all
+                steps but the last; more are not looked at. A model of unordered points is given
+                their coordinates, too, and all fields are `(samples, points)` in place of a grid.
             batch_size: Samples per forward pass.
             steps: Frames to predict, where the model rolls out; those of its training data if not
                 given.
@@ -214,7 +121,7 @@ class Surrogate:
                 cannot predict that number of frames.
         """
         self._check_steps(steps)
-        arrays = self._checked(inputs)
+        arrays = self._checked(inputs, steps)
         parts = list(self._batches(arrays, batch_size, steps))
         return {name: np.concatenate([p[name] for p in parts]) for name in self.description.outputs}
 
@@ -231,44 +138,55 @@ class Surrogate:
     def _batches(
         self, arrays: Mapping[str, np.ndarray], batch_size: int, steps: int | None
     ) -> Iterator[dict[str, np.ndarray]]:
-        some = next(iter(arrays.values()))
+        description, normaliser = self.description, self.description.normaliser
+        some = arrays[description.fields[0]]
         samples = len(some)
-        grid = self.description.grid(some.shape[-len(self.description.extent) :])
-        normaliser = self.description.normaliser
         for start in range(0, max(samples, 1), batch_size):
             batch = {
                 name: normaliser.encode(name, torch.from_numpy(array[start : start + batch_size]))
                 for name, array in arrays.items()
             }
             with torch.inference_mode():
-                out = self.description.answer(self.operator, Batch(batch, grid), steps)
+                out = description.answer(self.operator, description.batch(batch), steps)
             yield {name: normaliser.decode(name, f).numpy() for name, f in out.fields.items()}
 
-    def _checked(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        expected = self.description.inputs
+    def _checked(self, inputs: Mapping[str, Any], steps: int | None) -> dict[str, np.ndarray]:
+        expected = self.description.given_names
         if set(inputs) != set(expected):
             raise InputError(
                 f"got fields {sorted(inputs)}; this model takes exactly {sorted(expected)}"
             )
-        arrays: dict[str, np.ndarray] = {}
-        dims = len(self.description.extent)
-        for name in expected:
-            array = np.asarray(inputs[name])
-            frames = self._frames_of(name)
-            fits = array.ndim == 1 + len(frames) + dims and array.shape[1:-dims] == frames
-            if array.dtype.kind not in "fiub" or not fits:
-                axes = ", ".join([*(f"frames={n}" for n in frames), *"xyz"[:dims]])
-                raise InputError(
-                    f"field {name} is {array.dtype} of shape {array.shape}; expected numbers of "
-                    f"shape (samples, {axes})"
-                )
-            arrays[name] = np.ascontiguousarray(array, dtype=np.float32)
-        shapes = {(len(array), *array.shape[-dims:]) for array in arrays.values()}
-        if len(shapes) != 1 or 0 in next(iter(shapes))[1:]:
-            raise InputError(f"fields have shapes {sorted(shapes)}; expected one and the same grid")
+        arrays = {name: self._checked_array(name, inputs[name], steps) for name in expected}
+        samples = {len(array) for array in arrays.values()}
+        dims = len(self.description.space)
+        placed = (*self.description.fields, *self.description.coordinates)
+        grids = {arrays[name].shape[-dims:] for name in placed}
+        if len(samples) != 1 or len(grids) != 1 or 0 in next(iter(grids)):
+            shapes = sorted({array.shape for array in arrays.values()})
+            raise InputError(
+                f"fields have shapes {shapes}; expected as many samples of each, at the same places"
+            )
         return arrays
 
-    def _frames_of(self, name: str) -> tuple[int, ...]:
-        """Return the length of an input's axis of frames; nothing where it has none."""
-        forecast = self.description.forecast
-        return (forecast.history,) if forecast and name in self.description.states else ()
+    def _checked_array(self, name: str, given: Any, steps: int | None) -> np.ndarray:
+        """Return one input, float32, with the frames that are needed."""
+        array = np.asarray(given)
+        space = () if name in self.description.scalars else self.description.space
+        dims = len(space)
+        frames = self.description.frames_given(name, steps)
+        found = array.shape[1 : array.ndim - dims]
+        surplus = name in self.description.forcings
+        fits = (
+            found == ()
+            if frames is None
+            else len(found) == 1 and (found[0] == frames or (surplus and found[0] > frames))
+        )
+        if array.dtype.kind not in "fiub" or array.ndim < 1 + dims or not fits:
+            least = f"frames={frames}{' or more' if surplus else ''}"
+            axes = ["samples", *([] if frames is None else [least]), *space]
+            raise InputError(
+                f"field {name} is {array.dtype} of shape {array.shape}; expected numbers of "
+                f"shape ({', '.join(axes)}{',' if len(axes) == 1 else ''})"
+            )
+        needed = array if frames is None else array[:, :frames]
+        return np.ascontiguousarray(needed, dtype=np.float32)

@@ -12,6 +12,7 @@ import numpy as np
 
 from mno.config import section
 from mno.data.reading import read_split
+from mno.description import Description
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.cost import measure_cost
 from mno.evaluation.evaluator import evaluate, mean_fields
@@ -19,7 +20,7 @@ from mno.evaluation.figures import draw_figures
 from mno.evaluation.report import ReportInputs, write_report
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
-from mno.surrogate import Description, Surrogate
+from mno.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage, write_json
 
 DATA = Path("data")

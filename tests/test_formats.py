@@ -22,7 +22,7 @@ def test_a_saved_model_predicts_what_it_did(folder):
     expected = dict(np.load(SAVED / folder / "prediction.npz"))
     inputs = {  # a state is given and predicted under one name
         name: expected.pop(f"given {name}" if name in surrogate.description.outputs else name)
-        for name in surrogate.description.inputs
+        for name in surrogate.description.given_names
     }
     predicted = surrogate.predict(inputs)
     assert sorted(predicted) == sorted(expected)

@@ -12,6 +12,7 @@ import numpy as np
 
 from mno.config import Config
 from mno.data.config import SPLITS, GenerateConfig
+from mno.fields import Field
 from mno.scenarios.base import Scenario
 
 # Samples use spawn keys of length one, so this key can never be one of theirs.
@@ -33,6 +34,11 @@ class DatasetPlan:
     parameters: Config
     config: GenerateConfig
     code: str
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields of the scenario with these parameters."""
+        return self.build().fields
 
     def build(self) -> Scenario:
         """Build the scenario at the dataset's resolution.

@@ -34,8 +34,10 @@ def predict_store(
 
     Args:
         surrogate: The model.
-        source: Zarr group with an array of shape `(sample, *grid)` for each of its input fields,
-            `(sample, time, *grid)` for a state, of which it is given the first frames.
+        source: Zarr group with an array of shape `(sample, *grid)` for each of its input fields
+            (`(sample, point)` for those of a model of unordered points, and for its coordinates),
+            `(sample, time, *grid)` for a state or a forcing, of which it is given the first frames,
+            and `(sample,)` for a number per sample.
         destination: Zarr group to write; it appears only when it is complete.
         batch_size: Samples per forward pass.
         progress: Is told how many samples of how many are done.
@@ -48,7 +50,7 @@ def predict_store(
         InputError: The source lacks a field or its fields do not fit, the destination exists, or
             the model cannot predict that number of frames.
     """
-    inputs = _open_inputs(surrogate, source)
+    inputs = _open_inputs(surrogate, source, steps)
     if destination.exists():
         raise InputError(f"{destination} exists already; choose another name or remove it")
     samples = next(iter(inputs.values())).shape[0]
@@ -59,9 +61,11 @@ def predict_store(
         outputs = _create_outputs(surrogate, source, partial, inputs, steps)
         for start in range(0, samples, batch_size):
             stop = min(start + batch_size, samples)
-            batch = _read(surrogate, inputs, slice(start, stop))
+            batch = _read(surrogate, inputs, slice(start, stop), steps)
             for name, field in surrogate.predict(batch, batch_size, steps).items():
                 outputs[name][start:stop] = field
+            for name in surrogate.description.coordinates:
+                outputs[name][start:stop] = batch[name]
             progress(stop, samples)
         with warnings.catch_warnings():
             # Consolidated metadata is an agreed extension of Zarr v3; without it xarray warns.
@@ -74,59 +78,59 @@ def predict_store(
     return samples
 
 
-def _open_inputs(surrogate: Surrogate, source: Path) -> dict[str, zarr.Array]:
+def _open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[str, zarr.Array]:
     try:
         group = zarr.open_group(str(source), mode="r")
     except (OSError, KeyError, ValueError) as error:
         raise InputError(
             f"{source} is not a Zarr group that can be read ({type(error).__name__}); expected one "
-            f"with the arrays {', '.join(surrogate.description.inputs)}"
+            f"with the arrays {', '.join(surrogate.description.given_names)}"
         ) from None
     arrays: dict[str, zarr.Array] = {}
-    for name in surrogate.description.inputs:
+    for name in surrogate.description.given_names:
         array = group.get(name)
         if not isinstance(array, zarr.Array):
             raise InputError(
                 f"{source} has no array {name!r}, only: {', '.join(sorted(group)) or 'nothing'}; "
-                f"this model takes {', '.join(surrogate.description.inputs)}"
+                f"this model takes {', '.join(surrogate.description.given_names)}"
             )
-        dims = _dims(surrogate, name)
-        too_short = "time" in dims and array.ndim > 1 and array.shape[1] < _history(surrogate)
+        dims, frames = _dims(surrogate, name), surrogate.description.frames_given(name, steps)
+        too_short = frames is not None and array.ndim > 1 and array.shape[1] < frames
         if array.dtype.kind not in "fiub" or array.ndim != len(dims) or too_short:
-            frames = f" with {_history(surrogate)} frames or more" if "time" in dims else ""
+            least = f" with {frames} frames or more" if frames else ""
             raise InputError(
                 f"{source}: {name} is {array.dtype} of shape {array.shape}; expected numbers of "
-                f"shape ({', '.join(dims)}){frames}"
+                f"shape ({', '.join(dims)}){least}"
             )
         arrays[name] = array
-    places = len(surrogate.description.extent)
-    if len({(array.shape[0], *array.shape[-places:]) for array in arrays.values()}) != 1:
+    places = len(surrogate.description.space)
+    samples = {array.shape[0] for array in arrays.values()}
+    placed = (*surrogate.description.fields, *surrogate.description.coordinates)
+    grids = {arrays[name].shape[-places:] for name in placed}
+    if len(samples) != 1 or len(grids) != 1:
         shapes = {name: array.shape for name, array in arrays.items()}
         raise InputError(f"{source}: fields have different shapes {shapes}; expected one")
     return arrays
 
 
-def _history(surrogate: Surrogate) -> int:
-    forecast = surrogate.description.forecast
-    return forecast.history if forecast else 0
-
-
 def _dims(surrogate: Surrogate, name: str) -> tuple[str, ...]:
     """Return the dimensions of a field in a store."""
     description = surrogate.description
-    time = ("time",) if name in description.states else ()
-    return ("sample", *time, *"xyz"[: len(description.extent)])
+    if name in description.scalars:
+        return ("sample",)
+    time = ("time",) if name in (*description.states, *description.forcings) else ()
+    return ("sample", *time, *description.space)
 
 
 def _read(
-    surrogate: Surrogate, inputs: Mapping[str, zarr.Array], samples: slice
+    surrogate: Surrogate, inputs: Mapping[str, zarr.Array], samples: slice, steps: int | None
 ) -> dict[str, np.ndarray]:
     """Read what the model is given of some samples."""
-    frames, states = slice(_history(surrogate)), surrogate.description.states
-    return {
-        name: np.asarray(array[samples, frames] if name in states else array[samples])
-        for name, array in inputs.items()
-    }
+    read = {}
+    for name, array in inputs.items():
+        frames = surrogate.description.frames_given(name, steps)
+        read[name] = np.asarray(array[samples] if frames is None else array[samples, :frames])
+    return read
 
 
 def _create_outputs(
@@ -139,8 +143,8 @@ def _create_outputs(
     description = surrogate.description
     given = zarr.open_group(str(source), mode="r")
     group = zarr.open_group(str(path), mode="w", attributes={"Conventions": "CF-1.11"})
-    some = next(iter(inputs.values())).shape
-    axes = tuple("xyz"[: len(description.extent)])
+    some = inputs[description.fields[0]].shape
+    axes = description.space
     space = ("sample", *axes)
     sizes = dict(zip(space, (some[0], *some[-len(axes) :]), strict=True))
     points = {name: _coordinate(given, name) for name in space}
@@ -164,7 +168,7 @@ def _create_outputs(
             fill_value=np.nan,
             attributes={"units": units},
         )
-        for name, units in description.outputs.items()
+        for name, units in {**description.outputs, **description.coordinates}.items()
     }
 
 

@@ -48,6 +48,11 @@ class Schema:
         return tuple(field for field in self.fields if field.role in ("output", "state"))
 
     @property
+    def coordinates(self) -> tuple[Field, ...]:
+        """Fields that say where unordered points are; none on a grid."""
+        return tuple(field for field in self.fields if field.role == "coordinate")
+
+    @property
     def space(self) -> tuple[Axis, ...]:
         """The axes without time."""
         return tuple(axis for axis in self.axes if axis.name != "time")

@@ -101,7 +101,7 @@ class WorkFolder:
                 content[key] = {name: Moments(**m) for name, m in content[key].items()}
             record = ShardRecord(**content)
             ours = (record.plan, record.shard) == (self.plan.digest, shard)
-            expected = {shard_file(field, shard) for field in self.plan.scenario.fields}
+            expected = {shard_file(field, shard) for field in self.plan.fields}
             intact = (
                 ours
                 and set(record.files) == expected
@@ -159,7 +159,7 @@ class WorkFolder:
         samples = self.plan.samples_of(shard)
         files: dict[str, str] = {}
         with writing(self.path):
-            for field in self.plan.scenario.fields:
+            for field in self.plan.fields:
                 name = shard_file(field, shard)
                 write_values(self.store, field.name, samples.start, solved.values.pop(field.name))
                 files[name] = file_sha256(self.store / name)

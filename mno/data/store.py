@@ -30,7 +30,7 @@ _COMPRESSION = ZstdCodec(level=1)
 # Without this Zarr leaves out chunks that hold only the fill value; then a lost file and a
 # legitimate one look the same.
 _WRITE_ALL: ArrayConfigParams = {"write_empty_chunks": True}
-_CF_AXES = {"time": "T", "x": "X", "y": "Y", "z": "Z"}
+_CF_AXES = {"time": {"axis": "T"}, "x": {"axis": "X"}, "y": {"axis": "Y"}, "z": {"axis": "Z"}}
 
 
 def sample_shape(scenario: Scenario, field: Field) -> tuple[int, ...]:
@@ -66,7 +66,7 @@ def create_store(path: Path, plan: DatasetPlan) -> None:
             group,
             axis.name,
             np.asarray(axis.points, dtype=np.float64),
-            {"units": axis.units, "long_name": axis.long_name, "axis": _CF_AXES[axis.name]},
+            {"units": axis.units, "long_name": axis.long_name, **_CF_AXES.get(axis.name, {})},
         )
     splits = plan.splits()
     array = group.create_array(
@@ -80,8 +80,11 @@ def create_store(path: Path, plan: DatasetPlan) -> None:
         config=_WRITE_ALL,
     )
     array[:] = splits
+    places = [field.name for field in scenario.fields if field.role == "coordinate"]
     for field in scenario.fields:
-        _create_field(group, plan, field, sample_shape(scenario, field))
+        located = places if "point" in field.dims and field.role != "coordinate" else []
+        coordinates = " ".join(["split", *located])
+        _create_field(group, plan, field, sample_shape(scenario, field), coordinates)
 
 
 def _write_coordinate(
@@ -101,7 +104,7 @@ def _write_coordinate(
 
 
 def _create_field(
-    group: zarr.Group, plan: DatasetPlan, field: Field, shape: tuple[int, ...]
+    group: zarr.Group, plan: DatasetPlan, field: Field, shape: tuple[int, ...], coordinates: str
 ) -> None:
     group.create_array(
         field.name,
@@ -116,7 +119,7 @@ def _create_field(
             "units": field.units,
             "long_name": field.long_name,
             "role": field.role,
-            "coordinates": "split",
+            "coordinates": coordinates,
         },
         config=_WRITE_ALL,
     )

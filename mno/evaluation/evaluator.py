@@ -16,7 +16,8 @@ from mno.forecast import TaskConfig, forecast_of
 
 if TYPE_CHECKING:
     from mno.data.reading import Schema, Split
-    from mno.surrogate import Description, Surrogate
+    from mno.description import Description
+    from mno.surrogate import Surrogate
 
 
 def mean_fields(split: Split) -> FieldArrays:

@@ -29,9 +29,13 @@ def draw_example(example: Example, schema: Schema, columns: int = 4) -> bytes:
 
     Truth and prediction share a scale; the error has one of its own, symmetric about zero.
     """
-    panels = [_input_panel(example, field, schema) for field in schema.inputs]
+    panels = [_input_panel(example, field, schema) for field in schema.inputs if field.dims]
     for field in schema.outputs:
         panels += _output_panels(example, field, schema)
+    if schema.coordinates:
+        names = [field.name for field in schema.coordinates][:2]
+        places = np.stack([example.inputs[name] for name in names], axis=-1)
+        panels = [_placed(panel, schema, places) for panel in panels]
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     with house_style():
@@ -41,20 +45,51 @@ def draw_example(example: Example, schema: Schema, columns: int = 4) -> bytes:
         return png_bytes(figure)
 
 
+def _placed(panel: Panel, schema: Schema, places: np.ndarray) -> Panel:
+    """Return a panel with its unordered points where they are; along one axis, in its order.
+
+    Args:
+        panel: With one value per point.
+        schema: Names and units of the coordinates.
+        places: The first one or two of them, shape `(points, axes)`.
+    """
+    axes = _box(schema, places)
+    if len(axes) == 2:
+        return replace(panel, axes=axes, places=places)
+    order = np.argsort(places[:, 0])
+    line = replace(axes[0], points=places[order, 0])
+    reference = None if panel.reference is None else panel.reference[order]
+    return replace(panel, axes=(line,), values=panel.values[order], reference=reference)
+
+
+def _box(schema: Schema, places: np.ndarray) -> tuple[Axis, ...]:
+    """Return the axes of a box around points, a little wider than they are."""
+    low, high = places.min(axis=0), places.max(axis=0)
+    margin = 0.02 * (high - low)
+    return tuple(
+        Axis(f.name, f.units, f.long_name, points, (float(a), float(b)))
+        for f, points, a, b in zip(
+            schema.coordinates, places.T, low - margin, high + margin, strict=False
+        )
+    )
+
+
 def _input_panel(example: Example, field: Field, schema: Schema) -> Panel:
     given = example.inputs[field.name]
-    values, axes, cut = plane(given, _axes(field, schema, slice(len(given))))
-    colours = TRUTH_COLOUR if values.ndim == 1 else "cividis"
+    frames = slice(len(given)) if "time" in field.dims else slice(None)
+    values, axes, cut = plane(given, _axes(field, schema, frames))
+    colours = TRUTH_COLOUR if _is_line(values, schema) else "cividis"
     label = labelled(field.long_name, field.units)
     return Panel(_title("Input", cut), label, values, axes, scale(values), colours)
 
 
 def _output_panels(example: Example, field: Field, schema: Schema) -> list[Panel]:
-    later = slice(-len(example.truth[field.name]), None)
+    steps = len(example.truth[field.name])
+    later = slice(-steps, None) if "time" in field.dims else slice(None)
     truth, axes, cut = plane(example.truth[field.name], _axes(field, schema, later))
     prediction, _, _ = plane(example.prediction[field.name], _axes(field, schema, later))
     error = prediction - truth
-    if truth.ndim == 1:
+    if _is_line(truth, schema):
         colours = (TRUTH_COLOUR, PREDICTION_COLOUR, "black")
         limits, reference = scale(truth, prediction), truth
     else:  # on a map, a prediction out of range must not wash out the truth
@@ -69,6 +104,10 @@ def _output_panels(example: Example, field: Field, schema: Schema) -> list[Panel
     ]
 
 
+def _is_line(values: np.ndarray, schema: Schema) -> bool:
+    return values.ndim == 1 and len(schema.coordinates) < 2
+
+
 def _symmetric(error: np.ndarray) -> tuple[float, float]:
     return scale(error, symmetric=True)
 
@@ -78,11 +117,9 @@ def _title(what: str, cut: str) -> str:
 
 
 def _axes(field: Field, schema: Schema, frames: slice) -> tuple[Axis, ...]:
-    """Return the axes of a field, and of a state some of its frames."""
+    """Return the axes of a field, where it has frames only some of them."""
     by_name = {axis.name: axis for axis in schema.axes}
     axes = tuple(by_name[name] for name in field.dims)
-    if field.role != "state":
-        return axes
     return tuple(
         replace(axis, points=axis.points[frames]) if axis.name == "time" else axis for axis in axes
     )

@@ -13,7 +13,8 @@ from mno.evaluation.errors import OverTime
 from mno.evaluation.examples import draw_example
 from mno.evaluation.metrics import mean
 from mno.evaluation.result import Evaluation, Example
-from mno.evaluation.words import percent
+from mno.evaluation.words import number, percent
+from mno.fields import Field
 
 if TYPE_CHECKING:
     from mno.data.reading import Schema
@@ -62,7 +63,7 @@ def draw_figures(
 
 def _example(example: Example, schema: Schema) -> Figure:
     rank = " and ".join(example.ranks)
-    inputs = ", ".join(field.long_name for field in schema.inputs)
+    inputs = ", ".join(_given(field, example) for field in schema.inputs)
     outputs = ", ".join(field.long_name for field in schema.outputs)
     error = percent(example.relative_l2)
     return Figure(
@@ -77,6 +78,14 @@ def _example(example: Example, schema: Schema) -> Figure:
         narrow=draw_example(example, schema, columns=2),
         full_width=True,
     )
+
+
+def _given(field: Field, example: Example) -> str:
+    """Name an input, with its value where that is one number."""
+    if not field.is_scalar:
+        return field.long_name
+    unit = "" if field.units == "1" else f" {field.units}"
+    return f"{field.long_name} = {number(float(example.inputs[field.name]), 3)}{unit}"
 
 
 def _over_time(errors: OverTime) -> Figure:

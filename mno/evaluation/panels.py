@@ -12,6 +12,8 @@ from matplotlib.colors import Normalize
 from mno.evaluation.style import REFERENCE_COLOUR
 from mno.fields import Axis
 
+_MAP_INCHES = 1.6
+_FRAMES_OF_A_PLANE = 3
 _MISSING = "contains values that\nare not numbers"
 
 
@@ -27,6 +29,7 @@ class Panel:
         limits: Lowest and highest value of the scale.
         colours: Colour map of a map, or colour of a line.
         reference: Drawn thinly behind a line, to compare with.
+        places: Where unordered points are, shape `(points, 2)`; none for a line or a map.
     """
 
     title: str
@@ -36,17 +39,21 @@ class Panel:
     limits: tuple[float, float]
     colours: str
     reference: np.ndarray | None = None
+    places: np.ndarray | None = None
 
 
 def plane(values: np.ndarray, axes: Sequence[Axis]) -> tuple[np.ndarray, tuple[Axis, ...], str]:
-    """Cut a field down to a line or a plane in space.
+    """Cut a field down to a line or a plane.
 
-    Time is cut at its last frame, a third space axis in its middle.
+    In one space dimension, three frames or more make a plane of space and time. Otherwise time is
+    cut at its last frame. A third space axis is cut in its middle.
 
     Returns:
         The cut field, its axes, and where it was cut, in words (empty where nowhere).
     """
     kept, notes = list(axes), []
+    if [axis.name for axis in axes] == ["time", "x"] and len(axes[0].points) >= _FRAMES_OF_A_PLANE:
+        return values.T, (axes[1], axes[0]), ""
     cuts = {axis.name: len(axis.points) - 1 for axis in axes if axis.name == "time"}
     space = [axis for axis in axes if axis.name != "time"]
     cuts |= {axis.name: len(axis.points) // 2 for axis in space[2:]}
@@ -80,7 +87,9 @@ def scale(*arrays: np.ndarray, symmetric: bool = False) -> tuple[float, float]:
 def draw_panel(ax: Axes, panel: Panel) -> None:
     """Draw a panel into matplotlib axes."""
     ax.set_title(panel.title)
-    if panel.values.ndim == 1:
+    if panel.places is not None:
+        _draw_points(ax, panel, panel.places)
+    elif panel.values.ndim == 1:
         _draw_line(ax, panel)
     else:
         _draw_map(ax, panel)
@@ -103,12 +112,32 @@ def _draw_line(ax: Axes, panel: Panel) -> None:
     ax.set_ylabel(panel.label)
 
 
+def _draw_points(ax: Axes, panel: Panel, places: np.ndarray) -> None:
+    """Draw each point as a disc, as large as lets them just touch."""
+    first, second = panel.axes
+    width, height = (axis.extent[1] - axis.extent[0] for axis in panel.axes)
+    ax.set_xlim(*first.extent)
+    ax.set_ylim(*second.extent)
+    ax.set_aspect("equal")
+    # in points of 1/72 inch, as if the discs filled a map as large as one of an example
+    diameter = 72.0 * _MAP_INCHES * (min(width, height) / max(width, height) / len(places)) ** 0.5
+    image = ax.scatter(
+        places[:, 0], places[:, 1], c=panel.values, s=diameter**2, cmap=panel.colours,
+        norm=Normalize(*panel.limits), linewidths=0,
+    )  # fmt: skip
+    ax.set_xlabel(labelled(first.name, first.units))
+    ax.set_ylabel(labelled(second.name, second.units))
+    ax.figure.colorbar(image, ax=ax, label=panel.label, fraction=0.046, pad=0.03, aspect=20)
+
+
 def _draw_map(ax: Axes, panel: Panel) -> None:
     first, second = panel.axes
+    upwards = _span(second) if second.name == "time" else second.extent
     image = ax.imshow(
         panel.values.T,  # the first axis runs to the right, the second upwards
         origin="lower",
-        extent=(*first.extent, *second.extent),
+        aspect="auto" if second.name == "time" else "equal",
+        extent=(*first.extent, *upwards),
         cmap=panel.colours,
         norm=Normalize(*panel.limits),
         interpolation="nearest",
@@ -116,9 +145,15 @@ def _draw_map(ax: Axes, panel: Panel) -> None:
     ax.set_xlabel(labelled(first.name, first.units))
     ax.set_ylabel(labelled(second.name, second.units))
     ax.set_xticks(np.linspace(*first.extent, 3))
-    ax.set_yticks(np.linspace(*second.extent, 3))
+    ax.set_yticks(np.linspace(*upwards, 3) if second.name != "time" else second.points[[0, -1]])
     # as high as the map itself: 20 times as long as wide, next to it
     ax.figure.colorbar(image, ax=ax, label=panel.label, fraction=0.046, pad=0.03, aspect=20)
+
+
+def _span(time: Axis) -> tuple[float, float]:
+    """Return where the cells of frames begin and end, each half an interval around its time."""
+    half = (time.points[1] - time.points[0]) / 2
+    return float(time.points[0] - half), float(time.points[-1] + half)
 
 
 def _unit(units: str) -> str:

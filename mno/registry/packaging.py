@@ -46,7 +46,7 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path) -> None:
     surrogate = Surrogate.load(candidate)
     example = {
         name: np.asarray(inputs[name][:_EXAMPLE_SAMPLES], dtype=np.float32)
-        for name in surrogate.description.inputs
+        for name in surrogate.description.given_names
     }
     closure = import_closure(_SOURCES, "mno.surrogate")
     packages = ["mlflow", *closure.packages]
@@ -132,16 +132,18 @@ def _signature(surrogate: Surrogate) -> ModelSignature:
     from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
     description, forecast = surrogate.description, surrogate.description.forecast
-    states, grid = description.states, (-1,) * len(description.extent)
-    given = (forecast.history,) if forecast else ()
+    grid = (-1,) * len(description.space)
+    given = dict.fromkeys(description.given_names, grid)
+    given |= dict.fromkeys(description.scalars, ())
+    given |= dict.fromkeys(description.forcings, (-1, *grid))
+    predicted = dict.fromkeys(description.outputs, grid)
+    if forecast:
+        given |= dict.fromkeys(description.states, (forecast.history, *grid))
+        predicted |= dict.fromkeys(description.states, (-1, *grid))
+    number = np.dtype(np.float32)
     inputs, outputs = (
-        Schema(
-            [
-                TensorSpec(np.dtype(np.float32), (-1, *(frames if n in states else ()), *grid), n)
-                for n in fields
-            ]
-        )
-        for fields, frames in ((description.inputs, given), (description.outputs, (-1,)))
+        Schema([TensorSpec(number, (-1, *shape), name) for name, shape in fields.items()])
+        for fields in (given, predicted)
     )
     params = {}
     if forecast and description.rolls_out:

@@ -45,8 +45,8 @@ class SurrogateModel(PythonModel):
 
         Args:
             context: Not used.
-            model_input: Arrays or nested lists of shape `(samples, *grid)`, of states
-                `(samples, history, *grid)`, by field name.
+            model_input: Arrays or nested lists, by field name, as for `mno.surrogate.Surrogate`'s
+                `predict`.
             params: `steps`, the frames that a model that rolls out is to predict.
 
         Returns:

@@ -43,6 +43,13 @@ class Scenario(ABC):
     first frame, without that axis; `solve` returns it at all frames, the first one included. How
     many frames an operator is given, and how it predicts the others, is not the scenario's choice.
 
+    On unordered points the one axis of space is `point`, and a field of role `coordinate` for each
+    space axis says where they are; `sample` draws them, so that domains may differ from sample to
+    sample.
+
+    Fields, checks and symmetries may depend on the parameters: such a scenario sets them anew when
+    it is made.
+
     `symmetries` are the maps of the grid onto itself that turn a solved sample into another solved
     sample when all its fields, inputs and outputs, are carried along by their values (scalar
     fields; a symmetry that also changes values, as a mirror does with a velocity, cannot be
@@ -55,9 +62,9 @@ class Scenario(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     Parameters: ClassVar[type[Config]]
-    fields: ClassVar[tuple[Field, ...]]
-    checks: ClassVar[tuple[Check, ...]]
-    symmetries: ClassVar[tuple[str, ...]] = ()
+    fields: tuple[Field, ...]
+    checks: tuple[Check, ...]
+    symmetries: tuple[str, ...] = ()
 
     @abstractmethod
     def __init__(self, parameters: Config, resolution: int) -> None:

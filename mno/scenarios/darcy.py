@@ -78,11 +78,11 @@ class Darcy(Scenario):
     name: ClassVar[str] = "darcy"
     title: ClassVar[str] = "Darcy flow through two materials"
     Parameters: ClassVar[type[Config]] = DarcyParameters
-    fields: ClassVar[tuple[Field, ...]] = (
+    fields: tuple[Field, ...] = (
         Field("permeability", "1", "permeability", "input", ("x", "y")),
         Field("pressure", "1", "pressure", "output", ("x", "y")),
     )
-    checks: ClassVar[tuple[Check, ...]] = (
+    checks: tuple[Check, ...] = (
         Check(
             "residual",
             "largest residual of a cell's discrete equation, over the sum of the sizes of its "
@@ -102,7 +102,7 @@ class Darcy(Scenario):
             0.0,
         ),
     )
-    symmetries: ClassVar[tuple[str, ...]] = SQUARE
+    symmetries: tuple[str, ...] = SQUARE
 
     def __init__(self, parameters: DarcyParameters, resolution: int) -> None:
         if resolution < 8 or resolution % 4:

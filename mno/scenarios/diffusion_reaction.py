@@ -92,10 +92,10 @@ class DiffusionReaction(Scenario):
     name: ClassVar[str] = "diffusion_reaction"
     title: ClassVar[str] = "Diffusion and reaction of an activator and an inhibitor"
     Parameters: ClassVar[type[Config]] = DiffusionReactionParameters
-    fields: ClassVar[tuple[Field, ...]] = tuple(
+    fields: tuple[Field, ...] = tuple(
         Field(name, "1", name, "state", ("time", "x", "y")) for name in _NAMES
     )
-    checks: ClassVar[tuple[Check, ...]] = (
+    checks: tuple[Check, ...] = (
         Check("initial", "largest change of the initial state in the first frame", 0.0),
         Check(
             "defect",
@@ -111,7 +111,7 @@ class DiffusionReaction(Scenario):
             1e-7,
         ),
     )
-    symmetries: ClassVar[tuple[str, ...]] = SQUARE
+    symmetries: tuple[str, ...] = SQUARE
 
     def __init__(self, parameters: DiffusionReactionParameters, resolution: int) -> None:
         if resolution < 8:

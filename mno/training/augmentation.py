@@ -77,27 +77,12 @@ def _turn(schema: Schema, symmetry: str, field: Field) -> Turn:
     return Turn(tuple(order), tuple(flipped))
 
 
-def epoch_choices(num_samples: int, num_turns: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the number of the symmetry by which each sample is turned in an epoch.
-
-    It depends on seed, epoch and the sample's own number, not on the order in which they are taken.
-
-    Args:
-        num_samples: Samples in the training split.
-        num_turns: Symmetries to choose from.
-        seed: The run's seed, not negative.
-        epoch: Counted from 0.
-    """
-    sequence = np.random.SeedSequence(seed, spawn_key=(epoch, 2))
-    return np.random.default_rng(sequence).integers(num_turns, size=num_samples)
-
-
 class Augmentation:
     """Turns the samples of a batch, each by the symmetry chosen for it in this epoch.
 
     Args:
         turns: What `turns_of` returned.
-        choices: Gives `epoch_choices` of the current epoch.
+        choices: Gives the number of each sample's symmetry in this epoch, one of `epoch_choices`.
     """
 
     def __init__(

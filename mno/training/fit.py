@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
 from mno.data.normalise import Normaliser
 from mno.data.reading import Split
+from mno.description import Description
 from mno.errors import InputError
 from mno.forecast import TaskConfig, forecast_of
 from mno.nn.config import ModelConfig
-from mno.surrogate import Description, Surrogate
-from mno.training.augmentation import Augmentation, epoch_choices, turns_of
+from mno.surrogate import Surrogate
+from mno.training.augmentation import Augmentation, turns_of
 from mno.training.checkpoint import newest_checkpoint
 from mno.training.config import TrainConfig, check_unroll
 from mno.training.environment import (
@@ -29,11 +32,11 @@ from mno.training.finished import read_finished, write_finished
 from mno.training.history import History, TrainingObserver
 from mno.training.keeper import Keeper
 from mno.training.module import OperatorTraining
-from mno.training.order import Batches, epoch_order
+from mno.training.order import Batches, Purpose, epoch_choices, epoch_order
 from mno.training.problem import check_split, encode, fingerprint
 from mno.training.progress import progress_callbacks
 from mno.training.warm_start import continued
-from mno.training.windows import Windows, epoch_starts
+from mno.training.windows import Windows
 
 
 def train(
@@ -188,40 +191,64 @@ def _changes(
     keeper: Keeper, module: OperatorTraining, training: Split
 ) -> list[Windows | Augmentation]:
     """Return what is done to the fields of a batch before a step, in this order."""
-    config, samples, forecast = module.config, module.num_samples, module.description.forecast
+    config, forecast = module.config, module.description.forecast
+
+    def choices(number: int, purpose: Purpose) -> np.ndarray:
+        epoch = len(keeper.history)
+        return epoch_choices(module.num_samples, number, keeper.seed, epoch, purpose)
+
     changes: list[Windows | Augmentation] = []
     if forecast is not None and module.description.rolls_out:
         starts = forecast.steps - config.unroll + 1
         changes.append(
             Windows(
-                module.description.states,
+                (*module.description.states, *module.description.forcings),
                 forecast.history + config.unroll,
-                lambda: epoch_starts(samples, starts, keeper.seed, len(keeper.history)),
+                lambda: choices(starts, "window"),
             )
         )
     if config.augment:
         turns = turns_of(training.schema)
-        changes.append(
-            Augmentation(
-                turns, lambda: epoch_choices(samples, len(turns), keeper.seed, len(keeper.history))
-            )
-        )
+        changes.append(Augmentation(turns, lambda: choices(len(turns), "turn")))
     return changes
 
 
 def _describe(training: Split, model: ModelConfig, task: TaskConfig) -> Description:
     schema = training.schema
+    normaliser = Normaliser.fit(
+        training.fields,
+        about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
+    )
+    extent, spacing, offset = _domain(training, normaliser)
     return Description(
         scenario=schema.scenario,
         inputs={field.name: field.units for field in schema.inputs},
         outputs={field.name: field.units for field in schema.outputs},
-        extent=tuple(schema.extent),
-        reference_spacing=tuple(schema.spacing),
-        normaliser=Normaliser.fit(
-            training.fields,
-            about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
-        ),
+        extent=extent,
+        reference_spacing=spacing,
+        normaliser=normaliser,
         model=model,
-        offset=schema.offset,
+        offset=offset,
         forecast=forecast_of(task, schema.fields, schema.axes),
+        scalars=tuple(field.name for field in schema.inputs if field.is_scalar),
+        forcings=tuple(field.name for field in schema.inputs if field.is_forcing),
+        coordinates={field.name: field.units for field in schema.coordinates},
     )
+
+
+def _domain(
+    training: Split, normaliser: Normaliser
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """Return extent, reference spacing and offset of the places of a split.
+
+    The typical distance of unordered points is that of as many on a lattice that fills the box
+    around them.
+    """
+    schema = training.schema
+    if not schema.coordinates:
+        return schema.extent, schema.spacing, schema.offset
+    names = [field.name for field in schema.coordinates]
+    extent = tuple(float(np.ptp(training.fields[name])) for name in names)
+    box = math.prod(length / normaliser.std[n] for n, length in zip(names, extent, strict=True))
+    points = training.fields[names[0]].shape[-1]
+    return extent, ((box / points) ** (1 / len(names)),), ()

@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from mno.data.batch import Batch
 from mno.data.reading import Schema
+from mno.description import Description
 from mno.errors import MnoError
-from mno.surrogate import Description
 from mno.training.accumulation import samples_of_step, steps_per_epoch
 from mno.training.averaging import AveragedWeights
 from mno.training.config import TrainConfig
@@ -48,7 +48,7 @@ class Mean:
 
 
 class OperatorTraining(LightningModule):
-    """Trains an operator on normalised fields of one grid.
+    """Trains an operator on normalised fields, on one grid or on unordered points.
 
     Args:
         operator: Built by `description.build()`.
@@ -69,11 +69,13 @@ class OperatorTraining(LightningModule):
         super().__init__()
         self.operator = operator
         self.description = description
-        self.grid = description.grid(tuple(len(axis.points) for axis in schema.space))
         self.config = config
         self.num_samples = num_samples
         self.num_steps = config.epochs * steps_per_epoch(num_samples, config)
-        self.objective = Objective(description, self.grid, config, schema.parameters)
+        grid = None
+        if not description.coordinates:
+            grid = description.grid(tuple(len(axis.points) for axis in schema.space))
+        self.objective = Objective(description, grid, config, schema.parameters)
         self.average = AveragedWeights(operator, config.ema_decay) if config.ema_decay else None
         self.train_error = Mean()
         self.train_loss = Mean()
@@ -171,7 +173,7 @@ class OperatorTraining(LightningModule):
         self.train_error.add(value, samples)
 
     def _inputs(self, batch: dict[str, Tensor]) -> Batch:
-        return Batch(self.description.given(batch), self.grid)
+        return self.description.batch(self.description.given(batch))
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with the schedule advanced after every step."""

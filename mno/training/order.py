@@ -7,10 +7,14 @@ training sees the batches, and draws the random numbers, of an uninterrupted one
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Purpose = Literal["turn", "window"]
+_STREAMS: dict[Purpose, int] = {"turn": 2, "window": 3}  # 0 and 1 are of order and torch
 
 
 def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
@@ -29,6 +33,26 @@ def seed_epoch(seed: int, epoch: int) -> None:
     """Start torch's random stream of an epoch (counted from 0), for dropout and its like."""
     sequence = np.random.SeedSequence(seed, spawn_key=(epoch, 1))
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+def epoch_choices(
+    num_samples: int, num_choices: int, seed: int, epoch: int, purpose: Purpose
+) -> np.ndarray:
+    """Return a number drawn for each sample in an epoch, from 0 to below `num_choices`.
+
+    It depends on what is said here and on the sample's own number, not on the order in which
+    samples are taken.
+
+    Args:
+        num_samples: Samples in the training split.
+        num_choices: Numbers to choose from.
+        seed: The run's seed, not negative.
+        epoch: Counted from 0.
+        purpose: What is chosen: the symmetry by which a sample is turned, or the frame at which its
+            window begins. The two are drawn independently.
+    """
+    sequence = np.random.SeedSequence(seed, spawn_key=(epoch, _STREAMS[purpose]))
+    return np.random.default_rng(sequence).integers(num_choices, size=num_samples)
 
 
 class Batches:

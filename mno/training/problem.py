@@ -11,24 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mno.data.reading import Split
+from mno.data.reading import Schema, Split
+from mno.description import Description
 from mno.errors import InputError
-from mno.surrogate import Description, Surrogate
+from mno.surrogate import Surrogate
 from mno.training.config import TrainConfig
 
 
 def check_split(split: Split) -> None:
-    """Refuse a split that has no samples, inputs or outputs over time, or values not finite.
+    """Refuse a split of no samples, of values not finite, or of fields that no operator takes.
 
     Raises:
         InputError: It has none, or has one of these.
     """
-    for field in split.schema.fields:
-        if "time" in field.dims and field.role != "state":
-            raise InputError(
-                f"field {field.name} is an {field.role} over time; training takes frames of states "
-                "only: let the scenario declare it as a state"
-            )
+    _check_axes(split.schema)
     if not len(next(iter(split.fields.values()))):
         raise InputError(
             f"the {split.name} split holds no sample; training needs at least one: make more "
@@ -41,6 +37,42 @@ def check_split(split: Split) -> None:
                 f"field {name} of the {split.name} split has a value that is not finite (first in "
                 f"its sample {bad}); expected finite numbers only: correct or remove that sample"
             )
+
+
+def _check_axes(schema: Schema) -> None:
+    space = tuple(axis.name for axis in schema.space)
+    if ("point" in space) != bool(schema.coordinates) or ("point" in space and len(space) > 1):
+        raise InputError(
+            f"the dataset has axes ({', '.join(space)}) and coordinates of points "
+            f"({', '.join(f.name for f in schema.coordinates)}); expected coordinates with the one "
+            "axis point, and none with others: correct the scenario"
+        )
+    has_states = any(field.role == "state" for field in schema.fields)
+    for field in schema.fields:
+        over_time = field.dims == ("time", *space)
+        if over_time and field.role == "output":
+            raise InputError(
+                f"field {field.name} is an output over time, of which no frame is given; training "
+                "continues states only: let the scenario declare it as a state"
+            )
+        if over_time and not has_states:
+            raise InputError(
+                f"field {field.name} is an input over time, but no field is a state that it could "
+                "drive: let the scenario declare what it drives as a state"
+            )
+        per_sample = field.is_scalar and field.role == "input"
+        over_time = over_time and field.role != "coordinate"
+        if not (field.dims == space or over_time or per_sample):
+            raise InputError(
+                f"field {field.name} is an {field.role} with axes ({', '.join(field.dims)}); "
+                f"training takes inputs and outputs on ({', '.join(space)}), inputs and states on "
+                f"({', '.join(('time', *space))}), and inputs that are one number per sample"
+            )
+    if all(field.is_scalar for field in schema.inputs):
+        raise InputError(
+            f"all inputs of {schema.scenario} are one number per sample; training needs one on "
+            f"({', '.join(space)}) at least: let the scenario give one of them at every point"
+        )
 
 
 def encode(description: Description, split: Split) -> dict[str, Tensor]:

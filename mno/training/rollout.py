@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -47,20 +47,21 @@ def pushforward_loss(
 
 
 @torch.no_grad()
-def pushed(operator: nn.Module, batch: Batch, steps: int) -> Batch:
+def pushed(operator: nn.Module, batch: Batch, steps: int, forcings: Collection[str] = ()) -> Batch:
     """Return the batch before the last step of a rollout, without gradients.
 
     Args:
         operator: As for `roll_out`.
         batch: As for `roll_out`.
         steps: Steps of the rollout, the last included.
+        forcings: As for `roll_out`.
 
     Raises:
         ValueError: As for `roll_out`.
     """
     check_steps(steps)
     for _ in range(steps - 1):
-        batch = advanced(batch, next_frame(operator, batch))
+        batch = advanced(batch, next_frame(operator, batch, forcings), forcings)
     # In mixed precision the casts of weights are kept, and these would pass no gradient on.
     torch.clear_autocast_cache()
     return batch

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mno.data.batch import Batch
+from mno.description import Description
 from mno.rollout import next_frame
-from mno.surrogate import Description
 from mno.training.config import TrainConfig
 from mno.training.rollout import pushed
 
@@ -25,7 +25,7 @@ class Prediction:
         fields: What is predicted, by name; of states, frames that follow each other.
         truth: The same as solved.
         given: What it follows from, as it was before noise: inputs, and of states frames that end
-            with the one before the first predicted.
+            with the one before the first predicted; of forcings frames that begin with these.
     """
 
     fields: Fields
@@ -69,10 +69,11 @@ def predict_batch(
     if description.rolls_out:
         truth = {name: frames[:, :steps] for name, frames in truth.items()}
     if description.rolls_out and pushforward and steps > 1:
-        last = pushed(operator, seen, steps)
-        answer = next_frame(operator, last)
+        last = pushed(operator, seen, steps, description.forcings)
+        answer = next_frame(operator, last, description.forcings)
         truth = {name: frames[:, -1:] for name, frames in truth.items()}
-        given = given | {name: last.fields[name] for name in description.states}
+        moving = (*description.states, *description.forcings)
+        given = given | {name: last.fields[name] for name in moving}
     else:
         answer = description.answer(operator, seen, steps).fields
     # In the precision of the true fields, whatever that of the layers is.

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from mno.description import Description
 from mno.errors import InputError
 from mno.forecast import Forecast
-from mno.surrogate import Description
 
 # What may differ without changing what the weights mean.
 _FREE = frozenset({"dropout"})
@@ -39,7 +39,7 @@ def continued(initial: Description, fresh: Description) -> Description:
             f"train.warm_start: that model has {has}; expected {expected}, as in section model: "
             "make them alike, or set train.warm_start=null"
         )
-    for kind in ("inputs", "outputs"):
+    for kind in ("inputs", "outputs", "coordinates"):
         given, wanted = getattr(initial, kind), getattr(fresh, kind)
         if dict(given) != dict(wanted):
             raise InputError(

@@ -11,10 +11,11 @@ import zarr
 
 from mno.data.normalise import Normaliser
 from mno.data.predictions import predict_store
+from mno.description import Description
 from mno.errors import InputError
 from mno.forecast import Forecast
 from mno.nn.config import ModelConfig
-from mno.surrogate import Description, Surrogate
+from mno.surrogate import Surrogate
 
 SHAPE = (5, 4, 6, 6)  # samples, frames, x, y
 
@@ -93,4 +94,41 @@ def test_frames_that_do_not_fit_are_refused_and_nothing_is_left(
     source = make_store(tmp_path / "in.zarr", times, frames)
     with pytest.raises(InputError, match=words):
         predict(surrogate, source)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]
+
+
+ROD = Path(__file__).parents[1] / "formats" / "format-4"
+
+
+@pytest.mark.parametrize("steps", [None, 2])
+def test_forcings_and_numbers_are_read_beside_states(tmp_path, steps):
+    surrogate, known = Surrogate.load(ROD), np.load(ROD / "prediction.npz")
+    inputs = {name: known[name] for name in ("power", "loss")}
+    inputs["temperature"] = known["given temperature"]
+    group = zarr.open_group(str(tmp_path / "in.zarr"), mode="w")
+    surplus = np.concatenate([inputs["power"], inputs["power"]], axis=1)
+    group.create_array("power", data=surplus, dimension_names=("sample", "time", "x"))
+    group.create_array("loss", data=inputs["loss"], dimension_names=("sample",))
+    state = np.concatenate([inputs["temperature"]] * 3, axis=1)
+    group.create_array("temperature", data=state, dimension_names=("sample", "time", "x"))
+    done = predict_store(
+        surrogate, tmp_path / "in.zarr", tmp_path / "out.zarr", 1, lambda *_: None, steps
+    )
+    assert done == len(inputs["loss"]) == 2
+    out = zarr.open_group(str(tmp_path / "out.zarr"), mode="r")
+    expected = surrogate.predict(inputs, 1, steps)["temperature"]
+    np.testing.assert_array_equal(out["temperature"][:], expected)
+    assert out["temperature"].metadata.dimension_names == ("sample", "time", "x")
+
+
+def test_a_forcing_that_ends_too_early_is_refused_and_nothing_is_left(tmp_path):
+    surrogate, known = Surrogate.load(ROD), np.load(ROD / "prediction.npz")
+    group = zarr.open_group(str(tmp_path / "in.zarr"), mode="w")
+    for name in ("power", "loss"):
+        group.create_array(name, data=known[name])
+    group.create_array("temperature", data=known["given temperature"])
+    with pytest.raises(InputError, match=r"power is .* with 10 frames or more"):
+        predict_store(
+            surrogate, tmp_path / "in.zarr", tmp_path / "out.zarr", 1, lambda *_: None, steps=9
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]

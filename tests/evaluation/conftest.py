@@ -10,11 +10,12 @@ import torch
 
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
+from mno.description import Description
 from mno.evaluation import EvaluateConfig, Evaluation, draw_figures, evaluate, mean_fields
 from mno.evaluation.figures import Figure
 from mno.fields import Axis, Field
 from mno.nn.config import ModelConfig
-from mno.surrogate import Description, Surrogate
+from mno.surrogate import Surrogate
 
 SIZE = 8
 

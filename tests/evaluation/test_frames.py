@@ -11,6 +11,7 @@ import torch
 
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
+from mno.description import Description
 from mno.errors import InputError
 from mno.evaluation import (
     EvaluateConfig,
@@ -28,7 +29,7 @@ from mno.evaluation.verdict import verdict
 from mno.fields import Axis, Field
 from mno.forecast import Forecast
 from mno.nn.config import ModelConfig
-from mno.surrogate import Description, Surrogate
+from mno.surrogate import Surrogate
 
 FRAMES, HISTORY, N = 7, 2, 6
 NAMES = ("u", "v")

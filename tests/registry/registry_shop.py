@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from mno.data.normalise import Normaliser
+from mno.description import Description
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
 from mno.nn.config import ModelConfig
 from mno.registry import Evaluated, Request, TrainingRun, register
-from mno.surrogate import Description, Surrogate
+from mno.surrogate import Surrogate
 
 DATA_DVC = "deps: [{path: build/dataset}]\nouts: [{path: data, md5: %s.dir}]\n"
 

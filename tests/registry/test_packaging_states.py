@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,3 +67,17 @@ def test_a_package_that_rolls_out_takes_any_number_of_steps(tmp_path):
 
 def test_a_model_without_states_is_given_no_frames(tmp_path):
     assert frames_given(packaged(tiny_surrogate(seed=1), tmp_path)) == 0
+
+
+def test_a_package_is_given_forcings_and_numbers(tmp_path):
+    saved = Path(__file__).parents[1] / "formats" / "format-4"
+    known = dict(np.load(saved / "prediction.npz"))
+    expected = {"temperature": known.pop("temperature")}
+    inputs = known | {"temperature": known.pop("given temperature")}
+    save_package(saved, inputs, tmp_path / "model")
+    model = load_model(tmp_path / "model")
+    shapes = {spec.name: spec.shape for spec in model.metadata.get_input_schema().inputs}
+    assert shapes == {"power": (-1, -1, -1), "loss": (-1,), "temperature": (-1, 2, -1)}
+    assert check_predictions(model, inputs, expected) is None
+    nested = {name: array.tolist() for name, array in inputs.items()}
+    assert check_predictions(model, nested, expected) is None

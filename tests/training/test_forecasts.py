@@ -309,8 +309,8 @@ def test_outputs_over_time_are_refused_by_training(tmp_path):
         ((3, 1, 8, 8), "frames=2"),
         ((3, 3, 8, 8), "frames=2"),
         ((3, 2, 8), "frames=2"),
-        ((2, 2, 8, 8), "expected one and the same grid"),
-        ((3, 2, 8, 9), "expected one and the same grid"),
+        ((2, 2, 8, 8), "as many samples of each, at the same places"),
+        ((3, 2, 8, 9), "as many samples of each, at the same places"),
     ],
 )
 def test_frames_that_do_not_fit_are_refused_by_a_surrogate(rollout, shape, words):

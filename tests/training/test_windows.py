@@ -12,16 +12,7 @@ from test_resume import SignalAt, assert_same
 from mno.forecast import TaskConfig
 from mno.training.augmentation import Augmentation, turns_of
 from mno.training.order import Batches
-from mno.training.windows import Windows, epoch_starts
-
-
-def test_starts_follow_from_seed_and_epoch_and_reach_every_frame_they_can():
-    first = epoch_starts(500, 7, seed=3, epoch=2)
-    np.testing.assert_array_equal(first, epoch_starts(500, 7, seed=3, epoch=2))
-    assert set(first) == set(range(7))
-    for other in (epoch_starts(500, 7, 3, 3), epoch_starts(500, 7, 4, 2)):
-        assert (first != other).mean() > 0.5
-    np.testing.assert_array_equal(epoch_starts(4, 1, 0, 0), np.zeros(4))
+from mno.training.windows import Windows
 
 
 def test_each_sample_has_its_own_window_whatever_batch_it_is_in():

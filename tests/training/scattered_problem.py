@@ -1,0 +1,49 @@
+"""A field on unordered points that differ from sample to sample: `u = a sin(pi x) sin(pi y)`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mno.data.reading import Schema, Split
+from mno.fields import Axis, Field
+from mno.nn.config import ModelConfig
+from mno.surrogate import Surrogate
+from mno.training import History, TrainConfig, train
+
+POINTS = 40
+MODEL = ModelConfig(width=8, layers=1, d_state=2, path="bidirectional")
+CONFIG = TrainConfig(epochs=4, batch_size=4, learning_rate=1e-2, threads=1)
+AXES = ("point",)
+FIELDS = (
+    Field("x", "m", "x", "coordinate", AXES),
+    Field("y", "m", "y", "coordinate", AXES),
+    Field("load", "N", "load", "input", AXES),
+    Field("deflection", "m", "deflection", "output", AXES),
+)
+
+
+def schema(points: int = POINTS) -> Schema:
+    axis = Axis("point", "1", "point", np.arange(points, dtype=float), (0.0, float(points)))
+    return Schema("plate", FIELDS, (axis,))
+
+
+def make_split(name: str, samples: int, seed: int, points: int = POINTS) -> Split:
+    rng = np.random.default_rng(seed)
+    x, y = rng.random((2, samples, points)) * np.array([2.0, 1.0])[:, None, None]
+    load = rng.uniform(1.0, 2.0, (samples, 1)) * np.ones_like(x)
+    deflection = load * np.sin(np.pi * x / 2) * np.sin(np.pi * y)
+    fields = {"x": x, "y": y, "load": load, "deflection": deflection}
+    arrays = {key: field.astype(np.float32) for key, field in fields.items()}
+    return Split(name, schema(points), arrays, np.arange(samples))
+
+
+TRAINING = make_split("train", 12, seed=1)
+VALIDATION = make_split("validation", 5, seed=2)
+
+
+def run(work: Path, *, config: TrainConfig = CONFIG, **others) -> tuple[Surrogate, History]:
+    """Train the small model on the plate."""
+    arguments = {"training": TRAINING, "validation": VALIDATION, "model": MODEL, "seed": 0}
+    return train(**(arguments | others), config=config, work=work, quiet=True)
