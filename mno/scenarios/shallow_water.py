@@ -109,10 +109,10 @@ class ShallowWater(Scenario):
     name: ClassVar[str] = "shallow_water"
     title: ClassVar[str] = "Shallow water after dams have broken"
     Parameters: ClassVar[type[Config]] = ShallowWaterParameters
-    fields: ClassVar[tuple[Field, ...]] = (
+    fields: tuple[Field, ...] = (
         Field("depth", "1", "depth of the water", "state", ("time", "x", "y")),
     )
-    checks: ClassVar[tuple[Check, ...]] = (
+    checks: tuple[Check, ...] = (
         Check("initial", "largest change of the initial state in the first frame", 0.0),
         Check(
             "defect",
@@ -139,7 +139,7 @@ class ShallowWater(Scenario):
             0.0,
         ),
     )
-    symmetries: ClassVar[tuple[str, ...]] = SQUARE
+    symmetries: tuple[str, ...] = SQUARE
 
     def __init__(self, parameters: ShallowWaterParameters, resolution: int) -> None:
         needed = max(8, math.ceil(SIDE / (2.0 * parameters.min_radius)))
