@@ -186,5 +186,5 @@ def _solve(
     probe = _ShardTask(plan, folder.path, token, sources)
     root = str(Path(mno.__path__[0]).parent)
     tasks = {shard: pickle.dumps(replace(probe, shard=shard)) for shard in missing}
-    with connect(execution, len(missing), folder.path) as client:
+    with connect(execution, len(missing), folder.scratch) as client:
         yield from run_tasks(client, root, pickle.dumps(probe), tasks)

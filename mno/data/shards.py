@@ -85,6 +85,11 @@ class WorkFolder:
         return self.path / "done"
 
     @property
+    def scratch(self) -> Path:
+        """For temporary files of workers, which killed ones leave behind."""
+        return self.path / "scratch"
+
+    @property
     def token(self) -> Path:
         """A file that only processes on the same file system can read."""
         return self.path / "token"
@@ -129,6 +134,7 @@ class WorkFolder:
         keep = {self.done / f"{shard}.json" for shard in records}
         keep |= {self.store / name for record in records.values() for name in record.files}
         with writing(self.path):
+            shutil.rmtree(self.scratch, ignore_errors=True)
             for folder in (self.store, self.done):
                 folder.mkdir(parents=True, exist_ok=True)
                 for path in folder.rglob("*"):
@@ -229,6 +235,7 @@ class WorkFolder:
                 destination.rename(replaced)
             partial.rename(destination)
             shutil.rmtree(replaced, ignore_errors=True)
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 def _link(source: Path, target: Path) -> None:
