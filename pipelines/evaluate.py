@@ -13,6 +13,7 @@ import numpy as np
 from mno.config import section
 from mno.data.reading import read_split
 from mno.description import Description
+from mno.evaluation.checks import check_figure
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.cost import measure_cost
 from mno.evaluation.evaluator import evaluate, mean_fields
@@ -41,13 +42,14 @@ def body(stage: Stage) -> None:
     evaluation = evaluate(surrogate, test, baseline, config)
     cost = measure_cost(surrogate, evaluation.check_inputs, config.batch_size)
     figures = draw_figures(evaluation, test.schema, training)
+    checks = check_figure(dataset)
 
     write_json(reports / "metrics.json", evaluation.metrics())
     write_json(reports / "per_sample.json", evaluation.per_sample())
     write_json(reports / "cost.json", cost)
     _write_check(reports / "check.npz", evaluation.check_inputs, evaluation.check_predictions)
     (reports / "figures").mkdir(parents=True, exist_ok=True)
-    for figure in figures:
+    for figure in [*figures, *([checks] if checks else [])]:
         (reports / "figures" / f"{figure.name}.png").write_bytes(figure.png)
     write_report(
         reports / "report.html",
@@ -68,6 +70,7 @@ def body(stage: Stage) -> None:
                 "dataset (DVC md5)": read_data_version(stage.root / DATA_FILE).md5,
                 "model (sha256)": candidate_digest(stage.root / CANDIDATE),
             },
+            check_figure=checks,
         ),
     )
     metrics = evaluation.metrics()

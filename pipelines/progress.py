@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from types import TracebackType
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
 
 from mno.data.generate import Progress as Generated
 from pipelines.stage import Stage
 
 LINES = 5
+QUIET_SECONDS = 2.0
 
 
 class SampleProgress:
     """A callback for `mno.data.generate.generate`, to be used in a `with` statement.
 
-    The rate counts what this run has solved; what an earlier one left is shown as done.
+    The rate is of this run as soon as it has solved anything, until then of earlier attempts. What
+    is done within two seconds shows nothing.
 
     Args:
         stage: Where to draw.
@@ -29,19 +33,21 @@ class SampleProgress:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("samples"),
-            TimeRemainingColumn(),
             TextColumn("{task.fields[rate]}"),
+            _TimeLeft(),
             console=stage.console,
             transient=True,
             disable=stage.console is None,
         )
-        self.task = self.bar.add_task("", total=None, rate="")
+        self.task = self.bar.add_task("", total=None, rate="", end=None)
+        self.starter = threading.Timer(QUIET_SECONDS, self.bar.start)
         self.begun = 0.0
         self.kept: int | None = None
         self.said = 0
 
     def __enter__(self) -> SampleProgress:
-        self.bar.start()
+        self.starter.daemon = True
+        self.starter.start()
         self.begun = time.monotonic()
         return self
 
@@ -51,21 +57,52 @@ class SampleProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.starter.cancel()
+        self.starter.join()
         self.bar.stop()
 
     def __call__(self, state: Generated) -> None:
         """Show how far the dataset is."""
+        first, now = self.kept is None, time.monotonic()
         if self.kept is None:
             self.kept = state.samples_done
-            if self.kept:
-                self.stage.say(f"generate   continuing after {self.kept} samples")
-        solved, seconds = state.samples_done - self.kept, time.monotonic() - self.begun
-        rate = f"{solved / seconds:.0f} samples/s" if solved and seconds > 0 else ""
-        self.bar.update(self.task, completed=state.samples_done, total=state.samples, rate=rate)
-        tenth = LINES * state.samples_done // state.samples
-        if self.stage.console is None and tenth > self.said and state.samples_done < state.samples:
-            self.said = tenth
-            left = (state.samples - state.samples_done) / (solved / seconds) if solved else 0.0
-            self.stage.say(
-                f"generate   {state.samples_done}/{state.samples} samples, {left:.0f} s left"
-            )
+        solved, seconds = state.samples_done - self.kept, now - self.begun
+        rate = solved / seconds if solved and seconds > 0 else state.earlier_rate
+        left = (state.samples - state.samples_done) / rate if rate else None
+        self.bar.update(
+            self.task,
+            completed=state.samples_done,
+            total=state.samples,
+            rate=_per_second(rate) if rate else "",
+            end=None if left is None else now + left,
+        )
+        pace = f", {_per_second(rate)}, {_duration(left)} left" if rate and left else ""
+        if first and self.kept:
+            self.stage.say(f"generate   continuing after {self.kept} samples{pace}")
+        part = LINES * state.samples_done // state.samples
+        if self.stage.console is None and part > self.said and seconds > QUIET_SECONDS and pace:
+            self.stage.say(f"generate   {state.samples_done}/{state.samples} samples{pace}")
+            self.said = part
+
+
+class _TimeLeft(ProgressColumn):
+    """Counts down to the end that the task's field `end` foresees."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        end = task.fields["end"]
+        left = "" if end is None else f"{_duration(max(0.0, end - time.monotonic()))} left"
+        return Text(left, style="progress.remaining")
+
+
+def _per_second(rate: float) -> str:
+    return f"{rate:.{0 if rate >= 10 else 1 if rate >= 1 else 2}f} samples/s"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"

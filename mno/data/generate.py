@@ -6,6 +6,7 @@ import pickle
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,21 @@ loaded_sources()
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a dataset is."""
+    """How far a dataset is.
+
+    Attributes:
+        shards_done: Finished shards, those of earlier attempts included.
+        shards: Number of shards.
+        samples_done: Samples in finished shards.
+        samples: Number of samples.
+        earlier_rate: Samples per second of earlier attempts; none where they finished nothing.
+    """
 
     shards_done: int
     shards: int
     samples_done: int
     samples: int
+    earlier_rate: float | None = None
 
 
 def generate(
@@ -60,25 +70,38 @@ def generate(
     folder = WorkFolder(work, plan)
     records = folder.resume()
     missing = [shard for shard in range(plan.num_shards) if shard not in records]
-    done = set(records)
-    progress(_progress(plan, done))
+    done, rate = set(records), _rate(records.values())
+    progress(_progress(plan, done, rate))
     if missing:
         _require_space(plan, folder, missing)
         folder.prepare()
         scenario.compile()
         for shard in _solve(plan, folder, missing, execution):
             done.add(shard)
-            progress(_progress(plan, done))
+            progress(_progress(plan, done, rate))
         records = folder.finished()
     _refuse_duplicates(plan, records)
     folder.release(destination, records)
     return summarise(plan, records.values())
 
 
-def _progress(plan: DatasetPlan, done: Iterable[int]) -> Progress:
+def _progress(plan: DatasetPlan, done: Iterable[int], rate: float | None) -> Progress:
     shards = list(done)
     samples = sum(len(plan.samples_of(shard)) for shard in shards)
-    return Progress(len(shards), plan.num_shards, samples, plan.config.samples)
+    return Progress(len(shards), plan.num_shards, samples, plan.config.samples, rate)
+
+
+def _rate(records: Iterable[ShardRecord]) -> float | None:
+    """Return samples per second of the time in which at least one of the shards was being made.
+
+    So neither the number of workers nor the breaks between attempts need be known.
+    """
+    samples, seconds, until = 0, 0.0, datetime.min.replace(tzinfo=UTC)
+    for record in sorted(records, key=lambda record: record.begun):
+        samples += record.samples[1] - record.samples[0] + 1
+        seconds += max(0.0, (record.time - max(record.begun, until)).total_seconds())
+        until = max(until, record.time)
+    return samples / seconds if seconds else None
 
 
 def _require_space(plan: DatasetPlan, folder: WorkFolder, missing: Iterable[int]) -> None:
@@ -163,5 +186,5 @@ def _solve(
     probe = _ShardTask(plan, folder.path, token, sources)
     root = str(Path(mno.__path__[0]).parent)
     tasks = {shard: pickle.dumps(replace(probe, shard=shard)) for shard in missing}
-    with connect(execution, len(missing), folder.path) as client:
+    with connect(execution, len(missing), folder.scratch) as client:
         yield from run_tasks(client, root, pickle.dumps(probe), tasks)

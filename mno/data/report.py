@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
 from mno.data.plan import DatasetPlan
 from mno.data.shards import ShardRecord
+from mno.data.statistics import Margins
 from mno.data.store import sample_shape
 
 
@@ -27,12 +28,28 @@ class FieldReport:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """One physics check over all samples."""
+    """One physics check over all samples; `margins` tells where they lie below the tolerance."""
 
     description: str
     tolerance: float
     max: float
     mean: float
+    margins: Margins
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What a dataset must not have; counted, although generation refuses what is not zero.
+
+    Attributes:
+        duplicate_samples: Samples whose inputs an earlier sample has too.
+        samples_in_two_splits: Inputs that are in more than one split.
+        values_not_finite: Values that are NaN or infinite.
+    """
+
+    duplicate_samples: int
+    samples_in_two_splits: int
+    values_not_finite: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,7 @@ class DatasetReport:
         splits: Samples by split.
         fields: Statistics by field.
         checks: Physics checks by name.
+        faults: What must be zero, and is.
     """
 
     scenario: str
@@ -54,6 +72,7 @@ class DatasetReport:
     splits: dict[str, int]
     fields: dict[str, FieldReport]
     checks: dict[str, CheckReport]
+    faults: Faults
 
 
 def summarise(plan: DatasetPlan, records: Iterable[ShardRecord]) -> DatasetReport:
@@ -61,6 +80,7 @@ def summarise(plan: DatasetPlan, records: Iterable[ShardRecord]) -> DatasetRepor
     ordered = sorted(records, key=lambda record: record.shard)
     scenario = plan.build()
     fields: dict[str, FieldReport] = {}
+    not_finite = 0
     for field in scenario.fields:
         total = reduce(add, (record.statistics[field.name] for record in ordered))
         fields[field.name] = FieldReport(
@@ -72,10 +92,15 @@ def summarise(plan: DatasetPlan, records: Iterable[ShardRecord]) -> DatasetRepor
             mean=total.mean,
             std=total.std,
         )
+        not_finite += total.missing
     checks: dict[str, CheckReport] = {}
     for check in scenario.checks:
         total = reduce(add, (record.checks[check.name] for record in ordered))
-        checks[check.name] = CheckReport(check.description, check.tolerance, total.max, total.mean)
+        margins = reduce(add, (record.margins[check.name] for record in ordered))
+        checks[check.name] = CheckReport(
+            check.description, check.tolerance, total.max, total.mean, margins
+        )
+    digests = [digest for record in ordered for digest in record.inputs]
     return DatasetReport(
         scenario=scenario.name,
         samples=plan.config.samples,
@@ -83,4 +108,18 @@ def summarise(plan: DatasetPlan, records: Iterable[ShardRecord]) -> DatasetRepor
         splits=plan.config.split_counts,
         fields=fields,
         checks=checks,
+        faults=Faults(*count_duplicates(digests, plan.splits().tolist()), not_finite),
     )
+
+
+def count_duplicates(inputs: Sequence[Hashable], splits: Sequence[str]) -> tuple[int, int]:
+    """Count samples whose inputs an earlier one has, and inputs found in more than one split.
+
+    Args:
+        inputs: Digest of each sample's inputs.
+        splits: Split of each sample.
+    """
+    found: dict[Hashable, set[str]] = {}
+    for digest, split in zip(inputs, splits, strict=True):
+        found.setdefault(digest, set()).add(split)
+    return len(inputs) - len(found), sum(len(names) > 1 for names in found.values())

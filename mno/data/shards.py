@@ -22,7 +22,7 @@ from pathlib import Path
 from mno.data.checksums import file_sha256
 from mno.data.plan import DatasetPlan
 from mno.data.solve import SolvedShard
-from mno.data.statistics import Moments
+from mno.data.statistics import Margins, Moments
 from mno.data.store import create_store, seal, shard_file, write_values
 from mno.errors import MnoError
 
@@ -41,6 +41,8 @@ class ShardRecord:
         inputs: Digest of each sample's inputs and initial states.
         statistics: Moments by field.
         checks: Moments by physics check.
+        margins: How far values stay below the tolerance, by physics check.
+        begun: When work on the shard began, UTC.
         time: When the record was written, UTC.
     """
 
@@ -53,7 +55,9 @@ class ShardRecord:
     inputs: list[str]
     statistics: Mapping[str, Moments]
     checks: Mapping[str, Moments]
-    time: str
+    margins: Mapping[str, Margins]
+    begun: datetime
+    time: datetime
 
 
 class WorkFolder:
@@ -81,6 +85,11 @@ class WorkFolder:
         return self.path / "done"
 
     @property
+    def scratch(self) -> Path:
+        """For temporary files of workers, which killed ones leave behind."""
+        return self.path / "scratch"
+
+    @property
     def token(self) -> Path:
         """A file that only processes on the same file system can read."""
         return self.path / "token"
@@ -99,6 +108,10 @@ class WorkFolder:
             content["samples"] = tuple(content["samples"])
             for key in ("statistics", "checks"):
                 content[key] = {name: Moments(**m) for name, m in content[key].items()}
+            for key in ("begun", "time"):
+                content[key] = datetime.fromisoformat(content[key])
+            margins = content["margins"].items()
+            content["margins"] = {name: Margins(tuple(m["counts"])) for name, m in margins}
             record = ShardRecord(**content)
             ours = (record.plan, record.shard) == (self.plan.digest, shard)
             expected = {shard_file(field, shard) for field in self.plan.fields}
@@ -121,6 +134,7 @@ class WorkFolder:
         keep = {self.done / f"{shard}.json" for shard in records}
         keep |= {self.store / name for record in records.values() for name in record.files}
         with writing(self.path):
+            shutil.rmtree(self.scratch, ignore_errors=True)
             for folder in (self.store, self.done):
                 folder.mkdir(parents=True, exist_ok=True)
                 for path in folder.rglob("*"):
@@ -173,11 +187,14 @@ class WorkFolder:
                 inputs=solved.inputs,
                 statistics=solved.statistics,
                 checks=solved.checks,
-                time=datetime.now(UTC).isoformat(timespec="seconds"),
+                margins=solved.margins,
+                begun=solved.begun,
+                time=datetime.now(UTC),
             )
             # Dask may run a task twice when it loses sight of a worker: names must not clash.
             beside = self.done / f"{shard}.{uuid.uuid4().hex}.partial"
-            beside.write_text(json.dumps(asdict(record)), encoding="utf-8")
+            text = json.dumps(asdict(record), default=datetime.isoformat)
+            beside.write_text(text, encoding="utf-8")
             os.replace(beside, self.done / f"{shard}.json")
 
     def release(self, destination: Path, records: Mapping[int, ShardRecord]) -> None:
@@ -218,6 +235,7 @@ class WorkFolder:
                 destination.rename(replaced)
             partial.rename(destination)
             shutil.rmtree(replaced, ignore_errors=True)
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mno.data.plan import DatasetPlan
-from mno.data.statistics import Moments
+from mno.data.statistics import Margins, Moments
 from mno.data.store import sample_shape
 from mno.errors import MnoError
 from mno.scenarios.base import Scenario
@@ -25,12 +26,16 @@ class SolvedShard:
         inputs: Digest of each sample's inputs and initial states.
         statistics: Moments of each field.
         checks: Moments of each physics check over the samples.
+        margins: How far each physics check stays below its tolerance.
+        begun: When work on it began, UTC.
     """
 
     values: dict[str, np.ndarray]
     inputs: list[str]
     statistics: dict[str, Moments]
     checks: dict[str, Moments]
+    margins: dict[str, Margins]
+    begun: datetime
 
 
 def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
@@ -40,6 +45,7 @@ def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
         MnoError: A value is not finite, a check exceeds its tolerance, or the scenario yields
             arrays that are not what it declares.
     """
+    begun = datetime.now(UTC)
     scenario = plan.build()
     samples = plan.samples_of(shard)
     values = {
@@ -65,7 +71,8 @@ def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
                 moments = Moments.of(array[row])
                 statistics[name] = statistics[name] + moments if row else moments
     checks = {name: Moments.of(array) for name, array in measured.items()}
-    return SolvedShard(values, inputs, statistics, checks)
+    margins = {c.name: Margins.of(measured[c.name], c.tolerance) for c in scenario.checks}
+    return SolvedShard(values, inputs, statistics, checks, margins, begun)
 
 
 def _store_row(

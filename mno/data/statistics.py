@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+_DECADES, _PER_DECADE = 8, 4
+_EDGES = 10.0 ** (np.arange(-_DECADES * _PER_DECADE, 1) / _PER_DECADE)
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Extremes, mean and spread of a set of values.
+    """Extremes, mean and spread of a set of values; those that are not finite are counted only.
 
     Two sets are added by the pairwise update of Chan, Golub and LeVeque (1983), which does not
     lose digits where the mean is large against the spread.
 
     Attributes:
-        count: Number of values.
+        count: Number of finite values.
         min: Smallest value.
         max: Largest value.
         mean: Mean value.
         squares: Sum of squared distances from the mean.
+        missing: Number of values that are NaN or infinite.
     """
 
     count: int
@@ -28,16 +32,24 @@ class Moments:
     max: float
     mean: float
     squares: float
+    missing: int = 0
 
     @classmethod
     def of(cls, values: np.ndarray) -> Moments:
         """Measure an array of any shape, in double precision."""
-        values = values.astype(np.float64)
+        finite = np.isfinite(values)
+        missing = int(values.size - np.count_nonzero(finite))
+        values = (values[finite] if missing else values).astype(np.float64)
+        if not values.size:
+            return cls(0, math.inf, -math.inf, 0.0, 0.0, missing)
         mean = float(values.mean())
         squares = float(np.square(values - mean).sum())
-        return cls(values.size, float(values.min()), float(values.max()), mean, squares)
+        return cls(values.size, float(values.min()), float(values.max()), mean, squares, missing)
 
     def __add__(self, other: Moments) -> Moments:
+        missing = self.missing + other.missing
+        if not (self.count and other.count):
+            return replace(self if self.count else other, missing=missing)
         count = self.count + other.count
         step = other.mean - self.mean
         return Moments(
@@ -46,9 +58,36 @@ class Moments:
             max(self.max, other.max),
             self.mean + step * (other.count / count),
             self.squares + other.squares + step * step * (self.count * other.count / count),
+            missing,
         )
 
     @property
     def std(self) -> float:
         """Standard deviation (of the values themselves, not an estimate for a population)."""
-        return math.sqrt(self.squares / self.count)
+        return math.sqrt(self.squares / self.count) if self.count else math.nan
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How far values stay below a limit: a histogram of value / limit on a logarithmic scale.
+
+    Attributes:
+        counts: Numbers of values, the first of those up to `lowest` (zero and what is negative
+            included), the last of those above the limit or not a number; between them in equal
+            steps of the logarithm. Everything counts as `lowest` where the limit is zero and kept.
+        lowest: Where the scale begins, as a share of the limit.
+        per_decade: Steps per factor of ten.
+    """
+
+    counts: tuple[int, ...]
+    lowest: float = 10.0**-_DECADES
+    per_decade: int = _PER_DECADE
+
+    @classmethod
+    def of(cls, values: np.ndarray, limit: float) -> Margins:
+        """Count an array of any shape."""
+        bins = np.searchsorted(limit * _EDGES, values.ravel())
+        return cls(tuple(np.bincount(bins, minlength=len(_EDGES) + 1).tolist()))
+
+    def __add__(self, other: Margins) -> Margins:
+        return Margins(tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)))

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mno.evaluation.checks import check_figure
     from mno.evaluation.config import EvaluateConfig
     from mno.evaluation.cost import measure_cost
     from mno.evaluation.evaluator import evaluate, mean_fields
@@ -20,6 +21,7 @@ _PUBLIC = {
     "EvaluateConfig": "mno.evaluation.config",
     "Evaluation": "mno.evaluation.result",
     "ReportInputs": "mno.evaluation.report",
+    "check_figure": "mno.evaluation.checks",
     "draw_figures": "mno.evaluation.figures",
     "evaluate": "mno.evaluation.evaluator",
     "mean_fields": "mno.evaluation.evaluator",
@@ -31,6 +33,7 @@ __all__ = [
     "EvaluateConfig",
     "Evaluation",
     "ReportInputs",
+    "check_figure",
     "draw_figures",
     "evaluate",
     "mean_fields",

@@ -66,6 +66,7 @@ class ReportInputs:
         model: Facts of the operator, for example its configuration.
         training: Facts of training, for example configuration, epochs and best epoch.
         lineage: What the model was made from, for example the dataset's hash.
+        check_figure: What `check_figure` returned for the dataset's own report.
     """
 
     scenario: str
@@ -77,6 +78,7 @@ class ReportInputs:
     model: Mapping[str, Any]
     training: Mapping[str, Any]
     lineage: Mapping[str, Any]
+    check_figure: Figure | None = None
 
 
 def write_report(path: Path, inputs: ReportInputs) -> None:
@@ -119,6 +121,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "cost": cost_rows(inputs.cost),
         "fields": field_rows(schema, inputs.dataset),
         "checks": check_rows(inputs.dataset),
+        "check_figure": _figure(inputs.check_figure) if inputs.check_figure else None,
         "dataset": dataset_rows(schema, inputs.dataset),
         "model": fact_rows(inputs.model),
         "training": fact_rows(inputs.training),

@@ -13,7 +13,8 @@ import zarr
 from conftest import ALONE, HERE, ROOT, Made, make, make_plan
 
 from mno.data.generate import generate
-from mno.data.statistics import Moments
+from mno.data.report import Faults, count_duplicates
+from mno.data.statistics import Margins, Moments
 from mno.errors import MnoError
 
 
@@ -49,14 +50,24 @@ def test_checks_are_those_of_the_samples(made: Made):
         assert report.max == max(values)
         assert report.mean == pytest.approx(np.mean(values), rel=1e-12)
         assert report.tolerance == check.tolerance >= report.max
+        assert report.margins == Margins.of(np.array(values), check.tolerance)
+        assert sum(report.margins.counts) == 10 and report.margins.counts[-1] == 0
 
 
 def test_the_report_is_plain_json_without_times_or_workers(made: Made):
     text = json.dumps(asdict(made.report))
     assert json.loads(text)["splits"] == {"train": 6, "validation": 2, "test": 2}
     assert set(asdict(made.report)) == {
-        *("scenario", "samples", "shards", "splits", "fields", "checks")
+        *("scenario", "samples", "shards", "splits", "fields", "checks", "faults")
     }
+
+
+def test_the_report_counts_what_would_have_been_refused(made: Made):
+    assert made.report.faults == Faults(0, 0, 0)
+    splits = ["train", "train", "test", "test", "validation"]
+    assert count_duplicates("abcde", splits) == (0, 0)
+    assert count_duplicates("aabac", splits) == (2, 1)
+    assert count_duplicates("aabbc", splits) == (2, 0)
 
 
 def test_moments_keep_their_digits_where_the_mean_is_large():
@@ -72,6 +83,24 @@ def test_progress_is_told_after_every_shard(tmp_path):
     told = []
     generate(make_plan(), tmp_path / "work", tmp_path / "data", ALONE, told.append)
     assert [(p.shards_done, p.samples_done) for p in told] == [(0, 0), (1, 4), (2, 8), (3, 10)]
+
+
+def test_progress_tells_the_rate_of_earlier_attempts_without_the_breaks(tmp_path, copy: Made):
+    done = copy.store.parent / "work" / "done"
+    # Two shards of four samples overlap by a second in an attempt; one of two was made a day later.
+    times = {
+        0: ("2026-01-01T00:00:00+00:00", "2026-01-01T00:00:03+00:00"),
+        1: ("2026-01-01T00:00:02+00:00", "2026-01-01T00:00:04+00:00"),
+        2: ("2026-01-02T00:00:00+00:00", "2026-01-02T00:00:01+00:00"),
+    }
+    for shard, (begun, time) in times.items():
+        record = json.loads((done / f"{shard}.json").read_text())
+        (done / f"{shard}.json").write_text(json.dumps({**record, "begun": begun, "time": time}))
+    told = []
+    generate(copy.plan, done.parent, copy.store, ALONE, told.append)
+    assert [p.earlier_rate for p in told] == [pytest.approx(10 / 5)]
+    generate(copy.plan, tmp_path / "fresh", tmp_path / "other", ALONE, told.append)
+    assert {p.earlier_rate for p in told[1:]} == {None}
 
 
 def test_a_failed_physics_check_releases_nothing(tmp_path):

@@ -59,6 +59,41 @@ def test_editing_the_released_dataset_is_noticed_by_the_next_run(copy: Made):
     assert again.hashes == copy.hashes
 
 
+def cut_link(path: Path) -> None:
+    """Make a released file one of its own, as a copy to another disk is."""
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (Path.unlink, "is missing"),
+        (truncate, "does not match its recorded sha256"),
+        (flip, "does not match its recorded sha256"),
+    ],
+)
+def test_a_damaged_shard_of_a_release_is_named_and_repaired_by_generating(
+    copy: Made, damage, words
+):
+    shard = copy.store / "temperature/c/1/0/0"
+    cut_link(shard)
+    damage(shard)
+    assert verify(copy.store) == [f"temperature/c/1/0/0 {words}"]
+    before = stamps(copy.store.parent / "work")
+    again = make(copy.store.parent, copy.plan)
+    assert remade(copy.store.parent / "work", before) == set(), "the work folder was intact"
+    assert verify(again.store) == [] and again.hashes == copy.hashes
+
+
+def test_what_killed_workers_leave_is_swept(copy: Made):
+    leftover = copy.store.parent / "work/scratch/dask-scratch-space/worker-0123/storage"
+    leftover.mkdir(parents=True)
+    make(copy.store.parent, copy.plan)
+    assert not (copy.store.parent / "work/scratch").exists()
+
+
 def test_a_complete_work_folder_is_released_without_solving(copy: Made):
     work = copy.store.parent / "work"
     before = stamps(work)

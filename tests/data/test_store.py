@@ -74,6 +74,17 @@ def test_a_write_that_is_not_one_whole_shard_is_refused(tmp_path, start, size):
     assert not (store / "initial" / "c").exists()
 
 
+@pytest.mark.parametrize("shard_size", [2, 3, 8, 10])
+def test_a_store_whose_shards_are_not_one_tasks_is_refused(tmp_path, shard_size):
+    """Two tasks of four samples each would share one of its shards, or one would be cut in two."""
+    store = tmp_path / "store"
+    create_store(store, make_plan(shard_size=shard_size))
+    for start in (0, 4):
+        with pytest.raises(ValueError, match=f"not one whole shard of {shard_size} samples"):
+            write_values(store, "initial", start, np.zeros((4, 16), np.float32))
+    assert not (store / "initial" / "c").exists()
+
+
 def test_a_field_of_zeros_is_written(tmp_path):
     store = tmp_path / "store"
     create_store(store, make_plan())

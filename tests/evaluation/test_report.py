@@ -152,6 +152,16 @@ def test_the_report_is_accessible(inputs: ReportInputs) -> None:
     assert all((link["href"] or "")[1:] in ids for link in page.all("a"))
 
 
+def test_the_physics_checks_are_drawn_beside_the_data(
+    inputs: ReportInputs, figures: tuple[Figure, ...]
+) -> None:
+    drawn = replace(figures[-1], title="How far within")
+    page = Page(render_report(replace(inputs, check_figure=drawn)))
+    assert page.text.index("Physics checks") < page.text.index("How far within")
+    assert page.text.index("How far within") < page.text.rindex("Model and training")
+    assert len(page.all("img")) == len(Page(render_report(inputs)).all("img")) + 1
+
+
 def test_a_dataset_without_a_report_is_no_obstacle(inputs: ReportInputs) -> None:
     page = Page(render_report(replace(inputs, dataset={}, model={}, training={}, lineage={})))
     assert "Physics checks" not in page.text
