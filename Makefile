@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+COMMA := ,
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench ui docs clean
@@ -57,7 +58,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,.[dev])
 	@touch $(VENV)/.run
 $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
-	$(call install,.[dev,bench])
+	$(call install,.[dev,bench$(if $(shell command -v gfortran),$(COMMA)pyclaw)])
 	@touch $(VENV)/.dev $(VENV)/.run
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,.[docs])

@@ -24,8 +24,8 @@ PEERS = {
     "PyClaw, one axis after the other": True,
 }
 MISSING = (
-    'clawpack is not installed, so it is not compared; `pip install -e ".[bench]"` adds it, where '
-    "there is a Fortran compiler."
+    'clawpack is not installed, so it is not compared; `pip install -e ".[pyclaw]"` adds it, where '
+    "there is gfortran."
 )
 
 

@@ -1,4 +1,4 @@
-"""PyClaw on the problem of the scenario shallow_water, where it is installed (extra `bench`)."""
+"""PyClaw on the problem of the scenario shallow_water, where it is installed (extra `pyclaw`)."""
 
 from __future__ import annotations
 
