@@ -58,7 +58,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,.[dev])
 	@touch $(VENV)/.run
 $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
-	$(call install,.[dev,bench$(if $(shell command -v gfortran),$(COMMA)pyclaw)])
+	$(call install,.[dev$(COMMA)bench$(if $(shell command -v gfortran),$(COMMA)pyclaw)])
 	@touch $(VENV)/.dev $(VENV)/.run
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,.[docs])

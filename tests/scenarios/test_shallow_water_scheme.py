@@ -167,7 +167,7 @@ def test_the_equations_of_circles_give_the_same_round_dam_break():
 
 
 def test_clawpack_finds_the_same_round_dam_break():
-    reason = "clawpack is not installed (extra bench)"
+    reason = "clawpack is not installed (extra pyclaw)"
     pytest.importorskip("clawpack", reason=reason)
     from benchmarks.clawpack_peer import solve_with_pyclaw
 
