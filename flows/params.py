@@ -54,12 +54,36 @@ def check_params(values: Mapping[str, Any]) -> Params:
         params.scenario, params.generate.resolution, params.scenarios.get(params.scenario, {})
     )
     check_unroll(params.train, forecast_of(params.task, scenario.fields, scenario.axes))
+    if any(field.role == "coordinate" for field in scenario.fields):
+        _check_points(params)
     if params.model.backbone == "fno" and find_spec("neuralop") is None:
         raise InputError(
             "model.backbone=fno needs the package neuraloperator, which is not installed here; run "
             "`pip install neuraloperator` in this environment, or choose another backbone"
         )
     return params
+
+
+def _check_points(params: Params) -> None:
+    """Refuse what needs a grid where the scenario has unordered points."""
+    model, train = params.model, params.train
+    is_plain = model.backbone == "plain"
+    has_mamba = "mamba" in model.mixer or (is_plain and "own" in model.mixer)
+    scans = has_mamba and not set(model.path) <= {"bidirectional", "hilbert"}
+    needs = {
+        f"model.backbone={model.backbone}": (model.backbone in ("fno", "unet", "galerkin"), "gnot"),
+        f"model.path={', '.join(model.path)}": (scans, "hilbert"),
+        f"model.walls={model.walls}": (model.walls != "free", "free"),
+        f"train.loss={train.loss}": (train.loss == "h1", "relative_l2"),
+        f"train.residual_weight={train.residual_weight}": (bool(train.residual_weight), "0"),
+        "train.augment=true": (train.augment, "false"),
+    }
+    for setting, (is_set, remedy) in needs.items():
+        if is_set:
+            raise InputError(
+                f"{setting} needs a grid, but scenario={params.scenario} has unordered points; set "
+                f"{setting.partition('=')[0]}={remedy}"
+            )
 
 
 def load_params(root: Path) -> Params:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -125,3 +126,25 @@ def test_a_package_that_a_backbone_lacks_is_named_before_any_work(
         edit_params(workspace, None, ["model.backbone=fno"])
     assert (workspace / "params.yaml").read_text() == before
     assert edit_params(workspace, None, ["model.backbone=unet"]).model.backbone == "unet"
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ("model.path=[axial, hilbert]", "model.path=axial, hilbert needs a grid"),
+        ("model.backbone=unet", "set model.backbone=gnot"),
+        ("model.walls=zero", "set model.walls=free"),
+        ("train.loss=h1", "set train.loss=relative_l2"),
+        ("train.residual_weight=0.1", "set train.residual_weight=0"),
+        ("train.augment=true", "set train.augment=false"),
+    ],
+)
+def test_what_needs_a_grid_is_refused_for_points_before_any_work(
+    workspace: Path, setting: str, remedy: str
+) -> None:
+    points = ["scenario=darcy_ring", "model.path=hilbert", "model.layers=2"]
+    edit_params(workspace, None, points)
+    before = (workspace / "params.yaml").read_text()
+    with pytest.raises(InputError, match=re.escape(remedy)):
+        edit_params(workspace, None, [setting])
+    assert (workspace / "params.yaml").read_text() == before
