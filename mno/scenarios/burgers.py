@@ -1,0 +1,256 @@
+"""Burgers' equation: waves that steepen into viscous shocks."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal, Self, final
+
+import numpy as np
+import pydantic
+from pydantic import model_validator
+
+from mno.config import Config
+from mno.errors import InputError
+from mno.fields import Axis, Field
+from mno.scenarios.base import Check, Fields, Scenario
+from mno.scenarios.kernels.burgers import BurgersFlow
+from mno.scenarios.kernels.cole_hopf import cole_hopf
+from mno.scenarios.kernels.periodic_field import PeriodicField, periodic_spectrum
+
+LOWEST, HIGHEST = 1e-3, 1e-1  # viscosity
+LARGEST = 10.0  # velocity of an initial state; the time a solution takes grows with its square
+MODES = 128  # waves of a Gaussian random field, at every resolution
+LEGS = 16  # of the duration, at least; each has steps of its own length
+CHECKED = 8  # frames that `check` compares with the exact solution, at most
+
+Viscosity = Annotated[float, pydantic.Field(ge=LOWEST, le=HIGHEST)]
+
+
+class BurgersParameters(Config):
+    """The viscosity, and the random initial state."""
+
+    viscosity_low: Viscosity = pydantic.Field(
+        2e-2,
+        description="Lowest viscosity (nondimensional); samples draw theirs log-uniformly. Layers "
+        "are about 4 viscosity / (jump of the velocity) wide: `generate.resolution` of about "
+        "1 / (2 viscosity) shows them. What is stored comes from a resolved solution in any case.",
+    )
+    viscosity_high: Viscosity = pydantic.Field(
+        2e-2, description="Highest viscosity (nondimensional); all samples have the same if equal."
+    )
+    duration: float = pydantic.Field(
+        1.0, ge=1e-2, le=10.0, description="Time of the last frame (nondimensional)."
+    )
+    frames: int = pydantic.Field(
+        2,
+        ge=2,
+        le=1001,
+        description="Frames, the initial state included, at equal distances in time.",
+    )
+    sampling: Literal["grf", "sines"] = pydantic.Field(
+        "grf",
+        description="Initial state: a Gaussian random field of covariance 625 (-Laplacian + "
+        "25)^-2; or a sum of sines of random amplitudes up to 1, wave numbers and phases.",
+    )
+    num_sines: int = pydantic.Field(2, ge=1, le=8, description="Sines in the sum (sines).")
+    highest_wave: int = pydantic.Field(
+        4, ge=1, le=64, description="Largest wave number, in waves per period (sines)."
+    )
+
+    @model_validator(mode="after")
+    def _low_is_not_above_high(self) -> Self:
+        if not self.viscosity_low <= self.viscosity_high:
+            raise ValueError(
+                f"viscosity_low={self.viscosity_low} must not be above "
+                f"viscosity_high={self.viscosity_high}; swap the two or change one"
+            )
+        return self
+
+
+@final
+class Burgers(Scenario):
+    """Velocity that carries itself along and diffuses.
+
+    `u_t + (u^2 / 2)_x = nu u_xx` on the unit interval, periodic; everything is nondimensional. The
+    viscosity `nu` is an input of its own, one number for each sample.
+
+    The default initial state is that of the Fourier neural operator's data (Li et al. 2021,
+    doi:10.48550/arXiv.2010.08895, section 5.1), a Gaussian random field without its constant, as
+    the authors draw it. It is a sum of 128 cosines and sines; what is left out holds 4e-7 of the
+    variance. Sums of sines are in the manner of PDEBench (Takamoto et al. 2022,
+    doi:10.48550/arXiv.2210.07182). Either is the same function at every resolution, and is solved
+    as the trigonometric polynomial through the points, without waves of two points and shorter.
+
+    The solver does not depend on the stored points: its waves resolve layers of the width that the
+    viscosity and the range of the initial state allow, its products are free of aliasing, and time
+    is ETDRK4 with steps for those layers. Stored frames are its solution at the points, so that a
+    coarse grid holds samples of a resolved solution. The equation has an exact solution, which
+    `check` compares with. Mirroring turns the velocity's sign, so there is no symmetry to declare.
+    A residual of given trajectories, in torch, is `mno.residuals.burgers`.
+    """
+
+    name: ClassVar[str] = "burgers"
+    title: ClassVar[str] = "Burgers' equation"
+    Parameters: ClassVar[type[Config]] = BurgersParameters
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("viscosity", "1", "viscosity", "input", ()),
+        Field("velocity", "1", "velocity", "state", ("time", "x")),
+    )
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check("initial", "largest change of the initial state in the first frame", 0.0),
+        Check(
+            "exact",
+            "largest difference between a frame and the exact solution by quadrature, over the "
+            "largest initial velocity, in up to 8 frames (rounding to float32 leaves up to 6e-8)",
+            2e-6,
+        ),
+        Check(
+            "range",
+            "how far any frame lies outside the range of the initial state, over its largest "
+            "velocity",
+            2e-6,
+        ),
+    )
+
+    def __init__(self, parameters: BurgersParameters, resolution: int) -> None:
+        if resolution < 8:
+            raise InputError(f"generate.resolution={resolution} must be at least 8; choose more")
+        if parameters.sampling == "sines" and resolution <= 2 * parameters.highest_wave:
+            raise InputError(
+                f"scenarios.burgers.highest_wave={parameters.highest_wave} needs "
+                f"generate.resolution={2 * parameters.highest_wave + 1} at least, it is "
+                f"{resolution}; raise that or lower the wave number"
+            )
+        self._parameters = parameters
+        self._resolution = resolution
+        self._interval = parameters.duration / (parameters.frames - 1)
+        self._points = (np.arange(resolution) + 0.5) / resolution
+        spectrum = periodic_spectrum(exponent=2.0, inverse_length=5.0, waves=MODES, axes=1)
+        self._field = PeriodicField(self._points, 625.0 * spectrum)
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Time from 0, and the axis x from 0 to 1, with points at cell centres."""
+        duration, frames = self._parameters.duration, self._parameters.frames
+        time = Axis("time", "1", "time", np.linspace(0.0, duration, frames), (0.0, duration))
+        return time, Axis("x", "1", "x", self._points, (0.0, 1.0))
+
+    def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draw a viscosity, shape `()`, and an initial velocity, shape `(x,)`."""
+        low, high = self._parameters.viscosity_low, self._parameters.viscosity_high
+        viscosity = math.exp(rng.uniform(math.log(low), math.log(high)))
+        smooth = self._parameters.sampling == "grf"
+        velocity = self._field.draw(rng) if smooth else self._sines(rng)
+        return {
+            "viscosity": np.array(viscosity, np.float32),
+            "velocity": velocity.astype(np.float32),
+        }
+
+    def _sines(self, rng: np.random.Generator) -> np.ndarray:
+        count, highest = self._parameters.num_sines, self._parameters.highest_wave
+        amplitudes = rng.uniform(0.0, 1.0, count)
+        waves = rng.integers(1, highest, count, endpoint=True)
+        phases = rng.uniform(0.0, 2.0 * np.pi, count)
+        angles = 2.0 * np.pi * np.outer(self._points, waves) + phases
+        return np.sum(amplitudes * np.sin(angles), axis=1)
+
+    def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
+        """Solve for all frames of the velocity, shape `(time, x)`.
+
+        Raises:
+            InputError: The initial velocity has another shape than the grid, or values that are
+                not between -10 and 10, or the viscosity is not between 0.001 and 0.1.
+        """
+        viscosity, velocity = self._checked(inputs)
+        n, frames, interval = self._resolution, self._parameters.frames, self._interval
+        given = np.fft.rfft(velocity)[: (n + 1) // 2] / n
+        cutoff = self._cutoff(given, viscosity)
+        waves = np.zeros(cutoff + 1, np.complex128)
+        waves[: len(given)] = given[: cutoff + 1]
+        flow = BurgersFlow(cutoff, viscosity)
+        legs = np.full(math.ceil(LEGS / (frames - 1)), 1.0)
+        legs *= interval / len(legs)
+        # A rough initial state needs short steps at first: 1/64, 1/64, 1/32 ... 1/2 of a leg.
+        start = legs[0] * 0.5 ** np.array([6, 6, 5, 4, 3, 2, 1])
+        stored = np.empty((frames, n), np.float32)
+        stored[0] = inputs["velocity"]
+        for frame in range(1, frames):
+            for leg in np.concatenate([start, legs[1:]]) if frame == 1 else legs:
+                flow.advance(waves, leg)
+            stored[frame] = _at_points(waves, n)
+        return {"velocity": stored}
+
+    def _checked(self, inputs: Fields) -> tuple[float, np.ndarray]:
+        """Return viscosity and initial velocity in float64, if they can be solved for."""
+        viscosity = float(inputs["viscosity"])
+        if not np.float32(LOWEST) <= np.float32(viscosity) <= np.float32(HIGHEST):
+            raise InputError(
+                f"viscosity is {viscosity}; expected a number from {LOWEST:g} to {HIGHEST:g}"
+            )
+        velocity = inputs["velocity"].astype(np.float64)
+        if velocity.shape != (self._resolution,):
+            raise InputError(
+                f"velocity has shape {velocity.shape} at the beginning; expected "
+                f"({self._resolution},), the scenario's grid"
+            )
+        largest = np.max(np.abs(velocity))
+        if not largest <= LARGEST:
+            raise InputError(
+                f"velocity reaches {largest} at the beginning; expected numbers from "
+                f"{-LARGEST:g} to {LARGEST:g}, scale it"
+            )
+        return viscosity, velocity
+
+    def _cutoff(self, given: np.ndarray, viscosity: float) -> int:
+        """Return the largest wave number that the solution needs.
+
+        A layer is a hyperbolic tangent, whose waves fall off as `exp(-4 pi^2 nu k / jump)`: to
+        1e-7 at `k = 0.4 jump / nu`. The waves given, and what they make of each other, matter as
+        far as the first frame still has something of them.
+        """
+        values = _at_points(given, 8 * len(given))
+        layers = 0.4 * np.ptp(values) / viscosity
+        lasting = 0.7 / math.sqrt(viscosity * self._interval)
+        return math.ceil(max(48.0, layers, min(4.0 * len(given), lasting)))
+
+    def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
+        """Measure first frame, distance from the exact solution, and range, in float64.
+
+        A NaN in the arrays gives NaN.
+        """
+        initial = inputs["velocity"].astype(np.float64)
+        states = outputs["velocity"].astype(np.float64)
+        last = len(states) - 1
+        with np.errstate(invalid="ignore"):
+            change = np.max(np.abs(states[0] - initial))
+            size = np.maximum(np.max(np.abs(initial)), np.finfo(np.float32).tiny)
+            n = len(initial)
+            polynomial = _at_points(np.fft.rfft(initial)[: (n + 1) // 2] / n, 8 * n)
+            beyond = [np.max(states[1:]) - polynomial.max(), polynomial.min() - np.min(states[1:])]
+            excess = np.max([*beyond, 0.0])
+        errors = [
+            np.max(np.abs(states[frame] - self._exact(initial, inputs, frame)))
+            for frame in np.unique(np.linspace(1, last, min(last, CHECKED)).astype(int))
+        ]
+        return {
+            "initial": float(change),
+            "exact": float(np.max(errors) / size),
+            "range": float(excess / size),
+        }
+
+    def _exact(self, initial: np.ndarray, inputs: Fields, frame: int) -> np.ndarray:
+        return cole_hopf(initial, float(inputs["viscosity"]), frame * self._interval)
+
+    def compile(self) -> None:
+        """Compile the solver, or load it from numba's cache."""
+        BurgersFlow(16, LOWEST).advance(np.zeros(17, np.complex128), 1.0)
+
+
+def _at_points(waves: np.ndarray, points: int) -> np.ndarray:
+    """Return the real function of some waves, from the constant on, at equally spaced points."""
+    folded = np.zeros((-(-len(waves) // points), points), np.complex128)
+    folded.ravel()[: len(waves)] = waves  # those of the same values at the points
+    return 2.0 * points * np.fft.ifft(folded.sum(axis=0)).real - waves[0].real
+
+
+SCENARIO = Burgers

@@ -1,0 +1,100 @@
+"""Squares of periodic functions by compiled transforms, and the coefficients of ETDRK4."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mno.scenarios.kernels import line_square, torus_square
+from mno.scenarios.kernels.exponential import etdrk4
+from mno.scenarios.kernels.line_square import LineSquare, line_points
+from mno.scenarios.kernels.torus_square import TorusSquare, torus_points
+
+
+def squared_on_line(u: np.ndarray, points: int) -> np.ndarray:
+    squaring, out = LineSquare(len(u) - 1, points), np.empty_like(u)
+    line_square.square(u, *squaring.arguments, out)
+    return out / points
+
+
+def squared_on_torus(z: np.ndarray, points: int) -> tuple[np.ndarray, float]:
+    """The square of a function whose waves `z` run from minus the cutoff on along both axes."""
+    waves = len(z)
+    squaring = TorusSquare(waves // 2, points)
+    rows, out = np.zeros((2, *squaring.shape))
+    lanes = np.zeros((waves, squaring.shape[1] * 8), np.complex128)
+    lanes[:, :waves] = z
+    lanes = lanes.reshape(waves, -1, 8)
+    rows[:, :, 0], rows[:, :, 1] = lanes.real, lanes.imag
+    largest = torus_square.square(rows, *squaring.arguments, out)
+    square = (out[:, :, 0] + 1j * out[:, :, 1]).reshape(waves, -1)
+    return square[:, :waves] / points**2, largest
+
+
+def random_waves(shape: tuple[int, ...]) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+
+
+@pytest.mark.parametrize("points", [128, 256, 384, 512, 640, 768, 1152, 1280, 1920, 2048, 3200])
+def test_the_square_on_a_circle_is_that_of_numpys_transforms(points):
+    u = random_waves(((points - 1) // 3 + 1,))
+    u[0] = u[0].real
+    expected = np.fft.rfft((np.fft.irfft(u, points) * points) ** 2)[: len(u)] / points
+    found = squared_on_line(u, points)
+    assert np.max(np.abs(found - expected)) < 1e-14 * np.max(np.abs(expected))
+
+
+@pytest.mark.parametrize("points", [8, 16, 24, 32, 40, 48, 64, 72, 80, 96, 120, 128, 160, 200, 240])
+def test_the_square_on_a_torus_is_that_of_numpys_transforms(points):
+    cutoff = (points - 1) // 3
+    z = random_waves((2 * cutoff + 1, 2 * cutoff + 1))
+    index = np.arange(-cutoff, cutoff + 1)
+    full = np.zeros((points, points), np.complex128)
+    full[np.ix_(index, index)] = z
+    values = np.fft.ifft2(full) * points**2
+    expected = np.fft.fft2(values**2)[np.ix_(index, index)] / points**2
+    found, largest = squared_on_torus(z, points)
+    assert np.max(np.abs(found - expected)) < 1e-14 * np.max(np.abs(expected))
+    assert largest == pytest.approx(np.max(np.abs(values)) ** 2, rel=1e-13)
+
+
+@pytest.mark.parametrize("cutoff", [1, 5, 31, 42, 43, 63, 100, 170])
+def test_products_are_free_of_aliasing_on_the_fewest_points(cutoff):
+    u = random_waves((cutoff + 1,))
+    u[0] = u[0].real
+    points = line_points(cutoff)
+    assert 3 * cutoff < points < 3 * cutoff + 128 + 0.4 * points
+    both = np.concatenate([u[:0:-1].conj(), u])
+    exact = np.convolve(both, both)[2 * cutoff : 3 * cutoff + 1]
+    assert np.max(np.abs(squared_on_line(u, points) - exact)) < 1e-13 * np.max(np.abs(exact))
+    assert 3 * cutoff < torus_points(cutoff) < 3 * cutoff + 8 + 0.4 * cutoff
+
+
+def test_one_wave_along_each_axis_ends_where_it_should():
+    z = np.zeros((7, 7), np.complex128)
+    z[3 + 1, 3 - 2] = 2.0  # exp(2 pi i (x - 2 y)), whose square is beyond the cutoff along y
+    z[3, 3 + 1] = 1j
+    found, _ = squared_on_torus(z, torus_points(3))
+    expected = np.zeros_like(z)
+    expected[3 + 1, 3 - 1], expected[3, 3 + 2] = 4j, -1.0
+    np.testing.assert_allclose(found, expected, atol=1e-15)
+
+
+def test_the_coefficients_of_etdrk4_are_those_of_contour_integrals():
+    rates = -np.concatenate([[0.0], np.geomspace(1e-8, 1e4, 60), [3.99, 4.0, 4.01]])
+    step = 0.5
+    circle = np.exp(2j * np.pi * (np.arange(64) + 0.5) / 64)
+    z = step * rates[:, None] + circle
+    e = np.exp(z)
+    formulas = (
+        np.expm1(z / 2) / z,
+        (-4 - z + e * (4 - 3 * z + z**2)) / z**3,
+        2 * (2 + z + e * (z - 2)) / z**3,
+        (-4 - 3 * z - z**2 + e * (4 - z)) / z**3,
+    )
+    expected = [step * np.mean(formula, axis=1).real for formula in formulas]
+    found = etdrk4(rates, step)
+    np.testing.assert_allclose(found[0], np.exp(step * rates), rtol=1e-14)
+    np.testing.assert_allclose(found[1], np.exp(step * rates / 2), rtol=1e-14)
+    np.testing.assert_allclose(found[2:], expected, rtol=1e-8, atol=1e-15)
