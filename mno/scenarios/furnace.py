@@ -13,7 +13,12 @@ from mno.errors import InputError, MnoError
 from mno.fields import Axis, Field
 from mno.scenarios.base import SQUARE, Check, Fields, Scenario
 from mno.scenarios.kernels.direct_conduction import advance_directly
-from mno.scenarios.kernels.furnace_plant import FurnaceParameters, Plant, draw_plant
+from mno.scenarios.kernels.furnace_plant import (
+    FurnaceParameters,
+    Plant,
+    centres,
+    draw_plant,
+)
 from mno.scenarios.kernels.heat_conduction import solve_heat_conduction
 
 TOLERANCE = 1e-8  # relative residual of a stage; the error it leaves is below float32 storage
@@ -68,17 +73,17 @@ class Furnace(Scenario):
     burners are sized so that the hottest place of the run reaches a temperature drawn between
     `coolest_peak` and `hottest_peak`, as it is on a grid of 32 x 32 cells; other grids differ a
     little. A run begins at the ambient temperature, or with a hot furnace and a cold charge. All
-    this is drawn as functions of place and time, the same at every resolution, and looked up at
-    cell centres; `power` is the mean over each interval between frames, its last frame repeats the
-    one before.
+    this is drawn as functions of place and time, the same at every resolution. A cell of several
+    materials has the mean of their heat capacities and of their resistivities; `power` is the mean
+    over each interval between frames, its last frame repeats the one before.
 
     The discretisation is the five-point finite volume scheme with harmonic means of the
     conductivity between cells, and half a cell and the film in series at the outer surface: of
-    second order in space where materials are smooth, of about first where they jump within cells.
-    In time it is an L-stable method of second order, `steps_per_frame` equal steps at a time; at
-    the defaults (450 s) its error is 1e-4 of the rise in temperature. Each interval begins with the
-    frame as it is stored. The scheme has all symmetries of the square, but for the tolerance of its
-    iteration, `1e-7`. The same equation as a residual, in torch, is `mno.residuals.furnace`.
+    second order in space where materials are smooth, between first and second where they jump. In
+    time it is an L-stable method of second order, `steps_per_frame` equal steps at a time; at the
+    defaults (450 s) its error is 1e-4 of the rise in temperature. Each interval begins with the
+    frame as it is stored. The scheme has all symmetries of the square, to the tolerance of its
+    iteration. The same equation as a residual, in torch, is `mno.residuals.furnace`.
     """
 
     name: ClassVar[str] = "furnace"
@@ -117,14 +122,22 @@ class Furnace(Scenario):
     symmetries: ClassVar[tuple[str, ...]] = SQUARE
 
     def __init__(self, parameters: FurnaceParameters, resolution: int) -> None:
-        least = max(COARSEST, math.ceil(2.0 * parameters.side / parameters.thinnest_wall))
+        side, wall = parameters.side, parameters.thinnest_wall
+        least = max(COARSEST, math.ceil(2.0 * side / wall))
         least += -least % 4
+        if least > FINEST:
+            raise InputError(
+                f"scenarios.furnace.thinnest_wall={wall} needs {least} cells along side={side}, so "
+                f"that two lie in the wall; at most {FINEST} are possible, choose "
+                f"{math.ceil(2e4 * side / FINEST) / 1e4} or more"
+            )
         if resolution < least or resolution % 4 or resolution > FINEST:
-            nearest = resolution // 4 * 4
-            choices = f"{nearest} or {nearest + 4}" if least <= nearest < FINEST else least
+            below = resolution // 4 * 4
+            choices = f"{below} or {below + 4}" if least <= below < FINEST else None
             raise InputError(
                 f"generate.resolution={resolution} must be a multiple of 4 from {least} (two cells "
-                f"in a wall of {parameters.thinnest_wall:g} m) to {FINEST}; choose {choices}"
+                f"in a wall of {wall:g} m) to {FINEST}; choose "
+                f"{choices or (least if resolution < least else FINEST)}"
             )
         self._parameters = parameters
         self._resolution = resolution
@@ -134,7 +147,7 @@ class Furnace(Scenario):
     @property
     def axes(self) -> tuple[Axis, ...]:
         """Time from 0, and the axes x and y, across and upwards, with points at cell centres."""
-        p, points = self._parameters, _centres(self._parameters.side, self._resolution)
+        p, points = self._parameters, centres(self._parameters.side, self._resolution)
         times = np.linspace(0.0, p.duration, p.frames)
         time = Axis("time", "s", "time", times, (0.0, p.duration))
         return (time, *(Axis(name, "m", name, points, (0.0, p.side)) for name in ("x", "y")))
@@ -142,16 +155,16 @@ class Furnace(Scenario):
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a furnace and its run: the inputs, and the initial temperature, shape `(x, y)`."""
         plant = draw_plant(self._parameters, rng)
-        points = _centres(self._parameters.side, self._resolution)
-        conductivity, heat_capacity = plant.materials(points)
+        conductivity, heat_capacity = plant.materials(self._resolution)
+        flames = plant.flames(self._resolution)
         schedule = plant.schedule(self._parameters.frames - 1)
-        power = np.einsum("tb,bxy->txy", schedule, plant.flames(points)) * self._full_power(plant)
+        power = np.einsum("tb,bxy->txy", schedule, flames) * self._full_power(plant)
         fields = {
             "conductivity": conductivity,
             "heat_capacity": heat_capacity,
             "power": np.concatenate([power, power[-1:]]),
             "ambient_temperature": np.array(plant.ambient),
-            "temperature": plant.ambient + plant.warm_rise(points),
+            "temperature": plant.ambient + plant.warm_rise(self._resolution),
         }
         return {name: field.astype(np.float32) for name, field in fields.items()}
 
@@ -162,16 +175,15 @@ class Furnace(Scenario):
         solved for one by one.
         """
         resolution, frames, steps, tolerance = _SIZING
-        points = _centres(self._parameters.side, resolution)
-        flames = np.einsum("tb,bxy->txy", plant.schedule(frames - 1), plant.flames(points))
+        flames = np.einsum("tb,bxy->txy", plant.schedule(frames - 1), plant.flames(resolution))
         nominal = 1e5 * np.concatenate([flames, flames[-1:]])
         cold = np.zeros((resolution, resolution))
         interval = self._parameters.duration / (frames - 1)
-        materials = plant.materials(points)
+        materials = plant.materials(resolution)
         added, _ = self._solve(*materials, nominal, cold, 0.0, interval, steps, tolerance)
         left = np.zeros_like(added)
         if plant.warmth:
-            rise = plant.warm_rise(points)
+            rise = plant.warm_rise(resolution)
             left, _ = self._solve(*materials, 0 * nominal, rise, 0.0, interval, steps, tolerance)
         return 1e5 / float(np.max(added / (plant.peak - plant.ambient - left)))
 
@@ -280,10 +292,6 @@ class Furnace(Scenario):
         """Compile the solver, or load it from numba's cache."""
         ones = np.ones((4, 4))
         self._solve(ones, ones, np.ones((2, 4, 4)), ones, 1.0, 1.0, 1)
-
-
-def _centres(side: float, resolution: int) -> np.ndarray:
-    return (np.arange(resolution) + 0.5) / resolution * side
 
 
 SCENARIO = Furnace

@@ -131,27 +131,33 @@ class Plant:
     levels: np.ndarray
     program: tuple[float, float, float, float]
 
-    def materials(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return conductivity and heat capacity at `points` along x and y, shape `(x, y)`."""
-        charge, gas = self._regions(points)
-        conductivity, heat_capacity = (
-            np.where(charge, of_charge, np.where(gas, of_gas, of_lining))
-            for of_charge, of_gas, of_lining in zip(self.charge, self.gas, self.lining, strict=True)
-        )
-        return conductivity, heat_capacity
+    def materials(self, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return conductivity and heat capacity of the cells of a grid, shape `(x, y)`.
 
-    def flames(self, points: np.ndarray) -> np.ndarray:
+        In a cell of several materials their capacities add up by area, and so do their resistances,
+        which is right for heat that flows across the face between them.
+        """
+        charge, gas = self._shares(resolution)
+        shares = charge, gas, 1.0 - charge - gas
+        materials = self.charge, self.gas, self.lining
+        resistivity = sum(
+            share / kappa for share, (kappa, _) in zip(shares, materials, strict=True)
+        )
+        capacity = sum(share * rho_c for share, (_, rho_c) in zip(shares, materials, strict=True))
+        return 1.0 / np.asarray(resistivity), np.asarray(capacity)
+
+    def flames(self, resolution: int) -> np.ndarray:
         """Return the power density of each burner at full power, in units of the plant's.
 
         Shape `(burners, x, y)`; a bell around each burner, in the gas alone.
         """
+        points = centres(self.side, resolution)
         x, y = points[:, None], points[None, :]
-        gas = self._regions(points)[1]
         bells = [
             np.exp(-((x - p) ** 2 + (y - q) ** 2) / (2.0 * width**2))
             for p, q, width in self.burners
         ]
-        return np.stack(bells) * gas
+        return np.stack(bells) * self._shares(resolution)[1]
 
     def schedule(self, intervals: int) -> np.ndarray:
         """Return the mean power of each burner in equal intervals, shape `(intervals, burners)`."""
@@ -165,30 +171,41 @@ class Plant:
         done = [np.interp(edges, np.arange(_FINE + 1) / _FINE, row) for row in until]
         return np.diff(done, axis=1).T * intervals / _FINE
 
-    def warm_rise(self, points: np.ndarray) -> np.ndarray:
+    def warm_rise(self, resolution: int) -> np.ndarray:
         """Return the initial rise above the ambient temperature, K, shape `(x, y)`.
 
         In a hot furnace it falls linearly through the wall; the charge is cold.
         """
         left, right, floor, roof = self.cavity
-        shares = [
+        points = centres(self.side, resolution)
+        across, upwards = (
             np.clip(np.minimum(points / low, (self.side - points) / (self.side - high)), 0.0, 1.0)
             for low, high in ((left, right), (floor, roof))
-        ]
-        rise = np.minimum(shares[0][:, None], shares[1][None, :])
-        charge, _ = self._regions(points)
-        return self.warmth * (self.peak - self.ambient) * np.where(charge, 0.0, rise)
+        )
+        charge, _ = self._shares(resolution)
+        rise = np.minimum(across[:, None], upwards[None, :]) * (1.0 - charge)
+        return self.warmth * (self.peak - self.ambient) * rise
 
-    def _regions(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return where the charge is and where the gas is; the lining is elsewhere."""
-        charge = np.any([_inside(points, piece) for piece in self.pieces], axis=0)
-        return charge, _inside(points, self.cavity) & ~charge
+    def _shares(self, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the shares of charge and gas in each cell; the rest is lining."""
+        edges = np.linspace(0.0, self.side, resolution + 1)
+        charge = np.sum([_share(edges, piece) for piece in self.pieces], axis=0)
+        return charge, _share(edges, self.cavity) - charge
 
 
-def _inside(points: np.ndarray, box: np.ndarray | tuple[float, ...]) -> np.ndarray:
+def centres(side: float, resolution: int) -> np.ndarray:
+    """Return the centres of equal cells along a side."""
+    return (np.arange(resolution) + 0.5) / resolution * side
+
+
+def _share(edges: np.ndarray, box: np.ndarray | tuple[float, ...]) -> np.ndarray:
+    """Return the share of each cell that lies in a box."""
     left, right, floor, roof = box
-    across, upwards = (points > left) & (points < right), (points > floor) & (points < roof)
-    return across[:, None] & upwards[None, :]
+    across, upwards = (
+        np.diff(np.clip(edges, low, high)) / np.diff(edges)
+        for low, high in ((left, right), (floor, roof))
+    )
+    return across[:, None] * upwards[None, :]
 
 
 def draw_plant(parameters: FurnaceParameters, rng: np.random.Generator) -> Plant:
