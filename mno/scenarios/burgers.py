@@ -92,11 +92,11 @@ class Burgers(Scenario):
     name: ClassVar[str] = "burgers"
     title: ClassVar[str] = "Burgers' equation"
     Parameters: ClassVar[type[Config]] = BurgersParameters
-    fields: ClassVar[tuple[Field, ...]] = (
+    fields: tuple[Field, ...] = (
         Field("viscosity", "1", "viscosity", "input", ()),
         Field("velocity", "1", "velocity", "state", ("time", "x")),
     )
-    checks: ClassVar[tuple[Check, ...]] = (
+    checks: tuple[Check, ...] = (
         Check("initial", "largest change of the initial state in the first frame", 0.0),
         Check(
             "exact",

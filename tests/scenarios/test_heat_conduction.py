@@ -1,0 +1,315 @@
+"""The solver of heat conduction in time: exact solutions, orders, an independent code, heat."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+from scipy.optimize import brentq
+from scipy.sparse import csr_array, diags_array
+
+from mno.scenarios.kernels.direct_conduction import advance_directly
+from mno.scenarios.kernels.heat_conduction import solve_heat_conduction
+
+AMBIENT, FILM = 300.0, 10.0  # K, W/(m2 K)
+
+
+def integrate(
+    conductivity: np.ndarray,
+    capacity: np.ndarray,
+    power: np.ndarray,
+    rise: np.ndarray | float,
+    interval: float,
+    steps: int,
+    side: float = 1.0,
+    film: float = FILM,
+    dtype: type = np.float64,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rise above the ambient temperature at all frames, and the heat of each interval."""
+    n, h = len(conductivity), side / len(conductivity)
+    frames = np.empty((len(power), n, n), dtype)
+    initial = AMBIENT + np.broadcast_to(rise, (n, n))
+    given = (np.ascontiguousarray(field) for field in (conductivity, capacity, power, initial))
+    heat, _, residual = solve_heat_conduction(
+        *given, AMBIENT, film * h, h, interval, steps, 1e-12, 500, frames
+    )  # fmt: skip
+    assert residual <= 1e-12
+    return frames.astype(float) - AMBIENT, heat
+
+
+def matrix(conductivity: np.ndarray, side: float = 1.0, film: float = FILM) -> csr_array:
+    """What flows out of each cell per kelvin, W/(m K), written cell by cell."""
+    n, h = len(conductivity), side / len(conductivity)
+    rows, columns, values = [], [], []
+    for i, j in np.ndindex(n, n):
+        here = conductivity[i, j]
+        total = 0.0
+        for k, m in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)):
+            if 0 <= k < n and 0 <= m < n:
+                conductance = 2.0 / (1.0 / here + 1.0 / conductivity[k, m])
+                rows.append(i * n + j)
+                columns.append(k * n + m)
+                values.append(-conductance)
+            else:
+                conductance = h / (h / (2.0 * here) + 1.0 / film)
+            total += conductance
+        rows.append(i * n + j)
+        columns.append(i * n + j)
+        values.append(total)
+    return csr_array((np.array(values), (rows, columns)))
+
+
+def furnace(n: int, frames: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lining, one piece and gas with two burners of changing power; nothing is symmetric."""
+    x = (np.arange(n) + 0.5) / n
+    wall = (x < 0.2) | (x > 0.85)
+    wall = wall[:, None] | wall[None, :]
+    piece = ((x > 0.3) & (x < 0.55))[:, None] & (x < 0.5)[None, :] & ~wall
+    conductivity = np.where(wall, 0.8, np.where(piece, 30.0, 60.0))
+    capacity = np.where(wall, 1.5e6, np.where(piece, 5e6, 400.0))
+    bell = np.exp(-((x - 0.3) ** 2)[:, None] / 0.01 - ((x - 0.7) ** 2)[None, :] / 0.01)
+    levels = 1e5 * np.resize([1.0, 0.3, 0.8], frames)
+    power = levels[:, None, None] * np.where(wall | piece, 0.0, bell + 0.5 * bell[::-1])
+    rise = np.where(piece, 0.0, np.where(wall, 200.0, 700.0))
+    return conductivity, capacity, power, rise
+
+
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def cooling_slab(x: np.ndarray, fourier: float, biot: float) -> np.ndarray:
+    """A slab of half thickness 1/2 that cools from 1 through its film: the series solution."""
+    total = np.zeros_like(x)
+    for k in range(40):
+        low, high = k * np.pi + 1e-12, k * np.pi + np.pi / 2 - 1e-12
+        z = brentq(lambda z: z * np.sin(z) - biot * np.cos(z), low, high)
+        weight = 4.0 * np.sin(z) / (2.0 * z + np.sin(2.0 * z))
+        total += weight * np.exp(-(z**2) * fourier) * np.cos(z * (2.0 * x - 1.0))
+    return total
+
+
+def test_a_uniform_square_cools_as_the_product_of_two_slabs():
+    kappa, capacity, time = 5.0, 1e6, 2e4
+    errors = []
+    for n in (8, 16, 32, 64):
+        x = (np.arange(n) + 0.5) / n
+        slab = cooling_slab(x, kappa / capacity * time / 0.25, FILM * 0.5 / kappa)
+        found, _ = integrate(
+            np.full((n, n), kappa), np.full((n, n), capacity), np.zeros((2, n, n)), 500.0, time, n
+        )
+        errors.append(relative(found[-1], 500.0 * np.outer(slab, slab)))
+    orders = np.log2(np.divide(errors[:-1], errors[1:]))
+    assert np.all((orders > 1.8) & (orders < 2.2)), orders
+    assert errors[-1] < 1e-4
+
+
+def test_the_steady_state_of_a_composite_wall_is_exact():
+    # Layers along x and a heated sheet in one column of cells. The side walls are given what they
+    # lose, so nothing depends on y: resistances in series on either side of the sheet.
+    n, h, sheet, supplied = 16, 1.0 / 16, 9, 4000.0
+    kappa = np.repeat([0.5, 3.0, 40.0, 1.2], 4)
+    conductivity = np.repeat(kappa[:, None], n, axis=1)
+    resistance = h / 2 / kappa
+    to_left = 1.0 / FILM + np.cumsum(2 * resistance) - resistance  # from each centre, m2 K/W
+    to_right = 1.0 / FILM + np.cumsum(2 * resistance[::-1])[::-1] - resistance
+    peak = supplied / (1.0 / to_left[sheet] + 1.0 / to_right[sheet])
+    rise = peak * np.minimum(to_left / to_left[sheet], to_right / to_right[sheet])
+    power = np.zeros((4, n, n))
+    power[:, sheet] = supplied / h
+    for edge in (0, -1):
+        power[:, :, edge] += rise / (resistance + 1.0 / FILM) / h
+    found, heat = integrate(conductivity, np.full((n, n), 1e6), power, 0.0, 1e12, 1)
+    np.testing.assert_allclose(found[-1], np.repeat(rise[:, None], n, axis=1), rtol=1e-8)
+    assert heat[-1, 2] == pytest.approx(heat[-1, 1], rel=1e-9)
+
+
+def manufactured_error(n: int, intervals: int, swing: float) -> float:
+    """Error for smooth materials and `theta = s(t) g(x) g(y)`, which has the film at the wall."""
+    x = (np.arange(n) + 0.5) / n
+    beta = brentq(lambda b: b * np.tan(b / 2) - FILM, 0.1, 3.1)
+    g, g_x = np.cos(beta * (x - 0.5)), -beta * np.sin(beta * (x - 0.5))
+    sine, sine_x = np.sin(np.pi * x) ** 2, np.pi * np.sin(2 * np.pi * x)
+    kappa = 1.0 + 0.5 * np.outer(sine, sine)  # 1 at the wall
+    capacity = 2.0 + np.outer(x, 1.0 - x)
+    shape = np.outer(g, g)
+    flow = 0.5 * np.outer(sine_x * g_x, sine * g) + 0.5 * np.outer(sine * g, sine_x * g_x)
+    flow = flow - 2.0 * beta**2 * kappa * shape
+
+    def s(t: np.ndarray) -> np.ndarray:
+        return 1.0 + swing * np.sin(3.0 * t)
+
+    edges = np.linspace(0.0, 1.0, intervals + 1)
+    middle = (edges[1:] + edges[:-1]) / 2
+    rate = 3.0 * swing * np.cos(3.0 * middle)
+    power = rate[:, None, None] * capacity * shape - s(middle)[:, None, None] * flow
+    power = np.concatenate([power, power[-1:]])
+    found, _ = integrate(kappa, capacity, power, s(edges[0]) * shape, 1.0 / intervals, 1)
+    return relative(found[-1], s(edges[-1]) * shape)
+
+
+def test_the_order_in_space_is_two_for_smooth_materials():
+    errors = [manufactured_error(n, 4, 0.0) for n in (8, 16, 32, 64)]
+    orders = np.log2(np.divide(errors[:-1], errors[1:]))
+    assert np.all((orders > 1.8) & (orders < 2.2)), orders
+    assert errors[-1] < 1e-3
+
+
+def test_the_order_in_space_and_time_together_is_two():
+    errors = [manufactured_error(n, n, 0.5) for n in (8, 16, 32)]
+    orders = np.log2(np.divide(errors[:-1], errors[1:]))
+    assert np.all((orders > 1.8) & (orders < 2.3)), orders
+
+
+def test_the_order_in_time_is_two():
+    n = 16
+    x = (np.arange(n) + 0.5) / n
+    smooth = 500.0 * np.outer(np.sin(np.pi * x), np.sin(np.pi * x) + 0.5)
+    case = np.full((n, n), 5.0), np.full((n, n), 1e6), np.full((2, n, n), 1e4), smooth, 2e4
+    expected = integrate(*case, 512)[0][-1]
+    errors = [relative(integrate(*case, steps)[0][-1], expected) for steps in (8, 16, 32, 64)]
+    orders = np.log2(np.divide(errors[:-1], errors[1:]))
+    assert np.all((orders > 1.8) & (orders < 2.2)), orders
+
+
+def test_an_independent_code_finds_the_same_temperatures():
+    n, interval = 12, 1800.0
+    conductivity, capacity, power, rise = furnace(n)
+    flow, storage = matrix(conductivity), capacity.ravel() / n**2
+    state, expected = rise.ravel(), []
+    for frame in range(3):
+        supplied = power[frame].ravel() / n**2
+        found = solve_ivp(
+            lambda _, theta, q=supplied: (q - flow @ theta) / storage,
+            (0.0, interval),
+            state,
+            "BDF",
+            rtol=1e-8,
+            atol=1e-6,
+            jac=-diags_array(1.0 / storage) @ flow,
+        )
+        state = found.y[:, -1]
+        expected.append(state.reshape(n, n))
+    for steps, limit in ((4, 3e-3), (32, 1e-4)):
+        found, _ = integrate(conductivity, capacity, power, rise, interval, steps)
+        assert max(relative(a, b) for a, b in zip(found[1:], expected, strict=True)) < limit
+
+
+@pytest.mark.parametrize("n", [16, 20, 31])
+def test_a_direct_solution_of_the_same_steps_is_equal(n):
+    conductivity, capacity, power, rise = furnace(n)
+    found, heat = integrate(conductivity, capacity, power, rise, 900.0, 3)
+    later, lost = advance_directly(
+        conductivity, capacity, np.moveaxis(power[:-1], 0, -1), np.moveaxis(found[:-1], 0, -1),
+        FILM, 1.0 / n, 900.0, 3,
+    )  # fmt: skip
+    np.testing.assert_allclose(np.moveaxis(later, -1, 0), found[1:], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(lost, heat[:, 2], rtol=1e-10)
+
+
+def test_the_direct_solution_solves_the_steps_as_they_are_written_down():
+    n, step, gamma = 7, 500.0, 1.0 - np.sqrt(0.5)
+    conductivity, capacity, power, rise = furnace(n)
+    flow, storage = matrix(conductivity).toarray(), np.diag(capacity.ravel() / n**2)
+    supplied, state = power[0].ravel() / n**2, rise.ravel()
+    k = []
+    for begun in (0.0, 1.0 - gamma):  # M k = q - A (theta + dt sum a k)
+        stage = state + step * begun * (k[0] if k else 0.0)
+        k.append(np.linalg.solve(storage + gamma * step * flow, supplied - flow @ stage))
+    expected = state + step * ((1.0 - gamma) * k[0] + gamma * k[1])
+    later, _ = advance_directly(
+        conductivity, capacity, power[0][..., None], rise[..., None], FILM, 1.0 / n, step, 1
+    )
+    np.testing.assert_allclose(later.ravel(), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("n", [16, 30, 64])
+def test_what_is_stored_is_what_is_supplied_less_what_is_lost(n):
+    conductivity, capacity, power, rise = furnace(n)
+    found, heat = integrate(conductivity, capacity, power, rise, 1800.0, 2)
+    stored, supplied, lost = heat.T
+    assert np.abs(stored - supplied + lost).max() < 1e-10 * supplied.max()
+    np.testing.assert_allclose(stored, (np.diff(found, axis=0) * capacity).sum((1, 2)) / n**2)
+    np.testing.assert_allclose(supplied, 1800.0 * power[:-1].sum((1, 2)) / n**2)
+    assert np.all(lost > 0.0)
+
+
+def test_without_burners_temperatures_stay_between_those_at_the_beginning_and_outside():
+    conductivity, capacity, power, rise = furnace(32, 12)
+    found, _ = integrate(conductivity, capacity, 0.0 * power, rise, 1800.0, 4)
+    assert found.min() > -1e-9
+    assert found.max() <= rise.max()
+    assert np.all(np.diff(found.max(axis=(1, 2))) <= 0.0)
+
+
+def test_without_burners_and_from_the_ambient_temperature_nothing_happens():
+    conductivity, capacity, power, _ = furnace(16)
+    found, heat = integrate(conductivity, capacity, 0.0 * power, 0.0, 1800.0, 2)
+    assert not found.any() and not heat.any()
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [np.transpose, np.flipud, np.fliplr, np.rot90],
+    ids=["transpose", "flip x", "flip y", "rotate"],
+)
+def test_a_turned_furnace_has_the_turned_temperatures(turn):
+    conductivity, capacity, power, rise = furnace(20)
+    found, _ = integrate(conductivity, capacity, power, rise, 1800.0, 2)
+    turned = (turn(field) for field in (conductivity, capacity))
+    powers = np.stack([turn(frame) for frame in power])
+    again, _ = integrate(*turned, powers, turn(rise), 1800.0, 2)
+    expected = np.stack([turn(frame) for frame in found])
+    np.testing.assert_allclose(again, expected, rtol=0, atol=1e-8)
+
+
+def test_stored_frames_are_those_it_goes_on_from():
+    conductivity, capacity, power, rise = furnace(16)
+    frames, _ = integrate(conductivity, capacity, power, rise, 1800.0, 2, dtype=np.float32)
+    for k in range(3):
+        again, _ = integrate(
+            conductivity, capacity, power[k : k + 2], frames[k], 1800.0, 2, dtype=np.float32
+        )
+        np.testing.assert_array_equal(again[1], frames[k + 1])
+
+
+def solve(n: int, tolerance: float, iterations: int) -> tuple[int, float, bytes]:
+    conductivity, capacity, power, rise = furnace(n)
+    frames = np.empty(power.shape, np.float64)
+    _, total, residual = solve_heat_conduction(
+        conductivity, capacity, power, AMBIENT + rise, AMBIENT, FILM / n, 1.0 / n, 1800.0, 4,
+        tolerance, iterations, frames,
+    )  # fmt: skip
+    return total, residual, frames.tobytes()
+
+
+@pytest.mark.parametrize("n", [32, 50, 64, 128])
+def test_the_number_of_iterations_hardly_depends_on_the_resolution(n):
+    assert solve(n, 1e-8, 100)[0] / 24 <= 20
+
+
+def test_too_few_iterations_are_reported_as_such():
+    total, residual, _ = solve(32, 1e-8, 3)
+    assert total == 3
+    assert residual > 1e-8
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_impossible_conductivity_gives_no_residual_that_passes(value):
+    conductivity, capacity, power, rise = furnace(16)
+    conductivity[3, 4] = value
+    frames = np.empty(power.shape, np.float64)
+    residual = solve_heat_conduction(
+        conductivity, capacity, power, AMBIENT + rise, AMBIENT, 1.0, 0.1, 1.0, 1, 1e-8, 100, frames
+    )[2]
+    assert not residual <= 1e-8
+
+
+def test_threads_that_solve_at_once_give_the_bits_of_one():
+    sizes = [16, 20, 24, 28]
+    alone = [solve(n, 1e-8, 100)[2] for n in sizes]
+    with ThreadPoolExecutor(4) as pool:
+        together = pool.map(lambda n: solve(n, 1e-8, 100)[2], sizes * 3)
+        assert list(together) == alone * 3
