@@ -1,9 +1,9 @@
-"""Darcy flow: steady pressure in a porous medium of two materials."""
+"""Darcy flow: steady pressure in a porous medium."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Self, final
+from typing import Annotated, ClassVar, Literal, Self, final
 
 import numpy as np
 import pydantic
@@ -13,23 +13,37 @@ from mno.config import Config
 from mno.errors import InputError, MnoError
 from mno.fields import Axis, Field
 from mno.scenarios.base import SQUARE, Check, Fields, Scenario
+from mno.scenarios.kernels.bumps import sum_of_bumps
 from mno.scenarios.kernels.multigrid import solve_diffusion
 from mno.scenarios.kernels.random_field import CosineField, covariance_spectrum
 
 TOLERANCE = 1e-8  # relative residual; the error it leaves is below that of float32 storage
 MAX_ITERATIONS = 500  # about 20 are used at a contrast of 4, about 140 at a contrast of 1e12
+SMOOTH_CONTRAST = 100.0  # of a lognormal permeability; rare cells differ by its fifth power
+THRESHOLD = 0.5  # of a sum of bumps, each of which is 1 at its centre
 
 Permeability = Annotated[float, pydantic.Field(ge=1e-6, le=1e6)]
 
 
 class DarcyParameters(Config):
-    """The random permeability: a Gaussian random field, cut at zero into two materials."""
+    """The random permeability: two materials, or one that varies smoothly."""
 
+    sampling: Literal["grf", "pdebench", "lognormal"] = pydantic.Field(
+        "grf",
+        description="Permeability: a Gaussian random field cut at zero into two materials; or, as "
+        "in PDEBench, a sum of five Gaussian bumps cut into two; or the exponential of a Gaussian "
+        "random field.",
+    )
     low_permeability: Permeability = pydantic.Field(
-        3.0, description="Permeability where the random field is negative (nondimensional)."
+        3.0,
+        description="Permeability where the random field is negative (grf), outside the bumps "
+        "(pdebench; PDEBench has 0.1), or one standard deviation below the median (lognormal); "
+        "nondimensional.",
     )
     high_permeability: Permeability = pydantic.Field(
-        12.0, description="Permeability where the random field is not negative (nondimensional)."
+        12.0,
+        description="Permeability where it is not negative (grf), inside the bumps (pdebench; "
+        "PDEBench has 1), or one standard deviation above the median (lognormal).",
     )
     covariance_exponent: float = pydantic.Field(
         2.0,
@@ -51,6 +65,13 @@ class DarcyParameters(Config):
                 f"low_permeability={self.low_permeability} must be less than "
                 f"high_permeability={self.high_permeability}; swap the two or change one"
             )
+        contrast = self.high_permeability / self.low_permeability
+        if self.sampling == "lognormal" and contrast > SMOOTH_CONTRAST:
+            raise ValueError(
+                f"high_permeability={self.high_permeability} is {contrast:.3g} times "
+                f"low_permeability={self.low_permeability}; with sampling=lognormal it may be "
+                f"{SMOOTH_CONTRAST:g} times that, bring the two nearer to each other"
+            )
         return self
 
 
@@ -60,13 +81,19 @@ class Darcy(Scenario):
 
     `-div(a grad u) = 1` on the unit square, `u = 0` on its wall; everything is nondimensional.
 
-    The permeability `a` takes two values, by the sign of a Gaussian random field of mean zero and
-    covariance `(-Laplacian + tau^2)^-alpha` with zero flux at the wall: the data of the Fourier
-    neural operator (Li et al. 2021, doi:10.48550/arXiv.2010.08895, section 5.2), whose values are
-    the defaults. The field is a sum of 64 x 64 cosines, `cos(k pi x) cos(l pi y)` without the
-    constant one. Their weights are drawn in an order that does not depend on the resolution, so
-    that one generator state gives one function, sampled at the points of any grid. For
-    `alpha = 2` the waves left out hold 2e-4 of the variance.
+    By default the permeability `a` takes two values, by the sign of a Gaussian random field of mean
+    zero and covariance `(-Laplacian + tau^2)^-alpha` with zero flux at the wall: the data of the
+    Fourier neural operator (Li et al. 2021, doi:10.48550/arXiv.2010.08895, section 5.2), whose
+    values are the defaults. The field is a sum of 64 x 64 cosines, `cos(k pi x) cos(l pi y)`
+    without the constant one. Their weights are drawn in an order that does not depend on the
+    resolution, so that one generator state gives one function, sampled at the points of any grid.
+    For `alpha = 2` the waves left out hold 2e-4 of the variance.
+
+    With `sampling: pdebench` one material lies inside a few blobs, where five Gaussian bumps add up
+    to half the height of one: the kind of PDEBench's data (Takamoto et al. 2022,
+    doi:10.48550/arXiv.2210.07182), with bumps of our own choice. With `sampling: lognormal` the
+    logarithm of `a` is such a Gaussian random field, of mean square one over the domain in units of
+    `log(high / low) / 2`.
 
     The discretisation is the five-point finite volume scheme on cell centres, with harmonic means
     between cells and the wall at the outer faces, where the distance is half a cell. It is of
@@ -119,6 +146,8 @@ class Darcy(Scenario):
         exponent, inverse_length = parameters.covariance_exponent, parameters.inverse_length
         variances = covariance_spectrum(exponent, inverse_length, side=1.0)
         variances[0, 0] = 0.0
+        if parameters.sampling == "lognormal":
+            variances /= variances.sum()
         self._field = CosineField(self._points, variances)
 
     @property
@@ -129,7 +158,14 @@ class Darcy(Scenario):
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a permeability, shape `(x, y)`."""
         low, high = self._parameters.low_permeability, self._parameters.high_permeability
-        permeability = np.where(self._field.draw(rng) >= 0.0, high, low)
+        match self._parameters.sampling:
+            case "grf":
+                permeability = np.where(self._field.draw(rng) >= 0.0, high, low)
+            case "pdebench":
+                permeability = np.where(sum_of_bumps(rng, self._points) >= THRESHOLD, high, low)
+            case "lognormal":
+                deviation = 0.5 * math.log(high / low)
+                permeability = math.sqrt(low * high) * np.exp(deviation * self._field.draw(rng))
         return {"permeability": permeability.astype(np.float32)}
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:

@@ -29,7 +29,7 @@ print(hashlib.sha256(inputs["permeability"].tobytes() + outputs["pressure"].toby
 """
 
 
-def darcy(resolution: int = 32, **parameters: float) -> Darcy:
+def darcy(resolution: int = 32, **parameters: float | str) -> Darcy:
     scenario = make_scenario("darcy", resolution, parameters)
     assert isinstance(scenario, Darcy)
     return scenario
@@ -56,12 +56,23 @@ def test_arrays_are_float32_on_the_grid():
         assert array.shape == (12, 12)
 
 
+@pytest.mark.parametrize("sampling", ["grf", "pdebench", "lognormal"])
 @pytest.mark.parametrize("seed", range(4))
-def test_one_seed_is_one_function_at_every_resolution(seed):
+def test_one_seed_is_one_function_at_every_resolution(seed, sampling):
     # The centres of 32 cells are among those of 96: every third, from the second on.
-    coarse = darcy(32).sample(np.random.default_rng(seed))["permeability"]
-    fine = darcy(96).sample(np.random.default_rng(seed))["permeability"]
-    np.testing.assert_array_equal(fine[1::3, 1::3], coarse)
+    coarse, fine = (
+        darcy(n, sampling=sampling).sample(np.random.default_rng(seed))["permeability"]
+        for n in (32, 96)
+    )
+    tolerance = 1e-6 if sampling == "lognormal" else 0.0
+    np.testing.assert_allclose(fine[1::3, 1::3], coarse, rtol=tolerance)
+
+
+def test_the_default_permeability_is_what_it_has_always_been():
+    permeability = darcy(32).sample(np.random.default_rng(7))["permeability"]
+    assert hashlib.sha256(permeability.tobytes()).hexdigest() == (
+        "a0411ce34d592b7d52c41155767bab5d0ec446d35f291c4eabeffef6d56fa101"
+    )
 
 
 def test_the_pressure_converges_under_refinement_of_one_function():
@@ -81,6 +92,46 @@ def test_permeability_takes_the_two_values_in_equal_shares():
     )
     assert set(np.unique(samples)) == {0.5, 7.0}
     assert np.mean(samples == 7.0) == pytest.approx(0.5, abs=0.02)
+
+
+def test_bumps_lie_anywhere_and_take_the_two_values():
+    scenario = darcy(32, sampling="pdebench", low_permeability=0.1, high_permeability=1.0)
+    draws = np.array(
+        [scenario.sample(np.random.default_rng(k))["permeability"] for k in range(400)]
+    )
+    assert set(np.unique(draws)) == {np.float32(0.1), np.float32(1.0)}
+    inside = draws > 0.5
+    shares = inside.mean(axis=(1, 2))
+    assert 0.0 < shares.min() < 0.15 < 0.4 < shares.max()
+    assert all(1 <= label(one)[1] <= 5 for one in inside)
+    often = inside.mean(axis=0)
+    assert 0.05 < often.min() < often.max() < 0.6
+    for turned in (often.T, often[::-1], often[:, ::-1]):
+        assert np.abs(often - turned).mean() < 0.04
+
+
+def test_the_logarithm_of_a_lognormal_permeability_is_normal():
+    scenario = darcy(16, sampling="lognormal", low_permeability=2.0, high_permeability=8.0)
+    draws = np.array(
+        [scenario.sample(np.random.default_rng(k))["permeability"] for k in range(2000)]
+    )
+    logs = np.log(draws.astype(np.float64) / 4.0) / np.log(2.0)
+    assert np.mean(logs) == pytest.approx(0.0, abs=0.03)
+    assert np.mean(logs**2) == pytest.approx(1.0, abs=0.05)
+    kurtosis = np.mean(logs**4, axis=0) / np.mean(logs**2, axis=0) ** 2
+    assert np.mean(kurtosis) == pytest.approx(3.0, abs=0.2)
+
+
+def test_the_pressure_of_a_smooth_permeability_is_of_second_order():
+    def pressure(n: int) -> np.ndarray:
+        scenario = darcy(n, sampling="lognormal", covariance_exponent=4.0)
+        solution = solved(scenario, seed=2)[1]["pressure"].astype(np.float64)
+        return solution.reshape(16, n // 16, 16, n // 16).mean(axis=(1, 3))
+
+    levels = [pressure(n) for n in (16, 32, 64, 128)]
+    changes = [np.abs(b - a).mean() for a, b in zip(levels, levels[1:], strict=False)]
+    orders = np.log2(np.divide(changes[:-1], changes[1:]))
+    assert np.all(orders > 1.7) and np.all(orders < 2.3), orders
 
 
 def test_nearby_points_share_a_material_as_the_covariance_says():
@@ -135,8 +186,21 @@ def test_smoothness_and_length_change_the_field_the_way_they_say():
         {},
         {"low_permeability": 1e-6, "high_permeability": 1e6},
         {"inverse_length": 50.0, "covariance_exponent": 1.01},
+        {"sampling": "pdebench", "low_permeability": 0.1, "high_permeability": 1.0},
+        {"sampling": "pdebench", "low_permeability": 1e-6, "high_permeability": 1e6},
+        {"sampling": "lognormal"},
+        {
+            "sampling": "lognormal",
+            "low_permeability": 1e4,
+            "high_permeability": 1e6,
+            "inverse_length": 50.0,
+            "covariance_exponent": 1.01,
+        },
     ],
-    ids=["defaults", "highest contrast", "roughest"],
+    ids=[
+        *("defaults", "highest contrast", "roughest"),
+        *("bumps", "bumps of the highest contrast", "smooth", "smooth, roughest"),
+    ],
 )
 def test_solved_samples_pass_their_checks(resolution, parameters):
     scenario = darcy(resolution, **parameters)
@@ -231,6 +295,11 @@ def test_an_impossible_resolution_is_refused_with_the_nearest_possible(resolutio
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
+        ({"sampling": "gauss"}, "scenarios.darcy.sampling='gauss'"),
+        (
+            {"sampling": "lognormal", "high_permeability": 303.0},
+            "high_permeability=303.0 is 101 times low_permeability=3.0; with sampling=lognormal",
+        ),
         ({"low_permeability": 0.0}, "scenarios.darcy.low_permeability=0.0"),
         ({"low_permeability": -3.0}, "scenarios.darcy.low_permeability=-3.0"),
         ({"high_permeability": float("nan")}, "scenarios.darcy.high_permeability=nan"),
