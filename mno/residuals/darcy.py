@@ -1,4 +1,4 @@
-"""The residual of Darcy flow, `-div(a grad u) = 1` with `u = 0` on the wall."""
+"""The residual of Darcy flow, `-div(a grad u) = 1` with `u = 0` on the wall or in a channel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     number: a weight of 0.01 or less is a good first try.
 
     Args:
-        fields: `permeability`, positive, and `pressure`, shape `(batch, x, y)`, nondimensional.
+        fields: `permeability`, positive, and `pressure`, shape `(batch, x, y)`, nondimensional; and
+            `inlet_pressure`, without axes, if the square is a channel (`mno.scenarios.darcy`).
         grid: A grid of equal cells, with no point on the wall.
 
     Returns:
@@ -37,8 +38,10 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     """
     permeability, pressure = fields["permeability"], fields["pressure"]
     x, y = (_places(grid, axis).to(pressure) for axis in range(2))
-    outflow = _outflow(permeability, pressure, x)
-    outflow = outflow + _outflow(permeability.mT, pressure.mT, y).mT
+    inlet = fields.get("inlet_pressure")
+    outflow = _outflow(permeability, pressure, x, inlet)
+    closed = inlet is not None
+    outflow = outflow + _outflow(permeability.mT, pressure.mT, y, closed=closed).mT
     cells = outflow[0].numel()
     return (outflow - SOURCE).flatten(1).norm(dim=1) / (SOURCE * cells**0.5)
 
@@ -57,10 +60,18 @@ def _places(grid: Grid, axis: int) -> Tensor:
     return torch.tensor([0.0, *(length * share for share in shares), length], dtype=torch.float64)
 
 
-def _outflow(permeability: Tensor, pressure: Tensor, places: Tensor) -> Tensor:
+def _outflow(
+    permeability: Tensor,
+    pressure: Tensor,
+    places: Tensor,
+    inlet: Tensor | None = None,
+    *,
+    closed: bool = False,
+) -> Tensor:
     """Return what leaves each cell through its two faces across the last axis but one.
 
-    Per volume of the cell. `places` are those of the points between those of the two walls.
+    Per volume of the cell. `places` are those of the points between those of the two walls, where
+    the pressure is zero but for `inlet` at the first, or through which nothing flows if `closed`.
     """
     first, last = permeability[:, :1], permeability[:, -1:]
     before, after = permeability[:, :-1], permeability[:, 1:]
@@ -69,7 +80,11 @@ def _outflow(permeability: Tensor, pressure: Tensor, places: Tensor) -> Tensor:
     transmissibility = torch.cat([first, harmonic, last], dim=1) / distances
     faces = torch.cat([places[:1], (places[1:-2] + places[2:-1]) / 2, places[-1:]])
     padded = pad(pressure, (0, 0, 1, 1))
+    if inlet is not None:
+        padded = torch.cat([inlet.to(padded).expand_as(padded[:, :1]), padded[:, 1:]], dim=1)
     fluxes = transmissibility * (padded[:, :-1] - padded[:, 1:])
+    if closed:
+        fluxes = pad(fluxes[:, 1:-1], (0, 0, 1, 1))
     return fluxes.diff(dim=1) / faces.diff()[:, None]
 
 

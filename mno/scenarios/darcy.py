@@ -1,9 +1,9 @@
-"""Darcy flow: steady pressure in a porous medium of two materials."""
+"""Darcy flow: steady pressure in a porous medium."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Self, final
+from typing import Annotated, ClassVar, Literal, Self, final
 
 import numpy as np
 import pydantic
@@ -13,23 +13,40 @@ from mno.config import Config
 from mno.errors import InputError, MnoError
 from mno.fields import Axis, Field
 from mno.scenarios.base import SQUARE, Check, Fields, Scenario
+from mno.scenarios.kernels.bumps import sum_of_bumps
+from mno.scenarios.kernels.diffusion_plain import bounds, face_fluxes
 from mno.scenarios.kernels.multigrid import solve_diffusion
 from mno.scenarios.kernels.random_field import CosineField, covariance_spectrum
 
 TOLERANCE = 1e-8  # relative residual; the error it leaves is below that of float32 storage
 MAX_ITERATIONS = 500  # about 20 are used at a contrast of 4, about 140 at a contrast of 1e12
+CHANNEL_TOLERANCE = 1e-12  # the same in a channel, where what its inlet drives dwarfs the source
+CHANNEL_CONTRAST = 1000.0  # of its materials; beyond, that tolerance is not enough for the weaker
+SMOOTH_CONTRAST = 100.0  # of a lognormal permeability; rare cells differ by its fifth power
+THRESHOLD = 0.5  # of a sum of bumps, each of which is 1 at its centre
 
 Permeability = Annotated[float, pydantic.Field(ge=1e-6, le=1e6)]
 
 
 class DarcyParameters(Config):
-    """The random permeability: a Gaussian random field, cut at zero into two materials."""
+    """The random permeability: two materials, or one that varies smoothly."""
 
+    sampling: Literal["grf", "pdebench", "lognormal"] = pydantic.Field(
+        "grf",
+        description="Permeability: a Gaussian random field cut at zero into two materials; or, as "
+        "in PDEBench, a sum of five Gaussian bumps cut into two; or the exponential of a Gaussian "
+        "random field.",
+    )
     low_permeability: Permeability = pydantic.Field(
-        3.0, description="Permeability where the random field is negative (nondimensional)."
+        3.0,
+        description="Permeability where the random field is negative (grf), outside the bumps "
+        "(pdebench; PDEBench has 0.1), or one standard deviation below the median (lognormal); "
+        "nondimensional.",
     )
     high_permeability: Permeability = pydantic.Field(
-        12.0, description="Permeability where the random field is not negative (nondimensional)."
+        12.0,
+        description="Permeability where it is not negative (grf), inside the bumps (pdebench; "
+        "PDEBench has 1), or one standard deviation above the median (lognormal).",
     )
     covariance_exponent: float = pydantic.Field(
         2.0,
@@ -43,6 +60,13 @@ class DarcyParameters(Config):
         le=50.0,
         description="tau in that covariance, in 1 / side of the domain: larger is finer.",
     )
+    inlet_pressure: float | None = pydantic.Field(
+        None,
+        ge=0.0,
+        le=1e3,
+        description="Pressure on the side where x is 0 (nondimensional); it is then 0 on the side "
+        "across, and nothing flows through the other two. By default it is 0 on all four.",
+    )
 
     @model_validator(mode="after")
     def _low_is_below_high(self) -> Self:
@@ -53,26 +77,50 @@ class DarcyParameters(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _contrast_can_be_solved(self) -> Self:
+        limit, why = math.inf, ""
+        if self.inlet_pressure is not None:
+            limit, why = CHANNEL_CONTRAST, "an inlet_pressure"
+        if self.sampling == "lognormal":
+            limit, why = SMOOTH_CONTRAST, "sampling=lognormal"
+        low, high = self.low_permeability, self.high_permeability
+        if high > limit * low:
+            raise ValueError(
+                f"high_permeability={high} is {high / low:.4g} times low_permeability={low}; with "
+                f"{why} it may be {limit:g} times that at most, bring the two nearer to each other"
+            )
+        return self
+
 
 @final
 class Darcy(Scenario):
     """Pressure of a fluid that enters everywhere and leaves through the wall.
 
-    `-div(a grad u) = 1` on the unit square, `u = 0` on its wall; everything is nondimensional.
+    `-div(a grad u) = 1` on the unit square, `u = 0` on its wall; everything is nondimensional. With
+    an `inlet_pressure` the square is a channel: that is `u` at `x = 0`, `u = 0` at `x = 1`, and no
+    flux passes the other two sides.
 
-    The permeability `a` takes two values, by the sign of a Gaussian random field of mean zero and
-    covariance `(-Laplacian + tau^2)^-alpha` with zero flux at the wall: the data of the Fourier
-    neural operator (Li et al. 2021, doi:10.48550/arXiv.2010.08895, section 5.2), whose values are
-    the defaults. The field is a sum of 64 x 64 cosines, `cos(k pi x) cos(l pi y)` without the
-    constant one. Their weights are drawn in an order that does not depend on the resolution, so
-    that one generator state gives one function, sampled at the points of any grid. For
-    `alpha = 2` the waves left out hold 2e-4 of the variance.
+    By default the permeability `a` takes two values, by the sign of a Gaussian random field of mean
+    zero and covariance `(-Laplacian + tau^2)^-alpha` with zero flux at the wall: the data of the
+    Fourier neural operator (Li et al. 2021, doi:10.48550/arXiv.2010.08895, section 5.2), whose
+    values are the defaults. The field is a sum of 64 x 64 cosines, `cos(k pi x) cos(l pi y)`
+    without the constant one. Their weights are drawn in an order that does not depend on the
+    resolution, so that one generator state gives one function, sampled at the points of any grid.
+    For `alpha = 2` the waves left out hold 2e-4 of the variance.
+
+    With `sampling: pdebench` one material lies inside a few blobs, where five Gaussian bumps add up
+    to half the height of one: the kind of PDEBench's data (Takamoto et al. 2022,
+    doi:10.48550/arXiv.2210.07182), with bumps of our own choice. With `sampling: lognormal` the
+    logarithm of `a` is such a Gaussian random field, of mean square one over the domain in units of
+    `log(high / low) / 2`.
 
     The discretisation is the five-point finite volume scheme on cell centres, with harmonic means
     between cells and the wall at the outer faces, where the distance is half a cell. It is of
     second order for smooth `a`; for a jump that does not follow the faces, of about first order.
-    It treats the axes and their two directions alike, so it has all symmetries of the square. The
-    same scheme as a function of both fields, in torch, is `mno.residuals.darcy`.
+    It treats the axes and their two directions alike, so it has all symmetries of the square, and
+    as a channel that of its two closed sides. The same scheme as a function of both fields, in
+    torch, is `mno.residuals.darcy`.
     """
 
     name: ClassVar[str] = "darcy"
@@ -92,7 +140,8 @@ class Darcy(Scenario):
         Check(
             "flux_balance",
             "difference between the flux out through the wall and the source's integral, over "
-            "the latter (rounding to float32 leaves up to 6e-8)",
+            "the latter, in a channel over the sizes of the flux's terms (rounding to float32 "
+            "leaves up to 6e-8)",
             1e-7,
         ),
         Check(
@@ -102,7 +151,7 @@ class Darcy(Scenario):
             0.0,
         ),
     )
-    symmetries: tuple[str, ...] = SQUARE
+    symmetries: tuple[str, ...] = SQUARE  # of a channel see the constructor
 
     def __init__(self, parameters: DarcyParameters, resolution: int) -> None:
         if resolution < 8 or resolution % 4:
@@ -115,10 +164,14 @@ class Darcy(Scenario):
         self._parameters = parameters
         self._points = (np.arange(resolution) + 0.5) / resolution
         self._source = np.ones((resolution, resolution))
+        if parameters.inlet_pressure is not None:
+            self.symmetries = ("x y", "x -y")
 
         exponent, inverse_length = parameters.covariance_exponent, parameters.inverse_length
         variances = covariance_spectrum(exponent, inverse_length, side=1.0)
         variances[0, 0] = 0.0
+        if parameters.sampling == "lognormal":
+            variances /= variances.sum()
         self._field = CosineField(self._points, variances)
 
     @property
@@ -129,11 +182,20 @@ class Darcy(Scenario):
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a permeability, shape `(x, y)`."""
         low, high = self._parameters.low_permeability, self._parameters.high_permeability
-        permeability = np.where(self._field.draw(rng) >= 0.0, high, low)
+        match self._parameters.sampling:
+            case "grf":
+                permeability = np.where(self._field.draw(rng) >= 0.0, high, low)
+            case "pdebench":
+                permeability = np.where(sum_of_bumps(rng, self._points) >= THRESHOLD, high, low)
+            case "lognormal":
+                deviation = 0.5 * math.log(high / low)
+                permeability = math.sqrt(low * high) * np.exp(deviation * self._field.draw(rng))
         return {"permeability": permeability.astype(np.float32)}
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Solve for the pressure, shape `(x, y)`, to a relative residual of 1e-8.
+        """Solve for the pressure, shape `(x, y)`.
+
+        The relative residual is at most 1e-8, or 1e-12 in a channel.
 
         Raises:
             InputError: The permeability has another shape than the grid or is not positive.
@@ -150,13 +212,15 @@ class Darcy(Scenario):
                 f"permeability reaches down to {permeability.min()}; "
                 f"expected positive numbers, replace the others"
             )
+        inlet = self._parameters.inlet_pressure
+        tolerance = TOLERANCE if inlet is None else CHANNEL_TOLERANCE
         pressure, iterations, residual = solve_diffusion(
-            permeability, self._source, TOLERANCE, MAX_ITERATIONS
+            permeability, self._source, tolerance, MAX_ITERATIONS, inlet
         )
-        if not residual <= TOLERANCE:
+        if not residual <= tolerance:
             raise MnoError(
                 f"conjugate gradients for darcy did not converge: relative residual {residual:.1e} "
-                f"after {iterations} iterations, expected {TOLERANCE:.0e}; the permeability runs "
+                f"after {iterations} iterations, expected {tolerance:.0e}; the permeability runs "
                 f"from {permeability.min():.3g} to {permeability.max():.3g}, lower the contrast"
             )
         return {"pressure": pressure.astype(np.float32)}
@@ -169,20 +233,20 @@ class Darcy(Scenario):
         """
         permeability = inputs["permeability"].astype(np.float64)
         pressure = outputs["pressure"].astype(np.float64)
+        inlet = self._parameters.inlet_pressure
         with np.errstate(invalid="ignore"):
-            flux_x, terms_x = _face_fluxes(permeability, pressure)
-            flux_y, terms_y = _face_fluxes(permeability.T, pressure.T)
+            (flux_x, flux_y), (terms_x, terms_y) = face_fluxes(permeability, pressure, inlet)
             cell_source = self._source / self._source.size
-            outflow = np.diff(flux_x, axis=0) + np.diff(flux_y, axis=0).T
-            terms = terms_x[:-1] + terms_x[1:] + (terms_y[:-1] + terms_y[1:]).T + cell_source
-            through_wall = sum(flux[-1].sum() - flux[0].sum() for flux in (flux_x, flux_y))
-            # A cell has at most eight times its permeability in transmissibility; the upper bound
-            # is Talenti's (1976, theorem 1): no domain of that area lets the pressure rise higher.
-            lowest = cell_source.min() / (8.0 * permeability.max())
-            highest = 1.0 / (4.0 * math.pi * permeability.min())
+            outflow = np.diff(flux_x, axis=0) + np.diff(flux_y, axis=1)
+            terms = terms_x[:-1] + terms_x[1:] + (terms_y[:, :-1] + terms_y[:, 1:]) + cell_source
+            through_x = flux_x[-1].sum() - flux_x[0].sum()
+            through_y = flux_y[:, -1].sum() - flux_y[:, 0].sum()
+            # Through an inlet passes a difference of pressures, which is not as exact as itself.
+            size = terms_x[[0, -1]].sum() if inlet else 1.0
+            lowest, highest = bounds(permeability, inlet)
             return {
                 "residual": float(np.max(np.abs(outflow - cell_source) / terms)),
-                "flux_balance": float(abs(through_wall - 1.0)),
+                "flux_balance": float(abs(through_x + through_y - 1.0) / size),
                 "range": float(np.max([lowest - pressure.min(), pressure.max() - highest, 0.0])),
             }
 
@@ -190,20 +254,6 @@ class Darcy(Scenario):
         """Compile the solver, or load it from numba's cache."""
         ones = np.ones((8, 8))
         solve_diffusion(ones, ones, TOLERANCE, MAX_ITERATIONS)
-
-
-def _face_fluxes(permeability: np.ndarray, pressure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fluxes through the faces across the first axis, and the size of their terms.
-
-    Both have shape `(x + 1, y)`: the first and last faces are the wall's.
-    """
-    before, after = permeability[:-1], permeability[1:]
-    harmonic = 2.0 * before * after / (before + after)
-    transmissibility = np.concatenate([2.0 * permeability[:1], harmonic, 2.0 * permeability[-1:]])
-    padded = np.pad(pressure, ((1, 1), (0, 0)))
-    fluxes = transmissibility * (padded[:-1] - padded[1:])
-    terms = transmissibility * (np.abs(padded[:-1]) + np.abs(padded[1:]))
-    return fluxes, terms
 
 
 SCENARIO = Darcy

@@ -17,6 +17,7 @@ from scipy.ndimage import label
 import mno
 from mno.errors import InputError, MnoError
 from mno.scenarios import make_scenario, scenario_names
+from mno.scenarios.base import SQUARE
 from mno.scenarios.darcy import SCENARIO, Darcy
 
 DIGEST = """
@@ -29,7 +30,7 @@ print(hashlib.sha256(inputs["permeability"].tobytes() + outputs["pressure"].toby
 """
 
 
-def darcy(resolution: int = 32, **parameters: float) -> Darcy:
+def darcy(resolution: int = 32, **parameters: float | str | None) -> Darcy:
     scenario = make_scenario("darcy", resolution, parameters)
     assert isinstance(scenario, Darcy)
     return scenario
@@ -56,12 +57,23 @@ def test_arrays_are_float32_on_the_grid():
         assert array.shape == (12, 12)
 
 
+@pytest.mark.parametrize("sampling", ["grf", "pdebench", "lognormal"])
 @pytest.mark.parametrize("seed", range(4))
-def test_one_seed_is_one_function_at_every_resolution(seed):
+def test_one_seed_is_one_function_at_every_resolution(seed, sampling):
     # The centres of 32 cells are among those of 96: every third, from the second on.
-    coarse = darcy(32).sample(np.random.default_rng(seed))["permeability"]
-    fine = darcy(96).sample(np.random.default_rng(seed))["permeability"]
-    np.testing.assert_array_equal(fine[1::3, 1::3], coarse)
+    coarse, fine = (
+        darcy(n, sampling=sampling).sample(np.random.default_rng(seed))["permeability"]
+        for n in (32, 96)
+    )
+    tolerance = 1e-6 if sampling == "lognormal" else 0.0
+    np.testing.assert_allclose(fine[1::3, 1::3], coarse, rtol=tolerance)
+
+
+def test_the_default_permeability_is_what_it_has_always_been():
+    permeability = darcy(32).sample(np.random.default_rng(7))["permeability"]
+    assert hashlib.sha256(permeability.tobytes()).hexdigest() == (
+        "a0411ce34d592b7d52c41155767bab5d0ec446d35f291c4eabeffef6d56fa101"
+    )
 
 
 def test_the_pressure_converges_under_refinement_of_one_function():
@@ -81,6 +93,46 @@ def test_permeability_takes_the_two_values_in_equal_shares():
     )
     assert set(np.unique(samples)) == {0.5, 7.0}
     assert np.mean(samples == 7.0) == pytest.approx(0.5, abs=0.02)
+
+
+def test_bumps_lie_anywhere_and_take_the_two_values():
+    scenario = darcy(32, sampling="pdebench", low_permeability=0.1, high_permeability=1.0)
+    draws = np.array(
+        [scenario.sample(np.random.default_rng(k))["permeability"] for k in range(400)]
+    )
+    assert set(np.unique(draws)) == {np.float32(0.1), np.float32(1.0)}
+    inside = draws > 0.5
+    shares = inside.mean(axis=(1, 2))
+    assert 0.0 < shares.min() < 0.15 < 0.4 < shares.max()
+    assert all(1 <= label(one)[1] <= 5 for one in inside)
+    often = inside.mean(axis=0)
+    assert 0.05 < often.min() < often.max() < 0.6
+    for turned in (often.T, often[::-1], often[:, ::-1]):
+        assert np.abs(often - turned).mean() < 0.04
+
+
+def test_the_logarithm_of_a_lognormal_permeability_is_normal():
+    scenario = darcy(16, sampling="lognormal", low_permeability=2.0, high_permeability=8.0)
+    draws = np.array(
+        [scenario.sample(np.random.default_rng(k))["permeability"] for k in range(2000)]
+    )
+    logs = np.log(draws.astype(np.float64) / 4.0) / np.log(2.0)
+    assert np.mean(logs) == pytest.approx(0.0, abs=0.03)
+    assert np.mean(logs**2) == pytest.approx(1.0, abs=0.05)
+    kurtosis = np.mean(logs**4, axis=0) / np.mean(logs**2, axis=0) ** 2
+    assert np.mean(kurtosis) == pytest.approx(3.0, abs=0.2)
+
+
+def test_the_pressure_of_a_smooth_permeability_is_of_second_order():
+    def pressure(n: int) -> np.ndarray:
+        scenario = darcy(n, sampling="lognormal", covariance_exponent=4.0)
+        solution = solved(scenario, seed=2)[1]["pressure"].astype(np.float64)
+        return solution.reshape(16, n // 16, 16, n // 16).mean(axis=(1, 3))
+
+    levels = [pressure(n) for n in (16, 32, 64, 128)]
+    changes = [np.abs(b - a).mean() for a, b in zip(levels, levels[1:], strict=False)]
+    orders = np.log2(np.divide(changes[:-1], changes[1:]))
+    assert np.all(orders > 1.7) and np.all(orders < 2.3), orders
 
 
 def test_nearby_points_share_a_material_as_the_covariance_says():
@@ -135,13 +187,83 @@ def test_smoothness_and_length_change_the_field_the_way_they_say():
         {},
         {"low_permeability": 1e-6, "high_permeability": 1e6},
         {"inverse_length": 50.0, "covariance_exponent": 1.01},
+        {"sampling": "pdebench", "low_permeability": 0.1, "high_permeability": 1.0},
+        {"sampling": "pdebench", "low_permeability": 1e-6, "high_permeability": 1e6},
+        {"sampling": "lognormal"},
+        {
+            "sampling": "lognormal",
+            "low_permeability": 1e4,
+            "high_permeability": 1e6,
+            "inverse_length": 50.0,
+            "covariance_exponent": 1.01,
+        },
+        {"inlet_pressure": 0.0},
+        {"inlet_pressure": 1.0},
+        {"inlet_pressure": 1e3, "low_permeability": 1e3, "high_permeability": 1e6},
+        {"inlet_pressure": 1e-3, "low_permeability": 1e-6, "high_permeability": 1e-3},
+        {
+            "sampling": "lognormal",
+            "inlet_pressure": 10.0,
+            "low_permeability": 0.1,
+            "high_permeability": 10.0,
+        },
     ],
-    ids=["defaults", "highest contrast", "roughest"],
+    ids=[
+        *("defaults", "highest contrast", "roughest"),
+        *("bumps", "bumps of the highest contrast", "smooth", "smooth, roughest"),
+        *("channel", "channel with pressure", "channel, strong", "channel, weak"),
+        "channel, smooth",
+    ],
 )
 def test_solved_samples_pass_their_checks(resolution, parameters):
     scenario = darcy(resolution, **parameters)
     for seed in range(3):
         assert failures(scenario, *solved(scenario, seed)) == set()
+
+
+def test_pressure_falls_along_a_uniform_channel_as_the_exact_solution_does():
+    # -a u'' = 1 with u(0) = 2, u(1) = 0: the scheme is exact but at the walls, where the source
+    # of half a cell counts twice.
+    scenario = darcy(64, inlet_pressure=2.0)
+    x = scenario.axes[0].points
+    pressure = scenario.solve({"permeability": np.full((64, 64), 5.0)})["pressure"]
+    expected = 2.0 * (1.0 - x) + x * (1.0 - x) / 10.0
+    np.testing.assert_allclose(pressure, np.repeat(expected[:, None], 64, axis=1), atol=1e-5)
+
+
+def test_a_channel_of_two_layers_carries_what_both_in_line_do():
+    # Far more than the source drives: permeabilities in line add up as resistances.
+    scenario = darcy(32, inlet_pressure=1e3)
+    permeability = np.where(np.arange(32) < 8, 3.0, 12.0)[:, None] * np.ones(32)
+    pressure = scenario.solve({"permeability": permeability})["pressure"]
+    flux = 2.0 * 32 * 12.0 * pressure[-1].astype(np.float64).mean()
+    assert flux == pytest.approx(1e3 / (0.25 / 3.0 + 0.75 / 12.0), rel=1e-3)
+
+
+@pytest.mark.parametrize("inlet", [None, 1.0])
+def test_declared_symmetries_are_those_that_the_solver_has(inlet):
+    scenario = darcy(16, inlet_pressure=inlet)
+    inputs, outputs = solved(scenario, seed=3)
+    held = set()
+    for turn in SQUARE:
+
+        def turned(field: np.ndarray, turn=turn) -> np.ndarray:
+            parts = turn.split()
+            field = field.T if parts[0].endswith("y") else field
+            return np.flip(field, tuple(k for k, part in enumerate(parts) if part[0] == "-"))
+
+        again = scenario.solve({"permeability": turned(inputs["permeability"])})["pressure"]
+        if np.allclose(again, turned(outputs["pressure"]), rtol=1e-5):
+            held.add(turn)
+    assert held == set(scenario.symmetries)
+
+
+def test_checks_catch_another_inlet_pressure():
+    scenario = darcy(32, inlet_pressure=1.0)
+    other = solved(darcy(32, inlet_pressure=1.0001), seed=0)
+    assert "residual" in failures(scenario, *other)
+    assert "residual" in failures(scenario, *solved(darcy(32), seed=0))
+    assert "residual" in failures(darcy(32), *solved(scenario, seed=0))
 
 
 def test_checks_catch_one_wrong_cell():
@@ -231,6 +353,17 @@ def test_an_impossible_resolution_is_refused_with_the_nearest_possible(resolutio
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
+        ({"sampling": "gauss"}, "scenarios.darcy.sampling='gauss'"),
+        (
+            {"sampling": "lognormal", "high_permeability": 303.0},
+            "high_permeability=303.0 is 101 times low_permeability=3.0; with sampling=lognormal",
+        ),
+        (
+            {"inlet_pressure": 1.0, "high_permeability": 3003.0},
+            "high_permeability=3003.0 is 1001 times low_permeability=3.0; with an inlet_pressure",
+        ),
+        ({"inlet_pressure": -1.0}, "scenarios.darcy.inlet_pressure=-1.0"),
+        ({"inlet_pressure": float("nan")}, "scenarios.darcy.inlet_pressure=nan"),
         ({"low_permeability": 0.0}, "scenarios.darcy.low_permeability=0.0"),
         ({"low_permeability": -3.0}, "scenarios.darcy.low_permeability=-3.0"),
         ({"high_permeability": float("nan")}, "scenarios.darcy.high_permeability=nan"),

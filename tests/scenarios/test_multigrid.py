@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from scipy.sparse import csc_array
+from scipy.sparse import csc_array, diags_array
 from scipy.sparse.linalg import spsolve
 
 from mno.scenarios.kernels.multigrid import solve_diffusion
@@ -87,6 +87,22 @@ def test_the_reported_residual_is_the_true_one():
     true = np.linalg.norm(residual) / np.linalg.norm(source)
     assert 1e-10 < reported <= 1e-8
     assert true == pytest.approx(reported, rel=1e-3)
+
+
+@pytest.mark.parametrize("n", [8, 20, 36])
+def test_a_channel_equals_a_sparse_direct_solution(n):
+    permeability = two_materials(n, seed=n)
+    source = np.random.default_rng(n).random((n, n))
+    walls = np.zeros((n, n))
+    walls[:, 0] = 2.0 * permeability[:, 0] * n * n
+    walls[:, -1] += 2.0 * permeability[:, -1] * n * n
+    closed = csc_array(matrix(permeability) - diags_array(walls.ravel()))
+    right = source.copy()
+    right[0] += 2.0 * permeability[0] * n * n * 1.5
+    direct = spsolve(closed, right.ravel()).reshape(n, n)
+    found, _, residual = solve_diffusion(permeability, source, 1e-13, 500, 1.5)
+    assert residual <= 1e-13
+    assert np.abs(found - direct).max() < 1e-11 * np.abs(direct).max()
 
 
 @pytest.mark.parametrize("n", [16, 44, 128])

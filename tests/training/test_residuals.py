@@ -42,6 +42,16 @@ def test_what_the_solver_solves_has_no_residual_but_rounding(n, seed):
     assert residual(solved(n, seed, 1e-12)) < 1e-11
 
 
+def test_what_is_solved_in_a_channel_has_no_residual_but_as_a_channel():
+    n = 24
+    permeability = darcy(n).sample(np.random.default_rng(0))["permeability"].astype(np.float64)
+    pressure, _, _ = solve_diffusion(permeability, np.ones((n, n)), 1e-13, 500, 0.7)
+    fields = tensors({"permeability": permeability[None], "pressure": pressure[None]})
+    inlet = {"inlet_pressure": torch.tensor(0.7, dtype=torch.float64)}
+    assert residual_of("darcy")({**fields, **inlet}, unit_square(n)) < 1e-8
+    assert residual_of("darcy")(fields, unit_square(n)) > 1.0
+
+
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-7])
 def test_it_is_the_solvers_own_measure_of_what_is_left(tolerance):
     fields = solved(24, 0, tolerance)

@@ -27,14 +27,15 @@ _compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_compiled
-def _discretise(permeability, trans_x, trans_y):
+def _discretise(permeability, is_channel, trans_x, trans_y):
     """Harmonic means between cells; at a wall half a cell away, twice the cell's value."""
     n = permeability.shape[0]
+    beside = 0.0 if is_channel else 2.0
     for k in range(n):
         trans_x[0, k + 1] = 2.0 * permeability[0, k]
         trans_x[n, k + 1] = 2.0 * permeability[n - 1, k]
-        trans_y[k + 1, 0] = 2.0 * permeability[k, 0]
-        trans_y[k + 1, n] = 2.0 * permeability[k, n - 1]
+        trans_y[k + 1, 0] = beside * permeability[k, 0]
+        trans_y[k + 1, n] = beside * permeability[k, n - 1]
     for i in range(n - 1):
         for j in range(n):
             a, b = permeability[i, j], permeability[i + 1, j]
@@ -176,9 +177,8 @@ def _dot(x, y, columns, size):
     return total
 
 
-@_compiled
-def solve_diffusion(permeability, source, tolerance, max_iterations):
-    """Solve `-div(a grad u) = f` on the unit square with `u = 0` on its wall.
+def solve_diffusion(permeability, source, tolerance, max_iterations, inlet=None):
+    """Solve `-div(a grad u) = f` on the unit square with `u = 0` on its wall, or in a channel.
 
     Five-point finite volumes on a cell-centred grid; conjugate gradients preconditioned with one
     V(1,1) multigrid cycle (piecewise constant transfer, coarse transmissibilities by averaging).
@@ -186,13 +186,21 @@ def solve_diffusion(permeability, source, tolerance, max_iterations):
     Args:
         permeability: Cell values of `a`, positive, float64, C order, shape `(n, n)`.
         source: Cell values of `f`, likewise.
-        tolerance: Norm of the residual over the norm of `f` at which the iteration ends.
+        tolerance: Norm of the residual over that of the right side at which the iteration ends.
         max_iterations: Iterations after which it ends in any case.
+        inlet: None, or `u` on the side where x is 0; then `u = 0` on the side across, and nothing
+            passes through the other two.
 
     Returns:
         Cell values of `u`, shape `(n, n)`; the number of iterations; the relative residual
         reached, which the caller must compare with `tolerance` (it may be NaN).
     """
+    is_channel, value = inlet is not None, float(inlet or 0.0)
+    return _solve(permeability, source, tolerance, max_iterations, is_channel, value)
+
+
+@_compiled
+def _solve(permeability, source, tolerance, max_iterations, is_channel, inlet):
     n = permeability.shape[0]
     levels = 1
     size = n
@@ -222,7 +230,7 @@ def solve_diffusion(permeability, source, tolerance, max_iterations):
     direction = block[6 * rows + n + 2 : 6 * rows + 2 * (n + 2)]
     columns = block[6 * rows + 2 * (n + 2)]
 
-    _discretise(permeability, trans_x, trans_y)
+    _discretise(permeability, is_channel, trans_x, trans_y)
     for level in range(levels):
         at, size = tops[level], sizes[level]
         if level > 0:
@@ -233,6 +241,8 @@ def solve_diffusion(permeability, source, tolerance, max_iterations):
     for i in range(n):
         for j in range(n):
             residual[i + 1, j + 1] = source[i, j] / (n * n)
+    for j in range(1, n + 1):
+        residual[1, j] += trans_x[0, j] * inlet
     start = np.sqrt(_dot(residual, residual, columns, n))
     relative = 1.0
     previous = 1.0

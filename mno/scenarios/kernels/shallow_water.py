@@ -185,9 +185,7 @@ def _step(conserved, now, courant, slopes, middle, flux_x, flux_y, fastest, lowe
         _reconstruct(now, i, slopes[here], n)
         _predict(now, i, slopes[here], courant, middle[here], n)
         if i > 1:
-            _fluxes_x(
-                middle[before], slopes[before], middle[here], slopes[here], flux_x[before], n
-            )  # fmt: skip
+            _fluxes_x(middle[before], slopes[before], middle[here], slopes[here], flux_x[before], n)
         if i > 2:
             for field in range(3):
                 _advance(
