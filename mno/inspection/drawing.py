@@ -56,7 +56,7 @@ def _samples(inspection: Inspection) -> Iterator[Figure]:
             name=f"samples_{field.name}",
             title=f"Samples of {field.long_name}",
             caption="The samples of smallest, median and largest norm (root mean square), on one "
-            f"scale: {told}. Time is cut at its end, a third axis of space in its middle.",
+            f"scale: {told}.",
             alt=f"Three samples of {field.long_name} by norm: {told}.",
             png=wide,
             narrow=narrow,
