@@ -59,7 +59,7 @@ def inspect_data(data: Path | None, output: Path | None, quiet: bool) -> tuple[I
 def print_inspection(inspection: Inspection, page: Path, console: Console) -> None:
     """Draw it as tables, and say what to do next."""
     scenario, samples = inspection.schema.scenario, len(inspection.splits)
-    console.print(f"{inspection.store}  {scenario}, {samples} samples")
+    console.print(f"{_from_here(inspection.store)}  {scenario}, {samples} samples")
     tables = [
         [_without("quantity", field_row(measured)) for measured in inspection.fields],
         [axis_row(axis) for axis in inspection.schema.axes],
@@ -80,8 +80,11 @@ def print_inspection(inspection: Inspection, page: Path, console: Console) -> No
         console.print(f"problem  {problem}")
     for remark in inspection.remarks:
         console.print(f"remark   {remark}")
-    console.print(f"\nPage  {page}")
-    console.print(f"Next: open {page}; then {_next_step(inspection)}")
+    console.print(f"\nNext: open {_from_here(page)}; then {_next_step(inspection)}")
+
+
+def _from_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _next_step(inspection: Inspection) -> str:

@@ -17,18 +17,25 @@ from mno.inspection.measure import FieldMeasurement, spacing_of
 from mno.inspection.result import Inspection
 
 PAGE = "index.html"
+_SOMETIMES = ("spectra", "physics_checks")  # drawn of some datasets only
 
 
 def write_inspection(inspection: Inspection, folder: Path) -> Path:
     """Write `index.html`, `inspection.json` and the figures as PNG; return the path of the page.
+
+    Figures of an earlier inspection that this one does not draw are removed.
 
     Raises:
         OSError: The folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     figures = draw_inspection(inspection)
-    for figure in figures:
-        _replace(folder / f"{figure.name}.png", figure.png)
+    drawn = {folder / f"{figure.name}.png": figure.png for figure in figures}
+    earlier = {*folder.glob("samples_*.png"), *(folder / f"{name}.png" for name in _SOMETIMES)}
+    for path in earlier - set(drawn):
+        path.unlink(missing_ok=True)
+    for path, png in drawn.items():
+        _replace(path, png)
     _replace(
         folder / "inspection.json", json.dumps(inspection.to_dict(), indent=2).encode() + b"\n"
     )

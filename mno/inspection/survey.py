@@ -51,11 +51,11 @@ def inspect_store(
         schema = read_schema(store)
         group: Any = zarr.open_group(store, mode="r", zarr_format=3)
         splits = np.array([str(name) for name in group["split"][:]])
-    axes = {axis.name: axis for axis in schema.axes}
-    fields = tuple(
-        FieldMeasurement(field, [axes[name] for name in field.dims], len(splits))
-        for field in schema.fields
-    )
+        axes = {axis.name: axis for axis in schema.axes}
+        fields = tuple(
+            FieldMeasurement(field, [axes[name] for name in field.dims], len(splits))
+            for field in schema.fields
+        )
     digests = _measure(group, schema, splits, fields, progress)
     checks, missing = _checks(report, schema.scenario, splits, fields)
     return Inspection(store, schema, splits, fields, _duplicates(digests, splits), checks, missing)
