@@ -34,6 +34,14 @@ app = typer.Typer(
 )
 
 
+inspect_app = typer.Typer(
+    help="Look at what the line has made, before going on with it.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+app.add_typer(inspect_app, name="inspect")
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"mno {__version__}")
@@ -253,6 +261,35 @@ def predict(
             "Look at it with: "
             f"python -c \"import xarray; print(xarray.open_zarr('{destination}'))\""
         )
+
+
+@inspect_app.command("data")
+def inspect_data(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The dataset; data/ of the workspace if not given.", metavar="PATH"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write the page and its figures; reports/inspection/ if not given.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure and draw a dataset: ranges, splits, duplicates, gaps, noise, spectra, checks.
+
+    Example: mno inspect data --output /tmp/inspection
+    """
+    from flows.inspection import inspect_data, print_inspection
+
+    inspection, page = inspect_data(data, output, quiet or as_json)
+    if as_json:
+        _print_json({**inspection.to_dict(), "page": str(page)})
+    elif not quiet:
+        print_inspection(inspection, page, Console(highlight=False, markup=False, soft_wrap=True))
 
 
 @app.command()

@@ -19,9 +19,16 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def commands() -> dict[str, Any]:
-    """Return the commands of `mno` by name, in the order of its help."""
-    group: Any = typer.main.get_command(app)
-    return {name: command for name, command in group.commands.items() if not command.hidden}
+    """Return the commands of `mno` by name, such as `inspect data`, in the order of its help."""
+    return dict(_commands(typer.main.get_command(app)))
+
+
+def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        elif not command.hidden:
+            yield before + name, command
 
 
 def options(command: Any) -> set[str]:
@@ -38,13 +45,17 @@ def reference() -> str:
         table = _table(command)
         like = described.setdefault(table, name)
         parts += _heading(name, command)
-        parts.append(f"Options as for [`mno {like}`](#mno-{like})." if like != name else table)
+        parts.append(f"Options as for [`mno {like}`](#{_anchor(like)})." if like != name else table)
     return "\n\n".join(part for part in parts if part)
+
+
+def _anchor(name: str) -> str:
+    return f"mno-{name.replace(' ', '-')}"
 
 
 def _heading(name: str, command: Any) -> Iterator[str]:
     arguments = [p.name.upper() for p in command.params if not _is_option(p)]
-    yield f"## `mno {name}` {{ #mno-{name} }}"
+    yield f"## `mno {name}` {{ #{_anchor(name)} }}"
     yield f"```text\n{' '.join(['mno', name, *arguments, '[OPTIONS]'])}\n```"
     yield _plain(command.help or "")
 

@@ -35,7 +35,7 @@ def draw_example(example: Example, schema: Schema, columns: int = 4) -> bytes:
     if schema.coordinates:
         names = [field.name for field in schema.coordinates][:2]
         places = np.stack([example.inputs[name] for name in names], axis=-1)
-        panels = [_placed(panel, schema, places) for panel in panels]
+        panels = [placed(panel, schema, places) for panel in panels]
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     with house_style():
@@ -45,7 +45,7 @@ def draw_example(example: Example, schema: Schema, columns: int = 4) -> bytes:
         return png_bytes(figure)
 
 
-def _placed(panel: Panel, schema: Schema, places: np.ndarray) -> Panel:
+def placed(panel: Panel, schema: Schema, places: np.ndarray) -> Panel:
     """Return a panel with its unordered points where they are; along one axis, in its order.
 
     Args:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mno import __version__
@@ -90,11 +90,21 @@ def write_report(path: Path, inputs: ReportInputs) -> None:
 
 def render_report(inputs: ReportInputs) -> str:
     """Return a report as HTML that loads nothing from anywhere; all given text is escaped."""
-    here = files("mno.evaluation")
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    template = environment.from_string(here.joinpath("report.html.j2").read_text(encoding="utf-8"))
-    css = here.joinpath("report.css").read_text(encoding="utf-8")
-    return template.render(css=Markup(css), version=__version__, **_context(inputs))
+    return render_page("evaluation/report.html.j2", **_context(inputs))
+
+
+def render_page(template: str, **content: Any) -> str:
+    """Return a page in the look of the report; all given text is escaped.
+
+    Args:
+        template: Path in the package `mno`.
+        content: What the template names, besides `css` and `version`.
+    """
+    loader = PackageLoader("mno", ".")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=loader)
+    css = files("mno.evaluation").joinpath("report.css").read_text(encoding="utf-8")
+    page = environment.get_template(template)
+    return page.render(css=Markup(css), version=__version__, **content)
 
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:
@@ -117,11 +127,11 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
             ),
             *_KEPT_FRAME[: "persistence_relative_l2" in metrics],
         ],
-        "figures": [_figure(figure) for figure in inputs.figures],
+        "figures": [embedded(figure) for figure in inputs.figures],
         "cost": cost_rows(inputs.cost),
         "fields": field_rows(schema, inputs.dataset),
         "checks": check_rows(inputs.dataset),
-        "check_figure": _figure(inputs.check_figure) if inputs.check_figure else None,
+        "check_figure": embedded(inputs.check_figure) if inputs.check_figure else None,
         "dataset": dataset_rows(schema, inputs.dataset),
         "model": fact_rows(inputs.model),
         "training": fact_rows(inputs.training),
@@ -143,7 +153,8 @@ def _tiles(inputs: ReportInputs) -> list[tuple[str, str]]:
     ]
 
 
-def _figure(figure: Figure) -> dict[str, Any]:
+def embedded(figure: Figure) -> dict[str, Any]:
+    """Return a figure as a page takes it, the pictures within."""
     return {
         "title": figure.title,
         "caption": figure.caption,
