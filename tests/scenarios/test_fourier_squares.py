@@ -19,16 +19,19 @@ def squared_on_line(u: np.ndarray, points: int) -> np.ndarray:
 
 def squared_on_torus(z: np.ndarray, points: int) -> tuple[np.ndarray, float]:
     """The square of a function whose waves `z` run from minus the cutoff on along both axes."""
-    waves = len(z)
-    squaring = TorusSquare(waves // 2, points)
+    waves, cutoff = len(z), len(z) // 2
+    squaring = TorusSquare(cutoff, points)
     rows, out = np.zeros((2, *squaring.shape))
-    lanes = np.zeros((waves, squaring.shape[1] * 8), np.complex128)
-    lanes[:, :waves] = z
-    lanes = lanes.reshape(waves, -1, 8)
-    rows[:, :, 0], rows[:, :, 1] = lanes.real, lanes.imag
+    up, down = rows[:, : squaring.shape[1] // 2], rows[:, squaring.shape[1] // 2 :]
+    for half, part in ((up, z[:, cutoff:]), (down, z[:, cutoff::-1])):
+        lanes = np.zeros((waves, half.shape[1] * 8), np.complex128)
+        lanes[:, : cutoff + 1] = part
+        lanes = lanes.reshape(waves, -1, 8)
+        half[:, :, 0], half[:, :, 1] = lanes.real, lanes.imag
     largest = torus_square.square(rows, *squaring.arguments, out)
-    square = (out[:, :, 0] + 1j * out[:, :, 1]).reshape(waves, -1)
-    return square[:, :waves] / points**2, largest
+    square = (out[:, :, 0] + 1j * out[:, :, 1]).reshape(waves, 2, -1)[:, :, : cutoff + 1]
+    np.testing.assert_array_equal(square[:, 0, 0], square[:, 1, 0])
+    return np.concatenate([square[:, 1, :0:-1], square[:, 0]], axis=1) / points**2, largest
 
 
 def random_waves(shape: tuple[int, ...]) -> np.ndarray:

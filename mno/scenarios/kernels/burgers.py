@@ -70,14 +70,14 @@ class BurgersFlow:
     def advance(self, u: np.ndarray, duration: float, step: float = STEP) -> None:
         """Advance coefficients in time, in place.
 
-        All steps are equal. There are as many as keep a step times `speed (speed / nu + 2 pi 16)`
+        All steps are equal. There are as many as keep a step times `speed (speed / nu + 2 pi 32)`
         below `step`: the first is the rate at which the thinnest layer passes, the second that of
-        waves of a sixteenth of the circle. Shorter waves decay faster than they turn, which the
-        method treats exactly.
+        waves of 1/32 of the circle. Shorter waves decay faster than they turn, which the method
+        treats exactly.
         """
         points = np.fft.irfft(u, self._square.points) * self._square.points
         speed = np.max(np.abs(points))
-        rate = speed * (speed / self._viscosity + 2.0 * np.pi * 16)
+        rate = speed * (speed / self._viscosity + 2.0 * np.pi * 32)
         steps = max(1, int(np.ceil(duration * rate / step)))
         if duration / steps != self._length:
             self._length = duration / steps

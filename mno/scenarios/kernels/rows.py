@@ -67,10 +67,10 @@ class Row:
         im = b.fadd(b.fmul(self.re, other.im), b.fmul(self.im, other.re))
         return Row(b, re, im)
 
-    def times(self, factor: float) -> Row:
-        """Multiply by a real number."""
-        number = ir.Constant(VECTOR, [factor] * LANES)
-        return self._each(self.builder.fmul, Row(self.builder, number, number))
+    def times(self, factor: float | Any) -> Row:
+        """Multiply by a real number, or by a vector of one for each lane."""
+        vector = ir.Constant(VECTOR, [factor] * LANES) if isinstance(factor, float) else factor
+        return self._each(self.builder.fmul, Row(self.builder, vector, vector))
 
     def times_i(self, sign: int) -> Row:
         """Multiply by `i`, or by `-i` for a negative sign."""
@@ -94,16 +94,18 @@ def beyond(builder: Any, address: Any, distance: Any, times: int) -> Any:
 
 def load(builder: Any, address: Any, row: int = 0) -> Row:
     """Load a row, that many rows beyond an address."""
-    places = (ROW * row, ROW * row + _HALF)
-    return Row(
-        builder, *(builder.load(pointer(builder, address, d, VECTOR), align=8) for d in places)
-    )
+    return Row(builder, *(load_vector(builder, address, 2 * row + half) for half in (0, 1)))
 
 
 def store(z: Row, address: Any, row: int = 0) -> None:
     """Store a row."""
     for half, part in ((ROW * row, z.re), (ROW * row + _HALF, z.im)):
         z.builder.store(part, pointer(z.builder, address, half, VECTOR), align=8)
+
+
+def load_vector(builder: Any, address: Any, vector: int = 0) -> Any:
+    """Load eight real numbers, that many vectors beyond an address."""
+    return builder.load(pointer(builder, address, _HALF * vector, VECTOR), align=8)
 
 
 def load_everywhere(builder: Any, address: Any, number: int) -> Row:

@@ -10,7 +10,8 @@ Glossary
     cutoff      largest wave number along each axis; products are exact for more than three times
                 as many points, the rule of two thirds
     wave        along `x`: from `-cutoff` on
-    chunk       eight waves along `y`, in the same order; those in excess at the end are zero
+    chunk       eight waves along `y`: first those from 0 on, then those from 0 down, so that a wave
+                and its opposite are in the same lane; those beyond the cutoff are zero
     group       eight points along `x`
 """
 
@@ -49,19 +50,24 @@ def _transpose(builder: Any, source: Any, target: Any) -> None:
 
 
 @emitted
-def _square_row(builder: Any, row: Any, largest: Any) -> None:
-    """Square one row; raise the eight numbers `largest` to the squares of absolute values."""
-    b, z = builder, load(builder, row)
-    re, im, product = b.fmul(z.re, z.re), b.fmul(z.im, z.im), b.fmul(z.re, z.im)
-    store(Row(b, b.fsub(re, im), b.fadd(product, product)), row)
-    size, place = b.fadd(re, im), pointer(b, largest, 0, VECTOR)
-    before = b.load(place, align=8)
-    b.store(b.select(b.fcmp_ordered(">", size, before), size, before), place, align=8)
+def _square_rows(builder: Any, rows: Any, largest: Any) -> None:
+    """Square eight rows; raise the eight numbers `largest` to the squares of absolute values."""
+    b, place = builder, pointer(builder, largest, 0, VECTOR)
+    most = b.load(place, align=8)
+    for k in range(LANES):
+        z = load(b, rows, k)
+        re, im, product = b.fmul(z.re, z.re), b.fmul(z.im, z.im), b.fmul(z.re, z.im)
+        store(Row(b, b.fsub(re, im), b.fadd(product, product)), rows, k)
+        size = b.fadd(re, im)
+        most = b.select(b.fcmp_ordered(">", size, most), size, most)
+    b.store(most, place, align=8)
 
 
 @compiled
-def square(z, places, tables, block, between, out):
+def square(z, places, columns, rows, tables, block, between, out):
     """Square `z` into `out`, times the number of points; the rest is `TorusSquare.arguments`.
+
+    The wave 0 along `y` is read among those from 0 on, and written among both.
 
     Returns:
         The square of the largest absolute value of `z` at the points.
@@ -82,14 +88,14 @@ def square(z, places, tables, block, between, out):
     largest = np.zeros(LANES)
     for group in range(groups):
         block[:] = 0.0
-        for wave in range(waves):
-            _copy(there + line * group + ROW * wave, here + ROW * places[wave])
+        for k in range(1, columns.size):
+            _copy(there + line * group + ROW * columns[k], here + ROW * rows[k])
         to_points(here, n, radices, turns, starts)
-        for point in range(n):
-            _square_row(here + ROW * point, largest.ctypes.data)
+        for point in range(0, n, LANES):
+            _square_rows(here + ROW * point, largest.ctypes.data)
         to_waves(here, n, radices, turns, starts)
-        for wave in range(waves):
-            _copy(here + ROW * places[wave], there + line * group + ROW * wave)
+        for k in range(columns.size):
+            _copy(here + ROW * rows[k], there + line * group + ROW * columns[k])
     for chunk in range(chunks):
         for group in range(groups):
             _transpose(there + line * group + ROW * LANES * chunk, here + ROW * LANES * group)
@@ -124,13 +130,15 @@ class TorusSquare:
 
     def __init__(self, cutoff: int, points: int) -> None:
         transform = plan(points)
-        waves = np.arange(-cutoff, cutoff + 1)
-        chunks = -(-len(waves) // LANES)
-        self.shape = (len(waves), chunks, 2, LANES)
+        half = cutoff // LANES + 1  # chunks of waves from 0 on
+        waves, up = np.arange(-cutoff, cutoff + 1), np.arange(cutoff + 1)
+        self.shape = (len(waves), 2 * half, 2, LANES)
         self.points = points
         self.arguments = (
             transform.places[waves],
+            np.concatenate([half * LANES + up, up]),
+            transform.places[np.concatenate([-up, up])],
             transform.tables,
             np.empty((points, 2, LANES)),
-            np.zeros((points // LANES, chunks * LANES, 2, LANES)),
+            np.zeros((points // LANES, 2 * half * LANES, 2, LANES)),
         )

@@ -5,8 +5,8 @@
 
 A block holds a row (`mno.scenarios.kernels.rows`) for each of the `n` points or waves. Points are
 in order. The row of a wave is its place: that with the digits of its number reversed, so that
-nothing need be reordered. `n` is a product of the radices 2, 3, 4 and 5, and a transform has a
-stage for each: from the whole to parts to reach the waves (Gentleman and Sande 1966,
+nothing need be reordered. `n` is a product of the radices 2, 3, 4, 5 and 8, and a transform
+has a stage for each: from the whole to parts to reach the waves (Gentleman and Sande 1966,
 doi:10.1145/1464291.1464352), and from parts to the whole to reach the points (Cooley and Tukey
 1965, doi:10.2307/2003354).
 """
@@ -30,7 +30,7 @@ from mno.scenarios.kernels.rows import (
     transformed,
 )
 
-RADICES = (4, 2, 3, 5)
+RADICES = (8, 4, 2, 3, 5)
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,12 @@ def _stage(radix: int, sign: int) -> Any:
     return stage
 
 
-_to_points_2, _to_points_3, _to_points_4, _to_points_5 = (_stage(r, 1) for r in (2, 3, 4, 5))
-_to_waves_2, _to_waves_3, _to_waves_4, _to_waves_5 = (_stage(r, -1) for r in (2, 3, 4, 5))
+_to_points_8, _to_points_4, _to_points_2, _to_points_3, _to_points_5 = (
+    _stage(radix, 1) for radix in RADICES
+)
+_to_waves_8, _to_waves_4, _to_waves_2, _to_waves_3, _to_waves_5 = (
+    _stage(radix, -1) for radix in RADICES
+)
 
 
 @inlined
@@ -119,7 +123,9 @@ def to_points(block, n, radices, turns, starts):
     for k in range(radices.size - 1, -1, -1):
         length *= radices[k]
         table = turns.ctypes.data + 8 * starts[k]
-        if radices[k] == 4:
+        if radices[k] == 8:
+            _to_points_8(block, table, n, length)
+        elif radices[k] == 4:
             _to_points_4(block, table, n, length)
         elif radices[k] == 2:
             _to_points_2(block, table, n, length)
@@ -135,7 +141,9 @@ def to_waves(block, n, radices, turns, starts):
     length = n
     for k in range(radices.size):
         table = turns.ctypes.data + 8 * starts[k]
-        if radices[k] == 4:
+        if radices[k] == 8:
+            _to_waves_8(block, table, n, length)
+        elif radices[k] == 4:
             _to_waves_4(block, table, n, length)
         elif radices[k] == 2:
             _to_waves_2(block, table, n, length)

@@ -1,0 +1,286 @@
+"""The vorticity of a plane flow on the unit torus in time: ETDRK4, products without aliasing.
+
+    omega_t + v . grad omega = nu Laplacian omega + f
+    v = (psi_y, -psi_x),   -Laplacian psi = omega
+
+In coefficients, with `k = (k_x, k_y)`, the velocity as one complex function `z = v_x + i v_y` is
+`z_k = omega_k (k_x + i k_y) / (2 pi |k|^2)`. The nonlinear term is minus the curl of the divergence
+of `v v`: `4 pi^2` times `k_x^2 - k_y^2` by the coefficients of `v_x v_y`, minus `k_x k_y` by those
+of `v_x^2 - v_y^2`. Both are in those of `z^2` (`mno.scenarios.kernels.torus_square`). A mean of
+the vorticity, which no flow on a torus has, is kept and moves nothing.
+
+Glossary
+    omega       rows of coefficients with `k_y` from 0 on, shape `(waves, chunks, 2, 8)`: wave of
+                `x` from `-cutoff` on, chunk of waves of `y`, real or imaginary parts, wave in it
+    z           rows of these waves, then of their opposites, `(waves, 2 chunks, 2, 8)`
+    fixed       for each row of `omega`: two vectors of `(k_x + i k_y) / (2 pi |k|^2)`, two of what
+                the coefficients of products are multiplied by, two of the forcing
+    weights     for each row of `omega`: six vectors, `mno.scenarios.kernels.exponential.etdrk4`
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mno.errors import MnoError
+from mno.scenarios.kernels.caching import compiled, inlined
+from mno.scenarios.kernels.exponential import etdrk4
+from mno.scenarios.kernels.rows import LANES, ROW, Row, emitted, load, load_vector, store
+from mno.scenarios.kernels.torus_square import TorusSquare, square, torus_points
+
+STEP = 1.5  # length of a step times the rate at which the fastest speed turns the shortest wave
+LIMIT = 2.0  # where the flow has become so fast that steps are this long, they are done again
+LEG = 1.0  # time after which steps are chosen anew, at most
+ATTEMPTS = 8
+_WHOLE, _HALF, _Q, _FIRST, _MIDDLE, _LAST = range(6)
+SIX = 6 * 8 * LANES  # bytes of six vectors
+
+
+def _spread(omega: Row, fixed: Any, z: Any, opposite: Any) -> None:
+    """Store the velocity of a row and of its opposite."""
+    turn = load(omega.builder, fixed)
+    store(turn * omega, z)
+    store((turn * omega.conjugate_if(True)).times(-1.0), opposite)
+
+
+def _term(builder: Any, fixed: Any, squared: Any, opposite: Any) -> Row:
+    """Return the nonlinear term and the forcing of a row, from the square of the velocity."""
+    b, up, down = builder, load(builder, squared), load(builder, opposite)
+    first, second = load_vector(b, fixed, 2), load_vector(b, fixed, 3)
+    swapped = Row(b, b.fadd(up.im, down.im), b.fsub(down.re, up.re))
+    straight = Row(b, b.fadd(up.re, down.re), b.fsub(up.im, down.im))
+    return swapped.times(first) + straight.times(second) + load(b, fixed, 2)
+
+
+def _weighted(row: Row, weights: Any, kind: int) -> Row:
+    return row.times(load_vector(row.builder, weights, kind))
+
+
+@emitted
+def _begin(builder: Any, omega: Any, fixed: Any, z: Any, z_opposite: Any) -> None:
+    _spread(load(builder, omega), fixed, z, z_opposite)
+
+
+@emitted
+def _stage_a(
+    builder: Any, omega: Any, fixed: Any, weights: Any, squared: Any, squared_opposite: Any,
+    z: Any, z_opposite: Any, here: Any, before: Any, total: Any,
+) -> None:  # fmt: skip
+    now, term = load(builder, omega), _term(builder, fixed, squared, squared_opposite)
+    stage = _weighted(now, weights, _HALF) + _weighted(term, weights, _Q)
+    store(stage, here)
+    store(term, before)
+    store(_weighted(now, weights, _WHOLE) + _weighted(term, weights, _FIRST), total)
+    _spread(stage, fixed, z, z_opposite)
+
+
+@emitted
+def _stage_b(
+    builder: Any, omega: Any, fixed: Any, weights: Any, squared: Any, squared_opposite: Any,
+    z: Any, z_opposite: Any, here: Any, before: Any, total: Any,
+) -> None:  # fmt: skip
+    now, term = load(builder, omega), _term(builder, fixed, squared, squared_opposite)
+    stage = _weighted(now, weights, _HALF) + _weighted(term, weights, _Q)
+    store(load(builder, total) + _weighted(term, weights, _MIDDLE), total)
+    _spread(stage, fixed, z, z_opposite)
+
+
+@emitted
+def _stage_c(
+    builder: Any, omega: Any, fixed: Any, weights: Any, squared: Any, squared_opposite: Any,
+    z: Any, z_opposite: Any, here: Any, before: Any, total: Any,
+) -> None:  # fmt: skip
+    term = _term(builder, fixed, squared, squared_opposite)
+    change = term + term - load(builder, before)
+    stage = _weighted(load(builder, here), weights, _HALF) + _weighted(change, weights, _Q)
+    store(load(builder, total) + _weighted(term, weights, _MIDDLE), total)
+    _spread(stage, fixed, z, z_opposite)
+
+
+@emitted
+def _end(
+    builder: Any, omega: Any, fixed: Any, weights: Any, squared: Any, squared_opposite: Any,
+    z: Any, z_opposite: Any, here: Any, before: Any, total: Any,
+) -> None:  # fmt: skip
+    term = _term(builder, fixed, squared, squared_opposite)
+    now = load(builder, total) + _weighted(term, weights, _LAST)
+    store(now, omega)
+    _spread(now, fixed, z, z_opposite)
+
+
+def _pass(emitted_stage: Any) -> Any:
+    """Return a function that does a stage with all rows."""
+
+    @inlined
+    def over_rows(omega, fixed, weights, squared, z, here, before, total):
+        waves, chunks = omega.shape[0], omega.shape[1]
+        for wave in range(waves):
+            for chunk in range(chunks):
+                row = wave * chunks + chunk
+                up = ROW * (2 * wave * chunks + chunk)
+                down = ROW * ((2 * (waves - 1 - wave) + 1) * chunks + chunk)
+                emitted_stage(
+                    omega.ctypes.data + ROW * row,
+                    fixed.ctypes.data + SIX * row,
+                    weights.ctypes.data + SIX * row,
+                    squared.ctypes.data + up,
+                    squared.ctypes.data + down,
+                    z.ctypes.data + up,
+                    z.ctypes.data + down,
+                    here.ctypes.data + ROW * row,
+                    before.ctypes.data + ROW * row,
+                    total.ctypes.data + ROW * row,
+                )
+
+    return over_rows
+
+
+_pass_a, _pass_b, _pass_c, _pass_end = map(_pass, (_stage_a, _stage_b, _stage_c, _end))
+
+
+@compiled
+def advance(omega, fixed, weights, steps, squaring, work, velocities):
+    """Take steps of ETDRK4, in place.
+
+    Args:
+        omega: Coefficients.
+        fixed: See the glossary.
+        weights: See the glossary.
+        steps: Number of steps.
+        squaring: `TorusSquare.arguments`.
+        work: Three arrays like `omega`.
+        velocities: Two arrays like `z`.
+
+    Returns:
+        The square of the largest speed at the beginning of any step, and at the end.
+    """
+    here, before, total = work
+    z, squared = velocities
+    places, columns, rows, tables, block, between = squaring
+    waves, chunks = omega.shape[0], omega.shape[1]
+    for wave in range(waves):
+        for chunk in range(chunks):
+            row = wave * chunks + chunk
+            _begin(
+                omega.ctypes.data + ROW * row,
+                fixed.ctypes.data + SIX * row,
+                z.ctypes.data + ROW * (2 * wave * chunks + chunk),
+                z.ctypes.data + ROW * ((2 * (waves - 1 - wave) + 1) * chunks + chunk),
+            )
+    fastest = square(z, places, columns, rows, tables, block, between, squared)
+    for _ in range(steps):
+        _pass_a(omega, fixed, weights, squared, z, here, before, total)
+        square(z, places, columns, rows, tables, block, between, squared)
+        _pass_b(omega, fixed, weights, squared, z, here, before, total)
+        square(z, places, columns, rows, tables, block, between, squared)
+        _pass_c(omega, fixed, weights, squared, z, here, before, total)
+        square(z, places, columns, rows, tables, block, between, squared)
+        _pass_end(omega, fixed, weights, squared, z, here, before, total)
+        speed = square(z, places, columns, rows, tables, block, between, squared)
+        fastest = max(fastest, speed)
+    return fastest
+
+
+class VorticityFlow:
+    """Flows of one viscosity and forcing, for one thread.
+
+    Args:
+        cutoff: Largest wave number along either axis, at least 1.
+        viscosity: `nu`.
+        forcing: Coefficients of `f` with `k_x` from `-cutoff` and `k_y` from 0 to `cutoff`.
+        points: Along each axis, for products; the fewest that are enough if not given.
+    """
+
+    def __init__(
+        self, cutoff: int, viscosity: float, forcing: np.ndarray, points: int | None = None
+    ) -> None:
+        self.cutoff, self.viscosity = cutoff, viscosity
+        self._square = TorusSquare(cutoff, points or torus_points(cutoff))
+        shape = self._square.shape
+        chunks = shape[1] // 2
+        x = np.arange(-cutoff, cutoff + 1.0)[:, None]
+        y = np.arange(LANES * chunks * 1.0)[None, :]
+        y[y > cutoff] = 0.0
+        squares = x**2 + y**2
+        per = np.where(squares > 0.0, 2.0 * np.pi * squares, np.inf)
+        scale = np.pi**2 / self._square.points**2
+        self._squares = squares.astype(np.int64)
+        fixed = np.zeros((*squares.shape, 6))
+        fixed[:, :, 0], fixed[:, :, 1] = x / per, y / per
+        fixed[:, :, 2], fixed[:, :, 3] = scale * (x**2 - y**2), -2.0 * scale * x * y
+        fixed[:, : cutoff + 1, 4] = np.real(forcing)
+        fixed[:, : cutoff + 1, 5] = np.imag(forcing)
+        fixed[:, cutoff + 1 :] = 0.0
+        self._fixed = self._in_vectors(fixed)
+        self._work = np.zeros((3, shape[0], chunks, 2, LANES))
+        self._velocities = np.zeros((2, *shape))
+        self._length, self._weights = 0.0, self._fixed
+
+    def _in_vectors(self, values: np.ndarray) -> np.ndarray:
+        """Return values of shape `(waves, waves of y, kinds)` with eight waves of `y` last."""
+        waves, _, kinds = values.shape
+        return np.ascontiguousarray(values.reshape(waves, -1, LANES, kinds).swapaxes(2, 3))
+
+    def rows(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return what `advance` takes for coefficients laid out as those of the forcing."""
+        padded = np.zeros((*self._squares.shape, 2))
+        padded[:, : self.cutoff + 1, 0] = np.real(coefficients)
+        padded[:, : self.cutoff + 1, 1] = np.imag(coefficients)
+        return self._in_vectors(padded)
+
+    def coefficients(self, rows: np.ndarray) -> np.ndarray:
+        """Return the coefficients of rows."""
+        values = rows.swapaxes(2, 3).reshape(len(rows), -1, 2)
+        return (values[..., 0] + 1j * values[..., 1])[:, : self.cutoff + 1]
+
+    def integrate(self, omega: np.ndarray, duration: float, step: float = STEP) -> None:
+        """Advance rows in time, in place.
+
+        The time is divided into equal legs, and these into equal steps, as many as the speed at
+        the beginning of the leg asks for.
+
+        Raises:
+            MnoError: The speed grew without bound.
+        """
+        legs = math.ceil(duration / LEG)
+        for _ in range(legs):
+            self._leg(omega, duration / legs, step)
+
+    def _leg(self, omega: np.ndarray, duration: float, step: float) -> None:
+        start, shortest = omega.copy(), 2.0 * np.pi * self.cutoff
+        work = duration * shortest * self.speed(omega)
+        for _ in range(ATTEMPTS):
+            steps = max(1, math.ceil(work / step))
+            met = duration * shortest * self._advance(omega, duration, steps)
+            if met <= steps * step * LIMIT / STEP:
+                return
+            omega[:] = start
+            work = min(4.0 * max(work, step), met)  # in this order a NaN does not count
+        raise MnoError(
+            f"the flow could not be followed: it grew faster in a time of {duration:.2g} than "
+            "steps were made shorter; lower forcing or vorticity_scale"
+        )
+
+    def speed(self, omega: np.ndarray) -> float:
+        """Return the largest speed at the points of products."""
+        return self._steps(omega, 0)
+
+    def _advance(self, omega: np.ndarray, duration: float, steps: int) -> float:
+        """Take equal steps, in place; return the largest speed that has been met."""
+        if duration / steps != self._length:
+            self._length = duration / steps
+            rates = -self.viscosity * 4.0 * np.pi**2 * np.arange(2.0 * self.cutoff**2 + 1)
+            table = etdrk4(rates, self._length)[:, self._squares]
+            self._weights = self._in_vectors(np.moveaxis(table, 0, -1))
+        return self._steps(omega, steps)
+
+    def _steps(self, omega: np.ndarray, steps: int) -> float:
+        squaring = self._square.arguments
+        return math.sqrt(
+            advance(
+                omega, self._fixed, self._weights, steps, squaring, self._work, self._velocities
+            )
+        )
