@@ -77,7 +77,12 @@ def _box(schema: Schema, places: np.ndarray) -> tuple[Axis, ...]:
 def _input_panel(example: Example, field: Field, schema: Schema) -> Panel:
     given = example.inputs[field.name]
     frames = slice(len(given)) if "time" in field.dims else slice(None)
-    values, axes, cut = plane(given, _axes(field, schema, frames))
+    axes = _axes(field, schema, frames)
+    if field.is_forcing and field.dims != ("time", "x"):  # no one frame says what it does
+        values, cut = given.mean(axis=0, dtype=np.float64), "mean over time"
+        axes = tuple(axis for axis in axes if axis.name != "time")
+    else:
+        values, axes, cut = plane(given, axes)
     colours = TRUTH_COLOUR if _is_line(values, schema) else "cividis"
     label = labelled(field.long_name, field.units)
     return Panel(_title("Input", cut), label, values, axes, scale(values), colours)
