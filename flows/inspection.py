@@ -64,7 +64,7 @@ def print_inspection(inspection: Inspection, page: Path, console: Console) -> No
         [_without("quantity", field_row(measured)) for measured in inspection.fields],
         [axis_row(axis) for axis in inspection.schema.axes],
         split_rows(inspection),
-        [fineness_row(measured) for measured in inspection.fields],
+        [fineness_row(measured) for measured in inspection.fields if measured.spectrum],
         _check_rows(inspection),
         [dict(gap_rows(inspection))],
     ]

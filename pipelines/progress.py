@@ -19,8 +19,9 @@ QUIET_SECONDS = 2.0
 class SampleProgress:
     """A callback for `mno.data.generate.generate`, to be used in a `with` statement.
 
-    The rate is of this run as soon as it has solved anything, until then of earlier attempts. What
-    is done within two seconds shows nothing.
+    The rate is of this run from its first shard on, so that compiling and starting workers do not
+    count; until there is one, it is that of earlier attempts. What is done within two seconds shows
+    nothing.
 
     Args:
         stage: Where to draw.
@@ -43,6 +44,7 @@ class SampleProgress:
         self.starter = threading.Timer(QUIET_SECONDS, self.bar.start)
         self.begun = 0.0
         self.kept: int | None = None
+        self.first: tuple[int, float] | None = None  # samples and seconds at the first shard
         self.said = 0
 
     def __enter__(self) -> SampleProgress:
@@ -66,8 +68,8 @@ class SampleProgress:
         first, now = self.kept is None, time.monotonic()
         if self.kept is None:
             self.kept = state.samples_done
-        solved, seconds = state.samples_done - self.kept, now - self.begun
-        rate = solved / seconds if solved and seconds > 0 else state.earlier_rate
+        seconds = now - self.begun
+        rate = self._rate(state, self.kept, seconds)
         left = (state.samples - state.samples_done) / rate if rate else None
         self.bar.update(
             self.task,
@@ -77,12 +79,25 @@ class SampleProgress:
             end=None if left is None else now + left,
         )
         pace = f", {_per_second(rate)}, {_duration(left)} left" if rate and left else ""
+        part = LINES * state.samples_done // state.samples
         if first and self.kept:
             self.stage.say(f"generate   continuing after {self.kept} samples{pace}")
-        part = LINES * state.samples_done // state.samples
+            self.said = part
         if self.stage.console is None and part > self.said and seconds > QUIET_SECONDS and pace:
             self.stage.say(f"generate   {state.samples_done}/{state.samples} samples{pace}")
             self.said = part
+
+    def _rate(self, state: Generated, kept: int, seconds: float) -> float | None:
+        """Return samples per second; none where nothing is known yet."""
+        done = state.samples_done
+        if done == kept:
+            return state.earlier_rate
+        if self.first is None:
+            self.first = (done, seconds)
+        samples, since = done - self.first[0], seconds - self.first[1]
+        if samples and since > 0:
+            return samples / since
+        return state.earlier_rate or (done - kept) / max(seconds, 1e-9)
 
 
 class _TimeLeft(ProgressColumn):

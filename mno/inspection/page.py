@@ -105,8 +105,8 @@ def axis_row(axis: Axis) -> dict[str, str]:
         "unit": unit_text(axis.units),
         "points": str(len(axis.points)),
         "extent": f"{setting(axis.extent[0])} to {setting(axis.extent[1])}",
-        "first": _figure(float(axis.points[0])),
-        "last": _figure(float(axis.points[-1])),
+        "first": "–" if axis.name == "point" else _figure(float(axis.points[0])),
+        "last": "–" if axis.name == "point" else _figure(float(axis.points[-1])),
         "spacing": spacing,
         "sampling rate": rate,
     }

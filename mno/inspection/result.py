@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mno.data.reading import Schema
-from mno.evaluation.words import number, percent
+from mno.evaluation.words import percent
 from mno.inspection.measure import FieldMeasurement, spacing_of
 
 _MUCH_AT_CUTOFF = 0.01  # share of the variance
@@ -80,8 +80,6 @@ class Inspection:
             if measured.constant:
                 where = ", ".join(map(str, measured.constant[:5]))
                 found.append(f"{name}: {len(measured.constant)} samples are constant ({where})")
-            if total.count and total.min == total.max and not measured.constant:
-                found.append(f"{name} is {number(total.min)} in all samples")
         return found
 
     @property
@@ -89,7 +87,9 @@ class Inspection:
         """What is worth knowing, one sentence each."""
         found = []
         for measured in self.fields:
-            name, spectrum = measured.field.name, measured.spectrum
+            name, spectrum, total = measured.field.name, measured.spectrum, measured.total
+            if total.count and total.min == total.max and not measured.constant:
+                found.append(f"{name} is {total.min:.3g} in all samples")
             if measured.still:
                 found.append(
                     f"{name}: {measured.repeated_frames} frames repeat the one before, in "
@@ -104,8 +104,8 @@ class Inspection:
                     f"{name}: {percent(spectrum.share_at_cutoff)} of its variance is at the "
                     "cut-off: it has jumps or noise, or the resolution is too coarse for it"
                 )
-            if measured.noise > _MUCH_NOISE * measured.total.std:
-                share = percent(measured.noise / measured.total.std)
+            if measured.noise > _MUCH_NOISE * total.std:
+                share = percent(measured.noise / total.std)
                 found.append(f"{name}: noise of up to {share} of its deviation (curvature counts)")
         return found
 
