@@ -80,10 +80,11 @@ class Furnace(Scenario):
     The discretisation is the five-point finite volume scheme with harmonic means of the
     conductivity between cells, and half a cell and the film in series at the outer surface: of
     second order in space where materials are smooth, between first and second where they jump. In
-    time it is an L-stable method of second order, `steps_per_frame` equal steps at a time; at the
-    defaults (450 s) its error is 1e-4 of the rise in temperature. Each interval begins with the
-    frame as it is stored. The scheme has all symmetries of the square, to the tolerance of its
-    iteration. The same equation as a residual, in torch, is `mno.residuals.furnace`.
+    time each interval between frames has two stages of implicit Euler, which damp what a jump of
+    power sets off, then `steps_per_frame` steps of an L-stable method of second order; at the
+    defaults the error is 1e-4 of the rise in temperature. Each interval begins with the frame as it
+    is stored. The scheme has all symmetries of the square, to the tolerance of its iteration. The
+    same equation as a residual, in torch, is `mno.residuals.furnace`.
     """
 
     name: ClassVar[str] = "furnace"
