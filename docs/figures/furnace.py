@@ -60,7 +60,7 @@ def draw(
     image: Any = None
     for axes, frame in zip(bottom.subplots(1, len(SHOWN)), SHOWN, strict=True):
         image = axes.imshow(temperature[frame].T, extent=area, **COLOURS)
-        axes.set(title=f"{hours[frame]:.0f} h", xticks=[], yticks=[])
+        axes.set(title=f"{hours[frame]:g} h", xticks=[], yticks=[])
     bottom.colorbar(image, ax=bottom.axes, label="K", shrink=0.9)
     return png(figure, dpi=110)
 
@@ -80,7 +80,7 @@ def animate(
         right.axvline(hours[frame], color="#cc4433")
         right.set(title="power, kW/m", xlabel="h", ylim=(0.0, None))
         pictures.append(Image.open(io.BytesIO(png(figure, dpi=90))).convert("RGB"))
-    palette = pictures[len(pictures) // 2].quantize(64)
+    palette = pictures[len(pictures) // 2].quantize(128)
     frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     content = io.BytesIO()
     frames[0].save(
