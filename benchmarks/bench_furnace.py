@@ -17,7 +17,7 @@ from mno.scenarios.kernels.heat_conduction import GAMMA, solve_heat_conduction
 
 THREADS = 1
 CELLS, SIDE, FILM, INTERVAL, FRAMES = 128, 2.0, 10.0, 1800.0, 25
-STEPS, EULER_STEPS, REFERENCE_STEPS = 4, 192, 64  # in an interval
+STEPS, EULER_STEPS, REFERENCE_STEPS = 4, 160, 64  # in an interval
 ROUNDS = 3
 ABOUT = f"""One furnace at {CELLS} x {CELLS} cells over {FRAMES - 1} intervals of half an hour, each
 with a power of its own, from inputs to all frames in float64, assembly and factorisations included.

@@ -70,7 +70,7 @@ class FurnaceParameters(Config):
         10.0, ge=0.1, le=1000.0, description="h_c of the outer surface, W m-2 K-1."
     )
     duration: float = pydantic.Field(
-        43200.0, ge=60.0, le=1e7, description="Time of the last frame, s."
+        43200.0, ge=600.0, le=1e7, description="Time of the last frame, s."
     )
     frames: int = pydantic.Field(
         25, ge=2, le=1001, description="Frames, the initial one included, at equal distances."
