@@ -70,7 +70,7 @@ class FurnaceParameters(Config):
         10.0, ge=0.1, le=1000.0, description="h_c of the outer surface, W m-2 K-1."
     )
     duration: float = pydantic.Field(
-        43200.0, ge=60.0, le=1e7, description="Time of the last frame, s."
+        43200.0, ge=600.0, le=1e7, description="Time of the last frame, s."
     )
     frames: int = pydantic.Field(
         25, ge=2, le=1001, description="Frames, the initial one included, at equal distances."
@@ -149,15 +149,19 @@ class Plant:
     def flames(self, resolution: int) -> np.ndarray:
         """Return the power density of each burner at full power, in units of the plant's.
 
-        Shape `(burners, x, y)`; a bell around each burner, in the gas alone.
+        Shape `(burners, x, y)`; a bell around each burner, as far as it is in the gas. It heats
+        those cells alone that hold nothing else, since what is given to one with some lining would
+        be caught behind its resistance; the sum is that of all gas.
         """
         points = centres(self.side, resolution)
-        x, y = points[:, None], points[None, :]
-        bells = [
-            np.exp(-((x - p) ** 2 + (y - q) ** 2) / (2.0 * width**2))
-            for p, q, width in self.burners
-        ]
-        return np.stack(bells) * self._shares(resolution)[1]
+        x, y, width = (column[:, None, None] for column in self.burners.T)
+        distance = (points[:, None] - x) ** 2 + (points[None, :] - y) ** 2
+        bells = np.exp(-distance / (2.0 * width**2))
+        gas = self._shares(resolution)[1]
+        heated = bells * (gas > 1.0 - 1e-9)
+        return (
+            heated * np.sum(bells * gas, (1, 2), keepdims=True) / heated.sum((1, 2), keepdims=True)
+        )
 
     def schedule(self, intervals: int) -> np.ndarray:
         """Return the mean power of each burner in equal intervals, shape `(intervals, burners)`."""
