@@ -1,0 +1,289 @@
+"""A furnace in operation: conduction of heat through lining, charge and gas."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import numpy as np
+
+from mno.config import Config
+from mno.errors import InputError, MnoError
+from mno.fields import Axis, Field
+from mno.scenarios.base import SQUARE, Check, Fields, Scenario
+from mno.scenarios.kernels.direct_conduction import advance_directly
+from mno.scenarios.kernels.furnace_plant import FurnaceParameters, Plant, draw_plant
+from mno.scenarios.kernels.heat_conduction import solve_heat_conduction
+
+TOLERANCE = 1e-8  # relative residual of a stage; the error it leaves is below float32 storage
+MAX_ITERATIONS = 500  # of a stage; about 16 are used
+COARSEST, FINEST = 16, 512  # resolutions; at the finest a check takes 1 GB of memory
+_SIZING = 32, 25, 2, 1e-5  # resolution, frames, steps and tolerance at which burners are sized
+_RISE = (
+    1.5  # bound of the rise that is checked, in units of the greatest that burners are sized for
+)
+
+
+@dataclass(frozen=True)
+class EnergyBalance:
+    """Heat in each interval between frames, J per metre of depth, as the solver's steps have it.
+
+    What is stored is what is supplied less what is lost, but for the solver's tolerance. Rounding
+    a frame to float32 is no part of it.
+
+    Attributes:
+        stored: Increase of the heat content.
+        supplied: What the burners give.
+        lost: What leaves through the outer surface.
+    """
+
+    stored: np.ndarray
+    supplied: np.ndarray
+    lost: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """What is missing over the whole run, relative to the larger of supplied and lost."""
+        missing = abs(self.stored.sum() - self.supplied.sum() + self.lost.sum())
+        size = max(abs(self.supplied.sum()), abs(self.lost.sum()), abs(self.stored.sum()))
+        return float(missing / size) if size else 0.0
+
+
+@final
+class Furnace(Scenario):
+    """Temperature in the cross-section of a furnace that is heated, soaked and cools down.
+
+        rho c T_t = div(kappa grad T) + q        -kappa dT/dn = h_c (T - T_amb) at the outer surface
+
+    A conduction model of a furnace: a square cross-section, in metres, of brick walls, one to
+    `most_pieces` steel or iron pieces on the hearth, and gas. Convection and radiation, by which a
+    real furnace passes on most of its heat, are not solved for: an effective conductivity of the
+    gas stands in for them. So temperatures are plausible, not predictions for a plant. Materials do
+    not change with temperature, nothing melts, and burners are heat sources in the gas.
+
+    Drawn are the thickness of each wall and the lining, size, place and number of the pieces and
+    their material, two to four burners at the side walls and the roof, and a schedule: a ramp, full
+    power, a soak, and often shut-off before the end, each burner being set anew eight times. The
+    burners are sized so that the hottest place of the run reaches a temperature drawn between
+    `coolest_peak` and `hottest_peak`, as it is on a grid of 32 x 32 cells; other grids differ a
+    little. A run begins at the ambient temperature, or with a hot furnace and a cold charge. All
+    this is drawn as functions of place and time, the same at every resolution, and looked up at
+    cell centres; `power` is the mean over each interval between frames, its last frame repeats the
+    one before.
+
+    The discretisation is the five-point finite volume scheme with harmonic means of the
+    conductivity between cells, and half a cell and the film in series at the outer surface: of
+    second order in space where materials are smooth, of about first where they jump within cells.
+    In time it is an L-stable method of second order, `steps_per_frame` equal steps at a time; at
+    the defaults (450 s) its error is 1e-4 of the rise in temperature. Each interval begins with the
+    frame as it is stored. The scheme has all symmetries of the square, but for the tolerance of its
+    iteration, `1e-7`. The same equation as a residual, in torch, is `mno.residuals.furnace`.
+    """
+
+    name: ClassVar[str] = "furnace"
+    title: ClassVar[str] = "Heat conduction in a furnace"
+    Parameters: ClassVar[type[Config]] = FurnaceParameters
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("conductivity", "W m-1 K-1", "thermal conductivity", "input", ("x", "y")),
+        Field("heat_capacity", "J m-3 K-1", "volumetric heat capacity", "input", ("x", "y")),
+        Field("power", "W m-3", "power density of the burners", "input", ("time", "x", "y")),
+        Field("ambient_temperature", "K", "ambient temperature", "input", ()),
+        Field("temperature", "K", "temperature", "state", ("time", "x", "y")),
+    )
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check("initial", "largest change of the initial temperature in the first frame, K", 0.0),
+        Check(
+            "defect",
+            "largest difference between a frame and what a second statement of the scheme makes "
+            "of the one before, over the highest temperature (rounding to float32 leaves up to "
+            "6e-8)",
+            2e-7,
+        ),
+        Check(
+            "energy",
+            "largest difference between what an interval stores, by its frames, and what it is "
+            "supplied less what it loses, over the heat content above 0 K (rounding to float32 "
+            "leaves up to 6e-8)",
+            1e-7,
+        ),
+        Check(
+            "range",
+            "how far temperatures lie below both ambient and initial ones, or the rise above 1.5 "
+            "times the greatest that burners are sized for, over the latter",
+            1e-3,
+        ),
+    )
+    symmetries: ClassVar[tuple[str, ...]] = SQUARE
+
+    def __init__(self, parameters: FurnaceParameters, resolution: int) -> None:
+        least = max(COARSEST, math.ceil(2.0 * parameters.side / parameters.thinnest_wall))
+        least += -least % 4
+        if resolution < least or resolution % 4 or resolution > FINEST:
+            nearest = resolution // 4 * 4
+            choices = f"{nearest} or {nearest + 4}" if least <= nearest < FINEST else least
+            raise InputError(
+                f"generate.resolution={resolution} must be a multiple of 4 from {least} (two cells "
+                f"in a wall of {parameters.thinnest_wall:g} m) to {FINEST}; choose {choices}"
+            )
+        self._parameters = parameters
+        self._resolution = resolution
+        self._width = parameters.side / resolution
+        self._interval = parameters.duration / (parameters.frames - 1)
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Time from 0, and the axes x and y, across and upwards, with points at cell centres."""
+        p, points = self._parameters, _centres(self._parameters.side, self._resolution)
+        times = np.linspace(0.0, p.duration, p.frames)
+        time = Axis("time", "s", "time", times, (0.0, p.duration))
+        return (time, *(Axis(name, "m", name, points, (0.0, p.side)) for name in ("x", "y")))
+
+    def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draw a furnace and its run: the inputs, and the initial temperature, shape `(x, y)`."""
+        plant = draw_plant(self._parameters, rng)
+        points = _centres(self._parameters.side, self._resolution)
+        conductivity, heat_capacity = plant.materials(points)
+        schedule = plant.schedule(self._parameters.frames - 1)
+        power = np.einsum("tb,bxy->txy", schedule, plant.flames(points)) * self._full_power(plant)
+        fields = {
+            "conductivity": conductivity,
+            "heat_capacity": heat_capacity,
+            "power": np.concatenate([power, power[-1:]]),
+            "ambient_temperature": np.array(plant.ambient),
+            "temperature": plant.ambient + plant.warm_rise(points),
+        }
+        return {name: field.astype(np.float32) for name, field in fields.items()}
+
+    def _full_power(self, plant: Plant) -> float:
+        """Return the power density, W/m3, at which the run's hottest place reaches its peak.
+
+        The equation is linear: what is left of the initial rise and what the burners add are
+        solved for one by one.
+        """
+        resolution, frames, steps, tolerance = _SIZING
+        points = _centres(self._parameters.side, resolution)
+        flames = np.einsum("tb,bxy->txy", plant.schedule(frames - 1), plant.flames(points))
+        nominal = 1e5 * np.concatenate([flames, flames[-1:]])
+        cold = np.zeros((resolution, resolution))
+        interval = self._parameters.duration / (frames - 1)
+        materials = plant.materials(points)
+        added, _ = self._solve(*materials, nominal, cold, 0.0, interval, steps, tolerance)
+        left = np.zeros_like(added)
+        if plant.warmth:
+            rise = plant.warm_rise(points)
+            left, _ = self._solve(*materials, 0 * nominal, rise, 0.0, interval, steps, tolerance)
+        return 1e5 / float(np.max(added / (plant.peak - plant.ambient - left)))
+
+    def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
+        """Solve for the temperature at all frames, shape `(time, x, y)`.
+
+        Raises:
+            InputError: A field has another shape than the scenario's, or values that no furnace
+                has.
+            MnoError: The iteration did not converge.
+        """
+        return {"temperature": self._run(inputs)[0]}
+
+    def balance(self, inputs: Fields) -> EnergyBalance:
+        """Solve as `solve` does, and return where the heat went.
+
+        Raises:
+            InputError: As for `solve`.
+            MnoError: As for `solve`.
+        """
+        return EnergyBalance(*self._run(inputs)[1].T)
+
+    def _run(self, inputs: Fields) -> tuple[np.ndarray, np.ndarray]:
+        n, frames = self._resolution, self._parameters.frames
+        shapes = {field.name: (n, n) for field in self.fields}
+        shapes |= {"power": (frames, n, n), "ambient_temperature": ()}
+        given = {}
+        for name, shape in shapes.items():
+            given[name] = np.ascontiguousarray(inputs[name], dtype=np.float64).reshape(
+                np.shape(inputs[name])
+            )
+            if given[name].shape != shape:
+                raise InputError(
+                    f"{name} has shape {given[name].shape}; expected {shape}, the scenario's grid"
+                )
+            least = -math.inf if name == "power" else 0.0
+            if not (np.isfinite(given[name]).all() and given[name].min() > least):
+                raise InputError(
+                    f"{name} reaches from {given[name].min()} to {given[name].max()}; expected "
+                    f"finite {'' if name == 'power' else 'positive '}numbers, replace the others"
+                )
+        return self._solve(
+            given["conductivity"], given["heat_capacity"], given["power"], given["temperature"],
+            float(given["ambient_temperature"]), self._interval, self._parameters.steps_per_frame,
+        )  # fmt: skip
+
+    def _solve(
+        self, conductivity: np.ndarray, heat_capacity: np.ndarray, power: np.ndarray,
+        initial: np.ndarray, ambient: float, interval: float, steps: int,
+        tolerance: float = TOLERANCE,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Return all frames, and the heat of each interval."""
+        width = self._parameters.side / len(initial)
+        film = self._parameters.heat_transfer_coefficient * width
+        frames = np.empty(power.shape, np.float32)
+        heat, _, residual = solve_heat_conduction(
+            conductivity, heat_capacity, power, initial, ambient, film, width, interval,
+            steps, tolerance, MAX_ITERATIONS, frames,
+        )  # fmt: skip
+        if not residual <= tolerance:
+            raise MnoError(
+                f"conjugate gradients for furnace did not converge: relative residual "
+                f"{residual:.1e} after {MAX_ITERATIONS} iterations, expected {tolerance:.0e}; the "
+                f"conductivity runs from {conductivity.min():.3g} to {conductivity.max():.3g} "
+                "W m-1 K-1, lower the contrast"
+            )
+        return frames, heat
+
+    def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
+        """Measure first frame, defect, energy balance and range of one sample, in float64.
+
+        This states the scheme a second time, apart from the solver's kernels, and solves it
+        directly, for all intervals at once. A NaN in the arrays gives NaN.
+        """
+        fields = {name: inputs[name].astype(np.float64) for name in inputs}
+        frames = outputs["temperature"].astype(np.float64)
+        if not all(np.isfinite(field).all() for field in (*fields.values(), frames)):
+            return {check.name: math.nan for check in self.checks}
+        ambient, initial = fields["ambient_temperature"], fields["temperature"]
+        rise = np.moveaxis(frames - ambient, 0, -1)
+        later, lost = advance_directly(
+            fields["conductivity"],
+            fields["heat_capacity"],
+            np.moveaxis(fields["power"][:-1], 0, -1),
+            rise[..., :-1],
+            self._parameters.heat_transfer_coefficient,
+            self._width,
+            self._interval,
+            self._parameters.steps_per_frame,
+        )
+
+        per_kelvin = fields["heat_capacity"] * self._width**2
+        stored = np.einsum("xy,xyt->t", per_kelvin, np.diff(rise, axis=-1))
+        content = np.einsum("xy,txy->t", per_kelvin, frames[1:])
+        supplied = fields["power"][:-1].sum(axis=(1, 2)) * self._width**2 * self._interval
+        greatest = self._parameters.hottest_peak - ambient
+        below = min(ambient, initial.min()) - frames.min()
+        return {
+            "initial": float(np.max(np.abs(frames[0] - initial))),
+            "defect": float(np.max(np.abs(later - rise[..., 1:])) / frames.max()),
+            "energy": float(np.max(np.abs(stored - supplied + lost) / content)),
+            "range": float(max(below, rise.max() - _RISE * greatest, 0.0) / greatest),
+        }
+
+    def compile(self) -> None:
+        """Compile the solver, or load it from numba's cache."""
+        ones = np.ones((4, 4))
+        self._solve(ones, ones, np.ones((2, 4, 4)), ones, 1.0, 1.0, 1)
+
+
+def _centres(side: float, resolution: int) -> np.ndarray:
+    return (np.arange(resolution) + 0.5) / resolution * side
+
+
+SCENARIO = Furnace
