@@ -218,24 +218,12 @@ def draw_round_furnace(
     bells = np.exp(-squares / (2.0 * p.element_width**2))
 
     share = np.repeat(mesh.shares(), mesh.around)
-    steps = [
-        0.5 + 0.5 * np.tanh((share - rng.uniform(*between)) / (0.5 * p.transition))
-        for between in BOUNDARIES
-    ]
-    layers = np.stack([1.0 - steps[0], steps[0] - steps[1], steps[1]])
-    spectrum = covariance_spectrum(_EXPONENT, _INVERSE_LENGTH, _SIDE)
-    spectrum *= p.variation**2 / spectrum.sum()
-    materials = []
-    for ranges in zip(*LAYERS, strict=True):
-        logarithms = np.log([rng.uniform(*between) for between in ranges])
-        place = (0.5 + coordinate / (_SIDE * p.radius) for coordinate in (x, y))
-        factors = draw_at(rng, spectrum, *place)
-        materials.append(np.exp(np.einsum("l,lp->p", logarithms, layers) + factors))
+    conductivity, heat_capacity = _draw_materials(p, rng, x, y, share)
     return RoundFurnace(
         x=x,
         y=y,
-        conductivity=materials[0],
-        heat_capacity=materials[1],
+        conductivity=conductivity,
+        heat_capacity=heat_capacity,
         bells=bells,
         ambient=ambient,
         peak=peak,
@@ -243,3 +231,30 @@ def draw_round_furnace(
         program=program,
         settings=settings,
     )
+
+
+def _draw_materials(
+    parameters: FurnaceRingParameters,
+    rng: np.random.Generator,
+    x: np.ndarray,
+    y: np.ndarray,
+    share: np.ndarray,
+) -> list[np.ndarray]:
+    """Draw conductivity and heat capacity of a lining, at points and their shares of the way out.
+
+    Logarithms pass smoothly from layer to layer and vary as a Gaussian random field.
+    """
+    steps = [
+        0.5 + 0.5 * np.tanh((share - rng.uniform(*between)) / (0.5 * parameters.transition))
+        for between in BOUNDARIES
+    ]
+    layers = np.stack([1.0 - steps[0], steps[0] - steps[1], steps[1]])
+    spectrum = covariance_spectrum(_EXPONENT, _INVERSE_LENGTH, _SIDE)
+    spectrum *= parameters.variation**2 / spectrum.sum()
+    across, upwards = (0.5 + along / (_SIDE * parameters.radius) for along in (x, y))
+    materials = []
+    for ranges in zip(*LAYERS, strict=True):
+        levels = np.log([rng.uniform(*between) for between in ranges])
+        variation = draw_at(rng, spectrum, across, upwards)
+        materials.append(np.exp(np.einsum("l,lp->p", levels, layers) + variation))
+    return materials
