@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
@@ -19,6 +18,7 @@ from mno.scenarios.kernels.furnace_plant import (
     centres,
     draw_plant,
 )
+from mno.scenarios.kernels.heat_balance import EnergyBalance
 from mno.scenarios.kernels.heat_conduction import solve_heat_conduction
 
 TOLERANCE = 1e-8  # relative residual of a stage; the error it leaves is below float32 storage
@@ -26,31 +26,6 @@ MAX_ITERATIONS = 500  # of a stage; about 16 are used
 COARSEST, FINEST = 16, 512  # resolutions; at the finest a check takes 1 GB of memory
 _SIZING = 32, 25, 2, 1e-5  # resolution, frames, steps and tolerance at which burners are sized
 _RISE = 3.0  # bound of the rise, in units of the greatest that burners are sized for
-
-
-@dataclass(frozen=True)
-class EnergyBalance:
-    """Heat in each interval between frames, J per metre of depth, as the solver's steps have it.
-
-    What is stored is what is supplied less what is lost, but for the solver's tolerance. Rounding
-    a frame to float32 is no part of it.
-
-    Attributes:
-        stored: Increase of the heat content.
-        supplied: What the burners give.
-        lost: What leaves through the outer surface.
-    """
-
-    stored: np.ndarray
-    supplied: np.ndarray
-    lost: np.ndarray
-
-    @property
-    def error(self) -> float:
-        """What is missing over the whole run, relative to the larger of supplied and lost."""
-        missing = abs(self.stored.sum() - self.supplied.sum() + self.lost.sum())
-        size = max(abs(self.supplied.sum()), abs(self.lost.sum()), abs(self.stored.sum()))
-        return float(missing / size) if size else 0.0
 
 
 @final

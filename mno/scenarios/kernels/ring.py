@@ -63,14 +63,28 @@ class RingMesh:
             inner: Distance of the inner curve from the middle along each ray, shape `(around,)`.
             outer: The same of the outer curve.
         """
-        share = np.linspace(0.0, 1.0, self.rings)[:, None]
-        radius = inner + share * (outer - inner)
+        radius = inner + self.shares()[:, None] * (outer - inner)
         angle = self.angles()
         return (radius * np.cos(angle)).ravel(), (radius * np.sin(angle)).ravel()
+
+    def shares(self) -> np.ndarray:
+        """Return where each ring lies between the curves, from 0 to 1, shape `(rings,)`."""
+        return np.linspace(0.0, 1.0, self.rings)
 
     def angles(self) -> np.ndarray:
         """Return the direction of each ray, in radians, shape `(around,)`."""
         return 2.0 * np.pi * np.arange(self.around) / self.around
+
+
+def rim_lengths(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the length of a closed polygon that belongs to each corner: half of both its edges.
+
+    Args:
+        x: Coordinates of the corners in order, shape `(corners,)`.
+        y: Likewise.
+    """
+    edges = np.hypot(np.roll(x, -1) - x, np.roll(y, -1) - y)
+    return 0.5 * (edges + np.roll(edges, 1))
 
 
 def draw_curve(rng: np.random.Generator, angles: np.ndarray, waviness: float) -> np.ndarray:

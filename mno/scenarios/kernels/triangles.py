@@ -1,9 +1,10 @@
-"""Linear finite elements on triangles: stiffness and lumped areas."""
+"""Linear finite elements on triangles: stiffness, lumped areas and sparse factors."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import csc_matrix
+from scipy.sparse.linalg import SuperLU, splu
 
 
 def areas(x: np.ndarray, y: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -49,3 +50,10 @@ def stiffness(
     rows = np.repeat(triangles, 3, axis=1).ravel()
     columns = np.tile(triangles, (1, 3)).ravel()
     return csc_matrix((entries.ravel(), (rows, columns)), shape=(len(x), len(x)))
+
+
+def factorise(matrix: csc_matrix) -> SuperLU:
+    """Return the sparse factors of a symmetric, positive definite matrix."""
+    return splu(
+        matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+    )
