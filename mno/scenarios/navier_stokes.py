@@ -259,10 +259,8 @@ class NavierStokes(Scenario):
             largest = np.max(np.abs(frames), axis=(1, 2))
             size = np.maximum(np.max(largest), np.finfo(np.float32).tiny)
             fine = np.max(np.abs(values_of(waves_of(initial, cutoff), 2 * cutoff + 2, finer=4)))
-            bounds = [
-                self._bound(np.maximum(fine, largest[0]), self._interval * frame)
-                for frame in range(len(frames))
-            ]
+            start, times = np.maximum(fine, largest[0]), self._interval * np.arange(len(frames))
+            bounds = [self._bound(start, time) for time in times]
             excess = np.max(np.append(largest - bounds, 0.0)) / size
             means = np.mean(frames, axis=(1, 2))
             drift = np.max(np.abs(means - means[0])) / size if holds else 0.0
@@ -270,10 +268,8 @@ class NavierStokes(Scenario):
         if excess <= 0.01 and change <= 0.01 * size:
             flow = self._plain_flow(cutoff, viscosity)
             starts = {0, len(frames) - 2} if holds else {0}
-            gaps = [
-                np.max(np.abs(self._later(flow, frames[start], cutoff) - frames[start + 1]))
-                for start in starts
-            ]
+            laters = [self._later(flow, frames[k], cutoff) - frames[k + 1] for k in starts]
+            gaps = [np.max(np.abs(later)) for later in laters]
             defect = np.max(gaps) / size
         return {
             "initial": float(change),

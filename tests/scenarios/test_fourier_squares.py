@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from mno.scenarios.kernels import line_square, torus_square
+import mno
+from mno.scenarios.kernels import line_square, torus_square, transforms, vorticity
 from mno.scenarios.kernels.exponential import etdrk4
 from mno.scenarios.kernels.line_square import LineSquare, line_points
 from mno.scenarios.kernels.torus_square import TorusSquare, torus_points
@@ -101,3 +107,30 @@ def test_the_coefficients_of_etdrk4_are_those_of_contour_integrals():
     np.testing.assert_allclose(found[0], np.exp(step * rates), rtol=1e-14)
     np.testing.assert_allclose(found[1], np.exp(step * rates / 2), rtol=1e-14)
     np.testing.assert_allclose(found[2:], expected, rtol=1e-8, atol=1e-15)
+
+
+USE = """
+import sys, numpy as np
+from mno.scenarios import make_scenario
+for name in sys.argv[1:]:
+    scenario = make_scenario(name, 16, {"frames": 2})
+    inputs = scenario.sample(np.random.default_rng(0))
+    measured = scenario.check(inputs, scenario.solve(inputs))
+    assert all(measured[check.name] <= check.tolerance for check in scenario.checks), measured
+"""
+
+
+@pytest.mark.slow
+def test_kernels_that_different_processes_have_compiled_get_along(tmp_path):
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    for names in (["burgers"], ["navier_stokes"], ["burgers", "navier_stokes"]):
+        for order in (names, names[::-1]):
+            command = [sys.executable, "-c", USE, *order]
+            subprocess.run(command, cwd=Path(mno.__file__).parents[1], env=env, check=True)
+
+
+def test_kernels_that_functions_have_made_have_names_of_their_own():
+    names = {name for name in vars(transforms) if name.startswith(("_to_points_", "_to_waves_"))}
+    names |= {name for name in vars(vorticity) if name.startswith("_pass_")}
+    kernels = {**vars(transforms), **vars(vorticity)}
+    assert len(names) == len({kernels[name].py_func.__qualname__ for name in names}) == 14

@@ -30,6 +30,16 @@ inlined: Any = njit(nogil=True, error_model="numpy")
 """Decorates what is only called by compiled functions, and compiled along with them."""
 
 
+def named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Give a function that another one has made a name of its own, before it is compiled.
+
+    Compiled code is linked by the names of functions. Two of one name from files that different
+    processes have compiled would be taken for the same.
+    """
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
 class _SourcesCache(FunctionCache):
     """numba's cache of a function, whose key has the digest of all kernels."""
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mno.scenarios.kernels.caching import inlined
+from mno.scenarios.kernels.caching import inlined, named
 from mno.scenarios.kernels.rows import (
     ROW,
     Row,
@@ -97,7 +97,6 @@ def _stage(radix: int, sign: int) -> Any:
         for row, address in zip(rows, addresses, strict=True):
             store(row, address)
 
-    @inlined
     def stage(block, turns, n, length):
         part = length // radix
         for j in range(part):
@@ -105,7 +104,7 @@ def _stage(radix: int, sign: int) -> Any:
             for start in range(j, n, length):
                 butterfly(block + ROW * start, ROW * part, turn)
 
-    return stage
+    return inlined(named(stage, f"to_{'points' if sign > 0 else 'waves'}_{radix}"))
 
 
 _to_points_8, _to_points_4, _to_points_2, _to_points_3, _to_points_5 = (

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from mno.errors import MnoError
-from mno.scenarios.kernels.caching import compiled, inlined
+from mno.scenarios.kernels.caching import compiled, inlined, named
 from mno.scenarios.kernels.exponential import etdrk4
 from mno.scenarios.kernels.rows import LANES, ROW, Row, emitted, load, load_vector, store
 from mno.scenarios.kernels.torus_square import TorusSquare, square, torus_points
@@ -111,10 +111,9 @@ def _end(
     _spread(now, fixed, z, z_opposite)
 
 
-def _pass(emitted_stage: Any) -> Any:
+def _pass(emitted_stage: Any, name: str) -> Any:
     """Return a function that does a stage with all rows."""
 
-    @inlined
     def over_rows(omega, fixed, weights, squared, z, here, before, total):
         waves, chunks = omega.shape[0], omega.shape[1]
         for wave in range(waves):
@@ -135,10 +134,11 @@ def _pass(emitted_stage: Any) -> Any:
                     total.ctypes.data + ROW * row,
                 )
 
-    return over_rows
+    return inlined(named(over_rows, name))
 
 
-_pass_a, _pass_b, _pass_c, _pass_end = map(_pass, (_stage_a, _stage_b, _stage_c, _end))
+_pass_a, _pass_b = _pass(_stage_a, "pass_a"), _pass(_stage_b, "pass_b")
+_pass_c, _pass_end = _pass(_stage_c, "pass_c"), _pass(_end, "pass_end")
 
 
 @compiled
@@ -254,7 +254,7 @@ class VorticityFlow:
         work = duration * shortest * self.speed(omega)
         for _ in range(ATTEMPTS):
             steps = max(1, math.ceil(work / step))
-            met = duration * shortest * self._advance(omega, duration, steps)
+            met = duration * shortest * self.take(omega, duration, steps)
             if met <= steps * step * LIMIT / STEP:
                 return
             omega[:] = start
@@ -268,7 +268,7 @@ class VorticityFlow:
         """Return the largest speed at the points of products."""
         return self._steps(omega, 0)
 
-    def _advance(self, omega: np.ndarray, duration: float, steps: int) -> float:
+    def take(self, omega: np.ndarray, duration: float, steps: int) -> float:
         """Take equal steps, in place; return the largest speed that has been met."""
         if duration / steps != self._length:
             self._length = duration / steps
