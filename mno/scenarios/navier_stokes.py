@@ -264,13 +264,12 @@ class NavierStokes(Scenario):
             excess = np.max(np.append(largest - bounds, 0.0)) / size
             means = np.mean(frames, axis=(1, 2))
             drift = np.max(np.abs(means - means[0])) / size if holds else 0.0
-        defect = excess  # what is out of range could take forever to integrate
-        if excess <= 0.01 and change <= 0.01 * size:
+        defect = excess
+        if excess <= 0.01 and change <= 0.01 * size:  # or it could take forever to integrate
             flow = self._plain_flow(cutoff, viscosity)
             starts = {0, len(frames) - 2} if holds else {0}
-            laters = [self._later(flow, frames[k], cutoff) - frames[k + 1] for k in starts]
-            gaps = [np.max(np.abs(later)) for later in laters]
-            defect = np.max(gaps) / size
+            gaps = [self._later(flow, frames[k], cutoff) - frames[k + 1] for k in starts]
+            defect = np.max(np.abs(gaps)) / size
         return {
             "initial": float(change),
             "defect": float(defect),
