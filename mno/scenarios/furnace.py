@@ -187,9 +187,7 @@ class Furnace(Scenario):
         shapes |= {"power": (frames, n, n), "ambient_temperature": ()}
         given = {}
         for name, shape in shapes.items():
-            given[name] = np.ascontiguousarray(inputs[name], dtype=np.float64).reshape(
-                np.shape(inputs[name])
-            )
+            given[name] = np.array(inputs[name], dtype=np.float64, order="C")
             if given[name].shape != shape:
                 raise InputError(
                     f"{name} has shape {given[name].shape}; expected {shape}, the scenario's grid"
