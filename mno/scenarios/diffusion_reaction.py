@@ -12,7 +12,11 @@ from mno.errors import InputError
 from mno.fields import Axis, Field
 from mno.scenarios.base import SQUARE, Check, Fields, Scenario
 from mno.scenarios.kernels.random_field import CosineField, covariance_spectrum
-from mno.scenarios.kernels.reaction_diffusion import STEP, solve_reaction_diffusion
+from mno.scenarios.kernels.reaction_diffusion import (
+    ACCURATE,
+    STABLE,
+    solve_reaction_diffusion,
+)
 
 SIDE = 2.0  # of the domain
 LARGEST = 20.0  # value of an initial state; the time a solution takes grows with its square
@@ -169,7 +173,7 @@ class DiffusionReaction(Scenario):
         frames_u, frames_v = np.empty((2, self._parameters.frames, *shape), np.float32)
         solve_reaction_diffusion(
             u, v, self._mobilities[0], self._mobilities[1], self._parameters.offset,
-            self._interval, STEP, frames_u, frames_v,
+            self._interval, 1.0, frames_u, frames_v,
         )  # fmt: skip
         return dict(zip(_NAMES, (frames_u, frames_v), strict=True))
 
@@ -203,8 +207,7 @@ class DiffusionReaction(Scenario):
 
     def _later(self, state: np.ndarray) -> np.ndarray:
         """Return the state one frame later, shape `(species, x, y)`."""
-        rate = 8.0 * max(self._mobilities) + 3.0 * np.max(np.abs(state[0])) ** 2 + 2.0
-        steps = max(1, int(np.ceil(self._interval * rate / STEP)))
+        steps = max(1, int(np.ceil(self._interval * self._rate_of_steps(state))))
         dt = self._interval / steps
         for _ in range(steps):
             k1 = self._rate(state)
@@ -213,6 +216,20 @@ class DiffusionReaction(Scenario):
             k4 = self._rate(state + dt * k3)
             state = state + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
         return state
+
+    def _rate_of_steps(self, state: np.ndarray) -> float:
+        """Return how many steps the scheme takes per unit of time after a frame."""
+        reaction = 3.0 * np.max(np.abs(state[0])) ** 2 + 2.0
+        mobility_u, mobility_v = self._mobilities
+        possible, actual = max(8.0 * mobility_u + reaction, 8.0 * mobility_v + 2.0), reaction
+        for field, mobility in zip(state, self._mobilities, strict=True):
+            mirrored = np.pad(field, 1, mode="edge")
+            along_x = mirrored[:-2, 1:-1] + mirrored[2:, 1:-1]
+            along_y = mirrored[1:-1, :-2] + mirrored[1:-1, 2:]
+            spread = np.max(np.abs(mobility * ((along_x + along_y) - 4.0 * field)))
+            if largest := np.max(np.abs(field)):
+                actual = max(actual, spread / largest + reaction)
+        return max(possible / STABLE, actual / ACCURATE)
 
     def _rate(self, state: np.ndarray) -> np.ndarray:
         """Return the time derivative of a state: fluxes through the faces, and the reaction."""
@@ -231,7 +248,7 @@ class DiffusionReaction(Scenario):
     def compile(self) -> None:
         """Compile the solver, or load it from numba's cache."""
         zeros, frames = np.zeros((8, 8)), np.zeros((2, 8, 8), np.float32)
-        solve_reaction_diffusion(zeros, zeros, 0.0, 0.0, 0.0, 1.0, STEP, frames, frames)
+        solve_reaction_diffusion(zeros, zeros, 0.0, 0.0, 0.0, 1.0, 1.0, frames, frames)
 
 
 SCENARIO = DiffusionReaction
