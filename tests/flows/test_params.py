@@ -11,6 +11,7 @@ import pytest
 from flows.params import edit_params, load_params, parameter_keys, preset_names
 from mno.config import read_params
 from mno.errors import InputError
+from mno.scenarios import scenario_names
 
 ROOT = Path(__file__).parents[2]
 
@@ -148,3 +149,13 @@ def test_what_needs_a_grid_is_refused_for_points_before_any_work(
     with pytest.raises(InputError, match=re.escape(remedy)):
         edit_params(workspace, None, [setting])
     assert (workspace / "params.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("preset", ["quick", "standard"])
+@pytest.mark.parametrize("scenario", scenario_names())
+def test_every_scenario_can_be_run_with_the_usual_presets(
+    workspace: Path, preset: str, scenario: str
+) -> None:
+    points = ["model.path=hilbert"] if scenario.endswith("_ring") else []
+    edit_params(workspace, preset, [f"scenario={scenario}", *points])
+    assert load_params(workspace).scenario == scenario

@@ -306,15 +306,15 @@ def test_another_process_with_other_threads_gives_the_same_bits():
 
 @pytest.mark.parametrize(
     ("resolution", "remedy"),
-    [(33, "choose 32 or 36"), (16, "choose 20"), (0, "choose 20"), (-4, "choose 20"),
+    [(33, "choose 32 or 36"), (12, "choose 16"), (0, "choose 16"), (-4, "choose 16"),
      (514, "choose 512"), (1024, "choose 512")],
 )  # fmt: skip
 def test_an_impossible_resolution_is_refused_with_the_nearest_possible(resolution, remedy):
     with pytest.raises(InputError) as error:
         furnace(resolution)
     assert str(error.value) == (
-        f"generate.resolution={resolution} must be a multiple of 4 from 20 (two cells in a wall "
-        f"of 0.2 m) to 512; {remedy}"
+        f"generate.resolution={resolution} must be a multiple of 4 from 16 (two cells in a wall "
+        f"of 0.25 m) to 512; {remedy}"
     )
 
 

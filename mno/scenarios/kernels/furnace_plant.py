@@ -33,7 +33,7 @@ class FurnaceParameters(Config):
     side: float = pydantic.Field(
         2.0, ge=0.2, le=20.0, description="Width and height of the cross-section, m."
     )
-    thinnest_wall: Wall = pydantic.Field(0.2, description="Least thickness of a wall, m.")
+    thinnest_wall: Wall = pydantic.Field(0.25, description="Least thickness of a wall, m.")
     thickest_wall: Wall = pydantic.Field(
         0.35, description="Greatest thickness of a wall, m; at most 0.3 of `side`."
     )
