@@ -289,7 +289,9 @@ def inspect_data(
     if as_json:
         _print_json({**inspection.to_dict(), "page": str(page)})
     elif not quiet:
-        print_inspection(inspection, page, Console(highlight=False, markup=False, soft_wrap=True))
+        width = None if sys.stdout.isatty() else 120  # for files and pipes, which do not say theirs
+        console = Console(highlight=False, markup=False, soft_wrap=True, width=width)
+        print_inspection(inspection, page, console)
 
 
 @app.command()

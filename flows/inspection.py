@@ -101,7 +101,9 @@ def _table(rows: list[dict[str, str]]) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in rows[0]:
         justify = "right" if name in _TO_THE_RIGHT else "left"
-        table.add_column(name[:1].upper() + name[1:], justify=justify)
+        heading = name[:1].upper() + name[1:]
+        whole = justify == "right" or name == "field"
+        table.add_column(heading, justify=justify, no_wrap=whole, overflow="fold")
     for row in rows:
         table.add_row(*row.values())
     return table
