@@ -7,7 +7,7 @@
 | `darcy_ring` | `ring`, `triangles`, `edges` |
 | `diffusion_reaction` | `reaction_diffusion` |
 | `furnace` | `furnace_plant`, `heat_conduction`, `direct_conduction` |
-| `furnace_ring` | `round_furnace`, `ring_conduction`, `point_conduction`, and those of `darcy_ring` |
+| `furnace_ring` | `round_furnace`, `ring_conduction`, `point_conduction`; `ring` and so on |
 | `navier_stokes` | `vorticity`, `torus_square`, `plain_vorticity`, `torus_waves` |
 | `shallow_water` | `dams`, `shallow_water`, `shallow_water_plain` |
 | several | `random_field`, `periodic_field`, `heat_balance`, `exponential`, `transforms`, `rows` |
