@@ -11,6 +11,7 @@ from mno.config import Config
 from mno.errors import InputError, MnoError
 from mno.fields import Axis, Field
 from mno.scenarios.base import SQUARE, Check, Fields, Scenario
+from mno.scenarios.kernels.charge_stress import ChargeStress
 from mno.scenarios.kernels.direct_conduction import advance_directly
 from mno.scenarios.kernels.furnace_plant import (
     FurnaceParameters,
@@ -59,6 +60,10 @@ class Furnace(Scenario):
     defaults the error is 1e-4 of the rise in temperature. Each interval begins with the frame as it
     is stored. The scheme has all symmetries of the square, to the tolerance of its iteration. The
     same equation as a residual, in torch, is `mno.residuals.furnace`.
+
+    With `thermal_stress` there is one more state, `stress`: von Mises' equivalent stress in the
+    cells that hold nothing but charge, zero elsewhere, of each frame of the temperature by itself
+    (`kernels/thermal_stress.py`).
     """
 
     name: ClassVar[str] = "furnace"
@@ -99,6 +104,15 @@ class Furnace(Scenario):
     def __init__(self, parameters: FurnaceParameters, resolution: int) -> None:
         side, wall = parameters.side, parameters.thinnest_wall
         least = max(COARSEST, math.ceil(2.0 * side / wall))
+        needs = f"two cells in a wall of {wall:g} m"
+        self._stress = None
+        if parameters.thermal_stress:
+            piece = parameters.smallest_piece
+            least = max(least, math.ceil(4.0 * side / piece))
+            needs += f", four in a piece of {piece:.3g} m"
+            self._stress = ChargeStress.of(parameters)
+            self.fields = (*self.fields, ChargeStress.FIELD)
+            self.checks = (*self.checks, ChargeStress.CHECK)
         least += -least % 4
         if least > FINEST:
             raise InputError(
@@ -110,9 +124,8 @@ class Furnace(Scenario):
             below = resolution // 4 * 4
             choices = f"{below} or {below + 4}" if least <= below < FINEST else None
             raise InputError(
-                f"generate.resolution={resolution} must be a multiple of 4 from {least} (two cells "
-                f"in a wall of {wall:g} m) to {FINEST}; choose "
-                f"{choices or (least if resolution < least else FINEST)}"
+                f"generate.resolution={resolution} must be a multiple of 4 from {least} ({needs}) "
+                f"to {FINEST}; choose {choices or (least if resolution < least else FINEST)}"
             )
         self._parameters = parameters
         self._resolution = resolution
@@ -128,7 +141,7 @@ class Furnace(Scenario):
         return (time, *(Axis(name, "m", name, points, (0.0, p.side)) for name in ("x", "y")))
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Draw a furnace and its run: the inputs, and the initial temperature, shape `(x, y)`."""
+        """Draw a furnace and its run: the inputs, and the initial states, shape `(x, y)`."""
         plant = draw_plant(self._parameters, rng)
         conductivity, heat_capacity = plant.materials(self._resolution)
         flames = plant.flames(self._resolution)
@@ -141,7 +154,10 @@ class Furnace(Scenario):
             "ambient_temperature": np.array(plant.ambient),
             "temperature": plant.ambient + plant.warm_rise(self._resolution),
         }
-        return {name: field.astype(np.float32) for name, field in fields.items()}
+        drawn = {name: field.astype(np.float32) for name, field in fields.items()}
+        if self._stress:
+            drawn["stress"] = self._stress.frames(drawn, drawn["temperature"][None])[0]
+        return drawn
 
     def _full_power(self, plant: Plant) -> float:
         """Return the power density, W/m3, at which the run's hottest place reaches its peak.
@@ -163,14 +179,17 @@ class Furnace(Scenario):
         return 1e5 / float(np.max(added / (plant.peak - plant.ambient - left)))
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Solve for the temperature at all frames, shape `(time, x, y)`.
+        """Solve for the states at all frames, shape `(time, x, y)`.
 
         Raises:
             InputError: A field has another shape than the scenario's, or values that no furnace
                 has.
             MnoError: The iteration did not converge.
         """
-        return {"temperature": self._run(inputs)[0]}
+        temperature = self._run(inputs)[0]
+        if not self._stress:
+            return {"temperature": temperature}
+        return {"temperature": temperature, "stress": self._stress.frames(inputs, temperature)}
 
     def balance(self, inputs: Fields) -> EnergyBalance:
         """Solve as `solve` does, and return where the heat went.
@@ -183,7 +202,7 @@ class Furnace(Scenario):
 
     def _run(self, inputs: Fields) -> tuple[np.ndarray, np.ndarray]:
         n, frames = self._resolution, self._parameters.frames
-        shapes = {field.name: (n, n) for field in self.fields}
+        shapes = {field.name: (n, n) for field in Furnace.fields}
         shapes |= {"power": (frames, n, n), "ambient_temperature": ()}
         given = {}
         for name, shape in shapes.items():
@@ -226,14 +245,14 @@ class Furnace(Scenario):
         return frames, heat
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
-        """Measure first frame, defect, energy balance and range of one sample, in float64.
+        """Measure first frame, defect, energy, range and stress of one sample, in float64.
 
         This states the scheme a second time, apart from the solver's kernels, and solves it
         directly, for all intervals at once. A NaN in the arrays gives NaN.
         """
         fields = {name: inputs[name].astype(np.float64) for name in inputs}
         frames = outputs["temperature"].astype(np.float64)
-        if not all(np.isfinite(field).all() for field in (*fields.values(), frames)):
+        if not all(np.isfinite(field).all() for field in (*fields.values(), *outputs.values())):
             return {check.name: math.nan for check in self.checks}
         ambient, initial = fields["ambient_temperature"], fields["temperature"]
         rise = np.moveaxis(frames - ambient, 0, -1)
@@ -254,7 +273,8 @@ class Furnace(Scenario):
         supplied = fields["power"][:-1].sum(axis=(1, 2)) * self._width**2 * self._interval
         greatest = self._parameters.hottest_peak - ambient
         below = min(ambient, initial.min()) - frames.min()
-        return {
+        stress = {"equilibrium": self._stress.imbalance(inputs, outputs)} if self._stress else {}
+        return stress | {
             "initial": float(np.max(np.abs(frames[0] - initial))),
             "defect": float(np.max(np.abs(later - rise[..., 1:])) / frames.max()),
             "energy": float(np.max(np.abs(stored - supplied + lost) / content)),

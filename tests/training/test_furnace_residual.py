@@ -102,6 +102,12 @@ def test_a_furnace_that_only_cools_down_has_a_size_and_a_cold_one_no_residual():
     assert residual(fields, grid).item() == 0.0
 
 
+def test_a_state_of_stress_beside_the_temperature_changes_nothing():
+    fields, grid = solved(3)
+    stress = torch.full_like(fields["temperature"], 1e8)
+    assert residual({**fields, "stress": stress}, grid) == residual(fields, grid)
+
+
 def test_its_gradient_is_that_of_its_values():
     fields, grid = solved(5, n=20)
     fields, grid = frames_of(fields, grid, 0, 3)

@@ -7,7 +7,7 @@ of materials are round figures of engineering handbooks for the temperatures of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import pydantic
@@ -19,6 +19,7 @@ LINING_CAPACITY = (0.8e6, 2.2e6)  # J/(m3 K), from insulating to dense brick
 CHARGES = ((30.0, 5.2e6), (25.0, 4.6e6), (40.0, 4.2e6))  # carbon, stainless steel, cast iron
 GAS_CAPACITY = 400.0  # J/(m3 K), of air at 1000 K
 AMBIENT = (283.0, 313.0)  # K
+_NARROWEST, _LOWEST = 0.4, 0.15  # of a piece, in shares of its stretch and of the cavity's height
 _PERIODS = 8  # times in a run at which burners are set anew
 _FINE = 4000  # points at which the schedule is integrated
 
@@ -78,6 +79,23 @@ class FurnaceParameters(Config):
     steps_per_frame: int = pydantic.Field(
         4, ge=1, le=64, description="Steps of the method in time between two frames."
     )
+    thermal_stress: bool = pydantic.Field(
+        False, description="Whether the stress in the charge is computed, as one more state."
+    )
+    youngs_modulus: float = pydantic.Field(
+        2e11, ge=1e9, le=1e12, description="E of the charge, Pa; of steel at room temperature."
+    )
+    poisson_ratio: float = pydantic.Field(
+        0.3, ge=0.0, le=0.45, description="nu of the charge, nondimensional."
+    )
+    thermal_expansion: float = pydantic.Field(
+        1.2e-5, ge=1e-7, le=1e-4, description="alpha of the charge, of a length, K-1."
+    )
+    piece_ends: Literal["held", "free"] = pydantic.Field(
+        "held",
+        description="`held`: no piece of the charge strains along its axis (plane strain). `free`: "
+        "it stretches and bends without axial force and moments (generalised plane strain).",
+    )
 
     @model_validator(mode="after")
     def _ranges_are_in_order(self) -> Self:
@@ -97,6 +115,11 @@ class FurnaceParameters(Config):
                 f"choose {0.3 * self.side:g} or less"
             )
         return self
+
+    @property
+    def smallest_piece(self) -> float:
+        """The least width or height of a piece that can be drawn, m."""
+        return (self.side - 2.0 * self.thickest_wall) * min(_NARROWEST / self.most_pieces, _LOWEST)
 
 
 @dataclass(frozen=True)
@@ -229,9 +252,9 @@ def draw_plant(parameters: FurnaceParameters, rng: np.random.Generator) -> Plant
     # Each piece stands on the hearth in its own stretch of it.
     number = int(rng.integers(1, p.most_pieces + 1))
     stretch = width / number
-    widths = rng.uniform(0.4, 0.85, number) * stretch
+    widths = rng.uniform(_NARROWEST, 0.85, number) * stretch
     starts = left + stretch * np.arange(number) + rng.random(number) * (stretch - widths)
-    tops = floor + rng.uniform(0.15, 0.5, number) * height
+    tops = floor + rng.uniform(_LOWEST, 0.5, number) * height
     pieces = np.stack([starts, starts + widths, np.full(number, floor), tops], axis=1)
 
     burners = []
