@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mno.scenarios.kernels.six_stages import ADVANCES, STABLE, WEIGHTS
+from mno.scenarios.kernels.six_stages import ADVANCES, SHARES, STABLE, WEIGHTS
 
 STAGES = len(WEIGHTS)
 A = np.diag(ADVANCES, -1)
@@ -14,8 +14,8 @@ B, C = np.array(WEIGHTS), A.sum(axis=1)
 
 def amplification(z: np.ndarray) -> np.ndarray:
     """What a step makes of `y' = z y / dt`."""
-    powers = [B @ np.linalg.matrix_power(A, k) @ np.ones(STAGES) for k in range(STAGES)]
-    return np.polyval([*reversed(powers), 1.0], z)
+    powers = [float(B @ np.linalg.matrix_power(A, k) @ np.ones(STAGES)) for k in range(STAGES)]
+    return np.polyval(np.array([*reversed(powers), 1.0]), z)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,14 @@ def test_the_conditions_of_fourth_order_hold(sum_, value):
 def test_it_evaluates_within_the_step_and_adds_with_positive_weights():
     assert np.all((C >= 0.0) & (C < 1.0))
     assert np.all(B > 0.0)
+
+
+def test_shares_of_the_stages_make_the_same_end_as_weights():
+    rates = np.random.default_rng(0).standard_normal(STAGES)
+    stages = 0.7 + A @ rates
+    assert np.array(SHARES) @ stages + B[-1] * rates[-1] == pytest.approx(
+        0.7 + B @ rates, abs=1e-14
+    )
 
 
 def test_waves_that_decay_are_damped_up_to_the_limit_and_not_much_beyond():

@@ -7,7 +7,8 @@ Glossary
     mobility_u      D_u / h^2, in one over the unit of time
     now, here       the state at the beginning of a step, and that of the current stage
     following       the state of the stage after
-    total           the state at the end of the step, as far as the stages so far have made it
+    kept            the state of the second stage; those of the others lie behind it
+    numbers         D_u / h^2, D_v / h^2, k; `AHEAD` times the length of a step; `SHARES`
 
 A row of cells is laid out as `mno.scenarios.kernels.two_species` has it; its ghosts hold their
 neighbour's value, and the first and last rows are their own neighbours, so that nothing passes
@@ -22,13 +23,14 @@ import numpy as np
 
 from mno.scenarios.kernels.caching import compiled, inlined
 from mno.scenarios.kernels.rows import LANES
-from mno.scenarios.kernels.six_stages import ADVANCES, STABLE, WEIGHTS
-from mno.scenarios.kernels.two_species import NUMBERS, row_width, stage_between, stage_last
+from mno.scenarios.kernels.six_stages import ADVANCES, SHARES, STABLE, WEIGHTS
+from mno.scenarios.kernels.two_species import extremes, row_width, stage_between, stage_last
 
 ACCURATE = 0.4  # length of a step times the rate that the state has
-# Rows kept of a stage, of which the next needs three, and of the total, of which all stages need
-# one. Powers of two are quick to divide by.
-RING, TOTALS = 4, 8
+STAGES = len(WEIGHTS)
+RING = 8  # rows that are kept of a stage, at least as many as there are stages
+AHEAD = (*ADVANCES, WEIGHTS[-1])  # of a step, what the rate of each stage is multiplied by
+FIRST_AHEAD, FIRST_SHARE = 3, 3 + STAGES  # places among `numbers`
 
 
 @inlined
@@ -42,70 +44,57 @@ def _mirror(memory, row, n):
 @inlined
 def _step(memory, first, n, numbers):
     """Take a step. Rows are given by where in memory their first cell of u is."""
-    stages, width, vectors = len(numbers), row_width(n), (n + LANES - 1) // LANES
+    width, vectors = row_width(n), (n + LANES - 1) // LANES
     size, data = 2 * width, memory.ctypes.data
-    totals = first + (n + RING * (stages - 1)) * size
-    for turn in range(n + stages - 1):
-        for stage in range(max(0, turn - n + 1), min(stages, turn + 1)):
+    table, stage_size = numbers.ctypes.data, RING * size
+    for turn in range(n + STAGES - 1):
+        for stage in range(max(0, turn - n + 1), min(STAGES, turn + 1)):
             row = turn - stage
             above, below = max(row - 1, 0), min(row + 1, n - 1)
-            now, total = first + row * size, totals + row % TOTALS * size
-            here, up, down, before = now, first + above * size, first + below * size, now
-            if stage > 0:
-                ring = first + (n + RING * (stage - 1)) * size
-                here, before = ring + row % RING * size, total
-                up, down = ring + above % RING * size, ring + below % RING * size
-            table = numbers.ctypes.data + 8 * NUMBERS * stage
-            if stage < stages - 1:
-                following = first + (n + RING * stage + row % RING) * size
+            now, kept = first + row * size, first + (n + row % RING) * size
+            if stage == 0:
+                here, up, down = now, first + above * size, first + below * size
+            else:
+                ring = first + n * size + (stage - 1) * stage_size
+                here, up = ring + row % RING * size, ring + above % RING * size
+                down = ring + below % RING * size
+            here, up, down = data + 8 * here, data + 8 * up, data + 8 * down
+            ahead = table + 8 * (FIRST_AHEAD + stage)
+            if stage < STAGES - 1:
+                following = kept + stage * stage_size
                 stage_between(
-                    data + 8 * here, data + 8 * up, data + 8 * down, data + 8 * now,
-                    data + 8 * before, data + 8 * following, data + 8 * total, 8 * width,
-                    vectors, table,
+                    here, up, down, data + 8 * now, data + 8 * following, 8 * width, vectors,
+                    table, ahead,
                 )  # fmt: skip
                 _mirror(memory, following, n)
             else:  # no stage reads this row of the old state any more
                 stage_last(
-                    data + 8 * here, data + 8 * up, data + 8 * down, data + 8 * now,
-                    data + 8 * before, 0, data + 8 * now, 8 * width, vectors, table,
+                    here, up, down, data + 8 * now, data + 8 * kept, 8 * stage_size, 8 * width,
+                    vectors, table, ahead, table + 8 * FIRST_SHARE,
                 )  # fmt: skip
                 _mirror(memory, now, n)
 
 
 @inlined
-def _extremes(memory, first, n, mobility, scratch):
-    """Return a species' largest absolute value, and how fast diffusion changes one at most."""
-    size = 2 * row_width(n)
-    largest, fastest = scratch[0], scratch[1]
-    scratch[:] = 0.0
-    for row in range(n):
-        start = first + row * size
-        above, below = first + max(row - 1, 0) * size, first + min(row + 1, n - 1) * size
-        here, up, down = (
-            memory[start : start + n],
-            memory[above : above + n],
-            memory[below : below + n],
-        )
-        left, right = memory[start - 1 : start - 1 + n], memory[start + 1 : start + 1 + n]
-        for j in range(n):
-            around = (up[j] + down[j]) + (left[j] + right[j])
-            largest[j] = max(largest[j], abs(here[j]))
-            fastest[j] = max(fastest[j], abs(mobility * (around - 4.0 * here[j])))
-    return largest.max(), fastest.max()
-
-
-@inlined
-def _steps(memory, first, n, mobility_u, mobility_v, interval, fineness, scratch):
+def _steps(memory, first, n, mobility_u, mobility_v, interval, fineness, cells, largest):
     """Return the number of steps in an interval that begins with this state."""
-    u_max, u_spread = _extremes(memory, first, n, mobility_u, scratch)
-    v_max, v_spread = _extremes(memory, first + row_width(n), n, mobility_v, scratch)
+    width, vectors, data = row_width(n), (n + LANES - 1) // LANES, memory.ctypes.data
+    size = 2 * width
+    largest[:] = 0.0
+    for row in range(n):
+        up, down = first + max(row - 1, 0) * size, first + min(row + 1, n - 1) * size
+        extremes(
+            data + 8 * (first + row * size), data + 8 * up, data + 8 * down, 8 * width, vectors,
+            cells.ctypes.data, largest.ctypes.data,
+        )  # fmt: skip
+    u_max, u_curved, v_max, v_curved = [vector.max() for vector in largest]
     reaction = 3.0 * u_max**2 + 2.0
     possible = max(8.0 * mobility_u + reaction, 8.0 * mobility_v + 2.0)
     actual = reaction
     if u_max > 0.0:
-        actual = max(actual, u_spread / u_max + reaction)
+        actual = max(actual, mobility_u * u_curved / u_max + reaction)
     if v_max > 0.0:
-        actual = max(actual, v_spread / v_max + reaction)
+        actual = max(actual, mobility_v * v_curved / v_max + reaction)
     rate = max(possible / STABLE, actual / ACCURATE)
     return max(1, int(np.ceil(fineness * interval * rate)))
 
@@ -147,24 +136,24 @@ def solve_reaction_diffusion(
             float64, shape `(frames, n, n)`.
         frames_v: The same of `v`.
     """
-    n, stages = len(activator), len(WEIGHTS)
-    width = row_width(n)
-    memory = np.zeros((n + RING * (stages - 1) + TOTALS) * 2 * width + LANES)
+    n, width = len(activator), row_width(len(activator))
+    memory = np.zeros((n + RING * (STAGES - 1)) * 2 * width + LANES)
     first = LANES + -(memory.ctypes.data // 8) % LANES  # the processor prefers whole vectors
-    numbers, scratch = np.zeros((stages, NUMBERS)), np.empty((2, n))
-    numbers[:, 2], numbers[:, 3], numbers[:, 4] = mobility_u, mobility_v, offset
+    cells, largest = np.zeros(width), np.zeros((4, LANES))
+    cells[:n] = 1.0
+    numbers = np.array((mobility_u, mobility_v, offset, *AHEAD, *SHARES))
     for i in range(n):
         row = first + 2 * width * i
         memory[row : row + n] = activator[i]
         memory[row + width : row + width + n] = inhibitor[i]
     for frame in range(len(frames_u)):
         if frame > 0:
-            steps = _steps(memory, first, n, mobility_u, mobility_v, interval, fineness, scratch)
+            steps = _steps(
+                memory, first, n, mobility_u, mobility_v, interval, fineness, cells, largest
+            )
             dt = interval / steps
-            for stage in range(stages - 1):
-                numbers[stage, 0] = dt * ADVANCES[stage]
-            for stage in range(stages):
-                numbers[stage, 1] = dt * WEIGHTS[stage]
+            for stage in range(STAGES):
+                numbers[FIRST_AHEAD + stage] = dt * AHEAD[stage]
             for _ in range(steps):
                 _step(memory, first, n, numbers)
         _keep(memory, first, n, frames_u[frame])

@@ -23,5 +23,8 @@ WEIGHTS = (
     0.007526910550485381,
 )
 """`b_1` to `b_6`."""
+_FROM_STAGES = [b / a for a, b in zip(ADVANCES, WEIGHTS[:-1], strict=True)]
+SHARES = (1.0 - sum(_FROM_STAGES), *_FROM_STAGES)
+"""`s_1` to `s_6`, such that y at the end is `dt b_6 f(y_6)` more than the sum of all `s_i y_i`."""
 STABLE = 9.6
 """Length of a step times the largest rate of decay: `|R(-x + i y)| < 1` up to it, `|y| < 0.3`."""
