@@ -4,7 +4,7 @@
 
 It has six stages, of which one needs to know the one before only, as in the classical method. The
 eleven coefficients meet the eight conditions of fourth order (Hairer, Norsett and Wanner 1993,
-doi:10.1007/978-3-540-78862-1, table II.2.1). Two more let the amplification `R(z)` of a wave that
+doi:10.1007/978-3-540-78862-1, section II.2). Two more let the amplification `R(z)` of a wave that
 decays at the rate `-z / dt` stay below 0.9 for as long as can be, where the classical method gives
 up at 2.785; Abdulle (2002, doi:10.1137/S1064827500379549) has the same aim. With the last, `a_6`,
 taken as 0.8, fifth-order errors are as small as can be within a thousandth.
