@@ -12,11 +12,8 @@ from mno.errors import InputError
 from mno.fields import Axis, Field
 from mno.scenarios.base import SQUARE, Check, Fields, Scenario
 from mno.scenarios.kernels.random_field import CosineField, covariance_spectrum
-from mno.scenarios.kernels.reaction_diffusion import (
-    ACCURATE,
-    STABLE,
-    solve_reaction_diffusion,
-)
+from mno.scenarios.kernels.reaction_diffusion import ACCURATE, solve_reaction_diffusion
+from mno.scenarios.kernels.six_stages import ADVANCES, STABLE, WEIGHTS
 
 SIDE = 2.0  # of the domain
 LARGEST = 20.0  # value of an initial state; the time a solution takes grows with its square
@@ -87,8 +84,8 @@ class DiffusionReaction(Scenario):
     variance.
 
     The discretisation is the five-point finite volume scheme on cell centres, of second order in
-    space, and the classical Runge-Kutta method, of fourth order in time, whose steps follow the
-    largest rate of the equations. It treats the axes and their two directions alike, so it has all
+    space, and a Runge-Kutta method of fourth order in time, whose steps follow the rate at which
+    the state changes. It treats the axes and their two directions alike, so it has all
     symmetries of the square, to the last bit. The same equation as a residual of given
     trajectories, in torch, is `mno.residuals.diffusion_reaction`.
     """
@@ -210,11 +207,10 @@ class DiffusionReaction(Scenario):
         steps = max(1, int(np.ceil(self._interval * self._rate_of_steps(state))))
         dt = self._interval / steps
         for _ in range(steps):
-            k1 = self._rate(state)
-            k2 = self._rate(state + dt / 2 * k1)
-            k3 = self._rate(state + dt / 2 * k2)
-            k4 = self._rate(state + dt * k3)
-            state = state + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+            rates = [self._rate(state)]
+            for advance in ADVANCES:
+                rates.append(self._rate(state + dt * advance * rates[-1]))
+            state = state + dt * np.tensordot(WEIGHTS, rates, axes=1)
         return state
 
     def _rate_of_steps(self, state: np.ndarray) -> float:

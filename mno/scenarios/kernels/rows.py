@@ -108,13 +108,16 @@ def load_vector(builder: Any, address: Any, vector: int = 0) -> Any:
     return builder.load(pointer(builder, address, _HALF * vector, VECTOR), align=8)
 
 
+def load_repeated(builder: Any, address: Any, number: int = 0) -> Any:
+    """Load one of the real numbers that lie at an address into all lanes."""
+    value = builder.load(pointer(builder, address, 8 * number, _NUMBER), align=8)
+    first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, _SHORT(0))
+    return builder.shuffle_vector(first, first, ir.Constant(_LANES, [0] * LANES))
+
+
 def load_everywhere(builder: Any, address: Any, number: int) -> Row:
     """Load one of the complex numbers that lie at an address into all lanes."""
-    parts = []
-    for distance in (16 * number, 16 * number + 8):
-        value = builder.load(pointer(builder, address, distance, _NUMBER), align=8)
-        first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, _SHORT(0))
-        parts.append(builder.shuffle_vector(first, first, ir.Constant(_LANES, [0] * LANES)))
+    parts = (load_repeated(builder, address, 2 * number + part) for part in (0, 1))
     return Row(builder, *parts)
 
 
