@@ -16,7 +16,7 @@ from mno.data.plan import DatasetPlan
 from mno.scenarios import scenario_class
 
 THREADS = 1
-ROUNDS = 3
+ROUNDS = 2
 SHARDS, SHARD_SIZE, RESOLUTION, FRAMES = 8, 50, 128, 101
 MIB = 2**20
 

@@ -20,6 +20,7 @@ from mno.data.solve import solve_shard
 from mno.data.sources import differing, loaded_sources
 from mno.data.store import sample_shape
 from mno.errors import MnoError
+from mno.memory import keep_freed_memory
 
 # A foreign process that imports this module later on keeps what it imported now.
 loaded_sources()
@@ -161,6 +162,7 @@ class _ShardTask:
 
     def __call__(self) -> str | None:
         """Make the shard, if there is one to make; return why not, if refused."""
+        keep_freed_memory()
         refusal = self.refusal()
         folder = WorkFolder(self.work, self.plan)
         # Dask runs a task again where it lost sight of it, not knowing that it was done.
