@@ -16,8 +16,8 @@ from mno.data.plan import DatasetPlan
 from mno.scenarios import scenario_class
 
 THREADS = 1
-ROUNDS = 2
-SHARDS, SHARD_SIZE, RESOLUTION, FRAMES = 8, 50, 128, 101
+ROUNDS = 1
+SHARDS, SHARD_SIZE, RESOLUTION, FRAMES = 16, 50, 128, 101
 MIB = 2**20
 
 
