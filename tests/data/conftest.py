@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.generate import generate
 from mno.data.plan import DatasetPlan
 from mno.data.report import DatasetReport
+from tests.file_hashes import hashes
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -32,14 +32,6 @@ def make_plan(
         split=SplitConfig(train=0.6, validation=0.2, test=0.2),
     )
     return DatasetPlan(Heat, Heat.Parameters(**parameters), config, code="code")
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 @dataclass

@@ -10,6 +10,7 @@ import pytest
 from mno.data.reading import Schema, Split
 from mno.evaluation import EvaluateConfig, Evaluation, draw_figures, evaluate, mean_fields
 from mno.evaluation.scoring import split_relative_l2
+from mno.evaluation.words import number
 from mno.fields import Axis, Field
 from mno.surrogate import Surrogate
 
@@ -76,5 +77,5 @@ def test_numbers_are_said_and_forcings_are_drawn(test_split, evaluation):
     best = next(figure for figure in figures if figure.name.startswith("example_best"))
     sample = next(e for e in evaluation.examples if "best" in e.ranks)
     loss = float(test_split.fields["loss"][sample.index])
-    assert f"power, rate of loss = {loss:.3g} s-1"[:30] in best.caption
+    assert f"power, rate of loss = {number(loss, 3)} s-1, temperature" in best.caption
     assert best.png.startswith(b"\x89PNG")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from distributed import LocalCluster
@@ -14,6 +12,7 @@ from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate import generate
 from mno.data.plan import DatasetPlan
 from mno.scenarios import scenario_class, scenario_names
+from tests.file_hashes import hashes
 
 RESOLUTION = 16
 OTHERS = {"burgers": {"viscosity_high": 0.1}, "shallow_water": {"frames": 5}}
@@ -40,14 +39,6 @@ def plan_of(name: str, shard_size: int) -> DatasetPlan:
     )  # fmt: skip
     parameters = scenario.Parameters.model_validate(OTHERS.get(name, {}))
     return DatasetPlan(scenario, parameters, config, code="code")
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 @pytest.mark.parametrize("name", scenario_names())

@@ -1,0 +1,15 @@
+"""Folders compared byte by byte."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file, by its path in the folder."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
