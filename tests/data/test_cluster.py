@@ -124,7 +124,7 @@ def test_workers_that_run_older_code_are_refused(tmp_path, start):
     def run(folder: str) -> tuple[int, str]:
         process = start(
             *("run_heat.py", tmp_path / folder, 10, 4, 1, address),
-            path=(root, HERE),
+            path=(root, HERE, ROOT),
             stderr=subprocess.PIPE,
         )
         _, error = process.communicate()
