@@ -22,6 +22,7 @@ class Field:
         dims: Axes of one sample's array, in order, for example `("x", "y")`, time before those of
             space; none for one number per sample. On unordered points, `point` is the axis of
             space, for coordinates, too.
+        gaps: Whether values may be missing; a missing one is NaN.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Field:
     long_name: str
     role: Literal["input", "output", "state", "coordinate"]
     dims: tuple[str, ...]
+    gaps: bool = False
 
     @property
     def is_scalar(self) -> bool:

@@ -26,13 +26,20 @@ class SplitConfig(Config):
         return self
 
 
-class GenerateConfig(Config):
-    """All that determines a dataset, apart from the scenario's own parameters."""
+class SamplesConfig(Config):
+    """How many samples there are, and how they are stored."""
 
-    samples: int = Field(gt=0, description="number of samples")
-    resolution: int = Field(gt=0, description="points along each space axis")
+    samples: int = Field(gt=0, description="number of samples; of imported data, at most")
+    resolution: int = Field(
+        gt=0, description="points along each space axis; imported data have their own"
+    )
     shard_size: int = Field(gt=0, description="samples per shard: what one task makes at a time")
     seed: int = Field(ge=0, description="seed of the samples and of their assignment to splits")
+
+
+class GenerateConfig(SamplesConfig):
+    """All that determines a dataset, apart from the scenario's own parameters."""
+
     split: SplitConfig
 
     @model_validator(mode="after")

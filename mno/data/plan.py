@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mno.config import Config
-from mno.data.config import SPLITS, GenerateConfig
+from mno.data.config import SPLITS, GenerateConfig, SamplesConfig
 from mno.fields import Field
-from mno.scenarios.base import Scenario
+from mno.scenarios.base import SampleSource
+
+UNASSIGNED = "unassigned"
+"""The split of samples that no split was chosen for."""
 
 # Samples use spawn keys of length one, so this key can never be one of theirs.
 _SPLIT_STREAM = (0, 0)
@@ -28,31 +32,33 @@ class DatasetPlan:
         parameters: Its own parameters, an instance of `scenario.Parameters`.
         config: Samples, resolution, shards, seed and splits.
         code: Digest of the code that makes the dataset; shards of other code are not reused.
+        root: Where files that the scenario reads are found; determines nothing.
     """
 
-    scenario: type[Scenario]
+    scenario: type[SampleSource]
     parameters: Config
-    config: GenerateConfig
+    config: SamplesConfig
     code: str
+    root: Path = field(default=Path(), compare=False)
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
         """The fields of the scenario with these parameters."""
         return self.build().fields
 
-    def build(self) -> Scenario:
+    def build(self) -> SampleSource:
         """Build the scenario at the dataset's resolution.
 
         Raises:
             InputError: The scenario cannot be solved at that resolution.
         """
-        return self.scenario(self.parameters, self.config.resolution)
+        return self.scenario.open(self.parameters, self.config.resolution, self.root)
 
     @cached_property
     def content(self) -> dict[str, Any]:
         """The plan without its code, as plain values."""
         return {
-            "scenario": self.scenario.name,
+            "scenario": self.build().dataset_name,
             "seed": self.config.seed,
             "generate": self.config.model_dump(mode="json"),
             "parameters": self.parameters.model_dump(mode="json"),
@@ -79,11 +85,16 @@ class DatasetPlan:
         return np.random.default_rng(np.random.SeedSequence(self.config.seed, spawn_key=(sample,)))
 
     def splits(self) -> np.ndarray:
-        """Assign every sample to a split by a seeded permutation.
+        """Assign every sample to a split: as the scenario says, or by a seeded permutation.
 
         Returns:
             Names of splits, shape `(samples,)`, dtype object.
         """
+        given = self.build().splits(self.config)
+        if given is not None:
+            return given
+        if not isinstance(self.config, GenerateConfig):
+            return np.full(self.config.samples, UNASSIGNED, dtype=object)
         counts = self.config.split_counts
         names = np.repeat(np.array(SPLITS, dtype=object), [counts[name] for name in SPLITS])
         seed = np.random.SeedSequence(self.config.seed, spawn_key=_SPLIT_STREAM)

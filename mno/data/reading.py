@@ -217,6 +217,7 @@ def _read_field(group: zarr.Group, name: str) -> Field:
         long_name=attributes["long_name"],
         role=attributes["role"],
         dims=tuple(str(name) for name in dims),
+        gaps=bool(attributes.get("gaps", False)),
     )
 
 

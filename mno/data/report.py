@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
+from mno.data.config import SPLITS
 from mno.data.plan import DatasetPlan
 from mno.data.shards import ShardRecord
 from mno.data.statistics import Margins
@@ -15,7 +16,7 @@ from mno.data.store import sample_shape
 
 @dataclass(frozen=True)
 class FieldReport:
-    """One field over the whole dataset; figures in its unit."""
+    """One field over the whole dataset; figures in its unit; `missing` counts those not finite."""
 
     role: str
     units: str
@@ -24,6 +25,7 @@ class FieldReport:
     max: float
     mean: float
     std: float
+    missing: int
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,9 @@ def summarise(plan: DatasetPlan, records: Iterable[ShardRecord]) -> DatasetRepor
             max=total.max,
             mean=total.mean,
             std=total.std,
+            missing=total.missing,
         )
-        not_finite += total.missing
+        not_finite += 0 if field.gaps else total.missing
     checks: dict[str, CheckReport] = {}
     for check in scenario.checks:
         total = reduce(add, (record.checks[check.name] for record in ordered))
@@ -100,15 +103,16 @@ def summarise(plan: DatasetPlan, records: Iterable[ShardRecord]) -> DatasetRepor
         checks[check.name] = CheckReport(
             check.description, check.tolerance, total.max, total.mean, margins
         )
+    splits = plan.splits().tolist()
     digests = [digest for record in ordered for digest in record.inputs]
     return DatasetReport(
-        scenario=scenario.name,
+        scenario=scenario.dataset_name,
         samples=plan.config.samples,
         shards=plan.num_shards,
-        splits=plan.config.split_counts,
+        splits={name: splits.count(name) for name in dict.fromkeys([*SPLITS, *splits])},
         fields=fields,
         checks=checks,
-        faults=Faults(*count_duplicates(digests, plan.splits().tolist()), not_finite),
+        faults=Faults(*count_duplicates(digests, splits), not_finite),
     )
 
 

@@ -14,7 +14,7 @@ from mno.data.plan import DatasetPlan
 from mno.data.statistics import Margins, Moments
 from mno.data.store import sample_shape
 from mno.errors import MnoError
-from mno.scenarios.base import Scenario
+from mno.scenarios.base import SampleSource
 
 
 @dataclass
@@ -57,9 +57,8 @@ def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
     statistics: dict[str, Moments] = {}
     # One thread, so that the order of summation in BLAS does not depend on the machine's cores.
     with threadpool_limits(limits=1):
-        for row, sample in enumerate(samples):
-            given = scenario.sample(plan.rng(sample))
-            solved = scenario.solve(given)
+        made = scenario.make(samples, plan.rng)
+        for row, (sample, (given, solved)) in enumerate(zip(samples, made, strict=True)):
             _store_row(scenario, {**given, **solved}, sample, row, values)
             inputs.append(_digest(given))
             for name, value in scenario.check(given, solved).items():
@@ -76,38 +75,41 @@ def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
 
 
 def _store_row(
-    scenario: Scenario,
+    scenario: SampleSource,
     arrays: Mapping[str, np.ndarray],
     sample: int,
     row: int,
     values: dict[str, np.ndarray],
 ) -> None:
+    dataset = scenario.dataset_name
     if set(arrays) != set(values):
         raise MnoError(
-            f"scenario {scenario.name} yields fields {sorted(arrays)}; it declares {sorted(values)}"
+            f"scenario {dataset} yields fields {sorted(arrays)}; it declares {sorted(values)}"
         )
+    gaps = {field.name for field in scenario.fields if field.gaps}
     for name, array in arrays.items():
         expected = values[name].shape[1:]
         if array.dtype != np.float32 or array.shape != expected:
             raise MnoError(
-                f"scenario {scenario.name} yields {name} as {array.dtype} of shape {array.shape}; "
+                f"scenario {dataset} yields {name} as {array.dtype} of shape {array.shape}; "
                 f"expected float32 of shape {expected}"
             )
-        if not np.isfinite(array).all():
+        if not np.isfinite(array).all() and not (name in gaps and not np.isinf(array).any()):
             raise MnoError(
-                f"sample {sample} of {scenario.name}: {name} has values that are not finite; "
+                f"sample {sample} of {dataset}: {name} has values that are not finite; "
                 "nothing is released"
             )
         values[name][row] = array
 
 
-def _require_checks(scenario: Scenario, measured: Mapping[str, float], sample: int) -> None:
+def _require_checks(scenario: SampleSource, measured: Mapping[str, float], sample: int) -> None:
     for check in scenario.checks:
         # Written so that NaN fails too.
         if not measured[check.name] <= check.tolerance:
             raise MnoError(
-                f"sample {sample} of {scenario.name}: {check.name} ({check.description}) is "
-                f"{measured[check.name]:.3g}; tolerance {check.tolerance:.3g}; nothing is released"
+                f"sample {sample} of {scenario.dataset_name}: {check.name} ({check.description}) "
+                f"is {measured[check.name]:.3g}; tolerance {check.tolerance:.3g}; nothing is "
+                "released"
             )
 
 

@@ -23,7 +23,7 @@ from zarr.errors import ZarrUserWarning
 from mno.data.checksums import file_sha256, metadata_sha256
 from mno.data.plan import DatasetPlan
 from mno.fields import Field
-from mno.scenarios.base import Scenario
+from mno.scenarios.base import SampleSource
 
 ROOT_FILE = "zarr.json"
 _COMPRESSION = ZstdCodec(level=1)
@@ -33,7 +33,7 @@ _WRITE_ALL: ArrayConfigParams = {"write_empty_chunks": True}
 _CF_AXES = {"time": {"axis": "T"}, "x": {"axis": "X"}, "y": {"axis": "Y"}, "z": {"axis": "Z"}}
 
 
-def sample_shape(scenario: Scenario, field: Field) -> tuple[int, ...]:
+def sample_shape(scenario: SampleSource, field: Field) -> tuple[int, ...]:
     """Return the shape of a field in one sample."""
     lengths = {axis.name: len(axis.points) for axis in scenario.axes}
     return tuple(lengths[name] for name in field.dims)
@@ -59,6 +59,7 @@ def create_store(path: Path, plan: DatasetPlan) -> None:
         "fields": [field.name for field in scenario.fields],
         "extent": {axis.name: list(axis.extent) for axis in scenario.axes},
         "symmetries": list(scenario.symmetries),
+        **scenario.provenance,
     }
     group = zarr.create_group(path, zarr_format=3, attributes=attributes)
     for axis in scenario.axes:
@@ -80,10 +81,13 @@ def create_store(path: Path, plan: DatasetPlan) -> None:
         config=_WRITE_ALL,
     )
     array[:] = splits
+    numbers = scenario.coordinates(plan.config.samples)
+    for name, values in numbers.items():
+        _write_per_sample(group, name, values)
     places = [field.name for field in scenario.fields if field.role == "coordinate"]
     for field in scenario.fields:
         located = places if "point" in field.dims and field.role != "coordinate" else []
-        coordinates = " ".join(["split", *located])
+        coordinates = " ".join(["split", *numbers, *located])
         _create_field(group, plan, field, sample_shape(scenario, field), coordinates)
 
 
@@ -103,6 +107,19 @@ def _write_coordinate(
     array[:] = points
 
 
+def _write_per_sample(group: zarr.Group, name: str, values: np.ndarray) -> None:
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=values.shape,
+        compressors=_COMPRESSION,
+        dimension_names=("sample",),
+        config=_WRITE_ALL,
+    )
+    array[:] = values
+
+
 def _create_field(
     group: zarr.Group, plan: DatasetPlan, field: Field, shape: tuple[int, ...], coordinates: str
 ) -> None:
@@ -120,6 +137,7 @@ def _create_field(
             "long_name": field.long_name,
             "role": field.role,
             "coordinates": coordinates,
+            **({"gaps": True} if field.gaps else {}),
         },
         config=_WRITE_ALL,
     )

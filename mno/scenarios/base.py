@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,46 +34,35 @@ class Check:
     tolerance: float
 
 
-class Scenario(ABC):
-    """One family of PDE problems at one resolution.
+class SampleSource(ABC):
+    """Where the samples of a dataset come from: a solver, or files.
 
-    A scenario is stateless: what it yields depends on its parameters, its resolution and the
-    random generator it is handed, so that samples may be made anywhere, in any order.
+    A source is stateless: the samples it makes depend on its parameters, its resolution and the
+    random generators it is handed, so that they may be made anywhere, in any order.
 
-    A field of role `state` has the axis `time` before those of space. `sample` draws it at the
-    first frame, without that axis; `solve` returns it at all frames, the first one included. How
-    many frames an operator is given, and how it predicts the others, is not the scenario's choice.
-
-    On unordered points the one axis of space is `point`, and a field of role `coordinate` for each
-    space axis says where they are; `sample` draws them, so that domains may differ from sample to
-    sample.
-
-    Fields, checks and symmetries may depend on the parameters: such a scenario sets them anew when
+    Fields, checks and symmetries may depend on the parameters: such a source sets them anew when
     it is made.
-
-    `symmetries` are the maps of the grid onto itself that turn a solved sample into another solved
-    sample when all its fields, inputs and outputs, are carried along by their values (scalar
-    fields; a symmetry that also changes values, as a mirror does with a velocity, cannot be
-    declared). They must hold for the discrete equation, not for the continuous one alone; a test
-    should compare them with the solver. The name of a map lists, for each space axis of the result
-    in order, the axis whose values run along it, with a minus sign where they run backwards:
-    `y -x` is a quarter turn. The identity is one of them.
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
+    title: str
     Parameters: ClassVar[type[Config]]
     fields: tuple[Field, ...]
-    checks: tuple[Check, ...]
+    checks: tuple[Check, ...] = ()
     symmetries: tuple[str, ...] = ()
 
+    @classmethod
     @abstractmethod
-    def __init__(self, parameters: Config, resolution: int) -> None:
-        """Take validated parameters and the number of points along each space axis.
+    def open(cls, parameters: Any, resolution: int, root: Path) -> SampleSource:
+        """Build the source.
+
+        Args:
+            parameters: An instance of `Parameters`.
+            resolution: Points along each space axis.
+            root: Folder in which a source of files looks for them.
 
         Raises:
-            InputError: The scenario cannot be solved at that resolution; the message says which
-                are possible.
+            InputError: It cannot make samples; the message says why.
         """
 
     @property
@@ -81,16 +71,41 @@ class Scenario(ABC):
         """Coordinate axes, in the order in which fields use them."""
 
     @abstractmethod
-    def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Draw the inputs and the initial states of one sample, float32, by name."""
+    def make(
+        self, samples: range, rng: Callable[[int], np.random.Generator]
+    ) -> Iterator[tuple[Fields, Fields]]:
+        """Yield what is given with each of some samples, and its solution, float32, by name.
 
-    @abstractmethod
-    def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Solve the equation for what `sample` drew; return outputs and states, float32."""
+        Args:
+            samples: Their numbers, one after the other.
+            rng: Returns the random stream of a sample.
+        """
 
-    @abstractmethod
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
-        """Measure each of `checks` on what was drawn and on what was solved, as it is stored."""
+        """Measure each of `checks` on what was given and on what was solved, as it is stored."""
+        return {}
+
+    @property
+    def dataset_name(self) -> str:
+        """What datasets, and the models trained on them, are named by."""
+        return self.name
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Further attributes of the dataset: which files it comes from."""
+        return {}
+
+    def coordinates(self, samples: int) -> dict[str, np.ndarray]:
+        """Return further numbers for each sample, shape `(samples,)`, such as its group."""
+        return {}
+
+    def splits(self, config: Any) -> np.ndarray | None:
+        """Return the split of each sample, dtype object; none if they are to be drawn one by one.
+
+        Args:
+            config: The dataset's, a `mno.data.config.SamplesConfig`.
+        """
+        return None
 
     def compile(self) -> None:  # noqa: B027 - optional
         """Do once what would otherwise be paid at the first sample (compilation)."""
@@ -104,3 +119,60 @@ class Scenario(ABC):
     def outputs(self) -> tuple[Field, ...]:
         """Fields an operator predicts, states at their later frames."""
         return tuple(field for field in self.fields if field.role in ("output", "state"))
+
+
+class Scenario(SampleSource):
+    """One family of PDE problems at one resolution, with a sampler and a solver.
+
+    A field of role `state` has the axis `time` before those of space. `sample` draws it at the
+    first frame, without that axis; `solve` returns it at all frames, the first one included. How
+    many frames an operator is given, and how it predicts the others, is not the scenario's choice.
+
+    On unordered points the one axis of space is `point`, and a field of role `coordinate` for each
+    space axis says where they are; `sample` draws them, so that domains may differ from sample to
+    sample.
+
+    `symmetries` are the maps of the grid onto itself that turn a solved sample into another solved
+    sample when all its fields, inputs and outputs, are carried along by their values (scalar
+    fields; a symmetry that also changes values, as a mirror does with a velocity, cannot be
+    declared). They must hold for the discrete equation, not for the continuous one alone; a test
+    should compare them with the solver. The name of a map lists, for each space axis of the result
+    in order, the axis whose values run along it, with a minus sign where they run backwards:
+    `y -x` is a quarter turn. The identity is one of them.
+    """
+
+    checks: tuple[Check, ...]
+
+    @abstractmethod
+    def __init__(self, parameters: Any, resolution: int) -> None:
+        """Take validated parameters and the number of points along each space axis.
+
+        Raises:
+            InputError: The scenario cannot be solved at that resolution; the message says which
+                are possible.
+        """
+
+    @classmethod
+    def open(cls, parameters: Any, resolution: int, root: Path) -> Scenario:
+        """Build the scenario, which needs no files."""
+        return cls(parameters, resolution)
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draw the inputs and the initial states of one sample, float32, by name."""
+
+    @abstractmethod
+    def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
+        """Solve the equation for what `sample` drew; return outputs and states, float32."""
+
+    @abstractmethod
+    def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
+        """Measure each of `checks` on what was drawn and on what was solved, as it is stored."""
+
+    def make(
+        self, samples: range, rng: Callable[[int], np.random.Generator]
+    ) -> Iterator[tuple[Fields, Fields]]:
+        """Yield the inputs and the solution of each of some samples."""
+        for number in samples:
+            given = self.sample(rng(number))
+            yield given, self.solve(given)

@@ -1,0 +1,129 @@
+"""One file as a source of samples, so that an import is made like any dataset: shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mno.config import Config
+from mno.data.importers import importer_class
+from mno.data.importers.base import Contents
+from mno.data.importers.mapped import MappedFile
+from mno.data.importers.mapping import Mapping
+from mno.errors import InputError
+from mno.fields import Axis, Field
+from mno.scenarios.base import Fields, SampleSource
+
+
+class FileParameters(Config):
+    """One file, and what is to become of it."""
+
+    dataset: str
+    kind: str
+    file: str
+    sha256: str
+    importer_version: int
+    mapping: Mapping
+
+
+class FileSource(SampleSource):
+    """The samples of one file.
+
+    Args:
+        parameters: Which file, and how it is read.
+        folder: Where the file is.
+
+    Raises:
+        InputError: The file cannot be imported.
+    """
+
+    name: ClassVar[str] = "file"
+    Parameters: ClassVar[type[Config]] = FileParameters
+
+    def __init__(self, parameters: FileParameters, folder: Path) -> None:
+        self.parameters = parameters
+        self.path = folder / parameters.file
+        self.title = f"{parameters.file}, imported as {parameters.kind}"
+        cls = importer_class(parameters.kind)
+        self._file = MappedFile(cls(self.path, parameters.mapping), self.path, parameters.mapping)
+        self.fields: tuple[Field, ...] = self.contents.fields
+
+    @classmethod
+    def open(cls, parameters: FileParameters, resolution: int, root: Path) -> FileSource:
+        """Open the file in the folder `root`; the last one opened is kept open."""
+        return _opened(cls, parameters.model_dump_json(), root)
+
+    @property
+    def contents(self) -> Contents:
+        """What the file holds, as it will be in the dataset."""
+        return self._file.contents
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The coordinate axes."""
+        return self.contents.axes
+
+    @property
+    def dataset_name(self) -> str:
+        """The dataset that the file belongs to."""
+        return self.parameters.dataset
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """The file, its checksum and its importer."""
+        p = self.parameters
+        source = {
+            "file": p.file,
+            "sha256": p.sha256,
+            "importer": p.kind,
+            "importer_version": p.importer_version,
+            "found": dict(self.contents.parameters),
+        }
+        return {"sources": [source]}
+
+    def coordinates(self, samples: int) -> dict[str, np.ndarray]:
+        """The group of each sample and when it begins, where the file tells."""
+        known = {"group": self.contents.groups, "start": self.contents.starts}
+        return {name: values for name, values in known.items() if values is not None}
+
+    def make(
+        self, samples: range, rng: Callable[[int], np.random.Generator]
+    ) -> Iterator[tuple[Fields, Fields]]:
+        """Read the samples, all of them at once."""
+        values = {
+            field.name: self._file.read(field.name, samples.start, samples.stop)
+            for field in self.fields
+        }
+        for field in self.fields:
+            if np.isinf(values[field.name]).any():
+                raise InputError(
+                    f"{self.path}: {field.name} has infinite values in samples {samples.start} to "
+                    f"{samples.stop - 1}; expected finite numbers: correct the file"
+                )
+        yield from split_samples(self.fields, values)
+
+
+def split_samples(
+    fields: tuple[Field, ...], values: dict[str, np.ndarray]
+) -> Iterator[tuple[Fields, Fields]]:
+    """Yield of each sample what is given (of states, the first frame), and the rest."""
+    for row in range(len(next(iter(values.values())))):
+        given, solved = {}, {}
+        for field in fields:
+            sample = values[field.name][row]
+            if field.role in ("input", "coordinate"):
+                given[field.name] = sample
+            else:
+                solved[field.name] = sample
+                if field.role == "state":
+                    given[field.name] = sample[0]
+        yield given, solved
+
+
+@lru_cache(maxsize=1)
+def _opened(cls: type[FileSource], parameters: str, folder: Path) -> FileSource:
+    return cls(FileParameters.model_validate_json(parameters), folder)
