@@ -13,14 +13,14 @@ from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.config import PARAMS_FILE, Config, first_line, read_params, validate
+from mno.config import PARAMS_FILE, Config, dataset_name, first_line, read_params, validate
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.errors import InputError
 from mno.evaluation.config import EvaluateConfig
 from mno.forecast import TaskConfig, forecast_of
 from mno.nn.config import ModelConfig
 from mno.registry.config import RegistryConfig
-from mno.scenarios import make_scenario
+from mno.scenarios import source_class, source_parameters
 from mno.training.config import TrainConfig, check_unroll
 
 PRESETS_FOLDER = "presets"
@@ -42,17 +42,25 @@ class Params(Config):
     registry: RegistryConfig = Field(description="The registration.")
     execution: ExecutionConfig = Field(description="How work is executed; changes no result.")
 
+    @property
+    def dataset_name(self) -> str:
+        """What datasets and models are named by."""
+        return dataset_name(self.model_dump())
 
-def check_params(values: Mapping[str, Any]) -> Params:
+
+def check_params(values: Mapping[str, Any], root: Path) -> Params:
     """Validate everything that can be known before any work starts.
+
+    Args:
+        values: The content of `params.yaml`.
+        root: The workspace, where imported data are.
 
     Raises:
         InputError: One line that names each key that cannot be used.
     """
     params = validate(Params, values)
-    scenario = make_scenario(
-        params.scenario, params.generate.resolution, params.scenarios.get(params.scenario, {})
-    )
+    own = source_parameters(params.scenario, params.scenarios.get(params.scenario))
+    scenario = source_class(params.scenario).open(own, params.generate, root)
     check_unroll(params.train, forecast_of(params.task, scenario.fields, scenario.axes))
     if any(field.role == "coordinate" for field in scenario.fields):
         _check_points(params)
@@ -92,7 +100,7 @@ def load_params(root: Path) -> Params:
     Raises:
         InputError: As for `check_params`, and where the file cannot be read.
     """
-    return check_params(read_params(root))
+    return check_params(read_params(root), root)
 
 
 def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> Params:
@@ -121,7 +129,7 @@ def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> P
     document.setdefault("scenarios", {}).setdefault(document.get("scenario"), {})
     buffer = io.StringIO()
     yaml.dump(document, buffer)
-    params = check_params(YAML(typ="safe").load(buffer.getvalue()))
+    params = check_params(YAML(typ="safe").load(buffer.getvalue()), root)
     if (preset is not None or assignments) and buffer.getvalue() != before:
         partial = path.with_suffix(".yaml.partial")
         partial.write_text(buffer.getvalue(), encoding="utf-8")
