@@ -11,8 +11,9 @@ from mno.errors import InputError
 _HARMLESS = re.compile(r"[A-Za-zµμΩ°%0-9_ ./*^()·²³⁻¹-]{1,64}")
 # Powers are computed as they are read: of other than one or two digits, of a power, or of a
 # bracket they could take forever.
+_POWER = r"(\*\*|\^)\s*"
 _LARGE_POWER = re.compile(
-    r"(\*\*|\^)\s*(-?\s*\d{3}|[^-\d\s])|(\*\*|\^)\s*-?\s*\d+\s*(\*\*|\^)|\)\s*(\*\*|\^)"
+    rf"{_POWER}(-?\s*\d{{3}}|[^-\d\s])|{_POWER}-?\s*\d+\s*{_POWER}|\)\s*{_POWER}"
 )
 
 
