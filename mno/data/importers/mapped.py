@@ -97,6 +97,8 @@ def _rules(path: Path, found: Contents, mapping: Mapping) -> dict[str, FieldRule
     for key, rule in mapping.fields.items():
         name = by_source.get(key, key)
         if name not in known:
+            if rule.drop:  # an importer may have left it out already
+                continue
             raise InputError(
                 f"{path}: the mapping file names field {key!r}, which the file does not have; it "
                 f"has {', '.join(sorted(known))}"
