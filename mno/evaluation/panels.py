@@ -24,7 +24,7 @@ class Panel:
     Attributes:
         title: What is shown, above the panel.
         label: Quantity with unit, at the scale.
-        values: Shape `(points,)` or `(x, y)`.
+        values: Shape `(points,)` or `(x, y)`; what is masked is left blank.
         axes: The axes of `values`.
         limits: Lowest and highest value of the scale.
         colours: Colour map of a map, or colour of a line.
@@ -73,7 +73,8 @@ def labelled(name: str, units: str) -> str:
 
 def scale(*arrays: np.ndarray, symmetric: bool = False) -> tuple[float, float]:
     """Return one scale for all finite values of the arrays; never of zero width."""
-    values = np.concatenate([array[np.isfinite(array)] for array in arrays])
+    plain = [np.ma.compressed(array) for array in arrays]
+    values = np.concatenate([array[np.isfinite(array)] for array in plain])
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if symmetric:
         high = max(abs(low), abs(high))
@@ -93,7 +94,7 @@ def draw_panel(ax: Axes, panel: Panel) -> None:
         _draw_line(ax, panel)
     else:
         _draw_map(ax, panel)
-    if not np.isfinite(panel.values).all():
+    if not np.isfinite(np.ma.compressed(panel.values)).all():
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85}
         place = {"transform": ax.transAxes, "ha": "center", "va": "center"}
         ax.text(0.5, 0.5, _MISSING, color="#b00020", bbox=box, **place)
@@ -104,7 +105,8 @@ def _draw_line(ax: Axes, panel: Panel) -> None:
     if panel.reference is not None:
         ax.plot(axis.points, panel.reference, color=REFERENCE_COLOUR, lw=1, ls="--", label="truth")
         ax.legend(frameon=False)
-    ax.plot(axis.points, panel.values, color=panel.colours, lw=1.5)
+    marker = "." if np.ma.is_masked(panel.values) else ""  # values without neighbours are no line
+    ax.plot(axis.points, panel.values, color=panel.colours, lw=1.5, marker=marker, ms=3)
     margin = 0.05 * (panel.limits[1] - panel.limits[0])
     ax.set_ylim(panel.limits[0] - margin, panel.limits[1] + margin)
     ax.set_xlim(*axis.extent)
