@@ -42,8 +42,6 @@ def test_a_store_with_gaps_is_predicted_as_a_whole(tmp_path):
 
 def test_a_gap_that_the_model_does_not_know_leaves_nothing_behind(tmp_path):
     source, _ = make_store(tmp_path / "in.zarr", y=((1, 4), np.nan))
-    with pytest.raises(
-        InputError, match="in.zarr, from 1 on: field y has a value that is miss"
-    ):
+    with pytest.raises(InputError, match="in.zarr, from 1 on: field y has a value that is miss"):
         predict_store(Surrogate.load(SAVED), source, tmp_path / "out.zarr", 1, lambda *_: None)
     assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]
