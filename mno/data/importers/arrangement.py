@@ -77,7 +77,7 @@ class _Arrangement:
         whole: Callable[[str], np.ndarray],
     ) -> None:
         self.path, self.whole = path, whole
-        self.rules = {name: _rule(mapping, name) for name in arrays}
+        self.rules = {name: rule_of(mapping, name) for name in arrays}
         self.remarks: list[str] = []
         self.arrays = {name: a for name, a in arrays.items() if not self.rules[name].drop}
         for name in _OF_SAMPLES:
@@ -237,5 +237,6 @@ def field_name(name: str) -> str:
     return _RENAMED.get(plain) or (f"{plain}_value" if plain in _RESERVED else plain)
 
 
-def _rule(mapping: FieldMapping, name: str) -> FieldRule:
+def rule_of(mapping: FieldMapping, name: str) -> FieldRule:
+    """Return what the user says of an array, by its own name or by that of its field."""
     return mapping.fields.get(name) or mapping.fields.get(field_name(name)) or FieldRule()
