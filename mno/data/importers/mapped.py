@@ -12,6 +12,7 @@ import numpy as np
 from mno.data.importers.base import Contents, Importer
 from mno.data.importers.mapping import FieldRule, Mapping
 from mno.data.importers.units import conversion
+from mno.data.reading import Schema
 from mno.errors import InputError
 from mno.fields import Axis, Field
 
@@ -172,7 +173,7 @@ def _check(path: Path, fields: list[Field]) -> None:
             )
 
 
-def same_schema(ours: Contents, theirs: Contents) -> str | None:
+def same_schema(ours: Contents | Schema, theirs: Contents) -> str | None:
     """Return in what two files differ that are to be one dataset; none if in nothing."""
     if ours.fields != theirs.fields:
         return f"has fields {_signature(theirs.fields)}; the others have {_signature(ours.fields)}"

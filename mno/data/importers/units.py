@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
 from mno.errors import InputError
+
+_HARMLESS = re.compile(r"[A-Za-zµμΩ°%0-9_ ./*^()·²³⁻¹-]{1,64}")
+# Powers are computed as they are read: of other than one or two digits, of a power, or of a
+# bracket they could take forever.
+_POWER = r"(\*\*|\^)\s*"
+_LARGE_POWER = re.compile(
+    rf"{_POWER}(-?\s*\d{{3}}|[^-\d\s])|{_POWER}-?\s*\d+\s*{_POWER}|\)\s*{_POWER}"
+)
 
 
 @cache
@@ -54,6 +63,8 @@ def _unit(text: str, what: str) -> Any:
     if text.strip() in ("1", ""):
         return registry.dimensionless
     try:
+        if not _HARMLESS.fullmatch(text) or _LARGE_POWER.search(text):
+            raise ValueError(text)
         return registry.Unit(text)
     except Exception:  # pint raises errors of many kinds for text that is no unit
         raise InputError(
