@@ -66,7 +66,8 @@ def released(path: Path, given: dict[Field, np.ndarray], given_axes: tuple[Axis,
         def make(self, samples, rng):
             raise NotImplementedError
 
-        def coordinates(self, samples):
+        def coordinates(self):
+            samples = len(next(iter(given.values())))
             return {"group": np.arange(samples) // 2, "start": np.arange(samples) * 0.5}
 
     samples = len(next(iter(given.values())))

@@ -45,6 +45,7 @@ class ZarrGroup(ArrayFile):
 
     def _open(self, mapping: FieldMapping) -> tuple[Contents, Mapping[str, Piece]]:
         self.attributes, arrays = read_group(self.path)
+        self._texts = {name: array for name, array in arrays.items() if array.text}
         recorded = _mapping(self.attributes.get("shards"))
         numbers = {}
         for name, array in _ordered(arrays, self.attributes).items():
@@ -75,9 +76,21 @@ class ZarrGroup(ArrayFile):
             contents, pieces = NamedArrays(
                 self.path, variables, extent, mapping, self._whole, self._default
             ).arrange()
-        texts = tuple(f"{name} is left out: it holds text" for name, a in arrays.items() if a.text)
+        texts = tuple(f"{name} is left out: it holds text" for name in self._texts)
         said = {**_plain(self.attributes), **contents.parameters}
         return replace(contents, parameters=said, remarks=(*contents.remarks, *texts)), pieces
+
+    def labels(self, name: str) -> np.ndarray | None:
+        """Return the text that an array holds for each sample, dtype object; none if it has none.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        array = self._texts.get(name)
+        if array is None or array.shape != (self.contents.samples,):
+            return None
+        check_array(self.path, array)
+        return np.array([str(label) for label in ZarrRows(self.path, array, 0, {}).whole()], object)
 
     def close(self) -> None:
         """Close the group."""

@@ -96,6 +96,8 @@ def check_array(path: Path, array: ArrayMetadata) -> None:
         InputError: It has unknown codecs, or chunks that are too large or none.
     """
     known = _PLAIN | _OF_NUMCODECS if array.zarr_format == 3 else _COMPRESSORS | _FILTERS
+    if array.text:
+        known = known | {"vlen-utf8"}
     unknown = [name for name in array.codecs if name not in known]
     if unknown:
         raise InputError(
