@@ -37,7 +37,7 @@ class Moments:
     @classmethod
     def of(cls, values: np.ndarray) -> Moments:
         """Measure an array of any shape, in double precision."""
-        missing = 0
+        values, missing = np.asarray(values), 0
         # Of extremes that are finite, all values are; to look at each is slower.
         if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
             finite = np.isfinite(values)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google_crc32c import value as crc32c
 from numcodecs.zstd import decompress
 
+from mno.data.shard_file import content_size, read_index
 from mno.errors import InputError, MnoError
 
 REPAIR = 'make the dataset again with "mno generate --repair"'
@@ -85,7 +85,7 @@ class StoredArray:
             places = self._announce(samples, files)
             for row, (path, file, offset, length) in enumerate(places):
                 frame = os.pread(file, length, offset)
-                if len(frame) != length or _content_size(frame) != size:
+                if len(frame) != length or content_size(frame) != size:
                     raise _damaged(path)
                 try:
                     decompress(frame, values[row : row + 1])
@@ -107,6 +107,8 @@ class StoredArray:
                 opened[shard] = self._open(shard, files)
             path, file = opened[shard]
             offset, length = self._indexes[shard][row]
+            if offset + length > os.fstat(file).st_size:
+                raise _damaged(path)
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(file, offset, length, os.POSIX_FADV_WILLNEED)
             places.append((path, file, offset, length))
@@ -120,7 +122,10 @@ class StoredArray:
             raise MnoError(f"{path} cannot be read: {error.strerror}; {REPAIR}") from None
         files.callback(os.close, file)
         if shard not in self._indexes:
-            self._indexes[shard] = _read_index(path, file, self._shard_size)
+            try:
+                self._indexes[shard] = read_index(file, self._shard_size)
+            except ValueError:
+                raise _damaged(path) from None
         return path, file
 
 
@@ -144,28 +149,6 @@ def _layout(metadata: dict[str, Any]) -> tuple[tuple[int, ...], int]:
     ):
         raise ValueError("another layout")
     return tuple(int(length) for length in shape), int(shard_size)
-
-
-def _read_index(path: Path, file: int, samples: int) -> list[list[int]]:
-    """Return offset and length of each sample in the file of a shard."""
-    size, length = os.fstat(file).st_size, 16 * samples + 4
-    content = os.pread(file, length, max(0, size - length))
-    if len(content) != length or crc32c(content[:-4]) != int.from_bytes(content[-4:], "little"):
-        raise _damaged(path)
-    return np.frombuffer(content, "<u8", 2 * samples).reshape(-1, 2).tolist()
-
-
-def _content_size(frame: bytes) -> int:
-    """Return the size that a frame of zstd says its content has (RFC 8878, 3.1.1.1); else -1."""
-    if len(frame) < 18:
-        frame = frame.ljust(18, b"\0")
-    flags = frame[4]
-    single = flags >> 5 & 1
-    start = 5 + (not single) + (0, 1, 2, 4)[flags & 3]
-    length = (single, 2, 4, 8)[flags >> 6]
-    if frame[:4] != b"\x28\xb5\x2f\xfd" or not length:
-        return -1
-    return int.from_bytes(frame[start : start + length], "little") + (256 if length == 2 else 0)
 
 
 def _damaged(path: Path) -> MnoError:

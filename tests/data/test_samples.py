@@ -293,6 +293,18 @@ def test_without_verification_a_damaged_file_is_named_when_it_is_read(tmp_path, 
         Samples(store, in_memory=True, verify=False)
 
 
+def test_a_sample_of_nothing_but_gaps_is_read_as_such(tmp_path):
+    class Silent(Plate):
+        def solve(self, inputs):
+            solved = super().solve(inputs)
+            solved["reading"][:] = np.nan
+            return solved
+
+    store = released(tmp_path, Silent)
+    assert np.isnan(stacked(Samples(store, in_memory=False))["reading"]).all()
+    assert np.isnan(read_split(store, "test").fields["reading"]).all()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
