@@ -15,7 +15,7 @@ from flows.params import fitting_settings, replace_params
 from flows.progress import progress_bar
 from flows.workspace import RUN_LOCK, find_workspace
 from mno.config import IMPORTED, read_params, section
-from mno.data.config import ExecutionConfig
+from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.importers import importer_class
 from mno.data.importers.base import Contents
 from mno.data.importers.collection import Outcome, Step, import_files, look
@@ -98,7 +98,7 @@ def run_import(options: ImportOptions) -> dict[str, Any]:
                 look(path, options.kind, mapping or Mapping())
             shutil.rmtree(folder, ignore_errors=True)
         outcome = import_files(folder, paths, options.kind, mapping, execution, told)
-        values = _parameters(name, outcome)
+        values = _parameters(root, name, outcome)
         changed = replace_params(root, values | fitting_settings(root, values))
     return {
         "name": name,
@@ -165,18 +165,19 @@ def _name(options: ImportOptions, paths: Sequence[Path]) -> str:
     return name
 
 
-def _parameters(name: str, outcome: Outcome) -> dict[str, Any]:
-    """Return the parameters that make the line take these data."""
+def _parameters(root: Path, name: str, outcome: Outcome) -> dict[str, Any]:
+    """Return the parameters that make the line take these data, and all of their samples."""
     files = [
         {"file": part.file, "sha256": part.sha256, "content": part.content}
         for part in outcome.list.parts
     ]
     split = outcome.list.mapping.split.model_dump(mode="json", exclude_none=True)
+    wanted = section(read_params(root), "generate", GenerateConfig).samples
     samples = sum(part.samples for part in outcome.list.parts)
     return {
         "scenario": IMPORTED,
         f"scenarios.{IMPORTED}": {"name": name, "files": files, "split": split},
-        "generate.samples": samples,
+        "generate.samples": max(wanted, samples),
     }
 
 

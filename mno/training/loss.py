@@ -1,4 +1,9 @@
-"""Errors of predicted fields: relative L2 and relative H1, in physical units."""
+"""Errors of predicted fields: relative L2 and relative H1, in physical units.
+
+Where the truth is missing, NaN, nothing is measured: norms are taken over what is present, and
+nothing is learned from a prediction there. A field of which a sample has no true value does not
+count in its mean over the fields, and a sample without any has the error 0 and no gradient.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +38,12 @@ def relative_l2(
     errors = []
     for name, field in predicted.items():
         std = normaliser.std[name]
+        present = _present(truth[name])
         # The difference is taken before decoding, where the mean cancels without rounding.
-        error = std * (field - truth[name]).flatten(1).norm(dim=1)
-        solved = normaliser.decode(name, truth[name]).flatten(1)
-        floor = NORM_FLOOR * std * solved.shape[1] ** 0.5
-        errors.append(error / solved.norm(dim=1).clamp_min(floor))
-    return torch.stack(errors).mean(dim=0)
+        error = std * _only(present, field - truth[name]).flatten(1).norm(dim=1)
+        solved = _only(present, normaliser.decode(name, truth[name])).flatten(1)
+        errors.append(error / _floored(solved.norm(dim=1), std, present, solved))
+    return _mean_over_fields(errors, predicted, truth)
 
 
 def relative_h1(
@@ -50,7 +55,8 @@ def relative_h1(
     r"""Return each sample's error `‖u_pred − u‖ / ‖u‖` in H1, averaged over the fields.
 
     `‖u‖² = Σ u² + Σ (Δu / h)²`: values, and first differences between neighbours along every axis
-    over their distance. Lengths are in longest sides of the domain, so that the error has no unit.
+    over their distance; pairs of which one is missing are left out. Lengths are in longest sides of
+    the domain, so that the error has no unit.
 
     Args:
         predicted: Normalised fields of shape `(batch, *grid)` or `(batch, frames, *grid)`, by name;
@@ -68,13 +74,52 @@ def relative_h1(
     errors = []
     for name, field in predicted.items():
         std = normaliser.std[name]
+        present = _present(truth[name])
+        slopes = _slopes(truth[name], grid)
+        pairs = None if present is None else ~slopes.isnan()
         difference = field - truth[name]
-        error = std * torch.cat([difference.flatten(1), _slopes(difference, grid)], dim=1)
-        solved = normaliser.decode(name, truth[name]).flatten(1)
-        floor = NORM_FLOOR * std * solved.shape[1] ** 0.5
-        norm = torch.cat([solved, std * _slopes(truth[name], grid)], dim=1).norm(dim=1)
-        errors.append(error.norm(dim=1) / norm.clamp_min(floor))
-    return torch.stack(errors).mean(dim=0)
+        parts = [_only(present, difference).flatten(1), _only(pairs, _slopes(difference, grid))]
+        error = std * torch.cat(parts, dim=1)
+        solved = _only(present, normaliser.decode(name, truth[name])).flatten(1)
+        norm = torch.cat([solved, std * _only(pairs, slopes)], dim=1).norm(dim=1)
+        errors.append(error.norm(dim=1) / _floored(norm, std, present, solved))
+    return _mean_over_fields(errors, predicted, truth)
+
+
+def samples_with_truth(truth: Mapping[str, Tensor]) -> int:
+    """Return how many samples of a batch have a true value of any field."""
+    known = [(~field.isnan()).flatten(1).any(dim=1) for field in truth.values()]
+    return int(torch.stack(known).any(dim=0).sum())
+
+
+def _present(truth: Tensor) -> Tensor | None:
+    """Return where there is a true value; `None` where everywhere."""
+    missing = truth.isnan()
+    return ~missing if missing.any() else None
+
+
+def _only(present: Tensor | None, values: Tensor) -> Tensor:
+    """Return values with zeros where nothing is present, through which no gradient passes."""
+    return values if present is None else torch.where(present, values, 0.0)
+
+
+def _floored(norm: Tensor, std: float, present: Tensor | None, values: Tensor) -> Tensor:
+    """Return norms that are no smaller than those of fields as weak as the floor."""
+    if present is None:
+        return norm.clamp_min(NORM_FLOOR * std * values.shape[1] ** 0.5)
+    counts = present.flatten(1).sum(dim=1).clamp_min(1)
+    return norm.maximum(NORM_FLOOR * std * counts.to(norm).sqrt())
+
+
+def _mean_over_fields(
+    errors: list[Tensor], predicted: Mapping[str, Tensor], truth: Mapping[str, Tensor]
+) -> Tensor:
+    """Return the mean of each sample's errors over the fields that it has a true value of."""
+    missing = [truth[name].flatten(1).isnan().all(dim=1) for name in predicted]
+    none = torch.stack(missing)
+    if not none.any():
+        return torch.stack(errors).mean(dim=0)
+    return torch.stack(errors).sum(dim=0) / (~none).sum(dim=0).clamp_min(1)
 
 
 def _slopes(field: Tensor, grid: Grid) -> Tensor:

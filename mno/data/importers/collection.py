@@ -26,6 +26,7 @@ from mno.data.importers.convert import FileImport, checksum, convert_file, plan_
 from mno.data.importers.mapped import same_schema
 from mno.data.importers.mapping import Mapping
 from mno.data.importers.source import FileSource
+from mno.data.reading import Schema, read_schema
 from mno.errors import InputError, MnoError
 
 _LIST = "import.json"
@@ -186,9 +187,10 @@ def _summed(
 
 
 def _require_alike(folder: Path, parts: Sequence[Part], files: Sequence[FileImport]) -> None:
-    """Open all files and refuse those that are unlike the first, before any is converted."""
+    """Refuse files that are unlike those before them, before any is converted."""
+    stores = (folder / "parts" / part.content[:16] for part in parts)
+    first: Contents | Schema | None = next((read_schema(s) for s in stores if s.exists()), None)
     known = {part.sha256 for part in parts}
-    first: Contents | None = None
     for file in files:
         if file.sha256 in known and first is not None:
             continue

@@ -105,12 +105,20 @@ class FileSource(SampleSource):
             for field in self.fields
         }
         for field in self.fields:
-            if np.isinf(values[field.name]).any():
-                raise InputError(
-                    f"{self.path}: {field.name} has infinite values in samples {samples.start} to "
-                    f"{samples.stop - 1}; expected finite numbers: correct the file"
-                )
+            self._require_finite(field, values[field.name], samples)
         yield from split_samples(self.fields, values)
+
+    def _require_finite(self, field: Field, values: np.ndarray, samples: range) -> None:
+        where = f"{self.path}: {field.name} has {{}} in samples {samples.start} to {samples[-1]}"
+        if np.isinf(values).any():
+            raise InputError(
+                f"{where.format('infinite values')}; expected finite numbers: correct the file"
+            )
+        if not field.gaps and np.isnan(values).any():
+            raise InputError(
+                f"{where.format('missing values (NaN)')}; correct the file, or say that they may "
+                f"be missing, in a mapping file: `fields: {{{field.name}: {{gaps: true}}}}`"
+            )
 
 
 @lru_cache(maxsize=1)
