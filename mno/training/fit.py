@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
 from mno.data.normalise import Normaliser
+from mno.data.order import epoch_order
 from mno.data.reading import Split
 from mno.description import Description
 from mno.errors import InputError
@@ -32,7 +33,7 @@ from mno.training.finished import read_finished, write_finished
 from mno.training.history import History, TrainingObserver
 from mno.training.keeper import Keeper
 from mno.training.module import OperatorTraining
-from mno.training.order import Batches, Purpose, epoch_choices, epoch_order
+from mno.training.order import Batches, Purpose, epoch_choices
 from mno.training.problem import (
     check_split,
     check_truth,
