@@ -14,10 +14,13 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+import numpy as np
 
 from mno.data.checksums import file_sha256
 from mno.data.plan import DatasetPlan
@@ -97,7 +100,8 @@ class WorkFolder:
     def finished(self) -> dict[int, ShardRecord]:
         """Return the records of all shards whose files are as recorded, by number."""
         numbers = sorted(int(path.stem) for path in self.done.glob("*.json") if path.stem.isdigit())
-        records = ((number, self.record(number)) for number in numbers)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # checksums are taken outside Python
+            records = zip(numbers, pool.map(self.record, numbers), strict=True)
         return {number: record for number, record in records if record}
 
     def record(self, shard: int) -> ShardRecord | None:
@@ -224,7 +228,7 @@ class WorkFolder:
             for leftover in (partial, replaced):
                 shutil.rmtree(leftover, ignore_errors=True)
             try:
-                create_store(partial, self.plan)
+                create_store(partial, self.plan, self._identities(records))
                 for name in files:
                     _link(self.store / name, partial / name)
                 seal(partial, files)
@@ -236,6 +240,14 @@ class WorkFolder:
             partial.rename(destination)
             shutil.rmtree(replaced, ignore_errors=True)
             shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _identities(self, records: Mapping[int, ShardRecord]) -> dict[str, np.ndarray]:
+        """Return by what samples with the same inputs are known, where there may be any."""
+        if not self.plan.scenario.may_repeat:
+            return {}
+        digests = [digest for _, record in sorted(records.items()) for digest in record.inputs]
+        heads = b"".join(bytes.fromhex(digest[:16]) for digest in digests)
+        return {"identity": np.frombuffer(heads, dtype=">i8").astype(np.int64)}
 
 
 def _link(source: Path, target: Path) -> None:
