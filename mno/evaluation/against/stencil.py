@@ -104,8 +104,9 @@ def on_points(points: np.ndarray, places: np.ndarray) -> Stencil:
     count, dims = places.shape
     known = np.isfinite(places.sum(axis=1))
     tree = KDTree(points)
-    distance, nearest = tree.query(np.where(known[:, None], places, points[0]))
-    indices = np.repeat(nearest[:, None], dims + 1, axis=1)
+    distance, found = tree.query(np.where(known[:, None], places, points[0]))
+    nearest = np.asarray(found).reshape(-1, 1)
+    indices = np.repeat(nearest, dims + 1, axis=1)
     weights = np.zeros((count, dims + 1))
     weights[:, 0] = 1.0
     apart = 0.0

@@ -13,14 +13,14 @@ from mno.evaluation.words import number, percent
 Row = dict[str, str]
 
 _TITLES = {
-    "bias": "bias",
+    "bias": "Bias",
     "rmse": "RMSE",
-    "mae": "mean absolute error",
-    "max": "largest error",
-    "relative_l2": "relative L2",
-    "within_two_uncertainties": "readings within 2 uncertainties",
+    "mae": "Mean absolute error",
+    "max": "Largest error",
+    "relative_l2": "Relative L2",
+    "within_two_uncertainties": "Readings within 2 uncertainties",
     "rmse_in_uncertainties": "RMSE in uncertainties",
-    "reduced_chi_square": "reduced chi-square",
+    "reduced_chi_square": "Reduced chi-square",
 }
 _SHARES = ("relative_l2", "within_two_uncertainties")
 
