@@ -94,14 +94,16 @@ def _parity(pairs: Pairs, scores: Scores, width: float) -> bytes:
     rows = rows[:: -(-len(rows) // _MOST_DOTS)]
     sides = [(pairs.solver, _SOLVER, "s"), (pairs.model, _MODEL, "o")]
     with house_style():
-        figure = new_figure(width, 0.75 * width if width == WIDE else width)
+        figure = new_figure(width, min(width, 5.0))
         ax = figure.add_subplot()
         for predicted, look, marker in sides:
             if predicted is not None:
                 ax.plot(pairs.value[rows], predicted[rows], marker, ms=3, alpha=0.5, mew=0, **look)
         ends = [*ax.get_xlim(), *ax.get_ylim()]
-        ax.axline((min(ends), min(ends)), (max(ends), max(ends)), color=REFERENCE_COLOUR, lw=1)
-        ax.set_aspect("equal", adjustable="datalim")
+        ax.plot([min(ends), max(ends)], [min(ends), max(ends)], color=REFERENCE_COLOUR, lw=1)
+        ax.set_xlim(min(ends), max(ends))
+        ax.set_ylim(min(ends), max(ends))
+        ax.set_aspect("equal")
         ax.set_xlabel(labelled(f"{scores.quantity}, read", scores.units))
         ax.set_ylabel(labelled(f"{scores.quantity}, predicted", scores.units))
         ax.legend(**LEGEND)

@@ -78,7 +78,7 @@ def _verdict(scores: Scores, comparison: Comparison) -> Iterator[str]:
     if scores.judged:
         ratio = number(scores.model["rmse_in_uncertainties"].value, 2)
         share = percent(scores.model["within_two_uncertainties"].value)
-        yield f"That is {ratio} of the sensors' uncertainties; {share} of readings are within 2."
+        yield f"That is {ratio} times their uncertainty; {share} of readings are within twice it."
     if scores.solver is None or scores.difference is None:
         yield f"There is nothing to compare it with: {comparison.solver_missing}."
         return
