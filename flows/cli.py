@@ -74,6 +74,12 @@ def _parameter_keys(incomplete: str) -> list[str]:
     return [f"{k}=" for k in parameter_keys(find_workspace()) if k.startswith(incomplete)]
 
 
+def _kinds(incomplete: str) -> list[str]:
+    from mno.data.importers import KINDS
+
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
 Preset = Annotated[
     str | None,
     typer.Option(
@@ -146,6 +152,58 @@ def generate(
     """
     edits = _edits(assignments, dask_scheduler)
     _bring_up_to_date(RunOptions("data.dvc", preset, edits, quiet, repair), as_json)
+
+
+@app.command("import")
+def import_(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="pdebench, the-well, fno-mat, neuralop, npz, zarr, netcdf or csv (sensor logs).",
+            autocompletion=_kinds,
+        ),
+    ],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Files of one kind with the same fields; for csv folders, too."),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the dataset and its models; the first file's if not given."),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file that renames fields and sets roles, units and splits.", metavar="FILE"
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would become which field; write nothing.")
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Forget what was imported under this name before."),
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make files of others the workspace's data; the same name again adds files to a dataset.
+
+    Example: mno import pdebench 2D_DarcyFlow_beta1.0_Train.hdf5 --dry-run
+    """
+    from flows.importing import ImportOptions, preview, print_import, print_preview, run_import
+
+    options = ImportOptions(kind, files, name, mapping, replace, quiet or as_json)
+    try:
+        result = preview(options) if dry_run else run_import(options)
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted; what is converted is kept, run again to continue", err=True)
+        raise typer.Exit(130) from None
+    if as_json:
+        _print_json(result)
+    elif not quiet:
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        (print_preview if dry_run else print_import)(result, console)
 
 
 @app.command()

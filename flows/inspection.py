@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from flows.progress import progress_bar
 from flows.workspace import find_workspace
 from mno.errors import InputError
 from mno.inspection import Inspection, inspect_store, write_inspection
@@ -21,7 +19,6 @@ from mno.inspection.page import axis_row, field_row, fineness_row, gap_rows, spl
 DATA = Path("data")
 OUTPUT = Path("reports/inspection")
 REPORT = Path("reports/dataset.json")
-_QUIET_SECONDS = 2.0
 _TO_THE_RIGHT = {
     "points", "samples", "share", "min", "max", "mean", "std", "not finite", "at the cut-off",
     "noise by differences", "noise by spectrum", "largest value", "tolerance",
@@ -46,8 +43,9 @@ def inspect_data(data: Path | None, output: Path | None, quiet: bool) -> tuple[I
     root = _workspace() if data is not None else find_workspace()
     store = data or (root or Path()) / DATA
     folder = output or (root or Path()) / OUTPUT
-    with _progress(quiet) as progress:
-        inspection = inspect_store(store, _own_report(store, root), progress)
+    with progress_bar(quiet) as show:
+        report = _own_report(store, root)
+        inspection = inspect_store(store, report, lambda done, n: show("inspecting", done, n))
     try:
         return inspection, write_inspection(inspection, folder)
     except OSError as error:
@@ -138,25 +136,3 @@ def _own_report(store: Path, root: Path | None) -> Mapping[str, Any] | None:
         if isinstance(content, dict):
             return content
     return None
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Yield what draws how many samples are read, from two seconds on, where a person watches."""
-    console = Console(stderr=True, quiet=quiet)
-    begun = time.monotonic()
-    bar = Progress(
-        TextColumn("inspecting"), BarColumn(), MofNCompleteColumn(), TextColumn("samples"),
-        TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
-    task = bar.add_task("", total=None)
-
-    def show(done: int, total: int) -> None:
-        if time.monotonic() - begun > _QUIET_SECONDS:
-            bar.start()
-        bar.update(task, completed=done, total=total)
-
-    try:
-        yield show
-    finally:
-        bar.stop()

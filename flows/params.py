@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -13,14 +14,14 @@ from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.config import PARAMS_FILE, Config, first_line, read_params, validate
+from mno.config import PARAMS_FILE, Config, dataset_name, first_line, read_params, validate
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.errors import InputError
 from mno.evaluation.config import EvaluateConfig
 from mno.forecast import TaskConfig, forecast_of
 from mno.nn.config import ModelConfig
 from mno.registry.config import RegistryConfig
-from mno.scenarios import make_scenario
+from mno.scenarios import source_class, source_parameters
 from mno.training.config import TrainConfig, check_unroll
 
 PRESETS_FOLDER = "presets"
@@ -42,17 +43,25 @@ class Params(Config):
     registry: RegistryConfig = Field(description="The registration.")
     execution: ExecutionConfig = Field(description="How work is executed; changes no result.")
 
+    @property
+    def dataset_name(self) -> str:
+        """What datasets and models are named by."""
+        return dataset_name(self.model_dump())
 
-def check_params(values: Mapping[str, Any]) -> Params:
+
+def check_params(values: Mapping[str, Any], root: Path) -> Params:
     """Validate everything that can be known before any work starts.
+
+    Args:
+        values: The content of `params.yaml`.
+        root: The workspace, where imported data are.
 
     Raises:
         InputError: One line that names each key that cannot be used.
     """
     params = validate(Params, values)
-    scenario = make_scenario(
-        params.scenario, params.generate.resolution, params.scenarios.get(params.scenario, {})
-    )
+    own = source_parameters(params.scenario, params.scenarios.get(params.scenario))
+    scenario = source_class(params.scenario).open(own, params.generate, root)
     check_unroll(params.train, forecast_of(params.task, scenario.fields, scenario.axes))
     if any(field.role == "coordinate" for field in scenario.fields):
         _check_points(params)
@@ -64,26 +73,83 @@ def check_params(values: Mapping[str, Any]) -> Params:
     return params
 
 
-def _check_points(params: Params) -> None:
-    """Refuse what needs a grid where the scenario has unordered points."""
+def _unsuited_to_points(params: Params) -> dict[str, tuple[str, Any]]:
+    """Return the settings that need a grid: how each is written, and what to set instead."""
     model, train = params.model, params.train
     is_plain = model.backbone == "plain"
     has_mamba = "mamba" in model.mixer or (is_plain and "own" in model.mixer)
     scans = has_mamba and not set(model.path) <= {"bidirectional", "hilbert"}
+    grid_only = model.backbone in ("fno", "unet", "galerkin")
     needs = {
-        f"model.backbone={model.backbone}": (model.backbone in ("fno", "unet", "galerkin"), "gnot"),
-        f"model.path={', '.join(model.path)}": (scans, "hilbert"),
-        f"model.walls={model.walls}": (model.walls != "free", "free"),
-        f"train.loss={train.loss}": (train.loss == "h1", "relative_l2"),
-        f"train.residual_weight={train.residual_weight}": (bool(train.residual_weight), "0"),
-        "train.augment=true": (train.augment, "false"),
+        "model.backbone": (grid_only, model.backbone, "gnot"),
+        "model.path": (scans, ", ".join(model.path), "hilbert"),
+        "model.walls": (model.walls != "free", model.walls, "free"),
+        "train.loss": (train.loss == "h1", train.loss, "relative_l2"),
+        "train.residual_weight": (bool(train.residual_weight), train.residual_weight, 0),
+        "train.augment": (train.augment, "true", False),
     }
-    for setting, (is_set, remedy) in needs.items():
-        if is_set:
-            raise InputError(
-                f"{setting} needs a grid, but scenario={params.scenario} has unordered points; set "
-                f"{setting.partition('=')[0]}={remedy}"
-            )
+    return {key: (f"{key}={now}", remedy) for key, (is_set, now, remedy) in needs.items() if is_set}
+
+
+def _check_points(params: Params) -> None:
+    """Refuse what needs a grid where the scenario has unordered points."""
+    for key, (setting, remedy) in _unsuited_to_points(params).items():
+        to = json.dumps(remedy).strip('"')
+        raise InputError(
+            f"{setting} needs a grid, but scenario={params.scenario} has unordered points; set "
+            f"{key}={to}"
+        )
+
+
+def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which settings to change so that a model can be trained on imported data at all.
+
+    Args:
+        root: The workspace, with its present `params.yaml`.
+        values: What is to be set, by dotted key: the data among them.
+
+    Raises:
+        InputError: The parameters cannot be used, whatever is changed.
+    """
+    content = read_params(root)
+    for key, value in values.items():
+        _put(content, key, value)
+    params = validate(Params, content)
+    own = source_parameters(params.scenario, params.scenarios.get(params.scenario))
+    source = source_class(params.scenario).open(own, params.generate, root)
+    changes: dict[str, Any] = {}
+    if any(field.role == "coordinate" for field in source.fields):
+        changes |= {key: remedy for key, (_, remedy) in _unsuited_to_points(params).items()}
+    if params.train.residual_weight:
+        changes["train.residual_weight"] = 0
+    if params.train.augment:
+        changes["train.augment"] = False
+    roles = {field.role for field in source.fields}
+    if {"state", "output"} <= roles and params.task.scheme == "rollout":
+        changes["task.scheme"] = "horizon"
+    return changes
+
+
+def replace_params(root: Path, values: Mapping[str, Any]) -> list[str]:
+    """Set parameters by dotted key in `params.yaml`; keep its comments.
+
+    The file is replaced only if the result is valid and differs.
+
+    Returns:
+        The keys whose values are new.
+
+    Raises:
+        InputError: The result is not valid.
+    """
+    before = read_params(root)
+    path = root / PARAMS_FILE
+    yaml = _round_trip()
+    document = yaml.load(path.read_text(encoding="utf-8"))
+    for key, value in values.items():
+        _put(document, key, value)
+    _write(path, yaml, document, root)
+    after = read_params(root)
+    return [key for key in values if _get(before, key) != _get(after, key)]
 
 
 def load_params(root: Path) -> Params:
@@ -92,7 +158,7 @@ def load_params(root: Path) -> Params:
     Raises:
         InputError: As for `check_params`, and where the file cannot be read.
     """
-    return check_params(read_params(root))
+    return check_params(read_params(root), root)
 
 
 def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> Params:
@@ -111,22 +177,14 @@ def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> P
     read_params(root)  # says in one line what is wrong with the file, if anything is
     path = root / PARAMS_FILE
     yaml = _round_trip()
-    before = path.read_text(encoding="utf-8")
-    document = yaml.load(before)
+    document = yaml.load(path.read_text(encoding="utf-8"))
     if preset is not None:
         _merge(document, _read_preset(root, preset))
     for assignment in assignments:
         _assign(document, assignment)
     # DVC tracks scenarios.<name>, so the key must be there even where all values are defaults.
     document.setdefault("scenarios", {}).setdefault(document.get("scenario"), {})
-    buffer = io.StringIO()
-    yaml.dump(document, buffer)
-    params = check_params(YAML(typ="safe").load(buffer.getvalue()))
-    if (preset is not None or assignments) and buffer.getvalue() != before:
-        partial = path.with_suffix(".yaml.partial")
-        partial.write_text(buffer.getvalue(), encoding="utf-8")
-        os.replace(partial, path)
-    return params
+    return _write(path, yaml, document, root, keep=preset is None and not assignments)
 
 
 def preset_names(root: Path) -> list[str]:
@@ -155,6 +213,32 @@ def _round_trip() -> YAML:
         type(None), lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
     )
     return yaml
+
+
+def _write(path: Path, yaml: YAML, document: Any, root: Path, keep: bool = False) -> Params:
+    """Check a document and, unless the file is to be kept as it is, put it in its place."""
+    buffer = io.StringIO()
+    yaml.dump(document, buffer)
+    params = check_params(YAML(typ="safe").load(buffer.getvalue()), root)
+    if not keep and buffer.getvalue() != path.read_text(encoding="utf-8"):
+        partial = path.with_suffix(".yaml.partial")
+        partial.write_text(buffer.getvalue(), encoding="utf-8")
+        os.replace(partial, path)
+    return params
+
+
+def _put(document: Any, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for part in parents:
+        document = document.setdefault(part, {})
+    document[last] = value
+
+
+def _get(document: Mapping[str, Any], key: str) -> Any:
+    value: Any = document
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _read_preset(root: Path, name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from flows.params import edit_params
 from flows.repair import remove_damage
 from flows.server import start_temporary_server
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
-from mno.config import first_line
+from mno.config import IMPORTED, first_line
 from mno.errors import MnoError
 from mno.lineage.snapshot import take_snapshot
 from pipelines.lock import hold
@@ -117,10 +117,12 @@ def _warm_up(root: Path, scenario: str) -> subprocess.Popen[bytes] | None:
     """Begin what a first run would wait for (compiling, MLflow's tables) while Prefect starts."""
     if (root / "mlflow.db").exists():
         return None
+    compiling = (
+        "from mno.scenarios import make_scenario; make_scenario(sys.argv[2], 16, {}).compile(); "
+    )
     code = (
         "import sys; from pathlib import Path; from mno.registry import prepare; "
-        "from mno.scenarios import make_scenario; make_scenario(sys.argv[2], 16, {}).compile(); "
-        "prepare(Path(sys.argv[1]))"
+        f"{compiling if scenario != IMPORTED else ''}prepare(Path(sys.argv[1]))"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code, str(root), scenario], cwd=root, stdin=subprocess.DEVNULL,

@@ -34,11 +34,11 @@ def read_status() -> dict[str, Any]:
     from mno.registry import describe_registry
 
     return {
-        "scenario": params.scenario,
+        "scenario": params.dataset_name,
         "running": holder(root / RUN_LOCK),
         "stages": _stages(root),
         "metrics": _read(root / "reports/metrics.json"),
-        "registry": describe_registry(root, params.scenario),
+        "registry": describe_registry(root, params.dataset_name),
     }
 
 

@@ -13,6 +13,8 @@ from ruamel.yaml.error import YAMLError
 from mno.errors import InputError
 
 PARAMS_FILE = "params.yaml"
+IMPORTED = "imported"
+"""What stands in the place of a scenario where data are imported."""
 
 
 class Config(BaseModel):
@@ -45,6 +47,17 @@ def read_params(folder: Path | str = ".") -> dict[str, Any]:
     if not isinstance(params, dict):
         raise InputError(f"{path} holds {type(params).__name__}; expected a mapping of parameters")
     return params
+
+
+def dataset_name(params: Mapping[str, Any]) -> str:
+    """Return what datasets and models are named by: the scenario, or the name of imported data.
+
+    Args:
+        params: The content of `params.yaml`.
+    """
+    scenario = str(params["scenario"])
+    own = (params.get("scenarios") or {}).get(IMPORTED) or {}
+    return str(own.get("name", scenario)) if scenario == IMPORTED else scenario
 
 
 def section(params: Mapping[str, Any], name: str, model: type[ConfigT]) -> ConfigT:

@@ -69,6 +69,7 @@ def body(stage: Stage) -> None:
             lineage={
                 "dataset (DVC md5)": read_data_version(stage.root / DATA_FILE).md5,
                 "model (sha256)": candidate_digest(stage.root / CANDIDATE),
+                **{f"{s['file']} (sha256)": s["sha256"] for s in test.schema.sources},
             },
             check_figure=checks,
         ),

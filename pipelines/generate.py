@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from mno.config import section, validate
+from mno.config import section
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate import generate
-from mno.data.plan import DatasetPlan
-from mno.scenarios import scenario_class
+from mno.data.plan import make_plan
+from mno.scenarios import source_class, source_parameters
 from pipelines.progress import SampleProgress
 from pipelines.stage import Stage, run_stage, write_json
 
@@ -20,13 +20,12 @@ REPORT = Path("reports/dataset.json")
 def body(stage: Stage) -> None:
     """Make what is missing of the dataset, check all of it, release it."""
     name = stage.params["scenario"]
-    scenario = scenario_class(name)
-    parameters = stage.params["scenarios"][name] or {}
-    plan = DatasetPlan(
-        scenario=scenario,
-        parameters=validate(scenario.Parameters, parameters, f"scenarios.{name}"),
-        config=section(stage.params, "generate", GenerateConfig),
+    plan = make_plan(
+        source_class(name),
+        source_parameters(name, stage.params["scenarios"][name]),
+        section(stage.params, "generate", GenerateConfig),
         code=stage.inputs.digest,
+        root=stage.handed_down.workspace,
     )
     execution = section(stage.params, "execution", ExecutionConfig)
     work = stage.work_folder("work")
@@ -34,7 +33,8 @@ def body(stage: Stage) -> None:
         report = generate(plan, work, stage.root / DATASET, execution, progress)
     write_json(stage.root / REPORT, asdict(report))
     checks = ", ".join(f"{n} {c.max:.1e} (≤ {c.tolerance:.1e})" for n, c in report.checks.items())
-    stage.say(f"generate   {report.samples} samples in {report.shards} shards; checks: {checks}")
+    passed = f"checks: {checks}" if checks else "no physics checks"
+    stage.say(f"generate   {report.samples} samples in {report.shards} shards; {passed}")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def body(stage: Stage) -> None:
         threads=config.threads,
         device=training_device(),
         warm_start_sha256=start.sha256 if start else None,
+        sources=training.schema.sources,
         ids={
             "prefect_flow_run": stage.handed_down.flow_run_id,
             "warm_start": start.version if start else None,

@@ -19,7 +19,7 @@ from mno.data.shards import ShardRecord, WorkFolder
 from mno.data.solve import solve_shard
 from mno.data.sources import differing, loaded_sources
 from mno.data.store import sample_shape
-from mno.errors import MnoError
+from mno.errors import InputError, MnoError
 from mno.memory import keep_freed_memory
 
 # A foreign process that imports this module later on keeps what it imported now.
@@ -115,16 +115,24 @@ def _require_space(plan: DatasetPlan, folder: WorkFolder, missing: Iterable[int]
     if free < needed:
         raise MnoError(
             f"{folder.path} has {free / 1e9:.3g} GB free; {samples} samples may need "
-            f"{needed / 1e9:.3g} GB; free some space, or lower generate.samples or "
-            "generate.resolution"
+            f"{needed / 1e9:.3g} GB; free some space, or make fewer samples "
+            "(generate.samples) or coarser ones (generate.resolution)"
         )
 
 
 def _refuse_duplicates(plan: DatasetPlan, records: Mapping[int, ShardRecord]) -> None:
     first: dict[str, int] = {}
+    splits = plan.splits() if plan.scenario.may_repeat else None
     for shard, record in records.items():
         for sample, digest in zip(plan.samples_of(shard), record.inputs, strict=True):
-            if digest in first:
+            if digest in first and splits is not None:
+                if splits[first[digest]] != splits[sample]:
+                    raise InputError(
+                        f"samples {first[digest]} and {sample} have the same inputs, but one is "
+                        f"in {splits[first[digest]]} and the other in {splits[sample]}; split "
+                        "otherwise (scenarios.imported.split), or remove one of them"
+                    )
+            elif digest in first:
                 raise MnoError(
                     f"samples {first[digest]} and {sample} of {plan.scenario.name} have the same "
                     "inputs, so that a test sample could be one that was trained on; widen "

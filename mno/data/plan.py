@@ -23,6 +23,24 @@ UNASSIGNED = "unassigned"
 _SPLIT_STREAM = (0, 0)
 
 
+def make_plan(
+    scenario: type[SampleSource],
+    parameters: Config,
+    config: SamplesConfig,
+    code: str,
+    root: Path = Path(),
+) -> DatasetPlan:
+    """Return a plan for as many samples as are wanted, or as there are; see `DatasetPlan`.
+
+    Raises:
+        InputError: The source cannot make samples.
+    """
+    limit = scenario.open(parameters, config, root).limit
+    if limit is not None and limit < config.samples:
+        config = config.model_copy(update={"samples": limit})
+    return DatasetPlan(scenario, parameters, config, code, root)
+
+
 @dataclass(frozen=True)
 class DatasetPlan:
     """Everything that a dataset is determined by.
@@ -52,7 +70,7 @@ class DatasetPlan:
         Raises:
             InputError: The scenario cannot be solved at that resolution.
         """
-        return self.scenario.open(self.parameters, self.config.resolution, self.root)
+        return self.scenario.open(self.parameters, self.config, self.root)
 
     @cached_property
     def content(self) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class Schema:
         symmetries: Names of the maps that turn a sample into another, as a scenario declares them;
             none where the dataset says nothing of them.
         parameters: The scenario's own parameters, by name.
+        sources: The files that the samples were imported from, with their SHA-256; none where they
+            were solved.
     """
 
     scenario: str
@@ -36,6 +38,7 @@ class Schema:
     axes: tuple[Axis, ...]
     symmetries: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def inputs(self) -> tuple[Field, ...]:
@@ -124,7 +127,8 @@ def read_schema(store: Path) -> Schema:
         axes = tuple(_read_axis(group, name, e) for name, e in attributes["extent"].items())
         symmetries = tuple(str(name) for name in attributes.get("symmetries", ()))
         parameters = dict(attributes.get("parameters", {}))
-        return Schema(attributes["scenario"], fields, axes, symmetries, parameters)
+        sources = tuple(dict(source) for source in attributes.get("sources", ()))
+        return Schema(attributes["scenario"], fields, axes, symmetries, parameters, sources)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{store} is not a dataset of this version: {error!r}") from None
 

@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from mno.data.checksums import file_sha256
 from mno.data.plan import DatasetPlan
 from mno.data.solve import SolvedShard
@@ -224,7 +226,7 @@ class WorkFolder:
             for leftover in (partial, replaced):
                 shutil.rmtree(leftover, ignore_errors=True)
             try:
-                create_store(partial, self.plan)
+                create_store(partial, self.plan, self._identities(records))
                 for name in files:
                     _link(self.store / name, partial / name)
                 seal(partial, files)
@@ -236,6 +238,14 @@ class WorkFolder:
             partial.rename(destination)
             shutil.rmtree(replaced, ignore_errors=True)
             shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _identities(self, records: Mapping[int, ShardRecord]) -> dict[str, np.ndarray]:
+        """Return by what samples with the same inputs are known, where there may be any."""
+        if not self.plan.scenario.may_repeat:
+            return {}
+        digests = [digest for _, record in sorted(records.items()) for digest in record.inputs]
+        heads = b"".join(bytes.fromhex(digest[:16]) for digest in digests)
+        return {"identity": np.frombuffer(heads, dtype=">i8").astype(np.int64)}
 
 
 def _link(source: Path, target: Path) -> None:

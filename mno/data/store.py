@@ -44,12 +44,15 @@ def shard_file(field: Field, shard: int) -> str:
     return "/".join([field.name, "c", str(shard), *("0" for _ in field.dims)])
 
 
-def create_store(path: Path, plan: DatasetPlan) -> None:
+def create_store(
+    path: Path, plan: DatasetPlan, numbers: Mapping[str, np.ndarray] | None = None
+) -> None:
     """Write the store without its fields' values: metadata, coordinates and splits.
 
     Args:
         path: A folder that does not exist yet.
         plan: What determines the dataset.
+        numbers: Further numbers for each sample, shape `(samples,)`, by name.
     """
     scenario = plan.build()
     attributes = {
@@ -81,7 +84,7 @@ def create_store(path: Path, plan: DatasetPlan) -> None:
         config=_WRITE_ALL,
     )
     array[:] = splits
-    numbers = scenario.coordinates(plan.config.samples)
+    numbers = {**scenario.coordinates(), **(numbers or {})}
     for name, values in numbers.items():
         _write_per_sample(group, name, values)
     places = [field.name for field in scenario.fields if field.role == "coordinate"]

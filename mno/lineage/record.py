@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ def start_record(
     threads: int | None,
     device: str | None,
     warm_start_sha256: str | None = None,
+    sources: Sequence[Mapping[str, Any]] = (),
     ids: Mapping[str, str | None] | None = None,
 ) -> Record:
     """Begin the record of a training run.
@@ -47,6 +48,7 @@ def start_record(
         threads: Threads that torch computes with; none where it is not known any more.
         device: Where the model is trained, for example `cpu`; none where it is not known.
         warm_start_sha256: Digest of the model that training starts from, if it does from any.
+        sources: The files that the data were imported from, with their `file` and `sha256`.
         ids: Ids of other record-keepers, for example `mlflow_run` and `prefect_flow_run`.
 
     Raises:
@@ -59,7 +61,11 @@ def start_record(
         "snapshot": {"commit": snapshot.commit, "tree": snapshot.tree},
         "head": snapshot.head,
         "uncommitted": list(snapshot.changed),
-        "data": {"md5": data.md5, "source_md5": data.source_md5},
+        "data": {
+            "md5": data.md5,
+            "source_md5": data.source_md5,
+            **({"files": [_named(source) for source in sources]} if sources else {}),
+        },
         "params_sha256": params_sha256(params),
         "environment_sha256": environment_sha256(root),
         "seed": params.get("seed"),
@@ -129,6 +135,11 @@ def candidate_digest(folder: Path) -> str:
         digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()
+
+
+def _named(source: Mapping[str, Any]) -> dict[str, Any]:
+    keys = ("file", "sha256", "importer", "importer_version")
+    return {key: source[key] for key in keys if key in source}
 
 
 def _canonical_sha256(content: Mapping[str, Any]) -> str:

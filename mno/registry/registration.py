@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mno.config import section
+from mno.config import dataset_name, section
 from mno.errors import MnoError
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import (
@@ -77,7 +77,7 @@ def register(
         log_record(workspace, run.info.run_id, record)
         return {"name": None, "version": None, "alias": None, **_summary(evaluated, record)}
     uncommitted = _uncommitted(request, record)
-    name = names.model_name(str(request.params["scenario"]))
+    name = names.model_name(dataset_name(request.params))
     measured = Measured(
         evaluated.relative_l2,
         read_data_version(request.root / DATA_FILE).md5,
@@ -113,7 +113,7 @@ def _find_run(request: Request, workspace: Workspace, digest: str) -> tuple[Run,
     from mlflow.exceptions import MlflowException
 
     client = workspace.client
-    experiment = workspace.experiment(str(request.params["scenario"]))
+    experiment = workspace.experiment(dataset_name(request.params))
     found = client.search_runs(
         [experiment],
         f"tags.`{names.CANDIDATE}` = '{digest}'",

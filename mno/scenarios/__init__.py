@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mno.config import validate
+from mno.config import IMPORTED, Config, validate
 from mno.errors import InputError
-from mno.scenarios.base import Scenario
+from mno.scenarios.base import SampleSource, Scenario
 
-_SUPPORT = {"__init__", "base"}
+_SUPPORT = {"__init__", "base", IMPORTED}
 
 
 def scenario_names() -> list[str]:
@@ -29,11 +28,35 @@ def scenario_class(name: str) -> type[Scenario]:
     Raises:
         InputError: There is no such scenario.
     """
-    if not isinstance(name, str) or not re.fullmatch(r"[a-z_]+", name):
-        raise InputError(f"scenario={name!r} must be one of: {', '.join(scenario_names())}")
     if name not in scenario_names():
-        raise InputError(f"scenario={name!r} must be one of: {', '.join(scenario_names())}")
+        known = ", ".join(scenario_names())
+        raise InputError(f"scenario={name!r} must be one of: {known} (or imported: mno import)")
     return import_module(f"mno.scenarios.{name}").SCENARIO
+
+
+def source_class(name: str) -> type[SampleSource]:
+    """Return a scenario by its name, or the source of imported data.
+
+    Raises:
+        InputError: There is no such scenario.
+    """
+    if name == IMPORTED:
+        return import_module(f"mno.scenarios.{IMPORTED}").SCENARIO
+    return scenario_class(name)
+
+
+def source_parameters(name: str, parameters: Mapping[str, Any] | None) -> Config:
+    """Validate the parameters of a scenario, or of imported data: `scenarios.<name>`.
+
+    Raises:
+        InputError: The name or a parameter cannot be used.
+    """
+    if name == IMPORTED and not parameters:
+        raise InputError(
+            "scenario=imported, but nothing has been imported; run, for example: mno import npz "
+            "my_arrays.npz"
+        )
+    return validate(source_class(name).Parameters, dict(parameters or {}), f"scenarios.{name}")
 
 
 def make_scenario(name: str, resolution: int, parameters: Mapping[str, Any]) -> Scenario:

@@ -37,8 +37,9 @@ class Check:
 class SampleSource(ABC):
     """Where the samples of a dataset come from: a solver, or files.
 
-    A source is stateless: the samples it makes depend on its parameters, its resolution and the
-    random generators it is handed, so that they may be made anywhere, in any order.
+    A source is stateless: the samples it makes depend on its parameters, the dataset's
+    configuration and the random generators it is handed, so that they may be made anywhere, in any
+    order.
 
     Fields, checks and symmetries may depend on the parameters: such a source sets them anew when
     it is made.
@@ -50,15 +51,17 @@ class SampleSource(ABC):
     fields: tuple[Field, ...]
     checks: tuple[Check, ...] = ()
     symmetries: tuple[str, ...] = ()
+    may_repeat: ClassVar[bool] = False
+    """Whether samples may have the same inputs, as long as they are in the same split."""
 
     @classmethod
     @abstractmethod
-    def open(cls, parameters: Any, resolution: int, root: Path) -> SampleSource:
+    def open(cls, parameters: Any, config: Any, root: Path) -> SampleSource:
         """Build the source.
 
         Args:
             parameters: An instance of `Parameters`.
-            resolution: Points along each space axis.
+            config: The dataset's, a `mno.data.config.SamplesConfig`.
             root: Folder in which a source of files looks for them.
 
         Raises:
@@ -95,7 +98,12 @@ class SampleSource(ABC):
         """Further attributes of the dataset: which files it comes from."""
         return {}
 
-    def coordinates(self, samples: int) -> dict[str, np.ndarray]:
+    @property
+    def limit(self) -> int | None:
+        """How many samples there are; none if any number can be made."""
+        return None
+
+    def coordinates(self) -> dict[str, np.ndarray]:
         """Return further numbers for each sample, shape `(samples,)`, such as its group."""
         return {}
 
@@ -108,7 +116,11 @@ class SampleSource(ABC):
         return None
 
     def compile(self) -> None:  # noqa: B027 - optional
-        """Do once what would otherwise be paid at the first sample (compilation)."""
+        """Do once what is to be done before samples are made: compilation, or a look at files.
+
+        Raises:
+            MnoError: Samples cannot be made.
+        """
 
     @property
     def inputs(self) -> tuple[Field, ...]:
@@ -153,9 +165,9 @@ class Scenario(SampleSource):
         """
 
     @classmethod
-    def open(cls, parameters: Any, resolution: int, root: Path) -> Scenario:
+    def open(cls, parameters: Any, config: Any, root: Path) -> Scenario:
         """Build the scenario, which needs no files."""
-        return cls(parameters, resolution)
+        return cls(parameters, config.resolution)
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -176,3 +188,23 @@ class Scenario(SampleSource):
         for number in samples:
             given = self.sample(rng(number))
             yield given, self.solve(given)
+
+
+def split_samples(fields: tuple[Field, ...], values: Fields) -> Iterator[tuple[Fields, Fields]]:
+    """Yield what is given of each sample (of states, the first frame), and the rest.
+
+    Args:
+        fields: Of a source.
+        values: Shape `(samples, *dims)`, by name.
+    """
+    for row in range(len(next(iter(values.values())))):
+        given, solved = {}, {}
+        for field in fields:
+            sample = values[field.name][row]
+            if field.role in ("input", "coordinate"):
+                given[field.name] = sample
+            else:
+                solved[field.name] = sample
+                if field.role == "state":
+                    given[field.name] = sample[0]
+        yield given, solved

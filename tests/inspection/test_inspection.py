@@ -216,7 +216,14 @@ def report_of(found: Inspection) -> dict[str, Any]:
     fields = {
         m.field.name: asdict(
             FieldReport(
-                m.field.role, m.field.units, (), m.total.min, m.total.max, m.total.mean, m.total.std
+                m.field.role,
+                m.field.units,
+                (),
+                m.total.min,
+                m.total.max,
+                m.total.mean,
+                m.total.std,
+                m.total.missing,
             )
         )
         for m in found.fields

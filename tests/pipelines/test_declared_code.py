@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from mno.config import read_params
+from mno.config import IMPORTED, read_params
 from mno.lineage.stages import CODE_FOLDERS, stage_inputs
 from mno.scenarios import scenario_names
 
@@ -59,6 +59,13 @@ def test_every_module_that_a_stage_imports_is_declared(stage: str) -> None:
     assert sorted(imported - declared) == []
 
 
+def test_what_imported_data_are_read_by_is_declared_by_generation() -> None:
+    params = {**read_params(ROOT), "scenario": IMPORTED}
+    params["scenarios"] = {IMPORTED: {}}
+    declared = set(stage_inputs(ROOT, "generate", params).code)
+    assert sorted(modules_imported_by(ROOT / "mno/scenarios/imported.py") - declared) == []
+
+
 def test_what_residuals_import_is_declared_by_training() -> None:
     declared = set(stage_inputs(ROOT, "train", read_params(ROOT)).code)
     for path in (ROOT / "mno/residuals").glob("*.py"):
@@ -72,7 +79,7 @@ def test_no_stage_declares_a_module_that_it_does_not_import(stage: str) -> None:
     declared = set(stage_inputs(ROOT, stage, params).code)
     imported = modules_imported_by(ROOT / "pipelines" / f"{stage}.py")
     if stage == "generate":  # imports the scenario by its name; scenarios share their kernels
-        for name in scenario_names():
+        for name in (*scenario_names(), IMPORTED):
             imported |= modules_imported_by(ROOT / "mno/scenarios" / f"{name}.py")
     if stage == "train":  # imports the scenario's residual by its name
         for path in (ROOT / "mno/residuals").glob("*.py"):

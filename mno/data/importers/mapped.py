@@ -12,6 +12,7 @@ import numpy as np
 from mno.data.importers.base import Contents, Importer
 from mno.data.importers.mapping import FieldRule, Mapping
 from mno.data.importers.units import conversion
+from mno.data.reading import Schema
 from mno.errors import InputError
 from mno.fields import Axis, Field
 
@@ -90,18 +91,23 @@ class MappedFile:
 
 
 def _rules(path: Path, found: Contents, mapping: Mapping) -> dict[str, FieldRule]:
-    """Return the mapping's rules by the importer's names of fields."""
-    by_source = {source: name for name, source in found.sources.items()}
+    """Return the mapping's rules by the importer's names of fields.
+
+    A rule for an array of the file holds for all fields made of it. What is dropped, or turned into
+    an axis, an importer need not list.
+    """
     known = {field.name for field in found.fields}
     rules = {}
     for key, rule in mapping.fields.items():
-        name = by_source.get(key, key)
-        if name not in known:
+        names = [name for name, source in found.sources.items() if source == key and name in known]
+        if key in known:
+            names.append(key)
+        if not names and not rule.drop and rule.role != "coordinate":
             raise InputError(
                 f"{path}: the mapping file names field {key!r}, which the file does not have; it "
                 f"has {', '.join(sorted(known))}"
             )
-        rules[name] = rule
+        rules |= {name: rule for name in names if name not in rules or name == key}
     return rules
 
 
@@ -167,7 +173,7 @@ def _check(path: Path, fields: list[Field]) -> None:
             )
 
 
-def same_schema(ours: Contents, theirs: Contents) -> str | None:
+def same_schema(ours: Contents | Schema, theirs: Contents) -> str | None:
     """Return in what two files differ that are to be one dataset; none if in nothing."""
     if ours.fields != theirs.fields:
         return f"has fields {_signature(theirs.fields)}; the others have {_signature(ours.fields)}"

@@ -16,7 +16,7 @@ from mno.data.importers.mapped import MappedFile
 from mno.data.importers.mapping import Mapping
 from mno.errors import InputError
 from mno.fields import Axis, Field
-from mno.scenarios.base import Fields, SampleSource
+from mno.scenarios.base import Fields, SampleSource, split_samples
 
 
 class FileParameters(Config):
@@ -43,6 +43,7 @@ class FileSource(SampleSource):
 
     name: ClassVar[str] = "file"
     Parameters: ClassVar[type[Config]] = FileParameters
+    may_repeat: ClassVar[bool] = True
 
     def __init__(self, parameters: FileParameters, folder: Path) -> None:
         self.parameters = parameters
@@ -53,7 +54,7 @@ class FileSource(SampleSource):
         self.fields: tuple[Field, ...] = self.contents.fields
 
     @classmethod
-    def open(cls, parameters: FileParameters, resolution: int, root: Path) -> FileSource:
+    def open(cls, parameters: FileParameters, config: Any, root: Path) -> FileSource:
         """Open the file in the folder `root`; the last one opened is kept open."""
         return _opened(cls, parameters.model_dump_json(), root)
 
@@ -85,7 +86,12 @@ class FileSource(SampleSource):
         }
         return {"sources": [source]}
 
-    def coordinates(self, samples: int) -> dict[str, np.ndarray]:
+    @property
+    def limit(self) -> int:
+        """The samples in the file."""
+        return self.contents.samples
+
+    def coordinates(self) -> dict[str, np.ndarray]:
         """The group of each sample and when it begins, where the file tells."""
         known = {"group": self.contents.groups, "start": self.contents.starts}
         return {name: values for name, values in known.items() if values is not None}
@@ -99,29 +105,20 @@ class FileSource(SampleSource):
             for field in self.fields
         }
         for field in self.fields:
-            if np.isinf(values[field.name]).any():
-                raise InputError(
-                    f"{self.path}: {field.name} has infinite values in samples {samples.start} to "
-                    f"{samples.stop - 1}; expected finite numbers: correct the file"
-                )
+            self._require_finite(field, values[field.name], samples)
         yield from split_samples(self.fields, values)
 
-
-def split_samples(
-    fields: tuple[Field, ...], values: dict[str, np.ndarray]
-) -> Iterator[tuple[Fields, Fields]]:
-    """Yield of each sample what is given (of states, the first frame), and the rest."""
-    for row in range(len(next(iter(values.values())))):
-        given, solved = {}, {}
-        for field in fields:
-            sample = values[field.name][row]
-            if field.role in ("input", "coordinate"):
-                given[field.name] = sample
-            else:
-                solved[field.name] = sample
-                if field.role == "state":
-                    given[field.name] = sample[0]
-        yield given, solved
+    def _require_finite(self, field: Field, values: np.ndarray, samples: range) -> None:
+        where = f"{self.path}: {field.name} has {{}} in samples {samples.start} to {samples[-1]}"
+        if np.isinf(values).any():
+            raise InputError(
+                f"{where.format('infinite values')}; expected finite numbers: correct the file"
+            )
+        if not field.gaps and np.isnan(values).any():
+            raise InputError(
+                f"{where.format('missing values (NaN)')}; correct the file, or say that they may "
+                f"be missing, in a mapping file: `fields: {{{field.name}: {{gaps: true}}}}`"
+            )
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,259 @@
+"""An imported dataset: files that were converted one by one, and the list of them.
+
+<folder>/import.json     kind, mapping and files, written after each file, beside and in place
+<folder>/parts/<16>/     one converted file, named by the SHA-256 of its store's root
+<folder>/work/           shards of conversions that are not finished
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from mno.config import Config
+from mno.data.config import ExecutionConfig
+from mno.data.generate import Progress
+from mno.data.importers import importer_class
+from mno.data.importers.base import Contents
+from mno.data.importers.convert import FileImport, checksum, convert_file, plan_of
+from mno.data.importers.mapped import same_schema
+from mno.data.importers.mapping import Mapping
+from mno.data.importers.source import FileSource
+from mno.data.reading import Schema, read_schema
+from mno.errors import InputError, MnoError
+
+_LIST = "import.json"
+
+
+class Part(Config):
+    """A file that was converted."""
+
+    file: str
+    sha256: str
+    content: str
+    samples: int
+    importer_version: int
+
+
+class ImportList(Config):
+    """What is known of an imported dataset."""
+
+    kind: str
+    mapping: Mapping
+    parts: list[Part]
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far an import is.
+
+    Attributes:
+        path: The file.
+        doing: `checksum` or `convert`.
+        done: Bytes, or samples.
+        total: Of these.
+    """
+
+    path: Path
+    doing: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an import did.
+
+    Attributes:
+        list: The dataset's files, those of earlier imports included.
+        added: Files that were converted now.
+        known: Files that were in it before, and were not converted again.
+    """
+
+    list: ImportList
+    added: tuple[Part, ...]
+    known: tuple[Part, ...]
+
+
+def read_list(folder: Path) -> ImportList | None:
+    """Return what was imported into a folder; none if nothing was.
+
+    Raises:
+        MnoError: Its list was damaged.
+    """
+    try:
+        text = (folder / _LIST).read_text(encoding="utf-8")
+        return ImportList.model_validate_json(text)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError, UnicodeDecodeError):
+        raise MnoError(
+            f"{folder / _LIST} was damaged; remove {folder} and import its files again"
+        ) from None
+
+
+def look(path: Path, kind: str, mapping: Mapping) -> Contents:
+    """Return what a file holds, as the mapping makes it; nothing is written.
+
+    Raises:
+        InputError: The file cannot be imported.
+    """
+    _require_file(path)
+    return _source(FileImport("look", kind, path, "", mapping)).contents
+
+
+def import_files(
+    folder: Path,
+    paths: Sequence[Path],
+    kind: str,
+    mapping: Mapping | None,
+    execution: ExecutionConfig,
+    progress: Callable[[Step], None] = lambda _: None,
+) -> Outcome:
+    """Convert files into a dataset's folder, besides those that are in it.
+
+    Each file is finished, and listed, before the next is begun; one that was interrupted goes on
+    where it was.
+
+    Args:
+        folder: Of the dataset, named like it; used by one import at a time.
+        paths: The files.
+        kind: Which importer reads them.
+        mapping: What the user says of them; what was said at the first import if not given.
+        execution: Where to compute.
+        progress: Is told how far it is.
+
+    Raises:
+        InputError: A file cannot be imported, or does not fit the others; those before it are kept.
+        MnoError: The disk is full, or a worker failed.
+    """
+    before = read_list(folder)
+    if before and before.kind != kind:
+        raise InputError(
+            f"{folder.name} was imported as {before.kind}, not {kind}; choose another --name, or "
+            "start over with --replace"
+        )
+    if before and mapping and mapping != before.mapping:
+        raise InputError(
+            f"{folder.name} was imported with another mapping; leave --mapping out to use that "
+            "one, choose another --name, or start over with --replace"
+        )
+    mapping = mapping or (before.mapping if before else Mapping())
+    version = importer_class(kind).version
+    parts = list(before.parts) if before else []
+    for part in parts:
+        if part.importer_version != version:
+            raise InputError(
+                f"{part.file} was imported by version {part.importer_version} of {kind}, this is "
+                f"{version}; start over with --replace"
+            )
+    files = list(_summed(folder.name, paths, kind, mapping, progress))
+    _require_alike(folder, parts, files)
+    added, known = [], []
+    for file in files:
+        found = next((part for part in parts if part.sha256 == file.sha256), None)
+        if found:
+            known.append(found)
+            if (folder / "parts" / found.content[:16]).exists():
+                continue
+            parts.remove(found)
+        part = _convert(folder, file, execution, progress)
+        parts.append(part)
+        added.append(part)
+        _write_list(folder, ImportList(kind=kind, mapping=mapping, parts=parts))
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    return Outcome(ImportList(kind=kind, mapping=mapping, parts=parts), tuple(added), tuple(known))
+
+
+def _summed(
+    dataset: str,
+    paths: Sequence[Path],
+    kind: str,
+    mapping: Mapping,
+    progress: Callable[[Step], None],
+) -> Iterator[FileImport]:
+    for path in paths:
+        _require_file(path)
+        progress(Step(path, "checksum", 0, 1))
+        yield FileImport(dataset, kind, path, checksum(path), mapping)
+        progress(Step(path, "checksum", 1, 1))
+
+
+def _require_alike(folder: Path, parts: Sequence[Part], files: Sequence[FileImport]) -> None:
+    """Refuse files that are unlike those before them, before any is converted."""
+    stores = (folder / "parts" / part.content[:16] for part in parts)
+    first: Contents | Schema | None = next((read_schema(s) for s in stores if s.exists()), None)
+    known = {part.sha256 for part in parts}
+    for file in files:
+        if file.sha256 in known and first is not None:
+            continue
+        contents = _source(file).contents
+        difference = same_schema(first, contents) if first is not None else None
+        if difference:
+            raise InputError(
+                f"{file.path} {difference}; files of one dataset have the same fields at the same "
+                "places: import it under another --name"
+            )
+        first = first or contents
+
+
+def _source(file: FileImport) -> FileSource:
+    source = plan_of(file).build()
+    assert isinstance(source, FileSource)  # noqa: S101  (that is what plan_of plans)
+    return source
+
+
+def _convert(
+    folder: Path,
+    file: FileImport,
+    execution: ExecutionConfig,
+    progress: Callable[[Step], None],
+) -> Part:
+    def told(state: Progress) -> None:
+        progress(Step(file.path, "convert", state.samples_done, state.samples))
+
+    fresh = folder / "work" / "converted"
+    before = _stamp(file.path)
+    report = convert_file(file, fresh, folder / "work" / "shards", execution, told)
+    if _stamp(file.path) != before:
+        raise MnoError(f"{file.path} was changed while it was imported; import it again")
+    content = hashlib.sha256((fresh / "zarr.json").read_bytes()).hexdigest()
+    target = folder / "parts" / content[:16]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(fresh, target)
+    return Part(
+        file=file.path.name,
+        sha256=file.sha256,
+        content=content,
+        samples=report.samples,
+        importer_version=importer_class(file.kind).version,
+    )
+
+
+def _stamp(path: Path) -> list[tuple[str, int, int]]:
+    """Return what changes when somebody writes to a file, or to one in a folder."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    facts = ((str(file), file.stat()) for file in files)
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in facts]
+
+
+def _write_list(folder: Path, content: ImportList) -> None:
+    partial = folder / f"{_LIST}.partial"
+    partial.write_text(json.dumps(content.model_dump(mode="json"), indent=2), encoding="utf-8")
+    os.replace(partial, folder / _LIST)
+
+
+def _require_file(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give the path of a file to import")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path} cannot be read (permission denied); make it readable")
