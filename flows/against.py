@@ -119,7 +119,7 @@ def _table(rows: list[dict[str, str]]) -> Table:
 def _champion() -> str:
     from mno.registry.names import CHAMPION, model_name
 
-    return f"models:/{model_name(load_params(find_workspace()).scenario)}@{CHAMPION}"
+    return f"models:/{model_name(load_params(find_workspace()).dataset_name)}@{CHAMPION}"
 
 
 def _workspace() -> Path | None:

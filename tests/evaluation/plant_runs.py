@@ -47,10 +47,10 @@ def dataset(folder: Path, scenario: str, resolution: int, parameters: Mapping[st
     return folder / "data"
 
 
-def untrained(store: Path, history: int = 1) -> Surrogate:
+def untrained(store: Path, history: int = 1, split: str = "train") -> Surrogate:
     """Return a model of a dataset that has learned nothing but the scales of its fields."""
     torch.manual_seed(0)
-    schema, fields = read_schema(store), read_split(store, "train").fields
+    schema, fields = read_schema(store), read_split(store, split).fields
     forecast = forecast_of(TaskConfig(history=history), schema.fields, schema.axes)
     points = bool(schema.coordinates)
     extents = [float(np.ptp(fields[c.name])) for c in schema.coordinates]

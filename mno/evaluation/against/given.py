@@ -43,7 +43,8 @@ class Given:
         time_units: Unit of the times.
         steps: Frames to predict; those of the model's training if none.
         source: What the sample is, for people.
-        start: When time 0 is, in seconds on the clock of the readings; none where nobody says.
+        start: When time 0 is: seconds since 1970 where readings have dates, else on their clock;
+            none where nobody says.
         origin: Where in a released dataset it is; none where it is in none.
     """
 

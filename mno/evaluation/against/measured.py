@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mno.data.importers.mapping import Mapping as FieldMapping
+from mno.data.importers.readings_series import field_name
+from mno.data.importers.readings_times import posix_seconds
 from mno.errors import InputError
 from mno.evaluation.against.comparison import Comparison, compare
 from mno.evaluation.against.given import Given
@@ -40,7 +42,8 @@ def compare_with_readings(
     Raises:
         InputError: The readings, the model and what it is given do not fit together.
     """
-    start = start if start is not None else (given.start or 0.0)
+    if start is None:
+        start = 0.0 if given.start is None else given.start - posix_seconds(readings.epoch)
     model = predict(surrogate, given)
     solver = solve(surrogate, given, model)
     missing = solver if isinstance(solver, str) else ""
@@ -68,8 +71,6 @@ def renamed(readings: Readings, mapping: FieldMapping) -> Readings:
     Raises:
         InputError: Two quantities would have one name.
     """
-    from mno.data.importers.readings_series import field_name
-
     names = {}
     for quantity in readings.quantities:
         name = field_name(quantity)

@@ -65,10 +65,10 @@ def solve(surrogate: Surrogate, given: Given, model: Predicted) -> Predicted | s
     Returns:
         The same fields at the same frames as `model`; or why there is no solution.
     """
-    name = surrogate.description.scenario
-    if name not in scenario_names() or not issubclass(scenario_class(name), Scenario):
+    name, origin = surrogate.description.scenario, given.origin
+    solved_here = name in scenario_names() and issubclass(scenario_class(name), Scenario)
+    if not solved_here or (origin and origin.schema.sources):
         return f"no solver for imported data ({name})"
-    origin = given.origin
     if origin is None or origin.resolution is None:
         return f"{given.source} does not record the parameters and the resolution to solve with"
     schema = origin.schema

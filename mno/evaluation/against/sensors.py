@@ -76,6 +76,10 @@ def _rules(description: Description, forecast: Forecast, mapping: Mapping) -> Ma
         role = "state" if name in description.states else "input"
         rule = fields.get(key, FieldRule())
         fields[key] = rule.model_copy(update={"role": role, "units": units})
+    for name, units in description.coordinates.items():
+        given_in = mapping.sensors.position_units
+        if given_in != units:
+            fields[name] = FieldRule(role="coordinate", units=units, given_in=given_in)
     sensors = mapping.sensors.model_copy(update=rate)
     return mapping.model_copy(update={"fields": fields, "sensors": sensors})
 
