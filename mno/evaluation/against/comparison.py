@@ -96,7 +96,8 @@ def compare(
     """
     quantities = tuple(_scores_of(pairs, [name]) for name in pairs.units)
     overall = quantities[0] if len(quantities) == 1 else _scores_of(pairs, list(pairs.units))
-    rows = tuple(_sensor_row(pairs, number) for number in range(len(pairs.series)))
+    by_series = np.split(np.argsort(pairs.of, kind="stable"), np.cumsum(np.bincount(pairs.of))[:-1])
+    rows = tuple(_sensor_row(pairs, number, own) for number, own in enumerate(by_series))
     found = (*remarks, *_remarks(quantities))
     return Comparison(pairs, quantities, overall, rows, facts, solver_missing, found)
 
@@ -109,8 +110,8 @@ def _scores_of(pairs: Pairs, names: list[str]) -> Scores:
     if len(names) > 1:
         for rows in of.values():
             scale[rows] = math.sqrt(float(np.mean(np.square(pairs.value[rows])))) or 1.0
-    labels = np.array([series.sensor for series in pairs.series])[pairs.of[chosen]]
-    _, sensor = np.unique(labels, return_inverse=True)
+    _, sensors = np.unique([series.sensor for series in pairs.series], return_inverse=True)
+    _, sensor = np.unique(sensors[pairs.of[chosen]], return_inverse=True)
     value, uncertainty = pairs.value / scale, pairs.uncertainty / scale
 
     def errors(predicted: np.ndarray) -> SensorErrors:
@@ -132,9 +133,9 @@ def _scores_of(pairs: Pairs, names: list[str]) -> Scores:
     )
 
 
-def _sensor_row(pairs: Pairs, number: int) -> dict[str, Any]:
-    """Return the errors at one sensor, in the quantity's unit."""
-    series, rows = pairs.series[number], pairs.of == number
+def _sensor_row(pairs: Pairs, number: int, rows: np.ndarray) -> dict[str, Any]:
+    """Return the errors of one series, whose rows are given, in the quantity's unit."""
+    series = pairs.series[number]
     sigma = pairs.uncertainty[rows]
     known = sigma[np.isfinite(sigma)]
     row = {
@@ -142,14 +143,14 @@ def _sensor_row(pairs: Pairs, number: int) -> dict[str, Any]:
         "quantity": series.quantity,
         "units": pairs.units[series.quantity],
         "position": [float(x) for x in series.place],
-        "readings": int(rows.sum()),
+        "readings": len(rows),
         "uncertainty": float(np.sqrt(np.mean(np.square(known)))) if len(known) else None,
     }
     for name, predicted in (("model", pairs.model), ("solver", pairs.solver)):
         if predicted is None:
             row[name] = None
             continue
-        error = (predicted - pairs.value)[rows]
+        error = predicted[rows] - pairs.value[rows]
         row[name] = {
             "bias": float(error.mean()),
             "rmse": float(np.sqrt(np.mean(np.square(error)))),

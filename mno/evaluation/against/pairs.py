@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,12 @@ import numpy as np
 from mno.errors import InputError
 from mno.evaluation.against.given import Given
 from mno.evaluation.against.predicted import Predicted
+from mno.evaluation.against.sieve import SAME, Sieve, among
 from mno.evaluation.against.stencil import brackets
 from mno.evaluation.against.units import places_of, scales_of, seconds_to
 
 if TYPE_CHECKING:
     from mno.data.importers.readings import Readings
-
-_SAME = 1e-6  # of an interval: nearer than this, a time is that of the frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,20 +70,6 @@ class Pairs:
         return len(self.value)
 
 
-class _Sieve:
-    """Which readings are still to be compared, and why others are not."""
-
-    def __init__(self, count: int) -> None:
-        self.kept = np.ones(count, dtype=bool)
-        self.left_out: dict[str, int] = {}
-
-    def leave_out(self, reason: str, which: np.ndarray) -> None:
-        count = int(np.count_nonzero(self.kept & which))
-        if count:
-            self.left_out[reason] = count
-        self.kept &= ~which
-
-
 def pair(
     readings: Readings,
     outputs: Mapping[str, str],
@@ -110,59 +95,45 @@ def pair(
         InputError: Quantities, units or axes do not fit, or no reading can be compared.
     """
     names = [readings.quantities[quantity] for quantity in readings.series_quantity]
-    measured = _among(names, outputs)
+    measured = among(names, outputs)
     if not measured.any():
         raise InputError(
             f"the readings are of {', '.join(readings.quantities)}; the model predicts "
             f"{', '.join(outputs)}: rename quantities in a mapping file (--mapping), as in "
             f"`fields: {{{readings.quantities[0]}: {{name: {next(iter(outputs))}}}}}`"
         )
-    of, times = readings.series, predictions[0].times
-    factor, offset = scales_of(readings, outputs)[of].T
+    factor, offset = scales_of(readings, outputs)[readings.series].T
     time = (readings.time - start) * seconds_to(given.time_units)
     places = places_of(readings, given.axes, position_units)[readings.series_place]
     stencil = given.stencil(places)
     curves = [prediction.at(stencil) for prediction in predictions]
-    moving = _among(names, [name for name, curve in curves[0].items() if len(curve) > 1])
+    moving = among(names, [name for name, curve in curves[0].items() if len(curve) > 1])
 
-    sieve = _Sieve(len(readings))
-    sieve.leave_out("of quantities that the model does not predict", ~measured[of])
-    sieve.leave_out("again of the same time and sensor", _repeated(readings))
-    sieve.leave_out("without a place", np.isnan(places[of, 0]))
-    sieve.leave_out("outside the domain", ~stencil.inside[of])
-    if moving.any():
-        margin = _SAME * (times[1] - times[0])
-        early, late = time <= given.known_until + margin, time > times[-1] + margin
-        sieve.leave_out("from the time of the frames that are given", moving[of] & early)
-        sieve.leave_out("after the last frame that is predicted", moving[of] & late)
-    columns = []
-    for fields in curves:
-        column = np.full(len(readings), np.nan)
-        for series in np.flatnonzero(measured & stencil.inside):
-            rows = np.flatnonzero(sieve.kept & (of == series))
-            column[rows] = _in_time(times, fields[names[series]][:, series], time[rows])
-        columns.append(column)
-    missing = np.isnan(np.sum(columns, axis=0))
-    sieve.leave_out("where a frame that is given lacks a value", missing)
+    times = predictions[0].times
+    sieve = Sieve(readings)
+    sieve.leave_out("of quantities that the model does not predict", ~measured)
+    sieve.leave_out_repeated()
+    sieve.leave_out("without a place", np.isnan(places[:, 0]))
+    sieve.leave_out("outside the domain", ~stencil.inside)
+    sieve.leave_out_of_time(moving, time, times, given.known_until)
+    said = [_curves(fields, names, measured, times) for fields in curves]
+    columns = [_in_time(times, curve, readings.series, time) for curve in said]
+    sieve.leave_out_rows(
+        "where a frame that is given lacks a value", np.isnan(np.sum(columns, axis=0))
+    )
+    sieve.require_some()
     kept = sieve.kept
-    if not kept.any():
-        told = "; ".join(f"{count} {reason}" for reason, count in sieve.left_out.items())
-        raise InputError(
-            f"none of {len(readings)} readings can be compared ({told}); check positions, "
-            "position_units and --start"
-        )
-    used, row_series = np.unique(of[kept], return_inverse=True)
-    compared = {names[s] for s in used}
+    used, row_series = np.unique(readings.series[kept], return_inverse=True)
     return Pairs(
-        units={name: units for name, units in outputs.items() if name in compared},
+        units={name: units for name, units in outputs.items() if name in {names[s] for s in used}},
         series=tuple(
             Series(
                 names[s],
                 readings.sensors[readings.series_sensor[s]],
                 places[s],
                 times if moving[s] else np.empty(0),
-                curves[0][names[s]][:, s],
-                curves[1][names[s]][:, s] if curves[1:] else None,
+                *(curve[:, s] if moving[s] else curve[:1, s] for curve in said),
+                *([] if said[1:] else [None]),
             )
             for s in used
         ),
@@ -176,28 +147,30 @@ def pair(
     )
 
 
-def _among(names: Sequence[str], chosen: Collection[str]) -> np.ndarray:
-    return np.array([name in chosen for name in names])
+def _curves(
+    fields: Mapping[str, np.ndarray], names: list[str], measured: np.ndarray, times: np.ndarray
+) -> np.ndarray:
+    """Return what is said of each series, shape `(frames, series)`; NaN of what is not predicted.
+
+    A field without time is the same in all frames.
+    """
+    curves = np.full((max(len(times), 1), len(names)), np.nan)
+    for series in np.flatnonzero(measured):
+        curves[:, series] = fields[names[series]][:, series]
+    return curves
 
 
-def _repeated(readings: Readings) -> np.ndarray:
-    """Return which readings have the time and the series of one before."""
-    order = np.lexsort((readings.series, readings.time))
-    time, series = readings.time[order], readings.series[order]
-    repeated = np.zeros(len(readings), dtype=bool)
-    repeated[order[1:]] = (np.diff(time) == 0) & (np.diff(series) == 0)
-    return repeated
-
-
-def _in_time(times: np.ndarray, curve: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Interpolate the values of frames; one value without time holds always."""
-    if len(curve) == 1:
-        return np.full(len(at), curve[0])
+def _in_time(
+    times: np.ndarray, curves: np.ndarray, series: np.ndarray, at: np.ndarray
+) -> np.ndarray:
+    """Interpolate frames to the time of each reading."""
+    if not len(times):
+        return curves[0, series]
     below, share = brackets(times, at)
-    before, after = curve[below], curve[below + 1]
+    before, after = curves[below, series], curves[below + 1, series]
     between = (1 - share) * before + share * after
     # At a frame its neighbours have no say, not even where they are missing.
-    return np.where(share > 1 - _SAME, after, np.where(share < _SAME, before, between))
+    return np.where(share > 1 - SAME, after, np.where(share < SAME, before, between))
 
 
 def _positive(uncertainty: np.ndarray) -> np.ndarray:
