@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ def compare_with_readings(
     """
     if start is None:
         start = 0.0 if given.start is None else given.start - posix_seconds(readings.epoch)
+    if not math.isfinite(start):
+        raise InputError(f"--start {start}: expected the seconds at which the run begins")
     model = predict(surrogate, given)
     solver = solve(surrogate, given, model)
     missing = solver if isinstance(solver, str) else ""
