@@ -400,6 +400,54 @@ def predict(
         )
 
 
+@app.command()
+def export(
+    source: Annotated[
+        Path, typer.Argument(help="Zarr store: a dataset, or what mno predict has written.")
+    ],
+    destination: Annotated[
+        Path,
+        typer.Argument(help="File to write: .nc, .npz, .vtr, .vtu; with --format vtk a folder."),
+    ],
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="netcdf, vtk (for ParaView: a file for each sample and frame) or npz; from the "
+            "suffix if not given.",
+            metavar="NAME",
+        ),
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(help="Export this field only; may be repeated.", metavar="NAME"),
+    ] = None,
+    sample: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Export this sample only, or a range as in 0:10; may be repeated.", metavar="N"
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write fields of a dataset or of predictions as NetCDF, VTK or npz, for other programs.
+
+    Example: mno export predictions.zarr pressure.nc --field pressure --sample 0:10
+    """
+    from flows.exporting import export as run_export
+    from flows.exporting import print_export, sample_numbers
+    from mno.data.export import Wanted
+
+    samples = sample_numbers(sample)
+    wanted = Wanted(source, destination, format, tuple(field or ()), samples, force)
+    result = run_export(wanted, quiet or as_json)
+    if as_json:
+        _print_json(result)
+    elif not quiet:
+        print_export(result, Console(highlight=False, markup=False, soft_wrap=True))
+
+
 @inspect_app.command("data")
 def inspect_data(
     data: Annotated[

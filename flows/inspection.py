@@ -14,7 +14,14 @@ from flows.progress import progress_bar
 from flows.workspace import find_workspace
 from mno.errors import InputError
 from mno.inspection import Inspection, inspect_store, write_inspection
-from mno.inspection.page import axis_row, field_row, fineness_row, gap_rows, split_rows
+from mno.inspection.page import (
+    axis_row,
+    field_row,
+    fineness_row,
+    gap_rows,
+    judgement_row,
+    split_rows,
+)  # fmt: skip
 
 DATA = Path("data")
 OUTPUT = Path("reports/inspection")
@@ -65,6 +72,7 @@ def print_inspection(inspection: Inspection, page: Path, console: Console) -> No
         [fineness_row(measured) for measured in inspection.fields if measured.spectrum],
         _check_rows(inspection),
         [dict(gap_rows(inspection))],
+        [judgement_row(judgement) for judgement in inspection.judgements],
     ]
     for rows in tables:
         if rows:
@@ -78,6 +86,8 @@ def print_inspection(inspection: Inspection, page: Path, console: Console) -> No
         console.print(f"problem  {problem}")
     for remark in inspection.remarks:
         console.print(f"remark   {remark}")
+    if inspection.verdict:
+        console.print(f"\nVerdict  {inspection.verdict}")
     console.print(f"\nNext: open {_from_here(page)}; then {_next_step(inspection)}")
 
 
@@ -88,6 +98,8 @@ def _from_here(path: Path) -> Path:
 def _next_step(inspection: Inspection) -> str:
     if inspection.problems:
         return "make the dataset without its problems: mno generate --help"
+    if not all(judgement.holds for judgement in inspection.judgements):
+        return "add what is missing and import again: mno import --help"
     return "mno train"
 
 

@@ -39,6 +39,12 @@ class Description:
             from frame `k` of the states to the next.
         coordinates: Units of the coordinates of unordered points, by name; none on a grid. They are
             given with each sample, and the normaliser knows them.
+        gaps: Names of the inputs whose values may be missing, states among them; a missing value is
+            NaN, and the operator is told which are.
+
+    Raises:
+        ValueError: The outputs should be zero at walls, but are normalised about another number, or
+            `gaps` names what is no input with a value at each point.
     """
 
     scenario: str
@@ -53,8 +59,14 @@ class Description:
     scalars: tuple[str, ...] = ()
     forcings: tuple[str, ...] = ()
     coordinates: Mapping[str, str] = field(default_factory=dict)
+    gaps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if unknown := sorted(set(self.gaps) - set(self.fields)):
+            raise ValueError(
+                f"gaps={unknown}: values can be missing of {self.fields} only, the inputs with a "
+                "value at each point"
+            )
         if self.model.walls == "free":
             return
         means = {name: self.normaliser.mean[name] for name in self.outputs}
@@ -107,6 +119,7 @@ class Description:
             outputs={name: predicted if name in self.states else None for name in self.outputs},
             scalars=self.scalars,
             dims=len(self.extent),
+            gaps=self.gaps,
         )
 
     def _frames_seen(self, name: str) -> int | None:

@@ -1,9 +1,12 @@
-"""How this process deals with memory that is freed."""
+"""How this process deals with memory that is freed, and how much there is."""
 
 from __future__ import annotations
 
 import ctypes
 from contextlib import suppress
+from pathlib import Path
+
+import psutil
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -3, -1, -2  # of mallopt, in malloc.h
 
@@ -20,3 +23,16 @@ def keep_freed_memory() -> None:
         libc.mallopt(_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
         libc.mallopt(_TOP_PAD, 1 << 26)
+
+
+def available_memory() -> int:
+    """Return how much memory is available to this process, in bytes.
+
+    That is what the system has to spare, or what a container's limit (cgroup v2) leaves.
+    """
+    available = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):  # no such limit
+        limit, used = (int((group / f"memory.{n}").read_text()) for n in ("max", "current"))
+        available = min(available, max(0, limit - used))
+    return available

@@ -22,7 +22,7 @@ from mno.forecast import Forecast
 from mno.nn.config import ModelConfig
 from mno.nn.operator import Operator, count_parameters
 
-FORMAT = 4
+FORMAT = 5
 WEIGHTS_FILE = "weights.safetensors"
 DESCRIPTION_FILE = "surrogate.json"
 
@@ -88,7 +88,7 @@ class Surrogate:
             if content.get("forecast") is not None:
                 content["forecast"] = Forecast(**content["forecast"])
             content.setdefault("coordinates", {})
-            for key in ("extent", "reference_spacing", "offset", "scalars", "forcings"):
+            for key in ("extent", "reference_spacing", "offset", "scalars", "forcings", "gaps"):
                 content[key] = tuple(content.get(key, ()))  # older formats have not all of them
             description = Description(**content)
             operator = description.build()
@@ -108,6 +108,7 @@ class Surrogate:
                 per sample `(samples,)`. Forcings have the frames of the states and those of all
                 steps but the last; more are not looked at. A model of unordered points is given
                 their coordinates, too, and all fields are `(samples, points)` in place of a grid.
+                NaN stands for a missing value, in the fields that the description's `gaps` names.
             batch_size: Samples per forward pass.
             steps: Frames to predict, where the model rolls out; those of its training data if not
                 given.
@@ -117,7 +118,8 @@ class Surrogate:
             field name, in physical units.
 
         Raises:
-            InputError: A field is missing, unknown, or of the wrong shape or type, or the model
+            InputError: A field is missing, unknown, or of the wrong shape or type, or has a value
+                that is infinite, or missing where the model knows no missing ones, or the model
                 cannot predict that number of frames.
         """
         self._check_steps(steps)
@@ -189,4 +191,20 @@ class Surrogate:
                 f"shape ({', '.join(axes)}{',' if len(axes) == 1 else ''})"
             )
         needed = array if frames is None else array[:, :frames]
-        return np.ascontiguousarray(needed, dtype=np.float32)
+        taken = np.ascontiguousarray(needed, dtype=np.float32)
+        self._check_values(name, taken)
+        return taken
+
+    def _check_values(self, name: str, values: np.ndarray) -> None:
+        """Refuse values that are infinite, and missing ones where the model knows none."""
+        knows_gaps = name in self.description.gaps
+        bad = np.isinf(values) if knows_gaps else ~np.isfinite(values)
+        if not bad.any():
+            return
+        sample = int(bad.nonzero()[0][0])
+        found = "infinite" if np.isinf(values[sample]).any() else "missing (NaN)"
+        expected = "finite numbers, or NaN where one is missing" if knows_gaps else "finite numbers"
+        raise InputError(
+            f"field {name} has a value that is {found}, first in sample {sample}; this model was "
+            f"trained on {expected}: correct the sample, or train on data with such a field"
+        )

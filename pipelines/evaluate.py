@@ -13,10 +13,11 @@ import numpy as np
 from mno.config import section
 from mno.data.reading import read_split
 from mno.description import Description
+from mno.evaluation.baselines import mean_fields
 from mno.evaluation.checks import check_figure
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.cost import measure_cost
-from mno.evaluation.evaluator import evaluate, mean_fields
+from mno.evaluation.evaluator import evaluate
 from mno.evaluation.figures import draw_figures
 from mno.evaluation.report import ReportInputs, write_report
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version

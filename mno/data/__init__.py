@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mno.data.batch import Batch
     from mno.data.config import ExecutionConfig, GenerateConfig
+    from mno.data.loading import Loader
+    from mno.data.normalise import Normaliser
     from mno.data.plan import DatasetPlan
     from mno.data.reading import read_schema, read_split, verify
+    from mno.data.samples import Samples
 
 _PUBLIC = {
     "Batch": "mno.data.batch",
     "DatasetPlan": "mno.data.plan",
     "ExecutionConfig": "mno.data.config",
     "GenerateConfig": "mno.data.config",
+    "Loader": "mno.data.loading",
+    "Normaliser": "mno.data.normalise",
+    "Samples": "mno.data.samples",
     "read_schema": "mno.data.reading",
     "read_split": "mno.data.reading",
     "verify": "mno.data.reading",
@@ -29,6 +35,9 @@ __all__ = [
     "DatasetPlan",
     "ExecutionConfig",
     "GenerateConfig",
+    "Loader",
+    "Normaliser",
+    "Samples",
     "read_schema",
     "read_split",
     "verify",

@@ -32,11 +32,16 @@ class Normaliser:
         """Fit to arrays of any shape; hand it the training split only.
 
         Args:
-            fields: Values by field name.
+            fields: Values by field name, at least one of each; those that are missing, NaN, do not
+                count.
             about_zero: Fields that are divided by their root mean square only.
         """
-        mean = {name: float(np.mean(field, dtype=np.float64)) for name, field in fields.items()}
-        std = {name: float(np.std(field, dtype=np.float64)) for name, field in fields.items()}
+        mean, std = {}, {}
+        for name, field in fields.items():
+            missing = np.isnan(field)
+            present = field[~missing] if missing.any() else field
+            mean[name] = float(np.mean(present, dtype=np.float64))
+            std[name] = float(np.std(present, dtype=np.float64))
         for name in about_zero:
             mean[name], std[name] = 0.0, math.hypot(mean[name], std[name])
         return cls(mean, {name: value or 1.0 for name, value in std.items()})

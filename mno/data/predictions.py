@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -62,7 +62,7 @@ def predict_store(
         for start in range(0, samples, batch_size):
             stop = min(start + batch_size, samples)
             batch = read_inputs(surrogate, inputs, slice(start, stop), steps)
-            for name, field in surrogate.predict(batch, batch_size, steps).items():
+            for name, field in _predict(surrogate, batch, steps, f"{source}, from {start} on"):
                 outputs[name][start:stop] = field
             for name in surrogate.description.coordinates:
                 outputs[name][start:stop] = batch[name]
@@ -141,6 +141,17 @@ def read_inputs(
         frames = surrogate.description.frames_given(name, steps)
         read[name] = np.asarray(array[samples] if frames is None else array[samples, :frames])
     return read
+
+
+def _predict(
+    surrogate: Surrogate, batch: dict[str, np.ndarray], steps: int | None, where: str
+) -> Iterable[tuple[str, np.ndarray]]:
+    """Predict some samples as one batch; an error says which they are."""
+    try:
+        samples = len(next(iter(batch.values())))
+        return surrogate.predict(batch, samples, steps).items()
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _create_outputs(

@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 
 from mno.data.checksums import file_sha256, metadata_sha256
+from mno.data.stored import REPAIR, StoredArray
 from mno.errors import InputError, MnoError
 from mno.fields import Axis, Field
 
@@ -133,6 +134,67 @@ def read_schema(store: Path) -> Schema:
         raise InputError(f"{store} is not a dataset of this version: {error!r}") from None
 
 
+@dataclass(frozen=True, eq=False)
+class StoredSplit:
+    """The samples of one split, which stay in their files until they are asked for.
+
+    Attributes:
+        name: `train`, `validation` or `test`.
+        schema: Of the dataset.
+        fields: Arrays that read samples by number, float32, in physical units, by field name.
+        indices: Numbers of the samples in the dataset, shape `(samples,)`, int64, ascending.
+    """
+
+    name: str
+    schema: Schema
+    fields: dict[str, StoredArray]
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def nbytes(self) -> int:
+        """What all fields take in memory, in bytes."""
+        return sum(array.nbytes for array in self.fields.values())
+
+    def load(self) -> Split:
+        """Read all samples into memory."""
+        fields = {name: array[:] for name, array in self.fields.items()}
+        return Split(self.name, self.schema, fields, self.indices)
+
+
+def open_split(
+    store: Path, split: str, schema: Schema | None = None, *, checked: bool = True
+) -> StoredSplit:
+    """Find the samples of a split, after the checksum of every file was verified.
+
+    Args:
+        store: The released dataset.
+        split: `train`, `validation` or `test`.
+        schema: What `read_schema` returned, where it is at hand.
+        checked: Whether checksums are verified, for which every byte is read.
+
+    Raises:
+        InputError: The folder is not a released dataset, or has no such split.
+        MnoError: A file of the dataset is missing or altered, or one was added.
+    """
+    if checked:
+        problems = verify(store)
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
+            raise MnoError(f"{store}/{problems[0]}{more}; {REPAIR}")
+    schema = schema or read_schema(store)
+    group = zarr.open_group(store, mode="r", zarr_format=3)
+    splits = np.asarray(_array(group, "split")[:])
+    indices = np.flatnonzero(splits == split).astype(np.int64)
+    if not len(indices):
+        known = ", ".join(dict.fromkeys(str(name) for name in splits))
+        raise InputError(f"split={split!r} is not in {store}; it has {known}")
+    fields = {field.name: StoredArray(store, field.name, indices) for field in schema.fields}
+    return StoredSplit(split, schema, fields, indices)
+
+
 def read_split(store: Path, split: str, schema: Schema | None = None) -> Split:
     """Read the samples of a split into memory, after the checksum of every file was verified.
 
@@ -145,21 +207,7 @@ def read_split(store: Path, split: str, schema: Schema | None = None) -> Split:
         InputError: The folder is not a released dataset, or has no such split.
         MnoError: A file of the dataset is missing or altered, or one was added.
     """
-    problems = verify(store)
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
-        raise MnoError(
-            f'{store}/{problems[0]}{more}; make the dataset again with "mno generate --repair"'
-        )
-    schema = schema or read_schema(store)
-    group = zarr.open_group(store, mode="r", zarr_format=3)
-    splits = np.asarray(_array(group, "split")[:])
-    indices = np.flatnonzero(splits == split).astype(np.int64)
-    if not len(indices):
-        known = ", ".join(dict.fromkeys(str(name) for name in splits))
-        raise InputError(f"split={split!r} is not in {store}; it has {known}")
-    fields = {f.name: _read_rows(_array(group, f.name), indices) for f in schema.fields}
-    return Split(split, schema, fields, indices)
+    return open_split(store, split, schema).load()
 
 
 def verify(store: Path) -> list[str]:
@@ -235,15 +283,3 @@ def _read_axis(group: zarr.Group, name: str, extent: list[float]) -> Axis:
         points=np.asarray(array[:]),
         extent=(float(extent[0]), float(extent[1])),
     )
-
-
-def _read_rows(array: zarr.Array[Any], indices: np.ndarray) -> np.ndarray:
-    """Read samples through whole shards: many times faster than one sample at a time."""
-    rows = np.empty((len(indices), *array.shape[1:]), dtype=np.float32)
-    size = (array.shards or array.chunks)[0]
-    for start in range(0, array.shape[0], size):
-        here = (indices >= start) & (indices < start + size)
-        if here.any():
-            shard = np.asarray(array[start : start + size])
-            rows[here] = shard[indices[here] - start]
-    return rows

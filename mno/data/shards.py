@@ -14,6 +14,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -99,7 +100,8 @@ class WorkFolder:
     def finished(self) -> dict[int, ShardRecord]:
         """Return the records of all shards whose files are as recorded, by number."""
         numbers = sorted(int(path.stem) for path in self.done.glob("*.json") if path.stem.isdigit())
-        records = ((number, self.record(number)) for number in numbers)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # checksums are taken outside Python
+            records = zip(numbers, pool.map(self.record, numbers), strict=True)
         return {number: record for number, record in records if record}
 
     def record(self, shard: int) -> ShardRecord | None:

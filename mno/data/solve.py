@@ -23,7 +23,7 @@ class SolvedShard:
 
     Attributes:
         values: Arrays of shape `(samples, *sample shape)`, float32, by field name.
-        inputs: Digest of each sample's inputs and initial states.
+        inputs: Digest of each sample's inputs and initial states, of states with gaps the whole.
         statistics: Moments of each field.
         checks: Moments of each physics check over the samples.
         margins: How far each physics check stays below its tolerance.
@@ -53,6 +53,8 @@ def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
         for field in scenario.fields
     }
     measured = {check.name: np.empty(len(samples)) for check in scenario.checks}
+    # Their first frames are the same where nothing was measured: whole recordings tell them apart.
+    recorded = [f.name for f in scenario.fields if f.role == "state" and f.gaps]
     inputs: list[str] = []
     statistics: dict[str, Moments] = {}
     # One thread, so that the order of summation in BLAS does not depend on the machine's cores.
@@ -60,7 +62,7 @@ def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
         made = scenario.make(samples, plan.rng)
         for row, (sample, (given, solved)) in enumerate(zip(samples, made, strict=True)):
             _store_row(scenario, {**given, **solved}, sample, row, values)
-            inputs.append(_digest(given))
+            inputs.append(_digest({**given, **{name: solved[name] for name in recorded}}))
             for name, value in scenario.check(given, solved).items():
                 measured[name][row] = value
             _require_checks(

@@ -22,11 +22,12 @@ from zarr.errors import ZarrUserWarning
 
 from mno.data.checksums import file_sha256, metadata_sha256
 from mno.data.plan import DatasetPlan
+from mno.data.shard_file import COMPRESSION_LEVEL, write_shard_file
 from mno.fields import Field
 from mno.scenarios.base import SampleSource
 
 ROOT_FILE = "zarr.json"
-_COMPRESSION = ZstdCodec(level=1)
+_COMPRESSION = ZstdCodec(level=COMPRESSION_LEVEL)
 # Without this Zarr leaves out chunks that hold only the fill value; then a lost file and a
 # legitimate one look the same.
 _WRITE_ALL: ArrayConfigParams = {"write_empty_chunks": True}
@@ -159,14 +160,17 @@ def write_values(path: Path, name: str, start: int, values: np.ndarray) -> None:
         ValueError: The values are not exactly one shard. Two writers that share a shard would
             silently lose each other's samples.
     """
-    array = zarr.open_array(path / name, mode="r+", zarr_format=3, config=_WRITE_ALL)
+    array = zarr.open_array(path / name, mode="r", zarr_format=3)
     size = (array.shards or array.chunks)[0]
     stop = start + len(values)
     if start % size or stop != min(start + size, array.shape[0]):
         raise ValueError(
             f"samples {start} to {stop - 1} of {name} are not one whole shard of {size} samples"
         )
-    array[start:stop] = values
+    if values.shape[1:] != array.shape[1:]:
+        raise ValueError(f"a sample of {name} has shape {array.shape[1:]}, not {values.shape[1:]}")
+    zeros = ("0" for _ in array.shape[1:])
+    write_shard_file(path.joinpath(name, "c", str(start // size), *zeros), values, size)
 
 
 def seal(path: Path, shards: Mapping[str, str]) -> None:

@@ -9,10 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mno.evaluation.baselines import mean_fields
     from mno.evaluation.checks import check_figure
     from mno.evaluation.config import EvaluateConfig
     from mno.evaluation.cost import measure_cost
-    from mno.evaluation.evaluator import evaluate, mean_fields
+    from mno.evaluation.evaluator import evaluate
     from mno.evaluation.figures import draw_figures
     from mno.evaluation.report import ReportInputs, write_report
     from mno.evaluation.result import Evaluation
@@ -24,7 +25,7 @@ _PUBLIC = {
     "check_figure": "mno.evaluation.checks",
     "draw_figures": "mno.evaluation.figures",
     "evaluate": "mno.evaluation.evaluator",
-    "mean_fields": "mno.evaluation.evaluator",
+    "mean_fields": "mno.evaluation.baselines",
     "measure_cost": "mno.evaluation.cost",
     "write_report": "mno.evaluation.report",
 }

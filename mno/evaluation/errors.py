@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mno.evaluation.metrics import mean, relative_l2_per_sample
+from mno.evaluation.metrics import mean, mean_relative_l2
 from mno.evaluation.statistics import Statistics
 
 Arrays = Mapping[str, np.ndarray]
@@ -41,17 +41,18 @@ class Errors:
             self.frames[name] = [a + b for a, b in zip(before, new, strict=True)]
 
     def over_time(self) -> np.ndarray:
-        """Return the relative L2 of each frame, the mean over samples and states; `(frames,)`."""
-        errors = [
-            [mean(relative_l2_per_sample(statistics)) for statistics in frames]
-            for frames in self.frames.values()
-        ]
-        return np.mean(errors, axis=0)
+        """Return the relative L2 of each frame, the mean over samples and states; `(frames,)`.
+
+        NaN where no sample has a known truth.
+        """
+        frames = zip(*self.frames.values(), strict=True)
+        known = [[state for state in states if state.measured.any()] for states in frames]
+        return np.array([mean(np.array([mean_relative_l2(s) for s in states])) for states in known])
 
 
 @dataclass(frozen=True, eq=False)
 class OverTime:
-    """The relative L2 of each predicted frame, each of shape `(frames,)`.
+    """The relative L2 of each predicted frame, each of shape `(frames,)`; NaN without truth.
 
     Attributes:
         times: When the frames are, in the unit of the dataset's time axis.

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mno.errors import InputError
+from mno.evaluation.baselines import kept_frame
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.errors import Errors, OverTime
-from mno.evaluation.result import Evaluation, Example, FieldArrays, relative_l2
+from mno.evaluation.result import Evaluation, Example, FieldArrays, measured, relative_l2
 from mno.forecast import TaskConfig, forecast_of
 
 if TYPE_CHECKING:
@@ -20,23 +21,13 @@ if TYPE_CHECKING:
     from mno.surrogate import Surrogate
 
 
-def mean_fields(split: Split) -> FieldArrays:
-    """Return the mean over a split's samples of each output field, float64.
-
-    Of a state it is that of each frame. Handed the training split, it is the baseline that a
-    surrogate has to beat.
-    """
-    names = [field.name for field in split.schema.outputs]
-    return {name: np.asarray(split.fields[name].mean(axis=0, dtype=np.float64)) for name in names}
-
-
 def evaluate(
     surrogate: Surrogate,
     test: Split,
     train_mean: Mapping[str, np.ndarray],
     config: EvaluateConfig,
 ) -> Evaluation:
-    """Predict a split and measure every prediction against the truth.
+    """Predict a split and measure every prediction against the truth, where that is not missing.
 
     Predictions are measured batch by batch and dropped; those of the samples to show are made
     again at the end, so that memory does not grow with the number of samples.
@@ -48,7 +39,8 @@ def evaluate(
         config: Batch size and samples kept.
 
     Raises:
-        InputError: The split is empty, or the surrogate was trained on other fields or frames.
+        InputError: The split has no sample or no true value, or the surrogate was trained on other
+            fields or frames, or on fields without gaps that have some here.
     """
     _require_fit(surrogate, test, train_mean)
     description, states = surrogate.description, surrogate.description.states
@@ -64,7 +56,8 @@ def evaluate(
         expected = {name: np.broadcast_to(means[name], field.shape) for name, field in true.items()}
         baseline.add(expected, true)
         if states:
-            kept = {n: np.broadcast_to(given[n][:, -1:], true[n].shape) for n in states}
+            last = {n: kept_frame(given[n], expected[n]) for n in states}
+            kept = {n: np.broadcast_to(last[n], true[n].shape) for n in states}
             persistence.add(expected | kept, true)
 
     checked = _take(inputs, slice(0, config.check_samples))
@@ -74,7 +67,7 @@ def evaluate(
         model=model.whole,
         baseline=baseline.whole,
         indices=test.indices,
-        examples=_examples(surrogate, test, inputs, truth, relative_l2(model.whole)),
+        examples=_examples(surrogate, test, inputs, truth, model),
         check_inputs=checked,
         check_predictions=surrogate.predict(checked, config.batch_size),
         persistence=persistence.whole if states else {},
@@ -82,13 +75,18 @@ def evaluate(
     )
 
 
-def ranked(errors: np.ndarray) -> dict[str, int]:
-    """Return the positions of the best, the median and the worst sample.
+def ranked(errors: np.ndarray, known: np.ndarray) -> dict[str, int]:
+    """Return the positions of the best, the median and the worst sample among those measured.
 
     Ties go to the earlier sample, the median of an even number is the better of the middle two,
     and NaN counts as the worst.
+
+    Args:
+        errors: Shape `(samples,)`.
+        known: Which samples were measured, shape `(samples,)`, boolean; at least one.
     """
-    order = np.argsort(errors, kind="stable")
+    among = np.flatnonzero(known)
+    order = among[np.argsort(errors[among], kind="stable")]
     return {
         "best": int(order[0]),
         "median": int(order[(len(order) - 1) // 2]),
@@ -134,10 +132,11 @@ def _examples(
     test: Split,
     inputs: FieldArrays,
     truth: FieldArrays,
-    errors: np.ndarray,
+    found: Errors,
 ) -> tuple[Example, ...]:
     ranks: dict[int, list[str]] = {}
-    for rank, position in ranked(errors).items():
+    errors = relative_l2(found.whole)
+    for rank, position in ranked(errors, measured(found.whole)).items():
         ranks.setdefault(position, []).append(rank)
     examples = []
     for position, names in ranks.items():
@@ -175,6 +174,12 @@ def _require_fit(
         raise InputError(
             f"the dataset maps {inputs} to {outputs}, but the model was trained to map "
             f"{trained[0]} to {trained[1]}; train again on this dataset"
+        )
+    truth = surrogate.description.truth(test.fields)
+    if all(np.isnan(field).all() for field in truth.values()):
+        raise InputError(
+            f"the {test.name} split has no value of {', '.join(outputs)} to compare predictions "
+            "with; give it samples that have some"
         )
     if set(train_mean) != set(outputs):
         raise InputError(

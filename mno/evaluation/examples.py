@@ -27,7 +27,8 @@ _PANEL_WIDTH, _PANEL_HEIGHT = 2.9, 2.35
 def draw_example(example: Example, schema: Schema, columns: int = 4) -> bytes:
     """Draw one sample, so many panels in a row.
 
-    Truth and prediction share a scale; the error has one of its own, symmetric about zero.
+    Truth and prediction share a scale; the error has one of its own, symmetric about zero. What is
+    missing in fields with gaps is left blank, and so is the error where the truth is missing.
     """
     panels = [_input_panel(example, field, schema) for field in schema.inputs if field.dims]
     for field in schema.outputs:
@@ -75,11 +76,11 @@ def _box(schema: Schema, places: np.ndarray) -> tuple[Axis, ...]:
 
 
 def _input_panel(example: Example, field: Field, schema: Schema) -> Panel:
-    given = example.inputs[field.name]
+    given = _blank(example.inputs[field.name], field)
     frames = slice(len(given)) if "time" in field.dims else slice(None)
     axes = _axes(field, schema, frames)
     if field.is_forcing and field.dims != ("time", "x"):  # no one frame says what it does
-        values, cut = given.mean(axis=0, dtype=np.float64), "mean over time"
+        values, cut = np.ma.mean(given, axis=0, dtype=np.float64), "mean over time"
         axes = tuple(axis for axis in axes if axis.name != "time")
     else:
         values, axes, cut = plane(given, axes)
@@ -91,7 +92,8 @@ def _input_panel(example: Example, field: Field, schema: Schema) -> Panel:
 def _output_panels(example: Example, field: Field, schema: Schema) -> list[Panel]:
     steps = len(example.truth[field.name])
     later = slice(-steps, None) if "time" in field.dims else slice(None)
-    truth, axes, cut = plane(example.truth[field.name], _axes(field, schema, later))
+    known = _blank(example.truth[field.name], field)
+    truth, axes, cut = plane(known, _axes(field, schema, later))
     prediction, _, _ = plane(example.prediction[field.name], _axes(field, schema, later))
     error = prediction - truth
     if _is_line(truth, schema):
@@ -107,6 +109,11 @@ def _output_panels(example: Example, field: Field, schema: Schema) -> list[Panel
         Panel(_title("Prediction", cut), label, prediction, axes, limits, colours[1], reference),
         Panel(_title("Error", cut), difference, error, axes, _symmetric(error), colours[2]),
     ]
+
+
+def _blank(values: np.ndarray, field: Field) -> np.ndarray:
+    """Return values with what is missing masked, where the field may have gaps."""
+    return np.ma.masked_where(np.isnan(values), values) if field.gaps else values
 
 
 def _is_line(values: np.ndarray, schema: Schema) -> bool:

@@ -22,7 +22,8 @@ def accuracy_tables(metrics: Mapping[str, Any], schema: Schema) -> list[dict[str
             "rows": [
                 _metric_row(metric.title, metric.name, metric.physical, metrics["fields"], field)
                 for metric in METRICS
-            ],
+            ]
+            + ([_counted_row(metrics["fields"][field.name])] if field.gaps else []),
         }
         for field in schema.outputs
     ]
@@ -114,7 +115,8 @@ def _field_values(known: Mapping[str, float] | None) -> dict[str, str]:
     if known is None:
         return {"range": "–", "mean": "–", "std": "–"}
     low, high, mean, std = (number(known[key], 3) for key in ("min", "max", "mean", "std"))
-    return {"range": f"{low} to {high}", "mean": mean, "std": std}
+    missing = f"; {number(known['missing'])} missing" if known.get("missing") else ""
+    return {"range": f"{low} to {high}{missing}", "mean": mean, "std": std}
 
 
 def _metric_row(
@@ -131,6 +133,14 @@ def _metric_row(
     if f"persistence_{name}" in values:
         row["persistence"] = show(values[f"persistence_{name}"])
     return row
+
+
+def _counted_row(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return how many values of a field with gaps were compared, of the model and of baselines."""
+    compared = number(values["values"])
+    text = f"{compared} of {number(values['values'] + values['missing'])}"
+    row = {"title": "Values compared", "value": text, "baseline": compared, "unit": "–"}
+    return row | ({"persistence": compared} if "persistence_rmse" in values else {})
 
 
 def _text(value: Any) -> str:

@@ -66,12 +66,14 @@ def _example(example: Example, schema: Schema) -> Figure:
     inputs = ", ".join(_given(field, example) for field in schema.inputs)
     outputs = ", ".join(field.long_name for field in schema.outputs)
     error = percent(example.relative_l2)
+    gaps = any(field.gaps for field in schema.fields)
+    blank = " What is missing in the data is left blank, in the error, too." if gaps else ""
     return Figure(
         name="example_" + "_".join(example.ranks),
         title=f"{rank.capitalize()} test sample",
         caption=f"Sample {example.index}, relative L2 {error}. Input: {inputs}. Truth, prediction "
         f"and error (prediction minus truth): {outputs}. Truth and prediction share one scale; "
-        "the error has its own.",
+        f"the error has its own.{blank}",
         alt=f"The {rank} test sample: input {inputs}, then true {outputs}, its prediction and the "
         f"error; relative L2 {error}.",
         png=draw_example(example, schema),
@@ -89,13 +91,17 @@ def _given(field: Field, example: Example) -> str:
 
 
 def _over_time(errors: OverTime) -> Figure:
-    first, last = (percent(float(errors.model[k])) for k in (0, -1))
+    known = np.flatnonzero(~np.isnan(errors.baseline))  # else no sample has a true value there
+    ends = known[[0, -1]] if known.size else (0, -1)
+    first, last = (percent(float(errors.model[k])) for k in ends)
+    blank = known.size < len(errors.times)
+    left_out = " Frames without any true value are left out." if blank else ""
     return Figure(
         name="error_over_time",
         title="Error over time",
         caption=f"Relative L2 of each predicted frame, the mean over test samples: {first} in the "
         f"first, {last} in the last. Beside it, what keeping the last given frame would leave, and "
-        "the mean over training samples at the same time.",
+        f"the mean over training samples at the same time.{left_out}",
         alt=f"Relative L2 against time over {len(errors.times)} predicted frames: {first} in the "
         f"first frame, {last} in the last.",
         png=draw_over_time(errors),
@@ -104,7 +110,9 @@ def _over_time(errors: OverTime) -> Figure:
 
 
 def _histogram(evaluation: Evaluation) -> Figure:
-    errors, baseline = evaluation.relative_l2, mean(evaluation.baseline_relative_l2)
+    known = evaluation.measured
+    errors = evaluation.relative_l2[known]
+    baseline = mean(evaluation.baseline_relative_l2[known])
     finite = errors[np.isfinite(errors)]
     spread = "no sample has a finite error"
     if finite.size:
@@ -114,6 +122,8 @@ def _histogram(evaluation: Evaluation) -> Figure:
         )
     lost = errors.size - finite.size
     missing = f" {lost} of {errors.size} samples have no finite error: not shown." if lost else ""
+    if not known.all():
+        missing += f" {int((~known).sum())} samples have no true value to compare with: left out."
     return Figure(
         name="error_histogram",
         title="How the error is spread over the test samples",

@@ -1,6 +1,7 @@
 """Metrics: functions of additive statistics, in physical units.
 
-For prediction p and truth t of one sample, with sums over all points of the field:
+For prediction p and truth t of one sample, with sums over all points of the field whose truth is
+known:
 
     relative L2      mean over samples of ||p - t|| / ||t||
     RMSE             sqrt(sum over samples of ||p - t||^2 / number of points)
@@ -13,7 +14,8 @@ so it does not let samples of small magnitude dominate.
 Defined answers where a denominator vanishes: a sample whose truth is zero everywhere has no
 magnitude of its own, so its error is divided by the root mean square of ||t|| over the split. If
 all truths are zero, a relative error is 0 where there is no error and infinite where there is. A
-constant field and a single sample need no special case. NaN in a prediction gives NaN.
+constant field and a single sample need no special case. NaN in a prediction gives NaN. A sample
+without any known truth is not measured: its own relative error is NaN, and means leave it out.
 """
 
 from __future__ import annotations
@@ -47,11 +49,18 @@ class Metric:
 
 
 def relative_l2_per_sample(statistics: Statistics) -> np.ndarray:
-    """Return ||p - t|| / ||t|| of every sample, shape `(samples,)`."""
+    """Return ||p - t|| / ||t|| of every sample, shape `(samples,)`; NaN where not measured."""
     squared_error = statistics.per_sample("squared_error")
     squared_truth = statistics.per_sample("squared_truth")
-    typical = statistics.total("squared_truth") / max(len(statistics), 1)
-    return _ratio(squared_error, np.where(squared_truth == 0, typical, squared_truth))
+    measured = statistics.measured
+    typical = statistics.total("squared_truth") / max(int(measured.sum()), 1)
+    ratios = _ratio(squared_error, np.where(squared_truth == 0, typical, squared_truth))
+    return np.where(measured, ratios, math.nan)
+
+
+def mean_relative_l2(statistics: Statistics) -> float:
+    """Return the mean relative L2 over the samples that were measured; NaN where none was."""
+    return mean(relative_l2_per_sample(statistics)[statistics.measured])
 
 
 def mean(values: np.ndarray) -> float:
@@ -66,10 +75,6 @@ def _ratio(squared_error: np.ndarray, squared_size: np.ndarray) -> np.ndarray:
     return np.where(squared_error == 0, 0.0, ratio)
 
 
-def _relative_l2(statistics: Statistics) -> float:
-    return mean(relative_l2_per_sample(statistics))
-
-
 def _rmse(statistics: Statistics) -> float:
     points = statistics.total("points")
     return math.sqrt(statistics.total("squared_error") / points) if points else math.nan
@@ -77,11 +82,15 @@ def _rmse(statistics: Statistics) -> float:
 
 def _nrmse(statistics: Statistics) -> float:
     error, truth = statistics.total("squared_error"), statistics.total("squared_truth")
-    return float(_ratio(np.array(error), np.array(truth))) if len(statistics) else math.nan
+    return float(_ratio(np.array(error), np.array(truth))) if _any(statistics) else math.nan
 
 
 def _max_error(statistics: Statistics) -> float:
-    return statistics.largest("max_error") if len(statistics) else math.nan
+    return statistics.largest("max_error") if _any(statistics) else math.nan
+
+
+def _any(statistics: Statistics) -> bool:
+    return bool(statistics.measured.any())
 
 
 METRICS = (
@@ -91,7 +100,7 @@ METRICS = (
         "Size of the error divided by the size of the true field, averaged over samples; "
         "0 % is perfect, 100 % is no better than predicting zero.",
         False,
-        _relative_l2,
+        mean_relative_l2,
     ),
     Metric(
         "rmse",

@@ -24,7 +24,7 @@ class Panel:
     Attributes:
         title: What is shown, above the panel.
         label: Quantity with unit, at the scale.
-        values: Shape `(points,)` or `(x, y)`.
+        values: Shape `(points,)` or `(x, y)`; what is masked is left blank.
         axes: The axes of `values`.
         limits: Lowest and highest value of the scale.
         colours: Colour map of a map, or colour of a line.
@@ -73,7 +73,8 @@ def labelled(name: str, units: str) -> str:
 
 def scale(*arrays: np.ndarray, symmetric: bool = False) -> tuple[float, float]:
     """Return one scale for all finite values of the arrays; never of zero width."""
-    values = np.concatenate([array[np.isfinite(array)] for array in arrays])
+    plain = [np.ma.compressed(array) for array in arrays]
+    values = np.concatenate([array[np.isfinite(array)] for array in plain])
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if symmetric:
         high = max(abs(low), abs(high))
@@ -93,7 +94,7 @@ def draw_panel(ax: Axes, panel: Panel) -> None:
         _draw_line(ax, panel)
     else:
         _draw_map(ax, panel)
-    if not np.isfinite(panel.values).all():
+    if not np.isfinite(np.ma.compressed(panel.values)).all():
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85}
         place = {"transform": ax.transAxes, "ha": "center", "va": "center"}
         ax.text(0.5, 0.5, _MISSING, color="#b00020", bbox=box, **place)
@@ -102,9 +103,14 @@ def draw_panel(ax: Axes, panel: Panel) -> None:
 def _draw_line(ax: Axes, panel: Panel) -> None:
     (axis,) = panel.axes
     if panel.reference is not None:
-        ax.plot(axis.points, panel.reference, color=REFERENCE_COLOUR, lw=1, ls="--", label="truth")
+        reference = _filled(panel.reference)
+        ax.plot(axis.points, reference, color=REFERENCE_COLOUR, lw=1, ls="--", label="truth")
         ax.legend(frameon=False)
-    ax.plot(axis.points, panel.values, color=panel.colours, lw=1.5)
+    values = _filled(panel.values)
+    ax.plot(axis.points, values, color=panel.colours, lw=1.5)
+    alone = _alone(values)
+    if alone.any():  # no line leads to them
+        ax.plot(axis.points[alone], values[alone], ".", color=panel.colours, ms=3)
     margin = 0.05 * (panel.limits[1] - panel.limits[0])
     ax.set_ylim(panel.limits[0] - margin, panel.limits[1] + margin)
     ax.set_xlim(*axis.extent)
@@ -122,7 +128,7 @@ def _draw_points(ax: Axes, panel: Panel, places: np.ndarray) -> None:
     # in points of 1/72 inch, as if the discs filled a map as large as one of an example
     diameter = 72.0 * _MAP_INCHES * (min(width, height) / max(width, height) / len(places)) ** 0.5
     image = ax.scatter(
-        places[:, 0], places[:, 1], c=panel.values, s=diameter**2, cmap=panel.colours,
+        places[:, 0], places[:, 1], c=_filled(panel.values), s=diameter**2, cmap=panel.colours,
         norm=Normalize(*panel.limits), linewidths=0,
     )  # fmt: skip
     ax.set_xlabel(labelled(first.name, first.units))
@@ -148,6 +154,17 @@ def _draw_map(ax: Axes, panel: Panel) -> None:
     ax.set_yticks(np.linspace(*upwards, 3) if second.name != "time" else second.points[[0, -1]])
     # as high as the map itself: 20 times as long as wide, next to it
     ax.figure.colorbar(image, ax=ax, label=panel.label, fraction=0.046, pad=0.03, aspect=20)
+
+
+def _filled(values: np.ndarray) -> np.ndarray:
+    """Return values with NaN, of which nothing is drawn, where they are masked."""
+    return np.ma.filled(values, np.nan)
+
+
+def _alone(values: np.ndarray) -> np.ndarray:
+    """Return which values of a line have no neighbour."""
+    known = np.pad(~np.isnan(values), 1)
+    return known[1:-1] & ~known[:-2] & ~known[2:]
 
 
 def _span(time: Axis) -> tuple[float, float]:

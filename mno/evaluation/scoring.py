@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mno.errors import InputError
-from mno.evaluation.metrics import mean
-from mno.evaluation.result import relative_l2
+from mno.evaluation.result import mean_relative_l2
 from mno.evaluation.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def split_relative_l2(
     totals = {field.name: Statistics() for field in split.schema.outputs}
     for start in range(0, len(split), batch_size):
         fields = {name: field[start : start + batch_size] for name, field in split.fields.items()}
-        given = {f.name: fields[f.name] for f in split.schema.inputs}
+        given = {f.name: fields[f.name] for f in (*split.schema.inputs, *split.schema.coordinates)}
         predicted = predict({n: x[:, :history] if n in states else x for n, x in given.items()})
         for name in totals:
             found, truth = np.asarray(predicted[name]), fields[name]
@@ -50,4 +49,4 @@ def split_relative_l2(
                     )
                 found, truth = found[:, first - history :], truth[:, first:]
             totals[name] += Statistics.of(found, truth)
-    return mean(relative_l2(totals))
+    return mean_relative_l2(totals)

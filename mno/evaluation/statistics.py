@@ -4,6 +4,8 @@ A metric is a function of these (`mno.evaluation.metrics`), never of the fields 
 sample is measured alone, in float64, and totals are exact sums, so batches, their size and their
 order cannot change a result: neither a bit of it nor its meaning.
 
+Where the truth is missing, NaN, nothing is compared: such values are counted and left out.
+
 The split into statistics and metrics is that of weatherbenchX.
 """
 
@@ -26,7 +28,7 @@ def _squared_truth(_: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _max_error(prediction: np.ndarray, truth: np.ndarray) -> float:
-    return float(np.max(np.abs(prediction - truth)))
+    return float(np.max(np.abs(prediction - truth), initial=0.0))
 
 
 def _points(_: np.ndarray, truth: np.ndarray) -> float:
@@ -39,18 +41,21 @@ STATISTICS: Mapping[str, Statistic] = {
     "squared_truth": _squared_truth,
     "max_error": _max_error,
 }
+"""What is measured on the values of one sample whose truth is known, by name."""
+
+NAMES = (*STATISTICS, "missing")
 
 
 class Statistics:
     """The statistics of one field, one value per sample.
 
     Args:
-        values: For each name in `STATISTICS`, the values of all samples, in their order.
+        values: For each name in `NAMES`, the values of all samples, in their order.
     """
 
     def __init__(self, values: Mapping[str, Iterable[float]] | None = None) -> None:
         given = values or {}
-        self._values = {name: list(given.get(name, ())) for name in STATISTICS}
+        self._values = {name: list(given.get(name, ())) for name in NAMES}
 
     @classmethod
     def of(cls, predictions: np.ndarray, truths: np.ndarray) -> Statistics:
@@ -58,7 +63,7 @@ class Statistics:
 
         Args:
             predictions: Shape `(samples, *dims)`, in the field's unit.
-            truths: The same shape and unit.
+            truths: The same shape and unit; NaN where it is missing.
 
         Raises:
             ValueError: The shapes differ.
@@ -71,15 +76,24 @@ class Statistics:
         statistics = cls()
         for prediction, truth in zip(predictions, truths, strict=True):
             p, t = np.ravel(prediction).astype(np.float64), np.ravel(truth).astype(np.float64)
+            missing = np.isnan(t)
+            statistics._values["missing"].append(float(missing.sum()))
+            if missing.any():
+                p, t = p[~missing], t[~missing]
             for name, measure in STATISTICS.items():
                 statistics._values[name].append(measure(p, t))
         return statistics
 
     def __add__(self, other: Statistics) -> Statistics:
-        return Statistics({name: self._values[name] + other._values[name] for name in STATISTICS})
+        return Statistics({name: self._values[name] + other._values[name] for name in NAMES})
 
     def __len__(self) -> int:
         return len(self._values["points"])
+
+    @property
+    def measured(self) -> np.ndarray:
+        """Which samples have a true value to compare with, shape `(samples,)`, boolean."""
+        return self.per_sample("points") > 0
 
     def per_sample(self, name: str) -> np.ndarray:
         """Return one statistic of every sample, shape `(samples,)`, float64."""

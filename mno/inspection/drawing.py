@@ -25,6 +25,7 @@ from mno.evaluation.style import (
 )
 from mno.evaluation.words import number, percent
 from mno.inspection.measure import FieldMeasurement
+from mno.inspection.presence_drawing import presence_figures
 from mno.inspection.result import Inspection
 from mno.inspection.spectrum import CUTOFF, Spectrum
 
@@ -36,6 +37,8 @@ _PANEL_WIDTH, _PANEL_HEIGHT = 2.9, 2.35
 def draw_inspection(inspection: Inspection) -> list[Figure]:
     """Draw what there is to draw; the only samples that are read again are those shown."""
     figures = [*_samples(inspection), *_spectra(inspection), _values(inspection)]
+    if inspection.sensors:
+        figures += presence_figures(inspection.sensors)
     checks = check_figure({"checks": inspection.checks})
     return [*figures, *([checks] if checks else [])]
 

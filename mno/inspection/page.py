@@ -15,9 +15,13 @@ from mno.fields import Axis
 from mno.inspection.drawing import draw_inspection
 from mno.inspection.measure import FieldMeasurement, spacing_of
 from mno.inspection.result import Inspection
+from mno.inspection.sensors import condition
+from mno.inspection.sufficiency import Judgement
 
 PAGE = "index.html"
 _SOMETIMES = ("spectra", "physics_checks")  # drawn of some datasets only
+_MOST_SENSORS = 200
+_OF_FIELDS = ("samples", "presence", "places")  # figures of one field each
 
 
 def write_inspection(inspection: Inspection, folder: Path) -> Path:
@@ -31,7 +35,8 @@ def write_inspection(inspection: Inspection, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     figures = draw_inspection(inspection)
     drawn = {folder / f"{figure.name}.png": figure.png for figure in figures}
-    earlier = {*folder.glob("samples_*.png"), *(folder / f"{name}.png" for name in _SOMETIMES)}
+    earlier = {path for name in _OF_FIELDS for path in folder.glob(f"{name}_*.png")}
+    earlier |= {folder / f"{name}.png" for name in _SOMETIMES}
     for path in earlier - set(drawn):
         path.unlink(missing_ok=True)
     for path, png in drawn.items():
@@ -51,6 +56,10 @@ def write_inspection(inspection: Inspection, folder: Path) -> Path:
         axes=[axis_row(axis) for axis in inspection.schema.axes],
         splits=split_rows(inspection),
         gaps=gap_rows(inspection),
+        verdict=inspection.verdict,
+        suffices=all(judgement.holds for judgement in inspection.judgements),
+        judgements=[judgement_row(judgement) for judgement in inspection.judgements],
+        sensors=sensor_rows(inspection),
         checks=check_rows({"checks": inspection.checks}),
         checks_missing=inspection.checks_missing,
         figures=[embedded(figure) for figure in figures],
@@ -137,10 +146,42 @@ def gap_rows(inspection: Inspection) -> list[tuple[str, str]]:
     return [
         ("Duplicate samples", str(twice.samples)),
         ("Inputs in two splits", str(twice.in_two_splits)),
-        ("Values not finite", str(sum(m.total.missing for m in fields))),
-        ("Constant samples", str(sum(len(m.constant) for m in fields))),
+        ("Values not finite", str(sum(m.total.missing for m in fields if not m.field.gaps))),
+        ("Values missing", str(sum(m.total.missing for m in fields if m.field.gaps))),
+        ("Constant samples", str(sum(len(m.constant) for m in fields if not m.field.gaps))),
         ("Repeated frames", str(sum(m.repeated_frames for m in fields))),
     ]
+
+
+def judgement_row(judgement: Judgement) -> dict[str, str]:
+    """Return what is judged, what was found, and whether that is enough, as text."""
+    return {
+        "of": judgement.subject,
+        "judged": judgement.what,
+        "found": judgement.figure,
+        "expected": judgement.limit,
+        "enough": "yes" if judgement.holds else "NO",
+    }
+
+
+def sensor_rows(inspection: Inspection) -> list[dict[str, str]]:
+    """Return how each sensor of each field is, as text; those that work come last, and not all."""
+    sensors = inspection.sensors
+    if sensors is None:
+        return []
+    rows = [
+        {
+            "sensor": sensors.name(presence, number),
+            "field": presence.field.name,
+            "missing": percent(float(presence.missing[number])),
+            "longest gap": _figure(float(presence.gaps[number] * presence.interval)),
+            "deviation": _figure(float(presence.deviation[number])),
+            "condition": condition(presence, number),
+        }
+        for presence in sensors.presence
+        for number in range(len(presence.count))
+    ]
+    return sorted(rows, key=lambda row: row["condition"] == "works")[:_MOST_SENSORS]
 
 
 def _tiles(inspection: Inspection) -> list[tuple[str, str]]:

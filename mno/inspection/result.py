@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 from mno.data.reading import Schema
 from mno.evaluation.words import percent
 from mno.inspection.measure import FieldMeasurement, spacing_of
+from mno.inspection.sensors import Sensors
+from mno.inspection.sufficiency import Judgement, facts, judge, verdict
 
 _MUCH_AT_CUTOFF = 0.01  # share of the variance
 _MUCH_NOISE = 0.02  # share of the deviation
@@ -46,6 +49,7 @@ class Inspection:
         duplicates: Samples with identical inputs.
         checks: The physics checks of the dataset's own report, by name; empty where it has none.
         checks_missing: Why there are none; empty where there are.
+        sensors: What is there of data with gaps, or of points in fixed places; None for others.
     """
 
     store: Path
@@ -55,6 +59,21 @@ class Inspection:
     duplicates: Duplicates
     checks: Mapping[str, Any]
     checks_missing: str
+    sensors: Sensors | None = None
+
+    @cached_property
+    def judgements(self) -> tuple[Judgement, ...]:
+        """What data of sensors must keep to suffice for training; empty for other data."""
+        return judge(self.sensors, self.fields, self.split_counts) if self.sensors else ()
+
+    @property
+    def verdict(self) -> str:
+        """Whether data of sensors suffice, and what is missing; empty for other data."""
+        return verdict(self.judgements, self._predicted) if self.sensors else ""
+
+    @property
+    def _predicted(self) -> list[str]:
+        return [field.name for field in self.schema.outputs]
 
     @property
     def split_counts(self) -> dict[str, int]:
@@ -74,6 +93,8 @@ class Inspection:
             )
         for measured in self.fields:
             name, total = measured.field.name, measured.total
+            if measured.field.gaps:
+                continue  # what is missing, or never changes, is judged sensor by sensor
             if total.missing:
                 share = total.missing / (total.missing + total.count)
                 found.append(f"{name}: {total.missing} values ({percent(share)}) are not finite")
@@ -140,6 +161,7 @@ class Inspection:
             "checks": {name: dict(check) for name, check in self.checks.items()},
             "problems": self.problems,
             "remarks": self.remarks,
+            "sufficiency": self.sensors and facts(self.sensors, self.judgements, self._predicted),
         }
 
     def _field(self, measured: FieldMeasurement) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from mno.errors import InputError
 from mno.fields import Field
 from mno.inspection.measure import FieldMeasurement
 from mno.inspection.result import Duplicates, Inspection
+from mno.inspection.sensors import Sensors, find_sensors
 
 _PAIRS = 3
 
@@ -56,9 +57,11 @@ def inspect_store(
             FieldMeasurement(field, [axes[name] for name in field.dims], len(splits))
             for field in schema.fields
         )
-    digests = _measure(group, schema, splits, fields, progress)
+        sensors = find_sensors(group, schema, len(splits))
+    digests = _measure(group, schema, splits, fields, sensors, progress)
     checks, missing = _checks(report, schema.scenario, splits, fields)
-    return Inspection(store, schema, splits, fields, _duplicates(digests, splits), checks, missing)
+    twice = _duplicates(digests, splits)
+    return Inspection(store, schema, splits, fields, twice, checks, missing, sensors)
 
 
 def _measure(
@@ -66,11 +69,13 @@ def _measure(
     schema: Schema,
     splits: np.ndarray,
     fields: tuple[FieldMeasurement, ...],
+    sensors: Sensors | None,
     progress: Callable[[int, int], None],
 ) -> list[bytes]:
     """Read all samples, shard by shard; return the digest of each one's inputs."""
     size = max((group[m.field.name].shards or group[m.field.name].chunks)[0] for m in fields)
     given = {field.name for field in schema.fields if field.role != "output"} or set(group)
+    presence = {one.field.name: one for one in sensors.presence} if sensors else {}
     digests: list[bytes] = []
     progress(0, len(splits))
     for start in range(0, len(splits), size):
@@ -80,6 +85,8 @@ def _measure(
             with _reading(Path(group.store.root)):
                 values = np.asarray(group[measured.field.name][start : start + size])
             measured.add(start, values, here)
+            if measured.field.name in presence:
+                presence[measured.field.name].add(start, values)
             if measured.field.name in given:
                 for hasher, sample in zip(hashes, values, strict=True):
                     hasher.update(_given(measured.field, sample))
@@ -89,8 +96,11 @@ def _measure(
 
 
 def _given(field: Field, sample: np.ndarray) -> bytes:
-    """Return what is given of a field: of states, the first frame."""
-    first = sample[0] if field.role == "state" else sample
+    """Return what is given of a field: of states, the first frame.
+
+    The first frames of two recordings are the same where nothing was measured in either.
+    """
+    first = sample[0] if field.role == "state" and not field.gaps else sample
     return np.ascontiguousarray(first).tobytes()
 
 

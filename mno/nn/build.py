@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from mno.nn.backbones.fno import FNOOperator
 from mno.nn.backbones.galerkin import GalerkinOperator
@@ -34,6 +34,7 @@ def build_operator(
     outputs: Names,
     scalars: Sequence[str] = (),
     dims: int = 2,
+    gaps: Collection[str] = (),
 ) -> Operator:
     """Build an operator with fresh weights, drawn from torch's global generator.
 
@@ -44,14 +45,16 @@ def build_operator(
         outputs: Names of the fields it predicts, likewise.
         scalars: Names of the numbers it is given with each sample, parameters of the equation.
         dims: Axes of the grids or points it will be given, from one to three.
+        gaps: Names of the fields among `inputs` whose values may be missing: a missing value is
+            NaN, and the operator is told which are. Of other fields it takes numbers only.
 
     Returns:
         A module that takes and returns a `mno.data.Batch` of normalised fields, on any grid, or at
         any points, with that many axes.
 
     Raises:
-        ValueError: No input or no output is named, `dims` is not from one to three, or the
-            backbone cannot be built so.
+        ValueError: No input or no output is named, `dims` is not from one to three, `gaps` names
+            what is not an input, or the backbone cannot be built so.
     """
-    signature = Signature.of(inputs, outputs, scalars, dims)
+    signature = Signature.of(inputs, outputs, scalars, dims, gaps)
     return BACKBONES[config.backbone](config, Mixers(config, dims), signature)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 
 import torch
@@ -26,6 +26,7 @@ def match_parameters_to(
     outputs: Names,
     scalars: Sequence[str] = (),
     dims: int = 2,
+    gaps: Collection[str] = (),
 ) -> ModelConfig:
     """Return the configuration with the width whose number of parameters is closest to a target.
 
@@ -39,6 +40,7 @@ def match_parameters_to(
         outputs: Likewise.
         scalars: Likewise.
         dims: Likewise.
+        gaps: Likewise.
 
     Raises:
         ValueError: No width comes within 10 % of the target.
@@ -53,6 +55,7 @@ def match_parameters_to(
                 outputs=outputs,
                 scalars=scalars,
                 dims=dims,
+                gaps=gaps,
             )
         return count_parameters(operator)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -36,24 +36,33 @@ class Signature:
         outputs: The same of the fields it predicts: all frames at once.
         scalars: Names of the numbers it is given with each sample.
         dims: Axes of the grids or coordinates it will be given, from one to three.
+        gaps: Names of the inputs whose values may be missing, which are NaN.
 
     Raises:
         ValueError: No input or no output is named, a name is listed twice, a field has no frame,
-            or `dims` is not from one to three.
+            `dims` is not from one to three, or `gaps` names what is not an input.
     """
 
     inputs: dict[str, int | None]
     outputs: dict[str, int | None]
     scalars: tuple[str, ...]
     dims: int
+    gaps: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, inputs: Names, outputs: Names, scalars: Sequence[str], dims: int) -> Signature:
+    def of(
+        cls,
+        inputs: Names,
+        outputs: Names,
+        scalars: Sequence[str],
+        dims: int,
+        gaps: Collection[str] = (),
+    ) -> Signature:
         """Make a signature from names, as `build_operator` takes them."""
         for names in (inputs, outputs, scalars):
             if len(set(names)) != len(names):
                 raise ValueError(f"{tuple(names)} names a field twice; name each once")
-        return cls(_frames(inputs), _frames(outputs), tuple(scalars), dims)
+        return cls(_frames(inputs), _frames(outputs), tuple(scalars), dims, frozenset(gaps))
 
     def __post_init__(self) -> None:
         if not self.inputs or not self.outputs:
@@ -66,6 +75,11 @@ class Signature:
         for name, frames in (self.inputs | self.outputs).items():
             if frames is not None and frames < 1:
                 raise ValueError(f"field {name} is given {frames} frames; expected at least one")
+        if unknown := sorted(self.gaps - set(self.inputs)):
+            raise ValueError(
+                f"gaps={unknown}: values can be missing of {tuple(self.inputs)} only, the fields "
+                "that the operator is given; name some of these"
+            )
 
 
 def _frames(names: Names) -> dict[str, int | None]:
@@ -77,6 +91,11 @@ class Operator(nn.Module):
 
     A subclass takes the same arguments and defines `forward(batch)` by way of `_inputs`, or its
     parts, `_mixing_place` and `_answer`.
+
+    A missing value, NaN, of an input that may have gaps is given to the network as 0, the mean of a
+    normalised field, and beside the values of such an input stand as many numbers that are 1 where
+    a value is present and 0 where it is missing. So what the network answers does not depend on
+    what could be thought to stand there, and no missing value is taken for a measured one.
 
     Args:
         config: Kind and size of the operator.
@@ -92,12 +111,18 @@ class Operator(nn.Module):
         self.outputs = signature.outputs
         self.scalars = signature.scalars
         self.dims = signature.dims
+        self.gaps = signature.gaps
         self._layer_of = mixers.layer_of  # filled as the subclass builds its layers
+
+    @property
+    def input_sizes(self) -> list[int]:
+        """Numbers per point that `_features` returns of each input, in their order."""
+        return [(frames or 1) * (1 + (name in self.gaps)) for name, frames in self.inputs.items()]
 
     @property
     def num_inputs(self) -> int:
         """Numbers per point that `_features` returns."""
-        return sum(frames or 1 for frames in self.inputs.values())
+        return sum(self.input_sizes)
 
     @property
     def num_point_inputs(self) -> int:
@@ -129,7 +154,7 @@ class Operator(nn.Module):
         return torch.cat([features, places, scalars], dim=-1)
 
     def _features(self, batch: Batch) -> Float[Tensor, "batch point input"]:
-        """Return the input fields and their frames, side by side.
+        """Return the input fields and their frames, side by side, and which values are present.
 
         Raises:
             ValueError: A field or scalar is missing, or has another number of frames, or the place
@@ -159,8 +184,8 @@ class Operator(nn.Module):
             )
         return torch.cat([self._points_of(batch, name) for name in self.inputs], dim=-1)
 
-    def _points_of(self, batch: Batch, name: str) -> Float[Tensor, "batch point frame"]:
-        """Return one field, its frames last."""
+    def _points_of(self, batch: Batch, name: str) -> Float[Tensor, "batch point number"]:
+        """Return one field, its frames last, and behind them which of its values are present."""
         field, frames, shape = batch.fields[name], self.inputs[name], batch.shape
         expected = (len(batch), *([] if frames is None else [frames]), *shape)
         if tuple(field.shape) != expected:
@@ -168,7 +193,11 @@ class Operator(nn.Module):
                 f"field {name} has shape {tuple(field.shape)}; this operator expects {expected}"
             )
         points = field.flatten(field.ndim - len(shape))
-        return points[..., None] if frames is None else points.transpose(1, 2)
+        points = points[..., None] if frames is None else points.transpose(1, 2)
+        if name not in self.gaps:
+            return points
+        missing = points.isnan()
+        return torch.cat([points.masked_fill(missing, 0.0), (~missing).to(points)], dim=-1)
 
     def _coordinates(self, batch: Batch) -> Float[Tensor, "batch point axis"]:
         """Return where the points are: relative to the domain on a grid, as given for points."""

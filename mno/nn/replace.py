@@ -53,6 +53,7 @@ def replace_mixer(
         outputs=operator.outputs,
         scalars=operator.scalars,
         dims=operator.dims,
+        gaps=operator.gaps,
     )
     replaced = _names(operator, chosen)
     for name in replaced:

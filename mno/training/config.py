@@ -92,8 +92,9 @@ class TrainConfig(Config):
         0.0,
         ge=0,
         lt=1,
-        description="Share of points whose inputs are replaced in training by the field's mean, "
-        "drawn anew each time; the operator is not told which",
+        description="Share of points whose inputs are taken away in training, drawn anew each "
+        "time: fields that may have gaps are missing there, others are replaced by their mean, "
+        "and the operator is not told where",
     )
     ema_decay: float = Field(
         0.0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
@@ -9,12 +11,13 @@ import torch
 from mno.data.batch import Batch
 
 
-def corrupt(batch: Batch, *, noise: float, mask: float) -> Batch:
+def corrupt(batch: Batch, *, noise: float, mask: float, gaps: Collection[str] = ()) -> Batch:
     """Return a batch with noise in its fields and with points whose values are missing.
 
-    A missing point is missing in all fields, at all their frames. It holds 0, the field's mean in
-    normalised units, and no further field says so: the operator is used likewise, with the mean in
-    place of what was not measured. Noise comes first, so missing points carry none.
+    A missing point is missing in all fields, at all their frames. In fields that may have gaps it
+    is NaN, as what is missing in the data, and the operator is told. In others it holds 0, the
+    field's mean in normalised units, and nothing says so: the operator is used likewise, with the
+    mean in place of what was not measured. Noise comes first, so missing points carry none.
 
     The numbers are drawn from torch's generator on the fields' device, which starts anew in each
     epoch (`mno.training.order.seed_epoch`).
@@ -23,6 +26,7 @@ def corrupt(batch: Batch, *, noise: float, mask: float) -> Batch:
         batch: Normalised fields.
         noise: Standard deviation of the noise, white and normal; none is drawn for 0.
         mask: Share of points that are missing; none are drawn for 0.
+        gaps: Names of the fields that may have gaps.
     """
     fields = dict(batch.fields)
     if noise:
@@ -32,5 +36,6 @@ def corrupt(batch: Batch, *, noise: float, mask: float) -> Batch:
         present = torch.rand((len(batch), *batch.shape), device=some.device) >= mask
         for name, x in fields.items():
             with_frames = x.ndim > present.ndim
-            fields[name] = torch.where(present[:, None] if with_frames else present, x, 0.0)
+            hole = math.nan if name in gaps else 0.0
+            fields[name] = torch.where(present[:, None] if with_frames else present, x, hole)
     return replace(batch, fields=fields)

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
 from mno.data.normalise import Normaliser
+from mno.data.order import epoch_order
 from mno.data.reading import Split
 from mno.description import Description
 from mno.errors import InputError
@@ -32,8 +33,14 @@ from mno.training.finished import read_finished, write_finished
 from mno.training.history import History, TrainingObserver
 from mno.training.keeper import Keeper
 from mno.training.module import OperatorTraining
-from mno.training.order import Batches, Purpose, epoch_choices, epoch_order
-from mno.training.problem import check_split, encode, fingerprint
+from mno.training.order import Batches, Purpose, epoch_choices
+from mno.training.problem import (
+    check_split,
+    check_truth,
+    encode,
+    fields_with_gaps,
+    fingerprint,
+)
 from mno.training.progress import progress_callbacks
 from mno.training.warm_start import continued
 from mno.training.windows import Windows
@@ -94,6 +101,8 @@ def train(
         check_split(split)
     description = _describe(training, model, task or TaskConfig())
     check_unroll(config, description.forecast)
+    for split in (training, validation):
+        check_truth(description, split)
     if initial is not None:
         description = continued(initial.description, description)
     digest = fingerprint(description, (training, validation), config, seed, initial)
@@ -220,9 +229,10 @@ def _describe(training: Split, model: ModelConfig, task: TaskConfig) -> Descript
         about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
     )
     extent, spacing, offset = _domain(training, normaliser)
+    given = {field.name: field.units for field in schema.inputs}
     return Description(
         scenario=schema.scenario,
-        inputs={field.name: field.units for field in schema.inputs},
+        inputs=given,
         outputs={field.name: field.units for field in schema.outputs},
         extent=extent,
         reference_spacing=spacing,
@@ -233,6 +243,7 @@ def _describe(training: Split, model: ModelConfig, task: TaskConfig) -> Descript
         scalars=tuple(field.name for field in schema.inputs if field.is_scalar),
         forcings=tuple(field.name for field in schema.inputs if field.is_forcing),
         coordinates={field.name: field.units for field in schema.coordinates},
+        gaps=tuple(name for name in fields_with_gaps(schema) if name in given),
     )
 
 

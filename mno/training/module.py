@@ -20,7 +20,7 @@ from mno.training.accumulation import samples_of_step, steps_per_epoch
 from mno.training.averaging import AveragedWeights
 from mno.training.config import TrainConfig
 from mno.training.corruption import corrupt
-from mno.training.loss import relative_l2
+from mno.training.loss import relative_l2, samples_with_truth
 from mno.training.objective import Objective
 from mno.training.schedule import learning_rate_factor
 from mno.training.steps import Prediction, drawn_steps, predict_batch
@@ -36,15 +36,15 @@ class Mean:
         self.total = 0.0
         self.count = 0
 
-    def add(self, mean: float, count: int) -> None:
-        """Add a batch of `count` samples by its mean."""
-        self.total += mean * count
-        self.count += count
+    def add(self, mean: float, samples: int, measured: int) -> None:
+        """Add a batch of samples by its mean, in which those that were not measured are zero."""
+        self.total += mean * samples
+        self.count += measured
 
     @property
     def value(self) -> float:
-        """The mean so far."""
-        return self.total / self.count
+        """The mean so far; not a number where nothing was added."""
+        return self.total / self.count if self.count else math.nan
 
 
 class OperatorTraining(LightningModule):
@@ -114,7 +114,7 @@ class OperatorTraining(LightningModule):
             MnoError: The loss is not a finite number.
         """
         noise, mask = self.config.input_noise, self.config.input_mask
-        seen = corrupt(self._inputs(batch), noise=noise, mask=mask)
+        seen = corrupt(self._inputs(batch), noise=noise, mask=mask, gaps=self.description.gaps)
         steps, pushforward = drawn_steps(self.description, self.config), self.config.pushforward
         predicted = predict_batch(
             self.operator, self.description, batch, seen, steps, pushforward=pushforward
@@ -145,7 +145,7 @@ class OperatorTraining(LightningModule):
             # A rollout may blow up early in a training that goes well.
             errors = errors.nan_to_num(nan=FAR_OFF).clamp_max(FAR_OFF)
         error = self.finite(errors.mean().item(), "validation")
-        self.validation_error.add(error, _length(batch))
+        self.validation_error.add(error, _length(batch), samples_with_truth(truth))
 
     def finite(self, error: float, split: str) -> float:
         """Return a finite error as it is.
@@ -164,13 +164,13 @@ class OperatorTraining(LightningModule):
     def _measure(self, loss: Tensor, predicted: Prediction) -> None:
         """Add a batch to the means of what is minimised and of the error."""
         value, samples = self.finite(loss.item(), "training"), _length(predicted.truth)
-        self.train_loss.add(value, samples)
+        self.train_loss.add(value, samples, samples)
         if not self.objective.is_relative_l2:
             normaliser = self.description.normaliser
             with torch.no_grad():
                 errors = relative_l2(predicted.fields, predicted.truth, normaliser)
             value = errors.mean().item()
-        self.train_error.add(value, samples)
+        self.train_error.add(value, samples, samples_with_truth(predicted.truth))
 
     def _inputs(self, batch: dict[str, Tensor]) -> Batch:
         return self.description.batch(self.description.given(batch))

@@ -27,8 +27,8 @@ class Objective:
         parameters: The scenario's own; a residual may need those that are numbers.
 
     Raises:
-        InputError: A residual is asked for, and the scenario has none; or what is asked for needs
-            a grid.
+        InputError: A residual is asked for, and the scenario has none, or inputs with gaps; or what
+            is asked for needs a grid.
     """
 
     def __init__(
@@ -53,6 +53,11 @@ class Objective:
             raise InputError(
                 f"train.{asked} takes differences between neighbours on a grid, but the dataset "
                 "holds unordered points; set train.loss=relative_l2 and train.residual_weight=0"
+            )
+        if description.gaps and config.residual_weight:
+            raise InputError(
+                f"train.residual_weight={config.residual_weight} needs all values of the inputs, "
+                f"but {', '.join(description.gaps)} may have gaps; set train.residual_weight=0"
             )
         self.residual_weight = config.residual_weight
         self.residual = residual_of(description.scenario) if config.residual_weight else None

@@ -1,4 +1,4 @@
-"""The order in which samples are seen: a function of the seed and the epoch, of nothing else.
+"""What is drawn in an epoch: a function of the seed and the epoch, of nothing else.
 
 Because no random state is carried from one epoch to the next, none has to be restored: a resumed
 training sees the batches, and draws the random numbers, of an uninterrupted one.
@@ -15,18 +15,6 @@ from torch import Tensor
 
 Purpose = Literal["turn", "window"]
 _STREAMS: dict[Purpose, int] = {"turn": 2, "window": 3}  # 0 and 1 are of order and torch
-
-
-def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the permutation of samples in an epoch.
-
-    Args:
-        num_samples: Samples in the training split.
-        seed: The run's seed, not negative.
-        epoch: Counted from 0.
-    """
-    sequence = np.random.SeedSequence(seed, spawn_key=(epoch, 0))
-    return np.random.default_rng(sequence).permutation(num_samples)
 
 
 def seed_epoch(seed: int, epoch: int) -> None:

@@ -21,6 +21,9 @@ from mno.training.config import TrainConfig
 def check_split(split: Split) -> None:
     """Refuse a split of no samples, of values not finite, or of fields that no operator takes.
 
+    Values of a field that may have gaps may be missing, which is NaN, but not all of them; those of
+    coordinates and of numbers per sample may not.
+
     Raises:
         InputError: It has none, or has one of these.
     """
@@ -30,12 +33,21 @@ def check_split(split: Split) -> None:
             f"the {split.name} split holds no sample; training needs at least one: make more "
             "samples, or give this split a larger share of them"
         )
+    with_gaps = fields_with_gaps(split.schema)
     for name, field in split.fields.items():
-        if not np.isfinite(field).all():
-            bad = int((~np.isfinite(field)).flatten().nonzero()[0][0]) // field[0].size
+        bad = ~np.isfinite(field)
+        if name in with_gaps and bad.any():
+            if bad.all():
+                raise InputError(
+                    f"field {name} of the {split.name} split has no value at all; expected some: "
+                    "leave the field out, or give this split samples that have it"
+                )
+            bad = np.isinf(field)
+        if bad.any():
+            sample = int(bad.flatten().nonzero()[0][0]) // field[0].size
             raise InputError(
                 f"field {name} of the {split.name} split has a value that is not finite (first in "
-                f"its sample {bad}); expected finite numbers only: correct or remove that sample"
+                f"its sample {sample}); expected finite numbers only: correct or remove that sample"
             )
 
 
@@ -72,6 +84,28 @@ def _check_axes(schema: Schema) -> None:
         raise InputError(
             f"all inputs of {schema.scenario} are one number per sample; training needs one on "
             f"({', '.join(space)}) at least: let the scenario give one of them at every point"
+        )
+
+
+def fields_with_gaps(schema: Schema) -> tuple[str, ...]:
+    """Return the names of the fields whose values may be missing in training.
+
+    Where a point is, and what holds for a whole sample, must be known, whatever the schema says.
+    """
+    return tuple(f.name for f in schema.fields if f.gaps and f.dims and f.role != "coordinate")
+
+
+def check_truth(description: Description, split: Split) -> None:
+    """Refuse a split without a single value to compare predictions with.
+
+    Raises:
+        InputError: All are missing.
+    """
+    truth = description.truth(split.fields)
+    if all(np.isnan(field).all() for field in truth.values()):
+        raise InputError(
+            f"the {split.name} split has no value of {', '.join(truth)} to compare predictions "
+            "with; give it samples that have some, or split the data in another way"
         )
 
 

@@ -47,6 +47,11 @@ def continued(initial: Description, fresh: Description) -> Description:
                 f"dataset, {_listed(wanted)}: choose a model of these fields, or set "
                 "train.warm_start=null"
             )
+    if unknown := [name for name in fresh.gaps if name not in initial.gaps]:
+        raise InputError(
+            f"train.warm_start: that model knows no missing values of {', '.join(unknown)}, which "
+            "the dataset may have; choose a model that does, or set train.warm_start=null"
+        )
     if len(initial.extent) != len(fresh.extent) or not all(
         math.isclose(a, b) for a, b in zip(initial.extent, fresh.extent, strict=True)
     ):

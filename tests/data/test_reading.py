@@ -3,24 +3,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 from conftest import Made
+from damage import flip
 
 from mno.data.reading import read_schema, read_split, verify
 from mno.errors import InputError, MnoError
-
-
-def flip(path: Path, at: int = -20) -> None:
-    """Flip one bit; size and times stay as they are."""
-    times = path.stat()
-    content = bytearray(path.read_bytes())
-    content[at] ^= 1
-    path.write_bytes(content)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def test_the_schema_is_the_scenarios(made: Made):

@@ -80,7 +80,13 @@ def test_best_median_and_worst_are_what_sorting_says(evaluation: Evaluation) -> 
 
 
 def test_ranking_counts_nan_as_worst_and_takes_the_first_of_equals() -> None:
-    assert ranked(np.array([2.0, math.nan, 1.0, 1.0])) == {"best": 2, "median": 3, "worst": 1}
+    errors, known = np.array([2.0, math.nan, 1.0, 1.0]), np.ones(4, dtype=bool)
+    assert ranked(errors, known) == {"best": 2, "median": 3, "worst": 1}
+
+
+def test_ranking_leaves_out_what_was_not_measured() -> None:
+    errors, known = np.array([math.nan, 2.0, 1.0, 3.0]), np.array([False, True, True, True])
+    assert ranked(errors, known) == {"best": 2, "median": 1, "worst": 3}
 
 
 def test_a_single_sample_is_best_median_and_worst(

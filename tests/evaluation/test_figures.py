@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 
 import matplotlib
@@ -15,8 +16,9 @@ from mno.evaluation import Evaluation, draw_figures
 from mno.evaluation.curves import draw_histogram, draw_losses
 from mno.evaluation.examples import draw_example
 from mno.evaluation.figures import Figure
-from mno.evaluation.panels import plane, scale
+from mno.evaluation.panels import Panel, draw_panel, plane, scale
 from mno.evaluation.result import Example
+from mno.evaluation.style import new_figure
 from mno.fields import Axis, Field
 
 
@@ -125,3 +127,23 @@ def test_loss_curves_of_short_or_failed_training_are_drawn(errors: list[float]) 
     ]
     size(draw_losses({"best_epoch": 1, "epochs": epochs}))
     size(draw_losses({"best_epoch": None, "epochs": epochs}))
+
+
+def test_values_without_neighbours_are_marked_between_gaps() -> None:
+    values = np.ma.masked_invalid([1.0, math.nan, 2.0, math.nan, 3.0, 4.0])
+    axis = Axis("x", "m", "x", np.arange(6.0), (0.0, 5.0))
+    figure = new_figure(3, 2)
+    ax = figure.add_subplot()
+    draw_panel(ax, Panel("a", "a", values, (axis,), (0.0, 5.0), "black"))
+    assert [line.get_xdata().tolist() for line in ax.lines[1:]] == [[0.0, 2.0]]
+    assert not ax.texts, "gaps are no mistake"
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_values_that_are_no_numbers_are_told_from_gaps(masked: bool) -> None:
+    values = np.array([[1.0, math.nan], [2.0, 3.0]])
+    axes = tuple(Axis(n, "m", n, np.arange(2.0), (0.0, 2.0)) for n in "xy")
+    ax = new_figure(3, 2).add_subplot()
+    shown = np.ma.masked_invalid(values) if masked else values
+    draw_panel(ax, Panel("a", "a", shown, axes, (0.0, 5.0), "viridis"))
+    assert bool(ax.texts) != masked

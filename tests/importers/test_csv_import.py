@@ -42,7 +42,7 @@ def test_a_plant_log_becomes_windows_on_points_with_its_gaps(tmp_path: Path) -> 
         assert [(f.name, f.role, f.dims, f.units, f.gaps) for f in c.fields] == [
             ("x", "coordinate", ("point",), "m", False),
             ("temperature", "state", ("time", "point"), "K", True),
-            ("heater_power", "input", ("time",), "kW", True),
+            ("heater_power", "input", ("time", "point"), "kW", True),
         ]
         assert c.fields[2].is_forcing and c.sources["heater_power"] == POWER
         assert c.axes[0].points == pytest.approx(
@@ -56,7 +56,9 @@ def test_a_plant_log_becomes_windows_on_points_with_its_gaps(tmp_path: Path) -> 
         share = np.isnan(heat).mean()
         assert 0.04 < share < 0.12 and f"{share:.2%}" in " ".join(c.remarks)
         assert 290 < np.nanmin(heat) < np.nanmax(heat) < 400
-        assert np.isfinite(found.read("heater_power", 0, 44)).mean() > 0.9
+        power = found.read("heater_power", 0, 44)
+        assert power.shape == (44, 16, 8) and np.isfinite(power).mean() > 0.9
+        assert np.array_equal(power, np.broadcast_to(power[..., :1], power.shape), equal_nan=True)
         remarks = " ".join(c.remarks)
         assert "6202 readings by 9 sensors in 8 places" in remarks
         assert "20 readings have the time and sensor of another" in remarks

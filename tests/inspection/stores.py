@@ -25,7 +25,11 @@ def axis(name: str, points: int, length: float = 1.0) -> Axis:
 
 
 def plan_of(
-    given_fields: tuple[Field, ...], given_axes: tuple[Axis, ...], samples: int, shard_size: int
+    given_fields: tuple[Field, ...],
+    given_axes: tuple[Axis, ...],
+    samples: int,
+    shard_size: int,
+    starts: np.ndarray | None = None,
 ) -> DatasetPlan:
     class Given(Scenario):
         name = "given"
@@ -40,6 +44,9 @@ def plan_of(
         @property
         def axes(self):
             return given_axes
+
+        def coordinates(self, samples):
+            return {} if starts is None else {"start": starts}
 
         def sample(self, rng):
             raise NotImplementedError
@@ -62,10 +69,11 @@ def release(
     fields: dict[Field, np.ndarray],
     axes: tuple[Axis, ...],
     shard_size: int = 4,
+    starts: np.ndarray | None = None,
 ) -> Path:
     """Write values of shape `(samples, *dims)` as a released dataset."""
     samples = len(next(iter(fields.values())))
-    plan = plan_of(tuple(fields), axes, samples, shard_size)
+    plan = plan_of(tuple(fields), axes, samples, shard_size, starts)
     create_store(path, plan)
     for shard in range(plan.num_shards):
         rows = plan.samples_of(shard)

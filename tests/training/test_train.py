@@ -14,11 +14,11 @@ from smoothing_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, r
 from torch import nn
 
 from mno.data.batch import Batch
+from mno.data.order import epoch_order
 from mno.errors import InputError, MnoError
 from mno.nn.config import ModelConfig
 from mno.surrogate import Surrogate
 from mno.training import TrainConfig
-from mno.training.order import epoch_order
 
 
 class Notebook:

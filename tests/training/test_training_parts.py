@@ -11,11 +11,12 @@ from smoothing_problem import MODEL
 from torch import nn
 
 from mno.data.normalise import Normaliser
+from mno.data.order import epoch_order
 from mno.nn.build import build_operator
 from mno.training.history import EpochRecord, History
 from mno.training.loss import NORM_FLOOR, relative_l2
 from mno.training.module import parameter_groups
-from mno.training.order import Batches, epoch_order, seed_epoch
+from mno.training.order import Batches, seed_epoch
 from mno.training.schedule import learning_rate_factor, warmup_steps
 
 NORMALISER = Normaliser(mean={"u": 7.0, "v": -1.0}, std={"u": 3.0, "v": 0.5})

@@ -15,6 +15,7 @@ import numpy as np
 
 from mno.data.importers.arrays import Found, Piece
 from mno.data.importers.base import Contents, check_numbers, check_sample
+from mno.data.importers.layout import uneven
 from mno.data.importers.mapping import FieldRule
 from mno.data.importers.mapping import Mapping as FieldMapping
 from mno.data.importers.shapes import Reading, common
@@ -76,13 +77,13 @@ class _Arrangement:
         whole: Callable[[str], np.ndarray],
     ) -> None:
         self.path, self.whole = path, whole
-        self.rules = {name: _rule(mapping, name) for name in arrays}
+        self.rules = {name: rule_of(mapping, name) for name in arrays}
         self.remarks: list[str] = []
         self.arrays = {name: a for name, a in arrays.items() if not self.rules[name].drop}
         for name in _OF_SAMPLES:
             if name in self.arrays and len(self.arrays[name].shape) == 1:
                 del self.arrays[name]
-                self.remarks.append(f"{name} is left out: the import assigns samples anew.")
+                self.remarks.append(f"{name} is left out: the import assigns samples anew")
         for name, array in self.arrays.items():
             check_numbers(path, name, array.dtype)
         self.fields: list[Field] = []
@@ -129,7 +130,7 @@ class _Arrangement:
             parameters=told.parameters,
             groups=told.groups,
             starts=told.starts,
-            remarks=tuple(self.remarks),
+            remarks=(*self.remarks, *uneven(told.axes)),
         )
         return contents, self.pieces
 
@@ -215,7 +216,7 @@ class _Arrangement:
             self.remarks.append(
                 f"{name}, of shape {shape}, is read as {channels} fields on one grid; if that axis "
                 "is one of space, put an axis of length 1 before it; if it is time, say role: "
-                "state in a mapping file."
+                "state in a mapping file"
             )
         for field, piece in pieces.items():
             if field in self.pieces:
@@ -236,5 +237,6 @@ def field_name(name: str) -> str:
     return _RENAMED.get(plain) or (f"{plain}_value" if plain in _RESERVED else plain)
 
 
-def _rule(mapping: FieldMapping, name: str) -> FieldRule:
+def rule_of(mapping: FieldMapping, name: str) -> FieldRule:
+    """Return what the user says of an array, by its own name or by that of its field."""
     return mapping.fields.get(name) or mapping.fields.get(field_name(name)) or FieldRule()

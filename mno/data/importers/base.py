@@ -156,8 +156,7 @@ def cell_centres(name: str, num_points: int, extent: tuple[float, float] = (0.0,
 def axis_of_points(name: str, points: np.ndarray, units: str = "1") -> Axis:
     """Return the axis of coordinates that a file gives, with half a cell beyond both ends.
 
-    Points on the ends of a domain cannot be told from cell centres; the mapping's `extent` says
-    where the domain really ends.
+    Points on the ends of a domain cannot be told from cell centres, so they are taken for these.
     """
     points = np.asarray(points, dtype=np.float64)
     if name == "time" or len(points) == 1:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -48,7 +49,7 @@ class StoredArray:
                 f"{self.path}: {self.name} has shape {self.shape}; expected coordinates or numbers "
                 "of samples: correct the file"
             )
-        return np.asarray(self._get(...), dtype=np.float64)
+        return np.asarray(self.part(...), dtype=np.float64)
 
     def read(self, where: Sequence[slice], pick: tuple[int, ...] = ()) -> np.ndarray:
         """Return a part of the array.
@@ -67,7 +68,7 @@ class StoredArray:
         trailing = self.shape[len(where) :]
         width = self.dataset.dtype.itemsize * math.prod(trailing)
         if self.dataset.dtype == np.float32 and not trailing and not self._is_scattered:
-            self._get(tuple(where), out)
+            self.part(tuple(where), out)
             return out
         for piece in pieces(out.shape, width):
             source = tuple(
@@ -75,7 +76,7 @@ class StoredArray:
                 for whole, part in zip(where, piece, strict=True)
             )
             with np.errstate(over="ignore"):
-                out[piece] = self._part(source)[(..., *pick)]
+                out[piece] = self._piece(source)[(..., *pick)]
         return out
 
     def samples(self, start: int, stop: int, pick: tuple[int, ...] = ()) -> np.ndarray:
@@ -83,12 +84,21 @@ class StoredArray:
         middle = self.shape[1 : len(self.shape) - len(pick)]
         return self.read((slice(start, stop), *(slice(0, length) for length in middle)), pick)
 
-    def _part(self, where: tuple[slice, ...]) -> np.ndarray:
+    def _piece(self, where: tuple[slice, ...]) -> np.ndarray:
         if not self._is_scattered:
-            return self._get(where)
+            return self.part(where)
         return self._tiles.read(where[0].start, where[0].stop)[(slice(None), *where[1:])]
 
-    def _get(self, where: object, out: np.ndarray | None = None) -> np.ndarray:
+    def part(self, where: Any, out: np.ndarray | None = None) -> np.ndarray:
+        """Return a part of the array as it is stored.
+
+        Args:
+            where: One slice for each of the leading axes, or `...`.
+            out: Where to put the values, if they are of that type.
+
+        Raises:
+            InputError: The file is damaged there.
+        """
         self._guard.check(where)
         try:
             if out is None:
@@ -113,7 +123,7 @@ class StoredArray:
     def _tiles(self) -> SampleTiles:
         chunks, itemsize = self.dataset.chunks, self.dataset.dtype.itemsize
         parts = boxes(self.shape, chunks, itemsize, fastest=range(len(self.shape)))
-        return SampleTiles(self.path, self.shape, ((box, self._get(box)) for box in parts))
+        return SampleTiles(self.path, self.shape, ((box, self.part(box)) for box in parts))
 
 
 def pieces(shape: Sequence[int], width: int) -> Iterator[tuple[slice, ...]]:

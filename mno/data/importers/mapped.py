@@ -144,15 +144,18 @@ def _axis(path: Path, axis: Axis, mapping: Mapping) -> Axis:
     rule = mapping.axes.get(axis.name)
     if rule is None:
         return axis
-    extent = rule.extent or axis.extent
-    if not (extent[0] <= axis.points.min() and axis.points.max() <= extent[1]):
-        raise InputError(
-            f"{path}: the mapping file lets axis {axis.name} reach from {extent[0]:g} to "
-            f"{extent[1]:g}, but its points lie from {axis.points.min():g} to "
-            f"{axis.points.max():g}; give an extent that holds them"
-        )
+    points, extent = axis.points, axis.extent
+    if rule.extent is not None:
+        low, high = rule.extent
+        if not high > low:
+            raise InputError(
+                f"{path}: the mapping file lets axis {axis.name} reach from {low:g} to {high:g}; "
+                "give the lower end first"
+            )
+        length = extent[1] - extent[0] or 1.0
+        points, extent = low + (points - extent[0]) * ((high - low) / length), (low, high)
     return Axis(
-        axis.name, rule.units or axis.units, rule.long_name or axis.long_name, axis.points, extent
+        axis.name, rule.units or axis.units, rule.long_name or axis.long_name, points, extent
     )
 
 

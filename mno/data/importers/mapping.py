@@ -34,7 +34,9 @@ class AxisRule(Config):
     units: str | None = None
     long_name: str | None = None
     extent: tuple[float, float] | None = Field(
-        default=None, description="where the domain begins and ends", strict=False
+        default=None,
+        description="where the domain begins and ends; points keep their places in it",
+        strict=False,
     )
 
 

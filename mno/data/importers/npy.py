@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -13,10 +13,10 @@ from numpy.lib import format as npy_format
 
 from mno.config import first_line
 from mno.data.importers.arrays import Found
+from mno.data.importers.tiles import Box, SampleTiles, boxes
 from mno.errors import InputError
 
 _LONGEST_HEADER = 10_000
-_TILE = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -87,53 +87,46 @@ class Rows:
     Args:
         file: An open file.
         header: The array's.
-        offset: Where its values begin.
+        offset: Where its values begin, in C order.
     """
 
     def __init__(self, file: IO[bytes], header: Header, offset: int) -> None:
-        if header.fortran and len(header.shape) > 1:
-            raise ValueError("values in Fortran order have no rows; turn them round first")
         self._file, self._header, self._offset = file, header, offset
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Read some rows, shape `(stop - start, *)`; all of an array without axes."""
-        shape = self._header.shape
+        shape, dtype = self._header.shape, self._header.dtype
         rows = (stop - start, *shape[1:]) if shape else ()
-        size = math.prod(shape[1:]) * self._header.dtype.itemsize
-        values = np.empty(math.prod(rows), self._header.dtype)
-        self._file.seek(self._offset + start * size)
-        got = self._file.readinto(values.view(np.uint8))  # type: ignore[attr-defined]
-        if got != values.nbytes:
-            raise EOFError(f"the file ends {values.nbytes - got} bytes early")
-        return values.reshape(rows)
+        at = self._offset + start * math.prod(shape[1:]) * dtype.itemsize
+        return _read(self._file, at, dtype, math.prod(rows)).reshape(rows)
 
 
-def turn_round(source: IO[bytes], header: Header, offset: int, target: IO[bytes]) -> Header:
-    """Copy values in Fortran order into another file in C order, a tile at a time.
+def tiles(path: Path, file: IO[bytes], header: Header, offset: int) -> SampleTiles:
+    """Put the samples of an array in Fortran order one behind the other, on disk.
 
     Args:
-        source: Holds them.
+        path: The file, for messages.
+        file: An open file.
         header: The array's.
-        offset: Where in the source they begin.
-        target: An empty file.
-
-    Returns:
-        The header of the array in the target, of length 0.
+        offset: Where its values begin.
     """
-    samples, *rest = header.shape
-    places = math.prod(rest)
-    item = header.dtype.itemsize
-    step = max(1, _TILE // (samples * item))
-    target.truncate(header.nbytes)
-    turned = np.empty((samples, min(step, places)), header.dtype)
-    for begin in range(0, places, step):
-        # In the source all samples of one place lie side by side; places come first axis first.
-        at = np.unravel_index(np.arange(begin, min(begin + step, places)), rest)
-        tile = turned[:, : len(at[0])]
-        for column, place in enumerate(np.ravel_multi_index(at[::-1], rest[::-1])):
-            source.seek(offset + int(place) * samples * item)
-            tile[:, column] = np.frombuffer(source.read(samples * item), header.dtype)
-        packed = np.ascontiguousarray(tile)
-        for sample in range(samples):
-            os.pwrite(target.fileno(), packed[sample], (sample * places + begin) * item)
-    return Header(header.shape, header.dtype, False, 0)
+    shape, item = header.shape, header.dtype.itemsize
+    strides = np.cumprod([item, *shape[:-1]]).tolist()
+
+    def parts() -> Iterator[tuple[Box, np.ndarray]]:
+        # Boxes as long as can be along the first axes are one run of bytes each.
+        for box in boxes(shape, None, item, range(len(shape))):
+            lengths = [part.stop - part.start for part in box]
+            at = offset + sum(part.start * s for part, s in zip(box, strides, strict=True))
+            yield box, _read(file, at, header.dtype, math.prod(lengths)).reshape(lengths, order="F")
+
+    return SampleTiles(path, shape, parts())
+
+
+def _read(file: IO[bytes], offset: int, dtype: np.dtype, count: int) -> np.ndarray:
+    values = np.empty(count, dtype)
+    file.seek(offset)
+    got = file.readinto(values.view(np.uint8))  # type: ignore[attr-defined]
+    if got != values.nbytes:
+        raise EOFError(f"the file ends {values.nbytes - got} bytes early")
+    return values

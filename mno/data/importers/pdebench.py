@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from mno.data.importers.base import Contents, cell_centres, check_sample
-from mno.data.importers.hdf5 import Hdf5File, StoredArray
+from mno.data.importers.hdf5 import Hdf5File, plain
+from mno.data.importers.hdf5_array import StoredArray
 from mno.data.importers.layout import (
     SPACE,
     Layout,
@@ -55,7 +56,12 @@ class _Arrays:
         self._path = file.path
         self._remarks: list[str] = []
         dropped = {name for name, rule in mapping.fields.items() if rule.drop}
-        self._arrays = {n: file.needed(file.root, n) for n in names if n not in dropped}
+        found = {n: file.needed(file.root, n) for n in names if n not in dropped}
+        self._arrays = {name: array for name, array in found.items() if array.shape}
+        self._parameters = file.attributes(file.root)
+        for name, array in found.items():
+            if not array.shape:
+                self._parameters[name] = plain(array.whole()[()])
         if not self._arrays:
             raise InputError(
                 f"{self._path} has no arrays of values; expected tensor, density or the like: "
@@ -69,7 +75,7 @@ class _Arrays:
         self._lengths: dict[str, int] = {}
 
     def layout(self) -> Layout:
-        samples = {name: array.shape[0] for name, array in self._arrays.items() if array.shape}
+        samples = {name: array.shape[0] for name, array in self._arrays.items()}
         if len(set(samples.values())) != 1:
             raise InputError(
                 f"{self._path}: arrays have different numbers of samples ({samples}); expected as "
@@ -84,7 +90,7 @@ class _Arrays:
             axes=axes,
             fields=tuple(self._fields.values()),
             sources=self._sources,
-            parameters=self._file.attributes(self._file.root),
+            parameters=self._parameters,
             remarks=(*self._remarks, *uneven(axes)),
         )
         return Layout(contents, self._readers)

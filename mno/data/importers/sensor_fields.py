@@ -93,6 +93,6 @@ def _field(quantity: str, catalogue: Catalogue, placed: bool, axes: tuple[str, .
         catalogue.units[quantity],
         quantity,
         "state" if placed else "input",
-        ("time", "point") if placed else ("time",),
+        ("time", "point"),
         gaps=True,
     )

@@ -85,8 +85,8 @@ class Recording:
             stop: One behind the last.
 
         Returns:
-            Shape `(stop - start, frames, points)`, without the last for a quantity that holds for
-            all of the plant; float32.
+            Shape `(stop - start, frames, points)`, float32; equal at all points for a quantity
+            that holds for all of the plant.
         """
         frames, points = self.timeline.frames, len(self.layout.places) if quantity.points else 1
         windows = self.kept[start:stop]
@@ -104,8 +104,8 @@ class Recording:
             np.add.at(sums, cell, rows["value"][wanted])
             np.add.at(counts, cell, 1)
         means = np.divide(sums, counts, out=np.full(sums.size, np.nan), where=counts > 0)
-        shape = (len(windows), frames, *([points] if quantity.points else []))
-        return means.astype(np.float32).reshape(shape)
+        cells = means.astype(np.float32).reshape(len(windows), frames, points)
+        return np.broadcast_to(cells, (*cells.shape[:2], len(self.layout.places)))
 
     def _put_in_order(self) -> None:
         """Bring the readings of each window together; `_first` says where they begin."""

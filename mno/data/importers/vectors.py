@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mno.data.importers.base import axis_of_points, cell_centres
+from mno.data.importers.base import cell_centres
+from mno.data.importers.layout import given_axis
 from mno.data.importers.mapping import FieldRule
 from mno.errors import InputError
 from mno.fields import Axis
@@ -76,7 +77,7 @@ class Vectors:
                     f"`fields: {{{name}: {{role: coordinate}}}}` or `{{role: input}}`"
                 )
             if axis is not None and is_axis and role in (None, "coordinate"):
-                axes[axis] = self._axis(axis, name)
+                axes[axis] = given_axis(self.path, axis, name, self.whole(name), size)
             elif role == "coordinate":
                 raise InputError(
                     f"{self.path}: {name} is to be a coordinate, but has {size} values; the grid "
@@ -99,24 +100,6 @@ class Vectors:
         ordered = sorted(lengths.items(), key=lambda item: _ORDER.index(item[0]))
         told.axes = tuple(axes.get(name) or default_axis(name, n) for name, n in ordered)
         return told
-
-    def _axis(self, axis: str, name: str) -> Axis:
-        points = self.whole(name).astype(np.float64)
-        return increasing(self.path, name, axis_of_points(axis, points))
-
-
-def increasing(path: Path, name: str, axis: Axis) -> Axis:
-    """Return the axis, if its points are in order.
-
-    Raises:
-        InputError: They are not.
-    """
-    if not (np.isfinite(axis.points).all() and (np.diff(axis.points) > 0).all()):
-        raise InputError(
-            f"{path}: the coordinates {name} do not increase from one to the next; expected "
-            "increasing finite numbers: sort them, and the fields with them"
-        )
-    return axis
 
 
 def default_axis(name: str, length: int) -> Axis:

@@ -133,8 +133,7 @@ class GNOTOperator(Operator):
         width, layers = config.width, config.perceptron_layers
         self.trunk = ResidualPerceptron(self.dims + len(self.scalars), width, width, layers)
         self.branches = nn.ModuleList(
-            ResidualPerceptron((frames or 1) + self.dims, width, width, layers)
-            for frames in self.inputs.values()
+            ResidualPerceptron(size + self.dims, width, width, layers) for size in self.input_sizes
         )
         self.blocks = nn.ModuleList(
             GNOTBlock(config, mixers, i, len(self.inputs), self.dims) for i in range(config.layers)
@@ -151,7 +150,7 @@ class GNOTOperator(Operator):
         Raises:
             ValueError: The batch or the places do not fit the operator.
         """
-        fields = self._features(batch).split([frames or 1 for frames in self.inputs.values()], -1)
+        fields = self._features(batch).split(self.input_sizes, -1)
         places, branch_place = self._coordinates(batch), self._mixing_place(batch.place)
         asked = queries(batch, at, self.dims)
         scalars = self._scalars(batch)[:, None].expand(-1, asked.coordinates.shape[1], -1)

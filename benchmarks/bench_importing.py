@@ -1,0 +1,129 @@
+"""Importing a large file of PDEBench's layout: its time against a copy by h5py, and its memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import psutil
+
+from benchmarks.page import Section, Table, figure
+from benchmarks.timing import in_turn, median_ratio
+from mno.data.config import ExecutionConfig
+from mno.data.importers.convert import FileImport, checksum, convert_file
+from mno.data.importers.mapping import Mapping
+from mno.memory import keep_freed_memory
+
+THREADS = 1
+ROUNDS = 3
+WORKERS = (1, 2)
+SIZE = float(os.environ.get("MNO_BENCH_IMPORT_GIB", "4"))
+SAMPLE = (101, 128, 128, 2)
+SEED = 0
+GIB = 2**30
+ABOUT = """A file of `2D_diff-react`, one group `0000`, `0001`, … for each sample with `data` of
+shape (101, 128, 128, 2), float32, {size} GiB. The import takes the file's checksum, reads it, takes
+ranges and moments of every field, compresses, writes, and verifies what it wrote by checksums. The
+copy reads each array and writes it to another file by h5py. Both find the file in the system's
+cache. Memory is that of all processes together at its peak, Python and libraries included: twenty
+times a second their proportional set sizes are summed. Under 1 GiB and three times the copy's time
+are asked for."""
+
+
+def run() -> Section:
+    keep_freed_memory()  # as every command does
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        source = root / "2D_diff-react_NA_NA.h5"
+        make(source, SIZE)
+        sides: dict[str, Callable[[], object]] = {"copy": lambda: copy(source, root / "copy.h5")}
+        peaks: dict[str, list[int]] = {}
+        for n in WORKERS:
+            name = f"import, {n} worker{'s' * (n > 1)}"
+            peaks[name] = []
+            sides[name] = lambda n=n, p=peaks[name]: p.append(
+                peak_during(lambda: import_(source, root, n))
+            )
+        times = in_turn(sides, ROUNDS, warm_up=0)
+        rows = []
+        for name in sides:
+            seconds = statistics.median(times[name])
+            memory = figure(max(peaks[name]) / GIB) if name in peaks else ""
+            ratio = figure(median_ratio(times, name, "copy"))
+            rows.append((name, figure(seconds), ratio, memory))
+        size = figure(source.stat().st_size / GIB)
+    columns = ("side", "s", "its time by the copy's", "peak of memory, GiB")
+    return Section("Importing", (ABOUT.format(size=size), Table(columns, rows)))
+
+
+def make(path: Path, gib: float) -> None:
+    """Write a file of that size, each sample with values of its own."""
+    rng = np.random.default_rng(SEED)
+    frames, n = np.arange(SAMPLE[0])[:, None, None, None], np.arange(SAMPLE[1])
+    waves = rng.normal(size=(4, 1, 1, 1, SAMPLE[-1]))
+    x, y = n[:, None, None] / SAMPLE[1], n[None, :, None] / SAMPLE[2]
+    sample = sum(
+        waves[k] * np.sin(2 * np.pi * ((k + 1) * x - (k + 2) * y) + frames * (k + 1) / 50)
+        for k in range(4)
+    )
+    sample = sample.astype(np.float32)
+    with h5py.File(path, "w") as file:
+        for number in range(max(1, round(gib * GIB / sample.nbytes))):
+            group = file.create_group(f"{number:04}")
+            group["data"] = sample * np.float32(1 + number / 1000)
+            group["grid/x"] = group["grid/y"] = np.float32((n + 0.5) / SAMPLE[1] * 2 - 1)
+            group["grid/t"] = np.linspace(0, 5, SAMPLE[0], dtype=np.float32)
+
+
+def copy(source: Path, destination: Path) -> None:
+    """Copy all arrays, one after the other, and remove the copy."""
+
+    def put(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            copied[name] = item[()]
+
+    with h5py.File(source) as given, h5py.File(destination, "w") as copied:
+        given.visititems(put)
+    destination.unlink()
+
+
+def import_(source: Path, root: Path, workers: int) -> None:
+    """Import the file, its checksum included, and remove what was made."""
+    file = FileImport("benchmark", "pdebench", source, checksum(source), Mapping())
+    execution = ExecutionConfig(workers=workers)
+    convert_file(file, root / "dataset", root / "work", execution)
+    for made in ("work", "dataset"):
+        shutil.rmtree(root / made)
+
+
+def peak_during(function: Callable[[], object]) -> int:
+    """Call a function and return the peak of this process's and its children's memory, in bytes."""
+    peak, ended = 0, threading.Event()
+    this = psutil.Process()
+
+    def watch() -> None:
+        nonlocal peak
+        while not ended.wait(0.05):
+            used = 0
+            for process in (this, *this.children(recursive=True)):
+                try:
+                    used += process.memory_full_info().pss
+                except psutil.Error:  # it has ended
+                    continue
+            peak = max(peak, used)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        function()
+    finally:
+        ended.set()
+        thread.join()
+    return peak

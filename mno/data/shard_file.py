@@ -1,0 +1,90 @@
+"""The file of one shard, as Zarr v3 defines it: one compressed chunk per sample, and their index.
+
+`ZEP 2 <https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/>`_: the chunks one
+after the other; then offset and length of each, and a checksum of these. Written by hand, since
+zarr-python leaves out chunks of nothing but the fill value, whatever it is told, and a lost sample
+and a missing one would look the same; and since it copies all values twice.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from google_crc32c import value as crc32c
+from numcodecs.zstd import compress
+
+COMPRESSION_LEVEL = 1
+_EMPTY = 2**64 - 1
+_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+def write_shard_file(path: Path, values: np.ndarray, size: int) -> None:
+    """Write samples as a whole shard; the file appears when it is complete.
+
+    Args:
+        path: The file, which is replaced.
+        values: Shape `(samples, *sample)`, float32.
+        size: Samples of a whole shard; the last one of an array may have fewer.
+    """
+    index = np.full((size, 2), _EMPTY, dtype="<u8")
+    offset = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Dask may run a task twice when it loses sight of a worker: names must not clash.
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(beside, "wb") as file:
+            for row, frame in enumerate(_compressed(values)):
+                index[row] = offset, len(frame)
+                offset += file.write(frame)
+            content = index.tobytes()
+            file.write(content + crc32c(content).to_bytes(4, "little"))
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _compressed(values: np.ndarray) -> Iterator[bytes]:
+    """Yield the chunk of each sample; a few are made at a time, since that leaves Python free."""
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(values), threads):
+            yield from pool.map(_compress, values[start : start + threads])
+
+
+def _compress(sample: np.ndarray) -> bytes:
+    return compress(np.ascontiguousarray(sample, dtype="<f4"), COMPRESSION_LEVEL)
+
+
+def read_index(file: int, size: int) -> list[list[int]]:
+    """Return offset and length of each sample's chunk in the open file of a shard.
+
+    Args:
+        file: Its descriptor.
+        size: Samples of a whole shard.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    whole, length = os.fstat(file).st_size, 16 * size + 4
+    content = os.pread(file, length, max(0, whole - length))
+    if len(content) != length or crc32c(content[:-4]) != int.from_bytes(content[-4:], "little"):
+        raise ValueError("the index is damaged")
+    return np.frombuffer(content, "<u8", 2 * size).reshape(-1, 2).tolist()
+
+
+def content_size(frame: bytes) -> int:
+    """Return the size that a chunk says its content has (RFC 8878, 3.1.1.1); -1 if it does not."""
+    header = frame[:18].ljust(18, b"\0")
+    flags = header[4]
+    single = flags >> 5 & 1
+    start = 5 + (not single) + (0, 1, 2, 4)[flags & 3]
+    length = (single, 2, 4, 8)[flags >> 6]
+    if header[:4] != _MAGIC or not length:
+        return -1
+    return int.from_bytes(header[start : start + length], "little") + 256 * (length == 2)

@@ -1,0 +1,295 @@
+"""Evaluating on data with gaps: numpy's own formulas over what is present, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mno.data.normalise import Normaliser
+from mno.data.reading import Schema, Split
+from mno.description import Description
+from mno.errors import InputError
+from mno.evaluation import (
+    EvaluateConfig,
+    Evaluation,
+    ReportInputs,
+    draw_figures,
+    evaluate,
+    mean_fields,
+)
+from mno.evaluation.metrics import METRICS
+from mno.evaluation.report import render_report
+from mno.evaluation.scoring import split_relative_l2
+from mno.evaluation.statistics import Statistics
+from mno.fields import Axis, Field
+from mno.forecast import Forecast
+from mno.nn.config import ModelConfig
+from mno.surrogate import Surrogate
+
+FRAMES, HISTORY, N = 6, 3, 9
+ALL = "point"
+
+
+def make_split(name: str, samples: int, seed: int, share: float = 0.3) -> Split:
+    """Sensors at places of their own, with a share of the readings of two fields missing."""
+    rng = np.random.default_rng(seed)
+    schema = Schema(
+        "plant",
+        (
+            Field("x", "m", "x", "coordinate", (ALL,)),
+            Field("y", "m", "y", "coordinate", (ALL,)),
+            Field("cover", "m", "cover", "input", (ALL,), gaps=True),
+            Field("load", "kW", "load", "input", ()),
+            Field("temperature", "K", "temperature", "state", ("time", ALL), gaps=True),
+            Field("pressure", "Pa", "pressure", "state", ("time", ALL), gaps=True),
+        ),
+        (
+            Axis("time", "s", "time", np.arange(FRAMES) * 0.5, (0.0, 2.5)),
+            Axis(ALL, "1", "point", np.arange(N, dtype=float), (0.0, float(N))),
+        ),
+    )
+    growth = np.exp(0.1 * np.arange(FRAMES))[:, None]
+    fields = {
+        "x": rng.random((samples, N)),
+        "y": rng.random((samples, N)),
+        "cover": rng.random((samples, N)),
+        "load": rng.random(samples),
+        "temperature": (1 + rng.random((samples, 1, N))) * growth,
+        "pressure": (2 + rng.random((samples, 1, N))) / growth,
+    }
+    for gappy in ("cover", "temperature", "pressure"):
+        fields[gappy][rng.random(fields[gappy].shape) < share] = math.nan
+    arrays = {key: field.astype(np.float32) for key, field in fields.items()}
+    return Split(name, schema, arrays, np.arange(samples) * 2 + 1)
+
+
+TRAIN = make_split("train", 6, 1)
+TRAIN.fields["temperature"][:, :, 4] = math.nan  # a sensor that was added later
+TEST = make_split("test", 8, 2)
+TEST.fields["temperature"][1, HISTORY:] = math.nan
+for name in ("temperature", "pressure"):
+    TEST.fields[name][3, HISTORY:] = math.nan  # an outage: nothing to compare with
+    TEST.fields[name][:, 4] = math.nan  # a time at which no one measured
+    TEST.fields[name][5, :HISTORY, 2] = math.nan  # a point of which nothing is given
+
+
+def make_surrogate() -> Surrogate:
+    torch.manual_seed(0)
+    states = {"temperature": "K", "pressure": "Pa"}
+    description = Description(
+        scenario="plant",
+        inputs={"cover": "m", "load": "kW", **states},
+        outputs=states,
+        extent=(1.0, 1.0),
+        reference_spacing=(0.3,),
+        normaliser=Normaliser.fit(TRAIN.fields),
+        model=ModelConfig(width=4, layers=1, d_state=2, path="bidirectional"),
+        forecast=Forecast(HISTORY, "rollout", FRAMES - HISTORY, 0.5),
+        scalars=("load",),
+        coordinates={"x": "m", "y": "m"},
+        gaps=("cover", "temperature", "pressure"),
+    )
+    operator = description.build()
+    with torch.no_grad():
+        for weight in operator.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    return Surrogate(description, operator)
+
+
+@pytest.fixture(scope="module")
+def surrogate() -> Surrogate:
+    return make_surrogate()
+
+
+@pytest.fixture(scope="module")
+def evaluation(surrogate: Surrogate) -> Evaluation:
+    return evaluate(surrogate, TEST, mean_fields(TRAIN), EvaluateConfig(batch_size=3))
+
+
+def truth(name: str) -> np.ndarray:
+    return TEST.fields[name][:, HISTORY:].astype(np.float64)
+
+
+def per_sample(predicted: dict[str, np.ndarray]) -> np.ndarray:
+    """Relative L2 of each sample over what is present, the mean over fields that have truth."""
+    ratios = []
+    for name, field in predicted.items():
+        t = truth(name)
+        squares = [np.nansum((a) ** 2, axis=(1, 2)) for a in (field - t, t)]
+        with np.errstate(invalid="ignore"):
+            ratios.append(np.sqrt(squares[0] / squares[1]))
+    present = [r[~np.isnan(r)] for r in np.array(ratios).T]
+    return np.array([np.mean(r) if r.size else math.nan for r in present])
+
+
+@pytest.fixture(scope="module")
+def predicted(surrogate: Surrogate) -> dict[str, np.ndarray]:
+    return surrogate.predict(surrogate.description.given(TEST.fields))
+
+
+@pytest.fixture(scope="module")
+def means() -> dict[str, np.ndarray]:
+    found = {}
+    for name in ("temperature", "pressure"):
+        values = TRAIN.fields[name].astype(np.float64)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a point that was never measured
+            mean = np.nanmean(values, axis=0)
+        mean = np.where(np.isnan(mean), np.nanmean(values), mean)
+        found[name] = np.broadcast_to(mean[HISTORY:], truth(name).shape)
+    return found
+
+
+def test_predictions_are_whole_whatever_is_missing(predicted):
+    assert all(np.isfinite(field).all() for field in predicted.values())
+
+
+def test_errors_are_numpys_over_what_is_present(evaluation, predicted):
+    expected = per_sample(predicted)
+    np.testing.assert_allclose(evaluation.relative_l2, expected, rtol=1e-5)
+    assert np.flatnonzero(np.isnan(expected)).tolist() == [3]
+    assert evaluation.measured.tolist() == [True] * 3 + [False] + [True] * 4
+    metrics = evaluation.metrics()
+    assert metrics["relative_l2"] == pytest.approx(np.nanmean(expected), rel=1e-5)
+    for name, field in predicted.items():
+        error, found = field - truth(name), metrics["fields"][name]
+        assert found["rmse"] == pytest.approx(np.sqrt(np.nanmean(error**2)), rel=1e-5)
+        assert found["max_error"] == pytest.approx(np.nanmax(np.abs(error)), rel=1e-5)
+        pooled = np.sqrt(np.nansum(error**2) / np.nansum(truth(name) ** 2))
+        assert found["nrmse"] == pytest.approx(pooled, rel=1e-5)
+
+
+def test_what_was_compared_is_counted(evaluation):
+    for name, found in evaluation.metrics()["fields"].items():
+        missing = np.isnan(truth(name))
+        assert (found["values"], found["missing"]) == ((~missing).sum(), missing.sum())
+        counts = evaluation.per_sample()["fields"][name]["values"]
+        assert counts == (~missing).sum(axis=(1, 2)).tolist()
+    json.dumps([evaluation.metrics(), evaluation.per_sample()])
+
+
+def test_the_mean_field_is_that_of_what_was_measured(evaluation, means):
+    np.testing.assert_allclose(evaluation.baseline_relative_l2, per_sample(means), rtol=1e-9)
+
+
+def test_persistence_keeps_the_last_value_that_was_given(evaluation, means):
+    kept = {}
+    for name, mean in means.items():
+        kept[name] = np.empty_like(truth(name))
+        for sample, point in np.ndindex(len(TEST), N):
+            given = TEST.fields[name][sample, :HISTORY, point]
+            known = given[~np.isnan(given)]
+            value = known[-1] if known.size else mean[sample, 0, point]
+            kept[name][sample, :, point] = value
+    metrics = evaluation.metrics()
+    expected = np.nanmean(per_sample(kept))
+    assert metrics["persistence_relative_l2"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_error_over_time_leaves_out_what_is_missing(evaluation, predicted):
+    curve = evaluation.over_time.model
+    for frame in range(FRAMES - HISTORY):
+        ratios = []
+        for name, field in predicted.items():
+            t = truth(name)[:, frame]
+            squares = [np.nansum(a**2, axis=1) for a in (field[:, frame] - t, t)]
+            known = ~np.isnan(t).all(axis=1)
+            if known.any():
+                ratios.append(np.sqrt(squares[0][known] / squares[1][known]).mean())
+        expected = np.mean(ratios) if ratios else math.nan
+        assert curve[frame] == pytest.approx(expected, rel=1e-5, nan_ok=True)
+    assert np.isnan(curve).tolist() == [False, True, False]
+
+
+def test_samples_are_ranked_among_those_that_were_measured(evaluation):
+    shown = {rank: e.index for e in evaluation.examples for rank in e.ranks}
+    order = np.argsort(evaluation.relative_l2)[:-1]  # NaN, not measured, is sorted last
+    expected = {"best": order[0], "median": order[3], "worst": order[-1]}
+    assert shown == {rank: TEST.indices[position] for rank, position in expected.items()}
+
+
+def test_a_prediction_that_is_no_number_still_counts():
+    values = np.array([[1.0, 2.0, math.nan]])
+    for where, finite in ((0, False), (2, True)):
+        broken = np.ones((1, 3))
+        broken[0, where] = math.nan
+        statistics = Statistics.of(broken, values)
+        assert all(math.isfinite(metric.value(statistics)) == finite for metric in METRICS)
+
+
+def test_nothing_missing_changes_no_bit(surrogate):
+    whole = make_split("test", 5, 3, share=0.0)
+    found, declared = (
+        evaluate(surrogate, split, mean_fields(whole), EvaluateConfig(batch_size=2)).metrics()
+        for split in (whole, _without_gaps(whole))
+    )
+    for field in found["fields"].values():
+        assert field.pop("missing") == 0 and field.pop("values") == 5 * (FRAMES - HISTORY) * N
+    assert found == declared
+
+
+def _without_gaps(split: Split) -> Split:
+    fields = tuple(replace(field, gaps=False) for field in split.schema.fields)
+    return replace(split, schema=replace(split.schema, fields=fields))
+
+
+def test_a_registered_model_is_scored_alike(surrogate, evaluation):
+    score = split_relative_l2(surrogate.predict, TEST, 3, HISTORY, HISTORY)
+    assert score == evaluation.metrics()["relative_l2"]
+
+
+def test_a_split_without_any_truth_is_refused(surrogate):
+    fields = {name: field.copy() for name, field in TEST.fields.items()}
+    for name in ("temperature", "pressure"):
+        fields[name][:, HISTORY:] = math.nan
+    with pytest.raises(InputError, match="test split has no value of pressure, temperature"):
+        evaluate(surrogate, replace(TEST, fields=fields), mean_fields(TRAIN), EvaluateConfig())
+
+
+def test_a_model_that_knows_no_gaps_is_refused():
+    told = make_surrogate()
+    description = replace(told.description, gaps=("temperature", "pressure"))
+    other = Surrogate(description, description.build())
+    with pytest.raises(InputError, match=r"cover has a value that is missing \(NaN\)"):
+        evaluate(other, TEST, mean_fields(TRAIN), EvaluateConfig())
+
+
+@pytest.fixture(scope="module")
+def figures(evaluation):
+    return draw_figures(evaluation, TEST.schema, {"best_epoch": None, "epochs": []})
+
+
+def test_figures_say_that_gaps_are_blank(figures):
+    by_name = {figure.name: figure for figure in figures}
+    assert "left blank" in by_name["example_best"].caption
+    assert "Frames without any true value" in by_name["error_over_time"].caption
+    assert "not a number" not in by_name["error_over_time"].caption
+    assert "1 samples have no true value" in by_name["error_histogram"].caption
+    assert all(figure.png.startswith(b"\x89PNG") for figure in figures)
+
+
+def test_the_report_counts_the_values(evaluation, figures):
+    html = render_report(
+        ReportInputs(
+            scenario="plant",
+            schema=TEST.schema,
+            metrics=evaluation.metrics(),
+            figures=figures,
+            cost={"parameters": 1, "latency_ms": 1.0, "throughput_per_s": 1.0, "batch_size": 1,
+                  "peak_memory_mib": 1.0, "threads": 1},
+            dataset={"fields": {"cover": {"min": 0.0, "max": 1.0, "mean": 0.5, "std": 0.1,
+                                          "missing": 12}}},
+            model={},
+            training={},
+            lineage={},
+        )
+    )  # fmt: skip
+    known = (~np.isnan(truth("temperature"))).sum()
+    assert f"{known} of {truth('temperature').size}" in html.replace("\u202f", "")
+    assert "12 missing" in html
