@@ -24,7 +24,7 @@ from mno.evaluation.words import percent
 WIDE, NARROW = 7.2, 4.2  # inches, for a page and for a telephone
 _HEIGHT = 3.4
 _MOST_BINS = 40
-_LEGEND: dict[str, Any] = {  # above the axes, where it hides nothing
+LEGEND: dict[str, Any] = {  # above the axes, where it hides nothing
     "loc": "lower left",
     "bbox_to_anchor": (0, 1),
     "ncols": 3,
@@ -61,7 +61,7 @@ def draw_losses(history: Mapping[str, Any], width: float = WIDE) -> bytes:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("epoch")
         ax.set_ylabel("relative L2")
-        ax.legend(**_LEGEND)
+        ax.legend(**LEGEND)
         return png_bytes(figure)
 
 
@@ -91,7 +91,7 @@ def draw_histogram(errors: np.ndarray, baseline: float, width: float = WIDE) -> 
         ax.set_xlabel("relative L2 of one sample")
         ax.set_ylabel("test samples")
         if ax.get_legend_handles_labels()[0]:
-            ax.legend(**_LEGEND)
+            ax.legend(**LEGEND)
         return png_bytes(figure)
 
 
@@ -118,7 +118,7 @@ def draw_over_time(errors: OverTime, width: float = WIDE) -> bytes:
         ax.grid(axis="y", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
         ax.set_xlabel(labelled("time", errors.units))
         ax.set_ylabel("relative L2 of one frame")
-        ax.legend(**_LEGEND)
+        ax.legend(**LEGEND)
         return png_bytes(figure)
 
 
