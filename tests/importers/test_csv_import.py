@@ -15,8 +15,8 @@ from mno.data.config import SamplesConfig
 from mno.data.importers.csv import SensorLog
 from mno.data.importers.mapped import MappedFile
 from mno.data.importers.mapping import FieldRule, Mapping, Sensor, SensorRules
-from mno.data.importers.readings import read_readings
-from mno.data.importers.readings_series import field_name
+from mno.data.importers.sensors.readings import read_readings
+from mno.data.importers.sensors.series import field_name
 from mno.data.importers.source import FileParameters, FileSource
 from mno.data.plan import DatasetPlan
 from mno.data.solve import solve_shard
@@ -162,7 +162,7 @@ def test_many_chunks_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.Mon
     rows = sorted(Plant(duration=3200).rows(), key=lambda row: row.sensor)
     with log(tmp_path, rows, mapping(interval=10.0)) as one:
         whole = one.read("temperature", 0, one.contents.samples)
-    for module in ("readings_parse", "sensor_spill", "sensor_recording"):
+    for module in ("sensors.parse", "sensors.spill", "sensors.recording"):
         monkeypatch.setattr(f"mno.data.importers.{module}.CHUNK", 37)
     with log(tmp_path, rows, mapping(interval=10.0)) as many:
         ours, theirs = one.contents.remarks, many.contents.remarks
@@ -312,13 +312,13 @@ def test_a_shard_of_a_dataset_is_made_of_a_log_and_gaps_are_no_duplicates(tmp_pa
     assert np.isnan(heat[1:3, 0]).all() and np.isfinite(heat[:, 1:]).all()
     assert heat[3, 2].tolist() == pytest.approx([14 + 273.15, 14.5 + 273.15])
     assert len(set(shard.inputs)) == 4
-    assert plan.build().coordinates(4)["start"].tolist() == [0.0, 4.0, 8.0, 12.0]
+    assert plan.build().coordinates()["start"].tolist() == [0.0, 4.0, 8.0, 12.0]
 
 
 def test_memory_does_not_grow_with_the_number_of_readings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("readings_parse", "sensor_spill", "sensor_recording"):
+    for module in ("sensors.parse", "sensors.spill", "sensors.recording"):
         monkeypatch.setattr(f"mno.data.importers.{module}.CHUNK", 2000)
 
     def peak(count: int) -> int:

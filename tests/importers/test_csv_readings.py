@@ -11,7 +11,7 @@ import pytest
 from plant_log import POWER, Plant, write_long
 
 from mno.data.importers.mapping import Sensor, SensorRules
-from mno.data.importers.readings import Readings, read_readings
+from mno.data.importers.sensors.readings import Readings, read_readings
 from mno.data.importers.units import conversion
 from mno.errors import InputError
 

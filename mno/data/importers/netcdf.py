@@ -15,13 +15,13 @@ import h5py
 import numpy as np
 
 from mno.data.importers.base import Contents, check_sample
-from mno.data.importers.hdf5 import Hdf5File, plain
-from mno.data.importers.layout import SPACE, Layout, LayoutImporter, Reader, uneven
+from mno.data.importers.hdf5.files import Hdf5File, plain
 from mno.data.importers.mapping import Mapping
-from mno.data.importers.netcdf3 import Netcdf3File
-from mno.data.importers.netcdf4 import Netcdf4File
-from mno.data.importers.netcdf_axes import Dimensions
-from mno.data.importers.netcdf_variable import Variable
+from mno.data.importers.netcdf_files.axes import Dimensions
+from mno.data.importers.netcdf_files.classic import Netcdf3File
+from mno.data.importers.netcdf_files.variable import Variable
+from mno.data.importers.netcdf_files.version4 import Netcdf4File
+from mno.data.importers.shared.layout import SPACE, Layout, LayoutImporter, Reader, uneven
 from mno.errors import InputError
 from mno.fields import Field
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mno.data.importers.base import axis_of_points, cell_centres
-from mno.data.importers.layout import SPACE, given_axis
-from mno.data.importers.netcdf_variable import Variable
+from mno.data.importers.netcdf_files.variable import Variable
+from mno.data.importers.shared.layout import SPACE, given_axis
 from mno.errors import InputError
 from mno.fields import Axis
 
