@@ -66,7 +66,9 @@ class _Variables:
         dims = [self._dimensions.dims_of(variable) for variable in self._found]
         space = {d for found in dims for d in found if d in (*SPACE, "point")}
         for variable, found in zip(self._found, dims, strict=True):
-            if found and space - set(found) and not self._is_place(variable, found):
+            told = variable.attributes.get("role") in _ROLES
+            partial = bool(found and space - set(found))
+            if partial and not told and not self._is_place(variable, found):
                 self._remarks.append(
                     f"{variable.name} is not given along {', '.join(sorted(space - set(found)))}; "
                     "it is left out"
