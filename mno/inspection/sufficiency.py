@@ -88,7 +88,7 @@ def facts(
                     "deviation": float(p.deviation[n]),
                     "condition": condition(p, n),
                 }
-                for n in range(min(len(p.count), 1000))
+                for n in range(min(p.sensors, 1000))
             ]
             for p in sensors.presence
         },
@@ -116,7 +116,8 @@ def _of_values(sensors: Sensors, presence: Presence) -> Iterator[Judgement]:
 
 
 def _of_sensors(sensors: Sensors, presence: Presence) -> Iterator[Judgement]:
-    silent = sensors.silent() if "point" in presence.field.dims else ~presence.measured
+    located = "point" in presence.field.dims and not presence.same
+    silent = sensors.silent() if located else ~presence.measured
     faults = {"silent": silent, "constant": presence.constant, "dead": presence.dead}
     told = "; ".join(
         f"{_named(sensors, presence, which)} {word}"

@@ -15,6 +15,7 @@ from mno.fields import Axis, Field
 from mno.inspection import Inspection, inspect_store, write_inspection
 from mno.inspection.coverage import largest_hole, points_per_axis
 from mno.inspection.presence import Presence
+from mno.inspection.presence_drawing import presence_figures
 from tests.importers.plant_log import Plant, at_value, without, write_long
 
 SAMPLES, FRAMES, STEP = 64, 16, 5.0
@@ -213,6 +214,27 @@ def test_a_point_that_measures_another_quantity_is_not_silent(tmp_path: Path) ->
     )
     found = inspect_store(store)
     assert failing(found) == set(), found.verdict
+
+
+def test_a_silent_sensor_is_found_beside_what_holds_for_the_whole_plant(tmp_path: Path) -> None:
+    values = waves()
+    values[:, :, 0] = np.nan
+    power = Field("power", "W", "power", "input", ("time", "point"), gaps=True)
+    given = np.repeat(waves()[:, :, :1], 9, axis=2)
+    given[3, 4:6] = np.nan
+    places = {
+        Field(name, "m", name, "coordinate", ("point",)): np.tile(PLACES[:, n], (SAMPLES, 1))
+        for n, name in enumerate("xy")
+    }
+    store = release(
+        tmp_path / "data", places | {power: given, HEAT: values}, (TIME, axis("point", 9))
+    )
+    found = inspect_store(store)
+    assert "sensors do not work: (x=0, y=0) is silent" in found.verdict
+    sensors = found.to_dict()["sufficiency"]["sensors"]
+    assert len(sensors["heat"]) == 9 and [one["sensor"] for one in sensors["power"]] == ["power"]
+    drawn = {figure.name for figure in presence_figures(found.sensors)}  # type: ignore[arg-type]
+    assert drawn == {"presence_power", "presence_heat", "places_heat"}
 
 
 def test_recordings_whose_first_frames_are_missing_are_no_duplicates(tmp_path: Path) -> None:
