@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from pytest import MonkeyPatch
 
 from mno.data.importers import importer_class
-from mno.data.importers.numpy_files import npy
 from mno.data.importers.mapped import MappedFile
 from mno.data.importers.mapping import FieldRule, Mapping
+from mno.data.importers.numpy_files import npy
 from mno.errors import InputError
 
 RNG = np.random.default_rng(0)

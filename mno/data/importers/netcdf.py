@@ -1,8 +1,8 @@
 """NetCDF files by the CF conventions, classic (version 3) or on HDF5 (version 4).
 
 Names of dimensions say what an axis is; attributes say units, what is missing, and how values are
-packed. A variable over time is a state, another an input, unless its attribute `role`, which files
-that were exported here have, or the mapping says otherwise.
+packed. A variable over time and space is a state, another an input, unless its attribute `role`,
+which files that were exported here have, or the mapping says otherwise.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class _Variables:
         space = {d for found in dims for d in found if d in (*SPACE, "point")}
         for variable, found in zip(self._found, dims, strict=True):
             told = variable.attributes.get("role") in _ROLES
-            partial = bool(found and space - set(found))
+            along = space & set(found)
+            partial = bool(along) and along != space
             if partial and not told and not self._is_place(variable, found):
                 self._remarks.append(
                     f"{variable.name} is not given along {', '.join(sorted(space - set(found)))}; "
@@ -128,7 +129,7 @@ class _Variables:
             role, name = "coordinate", self._dimensions.axis_called(name) or name
         exported = role in _ROLES and "role" in attributes
         if role not in _ROLES:
-            role = "state" if "time" in dims else "input"
+            role = "state" if "time" in dims and len(dims) > 1 else "input"
         gaps = bool(attributes.get("gaps")) or (not exported and bool(variable.missing))
         if gaps and not exported:
             self._remarks.append(

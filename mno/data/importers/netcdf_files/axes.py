@@ -101,8 +101,6 @@ class Dimensions:
 
     def _axis(self, name: str) -> Axis:
         dim, length, points = self._dims[name], self._lengths[name], self._points[name]
-        if name == "point":
-            return Axis(name, "1", "number of the point", np.arange(float(length)), (0, length - 1))
         if points is None:
             return self._numbered(name, dim, length)
         if name in self._turned:
@@ -119,6 +117,8 @@ class Dimensions:
         if name == "time":
             self.remarks.append(f"{dim} has no coordinates; frames are numbered from 0")
             return axis_of_points(name, np.arange(float(length)))
+        if name == "point":
+            return Axis(name, "1", "number of the point", np.arange(float(length)), (0, length - 1))
         self.remarks.append(
             f"{dim} has no coordinates; points are taken as the centres of cells from 0 to 1"
         )
