@@ -28,7 +28,7 @@ def presence_figures(sensors: Sensors) -> Iterator[Figure]:
             name=f"presence_{field.name}",
             title=f"What is there of {field.long_name}",
             caption="Share of values that are there, by sensor and sample in the order of the "
-            "dataset. A pale row is a sensor that fails, a pale column a time at which all do. "
+            "dataset. A yellow row is a sensor that fails, a yellow column a time at which all do. "
             f"{share} are missing at the sensors that have any.",
             alt=f"Map of the values of {field.long_name} that are there: {share} are missing.",
             png=_draw_presence(sensors, presence, WIDE),

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from mno.data.reading import Schema
-from mno.evaluation.words import number
 from mno.inspection import limits
 from mno.inspection.presence import Presence
 
@@ -50,7 +49,7 @@ class Sensors:
         if not math.isfinite(seconds):
             return f"sample {sample}, frame {frame}"
         if seconds < _DATES:
-            return f"{number(seconds)} s"
+            return f"{seconds:.6g} s"
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
     def silent(self) -> np.ndarray:

@@ -109,9 +109,9 @@ def _of_values(sensors: Sensors, presence: Presence) -> Iterator[Judgement]:
         presence, gap.sample, gap.frame
     )
     yield Judgement(
-        name, "longest gap", f"{number(length)} s ({percent(length / recorded)} of the time; "
+        name, "longest gap", f"{length:.6g} s ({percent(length / recorded)} of the time; "
         f"{where})", f"at most {percent(limits.LONGEST_GAP)} of the time",
-        length <= limits.LONGEST_GAP * recorded, f"nothing for {number(length)} s at {where}",
+        length <= limits.LONGEST_GAP * recorded, f"nothing for {length:.6g} s at {where}",
     )  # fmt: skip
 
 
