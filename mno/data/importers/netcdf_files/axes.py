@@ -11,6 +11,7 @@ import numpy as np
 from mno.data.importers.base import axis_of_points, cell_centres
 from mno.data.importers.netcdf_files.variable import Variable
 from mno.data.importers.shared.layout import SPACE, given_axis
+from mno.data.importers.shared.vectors import default_axis
 from mno.errors import InputError
 from mno.fields import Axis
 
@@ -101,6 +102,8 @@ class Dimensions:
 
     def _axis(self, name: str) -> Axis:
         dim, length, points = self._dims[name], self._lengths[name], self._points[name]
+        if name == "point":
+            return default_axis(name, length)
         if points is None:
             return self._numbered(name, dim, length)
         if name in self._turned:
@@ -117,8 +120,6 @@ class Dimensions:
         if name == "time":
             self.remarks.append(f"{dim} has no coordinates; frames are numbered from 0")
             return axis_of_points(name, np.arange(float(length)))
-        if name == "point":
-            return Axis(name, "1", "number of the point", np.arange(float(length)), (0, length - 1))
         self.remarks.append(
             f"{dim} has no coordinates; points are taken as the centres of cells from 0 to 1"
         )
