@@ -13,7 +13,7 @@ from rich.console import Console
 
 from flows.options import RunOptions
 from mno import __version__
-from mno.errors import MnoError
+from mno.errors import InputError, MnoError
 
 app = typer.Typer(
     name="mno",
@@ -224,11 +224,83 @@ def train(
 def evaluate(
     preset: Preset = None,
     assignments: Assignments = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Compare a model with these readings of sensors (CSV) instead, beside the solver "
+            "where there is one; trains nothing.",
+            metavar="SENSORS.CSV",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="With --against: models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder; "
+            "the champion of the current scenario if not given.",
+        ),
+    ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --against: Zarr store with the inputs of the measured run; data/ if not "
+            "given, or the readings themselves where the model was trained on such.",
+            metavar="STORE",
+        ),
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="With --against: number of the measured run in the store; may be left out where "
+            "there is but one.",
+            metavar="NUMBER",
+        ),
+    ] = None,
+    start: Annotated[
+        float | None,
+        typer.Option(
+            help="With --against: when the run begins on the clock of the readings; 0 if not "
+            "given.",
+            metavar="SECONDS",
+        ),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --against: mapping file that says what the table's columns are.",
+            metavar="FILE",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --against: where to write the page; reports/against/ if not given.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Evaluate on the test split, after training; write reports/report.html."""
-    _bring_up_to_date(RunOptions("evaluate", preset, assignments or (), quiet), as_json)
+    """Evaluate on the test split, after training; write reports/report.html.
+
+    Or compare with a plant: mno evaluate --against sensors.csv --sample 3
+    """
+    if against is None:
+        given = {"--model": model, "--inputs": inputs, "--sample": sample, "--start": start}
+        _refuse(
+            {**given, "--mapping": mapping, "--output": output}, "without --against SENSORS.CSV"
+        )
+        _bring_up_to_date(RunOptions("evaluate", preset, assignments or (), quiet), as_json)
+        return
+    _refuse({"--preset": preset, "--set": assignments}, "with --against, which trains nothing")
+    from flows.against import AgainstOptions, compare_with_sensors, print_comparison
+
+    options = AgainstOptions(against, model, inputs, sample, start, mapping, output)
+    comparison, page = compare_with_sensors(options)
+    if as_json:
+        _print_json({**comparison.to_dict(), "page": str(page)})
+    elif not quiet:
+        print_comparison(comparison, page)
 
 
 @app.command()
@@ -240,6 +312,13 @@ def register(
 ) -> None:
     """Register the model in MLflow, after evaluating it; the better one becomes champion."""
     _bring_up_to_date(RunOptions("register", preset, assignments or (), quiet), as_json)
+
+
+def _refuse(options: dict[str, Any], why: str) -> None:
+    """Refuse options that do not go with, or without, another."""
+    given = [name for name, value in options.items() if value not in (None, [])]
+    if given:
+        raise InputError(f"{', '.join(given)} given {why}; expected otherwise: mno evaluate --help")
 
 
 def _edits(assignments: list[str] | None, scheduler: str | None) -> list[str]:
@@ -319,6 +398,54 @@ def predict(
             "Look at it with: "
             f"python -c \"import xarray; print(xarray.open_zarr('{destination}'))\""
         )
+
+
+@app.command()
+def export(
+    source: Annotated[
+        Path, typer.Argument(help="Zarr store: a dataset, or what mno predict has written.")
+    ],
+    destination: Annotated[
+        Path,
+        typer.Argument(help="File to write: .nc, .npz, .vtr, .vtu; with --format vtk a folder."),
+    ],
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="netcdf, vtk (for ParaView: a file for each sample and frame) or npz; from the "
+            "suffix if not given.",
+            metavar="NAME",
+        ),
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(help="Export this field only; may be repeated.", metavar="NAME"),
+    ] = None,
+    sample: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Export this sample only, or a range as in 0:10; may be repeated.", metavar="N"
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write fields of a dataset or of predictions as NetCDF, VTK or npz, for other programs.
+
+    Example: mno export predictions.zarr pressure.nc --field pressure --sample 0:10
+    """
+    from flows.exporting import export as run_export
+    from flows.exporting import print_export, sample_numbers
+    from mno.data.export import Wanted
+
+    samples = sample_numbers(sample)
+    wanted = Wanted(source, destination, format, tuple(field or ()), samples, force)
+    result = run_export(wanted, quiet or as_json)
+    if as_json:
+        _print_json(result)
+    elif not quiet:
+        print_export(result, Console(highlight=False, markup=False, soft_wrap=True))
 
 
 @inspect_app.command("data")

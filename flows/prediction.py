@@ -39,7 +39,7 @@ def predict_store(
     """
     from mno.data.predictions import predict_store as predict
 
-    surrogate = _load(model)
+    surrogate = load_model(model)
     console = Console(stderr=True, quiet=quiet)
     start = time.monotonic()
     hidden = quiet or not console.is_terminal
@@ -53,7 +53,15 @@ def predict_store(
     return {"samples": samples, "seconds": seconds, "destination": str(destination)}
 
 
-def _load(model: str) -> Surrogate:
+def load_model(model: str) -> Surrogate:
+    """Load a model.
+
+    Args:
+        model: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or the folder of a saved surrogate.
+
+    Raises:
+        InputError: There is none, or it cannot be read.
+    """
     if not model.startswith(("models:/", "runs:/")):
         return Surrogate.load(model)
     root = find_workspace()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -50,7 +50,7 @@ def predict_store(
         InputError: The source lacks a field or its fields do not fit, the destination exists, or
             the model cannot predict that number of frames.
     """
-    inputs = _open_inputs(surrogate, source, steps)
+    inputs = open_inputs(surrogate, source, steps)
     if destination.exists():
         raise InputError(f"{destination} exists already; choose another name or remove it")
     samples = next(iter(inputs.values())).shape[0]
@@ -61,8 +61,8 @@ def predict_store(
         outputs = _create_outputs(surrogate, source, partial, inputs, steps)
         for start in range(0, samples, batch_size):
             stop = min(start + batch_size, samples)
-            batch = _read(surrogate, inputs, slice(start, stop), steps)
-            for name, field in surrogate.predict(batch, batch_size, steps).items():
+            batch = read_inputs(surrogate, inputs, slice(start, stop), steps)
+            for name, field in _predict(surrogate, batch, steps, f"{source}, from {start} on"):
                 outputs[name][start:stop] = field
             for name in surrogate.description.coordinates:
                 outputs[name][start:stop] = batch[name]
@@ -78,7 +78,17 @@ def predict_store(
     return samples
 
 
-def _open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[str, zarr.Array]:
+def open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[str, zarr.Array]:
+    """Open the arrays that a model is given, by name.
+
+    Args:
+        surrogate: The model.
+        source: Zarr group, as for `predict_store`.
+        steps: Frames to predict, as for `Surrogate.predict`.
+
+    Raises:
+        InputError: One is missing, or they do not fit the model or each other.
+    """
     try:
         group = zarr.open_group(str(source), mode="r")
     except (OSError, KeyError, ValueError) as error:
@@ -122,7 +132,7 @@ def _dims(surrogate: Surrogate, name: str) -> tuple[str, ...]:
     return ("sample", *time, *description.space)
 
 
-def _read(
+def read_inputs(
     surrogate: Surrogate, inputs: Mapping[str, zarr.Array], samples: slice, steps: int | None
 ) -> dict[str, np.ndarray]:
     """Read what the model is given of some samples."""
@@ -131,6 +141,17 @@ def _read(
         frames = surrogate.description.frames_given(name, steps)
         read[name] = np.asarray(array[samples] if frames is None else array[samples, :frames])
     return read
+
+
+def _predict(
+    surrogate: Surrogate, batch: dict[str, np.ndarray], steps: int | None, where: str
+) -> Iterable[tuple[str, np.ndarray]]:
+    """Predict some samples as one batch; an error says which they are."""
+    try:
+        samples = len(next(iter(batch.values())))
+        return surrogate.predict(batch, samples, steps).items()
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _create_outputs(

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from mno.evaluation.errors import OverTime
-from mno.evaluation.panels import labelled
+from mno.evaluation.panels import labelled, mark_alone
 from mno.evaluation.style import (
     PREDICTION_COLOUR,
     REFERENCE_COLOUR,
@@ -24,7 +24,7 @@ from mno.evaluation.words import percent
 WIDE, NARROW = 7.2, 4.2  # inches, for a page and for a telephone
 _HEIGHT = 3.4
 _MOST_BINS = 40
-_LEGEND: dict[str, Any] = {  # above the axes, where it hides nothing
+LEGEND: dict[str, Any] = {  # above the axes, where it hides nothing
     "loc": "lower left",
     "bbox_to_anchor": (0, 1),
     "ncols": 3,
@@ -61,7 +61,7 @@ def draw_losses(history: Mapping[str, Any], width: float = WIDE) -> bytes:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("epoch")
         ax.set_ylabel("relative L2")
-        ax.legend(**_LEGEND)
+        ax.legend(**LEGEND)
         return png_bytes(figure)
 
 
@@ -91,7 +91,7 @@ def draw_histogram(errors: np.ndarray, baseline: float, width: float = WIDE) -> 
         ax.set_xlabel("relative L2 of one sample")
         ax.set_ylabel("test samples")
         if ax.get_legend_handles_labels()[0]:
-            ax.legend(**_LEGEND)
+            ax.legend(**LEGEND)
         return png_bytes(figure)
 
 
@@ -110,15 +110,15 @@ def draw_over_time(errors: OverTime, width: float = WIDE) -> bytes:
     with house_style():
         figure = new_figure(width, _HEIGHT)
         ax = figure.add_subplot()
-        look = {"lw": 1.7, "marker": "o" if len(errors.times) == 1 else ""}
         for values, label, colour, dashes in curves:
-            ax.plot(errors.times, values, color=colour, ls=dashes, label=label, **look)
+            ax.plot(errors.times, values, color=colour, ls=dashes, label=label, lw=1.7)
+            mark_alone(ax, errors.times, values, colour)
         ax.set_ylim(bottom=0)
         ax.yaxis.set_major_formatter(_PER_CENT)
         ax.grid(axis="y", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
         ax.set_xlabel(labelled("time", errors.units))
         ax.set_ylabel("relative L2 of one frame")
-        ax.legend(**_LEGEND)
+        ax.legend(**LEGEND)
         return png_bytes(figure)
 
 

@@ -46,7 +46,7 @@ class SurrogateModel(PythonModel):
         Args:
             context: Not used.
             model_input: Arrays or nested lists, by field name, as for `mno.surrogate.Surrogate`'s
-                `predict`.
+                `predict`; None, which is `null` in JSON, stands for a missing value like NaN.
             params: `steps`, the frames that a model that rolls out is to predict.
 
         Returns:
@@ -70,7 +70,12 @@ def _as_arrays(given: Any) -> dict[str, np.ndarray]:
         raise TypeError(
             f"got {type(given).__name__}; expected arrays of shape (samples, *grid) by field name"
         )
-    return {name: np.asarray(array) for name, array in given.items()}
+    return {name: _as_array(array) for name, array in given.items()}
+
+
+def _as_array(given: Any) -> np.ndarray:
+    array = np.asarray(given)
+    return array.astype(np.float64) if array.dtype == object else array  # None becomes NaN
 
 
 set_model(SurrogateModel())

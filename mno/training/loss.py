@@ -35,15 +35,16 @@ def relative_l2(
     Returns:
         Errors of shape `(batch,)`, nondimensional.
     """
-    errors = []
+    errors, known = [], []
     for name, field in predicted.items():
         std = normaliser.std[name]
         present = _present(truth[name])
+        known.append(present)
         # The difference is taken before decoding, where the mean cancels without rounding.
         error = std * _only(present, field - truth[name]).flatten(1).norm(dim=1)
         solved = _only(present, normaliser.decode(name, truth[name])).flatten(1)
         errors.append(error / _floored(solved.norm(dim=1), std, present, solved))
-    return _mean_over_fields(errors, predicted, truth)
+    return _mean_over_fields(errors, known)
 
 
 def relative_h1(
@@ -71,10 +72,11 @@ def relative_h1(
     Source:
         Czarnecki et al., "Sobolev Training for Neural Networks", arXiv:1706.04859.
     """
-    errors = []
+    errors, known = [], []
     for name, field in predicted.items():
         std = normaliser.std[name]
         present = _present(truth[name])
+        known.append(present)
         slopes = _slopes(truth[name], grid)
         pairs = None if present is None else ~slopes.isnan()
         difference = field - truth[name]
@@ -83,19 +85,23 @@ def relative_h1(
         solved = _only(present, normaliser.decode(name, truth[name])).flatten(1)
         norm = torch.cat([solved, std * _only(pairs, slopes)], dim=1).norm(dim=1)
         errors.append(error.norm(dim=1) / _floored(norm, std, present, solved))
-    return _mean_over_fields(errors, predicted, truth)
+    return _mean_over_fields(errors, known)
 
 
 def samples_with_truth(truth: Mapping[str, Tensor]) -> int:
     """Return how many samples of a batch have a true value of any field."""
-    known = [(~field.isnan()).flatten(1).any(dim=1) for field in truth.values()]
-    return int(torch.stack(known).any(dim=0).sum())
+    known = torch.zeros(len(next(iter(truth.values()))), dtype=torch.bool)
+    for field in truth.values():
+        present = _present(field)
+        if present is None:
+            return len(known)
+        known = known.to(field.device) | present.flatten(1).any(dim=1)
+    return int(known.sum())
 
 
 def _present(truth: Tensor) -> Tensor | None:
-    """Return where there is a true value; `None` where everywhere."""
-    missing = truth.isnan()
-    return ~missing if missing.any() else None
+    """Return where there is a true value; `None` where everywhere, which costs one sum to see."""
+    return ~truth.isnan() if truth.sum().isnan() else None
 
 
 def _only(present: Tensor | None, values: Tensor) -> Tensor:
@@ -111,15 +117,18 @@ def _floored(norm: Tensor, std: float, present: Tensor | None, values: Tensor) -
     return norm.maximum(NORM_FLOOR * std * counts.to(norm).sqrt())
 
 
-def _mean_over_fields(
-    errors: list[Tensor], predicted: Mapping[str, Tensor], truth: Mapping[str, Tensor]
-) -> Tensor:
+def _mean_over_fields(errors: list[Tensor], known: list[Tensor | None]) -> Tensor:
     """Return the mean of each sample's errors over the fields that it has a true value of."""
-    missing = [truth[name].flatten(1).isnan().all(dim=1) for name in predicted]
-    none = torch.stack(missing)
-    if not none.any():
-        return torch.stack(errors).mean(dim=0)
-    return torch.stack(errors).sum(dim=0) / (~none).sum(dim=0).clamp_min(1)
+    each = torch.stack(errors)
+    if all(present is None for present in known):
+        return each.mean(dim=0)
+    measured = [
+        torch.ones_like(error, dtype=torch.bool)
+        if present is None
+        else present.flatten(1).any(dim=1)
+        for error, present in zip(errors, known, strict=True)
+    ]
+    return each.sum(dim=0) / torch.stack(measured).sum(dim=0).clamp_min(1)
 
 
 def _slopes(field: Tensor, grid: Grid) -> Tensor:

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest import MonkeyPatch
 
-from mno.data.importers import importer_class, npy
+from mno.data.importers import importer_class
+from mno.data.importers.numpy_files import npy
 from mno.data.importers.mapped import MappedFile
 from mno.data.importers.mapping import FieldRule, Mapping
 from mno.errors import InputError
@@ -81,15 +82,15 @@ def test_values_are_as_saved(tmp_path, save, order, dtype):
 @given(shape=st.lists(st.integers(1, 7), min_size=2, max_size=4), tile=st.integers(1, 400))
 def test_arrays_in_fortran_order_are_turned_round(shape, tile):
     expected = values(*shape)
-    with TemporaryFile() as source, TemporaryFile() as target, MonkeyPatch.context() as patch:
-        patch.setattr(npy, "_TILE", tile)
-        np.save(source, np.asfortranarray(expected))
-        source.seek(0, 2)
-        size = source.tell()
-        source.seek(0)
-        header = npy.read_header(Path("file"), "u", source, size)
-        turned = npy.turn_round(source, replace(header, fortran=True), header.length, target)
-        np.testing.assert_array_equal(npy.Rows(target, turned, 0).read(0, shape[0]), expected)
+    with TemporaryFile() as file, MonkeyPatch.context() as patch:
+        patch.setattr("mno.data.importers.shared.tiles._BOX_BYTES", tile)
+        np.save(file, np.asfortranarray(expected))
+        size = file.tell()
+        file.seek(0)
+        header = npy.read_header(Path("file"), "u", file, size)
+        turned = npy.tiles(Path("file"), file, replace(header, fortran=True), header.length)
+        np.testing.assert_array_equal(turned.read(0, shape[0]), expected)
+        np.testing.assert_array_equal(turned.read(shape[0] - 1, shape[0]), expected[-1:])
 
 
 def test_names_tell_inputs_from_outputs_and_reserved_ones_are_replaced(tmp_path):
@@ -206,7 +207,7 @@ ODD: dict[str, tuple[Dictionary[str, Any], Mapping, str]] = {
     ),
     "coordinates out of order": (
         {"a": values(4, 8), "u": values(4, 8), "x": np.arange(8.0)[::-1]}, Mapping(),
-        "do not increase",
+        "does not increase",
     ),
     "coordinates of nothing": (
         {"a": values(4, 8), "u": values(4, 8), "q": values(7)}, rules(q={"role": "coordinate"}),

@@ -144,6 +144,26 @@ def test_predict_refuses_in_one_line(
     assert not list(tmp_path.glob("out.zarr*"))
 
 
+def test_the_champion_is_compared_with_sensors_and_with_the_solver(
+    finished, tmp_path: Path
+) -> None:
+    data = xarray.open_zarr(finished.root / "data")
+    rows = ["time,x,y,quantity,value,unit,uncertainty"]
+    for i, j in ((3, 5), (8, 8), (12, 4), (6, 13), (14, 10), (10, 2)):
+        at = data["pressure"].isel(sample=0, x=i, y=j)
+        rows.append(f"0,{float(at.x)},{float(at.y)},pressure,{float(at)},1,0.001")
+    log = tmp_path / "sensors.csv"
+    log.write_text("\n".join(rows), encoding="utf-8")
+    arguments = ("--against", str(log), "--sample", "0", "--output", str(tmp_path / "page"))
+    done = finished.mno("evaluate", *arguments, "--json", check=True)
+    found = json.loads(done.stdout)
+    assert found["model"] == "models:/mno-darcy@champion"
+    pressure = found["quantities"]["pressure"]
+    assert pressure["solver"]["relative_l2"]["value"] < 1e-6
+    assert 1e-6 < pressure["model"]["relative_l2"]["value"] < 1
+    assert (tmp_path / "page/index.html").is_file()
+
+
 def test_status_shows_what_is_current_and_registered(finished) -> None:
     status = json.loads(finished.mno("status", "--json", check=True).stdout)
     assert [stage["state"] for stage in status["stages"]] == ["current"] * 5

@@ -16,12 +16,13 @@ from typing import IO
 
 import numpy as np
 
-from mno.data.importers.archive import data_offset, open_archive, reading
-from mno.data.importers.arrangement import arrange
-from mno.data.importers.arrays import ArrayFile, Piece
 from mno.data.importers.base import Contents
 from mno.data.importers.mapping import Mapping as FieldMapping
-from mno.data.importers.npy import Header, Rows, read_header, turn_round
+from mno.data.importers.numpy_files.archive import data_offset, open_archive, reading
+from mno.data.importers.numpy_files.npy import Header, Rows, read_header, tiles
+from mno.data.importers.shared.arrangement import arrange
+from mno.data.importers.shared.arrays import ArrayFile, Piece
+from mno.data.importers.shared.tiles import SampleTiles
 from mno.errors import InputError
 
 _EXPECTED = "a file of arrays as numpy.save and numpy.savez write them"
@@ -37,7 +38,7 @@ class NumpyFile(ArrayFile):
     def _open(self, mapping: FieldMapping) -> tuple[Contents, Mapping[str, Piece]]:
         self._stack = ExitStack()
         self._archive: zipfile.ZipFile | None = None
-        self._opened: dict[str, Rows] = {}
+        self._opened: dict[str, Rows | SampleTiles] = {}
         with reading(self.path, _EXPECTED):
             self._file = self._stack.enter_context(self.path.open("rb"))
             magic = self._file.read(4)
@@ -57,6 +58,7 @@ class NumpyFile(ArrayFile):
 
     def close(self) -> None:
         """Close the file, and remove the temporary ones."""
+        self._opened.clear()
         self._stack.close()
 
     def _header(self, name: str) -> Header:
@@ -78,7 +80,7 @@ class NumpyFile(ArrayFile):
                 self._opened[array] = self._open_rows(array)
             return self._opened[array].read(start, stop)
 
-    def _open_rows(self, array: str) -> Rows:
+    def _open_rows(self, array: str) -> Rows | SampleTiles:
         header = self._headers[array]
         file, offset = self._file, header.length
         if self._archive is not None:
@@ -88,9 +90,7 @@ class NumpyFile(ArrayFile):
             else:
                 file, offset = self._unpacked(member, header), 0
         if header.fortran and len(header.shape) > 1:
-            target = self._temporary(header.nbytes)
-            header, offset = turn_round(file, header, offset, target), 0
-            file = target
+            return tiles(self.path, file, header, offset)
         return Rows(file, header, offset)
 
     def _unpacked(self, member: zipfile.ZipInfo, header: Header) -> IO[bytes]:

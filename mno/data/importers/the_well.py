@@ -15,9 +15,9 @@ import h5py
 import numpy as np
 
 from mno.data.importers.base import Contents
-from mno.data.importers.hdf5 import Hdf5File, plain
-from mno.data.importers.layout import SPACE, Layout, LayoutImporter, given_axis, uneven
+from mno.data.importers.hdf5.files import Hdf5File, plain
 from mno.data.importers.mapping import Mapping
+from mno.data.importers.shared.layout import SPACE, Layout, LayoutImporter, given_axis, uneven
 from mno.data.importers.the_well_fields import FieldGroups, Frame
 from mno.errors import InputError
 from mno.fields import Axis, Field
