@@ -68,5 +68,6 @@ def untrained(store: Path, history: int = 1, split: str = "train") -> Surrogate:
         scalars=tuple(f.name for f in schema.inputs if f.is_scalar),
         forcings=tuple(f.name for f in schema.inputs if f.is_forcing),
         coordinates={c.name: c.units for c in schema.coordinates},
+        gaps=tuple(f.name for f in schema.inputs if f.gaps),
     )
     return Surrogate(description, description.build())

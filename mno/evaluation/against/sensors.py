@@ -49,7 +49,8 @@ def from_readings(surrogate: Surrogate, path: Path, mapping: Mapping, sample: in
         file = MappedFile(importer, path, rules)
         contents = file.contents
         number = _chosen(sample, contents, path)
-        whole = {n: file.read(n, number, number + 1) for n in description.given_names}
+        names = description.given_names
+        whole = {n: np.array(file.read(n, number, number + 1)) for n in names}
     inputs = description.given(whole)
     times = next(axis.points for axis in contents.axes if axis.name == "time")
     columns = [inputs[name][0] for name in description.coordinates]
