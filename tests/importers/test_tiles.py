@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mno.data.importers import hdf5_array, tiles
+from mno.data.importers.hdf5 import array as hdf5_array
+from mno.data.importers.shared import tiles
 from mno.errors import InputError
 
 PATH = Path("data.mat")
