@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from plant_log import POWER, Plant, write_long
 
 from mno.data.importers.mapping import Sensor, SensorRules
@@ -133,6 +135,7 @@ BROKEN = [
     (HEADER + "0,0,T,1,K\n\x00\x00,0,T,1,K\n", "line 3: NUL bytes"),
     (HEADER + '0,0,"T"x,1,K\n', "expected quotes around"),
     (HEADER + '0,0,"T,1,K\n' + "1,0,T,1,K\n" * 50_000, "expected quotes around"),
+    (HEADER + '0,0,"a\nb",1,K\n0,0,"a\nb",1,"m\nm"\n', "line 6: a b is given in m m"),
     (HEADER + "9" * 1_000_001, "line 2: more than 1000000 characters"),
     (HEADER + "0,0,,1,K\n", "quantity ''"),
     (HEADER + "0,0," + "T" * 300 + ",1,K\n", "expected names of 1 to 200"),
@@ -205,3 +208,18 @@ def test_units_are_understood_as_plants_and_conventions_write_them(
 def test_units_that_would_never_be_worked_out_are_refused(unit: str) -> None:
     with pytest.raises(InputError, match="is no unit that is known here"):
         conversion(unit, "m", "T")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.text('0123456789.,;-e"#\r\n\tx\ufeff\0 nNaT:', max_size=40), max_size=8))
+def test_whatever_stands_in_the_rows_is_read_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    path.write_bytes((HEADER + "0,0,T,1,K\n" + "\n".join(lines)).encode())
+    try:
+        found = read_readings(path, SensorRules())
+    except InputError as error:
+        assert "\n" not in str(error) and "\r" not in str(error)
+    else:
+        assert np.isfinite(found.value).all() and np.isfinite(found.time).all()

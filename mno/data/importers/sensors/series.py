@@ -77,6 +77,7 @@ class Catalogue:
         Raises:
             InputError: The unit does not fit, a name is none, or there are too many series.
         """
+        sensor, quantity, unit = (" ".join(text.split()) for text in (sensor, quantity, unit))
         name = sensor or " ".join(f"{axis}={at!r}" for axis, at in place) or quantity
         if not quantity or max(len(name), len(quantity), len(unit)) > _MAX_NAME:
             raise InputError(
