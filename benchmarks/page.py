@@ -11,7 +11,17 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("numpy", "scipy", "numba", "torch", "mambapy", "neuraloperator", "clawpack")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "numba",
+    "torch",
+    "zarr",
+    "h5py",
+    "mambapy",
+    "neuraloperator",
+    "clawpack",
+)
 HEADER = """# Benchmarks
 
 Written by `make bench` (`python -m benchmarks`); run it for the figures of your machine. Codes that

@@ -53,7 +53,7 @@ def compare_with_sensors(options: AgainstOptions) -> tuple[Any, Path]:
         InputError: Readings, model or inputs cannot be used, or do not fit together.
     """
     from mno.data.importers.mapping import Mapping, read_mapping
-    from mno.data.importers.readings import read_readings
+    from mno.data.importers.sensors.readings import read_readings
     from mno.evaluation.against.measured import compare_with_readings, renamed, units_in_file
     from mno.evaluation.against.page import write_comparison
     from mno.evaluation.against.sensors import can_begin_with, from_readings

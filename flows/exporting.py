@@ -52,7 +52,7 @@ def print_export(result: dict[str, Any], console: Console) -> None:
     samples = f"{result['samples']} sample{'s' if result['samples'] > 1 else ''}"
     console.print(
         f"{samples} of {', '.join(result['fields'])} written in {result['seconds']:.1f} s: "
-        f"{result['destination']} ({result['bytes'] / 2**20:.1f} MiB{files})"
+        f"{result['destination']} ({_size(result['bytes'])}{files})"
     )
     console.print(f"Next: {_next_step(result)}")
 
@@ -80,6 +80,10 @@ def sample_numbers(given: Sequence[str] | None) -> list[int] | None:
             )
         numbers.update(dict.fromkeys(range(start, stop)))
     return list(numbers)
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 2**20:.1f} MiB" if nbytes >= 2**20 else f"{nbytes / 2**10:.1f} KiB"
 
 
 def _next_step(result: dict[str, Any]) -> str:

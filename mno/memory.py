@@ -8,6 +8,9 @@ from pathlib import Path
 
 import psutil
 
+SHARE_OF_MEMORY = 0.25
+"""Share of the available memory up to which samples are read into it."""
+
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -3, -1, -2  # of mallopt, in malloc.h
 
 
@@ -36,3 +39,8 @@ def available_memory() -> int:
         limit, used = (int((group / f"memory.{n}").read_text()) for n in ("max", "current"))
         available = min(available, max(0, limit - used))
     return available
+
+
+def fits_in_memory(size: int) -> bool:
+    """Say whether samples of so many bytes should be read into memory, rather than as needed."""
+    return size <= SHARE_OF_MEMORY * available_memory()

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mno.config import section
-from mno.data.reading import read_split
+from mno.data.reading import Split, StoredSplit, open_split
 from mno.forecast import TaskConfig
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
+from mno.memory import fits_in_memory
 from mno.nn.config import ModelConfig
 from mno.registry.tracking import TrainingRun
 from mno.surrogate import Surrogate
@@ -45,7 +46,7 @@ def body(stage: Stage) -> None:
     model = section(stage.params, "model", ModelConfig)
     task = section(stage.params, "task", TaskConfig)
     data = stage.root / DATA
-    training, validation = read_split(data, "train"), read_split(data, "validation")
+    training, validation = _splits(data)
     scenario = training.schema.scenario
     start = find_warm_start(stage.handed_down.workspace, config.warm_start)
     # The store's root file holds the sha256 of every shard: its digest is that of all the data.
@@ -93,6 +94,16 @@ def body(stage: Stage) -> None:
         f"train      {surrogate.num_parameters} parameters; best epoch {best.epoch} of "
         f"{len(history)}: validation error {best.validation_relative_l2:.2%}"
     )
+
+
+def _splits(data: Path) -> tuple[Split, Split] | tuple[StoredSplit, StoredSplit]:
+    """Return the splits to train on and to choose by, in memory if they fit well."""
+    training = open_split(data, "train")
+    # Files are verified once.
+    validation = open_split(data, "validation", training.schema, checked=False)
+    if fits_in_memory(training.nbytes + validation.nbytes):
+        return training.load(), validation.load()
+    return training, validation
 
 
 def _write_candidate(surrogate: Surrogate, folder: Path) -> None:

@@ -10,6 +10,8 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
+from mno.data.blocks import SampleArray, blocks
+
 ArrayT = TypeVar("ArrayT", np.ndarray, Tensor)
 
 
@@ -28,20 +30,17 @@ class Normaliser:
     std: Mapping[str, float]
 
     @classmethod
-    def fit(cls, fields: Mapping[str, np.ndarray], about_zero: Collection[str] = ()) -> Normaliser:
-        """Fit to arrays of any shape; hand it the training split only.
+    def fit(cls, fields: Mapping[str, SampleArray], about_zero: Collection[str] = ()) -> Normaliser:
+        """Fit to samples, in memory or in files; hand it those of the training split only.
 
         Args:
-            fields: Values by field name, at least one of each; those that are missing, NaN, do not
-                count.
+            fields: Arrays of shape `(samples, *sample)` by field name, at least one value in each;
+                those that are missing, NaN, do not count.
             about_zero: Fields that are divided by their root mean square only.
         """
         mean, std = {}, {}
         for name, field in fields.items():
-            missing = np.isnan(field)
-            present = field[~missing] if missing.any() else field
-            mean[name] = float(np.mean(present, dtype=np.float64))
-            std[name] = float(np.std(present, dtype=np.float64))
+            mean[name], std[name] = _mean_and_std(field)
         for name in about_zero:
             mean[name], std[name] = 0.0, math.hypot(mean[name], std[name])
         return cls(mean, {name: value or 1.0 for name, value in std.items()})
@@ -53,3 +52,25 @@ class Normaliser:
     def decode(self, name: str, field: ArrayT) -> ArrayT:
         """Bring a field back to physical units."""
         return field * self.std[name] + self.mean[name]
+
+
+def _mean_and_std(field: SampleArray) -> tuple[float, float]:
+    """Return what is added up of the blocks (Chan, Golub and LeVeque, 1983, eq. 1.3)."""
+    count, mean, std = 0, 0.0, 0.0
+    for rows in blocks(field):
+        values = field[rows]
+        missing = np.isnan(values)
+        present = values[~missing] if missing.any() else values
+        if not present.size:
+            continue
+        share = present.size / (count + present.size)
+        here = float(np.mean(present, dtype=np.float64))
+        spread = float(np.std(present, dtype=np.float64))
+        if count:
+            step = here - mean
+            spread = math.sqrt(
+                (1 - share) * std**2 + share * spread**2 + share * (1 - share) * step**2
+            )
+            here = mean + share * step
+        count, mean, std = count + present.size, here, spread
+    return mean, std

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mno.data.blocks import blocks
 from mno.data.form import Form, Wanted
 from mno.data.forms import Every
 from mno.data.normalise import Normaliser
@@ -19,10 +20,7 @@ from mno.data.reading import Schema, open_split
 from mno.data.stored import StoredArray
 from mno.errors import InputError
 from mno.fields import Axis, Field
-from mno.memory import available_memory
-
-SHARE_OF_MEMORY = 0.25
-"""Share of the available memory up to which samples are read into it, if nothing is said."""
+from mno.memory import available_memory, fits_in_memory
 
 
 class Samples(Dataset[dict[str, Tensor]]):
@@ -156,15 +154,14 @@ def _chosen(schema: Schema, names: Sequence[str] | None) -> tuple[Field, ...]:
 
 
 def _is_to_load(asked: bool | Literal["auto"], size: int) -> bool:
-    if not asked:
-        return False
-    available = available_memory()
-    if asked is True and size > available:
+    if asked == "auto":
+        return fits_in_memory(size)
+    if asked and size > available_memory():
         raise InputError(
-            f"in_memory=True: the samples take {size / 2**30:.3g} GiB, but {available / 2**30:.3g} "
-            "GiB are available; set in_memory=False"
+            f"in_memory=True: the samples take {size / 2**30:.3g} GiB, and only "
+            f"{available_memory() / 2**30:.3g} GiB are available; set in_memory=False"
         )
-    return asked is True or size <= SHARE_OF_MEMORY * available
+    return asked
 
 
 def _shape(array: StoredArray, kept: tuple[slice, ...]) -> tuple[int, ...]:
@@ -178,6 +175,6 @@ def _bytes(array: StoredArray, kept: tuple[slice, ...]) -> int:
 def _loaded(array: StoredArray, kept: tuple[slice, ...]) -> np.ndarray:
     """Read what is kept of all samples, block by block."""
     values = np.empty(_shape(array, kept), array.dtype)
-    for block in array.blocks():
+    for block in blocks(array):
         values[block] = array[block][kept]
     return values

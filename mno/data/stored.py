@@ -21,7 +21,6 @@ from mno.data.shard_file import content_size, read_index
 from mno.errors import InputError, MnoError
 
 REPAIR = 'make the dataset again with "mno generate --repair"'
-_BLOCK_BYTES = 2**25
 _AT_ONCE = 256  # samples, so that not too many files are open
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 
@@ -91,11 +90,6 @@ class StoredArray:
                     decompress(frame, values[row : row + 1])
                 except (RuntimeError, ValueError):
                     raise _damaged(path) from None
-
-    def blocks(self) -> list[slice]:
-        """Return slices that cover all samples in order, each of some MiB in memory."""
-        step = max(1, _BLOCK_BYTES // max(1, math.prod(self.sample_shape) * self.dtype.itemsize))
-        return [slice(start, start + step) for start in range(0, len(self), step)]
 
     def _announce(self, samples: list[int], files: ExitStack) -> list[tuple[Path, int, int, int]]:
         """Return of each sample its file's path and descriptor, and where it lies in the file."""

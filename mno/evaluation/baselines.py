@@ -6,26 +6,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mno.data.blocks import SampleArray, blocks
+
 if TYPE_CHECKING:
-    from mno.data.reading import Split
+    from mno.data.reading import Split, StoredSplit
 
 
-def mean_fields(split: Split) -> dict[str, np.ndarray]:
+def mean_fields(split: Split | StoredSplit) -> dict[str, np.ndarray]:
     """Return the mean over a split's samples of each output field, float64.
 
     Of a state it is that of each frame. Missing values (NaN) do not count; at a point without any
     value it is the mean of the whole field. Handed the training split, it is the baseline that a
-    surrogate has to beat.
+    surrogate has to beat. A split in files is read block by block.
     """
     return {field.name: _mean(split.fields[field.name]) for field in split.schema.outputs}
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    missing = np.isnan(values)
-    if not missing.any():
-        return np.asarray(values.mean(axis=0, dtype=np.float64))
-    counts = (~missing).sum(axis=0)
-    totals = np.where(missing, 0.0, values).sum(axis=0, dtype=np.float64)
+def _mean(field: SampleArray) -> np.ndarray:
+    totals = np.zeros(field.shape[1:])
+    counts = np.zeros(field.shape[1:], dtype=np.int64)
+    for rows in blocks(field):
+        values = field[rows]
+        missing = np.isnan(values)
+        present = np.where(missing, np.float32(0), values) if missing.any() else values
+        totals += present.sum(axis=0, dtype=np.float64)
+        counts += len(values) - missing.sum(axis=0)
     whole = totals.sum() / max(int(counts.sum()), 1)
     return np.where(counts, totals / np.maximum(counts, 1), whole)
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from mno.evaluation.errors import OverTime
-from mno.evaluation.panels import labelled
+from mno.evaluation.panels import labelled, mark_alone
 from mno.evaluation.style import (
     PREDICTION_COLOUR,
     REFERENCE_COLOUR,
@@ -110,9 +110,9 @@ def draw_over_time(errors: OverTime, width: float = WIDE) -> bytes:
     with house_style():
         figure = new_figure(width, _HEIGHT)
         ax = figure.add_subplot()
-        look = {"lw": 1.7, "marker": "o" if len(errors.times) == 1 else ""}
         for values, label, colour, dashes in curves:
-            ax.plot(errors.times, values, color=colour, ls=dashes, label=label, **look)
+            ax.plot(errors.times, values, color=colour, ls=dashes, label=label, lw=1.7)
+            mark_alone(ax, errors.times, values, colour)
         ax.set_ylim(bottom=0)
         ax.yaxis.set_major_formatter(_PER_CENT)
         ax.grid(axis="y", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)

@@ -90,18 +90,18 @@ def _input_panel(example: Example, field: Field, schema: Schema) -> Panel:
 
 
 def _output_panels(example: Example, field: Field, schema: Schema) -> list[Panel]:
-    steps = len(example.truth[field.name])
-    later = slice(-steps, None) if "time" in field.dims else slice(None)
-    known = _blank(example.truth[field.name], field)
-    truth, axes, cut = plane(known, _axes(field, schema, later))
-    prediction, _, _ = plane(example.prediction[field.name], _axes(field, schema, later))
+    known, predicted = _blank(example.truth[field.name], field), example.prediction[field.name]
+    steps, shown = len(known), _length_to_show(known, field)
+    later = slice(-steps, shown - steps or None)
+    truth, axes, cut = plane(known[:shown], _axes(field, schema, later))
+    prediction, _, _ = plane(predicted[:shown], _axes(field, schema, later))
     error = prediction - truth
     if _is_line(truth, schema):
         colours = (TRUTH_COLOUR, PREDICTION_COLOUR, "black")
         limits, reference = scale(truth, prediction), truth
     else:  # on a map, a prediction out of range must not wash out the truth
         colours = ("viridis", "viridis", "RdBu_r")
-        limits, reference = scale(truth), None
+        limits, reference = scale(truth if np.ma.count(truth) else prediction), None
     label = labelled(field.long_name, field.units)
     difference = labelled("prediction − truth", field.units)
     return [
@@ -114,6 +114,14 @@ def _output_panels(example: Example, field: Field, schema: Schema) -> list[Panel
 def _blank(values: np.ndarray, field: Field) -> np.ndarray:
     """Return values with what is missing masked, where the field may have gaps."""
     return np.ma.masked_where(np.isnan(values), values) if field.gaps else values
+
+
+def _length_to_show(values: np.ndarray, field: Field) -> int:
+    """Return how much of a field's first axis is shown: time up to the last value that is known."""
+    if "time" not in field.dims or not field.gaps:
+        return len(values)
+    known = ~np.ma.getmaskarray(values).reshape(len(values), -1).all(axis=1)
+    return int(np.flatnonzero(known)[-1]) + 1 if known.any() else len(values)
 
 
 def _is_line(values: np.ndarray, schema: Schema) -> bool:

@@ -100,6 +100,14 @@ def draw_panel(ax: Axes, panel: Panel) -> None:
         ax.text(0.5, 0.5, _MISSING, color="#b00020", bbox=box, **place)
 
 
+def mark_alone(ax: Axes, x: np.ndarray, values: np.ndarray, colour: str) -> None:
+    """Mark the values of a line that have no neighbour, so that no line leads to them."""
+    known = np.pad(~np.isnan(values), 1)
+    alone = known[1:-1] & ~known[:-2] & ~known[2:]
+    if alone.any():
+        ax.plot(x[alone], values[alone], ".", color=colour, ms=6)
+
+
 def _draw_line(ax: Axes, panel: Panel) -> None:
     (axis,) = panel.axes
     if panel.reference is not None:
@@ -108,9 +116,7 @@ def _draw_line(ax: Axes, panel: Panel) -> None:
         ax.legend(frameon=False)
     values = _filled(panel.values)
     ax.plot(axis.points, values, color=panel.colours, lw=1.5)
-    alone = _alone(values)
-    if alone.any():  # no line leads to them
-        ax.plot(axis.points[alone], values[alone], ".", color=panel.colours, ms=3)
+    mark_alone(ax, axis.points, values, panel.colours)
     margin = 0.05 * (panel.limits[1] - panel.limits[0])
     ax.set_ylim(panel.limits[0] - margin, panel.limits[1] + margin)
     ax.set_xlim(*axis.extent)
@@ -159,12 +165,6 @@ def _draw_map(ax: Axes, panel: Panel) -> None:
 def _filled(values: np.ndarray) -> np.ndarray:
     """Return values with NaN, of which nothing is drawn, where they are masked."""
     return np.ma.filled(values, np.nan)
-
-
-def _alone(values: np.ndarray) -> np.ndarray:
-    """Return which values of a line have no neighbour."""
-    known = np.pad(~np.isnan(values), 1)
-    return known[1:-1] & ~known[:-2] & ~known[2:]
 
 
 def _span(time: Axis) -> tuple[float, float]:

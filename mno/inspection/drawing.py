@@ -70,6 +70,8 @@ def _samples(inspection: Inspection) -> Iterator[Figure]:
 def _panel(inspection: Inspection, measured: FieldMeasurement, rank: str, sample: int) -> Panel:
     group: Any = zarr.open_group(inspection.store, mode="r", zarr_format=3)
     field, values = measured.field, np.asarray(group[measured.field.name][sample])
+    if field.gaps:
+        values = np.ma.masked_where(np.isnan(values), values)
     axes, cut = measured.axes, ""
     if field.dims != ("time",):
         values, axes, cut = plane(values, axes)

@@ -179,7 +179,7 @@ def sensor_rows(inspection: Inspection) -> list[dict[str, str]]:
             "condition": condition(presence, number),
         }
         for presence in sensors.presence
-        for number in range(len(presence.count))
+        for number in range(presence.sensors)
     ]
     return sorted(rows, key=lambda row: row["condition"] == "works")[:_MOST_SENSORS]
 

@@ -1,6 +1,7 @@
 """Which values are there: gaps, dead sensors and rates of one field, a part of it at a time.
 
-A sensor is a point of the field, or its one value over time where it has no axis of space.
+A sensor is a point of the field. There is but one where the field has no axis of space, or has the
+same value at all points: one that holds for all of the plant.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ class Presence:
             not known. A gap goes on into a sample that begins where the one before ended.
 
     Attributes:
-        count: Values of each sensor, shape `(sensors,)`.
+        frames: Of a sample; 1 where the field has no axis of time.
+        interval: Time from frame to frame; NaN where there is none.
         total: Values that each sensor could have.
-        gap: The longest time without a reading, by sensor.
+        same: Whether all points have had the same values so far.
     """
 
     def __init__(self, field: Field, axes: Sequence[Axis], starts: np.ndarray) -> None:
@@ -59,7 +61,8 @@ class Presence:
         self.interval = float(np.median(np.diff(times))) if timed else math.nan
         sensors = math.prod(space)
         self.total, self._starts = 0, starts
-        self.count = np.zeros(sensors, dtype=np.int64)
+        self.same = True
+        self._count = np.zeros(sensors, dtype=np.int64)
         self._mean, self._squares = np.zeros(sensors), np.zeros(sensors)
         self._low, self._high = np.full(sensors, np.inf), np.full(sensors, -np.inf)
         self._steps, self._step_count = 0.0, 0
@@ -82,6 +85,9 @@ class Presence:
         for row, sample in enumerate(values):
             frames = np.asarray(sample, dtype=np.float64).reshape(self.frames, -1)
             here = np.isfinite(frames)
+            self.same = self.same and np.array_equal(
+                frames, np.broadcast_to(frames[:, :1], frames.shape), equal_nan=True
+            )
             self._add_moments(frames, here)
             self._add_gaps(start + row, here)
             self._add_picture(start + row, here)
@@ -92,6 +98,16 @@ class Presence:
                 self._step_count += len(steps)
             if self.frames > 2:
                 self._noise.append(noise_of_differences(frames.T))
+
+    @property
+    def sensors(self) -> int:
+        """Number of sensors."""
+        return min(1, len(self._count)) if self.same else len(self._count)
+
+    @property
+    def count(self) -> np.ndarray:
+        """Values of each sensor, shape `(sensors,)`."""
+        return self._count[: self.sensors]
 
     @property
     def measured(self) -> np.ndarray:
@@ -111,12 +127,12 @@ class Presence:
     @property
     def deviation(self) -> np.ndarray:
         """Standard deviation of each sensor over time and samples, shape `(sensors,)`."""
-        return np.sqrt(self._squares / np.maximum(self.count, 1))
+        return np.sqrt(self._squares[: self.sensors] / np.maximum(self.count, 1))
 
     @property
     def constant(self) -> np.ndarray:
         """Sensors of which all values are the same, shape `(sensors,)`, bool."""
-        return (self.count > 1) & (self._low == self._high)
+        return (self.count > 1) & (self._low == self._high)[: self.sensors]
 
     @property
     def dead(self) -> np.ndarray:
@@ -131,7 +147,7 @@ class Presence:
         Half the mean square of the step from one frame to the next, over the variance about each
         sensor's mean. For a wave of `n` frames it is `1 - cos(2 pi / n)`, for noise it is 1.
         """
-        variance = self._squares.sum() / max(int(self.count.sum()), 1)
+        variance = self._squares.sum() / max(int(self._count.sum()), 1)
         known = self._step_count and variance > 0
         return float(self._steps / self._step_count / 2 / variance) if known else math.nan
 
@@ -139,18 +155,18 @@ class Presence:
     def noise(self) -> float:
         """Noise by second differences over time, as a share of the deviation; NaN if unknown."""
         known = [noise for noise in self._noise if math.isfinite(noise)]
-        variance = self._squares.sum() / max(int(self.count.sum()), 1)
+        variance = self._squares.sum() / max(int(self._count.sum()), 1)
         return float(np.median(known) / math.sqrt(variance)) if known and variance > 0 else math.nan
 
     @property
     def gaps(self) -> np.ndarray:
         """Frames of the longest gap of each sensor, shape `(sensors,)`."""
-        return self._longest
+        return self._longest[: self.sensors]
 
     @property
     def longest_gap(self) -> Gap | None:
         """The longest gap of a sensor that has values at all; None where nothing is missing."""
-        lengths = np.where(self.measured, self._longest, 0)
+        lengths = np.where(self.measured, self.gaps, 0)
         sensor = int(np.argmax(lengths)) if lengths.size else 0
         if not lengths.size or not lengths[sensor]:
             return None
@@ -160,7 +176,8 @@ class Presence:
     @property
     def picture(self) -> np.ndarray:
         """Share of values that are there, shape `(sensors or fewer rows, samples or columns)`."""
-        return self._filled / np.maximum(self._cells, 1)
+        rows = 1 if self.same else self._rows
+        return self._filled[:rows] / np.maximum(self._cells[:rows], 1)
 
     def _add_moments(self, frames: np.ndarray, here: np.ndarray) -> None:
         self.total += self.frames
@@ -168,11 +185,11 @@ class Presence:
         values = np.where(here, frames, 0.0)
         mean = values.sum(axis=0) / np.maximum(count, 1)
         squares = (np.square(values - mean) * here).sum(axis=0)
-        both = np.maximum(self.count + count, 1)
+        both = np.maximum(self._count + count, 1)
         step = np.where(count > 0, mean - self._mean, 0.0)
-        self._squares += squares + step**2 * self.count * count / both
+        self._squares += squares + step**2 * self._count * count / both
         self._mean += step * count / both
-        self.count += count
+        self._count += count
         self._low = np.minimum(self._low, np.where(here, frames, np.inf).min(axis=0))
         self._high = np.maximum(self._high, np.where(here, frames, -np.inf).max(axis=0))
 

@@ -28,13 +28,13 @@ def presence_figures(sensors: Sensors) -> Iterator[Figure]:
             name=f"presence_{field.name}",
             title=f"What is there of {field.long_name}",
             caption="Share of values that are there, by sensor and sample in the order of the "
-            "dataset. A pale row is a sensor that fails, a pale column a time at which all do. "
+            "dataset. A yellow row is a sensor that fails, a yellow column a time at which all do. "
             f"{share} are missing at the sensors that have any.",
             alt=f"Map of the values of {field.long_name} that are there: {share} are missing.",
             png=_draw_presence(sensors, presence, WIDE),
             narrow=_draw_presence(sensors, presence, NARROW),
         )
-        if sensors.places is None or "point" not in field.dims:
+        if sensors.places is None or "point" not in field.dims or presence.same:
             continue
         worst = int(np.argmax(presence.missing))
         most = f"{percent(float(presence.missing[worst]))} at {sensors.name(presence, worst)}"
@@ -50,7 +50,7 @@ def presence_figures(sensors: Sensors) -> Iterator[Figure]:
 
 
 def _draw_presence(sensors: Sensors, presence: Presence, width: float) -> bytes:
-    picture, count = presence.picture, len(presence.count)
+    picture, count = presence.picture, presence.sensors
     named = len(picture) == count <= _MOST_NAMES
     with house_style():
         figure = new_figure(width, 1.4 + 0.16 * min(len(picture), _MOST_NAMES))

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from mno.data.reading import Schema
-from mno.evaluation.words import number
 from mno.inspection import limits
 from mno.inspection.presence import Presence
 
@@ -37,9 +36,9 @@ class Sensors:
 
     def name(self, presence: Presence, sensor: int) -> str:
         """Return what a sensor is called: by its place, or its number."""
-        if len(presence.count) == 1:
+        if presence.sensors == 1:
             return presence.field.name
-        if self.places is None or len(self.places) != len(presence.count):
+        if self.places is None or len(self.places) != presence.sensors:
             return f"point {sensor}"
         at = zip(self.axes, self.places[sensor], strict=True)
         return ", ".join(f"{axis}={value:.4g}" for axis, value in at)
@@ -50,12 +49,12 @@ class Sensors:
         if not math.isfinite(seconds):
             return f"sample {sample}, frame {frame}"
         if seconds < _DATES:
-            return f"{number(seconds)} s"
+            return f"{seconds:.6g} s"
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
     def silent(self) -> np.ndarray:
-        """Points at which no field has a value, shape `(sensors,)`, bool."""
-        located = [p for p in self.presence if "point" in p.field.dims]
+        """Points at which no field that differs among them has a value, shape `(points,)`, bool."""
+        located = [p for p in self.presence if "point" in p.field.dims and not p.same]
         if not located:
             return np.zeros(0, dtype=bool)
         return ~np.any([p.measured for p in located], axis=0)

@@ -88,7 +88,7 @@ def facts(
                     "deviation": float(p.deviation[n]),
                     "condition": condition(p, n),
                 }
-                for n in range(min(len(p.count), 1000))
+                for n in range(min(p.sensors, 1000))
             ]
             for p in sensors.presence
         },
@@ -109,14 +109,15 @@ def _of_values(sensors: Sensors, presence: Presence) -> Iterator[Judgement]:
         presence, gap.sample, gap.frame
     )
     yield Judgement(
-        name, "longest gap", f"{number(length)} s ({percent(length / recorded)} of the time; "
+        name, "longest gap", f"{length:.6g} s ({percent(length / recorded)} of the time; "
         f"{where})", f"at most {percent(limits.LONGEST_GAP)} of the time",
-        length <= limits.LONGEST_GAP * recorded, f"nothing for {number(length)} s at {where}",
+        length <= limits.LONGEST_GAP * recorded, f"nothing for {length:.6g} s at {where}",
     )  # fmt: skip
 
 
 def _of_sensors(sensors: Sensors, presence: Presence) -> Iterator[Judgement]:
-    silent = sensors.silent() if "point" in presence.field.dims else ~presence.measured
+    located = "point" in presence.field.dims and not presence.same
+    silent = sensors.silent() if located else ~presence.measured
     faults = {"silent": silent, "constant": presence.constant, "dead": presence.dead}
     told = "; ".join(
         f"{_named(sensors, presence, which)} {word}"

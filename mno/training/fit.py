@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mno.data.normalise import Normaliser
 from mno.data.order import epoch_order
-from mno.data.reading import Split
+from mno.data.reading import Split, StoredSplit
 from mno.description import Description
 from mno.errors import InputError
 from mno.forecast import TaskConfig, forecast_of
@@ -47,8 +47,8 @@ from mno.training.windows import Windows
 
 
 def train(
-    training: Split,
-    validation: Split,
+    training: Split | StoredSplit,
+    validation: Split | StoredSplit,
     *,
     model: ModelConfig,
     config: TrainConfig,
@@ -67,7 +67,8 @@ def train(
     the same software and kind of device. The same arguments give the same result.
 
     Args:
-        training: The split whose samples are learned, and the only one the normaliser sees.
+        training: The split whose samples are learned, and the only one the normaliser sees. In
+            memory or in files, the result is the same, bit for bit.
         validation: The split that chooses the best epoch and ends the training early.
         model: The operator.
         config: How to train it.
@@ -125,7 +126,7 @@ def train(
 
 def _module(
     description: Description,
-    training: Split,
+    training: Split | StoredSplit,
     config: TrainConfig,
     seed: int,
     initial: Surrogate | None,
@@ -150,8 +151,8 @@ def _module(
 def _fit(
     keeper: Keeper,
     module: OperatorTraining,
-    training: Split,
-    validation: Split,
+    training: Split | StoredSplit,
+    validation: Split | StoredSplit,
     progress: list[Callback],
 ) -> None:
     """Train until the keeper's history is complete."""
@@ -197,7 +198,7 @@ def _fit(
 
 
 def _changes(
-    keeper: Keeper, module: OperatorTraining, training: Split
+    keeper: Keeper, module: OperatorTraining, training: Split | StoredSplit
 ) -> list[Windows | Augmentation]:
     """Return what is done to the fields of a batch before a step, in this order."""
     config, forecast = module.config, module.description.forecast
@@ -222,7 +223,7 @@ def _changes(
     return changes
 
 
-def _describe(training: Split, model: ModelConfig, task: TaskConfig) -> Description:
+def _describe(training: Split | StoredSplit, model: ModelConfig, task: TaskConfig) -> Description:
     schema = training.schema
     normaliser = Normaliser.fit(
         training.fields,
@@ -248,7 +249,7 @@ def _describe(training: Split, model: ModelConfig, task: TaskConfig) -> Descript
 
 
 def _domain(
-    training: Split, normaliser: Normaliser
+    training: Split | StoredSplit, normaliser: Normaliser
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
     """Return extent, reference spacing and offset of the places of a split.
 
@@ -259,7 +260,7 @@ def _domain(
     if not schema.coordinates:
         return schema.extent, schema.spacing, schema.offset
     names = [field.name for field in schema.coordinates]
-    extent = tuple(float(np.ptp(training.fields[name])) for name in names)
+    extent = tuple(float(np.ptp(training.fields[name][:])) for name in names)
     box = math.prod(length / normaliser.std[n] for n, length in zip(names, extent, strict=True))
     points = training.fields[names[0]].shape[-1]
     return extent, ((box / points) ** (1 / len(names)),), ()

@@ -13,7 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mno.data.prefetch import prefetched
+from mno.training.stored_rows import StoredRows
+
 Purpose = Literal["turn", "window"]
+_AHEAD = 2  # batches
 _STREAMS: dict[Purpose, int] = {"turn": 2, "window": 3}  # 0 and 1 are of order and torch
 
 
@@ -44,10 +48,10 @@ def epoch_choices(
 
 
 class Batches:
-    """Batches of fields that lie in memory, taken by one indexing operation each.
+    """Batches of fields, each taken by one indexing operation; what lies in files is read ahead.
 
     Args:
-        fields: Tensors of shape `(samples, *dims)`, by field name.
+        fields: Tensors of shape `(samples, *dims)`, or what reads such, by field name.
         batch_size: Samples per batch; the last batch holds what remains.
         order: Gives the order of samples, asked when the first batch of a pass is taken; stored
             order if not given.
@@ -56,7 +60,7 @@ class Batches:
 
     def __init__(
         self,
-        fields: Mapping[str, Tensor],
+        fields: Mapping[str, Tensor | StoredRows],
         batch_size: int,
         order: Callable[[], np.ndarray] | None = None,
         changes: Sequence[Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]]] = (),
@@ -72,8 +76,13 @@ class Batches:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         order = torch.from_numpy(self.order()) if self.order else torch.arange(self.num_samples)
-        for chosen in order.split(self.batch_size):
-            batch = {name: field[chosen] for name, field in self.fields.items()}
+        chosen = order.split(self.batch_size)
+        for numbers, batch in zip(chosen, self._taken(chosen), strict=True):
             for change in self.changes:
-                batch = change(batch, chosen)
+                batch = change(batch, numbers)
             yield batch
+
+    def _taken(self, chosen: Sequence[Tensor]) -> Iterator[dict[str, Tensor]]:
+        taken = ({name: field[n] for name, field in self.fields.items()} for n in chosen)
+        in_files = any(isinstance(field, StoredRows) for field in self.fields.values())
+        return prefetched(taken, _AHEAD if in_files else 0)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mno.data.reading import Schema, Split
+from mno.data.blocks import SampleArray, blocks
+from mno.data.reading import Schema, Split, StoredSplit
 from mno.description import Description
 from mno.errors import InputError
 from mno.surrogate import Surrogate
 from mno.training.config import TrainConfig
+from mno.training.stored_rows import StoredRows
 
 
-def check_split(split: Split) -> None:
+def check_split(split: Split | StoredSplit) -> None:
     """Refuse a split of no samples, of values not finite, or of fields that no operator takes.
 
     Values of a field that may have gaps may be missing, which is NaN, but not all of them; those of
@@ -35,20 +38,28 @@ def check_split(split: Split) -> None:
         )
     with_gaps = fields_with_gaps(split.schema)
     for name, field in split.fields.items():
-        bad = ~np.isfinite(field)
-        if name in with_gaps and bad.any():
-            if bad.all():
-                raise InputError(
-                    f"field {name} of the {split.name} split has no value at all; expected some: "
-                    "leave the field out, or give this split samples that have it"
-                )
-            bad = np.isinf(field)
+        _check_values(f"field {name} of the {split.name} split", field, name in with_gaps)
+
+
+def _check_values(what: str, field: SampleArray, may_miss: bool) -> None:
+    known = False
+    for rows in blocks(field):
+        values = field[rows]
+        bad = ~np.isfinite(values)
+        known = known or not bad.all()
+        if may_miss and bad.any():
+            bad = np.isinf(values)
         if bad.any():
-            sample = int(bad.flatten().nonzero()[0][0]) // field[0].size
+            sample = rows.start + int(bad.flatten().nonzero()[0][0]) // values[0].size
             raise InputError(
-                f"field {name} of the {split.name} split has a value that is not finite (first in "
-                f"its sample {sample}); expected finite numbers only: correct or remove that sample"
+                f"{what} has a value that is not finite (first in its sample {sample}); expected "
+                "finite numbers only: correct or remove that sample"
             )
+    if not known:
+        raise InputError(
+            f"{what} has no value at all; expected some: leave the field out, or give this split "
+            "samples that have it"
+        )
 
 
 def _check_axes(schema: Schema) -> None:
@@ -95,23 +106,34 @@ def fields_with_gaps(schema: Schema) -> tuple[str, ...]:
     return tuple(f.name for f in schema.fields if f.gaps and f.dims and f.role != "coordinate")
 
 
-def check_truth(description: Description, split: Split) -> None:
+def check_truth(description: Description, split: Split | StoredSplit) -> None:
     """Refuse a split without a single value to compare predictions with.
 
     Raises:
         InputError: All are missing.
     """
-    truth = description.truth(split.fields)
-    if all(np.isnan(field).all() for field in truth.values()):
+    largest = max(split.fields.values(), key=lambda field: math.prod(field.shape))
+    truths = (
+        description.truth({name: field[rows] for name, field in split.fields.items()})
+        for rows in blocks(largest)
+    )
+    if all(np.isnan(values).all() for truth in truths for values in truth.values()):
         raise InputError(
-            f"the {split.name} split has no value of {', '.join(truth)} to compare predictions "
-            "with; give it samples that have some, or split the data in another way"
+            f"the {split.name} split has no value of {', '.join(description.outputs)} to compare "
+            "predictions with; give it samples that have some, or split the data in another way"
         )
 
 
-def encode(description: Description, split: Split) -> dict[str, Tensor]:
-    """Return the normalised fields of a split, float32, by name."""
+def encode(
+    description: Description, split: Split | StoredSplit
+) -> Mapping[str, Tensor | StoredRows]:
+    """Return the normalised fields of a split, float32, by name.
+
+    What lies in files is read and normalised when a batch asks for it.
+    """
     normaliser = description.normaliser
+    if isinstance(split, StoredSplit):
+        return {name: StoredRows(a, name, normaliser) for name, a in split.fields.items()}
     return {
         name: torch.from_numpy(normaliser.encode(name, field).astype(np.float32, copy=False))
         for name, field in split.fields.items()
@@ -120,7 +142,7 @@ def encode(description: Description, split: Split) -> dict[str, Tensor]:
 
 def fingerprint(
     description: Description,
-    splits: Sequence[Split],
+    splits: Sequence[Split | StoredSplit],
     config: TrainConfig,
     seed: int,
     initial: Surrogate | None,
@@ -132,13 +154,17 @@ def fingerprint(
         "seed": seed,
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    arrays = {f"{s.name} {name}": s.fields[name] for s in splits for name in sorted(s.fields)}
-    if initial is not None:
-        weights = sorted(initial.operator.state_dict().items())
-        arrays |= {f"initial {name}": weight.cpu().numpy() for name, weight in weights}
+    arrays: dict[str, SampleArray] = {
+        f"{s.name} {name}": s.fields[name] for s in splits for name in sorted(s.fields)
+    }
     for name, array in arrays.items():
         digest.update(f"{name} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        for rows in blocks(array):
+            digest.update(np.ascontiguousarray(array[rows]).data)
+    weights = sorted(initial.operator.state_dict().items()) if initial is not None else ()
+    for name, weight in weights:
+        digest.update(f"initial {name} {tuple(weight.shape)}".encode())
+        digest.update(np.ascontiguousarray(weight.cpu().numpy()).data)
     if config.residual_weight:
         digest.update(json.dumps(dict(splits[0].schema.parameters), sort_keys=True).encode())
     if config.augment:

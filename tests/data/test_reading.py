@@ -10,7 +10,7 @@ import zarr
 from conftest import Made
 from damage import flip
 
-from mno.data.reading import read_schema, read_split, verify
+from mno.data.reading import open_split, read_schema, read_split, verify
 from mno.errors import InputError, MnoError
 
 
@@ -119,3 +119,23 @@ def test_what_is_no_dataset_is_an_input_error(tmp_path, content):
 def test_an_unknown_split_is_an_input_error(made: Made):
     with pytest.raises(InputError, match="split='all' is not in .*; it has .*train"):
         read_split(made.store, "all")
+
+
+def test_a_split_that_stays_in_its_files_reads_what_is_asked_for(made: Made):
+    whole, stored = read_split(made.store, "train"), open_split(made.store, "train")
+    assert len(stored) == len(whole) and np.array_equal(stored.indices, whole.indices)
+    assert stored.nbytes == sum(field.nbytes for field in whole.fields.values())
+    for name, field in whole.fields.items():
+        array = stored.fields[name]
+        assert (array.shape, array.dtype, len(array)) == (field.shape, field.dtype, len(field))
+        for numbers in (np.array([4, 0, 4]), slice(1, 4), np.array([], dtype=int)):
+            np.testing.assert_array_equal(array[numbers], field[numbers])
+
+
+def test_a_field_stored_in_another_way_is_refused(copy: Made):
+    path = copy.store / "initial/zarr.json"
+    metadata = json.loads(path.read_text())
+    metadata["codecs"][0]["configuration"]["codecs"][1]["name"] = "gzip"
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(InputError, match="initial is not stored as this version stores fields"):
+        open_split(copy.store, "train", checked=False)

@@ -201,13 +201,17 @@ def test_a_batch_is_its_items_and_torch_makes_the_same(plate):
 def test_what_is_small_lies_in_memory_by_itself(plate, monkeypatch):
     size = sum(array.nbytes for array in read_split(plate, "train").fields.values())
     assert Samples(plate).in_memory
-    monkeypatch.setattr("mno.data.samples.available_memory", lambda: 4 * size)
-    assert Samples(plate).in_memory
-    monkeypatch.setattr("mno.data.samples.available_memory", lambda: 4 * size - 1)
-    assert not Samples(plate).in_memory
-    monkeypatch.setattr("mno.data.samples.available_memory", lambda: size - 1)
+
+    def with_available(memory: int, **options) -> Samples:
+        for owner in ("mno.memory", "mno.data.samples"):
+            monkeypatch.setattr(f"{owner}.available_memory", lambda: memory)
+        return Samples(plate, **options)
+
+    assert with_available(4 * size).in_memory
+    assert not with_available(4 * size - 1).in_memory
+    assert with_available(size, in_memory=True).in_memory
     with pytest.raises(InputError, match="in_memory=True: the samples take .* set in_memory=False"):
-        Samples(plate, in_memory=True)
+        with_available(size - 1, in_memory=True)
 
 
 def test_after_pickling_it_reads_the_same_and_nothing_is_open(plate):

@@ -12,7 +12,7 @@ import torch
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.generate import generate
 from mno.data.importers.mapping import SensorRules
-from mno.data.importers.readings import Readings, read_readings
+from mno.data.importers.sensors.readings import Readings, read_readings
 from mno.data.normalise import Normaliser
 from mno.data.plan import DatasetPlan
 from mno.data.reading import read_schema, read_split

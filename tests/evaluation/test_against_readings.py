@@ -12,7 +12,7 @@ from plant_runs import untrained
 from mno.data.config import ExecutionConfig
 from mno.data.importers.convert import FileImport, checksum, convert_file
 from mno.data.importers.mapping import Mapping, SensorRules, validate_mapping
-from mno.data.importers.readings import read_readings
+from mno.data.importers.sensors.readings import read_readings
 from mno.errors import InputError
 from mno.evaluation.against.measured import compare_with_readings, renamed, units_in_file
 from mno.evaluation.against.sensors import can_begin_with, from_readings

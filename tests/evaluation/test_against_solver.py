@@ -15,7 +15,7 @@ import xarray
 import zarr
 from plant_runs import dataset, readings_of, untrained
 
-from mno.data.importers.readings import Readings
+from mno.data.importers.sensors.readings import Readings
 from mno.errors import InputError, MnoError
 from mno.evaluation.against.comparison import Comparison
 from mno.evaluation.against.measured import compare_with_readings

@@ -14,7 +14,7 @@ from PIL import Image
 from mno.data.reading import Schema
 from mno.evaluation import Evaluation, draw_figures
 from mno.evaluation.curves import draw_histogram, draw_losses
-from mno.evaluation.examples import draw_example
+from mno.evaluation.examples import _output_panels, draw_example
 from mno.evaluation.figures import Figure
 from mno.evaluation.panels import Panel, draw_panel, plane, scale
 from mno.evaluation.result import Example
@@ -147,3 +147,20 @@ def test_values_that_are_no_numbers_are_told_from_gaps(masked: bool) -> None:
     shown = np.ma.masked_invalid(values) if masked else values
     draw_panel(ax, Panel("a", "a", shown, axes, (0.0, 5.0), "viridis"))
     assert bool(ax.texts) != masked
+
+
+@pytest.mark.parametrize(
+    ("known", "shown"), [(5, 4.5), (3, 2.5), (0, 4.5)], ids=["all", "some", "none"]
+)
+def test_the_last_frame_with_a_true_value_is_shown(known: int, shown: float) -> None:
+    example, schema = example_of(("time", "x", "y"), (5, 6, 6))
+    field = replace(schema.outputs[0], gaps=True)
+    example.truth["velocity"][known:] = math.nan
+    truth, prediction, error = _output_panels(example, field, schema)
+    assert {truth.title, prediction.title, error.title} == {
+        f"{what} (time = {shown} s)" for what in ("Truth", "Prediction", "Error")
+    }
+    frame = example.prediction["velocity"][int(shown)]
+    assert np.array_equal(prediction.values, frame)
+    if not known:  # the prediction has a scale, though there is no truth
+        assert prediction.limits == scale(frame)

@@ -193,8 +193,9 @@ def test_what_is_not_known_is_left_out_and_said_so(tmp_path: Path, write: Writer
     path = tmp_path / "other.nc"
     dataset = xarray.Dataset(
         {
-            "u": (("time", "x"), RNG.random((4, 6)).astype("f4")),
+            "u": (("time", "y", "x"), RNG.random((4, 3, 6)).astype("f4")),
             "bounds": (("time", "nv"), RNG.random((4, 2))),
+            "profile": (("time", "x"), RNG.random((4, 6))),
             "series": (("time",), RNG.random(4)),
             "name": (("x",), np.array(list("abcdef"), dtype="S1")),
             "viscosity": ((), np.float64(0.5)),
@@ -202,9 +203,12 @@ def test_what_is_not_known_is_left_out_and_said_so(tmp_path: Path, write: Writer
     )
     write(dataset, path)
     contents, _ = contents_and_values("netcdf", path)
-    assert [field.name for field in contents.fields] == ["u"]
+    assert {field.name: field.dims for field in contents.fields if field.is_forcing} == {
+        "series": ("time",)
+    }
+    assert {field.name for field in contents.fields} == {"u", "series"}
     assert "bounds is left out: dimension nv is not known as an axis here" in contents.remarks
-    assert "series is not given along x; it is left out" in contents.remarks
+    assert "profile is not given along y; it is left out" in contents.remarks
     assert any(r.startswith("name") and r.endswith("it is left out") for r in contents.remarks)
     assert contents.parameters["viscosity"] == 0.5
 

@@ -18,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest import MonkeyPatch
 
-from mno.data.importers import importer_class, npy
+from mno.data.importers import importer_class
 from mno.data.importers.mapped import MappedFile
 from mno.data.importers.mapping import FieldRule, Mapping
+from mno.data.importers.numpy_files import npy
 from mno.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -82,7 +83,7 @@ def test_values_are_as_saved(tmp_path, save, order, dtype):
 def test_arrays_in_fortran_order_are_turned_round(shape, tile):
     expected = values(*shape)
     with TemporaryFile() as file, MonkeyPatch.context() as patch:
-        patch.setattr("mno.data.importers.tiles._BOX_BYTES", tile)
+        patch.setattr("mno.data.importers.shared.tiles._BOX_BYTES", tile)
         np.save(file, np.asfortranarray(expected))
         size = file.tell()
         file.seek(0)

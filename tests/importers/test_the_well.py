@@ -134,12 +134,15 @@ def test_numbers_of_samples_are_inputs_and_constants_parameters(well: Well):
     well.add("t0_fields/density", values_of(SAMPLES, TIMES, X, Y))
     zeta = well.add("scalars/zeta", values_of(SAMPLES), "n")
     well.add("scalars/alpha", np.array([0.25]), "")
-    well.add("scalars/forcing", values_of(TIMES), "t")
+    drive = well.add("scalars/drive", values_of(TIMES), "t")
+    gust = well.add("scalars/gust", values_of(SAMPLES, TIMES), "nt")
     contents, values = contents_and_values("the-well", well.path)
     np.testing.assert_array_equal(values["zeta"], zeta)
-    assert contents.fields[-1].is_scalar
+    assert [field.name for field in contents.fields if field.is_scalar] == ["zeta"]
     assert contents.parameters["alpha"] == 0.25
-    assert "scalars/forcing varies over time; it is left out" in contents.remarks
+    np.testing.assert_array_equal(values["drive"], np.tile(drive, (SAMPLES, 1)))
+    np.testing.assert_array_equal(values["gust"], gust)
+    assert [field.name for field in contents.fields if field.is_forcing] == ["drive", "gust"]
 
 
 def test_other_axes_are_renamed_and_said_so(tmp_path: Path):

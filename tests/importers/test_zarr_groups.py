@@ -265,7 +265,7 @@ def test_arrays_without_names_of_axes_are_told_by_shape(tmp_path):
 @pytest.mark.parametrize("kept", [0, 2**20])
 def test_chunks_of_many_samples_are_read_rightly(tmp_path, monkeypatch, compressors, order, kept):
     monkeypatch.setattr("mno.data.importers.zarr_rows._KEPT", kept)
-    monkeypatch.setattr("mno.data.importers.tiles._BOX_BYTES", 300)
+    monkeypatch.setattr("mno.data.importers.shared.tiles._BOX_BYTES", 300)
     codecs = {"blosc": zarr.codecs.BloscCodec(), "gzip": zarr.codecs.GzipCodec()}
     group = zarr.create_group(tmp_path / "g")
     given = values(23, 30)

@@ -45,7 +45,7 @@ def plan_of(
         def axes(self):
             return given_axes
 
-        def coordinates(self, samples):
+        def coordinates(self):
             return {} if starts is None else {"start": starts}
 
         def sample(self, rng):

@@ -73,3 +73,18 @@ def test_bad_input_is_one_line_and_exit_code_two(
     done = inspect(tmp_path, *arguments)
     assert done.returncode == 2 and done.stdout == ""
     assert words in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_data_of_sensors_end_with_a_verdict(tmp_path: Path) -> None:
+    field = Field("u", "m", "height", "state", ("time", "x"), gaps=True)
+    values = np.random.default_rng(0).normal(size=(16, 12, 20))
+    values[0, :, 3] = np.nan
+    release(tmp_path / "data", {field: values}, (axis("time", 12), axis("x", 20)))
+    done = inspect(tmp_path, "--data", "data")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = " ".join(done.stdout.split())
+    assert "Verdict these data do not suffice for training on u: u: a higher rate" in told
+    assert "u values missing 0.31 % at most 30 % yes" in told
+    assert told.endswith("then add what is missing and import again: mno import --help")
+    found = json.loads(inspect(tmp_path, "--data", "data", "--json").stdout)
+    assert found["sufficiency"]["suffices"] is False

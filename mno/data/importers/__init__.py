@@ -24,4 +24,4 @@ def importer_class(kind: str) -> type[Importer]:
 
 def code_files() -> list[Path]:
     """Return the sources of all importers, in order."""
-    return sorted(Path(__file__).parent.glob("*.py"))
+    return sorted(Path(__file__).parent.rglob("*.py"))

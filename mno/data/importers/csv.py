@@ -15,9 +15,9 @@ import numpy as np
 
 from mno.data.importers.base import Contents, Importer, check_sample
 from mno.data.importers.mapping import Mapping
-from mno.data.importers.readings_times import posix_seconds
-from mno.data.importers.sensor_recording import Recording
-from mno.data.importers.sensor_windows import groups_of
+from mno.data.importers.sensors.recording import Recording
+from mno.data.importers.sensors.times import posix_seconds
+from mno.data.importers.sensors.windows import groups_of
 from mno.fields import Axis, Field
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from mno.data.importers.base import Contents, axis_of_points, cell_centres, check_sample
-from mno.data.importers.layout import (
+from mno.data.importers.mapping import Mapping
+from mno.data.importers.matlab.arrays import MatFile, open_mat
+from mno.data.importers.shared.layout import (
     SPACE,
     Layout,
     LayoutImporter,
@@ -24,9 +26,7 @@ from mno.data.importers.layout import (
     plain_field,
     uneven,
 )
-from mno.data.importers.mapping import Mapping
-from mno.data.importers.mat_arrays import MatFile, open_mat
-from mno.data.importers.tiles import SampleTiles
+from mno.data.importers.shared.tiles import SampleTiles
 from mno.errors import InputError
 from mno.fields import Axis, Field
 

@@ -1,8 +1,8 @@
 """NetCDF files by the CF conventions, classic (version 3) or on HDF5 (version 4).
 
 Names of dimensions say what an axis is; attributes say units, what is missing, and how values are
-packed. A variable over time is a state, another an input, unless its attribute `role`, which files
-that were exported here have, or the mapping says otherwise.
+packed. A variable over time and space is a state, another an input, unless its attribute `role`,
+which files that were exported here have, or the mapping says otherwise.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import h5py
 import numpy as np
 
 from mno.data.importers.base import Contents, check_sample
-from mno.data.importers.hdf5 import Hdf5File, plain
-from mno.data.importers.layout import SPACE, Layout, LayoutImporter, Reader, uneven
+from mno.data.importers.hdf5.files import Hdf5File, plain
 from mno.data.importers.mapping import Mapping
-from mno.data.importers.netcdf3 import Netcdf3File
-from mno.data.importers.netcdf4 import Netcdf4File
-from mno.data.importers.netcdf_axes import Dimensions
-from mno.data.importers.netcdf_variable import Variable
+from mno.data.importers.netcdf_files.axes import Dimensions
+from mno.data.importers.netcdf_files.classic import Netcdf3File
+from mno.data.importers.netcdf_files.variable import Variable
+from mno.data.importers.netcdf_files.version4 import Netcdf4File
+from mno.data.importers.shared.layout import SPACE, Layout, LayoutImporter, Reader, uneven
 from mno.errors import InputError
 from mno.fields import Field
 
@@ -66,7 +66,10 @@ class _Variables:
         dims = [self._dimensions.dims_of(variable) for variable in self._found]
         space = {d for found in dims for d in found if d in (*SPACE, "point")}
         for variable, found in zip(self._found, dims, strict=True):
-            if found and space - set(found) and not self._is_place(variable, found):
+            told = variable.attributes.get("role") in _ROLES
+            along = space & set(found)
+            partial = bool(along) and along != space
+            if partial and not told and not self._is_place(variable, found):
                 self._remarks.append(
                     f"{variable.name} is not given along {', '.join(sorted(space - set(found)))}; "
                     "it is left out"
@@ -126,7 +129,7 @@ class _Variables:
             role, name = "coordinate", self._dimensions.axis_called(name) or name
         exported = role in _ROLES and "role" in attributes
         if role not in _ROLES:
-            role = "state" if "time" in dims else "input"
+            role = "state" if "time" in dims and len(dims) > 1 else "input"
         gaps = bool(attributes.get("gaps")) or (not exported and bool(variable.missing))
         if gaps and not exported:
             self._remarks.append(

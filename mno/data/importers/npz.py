@@ -16,13 +16,13 @@ from typing import IO
 
 import numpy as np
 
-from mno.data.importers.archive import data_offset, open_archive, reading
-from mno.data.importers.arrangement import arrange
-from mno.data.importers.arrays import ArrayFile, Piece
 from mno.data.importers.base import Contents
 from mno.data.importers.mapping import Mapping as FieldMapping
-from mno.data.importers.npy import Header, Rows, read_header, tiles
-from mno.data.importers.tiles import SampleTiles
+from mno.data.importers.numpy_files.archive import data_offset, open_archive, reading
+from mno.data.importers.numpy_files.npy import Header, Rows, read_header, tiles
+from mno.data.importers.shared.arrangement import arrange
+from mno.data.importers.shared.arrays import ArrayFile, Piece
+from mno.data.importers.shared.tiles import SampleTiles
 from mno.errors import InputError
 
 _EXPECTED = "a file of arrays as numpy.save and numpy.savez write them"

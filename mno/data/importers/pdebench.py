@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from mno.data.importers.base import Contents, cell_centres, check_sample
-from mno.data.importers.hdf5 import Hdf5File, plain
-from mno.data.importers.hdf5_array import StoredArray
-from mno.data.importers.layout import (
+from mno.data.importers.hdf5.array import StoredArray
+from mno.data.importers.hdf5.files import Hdf5File, plain
+from mno.data.importers.mapping import Mapping
+from mno.data.importers.pdebench_groups import lay_out_groups
+from mno.data.importers.shared.layout import (
     SPACE,
     Layout,
     LayoutImporter,
@@ -24,8 +26,6 @@ from mno.data.importers.layout import (
     plain_field,
     uneven,
 )
-from mno.data.importers.mapping import Mapping
-from mno.data.importers.pdebench_groups import lay_out_groups
 from mno.errors import InputError
 from mno.fields import Axis, Field
 

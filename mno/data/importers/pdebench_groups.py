@@ -10,9 +10,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mno.data.importers.base import Contents, check_sample
-from mno.data.importers.hdf5 import Hdf5File, plain
-from mno.data.importers.hdf5_array import StoredArray
-from mno.data.importers.layout import SPACE, Layout, given_axis, plain_field, uneven
+from mno.data.importers.hdf5.array import StoredArray
+from mno.data.importers.hdf5.files import Hdf5File, plain
+from mno.data.importers.shared.layout import SPACE, Layout, given_axis, plain_field, uneven
 from mno.errors import InputError
 from mno.fields import Axis
 

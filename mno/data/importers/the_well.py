@@ -7,20 +7,28 @@ along the others it has no axis, or one of length 1.
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from mno.data.importers.base import Contents
-from mno.data.importers.hdf5 import Hdf5File, plain
-from mno.data.importers.layout import SPACE, Layout, LayoutImporter, given_axis, uneven
+from mno.data.importers.hdf5.files import Hdf5File, plain
 from mno.data.importers.mapping import Mapping
+from mno.data.importers.shared.layout import (
+    SPACE,
+    Layout,
+    LayoutImporter,
+    given_axis,
+    plain_field,
+    uneven,
+)
 from mno.data.importers.the_well_fields import FieldGroups, Frame
 from mno.errors import InputError
-from mno.fields import Axis, Field
+from mno.fields import Axis
 
 
 class TheWell(LayoutImporter):
@@ -107,7 +115,7 @@ def _parameters(file: Hdf5File) -> dict[str, Any]:
 def _add_scalars(
     file: Hdf5File, found: FieldGroups, parameters: dict[str, Any], remarks: list[str]
 ) -> None:
-    """Make inputs of the numbers that differ from sample to sample, parameters of the others."""
+    """Make parameters of the numbers of the whole file, inputs of the others."""
     scalars = file.group(file.root, "scalars")
     for name in file.members(scalars) if scalars is not None else []:
         assert scalars is not None
@@ -115,27 +123,29 @@ def _add_scalars(
             remarks.append(f"scalars/{name} holds no number; it is left out")
             continue
         array = file.needed(scalars, name)
-        if _flag(file, array.dataset, "time_varying"):
-            remarks.append(f"scalars/{name} varies over time; it is left out")
+        varies = [
+            bool(file.attribute(array.dataset, flag)) for flag in ("sample_varying", "time_varying")
+        ]
+        values = array.whole()
+        if not any(varies) and values.size:
+            parameters[name] = plain(values.ravel()[0])
             continue
-        values = array.whole().ravel()
-        if not _flag(file, array.dataset, "sample_varying") and len(values):
-            parameters[name] = plain(values[0])
-            continue
-        if len(values) != found.frame.samples:
+        lengths = [n if flag else 1 for n, flag in zip(found.frame.lengths, varies, strict=False)]
+        if values.size != math.prod(lengths):
             raise InputError(
-                f"{file.path}: scalars/{name} has shape {array.shape}; expected one number for "
-                f"each of {found.frame.samples} trajectories: correct the file"
+                f"{file.path}: scalars/{name} has shape {array.shape}; expected numbers for "
+                f"{lengths[0]} trajectories and {lengths[1]} times: correct the file"
             )
+        numbers = values.reshape(lengths).astype(np.float32)
+        numbers = np.broadcast_to(numbers, (found.frame.samples, lengths[1]))
         label = name if name not in found.fields else f"scalar_{name}"
-        numbers = values.astype(np.float32)
-        found.fields[label] = Field(label, "1", name.replace("_", " "), "input", ())
+        found.fields[label] = plain_field(label, "input", ("time",) if varies[1] else ())
         found.sources[label] = f"scalars/{name}"
-        found.readers[label] = lambda start, stop, numbers=numbers: numbers[start:stop]
+        found.readers[label] = partial(_rows, numbers if varies[1] else numbers[:, 0])
 
 
-def _flag(file: Hdf5File, dataset: h5py.Dataset, name: str) -> bool:
-    return bool(file.attribute(dataset, name))
+def _rows(numbers: np.ndarray, start: int, stop: int) -> np.ndarray:
+    return numbers[start:stop].copy()
 
 
 IMPORTER = TheWell

@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 
 from mno.data.importers.base import check_sample
-from mno.data.importers.hdf5 import Hdf5File
-from mno.data.importers.hdf5_array import StoredArray
-from mno.data.importers.layout import Reader, plain_field
+from mno.data.importers.hdf5.array import StoredArray
+from mno.data.importers.hdf5.files import Hdf5File
 from mno.data.importers.mapping import Mapping
+from mno.data.importers.shared.layout import Reader, plain_field
 from mno.errors import InputError
 from mno.fields import Axis, Field
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from mno.data.importers.arrangement import Role, arrange, rule_of
-from mno.data.importers.arrays import ArrayFile, Found, Piece
 from mno.data.importers.base import Contents
-from mno.data.importers.dimensions import NamedArrays, Variable, meaning_of
 from mno.data.importers.mapping import Mapping as FieldMapping
+from mno.data.importers.shared.arrangement import Role, arrange, rule_of
+from mno.data.importers.shared.arrays import ArrayFile, Found, Piece
+from mno.data.importers.shared.dimensions import NamedArrays, Variable, meaning_of
 from mno.data.importers.zarr_metadata import ArrayMetadata, check_array, read_group
 from mno.data.importers.zarr_rows import ZarrRows
 from mno.errors import InputError

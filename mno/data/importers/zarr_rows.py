@@ -13,8 +13,8 @@ import zarr
 
 from mno.config import first_line
 from mno.data.checksums import file_sha256
-from mno.data.importers.packing import Packing
-from mno.data.importers.tiles import Box, SampleTiles, boxes
+from mno.data.importers.shared.packing import Packing
+from mno.data.importers.shared.tiles import Box, SampleTiles, boxes
 from mno.data.importers.zarr_metadata import ArrayMetadata
 from mno.errors import InputError
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mno.data.importers.mapping import Mapping as FieldMapping
-from mno.data.importers.readings_series import field_name
-from mno.data.importers.readings_times import posix_seconds
+from mno.data.importers.sensors.series import field_name
+from mno.data.importers.sensors.times import posix_seconds
 from mno.errors import InputError
 from mno.evaluation.against.comparison import Comparison, compare
 from mno.evaluation.against.given import Given
@@ -18,7 +18,7 @@ from mno.evaluation.against.predicted import predict, solve
 from mno.surrogate import Surrogate
 
 if TYPE_CHECKING:
-    from mno.data.importers.readings import Readings
+    from mno.data.importers.sensors.readings import Readings
 
 
 def compare_with_readings(

@@ -16,7 +16,7 @@ from mno.evaluation.against.stencil import brackets
 from mno.evaluation.against.units import places_of, scales_of, seconds_to
 
 if TYPE_CHECKING:
-    from mno.data.importers.readings import Readings
+    from mno.data.importers.sensors.readings import Readings
 
 
 @dataclass(frozen=True, eq=False)

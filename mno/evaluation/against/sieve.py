@@ -10,7 +10,7 @@ import numpy as np
 from mno.errors import InputError
 
 if TYPE_CHECKING:
-    from mno.data.importers.readings import Readings
+    from mno.data.importers.sensors.readings import Readings
 
 SAME = 1e-6  # of an interval: nearer than this, a time is that of the frame
 

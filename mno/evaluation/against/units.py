@@ -12,7 +12,7 @@ from mno.errors import InputError
 from mno.fields import Axis
 
 if TYPE_CHECKING:
-    from mno.data.importers.readings import Readings
+    from mno.data.importers.sensors.readings import Readings
 
 
 def scales_of(readings: Readings, outputs: Mapping[str, str]) -> np.ndarray:

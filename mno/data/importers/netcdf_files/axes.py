@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from mno.data.importers.base import axis_of_points, cell_centres
-from mno.data.importers.layout import SPACE, given_axis
-from mno.data.importers.netcdf_variable import Variable
+from mno.data.importers.netcdf_files.variable import Variable
+from mno.data.importers.shared.layout import SPACE, given_axis
+from mno.data.importers.shared.vectors import default_axis
 from mno.errors import InputError
 from mno.fields import Axis
 
@@ -102,7 +103,7 @@ class Dimensions:
     def _axis(self, name: str) -> Axis:
         dim, length, points = self._dims[name], self._lengths[name], self._points[name]
         if name == "point":
-            return Axis(name, "1", "number of the point", np.arange(float(length)), (0, length - 1))
+            return default_axis(name, length)
         if points is None:
             return self._numbered(name, dim, length)
         if name in self._turned:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mno.data.importers.readings_series import NOWHERE, Catalogue, field_name
+from mno.data.importers.sensors.series import NOWHERE, Catalogue, field_name
 from mno.errors import InputError
 from mno.fields import Field
 

@@ -2,7 +2,7 @@
 
     from pathlib import Path
     from mno.data.importers.mapping import SensorRules
-    from mno.data.importers.readings import read_readings
+    from mno.data.importers.sensors.readings import read_readings
 
     readings = read_readings(Path("sensors.csv"), SensorRules(), {"temperature": "K"})
     hot = readings.value[readings.quantity == "temperature"].max()
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from mno.data.importers.mapping import SensorRules
-from mno.data.importers.readings_parse import Parser
+from mno.data.importers.sensors.parse import Parser
 from mno.errors import InputError
 
 MAX_READINGS = 10_000_000

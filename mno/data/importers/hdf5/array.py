@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 
 from mno.config import first_line
-from mno.data.importers.hdf5_chunks import ChunkGuard
-from mno.data.importers.tiles import SampleTiles, boxes
+from mno.data.importers.hdf5.chunks import ChunkGuard
+from mno.data.importers.shared.tiles import SampleTiles, boxes
 from mno.errors import InputError
 
 CACHE_BYTES = 64 * 2**20

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from mno.config import first_line
-from mno.data.importers.arrays import Found
-from mno.data.importers.tiles import Box, SampleTiles, boxes
+from mno.data.importers.shared.arrays import Found
+from mno.data.importers.shared.tiles import Box, SampleTiles, boxes
 from mno.errors import InputError
 
 _LONGEST_HEADER = 10_000

@@ -70,26 +70,29 @@ class SampleTiles:
     ) -> None:
         self._shape = tuple(shape)
         self._tiles: list[tuple[Box, int]] = []
-        self._file = tempfile.TemporaryFile(prefix="mno-import-")  # noqa: SIM115 - closed with us
         place = 0
         try:
+            # Without a buffer, so that nothing is left to be written when it is closed.
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - closed with us
+                prefix="mno-import-", buffering=0
+            )
             for box, values in parts:
-                with np.errstate(over="ignore"):
+                with np.errstate(over="ignore", invalid="ignore"):
                     ordered = np.ascontiguousarray(values, dtype=np.float32)
-                self._file.write(ordered.data)
+                self._write(ordered)
                 self._tiles.append((box, place))
                 place += ordered.nbytes
-            self._file.flush()
         except OSError as error:
-            self._file.close()
             raise InputError(
-                f"{path}: its samples are put in order in {tempfile.gettempdir()}, which failed "
-                f"({error.strerror}); expected {4 * math.prod(shape) / 2**30:.1f} GiB free: set "
-                "TMPDIR to a folder with room"
+                f"{path}: its samples are put in order in a temporary file, which failed "
+                f"({error.strerror}); expected {4 * math.prod(shape) / 2**30:.1f} GiB of room: set "
+                "TMPDIR to a folder that has it"
             ) from None
-        except BaseException:
-            self._file.close()
-            raise
+
+    def _write(self, values: np.ndarray) -> None:
+        left = memoryview(values.data).cast("B")
+        while len(left):
+            left = left[self._file.write(left) :]
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return some samples, shape `(stop - start, …)`, float32."""

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from mno.data.importers.mapping import SensorRules
-from mno.data.importers.readings import count_duplicates
-from mno.data.importers.readings_parse import CHUNK, Parser
-from mno.data.importers.sensor_fields import Quantity, lay_out
-from mno.data.importers.sensor_spill import Spill
-from mno.data.importers.sensor_windows import Rates, Timeline
+from mno.data.importers.sensors.fields import Quantity, lay_out
+from mno.data.importers.sensors.parse import CHUNK, Parser
+from mno.data.importers.sensors.readings import count_duplicates
+from mno.data.importers.sensors.spill import Spill
+from mno.data.importers.sensors.windows import Rates, Timeline
 from mno.errors import InputError
 
 _FEWEST_FRAMES = 2  # with readings; one frame says nothing of what follows it

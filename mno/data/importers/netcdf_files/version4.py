@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import h5py
 
-from mno.data.importers.hdf5 import Hdf5File, readable
-from mno.data.importers.hdf5_array import StoredArray
-from mno.data.importers.netcdf_variable import Variable
+from mno.data.importers.hdf5.array import StoredArray
+from mno.data.importers.hdf5.files import Hdf5File, readable
+from mno.data.importers.netcdf_files.variable import Variable
 from mno.errors import InputError
 
 # A variable that has the name of a dimension, but not that dimension alone.

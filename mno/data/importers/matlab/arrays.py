@@ -15,9 +15,9 @@ from typing import Protocol
 import h5py
 import numpy as np
 
-from mno.data.importers.hdf5 import Hdf5File
-from mno.data.importers.mat5 import Mat5File
-from mno.data.importers.tiles import Box, boxes
+from mno.data.importers.hdf5.files import Hdf5File
+from mno.data.importers.matlab.version5 import Mat5File
+from mno.data.importers.shared.tiles import Box, boxes
 
 
 class MatFile(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mno.data.importers.readings_parse import CHUNK, ROW
+from mno.data.importers.sensors.parse import CHUNK, ROW
 from mno.errors import MnoError
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mno.data.importers.netcdf3_header import Header, VariableHeader
-from mno.data.importers.netcdf_variable import Variable
+from mno.data.importers.netcdf_files.classic_header import Header, VariableHeader
+from mno.data.importers.netcdf_files.variable import Variable
 
 
 class Netcdf3File:

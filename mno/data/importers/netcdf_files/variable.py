@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mno.data.importers.hdf5_array import pieces
+from mno.data.importers.hdf5.array import pieces
 
 Part = Callable[[tuple[slice, ...]], np.ndarray]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from mno.data.importers.arrangement import Role, field_name, role_by_name, rule_of
-from mno.data.importers.arrays import Found, Piece
 from mno.data.importers.base import Contents, check_numbers, check_sample
-from mno.data.importers.layout import given_axis, uneven
 from mno.data.importers.mapping import Mapping as FieldMapping
-from mno.data.importers.vectors import default_axis
+from mno.data.importers.shared.arrangement import Role, field_name, role_by_name, rule_of
+from mno.data.importers.shared.arrays import Found, Piece
+from mno.data.importers.shared.layout import given_axis, uneven
+from mno.data.importers.shared.vectors import default_axis
 from mno.errors import InputError
 from mno.fields import Axis, Field
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mno.data.importers.hdf5 import plain
+from mno.data.importers.hdf5.files import plain
 from mno.errors import InputError
 
 _DIMENSION, _VARIABLE, _ATTRIBUTE = 10, 11, 12

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mno.data.importers.base import cell_centres
-from mno.data.importers.layout import given_axis
 from mno.data.importers.mapping import FieldRule
+from mno.data.importers.shared.layout import given_axis
 from mno.errors import InputError
 from mno.fields import Axis
 

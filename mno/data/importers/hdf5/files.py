@@ -17,8 +17,8 @@ import numpy as np
 
 from mno.config import first_line
 from mno.data.importers.base import MAX_SAMPLES, check_numbers
-from mno.data.importers.hdf5_array import CACHE_BYTES, StoredArray
-from mno.data.importers.hdf5_chunks import RATIOS
+from mno.data.importers.hdf5.array import CACHE_BYTES, StoredArray
+from mno.data.importers.hdf5.chunks import RATIOS
 from mno.errors import InputError
 
 _MAX_ATTRIBUTE = 1024

@@ -13,13 +13,13 @@ from typing import Literal
 
 import numpy as np
 
-from mno.data.importers.arrays import Found, Piece
 from mno.data.importers.base import Contents, check_numbers, check_sample
-from mno.data.importers.layout import uneven
 from mno.data.importers.mapping import FieldRule
 from mno.data.importers.mapping import Mapping as FieldMapping
-from mno.data.importers.shapes import Reading, common
-from mno.data.importers.vectors import Vectors
+from mno.data.importers.shared.arrays import Found, Piece
+from mno.data.importers.shared.layout import uneven
+from mno.data.importers.shared.shapes import Reading, common
+from mno.data.importers.shared.vectors import Vectors
 from mno.errors import InputError
 from mno.fields import Field
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from mno.data.importers.mapping import Sensor, SensorRules
-from mno.data.importers.readings_cells import Cells
-from mno.data.importers.readings_rows import Table
-from mno.data.importers.readings_series import MAX_SERIES, Catalogue, Series
-from mno.data.importers.readings_times import Clock
+from mno.data.importers.sensors.cells import Cells
+from mno.data.importers.sensors.rows import Table
+from mno.data.importers.sensors.series import MAX_SERIES, Catalogue, Series
+from mno.data.importers.sensors.times import Clock
 from mno.errors import InputError
 
 ROW = np.dtype(

@@ -1,0 +1,1 @@
+"""NetCDF files, classic and on HDF5."""

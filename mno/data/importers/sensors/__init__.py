@@ -1,0 +1,1 @@
+"""Tables of sensor readings, and their windows of frames."""

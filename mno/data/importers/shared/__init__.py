@@ -1,0 +1,1 @@
+"""What several importers share: arrays that must be understood by their names and shapes."""
