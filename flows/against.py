@@ -68,7 +68,7 @@ def compare_with_sensors(options: AgainstOptions) -> tuple[Any, Path]:
         given = from_readings(surrogate, options.readings, mapping, options.sample)
     else:
         store = options.inputs or (_workspace() or Path()) / DATA
-        given = from_store(surrogate, store, options.sample)
+        given = from_store(surrogate, _from_here(store), options.sample)
     facts = {"model": model, "readings": str(options.readings)}
     units = mapping.sensors.position_units
     comparison = compare_with_readings(surrogate, given, readings, units, options.start, facts)
@@ -85,7 +85,7 @@ def print_comparison(comparison: Any, page: Path) -> None:
     """Draw it as tables, say what it means, and what to do next."""
     from mno.evaluation.against.words import error_rows, left_out, sensor_rows, title_of, verdicts
 
-    width = None if sys.stdout.isatty() else 120  # for files and pipes, which do not say theirs
+    width = None if sys.stdout.isatty() else 150  # for files and pipes, which do not say theirs
     console = Console(highlight=False, markup=False, soft_wrap=True, width=width)
     facts = comparison.facts
     console.print(f"{facts['readings']}  against {facts['model']}, given {facts['inputs']}")
@@ -102,8 +102,11 @@ def print_comparison(comparison: Any, page: Path) -> None:
         console.print(line)
     for remark in (*comparison.remarks, *filter(None, [left_out(comparison)])):
         console.print(f"remark   {remark}")
-    shown = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
-    console.print(f"\nNext: open {shown}")
+    console.print(f"\nNext: open {_from_here(page)}")
+
+
+def _from_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _table(rows: list[dict[str, str]]) -> Table:

@@ -45,7 +45,7 @@ def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
         title=f"{name}: predicted and read",
         caption=f"What {who} predict at the place and time of each reading, against the reading. "
         f"On the line they agree; the model's RMSE is {rmse}."
-        + (f" {_MOST_DOTS} of {scores.readings} readings are drawn."
+        + (f" One reading in {_stride(scores.readings)} is drawn."
            if scores.readings > _MOST_DOTS else ""),
         alt=f"Scatter of predicted against read {name} of {scores.sensors} sensors; RMSE {rmse}.",
         png=_parity(pairs, scores, WIDE),
@@ -81,6 +81,11 @@ def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
         )
 
 
+def _stride(count: int) -> int:
+    """Return one in how many of so many readings is drawn."""
+    return -(-count // _MOST_DOTS)
+
+
 def _by_error(comparison: Comparison, quantity: str) -> list[int]:
     """Return the numbers of a quantity's series, the best first."""
     rows = comparison.sensors
@@ -91,7 +96,7 @@ def _by_error(comparison: Comparison, quantity: str) -> list[int]:
 def _parity(pairs: Pairs, scores: Scores, width: float) -> bytes:
     own = np.array([series.quantity == scores.quantity for series in pairs.series])[pairs.of]
     rows = np.flatnonzero(own)
-    rows = rows[:: -(-len(rows) // _MOST_DOTS)]
+    rows = rows[:: _stride(len(rows))]
     sides = [(pairs.solver, _SOLVER, "s"), (pairs.model, _MODEL, "o")]
     with house_style():
         figure = new_figure(width, min(width, 5.0))
@@ -136,7 +141,7 @@ def _by_sensor(comparison: Comparison, shown: list[int], width: float) -> bytes:
 
 def _over_time(pairs: Pairs, number_of: int, units: str, time_units: str, width: float) -> bytes:
     series, rows = pairs.series[number_of], np.flatnonzero(pairs.of == number_of)
-    rows = rows[:: -(-len(rows) // _MOST_DOTS)]
+    rows = rows[:: _stride(len(rows))]
     with house_style():
         figure = new_figure(width, 3.4)
         ax = figure.add_subplot()
