@@ -20,6 +20,7 @@ from mno.inspection.sufficiency import Judgement, facts, judge, verdict
 _MUCH_AT_CUTOFF = 0.01  # share of the variance
 _MUCH_NOISE = 0.02  # share of the deviation
 _FAR_OFF = 4.0  # standard errors
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,8 @@ class Inspection:
         if not known.any():
             return {}
         mean, std = measured.norms[known].mean(), measured.norms[known].std()
+        if std <= _ROUNDING * abs(mean):  # the same everywhere, but for the last digits
+            return {}
         found = {}
         for split in self.split_counts:
             norms = measured.norms[known & (self.splits == split)]
