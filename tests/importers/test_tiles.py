@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mno.data.importers.hdf5.files import array as hdf5_array
+from mno.data.importers.hdf5 import array as hdf5_array
 from mno.data.importers.shared import tiles
 from mno.errors import InputError
 
