@@ -1,0 +1,1 @@
+"""The words of the `mno` command, by what they are about; `flows.cli` puts them together."""
