@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from mno.config import IMPORTED, read_params, section
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.importers import importer_class
 from mno.data.importers.base import Contents
-from mno.data.importers.collection import Outcome, Step, import_files, look
+from mno.data.importers.collection import Outcome, Step, import_files, look, sweep
 from mno.data.importers.mapped import describe
 from mno.data.importers.mapping import Mapping, read_mapping
 from mno.errors import InputError
@@ -93,13 +92,13 @@ def run_import(options: ImportOptions) -> dict[str, Any]:
             verb = "reading" if step.doing == "checksum" else "importing"
             show(f"{verb} {step.path.name}", step.done, step.total)
 
-        if options.replace:
-            for path in paths:
-                look(path, options.kind, mapping or Mapping())
-            shutil.rmtree(folder, ignore_errors=True)
-        outcome = import_files(folder, paths, options.kind, mapping, execution, told)
+        outcome = import_files(
+            folder, paths, options.kind, mapping, execution, told, replace=options.replace
+        )
         values = _parameters(root, name, outcome)
         changed = replace_params(root, values | fitting_settings(root, values))
+        if options.replace:
+            sweep(folder, outcome.list)
     return {
         "name": name,
         "added": [part.file for part in outcome.added],

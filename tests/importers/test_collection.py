@@ -12,7 +12,7 @@ import pytest
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.generate import generate
 from mno.data.importers import collection
-from mno.data.importers.collection import Outcome, Step, import_files, look, read_list
+from mno.data.importers.collection import Outcome, Step, import_files, look, read_list, sweep
 from mno.data.importers.mapping import FieldRule, Mapping
 from mno.data.plan import make_plan
 from mno.data.reading import read_split, verify
@@ -136,6 +136,26 @@ def test_more_files_take_the_mapping_of_the_first(tmp_path) -> None:
     assert [f.name for f in read_split(store, "test").schema.outputs] == ["pressure"]
     with pytest.raises(InputError, match="was imported with another mapping"):
         bring(tmp_path, tmp_path / "b.npz", mapping=Mapping())
+
+
+def test_a_replacement_that_fails_or_is_interrupted_leaves_the_dataset_usable(tmp_path) -> None:
+    first = bring(tmp_path, write(tmp_path / "a.npz", 20))
+
+    def interrupt(step: Step) -> None:
+        if step.doing == "convert":
+            raise KeyboardInterrupt
+
+    write(tmp_path / "b.npz", 10, seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        bring(tmp_path, tmp_path / "b.npz", progress=interrupt, replace=True)
+    assert released(tmp_path, first)[0].samples == 20
+    second = bring(tmp_path, tmp_path / "b.npz", replace=True)
+    assert [part.file for part in second.list.parts] == ["b.npz"]
+    assert released(tmp_path, first)[0].samples == 20
+    sweep(tmp_path / FOLDER / "plant", second.list)
+    assert released(tmp_path, second)[0].samples == 10
+    with pytest.raises(InputError, match="a.npz .* is not imported here"):
+        released(tmp_path, first)
 
 
 def test_an_interrupted_import_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch) -> None:

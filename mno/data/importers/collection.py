@@ -116,6 +116,8 @@ def import_files(
     mapping: Mapping | None,
     execution: ExecutionConfig,
     progress: Callable[[Step], None] = lambda _: None,
+    *,
+    replace: bool = False,
 ) -> Outcome:
     """Convert files into a dataset's folder, besides those that are in it.
 
@@ -129,12 +131,14 @@ def import_files(
         mapping: What the user says of them; what was said at the first import if not given.
         execution: Where to compute.
         progress: Is told how far it is.
+        replace: Make a list of these files alone. What was converted of others stays until `sweep`,
+            so that the dataset can be made as it was until the new one is whole.
 
     Raises:
         InputError: A file cannot be imported, or does not fit the others; those before it are kept.
         MnoError: The disk is full, or a worker failed.
     """
-    before = read_list(folder)
+    before = None if replace else read_list(folder)
     if before and before.kind != kind:
         raise InputError(
             f"{folder.name} was imported as {before.kind}, not {kind}; choose another --name, or "
@@ -170,6 +174,14 @@ def import_files(
         _write_list(folder, ImportList(kind=kind, mapping=mapping, parts=parts))
     shutil.rmtree(folder / "work", ignore_errors=True)
     return Outcome(ImportList(kind=kind, mapping=mapping, parts=parts), tuple(added), tuple(known))
+
+
+def sweep(folder: Path, kept: ImportList) -> None:
+    """Remove what was converted of files that are not in the list."""
+    names = {part.content[:16] for part in kept.parts}
+    for path in (folder / "parts").iterdir():
+        if path.name not in names:
+            shutil.rmtree(path)
 
 
 def _summed(
