@@ -25,6 +25,9 @@ from mno.scenarios import scenario_names
 from mno.scenarios.imported import FOLDER
 from pipelines.lock import hold
 
+IN_THIS_PROCESS = ExecutionConfig(workers=1)
+"""Checksums and compression use all cores as it is: more processes only take more memory."""
+
 _TABLES = {".csv", ".tsv", ".txt"}
 
 
@@ -85,7 +88,6 @@ def run_import(options: ImportOptions) -> dict[str, Any]:
     paths = _files(options)
     name = _name(options, paths)
     folder = root / FOLDER / name
-    execution = section(read_params(root), "execution", ExecutionConfig)
     with hold(root / RUN_LOCK, "an import"), progress_bar(options.quiet) as show:
 
         def told(step: Step) -> None:
@@ -93,7 +95,7 @@ def run_import(options: ImportOptions) -> dict[str, Any]:
             show(f"{verb} {step.path.name}", step.done, step.total)
 
         outcome = import_files(
-            folder, paths, options.kind, mapping, execution, told, replace=options.replace
+            folder, paths, options.kind, mapping, IN_THIS_PROCESS, told, replace=options.replace
         )
         values = _parameters(root, name, outcome)
         changed = replace_params(root, values | fitting_settings(root, values))
