@@ -32,6 +32,8 @@ class Schema:
         parameters: The scenario's own parameters, by name.
         sources: The files that the samples were imported from, with their SHA-256; none where they
             were solved.
+        resolution: Points along each space axis that the scenario was solved at; none where
+            nothing was solved.
     """
 
     scenario: str
@@ -40,6 +42,7 @@ class Schema:
     symmetries: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[Mapping[str, Any], ...] = ()
+    resolution: int | None = None
 
     @property
     def inputs(self) -> tuple[Field, ...]:
@@ -129,7 +132,10 @@ def read_schema(store: Path) -> Schema:
         symmetries = tuple(str(name) for name in attributes.get("symmetries", ()))
         parameters = dict(attributes.get("parameters", {}))
         sources = tuple(dict(source) for source in attributes.get("sources", ()))
-        return Schema(attributes["scenario"], fields, axes, symmetries, parameters, sources)
+        resolution = None if sources else dict(attributes["generate"]).get("resolution")
+        return Schema(
+            attributes["scenario"], fields, axes, symmetries, parameters, sources, resolution
+        )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{store} is not a dataset of this version: {error!r}") from None
 

@@ -21,13 +21,11 @@ class Origin:
         store: The dataset.
         schema: What it holds.
         sample: Number of the sample.
-        resolution: At which it was solved; none where that is not recorded.
     """
 
     store: Path
     schema: Schema
     sample: int
-    resolution: int | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ from mno.errors import MnoError
 from mno.evaluation.against.given import Given
 from mno.evaluation.against.stencil import Stencil
 from mno.evaluation.against.stores import read_whole
-from mno.scenarios import make_scenario, scenario_class, scenario_names
-from mno.scenarios.base import Scenario
+from mno.evaluation.solving import solver_of
+from mno.scenarios import scenario_names
 from mno.surrogate import Surrogate
 
 
@@ -66,22 +66,18 @@ def solve(surrogate: Surrogate, given: Given, model: Predicted) -> Predicted | s
         The same fields at the same frames as `model`; or why there is no solution.
     """
     name, origin = surrogate.description.scenario, given.origin
-    solved_here = name in scenario_names() and issubclass(scenario_class(name), Scenario)
-    if not solved_here or (origin and origin.schema.sources):
+    if name not in scenario_names():
         return f"no solver for imported data ({name})"
-    if origin is None or origin.resolution is None:
+    if origin is None:
         return f"{given.source} does not record the parameters and the resolution to solve with"
-    schema = origin.schema
-    if schema.scenario != name:
-        return f"{given.source} holds samples of {schema.scenario}, but the model is of {name}"
-    try:
-        scenario = make_scenario(name, origin.resolution, schema.parameters)
-        same = len(scenario.axes) == len(schema.axes) and all(
-            a.points.shape == b.points.shape and np.allclose(a.points, b.points, rtol=1e-5)
-            for a, b in zip(scenario.axes, schema.axes, strict=True)
+    if origin.schema.scenario != name:
+        return (
+            f"{given.source} holds samples of {origin.schema.scenario}, but the model is of {name}"
         )
-        if not same:
-            return f"the solver of this version works on other points than {given.source} has"
+    scenario = solver_of(origin.schema)
+    if isinstance(scenario, str):
+        return scenario
+    try:
         solved = scenario.solve(read_whole(origin))
     except MnoError as error:
         return f"the solver cannot solve {given.source}: {first_line(error)}"

@@ -35,7 +35,6 @@ def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> Given:
     """
     description = surrogate.description
     group, schema = _open(store)
-    attributes: Mapping[str, Any] = group.attrs
     steps = None
     if schema and set(description.states) <= {field.name for field in schema.fields}:
         steps = frames_to_predict(description, schema)
@@ -60,7 +59,7 @@ def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> Given:
         steps=steps,
         source=f"{store}, sample {number}",
         start=float(np.asarray(start[number])) if isinstance(start, zarr.Array) else None,
-        origin=Origin(store, schema, number, _resolution(attributes)) if schema else None,
+        origin=Origin(store, schema, number) if schema else None,
     )
 
 
@@ -74,11 +73,6 @@ def read_whole(origin: Origin) -> dict[str, np.ndarray]:
         elif field.role == "state":
             whole[field.name] = np.asarray(group[field.name][origin.sample, 0])
     return whole
-
-
-def _resolution(attributes: Mapping[str, Any]) -> int | None:
-    generated = attributes.get("generate")
-    return generated.get("resolution") if isinstance(generated, Mapping) else None
 
 
 def _open(store: Path) -> tuple[zarr.Group, Schema | None]:
