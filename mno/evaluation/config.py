@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from mno.config import Config
+from mno.evaluation.robustness.config import RobustnessConfig
 
 
 class EvaluateConfig(Config):
@@ -16,3 +17,4 @@ class EvaluateConfig(Config):
         ge=1,
         description="test samples whose predictions are kept, to check the packaged model by",
     )
+    robustness: RobustnessConfig = Field(default_factory=RobustnessConfig)

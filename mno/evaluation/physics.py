@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from mno.errors import MnoError
+from mno.evaluation.samples import some_samples
 from mno.evaluation.solving import solver_of
 from mno.grid import Grid
 from mno.residuals import residual_names, residual_of
 from mno.scenarios.base import Scenario, split_samples
 
 if TYPE_CHECKING:
-    from mno.data.reading import Schema, Split
+    from mno.data.reading import Schema, Split, StoredSplit
     from mno.description import Description
     from mno.surrogate import Surrogate
 
@@ -24,7 +25,7 @@ Arrays: TypeAlias = Mapping[str, np.ndarray]
 
 
 def physical_consistency(
-    surrogate: Surrogate, samples: Split, batch_size: int
+    surrogate: Surrogate, test: Split | StoredSplit, count: int, batch_size: int
 ) -> dict[str, Any] | str:
     """Measure what the scenario checks, on predictions and on the truth beside them.
 
@@ -36,7 +37,8 @@ def physical_consistency(
 
     Args:
         surrogate: The trained operator.
-        samples: Samples it was not trained on.
+        test: Samples it was not trained on.
+        count: How many of them are looked at, evenly spread over the split.
         batch_size: Samples per forward pass.
 
     Returns:
@@ -44,9 +46,10 @@ def physical_consistency(
         `prediction` and `truth`; NaN where a value is not a number. In place of what cannot be
         measured, why.
     """
-    scenario = solver_of(samples.schema)
+    scenario = solver_of(test.schema)
     if isinstance(scenario, str):
         return scenario
+    samples = some_samples(test, count)
     description = surrogate.description
     predicted = _predicted(surrogate, samples.fields, batch_size)
     checks = {check.name: check for check in scenario.checks if not check.of_given}
@@ -97,7 +100,7 @@ def equation_residual(description: Description, schema: Schema, fields: Arrays) 
     numbers = {
         name: torch.tensor(float(value), dtype=torch.float64)
         for name, value in schema.parameters.items()
-        if isinstance(value, int | float)
+        if isinstance(value, int | float) and not isinstance(value, bool)
     }
     shape = tuple(known[description.fields[0]].shape[-len(description.extent) :])
     grid = description.grid(shape)

@@ -14,7 +14,8 @@ from mno.evaluation.robustness.noise import under_noise
 from mno.evaluation.robustness.outside import outside_training
 from mno.evaluation.robustness.reasons import OFF
 from mno.evaluation.robustness.resolution import at_resolutions
-from mno.evaluation.robustness.trial import Trial, some_samples
+from mno.evaluation.robustness.trial import Trial
+from mno.evaluation.samples import some_samples
 
 if TYPE_CHECKING:
     from mno.data.reading import Split, StoredSplit

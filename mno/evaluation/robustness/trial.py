@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from mno.data.reading import Split
 from mno.evaluation.baselines import kept_frame
 from mno.evaluation.result import measured, relative_l2
 from mno.evaluation.statistics import Statistics
 
 if TYPE_CHECKING:
-    from mno.data.reading import StoredSplit
     from mno.surrogate import Surrogate
 
 Arrays: TypeAlias = Mapping[str, np.ndarray]
@@ -82,11 +80,3 @@ def errors_of(predicted: Arrays, truth: Arrays) -> np.ndarray:
     """Return the relative L2 of each sample that has a known truth, the mean over its fields."""
     statistics = {n: Statistics.of(np.asarray(predicted[n]), truth[n]) for n in truth}
     return relative_l2(statistics)[measured(statistics)]
-
-
-def some_samples(split: Split | StoredSplit, count: int) -> Split:
-    """Return at most so many samples of a split, evenly spread over it."""
-    total = len(split)
-    rows = np.arange(min(count, total)) * total // max(min(count, total), 1)
-    fields = {name: np.asarray(array[rows]) for name, array in split.fields.items()}
-    return Split(split.name, split.schema, fields, split.indices[rows])
