@@ -22,6 +22,7 @@ def accuracy_tables(metrics: Mapping[str, Any], schema: Schema) -> list[dict[str
             "rows": [
                 _metric_row(metric.title, metric.name, metric.physical, metrics["fields"], field)
                 for metric in METRICS
+                if not isinstance(metrics["fields"][field.name][metric.name], str)
             ]
             + ([_counted_row(metrics["fields"][field.name])] if field.gaps else []),
         }

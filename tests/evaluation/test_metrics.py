@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mno.evaluation.metrics import METRICS, mean, relative_l2_per_sample
-from mno.evaluation.statistics import STATISTICS, Statistics
+from mno.evaluation.statistics import POINTWISE, Statistics
 
 
 def values(statistics: Statistics) -> dict[str, float]:
