@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mno.evaluation.space import Space
@@ -29,12 +31,12 @@ def measure_on_grid(
         truths: The same shape.
         space: The grid.
     """
-    samples, points = len(truths), int(np.prod(space.shape))
-    predicted, true = (a.reshape(samples, -1, *space.shape) for a in (predictions, truths))
+    samples, points = len(truths), math.prod(space.shape)
+    frames = math.prod(truths.shape[1:]) // points
+    predicted, true = (a.reshape(samples, frames, *space.shape) for a in (predictions, truths))
     error = predicted - true
-    flat = error.reshape(samples, -1, points)
-    frames = flat.shape[1]
-    at_walls = flat[:, :, space.boundary].reshape(samples, -1)
+    flat = error.reshape(samples, frames, points)
+    at_walls = flat[:, :, space.boundary].reshape(samples, frames * len(space.boundary))
     error_waves, true_waves = coefficients(error, space), coefficients(true, space)
     return {
         "frames": np.full(samples, float(frames)),
@@ -55,4 +57,4 @@ def _squared_h1(fields: np.ndarray, space: Space) -> np.ndarray:
     total = np.square(fields)
     for axis, spacing in enumerate(space.spacing, start=first):
         total += np.square(np.gradient(fields, spacing / space.length, axis=axis))
-    return total.reshape(len(fields), -1).sum(axis=1)
+    return total.reshape(len(fields), math.prod(fields.shape[1:])).sum(axis=1)

@@ -117,7 +117,8 @@ def _measure(
 ) -> dict[str, np.ndarray]:
     predicted, true = (np.ascontiguousarray(a, dtype=np.float64) for a in (predictions, truths))
     with np.errstate(invalid="ignore", over="ignore"):  # of predictions that are not numbers
-        found = _measure_pointwise(*(a.reshape(len(a), -1) for a in (predicted, true)))
+        flat = len(true), math.prod(true.shape[1:])
+        found = _measure_pointwise(predicted.reshape(flat), true.reshape(flat))
         if isinstance(space, Space):
             found |= measure_on_grid(predicted, true, space)
     return found

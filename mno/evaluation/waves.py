@@ -44,7 +44,7 @@ def shell_power(waves: np.ndarray, space: Space) -> np.ndarray:
     """
     order, starts, weights, _ = _shells(space.shape, space.spacing)
     power = np.square(np.real(waves)) + np.square(np.imag(waves))
-    sums = power.reshape(*power.shape[:2], -1).sum(axis=1) * weights
+    sums = power.reshape(*power.shape[:2], len(order)).sum(axis=1) * weights
     return np.add.reduceat(sums[:, order], starts, axis=1)
 
 
