@@ -22,6 +22,7 @@ class Errors:
         states: Names of those that have frames.
         spaces: Grids of the predicted fields by name, or why there is none; where not given,
             nothing is measured that asks for one.
+        spectra: Whether the spectra of predictions and truth are measured on them, too.
     """
 
     def __init__(
@@ -29,7 +30,9 @@ class Errors:
         outputs: Collection[str],
         states: Collection[str],
         spaces: Mapping[str, Space | str] | None = None,
+        spectra: bool = False,
     ) -> None:
+        self.spectra = spectra
         spaces = spaces or dict.fromkeys(outputs, NO_GRID)
         self.whole = {name: Statistics(space=spaces[name]) for name in outputs}
         self.frames: dict[str, list[Statistics]] = {name: [] for name in states}
@@ -42,7 +45,9 @@ class Errors:
             truth: The same fields as solved.
         """
         for name, before in self.whole.items():
-            self.whole[name] = before + Statistics.of(predicted[name], truth[name], before.space)
+            self.whole[name] = before + Statistics.of(
+                predicted[name], truth[name], before.space, self.spectra
+            )
         for name, before in self.frames.items():
             new = of_frames(predicted[name], truth[name])
             before = before or [Statistics()] * len(new)

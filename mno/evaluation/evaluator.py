@@ -52,7 +52,8 @@ def evaluate(
     steps = frames_to_predict(description, test.schema)
     spaces = {field.name: space_of(field, test.schema) for field in outputs}
 
-    model, baseline, persistence = (Errors(description.outputs, states, spaces) for _ in range(3))
+    model = Errors(description.outputs, states, spaces, spectra=True)
+    baseline, persistence = (Errors(description.outputs, states, spaces) for _ in range(2))
     for start in range(0, len(test), config.batch_size):
         given, true = _read(description, test, slice(start, start + config.batch_size))
         model.add(surrogate.predict(given, config.batch_size, steps), true)

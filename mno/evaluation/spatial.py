@@ -11,7 +11,7 @@ from mno.evaluation.waves import coefficients, shell_power
 
 
 def measure_on_grid(
-    predictions: np.ndarray, truths: np.ndarray, space: Space
+    predictions: np.ndarray, truths: np.ndarray, space: Space, spectra: bool
 ) -> dict[str, np.ndarray]:
     """Measure each sample; shape `(samples,)` by name, of powers `(samples, shells)`.
 
@@ -30,6 +30,7 @@ def measure_on_grid(
         predictions: Shape `(samples, [frames,] *grid)`, float64.
         truths: The same shape.
         space: The grid.
+        spectra: Whether `truth_power` and `prediction_power` are measured as well.
     """
     samples, points = len(truths), math.prod(space.shape)
     frames = math.prod(truths.shape[1:]) // points
@@ -37,8 +38,8 @@ def measure_on_grid(
     error = predicted - true
     flat = error.reshape(samples, frames, points)
     at_walls = flat[:, :, space.boundary].reshape(samples, frames * len(space.boundary))
-    error_waves, true_waves = coefficients(error, space), coefficients(true, space)
-    return {
+    error_waves = coefficients(error, space)
+    found = {
         "frames": np.full(samples, float(frames)),
         "squared_mean_error": np.square(flat.mean(axis=2)).sum(axis=1),
         "boundary_points": np.full(samples, float(at_walls.shape[1])),
@@ -46,9 +47,12 @@ def measure_on_grid(
         "squared_error_h1": _squared_h1(error, space),
         "squared_truth_h1": _squared_h1(true, space),
         "error_power": shell_power(error_waves, space),
-        "truth_power": shell_power(true_waves, space),
-        "prediction_power": shell_power(true_waves + error_waves, space),
     }
+    if spectra:
+        true_waves = coefficients(true, space)
+        found["truth_power"] = shell_power(true_waves, space)
+        found["prediction_power"] = shell_power(true_waves + error_waves, space)
+    return found
 
 
 def _squared_h1(fields: np.ndarray, space: Space) -> np.ndarray:

@@ -13,7 +13,7 @@ def spectra_of(statistics: Statistics) -> dict[str, list[float]] | str:
     """Return mean spectra over samples and frames, or why there are none.
 
     Args:
-        statistics: Of one field, of one sample or more.
+        statistics: Of one field, measured with `spectra`, of one sample or more.
 
     Returns:
         `wavenumber` k, and for each the share of the mean square in the square of the field's unit

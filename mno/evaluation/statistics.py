@@ -43,7 +43,11 @@ class Statistics:
 
     @classmethod
     def of(
-        cls, predictions: np.ndarray, truths: np.ndarray, space: Space | str = NO_GRID
+        cls,
+        predictions: np.ndarray,
+        truths: np.ndarray,
+        space: Space | str = NO_GRID,
+        spectra: bool = False,
     ) -> Statistics:
         """Measure a batch.
 
@@ -51,6 +55,7 @@ class Statistics:
             predictions: Shape `(samples, *dims)`, in the field's unit.
             truths: The same shape and unit; NaN where it is missing.
             space: The grid of the field, to measure what asks for one; or why there is none.
+            spectra: Whether the spectra of prediction and truth are measured, too, on a grid.
 
         Raises:
             ValueError: The shapes differ, or are not those of the grid.
@@ -66,7 +71,7 @@ class Statistics:
                 "before it"
             )
         blocks = _blocks(truths.shape)
-        parts = [_measure(predictions[rows], truths[rows], space) for rows in blocks]
+        parts = [_measure(predictions[rows], truths[rows], space, spectra) for rows in blocks]
         return cls({n: np.concatenate([part[n] for part in parts]) for n in parts[0]}, space)
 
     def __add__(self, other: Statistics) -> Statistics:
@@ -113,14 +118,14 @@ def of_frames(predictions: np.ndarray, truths: np.ndarray) -> list[Statistics]:
 
 
 def _measure(
-    predictions: np.ndarray, truths: np.ndarray, space: Space | str
+    predictions: np.ndarray, truths: np.ndarray, space: Space | str, spectra: bool
 ) -> dict[str, np.ndarray]:
     predicted, true = (np.ascontiguousarray(a, dtype=np.float64) for a in (predictions, truths))
     with np.errstate(invalid="ignore", over="ignore"):  # of predictions that are not numbers
         flat = len(true), math.prod(true.shape[1:])
         found = _measure_pointwise(predicted.reshape(flat), true.reshape(flat))
         if isinstance(space, Space):
-            found |= measure_on_grid(predicted, true, space)
+            found |= measure_on_grid(predicted, true, space, spectra)
     return found
 
 

@@ -172,7 +172,7 @@ def test_a_single_wave_is_in_the_shell_of_its_wavenumber(waves, amplitude, sides
     x, y = np.meshgrid(*[(np.arange(n) + 0.5) / n] * 2, indexing="ij")
     error = amplitude * np.cos(2 * np.pi * (waves[0] * x + waves[1] * y))[None]
     space = Space((n, n), (sides[0] / n, sides[1] / n))
-    spectra = spectra_of(Statistics.of(error, 0 * error, space))
+    spectra = spectra_of(Statistics.of(error, 0 * error, space, spectra=True))
     assert isinstance(spectra, dict)
     longest = max(sides)
     k = math.sqrt(sum((m * longest / side) ** 2 for m, side in zip(waves, sides, strict=True)))

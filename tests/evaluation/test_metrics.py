@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from multiprocessing import get_context
 
 import numpy as np
@@ -72,8 +73,10 @@ def test_any_number_of_workers_gives_the_same_bits() -> None:
     assert len(chunks) > 1
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as workers:
         given = ([a[chunk] for chunk in chunks] for a in (prediction, truth))
-        parts = list(workers.map(Statistics.of, *given, [space] * len(chunks)))
-    together, serial = sum(parts, Statistics()), Statistics.of(prediction, truth, space)
+        parts = list(
+            workers.map(Statistics.of, *given, [space] * len(chunks), [True] * len(chunks))
+        )
+    together, serial = sum(parts, Statistics()), Statistics.of(prediction, truth, space, True)
     assert values(together) == values(serial)
     assert spectra_of(together) == spectra_of(serial)
 
