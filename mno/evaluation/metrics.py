@@ -42,7 +42,7 @@ import numpy as np
 from mno.evaluation.pooling import Largest, Pooled, ratio
 from mno.evaluation.space import Space
 from mno.evaluation.statistics import Statistics
-from mno.evaluation.waves import BANDS, band_of
+from mno.evaluation.waves import band_of
 
 Figure = Pooled | Largest | str
 
@@ -52,16 +52,12 @@ class Metric:
     """A single number that says how far predictions are from the truth; smaller is better.
 
     Attributes:
-        name: Key in `reports/metrics.json`.
-        title: What a table's header says.
-        explanation: One line for a reader who meets it for the first time.
+        name: Key in `reports/metrics.json`, and in the words of the report's section `accuracy`.
         physical: Whether it carries the field's unit; otherwise it is a fraction.
         figure: What the statistics make of it, or why they make nothing.
     """
 
     name: str
-    title: str
-    explanation: str
     physical: bool
     figure: Callable[[Statistics], Figure]
 
@@ -158,7 +154,7 @@ def _in_band(name: str) -> Callable[[Statistics], Figure]:
             return space
         band = band_of(name, space)
         if band.start >= band.stop:
-            return f"the grid has no waves as short as that: fewer than {BANDS[name][0]} fit"
+            return "the grid is too coarse for waves as short as that"
         power = statistics.per_sample("error_power")[:, band].sum(axis=1)
         return Pooled(np.array([power, statistics.per_sample("points")]), _root_of_quotient)
 
@@ -166,77 +162,25 @@ def _in_band(name: str) -> Callable[[Statistics], Figure]:
 
 
 METRICS = (
-    Metric(
-        "relative_l2",
-        "Relative L2",
-        "Size of the error divided by the size of the true field, averaged over samples; "
-        "0 % is perfect, 100 % is no better than predicting zero.",
-        False,
-        lambda s: _relative(s, "squared_error", "squared_truth"),
-    ),
-    Metric(
-        "rmse",
-        "RMSE",
-        "Root mean square error: the typical error at one point, in the field's own unit.",
-        True,
-        _rmse,
-    ),
-    Metric(
-        "nrmse",
-        "nRMSE",
-        "RMSE divided by the root mean square of the true field over the whole test split; "
-        "large fields weigh more than in the relative L2.",
-        False,
-        _nrmse,
-    ),
-    Metric(
-        "max_error",
-        "Maximum error",
-        "The largest error at any point of any test sample, in the field's own unit.",
-        True,
-        _max_error,
-    ),
+    Metric("relative_l2", False, lambda s: _relative(s, "squared_error", "squared_truth")),
+    Metric("rmse", True, _rmse),
+    Metric("nrmse", False, _nrmse),
+    Metric("max_error", True, _max_error),
     Metric(
         "boundary_rmse",
-        "Boundary RMSE",
-        "The RMSE at the outermost points along each axis, next to the walls.",
         True,
         _on_grid(lambda s: _root_mean(s, "squared_boundary_error", "boundary_points")),
     ),
     Metric(
         "conserved_rmse",
-        "Conserved RMSE",
-        "The typical error of the field's mean over the domain, as of a mass or an energy that is "
-        "conserved: errors that cancel between places do not count.",
         True,
         _on_grid(lambda s: _root_mean(s, "squared_mean_error", "frames")),
     ),
-    Metric(
-        "fourier_low_rmse",
-        "RMSE, long waves",
-        "The part of the RMSE in waves of which fewer than 4 fit into the domain.",
-        True,
-        _in_band("low"),
-    ),
-    Metric(
-        "fourier_middle_rmse",
-        "RMSE, middle waves",
-        "The part of the RMSE in waves of which 4 to 12 fit into the domain.",
-        True,
-        _in_band("middle"),
-    ),
-    Metric(
-        "fourier_high_rmse",
-        "RMSE, short waves",
-        "The part of the RMSE in waves of which 12 or more fit into the domain.",
-        True,
-        _in_band("high"),
-    ),
+    Metric("fourier_low_rmse", True, _in_band("low")),
+    Metric("fourier_middle_rmse", True, _in_band("middle")),
+    Metric("fourier_high_rmse", True, _in_band("high")),
     Metric(
         "relative_h1",
-        "Relative H1",
-        "As the relative L2, but errors of the slope count as well as those of the value: it is "
-        "large where fronts and walls are blurred.",
         False,
         _on_grid(lambda s: _relative(s, "squared_error_h1", "squared_truth_h1")),
     ),

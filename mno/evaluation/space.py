@@ -53,12 +53,10 @@ def space_of(field: Field, schema: Schema) -> Space | str:
         return "unordered points have no neighbours, walls or wavenumbers"
     if field.gaps:
         return "some of the truth is missing"
-    short = [axis.name for axis in axes if len(axis.points) < 2]
-    if short:
-        return f"there is a single point along {', '.join(short)}"
-    uneven = [axis.name for axis in axes if not _even(axis)]
-    if uneven:
-        return f"the points along {', '.join(uneven)} are not equally far apart"
+    if any(len(axis.points) < 2 for axis in axes):
+        return "there is a single point along an axis"
+    if not all(_even(axis) for axis in axes):
+        return "the points along an axis are not equally far apart"
     steps = tuple(float(np.ptp(axis.points)) / (len(axis.points) - 1) for axis in axes)
     return Space(tuple(len(axis.points) for axis in axes), steps)
 
