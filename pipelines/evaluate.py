@@ -17,9 +17,11 @@ from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.cost import measure_cost
 from mno.evaluation.evaluator import evaluate
+from mno.evaluation.physics import physical_consistency
 from mno.evaluation.report.document import write_report
 from mno.evaluation.report.language import LANGUAGES
 from mno.evaluation.report.results import Results
+from mno.evaluation.robustness.measure import measure_robustness
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
 from mno.surrogate import Surrogate
@@ -43,8 +45,12 @@ def body(stage: Stage) -> None:
     evaluation = evaluate(surrogate, test, baseline, config)
     cost = measure_cost(surrogate, evaluation.check_inputs, config.batch_size)
 
-    metrics = evaluation.metrics()
+    robustness = measure_robustness(surrogate, test, baseline, config.robustness, config.batch_size)
+    physics = physical_consistency(surrogate, test, config.robustness.samples, config.batch_size)
+
+    metrics = {**evaluation.metrics(), "physics": physics}
     write_json(reports / "metrics.json", metrics)
+    write_json(reports / "robustness.json", robustness)
     write_json(reports / "per_sample.json", evaluation.per_sample())
     write_json(reports / "cost.json", cost)
     _write_check(reports / "check.npz", evaluation.check_inputs, evaluation.check_predictions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from mno.config import Config
+from mno.evaluation.robustness.config import RobustnessConfig
 
 
 class IntervalConfig(Config):
@@ -29,3 +30,4 @@ class EvaluateConfig(Config):
     intervals: IntervalConfig = Field(
         IntervalConfig(), description="bootstrap intervals of the metrics"
     )
+    robustness: RobustnessConfig = Field(default_factory=RobustnessConfig)
