@@ -20,6 +20,7 @@ from mno.evaluation.cost import measure_cost
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.figures import draw_figures
 from mno.evaluation.report import ReportInputs, write_report
+from mno.evaluation.trust.calibration import calibrated_trust
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
 from mno.surrogate import Surrogate
@@ -35,19 +36,27 @@ def body(stage: Stage) -> None:
     config = section(stage.params, "evaluate", EvaluateConfig)
     surrogate = Surrogate.load(stage.root / CANDIDATE)
     test = read_split(stage.root / DATA, "test")
-    baseline = mean_fields(open_split(stage.root / DATA, "train", checked=False))  # verified above
+    train, validation = (  # verified above
+        open_split(stage.root / DATA, name, checked=False) for name in ("train", "validation")
+    )
+    baseline = mean_fields(train)
     reports = stage.root / REPORTS
     training = json.loads((reports / "train.json").read_text(encoding="utf-8"))
     dataset = json.loads((reports / "dataset.json").read_text(encoding="utf-8"))
 
     evaluation = evaluate(surrogate, test, baseline, config)
     cost = measure_cost(surrogate, evaluation.check_inputs, config.batch_size)
+    digest = candidate_digest(stage.root / CANDIDATE)
+    trust = calibrated_trust(
+        surrogate, train, validation, test, config.trust, digest, config.batch_size
+    )
     figures = draw_figures(evaluation, test.schema, training)
     checks = check_figure(dataset)
 
     write_json(reports / "metrics.json", evaluation.metrics())
     write_json(reports / "per_sample.json", evaluation.per_sample())
     write_json(reports / "cost.json", cost)
+    write_json(reports / "trust.json", trust.to_json())
     _write_check(reports / "check.npz", evaluation.check_inputs, evaluation.check_predictions)
     (reports / "figures").mkdir(parents=True, exist_ok=True)
     for figure in [*figures, *([checks] if checks else [])]:
@@ -69,7 +78,7 @@ def body(stage: Stage) -> None:
             },
             lineage={
                 "dataset (DVC md5)": read_data_version(stage.root / DATA_FILE).md5,
-                "model (sha256)": candidate_digest(stage.root / CANDIDATE),
+                "model (sha256)": digest,
                 **{f"{s['file']} (sha256)": s["sha256"] for s in test.schema.sources},
             },
             check_figure=checks,

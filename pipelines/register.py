@@ -23,7 +23,7 @@ DATA = Path("data")
 CANDIDATE = Path("models/candidate")
 REPORTS = Path("reports")
 # What is kept with the run in MLflow.
-_KEPT = ("metrics.json", "per_sample.json", "cost.json", "report.html", "figures")
+_KEPT = ("metrics.json", "per_sample.json", "cost.json", "trust.json", "report.html", "figures")
 
 
 def body(stage: Stage) -> None:
@@ -56,6 +56,7 @@ def body(stage: Stage) -> None:
             predictions=predictions,
             history=history,
             reports=tuple(reports / name for name in _KEPT if (reports / name).exists()),
+            trust=(reports / "trust.json").read_bytes(),
         ),
         score,
     )

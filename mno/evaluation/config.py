@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from mno.config import Config
+from mno.evaluation.trust.config import TrustConfig
 
 
 class EvaluateConfig(Config):
@@ -15,4 +16,7 @@ class EvaluateConfig(Config):
         4,
         ge=1,
         description="test samples whose predictions are kept, to check the packaged model by",
+    )
+    trust: TrustConfig = Field(
+        default_factory=TrustConfig, description="bounds on the errors of single predictions"
     )

@@ -32,6 +32,20 @@ _LEAST_FOR_SCALE = 100  # validation samples from which on some of them fit a sc
 _FOR_SCALE = 50  # samples that fit it, or a quarter of fewer than 200; the others calibrate
 
 
+def calibrated_trust(
+    surrogate: Surrogate,
+    train: Split | StoredSplit,
+    validation: Split | StoredSplit,
+    test: Split,
+    config: TrustConfig,
+    model_sha256: str,
+    batch_size: int,
+) -> Trust:
+    """Return a model's trust, with what came of it on the test split; see the two steps below."""
+    trust = calibrate(surrogate, train, validation, config, model_sha256, batch_size)
+    return trust.model_copy(update={"measured": measure(trust, surrogate, test, batch_size)})
+
+
 def calibrate(
     surrogate: Surrogate,
     train: Split | StoredSplit,

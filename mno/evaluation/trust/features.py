@@ -107,9 +107,8 @@ def _slope(centred: np.ndarray, places: np.ndarray) -> np.ndarray:
     for sample, (values, here) in enumerate(zip(centred, places, strict=True)):
         if not np.isfinite(here).all():
             continue
-        distance, nearest = KDTree(here).query(here, k=2)
-        step = values[:, nearest[:, 1]] - values
-        far = distance[:, 1] > 0.0
+        distance, nearest = (np.asarray(found)[:, 1] for found in KDTree(here).query(here, k=2))
+        step, far = values[:, nearest] - values, distance > 0.0
         if far.any():
-            slopes[sample] = math.sqrt(np.mean((step[:, far] / distance[far, 1]) ** 2))
+            slopes[sample] = math.sqrt(np.mean((step[:, far] / distance[far]) ** 2))
     return np.log10(slopes + _FAINTEST)

@@ -129,6 +129,10 @@ class Trust(Config):
                 "new one with: mno evaluate"
             ) from None
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON takes it, what `reports/trust.json` holds; `read` is the way back."""
+        return self.model_dump(mode="json")
+
     def equation(self, description: Description) -> Equation | str:
         """Return the equation that predictions are put into; or why there is none."""
         if self.no_residual is not None:
