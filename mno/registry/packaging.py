@@ -33,9 +33,7 @@ _EXAMPLE_SAMPLES = 2
 TOLERANCE = 1e-5
 
 
-def save_package(
-    candidate: Path, inputs: Arrays, folder: Path, trust: bytes | None = None
-) -> None:
+def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | None = None) -> None:
     """Write a candidate as an MLflow model.
 
     Args:
