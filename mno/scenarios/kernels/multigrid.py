@@ -20,6 +20,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+SMALLEST = 1e-300  # keeps a guess of zero from a division by zero
 DAMPING = 0.8  # of the Jacobi smoother, the best value for five points in two dimensions
 
 # IEEE division: a zero in the permeability gives inf, then no convergence, instead of an exception.
@@ -190,8 +191,8 @@ def solve_diffusion(permeability, source, tolerance, max_iterations, inlet=None,
         max_iterations: Iterations after which it ends in any case.
         inlet: None, or `u` on the side where x is 0; then `u = 0` on the side across, and nothing
             passes through the other two.
-        guess: Cell values of `u` to start from, like `permeability`; zero if not given. They change
-            how many iterations it takes, not where it ends.
+        guess: Cell values of which some multiple is like `u`, to start from, like `permeability`;
+            zero if not given. They change how many iterations it takes, not where it ends.
 
     Returns:
         Cell values of `u`, shape `(n, n)`; the number of iterations; the relative residual
@@ -255,7 +256,11 @@ def _solve(
     if is_guessed:
         u[1 : n + 1, 1 : n + 1] = guess
         _apply(u, trans_x, trans_y, out, n)
-        _add(-1.0, out, residual, 1.0, n)
+        # The multiple of the guess that is nearest to the solution in the energy norm: where a
+        # guess has the right form and a wrong size, it saves what one of the right size would.
+        factor = _dot(u, residual, columns, n) / max(_dot(u, out, columns, n), SMALLEST)
+        _add(0.0, u, u, factor, n)
+        _add(-factor, out, residual, 1.0, n)
         relative = np.sqrt(_dot(residual, residual, columns, n)) / start
     previous = 1.0
     iterations = 0
