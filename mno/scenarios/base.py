@@ -206,6 +206,24 @@ class Scenario(SampleSource):
             yield given, self.solve(given)
 
 
+class StartsFromGuess(ABC):
+    """What a scenario is, too, whose solver iterates and may start from a guess of the solution.
+
+    A surrogate's prediction is such a guess. It saves iterations and changes nothing else: the
+    answer meets the same tolerance.
+    """
+
+    @abstractmethod
+    def solve_from(self, inputs: Fields, guess: Fields | None) -> tuple[dict[str, np.ndarray], int]:
+        """Solve as `Scenario.solve` does, and return how many iterations it took.
+
+        Args:
+            inputs: What `sample` drew.
+            guess: Outputs to start from, as `solve` returns them; from zero if there are none, or
+                if one is not finite.
+        """
+
+
 def split_samples(fields: tuple[Field, ...], values: Fields) -> Iterator[tuple[Fields, Fields]]:
     """Yield what is given of each sample (of states, the first frame), and the rest.
 
