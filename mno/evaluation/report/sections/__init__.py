@@ -10,6 +10,7 @@ from mno.evaluation.report.sections import (
     figures,
     limits,
     lineage,
+    robustness,
     training,
 )
 
@@ -17,6 +18,7 @@ SECTIONS = {
     "decision": decision.section,
     "accuracy": accuracy.section,
     "figures": figures.section,
+    "robustness": robustness.section,
     "cost": cost.section,
     "data": data.section,
     "training": training.section,
