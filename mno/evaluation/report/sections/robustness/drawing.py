@@ -67,7 +67,7 @@ def draw_curves(
     ax.yaxis.set_major_formatter(PER_CENT)
     ax.grid(axis="y", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
     ax.set_ylabel(words("error"))
-    ax.legend(**LEGEND)
+    _legend(ax)
 
 
 def draw_rows(ax: Axes, names: Sequence[str], curves: dict[str, Any], words: Words) -> None:
@@ -87,7 +87,14 @@ def draw_rows(ax: Axes, names: Sequence[str], curves: dict[str, Any], words: Wor
     ax.xaxis.set_major_formatter(PER_CENT)
     ax.grid(axis="x", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
     ax.set_xlabel(words("error"))
-    ax.legend(**LEGEND)
+    _legend(ax)
+
+
+def _legend(ax: Axes) -> None:
+    """Explain the marks, in as many columns as there is room for."""
+    figure = ax.get_figure()
+    narrow = figure is None or figure.get_figwidth() < WIDE  # type: ignore[union-attr]
+    ax.legend(**{**LEGEND, "ncols": 1 if narrow else 2})
 
 
 def _numbers(values: Sequence[float | None]) -> np.ndarray:
