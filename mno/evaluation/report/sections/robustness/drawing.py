@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mno.evaluation.curves import HEIGHT, LEGEND, NARROW, PER_CENT, WIDE
+from mno.evaluation.figures import Figure
 from mno.evaluation.style import (
     PREDICTION_COLOUR,
     REFERENCE_COLOUR,
@@ -32,15 +33,25 @@ LOOKS = {
 }
 
 
-def both_widths(draw: Callable[[Axes], None]) -> dict[str, bytes]:
-    """Return a drawing for a page and for the screen of a telephone."""
-    pictures = {}
-    for name, width in (("png", WIDE), ("narrow", NARROW)):
+def drawn(
+    name: str, title: str, caption: str, found: Sequence[str], draw: Callable[[Axes], None]
+) -> Figure:
+    """Return a figure, drawn for a page and for the screen of a telephone.
+
+    Args:
+        name: Its own, after that of the section.
+        title: Its heading.
+        caption: What to look for.
+        found: What it shows, in sentences.
+        draw: Draws it.
+    """
+    pictures = []
+    for width in (WIDE, NARROW):
         with house_style():
             figure = new_figure(width, HEIGHT)
             draw(figure.add_subplot())
-            pictures[name] = png_bytes(figure)
-    return pictures
+            pictures.append(png_bytes(figure))
+    return Figure(f"robustness_{name}", title, caption, " ".join(found), *pictures)
 
 
 def draw_curves(

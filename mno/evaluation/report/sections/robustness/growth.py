@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mno.evaluation.figures import Figure
 from mno.evaluation.panels import labelled
-from mno.evaluation.report.sections.robustness.drawing import both_widths, draw_curves
+from mno.evaluation.report.sections.robustness.drawing import draw_curves, drawn
 from mno.evaluation.report.sections.robustness.part import Part, reason
 
 if TYPE_CHECKING:
@@ -36,12 +35,12 @@ def part(title: str, found: Any, words: Words) -> Part:
 
     kind = "within" if shown is within else "beyond"
     until = f"{words.number(found['trained_until'])}{unit}"
-    figure = Figure(
-        name="robustness_over_time",
-        title=title,
-        caption=words(f"over_time.caption_{kind}", threshold=limit, until=until),
-        alt=" ".join(sentences),
-        **both_widths(draw),
+    figure = drawn(
+        "over_time",
+        title,
+        words(f"over_time.caption_{kind}", threshold=limit, until=until),
+        sentences,
+        draw,
     )
     return Part(title, tuple(sentences), figure)
 

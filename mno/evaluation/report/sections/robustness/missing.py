@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mno.evaluation.curves import PER_CENT
-from mno.evaluation.figures import Figure
-from mno.evaluation.report.sections.robustness.drawing import both_widths, draw_curves
+from mno.evaluation.report.sections.robustness.drawing import draw_curves, drawn
 from mno.evaluation.report.sections.robustness.part import Part, against_guesses, change
 
 if TYPE_CHECKING:
@@ -33,11 +32,5 @@ def part(title: str, found: Any, words: Words) -> Part:
         ax.xaxis.set_major_formatter(PER_CENT)
         ax.set_xlabel(words("missing.axis"))
 
-    figure = Figure(
-        name="robustness_missing",
-        title=title,
-        caption=words("missing.caption"),
-        alt=" ".join(sentences),
-        **both_widths(draw),
-    )
+    figure = drawn("missing", title, words("missing.caption"), sentences, draw)
     return Part(title, tuple(sentences), figure)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mno.evaluation.figures import Figure
-from mno.evaluation.report.sections.robustness.drawing import both_widths, draw_rows
+from mno.evaluation.report.sections.robustness.drawing import draw_rows, drawn
 from mno.evaluation.report.sections.robustness.part import Part, against_guesses, change, reason
 
 if TYPE_CHECKING:
@@ -25,12 +24,12 @@ def part(title: str, found: Any, words: Words) -> Part:
     for label, why in found.get("absent", {}).items():
         name = _name(found["changed"][label], words)
         sentences.append(words("left_out", what=name, reason=reason(why, words)))
-    figure = Figure(
-        name="robustness_outside",
-        title=title,
-        caption=words("outside.caption"),
-        alt=" ".join(sentences),
-        **both_widths(lambda ax: draw_rows(ax, names, found["relative_l2"], words)),
+    figure = drawn(
+        "outside",
+        title,
+        words("outside.caption"),
+        sentences,
+        lambda ax: draw_rows(ax, names, found["relative_l2"], words),
     )
     return Part(title, tuple(sentences), figure)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mno.evaluation.figures import Figure
-from mno.evaluation.report.sections.robustness.drawing import both_widths, draw_curves
+from mno.evaluation.report.sections.robustness.drawing import draw_curves, drawn
 from mno.evaluation.report.sections.robustness.part import Part, against_guesses, change, reason
 
 if TYPE_CHECKING:
@@ -45,11 +44,11 @@ def part(title: str, found: Any, words: Words) -> Part:
         ax.axvline(trained, color="#6b6b6b", lw=0.8, alpha=0.6)
         ax.set_xlabel(words("resolution.axis"))
 
-    figure = Figure(
-        name="robustness_resolution",
-        title=title,
-        caption=words("resolution.caption", trained=words.number(trained)),
-        alt=" ".join(sentences),
-        **both_widths(draw),
+    figure = drawn(
+        "resolution",
+        title,
+        words("resolution.caption", trained=words.number(trained)),
+        sentences,
+        draw,
     )
     return Part(title, tuple(sentences), figure)
