@@ -49,7 +49,7 @@ def section(results: Results, words: Words) -> Section | None:
 
 
 def _part(name: str, found: Any, words: Words) -> Part:
-    title = words(f"{name}.title")
+    title = words(f"kind.{name}")
     if isinstance(found, str):
         return Part(title, (words("not_tried", reason=reason(found, words)),))
     return PARTS[name](title, found, words)

@@ -33,12 +33,12 @@ def part(title: str, found: Any, words: Words) -> Part:
             ax.axvline(found["trained_until"], color="#6b6b6b", lw=0.8, alpha=0.6)
         ax.set_xlabel(labelled(words("over_time.axis"), found["unit"]))
 
-    kind = "within" if shown is within else "beyond"
+    caption = "over_time.caption_within" if shown is within else "over_time.caption_beyond"
     until = f"{words.number(found['trained_until'])}{unit}"
     figure = drawn(
         "over_time",
         title,
-        words(f"over_time.caption_{kind}", threshold=limit, until=until),
+        words(caption, threshold=limit, until=until),
         sentences,
         draw,
     )

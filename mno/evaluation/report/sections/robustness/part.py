@@ -23,6 +23,10 @@ _REASONS = {
     reasons.FORCED: "forced",
     reasons.NO_TIME: "no_time",
     reasons.NO_FRAME_LEFT: "no_frame_left",
+    reasons.SOLVER_ON_POINTS: "solver_on_points",
+    "no solver for imported data": "imported",
+    "no equation residual: none is written": "no_equation",
+    "no equation residual on unordered points": "points",
 }
 
 
@@ -43,9 +47,8 @@ class Part:
 
 def reason(text: str, words: Words) -> str:
     """Return why something was not tried, in the language; what is not known, as it was written."""
-    if text.startswith("no solver for imported data"):
-        return words("reason.imported")
-    return words(f"reason.{_REASONS[text]}") if text in _REASONS else text
+    known = next((key for start, key in _REASONS.items() if text.startswith(start)), None)
+    return words(f"reason.{known}") if known else text
 
 
 def change(condition: str, before: float, after: float, words: Words) -> str:

@@ -21,7 +21,7 @@ def table(found: Any, words: Words) -> dict[str, Any]:
     sentences = [words("physics.what", samples=words.number(found["samples"]))]
     residual = found["residual"]
     if isinstance(residual, str):
-        sentences.append(words("physics.no_residual", reason=words.name(residual)))
+        sentences.append(words("physics.no_residual", reason=reason(residual, words)))
     else:
         rows.append(_row(words("physics.residual"), residual, None, words))
     return {"rows": rows, "sentences": sentences}
