@@ -34,7 +34,7 @@ def part(title: str, found: Any, words: Words) -> Part:
         ax.set_xlabel(labelled(words("over_time.axis"), found["unit"]))
 
     caption = "over_time.caption_within" if shown is within else "over_time.caption_beyond"
-    until = f"{words.number(found['trained_until'])}{unit}"
+    until = f"{words.setting(found['trained_until'])}{unit}"
     figure = drawn(
         "over_time",
         title,
@@ -46,19 +46,20 @@ def part(title: str, found: Any, words: Words) -> Part:
 
 
 def _usable(who: str, usable: Any, limit: str, unit: str, words: Words) -> str:
-    median = usable["median"]
+    median, name = usable["median"], words(f"who.{who}")
+    name = name[:1].upper() + name[1:]
     if median is None:
         reached = words.percent(usable["reached"])
-        return words(
-            "over_time.not_reached", who=words(f"who.{who}"), threshold=limit, reached=reached
-        )
-    ends = [words("over_time.later") if t is None else words.number(t) for t in
-            (usable["low"], usable["high"])]  # fmt: skip
+        return words("over_time.not_reached", who=name, threshold=limit, reached=reached)
+    low, high = (
+        words("over_time.later") if end is None else words.setting(end)
+        for end in (usable["low"], usable["high"])
+    )
     return words(
         "over_time.reached",
-        who=words(f"who.{who}"),
+        who=name,
         threshold=limit,
-        time=f"{words.number(median)}{unit}",
-        low=ends[0],
-        high=ends[1],
+        time=f"{words.setting(median)}{unit}",
+        low=low,
+        high=high,
     )

@@ -56,8 +56,8 @@ def change(condition: str, before: float, after: float, words: Words) -> str:
     values = {"before": words.percent(before), "after": words.percent(after)}
     if not math.isfinite(after):
         return words("unusable", condition=condition, **values)
-    kind = "rises" if after > NOTABLE * before else "stays"
-    return words(kind, condition=condition, **values)
+    rises = after > NOTABLE * before and values["after"] != values["before"]
+    return words("rises" if rises else "stays", condition=condition, **values)
 
 
 def against_guesses(curve: Any, at: int, words: Words) -> list[str]:
