@@ -16,14 +16,18 @@ from mno.description import Description
 from mno.evaluation.baselines import mean_fields
 from mno.evaluation.checks import check_figure
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.cost import measure_cost
+from mno.evaluation.cost.measuring import MemoryUse, measure_cost
+from mno.evaluation.cost.spent import spent
+from mno.evaluation.decision.deciding import decide
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.figures import draw_figures
 from mno.evaluation.report import ReportInputs, write_report
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
+from mno.lineage.times import Seconds, recorded_seconds
 from mno.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage, write_json
+from pipelines.times import taken_so_far
 
 DATA = Path("data")
 CANDIDATE = Path("models/candidate")
@@ -40,14 +44,24 @@ def body(stage: Stage) -> None:
     training = json.loads((reports / "train.json").read_text(encoding="utf-8"))
     dataset = json.loads((reports / "dataset.json").read_text(encoding="utf-8"))
 
+    memory = MemoryUse.start(stage.root / CANDIDATE, surrogate.description, test)
     evaluation = evaluate(surrogate, test, baseline, config)
-    cost = measure_cost(surrogate, evaluation.check_inputs, config.batch_size)
     figures = draw_figures(evaluation, test.schema, training)
     checks = check_figure(dataset)
+    cost = memory.measured() | measure_cost(surrogate, test, config.economics)
+    cost["spent"] = spent(_recorded(stage.root), config.economics.watts_per_core)
+    decision = decide(
+        config.kpis,
+        config.economics,
+        metrics=evaluation.metrics(),
+        cost=cost,
+        samples={"train": dataset["splits"]["train"], "all": dataset["samples"]},
+    )
 
     write_json(reports / "metrics.json", evaluation.metrics())
     write_json(reports / "per_sample.json", evaluation.per_sample())
     write_json(reports / "cost.json", cost)
+    write_json(reports / "decision.json", decision)
     _write_check(reports / "check.npz", evaluation.check_inputs, evaluation.check_predictions)
     (reports / "figures").mkdir(parents=True, exist_ok=True)
     for figure in [*figures, *([checks] if checks else [])]:
@@ -83,6 +97,12 @@ def body(stage: Stage) -> None:
         f"evaluate   test error (relative L2) {metrics['relative_l2']:.2%}; predicting the mean "
         f"field {metrics['baseline_relative_l2']:.2%}{kept}; report: {REPORTS / 'report.html'}"
     )
+
+
+def _recorded(root: Path) -> dict[str, Seconds | None]:
+    """Return what the stages took; of this one, what it has taken so far."""
+    past = {stage: recorded_seconds(root, stage) for stage in ("generate", "train")}
+    return past | {"evaluate": taken_so_far()}
 
 
 def _model_facts(description: Description) -> dict[str, Any]:

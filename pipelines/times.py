@@ -45,7 +45,7 @@ def recorded(root: Path, stage: str, key: str) -> Iterator[None]:
     def keep() -> None:
         while not ended.wait(INTERVAL):
             with contextlib.suppress(OSError):
-                write_attempt(root, stage, key, before, _taken())
+                write_attempt(root, stage, key, before, taken_so_far())
 
     keeper = threading.Thread(target=keep, daemon=True, name="times")
     keeper.start()
@@ -54,10 +54,10 @@ def recorded(root: Path, stage: str, key: str) -> Iterator[None]:
     except BaseException:
         _end(keeper, ended)
         with contextlib.suppress(OSError):
-            write_attempt(root, stage, key, before, _taken())
+            write_attempt(root, stage, key, before, taken_so_far())
         raise
     _end(keeper, ended)
-    taken = _taken()
+    taken = taken_so_far()
     with contextlib.suppress(OSError):
         write_finished(root, stage, key, before + taken if before else taken)
 
@@ -67,7 +67,8 @@ def _end(keeper: threading.Thread, ended: threading.Event) -> None:
     keeper.join()
 
 
-def _taken() -> Seconds:
+def taken_so_far() -> Seconds:
+    """Return what this process and its children have taken since it began."""
     process = psutil.Process()
     used = process.cpu_times()  # with those of children that have ended
     cpu = used.user + used.system + used.children_user + used.children_system

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mno.evaluation.baselines import mean_fields
     from mno.evaluation.checks import check_figure
     from mno.evaluation.config import EvaluateConfig
-    from mno.evaluation.cost import measure_cost
+    from mno.evaluation.cost.measuring import measure_cost
     from mno.evaluation.evaluator import evaluate
     from mno.evaluation.figures import draw_figures
     from mno.evaluation.report import ReportInputs, write_report
@@ -26,7 +26,7 @@ _PUBLIC = {
     "draw_figures": "mno.evaluation.figures",
     "evaluate": "mno.evaluation.evaluator",
     "mean_fields": "mno.evaluation.baselines",
-    "measure_cost": "mno.evaluation.cost",
+    "measure_cost": "mno.evaluation.cost.measuring",
     "write_report": "mno.evaluation.report",
 }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from mno.config import Config
+from mno.evaluation.cost.config import EconomicsConfig
+from mno.evaluation.decision.config import KpiConfig
 
 
 class EvaluateConfig(Config):
@@ -15,4 +17,10 @@ class EvaluateConfig(Config):
         4,
         ge=1,
         description="test samples whose predictions are kept, to check the packaged model by",
+    )
+    kpis: KpiConfig = Field(
+        default_factory=KpiConfig, description="What the surrogate has to achieve."
+    )
+    economics: EconomicsConfig = Field(
+        default_factory=EconomicsConfig, description="What solving and computing cost you."
     )

@@ -123,9 +123,7 @@ def _grids(schema: Schema) -> list[Scenario] | str:
     return [grid for grid in (*made, *last) if not isinstance(grid, str)]
 
 
-def _affordable(
-    grids: Sequence[Scenario], schema: Schema, ms: float, budget: float
-) -> int | str:
+def _affordable(grids: Sequence[Scenario], schema: Schema, ms: float, budget: float) -> int | str:
     """Return how many problems there is time for; or, in one line, why there is none to solve."""
     *_, same, fine = grids
     given = draw(same, 0)
@@ -167,9 +165,7 @@ def _compare(
         ]
         seconds = float(np.median([seconds for _, seconds in solved]))
         curve.append(Point(_points(grid), float(np.mean(errors)), 1e3 * seconds))
-    errors = [
-        relative_difference(_predicted(surrogate, same, k), truth[k]) for k in problems
-    ]
+    errors = [relative_difference(_predicted(surrogate, same, k), truth[k]) for k in problems]
     error = float(np.mean(errors))
     return {
         "problems": len(problems),
