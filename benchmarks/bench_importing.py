@@ -17,8 +17,7 @@ import psutil
 from benchmarks.page import Section, Table, figure
 from benchmarks.timing import in_turn, median_ratio
 from mno.data.config import ExecutionConfig
-from mno.data.importers.convert import FileImport, checksum, convert_file
-from mno.data.importers.mapping import Mapping
+from mno.data.importers.collection import import_files
 from mno.memory import keep_freed_memory
 
 THREADS = 1
@@ -96,11 +95,9 @@ def copy(source: Path, destination: Path) -> None:
 
 def import_(source: Path, root: Path, workers: int) -> None:
     """Import the file, its checksum included, and remove what was made."""
-    file = FileImport("benchmark", "pdebench", source, checksum(source), Mapping())
-    execution = ExecutionConfig(workers=workers)
-    convert_file(file, root / "dataset", root / "work", execution)
-    for made in ("work", "dataset"):
-        shutil.rmtree(root / made)
+    folder = root / "imported"
+    import_files(folder, [source], "pdebench", None, ExecutionConfig(workers=workers))
+    shutil.rmtree(folder)
 
 
 def peak_during(function: Callable[[], object]) -> int:

@@ -11,8 +11,8 @@ import pytest
 
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.generate import generate
-from mno.data.importers import collection
 from mno.data.importers.collection import Outcome, Step, import_files, look, read_list, sweep
+from mno.data.importers.identity import checksum
 from mno.data.importers.mapping import FieldRule, Mapping
 from mno.data.plan import make_plan
 from mno.data.reading import read_split, verify
@@ -60,7 +60,7 @@ def test_a_file_becomes_a_dataset_with_every_value_and_its_checksum(tmp_path) ->
         expected = given["viscosity"][split.indices].astype(np.float32)
         assert np.array_equal(split.fields["viscosity"], expected)
     (source,) = read_split(store, "test").schema.sources
-    assert (source["file"], source["sha256"]) == ("a.npz", collection.checksum(file))
+    assert (source["file"], source["sha256"]) == ("a.npz", checksum(file))
     assert (source["importer"], source["importer_version"]) == ("npz", 1)
 
 
