@@ -38,7 +38,7 @@ def draw_comparison(comparison: Comparison) -> list[Figure]:
 def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
     pairs, name = comparison.pairs, scores.quantity
     order = _by_error(comparison, name)
-    who = "model and solver" if pairs.solver is not None else "model"
+    who = "the model and the solver" if pairs.solver is not None else "the model"
     rmse = f"{number(scores.model['rmse'].value, 3)}{_unit(scores.units)}"
     yield Figure(
         name=f"parity_{name}",
