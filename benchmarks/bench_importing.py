@@ -29,7 +29,7 @@ SEED = 0
 GIB = 2**30
 ABOUT = """A file of `2D_diff-react`, one group `0000`, `0001`, … for each sample with `data` of
 shape (101, 128, 128, 2), float32, {size} GiB. The import takes the file's checksum, reads it, takes
-ranges and moments of every field, compresses, writes, and verifies what it wrote by checksums. The
+ranges and moments of every field, compresses, and writes with checksums of what it wrote. The
 copy reads each array and writes it to another file by h5py. Both find the file in the system's
 cache. Memory is that of all processes together at its peak, Python and libraries included: twenty
 times a second their proportional set sizes are summed. Under 1 GiB and three times the copy's time
