@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mno.config import section
-from mno.data.reading import read_split
+from mno.data.reading import open_split
 from mno.errors import MnoError
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.scoring import split_relative_l2
@@ -24,8 +24,8 @@ CANDIDATE = Path("models/candidate")
 REPORTS = Path("reports")
 # What is kept with the run in MLflow.
 _KEPT = (
-    "metrics.json", "per_sample.json", "cost.json", "trust.json", "report.html", "report.ja.html",
-    "figures",
+    "metrics.json", "per_sample.json", "cost.json", "robustness.json", "trust.json",
+    "report.html", "report.ja.html", "figures",
 )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def body(stage: Stage) -> None:
     history = forecast.history if forecast else 0
 
     def score(model: Any) -> float:
-        test = read_split(stage.root / DATA, "test")
+        test = open_split(stage.root / DATA, "test")
         given = frames_given(model)
         return split_relative_l2(model.predict, test, config.batch_size, given, history)
 
@@ -59,7 +59,6 @@ def body(stage: Stage) -> None:
             predictions=predictions,
             history=history,
             reports=tuple(reports / name for name in _KEPT if (reports / name).exists()),
-            trust=(reports / "trust.json").read_bytes(),
         ),
         score,
     )

@@ -27,11 +27,13 @@ class Check:
         name: Key of the value in the mapping that `Scenario.check` returns.
         description: What is measured, for the report.
         tolerance: Largest value that is accepted.
+        of_given: Whether it looks at what is given alone, which no prediction can change.
     """
 
     name: str
     description: str
     tolerance: float
+    of_given: bool = False
 
 
 class SampleSource(ABC):
@@ -168,6 +170,20 @@ class Scenario(SampleSource):
     def open(cls, parameters: Any, config: Any, root: Path) -> Scenario:
         """Build the scenario, which needs no files."""
         return cls(parameters, config.resolution)
+
+    @property
+    def same_on_any_grid(self) -> bool:
+        """Whether a random stream draws the same functions at every resolution."""
+        return True
+
+    def outside(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return changes of the parameters that lead out of what they draw, by what they do.
+
+        Each is a plausible neighbour of the problems that a surrogate was trained on: names of
+        parameters, and the values that take the place of those of this scenario. A change that the
+        scenario refuses is left out by whoever tries it.
+        """
+        return {}
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal, Self, final
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import numpy as np
 import pydantic
@@ -178,6 +179,17 @@ class Darcy(Scenario, StartsFromGuess):
     def axes(self) -> tuple[Axis, ...]:
         """The axes x and y, from 0 to 1, with points at cell centres."""
         return tuple(Axis(name, "1", name, self._points, (0.0, 1.0)) for name in ("x", "y"))
+
+    def outside(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return changes of the parameters that lead out of what they draw."""
+        p = self._parameters
+        changes: dict[str, dict[str, Any]] = {
+            "twice the contrast": {"high_permeability": 2.0 * p.high_permeability}
+        }
+        if p.sampling != "pdebench":
+            changes["finer permeability"] = {"inverse_length": 2.0 * p.inverse_length}
+            changes["smoother permeability"] = {"covariance_exponent": p.covariance_exponent + 1.0}
+        return changes
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a permeability, shape `(x, y)`."""
