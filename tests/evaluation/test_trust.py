@@ -152,7 +152,7 @@ def test_unordered_points_have_bounds_and_flags():
     trust = trust_of(surrogate, splits)
     assert trust.no_residual == "no equation residual: none is written for darcy_ring"
     assert trust.measured is not None
-    assert trust.measured.outside["scaled"].rate == 1.0
+    assert trust.measured.outside["constant"].rate == 1.0
     assert fallback_to(trust, surrogate.description, trust.shape, None)
 
 
@@ -230,3 +230,12 @@ def test_a_warm_start_ends_where_a_cold_one_does():
         np.testing.assert_allclose(again["pressure"], cold["pressure"], atol=1e-6 * scale)
     with pytest.raises(InputError, match="guess of the pressure has shape"):
         scenario.solve_from(drawn, {"pressure": np.zeros((8, 8), np.float32)})
+
+
+def test_problems_with_other_parameters_are_tried_too(darcy):
+    _, trust = darcy
+    assert trust.measured is not None
+    changes = make_scenario("darcy", 8, {}).outside()
+    assert set(changes) and set(changes) <= set(trust.measured.outside)
+    for label in changes:
+        assert trust.measured.outside[label].samples == 40
