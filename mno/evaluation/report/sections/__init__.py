@@ -12,6 +12,7 @@ from mno.evaluation.report.sections import (
     lineage,
     robustness,
     training,
+    trust,
 )
 
 SECTIONS = {
@@ -19,6 +20,7 @@ SECTIONS = {
     "accuracy": accuracy.section,
     "figures": figures.section,
     "robustness": robustness.section,
+    "trust": trust.section,
     "cost": cost.section,
     "data": data.section,
     "training": training.section,
