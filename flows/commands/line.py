@@ -21,6 +21,8 @@ Repair = Annotated[
     ),
 ]
 
+LEARNING_CURVE = "learning_curve.shares=[0.125, 0.25, 0.5]"
+
 
 @app.command()
 def run(
@@ -127,6 +129,14 @@ def evaluate(
             metavar="FOLDER",
         ),
     ] = None,
+    learning_curve: Annotated[
+        bool,
+        typer.Option(
+            "--learning-curve",
+            help="Train on an eighth, a quarter and half of the training samples as well, to see "
+            "what more of them would bring; from then on, until learning_curve.shares is [].",
+        ),
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -139,9 +149,11 @@ def evaluate(
         _refuse(
             {**given, "--mapping": mapping, "--output": output}, "without --against SENSORS.CSV"
         )
-        _bring_up_to_date(RunOptions("evaluate", preset, assignments or (), quiet), as_json)
+        edits = [*([LEARNING_CURVE] if learning_curve else []), *(assignments or [])]
+        _bring_up_to_date(RunOptions("evaluate", preset, edits, quiet), as_json)
         return
-    _refuse({"--preset": preset, "--set": assignments}, "with --against, which trains nothing")
+    given = {"--preset": preset, "--set": assignments, "--learning-curve": learning_curve or None}
+    _refuse(given, "with --against, which trains nothing")
     from flows.against import AgainstOptions, compare_with_sensors, print_comparison
 
     options = AgainstOptions(against, model, inputs, sample, start, mapping, output)
