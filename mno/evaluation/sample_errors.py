@@ -8,8 +8,7 @@ import numpy as np
 
 from mno.data.reading import Split, StoredSplit
 from mno.evaluation.errors import Errors
-from mno.evaluation.evaluator import frames_to_predict
-from mno.evaluation.result import measured, relative_l2
+from mno.evaluation.overall import measured, relative_l2
 from mno.surrogate import Surrogate
 
 
@@ -18,20 +17,19 @@ def sample_errors(surrogate: Surrogate, split: Split | StoredSplit, batch_size: 
 
     Args:
         surrogate: The trained operator.
-        split: The samples to predict, in memory or in files.
+        split: The samples to predict, of the dataset that it was trained on, in memory or in files.
         batch_size: Samples per forward pass.
 
     Returns:
         Shape `(samples,)`; NaN or infinite where a prediction is.
     """
     description = surrogate.description
-    steps = frames_to_predict(description, split.schema)
     errors = Errors(description.outputs, ())
     for first in range(0, len(split), batch_size):
         rows = slice(first, first + batch_size)
         fields = {name: array[rows] for name, array in split.fields.items()}
         given = description.given(fields)
-        errors.add(surrogate.predict(given, batch_size, steps), description.truth(fields))
+        errors.add(surrogate.predict(given, batch_size), description.truth(fields))
     return relative_l2(errors.whole)[measured(errors.whole)]
 
 
