@@ -38,6 +38,7 @@ _EXPONENTS = np.linspace(0.02, 2.0, 67)
 _FLOORS = np.linspace(0.0, 0.98, 25)
 _NO_FLOOR = 0.5  # weight, before anything is measured, of there being none
 _SCATTER = np.geomspace(0.01, 0.2, 8)
+_NEGLIGIBLE = 1e-6  # weight, relative to the largest, of curves that are left out
 _LEVELS = ndtri((np.arange(5) + 0.5) / 5)  # equally likely standard normal numbers
 
 
@@ -100,12 +101,13 @@ class LearningCurve:
         weights = prior * np.exp(log_weights - log_weights.max())
         deviation = np.sqrt(scatter**2 / len(e) + relative_deviation**2)
         levels = level[:, None] + deviation[:, None] * _LEVELS
-        repeated = np.repeat(weights, len(_LEVELS))
+        kept = weights > _NEGLIGIBLE * weights.max()
+        repeated = np.repeat(weights[kept], len(_LEVELS))
         return cls(
             largest=int(n.max()),
-            exponents=np.repeat(exponents, len(_LEVELS)),
-            floors=np.repeat(floors, len(_LEVELS)),
-            errors=np.exp(levels).ravel(),
+            exponents=np.repeat(exponents[kept], len(_LEVELS)),
+            floors=np.repeat(floors[kept], len(_LEVELS)),
+            errors=np.exp(levels[kept]).ravel(),
             weights=repeated / repeated.sum(),
         )
 
