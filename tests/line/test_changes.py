@@ -65,7 +65,8 @@ def test_a_changed_comment_in_the_solver_reruns_generate_and_stops_there(workspa
     workspace.run("git", "commit", "-qam", "Remark on the solver", check=True)
     done = actions(workspace)
     assert done["generate"] == "ran"
-    assert [done[name] for name in ("data.dvc", "train", "learning_curve", "evaluate")] == ["reused"] * 4
+    after = ("data.dvc", "train", "learning_curve", "evaluate")
+    assert [done[name] for name in after] == ["reused"] * 4
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])
