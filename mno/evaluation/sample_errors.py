@@ -40,7 +40,9 @@ def mean_error(errors: np.ndarray) -> dict[str, float | int | None]:
     sample, which says nothing of it.
     """
     mean = float(errors.mean()) if len(errors) else math.nan
-    deviation = float(errors.std(ddof=1) / math.sqrt(len(errors))) if len(errors) > 1 else math.nan
+    with np.errstate(invalid="ignore"):
+        spread = float(errors.std(ddof=1)) if len(errors) > 1 else math.nan
+    deviation = spread / math.sqrt(max(len(errors), 1))
     return {
         "relative_l2": mean if math.isfinite(mean) else None,
         "standard_error": deviation if math.isfinite(deviation) else None,
