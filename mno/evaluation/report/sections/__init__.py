@@ -11,6 +11,7 @@ from mno.evaluation.report.sections import (
     learning,
     limits,
     lineage,
+    robustness,
     training,
     trust,
 )
@@ -19,6 +20,7 @@ SECTIONS = {
     "decision": decision.section,
     "accuracy": accuracy.section,
     "figures": figures.section,
+    "robustness": robustness.section,
     "trust": trust.section,
     "cost": cost.section,
     "learning": learning.section,
