@@ -14,14 +14,14 @@ from mno.config import section
 from mno.data.reading import open_split, read_split
 from mno.description import Description
 from mno.evaluation.baselines import mean_fields
-from mno.evaluation.checks import check_figure
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.cost.measuring import MemoryUse, measure_cost
 from mno.evaluation.cost.spent import spent
 from mno.evaluation.decision.deciding import decide
 from mno.evaluation.evaluator import evaluate
-from mno.evaluation.figures import draw_figures
-from mno.evaluation.report import ReportInputs, write_report
+from mno.evaluation.report.document import write_report
+from mno.evaluation.report.language import LANGUAGES
+from mno.evaluation.report.results import Results
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
 from mno.lineage.times import Seconds, recorded_seconds
@@ -46,50 +46,42 @@ def body(stage: Stage) -> None:
 
     memory = MemoryUse.start(stage.root / CANDIDATE, surrogate.description, test)
     evaluation = evaluate(surrogate, test, baseline, config)
-    figures = draw_figures(evaluation, test.schema, training)
-    checks = check_figure(dataset)
+    metrics = evaluation.metrics()
     cost = memory.measured() | measure_cost(surrogate, test, config.economics)
     cost["spent"] = spent(_recorded(stage.root), config.economics.watts_per_core)
     decision = decide(
         config.kpis,
         config.economics,
-        metrics=evaluation.metrics(),
+        metrics=metrics,
         cost=cost,
         samples={"train": dataset["splits"]["train"], "all": dataset["samples"]},
     )
 
-    write_json(reports / "metrics.json", evaluation.metrics())
+    write_json(reports / "metrics.json", metrics)
     write_json(reports / "per_sample.json", evaluation.per_sample())
     write_json(reports / "cost.json", cost)
     write_json(reports / "decision.json", decision)
     _write_check(reports / "check.npz", evaluation.check_inputs, evaluation.check_predictions)
-    (reports / "figures").mkdir(parents=True, exist_ok=True)
-    for figure in [*figures, *([checks] if checks else [])]:
-        (reports / "figures" / f"{figure.name}.png").write_bytes(figure.png)
-    write_report(
-        reports / "report.html",
-        ReportInputs(
+    _write_reports(
+        reports,
+        Results(
             scenario=surrogate.description.scenario,
             schema=test.schema,
-            metrics=evaluation.metrics(),
-            figures=figures,
+            evaluation=evaluation,
+            metrics=metrics,
             cost=cost,
+            decision=decision,
             dataset=dataset,
             model=_model_facts(surrogate.description),
-            training={
-                "epochs": len(training["epochs"]),
-                "best epoch": training["best_epoch"],
-                "settings": stage.params["train"],
-            },
+            training=training,
+            settings=stage.params["train"],
             lineage={
                 "dataset (DVC md5)": read_data_version(stage.root / DATA_FILE).md5,
                 "model (sha256)": candidate_digest(stage.root / CANDIDATE),
                 **{f"{s['file']} (sha256)": s["sha256"] for s in test.schema.sources},
             },
-            check_figure=checks,
         ),
     )
-    metrics = evaluation.metrics()
     kept = ""
     if "persistence_relative_l2" in metrics:
         kept = f"; keeping the last given frame {metrics['persistence_relative_l2']:.2%}"
@@ -103,6 +95,17 @@ def _recorded(root: Path) -> dict[str, Seconds | None]:
     """Return what the stages took; of this one, what it has taken so far."""
     past = {stage: recorded_seconds(root, stage) for stage in ("generate", "train")}
     return past | {"evaluate": taken_so_far()}
+
+
+def _write_reports(reports: Path, results: Results) -> None:
+    """Write the report in each language, and the figures of the English one as files."""
+    (reports / "figures").mkdir(parents=True, exist_ok=True)
+    for language in LANGUAGES:
+        english = language == "en"
+        name = "report.html" if english else f"report.{language}.html"
+        figures = write_report(reports / name, results, language)
+        for figure in figures if english else ():
+            (reports / "figures" / f"{figure.name}.png").write_bytes(figure.png)
 
 
 def _model_facts(description: Description) -> dict[str, Any]:

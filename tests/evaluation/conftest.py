@@ -7,11 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from costs import COST, decision_of
+from drawn import figures_of, results_of
 
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
 from mno.description import Description
-from mno.evaluation import EvaluateConfig, Evaluation, draw_figures, evaluate, mean_fields
+from mno.evaluation import EvaluateConfig, Evaluation, Results, evaluate, mean_fields
 from mno.evaluation.figures import Figure
 from mno.fields import Axis, Field
 from mno.nn.config import ModelConfig
@@ -96,5 +98,28 @@ def history() -> dict:
 
 
 @pytest.fixture(scope="session")
-def figures(evaluation: Evaluation, schema: Schema, history: dict) -> tuple[Figure, ...]:
-    return draw_figures(evaluation, schema, history)
+def results(evaluation: Evaluation, schema: Schema, history: dict) -> Results:
+    return results_of(
+        evaluation,
+        schema,
+        history,
+        cost=COST,
+        decision=decision_of(evaluation.metrics()),
+        dataset={
+            "scenario": "heat",
+            "samples": 12,
+            "splits": {"train": 5, "test": 7},
+            "fields": {"temperature": {"min": 300.0, "max": 320.0, "mean": 310.0, "std": 4.0}},
+            "checks": {
+                "energy": {"description": "energy balance", "tolerance": 1e-6, "max": 2e-6},
+            },
+        },
+        model={"width": 4, "scale_delta": True},
+        settings={"learning_rate": 3e-3},
+        lineage={"dataset md5": "0123abcd.dir"},
+    )
+
+
+@pytest.fixture(scope="session")
+def figures(results: Results) -> tuple[Figure, ...]:
+    return figures_of(results)

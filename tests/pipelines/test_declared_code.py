@@ -91,7 +91,14 @@ def test_no_stage_declares_a_module_that_it_does_not_import(stage: str) -> None:
 
 def test_files_that_are_read_rather_than_imported_are_declared_too() -> None:
     params = read_params(ROOT)
-    assert "mno/evaluation/report.html.j2" in stage_inputs(ROOT, "evaluate", params).code
+    evaluate = stage_inputs(ROOT, "evaluate", params).code
+    read = [
+        path
+        for end in ("j2", "toml")
+        for path in (ROOT / "mno/evaluation").rglob(f"report/**/*.{end}")
+    ]
+    assert len(read) > 10
+    assert {path.relative_to(ROOT).as_posix() for path in read} <= set(evaluate)
     assert "mno/registry/pyfunc_model.py" in stage_inputs(ROOT, "register", params).code
 
 

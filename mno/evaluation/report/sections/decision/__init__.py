@@ -1,0 +1,87 @@
+"""What it comes to: the verdict with its reasons, the indicators, the numbers that matter most."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mno.evaluation.report.section import Section, render
+from mno.evaluation.report.sections.cost.amounts import duration
+from mno.evaluation.report.sections.decision.indicators import bounded, indicator_rows
+
+if TYPE_CHECKING:
+    from mno.evaluation.report.language import Words
+    from mno.evaluation.report.results import Known, Results
+
+_LOOKS = {"worth_it": "good", "worth_it_if": "fair", "not_worth_it": "bad"}
+
+
+def section(results: Results, words: Words) -> Section | None:
+    """Return the section; none where nothing was decided."""
+    decision = results.decision
+    if not decision:
+        return None
+    body = render(
+        "decision/section.html.j2",
+        words,
+        look=_LOOKS[decision["verdict"]],
+        verdict=decision["verdict"],
+        reasons=[(reason["side"], _sentence(reason, words)) for reason in decision["reasons"]],
+        indicators=indicator_rows(decision["kpis"], words),
+        tiles=_tiles(results, words),
+    )
+    return Section("decision", words("title"), body)
+
+
+def _tiles(results: Results, words: Words) -> list[tuple[str, str]]:
+    found, cost = results.decision["break_even"], results.cost
+    interval = results.metrics.get("intervals", {}).get("relative_l2")
+    error = bounded(results.metrics["relative_l2"], interval, words.percent)
+    tiles = [
+        (words("error"), error),
+        (words("latency"), duration(1e-3 * cost["latency_ms"], words)),
+    ]
+    if found["solves"] is not None:
+        return [
+            *tiles,
+            (words("pays_after"), words("solves", solves=words.number(found["solves"]))),
+        ]
+    return [*tiles, (words("pays_after"), words(f"pays.{found['state']}"))]
+
+
+def _sentence(reason: Known, words: Words) -> str:
+    code, values = reason["code"], reason["values"]
+    if code.startswith("kpi_"):
+        return _about_indicator(code, values, words)
+    if code == "better_than_guess" and values["times"] is None:
+        code = "without_error"
+    return words(f"reason.{code}", **{name: _said(name, v, words) for name, v in values.items()})
+
+
+def _about_indicator(code: str, values: Known, words: Words) -> str:
+    (row,) = indicator_rows([values], words)
+    more = {}
+    if code == "kpi_missed_needs_data":
+        more = {
+            "samples": words.number(values["samples"]),
+            "more_solves": words.number(values["more_solves"]),
+        }
+    said = {name: row[name] for name in ("name", "value", "target")}
+    return words(f"reason.{code}", **said, **more)
+
+
+def _said(name: str, value: Any, words: Words) -> str:
+    match name:
+        case "error" | "guess_error":
+            return words.percent(value)
+        case "guess":
+            return words("guess.mean_field" if value == "mean_field" else "guess.kept_frame")
+        case "solver_seconds" | "surrogate_seconds":
+            return duration(value, words)
+        case "solver_ms" | "model_ms":
+            return duration(1e-3 * value, words)
+        case "times" | "wanted" | "speedup" | "days" | "horizon":
+            return words.number(value, 2)
+        case "solves" | "count":
+            return words.number(value)
+        case _:
+            return str(value)
