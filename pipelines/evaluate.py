@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mno.config import section
-from mno.data.reading import open_split, read_split
+from mno.data.reading import open_split
 from mno.description import Description
 from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
@@ -19,9 +19,12 @@ from mno.evaluation.cost.measuring import MemoryUse, measure_cost
 from mno.evaluation.cost.spent import spent
 from mno.evaluation.decision.deciding import decide
 from mno.evaluation.evaluator import evaluate
+from mno.evaluation.physics import physical_consistency
 from mno.evaluation.report.document import write_report
 from mno.evaluation.report.language import LANGUAGES
 from mno.evaluation.report.results import Results
+from mno.evaluation.robustness.measure import measure_robustness
+from mno.evaluation.trust.calibration import calibrated_trust
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
 from mno.lineage.times import Seconds, recorded_seconds
@@ -38,15 +41,25 @@ def body(stage: Stage) -> None:
     """Predict the test split, measure, draw, and write what `register` checks against."""
     config = section(stage.params, "evaluate", EvaluateConfig)
     surrogate = Surrogate.load(stage.root / CANDIDATE)
-    test = read_split(stage.root / DATA, "test")
-    baseline = mean_fields(open_split(stage.root / DATA, "train", checked=False))  # verified above
+    test = open_split(stage.root / DATA, "test")
+    train, validation = (  # verified above
+        open_split(stage.root / DATA, name, checked=False) for name in ("train", "validation")
+    )
+    baseline = mean_fields(train)
     reports = stage.root / REPORTS
     training = json.loads((reports / "train.json").read_text(encoding="utf-8"))
     dataset = json.loads((reports / "dataset.json").read_text(encoding="utf-8"))
 
     memory = MemoryUse.start(stage.root / CANDIDATE, surrogate.description, test)
     evaluation = evaluate(surrogate, test, baseline, config)
-    metrics = evaluation.metrics()
+    digest = candidate_digest(stage.root / CANDIDATE)
+    trust = calibrated_trust(
+        surrogate, train, validation, test, config.trust, digest, config.batch_size
+    ).to_json()
+    robustness = measure_robustness(surrogate, test, baseline, config.robustness, config.batch_size)
+    physics = physical_consistency(surrogate, test, config.robustness.samples, config.batch_size)
+
+    metrics = {**evaluation.metrics(), "physics": physics}
     cost = memory.measured() | measure_cost(surrogate, test, config.economics)
     cost["spent"] = spent(_recorded(stage.root), config.economics.watts_per_core)
     decision = decide(
@@ -58,9 +71,11 @@ def body(stage: Stage) -> None:
     )
 
     write_json(reports / "metrics.json", metrics)
+    write_json(reports / "robustness.json", robustness)
     write_json(reports / "per_sample.json", evaluation.per_sample())
     write_json(reports / "cost.json", cost)
     write_json(reports / "decision.json", decision)
+    write_json(reports / "trust.json", trust)
     _write_check(reports / "check.npz", evaluation.check_inputs, evaluation.check_predictions)
     _write_reports(
         reports,
@@ -71,13 +86,15 @@ def body(stage: Stage) -> None:
             metrics=metrics,
             cost=cost,
             decision=decision,
+            robustness=robustness,
+            trust=trust,
             dataset=dataset,
             model=_model_facts(surrogate.description),
             training=training,
             settings=stage.params["train"],
             lineage={
                 "dataset (DVC md5)": read_data_version(stage.root / DATA_FILE).md5,
-                "model (sha256)": candidate_digest(stage.root / CANDIDATE),
+                "model (sha256)": digest,
                 **{f"{s['file']} (sha256)": s["sha256"] for s in test.schema.sources},
             },
         ),

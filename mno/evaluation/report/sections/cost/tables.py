@@ -64,10 +64,8 @@ def break_even_rows(found: Known, words: Words) -> list[tuple[str, str]]:
     for part, seconds in found["spent"].items():
         name = f"data.{found['data_source']}" if part == "data" else part
         rows += [(words(f"spent_on.{name}"), _computing(seconds, words))]
-    if found["solves"] is not None:
-        rows += [(words("pays_after"), words("solves", solves=words.number(found["solves"])))]
-    else:
-        rows += [(words("pays_after"), words(f"pays.{found['state']}"))]
+    pays = words(f"pays.{found['state']}", solves=words.number(found["solves"] or 0))
+    rows += [(words("pays_after"), pays)]
     if found["days"] is not None:
         rows += [(words("pays_in"), words("days", days=words.number(found["days"], 2)))]
     if found["saved_a_day"] is not None:

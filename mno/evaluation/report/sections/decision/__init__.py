@@ -36,16 +36,10 @@ def _tiles(results: Results, words: Words) -> list[tuple[str, str]]:
     found, cost = results.decision["break_even"], results.cost
     interval = results.metrics.get("intervals", {}).get("relative_l2")
     error = bounded(results.metrics["relative_l2"], interval, words.percent)
-    tiles = [
-        (words("error"), error),
-        (words("latency"), duration(1e-3 * cost["latency_ms"], words)),
-    ]
-    if found["solves"] is not None:
-        return [
-            *tiles,
-            (words("pays_after"), words("solves", solves=words.number(found["solves"]))),
-        ]
-    return [*tiles, (words("pays_after"), words(f"pays.{found['state']}"))]
+    latency = duration(1e-3 * cost["latency_ms"], words)
+    pays = words(f"pays.{found['state']}", solves=words.number(found["solves"] or 0))
+    names = (words("error"), words("latency"), words("pays_after"))
+    return list(zip(names, (error, latency, pays), strict=True))
 
 
 def _sentence(reason: Known, words: Words) -> str:
