@@ -48,7 +48,8 @@ def _sentence(reason: Known, words: Words) -> str:
         return _about_indicator(code, values, words)
     if code == "better_than_guess" and values["times"] is None:
         code = "without_error"
-    return words(f"reason.{code}", **{name: _said(name, v, words) for name, v in values.items()})
+    known = {name: value for name, value in values.items() if value is not None}
+    return words(f"reason.{code}", **{name: _said(name, v, words) for name, v in known.items()})
 
 
 def _about_indicator(code: str, values: Known, words: Words) -> str:
