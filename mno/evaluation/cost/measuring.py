@@ -19,7 +19,7 @@ from mno.evaluation.solving import solver_of
 if TYPE_CHECKING:
     import numpy as np
 
-    from mno.data.reading import Schema, Split
+    from mno.data.reading import Schema, Split, StoredSplit
     from mno.description import Description
     from mno.surrogate import Surrogate
 
@@ -27,7 +27,7 @@ _SHARE = 0.25  # of the time for comparisons that goes to the solver at the data
 
 
 def measure_cost(
-    surrogate: Surrogate, test: Split, economics: EconomicsConfig | None = None
+    surrogate: Surrogate, test: Split | StoredSplit, economics: EconomicsConfig | None = None
 ) -> dict[str, Any]:
     """Measure what predictions cost, beside the solver of the dataset; warm, on this machine.
 
@@ -64,7 +64,7 @@ def measure_cost(
 
 
 def _beside_solver(
-    surrogate: Surrogate, test: Split, ms: float, seconds: float
+    surrogate: Surrogate, test: Split | StoredSplit, ms: float, seconds: float
 ) -> dict[str, dict[str, Any] | str]:
     scenario = solver_of(test.schema)
     if isinstance(scenario, str):
@@ -98,7 +98,7 @@ class MemoryUse:
     solving: Process | str
 
     @classmethod
-    def start(cls, model: Path, description: Description, test: Split) -> MemoryUse:
+    def start(cls, model: Path, description: Description, test: Split | StoredSplit) -> MemoryUse:
         """Start to measure.
 
         Args:
@@ -114,7 +114,7 @@ class MemoryUse:
         return {"peak_memory_mib": self.predicting.peak_mib(), "solver_memory_mib": solver}
 
 
-def _start_solving(test: Split) -> Process | str:
+def _start_solving(test: Split | StoredSplit) -> Process | str:
     schema: Schema = test.schema
     scenario = solver_of(schema)
     if isinstance(scenario, str) or schema.resolution is None:
@@ -122,6 +122,6 @@ def _start_solving(test: Split) -> Process | str:
     return solving(schema.scenario, schema.resolution, schema.parameters, next(given_of(test)))
 
 
-def _given(description: Description, test: Split) -> dict[str, np.ndarray]:
+def _given(description: Description, test: Split | StoredSplit) -> dict[str, np.ndarray]:
     """Return what the surrogate is given of the first sample of a split."""
     return description.given({name: field[:1] for name, field in test.fields.items()})

@@ -14,19 +14,19 @@ from mno.evaluation.cost.timing import Times, seconds_of
 from mno.scenarios.base import Fields, Scenario, split_samples
 
 if TYPE_CHECKING:
-    from mno.data.reading import Split
+    from mno.data.reading import Split, StoredSplit
 
 MOST_PROBLEMS = 32
 
 
-def given_of(test: Split, samples: int = MOST_PROBLEMS) -> Iterator[Fields]:
+def given_of(test: Split | StoredSplit, samples: int = MOST_PROBLEMS) -> Iterator[Fields]:
     """Yield what the solver is given of the first samples of a split, shape `dims` by name."""
     fields = {field.name: test.fields[field.name][:samples] for field in test.schema.fields}
     for given, _ in islice(split_samples(test.schema.fields, fields), samples):
         yield given
 
 
-def solver_times(scenario: Scenario, test: Split, budget: float) -> Times | str:
+def solver_times(scenario: Scenario, test: Split | StoredSplit, budget: float) -> Times | str:
     """Time the solver on the inputs of test samples, each once, at the dataset's grid.
 
     Args:
