@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
 
 from mno.evaluation.style import REFERENCE_COLOUR
 from mno.fields import Axis
@@ -148,7 +150,7 @@ def _draw_points(ax: Axes, panel: Panel, places: np.ndarray) -> None:
     )  # fmt: skip
     ax.set_xlabel(labelled(first.name, first.units))
     ax.set_ylabel(labelled(second.name, second.units))
-    ax.figure.colorbar(image, ax=ax, label=panel.label, fraction=0.046, pad=0.03, aspect=20)
+    _draw_scale(ax, image, panel)
 
 
 def _draw_map(ax: Axes, panel: Panel) -> None:
@@ -167,8 +169,16 @@ def _draw_map(ax: Axes, panel: Panel) -> None:
     ax.set_ylabel(labelled(second.name, second.units))
     ax.set_xticks(np.linspace(*first.extent, 3))
     ax.set_yticks(np.linspace(*upwards, 3) if second.name != "time" else second.points[[0, -1]])
-    # as high as the map itself: 20 times as long as wide, next to it
-    ax.figure.colorbar(image, ax=ax, label=panel.label, fraction=0.046, pad=0.03, aspect=20)
+    _draw_scale(ax, image, panel)
+
+
+def _draw_scale(ax: Axes, image: ScalarMappable, panel: Panel) -> None:
+    """Draw the scale of colours, next to a map and as high as the map itself."""
+    beside = ax.inset_axes((1.04, 0.0, 0.06, 1.0))
+    bar = ax.figure.colorbar(image, cax=beside, label=panel.label)
+    bar.locator = MaxNLocator(5)
+    bar.formatter.set_powerlimits((-3, 4))
+    bar.update_ticks()
 
 
 def _filled(values: np.ndarray) -> np.ndarray:
