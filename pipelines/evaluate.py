@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mno.config import section
-from mno.data.reading import open_split, read_split
+from mno.data.reading import open_split
 from mno.description import Description
 from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
@@ -34,7 +34,7 @@ def body(stage: Stage) -> None:
     """Predict the test split, measure, draw, and write what `register` checks against."""
     config = section(stage.params, "evaluate", EvaluateConfig)
     surrogate = Surrogate.load(stage.root / CANDIDATE)
-    test = read_split(stage.root / DATA, "test")
+    test = open_split(stage.root / DATA, "test")
     baseline = mean_fields(open_split(stage.root / DATA, "train", checked=False))  # verified above
     reports = stage.root / REPORTS
     training = json.loads((reports / "train.json").read_text(encoding="utf-8"))

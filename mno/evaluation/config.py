@@ -7,6 +7,16 @@ from pydantic import Field
 from mno.config import Config
 
 
+class IntervalConfig(Config):
+    """Bootstrap intervals of the metrics, over test samples."""
+
+    level: float = Field(default=0.95, gt=0, lt=1, description="confidence of an interval")
+    resamples: int = Field(
+        default=2000, ge=100, le=100_000, description="times the samples are drawn anew"
+    )
+    seed: int = Field(default=0, ge=0, description="of the draws")
+
+
 class EvaluateConfig(Config):
     """How a surrogate is evaluated; none of it changes a metric."""
 
@@ -15,4 +25,7 @@ class EvaluateConfig(Config):
         4,
         ge=1,
         description="test samples whose predictions are kept, to check the packaged model by",
+    )
+    intervals: IntervalConfig = Field(
+        IntervalConfig(), description="bootstrap intervals of the metrics"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,7 +45,9 @@ def make_split(schema: Schema) -> Callable[..., Split]:
         conductivity = rng.uniform(1, 2, (samples, size, size)).astype(np.float32)
         temperature = (300 + 10 * np.cumsum(conductivity, axis=1) / size).astype(np.float32)
         fields = {"conductivity": conductivity, "temperature": temperature}
-        return Split(name, schema, fields, np.arange(samples) * 3 + 7)
+        points = (np.arange(size) + 0.5) / size
+        axes = tuple(replace(axis, points=points) for axis in schema.axes)
+        return Split(name, replace(schema, axes=axes), fields, np.arange(samples) * 3 + 7)
 
     return make
 

@@ -219,8 +219,11 @@ def test_a_prediction_that_is_no_number_still_counts():
     for where, finite in ((0, False), (2, True)):
         broken = np.ones((1, 3))
         broken[0, where] = math.nan
-        statistics = Statistics.of(broken, values)
-        assert all(math.isfinite(metric.value(statistics)) == finite for metric in METRICS)
+        statistics = Statistics.of(broken, values, "no grid")
+        found = {metric.name: metric.value(statistics) for metric in METRICS}
+        numbers = {name: value for name, value in found.items() if value != "no grid"}
+        assert set(numbers) == {"relative_l2", "rmse", "nrmse", "max_error"}
+        assert all(math.isfinite(value) == finite for value in numbers.values())
 
 
 def test_nothing_missing_changes_no_bit(surrogate):
