@@ -17,6 +17,7 @@ from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.cost import measure_cost
 from mno.evaluation.evaluator import evaluate
+from mno.evaluation.influence import influence
 from mno.evaluation.report.document import write_report
 from mno.evaluation.report.language import LANGUAGES
 from mno.evaluation.report.results import Results
@@ -65,6 +66,7 @@ def body(stage: Stage) -> None:
                 "model (sha256)": candidate_digest(stage.root / CANDIDATE),
                 **{f"{s['file']} (sha256)": s["sha256"] for s in test.schema.sources},
             },
+            influence=influence(surrogate, evaluation.example("median")),
         ),
     )
     kept = ""

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from mno.evaluation.style import REFERENCE_COLOUR
+from mno.evaluation.style import PREDICTION_COLOUR, REFERENCE_COLOUR
 from mno.fields import Axis
 
 _MAP_INCHES = 1.6
@@ -32,6 +32,7 @@ class Panel:
         colours: Colour map of a map, or colour of a line.
         reference: Drawn thinly behind a line, to compare with.
         places: Where unordered points are, shape `(points, 2)`; none for a line or a map.
+        mark: A place to mark, one number per axis of space.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Panel:
     colours: str
     reference: np.ndarray | None = None
     places: np.ndarray | None = None
+    mark: tuple[float, ...] | None = None
 
 
 def plane(values: np.ndarray, axes: Sequence[Axis]) -> tuple[np.ndarray, tuple[Axis, ...], str]:
@@ -105,6 +107,10 @@ def draw_panel(
         _draw_line(ax, panel, truth)
     else:
         _draw_map(ax, panel)
+    if panel.mark is not None and len(panel.mark) == 1:
+        ax.axvline(panel.mark[0], color=PREDICTION_COLOUR, lw=1)
+    elif panel.mark is not None:
+        ax.plot(*panel.mark, "o", mfc="none", mec=PREDICTION_COLOUR, ms=9, mew=1.8)
     if not np.isfinite(np.ma.compressed(panel.values)).all():
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85}
         place = {"transform": ax.transAxes, "ha": "center", "va": "center"}
@@ -175,10 +181,9 @@ def _draw_map(ax: Axes, panel: Panel) -> None:
 def _draw_scale(ax: Axes, image: ScalarMappable, panel: Panel) -> None:
     """Draw the scale of colours, next to a map and as high as the map itself."""
     beside = ax.inset_axes((1.04, 0.0, 0.06, 1.0))
-    bar = ax.figure.colorbar(image, cax=beside, label=panel.label)
-    bar.locator = MaxNLocator(5)
-    bar.formatter.set_powerlimits((-3, 4))
-    bar.update_ticks()
+    numbers = ScalarFormatter()
+    numbers.set_powerlimits((-3, 4))
+    ax.figure.colorbar(image, cax=beside, label=panel.label, ticks=MaxNLocator(5), format=numbers)
 
 
 def _filled(values: np.ndarray) -> np.ndarray:
