@@ -18,6 +18,7 @@ TRUTH_COLOUR = "#0072b2"  # the palette of Okabe and Ito, told apart by all kind
 PREDICTION_COLOUR = "#d55e00"
 REFERENCE_COLOUR = "#6b6b6b"
 
+DPI = 144
 _STYLE: dict[Any, Any] = {
     # Both come with packages, so every machine draws the same; the second has what the first lacks.
     "font.family": ["DejaVu Sans", "IPAexGothic"],
@@ -28,7 +29,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "figure.facecolor": "white",
     "legend.fontsize": 8.5,
-    "savefig.dpi": 144,
+    "savefig.dpi": DPI,
 }
 
 
