@@ -18,9 +18,12 @@ from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.cost import measure_cost
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.influence import influence
+from mno.evaluation.physics import physical_consistency
 from mno.evaluation.report.document import write_report
 from mno.evaluation.report.language import LANGUAGES
 from mno.evaluation.report.results import Results
+from mno.evaluation.robustness.measure import measure_robustness
+from mno.evaluation.trust.calibration import calibrated_trust
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
 from mno.surrogate import Surrogate
@@ -36,18 +39,29 @@ def body(stage: Stage) -> None:
     config = section(stage.params, "evaluate", EvaluateConfig)
     surrogate = Surrogate.load(stage.root / CANDIDATE)
     test = open_split(stage.root / DATA, "test")
-    baseline = mean_fields(open_split(stage.root / DATA, "train", checked=False))  # verified above
+    train, validation = (  # verified above
+        open_split(stage.root / DATA, name, checked=False) for name in ("train", "validation")
+    )
+    baseline = mean_fields(train)
     reports = stage.root / REPORTS
     training = json.loads((reports / "train.json").read_text(encoding="utf-8"))
     dataset = json.loads((reports / "dataset.json").read_text(encoding="utf-8"))
 
     evaluation = evaluate(surrogate, test, baseline, config)
     cost = measure_cost(surrogate, evaluation.check_inputs, config.batch_size)
+    digest = candidate_digest(stage.root / CANDIDATE)
+    trust = calibrated_trust(
+        surrogate, train, validation, test, config.trust, digest, config.batch_size
+    ).to_json()
+    robustness = measure_robustness(surrogate, test, baseline, config.robustness, config.batch_size)
+    physics = physical_consistency(surrogate, test, config.robustness.samples, config.batch_size)
 
-    metrics = evaluation.metrics()
+    metrics = {**evaluation.metrics(), "physics": physics}
     write_json(reports / "metrics.json", metrics)
+    write_json(reports / "robustness.json", robustness)
     write_json(reports / "per_sample.json", evaluation.per_sample())
     write_json(reports / "cost.json", cost)
+    write_json(reports / "trust.json", trust)
     _write_check(reports / "check.npz", evaluation.check_inputs, evaluation.check_predictions)
     _write_reports(
         reports,
@@ -57,13 +71,15 @@ def body(stage: Stage) -> None:
             evaluation=evaluation,
             metrics=metrics,
             cost=cost,
+            robustness=robustness,
+            trust=trust,
             dataset=dataset,
             model=_model_facts(surrogate.description),
             training=training,
             settings=stage.params["train"],
             lineage={
                 "dataset (DVC md5)": read_data_version(stage.root / DATA_FILE).md5,
-                "model (sha256)": candidate_digest(stage.root / CANDIDATE),
+                "model (sha256)": digest,
                 **{f"{s['file']} (sha256)": s["sha256"] for s in test.schema.sources},
             },
             influence=influence(surrogate, evaluation.example("median")),

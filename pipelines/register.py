@@ -23,7 +23,10 @@ DATA = Path("data")
 CANDIDATE = Path("models/candidate")
 REPORTS = Path("reports")
 # What is kept with the run in MLflow.
-_KEPT = ("metrics.json", "per_sample.json", "cost.json", "report.html", "report.ja.html", "figures")
+_KEPT = (
+    "metrics.json", "per_sample.json", "cost.json", "robustness.json", "trust.json",
+    "report.html", "report.ja.html", "figures",
+)  # fmt: skip
 
 
 def body(stage: Stage) -> None:

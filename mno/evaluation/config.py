@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from mno.config import Config
+from mno.evaluation.robustness.config import RobustnessConfig
+from mno.evaluation.trust.config import TrustConfig
 
 
 class IntervalConfig(Config):
@@ -28,4 +30,10 @@ class EvaluateConfig(Config):
     )
     intervals: IntervalConfig = Field(
         IntervalConfig(), description="bootstrap intervals of the metrics"
+    )
+    robustness: RobustnessConfig = Field(
+        default_factory=RobustnessConfig, description="errors on data unlike the training data"
+    )
+    trust: TrustConfig = Field(
+        default_factory=TrustConfig, description="bounds on the errors of single predictions"
     )

@@ -17,7 +17,7 @@ from mno.surrogate import Surrogate
 
 REPORTS = (
     "dataset.json", "train.json", "metrics.json", "per_sample.json", "cost.json", "check.npz",
-    "report.html", "report.ja.html", "registered.json",
+    "robustness.json", "report.html", "report.ja.html", "registered.json",
 )  # fmt: skip
 
 
