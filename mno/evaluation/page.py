@@ -51,6 +51,7 @@ def embedded(figure: Figure) -> dict[str, Any]:
         "full_width": figure.full_width,
         "wide": picture(figure.png),
         "narrow": picture(figure.narrow),
+        "animation": data_uri(figure.animation, "gif") if figure.animation else None,
     }
 
 
@@ -64,6 +65,6 @@ def picture(png: bytes) -> dict[str, Any]:
     }
 
 
-def data_uri(png: bytes) -> str:
+def data_uri(image: bytes, kind: str = "png") -> str:
     """Return a picture as an address that holds the picture itself."""
-    return "data:image/png;base64," + b64encode(png).decode("ascii")
+    return f"data:image/{kind};base64," + b64encode(image).decode("ascii")
