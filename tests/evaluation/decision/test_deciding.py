@@ -8,27 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from costs import ASKED, COST, USED, decision_of
 
 from mno.evaluation.cost.config import EconomicsConfig
 from mno.evaluation.decision.config import KpiConfig
-from mno.evaluation.decision.deciding import decide
 
 METRICS = {"relative_l2": 0.02, "baseline_relative_l2": 0.5, "fields": {}}
-COST: dict[str, Any] = {
-    "latency_ms": 10.0,
-    "latency_p95_ms": 12.0,
-    "throughput_per_s": 200.0,
-    "peak_memory_mib": 400.0,
-    "solver": {"ms": 1010.0, "p95_ms": 1100.0, "problems": 9, "speedup": 101.0},
-    "equal_error": {
-        "model": {"error": 0.02, "ms": 10.0},
-        "solver": {"ms": 300.0, "how": "interpolated", "speedup": 30.0},
-    },
-    "spent": {stage: {"cpu_seconds": 1000.0} for stage in ("generate", "train", "evaluate")},
-}
-SAMPLES = {"train": 800, "all": 1000}
-ASKED = KpiConfig(relative_l2=0.03)
-USED = EconomicsConfig(queries_per_day=3000.0)
 
 
 def decided(
@@ -36,7 +21,7 @@ def decided(
 ) -> tuple[str, list[str]]:
     metrics, cost = ({k: changed.get(k, v) for k, v in d.items()} for d in (METRICS, COST))
     metrics |= {k: v for k, v in changed.items() if k == "persistence_relative_l2"}
-    found = decide(kpis, economics, metrics=metrics, cost=cost, samples=SAMPLES, curve=curve)
+    found = decision_of(metrics, kpis, economics, cost, curve)
     json.dumps(found)
     sides = [reason["side"] for reason in found["reasons"]]
     assert sides == sorted(sides, key=["against", "condition", "for"].index)
@@ -123,9 +108,7 @@ def test_a_missed_target_that_more_data_meet_is_a_condition() -> None:
     assert (verdict, codes[0]) == ("worth_it_if", "kpi_missed_needs_data")
     assert decided(asked, curve=Line(Needs(None)))[0] == "not_worth_it"
     assert decided(asked, curve="two points")[0] == "not_worth_it"
-    found = decide(
-        asked, USED, metrics=METRICS, cost=COST, samples=SAMPLES, curve=Line(Needs(1600.0))
-    )
+    found = decision_of(METRICS, asked, curve=Line(Needs(1600.0)))
     values = found["reasons"][0]["values"]
     assert (values["samples"], values["more_solves"]) == (1600, 1000)
 
