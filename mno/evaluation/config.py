@@ -22,19 +22,13 @@ class IntervalConfig(Config):
 
 
 class EvaluateConfig(Config):
-    """How a surrogate is evaluated; none of it changes a metric."""
+    """How a surrogate is evaluated, and what it has to achieve; none of it changes a metric."""
 
     batch_size: int = Field(32, ge=1, description="samples per forward pass")
     check_samples: int = Field(
         4,
         ge=1,
         description="test samples whose predictions are kept, to check the packaged model by",
-    )
-    kpis: KpiConfig = Field(
-        default_factory=KpiConfig, description="What the surrogate has to achieve."
-    )
-    economics: EconomicsConfig = Field(
-        default_factory=EconomicsConfig, description="What solving and computing cost you."
     )
     intervals: IntervalConfig = Field(
         IntervalConfig(), description="bootstrap intervals of the metrics"
@@ -44,4 +38,10 @@ class EvaluateConfig(Config):
     )
     trust: TrustConfig = Field(
         default_factory=TrustConfig, description="bounds on the errors of single predictions"
+    )
+    kpis: KpiConfig = Field(
+        default_factory=KpiConfig, description="what the surrogate has to achieve"
+    )
+    economics: EconomicsConfig = Field(
+        default_factory=EconomicsConfig, description="what solving and computing cost you"
     )

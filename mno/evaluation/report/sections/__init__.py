@@ -8,16 +8,20 @@ from mno.evaluation.report.sections import (
     data,
     decision,
     figures,
+    learning,
     limits,
     lineage,
     training,
+    trust,
 )
 
 SECTIONS = {
     "decision": decision.section,
     "accuracy": accuracy.section,
     "figures": figures.section,
+    "trust": trust.section,
     "cost": cost.section,
+    "learning": learning.section,
     "data": data.section,
     "training": training.section,
     "limits": limits.section,
