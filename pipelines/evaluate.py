@@ -20,6 +20,7 @@ from mno.evaluation.cost.measuring import MemoryUse, measure_cost
 from mno.evaluation.cost.spent import spent
 from mno.evaluation.decision.deciding import decide
 from mno.evaluation.evaluator import evaluate
+from mno.evaluation.influence import influence
 from mno.evaluation.learning import fit_points
 from mno.evaluation.physics import physical_consistency
 from mno.evaluation.report.document import write_report
@@ -113,6 +114,7 @@ def _measure(stage: Stage) -> Results:
             "model (sha256)": digest,
             **{f"{s['file']} (sha256)": s["sha256"] for s in test.schema.sources},
         },
+        influence=influence(surrogate, evaluation.example("median")),
     )
 
 

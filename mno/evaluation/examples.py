@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from mno.evaluation.panels import Panel, draw_panel, labelled, plane, scale
 from mno.evaluation.result import Example
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from mno.data.reading import Schema
     from mno.evaluation.report.language import Words
 
-_PANEL_WIDTH, _PANEL_HEIGHT = 2.9, 2.35
+# Inches: a panel with what stands around its axes.
+_PANEL_WIDTH = 2.9
+_LEFT, _RIGHT, _ABOVE, _BELOW = 0.6, 0.8, 0.35, 0.5
 
 
 def draw_example(example: Example, schema: Schema, words: Words, columns: int = 4) -> bytes:
@@ -44,15 +48,33 @@ def draw_example(example: Example, schema: Schema, words: Words, columns: int = 
         names = [field.name for field in schema.coordinates][:2]
         places = np.stack([example.inputs[name] for name in names], axis=-1)
         panels = [placed(panel, schema, places) for panel in panels]
+    truth, missing = words("panel.truth"), words("not_numbers")
+    with house_style():
+        return png_bytes(drawn(panels, columns, truth=truth, not_numbers=missing))
+
+
+def drawn(panels: Sequence[Panel], columns: int, **said: str) -> Figure:
+    """Return a figure of panels of one size, so many in a row, each where it is reckoned to be."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    truth = words("panel.truth")
-    with house_style():
-        figure = new_figure(_PANEL_WIDTH * columns, _PANEL_HEIGHT * rows)
-        for position, panel in enumerate(panels, start=1):
-            ax = figure.add_subplot(rows, columns, position)
-            draw_panel(ax, panel, truth=truth, not_numbers=words("not_numbers"))
-        return png_bytes(figure)
+    inner = _PANEL_WIDTH - _LEFT - _RIGHT
+    height = max(_height(panel, inner) for panel in panels)
+    width, cell = _PANEL_WIDTH * columns, _ABOVE + height + _BELOW
+    figure = new_figure(width, cell * rows, arranged=False)
+    for position, panel in enumerate(panels):
+        row, column = divmod(position, columns)
+        left, bottom = _LEFT + column * _PANEL_WIDTH, _BELOW + (rows - 1 - row) * cell
+        place = (left / width, bottom / (cell * rows), inner / width, height / (cell * rows))
+        draw_panel(figure.add_axes(place), panel, **said)
+    return figure
+
+
+def _height(panel: Panel, width: float) -> float:
+    """Return how high a panel of some width is, in inches: as its map is, within bounds."""
+    if len(panel.axes) != 2 or panel.axes[1].name == "time":
+        return width
+    across, up = (axis.extent[1] - axis.extent[0] for axis in panel.axes)
+    return width * min(max(up / across, 0.3), 1.0)
 
 
 def placed(panel: Panel, schema: Schema, places: np.ndarray) -> Panel:

@@ -18,6 +18,7 @@ TRUTH_COLOUR = "#0072b2"  # the palette of Okabe and Ito, told apart by all kind
 PREDICTION_COLOUR = "#d55e00"
 REFERENCE_COLOUR = "#6b6b6b"
 
+DPI = 144
 _STYLE: dict[Any, Any] = {
     # Both come with packages, so every machine draws the same; the second has what the first lacks.
     "font.family": ["DejaVu Sans", "IPAexGothic"],
@@ -28,7 +29,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "figure.facecolor": "white",
     "legend.fontsize": 8.5,
-    "savefig.dpi": 144,
+    "savefig.dpi": DPI,
 }
 
 
@@ -49,9 +50,16 @@ def _add_japanese_font() -> None:
     font_manager.fontManager.addfont(str(font))
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, in inches, that no window system knows of."""
-    figure = Figure(figsize=(width, height), layout="compressed")
+def new_figure(width: float, height: float, *, arranged: bool = True) -> Figure:
+    """Return an empty figure, in inches, that no window system knows of.
+
+    Args:
+        width: Its width in inches.
+        height: Its height in inches.
+        arranged: Whether matplotlib finds places for what is added, which takes most of the time of
+            drawing; otherwise whoever adds something says where.
+    """
+    figure = Figure(figsize=(width, height), layout="compressed" if arranged else None)
     FigureCanvasAgg(figure)
     return figure
 
@@ -59,7 +67,7 @@ def new_figure(width: float, height: float) -> Figure:
 def png_bytes(figure: Figure) -> bytes:
     """Return a figure as PNG; the same drawing gives the same bytes, without date or version."""
     buffer = io.BytesIO()
-    figure.savefig(
-        buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.06
-    )
+    cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.06}
+    arranged = figure.get_layout_engine() is not None
+    figure.savefig(buffer, format="png", metadata={"Software": None}, **(cut if arranged else {}))
     return buffer.getvalue()
