@@ -93,6 +93,7 @@ def _measure(stage: Stage) -> Results:
         cost=cost,
         samples={"train": dataset["splits"]["train"], "all": dataset["samples"]},
         curve=fit_points(learning),
+        trust=trust,
     )
     return Results(
         scenario=surrogate.description.scenario,

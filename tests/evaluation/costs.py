@@ -46,5 +46,8 @@ def decision_of(
     economics: EconomicsConfig = USED,
     cost: Mapping[str, Any] = COST,
     curve: Any = None,
+    trust: Any = None,
 ) -> dict[str, Any]:
-    return decide(kpis, economics, metrics=metrics, cost=cost, samples=SAMPLES, curve=curve)
+    return decide(
+        kpis, economics, metrics=metrics, cost=cost, samples=SAMPLES, curve=curve, trust=trust
+    )

@@ -187,7 +187,7 @@ def test_targets_have_a_light_each(results: Results) -> None:
     metrics = {
         **results.metrics,
         **metrics_of(0.02, 0.3),
-        "intervals": {"relative_l2": [0.01, 0.05]},
+        "intervals": {**results.metrics["intervals"], "relative_l2": [0.01, 0.05]},
     }
     kpis = KpiConfig(relative_l2=0.03, latency_ms=50.0, memory_mib=100.0, speedup=2.0)
     decision = decision_of(metrics, kpis, cost={**COST, "solver": "no solver"})

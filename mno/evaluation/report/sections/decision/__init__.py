@@ -66,7 +66,7 @@ def _about_indicator(code: str, values: Known, words: Words) -> str:
 
 def _said(name: str, value: Any, words: Words) -> str:
     match name:
-        case "error" | "guess_error":
+        case "error" | "guess_error" | "share" | "level":
             return words.percent(value)
         case "guess":
             return words("guess.mean_field" if value == "mean_field" else "guess.kept_frame")
