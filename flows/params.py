@@ -18,11 +18,13 @@ from mno.config import PARAMS_FILE, Config, dataset_name, first_line, read_param
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.errors import InputError
 from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.decision.kpis import check_kpis
 from mno.forecast import TaskConfig, forecast_of
 from mno.nn.config import ModelConfig
 from mno.registry.config import RegistryConfig
 from mno.scenarios import source_class, source_parameters
 from mno.training.config import TrainConfig, check_unroll
+from mno.training.shares import LearningCurveConfig
 
 PRESETS_FOLDER = "presets"
 
@@ -39,6 +41,7 @@ class Params(Config):
     task: TaskConfig = Field(description="What is given and predicted of fields over time.")
     model: ModelConfig = Field(description="The operator.")
     train: TrainConfig = Field(description="The training.")
+    learning_curve: LearningCurveConfig = Field(description="The error by training samples.")
     evaluate: EvaluateConfig = Field(description="The evaluation.")
     registry: RegistryConfig = Field(description="The registration.")
     execution: ExecutionConfig = Field(description="How work is executed; changes no result.")
@@ -63,6 +66,7 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
     own = source_parameters(params.scenario, params.scenarios.get(params.scenario))
     scenario = source_class(params.scenario).open(own, params.generate, root)
     check_unroll(params.train, forecast_of(params.task, scenario.fields, scenario.axes))
+    check_kpis(params.evaluate.kpis, [field.name for field in scenario.outputs])
     if any(field.role == "coordinate" for field in scenario.fields):
         _check_points(params)
     if params.model.backbone == "fno" and find_spec("neuralop") is None:

@@ -9,16 +9,22 @@ from mno.evaluation.report.sections import (
     decision,
     explainability,
     figures,
+    learning,
     limits,
     lineage,
+    robustness,
     training,
+    trust,
 )
 
 SECTIONS = {
     "decision": decision.section,
     "accuracy": accuracy.section,
     "figures": figures.section,
+    "robustness": robustness.section,
+    "trust": trust.section,
     "cost": cost.section,
+    "learning": learning.section,
     "explainability": explainability.section,
     "data": data.section,
     "training": training.section,
