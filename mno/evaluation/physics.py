@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import torch
 
 from mno.errors import MnoError
 from mno.evaluation.samples import some_samples
 from mno.evaluation.solving import solver_of
-from mno.evaluation.trust.equation import equation_of
+from mno.grid import Grid
+from mno.residuals import residual_names, residual_of
 from mno.scenarios.base import Scenario, split_samples
 
 if TYPE_CHECKING:
@@ -49,13 +51,13 @@ def physical_consistency(
         return scenario
     samples = some_samples(test, count)
     description = surrogate.description
-    given, truth = description.given(samples.fields), description.truth(samples.fields)
-    steps = truth[description.states[0]].shape[1] if description.rolls_out else None
-    answer = surrogate.predict(given, batch_size, steps)
-    predicted = {**samples.fields, **_whole(description, given, answer)}
+    predicted = _predicted(surrogate, samples.fields, batch_size)
     checks = {check.name: check for check in scenario.checks if not check.of_given}
     found, true = (_checked(scenario, fields) for fields in (predicted, samples.fields))
-    residuals = _residuals(description, samples.schema, given, answer, truth)
+    residuals = [
+        equation_residual(description, samples.schema, fields)
+        for fields in (predicted, samples.fields)
+    ]
     return {
         "samples": len(samples),
         "checks": {
@@ -67,33 +69,67 @@ def physical_consistency(
             }
             for name, check in checks.items()
         },
-        "residual": residuals
-        if isinstance(residuals, str)
+        "residual": residuals[0]
+        if isinstance(residuals[0], str) or isinstance(residuals[1], str)
         else {"prediction": _summary(residuals[0]), "truth": _summary(residuals[1])},
     }
 
 
-def _residuals(
-    description: Description, schema: Schema, given: Arrays, *answers: Arrays
-) -> list[np.ndarray] | str:
-    """Return the residuals of the samples of each of some answers; or why there are none."""
-    equation = equation_of(description, schema.parameters, bool(schema.sources))
-    if isinstance(equation, str):
-        return equation
-    found = []
-    for answer in answers:
-        left = equation.residual(given, answer)
-        if isinstance(left, str):
-            return left
-        found.append(left)
-    return found
+def equation_residual(description: Description, schema: Schema, fields: Arrays) -> np.ndarray | str:
+    """Return the norm of each sample's residual in torch, shape `(samples,)`.
+
+    Args:
+        description: Of the model; the residual over time begins with the last frame it is given.
+        schema: The dataset's, whose scenario's parameters the equation has.
+        fields: Whole fields in physical units, states with all frames.
+
+    Returns:
+        The residuals; or, in one line, why there are none.
+    """
+    if schema.scenario not in residual_names():
+        return f"no residual is written for {schema.scenario}"
+    if description.coordinates:
+        return "the residual takes differences between neighbours on a grid"
+    forecast = description.forecast
+    first = forecast.history - 1 if forecast else 0
+    timed = (*description.states, *description.forcings)
+    known = {
+        name: torch.from_numpy(values[:, first:] if name in timed else values).double()
+        for name, values in fields.items()
+    }
+    numbers = {
+        name: torch.tensor(float(value), dtype=torch.float64)
+        for name, value in schema.parameters.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    shape = tuple(known[description.fields[0]].shape[-len(description.extent) :])
+    grid = description.grid(shape)
+    if forecast:
+        grid = _in_time(grid, known[description.states[0]].shape[1], forecast.interval)
+    try:
+        with torch.inference_mode():
+            return residual_of(schema.scenario)(known | numbers, grid).numpy()
+    except ValueError as error:
+        return str(error)
 
 
-def _whole(description: Description, given: Arrays, answer: Arrays) -> dict[str, np.ndarray]:
-    """Return what was predicted, states after the frames that were given."""
-    states = description.states
-    whole = {name: np.concatenate([given[name], answer[name]], axis=1) for name in states}
-    return {**answer, **whole}
+def _in_time(grid: Grid, frames: int, interval: float) -> Grid:
+    """Return a grid whose first axis is time."""
+    times = tuple((k + 0.5) / frames for k in range(frames))
+    places = (times, *grid.places) if grid.places else ()
+    return Grid((frames, *grid.shape), (interval, *grid.spacing), places=places)
+
+
+def _predicted(surrogate: Surrogate, fields: Arrays, batch_size: int) -> dict[str, np.ndarray]:
+    """Return whole fields whose outputs are predicted, of states after the given frames."""
+    description = surrogate.description
+    given, truth = description.given(fields), description.truth(fields)
+    steps = truth[description.states[0]].shape[1] if description.rolls_out else None
+    answer = surrogate.predict(given, batch_size, steps)
+    states = {
+        name: np.concatenate([given[name], answer[name]], axis=1) for name in description.states
+    }
+    return {**fields, **answer, **states}
 
 
 def _checked(scenario: Scenario, fields: Arrays) -> dict[str, np.ndarray]:

@@ -25,8 +25,8 @@ _REASONS = {
     reasons.NO_FRAME_LEFT: "no_frame_left",
     reasons.SOLVER_ON_POINTS: "solver_on_points",
     "no solver for imported data": "imported",
-    "no equation residual: none is written": "no_equation",
-    "no equation residual on unordered points": "points",
+    "no residual is written for": "no_equation",
+    "the residual takes differences between neighbours": "points",
 }
 
 
