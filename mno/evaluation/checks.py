@@ -32,7 +32,7 @@ def check_figure(dataset: Mapping[str, Any], words: Words | None = None) -> Figu
         words: Those of the report's section on data; in English if not given.
     """
     words = words or Words.of("en", "data")
-    checks = [
+    checks: list[Mapping[str, Any]] = [
         {**check, "description": words.check(name, check["description"])}
         for name, check in dataset.get("checks", {}).items()
         if "margins" in check

@@ -12,11 +12,13 @@ from matplotlib.figure import Figure
 from mno.evaluation.panels import Panel, draw_panel, labelled, plane, scale
 from mno.evaluation.result import Example
 from mno.evaluation.style import (
+    DPI,
     PREDICTION_COLOUR,
     TRUTH_COLOUR,
+    encoded,
     house_style,
     new_figure,
-    png_bytes,
+    pixels_of,
 )
 from mno.fields import Axis, Field
 
@@ -29,8 +31,10 @@ _PANEL_WIDTH = 2.9
 _LEFT, _RIGHT, _ABOVE, _BELOW = 0.6, 0.8, 0.35, 0.5
 
 
-def draw_example(example: Example, schema: Schema, words: Words, columns: int = 4) -> bytes:
-    """Draw one sample, so many panels in a row.
+def draw_example(
+    example: Example, schema: Schema, words: Words, columns: tuple[int, ...] = (4, 2)
+) -> list[bytes]:
+    """Draw one sample, once for each number of panels in a row.
 
     Truth and prediction share a scale; the error has one of its own, symmetric about zero. What is
     missing in fields with gaps is left blank, and so is the error where the truth is missing.
@@ -39,7 +43,7 @@ def draw_example(example: Example, schema: Schema, words: Words, columns: int = 
         example: The sample.
         schema: Axes and units of its fields.
         words: Those of the report's section on figures.
-        columns: Panels in a row.
+        columns: Panels in a row, of each picture.
     """
     panels = [_input_panel(example, field, schema, words) for field in schema.inputs if field.dims]
     for field in schema.outputs:
@@ -49,8 +53,40 @@ def draw_example(example: Example, schema: Schema, words: Words, columns: int = 
         places = np.stack([example.inputs[name] for name in names], axis=-1)
         panels = [placed(panel, schema, places) for panel in panels]
     truth, missing = words("panel.truth"), words("not_numbers")
+    return pictures(panels, columns, truth=truth, not_numbers=missing)
+
+
+def pictures(panels: Sequence[Panel], columns: tuple[int, ...], **said: str) -> list[bytes]:
+    """Return panels as PNG, once for each number of panels in a row; each panel is drawn once."""
     with house_style():
-        return png_bytes(drawn(panels, columns, truth=truth, not_numbers=missing))
+        figure = drawn(panels, max(columns), **said)
+        figure.set_dpi(DPI)
+    return tiled(figure, len(panels), columns)
+
+
+def tiled(figure: Figure, count: int, columns: tuple[int, ...]) -> list[bytes]:
+    """Return what `drawn` returned as PNG, its panels laid out anew for each number in a row.
+
+    Args:
+        figure: As many panels in a row as the largest of `columns`, or all of them.
+        count: How many panels there are.
+        columns: Panels in a row, of each picture.
+    """
+    across = min(max(columns), count)
+    with house_style():
+        pixels = pixels_of(figure)
+    height, width = pixels.shape[0] // -(-count // across), pixels.shape[1] // across
+    cells = [
+        pixels[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        for row, column in (divmod(k, across) for k in range(count))
+    ]
+    found = []
+    for most in columns:
+        each = min(most, count)
+        blank = [np.full_like(cells[0], 255)] * (-count % each)
+        rows = [[*cells, *blank][k : k + each] for k in range(0, count, each)]
+        found.append(encoded(np.concatenate([np.concatenate(row, axis=1) for row in rows])))
+    return found
 
 
 def drawn(panels: Sequence[Panel], columns: int, **said: str) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -183,7 +184,9 @@ def _draw_scale(ax: Axes, image: ScalarMappable, panel: Panel) -> None:
     beside = ax.inset_axes((1.04, 0.0, 0.06, 1.0))
     numbers = ScalarFormatter()
     numbers.set_powerlimits((-3, 4))
-    ax.figure.colorbar(image, cax=beside, label=panel.label, ticks=MaxNLocator(5), format=numbers)
+    label = textwrap.fill(panel.label, 26)  # no longer than the scale
+    ticks = MaxNLocator(5)
+    ax.figure.colorbar(image, cax=beside, label=label, ticks=ticks, format=numbers)
 
 
 def _filled(values: np.ndarray) -> np.ndarray:

@@ -10,9 +10,11 @@ from importlib.metadata import distribution
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 TRUTH_COLOUR = "#0072b2"  # the palette of Okabe and Ito, told apart by all kinds of sight
 PREDICTION_COLOUR = "#d55e00"
@@ -70,4 +72,18 @@ def png_bytes(figure: Figure) -> bytes:
     cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.06}
     arranged = figure.get_layout_engine() is not None
     figure.savefig(buffer, format="png", metadata={"Software": None}, **(cut if arranged else {}))
+    return buffer.getvalue()
+
+
+def pixels_of(figure: Figure) -> np.ndarray:
+    """Return a figure as it is drawn at its own resolution, shape `(height, width, 3)`, uint8."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def encoded(pixels: np.ndarray) -> bytes:
+    """Return pixels as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()

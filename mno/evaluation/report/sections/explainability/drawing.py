@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mno.evaluation.examples import drawn, placed
+from mno.evaluation.examples import pictures, placed
 from mno.evaluation.figures import Figure
 from mno.evaluation.panels import Panel, labelled, scale
-from mno.evaluation.style import TRUTH_COLOUR, house_style, png_bytes
+from mno.evaluation.style import TRUTH_COLOUR
 
 if TYPE_CHECKING:
     from mno.data.reading import Schema
@@ -37,8 +37,7 @@ def influence_figure(found: Influence, schema: Schema, words: Words) -> Figure:
         "output": output.long_name,
         "index": found.example.index,
     }
-    with house_style():
-        wide, narrow = (png_bytes(drawn(panels, columns)) for columns in (4, 2))
+    wide, narrow = pictures(panels, (4, 2))
     return Figure(
         name="influence",
         title=words("figure.title"),

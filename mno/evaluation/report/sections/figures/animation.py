@@ -10,13 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-from mno.evaluation.examples import drawn, placed
+from mno.evaluation.examples import drawn, placed, tiled
 from mno.evaluation.figures import Figure
 from mno.evaluation.panels import Panel, labelled, plane, scale
-from mno.evaluation.style import PREDICTION_COLOUR, TRUTH_COLOUR, house_style, png_bytes
+from mno.evaluation.style import DPI, PREDICTION_COLOUR, TRUTH_COLOUR, house_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +30,7 @@ _MOST_BYTES = 1_000_000
 _MOST_FIELDS = 2
 _DPI = 90
 _MILLISECONDS = 200
+_CORNER: dict[str, Any] = {"va": "top", "ha": "left", "fontsize": 8.5}
 
 
 def animation(example: Example, schema: Schema, words: Words) -> Figure | None:
@@ -55,16 +55,18 @@ def animation(example: Example, schema: Schema, words: Words) -> Figure | None:
     ]
     text = {"truth": words("panel.truth"), "not_numbers": words("not_numbers")}
     with house_style():
-        wide = _with_time(drawn(panels[-1], 3, **text), said[-1])
-        narrow = _with_time(drawn(panels[-1], 1, **text), said[-1])
+        still = drawn(panels[-1], 3, **text)
+        still.text(0.005, 0.985, said[-1], **_CORNER)
+        still.set_dpi(DPI)
+        wide, narrow = tiled(still, len(panels[-1]), (3, 1))
         moving = _small_enough(panels, said, text)
         return Figure(
             name="forecast",
             title=words("animation.title"),
             caption=words("animation.caption", index=example.index, frames=frames),
             alt=words("animation.alt", index=example.index, time=said[-1]),
-            png=png_bytes(wide),
-            narrow=png_bytes(narrow),
+            png=wide,
+            narrow=narrow,
             full_width=True,
             animation=moving,
         )
@@ -104,11 +106,6 @@ def _panels(example: Example, field: Field, schema: Schema, k: int, words: Words
     return [placed(each, schema, places) for each in found]
 
 
-def _with_time(canvas: Canvas, said: str) -> Canvas:
-    canvas.text(0.005, 0.985, said, va="top", ha="left", fontsize=8.5)
-    return canvas
-
-
 def _small_enough(panels: list[list[Panel]], said: list[str], text: dict[str, str]) -> bytes:
     """Return an animation within the bounds, of every so many-th frame and the last."""
     every = -(-len(panels) // _MOST_FRAMES)
@@ -123,7 +120,7 @@ def _small_enough(panels: list[list[Panel]], said: list[str], text: dict[str, st
 def _gif(frames: list[list[Panel]], said: list[str], text: dict[str, str]) -> bytes:
     canvas = drawn(frames[0], 3, **text)
     canvas.set_dpi(_DPI)
-    label = canvas.text(0.005, 0.985, "", va="top", ha="left", fontsize=8.5, animated=True)
+    label = canvas.text(0.005, 0.985, "", animated=True, **_CORNER)
     shown = [ax for ax in canvas.axes if ax.get_title()]
     for ax in shown:
         for artist in _fields(ax):

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mno.evaluation.examples import drawn
+from mno.evaluation.examples import pictures
 from mno.evaluation.figures import Figure
 from mno.evaluation.panels import Panel, labelled, plane, scale
-from mno.evaluation.style import PREDICTION_COLOUR, house_style, png_bytes
+from mno.evaluation.style import PREDICTION_COLOUR
 
 if TYPE_CHECKING:
     from mno.data.reading import Schema
@@ -35,9 +35,7 @@ def error_map(evaluation: Evaluation, schema: Schema, words: Words) -> Figure | 
         told.append(_worst(field.long_name, error, axes, words))
     if not panels:
         return None
-    with house_style():
-        missing = words("not_numbers")
-        wide, narrow = (png_bytes(drawn(panels, n, not_numbers=missing)) for n in (4, 2))
+    wide, narrow = pictures(panels, (4, 2), not_numbers=words("not_numbers"))
     said = {"fields": words.list(p.title for p in panels), "worst": " ".join(told)}
     return Figure(
         name="error_map",
