@@ -1,0 +1,152 @@
+"""`mno audit`: every link of a registered model's lineage, held against its content."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from flows.progress import progress_bar
+from flows.workspace import find_workspace, prepare_environment, program
+from mno.errors import InputError
+from mno.lineage.audit.finding import Finding, Verdict, differs
+
+_STYLES = {
+    Verdict.VERIFIED: "green",
+    Verdict.CHANGED: "bold red",
+    Verdict.MISSING: "bold red",
+    Verdict.UNKNOWN: "yellow",
+}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit has found.
+
+    Attributes:
+        model: The version, as `models:/NAME/VERSION`.
+        findings: One for each subject, in the order of the chain.
+    """
+
+    model: str
+    findings: Sequence[Finding]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was changed or missing."""
+        return not differs(self.findings)
+
+    def count(self, verdict: Verdict) -> int:
+        """Return how many findings have a verdict."""
+        return sum(finding.verdict is verdict for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "model": self.model,
+            "passed": self.passed,
+            "verdicts": {str(verdict): self.count(verdict) for verdict in Verdict},
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+
+def audit_model(
+    target: str, caches: Sequence[Path], originals: Sequence[Path], quiet: bool
+) -> Audit:
+    """Audit a registered version; nothing that is looked at is written to.
+
+    Args:
+        target: What `mno.registry.evidence.find_model` takes.
+        caches: DVC caches to look in besides the workspace's own.
+        originals: Folders in which files that were imported may lie.
+        quiet: Draw no progress.
+
+    Raises:
+        InputError: There is no such model, or a folder does not exist.
+        MnoError: MLflow cannot be used.
+    """
+    root = find_workspace()
+    prepare_environment(root)
+    for folder in (*caches, *originals):
+        if not folder.is_dir():
+            raise InputError(f"{folder} is not a folder; give one that exists")
+    from mno.lineage.audit.walk import audit
+    from mno.registry.evidence import existing_workspace, find_model, gather
+
+    workspace = existing_workspace(root)
+    name, version = find_model(workspace, target)
+    places = [cache_folder(root), *caches]
+    with (
+        gather(workspace, name, version, places, originals) as evidence,
+        progress_bar(quiet, "links") as show,
+    ):
+        findings = audit(evidence, lambda link, done, total: show(link, done, total))
+    return Audit(f"models:/{name}/{version}", findings)
+
+
+def cache_folder(root: Path) -> Path:
+    """Return the folder of a workspace's DVC cache, which may be anywhere.
+
+    Raises:
+        InputError: DVC cannot say.
+    """
+    done = subprocess.run(
+        [program("dvc"), "cache", "dir"], cwd=root, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        reason = done.stderr.strip().splitlines() or ["dvc cache dir failed"]
+        raise InputError(f"{root}: {reason[-1].removeprefix('ERROR: ')}")
+    return root / done.stdout.strip()
+
+
+def print_audit(audit: Audit, console: Console, everything: bool) -> None:
+    """Draw a verdict per link, and of each difference what was expected and what to do."""
+    console.print(f"Audit of {audit.model}\n")
+    for link, group in groupby(audit.findings, key=lambda finding: finding.link):
+        findings = list(group)
+        console.print(Text.assemble(f"{link:<15}", _verdict(_worst(findings)), _summary(findings)))
+        for finding in findings:
+            if everything or finding.verdict is not Verdict.VERIFIED:
+                _print_finding(finding, console.print)
+    console.print()
+    console.print(_conclusion(audit))
+
+
+def _worst(findings: Sequence[Finding]) -> Verdict:
+    order = (Verdict.CHANGED, Verdict.MISSING, Verdict.UNKNOWN, Verdict.VERIFIED)
+    return min((finding.verdict for finding in findings), key=order.index)
+
+
+def _verdict(verdict: Verdict) -> Text:
+    return Text(f"{verdict:<16}", style=_STYLES[verdict])
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    good = sum(finding.verdict is Verdict.VERIFIED for finding in findings)
+    return f"{good} of {len(findings)} checks verified"
+
+
+def _print_finding(finding: Finding, say: Callable[[Text], None]) -> None:
+    say(Text.assemble("  ", _verdict(finding.verdict), finding.subject))
+    if finding.verdict.is_difference:
+        say(Text(f"      expected  {finding.expected or 'it to be there'}"))
+    if finding.found:
+        say(Text(f"      found     {finding.found}"))
+    if finding.advice:
+        say(Text(f"      do        {finding.advice}"))
+
+
+def _conclusion(audit: Audit) -> Text:
+    unknown = audit.count(Verdict.UNKNOWN)
+    rest = f"; {unknown} cannot be known" if unknown else ""
+    if audit.passed:
+        good = audit.count(Verdict.VERIFIED)
+        return Text(f"PASSED: {good} checks verified{rest}", style="bold green")
+    changed, missing = audit.count(Verdict.CHANGED), audit.count(Verdict.MISSING)
+    return Text(f"FAILED: {changed} changed, {missing} missing{rest}", style="bold red")
