@@ -61,7 +61,7 @@ class Seal:
     @property
     def version(self) -> int:
         """The version that it seals."""
-        return int(self.content["version"])
+        return int(self.content["number"])
 
     @property
     def previous(self) -> SealPointer | None:

@@ -45,7 +45,7 @@ def seal_version(
         content: dict[str, Any] = {
             "schema": SCHEMA,
             "model": name,
-            "version": version,
+            "number": version,
             **read_facts(workspace, name, version, Path(scratch)),
             "record": dict(record),
             "lock": locked_stages(root),

@@ -47,7 +47,7 @@ def _seal(evidence: Evidence) -> Iterator[Finding]:
     yield LINK.equal("seal that the version names", str(seal.pointer), tag)
     if evidence.sealed is None:
         return
-    ours = (evidence.sealed["model"], evidence.sealed["version"])
+    ours = (evidence.sealed["model"], evidence.sealed["number"])
     yield LINK.equal("version that the seal is of", (evidence.name, evidence.version), ours)
     if evidence.version not in chained:
         yield LINK.missing("seal in the chain of the model's seals", str(seal.pointer),
