@@ -16,12 +16,13 @@ from mno.lineage.audit.objects import digests, folder_md5, md5_of
 from mno.lineage.audit.parameters import read
 from mno.lineage.audit.registry import BEFORE_SEALS
 from mno.lineage.audit.tree import Tree
-from mno.lineage.dvcfiles import LOCK_FILE, locked_stages
+from mno.lineage.dvcfiles import DATA_FILE, LOCK_FILE, locked_stages, read_data_version
 from mno.lineage.record import CANDIDATE
 from mno.lineage.seal import differences
 from mno.lineage.stages import CODE_FOLDERS, IGNORED, lookup
 
 LINK = Link("stages")
+_DATASET = "build/dataset"
 _REPORTS = "reports/"
 _LOGGED = "evaluation"
 _EDITED = (
@@ -53,7 +54,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
 def _against_record(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
     record = evidence.record
     known = (
-        ("generate", "outs", "build/dataset", entry(record, "data", "source_md5")),
+        ("generate", "outs", _DATASET, entry(record, "data", "source_md5")),
         ("train", "deps", "data", entry(record, "data", "md5")),
         ("train", "outs", CANDIDATE, entry(record, "model", "md5")),
         ("evaluate", "deps", "data", entry(record, "data", "md5")),
@@ -126,21 +127,32 @@ def _reports(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _present(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
-    """Check the workspace's lock, as far as it is of this model."""
+    """Check the workspace's lock, as far as it is of this model, and its `data.dvc` by that."""
     try:
         present = locked_stages(evidence.root)
+        data = read_data_version(evidence.root / DATA_FILE)
     except MnoError as error:
         yield LINK.changed(f"{LOCK_FILE} of the workspace", "a file of DVC's", str(error))
-        return
-    model = entry(lock, "train", "outs", CANDIDATE)
-    if model is None or entry(present, "train", "outs", CANDIDATE) != model:
         return
     advice = (
         "if the line has run since with other code, register again (mno run); otherwise see who "
         f"edited it: git log -p {LOCK_FILE}"
     )
-    apart = differences(lock, present)
+    ours = [stage for stage in lock if _is_same(lock[stage], present.get(stage))]
+    apart = differences({s: lock[s] for s in ours}, {s: present[s] for s in ours})
     for path, sealed, found in apart:
         yield LINK.equal(f"{LOCK_FILE} of the workspace: {path}", sealed, found, advice)
-    if not apart:
-        yield LINK.verified(f"{LOCK_FILE} of the workspace", "as it was sealed")
+    if ours and not apart:
+        yield LINK.verified(f"{LOCK_FILE} of the workspace", f"as sealed: {', '.join(ours)}")
+    if "generate" in ours:
+        released = present["generate"]["outs"].get(_DATASET)
+        named = [data.source_md5, data.md5]
+        yield LINK.equal(f"{DATA_FILE} of the workspace", [released] * 2, named, "mno generate")
+
+
+def _is_same(sealed: Mapping[str, Any], present: Mapping[str, Any] | None) -> bool:
+    """Whether a stage is that which was sealed: from the same it was made, or the same it made."""
+    inputs = ("deps", "params")
+    return present is not None and (
+        sealed["outs"] == present["outs"] or all(sealed[key] == present[key] for key in inputs)
+    )
