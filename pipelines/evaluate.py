@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from mno.config import section
-from mno.data.reading import open_split, read_split
+from mno.data.reading import open_split
 from mno.description import Description
 from mno.evaluation.baselines import mean_fields
-from mno.evaluation.checks import check_figure
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.cost import measure_cost
 from mno.evaluation.evaluator import evaluate
-from mno.evaluation.figures import draw_figures
-from mno.evaluation.report import ReportInputs, write_report
+from mno.evaluation.physics import physical_consistency
+from mno.evaluation.report.document import write_report
+from mno.evaluation.report.language import LANGUAGES
+from mno.evaluation.report.results import Results
+from mno.evaluation.robustness.measure import measure_robustness
+from mno.evaluation.trust.calibration import calibrated_trust
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
 from mno.surrogate import Surrogate
@@ -34,48 +37,52 @@ def body(stage: Stage) -> None:
     """Predict the test split, measure, draw, and write what `register` checks against."""
     config = section(stage.params, "evaluate", EvaluateConfig)
     surrogate = Surrogate.load(stage.root / CANDIDATE)
-    test = read_split(stage.root / DATA, "test")
-    baseline = mean_fields(open_split(stage.root / DATA, "train", checked=False))  # verified above
+    test = open_split(stage.root / DATA, "test")
+    train, validation = (  # verified above
+        open_split(stage.root / DATA, name, checked=False) for name in ("train", "validation")
+    )
+    baseline = mean_fields(train)
     reports = stage.root / REPORTS
     training = json.loads((reports / "train.json").read_text(encoding="utf-8"))
     dataset = json.loads((reports / "dataset.json").read_text(encoding="utf-8"))
 
     evaluation = evaluate(surrogate, test, baseline, config)
     cost = measure_cost(surrogate, evaluation.check_inputs, config.batch_size)
-    figures = draw_figures(evaluation, test.schema, training)
-    checks = check_figure(dataset)
+    digest = candidate_digest(stage.root / CANDIDATE)
+    trust = calibrated_trust(
+        surrogate, train, validation, test, config.trust, digest, config.batch_size
+    ).to_json()
+    robustness = measure_robustness(surrogate, test, baseline, config.robustness, config.batch_size)
+    physics = physical_consistency(surrogate, test, config.robustness.samples, config.batch_size)
 
-    write_json(reports / "metrics.json", evaluation.metrics())
+    metrics = {**evaluation.metrics(), "physics": physics}
+    write_json(reports / "metrics.json", metrics)
+    write_json(reports / "robustness.json", robustness)
     write_json(reports / "per_sample.json", evaluation.per_sample())
     write_json(reports / "cost.json", cost)
+    write_json(reports / "trust.json", trust)
     _write_check(reports / "check.npz", evaluation.check_inputs, evaluation.check_predictions)
-    (reports / "figures").mkdir(parents=True, exist_ok=True)
-    for figure in [*figures, *([checks] if checks else [])]:
-        (reports / "figures" / f"{figure.name}.png").write_bytes(figure.png)
-    write_report(
-        reports / "report.html",
-        ReportInputs(
+    _write_reports(
+        reports,
+        Results(
             scenario=surrogate.description.scenario,
             schema=test.schema,
-            metrics=evaluation.metrics(),
-            figures=figures,
+            evaluation=evaluation,
+            metrics=metrics,
             cost=cost,
+            robustness=robustness,
+            trust=trust,
             dataset=dataset,
             model=_model_facts(surrogate.description),
-            training={
-                "epochs": len(training["epochs"]),
-                "best epoch": training["best_epoch"],
-                "settings": stage.params["train"],
-            },
+            training=training,
+            settings=stage.params["train"],
             lineage={
                 "dataset (DVC md5)": read_data_version(stage.root / DATA_FILE).md5,
-                "model (sha256)": candidate_digest(stage.root / CANDIDATE),
+                "model (sha256)": digest,
                 **{f"{s['file']} (sha256)": s["sha256"] for s in test.schema.sources},
             },
-            check_figure=checks,
         ),
     )
-    metrics = evaluation.metrics()
     kept = ""
     if "persistence_relative_l2" in metrics:
         kept = f"; keeping the last given frame {metrics['persistence_relative_l2']:.2%}"
@@ -83,6 +90,17 @@ def body(stage: Stage) -> None:
         f"evaluate   test error (relative L2) {metrics['relative_l2']:.2%}; predicting the mean "
         f"field {metrics['baseline_relative_l2']:.2%}{kept}; report: {REPORTS / 'report.html'}"
     )
+
+
+def _write_reports(reports: Path, results: Results) -> None:
+    """Write the report in each language, and the figures of the English one as files."""
+    (reports / "figures").mkdir(parents=True, exist_ok=True)
+    for language in LANGUAGES:
+        english = language == "en"
+        name = "report.html" if english else f"report.{language}.html"
+        figures = write_report(reports / name, results, language)
+        for figure in figures if english else ():
+            (reports / "figures" / f"{figure.name}.png").write_bytes(figure.png)
 
 
 def _model_facts(description: Description) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mno.config import section
-from mno.data.reading import read_split
+from mno.data.reading import open_split
 from mno.errors import MnoError
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.scoring import split_relative_l2
@@ -23,7 +23,10 @@ DATA = Path("data")
 CANDIDATE = Path("models/candidate")
 REPORTS = Path("reports")
 # What is kept with the run in MLflow.
-_KEPT = ("metrics.json", "per_sample.json", "cost.json", "report.html", "figures")
+_KEPT = (
+    "metrics.json", "per_sample.json", "cost.json", "robustness.json", "trust.json",
+    "report.html", "report.ja.html", "figures",
+)  # fmt: skip
 
 
 def body(stage: Stage) -> None:
@@ -36,7 +39,7 @@ def body(stage: Stage) -> None:
     history = forecast.history if forecast else 0
 
     def score(model: Any) -> float:
-        test = read_split(stage.root / DATA, "test")
+        test = open_split(stage.root / DATA, "test")
         given = frames_given(model)
         return split_relative_l2(model.predict, test, config.batch_size, given, history)
 

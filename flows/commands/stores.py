@@ -115,24 +115,41 @@ def predict(
             min=1, help="Frames of states to predict; as many as in training if not given."
         ),
     ] = None,
+    fallback: Annotated[
+        str,
+        typer.Option(
+            help="solver: inputs unlike the training data are solved, starting from the "
+            "prediction where the solver iterates; none: the model answers all.",
+            metavar="NAME",
+        ),
+    ] = "none",
+    fallback_above: Annotated[
+        str | None,
+        typer.Option(
+            help="With --fallback solver, also solve where the bound on the relative L2 error is "
+            "larger, as 0.05 or 5%.",
+            metavar="BOUND",
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Predict the output fields of every sample in a Zarr store, in physical units.
+    """Predict the output fields of every sample in a Zarr store, and how far to trust them.
 
-    Example: mno predict models:/mno-darcy@champion data predictions.zarr
+    Example: mno predict models:/mno-darcy@champion data predictions.zarr --fallback solver
     """
-    from flows.prediction import predict_store
+    from flows.prediction import PredictOptions, predict_store, print_prediction, share
 
-    result = predict_store(model, source, destination, batch_size, steps, quiet=quiet or as_json)
+    above = None if fallback_above is None else share(fallback_above)
+    result = predict_store(
+        PredictOptions(
+            model, source, destination, batch_size, steps, fallback, above, quiet or as_json
+        )
+    )
     if as_json:
         print_json(result)
     elif not quiet:
-        typer.echo(
-            f"{result['samples']} samples predicted in {result['seconds']:.1f} s: {destination}\n"
-            "Look at it with: "
-            f"python -c \"import xarray; print(xarray.open_zarr('{destination}'))\""
-        )
+        print_prediction(result, Console(highlight=False, markup=False, soft_wrap=True))
 
 
 @app.command()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import zarr
@@ -18,8 +19,42 @@ from mno.errors import InputError
 from mno.forecast import Forecast
 from mno.surrogate import Surrogate
 
+_TOGETHER = 1024  # samples in a chunk of an array that has a few numbers for each
+
 Coordinate: TypeAlias = tuple[np.ndarray, dict[str, Any]]
 """Points along an axis, and the attributes of their array."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An array beside the predicted fields, with a value for each sample.
+
+    Attributes:
+        name: Of the array.
+        dims: Its axes behind the samples'; those of the predicted fields.
+        dtype: Of its values.
+        attributes: Unit, long name, and what else is to be said of it.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: np.dtype
+    attributes: Mapping[str, Any]
+
+
+class Companion(Protocol):
+    """What goes through predictions batch by batch, and adds to them."""
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """The arrays that it adds."""
+        ...
+
+    def complete(
+        self, given: Mapping[str, np.ndarray], predicted: Mapping[str, np.ndarray]
+    ) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
+        """Return the fields to keep of a batch, and the arrays to add, `(samples, *dims)` each."""
+        ...
 
 
 def predict_store(
@@ -29,6 +64,7 @@ def predict_store(
     batch_size: int,
     progress: Callable[[int, int], None],
     steps: int | None = None,
+    companion: Companion | None = None,
 ) -> int:
     """Predict every sample of a store, batch by batch; memory does not grow with the store.
 
@@ -42,6 +78,8 @@ def predict_store(
         batch_size: Samples per forward pass.
         progress: Is told how many samples of how many are done.
         steps: Frames to predict, as for `Surrogate.predict`.
+        companion: Completes predictions and adds arrays to the fields; none if only these are
+            wanted.
 
     Returns:
         The number of samples.
@@ -58,12 +96,16 @@ def predict_store(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        outputs = _create_outputs(surrogate, source, partial, inputs, steps)
+        outputs = _create_outputs(surrogate, source, partial, inputs, steps, companion)
         for start in range(0, samples, batch_size):
             stop = min(start + batch_size, samples)
             batch = read_inputs(surrogate, inputs, slice(start, stop), steps)
-            for name, field in _predict(surrogate, batch, steps, f"{source}, from {start} on"):
-                outputs[name][start:stop] = field
+            predicted = _predict(surrogate, batch, steps, f"{source}, from {start} on")
+            beside: Mapping[str, np.ndarray] = {}
+            if companion:
+                predicted, beside = companion.complete(batch, predicted)
+            for name, array in {**predicted, **beside}.items():
+                outputs[name][start:stop] = array
             for name in surrogate.description.coordinates:
                 outputs[name][start:stop] = batch[name]
             progress(stop, samples)
@@ -145,11 +187,11 @@ def read_inputs(
 
 def _predict(
     surrogate: Surrogate, batch: dict[str, np.ndarray], steps: int | None, where: str
-) -> Iterable[tuple[str, np.ndarray]]:
+) -> Mapping[str, np.ndarray]:
     """Predict some samples as one batch; an error says which they are."""
     try:
         samples = len(next(iter(batch.values())))
-        return surrogate.predict(batch, samples, steps).items()
+        return surrogate.predict(batch, samples, steps)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
@@ -160,6 +202,7 @@ def _create_outputs(
     path: Path,
     inputs: Mapping[str, zarr.Array],
     steps: int | None,
+    companion: Companion | None,
 ) -> dict[str, zarr.Array]:
     description = surrogate.description
     given = zarr.open_group(str(source), mode="r")
@@ -179,7 +222,7 @@ def _create_outputs(
             copy = group.create_array(name, data=values, dimension_names=(name,))
             copy.attrs.update(attributes)
     located = {"coordinates": " ".join(description.coordinates)} if description.coordinates else {}
-    return {
+    arrays = {
         name: group.create_array(
             name,
             shape=tuple(sizes[dim] for dim in _dims(surrogate, name)),
@@ -191,6 +234,19 @@ def _create_outputs(
             attributes={"units": units, **({} if name in description.coordinates else located)},
         )
         for name, units in {**description.outputs, **description.coordinates}.items()
+    }
+    return arrays | {
+        variable.name: group.create_array(
+            variable.name,
+            shape=(sizes["sample"], *(sizes[dim] for dim in variable.dims)),
+            chunks=(_TOGETHER, *(sizes[dim] for dim in variable.dims)),
+            dtype=variable.dtype,
+            dimension_names=("sample", *variable.dims),
+            compressors=ZstdCodec(level=1),
+            fill_value=np.nan if variable.dtype.kind == "f" else 0,
+            attributes=dict(variable.attributes),
+        )
+        for variable in (companion.variables if companion else ())
     }
 
 

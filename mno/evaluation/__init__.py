@@ -14,31 +14,30 @@ if TYPE_CHECKING:
     from mno.evaluation.config import EvaluateConfig
     from mno.evaluation.cost import measure_cost
     from mno.evaluation.evaluator import evaluate
-    from mno.evaluation.figures import draw_figures
-    from mno.evaluation.report import ReportInputs, write_report
+    from mno.evaluation.report import Results, render_report, write_report
     from mno.evaluation.result import Evaluation
 
 _PUBLIC = {
     "EvaluateConfig": "mno.evaluation.config",
     "Evaluation": "mno.evaluation.result",
-    "ReportInputs": "mno.evaluation.report",
+    "Results": "mno.evaluation.report",
     "check_figure": "mno.evaluation.checks",
-    "draw_figures": "mno.evaluation.figures",
     "evaluate": "mno.evaluation.evaluator",
     "mean_fields": "mno.evaluation.baselines",
     "measure_cost": "mno.evaluation.cost",
+    "render_report": "mno.evaluation.report",
     "write_report": "mno.evaluation.report",
 }
 
 __all__ = [
     "EvaluateConfig",
     "Evaluation",
-    "ReportInputs",
+    "Results",
     "check_figure",
-    "draw_figures",
     "evaluate",
     "mean_fields",
     "measure_cost",
+    "render_report",
     "write_report",
 ]
 

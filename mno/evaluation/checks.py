@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from mno.evaluation.curves import NARROW, WIDE
 from mno.evaluation.figures import Figure
+from mno.evaluation.report.language import Words
 from mno.evaluation.style import (
     PREDICTION_COLOUR,
     TRUTH_COLOUR,
@@ -19,48 +20,53 @@ from mno.evaluation.style import (
     new_figure,
     png_bytes,
 )
-from mno.evaluation.words import number, setting
 
 _HEIGHT = 1.15  # inches per check
 
 
-def check_figure(dataset: Mapping[str, Any]) -> Figure | None:
+def check_figure(dataset: Mapping[str, Any], words: Words | None = None) -> Figure | None:
     """Return the figure of a dataset's physics checks; none where its report has no histograms.
 
     Args:
         dataset: The dataset's own report, `reports/dataset.json`; may be empty.
+        words: Those of the report's section on data; in English if not given.
     """
+    words = words or Words.of("en", "data")
     checks = [check for check in dataset.get("checks", {}).values() if "margins" in check]
     if not checks:
         return None
-    told = "; ".join(f"{check['description']}: {_largest(check)}" for check in checks)
+    told = "; ".join(
+        f"{words.name(check['description'])}: {_largest(check, words)}" for check in checks
+    )
     return Figure(
         name="physics_checks",
-        title="How far the data stay within the tolerances",
-        caption="Each physics check on all samples, as a share of its tolerance, the dashed line. "
-        "On the left, samples that are at zero or so far below that it makes no difference. A "
-        "dataset with a sample beyond the line is not released.",
-        alt=f"Histograms of {len(checks)} physics checks relative to their tolerances. {told}.",
-        png=_draw(checks, WIDE),
-        narrow=_draw(checks, NARROW),
+        title=words("margins.title"),
+        caption=words("margins.caption"),
+        alt=words("margins.alt", count=len(checks), told=told),
+        png=_draw(checks, words, WIDE),
+        narrow=_draw(checks, words, NARROW),
     )
 
 
-def _largest(check: Mapping[str, Any]) -> str:
-    return f"largest {number(check['max'], 2)}, tolerance {setting(check['tolerance'])}"
+def _largest(check: Mapping[str, Any], words: Words) -> str:
+    return words(
+        "margins.largest",
+        value=words.number(check["max"], 2),
+        tolerance=words.setting(check["tolerance"]),
+    )
 
 
-def _draw(checks: list[Mapping[str, Any]], width: float) -> bytes:
+def _draw(checks: list[Mapping[str, Any]], words: Words, width: float) -> bytes:
     with house_style():
         figure = new_figure(width, 0.6 + _HEIGHT * len(checks))
         rows = figure.subplots(len(checks), 1, sharex=True, squeeze=False)[:, 0]
         for ax, check in zip(rows, checks, strict=True):
-            _draw_check(ax, check, letters=int(13 * width))
-        rows[-1].set_xlabel("value / tolerance")
+            _draw_check(ax, check, words, letters=int(13 * width))
+        rows[-1].set_xlabel(words("margins.axis"))
         return png_bytes(figure)
 
 
-def _draw_check(ax: Axes, check: Mapping[str, Any], letters: int) -> None:
+def _draw_check(ax: Axes, check: Mapping[str, Any], words: Words, letters: int) -> None:
     margins = check["margins"]
     counts, step = np.asarray(margins["counts"]), 1 / margins["per_decade"]
     lowest = np.log10(margins["lowest"])
@@ -77,14 +83,14 @@ def _draw_check(ax: Axes, check: Mapping[str, Any], letters: int) -> None:
     ax.set_ylim(0, 1.12 * max(shares.max(), 1e-9))
     decades = np.arange(np.ceil(lowest) + 2, 1, 2)
     ax.xaxis.set_major_locator(FixedLocator([below - step + 0.5, *decades]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(x, lowest)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(x, lowest, words)))
     ax.yaxis.set_major_locator(NullLocator())
     ax.spines["left"].set_visible(False)
-    title = textwrap.shorten(str(check["description"]), letters, placeholder=" …")
-    ax.set_title(f"{title}\n{_largest(check)}", loc="left", fontsize=8.5)
+    title = textwrap.shorten(words.name(str(check["description"])), letters, placeholder=" …")
+    ax.set_title(f"{title}\n{_largest(check, words)}", loc="left", fontsize=8.5)
 
 
-def _tick(decade: float, lowest: float) -> str:
+def _tick(decade: float, lowest: float, words: Words) -> str:
     if decade < lowest:
-        return "less, or 0"
+        return words("margins.less")
     return "1" if decade == 0 else f"$10^{{{decade:.0f}}}$"

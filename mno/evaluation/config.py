@@ -5,6 +5,18 @@ from __future__ import annotations
 from pydantic import Field
 
 from mno.config import Config
+from mno.evaluation.robustness.config import RobustnessConfig
+from mno.evaluation.trust.config import TrustConfig
+
+
+class IntervalConfig(Config):
+    """Bootstrap intervals of the metrics, over test samples."""
+
+    level: float = Field(default=0.95, gt=0, lt=1, description="confidence of an interval")
+    resamples: int = Field(
+        default=2000, ge=100, le=100_000, description="times the samples are drawn anew"
+    )
+    seed: int = Field(default=0, ge=0, description="of the draws")
 
 
 class EvaluateConfig(Config):
@@ -15,4 +27,13 @@ class EvaluateConfig(Config):
         4,
         ge=1,
         description="test samples whose predictions are kept, to check the packaged model by",
+    )
+    intervals: IntervalConfig = Field(
+        IntervalConfig(), description="bootstrap intervals of the metrics"
+    )
+    robustness: RobustnessConfig = Field(
+        default_factory=RobustnessConfig, description="errors on data unlike the training data"
+    )
+    trust: TrustConfig = Field(
+        default_factory=TrustConfig, description="bounds on the errors of single predictions"
     )

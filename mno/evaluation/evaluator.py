@@ -12,29 +12,32 @@ from mno.errors import InputError
 from mno.evaluation.baselines import kept_frame
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.errors import Errors, OverTime
-from mno.evaluation.result import Evaluation, Example, FieldArrays, measured, relative_l2
+from mno.evaluation.overall import measured, relative_l2
+from mno.evaluation.result import Evaluation, Example, FieldArrays
+from mno.evaluation.space import space_of
 from mno.forecast import TaskConfig, forecast_of
 
 if TYPE_CHECKING:
-    from mno.data.reading import Schema, Split
+    from mno.data.reading import Schema, Split, StoredSplit
     from mno.description import Description
     from mno.surrogate import Surrogate
 
 
 def evaluate(
     surrogate: Surrogate,
-    test: Split,
+    test: Split | StoredSplit,
     train_mean: Mapping[str, np.ndarray],
     config: EvaluateConfig,
 ) -> Evaluation:
     """Predict a split and measure every prediction against the truth, where that is not missing.
 
-    Predictions are measured batch by batch and dropped; those of the samples to show are made
-    again at the end, so that memory does not grow with the number of samples.
+    Samples are read, predicted and measured batch by batch and dropped; those to show are read and
+    predicted again at the end. So of each sample some numbers are kept and no field, and memory
+    does not grow with the split where that lies in files.
 
     Args:
         surrogate: The trained operator.
-        test: Samples it was not trained on.
+        test: Samples it was not trained on, in memory or in files.
         train_mean: The training split's `mean_fields`.
         config: Batch size and samples kept.
 
@@ -44,14 +47,15 @@ def evaluate(
     """
     _require_fit(surrogate, test, train_mean)
     description, states = surrogate.description, surrogate.description.states
-    inputs, truth = description.given(test.fields), description.truth(test.fields)
+    outputs = test.schema.outputs
     means = description.truth({name: mean[None] for name, mean in train_mean.items()})
     steps = frames_to_predict(description, test.schema)
+    spaces = {field.name: space_of(field, test.schema) for field in outputs}
 
-    model, baseline, persistence = (Errors(truth, states) for _ in range(3))
+    model = Errors(description.outputs, states, spaces, spectra=True)
+    baseline, persistence = (Errors(description.outputs, states, spaces) for _ in range(2))
     for start in range(0, len(test), config.batch_size):
-        batch = slice(start, start + config.batch_size)
-        given, true = _take(inputs, batch), _take(truth, batch)
+        given, true = _read(description, test, slice(start, start + config.batch_size))
         model.add(surrogate.predict(given, config.batch_size, steps), true)
         expected = {name: np.broadcast_to(means[name], field.shape) for name, field in true.items()}
         baseline.add(expected, true)
@@ -59,19 +63,25 @@ def evaluate(
             last = {n: kept_frame(given[n], expected[n]) for n in states}
             kept = {n: np.broadcast_to(last[n], true[n].shape) for n in states}
             persistence.add(expected | kept, true)
+    if not measured(model.whole).any():
+        raise InputError(
+            f"the {test.name} split has no value of {', '.join(sorted(description.outputs))} to "
+            "compare predictions with; give it samples that have some"
+        )
 
-    checked = _take(inputs, slice(0, config.check_samples))
+    checked, _ = _read(description, test, slice(0, config.check_samples))
     return Evaluation(
         split=test.name,
-        outputs=tuple(test.schema.outputs),
+        outputs=tuple(outputs),
         model=model.whole,
         baseline=baseline.whole,
         indices=test.indices,
-        examples=_examples(surrogate, test, inputs, truth, model),
+        examples=_examples(surrogate, test, steps, model),
         check_inputs=checked,
         check_predictions=surrogate.predict(checked, config.batch_size),
         persistence=persistence.whole if states else {},
         over_time=_over_time(test.schema, steps, model, baseline, persistence) if steps else None,
+        interval_config=config.intervals,
     )
 
 
@@ -123,16 +133,11 @@ def _over_time(
     schema: Schema, steps: int, model: Errors, baseline: Errors, persistence: Errors
 ) -> OverTime:
     (time,) = (axis for axis in schema.axes if axis.name == "time")
-    curves = (errors.over_time() for errors in (model, baseline, persistence))
-    return OverTime(time.points[-steps:], time.units, *curves)
+    return OverTime.of(time.points[-steps:], time.units, model, baseline, persistence)
 
 
 def _examples(
-    surrogate: Surrogate,
-    test: Split,
-    inputs: FieldArrays,
-    truth: FieldArrays,
-    found: Errors,
+    surrogate: Surrogate, test: Split | StoredSplit, steps: int | None, found: Errors
 ) -> tuple[Example, ...]:
     ranks: dict[int, list[str]] = {}
     errors = relative_l2(found.whole)
@@ -140,25 +145,32 @@ def _examples(
         ranks.setdefault(position, []).append(rank)
     examples = []
     for position, names in ranks.items():
-        alone = slice(position, position + 1)
-        steps = frames_to_predict(surrogate.description, test.schema)
-        predicted = surrogate.predict(_take(inputs, alone), steps=steps)
+        given, true = _read(surrogate.description, test, slice(position, position + 1))
+        predicted = surrogate.predict(given, steps=steps)
         examples.append(
             Example(
                 ranks=tuple(names),
                 index=int(test.indices[position]),
                 relative_l2=float(errors[position]),
-                inputs={name: array[position] for name, array in inputs.items()},
-                truth={name: array[position] for name, array in truth.items()},
+                inputs={name: array[0] for name, array in given.items()},
+                truth={name: array[0] for name, array in true.items()},
                 prediction={name: array[0] for name, array in predicted.items()},
             )
         )
     return tuple(examples)
 
 
+def _read(
+    description: Description, test: Split | StoredSplit, samples: slice
+) -> tuple[FieldArrays, FieldArrays]:
+    """Return what the model is given of some samples, and what it is to predict."""
+    fields = {name: array[samples] for name, array in test.fields.items()}
+    return description.given(fields), description.truth(fields)
+
+
 def _require_fit(
     surrogate: Surrogate,
-    test: Split,
+    test: Split | StoredSplit,
     train_mean: Mapping[str, np.ndarray],
 ) -> None:
     if not len(test):
@@ -175,17 +187,7 @@ def _require_fit(
             f"the dataset maps {inputs} to {outputs}, but the model was trained to map "
             f"{trained[0]} to {trained[1]}; train again on this dataset"
         )
-    truth = surrogate.description.truth(test.fields)
-    if all(np.isnan(field).all() for field in truth.values()):
-        raise InputError(
-            f"the {test.name} split has no value of {', '.join(outputs)} to compare predictions "
-            "with; give it samples that have some"
-        )
     if set(train_mean) != set(outputs):
         raise InputError(
             f"mean fields are given of {sorted(train_mean)}; expected those of {outputs}"
         )
-
-
-def _take(arrays: Mapping[str, np.ndarray], samples: slice) -> FieldArrays:
-    return {name: array[samples] for name, array in arrays.items()}

@@ -20,29 +20,38 @@ from mno.fields import Axis, Field
 
 if TYPE_CHECKING:
     from mno.data.reading import Schema
+    from mno.evaluation.report.language import Words
 
 _PANEL_WIDTH, _PANEL_HEIGHT = 2.9, 2.35
 
 
-def draw_example(example: Example, schema: Schema, columns: int = 4) -> bytes:
+def draw_example(example: Example, schema: Schema, words: Words, columns: int = 4) -> bytes:
     """Draw one sample, so many panels in a row.
 
     Truth and prediction share a scale; the error has one of its own, symmetric about zero. What is
     missing in fields with gaps is left blank, and so is the error where the truth is missing.
+
+    Args:
+        example: The sample.
+        schema: Axes and units of its fields.
+        words: Those of the report's section on figures.
+        columns: Panels in a row.
     """
-    panels = [_input_panel(example, field, schema) for field in schema.inputs if field.dims]
+    panels = [_input_panel(example, field, schema, words) for field in schema.inputs if field.dims]
     for field in schema.outputs:
-        panels += _output_panels(example, field, schema)
+        panels += _output_panels(example, field, schema, words)
     if schema.coordinates:
         names = [field.name for field in schema.coordinates][:2]
         places = np.stack([example.inputs[name] for name in names], axis=-1)
         panels = [placed(panel, schema, places) for panel in panels]
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
+    truth = words("panel.truth")
     with house_style():
         figure = new_figure(_PANEL_WIDTH * columns, _PANEL_HEIGHT * rows)
         for position, panel in enumerate(panels, start=1):
-            draw_panel(figure.add_subplot(rows, columns, position), panel)
+            ax = figure.add_subplot(rows, columns, position)
+            draw_panel(ax, panel, truth=truth, not_numbers=words("not_numbers"))
         return png_bytes(figure)
 
 
@@ -75,21 +84,21 @@ def _box(schema: Schema, places: np.ndarray) -> tuple[Axis, ...]:
     )
 
 
-def _input_panel(example: Example, field: Field, schema: Schema) -> Panel:
+def _input_panel(example: Example, field: Field, schema: Schema, words: Words) -> Panel:
     given = _blank(example.inputs[field.name], field)
     frames = slice(len(given)) if "time" in field.dims else slice(None)
     axes = _axes(field, schema, frames)
     if field.is_forcing and field.dims != ("time", "x"):  # no one frame says what it does
-        values, cut = np.ma.mean(given, axis=0, dtype=np.float64), "mean over time"
+        values, cut = np.ma.mean(given, axis=0, dtype=np.float64), words("mean_over_time")
         axes = tuple(axis for axis in axes if axis.name != "time")
     else:
         values, axes, cut = plane(given, axes)
     colours = TRUTH_COLOUR if _is_line(values, schema) else "cividis"
     label = labelled(field.long_name, field.units)
-    return Panel(_title("Input", cut), label, values, axes, scale(values), colours)
+    return Panel(_title(words("panel.input"), cut), label, values, axes, scale(values), colours)
 
 
-def _output_panels(example: Example, field: Field, schema: Schema) -> list[Panel]:
+def _output_panels(example: Example, field: Field, schema: Schema, words: Words) -> list[Panel]:
     known, predicted = _blank(example.truth[field.name], field), example.prediction[field.name]
     steps, shown = len(known), _length_to_show(known, field)
     later = slice(-steps, shown - steps or None)
@@ -103,11 +112,26 @@ def _output_panels(example: Example, field: Field, schema: Schema) -> list[Panel
         colours = ("viridis", "viridis", "RdBu_r")
         limits, reference = scale(truth if np.ma.count(truth) else prediction), None
     label = labelled(field.long_name, field.units)
-    difference = labelled("prediction − truth", field.units)
+    difference = labelled(words("prediction_minus_truth"), field.units)
     return [
-        Panel(_title("Truth", cut), label, truth, axes, limits, colours[0]),
-        Panel(_title("Prediction", cut), label, prediction, axes, limits, colours[1], reference),
-        Panel(_title("Error", cut), difference, error, axes, _symmetric(error), colours[2]),
+        Panel(_title(words("panel.truth"), cut), label, truth, axes, limits, colours[0]),
+        Panel(
+            _title(words("panel.prediction"), cut),
+            label,
+            prediction,
+            axes,
+            limits,
+            colours[1],
+            reference,
+        ),
+        Panel(
+            _title(words("panel.error"), cut),
+            difference,
+            error,
+            axes,
+            _symmetric(error),
+            colours[2],
+        ),
     ]
 
 

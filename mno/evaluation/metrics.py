@@ -1,21 +1,34 @@
 """Metrics: functions of additive statistics, in physical units.
 
-For prediction p and truth t of one sample, with sums over all points of the field whose truth is
-known:
+For prediction p and truth t of one sample, e = p - t, with sums over all points and frames of the
+field whose truth is known:
 
-    relative L2      mean over samples of ||p - t|| / ||t||
-    RMSE             sqrt(sum over samples of ||p - t||^2 / number of points)
-    nRMSE            sqrt(sum over samples of ||p - t||^2 / sum over samples of ||t||^2)
-    maximum error    largest |p - t| of all points of all samples
+    relative L2         mean over samples of ||e|| / ||t||
+    RMSE                sqrt(sum over samples of ||e||^2 / number of points)
+    nRMSE               sqrt(sum over samples of ||e||^2 / sum over samples of ||t||^2)
+    maximum error       largest |e| of all points of all samples
+    boundary RMSE       the RMSE over the outermost points along each space axis, each once
+    conserved RMSE      sqrt(mean over samples and frames of (mean of e over the points)^2)
+    Fourier RMSE        the RMSE of the part of e in waves of a band (`mno.evaluation.waves`):
+                        k < 4 low, 4 <= k < 12 middle, k >= 12 high, with k waves on the longest
+                        side of the domain; the squares of the three add up to that of the RMSE
+    relative H1         mean over samples of ||e||_H1 / ||t||_H1 (`mno.evaluation.spatial`)
 
-PDEBench's nRMSE averages a ratio per sample, which is the relative L2 here; nRMSE here is pooled,
-so it does not let samples of small magnitude dominate.
+They are those of PDEBench (Takamoto et al. 2022, https://arxiv.org/abs/2210.07182, appendix B), and
+H1. Where ours differ: PDEBench's nRMSE averages a ratio per sample, which is the relative L2 here;
+nRMSE here is pooled, so it does not let samples of small magnitude dominate. PDEBench counts
+corners twice in the boundary RMSE; in the Fourier RMSE it takes one quadrant of the waves and
+averages the roots over the shells of a band, whose bounds are the same. On an axis that is periodic
+the outermost points are compared all the same, since a dataset does not say so. The mean over the
+points is the field's integral, divided by the size of the domain.
 
 Defined answers where a denominator vanishes: a sample whose truth is zero everywhere has no
 magnitude of its own, so its error is divided by the root mean square of ||t|| over the split. If
 all truths are zero, a relative error is 0 where there is no error and infinite where there is. A
 constant field and a single sample need no special case. NaN in a prediction gives NaN. A sample
 without any known truth is not measured: its own relative error is NaN, and means leave it out.
+
+A metric that a field has no grid for, or no waves, is absent: a sentence says why in its place.
 """
 
 from __future__ import annotations
@@ -26,7 +39,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mno.evaluation.pooling import Largest, Pooled, ratio
+from mno.evaluation.space import Space
 from mno.evaluation.statistics import Statistics
+from mno.evaluation.waves import band_of
+
+Figure = Pooled | Largest | str
 
 
 @dataclass(frozen=True)
@@ -34,33 +52,39 @@ class Metric:
     """A single number that says how far predictions are from the truth; smaller is better.
 
     Attributes:
-        name: Key in `reports/metrics.json`.
-        title: What a table's header says.
-        explanation: One line for a reader who meets it for the first time.
+        name: Key in `reports/metrics.json`, and in the words of the report's section `accuracy`.
         physical: Whether it carries the field's unit; otherwise it is a fraction.
-        value: The function of the statistics.
+        figure: What the statistics make of it, or why they make nothing.
     """
 
     name: str
-    title: str
-    explanation: str
     physical: bool
-    value: Callable[[Statistics], float]
+    figure: Callable[[Statistics], Figure]
+
+    def value(self, statistics: Statistics) -> float | str:
+        """Return its value over all samples, or why there is none."""
+        figure = self.figure(statistics)
+        return figure if isinstance(figure, str) else figure.value()
+
+    def per_sample(self, statistics: Statistics) -> np.ndarray | str:
+        """Return its value for each sample alone, shape `(samples,)`, or why there is none."""
+        figure = self.figure(statistics)
+        return figure if isinstance(figure, str) else figure.per_sample()
 
 
 def relative_l2_per_sample(statistics: Statistics) -> np.ndarray:
     """Return ||p - t|| / ||t|| of every sample, shape `(samples,)`; NaN where not measured."""
-    squared_error = statistics.per_sample("squared_error")
-    squared_truth = statistics.per_sample("squared_truth")
-    measured = statistics.measured
-    typical = statistics.total("squared_truth") / max(int(measured.sum()), 1)
-    ratios = _ratio(squared_error, np.where(squared_truth == 0, typical, squared_truth))
-    return np.where(measured, ratios, math.nan)
+    return _relative(statistics, "squared_error", "squared_truth").per_sample()
 
 
 def mean_relative_l2(statistics: Statistics) -> float:
     """Return the mean relative L2 over the samples that were measured; NaN where none was."""
-    return mean(relative_l2_per_sample(statistics)[statistics.measured])
+    return _relative(statistics, "squared_error", "squared_truth").value()
+
+
+def rmse(statistics: Statistics) -> float:
+    """Return the root mean square error over all known values; NaN where there is none."""
+    return _rmse(statistics).value()
 
 
 def mean(values: np.ndarray) -> float:
@@ -68,60 +92,96 @@ def mean(values: np.ndarray) -> float:
     return math.fsum(values) / len(values) if len(values) else math.nan
 
 
-def _ratio(squared_error: np.ndarray, squared_size: np.ndarray) -> np.ndarray:
-    """Return sqrt(error / size), with 0 for 0 / 0 and infinity for a positive number / 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.sqrt(squared_error) / np.sqrt(squared_size)
-    return np.where(squared_error == 0, 0.0, ratio)
+def mean_over(values: np.ndarray, known: np.ndarray) -> Pooled:
+    """Return the mean of a number per sample over those that are known.
+
+    Args:
+        values: Shape `(samples,)`.
+        known: Which of them count, shape `(samples,)`, boolean.
+    """
+    return Pooled(np.array([np.where(known, values, 0.0), known], dtype=np.float64), _quotient)
 
 
-def _rmse(statistics: Statistics) -> float:
-    points = statistics.total("points")
-    return math.sqrt(statistics.total("squared_error") / points) if points else math.nan
+def _quotient(sums: np.ndarray) -> np.ndarray:
+    return sums[0] / sums[1]
 
 
-def _nrmse(statistics: Statistics) -> float:
-    error, truth = statistics.total("squared_error"), statistics.total("squared_truth")
-    return float(_ratio(np.array(error), np.array(truth))) if _any(statistics) else math.nan
+def _root_of_quotient(sums: np.ndarray) -> np.ndarray:
+    return np.sqrt(sums[0] / sums[1])
 
 
-def _max_error(statistics: Statistics) -> float:
-    return statistics.largest("max_error") if _any(statistics) else math.nan
+def _pooled_ratio(sums: np.ndarray) -> np.ndarray:
+    error, size, measured = sums
+    return np.where(measured > 0, ratio(error, size), math.nan)
 
 
-def _any(statistics: Statistics) -> bool:
-    return bool(statistics.measured.any())
+def _relative(statistics: Statistics, error: str, size: str) -> Pooled:
+    squared_error, squared_size = statistics.per_sample(error), statistics.per_sample(size)
+    measured = statistics.measured
+    typical = math.fsum(squared_size) / max(int(measured.sum()), 1)
+    return mean_over(
+        ratio(squared_error, np.where(squared_size == 0, typical, squared_size)), measured
+    )
+
+
+def _root_mean(statistics: Statistics, error: str, count: str) -> Pooled:
+    columns = [statistics.per_sample(error), statistics.per_sample(count)]
+    return Pooled(np.array(columns), _root_of_quotient)
+
+
+def _rmse(statistics: Statistics) -> Pooled:
+    return _root_mean(statistics, "squared_error", "points")
+
+
+def _nrmse(statistics: Statistics) -> Pooled:
+    columns = [statistics.per_sample(name) for name in ("squared_error", "squared_truth")]
+    return Pooled(np.array([*columns, statistics.measured]), _pooled_ratio)
+
+
+def _max_error(statistics: Statistics) -> Largest:
+    return Largest(statistics.per_sample("max_error"), statistics.measured)
+
+
+def _on_grid(figure: Callable[[Statistics], Figure]) -> Callable[[Statistics], Figure]:
+    """Return the figure where a grid was measured, and else why there was none."""
+    return lambda s: s.space if isinstance(s.space, str) else figure(s)
+
+
+def _in_band(name: str) -> Callable[[Statistics], Figure]:
+    def figure(statistics: Statistics) -> Figure:
+        space = statistics.space
+        if not isinstance(space, Space):
+            return space
+        band = band_of(name, space)
+        if band.start >= band.stop:
+            return "the grid is too coarse for waves as short as that"
+        power = statistics.per_sample("error_power")[:, band].sum(axis=1)
+        return Pooled(np.array([power, statistics.per_sample("points")]), _root_of_quotient)
+
+    return figure
 
 
 METRICS = (
+    Metric("relative_l2", False, lambda s: _relative(s, "squared_error", "squared_truth")),
+    Metric("rmse", True, _rmse),
+    Metric("nrmse", False, _nrmse),
+    Metric("max_error", True, _max_error),
     Metric(
-        "relative_l2",
-        "Relative L2",
-        "Size of the error divided by the size of the true field, averaged over samples; "
-        "0 % is perfect, 100 % is no better than predicting zero.",
-        False,
-        mean_relative_l2,
-    ),
-    Metric(
-        "rmse",
-        "RMSE",
-        "Root mean square error: the typical error at one point, in the field's own unit.",
+        "boundary_rmse",
         True,
-        _rmse,
+        _on_grid(lambda s: _root_mean(s, "squared_boundary_error", "boundary_points")),
     ),
     Metric(
-        "nrmse",
-        "nRMSE",
-        "RMSE divided by the root mean square of the true field over the whole test split; "
-        "large fields weigh more than in the relative L2.",
-        False,
-        _nrmse,
-    ),
-    Metric(
-        "max_error",
-        "Maximum error",
-        "The largest error at any point of any test sample, in the field's own unit.",
+        "conserved_rmse",
         True,
-        _max_error,
+        _on_grid(lambda s: _root_mean(s, "squared_mean_error", "frames")),
+    ),
+    Metric("fourier_low_rmse", True, _in_band("low")),
+    Metric("fourier_middle_rmse", True, _in_band("middle")),
+    Metric("fourier_high_rmse", True, _in_band("high")),
+    Metric(
+        "relative_h1",
+        False,
+        _on_grid(lambda s: _relative(s, "squared_error_h1", "squared_truth_h1")),
     ),
 )

@@ -14,7 +14,7 @@ from mno.fields import Axis
 
 _MAP_INCHES = 1.6
 _FRAMES_OF_A_PLANE = 3
-_MISSING = "contains values that\nare not numbers"
+_NOT_NUMBERS = "contains values that\nare not numbers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,19 +85,28 @@ def scale(*arrays: np.ndarray, symmetric: bool = False) -> tuple[float, float]:
     return low, high
 
 
-def draw_panel(ax: Axes, panel: Panel) -> None:
-    """Draw a panel into matplotlib axes."""
+def draw_panel(
+    ax: Axes, panel: Panel, *, truth: str = "truth", not_numbers: str = _NOT_NUMBERS
+) -> None:
+    """Draw a panel into matplotlib axes.
+
+    Args:
+        ax: Where to draw.
+        panel: What to draw.
+        truth: What the line behind a line is called.
+        not_numbers: What is said where values are neither numbers nor masked.
+    """
     ax.set_title(panel.title)
     if panel.places is not None:
         _draw_points(ax, panel, panel.places)
     elif panel.values.ndim == 1:
-        _draw_line(ax, panel)
+        _draw_line(ax, panel, truth)
     else:
         _draw_map(ax, panel)
     if not np.isfinite(np.ma.compressed(panel.values)).all():
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85}
         place = {"transform": ax.transAxes, "ha": "center", "va": "center"}
-        ax.text(0.5, 0.5, _MISSING, color="#b00020", bbox=box, **place)
+        ax.text(0.5, 0.5, not_numbers, color="#b00020", bbox=box, **place)
 
 
 def mark_alone(ax: Axes, x: np.ndarray, values: np.ndarray, colour: str) -> None:
@@ -108,11 +117,11 @@ def mark_alone(ax: Axes, x: np.ndarray, values: np.ndarray, colour: str) -> None
         ax.plot(x[alone], values[alone], ".", color=colour, ms=6)
 
 
-def _draw_line(ax: Axes, panel: Panel) -> None:
+def _draw_line(ax: Axes, panel: Panel, truth: str) -> None:
     (axis,) = panel.axes
     if panel.reference is not None:
         reference = _filled(panel.reference)
-        ax.plot(axis.points, reference, color=REFERENCE_COLOUR, lw=1, ls="--", label="truth")
+        ax.plot(axis.points, reference, color=REFERENCE_COLOUR, lw=1, ls="--", label=truth)
         ax.legend(frameon=False)
     values = _filled(panel.values)
     ax.plot(axis.points, values, color=panel.colours, lw=1.5)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from mno.evaluation.config import IntervalConfig
 from mno.evaluation.errors import OverTime
-from mno.evaluation.metrics import METRICS, mean, relative_l2_per_sample
+from mno.evaluation.intervals import intervals_of
+from mno.evaluation.metrics import METRICS
+from mno.evaluation.overall import mean_relative_l2, measured, relative_l2
+from mno.evaluation.spectra import spectra_of
 from mno.evaluation.statistics import Statistics
 from mno.fields import Field
 
@@ -55,6 +59,7 @@ class Evaluation:
             other outputs, by field name; empty without states. Where a value of that frame is
             missing, it is the point's last that is given, or else the mean field's.
         over_time: Errors of single frames; none without states.
+        interval_config: Of the metrics' intervals.
     """
 
     split: str
@@ -67,6 +72,7 @@ class Evaluation:
     check_predictions: FieldArrays
     persistence: Mapping[str, Statistics] = field(default_factory=dict)
     over_time: OverTime | None = None
+    interval_config: IntervalConfig = IntervalConfig()
 
     @property
     def relative_l2(self) -> np.ndarray:
@@ -86,86 +92,69 @@ class Evaluation:
         """The same for predicting the training split's mean field."""
         return relative_l2(self.baseline)
 
+    @cached_property
+    def intervals(self) -> dict[str, Any]:
+        """What `metrics` gives of intervals."""
+        return intervals_of(self.ways, self.interval_config)
+
+    @property
+    def ways(self) -> dict[str, Mapping[str, Statistics]]:
+        """Statistics by way to predict: `""` the surrogate, `baseline_`, and `persistence_`."""
+        kept = {"persistence_": self.persistence} if self.persistence else {}
+        return {"": self.model, "baseline_": self.baseline, **kept}
+
     def metrics(self) -> dict[str, Any]:
         """Return all metrics as JSON takes them, what `reports/metrics.json` holds.
 
         Relative errors are fractions, the others are in the field's unit. A prediction that is
         not a number gives NaN, which Python, DVC and MLflow read, though strict JSON does not.
-        Of a field with gaps, `values` counts what was compared, and `missing` what could not be.
+        Where a metric cannot be, a sentence says why in the surrogate's place, and baselines have
+        none. Of a field with gaps, `values` counts what was compared, and `missing` what could not
+        be. `intervals` has the same paths as the metrics, with two numbers in their places; see
+        `mno.evaluation.intervals`.
         """
-        kept = {}
-        if self.persistence:
-            kept = {"persistence_relative_l2": mean_relative_l2(self.persistence)}
         return {
-            "relative_l2": mean_relative_l2(self.model),
-            "baseline_relative_l2": mean_relative_l2(self.baseline),
-            **kept,
+            **{f"{way}relative_l2": mean_relative_l2(s) for way, s in self.ways.items()},
             "samples": len(self.indices),
             "fields": {output.name: self._metrics_of(output) for output in self.outputs},
+            "intervals": self.intervals,
         }
 
     def per_sample(self) -> dict[str, Any]:
         """Return each sample's number and errors, what `reports/per_sample.json` holds.
 
-        With states it also holds the errors of each frame, over all samples. Of fields with gaps,
-        `values` counts what was compared; where that is 0, an error is NaN.
+        With states it also holds the errors of each frame, over all samples, and on grids the mean
+        spectra. Of fields with gaps, `values` counts what was compared; where that is 0, an error
+        is NaN.
         """
-        with_gaps = {output.name for output in self.outputs if output.gaps}
         frames = {"over_time": self.over_time.to_dict()} if self.over_time else {}
         return {
             "sample": self.indices.tolist(),
             "relative_l2": self.relative_l2.tolist(),
             "baseline_relative_l2": self.baseline_relative_l2.tolist(),
-            "fields": {
-                name: {
-                    "relative_l2": relative_l2_per_sample(statistics).tolist(),
-                    "max_error": statistics.per_sample("max_error").tolist(),
-                    **({"values": _counts(statistics)} if name in with_gaps else {}),
-                }
-                for name, statistics in self.model.items()
-            },
+            "fields": {output.name: self._per_sample_of(output) for output in self.outputs},
+            "spectra": {name: spectra_of(statistics) for name, statistics in self.model.items()},
             **frames,
         }
 
     def _metrics_of(self, output: Field) -> dict[str, Any]:
-        values = {"unit": output.units, **_values(self.model[output.name])}
-        values |= _values(self.baseline[output.name], "baseline_")
-        if self.persistence:
-            values |= _values(self.persistence[output.name], "persistence_")
+        values: dict[str, Any] = {"unit": output.units}
+        for way, statistics in self.ways.items():
+            found = {metric.name: metric.value(statistics[output.name]) for metric in METRICS}
+            values |= {
+                f"{way}{name}": value
+                for name, value in found.items()
+                if not way or not isinstance(value, str)
+            }
         if output.gaps:
             counted = self.model[output.name]
             values |= {"values": int(counted.total("points"))}
             values |= {"missing": int(counted.total("missing"))}
         return values
 
-
-def relative_l2(statistics: Mapping[str, Statistics]) -> np.ndarray:
-    """Return every sample's relative L2, the mean over fields, shape `(samples,)`.
-
-    Fields may differ in unit, so their relative errors are averaged, not their errors. Fields of
-    which a sample has no known truth are left out of its mean, which is NaN where that is all.
-    """
-    errors = np.array([relative_l2_per_sample(s) for s in statistics.values()])
-    known = np.array([s.measured for s in statistics.values()])
-    if known.all():
-        return np.mean(errors, axis=0)
-    counts = known.sum(axis=0)
-    return np.where(known, errors, 0.0).sum(axis=0) / np.where(counts, counts, math.nan)
-
-
-def measured(statistics: Mapping[str, Statistics]) -> np.ndarray:
-    """Return which samples have a true value of any field, shape `(samples,)`, boolean."""
-    return np.any([s.measured for s in statistics.values()], axis=0)
-
-
-def mean_relative_l2(statistics: Mapping[str, Statistics]) -> float:
-    """Return the mean of `relative_l2` over the samples that were measured; NaN where none was."""
-    return mean(relative_l2(statistics)[measured(statistics)])
-
-
-def _counts(statistics: Statistics) -> list[int]:
-    return statistics.per_sample("points").astype(int).tolist()
-
-
-def _values(statistics: Statistics, prefix: str = "") -> dict[str, float]:
-    return {f"{prefix}{metric.name}": metric.value(statistics) for metric in METRICS}
+    def _per_sample_of(self, output: Field) -> dict[str, Any]:
+        statistics = self.model[output.name]
+        found = {metric.name: metric.per_sample(statistics) for metric in METRICS}
+        values = {n: v.tolist() for n, v in found.items() if not isinstance(v, str)}
+        counts = statistics.per_sample("points").astype(int).tolist()
+        return values | ({"values": counts} if output.gaps else {})

@@ -8,23 +8,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mno.errors import InputError
-from mno.evaluation.result import mean_relative_l2
+from mno.evaluation.overall import mean_relative_l2
 from mno.evaluation.statistics import Statistics
 
 if TYPE_CHECKING:
-    from mno.data.reading import Split
+    from mno.data.reading import Split, StoredSplit
 
 Predict = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
 
 
 def split_relative_l2(
-    predict: Predict, split: Split, batch_size: int, history: int = 0, first: int = 0
+    predict: Predict,
+    split: Split | StoredSplit,
+    batch_size: int,
+    history: int = 0,
+    first: int = 0,
 ) -> float:
     """Return the mean relative L2 error of a model on a split, as `evaluate` measures it.
 
     Args:
         predict: Takes input fields of shape `(samples, *dims)`, returns output fields.
-        split: Samples with their truth.
+        split: Samples with their truth; one in files is read batch by batch.
         batch_size: Samples per call.
         history: Frames of a state that the model is given.
         first: Frame from which on states are compared, counted from 0; `history` or later.

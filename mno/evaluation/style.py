@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import distribution
 from typing import Any
 
 import matplotlib
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -16,7 +19,8 @@ PREDICTION_COLOUR = "#d55e00"
 REFERENCE_COLOUR = "#6b6b6b"
 
 _STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
+    # Both come with packages, so every machine draws the same; the second has what the first lacks.
+    "font.family": ["DejaVu Sans", "IPAexGothic"],
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
@@ -31,10 +35,18 @@ _STYLE: dict[Any, Any] = {
 @contextmanager
 def house_style() -> Iterator[None]:
     """Draw in the house style, whatever the user's own matplotlib settings are."""
+    _add_japanese_font()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         yield
+
+
+@cache
+def _add_japanese_font() -> None:
+    """Make the font known; importing its package would change the settings of all figures."""
+    font = distribution("matplotlib-fontja").locate_file("matplotlib_fontja/fonts/ipaexg.ttf")
+    font_manager.fontManager.addfont(str(font))
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mno.evaluation.facts import check_rows, unit_text
-from mno.evaluation.report import embedded, render_page
+from mno.evaluation.page import embedded, render_page
 from mno.evaluation.words import number, percent, setting
 from mno.fields import Axis
 from mno.inspection.drawing import draw_inspection

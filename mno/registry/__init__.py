@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mno.registry.config import RegistryConfig
-    from mno.registry.reading import describe_registry, load_surrogate, why_version_is_unusable
+    from mno.registry.reading import (
+        describe_registry,
+        load_surrogate,
+        registered_folder,
+        why_version_is_unusable,
+    )
     from mno.registry.registration import register
     from mno.registry.request import Evaluated, Request
     from mno.registry.settings import prepare, registry_uri
@@ -25,6 +30,7 @@ _PUBLIC = {
     "load_surrogate": "mno.registry.reading",
     "prepare": "mno.registry.settings",
     "register": "mno.registry.registration",
+    "registered_folder": "mno.registry.reading",
     "registry_uri": "mno.registry.settings",
     "why_version_is_unusable": "mno.registry.reading",
 }
@@ -38,6 +44,7 @@ __all__ = [
     "load_surrogate",
     "prepare",
     "register",
+    "registered_folder",
     "registry_uri",
     "why_version_is_unusable",
 ]

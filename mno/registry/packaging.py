@@ -26,19 +26,22 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, np.ndarray]
 
 _MODEL_CODE = Path(__file__).with_name("pyfunc_model.py")
+TRUST_FILE = "trust.json"
 _SOURCES = Path(__file__).parents[2]
 _EXAMPLE_SAMPLES = 2
 # Relative to the largest value: what float32 loses between two batch sizes.
 TOLERANCE = 1e-5
 
 
-def save_package(candidate: Path, inputs: Arrays, folder: Path) -> None:
+def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | None = None) -> None:
     """Write a candidate as an MLflow model.
 
     Args:
         candidate: The folder that `Surrogate.save` wrote.
         inputs: Fields of some samples in physical units; the first two become the example.
         folder: Where to write; must not exist.
+        trust: What its predictions are judged by, the content of `reports/trust.json`; it goes
+            beside the candidate, and does not change what the model predicts.
     """
     import_mlflow()
     from mlflow import pyfunc
@@ -57,10 +60,17 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path) -> None:
         files.mkdir()
         for name in (WEIGHTS_FILE, DESCRIPTION_FILE):
             shutil.copy(candidate / name, files / name)
+        artifacts = {
+            "candidate": str(files),
+            "code": str(_copy_code(closure, Path(scratch))),
+        }
+        if trust is not None:
+            (Path(scratch) / TRUST_FILE).write_bytes(trust)
+            artifacts["trust"] = str(Path(scratch) / TRUST_FILE)
         pyfunc.save_model(
             str(folder),
             python_model=str(_MODEL_CODE),
-            artifacts={"candidate": str(files), "code": str(_copy_code(closure, Path(scratch)))},
+            artifacts=artifacts,
             signature=_signature(surrogate),
             input_example=example,
             pip_requirements=requirements(tuple(packages)),

@@ -113,6 +113,20 @@ def damage(workspace: Workspace, name: str, version: int, digest: str | None) ->
     return None
 
 
+def registered_folder(root: Path, uri: str) -> Path:
+    """Return the folder of a registered model's candidate; its error estimate lies beside it.
+
+    Args:
+        root: The workspace whose registry is asked.
+        uri: For example `models:/mno-darcy@champion`.
+
+    Raises:
+        InputError: There is no such model.
+    """
+    use_workspace(root)
+    return candidate_folder(uri)
+
+
 def load_surrogate(root: Path, uri: str) -> Surrogate:
     """Load a registered model as a surrogate.
 
@@ -125,8 +139,7 @@ def load_surrogate(root: Path, uri: str) -> Surrogate:
     """
     from mno.surrogate import Surrogate
 
-    use_workspace(root)
-    return Surrogate.load(candidate_folder(uri))
+    return Surrogate.load(registered_folder(root, uri))
 
 
 def whole_version(root: Path, uri: str) -> str:

@@ -40,6 +40,7 @@ class Evaluated:
         predictions: What the evaluation predicted from them.
         history: Frames of states among these inputs; 0 without states.
         reports: Files and folders to keep with the run.
+        trust: Content of the file that predictions are judged by, to go into the package.
     """
 
     relative_l2: float
@@ -48,3 +49,4 @@ class Evaluated:
     predictions: Arrays
     history: int = 0
     reports: tuple[Path, ...] = ()
+    trust: bytes | None = None

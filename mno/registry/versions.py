@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mno.errors import MnoError
 from mno.registry import names
 from mno.registry.digest import package_digest
-from mno.registry.packaging import check_predictions, load_model, save_package
-from mno.registry.reading import damage
+from mno.registry.packaging import TRUST_FILE, check_predictions, load_model, save_package
+from mno.registry.reading import candidate_folder, damage
 from mno.registry.request import Evaluated
 from mno.registry.settings import Workspace
 
@@ -22,13 +22,18 @@ if TYPE_CHECKING:
 def find_version(
     workspace: Workspace, name: str, tags: Mapping[str, str], evaluated: Evaluated
 ) -> int | None:
-    """Return the version of this lineage if there is one and it is whole; refresh its figures."""
+    """Return the version of this lineage if there is one and it is whole; refresh its figures.
+
+    A version that judges predictions by something else is another one.
+    """
     client = workspace.client
     lineage = f"name = '{name}' AND tags.`{names.LINEAGE}` = '{tags[names.LINEAGE]}'"
     found = client.search_model_versions(lineage)
     for version in sorted(found, key=lambda version: -int(version.version)):
         number = int(version.version)
         if damage(workspace, name, number, version.tags.get(names.PACKAGE)):
+            continue
+        if _trust_in(f"models:/{name}/{number}") != evaluated.trust:
             continue
         if check_predictions(
             load_model(f"models:/{name}/{number}"), evaluated.inputs, evaluated.predictions
@@ -62,7 +67,7 @@ def create_version(
     client = workspace.client
     with tempfile.TemporaryDirectory(prefix="mno-register-") as scratch:
         folder = Path(scratch) / "model"
-        save_package(candidate, evaluated.inputs, folder)
+        save_package(candidate, evaluated.inputs, folder, evaluated.trust)
         _try(load_model(folder), evaluated)
         model_id = _log_model(workspace, run, name, folder, tags[names.LINEAGE])
         package = package_digest(folder)
@@ -80,6 +85,12 @@ def create_version(
     )
     _try(load_model(f"models:/{name}/{version.version}"), evaluated)
     return int(version.version)
+
+
+def _trust_in(uri: str) -> bytes | None:
+    """Return what a version judges predictions by, if anything."""
+    path = candidate_folder(uri).with_name(TRUST_FILE)
+    return path.read_bytes() if path.is_file() else None
 
 
 def _try(model: Any, evaluated: Evaluated) -> None:

@@ -27,11 +27,13 @@ class Check:
         name: Key of the value in the mapping that `Scenario.check` returns.
         description: What is measured, for the report.
         tolerance: Largest value that is accepted.
+        of_given: Whether it looks at what is given alone, which no prediction can change.
     """
 
     name: str
     description: str
     tolerance: float
+    of_given: bool = False
 
 
 class SampleSource(ABC):
@@ -169,6 +171,20 @@ class Scenario(SampleSource):
         """Build the scenario, which needs no files."""
         return cls(parameters, config.resolution)
 
+    @property
+    def same_on_any_grid(self) -> bool:
+        """Whether a random stream draws the same functions at every resolution."""
+        return True
+
+    def outside(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return changes of the parameters that lead out of what they draw, by what they do.
+
+        Each is a plausible neighbour of the problems that a surrogate was trained on: names of
+        parameters, and the values that take the place of those of this scenario. A change that the
+        scenario refuses is left out by whoever tries it.
+        """
+        return {}
+
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw the inputs and the initial states of one sample, float32, by name."""
@@ -188,6 +204,24 @@ class Scenario(SampleSource):
         for number in samples:
             given = self.sample(rng(number))
             yield given, self.solve(given)
+
+
+class StartsFromGuess(ABC):
+    """What a scenario is, too, whose solver iterates and may start from a guess of the solution.
+
+    A surrogate's prediction is such a guess. It saves iterations and changes nothing else: the
+    answer meets the same tolerance.
+    """
+
+    @abstractmethod
+    def solve_from(self, inputs: Fields, guess: Fields | None) -> tuple[dict[str, np.ndarray], int]:
+        """Solve as `Scenario.solve` does, and return how many iterations it took.
+
+        Args:
+            inputs: What `sample` drew.
+            guess: Outputs to start from, as `solve` returns them; from zero if there are none, or
+                if one is not finite.
+        """
 
 
 def split_samples(fields: tuple[Field, ...], values: Fields) -> Iterator[tuple[Fields, Fields]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal, Self, final
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import numpy as np
 import pydantic
@@ -97,7 +98,12 @@ class Burgers(Scenario):
         Field("velocity", "1", "velocity", "state", ("time", "x")),
     )
     checks: tuple[Check, ...] = (
-        Check("initial", "largest change of the initial state in the first frame", 0.0),
+        Check(
+            "initial",
+            "largest change of the initial state in the first frame",
+            0.0,
+            of_given=True,
+        ),
         Check(
             "exact",
             "largest difference between a frame and the exact solution by quadrature, over the "
@@ -134,6 +140,16 @@ class Burgers(Scenario):
         duration, frames = self._parameters.duration, self._parameters.frames
         time = Axis("time", "1", "time", np.linspace(0.0, duration, frames), (0.0, duration))
         return time, Axis("x", "1", "x", self._points, (0.0, 1.0))
+
+    def outside(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return changes of the parameters that lead out of what they draw."""
+        p = self._parameters
+        below, above = 0.5 * p.viscosity_low, 2.0 * p.viscosity_high
+        return {
+            "half the viscosity": {"viscosity_low": below, "viscosity_high": below},
+            "twice the viscosity": {"viscosity_low": above, "viscosity_high": above},
+            "other initial states": {"sampling": "sines" if p.sampling == "grf" else "grf"},
+        }
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a viscosity, shape `()`, and an initial velocity, shape `(x,)`."""

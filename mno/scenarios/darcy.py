@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal, Self, final
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import numpy as np
 import pydantic
@@ -12,7 +13,7 @@ from pydantic import model_validator
 from mno.config import Config
 from mno.errors import InputError, MnoError
 from mno.fields import Axis, Field
-from mno.scenarios.base import SQUARE, Check, Fields, Scenario
+from mno.scenarios.base import SQUARE, Check, Fields, Scenario, StartsFromGuess
 from mno.scenarios.kernels.bumps import sum_of_bumps
 from mno.scenarios.kernels.diffusion_plain import bounds, face_fluxes
 from mno.scenarios.kernels.multigrid import solve_diffusion
@@ -94,7 +95,7 @@ class DarcyParameters(Config):
 
 
 @final
-class Darcy(Scenario):
+class Darcy(Scenario, StartsFromGuess):
     """Pressure of a fluid that enters everywhere and leaves through the wall.
 
     `-div(a grad u) = 1` on the unit square, `u = 0` on its wall; everything is nondimensional. With
@@ -179,6 +180,17 @@ class Darcy(Scenario):
         """The axes x and y, from 0 to 1, with points at cell centres."""
         return tuple(Axis(name, "1", name, self._points, (0.0, 1.0)) for name in ("x", "y"))
 
+    def outside(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return changes of the parameters that lead out of what they draw."""
+        p = self._parameters
+        changes: dict[str, dict[str, Any]] = {
+            "twice the contrast": {"high_permeability": 2.0 * p.high_permeability}
+        }
+        if p.sampling != "pdebench":
+            changes["finer permeability"] = {"inverse_length": 2.0 * p.inverse_length}
+            changes["smoother permeability"] = {"covariance_exponent": p.covariance_exponent + 1.0}
+        return changes
+
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a permeability, shape `(x, y)`."""
         low, high = self._parameters.low_permeability, self._parameters.high_permeability
@@ -201,6 +213,15 @@ class Darcy(Scenario):
             InputError: The permeability has another shape than the grid or is not positive.
             MnoError: The iteration did not converge.
         """
+        return self.solve_from(inputs, None)[0]
+
+    def solve_from(self, inputs: Fields, guess: Fields | None) -> tuple[dict[str, np.ndarray], int]:
+        """Solve as `solve` does, from a guess of the pressure; also return the iterations.
+
+        Raises:
+            InputError: As for `solve`, or the guess has another shape than the grid.
+            MnoError: As for `solve`.
+        """
         permeability = np.ascontiguousarray(inputs["permeability"], dtype=np.float64)
         if permeability.shape != self._source.shape:
             raise InputError(
@@ -215,7 +236,7 @@ class Darcy(Scenario):
         inlet = self._parameters.inlet_pressure
         tolerance = TOLERANCE if inlet is None else CHANNEL_TOLERANCE
         pressure, iterations, residual = solve_diffusion(
-            permeability, self._source, tolerance, MAX_ITERATIONS, inlet
+            permeability, self._source, tolerance, MAX_ITERATIONS, inlet, self._first(guess)
         )
         if not residual <= tolerance:
             raise MnoError(
@@ -223,7 +244,19 @@ class Darcy(Scenario):
                 f"after {iterations} iterations, expected {tolerance:.0e}; the permeability runs "
                 f"from {permeability.min():.3g} to {permeability.max():.3g}, lower the contrast"
             )
-        return {"pressure": pressure.astype(np.float32)}
+        return {"pressure": pressure.astype(np.float32)}, iterations
+
+    def _first(self, guess: Fields | None) -> np.ndarray | None:
+        """Return the pressure to start from; none where that guessed is no number everywhere."""
+        if guess is None or not np.isfinite(guess["pressure"]).all():
+            return None
+        first = np.ascontiguousarray(guess["pressure"], dtype=np.float64)
+        if first.shape != self._source.shape:
+            raise InputError(
+                f"the guess of the pressure has shape {first.shape}; expected "
+                f"{self._source.shape}, the scenario's grid"
+            )
+        return first
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Measure residual, flux balance and range of one sample, in float64.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self, final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import pydantic
@@ -120,6 +121,7 @@ class DarcyRing(Scenario):
             "mesh",
             "share by which the smallest triangle is smaller than a hundredth of the mean one",
             0.0,
+            of_given=True,
         ),
     )
 
@@ -143,6 +145,15 @@ class DarcyRing(Scenario):
         points = self._mesh.num_points
         numbers = np.arange(points, dtype=np.float64)
         return (Axis("point", "1", "number of the point", numbers, (0.0, float(points))),)
+
+    def outside(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return changes of the parameters that lead out of what they draw."""
+        p = self._parameters
+        return {
+            "stronger contrast": {"contrast": 1.5 * p.contrast},
+            "finer permeability": {"inverse_length": 2.0 * p.inverse_length},
+            "wavier walls": {"waviness": 1.5 * p.waviness},
+        }
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a ring and the permeability in it, shape `(point,)` each."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 import pydantic
@@ -97,7 +98,12 @@ class DiffusionReaction(Scenario):
         Field(name, "1", name, "state", ("time", "x", "y")) for name in _NAMES
     )
     checks: tuple[Check, ...] = (
-        Check("initial", "largest change of the initial state in the first frame", 0.0),
+        Check(
+            "initial",
+            "largest change of the initial state in the first frame",
+            0.0,
+            of_given=True,
+        ),
         Check(
             "defect",
             "largest difference between a frame and what a second statement of the scheme makes "
@@ -138,6 +144,25 @@ class DiffusionReaction(Scenario):
         time = Axis("time", "1", "time", np.linspace(0.0, duration, frames), (0.0, duration))
         space = (Axis(name, "1", name, self._points, (-1.0, 1.0)) for name in ("x", "y"))
         return (time, *space)
+
+    @property
+    def same_on_any_grid(self) -> bool:
+        """Whether a random stream draws the same functions at every resolution: smooth ones."""
+        return self._parameters.sampling == "smooth"
+
+    def outside(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return changes of the parameters that lead out of what they draw."""
+        p = self._parameters
+        changes: dict[str, dict[str, Any]] = {
+            "twice the diffusivity": {
+                "activator_diffusivity": 2.0 * p.activator_diffusivity,
+                "inhibitor_diffusivity": 2.0 * p.inhibitor_diffusivity,
+            },
+            "stronger loss": {"offset": p.offset + 0.1},
+        }
+        if p.sampling == "smooth":
+            changes["finer initial states"] = {"inverse_length": 2.0 * p.inverse_length}
+        return changes
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw an initial state, shape `(x, y)` for either species."""

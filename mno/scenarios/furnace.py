@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, final
+from collections.abc import Mapping
+from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -77,7 +78,12 @@ class Furnace(Scenario):
         Field("temperature", "K", "temperature", "state", ("time", "x", "y")),
     )
     checks: tuple[Check, ...] = (
-        Check("initial", "largest change of the initial temperature in the first frame, K", 0.0),
+        Check(
+            "initial",
+            "largest change of the initial temperature in the first frame, K",
+            0.0,
+            of_given=True,
+        ),
         Check(
             "defect",
             "largest difference between a frame and what a second statement of the scheme makes "
@@ -139,6 +145,21 @@ class Furnace(Scenario):
         times = np.linspace(0.0, p.duration, p.frames)
         time = Axis("time", "s", "time", times, (0.0, p.duration))
         return (time, *(Axis(name, "m", name, points, (0.0, p.side)) for name in ("x", "y")))
+
+    def outside(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return changes of the parameters that lead out of what they draw."""
+        p = self._parameters
+        hotter = p.hottest_peak + max(p.hottest_peak - p.coolest_peak, 200.0)
+        return {
+            "hotter": {"coolest_peak": p.hottest_peak, "hottest_peak": hotter},
+            "better insulated": {
+                "lowest_lining_conductivity": 0.5 * p.lowest_lining_conductivity,
+                "highest_lining_conductivity": p.lowest_lining_conductivity,
+            },
+            "twice the heat transfer at the surface": {
+                "heat_transfer_coefficient": 2.0 * p.heat_transfer_coefficient
+            },
+        }
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a furnace and its run: the inputs, and the initial states, shape `(x, y)`."""

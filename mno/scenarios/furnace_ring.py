@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -77,7 +78,12 @@ class FurnaceRing(Scenario):
         Field("temperature", "K", "temperature", "state", ("time", "point")),
     )
     checks: tuple[Check, ...] = (
-        Check("initial", "largest change of the initial temperature in the first frame, K", 0.0),
+        Check(
+            "initial",
+            "largest change of the initial temperature in the first frame, K",
+            0.0,
+            of_given=True,
+        ),
         Check(
             "defect",
             "largest difference between a frame and what a second statement of the scheme makes "
@@ -102,6 +108,7 @@ class FurnaceRing(Scenario):
             "mesh",
             "share by which the smallest triangle is smaller than a hundredth of the mean one",
             0.0,
+            of_given=True,
         ),
     )
 
@@ -133,6 +140,18 @@ class FurnaceRing(Scenario):
         times = np.linspace(0.0, p.duration, p.frames)
         numbers = Axis("point", "1", "number of the point", np.arange(points), (0.0, points))
         return Axis("time", "s", "time", times, (0.0, p.duration)), numbers
+
+    def outside(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return changes of the parameters that lead out of what they draw."""
+        p = self._parameters
+        hotter = p.hottest_peak + max(p.hottest_peak - p.coolest_peak, 200.0)
+        return {
+            "hotter": {"coolest_peak": p.hottest_peak, "hottest_peak": hotter},
+            "more worn": {"wear": 2.0 * p.wear},
+            "twice the heat transfer at the shell": {
+                "shell_transfer_coefficient": 2.0 * p.shell_transfer_coefficient
+            },
+        }
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a furnace and its run: coordinates, inputs, initial temperature."""

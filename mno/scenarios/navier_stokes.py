@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Self, final
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self, final
 
 import numpy as np
 import pydantic
@@ -110,7 +111,12 @@ class NavierStokes(Scenario):
         Field("vorticity", "1", "vorticity", "state", ("time", "x", "y")),
     )
     checks: tuple[Check, ...] = (
-        Check("initial", "largest change of the initial state in the first frame", 0.0),
+        Check(
+            "initial",
+            "largest change of the initial state in the first frame",
+            0.0,
+            of_given=True,
+        ),
         Check(
             "defect",
             "largest difference between a frame and what a second statement of the method makes "
@@ -162,6 +168,17 @@ class NavierStokes(Scenario):
         time = Axis("time", "1", "time", np.linspace(0.0, duration, frames), (0.0, duration))
         space = (Axis(name, "1", name, self._points, (0.0, 1.0)) for name in ("x", "y"))
         return (time, *space)
+
+    def outside(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return changes of the parameters that lead out of what they draw."""
+        p = self._parameters
+        below, above = 0.5 * p.viscosity_low, 2.0 * p.viscosity_high
+        return {
+            "half the viscosity": {"viscosity_low": below, "viscosity_high": below},
+            "twice the viscosity": {"viscosity_low": above, "viscosity_high": above},
+            "stronger initial vorticity": {"vorticity_scale": 1.5 * p.vorticity_scale},
+            "twice the force": {"forcing": 2.0 * p.forcing},
+        }
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a viscosity, shape `()`, and an initial vorticity, shape `(x, y)`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal, Self, final
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import numpy as np
 import pydantic
@@ -113,7 +114,12 @@ class ShallowWater(Scenario):
         Field("depth", "1", "depth of the water", "state", ("time", "x", "y")),
     )
     checks: tuple[Check, ...] = (
-        Check("initial", "largest change of the initial state in the first frame", 0.0),
+        Check(
+            "initial",
+            "largest change of the initial state in the first frame",
+            0.0,
+            of_given=True,
+        ),
         Check(
             "defect",
             "largest difference between the second frame and what a second statement of the scheme "
@@ -162,6 +168,17 @@ class ShallowWater(Scenario):
         time = Axis("time", "1", "time", np.linspace(0.0, duration, frames), (0.0, duration))
         extent = (-SIDE / 2, SIDE / 2)
         return (time, *(Axis(name, "1", name, self._points, extent) for name in ("x", "y")))
+
+    def outside(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return changes of the parameters that lead out of what they draw."""
+        p = self._parameters
+        changes: dict[str, dict[str, Any]] = {
+            "deeper dams": {"dam_depth": p.outer_depth + 1.5 * (p.dam_depth - p.outer_depth)},
+            "smaller dams": {"min_radius": 0.7 * p.min_radius, "max_radius": p.min_radius},
+        }
+        if p.sampling == "dams":
+            changes["up to twice as many dams"] = {"dams": 2 * p.dams}
+        return changes
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw an initial depth, shape `(x, y)`."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from drawn import figures_of, results_of
 
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
 from mno.description import Description
-from mno.evaluation import EvaluateConfig, Evaluation, draw_figures, evaluate, mean_fields
+from mno.evaluation import EvaluateConfig, Evaluation, Results, evaluate, mean_fields
 from mno.evaluation.figures import Figure
 from mno.fields import Axis, Field
 from mno.nn.config import ModelConfig
@@ -43,7 +45,9 @@ def make_split(schema: Schema) -> Callable[..., Split]:
         conductivity = rng.uniform(1, 2, (samples, size, size)).astype(np.float32)
         temperature = (300 + 10 * np.cumsum(conductivity, axis=1) / size).astype(np.float32)
         fields = {"conductivity": conductivity, "temperature": temperature}
-        return Split(name, schema, fields, np.arange(samples) * 3 + 7)
+        points = (np.arange(size) + 0.5) / size
+        axes = tuple(replace(axis, points=points) for axis in schema.axes)
+        return Split(name, replace(schema, axes=axes), fields, np.arange(samples) * 3 + 7)
 
     return make
 
@@ -96,5 +100,34 @@ def history() -> dict:
 
 
 @pytest.fixture(scope="session")
-def figures(evaluation: Evaluation, schema: Schema, history: dict) -> tuple[Figure, ...]:
-    return draw_figures(evaluation, schema, history)
+def results(evaluation: Evaluation, schema: Schema, history: dict) -> Results:
+    return results_of(
+        evaluation,
+        schema,
+        history,
+        cost={
+            "parameters": 1234567,
+            "latency_ms": 4.0,
+            "throughput_per_s": 512.0,
+            "batch_size": 32,
+            "peak_memory_mib": 300.0,
+            "threads": 2,
+        },
+        dataset={
+            "scenario": "heat",
+            "samples": 12,
+            "splits": {"train": 5, "test": 7},
+            "fields": {"temperature": {"min": 300.0, "max": 320.0, "mean": 310.0, "std": 4.0}},
+            "checks": {
+                "energy": {"description": "energy balance", "tolerance": 1e-6, "max": 2e-6},
+            },
+        },
+        model={"width": 4, "scale_delta": True},
+        settings={"learning_rate": 3e-3},
+        lineage={"dataset md5": "0123abcd.dir"},
+    )
+
+
+@pytest.fixture(scope="session")
+def figures(results: Results) -> tuple[Figure, ...]:
+    return figures_of(results)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn import figures_of, results_of
 
 from mno.data.reading import Schema, Split
-from mno.evaluation import EvaluateConfig, Evaluation, draw_figures, evaluate, mean_fields
+from mno.evaluation import EvaluateConfig, Evaluation, evaluate, mean_fields
 from mno.evaluation.scoring import split_relative_l2
 from mno.evaluation.words import number
 from mno.fields import Axis, Field
@@ -73,7 +74,7 @@ def test_the_score_by_which_models_are_compared_is_the_same(surrogate):
 
 
 def test_numbers_are_said_and_forcings_are_drawn(test_split, evaluation):
-    figures = draw_figures(evaluation, test_split.schema, HISTORY)
+    figures = figures_of(results_of(evaluation, test_split.schema, HISTORY))
     best = next(figure for figure in figures if figure.name.startswith("example_best"))
     sample = next(e for e in evaluation.examples if "best" in e.ranks)
     loss = float(test_split.fields["loss"][sample.index])

@@ -136,7 +136,7 @@ def test_metrics_and_per_sample_values_survive_json(evaluation: Evaluation) -> N
 
 def test_predictions_are_not_kept(surrogate: Surrogate, make_split: MakeSplit) -> None:
     def peak(samples: int) -> int:
-        test = make_split("test", samples, size=32)
+        test = make_split("test", samples, size=64)
         train_mean = mean_fields(test)
         tracemalloc.start()
         evaluate(surrogate, test, train_mean, EvaluateConfig(batch_size=8))
@@ -145,7 +145,7 @@ def test_predictions_are_not_kept(surrogate: Surrogate, make_split: MakeSplit) -
         return peak
 
     peak(8)  # what is loaded once
-    predictions_of_more_samples = 40 * 32 * 32 * 4
+    predictions_of_more_samples = 40 * 64 * 64 * 4
     assert peak(48) - peak(8) < predictions_of_more_samples / 4
 
 

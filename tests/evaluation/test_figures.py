@@ -9,17 +9,22 @@ from dataclasses import replace
 import matplotlib
 import numpy as np
 import pytest
+from drawn import figures_of
 from PIL import Image
 
 from mno.data.reading import Schema
-from mno.evaluation import Evaluation, draw_figures
-from mno.evaluation.curves import draw_histogram, draw_losses
+from mno.evaluation import Evaluation, Results
 from mno.evaluation.examples import _output_panels, draw_example
 from mno.evaluation.figures import Figure
 from mno.evaluation.panels import Panel, draw_panel, plane, scale
+from mno.evaluation.report.language import Words
+from mno.evaluation.report.sections.figures.histogram import draw_histogram
+from mno.evaluation.report.sections.training.losses import draw_losses
 from mno.evaluation.result import Example
 from mno.evaluation.style import new_figure
 from mno.fields import Axis, Field
+
+WORDS = Words.of("en", "figures")
 
 
 def size(png: bytes) -> tuple[int, int]:
@@ -59,12 +64,12 @@ def test_all_figures_are_pictures_with_words(figures: tuple[Figure, ...]) -> Non
 
 
 def test_the_same_evaluation_gives_the_same_bytes_whatever_the_users_settings(
-    figures: tuple[Figure, ...], evaluation: Evaluation, schema: Schema, history: dict
+    figures: tuple[Figure, ...], evaluation: Evaluation, results: Results
 ) -> None:
     one_example = replace(evaluation, examples=evaluation.examples[:1])
     first = [figure.png for figure in (figures[0], *figures[3:])]
     with matplotlib.rc_context({"font.size": 30, "savefig.dpi": 20, "image.cmap": "jet"}):
-        second = [figure.png for figure in draw_figures(one_example, schema, history)]
+        second = [figure.png for figure in figures_of(replace(results, evaluation=one_example))]
         assert matplotlib.rcParams["font.size"] == 30
     assert first == second
     assert not any(b"matplotlib" in png.lower() for png in first)
@@ -82,7 +87,7 @@ def test_the_same_evaluation_gives_the_same_bytes_whatever_the_users_settings(
 )
 def test_fields_of_any_dimension_are_drawn(dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
     example, schema = example_of(dims, shape)
-    assert size(draw_example(example, schema))[0] > 800
+    assert size(draw_example(example, schema, WORDS))[0] > 800
 
 
 def test_time_is_cut_at_the_end_and_a_third_axis_in_the_middle() -> None:
@@ -108,14 +113,14 @@ def test_degenerate_predictions_are_drawn(value: float) -> None:
     example, schema = example_of(("x", "y"), (8, 6))
     example.prediction["velocity"] = np.full((8, 6), value)
     example.truth["velocity"] = np.zeros((8, 6))
-    size(draw_example(example, schema))
+    size(draw_example(example, schema, WORDS))
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("errors", [[0.1], [0.1, 0.1], [np.nan, 0.2], [np.nan], [0.0, 0.0]])
 def test_histograms_of_few_equal_or_missing_errors_are_drawn(errors: list[float]) -> None:
-    size(draw_histogram(np.array(errors), baseline=0.3))
-    size(draw_histogram(np.array(errors), baseline=np.nan))
+    size(draw_histogram(np.array(errors), baseline=0.3, words=WORDS))
+    size(draw_histogram(np.array(errors), baseline=np.nan, words=WORDS))
 
 
 @pytest.mark.filterwarnings("error")
@@ -125,8 +130,8 @@ def test_loss_curves_of_short_or_failed_training_are_drawn(errors: list[float]) 
         {"epoch": i, "train_relative_l2": e, "validation_relative_l2": e, "learning_rate": 1e-3}
         for i, e in enumerate(errors, start=1)
     ]
-    size(draw_losses({"best_epoch": 1, "epochs": epochs}))
-    size(draw_losses({"best_epoch": None, "epochs": epochs}))
+    size(draw_losses({"best_epoch": 1, "epochs": epochs}, Words.of("en", "training")))
+    size(draw_losses({"best_epoch": None, "epochs": epochs}, Words.of("en", "training")))
 
 
 def test_values_without_neighbours_are_marked_between_gaps() -> None:
@@ -156,7 +161,7 @@ def test_the_last_frame_with_a_true_value_is_shown(known: int, shown: float) -> 
     example, schema = example_of(("time", "x", "y"), (5, 6, 6))
     field = replace(schema.outputs[0], gaps=True)
     example.truth["velocity"][known:] = math.nan
-    truth, prediction, error = _output_panels(example, field, schema)
+    truth, prediction, error = _output_panels(example, field, schema, WORDS)
     assert {truth.title, prediction.title, error.title} == {
         f"{what} (time = {shown} s)" for what in ("Truth", "Prediction", "Error")
     }

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from drawn import figures_of, results_of
 
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
@@ -16,14 +17,12 @@ from mno.errors import InputError
 from mno.evaluation import (
     EvaluateConfig,
     Evaluation,
-    ReportInputs,
-    draw_figures,
     evaluate,
     mean_fields,
     measure_cost,
+    render_report,
     write_report,
 )
-from mno.evaluation.report import render_report
 from mno.evaluation.scoring import split_relative_l2
 from mno.evaluation.verdict import verdict
 from mno.fields import Axis, Field
@@ -200,27 +199,18 @@ def test_the_verdict_is_against_the_better_guess():
 def test_the_report_shows_error_over_time_and_the_baseline_of_states(
     tmp_path, surrogate, evaluation, history
 ):
-    figures = draw_figures(evaluation, TEST.schema, history)
+    cost = measure_cost(surrogate, evaluation.check_inputs, 4)
+    results = results_of(evaluation, TEST.schema, history, cost=cost)
+    figures = figures_of(results)
     assert [figure.name for figure in figures][-3:] == [
         "error_over_time", "error_histogram", "loss_curves",
     ]  # fmt: skip
     assert all(figure.png.startswith(b"\x89PNG") for figure in figures)
-    inputs = ReportInputs(
-        scenario="growth",
-        schema=TEST.schema,
-        metrics=evaluation.metrics(),
-        figures=figures,
-        cost=measure_cost(surrogate, evaluation.check_inputs, 4),
-        dataset={},
-        model={},
-        training={},
-        lineage={},
-    )
-    html = render_report(inputs)
+    html = render_report(results)
     assert html.count("Keeping the last given frame") == 1 + 2 + 1  # tile, two tables, glossary
     assert "Error over time" in html
     assert html.count('<th scope="row">u</th>') == 1
-    write_report(tmp_path / "report.html", inputs)
+    write_report(tmp_path / "report.html", results)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == html
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from drawn import figures_of, results_of
 
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
@@ -18,13 +19,11 @@ from mno.errors import InputError
 from mno.evaluation import (
     EvaluateConfig,
     Evaluation,
-    ReportInputs,
-    draw_figures,
     evaluate,
     mean_fields,
+    render_report,
 )
 from mno.evaluation.metrics import METRICS
-from mno.evaluation.report import render_report
 from mno.evaluation.scoring import split_relative_l2
 from mno.evaluation.statistics import Statistics
 from mno.fields import Axis, Field
@@ -69,6 +68,7 @@ def make_split(name: str, samples: int, seed: int, share: float = 0.3) -> Split:
     return Split(name, schema, arrays, np.arange(samples) * 2 + 1)
 
 
+NO_EPOCHS = {"best_epoch": None, "epochs": []}
 TRAIN = make_split("train", 6, 1)
 TRAIN.fields["temperature"][:, :, 4] = math.nan  # a sensor that was added later
 TEST = make_split("test", 8, 2)
@@ -219,8 +219,11 @@ def test_a_prediction_that_is_no_number_still_counts():
     for where, finite in ((0, False), (2, True)):
         broken = np.ones((1, 3))
         broken[0, where] = math.nan
-        statistics = Statistics.of(broken, values)
-        assert all(math.isfinite(metric.value(statistics)) == finite for metric in METRICS)
+        statistics = Statistics.of(broken, values, "no grid")
+        found = {metric.name: metric.value(statistics) for metric in METRICS}
+        numbers = {name: value for name, value in found.items() if value != "no grid"}
+        assert set(numbers) == {"relative_l2", "rmse", "nrmse", "max_error"}
+        assert all(math.isfinite(value) == finite for value in numbers.values())
 
 
 def test_nothing_missing_changes_no_bit(surrogate):
@@ -262,7 +265,7 @@ def test_a_model_that_knows_no_gaps_is_refused():
 
 @pytest.fixture(scope="module")
 def figures(evaluation):
-    return draw_figures(evaluation, TEST.schema, {"best_epoch": None, "epochs": []})
+    return figures_of(results_of(evaluation, TEST.schema, NO_EPOCHS))
 
 
 def test_figures_say_that_gaps_are_blank(figures):
@@ -274,22 +277,10 @@ def test_figures_say_that_gaps_are_blank(figures):
     assert all(figure.png.startswith(b"\x89PNG") for figure in figures)
 
 
-def test_the_report_counts_the_values(evaluation, figures):
-    html = render_report(
-        ReportInputs(
-            scenario="plant",
-            schema=TEST.schema,
-            metrics=evaluation.metrics(),
-            figures=figures,
-            cost={"parameters": 1, "latency_ms": 1.0, "throughput_per_s": 1.0, "batch_size": 1,
-                  "peak_memory_mib": 1.0, "threads": 1},
-            dataset={"fields": {"cover": {"min": 0.0, "max": 1.0, "mean": 0.5, "std": 0.1,
-                                          "missing": 12}}},
-            model={},
-            training={},
-            lineage={},
-        )
-    )  # fmt: skip
+def test_the_report_counts_the_values(evaluation):
+    cover = {"min": 0.0, "max": 1.0, "mean": 0.5, "std": 0.1, "missing": 12}
+    dataset = {"fields": {"cover": cover}}
+    html = render_report(results_of(evaluation, TEST.schema, NO_EPOCHS, dataset=dataset))
     known = (~np.isnan(truth("temperature"))).sum()
     assert f"{known} of {truth('temperature').size}" in html.replace("\u202f", "")
     assert "12 missing" in html

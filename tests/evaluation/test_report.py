@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 
 from mno.data.reading import Schema
-from mno.evaluation import Evaluation, ReportInputs, write_report
-from mno.evaluation.figures import Figure
-from mno.evaluation.report import render_report
+from mno.evaluation import Results, render_report, write_report
 from mno.evaluation.verdict import verdict
 from mno.evaluation.words import number, percent, setting
 
@@ -49,40 +47,8 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.elements if tag in tags]
 
 
-@pytest.fixture
-def inputs(evaluation: Evaluation, schema: Schema, figures: tuple[Figure, ...]) -> ReportInputs:
-    return ReportInputs(
-        scenario="heat",
-        schema=schema,
-        metrics=evaluation.metrics(),
-        figures=figures,
-        cost={
-            "parameters": 1234567,
-            "latency_ms": 4.0,
-            "throughput_per_s": 512.0,
-            "batch_size": 32,
-            "peak_memory_mib": 300.0,
-            "threads": 2,
-            "solver_ms": 1.0,
-            "speedup": 0.25,
-        },
-        dataset={
-            "scenario": "heat",
-            "samples": 12,
-            "splits": {"train": 5, "test": 7},
-            "fields": {"temperature": {"min": 300.0, "max": 320.0, "mean": 310.0, "std": 4.0}},
-            "checks": {
-                "energy": {"description": "energy balance", "tolerance": 1e-6, "max": 2e-6},
-            },
-        },
-        model={"width": 4, "scale_delta": True},
-        training={"epochs": 4, "best_epoch": 3},
-        lineage={"dataset md5": "0123abcd.dir"},
-    )
-
-
-def test_the_report_loads_nothing_from_anywhere(inputs: ReportInputs) -> None:
-    html = render_report(inputs)
+def test_the_report_loads_nothing_from_anywhere(results: Results) -> None:
+    html = render_report(results)
     page = Page(html)
     loaded = [
         attributes[key] or ""
@@ -97,18 +63,16 @@ def test_the_report_loads_nothing_from_anywhere(inputs: ReportInputs) -> None:
     assert not page.all("script", "iframe", "object", "link")
 
 
-def test_hostile_text_is_shown_and_never_run(inputs: ReportInputs, schema: Schema) -> None:
+def test_hostile_text_is_shown_and_never_run(results: Results, schema: Schema) -> None:
     fields = tuple(replace(field, long_name=HOSTILE, units=HOSTILE) for field in schema.fields)
-    figures = tuple(replace(f, title=HOSTILE, caption=HOSTILE, alt=HOSTILE) for f in inputs.figures)
     html = render_report(
         replace(
-            inputs,
+            results,
             scenario=HOSTILE,
             schema=replace(schema, fields=fields),
-            figures=figures,
             dataset={HOSTILE: HOSTILE},
             model={HOSTILE: {HOSTILE: [HOSTILE]}},
-            training={"note": HOSTILE},
+            settings={"note": HOSTILE},
             lineage={HOSTILE: HOSTILE},
         )
     )
@@ -118,19 +82,19 @@ def test_hostile_text_is_shown_and_never_run(inputs: ReportInputs, schema: Schem
     assert all((image["src"] or "").startswith("data:") for image in page.all("img"))
 
 
-def test_the_verdict_comes_first_and_the_tables_hold_the_numbers(inputs: ReportInputs) -> None:
-    page = Page(render_report(inputs))
-    headline = verdict(inputs.metrics).headline
-    assert 0 < page.text.index(headline) < page.text.index("Accuracy")
-    temperature = inputs.metrics["fields"]["temperature"]
+def test_the_verdict_comes_first_and_the_tables_hold_the_numbers(results: Results) -> None:
+    page = Page(render_report(results))
+    headline = verdict(results.metrics).headline
+    assert 0 < page.text.index(headline) < page.text.index("Errors in temperature")
+    temperature = results.metrics["fields"]["temperature"]
     for shown in (
         number(temperature["rmse"]),
         number(temperature["max_error"]),
         percent(temperature["baseline_nrmse"]),
         number(1234567),
-        "slower than the solver",
         "0123abcd.dir",
         "Best epoch",
+        "Settings: learning rate",
         "EXCEEDED",
         "300 to 320",
         "8 points from 0 to 1 m",
@@ -139,8 +103,8 @@ def test_the_verdict_comes_first_and_the_tables_hold_the_numbers(inputs: ReportI
         assert shown in page.text
 
 
-def test_the_report_is_accessible(inputs: ReportInputs) -> None:
-    page = Page(render_report(inputs))
+def test_the_report_is_accessible(results: Results) -> None:
+    page = Page(render_report(results))
     assert page.all("html")[0]["lang"] == "en"
     assert page.all("title") and len(page.all("h1")) == 1 and len(page.all("main")) == 1
     assert all(image["alt"] for image in page.all("img"))
@@ -152,26 +116,26 @@ def test_the_report_is_accessible(inputs: ReportInputs) -> None:
     assert all((link["href"] or "")[1:] in ids for link in page.all("a"))
 
 
-def test_the_physics_checks_are_drawn_beside_the_data(
-    inputs: ReportInputs, figures: tuple[Figure, ...]
-) -> None:
-    drawn = replace(figures[-1], title="How far within")
-    page = Page(render_report(replace(inputs, check_figure=drawn)))
-    assert page.text.index("Physics checks") < page.text.index("How far within")
-    assert page.text.index("How far within") < page.text.rindex("Model and training")
-    assert len(page.all("img")) == len(Page(render_report(inputs)).all("img")) + 1
+def test_the_physics_checks_are_drawn_beside_the_data(results: Results) -> None:
+    margins = {"counts": [0, 3, 4, 0], "lowest": 1e-2, "per_decade": 1}
+    checks = {"energy": results.dataset["checks"]["energy"] | {"margins": margins}}
+    page = Page(render_report(replace(results, dataset={"checks": checks})))
+    assert page.text.index("Physics checks") < page.text.index("within the tolerances")
+    assert page.text.index("within the tolerances") < page.text.rindex("Model and training")
+    assert len(page.all("img")) == len(Page(render_report(results)).all("img")) + 1
 
 
-def test_a_dataset_without_a_report_is_no_obstacle(inputs: ReportInputs) -> None:
-    page = Page(render_report(replace(inputs, dataset={}, model={}, training={}, lineage={})))
+def test_a_dataset_without_a_report_is_no_obstacle(results: Results) -> None:
+    unknown = dict.fromkeys(("dataset", "model", "training", "settings", "lineage"), {})
+    page = Page(render_report(replace(results, **unknown)))
     assert "Physics checks" not in page.text
 
 
-def test_a_report_replaces_the_one_before(tmp_path: Path, inputs: ReportInputs) -> None:
+def test_a_report_replaces_the_one_before(tmp_path: Path, results: Results) -> None:
     path = tmp_path / "report.html"
     path.write_text("old", encoding="utf-8")
-    write_report(path, inputs)
-    assert path.read_text(encoding="utf-8") == render_report(inputs)
+    write_report(path, results)
+    assert path.read_text(encoding="utf-8") == render_report(results)
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
@@ -200,12 +164,12 @@ def test_the_verdict_warns_unless_clearly_better_than_the_mean_field(
     assert words in found.headline.replace("\u202f", " ")
 
 
-def test_a_bad_verdict_is_marked_as_a_warning(inputs: ReportInputs) -> None:
-    bad = {**inputs.metrics, **metrics_of(math.nan, 0.3)}
-    good = {**inputs.metrics, **metrics_of(0.01, 0.3)}
-    assert '<div class="verdict bad">' in render_report(replace(inputs, metrics=bad))
-    assert "Warning." in Page(render_report(replace(inputs, metrics=bad))).text
-    assert '<div class="verdict good">' in render_report(replace(inputs, metrics=good))
+def test_a_bad_verdict_is_marked_as_a_warning(results: Results) -> None:
+    bad = {**results.metrics, **metrics_of(math.nan, 0.3)}
+    good = {**results.metrics, **metrics_of(0.01, 0.3)}
+    assert '<div class="verdict bad">' in render_report(replace(results, metrics=bad))
+    assert "Warning." in Page(render_report(replace(results, metrics=bad))).text
+    assert '<div class="verdict good">' in render_report(replace(results, metrics=good))
 
 
 @pytest.mark.parametrize(

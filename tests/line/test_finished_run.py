@@ -17,7 +17,7 @@ from mno.surrogate import Surrogate
 
 REPORTS = (
     "dataset.json", "train.json", "metrics.json", "per_sample.json", "cost.json", "check.npz",
-    "report.html", "registered.json",
+    "robustness.json", "report.html", "report.ja.html", "registered.json",
 )  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def test_every_epoch_and_the_dataset_are_in_mlflow(finished) -> None:
     assert [point.value for point in losses] == [e["train_relative_l2"] for e in history]
     assert run.inputs.dataset_inputs[0].dataset.digest == registered["record"]["data"]["md5"]
     kept = {file.path for file in client.list_artifacts(run.info.run_id, "evaluation")}
-    assert {"evaluation/report.html", "evaluation/figures"} <= kept
+    assert {"evaluation/report.html", "evaluation/report.ja.html", "evaluation/figures"} <= kept
     assert run.data.params["train.epochs"] == "20"
 
 

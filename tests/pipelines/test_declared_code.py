@@ -78,10 +78,10 @@ def test_no_stage_declares_a_module_that_it_does_not_import(stage: str) -> None:
     params = read_params(ROOT)
     declared = set(stage_inputs(ROOT, stage, params).code)
     imported = modules_imported_by(ROOT / "pipelines" / f"{stage}.py")
-    if stage == "generate":  # imports the scenario by its name; scenarios share their kernels
+    if stage in ("generate", "evaluate"):  # import the scenario by its name, which share kernels
         for name in (*scenario_names(), IMPORTED):
             imported |= modules_imported_by(ROOT / "mno/scenarios" / f"{name}.py")
-    if stage == "train":  # imports the scenario's residual by its name
+    if stage in ("train", "evaluate"):  # import the scenario's residual by its name
         for path in (ROOT / "mno/residuals").glob("*.py"):
             imported |= modules_imported_by(path)
     packaged = {"mno/registry/pyfunc_model.py"}  # read as a file, to go into the package
@@ -91,7 +91,14 @@ def test_no_stage_declares_a_module_that_it_does_not_import(stage: str) -> None:
 
 def test_files_that_are_read_rather_than_imported_are_declared_too() -> None:
     params = read_params(ROOT)
-    assert "mno/evaluation/report.html.j2" in stage_inputs(ROOT, "evaluate", params).code
+    evaluate = stage_inputs(ROOT, "evaluate", params).code
+    read = [
+        path
+        for end in ("j2", "toml")
+        for path in (ROOT / "mno/evaluation").rglob(f"report/**/*.{end}")
+    ]
+    assert len(read) > 10
+    assert {path.relative_to(ROOT).as_posix() for path in read} <= set(evaluate)
     assert "mno/registry/pyfunc_model.py" in stage_inputs(ROOT, "register", params).code
 
 

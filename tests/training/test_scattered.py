@@ -9,7 +9,9 @@ import pytest
 from scattered_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, run, schema
 
 from mno.errors import InputError
-from mno.evaluation import EvaluateConfig, draw_figures, evaluate, mean_fields
+from mno.evaluation import EvaluateConfig, evaluate, mean_fields
+from mno.evaluation.examples import draw_example
+from mno.evaluation.report.language import Words
 from mno.fields import Axis
 from mno.nn.config import ModelConfig
 from mno.surrogate import Surrogate
@@ -78,8 +80,9 @@ def test_an_evaluation_measures_and_draws_points(surrogate):
     error = surrogate.predict(inputs(test))["deflection"] - test.fields["deflection"]
     expected = np.linalg.norm(error, axis=1) / np.linalg.norm(test.fields["deflection"], axis=1)
     np.testing.assert_allclose(result.relative_l2, expected, rtol=1e-5)
-    figures = draw_figures(result, test.schema, {"epochs": [], "best_epoch": None})
-    assert all(figure.png.startswith(b"\x89PNG") for figure in figures)
+    words = Words.of("en", "figures")
+    pictures = [draw_example(example, test.schema, words) for example in result.examples]
+    assert all(png.startswith(b"\x89PNG") for png in pictures)
 
 
 @pytest.mark.parametrize(

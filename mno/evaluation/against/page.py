@@ -10,7 +10,7 @@ from mno.evaluation.against.comparison import Comparison
 from mno.evaluation.against.drawing import draw_comparison
 from mno.evaluation.against.words import error_rows, left_out, sensor_rows, title_of, verdicts
 from mno.evaluation.facts import fact_rows
-from mno.evaluation.report import embedded, render_page
+from mno.evaluation.page import embedded, render_page
 from mno.evaluation.words import number
 
 PAGE = "index.html"

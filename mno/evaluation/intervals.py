@@ -1,0 +1,158 @@
+"""Bootstrap intervals: how far a figure would move if other samples had been drawn for the test.
+
+The samples of the split are drawn anew, with replacement, as many as there are, again and again;
+the figure is computed each time, and the interval holds the middle of what comes out (Efron and
+Tibshirani 1993, An Introduction to the Bootstrap, chapter 13: the percentile interval). Two models
+are compared on the same drawn samples, so that what is hard for both does not hide how they differ.
+
+It tells of the choice of test samples and of nothing else: not of the luck of training, nor of
+inputs unlike those of the split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from mno.evaluation.config import IntervalConfig
+from mno.evaluation.metrics import METRICS, Figure, Metric
+from mno.evaluation.overall import pooled_relative_l2
+from mno.evaluation.pooling import Largest, Pooled
+from mno.evaluation.statistics import Statistics
+
+Key = TypeVar("Key")
+_AT_ONCE = 2**21  # weights, so that memory does not grow with the number of samples
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a figure lies with the confidence that was asked for; both ends NaN where it is NaN."""
+
+    low: float
+    high: float
+
+
+def intervals(figures: Mapping[Key, Figure], config: IntervalConfig) -> dict[Key, Interval | str]:
+    """Return the interval of each figure, or why it has none.
+
+    Args:
+        figures: All of the same samples, in the same order.
+        config: Level, number of resamples and seed.
+
+    Raises:
+        ValueError: The figures are of different numbers of samples.
+    """
+    pooled = {key: f for key, f in figures.items() if isinstance(f, Pooled) and not _alone(f)}
+    found: dict[Key, Interval | str] = {
+        key: "one sample does not show how much samples differ" for key in figures
+    }
+    found |= {key: figure for key, figure in figures.items() if isinstance(figure, str)}
+    found |= {
+        key: "samples drawn again never show more than the largest error that was seen"
+        for key, figure in figures.items()
+        if isinstance(figure, Largest)
+    }
+    if not pooled:
+        return found
+    if len({figure.columns.shape[1] for figure in pooled.values()}) > 1:
+        raise ValueError("the figures are of different numbers of samples; expected the same ones")
+    sums = _resampled(np.concatenate([figure.columns for figure in pooled.values()]), config)
+    start = 0
+    for key, figure in pooled.items():
+        end = start + len(figure.columns)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found[key] = _middle(figure.of(sums[start:end]), figure.value(), config.level)
+        start = end
+    return found
+
+
+def intervals_of(
+    ways: Mapping[str, Mapping[str, Statistics]], config: IntervalConfig
+) -> dict[str, Any]:
+    """Return the intervals of all metrics as `reports/metrics.json` holds them.
+
+    Args:
+        ways: Statistics of each field by way to predict: `""` for the surrogate, and prefixes for
+            what it is compared with.
+        config: Level, number of resamples and seed.
+
+    Returns:
+        By the metrics' own paths two numbers each, or why there is no interval; and, as
+        `relative_l2_minus_<way>relative_l2`, that of the surrogate's error minus another's, below 0
+        throughout where the surrogate is better.
+    """
+    overall = {f"{way}relative_l2": pooled_relative_l2(fields) for way, fields in ways.items()}
+    own = overall["relative_l2"]
+    others = {f"relative_l2_minus_{k}": own.minus(f) for k, f in overall.items() if f is not own}
+    figures: dict[tuple[str, ...], Figure] = {(k,): f for k, f in (overall | others).items()}
+    for way, fields in ways.items():
+        for name, statistics in fields.items():
+            for metric in METRICS:
+                figure = metric.figure(statistics)
+                if not isinstance(figure, str):
+                    figures["fields", name, f"{way}{metric.name}"] = figure
+    found: dict[str, Any] = {"level": config.level, "resamples": config.resamples}
+    found["fields"] = {name: {} for name in ways[""]}
+    for path, interval in intervals(figures, config).items():
+        place = found if len(path) == 1 else found["fields"][path[1]]
+        place[path[-1]] = interval if isinstance(interval, str) else [interval.low, interval.high]
+    return found
+
+
+def difference(
+    a: Statistics, b: Statistics, metric: Metric, config: IntervalConfig
+) -> Interval | str:
+    """Return the interval of metric(a) - metric(b), of two models on the same samples.
+
+    Below 0 throughout, a is better than b; with 0 inside, the samples do not tell.
+
+    Args:
+        a: Statistics of one model's predictions of a field.
+        b: Those of another's, of the same samples in the same order.
+        metric: What is compared.
+        config: Level, number of resamples and seed.
+
+    Raises:
+        ValueError: They are of different numbers of samples.
+    """
+    return intervals({"": _minus(metric.figure(a), metric.figure(b))}, config)[""]
+
+
+def _minus(a: Figure, b: Figure) -> Figure:
+    if isinstance(a, Pooled) and isinstance(b, Pooled):
+        return a.minus(b)
+    return b if isinstance(b, str) else a
+
+
+def _alone(figure: Pooled) -> bool:
+    """Say whether fewer than two samples count."""
+    return int(np.any(figure.columns != 0, axis=0).sum()) < 2
+
+
+def _resampled(columns: np.ndarray, config: IntervalConfig) -> np.ndarray:
+    """Return the sums of columns `(sums, samples)` over drawn samples, `(sums, resamples)`.
+
+    Sums are not taken by a matrix product, whose last bits hang on the number of threads.
+    """
+    samples = columns.shape[1]
+    rng = np.random.default_rng(config.seed)
+    step = max(1, _AT_ONCE // samples)
+    shares = np.full(samples, 1.0 / samples)
+    parts = []
+    for start in range(0, config.resamples, step):
+        drawn = rng.multinomial(samples, shares, size=min(step, config.resamples - start))
+        parts.append(np.einsum("cs,rs->cr", columns, drawn.astype(np.float64), optimize=False))
+    return np.concatenate(parts, axis=1)
+
+
+def _middle(values: np.ndarray, whole: float, level: float) -> Interval:
+    """Return the middle of what came out; draws without any measured sample do not count."""
+    known = values[~np.isnan(values)]
+    if not math.isfinite(whole) or not np.isfinite(known).all() or not known.size:
+        return Interval(math.nan, math.nan)
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))

@@ -1,0 +1,54 @@
+"""Pages that are complete in themselves: one look for the report, inspections and comparisons."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mno import __version__
+
+if TYPE_CHECKING:
+    from mno.evaluation.figures import Figure
+
+
+@cache
+def templates() -> Environment:
+    """Return the templates of the package `mno`; all text that they are given is escaped."""
+    loader = PackageLoader("mno", ".")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=loader)
+    environment.globals["embedded"] = embedded
+    return environment
+
+
+def render_page(template: str, **content: Any) -> str:
+    """Return a page in the look of the report.
+
+    Args:
+        template: Path in the package `mno`.
+        content: What the template names, besides `css` and `version`.
+    """
+    css = files("mno.evaluation").joinpath("report.css").read_text(encoding="utf-8")
+    page = templates().get_template(template)
+    return page.render(css=Markup(css), version=__version__, **content)
+
+
+def embedded(figure: Figure) -> dict[str, Any]:
+    """Return a figure as a page takes it, the pictures within."""
+    return {
+        "title": figure.title,
+        "caption": figure.caption,
+        "alt": figure.alt,
+        "full_width": figure.full_width,
+        "wide": data_uri(figure.png),
+        "narrow": data_uri(figure.narrow),
+    }
+
+
+def data_uri(png: bytes) -> str:
+    """Return a picture as an address that holds the picture itself."""
+    return "data:image/png;base64," + b64encode(png).decode("ascii")

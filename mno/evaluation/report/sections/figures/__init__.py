@@ -1,0 +1,26 @@
+"""What predictions look like, and how their errors are spread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mno.evaluation.report.section import Section, render
+from mno.evaluation.report.sections.figures.example import example_figure
+from mno.evaluation.report.sections.figures.histogram import histogram
+from mno.evaluation.report.sections.figures.over_time import over_time
+
+if TYPE_CHECKING:
+    from mno.evaluation.report.language import Words
+    from mno.evaluation.report.results import Results
+
+
+def section(results: Results, words: Words) -> Section:
+    """Return the section."""
+    found = results.evaluation
+    figures = (
+        *(example_figure(example, results.schema, words) for example in found.examples),
+        *([over_time(found.over_time, words)] if found.over_time else []),
+        histogram(found, words),
+    )
+    body = render("figures/section.html.j2", words, figures=figures)
+    return Section("figures", words("title"), body, figures)

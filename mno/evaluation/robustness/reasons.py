@@ -1,0 +1,11 @@
+"""Why something was not tried, one line each."""
+
+OFF = "evaluate.robustness.enabled is false"
+NO_STATES = "the model continues no fields over time"
+NO_PLACES = "no input has a value at each point"
+OTHER_ON_EVERY_GRID = "the scenario draws another problem on every grid"
+ONE_FRAME = "the model is given one frame and no forcing: the rate of its data does not matter"
+FIXED_FRAMES = "the model predicts a fixed number of frames at once"
+FORCED = "the forcing is known for the trained duration alone"
+NO_TIME = "the scenario does not let its frames be chosen"
+NO_FRAME_LEFT = "no frame would be left to predict"

@@ -1,0 +1,277 @@
+"""Metrics against independent implementations: torchmetrics, scipy, and loops over points."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+import torchmetrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import fft, spatial
+
+from mno.data.reading import Schema
+from mno.evaluation.metrics import METRICS, rmse
+from mno.evaluation.space import Space, space_of
+from mno.evaluation.spectra import spectra_of
+from mno.evaluation.statistics import Statistics, of_frames
+from mno.evaluation.waves import band_of, shell_numbers
+from mno.fields import Axis, Field
+
+# Shape of the fields, frames among it, and of the grid with its spacing.
+CASES = {
+    "1-D": ((6, 48), Space((48,), (0.1,))),
+    "2-D, odd": ((5, 27, 25), Space((27, 25), (0.04, 0.04))),
+    "2-D, long": ((4, 26, 30), Space((26, 30), (0.5, 0.1))),
+    "2-D over time": ((3, 4, 26, 28), Space((26, 28), (1 / 26, 1 / 28))),
+    "3-D": ((2, 9, 8, 26), Space((9, 8, 26), (0.1, 0.2, 0.1))),
+}
+
+
+@pytest.fixture(params=CASES, scope="module")
+def case(request):
+    shape, space = CASES[request.param]
+    rng = np.random.default_rng(3)
+    truth = rng.normal(3, 2, shape)
+    return truth + rng.normal(0.1, 0.3, shape), truth, space
+
+
+@pytest.fixture
+def found(case) -> dict[str, float]:
+    prediction, truth, space = case
+    statistics = Statistics.of(prediction, truth, space)
+    return {metric.name: metric.value(statistics) for metric in METRICS}
+
+
+def frames(field: np.ndarray, space: Space) -> np.ndarray:
+    return field.reshape(len(field), -1, *space.shape)
+
+
+def test_pointwise_metrics_equal_torchmetrics(case, found):
+    p, t = (torch.from_numpy(a) for a in case[:2])
+    assert found["rmse"] == pytest.approx(
+        torchmetrics.functional.mean_squared_error(p, t, squared=False).item(), rel=1e-6
+    )
+    nrmse = torchmetrics.functional.normalized_root_mean_squared_error(
+        p.ravel(), t.ravel(), normalization="l2"
+    )
+    # That of torchmetrics divides by the norm instead of the root mean square.
+    assert found["nrmse"] == pytest.approx(nrmse.item() * math.sqrt(t.numel()), rel=1e-6)
+    largest = torchmetrics.MaxMetric()
+    largest.update((p - t).abs())
+    assert found["max_error"] == pytest.approx(largest.compute().item(), rel=1e-6)
+
+
+def test_relative_l2_equals_scipys_distance(case, found):
+    p, t = (a.reshape(len(a), -1) for a in case[:2])
+    ratios = [
+        spatial.distance.euclidean(a, b) / spatial.distance.euclidean(b, 0 * b)
+        for a, b in zip(p, t, strict=True)
+    ]
+    assert found["relative_l2"] == pytest.approx(np.mean(ratios), rel=1e-6)
+
+
+def test_the_boundary_is_the_outermost_points(case, found):
+    prediction, truth, space = case
+    error = frames(prediction - truth, space)
+    squares = [
+        error[(slice(None), slice(None), *place)] ** 2
+        for place in itertools.product(*(range(n) for n in space.shape))
+        if any(i in (0, n - 1) for i, n in zip(place, space.shape, strict=True))
+    ]
+    assert found["boundary_rmse"] == pytest.approx(math.sqrt(np.mean(squares)), rel=1e-6)
+
+
+def test_what_is_conserved_is_the_mean_of_each_frame(case, found):
+    prediction, truth, space = case
+    means = [
+        np.mean(p) - np.mean(t)
+        for sample in zip(*(frames(a, space) for a in (prediction, truth)), strict=True)
+        for p, t in zip(*sample, strict=True)
+    ]
+    assert found["conserved_rmse"] == pytest.approx(math.sqrt(np.mean(np.square(means))), rel=1e-6)
+
+
+def wavenumber(place: tuple[int, ...], space: Space) -> float:
+    """Waves on the longest side, of a place in scipy's full transform."""
+    total = 0.0
+    for i, n, h in zip(place, space.shape, space.spacing, strict=True):
+        waves = i if i <= n // 2 else i - n
+        total += (waves * space.length / (n * h)) ** 2
+    return math.sqrt(total)
+
+
+def test_bands_are_the_parts_of_the_error_that_scipys_transform_has(case, found):
+    prediction, truth, space = case
+    error = frames(prediction - truth, space)
+    k = np.array([wavenumber(place, space) for place in np.ndindex(space.shape)])
+    k = np.round(k.reshape(space.shape), 9)
+    axes = tuple(range(2, error.ndim))
+    waves = fft.fftn(error, axes=axes)
+    for name, low, high in (("low", 0, 4), ("middle", 4, 12), ("high", 12, math.inf)):
+        part = fft.ifftn(np.where((k >= low) & (k < high), waves, 0), axes=axes)
+        assert abs(part.imag).max() < 1e-12
+        expected = math.sqrt(np.mean(part.real**2))
+        assert found[f"fourier_{name}_rmse"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_bands_add_up_to_the_rmse(found):
+    parts = [found[f"fourier_{name}_rmse"] for name in ("low", "middle", "high")]
+    assert math.hypot(*parts) == pytest.approx(found["rmse"], rel=1e-12)
+
+
+def slope(field: np.ndarray, place: tuple[int, ...], axis: int, spacing: float) -> float:
+    """Central difference at a point, one-sided at the ends."""
+    before, after = list(place), list(place)
+    before[axis] = max(place[axis] - 1, 0)
+    after[axis] = min(place[axis] + 1, field.shape[axis] - 1)
+    steps = after[axis] - before[axis]
+    return (field[tuple(after)] - field[tuple(before)]) / (steps * spacing)
+
+
+def squared_h1(field: np.ndarray, space: Space) -> float:
+    total = 0.0
+    for frame in field:
+        for place in np.ndindex(space.shape):
+            total += frame[place] ** 2
+            for axis, h in enumerate(space.spacing):
+                total += (space.length * slope(frame, place, axis, h)) ** 2
+    return total
+
+
+def test_h1_equals_a_loop_over_points(case, found):
+    prediction, truth, space = case
+    ratios = [
+        math.sqrt(squared_h1(p - t, space) / squared_h1(t, space))
+        for p, t in zip(*(frames(a, space) for a in (prediction, truth)), strict=True)
+    ]
+    assert found["relative_h1"] == pytest.approx(np.mean(ratios), rel=1e-6)
+
+
+def test_h1_of_a_wave_is_that_of_calculus():
+    n = 400
+    x = (np.arange(n) + 0.5) / n
+    truth, error = np.sin(2 * np.pi * x)[None], 0.01 * np.sin(6 * np.pi * x)[None]
+    statistics = Statistics.of(truth + error, truth, Space((n,), (1 / n,)))
+    (metric,) = (m for m in METRICS if m.name == "relative_h1")
+    expected = 0.01 * math.sqrt((1 + (6 * np.pi) ** 2) / (1 + (2 * np.pi) ** 2))
+    assert metric.value(statistics) == pytest.approx(expected, rel=2e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    waves=st.tuples(st.integers(0, 12), st.integers(0, 12)),
+    amplitude=st.floats(0.1, 1e6),
+    sides=st.sampled_from([(1.0, 1.0), (2.0, 1.0), (1.0, 3.0)]),
+)
+def test_a_single_wave_is_in_the_shell_of_its_wavenumber(waves, amplitude, sides):
+    n = 26
+    x, y = np.meshgrid(*[(np.arange(n) + 0.5) / n] * 2, indexing="ij")
+    error = amplitude * np.cos(2 * np.pi * (waves[0] * x + waves[1] * y))[None]
+    space = Space((n, n), (sides[0] / n, sides[1] / n))
+    spectra = spectra_of(Statistics.of(error, 0 * error, space, spectra=True))
+    assert isinstance(spectra, dict)
+    longest = max(sides)
+    k = math.sqrt(sum((m * longest / side) ** 2 for m, side in zip(waves, sides, strict=True)))
+    shell = spectra["wavenumber"].index(math.floor(round(k, 6)))
+    power = np.array(spectra["error"])
+    assert power[shell] == pytest.approx(np.mean(error**2), rel=1e-9)
+    assert power.sum() == pytest.approx(np.mean(error**2), rel=1e-9)
+    np.testing.assert_allclose(spectra["prediction"], power, rtol=1e-9)
+    assert not np.any(spectra["truth"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    scale=st.floats(1e-3, 1e3),
+    stretch=st.floats(1e-3, 1e3),
+    shape=st.lists(st.integers(2, 9), min_size=1, max_size=3),
+)
+def test_metrics_scale_as_their_units_do(scale, stretch, shape):
+    rng = np.random.default_rng(0)
+    truth = rng.normal(1, 1, (3, *shape))
+    prediction = truth + rng.normal(0, 0.1, truth.shape)
+    one, other = (
+        Statistics.of(a * prediction, a * truth, Space(tuple(shape), (h,) * len(shape)))
+        for a, h in ((1.0, 1.0), (scale, stretch))
+    )
+    for metric in METRICS:
+        before, after = metric.value(one), metric.value(other)
+        if isinstance(before, str):
+            assert after == before
+        else:
+            expected = before * scale if metric.physical else before
+            assert after == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_band_without_waves_is_absent_and_says_so():
+    statistics = Statistics.of(np.ones((2, 8)), np.zeros((2, 8)), Space((8,), (0.1,)))
+    found = {metric.name: metric.value(statistics) for metric in METRICS}
+    assert found["fourier_middle_rmse"] == 0  # 4 waves fit, and the error has none of them
+    assert "too coarse" in found["fourier_high_rmse"]
+
+
+def test_shells_that_no_wave_falls_into_are_left_out():
+    space = Space((4, 64), (0.5, 1 / 64))
+    numbers = shell_numbers(space)
+    assert len(numbers) < numbers[-1] + 1
+    bands = [band_of(name, space) for name in ("low", "middle", "high")]
+    assert [numbers[band].tolist() for band in bands] == [
+        [k for k in numbers if low <= k < high] for low, high in ((0, 4), (4, 12), (12, 999))
+    ]
+
+
+def test_each_frame_is_measured_for_itself():
+    rng = np.random.default_rng(0)
+    prediction, truth = rng.random((2, 3, 4, 5, 5))
+    for frame, statistics in enumerate(of_frames(prediction, truth)):
+        expected = torchmetrics.functional.mean_squared_error(
+            *(torch.from_numpy(a[:, frame].copy()) for a in (prediction, truth)), squared=False
+        )
+        assert rmse(statistics) == pytest.approx(expected.item(), rel=1e-6)
+
+
+def field_on(axes: tuple[Axis, ...], **more) -> Space | str:
+    field = Field("t", "K", "t", "output", tuple(axis.name for axis in axes), **more)
+    return space_of(field, Schema("s", (field,), axes))
+
+
+def test_the_grid_is_that_of_the_axes_in_space():
+    time = Axis("time", "s", "time", np.array([0.0, 1.0, 9.0]), (0.0, 9.0))
+    x = Axis("x", "m", "x", (np.arange(8) + 0.5) / 4, (0.0, 2.0))
+    y = Axis("y", "m", "y", np.arange(5) * 0.1, (0.0, 0.5))
+    space = field_on((time, x, y))
+    assert isinstance(space, Space)
+    assert space.shape == (8, 5)
+    assert space.spacing == pytest.approx((0.25, 0.1))
+    assert space.length == pytest.approx(2.0)
+    assert len(space.boundary) == 2 * 8 + 2 * 5 - 4
+
+
+@pytest.mark.parametrize(
+    ("points", "more", "reason"),
+    [
+        ([0.0, 1.0, 3.0], {}, "not equally far apart"),
+        ([0.5], {}, "a single point along an axis"),
+        ([0.0, 1.0], {"gaps": True}, "truth is missing"),
+    ],
+)
+def test_where_there_is_no_grid_to_measure_on_a_sentence_says_why(points, more, reason):
+    axis = Axis("x", "m", "x", np.array(points), (0.0, 4.0))
+    assert reason in field_on((axis,), **more)
+
+
+def test_unordered_points_have_no_grid():
+    axis = Axis("point", "1", "point", np.arange(5.0), (0.0, 5.0))
+    reason = field_on((axis,))
+    assert "unordered points" in reason
+    statistics = Statistics.of(np.ones((2, 5)), np.ones((2, 5)), reason)
+    absent = {metric.name for metric in METRICS if metric.value(statistics) == reason}
+    assert absent == {
+        "boundary_rmse", "conserved_rmse", "relative_h1",
+        "fourier_low_rmse", "fourier_middle_rmse", "fourier_high_rmse",
+    }  # fmt: skip
+    assert spectra_of(statistics) == reason

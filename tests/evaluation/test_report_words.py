@@ -1,0 +1,70 @@
+"""The words of the report: the same texts in every language, and none that nobody says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from string import Formatter
+
+import pytest
+
+import mno.evaluation
+from mno.evaluation.report.language import LANGUAGES, Words, flat, texts_of
+from mno.evaluation.report.sections import SECTIONS
+
+FOLDER = Path(mno.evaluation.__file__).parent
+SOURCES = "\n".join(
+    path.read_text(encoding="utf-8")
+    for pattern in ("*.py", "*.j2")
+    for path in FOLDER.rglob(pattern)
+)
+
+
+def own_texts(language: str, section: str | None) -> dict[str, str]:
+    texts = texts_of(f"sections/{section}/{language}.toml" if section else f"{language}.toml")
+    texts.pop("names", None)
+    return flat(texts)
+
+
+def placeholders(text: str) -> set[str | None]:
+    return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+
+
+@pytest.mark.parametrize("section", [None, *SECTIONS])
+def test_all_languages_have_the_same_texts_with_the_same_placeholders(section: str | None) -> None:
+    english, *others = (own_texts(language, section) for language in LANGUAGES)
+    assert english
+    for texts in others:
+        assert list(texts) == list(english)
+        for key, text in texts.items():
+            assert placeholders(text) <= placeholders(english[key]), key
+
+
+@pytest.mark.parametrize("section", [None, *SECTIONS])
+def test_every_text_is_said_somewhere(section: str | None) -> None:
+    literals = set(re.findall(r"""["']([a-z0-9_.]+)["']""", SOURCES))
+    starts = set(re.findall(r"""["']([a-z0-9_.]+\.)(?:\{|["'] ~)""", SOURCES))  # f"term.{name}"
+    for key in own_texts("en", section):
+        assert key in literals or any(key.startswith(start) for start in starts), key
+
+
+@pytest.mark.parametrize("section", [None, *SECTIONS])
+def test_japanese_texts_are_in_japanese(section: str | None) -> None:
+    for key, text in own_texts("ja", section).items():
+        said = re.sub(r"\{.*?\}|\b(n?RMSE)\b", "", text)  # what is the same in all languages
+        assert re.search(r"[ぁ-んァ-ヶ一-龠]", said) or not re.search(r"[A-Za-z]", said), key
+
+
+def test_a_text_that_is_missing_is_named() -> None:
+    words = Words.of("en", "accuracy")
+    with pytest.raises(KeyError, match="no text 'nothing' in en.toml"):
+        words("nothing")
+    with pytest.raises(KeyError, match="field"):
+        words("errors_in")
+    with pytest.raises(ValueError, match="'fr' is none of en, ja"):
+        Words.of("fr", "accuracy")
+
+
+@pytest.mark.parametrize(("value", "text"), [(float("nan"), "非数(NaN)"), (0.031, "3.1 %")])
+def test_numbers_are_said_in_the_language(value: float, text: str) -> None:
+    assert Words.of("ja").percent(value).replace("\u202f", " ") == text
