@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flows.progress import progress_bar
+from flows.remote_data import fetched
 from flows.workspace import find_workspace, prepare_environment, program
 from mno.errors import InputError
 from mno.lineage.audit.finding import Finding, Verdict, differs
@@ -56,24 +58,36 @@ class Audit:
         }
 
 
-def audit_model(
-    target: str, caches: Sequence[Path], originals: Sequence[Path], quiet: bool
-) -> Audit:
+@dataclass(frozen=True)
+class Places:
+    """Where an audit looks for what is not in the registry.
+
+    Attributes:
+        caches: DVC caches besides the workspace's own.
+        originals: Folders in which files that were imported may lie.
+        remote: A DVC remote, whose copy of the data is audited instead of the caches'.
+    """
+
+    caches: Sequence[Path] = ()
+    originals: Sequence[Path] = ()
+    remote: str | None = None
+
+
+def audit_model(target: str, places: Places, quiet: bool) -> Audit:
     """Audit a registered version; nothing that is looked at is written to.
 
     Args:
         target: What `mno.registry.evidence.find_model` takes.
-        caches: DVC caches to look in besides the workspace's own.
-        originals: Folders in which files that were imported may lie.
+        places: Where to look for the rest.
         quiet: Draw no progress.
 
     Raises:
-        InputError: There is no such model, or a folder does not exist.
+        InputError: There is no such model, folder or remote.
         MnoError: MLflow cannot be used.
     """
     root = find_workspace()
     prepare_environment(root)
-    for folder in (*caches, *originals):
+    for folder in (*places.caches, *places.originals):
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder; give one that exists")
     from mno.lineage.audit.walk import audit
@@ -81,12 +95,14 @@ def audit_model(
 
     workspace = existing_workspace(root)
     name, version = find_model(workspace, target)
-    places = [cache_folder(root), *caches]
-    with (
-        gather(workspace, name, version, places, originals) as evidence,
-        progress_bar(quiet, "links") as show,
-    ):
-        findings = audit(evidence, lambda link, done, total: show(link, done, total))
+    caches = [cache_folder(root), *places.caches]
+    with ExitStack() as stack:
+        evidence = stack.enter_context(gather(workspace, name, version, caches, places.originals))
+        if places.remote is not None:
+            cache = stack.enter_context(fetched(root, places.remote, evidence.data_md5))
+            evidence = replace(evidence, caches=(cache,))
+        show = stack.enter_context(progress_bar(quiet, "links"))
+        findings = audit(evidence, show)
     return Audit(f"models:/{name}/{version}", findings)
 
 

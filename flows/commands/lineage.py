@@ -36,6 +36,13 @@ def audit(
             help="Look for data in this DVC cache, too; may be repeated.", metavar="FOLDER"
         ),
     ] = None,
+    remote: Annotated[
+        str | None,
+        typer.Option(
+            help="Audit the copy of the data in this DVC remote instead of the one in the cache.",
+            metavar="NAME",
+        ),
+    ] = None,
     originals: Annotated[
         list[Path] | None,
         typer.Option(
@@ -57,9 +64,9 @@ def audit(
 
     Example: mno audit models:/mno-darcy@champion
     """
-    from flows.audit import audit_model, print_audit
+    from flows.audit import Places, audit_model, print_audit
 
-    found = audit_model(model, cache or (), originals or (), quiet or as_json)
+    found = audit_model(model, Places(cache or (), originals or (), remote), quiet or as_json)
     if as_json:
         print_json(found.to_dict())
     elif not quiet or not found.passed:

@@ -12,7 +12,7 @@ import pytest
 from audited_line import MODEL, Line
 from undone_damage import byte
 
-from flows.audit import audit_model
+from flows.audit import Places, audit_model
 from mno.errors import InputError
 from mno.registry.completion import known_models
 from tests.workspaces import Workspace
@@ -52,10 +52,10 @@ def test_a_model_is_found_by_all_its_names(there: Line, tmp_path: Path) -> None:
         str(copy / "weights.safetensors"),
         str(there.package()),
     ):
-        audit = audit_model(target, (), (), quiet=True)
+        audit = audit_model(target, Places(), quiet=True)
         assert (audit.model, audit.passed) == (f"models:/{MODEL}/2", True), target
     with byte(copy / "weights.safetensors"), pytest.raises(InputError, match="changed since"):
-        audit_model(str(copy), (), (), quiet=True)
+        audit_model(str(copy), Places(), quiet=True)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_model_is_found_by_all_its_names(there: Line, tmp_path: Path) -> None:
 )
 def test_what_is_no_model_is_wrong_use(there: Line, target: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        audit_model(target, (), (), quiet=True)
+        audit_model(target, Places(), quiet=True)
 
 
 def test_names_are_offered_for_completion(line: Line) -> None:
@@ -87,21 +87,41 @@ def test_another_checkout_says_what_it_lacks_and_is_content_with_the_rest(
     monkeypatch.chdir(clone)
     target = f"models:/{MODEL}/2"
     with pytest.raises(InputError, match="MLFLOW_TRACKING_URI"):
-        audit_model(target, (), (), quiet=True)
+        audit_model(target, Places(), quiet=True)
     assert not (clone / "mlflow.db").exists()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{line.database}")
-    lacking = audit_model(target, (), (), quiet=True)
+    lacking = audit_model(target, Places(), quiet=True)
     assert {f.link for f in lacking.findings if f.verdict.is_difference} == {"data", "snapshot"}
     assert all(f.advice for f in lacking.findings if f.verdict == "missing")
     fetch = ["git", "fetch", "-q", "origin", "refs/mno/*:refs/mno/*"]
     subprocess.run(fetch, cwd=clone, check=True)
-    audit = audit_model(target, [line.cache], (), quiet=True)
+    audit = audit_model(target, Places([line.cache]), quiet=True)
     assert [f for f in audit.findings if f.verdict.is_difference] == []
+
+
+def test_the_copy_in_a_remote_is_audited_without_the_cache(there: Line, tmp_path: Path) -> None:
+    workspace, remote = Workspace(there.root), tmp_path / "remote"
+    target, places = f"models:/{MODEL}/2", Places(remote="store")
+    with pytest.raises(InputError, match="known: none"):
+        audit_model(target, places, quiet=True)
+    config = there.root / ".dvc/config.local"
+    config.write_text(f"['remote \"store\"']\n    url = {remote}\n")
+    try:
+        workspace.run("dvc", "push", "-q", "-r", "store", "data.dvc", check=True)
+        assert audit_model(target, places, quiet=True).passed
+        objects = [path for path in remote.rglob("*") if path.is_file() and path.suffix != ".dir"]
+        objects[0].unlink()
+        audit = audit_model(target, places, quiet=True)
+        found = [f for f in audit.findings if f.verdict.is_difference]
+        assert {(f.link, f.verdict) for f in found} == {("data", "missing")}
+        assert audit_model(target, Places(), quiet=True).passed
+    finally:
+        config.unlink()
 
 
 def test_a_cache_that_does_not_exist_is_wrong_use(there: Line) -> None:
     with pytest.raises(InputError, match="not a folder"):
-        audit_model(f"models:/{MODEL}/2", [Path("nowhere")], (), quiet=True)
+        audit_model(f"models:/{MODEL}/2", Places([Path("nowhere")]), quiet=True)
 
 
 def test_help_teaches() -> None:
@@ -109,5 +129,12 @@ def test_help_teaches() -> None:
         [sys.executable, "-m", "flows.cli", "audit", "--help"], capture_output=True, text=True,
         check=True,
     )  # fmt: skip
-    for word in ("models:/mno-darcy@champion", "Exit code 3", "--cache", "--originals", "--all"):
+    for word in (
+        "models:/mno-darcy@champion",
+        "Exit code 3",
+        "--cache",
+        "--remote",
+        "--originals",
+        "--all",
+    ):
         assert word in done.stdout

@@ -27,8 +27,8 @@ LINK = Link("data")
 DATA = "data"
 ROOT_FILE = "zarr.json"
 _FETCH = (
-    "bring it back from a DVC remote (dvc fetch data.dvc), name another cache with --cache, or "
-    "make the data again from the snapshot"
+    "bring it back from a DVC remote (dvc fetch), name another cache with --cache or a remote "
+    "with --remote, or make the data again from the snapshot"
 )
 
 

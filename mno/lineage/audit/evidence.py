@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mno.lineage.audit.objects import is_object_name
 from mno.lineage.audit.tree import Tree, read_tree
 from mno.lineage.seal import Seal
 
@@ -64,6 +65,12 @@ class Evidence:
     def record(self) -> Mapping[str, Any] | None:
         """The lineage record: the sealed one, else the run's; none where it cannot be read."""
         return self.sealed["record"] if self.sealed else self.run_record
+
+    @property
+    def data_md5(self) -> str | None:
+        """DVC's hash of the data, as the record says; none where it says nothing of that kind."""
+        md5 = entry(self.record, "data", "md5")
+        return md5 if is_object_name(md5) else None
 
     @cached_property
     def run_record(self) -> Mapping[str, Any] | None:

@@ -45,6 +45,11 @@ def folder_md5(files: Mapping[str, str]) -> str:
     return md5_of(json.dumps(listing, sort_keys=True).encode()) + FOLDER_MARK
 
 
+def is_object_name(name: object) -> bool:
+    """Tell whether something is DVC's hash of a file or folder, and leads nowhere else."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
 def find_object(caches: Iterable[Path], name: object) -> Path | None:
     """Return the file of an object in the first cache that has it.
 
@@ -52,7 +57,7 @@ def find_object(caches: Iterable[Path], name: object) -> Path | None:
         caches: Folders `files/md5` of DVC caches, or those that hold it.
         name: The object's hash, from a record that may hold anything.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_object_name(name):
         return None
     for cache in caches:
         for folder in (cache, cache / "files" / "md5"):
