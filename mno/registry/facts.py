@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
@@ -161,12 +162,10 @@ def _folder(uri: str | None, copies: Path) -> Path | None:
     if parts.scheme in ("", "file"):
         folder = Path(unquote(parts.path) if parts.scheme else uri)
         return folder if folder.is_dir() else None
-    if copies.is_dir():
-        return copies
-    mlflow = import_mlflow()
-    copies.mkdir(parents=True)
-    try:
-        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(copies)))
-    except Exception:  # any store's own error: missing, or cannot be reached
-        copies.rmdir()
-        return None
+    copied = copies / PurePosixPath(parts.path).name
+    if not copied.is_dir():
+        copies.mkdir(parents=True, exist_ok=True)
+        # Any store's own error: nothing is there, or it cannot be reached.
+        with suppress(Exception):
+            import_mlflow().artifacts.download_artifacts(uri, dst_path=str(copies))
+    return copied if copied.is_dir() else None

@@ -56,17 +56,28 @@ def seal_version(
             },
             "aliases": aliases(workspace, name),
         }
-        chain = list(read_chain(workspace, name, Path(scratch)))
-    latest = next((seal for seal in chain if not seal.problem and seal.version == version), None)
+        head = next(read_chain(workspace, name, Path(scratch)), None)
+        latest = _own(workspace, name, version, head, Path(scratch))
     if latest is not None and same_facts(latest, content):
         pointer = latest.pointer
     else:
-        text = seal_text(content, chain[0].pointer if chain else None)
+        text = seal_text(content, head.pointer if head else None)
         pointer = SealPointer(content["run"]["id"], seal_sha256(text))
         client.log_text(pointer.run_id, text, f"{SEALS}/{pointer.sha256}.json")
         client.set_registered_model_tag(name, names.SEAL, str(pointer))
     client.set_model_version_tag(name, str(version), names.SEAL, str(pointer))
     return pointer
+
+
+def _own(
+    workspace: Workspace, name: str, version: int, head: Seal | None, scratch: Path
+) -> Seal | None:
+    """Return the latest seal of a version, which it may not name yet if a kill came between."""
+    if head is not None and not head.problem and head.version == version:
+        return head
+    tag = workspace.client.get_model_version(name, str(version)).tags.get(names.SEAL, "")
+    pointer = SealPointer.parse(tag)
+    return read_one(workspace, pointer, scratch) if pointer else None
 
 
 def read_chain(workspace: Workspace, name: str, scratch: Path) -> Iterator[Seal]:

@@ -25,7 +25,7 @@ ROWS = (
     ("model_versions", OURS, ("source", "run_id", "storage_location", "creation_time")),
     ("registered_model_tags", f"name = '{MODEL}'", ("key", "value")),
     ("registered_model_aliases", f"name = '{MODEL}'", ("alias", "version")),
-    ("runs", "run_uuid = '{run}'", ("status", "start_time", "end_time", "artifact_uri")),
+    ("runs", "run_uuid = '{run}'", ("start_time", "end_time", "artifact_uri")),
     ("params", "run_uuid = '{run}'", ("key", "value")),
     ("metrics", "run_uuid = '{run}' AND key NOT LIKE 'system/%'", ("key", "value", "step")),
     ("latest_metrics", "run_uuid = '{run}' AND key NOT LIKE 'system/%'", ("key", "value")),

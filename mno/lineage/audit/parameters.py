@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ruamel.yaml.error import YAMLError
+
 from mno.config import PARAMS_FILE, read_params
 from mno.errors import MnoError
 from mno.lineage.audit.data import ROOT_FILE
@@ -54,7 +56,7 @@ def _training(evidence: Evidence, params: dict[str, Any]) -> Iterator[Finding]:
     try:
         with evidence.tree.checked_out() as folder:
             inputs = stage_inputs(folder, "train", params)
-    except (MnoError, KeyError, TypeError) as error:
+    except (MnoError, OSError, LookupError, TypeError, YAMLError) as error:
         yield LINK.unknown("what the training depended on", f"the snapshot cannot tell: {error}")
         return
     if entry(evidence.record, "restored"):

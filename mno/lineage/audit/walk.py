@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from ruamel.yaml.error import YAMLError
+
+from mno.errors import MnoError
 from mno.lineage.audit import (
     data,
     decision,
@@ -17,7 +20,7 @@ from mno.lineage.audit import (
     weights,
 )
 from mno.lineage.audit.evidence import Evidence
-from mno.lineage.audit.finding import Finding
+from mno.lineage.audit.finding import Finding, Link
 
 Check = Callable[[Evidence], Iterator[Finding]]
 
@@ -36,6 +39,8 @@ _OF_A_RECORD: tuple[tuple[str, Check], ...] = (
     (environment.LINK.name, environment.check),
     (decision.LINK.name, decision.check),
 )
+# A record or a row may hold anything: what no check foresaw is a difference, and no crash.
+_UNFORESEEN = (MnoError, OSError, LookupError, TypeError, ValueError, AttributeError, YAMLError)
 LINKS = tuple(name for name, _ in (*_ALWAYS, *_OF_A_RECORD))
 
 
@@ -52,5 +57,10 @@ def audit(
     findings: list[Finding] = []
     for number, (name, check) in enumerate(links):
         progress(name, number, len(links))
-        findings.extend(check(evidence))
+        try:
+            findings.extend(check(evidence))
+        except _UNFORESEEN as error:
+            advice = "restore the files of the run from a backup, or report it as a bug"
+            found = f"{type(error).__name__}: {error}"
+            findings.append(Link(name).changed("what was recorded", "readable", found, advice))
     return findings
