@@ -164,9 +164,7 @@ def _generator(
         yield LINK.equal("files that were imported", sorted(ours),
                          sorted((file["file"], file["sha256"]) for file in files))  # fmt: skip
         return
-    from mno.lineage.audit.parameters import read
-
-    params = read(tree)
+    params = tree.params
     if params is None:
         return
     settings = params.get("generate") or {}

@@ -7,29 +7,17 @@ from typing import Any
 
 from ruamel.yaml.error import YAMLError
 
-from mno.config import PARAMS_FILE, read_params
+from mno.config import PARAMS_FILE
 from mno.errors import MnoError
 from mno.lineage.audit.data import ROOT_FILE
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Link
-from mno.lineage.audit.objects import find_object, read_listing
-from mno.lineage.audit.tree import Tree
+from mno.lineage.audit.objects import digests, find_object, read_listing
 from mno.lineage.record import params_sha256
 from mno.lineage.stages import flat, stage_inputs
 
 LINK = Link("parameters")
 _KEY = "mno.training_key"
-
-
-def read(tree: Tree) -> dict[str, Any] | None:
-    """Return the parameters in a snapshot; none where they cannot be read."""
-    if PARAMS_FILE not in tree.files:
-        return None
-    try:
-        with tree.checked_out(PARAMS_FILE) as folder:
-            return read_params(folder)
-    except MnoError:
-        return None
 
 
 def check(evidence: Evidence) -> Iterator[Finding]:
@@ -38,7 +26,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     yield LINK.equal(
         "tag mno.params_sha256 of the version", recorded, evidence.tags.get("mno.params_sha256")
     )
-    params = read(evidence.tree)
+    params = evidence.tree.params
     if params is None:
         yield LINK.unknown("parameters", f"the snapshot has no {PARAMS_FILE} that can be read")
         return
@@ -81,8 +69,6 @@ def _training(evidence: Evidence, params: dict[str, Any]) -> Iterator[Finding]:
 
 def _root_sha256(evidence: Evidence) -> str | None:
     """Return the digest of the dataset's root file, in which the data have all their checksums."""
-    from mno.lineage.audit.objects import digests
-
     path = find_object(evidence.caches, entry(evidence.record, "data", "md5"))
     try:
         root = find_object(evidence.caches, read_listing(path.read_bytes())[ROOT_FILE])  # type: ignore[union-attr]

@@ -13,7 +13,6 @@ from mno.errors import MnoError
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Link
 from mno.lineage.audit.objects import digests
-from mno.lineage.audit.parameters import read
 from mno.lineage.audit.tree import is_inside
 
 LINK = Link("imported files")
@@ -21,7 +20,7 @@ LINK = Link("imported files")
 
 def check(evidence: Evidence) -> Iterator[Finding]:
     """Check imported files where they are at hand, and what they were converted to."""
-    params = read(evidence.tree)
+    params = evidence.tree.params
     given: list[Mapping[str, Any]] = entry(params, "scenarios", IMPORTED, "files") or []
     if entry(params, "scenario") != IMPORTED or not given:
         return

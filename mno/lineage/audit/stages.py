@@ -13,7 +13,6 @@ from mno.errors import MnoError
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Link
 from mno.lineage.audit.objects import digests, folder_md5, md5_of
-from mno.lineage.audit.parameters import read
 from mno.lineage.audit.registry import BEFORE_SEALS
 from mno.lineage.audit.tree import Tree
 from mno.lineage.dvcfiles import DATA_FILE, LOCK_FILE, locked_stages, read_data_version
@@ -73,7 +72,7 @@ def _against_snapshot(stage: str, locked: Mapping[str, Any], tree: Tree) -> Iter
         yield LINK.equal(f"{path} of {stage}", code[path], found, _EDITED)
     if not wrong:
         yield LINK.verified(f"code of {stage}", f"{len(code)} files and folders of the snapshot")
-    params = read(tree)
+    params = tree.params
     if params is None:
         yield LINK.unknown(f"parameters of {stage}", "the snapshot has none that can be read")
         return

@@ -13,8 +13,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from mno.config import PARAMS_FILE, read_params
 from mno.errors import MnoError
 from mno.lineage.git import git
 
@@ -43,6 +46,17 @@ class Tree:
     def whole(self) -> bool:
         """Whether all of it is there and is what it was."""
         return self.missing is None and not self.damaged
+
+    @cached_property
+    def params(self) -> dict[str, Any] | None:
+        """The parameters in it; none where they cannot be read."""
+        if PARAMS_FILE not in self.files:
+            return None
+        try:
+            with self.checked_out(PARAMS_FILE) as folder:
+                return read_params(folder)
+        except MnoError:
+            return None
 
     @contextmanager
     def checked_out(self, *names: str) -> Iterator[Path]:
