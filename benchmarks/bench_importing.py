@@ -17,8 +17,7 @@ import psutil
 from benchmarks.page import Section, Table, figure
 from benchmarks.timing import in_turn, median_ratio
 from mno.data.config import ExecutionConfig
-from mno.data.importers.convert import FileImport, checksum, convert_file
-from mno.data.importers.mapping import Mapping
+from mno.data.importers.collection import import_files
 from mno.memory import keep_freed_memory
 
 THREADS = 1
@@ -30,7 +29,7 @@ SEED = 0
 GIB = 2**30
 ABOUT = """A file of `2D_diff-react`, one group `0000`, `0001`, … for each sample with `data` of
 shape (101, 128, 128, 2), float32, {size} GiB. The import takes the file's checksum, reads it, takes
-ranges and moments of every field, compresses, writes, and verifies what it wrote by checksums. The
+ranges and moments of every field, compresses, and writes with checksums of what it wrote. The
 copy reads each array and writes it to another file by h5py. Both find the file in the system's
 cache. Memory is that of all processes together at its peak, Python and libraries included: twenty
 times a second their proportional set sizes are summed. Under 1 GiB and three times the copy's time
@@ -96,11 +95,9 @@ def copy(source: Path, destination: Path) -> None:
 
 def import_(source: Path, root: Path, workers: int) -> None:
     """Import the file, its checksum included, and remove what was made."""
-    file = FileImport("benchmark", "pdebench", source, checksum(source), Mapping())
-    execution = ExecutionConfig(workers=workers)
-    convert_file(file, root / "dataset", root / "work", execution)
-    for made in ("work", "dataset"):
-        shutil.rmtree(root / made)
+    folder = root / "imported"
+    import_files(folder, [source], "pdebench", None, ExecutionConfig(workers=workers))
+    shutil.rmtree(folder)
 
 
 def peak_during(function: Callable[[], object]) -> int:

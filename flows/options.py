@@ -16,6 +16,7 @@ class RunOptions:
         assignments: `key=value` edits of the parameters.
         quiet: Print no progress.
         repair: First remove copies of the dataset whose bytes are damaged.
+        language: Of the report that is named at the end.
     """
 
     target: str | None = None
@@ -23,3 +24,4 @@ class RunOptions:
     assignments: Sequence[str] = ()
     quiet: bool = False
     repair: bool = False
+    language: str = "en"

@@ -18,6 +18,7 @@ from mno.config import PARAMS_FILE, Config, dataset_name, first_line, read_param
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.errors import InputError
 from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.decision.kpis import check_kpis
 from mno.forecast import TaskConfig, forecast_of
 from mno.nn.config import ModelConfig
 from mno.registry.config import RegistryConfig
@@ -63,6 +64,7 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
     own = source_parameters(params.scenario, params.scenarios.get(params.scenario))
     scenario = source_class(params.scenario).open(own, params.generate, root)
     check_unroll(params.train, forecast_of(params.task, scenario.fields, scenario.axes))
+    check_kpis(params.evaluate.kpis, [field.name for field in scenario.outputs])
     if any(field.role == "coordinate" for field in scenario.fields):
         _check_points(params)
     if params.model.backbone == "fno" and find_spec("neuralop") is None:

@@ -25,6 +25,13 @@ from mno.errors import MnoError
 from mno.lineage.snapshot import take_snapshot
 from pipelines.lock import hold
 
+_REPORTS = {"en": "report.html", "ja": "report.ja.html"}
+_VERDICTS = {
+    "worth_it": "worth it",
+    "worth_it_if": "worth it under conditions, which the report names",
+    "not_worth_it": "not worth it; the report says why",
+}
+_RESULTS = ("metrics", "decision", "registered")  # reports that a run returns
 # Where a stage keeps what a killed run resumes from; of no use once the stage is done.
 _RESUMABLE = {"generate": Path("build/work"), "train": Path("build/checkpoints")}
 
@@ -34,7 +41,7 @@ def run_line(options: RunOptions) -> dict[str, Any]:
 
     Returns:
         `stages` (what each did), `seconds`, and, where they exist, the content of
-        `reports/metrics.json` and `reports/registered.json`.
+        `reports/metrics.json`, `reports/decision.json` and `reports/registered.json`.
 
     Raises:
         InputError: The parameters or the workspace cannot be used; nothing has been changed.
@@ -76,12 +83,18 @@ def run_line(options: RunOptions) -> dict[str, Any]:
     return {
         "stages": stages,
         "seconds": round(time.monotonic() - start, 1),
-        **{name: _read(root / f"reports/{name}.json") for name in ("metrics", "registered")},
+        **{name: _read(root / f"reports/{name}.json") for name in _RESULTS},
     }
 
 
-def print_summary(result: dict[str, Any], console: Console) -> None:
-    """Say what a run brought and what to do next, in a few lines."""
+def print_summary(result: dict[str, Any], console: Console, language: str = "en") -> None:
+    """Say what a run brought and what to do next, in a few lines.
+
+    Args:
+        result: What `run_line` returned.
+        console: Where to.
+        language: Of the report that is named.
+    """
     metrics, registered = result["metrics"], result["registered"]
     targets = {stage["target"] for stage in result["stages"]}
     renewed = [stage["target"] for stage in result["stages"] if stage["action"] != "reused"]
@@ -93,7 +106,9 @@ def print_summary(result: dict[str, Any], console: Console) -> None:
         if "persistence_relative_l2" in metrics:
             found += f"; keeping the last given frame: {metrics['persistence_relative_l2']:.2%}"
         console.print(f"{found}.")
-        console.print("Report:   reports/report.html")
+        if result["decision"]:
+            console.print(f"Verdict:  {_VERDICTS[result['decision']['verdict']]}")
+        console.print(f"Report:   reports/{_REPORTS[language]}")
     if "register" in targets and registered and registered["version"]:
         name, version, alias = (registered[key] for key in ("name", "version", "alias"))
         console.print(f"Model:    {name} version {version} ({alias or 'no alias'})")

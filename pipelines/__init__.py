@@ -1,6 +1,7 @@
 """How each stage of `dvc.yaml` reads and writes: one module per stage, run by DVC."""
 
 import os
+import time
 
 from mno.memory import keep_freed_memory
 
@@ -10,3 +11,6 @@ from mno.memory import keep_freed_memory
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 keep_freed_memory()  # every layer makes and frees tensors of some megabytes
+
+BEGUN = time.monotonic()
+"""When this process began, as nearly as it can tell: what runs it imports this package first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from mno.data.reading import open_split
 from mno.description import Description
 from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.cost import measure_cost
+from mno.evaluation.cost.measuring import MemoryUse, measure_cost
+from mno.evaluation.cost.spent import spent
+from mno.evaluation.decision.deciding import decide
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.physics import physical_consistency
 from mno.evaluation.report.document import write_report
@@ -25,8 +28,10 @@ from mno.evaluation.robustness.measure import measure_robustness
 from mno.evaluation.trust.calibration import calibrated_trust
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
+from mno.lineage.times import Seconds, recorded_seconds
 from mno.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage, write_json
+from pipelines.times import taken_so_far
 
 DATA = Path("data")
 CANDIDATE = Path("models/candidate")
@@ -35,61 +40,89 @@ REPORTS = Path("reports")
 
 def body(stage: Stage) -> None:
     """Predict the test split, measure, draw, and write what `register` checks against."""
-    config = section(stage.params, "evaluate", EvaluateConfig)
-    surrogate = Surrogate.load(stage.root / CANDIDATE)
-    test = open_split(stage.root / DATA, "test")
-    train, validation = (  # verified above
-        open_split(stage.root / DATA, name, checked=False) for name in ("train", "validation")
-    )
-    baseline = mean_fields(train)
+    results = _measure(stage)
     reports = stage.root / REPORTS
-    training = json.loads((reports / "train.json").read_text(encoding="utf-8"))
-    dataset = json.loads((reports / "dataset.json").read_text(encoding="utf-8"))
+    for name, content in {
+        "metrics": results.metrics,
+        "per_sample": results.evaluation.per_sample(),
+        "robustness": results.robustness,
+        "trust": results.trust,
+        "cost": results.cost,
+        "decision": results.decision,
+    }.items():
+        write_json(reports / f"{name}.json", content)
+    _write_check(reports / "check.npz", results)
+    _write_reports(reports, results)
+    stage.say(_summary(results.metrics))
 
+
+def _measure(stage: Stage) -> Results:
+    """Measure all that the reports tell.
+
+    The test split is only ever measured on: what is fitted is fitted on the other two.
+    """
+    config = section(stage.params, "evaluate", EvaluateConfig)
+    candidate, data = stage.root / CANDIDATE, stage.root / DATA
+    surrogate, digest = Surrogate.load(candidate), candidate_digest(candidate)
+    test = open_split(data, "test")
+    train, validation = (  # verified above
+        open_split(data, name, checked=False) for name in ("train", "validation")
+    )
+    dataset, training = (_read(stage.root / REPORTS / f"{n}.json") for n in ("dataset", "train"))
+    batch_size, baseline = config.batch_size, mean_fields(train)
+
+    memory = MemoryUse.start(candidate, surrogate.description, test)
     evaluation = evaluate(surrogate, test, baseline, config)
-    cost = measure_cost(surrogate, evaluation.check_inputs, config.batch_size)
-    digest = candidate_digest(stage.root / CANDIDATE)
+    physics = physical_consistency(surrogate, test, config.robustness.samples, batch_size)
+    robustness = measure_robustness(surrogate, test, baseline, config.robustness, batch_size)
     trust = calibrated_trust(
-        surrogate, train, validation, test, config.trust, digest, config.batch_size
+        surrogate, train, validation, test, config.trust, digest, batch_size
     ).to_json()
-    robustness = measure_robustness(surrogate, test, baseline, config.robustness, config.batch_size)
-    physics = physical_consistency(surrogate, test, config.robustness.samples, config.batch_size)
-
+    cost = memory.measured() | measure_cost(surrogate, test, config.economics)
+    cost["spent"] = spent(_recorded(stage.root), config.economics.watts_per_core)
     metrics = {**evaluation.metrics(), "physics": physics}
-    write_json(reports / "metrics.json", metrics)
-    write_json(reports / "robustness.json", robustness)
-    write_json(reports / "per_sample.json", evaluation.per_sample())
-    write_json(reports / "cost.json", cost)
-    write_json(reports / "trust.json", trust)
-    _write_check(reports / "check.npz", evaluation.check_inputs, evaluation.check_predictions)
-    _write_reports(
-        reports,
-        Results(
-            scenario=surrogate.description.scenario,
-            schema=test.schema,
-            evaluation=evaluation,
-            metrics=metrics,
-            cost=cost,
-            robustness=robustness,
-            trust=trust,
-            dataset=dataset,
-            model=_model_facts(surrogate.description),
-            training=training,
-            settings=stage.params["train"],
-            lineage={
-                "dataset (DVC md5)": read_data_version(stage.root / DATA_FILE).md5,
-                "model (sha256)": digest,
-                **{f"{s['file']} (sha256)": s["sha256"] for s in test.schema.sources},
-            },
-        ),
+    decision = decide(
+        config.kpis,
+        config.economics,
+        metrics=metrics,
+        cost=cost,
+        samples={"train": dataset["splits"]["train"], "all": dataset["samples"]},
     )
-    kept = ""
-    if "persistence_relative_l2" in metrics:
-        kept = f"; keeping the last given frame {metrics['persistence_relative_l2']:.2%}"
-    stage.say(
-        f"evaluate   test error (relative L2) {metrics['relative_l2']:.2%}; predicting the mean "
-        f"field {metrics['baseline_relative_l2']:.2%}{kept}; report: {REPORTS / 'report.html'}"
+    return Results(
+        scenario=surrogate.description.scenario,
+        schema=test.schema,
+        evaluation=evaluation,
+        metrics=metrics,
+        cost=cost,
+        decision=decision,
+        robustness=robustness,
+        trust=trust,
+        dataset=dataset,
+        model=_model_facts(surrogate.description),
+        training=training,
+        settings=stage.params["train"],
+        lineage={
+            "dataset (DVC md5)": read_data_version(stage.root / DATA_FILE).md5,
+            "model (sha256)": digest,
+            **{f"{s['file']} (sha256)": s["sha256"] for s in test.schema.sources},
+        },
     )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _recorded(root: Path) -> dict[str, Seconds | None]:
+    """Return what the stages took; of this one, what it has taken so far."""
+    past = {stage: recorded_seconds(root, stage) for stage in ("generate", "train")}
+    return past | {"evaluate": taken_so_far()}
+
+
+def _model_facts(description: Description) -> dict[str, Any]:
+    """Return the operator's configuration, and how it continues states if there are any."""
+    facts = description.model.model_dump()
+    return facts if description.forecast is None else facts | asdict(description.forecast)
 
 
 def _write_reports(reports: Path, results: Results) -> None:
@@ -103,22 +136,25 @@ def _write_reports(reports: Path, results: Results) -> None:
             (reports / "figures" / f"{figure.name}.png").write_bytes(figure.png)
 
 
-def _model_facts(description: Description) -> dict[str, Any]:
-    """Return the operator's configuration, and how it continues states if there are any."""
-    facts = description.model.model_dump()
-    return facts if description.forecast is None else facts | asdict(description.forecast)
-
-
-def _write_check(
-    path: Path, inputs: dict[str, np.ndarray], predictions: dict[str, np.ndarray]
-) -> None:
+def _write_check(path: Path, results: Results) -> None:
     """Keep a few predictions, so that the packaged model can be checked against them."""
-    arrays = {f"input/{name}": array for name, array in inputs.items()}
-    arrays |= {f"prediction/{name}": array for name, array in predictions.items()}
+    evaluation = results.evaluation
+    arrays = {f"input/{name}": array for name, array in evaluation.check_inputs.items()}
+    arrays |= {f"prediction/{n}": array for n, array in evaluation.check_predictions.items()}
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     os.replace(partial, path)
+
+
+def _summary(metrics: Mapping[str, Any]) -> str:
+    kept = ""
+    if "persistence_relative_l2" in metrics:
+        kept = f"; keeping the last given frame {metrics['persistence_relative_l2']:.2%}"
+    return (
+        f"evaluate   test error (relative L2) {metrics['relative_l2']:.2%}; predicting the mean "
+        f"field {metrics['baseline_relative_l2']:.2%}{kept}; report: {REPORTS / 'report.html'}"
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from mno.config import read_params
 from mno.errors import MnoError
 from mno.lineage.stages import StageInputs, stage_inputs
 from pipelines.lock import hold
+from pipelines.times import recorded
 from pipelines.watch import exit_when_orphaned
 
 
@@ -92,6 +94,23 @@ class Stage:
                 shutil.rmtree(other, ignore_errors=True)
         return folder
 
+    @cached_property
+    def data_digest(self) -> str:
+        """SHA-256 of the dataset in `data/`, or of nothing where there is none yet.
+
+        The store's root file holds the sha256 of every shard: its digest is that of all the data.
+        """
+        root_file = self.root / "data" / "zarr.json"
+        content = root_file.read_bytes() if root_file.is_file() else b""
+        return hashlib.sha256(content).hexdigest()
+
+    @property
+    def key(self) -> str:
+        """What names this work: its code and parameters, and the data that it works on."""
+        if self.inputs.stage == "generate":  # the data there are an earlier result
+            return self.inputs.digest
+        return f"{self.inputs.digest}-{self.data_digest}"
+
     def say(self, text: str) -> None:
         """Print one line for the person who watches the run, unless it is to be quiet."""
         if not self.handed_down.quiet:
@@ -146,12 +165,14 @@ def _run(name: str, body: Callable[[Stage], None], handed_down: HandedDown) -> N
     with hold(root / "build" / "locks" / name, f"the stage {name}", patience=10.0):
         params = read_params(root)
         inputs = stage_inputs(root, name, params)
-        body(Stage(root, params, inputs, handed_down))
-        if stage_inputs(root, name, read_params(root)).digest != inputs.digest:
-            raise MnoError(
-                f"parameters or code of {name} were edited while it ran, so its result belongs to "
-                "neither version and is discarded; run again"
-            )
+        stage = Stage(root, params, inputs, handed_down)
+        with recorded(root, name, stage.key):
+            body(stage)
+            if stage_inputs(root, name, read_params(root)).digest != inputs.digest:
+                raise MnoError(
+                    f"parameters or code of {name} were edited while it ran, so its result belongs "
+                    "to neither version and is discarded; run again"
+                )
 
 
 def _is_full_disk(error: BaseException | None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -48,9 +47,7 @@ def body(stage: Stage) -> None:
     training, validation = _splits(data)
     scenario = training.schema.scenario
     start = find_warm_start(stage.handed_down.workspace, config.warm_start)
-    # The store's root file holds the sha256 of every shard: its digest is that of all the data.
-    content = hashlib.sha256((data / "zarr.json").read_bytes()).hexdigest()
-    work = stage.work_folder("checkpoints", content)
+    work = stage.work_folder("checkpoints", stage.data_digest)
     record = start_record(
         stage.root,
         take_snapshot(stage.root),
@@ -64,9 +61,8 @@ def body(stage: Stage) -> None:
             "warm_start": start.version if start else None,
         },
     )
-    key = f"{stage.inputs.digest}-{content}"
     with TrainingRun.open(
-        stage.handed_down.workspace, scenario, key, flat(stage.inputs.params)
+        stage.handed_down.workspace, scenario, stage.key, flat(stage.inputs.params)
     ) as run:
         md5 = read_data_version(stage.root / DATA_FILE).md5
         if md5 is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
 from flows.commands.app import Assignments, Json, Preset, Quiet, Scheduler, app, print_json
+from flows.economics import OwnFigures
 from flows.options import RunOptions
 from mno.errors import InputError
 
@@ -120,6 +121,32 @@ def evaluate(
             metavar="FILE",
         ),
     ] = None,
+    solver_cost: Annotated[
+        str | None,
+        typer.Option(
+            help="Time of one solve by your own solver, with its unit (ms, s, min, h); the "
+            "scenario's own is measured if not given. Sets evaluate.economics.solver_seconds.",
+            metavar="TIME",
+        ),
+    ] = None,
+    queries_per_day: Annotated[
+        float | None,
+        typer.Option(help="Solutions you need in a day; sets evaluate.economics.queries_per_day."),
+    ] = None,
+    hourly_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Price of one hour of computing, of one core; sets evaluate.economics.hourly_rate."
+        ),
+    ] = None,
+    currency: Annotated[
+        str | None,
+        typer.Option(help="Of that price, as EUR; sets evaluate.economics.currency."),
+    ] = None,
+    lang: Annotated[
+        Literal["en", "ja"],
+        typer.Option(help="Language of the report that is named at the end; both are written."),
+    ] = "en",
     output: Annotated[
         Path | None,
         typer.Option(
@@ -132,16 +159,23 @@ def evaluate(
 ) -> None:
     """Evaluate on the test split, after training; write reports/report.html.
 
+    Is it worth it: mno evaluate --solver-cost 3.5s --queries-per-day 2000 --hourly-rate 1.2
+
     Or compare with a plant: mno evaluate --against sensors.csv --sample 3
     """
+    figures = OwnFigures(solver_cost, queries_per_day, hourly_rate, currency)
     if against is None:
         given = {"--model": model, "--inputs": inputs, "--sample": sample, "--start": start}
         _refuse(
             {**given, "--mapping": mapping, "--output": output}, "without --against SENSORS.CSV"
         )
-        _bring_up_to_date(RunOptions("evaluate", preset, assignments or (), quiet), as_json)
+        edits = [*(assignments or []), *figures.edits()]
+        _bring_up_to_date(RunOptions("evaluate", preset, edits, quiet, language=lang), as_json)
         return
-    _refuse({"--preset": preset, "--set": assignments}, "with --against, which trains nothing")
+    own = {f"--{name.replace('_', '-')}": value for name, value in vars(figures).items()}
+    _refuse(
+        {"--preset": preset, "--set": assignments, **own}, "with --against, which trains nothing"
+    )
     from flows.against import AgainstOptions, compare_with_sensors, print_comparison
 
     options = AgainstOptions(against, model, inputs, sample, start, mapping, output)
@@ -186,4 +220,5 @@ def _bring_up_to_date(options: RunOptions, as_json: bool) -> None:
     if as_json:
         print_json(result)
     elif not options.quiet:
-        print_summary(result, Console(highlight=False, markup=False, soft_wrap=True))
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        print_summary(result, console, options.language)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +52,7 @@ def generate(
     destination: Path,
     execution: ExecutionConfig,
     progress: Callable[[Progress], None] = lambda _: None,
+    released_as: Callable[[], DatasetPlan] | None = None,
 ) -> DatasetReport:
     """Make a dataset, or what is missing of it, and release it when all of it is good.
 
@@ -61,6 +63,8 @@ def generate(
         destination: Where the dataset appears, whole or not at all.
         execution: Where to compute; changes no bit.
         progress: Called with what earlier attempts have left, then after each shard.
+        released_as: Called when all shards are made; returns the plan that the dataset says it was
+            made by, where that says more of the same samples than was known before.
 
     Raises:
         InputError: The plan cannot be carried out.
@@ -82,7 +86,9 @@ def generate(
             progress(_progress(plan, done, rate))
         records = folder.finished()
     _refuse_duplicates(plan, records)
-    folder.release(destination, records)
+    if released_as:
+        plan = released_as()
+    WorkFolder(work, plan).release(destination, records)
     return summarise(plan, records.values())
 
 
@@ -179,14 +185,25 @@ class _ShardTask:
         return refusal
 
 
+def _solve_here(plan: DatasetPlan, folder: WorkFolder, missing: list[int]) -> Iterator[int]:
+    """Make shards in this process: each is compressed and written while the next is solved."""
+    written: Future[ShardRecord] | None = None
+    with ThreadPoolExecutor(1) as writer:
+        for shard in missing:
+            solved = solve_shard(plan, shard)
+            if written:
+                yield written.result().shard
+            written = writer.submit(folder.write, shard, solved)
+        if written:
+            yield written.result().shard
+
+
 def _solve(
     plan: DatasetPlan, folder: WorkFolder, missing: list[int], execution: ExecutionConfig
 ) -> Iterator[int]:
     """Make the missing shards; yield the number of each as it is done."""
     if execution.scheduler is None and min(execution.workers, len(missing)) == 1:
-        for shard in missing:
-            folder.write(shard, solve_shard(plan, shard))
-            yield shard
+        yield from _solve_here(plan, folder, missing)
         return
     # Imported here: starting Dask takes longer than solving a small dataset.
     from mno.data.cluster import connect, run_tasks

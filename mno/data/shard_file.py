@@ -8,6 +8,7 @@ and a missing one would look the same; and since it copies all values twice.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -23,14 +24,18 @@ _EMPTY = 2**64 - 1
 _MAGIC = b"\x28\xb5\x2f\xfd"
 
 
-def write_shard_file(path: Path, values: np.ndarray, size: int) -> None:
+def write_shard_file(path: Path, values: np.ndarray, size: int) -> str:
     """Write samples as a whole shard; the file appears when it is complete.
 
     Args:
         path: The file, which is replaced.
         values: Shape `(samples, *sample)`, float32.
         size: Samples of a whole shard; the last one of an array may have fewer.
+
+    Returns:
+        SHA-256 of the file.
     """
+    digest = hashlib.sha256()
     index = np.full((size, 2), _EMPTY, dtype="<u8")
     offset = 0
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,12 +46,16 @@ def write_shard_file(path: Path, values: np.ndarray, size: int) -> None:
             for row, frame in enumerate(_compressed(values)):
                 index[row] = offset, len(frame)
                 offset += file.write(frame)
+                digest.update(frame)
             content = index.tobytes()
-            file.write(content + crc32c(content).to_bytes(4, "little"))
+            content += crc32c(content).to_bytes(4, "little")
+            file.write(content)
+            digest.update(content)
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+    return digest.hexdigest()
 
 
 def _compressed(values: np.ndarray) -> Iterator[bytes]:

@@ -29,6 +29,8 @@ from mno.data.statistics import Margins, Moments
 from mno.data.store import create_store, seal, shard_file, write_values
 from mno.errors import MnoError
 
+_Stamp = tuple[int, int, int]  # what changes when somebody writes to a file
+
 
 @dataclass(frozen=True)
 class ShardRecord:
@@ -76,6 +78,7 @@ class WorkFolder:
     def __init__(self, path: Path, plan: DatasetPlan) -> None:
         self.path = path.resolve()
         self.plan = plan
+        self._checked: dict[Path, tuple[str, _Stamp]] = {}
 
     @property
     def store(self) -> Path:
@@ -122,11 +125,22 @@ class WorkFolder:
             intact = (
                 ours
                 and set(record.files) == expected
-                and all(file_sha256(self.store / name) == sha for name, sha in record.files.items())
+                and all(self._is_intact(name, sha) for name, sha in record.files.items())
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None  # torn, or of another version: the shard is made again
         return record if intact else None
+
+    def _is_intact(self, name: str, sha256: str) -> bool:
+        """Whether a file has this checksum; it is read unless nobody wrote to it since it was."""
+        path = self.store / name
+        stamp = _stamp(path)
+        if self._checked.get(path) == (sha256, stamp):
+            return True
+        intact = file_sha256(path) == sha256
+        if intact:
+            self._checked[path] = sha256, stamp
+        return intact
 
     def resume(self) -> dict[int, ShardRecord]:
         """Return the finished shards, and remove everything that is not part of one.
@@ -164,12 +178,15 @@ class WorkFolder:
             shutil.rmtree(fresh)
             self.token.write_text(uuid.uuid4().hex, encoding="utf-8")
 
-    def write(self, shard: int, solved: SolvedShard) -> None:
+    def write(self, shard: int, solved: SolvedShard) -> ShardRecord:
         """Write a shard and, when all of it is on disk, its record.
 
         Args:
             shard: Its number.
             solved: Its samples; `values` is emptied, so that memory is free for compression.
+
+        Returns:
+            The record.
 
         Raises:
             MnoError: The folder cannot be written to, for example because the disk is full.
@@ -179,8 +196,9 @@ class WorkFolder:
         with writing(self.path):
             for field in self.plan.fields:
                 name = shard_file(field, shard)
-                write_values(self.store, field.name, samples.start, solved.values.pop(field.name))
-                files[name] = file_sha256(self.store / name)
+                values = solved.values.pop(field.name)
+                files[name] = write_values(self.store, field.name, samples.start, values)
+                self._checked[self.store / name] = files[name], _stamp(self.store / name)
             record = ShardRecord(
                 shard=shard,
                 plan=self.plan.digest,
@@ -200,6 +218,7 @@ class WorkFolder:
             text = json.dumps(asdict(record), default=datetime.isoformat)
             beside.write_text(text, encoding="utf-8")
             os.replace(beside, self.done / f"{shard}.json")
+        return record
 
     def release(self, destination: Path, records: Mapping[int, ShardRecord]) -> None:
         """Turn the finished shards into a dataset; it appears whole or not at all.
@@ -248,6 +267,11 @@ class WorkFolder:
         digests = [digest for _, record in sorted(records.items()) for digest in record.inputs]
         heads = b"".join(bytes.fromhex(digest[:16]) for digest in digests)
         return {"identity": np.frombuffer(heads, dtype=">i8").astype(np.int64)}
+
+
+def _stamp(path: Path) -> _Stamp:
+    facts = path.stat()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _link(source: Path, target: Path) -> None:

@@ -61,16 +61,18 @@ def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
     with threadpool_limits(limits=1):
         made = scenario.make(samples, plan.rng)
         for row, (sample, (given, solved)) in enumerate(zip(samples, made, strict=True)):
-            _store_row(scenario, {**given, **solved}, sample, row, values)
+            _store_row(scenario, {**given, **solved}, row, values)
+            for name, array in values.items():
+                moments = Moments.of(array[row])
+                statistics[name] = statistics[name] + moments if row else moments
+                if moments.missing:
+                    _require_gaps(scenario, name, array[row], sample)
             inputs.append(_digest({**given, **{name: solved[name] for name in recorded}}))
             for name, value in scenario.check(given, solved).items():
                 measured[name][row] = value
             _require_checks(
                 scenario, {name: array[row] for name, array in measured.items()}, sample
             )
-            for name, array in values.items():
-                moments = Moments.of(array[row])
-                statistics[name] = statistics[name] + moments if row else moments
     checks = {name: Moments.of(array) for name, array in measured.items()}
     margins = {c.name: Margins.of(measured[c.name], c.tolerance) for c in scenario.checks}
     return SolvedShard(values, inputs, statistics, checks, margins, begun)
@@ -79,7 +81,6 @@ def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
 def _store_row(
     scenario: SampleSource,
     arrays: Mapping[str, np.ndarray],
-    sample: int,
     row: int,
     values: dict[str, np.ndarray],
 ) -> None:
@@ -88,7 +89,6 @@ def _store_row(
         raise MnoError(
             f"scenario {dataset} yields fields {sorted(arrays)}; it declares {sorted(values)}"
         )
-    gaps = {field.name for field in scenario.fields if field.gaps}
     for name, array in arrays.items():
         expected = values[name].shape[1:]
         if array.dtype != np.float32 or array.shape != expected:
@@ -96,12 +96,17 @@ def _store_row(
                 f"scenario {dataset} yields {name} as {array.dtype} of shape {array.shape}; "
                 f"expected float32 of shape {expected}"
             )
-        if not np.isfinite(array).all() and not (name in gaps and not np.isinf(array).any()):
-            raise MnoError(
-                f"sample {sample} of {dataset}: {name} has values that are not finite; "
-                "nothing is released"
-            )
         values[name][row] = array
+
+
+def _require_gaps(scenario: SampleSource, name: str, values: np.ndarray, sample: int) -> None:
+    """Refuse values that are not finite, but NaN in a field that may have gaps."""
+    gaps = {field.name for field in scenario.fields if field.gaps}
+    if name not in gaps or np.isinf(values).any():
+        raise MnoError(
+            f"sample {sample} of {scenario.dataset_name}: {name} has values that are not finite; "
+            "nothing is released"
+        )
 
 
 def _require_checks(scenario: SampleSource, measured: Mapping[str, float], sample: int) -> None:

@@ -147,7 +147,7 @@ def _create_field(
     )
 
 
-def write_values(path: Path, name: str, start: int, values: np.ndarray) -> None:
+def write_values(path: Path, name: str, start: int, values: np.ndarray) -> str:
     """Write the values of one field in one whole shard.
 
     Args:
@@ -155,6 +155,9 @@ def write_values(path: Path, name: str, start: int, values: np.ndarray) -> None:
         name: The field.
         start: Number of the first sample.
         values: Shape `(samples of the shard, *sample shape)`, float32.
+
+    Returns:
+        SHA-256 of the shard's file.
 
     Raises:
         ValueError: The values are not exactly one shard. Two writers that share a shard would
@@ -170,7 +173,7 @@ def write_values(path: Path, name: str, start: int, values: np.ndarray) -> None:
     if values.shape[1:] != array.shape[1:]:
         raise ValueError(f"a sample of {name} has shape {array.shape[1:]}, not {values.shape[1:]}")
     zeros = ("0" for _ in array.shape[1:])
-    write_shard_file(path.joinpath(name, "c", str(start // size), *zeros), values, size)
+    return write_shard_file(path.joinpath(name, "c", str(start // size), *zeros), values, size)
 
 
 def seal(path: Path, shards: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mno.evaluation.baselines import mean_fields
     from mno.evaluation.checks import check_figure
     from mno.evaluation.config import EvaluateConfig
-    from mno.evaluation.cost import measure_cost
+    from mno.evaluation.cost.measuring import measure_cost
     from mno.evaluation.evaluator import evaluate
     from mno.evaluation.report import Results, render_report, write_report
     from mno.evaluation.result import Evaluation
@@ -24,7 +24,7 @@ _PUBLIC = {
     "check_figure": "mno.evaluation.checks",
     "evaluate": "mno.evaluation.evaluator",
     "mean_fields": "mno.evaluation.baselines",
-    "measure_cost": "mno.evaluation.cost",
+    "measure_cost": "mno.evaluation.cost.measuring",
     "render_report": "mno.evaluation.report",
     "write_report": "mno.evaluation.report",
 }

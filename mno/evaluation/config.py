@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from mno.config import Config
+from mno.evaluation.cost.config import EconomicsConfig
+from mno.evaluation.decision.config import KpiConfig
 from mno.evaluation.robustness.config import RobustnessConfig
 from mno.evaluation.trust.config import TrustConfig
 
@@ -20,7 +22,7 @@ class IntervalConfig(Config):
 
 
 class EvaluateConfig(Config):
-    """How a surrogate is evaluated; none of it changes a metric."""
+    """How a surrogate is evaluated, and what it has to achieve; none of it changes a metric."""
 
     batch_size: int = Field(32, ge=1, description="samples per forward pass")
     check_samples: int = Field(
@@ -36,4 +38,10 @@ class EvaluateConfig(Config):
     )
     trust: TrustConfig = Field(
         default_factory=TrustConfig, description="bounds on the errors of single predictions"
+    )
+    kpis: KpiConfig = Field(
+        default_factory=KpiConfig, description="what the surrogate has to achieve"
+    )
+    economics: EconomicsConfig = Field(
+        default_factory=EconomicsConfig, description="what solving and computing cost you"
     )

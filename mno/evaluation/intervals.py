@@ -25,7 +25,7 @@ from mno.evaluation.pooling import Largest, Pooled
 from mno.evaluation.statistics import Statistics
 
 Key = TypeVar("Key")
-_AT_ONCE = 2**21  # weights, so that memory does not grow with the number of samples
+_AT_ONCE = 2**18  # weights, so that memory does not grow with the number of samples
 
 
 @dataclass(frozen=True)

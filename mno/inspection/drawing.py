@@ -159,6 +159,7 @@ def _inverse(units: str) -> str:
 
 def _values(inspection: Inspection) -> Figure:
     names = ", ".join(m.field.long_name for m in inspection.fields)
+    columns = min(3, len(inspection.fields))
     return Figure(
         name="values",
         title="Values",
@@ -166,17 +167,16 @@ def _values(inspection: Inspection) -> Figure:
         "line is the mean. The height is the share of values in a bin, on a logarithmic scale, so "
         "that rare extremes are seen.",
         alt=f"Histograms of the values of {names}.",
-        png=_draw_values(inspection, columns=3),
-        narrow=_draw_values(inspection, columns=1),
-        full_width=True,
+        png=_draw_values(inspection, columns, 3 * _PANEL_WIDTH if columns == 3 else WIDE),
+        narrow=_draw_values(inspection, 1, NARROW),
+        full_width=columns == 3,
     )
 
 
-def _draw_values(inspection: Inspection, columns: int) -> bytes:
-    columns = min(columns, len(inspection.fields))
+def _draw_values(inspection: Inspection, columns: int, width: float) -> bytes:
     rows = -(-len(inspection.fields) // columns)
     with house_style():
-        figure = new_figure(max(_PANEL_WIDTH * columns, NARROW), 2.1 * rows)
+        figure = new_figure(width, 2.1 * rows)
         for place, measured in enumerate(inspection.fields, start=1):
             _draw_histogram(figure.add_subplot(rows, columns, place), measured)
         return png_bytes(figure)

@@ -160,6 +160,17 @@ def test_a_record_is_written_after_its_files(tmp_path):
     assert (folder.done / "1.json").stat().st_mtime_ns >= written
 
 
+def test_a_shard_that_is_altered_after_it_was_written_is_noticed(tmp_path):
+    plan = make_plan()
+    folder = WorkFolder(tmp_path, plan)
+    folder.resume()
+    folder.prepare()
+    written = [folder.write(shard, solve_shard(plan, shard)) for shard in (0, 1)]
+    assert folder.finished() == {0: written[0], 1: written[1]}
+    flip(folder.store / "temperature/c/1/0/0")
+    assert set(folder.finished()) == {0}
+
+
 def test_an_incomplete_folder_is_not_released(tmp_path):
     plan = make_plan()
     folder = WorkFolder(tmp_path / "work", plan)

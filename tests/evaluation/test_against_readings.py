@@ -10,7 +10,8 @@ import pytest
 from plant_runs import untrained
 
 from mno.data.config import ExecutionConfig
-from mno.data.importers.convert import FileImport, checksum, convert_file
+from mno.data.importers.convert import FileImport, convert_file
+from mno.data.importers.identity import checksum, stamp
 from mno.data.importers.mapping import Mapping, SensorRules, validate_mapping
 from mno.data.importers.sensors.readings import read_readings
 from mno.errors import InputError
@@ -30,8 +31,8 @@ WINDOW = 5
 def store(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("imported")
     log = write_long(folder / "last_week.csv", PLANT.rows())
-    file = FileImport("rod", "csv", log, checksum(log), MAPPING)
-    convert_file(file, folder / "data", folder / "work", ExecutionConfig())
+    file = FileImport("rod", "csv", log, MAPPING, stamp(log))
+    convert_file(file, lambda: checksum(log), folder / "data", folder / "work", ExecutionConfig())
     return folder / "data"
 
 

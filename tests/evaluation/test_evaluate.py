@@ -14,7 +14,7 @@ import torch
 
 from mno.data.reading import Split
 from mno.errors import InputError
-from mno.evaluation import EvaluateConfig, Evaluation, evaluate, mean_fields, measure_cost
+from mno.evaluation import EvaluateConfig, Evaluation, evaluate, mean_fields
 from mno.evaluation.evaluator import ranked
 from mno.surrogate import Surrogate
 
@@ -168,14 +168,3 @@ def test_mean_fields_of_other_fields_are_refused(
 ) -> None:
     with pytest.raises(InputError, match="mean fields are given of"):
         evaluate(surrogate, make_split("test", 2), {}, EvaluateConfig())
-
-
-def test_cost_reports_what_was_measured(surrogate: Surrogate, make_split: MakeSplit) -> None:
-    inputs = {"conductivity": make_split("test", 2).fields["conductivity"]}
-    cost = measure_cost(surrogate, inputs, batch_size=5, solver_seconds=2.0)
-    assert cost["parameters"] == surrogate.num_parameters
-    assert cost["batch_size"] == 5
-    assert cost["solver_ms"] == 2000
-    assert cost["speedup"] == pytest.approx(cost["solver_ms"] / cost["latency_ms"])
-    assert min(cost["latency_ms"], cost["throughput_per_s"], cost["peak_memory_mib"]) > 0
-    assert "speedup" not in measure_cost(surrogate, inputs, batch_size=1)

@@ -207,7 +207,8 @@ def test_the_report_shows_error_over_time_and_the_baseline_of_states(
     ]  # fmt: skip
     assert all(figure.png.startswith(b"\x89PNG") for figure in figures)
     html = render_report(results)
-    assert html.count("Keeping the last given frame") == 1 + 2 + 1  # tile, two tables, glossary
+    # In the tile, the summary, two tables and the glossary.
+    assert html.count("Keeping the last given frame") == 1 + 1 + 2 + 1
     assert "Error over time" in html
     assert html.count('<th scope="row">u</th>') == 1
     write_report(tmp_path / "report.html", results)

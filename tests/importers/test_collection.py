@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,8 @@ import pytest
 
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.generate import generate
-from mno.data.importers import collection
 from mno.data.importers.collection import Outcome, Step, import_files, look, read_list, sweep
+from mno.data.importers.identity import Checksums, checksum
 from mno.data.importers.mapping import FieldRule, Mapping
 from mno.data.plan import make_plan
 from mno.data.reading import read_split, verify
@@ -60,7 +62,7 @@ def test_a_file_becomes_a_dataset_with_every_value_and_its_checksum(tmp_path) ->
         expected = given["viscosity"][split.indices].astype(np.float32)
         assert np.array_equal(split.fields["viscosity"], expected)
     (source,) = read_split(store, "test").schema.sources
-    assert (source["file"], source["sha256"]) == ("a.npz", collection.checksum(file))
+    assert (source["file"], source["sha256"]) == ("a.npz", checksum(file))
     assert (source["importer"], source["importer_version"]) == ("npz", 1)
 
 
@@ -179,6 +181,41 @@ def test_an_interrupted_import_goes_on_and_ends_in_the_same_bytes(tmp_path, monk
     first = next(step for step in resumed if step.doing == "convert")
     assert first.done == steps[-1].done > 0
     assert hashes(torn) == hashes(whole)
+
+
+def test_a_file_that_is_changed_while_it_is_imported_is_not_listed(tmp_path) -> None:
+    file = write(tmp_path / "a.npz", 20)
+
+    def change(step: Step) -> None:
+        if step.doing == "convert" and step.done == step.total:
+            write(file, 20, seed=1)
+
+    with pytest.raises(MnoError, match="a.npz was changed while it was imported; import it again"):
+        bring(tmp_path, file, progress=change)
+    assert read_list(tmp_path / FOLDER / "plant") is None
+    outcome = bring(tmp_path, file)
+    assert outcome.added[0].sha256 == checksum(file)
+    _, store = released(tmp_path, outcome)
+    test = read_split(store, "test")
+    assert np.array_equal(test.fields["sol"], np.load(file)["sol"][test.indices])
+
+
+def test_the_same_file_twice_in_one_import_is_taken_once(tmp_path) -> None:
+    file = write(tmp_path / "a.npz", 20)
+    outcome = bring(tmp_path, file, Path(shutil.copy(file, tmp_path / "copy.npz")))
+    assert [part.file for part in outcome.list.parts] == ["a.npz"]
+    assert outcome.known == outcome.added
+
+
+def test_a_checksum_that_nobody_waits_for_is_given_up(tmp_path) -> None:
+    large, other = tmp_path / "large", tmp_path / "other"
+    with large.open("wb") as file:
+        file.truncate(2**40)  # a hole: hours to read, nothing to store
+    other.write_bytes(b"text")
+    begun = time.monotonic()
+    with Checksums([other, large]) as checksums:
+        assert checksums[other] == hashlib.sha256(b"text").hexdigest()
+    assert time.monotonic() - begun < 60
 
 
 def test_files_that_do_not_fit_each_other_change_nothing(tmp_path) -> None:

@@ -13,6 +13,7 @@ from plant_log import POWER, Plant, Row, without, write_long
 
 from mno.data.config import SamplesConfig
 from mno.data.importers.csv import SensorLog
+from mno.data.importers.identity import stamp
 from mno.data.importers.mapped import MappedFile
 from mno.data.importers.mapping import FieldRule, Mapping, Sensor, SensorRules
 from mno.data.importers.sensors.readings import read_readings
@@ -306,7 +307,13 @@ def test_a_shard_of_a_dataset_is_made_of_a_log_and_gaps_are_no_duplicates(tmp_pa
     rules = mapping(4, interval=1.0, fields={"T": FieldRule(units="K")})
     text_log(tmp_path, "".join(rows), frames=4, interval=1.0).close()
     parameters = FileParameters(
-        dataset="rod", kind="csv", file="log.csv", sha256="", importer_version=1, mapping=rules
+        dataset="rod",
+        kind="csv",
+        file="log.csv",
+        sha256="",
+        stamp=stamp(tmp_path / "log.csv"),
+        importer_version=1,
+        mapping=rules,
     )
     config = SamplesConfig(samples=4, resolution=4, shard_size=4, seed=0)
     plan = DatasetPlan(FileSource, parameters, config, code="", root=tmp_path)

@@ -17,8 +17,9 @@ import zarr
 from opened import contents_and_values
 
 from mno.config import Config
-from mno.data.config import GenerateConfig, SplitConfig
+from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.importers import importer_class
+from mno.data.importers.collection import import_files
 from mno.data.importers.mapping import FieldRule, Mapping
 from mno.data.plan import DatasetPlan
 from mno.data.store import create_store, seal, write_values
@@ -129,6 +130,17 @@ def test_a_released_dataset_comes_back_as_it_was(tmp_path, given, axes):
     assert contents.starts is not None and contents.starts[3] == 1.5
     assert contents.parameters["scenario"] == "given"
     assert contents.remarks[-1] == "split is left out: it holds text"
+
+
+def test_what_tells_equal_inputs_apart_is_no_field_of_a_dataset_that_comes_back(tmp_path):
+    file = tmp_path / "a.npz"
+    coeff = np.arange(16, dtype=np.float32).reshape(4, 2, 2)
+    np.savez(file, coeff=coeff, sol=coeff)
+    outcome = import_files(tmp_path / "plant", [file], "npz", None, ExecutionConfig())
+    store = tmp_path / "plant" / "parts" / outcome.added[0].content[:16]
+    assert (store / "identity").is_dir()
+    contents, _ = contents_and_values("zarr", store)
+    assert [field.name for field in contents.fields] == ["coeff", "sol"]
 
 
 def test_a_shard_that_was_altered_or_lost_since_the_release_is_found(tmp_path):

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from mno.data.config import ExecutionConfig
 from mno.data.generate import Progress
 from mno.data.importers import importer_class
 from mno.data.importers.base import Contents
-from mno.data.importers.convert import FileImport, checksum, convert_file, plan_of
+from mno.data.importers.convert import FileImport, convert_file, plan_of
+from mno.data.importers.identity import Checksums, stamp
 from mno.data.importers.mapped import same_schema
 from mno.data.importers.mapping import Mapping
 from mno.data.importers.source import FileSource
@@ -57,7 +58,7 @@ class Step:
     Attributes:
         path: The file.
         doing: `checksum` or `convert`.
-        done: Bytes, or samples.
+        done: Checksums, or samples.
         total: Of these.
     """
 
@@ -106,7 +107,7 @@ def look(path: Path, kind: str, mapping: Mapping) -> Contents:
         InputError: The file cannot be imported.
     """
     _require_file(path)
-    return _source(FileImport("look", kind, path, "", mapping)).contents
+    return _source(FileImport("look", kind, path, mapping, stamp(path))).contents
 
 
 def import_files(
@@ -158,20 +159,33 @@ def import_files(
                 f"{part.file} was imported by version {part.importer_version} of {kind}, this is "
                 f"{version}; start over with --replace"
             )
-    files = list(_summed(folder.name, paths, kind, mapping, progress))
-    _require_alike(folder, parts, files)
+    for path in paths:
+        _require_file(path)
+    files = [FileImport(folder.name, kind, path, mapping, stamp(path)) for path in paths]
     added, known = [], []
-    for file in files:
-        found = next((part for part in parts if part.sha256 == file.sha256), None)
-        if found:
-            known.append(found)
-            if (folder / "parts" / found.content[:16]).exists():
-                continue
-            parts.remove(found)
-        part = _convert(folder, file, execution, progress)
-        parts.append(part)
-        added.append(part)
-        _write_list(folder, ImportList(kind=kind, mapping=mapping, parts=parts))
+    with Checksums(paths) as checksums:
+
+        def found(file: FileImport) -> Part | None:
+            """Return what a file was imported as; only then must its checksum be waited for."""
+            if not parts:
+                return None
+            progress(Step(file.path, "checksum", 0, 1))
+            sha256 = checksums[file.path]
+            progress(Step(file.path, "checksum", 1, 1))
+            return next((part for part in parts if part.sha256 == sha256), None)
+
+        _require_alike(folder, parts, files, found)
+        for file in files:
+            part = found(file)
+            if part:
+                known.append(part)
+                if (folder / "parts" / part.content[:16]).exists():
+                    continue
+                parts.remove(part)
+            part = _convert(folder, file, checksums, execution, progress)
+            parts.append(part)
+            added.append(part)
+            _write_list(folder, ImportList(kind=kind, mapping=mapping, parts=parts))
     shutil.rmtree(folder / "work", ignore_errors=True)
     return Outcome(ImportList(kind=kind, mapping=mapping, parts=parts), tuple(added), tuple(known))
 
@@ -184,27 +198,17 @@ def sweep(folder: Path, kept: ImportList) -> None:
             shutil.rmtree(path)
 
 
-def _summed(
-    dataset: str,
-    paths: Sequence[Path],
-    kind: str,
-    mapping: Mapping,
-    progress: Callable[[Step], None],
-) -> Iterator[FileImport]:
-    for path in paths:
-        _require_file(path)
-        progress(Step(path, "checksum", 0, 1))
-        yield FileImport(dataset, kind, path, checksum(path), mapping)
-        progress(Step(path, "checksum", 1, 1))
-
-
-def _require_alike(folder: Path, parts: Sequence[Part], files: Sequence[FileImport]) -> None:
+def _require_alike(
+    folder: Path,
+    parts: Sequence[Part],
+    files: Sequence[FileImport],
+    found: Callable[[FileImport], Part | None],
+) -> None:
     """Refuse files that are unlike those before them, before any is converted."""
     stores = (folder / "parts" / part.content[:16] for part in parts)
     first: Contents | Schema | None = next((read_schema(s) for s in stores if s.exists()), None)
-    known = {part.sha256 for part in parts}
     for file in files:
-        if file.sha256 in known and first is not None:
+        if first is not None and found(file):
             continue
         contents = _source(file).contents
         difference = same_schema(first, contents) if first is not None else None
@@ -225,6 +229,7 @@ def _source(file: FileImport) -> FileSource:
 def _convert(
     folder: Path,
     file: FileImport,
+    checksums: Checksums,
     execution: ExecutionConfig,
     progress: Callable[[Step], None],
 ) -> Part:
@@ -232,10 +237,8 @@ def _convert(
         progress(Step(file.path, "convert", state.samples_done, state.samples))
 
     fresh = folder / "work" / "converted"
-    before = _stamp(file.path)
-    report = convert_file(file, fresh, folder / "work" / "shards", execution, told)
-    if _stamp(file.path) != before:
-        raise MnoError(f"{file.path} was changed while it was imported; import it again")
+    shards = folder / "work" / "shards"
+    report = convert_file(file, lambda: checksums[file.path], fresh, shards, execution, told)
     content = hashlib.sha256((fresh / "zarr.json").read_bytes()).hexdigest()
     target = folder / "parts" / content[:16]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -244,18 +247,11 @@ def _convert(
     os.replace(fresh, target)
     return Part(
         file=file.path.name,
-        sha256=file.sha256,
+        sha256=checksums[file.path],
         content=content,
         samples=report.samples,
         importer_version=importer_class(file.kind).version,
     )
-
-
-def _stamp(path: Path) -> list[tuple[str, int, int]]:
-    """Return what changes when somebody writes to a file, or to one in a folder."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    facts = ((str(file), file.stat()) for file in files)
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in facts]
 
 
 def _write_list(folder: Path, content: ImportList) -> None:

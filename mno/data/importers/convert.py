@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mno.data.checksums import file_sha256
 from mno.data.config import ExecutionConfig, SamplesConfig
 from mno.data.generate import Progress, generate
 from mno.data.importers import code_files, importer_class
+from mno.data.importers.identity import stamp
 from mno.data.importers.mapping import Mapping
 from mno.data.importers.source import FileParameters, FileSource
 from mno.data.plan import DatasetPlan
 from mno.data.report import DatasetReport
 from mno.data.store import sample_shape
+from mno.errors import MnoError
 
 SHARD_BYTES = 32 * 2**20
 """Size aimed at for one shard of all fields; a task holds a few times as much."""
@@ -31,46 +32,37 @@ class FileImport:
         dataset: Name of the dataset that the file becomes part of.
         kind: Which importer reads it.
         path: The file, or the folder of a Zarr store.
-        sha256: Its checksum, from `checksum`.
         mapping: What the user says of it.
+        stamp: What the file system said of it before any of it was read; see `identity.stamp`.
     """
 
     dataset: str
     kind: str
     path: Path
-    sha256: str
     mapping: Mapping
-
-    @property
-    def parameters(self) -> FileParameters:
-        """All that the converted store depends on, apart from code."""
-        return FileParameters(
-            dataset=self.dataset,
-            kind=self.kind,
-            file=self.path.name,
-            sha256=self.sha256,
-            importer_version=importer_class(self.kind).version,
-            mapping=self.mapping,
-        )
+    stamp: str
 
 
-def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file; of a folder, that of the paths and checksums in it."""
-    if not path.is_dir():
-        return file_sha256(path)
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{file_sha256(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def plan_of(file: FileImport) -> DatasetPlan:
+def plan_of(file: FileImport, sha256: str = "") -> DatasetPlan:
     """Return the plan of a file's conversion.
+
+    Args:
+        file: What and how.
+        sha256: The file's checksum, if it is known yet; until then its stamp tells it from others.
 
     Raises:
         InputError: The file cannot be imported.
     """
-    parameters, folder = file.parameters, file.path.resolve().parent
+    parameters = FileParameters(
+        dataset=file.dataset,
+        kind=file.kind,
+        file=file.path.name,
+        sha256=sha256,
+        stamp=file.stamp,
+        importer_version=importer_class(file.kind).version,
+        mapping=file.mapping,
+    )
+    folder = file.path.resolve().parent
     one = SamplesConfig(samples=1, resolution=1, shard_size=1, seed=0)
     source = FileSource.open(parameters, one, folder)
     sample = 4 * sum(int(np.prod(sample_shape(source, field))) for field in source.fields)
@@ -80,11 +72,12 @@ def plan_of(file: FileImport) -> DatasetPlan:
         shard_size=max(1, min(source.limit, SHARD_BYTES // max(sample, 1))),
         seed=0,
     )
-    return DatasetPlan(FileSource, parameters, config, _code(), folder)
+    return DatasetPlan(FileSource, parameters, config, _code(file.stamp), folder)
 
 
 def convert_file(
     file: FileImport,
+    sha256: Callable[[], str],
     destination: Path,
     work: Path,
     execution: ExecutionConfig,
@@ -94,6 +87,7 @@ def convert_file(
 
     Args:
         file: What and how.
+        sha256: Returns the file's checksum; called last, so that it may be taken meanwhile.
         destination: Where the store appears, whole or not at all.
         work: Folder for finished shards, used by one conversion at a time; those of other files
             or mappings are told apart by their plan.
@@ -102,14 +96,24 @@ def convert_file(
 
     Raises:
         InputError: The file cannot be imported.
-        MnoError: The disk is full, or a worker failed; finished shards are kept.
+        MnoError: The file was changed meanwhile, the disk is full, or a worker failed; finished
+            shards are kept.
     """
+
+    def known_by_checksum() -> DatasetPlan:
+        plan = plan_of(file, sha256())
+        if stamp(file.path) != file.stamp:
+            raise MnoError(f"{file.path} was changed while it was imported; import it again")
+        return plan
+
     plan = plan_of(file)
-    return generate(plan, work / plan.digest[:24], destination, execution, progress)
+    work = work / plan.digest[:24]
+    return generate(plan, work, destination, execution, progress, known_by_checksum)
 
 
-def _code() -> str:
-    digest = hashlib.sha256()
+def _code(stamp: str) -> str:
+    """Return the digest of what shards are made by: the importers, and the file as it is."""
+    digest = hashlib.sha256(stamp.encode())
     for path in code_files():
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -63,7 +63,8 @@ def lay_out_groups(file: Hdf5File) -> Layout:
         parameters=parameters,
         remarks=tuple(remarks),
     )
-    readers = {name: partial(_read, file, groups, axes, i) for i, name in enumerate(names)}
+    samples = _Samples(file, groups, axes)
+    readers = {name: partial(samples.read, channel) for channel, name in enumerate(names)}
     return Layout(contents, readers)
 
 
@@ -112,21 +113,41 @@ def _axes(file: Hdf5File, name: str, shape: tuple[int, ...]) -> tuple[Axis, ...]
     return tuple(axes)
 
 
-def _read(
-    file: Hdf5File, groups: list[str], axes: tuple[Axis, ...], channel: int, start: int, stop: int
-) -> np.ndarray:
-    """Read one channel of some groups."""
-    shape = tuple(len(axis.points) for axis in axes)
-    out = np.empty((stop - start, *shape), dtype=np.float32)
-    for row, name in enumerate(groups[start:stop]):
-        for ours, theirs in zip(axes, _axes(file, name, shape), strict=True):
+class _Samples:
+    """The samples of all groups, of which channels are read one after the other."""
+
+    def __init__(self, file: Hdf5File, groups: list[str], axes: tuple[Axis, ...]) -> None:
+        self._file, self._groups, self._axes = file, groups, axes
+        self._shape = tuple(len(axis.points) for axis in axes)
+        self._last: tuple[int, int] | None = None
+        self._channels = np.empty(0, dtype=np.float32)
+
+    def read(self, channel: int, start: int, stop: int) -> np.ndarray:
+        """Read one channel of some groups."""
+        if self._last != (start, stop):  # once for all channels
+            self._last, self._channels = None, np.empty(0, dtype=np.float32)
+            self._channels = self._read(start, stop)
+            self._last = start, stop
+        return self._channels[channel]
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        """Read all channels of some groups, shape `(channels, groups, *dims)`."""
+        arrays = [_data(self._file, name) for name in self._groups[start:stop]]
+        *_, channels = arrays[0].shape
+        out = np.empty((channels, stop - start, *self._shape), dtype=np.float32)
+        for row, array in enumerate(arrays):
+            self._check_axes(self._groups[start + row])
+            array.read_channels(out[:, row])
+        return out
+
+    def _check_axes(self, group: str) -> None:
+        found = _axes(self._file, group, self._shape)
+        for ours, theirs in zip(self._axes, found, strict=True):
             if not np.allclose(ours.points, theirs.points, rtol=1e-5, atol=1e-12):
                 raise InputError(
-                    f"{file.path}: group {name} has other points along {ours.name} than "
-                    f"{groups[0]}; expected one grid: import them from separate files"
+                    f"{self._file.path}: group {group} has other points along {ours.name} than "
+                    f"{self._groups[0]}; expected one grid: import them from separate files"
                 )
-        out[row] = _data(file, name).read([slice(0, length) for length in shape], (channel,))
-    return out
 
 
 def parse_config(text: Any, group: str) -> tuple[dict[str, Any], str | None]:

@@ -8,24 +8,31 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pydantic
 
 from mno.config import Config
 from mno.data.importers import importer_class
 from mno.data.importers.base import Contents
 from mno.data.importers.mapped import MappedFile
 from mno.data.importers.mapping import Mapping
+from mno.data.statistics import all_finite
 from mno.errors import InputError
 from mno.fields import Axis, Field
 from mno.scenarios.base import Fields, SampleSource, split_samples
 
 
 class FileParameters(Config):
-    """One file, and what is to become of it."""
+    """One file, and what is to become of it.
+
+    The checksum may be unknown while samples are read. The stamp tells the file from what has been
+    at its path before; it decides no sample, and is no part of the dataset.
+    """
 
     dataset: str
     kind: str
     file: str
     sha256: str
+    stamp: str = pydantic.Field(exclude=True)
     importer_version: int
     mapping: Mapping
 
@@ -49,14 +56,14 @@ class FileSource(SampleSource):
         self.parameters = parameters
         self.path = folder / parameters.file
         self.title = f"{parameters.file}, imported as {parameters.kind}"
-        cls = importer_class(parameters.kind)
-        self._file = MappedFile(cls(self.path, parameters.mapping), self.path, parameters.mapping)
+        mapping = parameters.mapping.model_dump_json()
+        self._file = _opened(parameters.kind, self.path, mapping, parameters.stamp)
         self.fields: tuple[Field, ...] = self.contents.fields
 
     @classmethod
     def open(cls, parameters: FileParameters, config: Any, root: Path) -> FileSource:
-        """Open the file in the folder `root`; the last one opened is kept open."""
-        return _opened(cls, parameters.model_dump_json(), root)
+        """Open the file in the folder `root`."""
+        return cls(parameters, root)
 
     @property
     def contents(self) -> Contents:
@@ -109,6 +116,8 @@ class FileSource(SampleSource):
         yield from split_samples(self.fields, values)
 
     def _require_finite(self, field: Field, values: np.ndarray, samples: range) -> None:
+        if all_finite(values):
+            return
         where = f"{self.path}: {field.name} has {{}} in samples {samples.start} to {samples[-1]}"
         if np.isinf(values).any():
             raise InputError(
@@ -122,5 +131,7 @@ class FileSource(SampleSource):
 
 
 @lru_cache(maxsize=1)
-def _opened(cls: type[FileSource], parameters: str, folder: Path) -> FileSource:
-    return cls(FileParameters.model_validate_json(parameters), folder)
+def _opened(kind: str, path: Path, mapping: str, stamp: str) -> MappedFile:
+    """Open a file, as it was when it had the stamp; the last one that was opened stays open."""
+    rules = Mapping.model_validate_json(mapping)
+    return MappedFile(importer_class(kind)(path, rules), path, rules)

@@ -37,7 +37,7 @@ class ZarrGroup(ArrayFile):
     """
 
     kind = "zarr"
-    version = 1
+    version = 2
 
     def __init__(self, path: Path, mapping: FieldMapping, default: Role | None = None) -> None:
         self._default: Role | None = default
@@ -49,7 +49,7 @@ class ZarrGroup(ArrayFile):
         recorded = _mapping(self.attributes.get("shards"))
         numbers = {}
         for name, array in _ordered(arrays, self.attributes).items():
-            if rule_of(mapping, name).drop or array.text:
+            if rule_of(mapping, name).drop or array.text or _is_derived(name, self.attributes):
                 continue
             dtype = array.number_type
             if dtype is None:
@@ -125,10 +125,24 @@ def _ordered(
     arrays: Mapping[str, ArrayMetadata], attributes: Mapping[str, Any]
 ) -> dict[str, ArrayMetadata]:
     """Return the arrays, those that the group lists as its fields first, in that order."""
-    listed = attributes.get("fields")
-    first = [n for n in listed if isinstance(n, str)] if isinstance(listed, list) else []
+    first = [name for name in _listed(attributes) if isinstance(name, str)]
     names = dict.fromkeys([*(name for name in first if name in arrays), *arrays])
     return {name: arrays[name] for name in names}
+
+
+def _listed(attributes: Mapping[str, Any]) -> list[Any]:
+    """Return the fields that a dataset of ours lists; none of another group."""
+    listed = attributes.get("fields")
+    return listed if isinstance(listed, list) else []
+
+
+def _is_derived(name: str, attributes: Mapping[str, Any]) -> bool:
+    """Whether an array tells which samples of our dataset have the same inputs.
+
+    That is no field: it is found anew when the samples become part of another dataset.
+    """
+    listed = _listed(attributes)
+    return name == "identity" and bool(listed) and name not in listed
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

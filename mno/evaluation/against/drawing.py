@@ -38,12 +38,12 @@ def draw_comparison(comparison: Comparison) -> list[Figure]:
 def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
     pairs, name = comparison.pairs, scores.quantity
     order = _by_error(comparison, name)
-    who = "model and solver" if pairs.solver is not None else "model"
+    who = "the model and the solver" if pairs.solver is not None else "the model"
     rmse = f"{number(scores.model['rmse'].value, 3)}{_unit(scores.units)}"
     yield Figure(
         name=f"parity_{name}",
         title=f"{name}: predicted and read",
-        caption=f"What {who} predict at the place and time of each reading, against the reading. "
+        caption=f"Predictions of {who} at the place and time of each reading, against the reading. "
         f"On the line they agree; the model's RMSE is {rmse}."
         + (f" One reading in {_stride(scores.readings)} is drawn."
            if scores.readings > _MOST_DOTS else ""),
@@ -73,7 +73,7 @@ def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
             name=f"series_{name}_{rank}",
             title=f"{name}: the {rank} sensor, {sensor}",
             caption=f"Readings of {sensor} with bars of two standard uncertainties, where they are "
-            f"given, and what {who} predict at its place. By RMSE of the model it is the {rank} "
+            f"given, and predictions of {who} at its place. By RMSE of the model it is the {rank} "
             f"of {len(order)}.",
             alt=f"Readings of {name} at {sensor} over time, with the prediction of {who}.",
             png=_over_time(pairs, series, scores.units, comparison.facts["time_units"], WIDE),
@@ -134,6 +134,7 @@ def _by_sensor(comparison: Comparison, shown: list[int], width: float) -> bytes:
         ax.axvline(0.0, color=REFERENCE_COLOUR, lw=1)
         ax.set_yticks(heights, [str(row["sensor"])[:24] for row in rows])
         ax.set_ylim(-0.6, len(rows) - 0.4)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.set_xlabel(labelled("mean of prediction less reading", rows[0]["units"]))
         ax.legend(**LEGEND)
         return png_bytes(figure)

@@ -47,6 +47,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
         tiles=_tiles(comparison),
         remarks=[*comparison.remarks, *filter(None, [left_out(comparison)])],
         errors=[(title_of(s), error_rows(s)) for s in (*comparison.quantities, *several)],
+        solved=comparison.pairs.solver is not None,
         sensors=listed,
         numbers=[name for name in listed[0] if name not in ("sensor", "quantity")],
         not_listed=len(comparison.sensors) - len(listed),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mno.data.reading import Schema, Split
-from mno.evaluation.result import measured, relative_l2
+from mno.evaluation.overall import measured, relative_l2
 from mno.evaluation.robustness.curve import Result, along
 from mno.evaluation.robustness.intervals import median_interval
 from mno.evaluation.robustness.longer import solved_longer

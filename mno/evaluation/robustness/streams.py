@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_USES = ("noise", "missing", "block", "solved")
+_USES = ("noise", "missing", "block", "solved", "drawn")
 
 
 def stream(seed: int, use: str, number: int) -> np.random.Generator:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from mno.evaluation.baselines import kept_frame
-from mno.evaluation.result import measured, relative_l2
+from mno.evaluation.overall import measured, relative_l2
 from mno.evaluation.statistics import Statistics
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ def calibrated_trust(
     surrogate: Surrogate,
     train: Split | StoredSplit,
     validation: Split | StoredSplit,
-    test: Split,
+    test: Split | StoredSplit,
     config: TrustConfig,
     model_sha256: str,
     batch_size: int,
@@ -98,7 +98,9 @@ def calibrate(
     )
 
 
-def measure(trust: Trust, surrogate: Surrogate, test: Split, batch_size: int) -> Measured:
+def measure(
+    trust: Trust, surrogate: Surrogate, test: Split | StoredSplit, batch_size: int
+) -> Measured:
     """Count, on the test split, errors within their bounds and alarms, and alarms on others.
 
     Args:

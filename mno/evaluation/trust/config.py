@@ -11,10 +11,13 @@ class TrustConfig(Config):
     """How sure a bound is, and how often an ordinary input may be called unusual."""
 
     level: float = Field(
-        0.9, ge=0.5, lt=1.0, description="share of predictions whose error a bound is to hold for"
+        default=0.9,
+        ge=0.5,
+        lt=1.0,
+        description="share of predictions whose error a bound is to hold for",
     )
     false_alarm_rate: float = Field(
-        0.01,
+        default=0.01,
         gt=0.0,
         le=0.5,
         description="share of inputs like the training data that may be flagged as unlike it; with "

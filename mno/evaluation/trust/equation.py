@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from mno.config import first_line
+from mno.data.reading import Schema
 from mno.description import Description
-from mno.grid import Grid
-from mno.residuals import Residual, residual_names, residual_of
+from mno.evaluation.physics import equation_residual
+from mno.residuals import residual_names
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -27,12 +25,7 @@ class Equation:
 
     def __init__(self, description: Description, parameters: Mapping[str, Any]) -> None:
         self._description = description
-        self._residual: Residual = residual_of(description.scenario)
-        self._numbers = {
-            name: torch.tensor(float(value), dtype=torch.float64)
-            for name, value in parameters.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
+        self._schema = Schema(description.scenario, (), (), parameters=parameters)
 
     def residual(self, given: Arrays, predicted: Arrays) -> np.ndarray | str:
         """Return the norm of each prediction's residual, relative to the equation's source or size.
@@ -45,51 +38,15 @@ class Equation:
             Shape `(samples,)`, nondimensional; NaN where the prediction is. Or, in one line, why
             the equation has no residual on this grid.
         """
-        fields = {name: torch.from_numpy(f.astype(np.float64)) for name, f in given.items()}
-        fields |= self._with_frames(
-            fields, {name: torch.from_numpy(f.astype(np.float64)) for name, f in predicted.items()}
-        )
-        grid = self._description.grid(tuple(predicted_shape(self._description, predicted)))
-        try:
-            with torch.inference_mode():
-                left = self._residual(fields | self._numbers, self._in_time(grid, fields))
-        except ValueError as error:
-            return f"no equation residual: {first_line(error)}"
-        return left.numpy()
-
-    def _with_frames(
-        self, given: Mapping[str, Tensor], predicted: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Return the predictions, states from the last given frame on, and forcings as long."""
         description = self._description
-        if description.forecast is None:
-            return dict(predicted)
-        states = {
-            name: torch.cat([given[name][:, -1:], predicted[name]], dim=1)
-            for name in description.states
-        }
-        intervals = predicted[description.states[0]].shape[1]
-        first = description.forecast.history - 1
-        held = {n: given[n][:, first : first + intervals] for n in description.forcings}
-        forcings = {n: torch.cat([f, f[:, -1:]], dim=1) for n, f in held.items()}
-        return {**predicted, **states, **forcings}
-
-    def _in_time(self, grid: Grid, fields: Mapping[str, Tensor]) -> Grid:
-        """Return the grid with an axis of time before those of space, where there are states."""
-        description = self._description
-        if description.forecast is None:
-            return grid
-        frames = fields[description.states[0]].shape[1]
-        times = tuple((k + 0.5) / frames for k in range(frames))
-        places = (times, *grid.places) if grid.places else ()
-        spacing = (description.forecast.interval, *grid.spacing)
-        return Grid((frames, *grid.shape), spacing, places=places)
-
-
-def predicted_shape(description: Description, predicted: Arrays) -> tuple[int, ...]:
-    """Return the grid of predictions, or the number of their points."""
-    some = predicted[next(iter(description.outputs))]
-    return some.shape[some.ndim - len(description.space) :]
+        whole = {**given, **predicted}
+        for name in description.states:
+            whole[name] = np.concatenate([given[name], predicted[name]], axis=1)
+        for name in description.forcings:  # as long as the states; the last is not looked at
+            frames = whole[description.states[0]].shape[1]
+            whole[name] = np.concatenate([given[name], given[name][:, -1:]], axis=1)[:, :frames]
+        found = equation_residual(description, self._schema, whole)
+        return f"no equation residual: {found}" if isinstance(found, str) else found
 
 
 def equation_of(

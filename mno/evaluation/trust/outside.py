@@ -1,28 +1,38 @@
-"""Inputs from outside the training data, to measure how many of them are not noticed."""
+"""Inputs from outside the training data, to measure how many of them are not noticed.
+
+Two kinds: test samples that are spoilt, as by sensors, and problems that the scenario draws with
+other parameters than those of the dataset.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mno.errors import MnoError
+from mno.evaluation.robustness.streams import stream
+from mno.evaluation.solving import other_solver, solver_of
+
 if TYPE_CHECKING:
-    from mno.data.reading import Split
+    from mno.data.reading import Schema, Split
     from mno.description import Description
 
 Arrays = dict[str, np.ndarray]
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 _MOST_SAMPLES = 200
+_DRAWN = 40  # problems with other parameters
 _SEED = 20240229
 
 
 def outside_inputs(description: Description, test: Split) -> Iterator[tuple[str, Arrays]]:
     """Yield inputs that no training sample is like, by what makes them so.
 
-    They are test samples of which all inputs with a value at each point are spoilt alike;
-    coordinates of points and numbers per sample are left alone.
+    Of a spoilt test sample all inputs with a value at each point are spoilt alike; coordinates of
+    points and numbers per sample are left alone. A change of parameters that the scenario refuses
+    is left out.
 
     Args:
         description: Of the model.
@@ -40,6 +50,30 @@ def outside_inputs(description: Description, test: Split) -> Iterator[tuple[str,
                 for name, values in given.items()
             },
         )
+    scenario = solver_of(test.schema)
+    if isinstance(scenario, str):
+        return
+    for label, changed in scenario.outside().items():
+        drawn = _drawn(description, test.schema, changed)
+        if drawn is not None:
+            yield label, drawn
+
+
+def _drawn(description: Description, schema: Schema, changed: Mapping[str, Any]) -> Arrays | None:
+    """Return inputs of a scenario with other parameters; none where it draws none.
+
+    A scenario draws the first frame of states: none where a model is given more of them.
+    """
+    scenario = other_solver(schema, changed=changed)
+    if isinstance(scenario, str) or (description.forecast and description.forecast.history > 1):
+        return None
+    try:
+        rows = [scenario.sample(stream(_SEED, "drawn", number)) for number in range(_DRAWN)]
+    except MnoError:
+        return None
+    fields = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    first = {name: fields[name][:, None] for name in description.states}
+    return description.given(fields | first)
 
 
 def _deviation(values: np.ndarray) -> float:

@@ -79,6 +79,22 @@ class StoredArray:
                 out[piece] = self._piece(source)[(..., *pick)]
         return out
 
+    def read_channels(self, out: np.ndarray) -> None:
+        """Read all of the array, whose last axis is that of the channels.
+
+        Args:
+            out: Where to put the values, shape `(channels, …)`, float32.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        width = self.dataset.dtype.itemsize * self.shape[-1]
+        for piece in pieces(self.shape[:-1], width):
+            values = self._piece(piece)
+            with np.errstate(over="ignore"):
+                for channel, target in enumerate(out):
+                    target[piece] = values[..., channel]
+
     def samples(self, start: int, stop: int, pick: tuple[int, ...] = ()) -> np.ndarray:
         """Return some samples; `pick` as for `read`."""
         middle = self.shape[1 : len(self.shape) - len(pick)]

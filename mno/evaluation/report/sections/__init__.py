@@ -11,12 +11,14 @@ from mno.evaluation.report.sections import (
     limits,
     lineage,
     training,
+    trust,
 )
 
 SECTIONS = {
     "decision": decision.section,
     "accuracy": accuracy.section,
     "figures": figures.section,
+    "trust": trust.section,
     "cost": cost.section,
     "data": data.section,
     "training": training.section,

@@ -1,0 +1,106 @@
+"""Times of repeated calls, of the surrogate's predictions above all; warm."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from mno.surrogate import Surrogate
+
+LARGEST_BATCH = 256
+_SECONDS_EACH, _SECONDS_A_BATCH = 0.25, 0.05
+_MOST_CALLS, _FEWEST_CALLS = 200, 2
+_LONG = 0.5  # seconds of a batch, beyond which no larger one is tried
+_GAIN = 1.05  # throughput has to grow by that much for a larger batch to be worth trying
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of each of several calls.
+
+    Attributes:
+        seconds: Shape `(calls,)`.
+    """
+
+    seconds: np.ndarray
+
+    @property
+    def median(self) -> float:
+        """The median, in seconds."""
+        return float(np.median(self.seconds))
+
+    @property
+    def p95(self) -> float:
+        """What 95 % of the calls stay below, in seconds."""
+        return float(np.quantile(self.seconds, 0.95))
+
+
+def times_of(call: Callable[[], object], budget: float = _SECONDS_EACH) -> Times:
+    """Time calls one after the other, for as long as the budget lasts.
+
+    The first call also pays for what is set up once; it counts only if it alone takes longer than
+    the budget.
+
+    Args:
+        call: What to time.
+        budget: Seconds.
+    """
+    first = seconds_of(call)
+    if first > budget:
+        return Times(np.array([first]))
+    times: list[float] = []
+    while len(times) < _FEWEST_CALLS or (len(times) < _MOST_CALLS and sum(times) < budget):
+        times.append(seconds_of(call))
+    return Times(np.array(times))
+
+
+def latency(surrogate: Surrogate, one: Mapping[str, np.ndarray]) -> Times:
+    """Time predictions of one sample, shape `(1, *dims)` by name."""
+    return times_of(lambda: surrogate.predict(one, 1))
+
+
+def best_throughput(surrogate: Surrogate, one: Mapping[str, np.ndarray]) -> tuple[int, float]:
+    """Double the batch for as long as the throughput grows, to 256 samples at most.
+
+    Args:
+        surrogate: The trained operator.
+        one: What it is given of one sample, shape `(1, *dims)`, by name.
+
+    Returns:
+        The best number of samples per forward pass, and samples per second with it.
+    """
+    best, size = (1, 0.0), 1
+    while size <= LARGEST_BATCH:
+        many = {name: np.repeat(array, size, axis=0) for name, array in one.items()}
+        seconds = times_of(lambda m=many, n=size: surrogate.predict(m, n), _SECONDS_A_BATCH).median
+        grown = size / seconds > _GAIN * best[1]
+        best = max(best, (size, size / seconds), key=lambda found: found[1])
+        if not grown or seconds > _LONG:
+            break
+        size *= 2
+    return best
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch, and with it the scan, use one thread for a while, as the solvers do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """Return the seconds that one call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -1,0 +1,138 @@
+"""How long stages worked is found again for whatever result is there, and counts every attempt."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mno.lineage.times import Seconds, recorded_seconds
+from pipelines.times import INTERVAL
+from tests.workspaces import Workspace, make_workspace
+
+WORK = """
+import pathlib, sys, time
+from pipelines.times import recorded
+
+root, key, answer, seconds, fails = sys.argv[1:]
+with recorded(pathlib.Path(root), "evaluate", key):
+    end = time.monotonic() + float(seconds)
+    while time.monotonic() < end:  # busy, so that processor time is used
+        pass
+    if fails == "fails":
+        raise SystemExit(1)
+    path = pathlib.Path(root, "reports/metrics.json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(answer)
+"""
+
+
+def start(root: Path, key: str, answer: str, seconds: float, end: str = "") -> subprocess.Popen:
+    arguments = [sys.executable, "-c", WORK, str(root), key, answer, str(seconds), end]
+    return subprocess.Popen(arguments)
+
+
+def work(root: Path, key: str, answer: str, seconds: float, end: str = "") -> int:
+    return start(root, key, answer, seconds, end).wait()
+
+
+def found(root: Path) -> Seconds:
+    seconds = recorded_seconds(root, "evaluate")
+    assert seconds is not None
+    return seconds
+
+
+def test_a_result_has_the_time_that_it_took(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    assert work(tmp_path, "a", "1", 0.5) == 0
+    around = time.monotonic() - begun
+    taken = found(tmp_path)
+    assert 0.5 <= taken.seconds < around
+    assert taken.cpu_seconds > 0.1
+    assert (taken.attempts, taken.cores >= 1) == (1, True)
+
+
+def test_a_killed_attempt_counts_and_one_that_failed(tmp_path: Path) -> None:
+    killed = start(tmp_path, "a", "1", 60)
+    record = tmp_path / "build/times/evaluate.json"
+    while not record.exists():
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    assert work(tmp_path, "a", "1", 0.1, "fails") == 1
+    assert recorded_seconds(tmp_path, "evaluate") is None  # nothing has been made
+    assert work(tmp_path, "a", "1", 0.1) == 0
+    taken = found(tmp_path)
+    assert taken.attempts == 3
+    assert taken.seconds > INTERVAL + 0.2
+    assert json.loads(record.read_text())["unfinished"] == {}
+
+
+def test_attempts_with_other_inputs_do_not_count(tmp_path: Path) -> None:
+    assert work(tmp_path, "a", "1", 0.3, "fails") == 1
+    assert work(tmp_path, "b", "2", 0.0) == 0
+    assert found(tmp_path).attempts == 1
+
+
+def test_an_earlier_result_has_its_own_time(tmp_path: Path) -> None:
+    work(tmp_path, "a", "1", 0.4)
+    first = found(tmp_path)
+    work(tmp_path, "b", "2", 0.0)
+    assert found(tmp_path) != first
+    (tmp_path / "reports/metrics.json").write_text("1")
+    assert found(tmp_path) == first
+    (tmp_path / "reports/metrics.json").write_text("made elsewhere")
+    assert recorded_seconds(tmp_path, "evaluate") is None
+    shutil.rmtree(tmp_path / "reports")
+    assert recorded_seconds(tmp_path, "evaluate") is None
+
+
+def test_finding_all_work_done_is_not_the_time_of_the_work(tmp_path: Path) -> None:
+    work(tmp_path, "a", "1", 0.5)
+    first = found(tmp_path)
+    work(tmp_path, "a", "1", 0.0)
+    assert found(tmp_path) == first
+    work(tmp_path, "faster code", "1", 0.0)
+    assert found(tmp_path).seconds < first.seconds
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"finished": 1, "unfinished": 2}', "{}"])
+def test_a_record_that_is_no_record_stops_nothing(tmp_path: Path, content: str) -> None:
+    record = tmp_path / "build/times/evaluate.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(content)
+    assert work(tmp_path, "a", "1", 0.0) == 0
+    assert found(tmp_path).attempts == 1
+
+
+def test_a_result_that_dvc_puts_back_has_the_time_that_it_took(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "workspace")
+    small(workspace, samples=20)
+    first = generated(workspace)
+    small(workspace, samples=30)
+    assert generated(workspace) != first
+    small(workspace, samples=20)
+    assert generated(workspace) == first
+    shutil.rmtree(workspace.root / "build/times")
+    assert recorded_seconds(workspace.root, "generate") is None
+
+
+def small(workspace: Workspace, samples: int) -> None:
+    """Set a dataset that takes no time."""
+    code = (
+        "import pathlib, sys; from flows.params import edit_params; edit_params(pathlib.Path(), "
+        f"'quick', ['generate.samples={samples}', 'generate.shard_size=10'])"
+    )
+    workspace.run(sys.executable, "-c", code, check=True)
+
+
+def generated(workspace: Workspace) -> Seconds:
+    workspace.run("dvc", "repro", "data.dvc", check=True)
+    seconds = recorded_seconds(workspace.root, "generate")
+    assert seconds is not None
+    return seconds
