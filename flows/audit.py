@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -17,6 +17,7 @@ from flows.progress import progress_bar
 from flows.remote_data import fetched
 from flows.workspace import find_workspace, prepare_environment, program
 from mno.errors import InputError
+from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Verdict, differs
 
 _STYLES = {
@@ -33,10 +34,12 @@ class Audit:
 
     Attributes:
         model: The version, as `models:/NAME/VERSION`.
+        lineage: What the model says that it comes from: the chain whose links were verified.
         findings: One for each subject, in the order of the chain.
     """
 
     model: str
+    lineage: Mapping[str, str]
     findings: Sequence[Finding]
 
     @property
@@ -53,6 +56,7 @@ class Audit:
         return {
             "model": self.model,
             "passed": self.passed,
+            "lineage": dict(self.lineage),
             "verdicts": {str(verdict): self.count(verdict) for verdict in Verdict},
             "findings": [finding.to_dict() for finding in self.findings],
         }
@@ -103,7 +107,7 @@ def audit_model(target: str, places: Places, quiet: bool) -> Audit:
             evidence = replace(evidence, caches=(cache,))
         show = stack.enter_context(progress_bar(quiet, "links"))
         findings = audit(evidence, show)
-    return Audit(f"models:/{name}/{version}", findings)
+        return Audit(f"models:/{name}/{version}", _lineage(evidence), findings)
 
 
 def cache_folder(root: Path) -> Path:
@@ -121,9 +125,30 @@ def cache_folder(root: Path) -> Path:
     return root / done.stdout.strip()
 
 
+def _lineage(evidence: Evidence) -> dict[str, str]:
+    record, tags = evidence.record, evidence.tags
+    known = {
+        "weights": entry(record, "model", "sha256"),
+        "trained": entry(record, "times", "started"),
+        "run": evidence.facts["version"]["run"],
+        "data": evidence.data_md5,
+        "code": entry(record, "snapshot", "commit"),
+        "commit": entry(record, "head"),
+        "environment": entry(record, "environment_sha256"),
+        "machine": entry(record, "machine", "cpu"),
+        "decision": tags.get("mno.decision"),
+        "because": tags.get("mno.decision_reason"),
+        "sealed": entry(evidence.sealed, "sealed"),
+    }
+    return {name: str(value) for name, value in known.items() if value}
+
+
 def print_audit(audit: Audit, console: Console, everything: bool) -> None:
     """Draw a verdict per link, and of each difference what was expected and what to do."""
     console.print(f"Audit of {audit.model}\n")
+    for name, value in audit.lineage.items():
+        console.print(f"{name:<15}{value}")
+    console.print()
     for link, group in groupby(audit.findings, key=lambda finding: finding.link):
         findings = list(group)
         console.print(Text.assemble(f"{link:<15}", _verdict(_worst(findings)), _summary(findings)))
