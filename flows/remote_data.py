@@ -30,7 +30,7 @@ def fetched(root: Path, remote: str, md5: str | None) -> Iterator[Path]:
     Raises:
         InputError: There is no such remote.
     """
-    remotes = dict(line.split("\t")[:2] for line in _dvc(root, "remote", "list").splitlines())
+    remotes = dict(line.split(maxsplit=1) for line in _dvc(root, "remote", "list").splitlines())
     if remote not in remotes:
         known = ", ".join(remotes) or "none"
         raise InputError(
@@ -43,9 +43,11 @@ def fetched(root: Path, remote: str, md5: str | None) -> Iterator[Path]:
         for config in _CONFIGS:
             if (root / ".dvc" / config).exists():
                 shutil.copy(root / ".dvc" / config, folder / ".dvc" / config)
+        # The workspace's settings say nothing of being outside git.
+        _dvc(folder, "config", "-q", "--local", "core.no_scm", "true")
         _dvc(folder, "config", "-q", "--local", "cache.dir", str(cache))
         # A relative address is relative to the workspace.
-        address = remotes[remote].split()[0]
+        address = remotes[remote].removesuffix("(default)").strip()
         _dvc(folder, "remote", "modify", "-q", "--local", remote, "url", address)
         if md5 is not None:
             (folder / "data.dvc").write_text(_DATA.format(md5=md5), encoding="utf-8")
