@@ -24,6 +24,7 @@ from mno.nn.config import ModelConfig
 from mno.registry.config import RegistryConfig
 from mno.scenarios import source_class, source_parameters
 from mno.training.config import TrainConfig, check_unroll
+from mno.training.shares import LearningCurveConfig
 
 PRESETS_FOLDER = "presets"
 
@@ -40,6 +41,7 @@ class Params(Config):
     task: TaskConfig = Field(description="What is given and predicted of fields over time.")
     model: ModelConfig = Field(description="The operator.")
     train: TrainConfig = Field(description="The training.")
+    learning_curve: LearningCurveConfig = Field(description="The error by training samples.")
     evaluate: EvaluateConfig = Field(description="The evaluation.")
     registry: RegistryConfig = Field(description="The registration.")
     execution: ExecutionConfig = Field(description="How work is executed; changes no result.")

@@ -20,6 +20,8 @@ from mno.evaluation.cost.measuring import MemoryUse, measure_cost
 from mno.evaluation.cost.spent import spent
 from mno.evaluation.decision.deciding import decide
 from mno.evaluation.evaluator import evaluate
+from mno.evaluation.influence import influence
+from mno.evaluation.learning import fit_points
 from mno.evaluation.physics import physical_consistency
 from mno.evaluation.report.document import write_report
 from mno.evaluation.report.language import LANGUAGES
@@ -68,7 +70,10 @@ def _measure(stage: Stage) -> Results:
     train, validation = (  # verified above
         open_split(data, name, checked=False) for name in ("train", "validation")
     )
-    dataset, training = (_read(stage.root / REPORTS / f"{n}.json") for n in ("dataset", "train"))
+    dataset, training, learning = (
+        _read(stage.root / REPORTS / f"{name}.json")
+        for name in ("dataset", "train", "learning_curve")
+    )
     batch_size, baseline = config.batch_size, mean_fields(train)
 
     memory = MemoryUse.start(candidate, surrogate.description, test)
@@ -87,6 +92,8 @@ def _measure(stage: Stage) -> Results:
         metrics=metrics,
         cost=cost,
         samples={"train": dataset["splits"]["train"], "all": dataset["samples"]},
+        curve=fit_points(learning),
+        trust=trust,
     )
     return Results(
         scenario=surrogate.description.scenario,
@@ -96,6 +103,7 @@ def _measure(stage: Stage) -> Results:
         cost=cost,
         decision=decision,
         robustness=robustness,
+        learning_curve=learning,
         trust=trust,
         dataset=dataset,
         model=_model_facts(surrogate.description),
@@ -106,6 +114,7 @@ def _measure(stage: Stage) -> Results:
             "model (sha256)": digest,
             **{f"{s['file']} (sha256)": s["sha256"] for s in test.schema.sources},
         },
+        influence=influence(surrogate, evaluation.example("median")),
     )
 
 

@@ -24,8 +24,8 @@ CANDIDATE = Path("models/candidate")
 REPORTS = Path("reports")
 # What is kept with the run in MLflow.
 _KEPT = (
-    "metrics.json", "per_sample.json", "cost.json", "robustness.json", "trust.json",
-    "report.html", "report.ja.html", "figures",
+    "metrics.json", "per_sample.json", "cost.json", "decision.json", "robustness.json",
+    "trust.json", "report.html", "report.ja.html", "figures",
 )  # fmt: skip
 
 

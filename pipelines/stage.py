@@ -80,13 +80,18 @@ class Stage:
     inputs: StageInputs
     handed_down: HandedDown
 
-    def work_folder(self, kind: str, data: str = "") -> Path:
+    def work_folder(self, kind: str, data: str = "", inputs: str | None = None) -> Path:
         """Return the folder for resumable work of this code, these parameters and this data.
 
         Folders of the same kind that belong to other inputs are removed: what they were for has
         been superseded.
+
+        Args:
+            kind: Name of the folder in `build/` that holds it.
+            data: Digest of the data that the work is about.
+            inputs: Digest of what the work depends on, if not of all the stage's inputs.
         """
-        digest = self.inputs.digest[:24] + (f"-{data[:24]}" if data else "")
+        digest = (inputs or self.inputs.digest)[:24] + (f"-{data[:24]}" if data else "")
         folder = self.root / "build" / kind / digest
         folder.mkdir(parents=True, exist_ok=True)
         for other in folder.parent.iterdir():

@@ -22,6 +22,8 @@ Repair = Annotated[
     ),
 ]
 
+LEARNING_CURVE = "learning_curve.shares=[0.125, 0.25, 0.5]"
+
 
 @app.command()
 def run(
@@ -154,6 +156,14 @@ def evaluate(
             metavar="FOLDER",
         ),
     ] = None,
+    learning_curve: Annotated[
+        bool,
+        typer.Option(
+            "--learning-curve",
+            help="Train on an eighth, a quarter and half of the training samples as well, to see "
+            "what more of them would bring; from then on, until learning_curve.shares is [].",
+        ),
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -169,10 +179,12 @@ def evaluate(
         _refuse(
             {**given, "--mapping": mapping, "--output": output}, "without --against SENSORS.CSV"
         )
-        edits = [*(assignments or []), *figures.edits()]
+        chosen = [LEARNING_CURVE] if learning_curve else []
+        edits = [*chosen, *(assignments or []), *figures.edits()]
         _bring_up_to_date(RunOptions("evaluate", preset, edits, quiet, language=lang), as_json)
         return
     own = {f"--{name.replace('_', '-')}": value for name, value in vars(figures).items()}
+    own |= {"--learning-curve": learning_curve or None}
     _refuse(
         {"--preset": preset, "--set": assignments, **own}, "with --against, which trains nothing"
     )

@@ -117,6 +117,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def take(self, positions: np.ndarray) -> Split:
+        """Return some of the samples, by their positions in this split."""
+        fields = {name: array[positions] for name, array in self.fields.items()}
+        return Split(self.name, self.schema, fields, self.indices[positions])
+
 
 def read_schema(store: Path) -> Schema:
     """Read what a dataset holds, without reading its fields.
@@ -163,6 +168,14 @@ class StoredSplit:
     def nbytes(self) -> int:
         """What all fields take in memory, in bytes."""
         return sum(array.nbytes for array in self.fields.values())
+
+    def take(self, positions: np.ndarray) -> StoredSplit:
+        """Return some of the samples, by their positions in this split."""
+        chosen = self.indices[positions]
+        fields = {
+            name: StoredArray(a.folder.parent, name, chosen) for name, a in self.fields.items()
+        }
+        return StoredSplit(self.name, self.schema, fields, chosen)
 
     def load(self) -> Split:
         """Read all samples into memory."""

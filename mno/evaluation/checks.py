@@ -32,12 +32,14 @@ def check_figure(dataset: Mapping[str, Any], words: Words | None = None) -> Figu
         words: Those of the report's section on data; in English if not given.
     """
     words = words or Words.of("en", "data")
-    checks = [check for check in dataset.get("checks", {}).values() if "margins" in check]
+    checks: list[Mapping[str, Any]] = [
+        {**check, "description": words.check(name, check["description"])}
+        for name, check in dataset.get("checks", {}).items()
+        if "margins" in check
+    ]
     if not checks:
         return None
-    told = "; ".join(
-        f"{words.name(check['description'])}: {_largest(check, words)}" for check in checks
-    )
+    told = "; ".join(f"{check['description']}: {_largest(check, words)}" for check in checks)
     return Figure(
         name="physics_checks",
         title=words("margins.title"),
@@ -86,7 +88,7 @@ def _draw_check(ax: Axes, check: Mapping[str, Any], words: Words, letters: int) 
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(x, lowest, words)))
     ax.yaxis.set_major_locator(NullLocator())
     ax.spines["left"].set_visible(False)
-    title = textwrap.shorten(words.name(str(check["description"])), letters, placeholder=" …")
+    title = textwrap.shorten(str(check["description"]), letters, placeholder=" …")
     ax.set_title(f"{title}\n{_largest(check, words)}", loc="left", fontsize=8.5)
 
 

@@ -12,6 +12,7 @@ from mno.errors import InputError
 from mno.evaluation.baselines import kept_frame
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.errors import Errors, OverTime
+from mno.evaluation.maps import ErrorMap
 from mno.evaluation.overall import measured, relative_l2
 from mno.evaluation.result import Evaluation, Example, FieldArrays
 from mno.evaluation.space import space_of
@@ -54,9 +55,13 @@ def evaluate(
 
     model = Errors(description.outputs, states, spaces, spectra=True)
     baseline, persistence = (Errors(description.outputs, states, spaces) for _ in range(2))
+    maps = {} if test.schema.coordinates else {f.name: ErrorMap(f) for f in outputs if f.dims}
     for start in range(0, len(test), config.batch_size):
         given, true = _read(description, test, slice(start, start + config.batch_size))
-        model.add(surrogate.predict(given, config.batch_size, steps), true)
+        predicted = surrogate.predict(given, config.batch_size, steps)
+        model.add(predicted, true)
+        for name, error_map in maps.items():
+            error_map.add(predicted[name], true[name])
         expected = {name: np.broadcast_to(means[name], field.shape) for name, field in true.items()}
         baseline.add(expected, true)
         if states:
@@ -81,6 +86,7 @@ def evaluate(
         check_predictions=surrogate.predict(checked, config.batch_size),
         persistence=persistence.whole if states else {},
         over_time=_over_time(test.schema, steps, model, baseline, persistence) if steps else None,
+        error_maps={name: error_map.rmse() for name, error_map in maps.items()},
         interval_config=config.intervals,
     )
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from mno.evaluation.panels import Panel, draw_panel, labelled, plane, scale
 from mno.evaluation.result import Example
 from mno.evaluation.style import (
+    DPI,
     PREDICTION_COLOUR,
     TRUTH_COLOUR,
+    encoded,
     house_style,
     new_figure,
-    png_bytes,
+    pixels_of,
 )
 from mno.fields import Axis, Field
 
@@ -22,11 +26,15 @@ if TYPE_CHECKING:
     from mno.data.reading import Schema
     from mno.evaluation.report.language import Words
 
-_PANEL_WIDTH, _PANEL_HEIGHT = 2.9, 2.35
+# Inches: a panel with what stands around its axes.
+_PANEL_WIDTH = 2.9
+_LEFT, _RIGHT, _ABOVE, _BELOW = 0.6, 0.8, 0.35, 0.5
 
 
-def draw_example(example: Example, schema: Schema, words: Words, columns: int = 4) -> bytes:
-    """Draw one sample, so many panels in a row.
+def draw_example(
+    example: Example, schema: Schema, words: Words, columns: tuple[int, ...] = (4, 2)
+) -> list[bytes]:
+    """Draw one sample, once for each number of panels in a row.
 
     Truth and prediction share a scale; the error has one of its own, symmetric about zero. What is
     missing in fields with gaps is left blank, and so is the error where the truth is missing.
@@ -35,7 +43,7 @@ def draw_example(example: Example, schema: Schema, words: Words, columns: int = 
         example: The sample.
         schema: Axes and units of its fields.
         words: Those of the report's section on figures.
-        columns: Panels in a row.
+        columns: Panels in a row, of each picture.
     """
     panels = [_input_panel(example, field, schema, words) for field in schema.inputs if field.dims]
     for field in schema.outputs:
@@ -44,15 +52,65 @@ def draw_example(example: Example, schema: Schema, words: Words, columns: int = 
         names = [field.name for field in schema.coordinates][:2]
         places = np.stack([example.inputs[name] for name in names], axis=-1)
         panels = [placed(panel, schema, places) for panel in panels]
+    truth, missing = words("panel.truth"), words("not_numbers")
+    return pictures(panels, columns, truth=truth, not_numbers=missing)
+
+
+def pictures(panels: Sequence[Panel], columns: tuple[int, ...], **said: str) -> list[bytes]:
+    """Return panels as PNG, once for each number of panels in a row; each panel is drawn once."""
+    with house_style():
+        figure = drawn(panels, max(columns), **said)
+        figure.set_dpi(DPI)
+    return tiled(figure, len(panels), columns)
+
+
+def tiled(figure: Figure, count: int, columns: tuple[int, ...]) -> list[bytes]:
+    """Return what `drawn` returned as PNG, its panels laid out anew for each number in a row.
+
+    Args:
+        figure: As many panels in a row as the largest of `columns`, or all of them.
+        count: How many panels there are.
+        columns: Panels in a row, of each picture.
+    """
+    across = min(max(columns), count)
+    with house_style():
+        pixels = pixels_of(figure)
+    height, width = pixels.shape[0] // -(-count // across), pixels.shape[1] // across
+    cells = [
+        pixels[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        for row, column in (divmod(k, across) for k in range(count))
+    ]
+    found = []
+    for most in columns:
+        each = min(most, count)
+        blank = [np.full_like(cells[0], 255)] * (-count % each)
+        rows = [[*cells, *blank][k : k + each] for k in range(0, count, each)]
+        found.append(encoded(np.concatenate([np.concatenate(row, axis=1) for row in rows])))
+    return found
+
+
+def drawn(panels: Sequence[Panel], columns: int, **said: str) -> Figure:
+    """Return a figure of panels of one size, so many in a row, each where it is reckoned to be."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    truth = words("panel.truth")
-    with house_style():
-        figure = new_figure(_PANEL_WIDTH * columns, _PANEL_HEIGHT * rows)
-        for position, panel in enumerate(panels, start=1):
-            ax = figure.add_subplot(rows, columns, position)
-            draw_panel(ax, panel, truth=truth, not_numbers=words("not_numbers"))
-        return png_bytes(figure)
+    inner = _PANEL_WIDTH - _LEFT - _RIGHT
+    height = max(_height(panel, inner) for panel in panels)
+    width, cell = _PANEL_WIDTH * columns, _ABOVE + height + _BELOW
+    figure = new_figure(width, cell * rows, arranged=False)
+    for position, panel in enumerate(panels):
+        row, column = divmod(position, columns)
+        left, bottom = _LEFT + column * _PANEL_WIDTH, _BELOW + (rows - 1 - row) * cell
+        place = (left / width, bottom / (cell * rows), inner / width, height / (cell * rows))
+        draw_panel(figure.add_axes(place), panel, **said)
+    return figure
+
+
+def _height(panel: Panel, width: float) -> float:
+    """Return how high a panel of some width is, in inches: as its map is, within bounds."""
+    if len(panel.axes) != 2 or panel.axes[1].name == "time":
+        return width
+    across, up = (axis.extent[1] - axis.extent[0] for axis in panel.axes)
+    return width * min(max(up / across, 0.3), 1.0)
 
 
 def placed(panel: Panel, schema: Schema, places: np.ndarray) -> Panel:

@@ -15,12 +15,12 @@ def check_rows(dataset: Mapping[str, Any], words: Words | None = None) -> list[d
     words = words or Words.of("en")
     return [
         {
-            "what": words.name(check["description"]),
+            "what": words.check(name, check["description"]),
             "value": words.number(check["max"], 2),
             "tolerance": words.setting(check["tolerance"]),
             "result": words("within" if check["max"] <= check["tolerance"] else "exceeded"),
         }
-        for check in dataset.get("checks", {}).values()
+        for name, check in dataset.get("checks", {}).items()
     ]
 
 

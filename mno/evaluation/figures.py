@@ -17,6 +17,7 @@ class Figure:
         png: The picture.
         narrow: The same for the screen of a telephone.
         full_width: Whether it wants the whole width of a page.
+        animation: The same in motion, as GIF; shown to who asks for it.
     """
 
     name: str
@@ -26,3 +27,4 @@ class Figure:
     png: bytes
     narrow: bytes
     full_width: bool = False
+    animation: bytes | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from base64 import b64encode
 from functools import cache
 from importlib.resources import files
@@ -11,9 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mno import __version__
+from mno.evaluation.style import DPI
 
 if TYPE_CHECKING:
     from mno.evaluation.figures import Figure
+
+
+_SCREEN_DPI = 96  # what CSS takes an inch to be
 
 
 @cache
@@ -44,11 +49,22 @@ def embedded(figure: Figure) -> dict[str, Any]:
         "caption": figure.caption,
         "alt": figure.alt,
         "full_width": figure.full_width,
-        "wide": data_uri(figure.png),
-        "narrow": data_uri(figure.narrow),
+        "wide": picture(figure.png),
+        "narrow": picture(figure.narrow),
+        "animation": data_uri(figure.animation, "gif") if figure.animation else None,
     }
 
 
-def data_uri(png: bytes) -> str:
+def picture(png: bytes) -> dict[str, Any]:
+    """Return a PNG as a page takes it: itself as an address, and its size as it was meant."""
+    width, height = struct.unpack(">II", png[16:24])  # of the header that comes first
+    return {
+        "uri": data_uri(png),
+        "width": round(width * _SCREEN_DPI / DPI),
+        "height": round(height * _SCREEN_DPI / DPI),
+    }
+
+
+def data_uri(image: bytes, kind: str = "png") -> str:
     """Return a picture as an address that holds the picture itself."""
-    return "data:image/png;base64," + b64encode(png).decode("ascii")
+    return f"data:image/{kind};base64," + b64encode(image).decode("ascii")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from mno.evaluation.style import REFERENCE_COLOUR
+from mno.evaluation.style import PREDICTION_COLOUR, REFERENCE_COLOUR
 from mno.fields import Axis
 
 _MAP_INCHES = 1.6
@@ -30,6 +33,7 @@ class Panel:
         colours: Colour map of a map, or colour of a line.
         reference: Drawn thinly behind a line, to compare with.
         places: Where unordered points are, shape `(points, 2)`; none for a line or a map.
+        mark: A place to mark, one number per axis of space.
     """
 
     title: str
@@ -40,6 +44,7 @@ class Panel:
     colours: str
     reference: np.ndarray | None = None
     places: np.ndarray | None = None
+    mark: tuple[float, ...] | None = None
 
 
 def plane(values: np.ndarray, axes: Sequence[Axis]) -> tuple[np.ndarray, tuple[Axis, ...], str]:
@@ -103,6 +108,10 @@ def draw_panel(
         _draw_line(ax, panel, truth)
     else:
         _draw_map(ax, panel)
+    if panel.mark is not None and len(panel.mark) == 1:
+        ax.axvline(panel.mark[0], color=PREDICTION_COLOUR, lw=1)
+    elif panel.mark is not None:
+        ax.plot(*panel.mark, "o", mfc="none", mec=PREDICTION_COLOUR, ms=9, mew=1.8)
     if not np.isfinite(np.ma.compressed(panel.values)).all():
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85}
         place = {"transform": ax.transAxes, "ha": "center", "va": "center"}
@@ -148,7 +157,7 @@ def _draw_points(ax: Axes, panel: Panel, places: np.ndarray) -> None:
     )  # fmt: skip
     ax.set_xlabel(labelled(first.name, first.units))
     ax.set_ylabel(labelled(second.name, second.units))
-    ax.figure.colorbar(image, ax=ax, label=panel.label, fraction=0.046, pad=0.03, aspect=20)
+    _draw_scale(ax, image, panel)
 
 
 def _draw_map(ax: Axes, panel: Panel) -> None:
@@ -167,8 +176,17 @@ def _draw_map(ax: Axes, panel: Panel) -> None:
     ax.set_ylabel(labelled(second.name, second.units))
     ax.set_xticks(np.linspace(*first.extent, 3))
     ax.set_yticks(np.linspace(*upwards, 3) if second.name != "time" else second.points[[0, -1]])
-    # as high as the map itself: 20 times as long as wide, next to it
-    ax.figure.colorbar(image, ax=ax, label=panel.label, fraction=0.046, pad=0.03, aspect=20)
+    _draw_scale(ax, image, panel)
+
+
+def _draw_scale(ax: Axes, image: ScalarMappable, panel: Panel) -> None:
+    """Draw the scale of colours, next to a map and as high as the map itself."""
+    beside = ax.inset_axes((1.04, 0.0, 0.06, 1.0))
+    numbers = ScalarFormatter()
+    numbers.set_powerlimits((-3, 4))
+    label = textwrap.fill(panel.label, 26)  # no longer than the scale
+    ticks = MaxNLocator(5)
+    ax.figure.colorbar(image, cax=beside, label=label, ticks=ticks, format=numbers)
 
 
 def _filled(values: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ def equation_residual(description: Description, schema: Schema, fields: Arrays) 
         The residuals; or, in one line, why there are none.
     """
     if schema.scenario not in residual_names():
-        return f"scenario {schema.scenario} has no residual in mno/residuals"
+        return f"no residual is written for {schema.scenario}"
     if description.coordinates:
         return "the residual takes differences between neighbours on a grid"
     forecast = description.forecast

@@ -59,6 +59,8 @@ class Evaluation:
             other outputs, by field name; empty without states. Where a value of that frame is
             missing, it is the point's last that is given, or else the mean field's.
         over_time: Errors of single frames; none without states.
+        error_maps: Root mean square error at each point of space, over samples and frames, by field
+            name; none of unordered points.
         interval_config: Of the metrics' intervals.
     """
 
@@ -72,7 +74,12 @@ class Evaluation:
     check_predictions: FieldArrays
     persistence: Mapping[str, Statistics] = field(default_factory=dict)
     over_time: OverTime | None = None
+    error_maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     interval_config: IntervalConfig = IntervalConfig()
+
+    def example(self, rank: str) -> Example:
+        """Return the best, the median or the worst sample."""
+        return next(example for example in self.examples if rank in example.ranks)
 
     @property
     def relative_l2(self) -> np.ndarray:

@@ -10,14 +10,17 @@ from importlib.metadata import distribution
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 TRUTH_COLOUR = "#0072b2"  # the palette of Okabe and Ito, told apart by all kinds of sight
 PREDICTION_COLOUR = "#d55e00"
 REFERENCE_COLOUR = "#6b6b6b"
 
+DPI = 144
 _STYLE: dict[Any, Any] = {
     # Both come with packages, so every machine draws the same; the second has what the first lacks.
     "font.family": ["DejaVu Sans", "IPAexGothic"],
@@ -28,7 +31,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "figure.facecolor": "white",
     "legend.fontsize": 8.5,
-    "savefig.dpi": 144,
+    "savefig.dpi": DPI,
 }
 
 
@@ -49,9 +52,16 @@ def _add_japanese_font() -> None:
     font_manager.fontManager.addfont(str(font))
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, in inches, that no window system knows of."""
-    figure = Figure(figsize=(width, height), layout="compressed")
+def new_figure(width: float, height: float, *, arranged: bool = True) -> Figure:
+    """Return an empty figure, in inches, that no window system knows of.
+
+    Args:
+        width: Its width in inches.
+        height: Its height in inches.
+        arranged: Whether matplotlib finds places for what is added, which takes most of the time of
+            drawing; otherwise whoever adds something says where.
+    """
+    figure = Figure(figsize=(width, height), layout="compressed" if arranged else None)
     FigureCanvasAgg(figure)
     return figure
 
@@ -59,7 +69,21 @@ def new_figure(width: float, height: float) -> Figure:
 def png_bytes(figure: Figure) -> bytes:
     """Return a figure as PNG; the same drawing gives the same bytes, without date or version."""
     buffer = io.BytesIO()
-    figure.savefig(
-        buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.06
-    )
+    cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.06}
+    arranged = figure.get_layout_engine() is not None
+    figure.savefig(buffer, format="png", metadata={"Software": None}, **(cut if arranged else {}))
+    return buffer.getvalue()
+
+
+def pixels_of(figure: Figure) -> np.ndarray:
+    """Return a figure as it is drawn at its own resolution, shape `(height, width, 3)`, uint8."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def encoded(pixels: np.ndarray) -> bytes:
+    """Return pixels as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()

@@ -153,27 +153,40 @@ def whole_version(root: Path, uri: str) -> str:
         InputError: It is no such URI, there is no such version, or its files are damaged.
         MnoError: MLflow cannot be used.
     """
+    workspace = use_workspace(root)
+    found = find_version_of(workspace, uri)
+    problem = damage(workspace, found.name, int(found.version), found.tags.get(names.PACKAGE))
+    if problem:
+        raise InputError(f"{uri}: {problem}; choose another")
+    return f"models:/{found.name}/{found.version}"
+
+
+def find_version_of(workspace: Workspace, uri: str) -> ModelVersion:
+    """Return the version that an address names.
+
+    Args:
+        workspace: Whose registry is asked.
+        uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
+
+    Raises:
+        InputError: It is no such address, or there is no such version.
+    """
     from mlflow.exceptions import MlflowException
 
     match = _URI.fullmatch(uri)
     if match is None:
         raise InputError(f"{uri!r}: expected models:/NAME/VERSION or models:/NAME@ALIAS")
     name, number, alias = match.groups()
-    workspace = use_workspace(root)
+    client = workspace.client
     try:
-        found = (
-            find_alias(workspace.client, name, alias)
-            if alias
-            else workspace.client.get_model_version(name, number)
-        )
-    except MlflowException:
+        found = find_alias(client, name, alias) if alias else client.get_model_version(name, number)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         found = None
     if found is None:
         raise InputError(f"{uri} is not in the registry; see what is with: mno status")
-    problem = damage(workspace, name, int(found.version), found.tags.get(names.PACKAGE))
-    if problem:
-        raise InputError(f"{uri}: {problem}; choose another")
-    return f"models:/{name}/{found.version}"
+    return found
 
 
 def candidate_folder(uri: str) -> Path:

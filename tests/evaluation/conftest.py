@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from costs import COST, decision_of
 from drawn import figures_of, results_of
 
 from mno.data.normalise import Normaliser
@@ -105,14 +106,8 @@ def results(evaluation: Evaluation, schema: Schema, history: dict) -> Results:
         evaluation,
         schema,
         history,
-        cost={
-            "parameters": 1234567,
-            "latency_ms": 4.0,
-            "throughput_per_s": 512.0,
-            "batch_size": 32,
-            "peak_memory_mib": 300.0,
-            "threads": 2,
-        },
+        cost=COST,
+        decision=decision_of(evaluation.metrics()),
         dataset={
             "scenario": "heat",
             "samples": 12,

@@ -87,7 +87,7 @@ def test_the_same_evaluation_gives_the_same_bytes_whatever_the_users_settings(
 )
 def test_fields_of_any_dimension_are_drawn(dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
     example, schema = example_of(dims, shape)
-    assert size(draw_example(example, schema, WORDS))[0] > 800
+    assert size(draw_example(example, schema, WORDS)[0])[0] > 800
 
 
 def test_time_is_cut_at_the_end_and_a_third_axis_in_the_middle() -> None:
@@ -113,7 +113,7 @@ def test_degenerate_predictions_are_drawn(value: float) -> None:
     example, schema = example_of(("x", "y"), (8, 6))
     example.prediction["velocity"] = np.full((8, 6), value)
     example.truth["velocity"] = np.zeros((8, 6))
-    size(draw_example(example, schema, WORDS))
+    size(draw_example(example, schema, WORDS)[0])
 
 
 @pytest.mark.filterwarnings("error")

@@ -19,12 +19,10 @@ from mno.evaluation import (
     Evaluation,
     evaluate,
     mean_fields,
-    measure_cost,
     render_report,
     write_report,
 )
 from mno.evaluation.scoring import split_relative_l2
-from mno.evaluation.verdict import verdict
 from mno.fields import Axis, Field
 from mno.forecast import Forecast
 from mno.nn.config import ModelConfig
@@ -186,29 +184,16 @@ def test_frames_that_the_model_does_not_continue_are_refused():
         evaluate(other, TEST, mean_fields(TRAIN), EvaluateConfig())
 
 
-def test_the_verdict_is_against_the_better_guess():
-    metrics = {"relative_l2": 0.1, "baseline_relative_l2": 0.5, "persistence_relative_l2": 0.2}
-    found = verdict(metrics)
-    assert not found.good
-    assert "only 2.0 times smaller than keeping the last given frame (20" in found.headline
-    assert "nothing changes" in found.advice
-    assert verdict(metrics | {"persistence_relative_l2": 0.9}).good
-    assert "mean field" in verdict(metrics | {"persistence_relative_l2": 0.9}).headline
-
-
-def test_the_report_shows_error_over_time_and_the_baseline_of_states(
-    tmp_path, surrogate, evaluation, history
-):
-    cost = measure_cost(surrogate, evaluation.check_inputs, 4)
-    results = results_of(evaluation, TEST.schema, history, cost=cost)
+def test_the_report_shows_error_over_time_and_the_baseline_of_states(tmp_path, evaluation, history):
+    results = results_of(evaluation, TEST.schema, history)
     figures = figures_of(results)
     assert [figure.name for figure in figures][-3:] == [
         "error_over_time", "error_histogram", "loss_curves",
     ]  # fmt: skip
     assert all(figure.png.startswith(b"\x89PNG") for figure in figures)
     html = render_report(results)
-    # In the tile, the summary, two tables and the glossary.
-    assert html.count("Keeping the last given frame") == 1 + 1 + 2 + 1
+    # In the summary, two tables and the glossary.
+    assert html.count("Keeping the last given frame") == 1 + 2 + 1
     assert "Error over time" in html
     assert html.count('<th scope="row">u</th>') == 1
     write_report(tmp_path / "report.html", results)

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from costs import COST, decision_of
 
 from mno.data.reading import Schema
 from mno.evaluation import Results, render_report, write_report
-from mno.evaluation.verdict import verdict
+from mno.evaluation.cost.config import EconomicsConfig
+from mno.evaluation.decision.config import KpiConfig
+from mno.evaluation.report.language import LANGUAGES
 from mno.evaluation.words import number, percent, setting
 
 VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
@@ -84,8 +87,7 @@ def test_hostile_text_is_shown_and_never_run(results: Results, schema: Schema) -
 
 def test_the_verdict_comes_first_and_the_tables_hold_the_numbers(results: Results) -> None:
     page = Page(render_report(results))
-    headline = verdict(results.metrics).headline
-    assert 0 < page.text.index(headline) < page.text.index("Errors in temperature")
+    assert 0 < page.text.index("✗ Not worth it.") < page.text.index("Errors in temperature")
     temperature = results.metrics["fields"]["temperature"]
     for shown in (
         number(temperature["rmse"]),
@@ -144,32 +146,78 @@ def metrics_of(error: float, baseline: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("error", "baseline", "good", "words"),
+    ("error", "baseline", "words"),
     [
-        (0.031, 0.26, True, "Test error 3.1 % (relative L2), 8.4 times smaller than"),
-        (0.1, 0.3001, True, "3.0 times smaller"),
-        (0.11, 0.3, False, "only 2.7 times smaller"),
-        (0.4, 0.3, False, "no better than predicting the mean field (30 %)"),
-        (0.0, 0.0, True, "Test error 0 %"),
-        (0.1, 0.0, False, "no better than"),
-        (math.nan, 0.3, False, "not usable"),
-        (math.inf, 0.3, False, "not usable"),
+        (0.02, 0.17, "Test error 2.0 % (relative L2), 8.5 times smaller than"),
+        (0.11, 0.3, "only 2.7 times smaller"),
+        (0.4, 0.3, "no better than a guess that needs no model (Predicting the mean field: 30 %)"),
+        (0.0, 0.3, "No test error at all, as against 30 %"),
+        (math.nan, 0.3, "not usable"),
+        (math.inf, 0.3, "not usable"),
     ],
 )
-def test_the_verdict_warns_unless_clearly_better_than_the_mean_field(
-    error: float, baseline: float, good: bool, words: str
+def test_the_verdict_names_the_error_and_the_best_guess(
+    results: Results, error: float, baseline: float, words: str
 ) -> None:
-    found = verdict(metrics_of(error, baseline))
-    assert found.good is good
-    assert words in found.headline.replace("\u202f", " ")
+    metrics = {**results.metrics, **metrics_of(error, baseline)}
+    page = Page(render_report(replace(results, metrics=metrics, decision=decision_of(metrics))))
+    assert words in page.text.replace("\u202f", " ")
 
 
-def test_a_bad_verdict_is_marked_as_a_warning(results: Results) -> None:
-    bad = {**results.metrics, **metrics_of(math.nan, 0.3)}
-    good = {**results.metrics, **metrics_of(0.01, 0.3)}
-    assert '<div class="verdict bad">' in render_report(replace(results, metrics=bad))
-    assert "Warning." in Page(render_report(replace(results, metrics=bad))).text
-    assert '<div class="verdict good">' in render_report(replace(results, metrics=good))
+@pytest.mark.parametrize(
+    ("error", "queries", "look", "headline"),
+    [
+        (math.nan, 3000.0, "bad", "✗ Not worth it."),
+        (0.01, None, "fair", "~ Worth it, if"),
+        (0.01, 3000.0, "good", "✓ Worth it."),
+    ],
+)
+def test_a_verdict_has_a_sign_and_words_and_not_a_colour_alone(
+    results: Results, error: float, queries: float | None, look: str, headline: str
+) -> None:
+    metrics = {**results.metrics, **metrics_of(error, 0.3)}
+    used = EconomicsConfig(queries_per_day=queries)
+    decision = decision_of(metrics, economics=used)
+    html = render_report(replace(results, metrics=metrics, decision=decision))
+    assert f'<div class="verdict {look}">' in html
+    assert headline in Page(html).text
+
+
+def test_targets_have_a_light_each(results: Results) -> None:
+    metrics = {
+        **results.metrics,
+        **metrics_of(0.02, 0.3),
+        "intervals": {**results.metrics["intervals"], "relative_l2": [0.01, 0.05]},
+    }
+    kpis = KpiConfig(relative_l2=0.03, latency_ms=50.0, memory_mib=100.0, speedup=2.0)
+    decision = decision_of(metrics, kpis, cost={**COST, "solver": "no solver"})
+    text = Page(render_report(replace(results, metrics=metrics, decision=decision))).text
+    for light in ("✓ met", "✗ missed", "~ undecided", "? not known"):
+        assert light in text
+    assert "2.0 % [1.0 %, 5.0 %]" in text.replace("\u202f", " ")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(
+    ("economics", "changed"),
+    [
+        (EconomicsConfig(hourly_rate=1.2, currency="EUR", queries_per_day=9.0), {}),
+        (EconomicsConfig(), {"solver": {"ms": 1.0, "p95_ms": 1.0}}),
+        (EconomicsConfig(), {"solver": "no solver", "equal_error": "no solver"}),
+        (EconomicsConfig(solver_seconds=3.0), {"peak_memory_mib": "not known"}),
+        (EconomicsConfig(), {"spent": dict.fromkeys(("generate", "train", "evaluate"), "cached")}),
+    ],
+)
+def test_costs_are_told_whatever_is_known_of_them(
+    results: Results, economics: EconomicsConfig, changed: dict[str, Any], language: str
+) -> None:
+    cost = {**COST, **changed}
+    decision = decision_of(results.metrics, economics=economics, cost=cost)
+    html = render_report(replace(results, cost=cost, decision=decision), language)
+    text = Page(html).text
+    assert ("EUR" in text) == (economics.hourly_rate is not None)
+    for why in ("no solver", "cached"):
+        assert (why in text) == (why in str(changed))
 
 
 @pytest.mark.parametrize(

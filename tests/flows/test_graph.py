@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_line_is_generate_data_train_evaluate_register() -> None:
     assert run_order(read_graph(ROOT)) == [
-        "generate", "data.dvc", "train", "evaluate", "register",
+        "generate", "data.dvc", "train", "learning_curve", "evaluate", "register",
     ]  # fmt: skip
 
 

@@ -78,6 +78,10 @@ def test_nothing_given_leaves_the_file_alone(workspace: Path) -> None:
         ("train.epochs", "must look like key=value"),
         ("train.epochs=[1", "not valid YAML"),
         ("train=3", "train=3"),
+        ("evaluate.kpis.latency=50", "evaluate.kpis.latency is not a parameter"),
+        ("evaluate.kpis.relative_l2=-0.1", "evaluate.kpis.relative_l2"),
+        ("evaluate.kpis.max_error.depth=1.0", "depth is not predicted here"),
+        ("evaluate.economics.queries_per_day=-5", "evaluate.economics.queries_per_day"),
         ("model.layers=0", "model.layers=0"),
     ],
 )

@@ -38,6 +38,7 @@ def test_a_parameter_of_training_redoes_training_and_what_follows(workspace) -> 
         "generate": "reused",
         "data.dvc": "reused",
         "train": "ran",
+        "learning_curve": "ran",
         "evaluate": "ran",
         "register": "ran",
     }
@@ -49,6 +50,7 @@ def test_a_parameter_of_training_redoes_training_and_what_follows(workspace) -> 
         "generate": "reused",
         "data.dvc": "reused",
         "train": "restored",
+        "learning_curve": "restored",
         "evaluate": "restored",
         "register": "ran",
     }
@@ -63,7 +65,8 @@ def test_a_changed_comment_in_the_solver_reruns_generate_and_stops_there(workspa
     workspace.run("git", "commit", "-qam", "Remark on the solver", check=True)
     done = actions(workspace)
     assert done["generate"] == "ran"
-    assert [done[name] for name in ("data.dvc", "train", "evaluate")] == ["reused"] * 3
+    after = ("data.dvc", "train", "learning_curve", "evaluate")
+    assert [done[name] for name in after] == ["reused"] * 4
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])
@@ -113,8 +116,8 @@ def test_a_lost_registry_is_made_again_and_marked(workspace) -> None:
     (workspace.root / "mlflow.db").unlink()
     done = actions(workspace)
     assert done == {
-        "generate": "reused", "data.dvc": "reused", "train": "reused", "evaluate": "reused",
-        "register": "ran",
+        "generate": "reused", "data.dvc": "reused", "train": "reused",
+        "learning_curve": "reused", "evaluate": "reused", "register": "ran",
     }  # fmt: skip
     assert registered(workspace)["record"]["restored"] is True
 

@@ -17,7 +17,7 @@ from mno.surrogate import Surrogate
 
 REPORTS = (
     "dataset.json", "train.json", "metrics.json", "per_sample.json", "cost.json", "check.npz",
-    "robustness.json", "report.html", "report.ja.html", "registered.json",
+    "robustness.json", "learning_curve.json", "report.html", "report.ja.html", "registered.json",
 )  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def test_doctor_finds_nothing_wrong(finished) -> None:
 def test_nothing_changed_is_reported_as_reused(finished) -> None:
     result = json.loads(finished.mno("run", "--json", check=True).stdout)
     assert [stage["target"] for stage in result["stages"]] == [
-        "generate", "data.dvc", "train", "evaluate", "register",
+        "generate", "data.dvc", "train", "learning_curve", "evaluate", "register",
     ]  # fmt: skip
     assert {stage["action"] for stage in result["stages"]} == {"reused"}
     assert result["registered"]["version"] == 1

@@ -129,8 +129,8 @@ def test_another_task_trains_anew_on_the_same_data_and_is_compared_on_its_own_fr
     result = json.loads(line.mno("run", *settings, "--json", check=True).stdout)
     actions = {stage["target"]: stage["action"] for stage in result["stages"]}
     assert actions == {
-        "generate": "reused", "data.dvc": "reused", "train": "ran", "evaluate": "ran",
-        "register": "ran",
+        "generate": "reused", "data.dvc": "reused", "train": "ran", "learning_curve": "ran",
+        "evaluate": "ran", "register": "ran",
     }  # fmt: skip
     registered = read(line, "registered.json")
     assert registered["version"] == 2

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-from registry_shop import Shop
+from registry_shop import Shop, open_shop
 
 from mno.registry import prepare
 
@@ -25,14 +24,4 @@ def no_server_of_the_users(monkeypatch):
 
 @pytest.fixture
 def shop(tmp_path: Path, prepared_database: Path) -> Shop:
-    shop = Shop(tmp_path / "shop")
-    (shop.root / "mno").mkdir(parents=True)
-    shutil.copy(prepared_database, shop.root / "mlflow.db")
-    (shop.root / "mno/code.py").write_text("A = 1\n")
-    (shop.root / "params.yaml").write_text("scenario: darcy\nseed: 1\n")
-    (shop.root / ".gitignore").write_text("/mlflow.db*\n/mlartifacts/\n/models/\n/reports/\n")
-    shop.use_data("a")
-    shop.git("init", "-q")
-    shop.git("add", "-A")
-    shop.git("commit", "-q", "-m", "work")
-    return shop
+    return open_shop(tmp_path / "shop", prepared_database)

@@ -23,6 +23,21 @@ from mno.surrogate import Surrogate
 DATA_DVC = "deps: [{path: build/dataset}]\nouts: [{path: data, md5: %s.dir}]\n"
 
 
+def open_shop(root: Path, database: Path) -> Shop:
+    """Make a committed workspace with a copy of an empty database of MLflow."""
+    shop = Shop(root)
+    (root / "mno").mkdir(parents=True)
+    shutil.copy(database, root / "mlflow.db")
+    (root / "mno/code.py").write_text("A = 1\n")
+    (root / "params.yaml").write_text("scenario: darcy\nseed: 1\n")
+    (root / ".gitignore").write_text("/mlflow.db*\n/mlartifacts/\n/models/\n/reports/\n")
+    shop.use_data("a")
+    shop.git("init", "-q")
+    shop.git("add", "-A")
+    shop.git("commit", "-q", "-m", "work")
+    return shop
+
+
 def tiny_surrogate(seed: int) -> Surrogate:
     torch.manual_seed(seed)
     description = Description(

@@ -180,3 +180,15 @@ def test_closure_follows_imports_and_lazy_names(tmp_path):
     assert {str(f) for f in closure.files} == set(files) - {"mno/unused.py"}
     assert closure.packages == ("numpy", "torch")
     assert [r.split(">=")[0] for r in requirements(closure.packages)] == ["numpy", "torch"]
+
+
+def test_what_predictions_are_judged_by_lies_beside_and_changes_no_prediction(
+    package, surrogate, inputs, tmp_path
+):
+    (tmp_path / "candidate").mkdir()
+    surrogate.save(tmp_path / "candidate")
+    save_package(tmp_path / "candidate", inputs, tmp_path / "model", trust=b'{"format": 1}\n')
+    assert (tmp_path / "model/artifacts/trust.json").read_bytes() == b'{"format": 1}\n'
+    assert not (package / "artifacts/trust.json").exists()
+    expected = surrogate.predict(inputs)
+    assert check_predictions(load_model(tmp_path / "model"), inputs, expected) is None

@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 from mno.errors import MnoError
-from mno.registry import describe_registry, load_surrogate, why_version_is_unusable
+from mno.registry import (
+    describe_registry,
+    load_surrogate,
+    registered_folder,
+    why_version_is_unusable,
+)
 from mno.registry.settings import use_workspace
 
 NAME = "mno-darcy"
@@ -237,3 +242,15 @@ def subprocess_register(shop, evaluated, kill_at):
         capture_output=True,
         text=True,
     )
+
+
+def test_another_error_estimate_of_the_same_model_is_another_version(shop):
+    evaluated = dataclasses.replace(shop.train(seed=5), trust=b"{}\n")
+    first = shop.register(evaluated)
+    assert shop.register(evaluated)["version"] == first["version"]
+    changed = dataclasses.replace(evaluated, trust=b'{"level": 0.8}\n')
+    again = shop.register(changed, score=lambda model: 0.1)
+    assert again["version"] == first["version"] + 1
+    name = first["name"]
+    folder = registered_folder(shop.root, f"models:/{name}/{again['version']}")
+    assert folder.with_name("trust.json").read_bytes() == b'{"level": 0.8}\n'

@@ -82,7 +82,7 @@ def test_an_evaluation_measures_and_draws_points(surrogate):
     np.testing.assert_allclose(result.relative_l2, expected, rtol=1e-5)
     words = Words.of("en", "figures")
     pictures = [draw_example(example, test.schema, words) for example in result.examples]
-    assert all(png.startswith(b"\x89PNG") for png in pictures)
+    assert all(png.startswith(b"\x89PNG") for pair in pictures for png in pair)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from mno.evaluation.decision.break_even import break_even
 from mno.evaluation.decision.kpis import indicators
-from mno.evaluation.decision.reasons import Curve, about_errors, about_kpis, about_solver
+from mno.evaluation.decision.reasons import (
+    Curve,
+    about_errors,
+    about_kpis,
+    about_solver,
+    about_trust,
+)
 
 if TYPE_CHECKING:
     from mno.evaluation.cost.config import EconomicsConfig
@@ -26,6 +32,7 @@ def decide(
     cost: Known,
     samples: Known,
     curve: Curve | str | None = None,
+    trust: Known | None = None,
 ) -> dict[str, Any]:
     """Judge a surrogate by its errors, its cost, its targets and the user's own figures.
 
@@ -39,6 +46,7 @@ def decide(
         cost: `reports/cost.json`.
         samples: Number of `train`ing samples, and of `all`.
         curve: The error as a function of the number of training samples; or why there is none.
+        trust: `reports/trust.json`, where there is one.
 
     Returns:
         `verdict` (`worth_it`, `worth_it_if`, `not_worth_it`), `reasons` (`side`, `code`, `values`,
@@ -56,6 +64,7 @@ def decide(
         *about_errors(metrics),
         *about_kpis(kpis, curve, samples),
         *about_solver(pays, cost, economics),
+        *about_trust(trust or {}),
     ]
     reasons = sorted(found, key=lambda reason: _SIDES.index(reason.side))  # stable: by weight
     verdict = {"against": "not_worth_it", "condition": "worth_it_if", "for": "worth_it"}

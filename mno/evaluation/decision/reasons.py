@@ -12,6 +12,7 @@ from mno.evaluation.decision.break_even import BreakEven
 from mno.evaluation.decision.kpis import Kpi
 
 Known = Mapping[str, Any]
+_POINTS = 0.03  # by which the coverage of bounds may fall short
 CLEARLY_BETTER = 3.0  # a surrogate should be at least so many times better than a guess
 
 
@@ -108,6 +109,30 @@ def about_solver(found: BreakEven, cost: Known, economics: EconomicsConfig) -> I
         values = {"solves": found.solves, "days": found.days, "horizon": economics.horizon_days}
         late = found.days > economics.horizon_days
         yield Reason("condition" if late else "for", "pays_late" if late else "pays", values)
+
+
+def about_trust(trust: Known) -> Iterator[Reason]:
+    """Say where the bounds given with predictions hold clearly more seldom than they should.
+
+    That is more than three points below their level, and less often than chance explains.
+
+    Args:
+        trust: `reports/trust.json`; empty where nothing is known.
+    """
+    if not trust:
+        return
+    rates = [
+        (rate["count"] / rate["samples"], field, rate["expected"][0])
+        for field, measures in trust["measured"]["coverage"].items()
+        for frames in measures.values()
+        for rate in frames
+        if rate and rate["samples"] and rate["expected"]
+    ]
+    level = trust["level"]
+    failing = [rate for rate in rates if rate[0] < min(level - _POINTS, rate[2])]
+    if failing:
+        share, field, _ = min(failing)
+        yield Reason("condition", "bounds_fail", {"share": share, "level": level, "field": field})
 
 
 def _about_coarser_solver(found: BreakEven, cost: Known) -> Iterator[Reason]:

@@ -65,6 +65,10 @@ class Words:
         """Return what a quantity or a setting is called; its own name where nothing is known."""
         return self._names.get(name, name)
 
+    def check(self, name: str, description: str) -> str:
+        """Return what a physics check looks at; the data's own description if nothing is known."""
+        return self._names.get(f"check {name}", description)
+
     def number(self, value: float, digits: int = 4) -> str:
         """Return a number with so many significant digits."""
         return self._odd(value) or plain.number(value, digits)

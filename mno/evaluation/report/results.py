@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mno.data.reading import Schema
+    from mno.evaluation.influence import Influence
     from mno.evaluation.result import Evaluation
 
 Known = Mapping[str, Any]
@@ -32,6 +33,7 @@ class Results:
         training: Training's own report, `reports/train.json`: epochs and the best of them.
         settings: What training was asked to do, `train` in `params.yaml`.
         lineage: What the model was made from, for example the dataset's hash.
+        influence: What one prediction listened to; none where nobody asked.
     """
 
     scenario: str
@@ -48,3 +50,4 @@ class Results:
     training: Known = field(default_factory=dict)
     settings: Known = field(default_factory=dict)
     lineage: Known = field(default_factory=dict)
+    influence: Influence | None = None

@@ -12,7 +12,7 @@ from mno.data.reading import Schema, Split
 from mno.errors import MnoError
 from mno.evaluation.robustness.curve import Result, along, curve
 from mno.evaluation.robustness.grids import fields_on_grid
-from mno.evaluation.robustness.reasons import OTHER_ON_EVERY_GRID
+from mno.evaluation.robustness.reasons import OTHER_ON_EVERY_GRID, SOLVER_ON_POINTS
 from mno.evaluation.robustness.solved import solved_anew
 from mno.evaluation.robustness.trial import Errors, Trial, errors_of
 from mno.evaluation.solving import solver_of
@@ -80,7 +80,7 @@ def _solver_errors(
     trial: Trial, schema: Schema, solved: Mapping[int, Split | str], count: int, seed: int
 ) -> list[np.ndarray] | str:
     if schema.coordinates:
-        return "the solver's own error is not measured on unordered points"
+        return SOLVER_ON_POINTS
     finest = FINER * max(solved, default=1)
     reference = solved_anew(schema, count, seed, finest)
     if isinstance(reference, str):

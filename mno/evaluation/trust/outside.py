@@ -16,7 +16,7 @@ from mno.evaluation.robustness.streams import stream
 from mno.evaluation.solving import other_solver, solver_of
 
 if TYPE_CHECKING:
-    from mno.data.reading import Schema, Split
+    from mno.data.reading import Schema, Split, StoredSplit
     from mno.description import Description
 
 Arrays = dict[str, np.ndarray]
@@ -27,7 +27,9 @@ _DRAWN = 40  # problems with other parameters
 _SEED = 20240229
 
 
-def outside_inputs(description: Description, test: Split) -> Iterator[tuple[str, Arrays]]:
+def outside_inputs(
+    description: Description, test: Split | StoredSplit
+) -> Iterator[tuple[str, Arrays]]:
     """Yield inputs that no training sample is like, by what makes them so.
 
     Of a spoilt test sample all inputs with a value at each point are spoilt alike; coordinates of

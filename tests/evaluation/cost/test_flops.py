@@ -40,7 +40,7 @@ def flops_of(layer, values: np.ndarray) -> int:
         extent=(1.0,),
         reference_spacing=(1 / values.shape[-1],),
         normaliser=Normaliser({"u": 0.0, "v": 0.0}, {"u": 1.0, "v": 1.0}),
-        model=ModelConfig(width=4, layers=1, d_state=2),
+        model=ModelConfig.model_validate({"width": 4, "layers": 1, "d_state": 2}),
     )
     return flops_per_prediction(Surrogate(description, OneLayer(layer)), {"u": values})
 

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from costs import ASKED, COST, USED, decision_of
 
 from mno.evaluation.cost.config import EconomicsConfig
 from mno.evaluation.decision.config import KpiConfig
-from mno.evaluation.decision.deciding import decide
+from mno.evaluation.learning import LearningCurve
 
 METRICS = {"relative_l2": 0.02, "baseline_relative_l2": 0.5, "fields": {}}
-COST: dict[str, Any] = {
-    "latency_ms": 10.0,
-    "latency_p95_ms": 12.0,
-    "throughput_per_s": 200.0,
-    "peak_memory_mib": 400.0,
-    "solver": {"ms": 1010.0, "p95_ms": 1100.0, "problems": 9, "speedup": 101.0},
-    "equal_error": {
-        "model": {"error": 0.02, "ms": 10.0},
-        "solver": {"ms": 300.0, "how": "interpolated", "speedup": 30.0},
-    },
-    "spent": {stage: {"cpu_seconds": 1000.0} for stage in ("generate", "train", "evaluate")},
-}
-SAMPLES = {"train": 800, "all": 1000}
-ASKED = KpiConfig(relative_l2=0.03)
-USED = EconomicsConfig(queries_per_day=3000.0)
 
 
 def decided(
@@ -36,7 +21,7 @@ def decided(
 ) -> tuple[str, list[str]]:
     metrics, cost = ({k: changed.get(k, v) for k, v in d.items()} for d in (METRICS, COST))
     metrics |= {k: v for k, v in changed.items() if k == "persistence_relative_l2"}
-    found = decide(kpis, economics, metrics=metrics, cost=cost, samples=SAMPLES, curve=curve)
+    found = decision_of(metrics, kpis, economics, cost, curve)
     json.dumps(found)
     sides = [reason["side"] for reason in found["reasons"]]
     assert sides == sorted(sides, key=["against", "condition", "for"].index)
@@ -98,36 +83,16 @@ def test_a_missed_target_speaks_against_it() -> None:
     assert (verdict, codes[0]) == ("not_worth_it", "kpi_missed")
 
 
-@dataclass
-class Needs:
-    middle: float | None
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass
-class Line:
-    """A learning curve that says one thing."""
-
-    needs: Needs
-    largest: int = 800
-
-    def samples_for(self, error: float) -> Needs:
-        assert error == 0.01
-        return self.needs
-
-
 def test_a_missed_target_that_more_data_meet_is_a_condition() -> None:
-    asked = KpiConfig(relative_l2=0.01)
-    verdict, codes = decided(asked, curve=Line(Needs(1600.0, 1200.0, None)))
+    curve = LearningCurve.fit([200, 400, 800], [0.04, 0.0283, 0.02])  # a power of -1/2
+    near, far = KpiConfig(relative_l2=0.017), KpiConfig(relative_l2=1e-6)
+    verdict, codes = decided(near, curve=curve)
     assert (verdict, codes[0]) == ("worth_it_if", "kpi_missed_needs_data")
-    assert decided(asked, curve=Line(Needs(None)))[0] == "not_worth_it"
-    assert decided(asked, curve="two points")[0] == "not_worth_it"
-    found = decide(
-        asked, USED, metrics=METRICS, cost=COST, samples=SAMPLES, curve=Line(Needs(1600.0))
-    )
-    values = found["reasons"][0]["values"]
-    assert (values["samples"], values["more_solves"]) == (1600, 1000)
+    values = decision_of(METRICS, near, curve=curve)["reasons"][0]["values"]
+    assert 800 < values["samples"] < 2000
+    assert values["more_solves"] == pytest.approx(1.25 * (values["samples"] - 800), abs=2)
+    assert decided(far, curve=curve)[0] == "not_worth_it"
+    assert decided(near, curve="two points")[0] == "not_worth_it"
 
 
 @pytest.mark.parametrize(
@@ -148,3 +113,12 @@ def test_what_is_open_is_a_condition(
 ) -> None:
     verdict, codes = decided(kpis, economics, **changed)
     assert (verdict, codes[0]) == ("worth_it_if", code)
+
+
+@pytest.mark.parametrize(
+    ("held", "code"), [(90, "better_than_guess"), (86, "better_than_guess"), (80, "bounds_fail")]
+)
+def test_bounds_that_hold_too_seldom_are_a_condition(held: int, code: str) -> None:
+    rate = {"count": held, "samples": 100, "expected": [0.84, 0.95]}
+    trust = {"level": 0.9, "measured": {"coverage": {"pressure": {"rmse": [None, rate]}}}}
+    assert decision_of(METRICS, trust=trust)["reasons"][0]["code"] == code

@@ -72,7 +72,7 @@ def test_what_is_no_finite_number_misses(value: float) -> None:
 
 def test_intervals_that_are_no_numbers_are_none() -> None:
     metrics = {"intervals": {"relative_l2": [math.nan, math.nan]}}
-    assert statuses(KpiConfig(relative_l2=0.03), **metrics) == ["met"]
+    assert statuses(KpiConfig(relative_l2=0.03), 4.0, **metrics) == ["met"]
 
 
 def test_what_cannot_be_known_says_why() -> None:

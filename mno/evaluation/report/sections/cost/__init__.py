@@ -1,32 +1,42 @@
-"""What it costs to use the model."""
+"""What predictions cost beside solving, and when the surrogate has paid for itself."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from mno.evaluation.report.section import Section, render
+from mno.evaluation.report.sections.cost.break_even import break_even_figure
+from mno.evaluation.report.sections.cost.equal_error import equal_error_figure
+from mno.evaluation.report.sections.cost.tables import break_even_rows, side_by_side, spent_rows
 
 if TYPE_CHECKING:
     from mno.evaluation.report.language import Words
-    from mno.evaluation.report.results import Known, Results
+    from mno.evaluation.report.results import Results
 
 
 def section(results: Results, words: Words) -> Section | None:
-    """Return the section; none where no cost was measured."""
-    if not results.cost:
+    """Return the section; none where no cost was measured.
+
+    Its figures are measured times, which differ from run to run, so they are in the page alone and
+    not among the files, which are made of what the parameters determine.
+    """
+    cost, decision = results.cost, results.decision
+    if not (cost and decision):
         return None
-    body = render("cost/section.html.j2", words, rows=_rows(results.cost, words))
-    return Section("cost", words("title"), body)
-
-
-def _rows(cost: Known, words: Words) -> list[tuple[str, str]]:
-    return [
-        (words("parameters"), words.number(cost["parameters"])),
-        (words("latency"), f"{words.number(cost['latency_ms'], 3)} ms"),
-        (
-            words("throughput", batch=words.number(cost["batch_size"])),
-            words.number(cost["throughput_per_s"], 3),
-        ),
-        (words("memory"), f"{words.number(cost['peak_memory_mib'], 3)} MiB"),
-        (words("threads"), words.number(cost["threads"])),
+    figures = [
+        equal_error_figure(cost["equal_error"], words),
+        break_even_figure(decision["break_even"], words),
     ]
+    body = render(
+        "cost/section.html.j2",
+        words,
+        compared=side_by_side(cost, words),
+        absent={
+            name: cost[name] for name in ("solver", "equal_error") if isinstance(cost[name], str)
+        },
+        spent=spent_rows(cost["spent"], words),
+        pays=break_even_rows(decision["break_even"], words),
+        why=decision["break_even"]["why"],
+        figures=[figure for figure in figures if figure is not None],
+    )
+    return Section("cost", words("title"), body)

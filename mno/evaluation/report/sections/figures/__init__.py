@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mno.evaluation.report.section import Section, render
+from mno.evaluation.report.sections.figures.animation import animation
+from mno.evaluation.report.sections.figures.error_map import error_map
 from mno.evaluation.report.sections.figures.example import example_figure
 from mno.evaluation.report.sections.figures.histogram import histogram
 from mno.evaluation.report.sections.figures.over_time import over_time
@@ -19,6 +21,8 @@ def section(results: Results, words: Words) -> Section:
     found = results.evaluation
     figures = (
         *(example_figure(example, results.schema, words) for example in found.examples),
+        *filter(None, [error_map(found, results.schema, words)]),
+        *filter(None, [animation(found.example("median"), results.schema, words)]),
         *([over_time(found.over_time, words)] if found.over_time else []),
         histogram(found, words),
     )

@@ -24,13 +24,14 @@ def example_figure(example: Example, schema: Schema, words: Words) -> Figure:
         "error": words.percent(example.relative_l2),
         "blank": words("blank") if any(field.gaps for field in schema.fields) else "",
     }
+    wide, narrow = draw_example(example, schema, words)
     return Figure(
         name="example_" + "_".join(example.ranks),
         title=words("example.title", **said),
         caption=words("example.caption", **said),
         alt=words("example.alt", **said),
-        png=draw_example(example, schema, words),
-        narrow=draw_example(example, schema, words, columns=2),
+        png=wide,
+        narrow=narrow,
         full_width=True,
     )
 

@@ -1,0 +1,233 @@
+"""Serving: what HTTP adds to a forward pass, and many clients against MLflow's own server."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import torch
+import uvicorn
+
+from benchmarks.page import Section, Table, figure
+from mno.config import read_params, section
+from mno.data.normalise import Normaliser
+from mno.description import Description
+from mno.nn.config import ModelConfig
+from mno.registry.packaging import save_package
+from mno.serving.app import Service, build_app
+from mno.serving.config import ServingConfig
+from mno.serving.follower import Follower
+from mno.serving.monitor import Monitor
+from mno.surrogate import Surrogate
+
+THREADS = 2
+RESOLUTION = 64
+ALONE = 60
+CLIENTS = 32
+REQUESTS = 320
+ROOT = Path(__file__).parent.parent
+Arrays = Mapping[str, np.ndarray]
+ABOUT = f"""The model of `params.yaml` with fresh weights, one sample on {RESOLUTION} x {RESOLUTION}
+points per request, clients and server on one machine. **Alone** is the median over {ALONE}
+requests, one after the other, in turn with the bare `Surrogate.predict`; what HTTP adds should be
+at most 10 ms."""
+MANY = f"""**Many clients**: {REQUESTS} requests of {CLIENTS} clients at once, against the same
+requests one at a time through `mlflow models serve` (one worker, JSON, its only form for fields);
+three times as many per second are asked for. Clients share the cores with the servers."""
+
+
+class Folder:
+    """A registry of one model in a folder."""
+
+    def __init__(self, surrogate: Surrogate, example: Arrays) -> None:
+        self._loaded = surrogate, example
+
+    def named(self) -> str:
+        """Return the address of the model."""
+        return "models:/mno-benchmark/1"
+
+    def load(self, uri: str) -> tuple[Surrogate, Arrays]:
+        """Return the model and its example."""
+        return self._loaded
+
+
+def run() -> Section:
+    surrogate = fresh_model()
+    field = np.random.default_rng(0).random((1, RESOLUTION, RESOLUTION), dtype=np.float32)
+    given = {"permeability": field}
+    with ours(surrogate, given) as url, httpx.Client(timeout=120) as client:
+        forms = {"JSON": as_json(client, url, field), "npz": as_npz(client, url, field)}
+        alone = in_turn({"bare": lambda: surrogate.predict(given), **forms})
+        many = {name: of_many(ask) for name, ask in forms.items()}
+    with mlflows(surrogate, given) as url, httpx.Client(timeout=120) as client:
+        ask = as_json(client, url, field)
+        ask()
+        start = time.perf_counter()
+        times = [seconds(ask) for _ in range(ALONE)]
+        peer = ALONE / (time.perf_counter() - start), times
+    rows = [
+        (name, figure(1e3 * alone[name]), figure(1e3 * (alone[name] - alone["bare"])))
+        for name in forms
+    ]
+    throughput = [("mlflow models serve, one at a time", figure(peer[0]), "1", *tails(peer[1]))]
+    for name, (rate, times) in many.items():
+        ratio = figure(rate / peer[0])
+        throughput.append((f"ours, {name}, {CLIENTS} clients", figure(rate), ratio, *tails(times)))
+    bare = f"The bare prediction takes {figure(1e3 * alone['bare'])} ms."
+    return Section(
+        "Serving",
+        (
+            ABOUT, bare, Table(("form", "alone, ms", "more than bare, ms"), rows), MANY,
+            Table(("service", "requests/s", "ratio", "median, ms", "p99, ms"), throughput),
+        ),
+    )  # fmt: skip
+
+
+def fresh_model() -> Surrogate:
+    """Return the operator of `params.yaml`, untrained."""
+    torch.manual_seed(0)
+    description = Description(
+        scenario="darcy",
+        inputs={"permeability": "1"},
+        outputs={"pressure": "1"},
+        extent=(1.0, 1.0),
+        reference_spacing=(1 / RESOLUTION, 1 / RESOLUTION),
+        normaliser=Normaliser(
+            {"permeability": 0.5, "pressure": 0.0}, {"permeability": 0.3, "pressure": 1.0}
+        ),
+        model=section(read_params(ROOT), "model", ModelConfig),
+    )
+    return Surrogate(description, description.build())
+
+
+@contextmanager
+def ours(surrogate: Surrogate, example: Arrays) -> Iterator[str]:
+    """Serve in a thread of this process."""
+    config = ServingConfig()
+    follower = Follower(Folder(surrogate, example), 60.0, lambda *_: None)
+    service = Service(follower, config, Monitor(), "")
+    server = uvicorn.Server(
+        uvicorn.Config(
+            build_app(service, config.hosts),
+            port=0,
+            log_level="error",
+            lifespan="off",
+            access_log=False,
+        )  # fmt: skip
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/invocations"
+    finally:
+        server.should_exit = True
+        thread.join()
+        service.batcher.close()
+        follower.close()
+
+
+@contextmanager
+def mlflows(surrogate: Surrogate, example: Arrays) -> Iterator[str]:
+    """Serve the packaged model by MLflow's own server."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as scratch:
+        candidate, package = Path(scratch) / "candidate", Path(scratch) / "package"
+        candidate.mkdir()
+        surrogate.save(candidate)
+        save_package(candidate, example, package)
+        command = [
+            sys.executable, "-m", "mlflow", "models", "serve", "-m", str(package), "-p", str(port),
+            "--env-manager", "local",
+        ]  # fmt: skip
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        server = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            env={**os.environ, "PATH": path, "OMP_NUM_THREADS": str(THREADS)},
+        )  # fmt: skip
+        try:
+            wait_for(f"http://127.0.0.1:{port}/ping", server)
+            yield f"http://127.0.0.1:{port}/invocations"
+        finally:
+            os.killpg(server.pid, 15)
+            server.wait()
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Wait until a server answers."""
+    deadline = time.monotonic() + 120
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            if httpx.get(url).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise RuntimeError("mlflow models serve did not start")
+
+
+def as_json(client: httpx.Client, url: str, field: np.ndarray) -> Callable[[], httpx.Response]:
+    """Return a request in JSON, whose content is made once."""
+    content = httpx.Request("POST", url, json={"inputs": {"permeability": field.tolist()}}).content
+    return lambda: answered(client, url, content, "application/json")
+
+
+def as_npz(client: httpx.Client, url: str, field: np.ndarray) -> Callable[[], httpx.Response]:
+    """Return a request in arrays, whose content is made once."""
+    file = io.BytesIO()
+    np.savez(file, permeability=field)
+    return lambda: answered(client, url, file.getvalue(), "application/x-npz")
+
+
+def answered(client: httpx.Client, url: str, content: bytes, kind: str) -> httpx.Response:
+    """Ask once."""
+    response = client.post(url, content=content, headers={"Content-Type": kind})
+    response.raise_for_status()
+    return response
+
+
+def in_turn(sides: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Return each side's median time, s."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(ALONE + 5):
+        for name, call in sides.items():
+            taken = seconds(call)
+            if number >= 5:
+                times[name].append(taken)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def of_many(ask: Callable[[], object]) -> tuple[float, list[float]]:
+    """Return requests per second of many clients, and the time of each."""
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(lambda _: ask(), range(CLIENTS)))
+        start = time.perf_counter()
+        times = list(pool.map(lambda _: seconds(ask), range(REQUESTS)))
+        return REQUESTS / (time.perf_counter() - start), times
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Return how long a call takes, s."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def tails(times: list[float]) -> tuple[str, str]:
+    """Return the median and the 99th percentile, ms."""
+    return figure(1e3 * statistics.median(times)), figure(1e3 * float(np.percentile(times, 99)))

@@ -1,0 +1,111 @@
+"""What a prediction at one point listened to: its gradient with respect to every input.
+
+For an output u at the point x, and an input a at the point y, both normalised by their standard
+deviations over the training split,
+
+    influence(y) = |d u(x) / d a(y)|,    with frames: the sum over the input's frames,
+
+by reverse-mode differentiation through the whole model, so for every backbone alike. It says how
+strongly the prediction answers to a small change of the input at y, near this one sample. It does
+not say that the input is the cause, nor what a large change would do. (Simonyan, Vedaldi and
+Zisserman, 2014, arXiv:1312.6034, call it a saliency map.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from mno.evaluation.result import Example
+    from mno.surrogate import Surrogate
+
+
+@dataclass(frozen=True, eq=False)
+class Influence:
+    """What one predicted value listened to.
+
+    Attributes:
+        example: The sample.
+        output: The predicted field.
+        point: Which point of the field: one number per axis of space.
+        maps: The influence of each input that has a value at each point, of the shape of space.
+        scalars: That of each input that is one number per sample.
+    """
+
+    example: Example
+    output: str
+    point: tuple[int, ...]
+    maps: dict[str, np.ndarray]
+    scalars: dict[str, float]
+
+    @property
+    def total(self) -> np.ndarray:
+        """The influence of all inputs at each point, of the shape of space."""
+        return np.sum(list(self.maps.values()), axis=0)
+
+
+def influence(surrogate: Surrogate, example: Example) -> Influence:
+    """Return what the prediction at the point of a sample's largest error listened to.
+
+    Of states that is a point of the first predicted frame where the model rolls out, since a later
+    one listens through those before it.
+
+    Args:
+        surrogate: The trained operator.
+        example: The sample.
+    """
+    description = surrogate.description
+    output = next(iter(description.outputs))
+    frame = 0 if description.rolls_out else -1
+    framed = output in description.states
+    point = _worst_point(example, output, frame if framed else None)
+
+    leaves = {
+        name: description.normaliser.encode(name, _tensor(array)).requires_grad_()
+        for name, array in example.inputs.items()
+        if name in description.given_names
+    }
+    cut = dict(leaves)
+    if description.rolls_out:  # forcings as far as the first step needs them
+        for name in description.forcings:
+            cut[name] = cut[name][:, : description.frames_given(name, 1)]
+    steps = 1 if description.rolls_out else None
+    answer = description.answer(surrogate.operator, description.batch(cut), steps)
+    values = answer.fields[output][0]
+    asked = values[(frame, *point)] if framed and values.ndim > len(point) else values[point]
+    gradients = torch.autograd.grad(asked, list(leaves.values()), allow_unused=True)
+    sizes = {
+        name: np.zeros(leaf.shape[1:]) if gradient is None else _size(gradient[0])
+        for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)
+        if name in description.inputs
+    }
+    dims = len(description.space)
+    return Influence(
+        example,
+        output,
+        point,
+        {n: size.reshape(-1, *size.shape[-dims:]).sum(0) for n, size in sizes.items() if size.ndim},
+        {n: float(size) for n, size in sizes.items() if not size.ndim},
+    )
+
+
+def _worst_point(example: Example, output: str, frame: int | None) -> tuple[int, ...]:
+    """Return where the error is largest, the first point where it is nowhere a number."""
+    error = np.abs(example.prediction[output] - example.truth[output])
+    error = error if frame is None else error[frame]
+    worst = np.argmax(np.where(np.isfinite(error), error, -1.0))
+    return tuple(int(i) for i in np.unravel_index(worst, error.shape))
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(array, dtype=np.float32)[None])
+
+
+def _size(gradient: Tensor) -> np.ndarray:
+    """Return the gradient's absolute value; 0 where a value is missing that nothing depends on."""
+    return np.nan_to_num(gradient.abs().numpy().astype(np.float64), posinf=0.0)

@@ -1,0 +1,116 @@
+"""The model in service: it follows an alias of the registry, and keeps what works."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from mno.config import first_line
+from mno.surrogate import Surrogate
+
+
+class Registry(Protocol):
+    """What the service asks of a registry."""
+
+    def named(self) -> str:
+        """Return the address of the version to serve, for example `models:/mno-darcy/3`.
+
+        Raises:
+            Exception: It cannot be found out.
+        """
+        ...
+
+    def load(self, uri: str) -> tuple[Surrogate, Mapping[str, np.ndarray]]:
+        """Load a version, whose files are whole, and an example of its inputs.
+
+        Raises:
+            Exception: It cannot be loaded.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A model in service.
+
+    Attributes:
+        uri: Its address in the registry, for example `models:/mno-darcy/3`.
+        surrogate: The model.
+        example: Inputs that it was tried on.
+        since: When it was taken into service, seconds since 1970.
+    """
+
+    uri: str
+    surrogate: Surrogate
+    example: Mapping[str, np.ndarray]
+    since: float = field(default_factory=time.time)
+
+    @property
+    def name(self) -> str:
+        """Model and version, for example `mno-darcy/3`."""
+        return self.uri.removeprefix("models:/")
+
+
+class Follower:
+    """Holds the model in service; a thread looks whether the registry names another.
+
+    Another is loaded and tried beside the one in service, which it then replaces at once. What
+    cannot be loaded, or does not predict, is not served: the last good model goes on.
+
+    Args:
+        registry: Says what to serve.
+        interval: Seconds between two looks.
+        told: Is told of each change, and of each failure once: whether it went well, and one line.
+
+    Raises:
+        Exception: There is no model that can be served.
+    """
+
+    def __init__(
+        self, registry: Registry, interval: float, told: Callable[[bool, str], None]
+    ) -> None:
+        self._registry, self._interval, self._told = registry, interval, told
+        self.current = self._load(registry.named())
+        self.problem: str | None = None
+        """Why the version that is named now is not served; none where it is."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop following."""
+        self._stop.set()
+        self._thread.join()
+
+    def look(self) -> None:
+        """Look once whether another version is named, and take it if it works."""
+        named = ""
+        try:
+            named = self._registry.named()
+            if named != self.current.uri:
+                before = self.current.name
+                self.current = self._load(named)
+                self._told(True, f"{self.current.name} takes the place of {before}")
+            self.problem = None
+        except Exception as error:  # whatever a registry, files or a model may do
+            what = f"{named} is not served" if named else "the registry cannot be asked"
+            problem = f"{what}: {first_line(error)}; {self.current.name} goes on"
+            if problem != self.problem:
+                self._told(False, problem)
+            self.problem = problem
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self._interval):
+            self.look()
+
+    def _load(self, uri: str) -> Served:
+        surrogate, example = self._registry.load(uri)
+        for name, values in surrogate.predict(example).items():
+            if not np.isfinite(values).all():
+                raise ValueError(f"it predicts {name} that is not finite")
+        return Served(uri, surrogate, example)

@@ -1,0 +1,192 @@
+"""How arrays come in and go out: MLflow's JSON, and NumPy's `.npz` for large fields.
+
+JSON is `{"inputs": {NAME: nested lists}, "params": {"steps": 20}}`, answered by `{"predictions":
+{NAME: nested lists}}`; `null` stands for a missing value. An `.npz` holds the same arrays by name,
+and the steps are in the address, `?steps=20`. Both are untrusted: nothing is unpickled, and nothing
+is unpacked that is larger than a request may be.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from mno.errors import InputError
+
+JSON = "application/json"
+NPZ = "application/x-npz"
+
+_NPY = ".npy"
+_MOST_MEMBERS = 100
+
+
+class UnsupportedError(InputError):
+    """A form of content that the service does not know."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a request asks.
+
+    Attributes:
+        inputs: Arrays by field name, as they came.
+        steps: Frames to predict; those of the model's training if none.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    steps: int | None = None
+
+
+def media_type(content_type: str | None) -> str:
+    """Return which of the two forms a header names; JSON without one.
+
+    Raises:
+        UnsupportedError: It names neither, or another charset than UTF-8.
+    """
+    kind, _, rest = (content_type or JSON).partition(";")
+    kind = kind.strip().lower()
+    charset = rest.strip().lower().removeprefix("charset=").strip('"') or "utf-8"
+    if kind not in (JSON, NPZ) or charset != "utf-8":
+        raise UnsupportedError(f"content type {content_type!r}; expected {JSON} or {NPZ}")
+    return kind
+
+
+def decode(body: bytes, kind: str, steps: str | None, limit: int) -> Asked:
+    """Read a request.
+
+    Args:
+        body: Its content.
+        kind: `JSON` or `NPZ`.
+        steps: What the address says of them.
+        limit: Bytes that an archive may unpack to.
+
+    Raises:
+        InputError: It cannot be read; says what was expected.
+    """
+    if kind == NPZ:
+        return Asked(_read_npz(body, limit), _steps(steps))
+    return _read_json(body, steps)
+
+
+def encode(predictions: Mapping[str, np.ndarray], kind: str, about: Mapping[str, Any]) -> bytes:
+    """Write an answer.
+
+    Args:
+        predictions: Arrays by field name.
+        kind: `JSON` or `NPZ`.
+        about: What JSON says besides the predictions.
+    """
+    if kind == NPZ:
+        file = io.BytesIO()
+        np.savez(file, allow_pickle=False, **dict(predictions))
+        return file.getvalue()
+    arrays = {name: np.ascontiguousarray(array) for name, array in predictions.items()}
+    # What is not finite has no place in JSON; it becomes null.
+    return orjson.dumps({"predictions": arrays, **about}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _read_json(body: bytes, steps: str | None) -> Asked:
+    expected = 'expected {"inputs": {NAME: numbers of shape (samples, *grid)}}'
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InputError(
+            f"the request is not JSON ({error}); {expected}, with null for missing values"
+        ) from None
+    if not isinstance(content, dict) or not isinstance(content.get("inputs"), dict):
+        found = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"the request holds {found}; {expected}")
+    unknown = sorted(set(content) - {"inputs", "params"})
+    if unknown:
+        raise InputError(f"the request holds {unknown} besides inputs; expected params at most")
+    params = content.get("params") or {}
+    if not isinstance(params, dict) or set(params) - {"steps"}:
+        raise InputError(f'params={params!r}; expected {{"steps": a whole number}} or nothing')
+    asked = params.get("steps", steps)
+    return Asked({n: _numbers(n, v) for n, v in content["inputs"].items()}, _steps(asked))
+
+
+def _numbers(name: str, given: Any) -> np.ndarray:
+    try:
+        array = np.asarray(given)
+        if array.dtype == object:  # null among numbers
+            array = array.astype(np.float64)
+    except (ValueError, TypeError, OverflowError):
+        raise InputError(
+            f"field {name} is no regular array of numbers; expected nested lists of equal lengths"
+        ) from None
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"field {name} holds {array.dtype}; expected numbers")
+    return array
+
+
+def _steps(given: Any) -> int | None:
+    if given is None or given == "":
+        return None
+    text = str(given)
+    if isinstance(given, bool) or not (text.isascii() and text.isdecimal()) or len(text) > 6:
+        raise InputError(f"steps={text[:40]}; expected a whole number from 1 to 999999")
+    return int(text)
+
+
+def _read_npz(body: bytes, limit: int) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            members = archive.infolist()
+            _require_harmless(members, limit)
+            return {
+                member.filename.removesuffix(_NPY): _array(member.filename, archive.read(member))
+                for member in members
+            }
+    except (
+        zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError,
+        NotImplementedError, ValueError, OverflowError,
+    ) as error:  # fmt: skip
+        raise InputError(
+            f"the request is no archive of arrays ({error}); expected what numpy.savez writes"
+        ) from None
+
+
+def _require_harmless(members: list[zipfile.ZipInfo], limit: int) -> None:
+    names = {member.filename for member in members}
+    if len(members) > _MOST_MEMBERS or len(names) < len(members):
+        raise InputError(
+            f"the archive has {len(members)} members of {len(names)} names; expected at most "
+            f"{_MOST_MEMBERS} of different names"
+        )
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > limit:
+        raise InputError(
+            f"the archive unpacks to {unpacked} bytes; expected at most {limit}: ask for fewer "
+            "samples at a time"
+        )
+
+
+def _array(name: str, content: bytes) -> np.ndarray:
+    """Read one `.npy`, whose header must agree with its length; no pickle is ever looked at."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise InputError(f"{name} is of .npy version {version}; expected 1.0 or 2.0")
+    shape, fortran, dtype = read(file)
+    if dtype.kind not in "fiub":
+        raise InputError(f"{name} holds {dtype}; expected numbers")
+    count = 1
+    for length in shape:  # in Python's whole numbers, which do not overflow
+        count *= length
+    if count * dtype.itemsize != len(content) - file.tell() or len(shape) > 8:
+        raise InputError(f"{name} claims shape {shape}, which does not fit its length")
+    array = np.frombuffer(bytearray(content), dtype, count, file.tell())  # one that can be written
+    return array.reshape(shape, order="F" if fortran else "C")

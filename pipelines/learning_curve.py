@@ -1,0 +1,45 @@
+"""The stage `learning_curve`: train on shares of the training split, if `params.yaml` gives any.
+
+Nothing that a training needs is imported where it gives none, as is the rule.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mno.config import section
+from mno.training.shares import LearningCurveConfig
+from pipelines.stage import Stage, run_stage, write_json
+
+REPORT = Path("reports/learning_curve.json")
+OFF = (
+    "not measured; it takes about one more training per share: run "
+    "`mno evaluate --learning-curve`, or set learning_curve.shares"
+)
+
+
+def body(stage: Stage) -> None:
+    """Measure the error at every share, or say that none was asked for."""
+    config = section(stage.params, "learning_curve", LearningCurveConfig)
+    if not config.shares:
+        write_json(stage.root / REPORT, {"points": [], "why_off": OFF})
+        return
+    from pipelines.learning_curve_points import measured_points
+
+    points = measured_points(stage, config)
+    content = {
+        "points": points,
+        "why_off": None,
+        "training": "as many steps of the optimiser on every share",
+    }
+    write_json(stage.root / REPORT, content)
+    said = ", ".join(
+        f"{p['samples']}: {p['validation']['relative_l2']:.2%}"
+        for p in points
+        if p["validation"]["relative_l2"] is not None
+    )
+    stage.say(f"learning_curve  validation error by training samples: {said}")
+
+
+if __name__ == "__main__":
+    run_stage("learning_curve", body)

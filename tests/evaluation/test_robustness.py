@@ -1,0 +1,369 @@
+"""Robustness of small trained surrogates: what must hold exactly, and what must be said."""
+
+from __future__ import annotations
+
+import json
+import math
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_lines import Line, line, solved_split
+from test_missing_truth import TEST, TRAIN, make_surrogate
+
+from mno.data.reading import Split
+from mno.evaluation import EvaluateConfig, evaluate
+from mno.evaluation.baselines import mean_fields
+from mno.evaluation.robustness import reasons
+from mno.evaluation.robustness.config import RobustnessConfig
+from mno.evaluation.robustness.growth import over_time
+from mno.evaluation.robustness.measure import KINDS, measure_robustness
+from mno.evaluation.robustness.missing import without_sensors
+from mno.evaluation.robustness.noise import under_noise
+from mno.evaluation.robustness.outside import AS_TRAINED, outside_training
+from mno.evaluation.robustness.resolution import at_resolutions
+from mno.evaluation.robustness.solved import solved_anew
+from mno.evaluation.robustness.trial import Trial
+from mno.surrogate import Surrogate
+
+CONFIG = RobustnessConfig(samples=6, solved_samples=3, noise=[0.05, 0.5], missing=[0.25])
+
+
+def trial_of(line: Line, batch_size: int = 4) -> Trial:
+    return Trial(line.surrogate, line.mean, batch_size)
+
+
+def measured(line: Line, config: RobustnessConfig = CONFIG, batch_size: int = 4) -> dict[str, Any]:
+    return measure_robustness(line.surrogate, line.test, line.mean, config, batch_size)
+
+
+def means(curve: Any, who: str = "model") -> list[float]:
+    return curve["relative_l2"][who]["mean"]
+
+
+def plain_errors(line: Line, split: Split) -> tuple[float, float, float | None]:
+    """What the evaluation itself finds: of the model, the mean field, the last given frame."""
+    found = evaluate(line.surrogate, split, line.mean, EvaluateConfig()).metrics()
+    kept = found.get("persistence_relative_l2")
+    return found["relative_l2"], found["baseline_relative_l2"], kept
+
+
+LINES = [
+    ("darcy", {}),
+    ("diffusion_reaction", {"history": 2}),
+    ("burgers", {}),
+    ("darcy_ring", {}),
+    ("furnace_ring", {}),
+]
+
+
+@pytest.mark.parametrize(("scenario", "task"), LINES)
+def test_what_is_not_changed_has_the_error_of_the_evaluation_exactly(
+    scenario: str, task: dict[str, Any]
+) -> None:
+    small = line(scenario, **task)
+    found = measured(small, CONFIG.model_copy(update={"samples": len(small.test)}))
+    expected = plain_errors(small, small.test)
+    for curve in (found["noise"], found["missing"]["random"], found["missing"]["block"]):
+        assert curve["level"][0] == 0.0
+        firsts = [means(curve, who)[0] for who in curve["relative_l2"]]
+        assert firsts == [value for value in expected if value is not None]
+
+    fresh = solved_anew(small.test.schema, CONFIG.solved_samples, CONFIG.seed)
+    assert isinstance(fresh, Split)
+    expected = plain_errors(small, fresh)
+    resolution, outside = found["resolution"], found["outside"]
+    at = resolution["level"].index(resolution["trained"])
+    assert means(resolution)[at] == expected[0]
+    assert outside["level"][0] == AS_TRAINED
+    assert [means(outside, who)[0] for who in outside["relative_l2"]] == [
+        value for value in expected if value is not None
+    ]
+
+
+@pytest.mark.parametrize(("scenario", "task"), LINES)
+def test_the_result_is_json_and_depends_on_neither_batches_nor_threads(
+    scenario: str, task: dict[str, Any]
+) -> None:
+    small = line(scenario, **task)
+    texts, threads = [], torch.get_num_threads()
+    try:
+        for batch_size, count in ((4, 1), (64, 2)):
+            torch.set_num_threads(count)
+            texts.append(json.dumps(_rounded(measured(small, batch_size=batch_size))))
+    finally:
+        torch.set_num_threads(threads)
+    assert texts[0] == texts[1]
+    assert set(json.loads(texts[0])) == set(KINDS)
+
+
+def _rounded(value: Any) -> Any:
+    """Round what torch may add up in another order for another size of a batch."""
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return float(f"{value:.3g}") if isinstance(value, float) else value
+
+
+def test_the_same_call_gives_the_same_bits() -> None:
+    small = line("darcy")
+    assert json.dumps(measured(small)) == json.dumps(measured(small))
+
+
+def test_more_noise_and_fewer_sensors_bring_the_last_frame_further_from_the_truth() -> None:
+    """Keeping the last frame has no weights that could happen to do better with them."""
+    small = line("diffusion_reaction", history=2)
+    noise = under_noise(trial_of(small), small.test, [0.1, 0.5, 2.0], seed=0)
+    kept = means(noise, "persistence")
+    assert kept == sorted(kept)
+    assert kept[-1] > 1.5 * kept[0]
+    missing = without_sensors(trial_of(small), small.test, [0.25, 0.5, 0.9], seed=0)
+    assert isinstance(missing, dict)
+    for curve in (missing["random"], missing["block"]):
+        assert len(set(means(curve))) == 4
+        assert len(set(means(curve, "mean_field"))) == 1
+
+
+def test_noise_has_the_deviation_of_the_training_data_times_its_level() -> None:
+    small = line("darcy")
+    trial, given = trial_of(small), {}
+
+    def keep(inputs: dict[str, np.ndarray], *_: Any) -> dict[str, np.ndarray]:
+        given[len(given)] = inputs["permeability"]
+        return {"pressure": np.zeros_like(inputs["permeability"])}
+
+    trial.surrogate = _Asked(small.surrogate, keep)
+    under_noise(trial, small.test, [0.2], seed=0)
+    added = given[1] - given[0]
+    deviation = small.surrogate.description.normaliser.std["permeability"]
+    assert np.array_equal(given[0], small.test.fields["permeability"])
+    assert np.std(added) == pytest.approx(0.2 * deviation, rel=0.05)
+    assert abs(np.mean(added)) < 0.02 * deviation
+    assert not np.allclose(added[0], added[1])
+
+
+class _Asked(Surrogate):
+    """A surrogate that lets a test see what it is asked."""
+
+    def __init__(self, real: Surrogate, answer: Any) -> None:
+        super().__init__(real.description, real.operator)
+        self._answer = answer
+
+    def predict(self, inputs: Any, batch_size: int = 32, steps: int | None = None) -> Any:
+        return self._answer(inputs, batch_size, steps)
+
+
+def test_an_input_that_does_not_vary_gets_no_noise() -> None:
+    """Its standard deviation is 0, in whose place the normaliser has 1."""
+    small = line("navier_stokes")
+    seen = []
+
+    def keep(inputs: dict[str, np.ndarray], *rest: Any) -> dict[str, np.ndarray]:
+        seen.append(inputs["viscosity"])
+        return small.surrogate.predict(inputs, *rest)
+
+    trial = trial_of(small)
+    trial.surrogate = _Asked(small.surrogate, keep)
+    under_noise(trial, small.test, [0.5], seed=0)
+    assert len(seen) == 2
+    assert np.array_equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+@pytest.mark.parametrize("scenario", ["darcy", "burgers", "darcy_ring"])
+def test_missing_places_are_as_many_as_asked_for(scenario: str, share: float) -> None:
+    small = line(scenario)
+    description, seen = small.surrogate.description, []
+    name = description.fields[0]
+
+    def keep(inputs: dict[str, np.ndarray], *rest: Any) -> dict[str, np.ndarray]:
+        seen.append(inputs[name])
+        return small.surrogate.predict(inputs, *rest)
+
+    trial = trial_of(small)
+    trial.surrogate = _Asked(small.surrogate, keep)
+    found = without_sensors(trial, small.test, [share], seed=0)
+    assert isinstance(found, dict)
+    assert (found["told"], found["filled"]) == ([], list(description.fields))
+    whole, random, _, block = seen
+    mean = np.float32(description.normaliser.mean[name])
+    for changed in (random, block):
+        holes = changed == mean
+        assert np.array_equal(changed[~holes], whole[~holes])
+        assert np.mean(holes) == pytest.approx(share, abs=0.12)
+    assert np.mean(random == mean) == pytest.approx(share, abs=0.03)
+    assert not np.array_equal(random == mean, block == mean)
+
+
+def test_on_other_grids_the_solvers_own_error_falls_with_the_cells() -> None:
+    small = line("darcy")
+    found = at_resolutions(trial_of(small), small.test.schema, [0.5, 2.0, 4.0], 3, seed=0)
+    assert isinstance(found, dict)
+    assert found["level"] == [8, 16, 32, 64]
+    solver = found["solver"]["mean"]
+    assert all(finer < 0.6 * coarser for coarser, finer in zip(solver, solver[1:], strict=False))
+    at = found["level"].index(16)
+    assert means(found, "interpolated")[at] == means(found)[at]
+
+
+def test_a_grid_that_the_solver_refuses_is_left_out_and_says_why() -> None:
+    small = line("darcy")
+    found = at_resolutions(trial_of(small), small.test.schema, [0.25, 2.0], 2, seed=0)
+    assert isinstance(found, dict)
+    assert found["level"] == [16, 32]
+    assert "at least 8" in found["absent"]["4"]
+
+
+def test_a_scenario_that_is_another_problem_on_every_grid_has_no_curve() -> None:
+    small = line("diffusion_reaction", history=2)
+    rough = solved_split("test", "diffusion_reaction", 2, 5, 16, sampling="pdebench", frames=7)
+    found = at_resolutions(trial_of(small), rough.schema, [2.0], 2, seed=0)
+    assert found == reasons.OTHER_ON_EVERY_GRID
+
+
+def test_neighbouring_problems_say_what_was_changed() -> None:
+    small = line("darcy")
+    found = outside_training(trial_of(small), small.test.schema, 2, seed=0)
+    assert isinstance(found, dict)
+    assert found["changed"]["twice the contrast"] == {"high_permeability": [12.0, 24.0]}
+    assert len(found["level"]) == len(means(found)) == 4
+    assert means(found, "mean_field")[1] > means(found, "mean_field")[0]
+
+
+def test_frame_rates_of_a_model_that_is_given_several_frames() -> None:
+    small = line("diffusion_reaction", history=2)
+    found = measured(small)["frame_rate"]
+    assert found["half"]["level"] == [1.0, 0.5]
+    assert found["double"]["level"] == [1.0, 2.0]
+    half = means(found["half"])
+    assert half[0] != half[1]
+    # Neither the mean field nor the last frame, which is known, suffers.
+    for who in ("mean_field", "persistence"):
+        assert means(found["half"], who)[0] == means(found["half"], who)[1]
+    one = measured(line("diffusion_reaction"))["frame_rate"]
+    assert one["half"] == reasons.ONE_FRAME
+    assert isinstance(one["double"], dict)
+
+
+def test_growth_over_time_goes_on_beyond_the_trained_duration() -> None:
+    small = line("diffusion_reaction", history=2)
+    found = over_time(trial_of(small), small.test, small.test.schema, 3, 0, threshold=0.2)
+    assert isinstance(found, dict)
+    within, beyond = found["within"], found["beyond"]
+    assert within["time"] == pytest.approx([0.5, 0.75, 1.0, 1.25, 1.5])
+    assert beyond["time"][-1] == pytest.approx(2 * found["trained_until"])
+    plain = evaluate(small.surrogate, small.test, small.mean, EvaluateConfig()).over_time
+    assert plain is not None
+    assert means(within) == pytest.approx(plain.model)
+    assert means(within, "persistence") == pytest.approx(plain.persistence)
+    usable = within["usable"]["persistence"]
+    assert usable["reached"] == 1.0
+    assert usable["median"] == pytest.approx(0.25)
+
+
+def test_a_threshold_that_is_not_reached_has_no_time() -> None:
+    small = line("diffusion_reaction", history=2)
+    found = over_time(trial_of(small), small.test, small.test.schema, 2, 0, threshold=9.0)
+    assert isinstance(found, dict)
+    assert found["within"]["usable"]["model"] == {
+        "median": None, "low": None, "high": None, "reached": 0.0,
+    }  # fmt: skip
+
+
+def test_what_continues_no_states_says_so() -> None:
+    found = measured(line("darcy"))
+    assert found["frame_rate"] == found["over_time"] == reasons.NO_STATES
+
+
+def test_forcings_are_not_invented_beyond_their_time() -> None:
+    found = measured(line("furnace_ring"))
+    assert found["over_time"]["beyond"] == reasons.FORCED
+    assert found["frame_rate"]["half"]["level"] == [1.0, 0.5]
+    assert found["frame_rate"]["double"]["level"] == [1.0, 2.0]
+
+
+def test_all_at_once_is_not_rolled_out_further() -> None:
+    small = line("diffusion_reaction", history=1, scheme="horizon")
+    found = measured(small)
+    assert found["over_time"]["beyond"] == reasons.FIXED_FRAMES
+    assert len(found["over_time"]["within"]["time"]) == 6
+
+
+def test_imported_data_have_no_solver_and_are_tried_all_the_same() -> None:
+    source = line("darcy")
+    imported = _imported(source)
+    found = measured(imported)
+    for kind in ("resolution", "outside"):
+        assert "imported" in found[kind]
+    assert found["noise"]["level"] == [0.0, 0.05, 0.5]
+    assert found["missing"]["random"]["level"] == [0.0, 0.25]
+
+
+def _imported(source: Line) -> Line:
+    """The same data as if they came from files."""
+    schema = replace(
+        source.test.schema,
+        scenario="plant",
+        parameters={},
+        resolution=None,
+        sources=({"file": "plant.npz", "sha256": "0" * 64},),
+    )
+    there = copy(source)
+    there.test = replace(source.test, schema=schema)
+    return there
+
+
+def test_a_model_with_gaps_is_told_what_is_missing() -> None:
+    surrogate = make_surrogate()
+    found = measure_robustness(surrogate, TEST, mean_fields(TRAIN), CONFIG, 4)
+    missing = found["missing"]
+    assert missing["told"] == ["cover", "temperature", "pressure"]
+    assert missing["filled"] == []
+    assert all(math.isfinite(value) for value in means(missing["random"]))
+    assert "imported" in found["outside"]
+
+
+def test_a_single_sample_has_no_interval() -> None:
+    small = line("darcy")
+    found = measured(small, CONFIG.model_copy(update={"samples": 1, "solved_samples": 1}))
+    assert found["noise"]["relative_l2"]["model"]["low"] == [None, None, None]
+    assert found["noise"]["samples"] == 1
+
+
+def test_intervals_hold_the_mean_and_narrow_with_more_samples() -> None:
+    small = line("darcy")
+    widths = []
+    for count in (3, 10):
+        curve = measured(small, CONFIG.model_copy(update={"samples": count}))["noise"]
+        model = curve["relative_l2"]["model"]
+        for mean, low, high in zip(model["mean"], model["low"], model["high"], strict=True):
+            assert low <= mean <= high
+        assert curve["samples"] == count
+        widths.append(model["high"][0] - model["low"][0])
+    assert widths[1] < 1.5 * widths[0]
+
+
+@pytest.mark.parametrize("task", [{}, {"history": 2}])
+def test_predictions_that_are_not_numbers_give_figures_that_are_not(task: dict[str, Any]) -> None:
+    small = line("diffusion_reaction" if task else "darcy", **task)
+    broken = small.surrogate.description.build()
+    with torch.no_grad():
+        for weight in broken.parameters():
+            weight.fill_(math.nan)
+    surrogate = Surrogate(small.surrogate.description, broken)
+    found = measure_robustness(surrogate, small.test, small.mean, CONFIG, 4)
+    assert all(math.isnan(value) for value in means(found["noise"]))
+    assert all(math.isfinite(value) for value in means(found["noise"], "mean_field"))
+    if task:
+        usable = found["over_time"]["within"]["usable"]["model"]
+        assert usable["reached"] == 1.0
+        assert usable["median"] == pytest.approx(0.25)
+
+
+def test_switched_off_it_says_so() -> None:
+    found = measured(line("darcy"), RobustnessConfig(enabled=False))
+    assert found == dict.fromkeys(KINDS, reasons.OFF)

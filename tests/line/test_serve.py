@@ -1,0 +1,50 @@
+"""What a person meets who serves the model that `mno run` has registered."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+
+import httpx
+import numpy as np
+import xarray
+
+
+def test_the_champion_is_served_until_it_is_told_to_end(finished) -> None:
+    server = finished.start("serve", "--port", "0")
+    try:
+        address = None
+        while address is None:
+            assert server.poll() is None, finished.output.read_text()
+            address = re.search(r"http://\S+/invocations", finished.output.read_text())
+            time.sleep(0.1)
+        permeability = xarray.open_zarr(finished.root / "data")["permeability"][:2].values
+        body = {"inputs": {"permeability": permeability.tolist()}}
+        answer = httpx.post(address.group(), json=body, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["model"].startswith("mno-darcy/")
+        assert np.shape(answer.json()["predictions"]["pressure"]) == permeability.shape
+    finally:
+        os.kill(server.pid, signal.SIGTERM)
+        server.wait(60)
+    assert "Traceback" not in finished.output.read_text()
+
+
+def test_wrong_use_is_one_line(finished) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        cases = {
+            ("--port", "0", "--alias", "best"): "is not in the registry",
+            ("--port", port): "try another --port",
+            ("--port", "0", "--token-file", "nowhere"): "cannot be read",
+        }
+        for arguments, why in cases.items():
+            done = finished.mno("serve", *arguments)
+            assert done.returncode == 2, done.stderr
+            assert why in done.stderr
+            assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,117 @@
+"""Requests that wait together are answered as if each were alone."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from mno.data.normalise import Normaliser
+from mno.description import Description
+from mno.errors import InputError
+from mno.nn.config import ModelConfig
+from mno.serving.batcher import Batcher, BusyError
+from mno.serving.follower import Served
+from mno.serving.protocol import Asked
+from mno.surrogate import Surrogate
+
+
+def surrogate(seed: int = 0) -> Surrogate:
+    torch.manual_seed(seed)
+    description = Description(
+        scenario="darcy",
+        inputs={"permeability": "1"},
+        outputs={"pressure": "1"},
+        extent=(1.0, 1.0),
+        reference_spacing=(1 / 8, 1 / 8),
+        normaliser=Normaliser(
+            {"permeability": 0.0, "pressure": 0.0}, {"permeability": 1.0, "pressure": 1.0}
+        ),
+        model=ModelConfig(width=8, layers=1, d_state=2, expand=1),
+    )
+    return Surrogate(description, description.build())
+
+
+class Gate:
+    """A model behind a gate, so that requests wait until it is opened."""
+
+    def __init__(self, served: Served) -> None:
+        self.served, self.opened, self.asked = served, threading.Event(), threading.Event()
+
+    def __call__(self) -> Served:
+        self.asked.set()
+        self.opened.wait(30)
+        return self.served
+
+
+@pytest.fixture
+def served() -> Served:
+    return Served("models:/mno-darcy/1", surrogate(), {})
+
+
+def fields(rng: np.random.Generator, samples: int, side: int = 8) -> np.ndarray:
+    return rng.random((samples, side, side), dtype=np.float32)
+
+
+def test_waiting_requests_share_a_pass_and_get_their_own_answers(served):
+    gate, sizes = Gate(served), []
+    batcher = Batcher(gate, 8, 100, 2**24, sizes.append)
+    rng = np.random.default_rng(0)
+    given = [fields(rng, n, side) for n, side in [(1, 8), (2, 8), (1, 12), (3, 8), (4, 8), (1, 12)]]
+    first = batcher.ask(Asked({"permeability": given[0]}))
+    gate.asked.wait(30)
+    others = [batcher.ask(Asked({"permeability": array})) for array in given[1:]]
+    gate.opened.set()
+    for array, future in zip(given, [first, *others], strict=True):
+        answer = future.result(30)
+        alone = served.surrogate.predict({"permeability": array})
+        assert answer.served is served
+        assert np.allclose(answer.predictions["pressure"], alone["pressure"], atol=1e-6)
+    batcher.close()
+    # 2 + 3 share a pass, 4 more would be too many; the two of another grid share one, too.
+    assert sorted(sizes) == [1, 2, 4, 5]
+
+
+def test_a_bad_request_spoils_none_of_those_that_wait_with_it(served):
+    gate = Gate(served)
+    batcher = Batcher(gate, 8, 100, 2**24)
+    rng = np.random.default_rng(1)
+    first = batcher.ask(Asked({"permeability": fields(rng, 1)}))
+    gate.asked.wait(30)
+    bad = fields(rng, 1)
+    bad[0, 3, 3] = np.nan
+    good = batcher.ask(Asked({"permeability": fields(rng, 1)}))
+    spoiled = batcher.ask(Asked({"permeability": bad}))
+    gate.opened.set()
+    assert np.isfinite(good.result(30).predictions["pressure"]).all()
+    assert first.result(30)
+    with pytest.raises(InputError, match="missing"):
+        spoiled.result(30)
+    batcher.close()
+
+
+def test_too_many_are_turned_away_and_those_who_left_cost_nothing(served):
+    gate, sizes = Gate(served), []
+    batcher = Batcher(gate, 8, 2, 2**24, sizes.append)
+    asked = Asked({"permeability": fields(np.random.default_rng(2), 1)})
+    first = batcher.ask(asked)
+    gate.asked.wait(30)
+    gone, stays = batcher.ask(asked), batcher.ask(asked)
+    with pytest.raises(BusyError):
+        batcher.ask(asked)
+    assert batcher.waiting == 2
+    assert gone.cancel()
+    gate.opened.set()
+    assert first.result(30) and stays.result(30)
+    batcher.close()
+    assert sizes == [1, 1]
+
+
+def test_closing_answers_what_waits(served):
+    batcher = Batcher(lambda: served, 8, 100, 2**24)
+    asked = Asked({"permeability": fields(np.random.default_rng(3), 1)})
+    futures = [batcher.ask(asked) for _ in range(20)]
+    batcher.close()
+    assert all(future.done() for future in futures)
