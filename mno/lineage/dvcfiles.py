@@ -14,6 +14,8 @@ from mno.errors import MnoError
 
 DATA_FILE = "data.dvc"
 LOCK_FILE = "dvc.lock"
+# The stages that a registered model and its figures come from.
+MAKING = ("generate", "train", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def locked_out(root: Path, stage: str, path: str) -> str | None:
 
 
 def locked_stages(root: Path) -> dict[str, dict[str, Any]]:
-    """Return what `dvc.lock` says of each stage: its inputs, parameters and outputs by name.
+    """Return what `dvc.lock` says of the stages that make a model.
 
     Returns:
         By stage `deps` and `outs` (DVC's hash by path) and `params` (value by dotted key).
@@ -88,7 +90,7 @@ def locked_stages(root: Path) -> dict[str, dict[str, Any]]:
             },
         }
         for name, stage in stages.items()
-        if name != "register"  # which is at work when a version is sealed
+        if name in MAKING
     }
 
 

@@ -15,7 +15,7 @@ from mno.lineage.audit.finding import Finding, Link
 from mno.lineage.audit.objects import digests, folder_md5, md5_of
 from mno.lineage.audit.registry import BEFORE_SEALS
 from mno.lineage.audit.tree import Tree
-from mno.lineage.dvcfiles import DATA_FILE, LOCK_FILE, locked_stages, read_data_version
+from mno.lineage.dvcfiles import DATA_FILE, LOCK_FILE, MAKING, locked_stages, read_data_version
 from mno.lineage.record import CANDIDATE
 from mno.lineage.seal import differences
 from mno.lineage.stages import CODE_FOLDERS, IGNORED, lookup
@@ -36,7 +36,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         yield LINK.unknown(LOCK_FILE, BEFORE_SEALS)
         return
     lock: Mapping[str, Any] = evidence.sealed["lock"]
-    for stage in ("generate", "train", "evaluate"):
+    for stage in MAKING:
         if stage not in lock:
             yield LINK.unknown(stage, f"{LOCK_FILE} had nothing of it at registration")
     yield from _against_record(evidence, lock)
