@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mno.config import section
 from mno.data.reading import Split, StoredSplit, open_split
@@ -14,6 +12,7 @@ from mno.forecast import TaskConfig
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
+from mno.lineage.stages import flat
 from mno.memory import fits_in_memory
 from mno.nn.config import ModelConfig
 from mno.registry.tracking import TrainingRun
@@ -63,7 +62,7 @@ def body(stage: Stage) -> None:
         },
     )
     with TrainingRun.open(
-        stage.handed_down.workspace, scenario, stage.key, _flat(stage.inputs.params)
+        stage.handed_down.workspace, scenario, stage.key, flat(stage.inputs.params)
     ) as run:
         md5 = read_data_version(stage.root / DATA_FILE).md5
         if md5 is not None:
@@ -109,17 +108,6 @@ def _write_candidate(surrogate: Surrogate, folder: Path) -> None:
     partial.mkdir(parents=True)
     surrogate.save(partial)
     os.replace(partial, folder)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested parameters to dotted keys, as MLflow shows them."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 if __name__ == "__main__":

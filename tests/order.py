@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 LINE = Path(__file__).parent / "line"
+# Its tests damage and mend one workspace.
+AUDIT = Path(__file__).parent / "audit"
 # Its tests run commands in one workspace, and two at a time would get into each other's way.
 TOGETHER = LINE / "test_finished_run.py"
 # What takes longest, so that no process is left alone with it at the end. The first test of the

@@ -14,6 +14,8 @@ from mno.errors import MnoError
 
 DATA_FILE = "data.dvc"
 LOCK_FILE = "dvc.lock"
+# The stages that a registered model and its figures come from.
+MAKING = ("generate", "train", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,20 @@ def read_data_version(path: Path) -> DataVersion:
     Raises:
         MnoError: The file is not what DVC writes.
     """
-    content = _read(path)
-    return DataVersion(_first_hash(content, "outs"), _first_hash(content, "deps"))
+    return _data_version(_read(path))
+
+
+def parse_data_version(text: str, name: str) -> DataVersion:
+    """Read the dataset's hashes from the text of a `data.dvc`.
+
+    Args:
+        text: Its content.
+        name: What messages call it.
+
+    Raises:
+        MnoError: It is not what DVC writes.
+    """
+    return _data_version(_parse(text, name))
 
 
 def locked_out(root: Path, stage: str, path: str) -> str | None:
@@ -53,6 +67,31 @@ def locked_out(root: Path, stage: str, path: str) -> str | None:
         if out.get("path") == path:
             return out.get("md5")
     return None
+
+
+def locked_stages(root: Path) -> dict[str, dict[str, Any]]:
+    """Return what `dvc.lock` says of the stages that make a model.
+
+    Returns:
+        By stage `deps` and `outs` (DVC's hash by path) and `params` (value by dotted key).
+
+    Raises:
+        MnoError: The file is not what DVC writes.
+    """
+    stages = _read(root / LOCK_FILE).get("stages") or {}
+    return {
+        name: {
+            "deps": {dep["path"]: dep.get("md5") for dep in stage.get("deps") or []},
+            "outs": {out["path"]: out.get("md5") for out in stage.get("outs") or []},
+            "params": {
+                key: value
+                for values in (stage.get("params") or {}).values()
+                for key, value in values.items()
+            },
+        }
+        for name, stage in stages.items()
+        if name in MAKING
+    }
 
 
 def without_hashes(text: str) -> Any:
@@ -74,14 +113,26 @@ def without_hashes(text: str) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
-    except (OSError, YAMLError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise MnoError(f"{path} cannot be read: {first_line(error)}; git checkout it") from None
+    return _parse(text, str(path))
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        content = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise MnoError(f"{name} cannot be read: {first_line(error)}; git checkout it") from None
     if not isinstance(content, dict):
-        raise MnoError(f"{path} is not a file of DVC's; git checkout it")
+        raise MnoError(f"{name} is not a file of DVC's; git checkout it")
     return content
+
+
+def _data_version(content: dict[str, Any]) -> DataVersion:
+    return DataVersion(_first_hash(content, "outs"), _first_hash(content, "deps"))
 
 
 def _first_hash(content: dict[str, Any], part: str) -> str | None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
@@ -32,9 +33,13 @@ def installed_packages() -> tuple[str, ...]:
 def environment_sha256(root: Path) -> str:
     """Digest of `constraints.txt` and the installed packages."""
     path = root / CONSTRAINTS_FILE
-    digest = hashlib.sha256(path.read_bytes() if path.exists() else b"")
-    digest.update(b"\0" + "\n".join(installed_packages()).encode())
-    return digest.hexdigest()
+    constraints = path.read_bytes() if path.exists() else b""
+    return environment_digest(constraints, [name.encode() for name in installed_packages()])
+
+
+def environment_digest(constraints: bytes, packages: Iterable[bytes]) -> str:
+    """Digest of the content of `constraints.txt` and a list of packages."""
+    return hashlib.sha256(constraints + b"\0" + b"\n".join(packages)).hexdigest()
 
 
 def machine_facts() -> dict[str, str | int | None]:

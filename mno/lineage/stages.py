@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 from mno.errors import InputError
 
 CODE_FOLDERS = ("mno", "pipelines", "flows")
-_IGNORED = {".pyc", ".nbi", ".nbc", ".md", ".swp"}
+# What `.dvcignore` leaves out of folders, too.
+IGNORED = {".pyc", ".nbi", ".nbc", ".md", ".swp"}
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,17 @@ def lookup(params: Mapping[str, Any], key: str) -> Any:
     return value
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested parameters to dotted keys, as MLflow shows them."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
 def _declaration(root: Path, stage: str) -> Mapping[str, Any]:
     stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
     if stage not in stages:
@@ -93,7 +105,7 @@ def _files(root: Path, paths: Iterable[str]) -> Iterable[str]:
             yield from (
                 file.relative_to(root).as_posix()
                 for file in path.rglob("*")
-                if file.is_file() and file.suffix not in _IGNORED
+                if file.is_file() and file.suffix not in IGNORED
             )
         else:
             raise InputError(f"{name}, which dvc.yaml names, does not exist")

@@ -16,6 +16,8 @@ DECISION = "mno.decision"
 REASON = "mno.decision_reason"
 RIVAL = "mno.compared_with"
 RIVAL_L2 = "mno.champion_relative_l2"
+# Of a version, the digest of its seal; of a model, where the latest seal of all lies.
+SEAL = "mno.seal"
 
 
 def model_name(scenario: str) -> str:

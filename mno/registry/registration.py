@@ -8,7 +8,8 @@ a rerun ends in the same single version:
 3. a version with the same lineage is taken as it is, if its files are whole and predict right;
 4. otherwise the candidate is packaged, loaded back and tried, and only then a version is created,
    with all its tags in one call, and loaded once more under its name;
-5. last comes the alias, unless that version has been decided on before.
+5. the alias comes next, unless that version has been decided on before;
+6. last, all of it is sealed.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from mno.registry.config import RegistryConfig
 from mno.registry.promotion import Measured, Score
 from mno.registry.reading import find_alias
 from mno.registry.request import Evaluated, Request
+from mno.registry.sealing import seal_version
 from mno.registry.settings import Workspace, use_workspace
 from mno.registry.tracking import RECORD_FILE, STATE, log_record
 from mno.registry.versions import create_version, find_version
@@ -97,6 +99,7 @@ def register(
     decision = _decide(workspace, name, version, measured, score)
     record["ids"] |= {"model": name, "version": version}
     log_record(workspace, run.info.run_id, record)
+    seal_version(workspace, name, version, record, request.root)
     return {"name": name, "version": version, **decision, **_summary(evaluated, record)}
 
 
