@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -64,6 +64,5 @@ class NamedModel:
         from mlflow.models import Model
 
         package = folder.parents[1]
-        example = Model.load(str(package)).load_input_example(str(package))
-        surrogate = Surrogate.load(folder)
-        return surrogate, {name: np.asarray(array) for name, array in dict(example or {}).items()}
+        example: Any = Model.load(str(package)).load_input_example(str(package))
+        return Surrogate.load(folder), {name: np.asarray(x) for name, x in example.items()}

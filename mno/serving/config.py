@@ -10,21 +10,27 @@ from mno.config import Config
 class ServingConfig(Config):
     """Limits of the service."""
 
-    max_body_mib: float = Field(64.0, gt=0, description="largest request, MiB")
-    max_batch: int = Field(32, ge=1, description="samples per forward pass")
-    max_waiting: int = Field(256, ge=1, description="requests that may wait before one is refused")
-    read_timeout: float = Field(20.0, gt=0, description="seconds in which a request must arrive")
+    max_body_mib: float = Field(default=64.0, gt=0, description="largest request, MiB")
+    max_batch: int = Field(default=32, ge=1, description="samples per forward pass")
+    max_waiting: int = Field(
+        default=256, ge=1, description="requests that may wait before one is refused"
+    )
+    read_timeout: float = Field(
+        default=20.0, gt=0, description="seconds in which a request must arrive"
+    )
     answer_timeout: float = Field(
-        120.0, gt=0, description="seconds in which a request must be answered"
+        default=120.0, gt=0, description="seconds in which a request must be answered"
     )
     poll_interval: float = Field(
-        2.0, gt=0, description="seconds between looks at which version has the alias"
+        default=2.0, gt=0, description="seconds between looks at which version has the alias"
     )
     token: str | None = Field(
-        None, min_length=8, description="what clients must send as `Authorization: Bearer TOKEN`"
+        default=None,
+        min_length=8,
+        description="what clients must send as `Authorization: Bearer TOKEN`",
     )
     hosts: tuple[str, ...] = Field(
-        ("127.0.0.1", "localhost", "[::1]"),
+        default=("127.0.0.1", "localhost", "[::1]"),
         description="names that requests may call this machine; `*` allows any",
     )
 

@@ -35,7 +35,10 @@ class Reason:
 class Curve(Protocol):
     """The error as a function of the number of training samples."""
 
-    largest: int
+    @property
+    def largest(self) -> int:
+        """Most training samples that an error was measured with."""
+        ...
 
     def samples_for(self, error: float) -> Any:
         """Return `middle`, `low` and `high` of the samples that an error takes, None if unknown."""
