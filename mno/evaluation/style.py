@@ -69,9 +69,7 @@ def new_figure(width: float, height: float, *, arranged: bool = True) -> Figure:
 def png_bytes(figure: Figure) -> bytes:
     """Return a figure as PNG; the same drawing gives the same bytes, without date or version."""
     buffer = io.BytesIO()
-    cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.06}
-    arranged = figure.get_layout_engine() is not None
-    figure.savefig(buffer, format="png", metadata={"Software": None}, **(cut if arranged else {}))
+    figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 

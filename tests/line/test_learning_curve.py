@@ -63,6 +63,8 @@ def test_off_it_says_how_to_turn_it_on_and_loads_no_torch(line: Workspace) -> No
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_killed_curve_is_continued_and_a_further_share_is_added(line: Workspace) -> None:
     edit(line, "learning_curve.shares=[0.25, 0.5]")
     killed = subprocess.Popen(
