@@ -144,6 +144,7 @@ def test_no_change_of_a_few_is_missed(line: Line) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_no_change_of_many_is_missed(line: Line) -> None:
     assert missed(line, number=600, seed=2) == []
