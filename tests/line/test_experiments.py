@@ -9,7 +9,7 @@ import pytest
 
 from tests.workspaces import Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
 
 def experiments(workspace: Workspace) -> dict[str, str]:

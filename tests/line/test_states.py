@@ -15,7 +15,7 @@ import xarray
 from mno.surrogate import Surrogate
 from tests.workspaces import Workspace, make_workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
 SMALL = (
     "scenario=diffusion_reaction",
