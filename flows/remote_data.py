@@ -30,7 +30,7 @@ def fetched(root: Path, remote: str, md5: str | None) -> Iterator[Path]:
     Raises:
         InputError: There is no such remote.
     """
-    remotes = dict(line.split(maxsplit=1) for line in _dvc(root, "remote", "list").splitlines())
+    remotes = _remotes(root)
     if remote not in remotes:
         known = ", ".join(remotes) or "none"
         raise InputError(
@@ -47,12 +47,19 @@ def fetched(root: Path, remote: str, md5: str | None) -> Iterator[Path]:
         _dvc(folder, "config", "-q", "--local", "core.no_scm", "true")
         _dvc(folder, "config", "-q", "--local", "cache.dir", str(cache))
         # A relative address is relative to the workspace.
-        address = remotes[remote].removesuffix("(default)").strip()
-        _dvc(folder, "remote", "modify", "-q", "--local", remote, "url", address)
+        _dvc(folder, "remote", "modify", "-q", "--local", remote, "url", remotes[remote])
         if md5 is not None:
             (folder / "data.dvc").write_text(_DATA.format(md5=md5), encoding="utf-8")
             _call(folder, "fetch", "-q", "-r", remote, "data.dvc")  # fails if anything is missing
         yield cache
+
+
+def _remotes(root: Path) -> dict[str, str]:
+    """Return the address of each remote by its name."""
+    # The list of the word `remote` is folded to the width of a terminal.
+    lines = (line.partition("=") for line in _dvc(root, "config", "--list").splitlines())
+    keys = ((key.split("."), value) for key, _, value in lines)
+    return {".".join(k[1:-1]): value for k, value in keys if k[0] == "remote" and k[-1] == "url"}
 
 
 def _dvc(folder: Path, *arguments: str) -> str:
