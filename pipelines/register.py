@@ -58,6 +58,7 @@ def body(stage: Stage) -> None:
             inputs=inputs,
             predictions=predictions,
             history=history,
+            trust=(reports / "trust.json").read_bytes(),
             reports=tuple(reports / name for name in _KEPT if (reports / name).exists()),
         ),
         score,

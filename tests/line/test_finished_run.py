@@ -123,6 +123,8 @@ def test_predict_writes_what_the_model_says(finished, tmp_path: Path) -> None:
     expected = surrogate.predict({"permeability": data["permeability"].values})["pressure"]
     np.testing.assert_allclose(predictions["pressure"].values, expected, rtol=1e-5, atol=1e-7)
     np.testing.assert_array_equal(predictions["x"], data["x"])
+    # The registered model carries what its predictions are judged by.
+    assert {"unlike_training", "training_distance", "equation_residual"} <= set(predictions)
 
 
 @pytest.mark.parametrize(
