@@ -14,7 +14,7 @@ from mno.data.plan import DatasetPlan
 from mno.data.statistics import Margins, Moments
 from mno.data.store import sample_shape
 from mno.errors import MnoError
-from mno.scenarios.base import SampleSource
+from mno.scenarios.base import FilesSource, SampleSource, split_samples
 
 
 @dataclass
@@ -48,7 +48,8 @@ def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
     begun = datetime.now(UTC)
     scenario = plan.build()
     samples = plan.samples_of(shard)
-    values = {
+    read = scenario.read(samples) if isinstance(scenario, FilesSource) else None
+    values = read or {
         field.name: np.empty((len(samples), *sample_shape(scenario, field)), np.float32)
         for field in scenario.fields
     }
@@ -59,14 +60,16 @@ def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
     statistics: dict[str, Moments] = {}
     # One thread, so that the order of summation in BLAS does not depend on the machine's cores.
     with threadpool_limits(limits=1):
-        made = scenario.make(samples, plan.rng)
+        made = split_samples(scenario.fields, read) if read else scenario.make(samples, plan.rng)
         for row, (sample, (given, solved)) in enumerate(zip(samples, made, strict=True)):
-            _store_row(scenario, {**given, **solved}, row, values)
-            for name, array in values.items():
-                moments = Moments.of(array[row])
-                statistics[name] = statistics[name] + moments if row else moments
-                if moments.missing:
-                    _require_gaps(scenario, name, array[row], sample)
+            if not read:
+                _store_row(scenario, {**given, **solved}, row, values)
+            for field in scenario.fields:
+                array = values[field.name][row]
+                moments = Moments.of(array)
+                statistics[field.name] = statistics[field.name] + moments if row else moments
+                if moments.missing and not (field.gaps and not np.isinf(array).any()):
+                    raise scenario.not_finite(field, array, sample)
             inputs.append(_digest({**given, **{name: solved[name] for name in recorded}}))
             for name, value in scenario.check(given, solved).items():
                 measured[name][row] = value
@@ -97,16 +100,6 @@ def _store_row(
                 f"expected float32 of shape {expected}"
             )
         values[name][row] = array
-
-
-def _require_gaps(scenario: SampleSource, name: str, values: np.ndarray, sample: int) -> None:
-    """Refuse values that are not finite, but NaN in a field that may have gaps."""
-    gaps = {field.name for field in scenario.fields if field.gaps}
-    if name not in gaps or np.isinf(values).any():
-        raise MnoError(
-            f"sample {sample} of {scenario.dataset_name}: {name} has values that are not finite; "
-            "nothing is released"
-        )
 
 
 def _require_checks(scenario: SampleSource, measured: Mapping[str, float], sample: int) -> None:

@@ -46,14 +46,17 @@ class Moments:
 
     @classmethod
     def _of_block(cls, values: np.ndarray) -> Moments:
+        low = high = math.nan
+        if values.size:  # extremes tell fastest whether all values are finite
+            low, high = float(values.min()), float(values.max())
         missing = 0
-        if not all_finite(values):
+        if not (math.isfinite(low) and math.isfinite(high)):
             finite = np.isfinite(values)
             missing = int(values.size - np.count_nonzero(finite))
             values = values[finite]
-        if not values.size:
-            return cls(0, math.inf, -math.inf, 0.0, 0.0, missing)
-        low, high = float(values.min()), float(values.max())
+            if not values.size:
+                return cls(0, math.inf, -math.inf, 0.0, 0.0, missing)
+            low, high = float(values.min()), float(values.max())
         distances = values.astype(np.float64)
         mean = float(distances.mean())
         # In place, since fresh memory costs more than the arithmetic.
@@ -80,11 +83,6 @@ class Moments:
     def std(self) -> float:
         """Standard deviation (of the values themselves, not an estimate for a population)."""
         return math.sqrt(self.squares / self.count) if self.count else math.nan
-
-
-def all_finite(values: np.ndarray) -> bool:
-    """Whether no value is NaN or infinite: told from the extremes, which is fastest."""
-    return not values.size or bool(np.isfinite(values.min()) and np.isfinite(values.max()))
 
 
 @dataclass(frozen=True)

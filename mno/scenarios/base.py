@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mno.config import Config
+from mno.errors import MnoError
 from mno.fields import Axis, Field
 
 Fields = Mapping[str, np.ndarray]
@@ -85,6 +86,19 @@ class SampleSource(ABC):
             samples: Their numbers, one after the other.
             rng: Returns the random stream of a sample.
         """
+
+    def not_finite(self, field: Field, values: np.ndarray, sample: int) -> MnoError:
+        """Return the error to raise over values that are infinite, or missing where none may be.
+
+        Args:
+            field: Whose they are.
+            values: Those of the sample.
+            sample: Its number.
+        """
+        return MnoError(
+            f"sample {sample} of {self.dataset_name}: {field.name} has values that are not finite; "
+            "nothing is released"
+        )
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Measure each of `checks` on what was given and on what was solved, as it is stored."""
@@ -204,6 +218,24 @@ class Scenario(SampleSource):
         for number in samples:
             given = self.sample(rng(number))
             yield given, self.solve(given)
+
+
+class FilesSource(SampleSource):
+    """Samples that lie in files: read, and not solved."""
+
+    @abstractmethod
+    def read(self, samples: range) -> dict[str, np.ndarray]:
+        """Read some samples, numbered one after the other, all at once.
+
+        Returns:
+            Shape `(samples, *dims)`, float32, by name of the field; the caller's to keep.
+        """
+
+    def make(
+        self, samples: range, rng: Callable[[int], np.random.Generator]
+    ) -> Iterator[tuple[Fields, Fields]]:
+        """Yield the samples, read all of them at once."""
+        yield from split_samples(self.fields, self.read(samples))
 
 
 class StartsFromGuess(ABC):

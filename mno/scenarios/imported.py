@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +16,7 @@ from mno.data.reading import Schema, read_schema, verify
 from mno.data.split_rule import SplitRule, assign
 from mno.errors import InputError, MnoError
 from mno.fields import Axis, Field
-from mno.scenarios.base import Fields, SampleSource, split_samples
+from mno.scenarios.base import FilesSource
 
 FOLDER = Path("build/imported")
 """Where converted files are, in a workspace."""
@@ -44,7 +43,7 @@ def part_folder(root: Path, name: str, content: str) -> Path:
     return root / FOLDER / name / "parts" / content[:16]
 
 
-class Imported(SampleSource):
+class Imported(FilesSource):
     """The samples of all files of an imported dataset, in order.
 
     Args:
@@ -118,13 +117,10 @@ class Imported(SampleSource):
                     "that folder"
                 )
 
-    def make(
-        self, samples: range, rng: Callable[[int], np.random.Generator]
-    ) -> Iterator[tuple[Fields, Fields]]:
-        """Yield samples as they were converted."""
+    def read(self, samples: range) -> dict[str, np.ndarray]:
+        """Read samples as they were converted."""
         picks = self._picks[samples.start : samples.stop]
-        values = {field.name: self._rows(field.name, picks) for field in self.fields}
-        yield from split_samples(self.fields, values)
+        return {field.name: self._rows(field.name, picks) for field in self.fields}
 
     def coordinates(self) -> dict[str, np.ndarray]:
         """The group of each sample, and when it begins where the files tell."""

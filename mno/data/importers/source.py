@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,10 +14,9 @@ from mno.data.importers import importer_class
 from mno.data.importers.base import Contents
 from mno.data.importers.mapped import MappedFile
 from mno.data.importers.mapping import Mapping
-from mno.data.statistics import all_finite
 from mno.errors import InputError
 from mno.fields import Axis, Field
-from mno.scenarios.base import Fields, SampleSource, split_samples
+from mno.scenarios.base import FilesSource
 
 
 class FileParameters(Config):
@@ -37,7 +35,7 @@ class FileParameters(Config):
     mapping: Mapping
 
 
-class FileSource(SampleSource):
+class FileSource(FilesSource):
     """The samples of one file.
 
     Args:
@@ -103,31 +101,24 @@ class FileSource(SampleSource):
         known = {"group": self.contents.groups, "start": self.contents.starts}
         return {name: values for name, values in known.items() if values is not None}
 
-    def make(
-        self, samples: range, rng: Callable[[int], np.random.Generator]
-    ) -> Iterator[tuple[Fields, Fields]]:
-        """Read the samples, all of them at once."""
-        values = {
+    def read(self, samples: range) -> dict[str, np.ndarray]:
+        """Read some samples."""
+        return {
             field.name: self._file.read(field.name, samples.start, samples.stop)
             for field in self.fields
         }
-        for field in self.fields:
-            self._require_finite(field, values[field.name], samples)
-        yield from split_samples(self.fields, values)
 
-    def _require_finite(self, field: Field, values: np.ndarray, samples: range) -> None:
-        if all_finite(values):
-            return
-        where = f"{self.path}: {field.name} has {{}} in samples {samples.start} to {samples[-1]}"
+    def not_finite(self, field: Field, values: np.ndarray, sample: int) -> InputError:
+        """Return what the user is told of values that no sample may have."""
+        where = f"{self.path}: {field.name} has {{}} in sample {sample}"
         if np.isinf(values).any():
-            raise InputError(
+            return InputError(
                 f"{where.format('infinite values')}; expected finite numbers: correct the file"
             )
-        if not field.gaps and np.isnan(values).any():
-            raise InputError(
-                f"{where.format('missing values (NaN)')}; correct the file, or say that they may "
-                f"be missing, in a mapping file: `fields: {{{field.name}: {{gaps: true}}}}`"
-            )
+        return InputError(
+            f"{where.format('missing values (NaN)')}; correct the file, or say that they may be "
+            f"missing, in a mapping file: `fields: {{{field.name}: {{gaps: true}}}}`"
+        )
 
 
 @lru_cache(maxsize=1)
