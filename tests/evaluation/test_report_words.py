@@ -11,6 +11,8 @@ import pytest
 import mno.evaluation
 from mno.evaluation.report.language import LANGUAGES, Words, flat, texts_of
 from mno.evaluation.report.sections import SECTIONS
+from mno.scenarios import make_scenario, scenario_names
+from mno.scenarios.kernels.charge_stress import ChargeStress
 
 FOLDER = Path(mno.evaluation.__file__).parent
 SOURCES = "\n".join(
@@ -68,3 +70,11 @@ def test_a_text_that_is_missing_is_named() -> None:
 @pytest.mark.parametrize(("value", "text"), [(float("nan"), "非数(NaN)"), (0.031, "3.1 %")])
 def test_numbers_are_said_in_the_language(value: float, text: str) -> None:
     assert Words.of("ja").percent(value).replace("\u202f", " ") == text
+
+
+@pytest.mark.parametrize("scenario", scenario_names())
+def test_every_physics_check_is_named_in_japanese(scenario: str) -> None:
+    checks = {check.name: check.description for check in make_scenario(scenario, 24, {}).checks}
+    checks |= {ChargeStress.CHECK.name: ChargeStress.CHECK.description}
+    for name, description in checks.items():
+        assert re.search(r"[ぁ-んァ-ヶ一-龠]", Words.of("ja").check(name, description)), name

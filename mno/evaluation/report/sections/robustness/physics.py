@@ -15,8 +15,8 @@ def table(found: Any, words: Words) -> dict[str, Any]:
     if isinstance(found, str):
         return {"rows": [], "sentences": [words("not_tried", reason=reason(found, words))]}
     rows = [
-        _row(words.name(check["description"]), check, check["tolerance"], words)
-        for check in found["checks"].values()
+        _row(words.check(name, check["description"]), check, check["tolerance"], words)
+        for name, check in found["checks"].items()
     ]
     sentences = [words("physics.what", samples=words.number(found["samples"]))]
     residual = found["residual"]
