@@ -18,7 +18,6 @@ from flows.endpoint import is_address, served_model
 from flows.progress import progress_bar
 from flows.remote_data import fetched
 from flows.replay import replay
-from flows.replay_report import print_replay
 from flows.workspace import find_workspace, prepare_environment, program
 from mno.errors import InputError
 from mno.lineage.audit.evidence import Evidence, entry
@@ -88,7 +87,11 @@ class Places:
 
 
 def audit_model(
-    target: str, places: Places, quiet: bool, options: ReplayOptions | None = None
+    target: str,
+    places: Places,
+    quiet: bool,
+    options: ReplayOptions | None = None,
+    told: Callable[[Audit], None] = lambda _: None,
 ) -> Audit:
     """Audit a registered version; nothing that is looked at is written to.
 
@@ -97,6 +100,7 @@ def audit_model(
         places: Where to look for the rest.
         quiet: Draw no progress.
         options: How to make the model again, too; it is not made again if none.
+        told: Is handed what the audit has found before the model is made again.
 
     Raises:
         InputError: There is no such model, endpoint, folder or remote.
@@ -125,6 +129,7 @@ def audit_model(
             findings = audit(evidence, show)
         lineage = {**({"endpoint": said} if said else {}), **_lineage(evidence)}
         found = Audit(f"models:/{name}/{version}", lineage, findings)
+        told(found)
         if options is None:
             return found
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="mno-replay-")))
@@ -181,8 +186,6 @@ def print_audit(audit: Audit, console: Console, everything: bool) -> None:
                 _print_finding(finding, console.print)
     console.print()
     console.print(_conclusion(audit))
-    if audit.replay is not None:
-        print_replay(audit.model, audit.replay, console)
 
 
 def _worst(findings: Sequence[Finding]) -> Verdict:
@@ -212,7 +215,7 @@ def _print_finding(finding: Finding, say: Callable[[Text], None]) -> None:
 def _conclusion(audit: Audit) -> Text:
     unknown = audit.count(Verdict.UNKNOWN)
     rest = f"; {unknown} cannot be known" if unknown else ""
-    if not differs(audit.findings):
+    if audit.passed:
         good = audit.count(Verdict.VERIFIED)
         return Text(f"PASSED: {good} checks verified{rest}", style="bold green")
     changed, missing = audit.count(Verdict.CHANGED), audit.count(Verdict.MISSING)

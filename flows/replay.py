@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -18,15 +19,15 @@ from mno.lineage.dvcfiles import DATA_FILE
 from mno.lineage.record import CANDIDATE
 from mno.lineage.replay.compare import Tolerance, compare_dataset, compare_model, compare_report
 from mno.lineage.replay.conditions import (
-    Conditions,
     changed_machine,
     changed_packages,
     recorded_conditions,
+    same_bits,
 )
 from mno.lineage.replay.folder import ReplayFolder, altered, check_out, replay_params
 from mno.lineage.replay.given import PACKAGED, give, give_warm_start, recorded_data
 from mno.lineage.replay.options import EnvironmentOf, ReplayOptions
-from mno.lineage.replay.outcome import Change, Item, Outcome
+from mno.lineage.replay.outcome import Item, Outcome
 from mno.lineage.replay.plan import Plan, make_plan, stages_of
 from pipelines.lock import hold
 
@@ -60,21 +61,25 @@ def replay(
     model = f"{evidence.name}/{evidence.version}"
     wishes = (options.stage, *plan.targets, plan.data, options.environment)
     folder = ReplayFolder.of(evidence.root, model, tree.commit, *wishes)
-    console = Console(stderr=True, quiet=options.quiet, highlight=False, markup=False,
-                      soft_wrap=True)  # fmt: skip
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+    def say(line: str) -> None:
+        if not options.quiet or line.lower().startswith("error"):
+            console.print(line)
+
     lock = evidence.root / "build/locks" / f"replay-{folder.path.name}"
     with hold(lock, f"a replay of {model}"):
         if folder.finished:
             folder.remove()
         end_leftovers(folder.line)
         shown = folder.path.relative_to(evidence.root.resolve())
-        console.print(f"replay     {model} in {shown}; what is finished there is kept")
-        outcome = _make(evidence, plan, folder, options, warm_start, console.print)
+        say(f"replay     {model} in {shown}; what is finished there is kept")
+        outcome = _make(evidence, plan, folder, options, warm_start, say)
         folder.finish()
         if not outcome.reproduced or options.keep:
             return outcome
         folder.remove()
-    return Outcome(**{**vars(outcome), "folder": None})
+    return replace(outcome, folder=None)
 
 
 def _make(
@@ -100,8 +105,11 @@ def _make(
     )
     variables = replay_variables(line, binaries, options.quiet)
     present = present_conditions(line, binaries, variables)
-    for change in _deciding(recorded, present):
-        say(f"other      {change}")
+    packages = changed_packages(recorded, present)
+    machine = changed_machine(recorded, present)
+    for change in (*(packages or ()), *machine):
+        if change.matters:
+            say(f"other      {change}")
     known = (DATA_FILE, *stages_of(evidence.tree))
     targets = [name for name in plan.targets if name in known]
     for target in targets:
@@ -111,22 +119,16 @@ def _make(
     strange = altered(files, line)
     if strange:
         raise MnoError(f"{strange[0]} in {line} was edited while it ran; replay again")
-    tolerance = Tolerance() if _deciding(recorded, present) or not recorded.machine else None
+    tolerance = None if same_bits(recorded, present) else Tolerance()
     return Outcome(
         stages=targets,
         given=given,
-        packages=changed_packages(recorded, present),
-        machine=changed_machine(recorded, present),
+        packages=packages,
+        machine=machine,
         tolerance=str(tolerance or _EXACT),
         items=_compare(evidence, plan, folder, tolerance),
         folder=str(folder.path),
     )
-
-
-def _deciding(recorded: Conditions, present: Conditions) -> list[Change]:
-    """Return what is another one now and may decide the last bits."""
-    changes = [*changed_machine(recorded, present), *changed_packages(recorded, present)]
-    return [change for change in changes if change.matters]
 
 
 def _command(binaries: Path, target: str) -> Sequence[str]:

@@ -35,9 +35,11 @@ def print_replay(model: str, outcome: Outcome, console: Console) -> None:
         console.print(f"What was made is in {outcome.folder}; remove it when you have looked")
 
 
-def _print_changes(name: str, changes: Sequence[Change], console: Console) -> None:
+def _print_changes(name: str, changes: Sequence[Change] | None, console: Console) -> None:
     if not changes:
-        console.print(f"{name:<24}as recorded")
+        said = "as recorded" if changes is not None else "those recorded cannot be known"
+        console.print(f"{name:<24}{said}")
+        return
     for change in changes[:_SHOWN]:
         bits = "" if change.matters else " (decides no bits)"
         console.print(f"{name:<24}{change}{bits}")

@@ -103,7 +103,8 @@ def audit(
 
     Make it again: mno audit models:/mno-darcy/2 --replay
     """
-    from flows.audit import Places, audit_model, print_audit
+    from flows.audit import Audit, Places, audit_model, print_audit
+    from flows.replay_report import print_replay
 
     asked = {"--data": data, "--stage": stage, "--keep": keep}
     asked["--environment"] = environment is EnvironmentOf.BUILD
@@ -112,11 +113,16 @@ def audit(
         raise InputError(f"{alone[0]} says how to replay; add --replay, or leave it out")
     options = ReplayOptions(data, stage, environment, keep, quiet or as_json) if replayed else None
     places = Places(cache or (), originals or (), remote)
-    found = audit_model(model, places, quiet or as_json, options)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+
+    def told(audit: Audit) -> None:
+        if not as_json and (not quiet or not audit.passed):
+            print_audit(audit, console, everything)
+
+    found = audit_model(model, places, quiet or as_json, options, told)
     if as_json:
         print_json(found.to_dict())
-    elif not quiet or not found.passed:
-        console = Console(highlight=False, markup=False, soft_wrap=True)
-        print_audit(found, console, everything)
+    elif found.replay is not None and (not quiet or not found.replay.reproduced):
+        print_replay(found.model, found.replay, console)
     if not found.passed:
         raise typer.Exit(DIFFERENCE_FOUND)

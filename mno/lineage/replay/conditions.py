@@ -51,10 +51,10 @@ def recorded_conditions(evidence: Evidence) -> Conditions:
     return Conditions(packages, facts)
 
 
-def changed_packages(recorded: Conditions, present: Conditions) -> list[Change]:
-    """Return the packages that are other ones, the deciding ones first."""
+def changed_packages(recorded: Conditions, present: Conditions) -> list[Change] | None:
+    """Return the packages that are other ones, the deciding ones first; none if nobody knows."""
     if recorded.packages is None or present.packages is None:
-        return []
+        return None
     before, now = _versions(recorded.packages), _versions(present.packages)
     changes = [
         Change(name, before.get(name), now.get(name), name in COMPUTING)
@@ -74,6 +74,14 @@ def changed_machine(recorded: Conditions, present: Conditions) -> list[Change]:
         if recorded.machine[name] != present.machine[name]
     ]  # fmt: skip
     return sorted(changes, key=lambda change: not change.matters)
+
+
+def same_bits(recorded: Conditions, present: Conditions) -> bool:
+    """Tell whether nothing is known to differ that bits depend on, and everything is known."""
+    packages = changed_packages(recorded, present)
+    if packages is None or not recorded.machine:
+        return False
+    return not any(c.matters for c in (*packages, *changed_machine(recorded, present)))
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:

@@ -112,7 +112,9 @@ def check_out(tree: Tree, line: Path, params: bytes) -> dict[str, bytes]:
     line.mkdir(parents=True, exist_ok=True)
     for name in CODE:  # nothing may lie among the code that is not the snapshot's
         path = line / name
-        if path.is_dir() and not path.is_symlink():
+        if path.is_symlink():
+            path.unlink()
+        elif path.is_dir():
             shutil.rmtree(path)
     for name, content in files.items():
         if name == DATA_FILE and (line / name).exists():

@@ -72,7 +72,7 @@ class Outcome:
     Attributes:
         stages: The stages that were run again, in their order.
         given: What was not made again but taken as it was recorded, its digests verified.
-        packages: Packages that are not those of the record.
+        packages: Packages that are not those of the record; none if those are not known.
         machine: Facts of the machine that are not those of the record.
         tolerance: What was allowed: text; says that bits had to be the same where nothing was.
         items: What was compared.
@@ -81,7 +81,7 @@ class Outcome:
 
     stages: Sequence[str]
     given: Sequence[str]
-    packages: Sequence[Change]
+    packages: Sequence[Change] | None
     machine: Sequence[Change]
     tolerance: str
     items: Sequence[Item]
@@ -103,8 +103,8 @@ class Outcome:
             "reproduced": self.reproduced,
             "stages": list(self.stages),
             "given": list(self.given),
-            "packages": [asdict(change) for change in self.packages],
-            "machine": [asdict(change) for change in self.machine],
+            "packages": None if self.packages is None else list(map(asdict, self.packages)),
+            "machine": list(map(asdict, self.machine)),
             "tolerance": self.tolerance,
             "likenesses": {str(likeness): self.count(likeness) for likeness in Likeness},
             "items": [item.to_dict() for item in self.items],
