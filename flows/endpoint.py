@@ -39,11 +39,14 @@ def served_model(address: str) -> tuple[str, str]:
     Raises:
         InputError: It is no such address, does not answer, or does not name a version.
     """
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise InputError(
             f"{address}: expected http://HOST:PORT or https://HOST:PORT of a served model, as "
-            "http://127.0.0.1:5001"
+            f"http://127.0.0.1:5001; a token goes into {TOKEN}"
         )
     path = parts.path.rstrip("/").removesuffix("/invocations")
     url = f"{parts.scheme}://{parts.netloc}{path}/model"
@@ -82,9 +85,4 @@ def _read(url: str, status: int, body: bytes) -> tuple[str, str]:
         )
     since = content.get("since") if isinstance(content, dict) else None
     dated = f" since {since}" if isinstance(since, str) and _TIME.fullmatch(since) else ""
-    return f"models:/{match[1]}/{match[2]}", f"{_without_password(url)} serves {named}{dated}"
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return f"models:/{match[1]}/{match[2]}", f"{url.removesuffix('/model')} serves {named}{dated}"

@@ -13,6 +13,7 @@ from flows.progress import progress_bar
 from flows.replay_environment import build_environment, present_conditions, replay_variables
 from flows.stages import run_dvc
 from flows.workspace import program
+from mno.config import PARAMS_FILE, first_line, read_params
 from mno.errors import MnoError
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.dvcfiles import DATA_FILE
@@ -74,8 +75,14 @@ def replay(
         end_leftovers(folder.line)
         shown = folder.path.relative_to(evidence.root.resolve())
         say(f"replay     {model} in {shown}; what is finished there is kept")
-        outcome = _make(evidence, plan, folder, options, warm_start, say)
-        folder.finish()
+        try:
+            outcome = _make(evidence, plan, folder, options, warm_start, say)
+            folder.finish()
+        except OSError as error:
+            raise MnoError(
+                f"{folder.path} cannot be written to ({first_line(error)}); make room there and run "
+                "again: what is finished is kept"
+            ) from None
         if not outcome.reproduced or options.keep:
             return outcome
         folder.remove()
@@ -93,7 +100,8 @@ def _make(
     line = folder.line
     started = entry(evidence.record, "warm_start", "sha256") if "train" in plan.targets else None
     named = give_warm_start(warm_start(started), started, line) if started else None
-    params, changed = replay_params(evidence.tree.files["params.yaml"], named)
+    workers = entry(read_params(evidence.root), "execution", "workers")
+    params, changed = replay_params(evidence.tree.files[PARAMS_FILE], workers, named)
     files = check_out(evidence.tree, line, params)
     with progress_bar(options.quiet, "files") as show:
         given = [*changed, *give(evidence, plan, line, show)]

@@ -81,14 +81,15 @@ def test_a_link_among_the_code_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_only_what_changes_no_result_is_another_parameter(tmp_path: Path) -> None:
-    assert replay_params(PARAMS, None) == (PARAMS, [])
+    assert replay_params(PARAMS) == (PARAMS, [])
+    assert replay_params(PARAMS, workers=2) == (PARAMS, [])
     distant = PARAMS.replace(b"scheduler: null", b"scheduler: tcp://10.0.0.5:8786")
-    text, changed = replay_params(distant, "build/warm_start#abc")
-    assert len(changed) == 2
+    text, changed = replay_params(distant, 3, "build/warm_start#abc")
+    assert len(changed) == 3
     (tmp_path / "params.yaml").write_bytes(text)
     assert read_params(tmp_path) == {
         "scenario": "darcy",
-        "execution": {"workers": 2, "scheduler": None},
+        "execution": {"workers": 3, "scheduler": None},
         "train": {"warm_start": "build/warm_start#abc"},
     }
 

@@ -137,22 +137,29 @@ def altered(files: Mapping[str, bytes], line: Path) -> list[str]:
     )
 
 
-def replay_params(text: bytes, warm_start: str | None) -> tuple[bytes, list[str]]:
+def replay_params(
+    text: bytes, workers: object = None, warm_start: str | None = None
+) -> tuple[bytes, list[str]]:
     """Return parameters that can be run here, and what had to be another one than recorded.
 
-    Neither changes a result: the scheduler says where it is computed, and the model that training
-    starts from is named by its digest, whatever it is called.
+    None of it changes a result: scheduler and workers say where it is computed, and the model that
+    training starts from is named by its digest, whatever it is called.
 
     Args:
         text: The snapshot's `params.yaml`.
+        workers: Processes that solve, as this workspace has it; as recorded if it has none.
         warm_start: What to write as `train.warm_start`; none where training starts from nothing.
     """
     yaml = YAML()
     params: Any = yaml.load(text.decode())
     changed = []
-    if (params.get("execution") or {}).get("scheduler") is not None:
-        params["execution"]["scheduler"] = None
+    execution = params.get("execution") or {}
+    if execution.get("scheduler") is not None:
+        execution["scheduler"] = None
         changed.append("execution.scheduler: none, to solve on this machine")
+    if isinstance(workers, int) and execution.get("workers", workers) != workers:
+        execution["workers"] = workers
+        changed.append(f"execution.workers: {workers}, as this workspace has it")
     if warm_start is not None:
         params["train"]["warm_start"] = warm_start
         changed.append(f"train.warm_start: a copy of the same model, {warm_start}")
