@@ -80,8 +80,8 @@ def replay(
             folder.finish()
         except OSError as error:
             raise MnoError(
-                f"{folder.path} cannot be written to ({first_line(error)}); make room there and run "
-                "again: what is finished is kept"
+                f"{folder.path} cannot be written to ({first_line(error)}); make room there and "
+                "run again: what is finished is kept"
             ) from None
         if not outcome.reproduced or options.keep:
             return outcome
