@@ -115,7 +115,7 @@ def build_environment(
     listed = folder / "packages.txt"
     listed.write_text("\n".join(packages) + "\n", encoding="utf-8")
     install = [sys.executable, "-m", "pip", "--python", str(binaries / "python"), "install"]
-    _do([*install, "--quiet", "--no-deps", "-r", str(listed)])
+    _do([*install, "--quiet", "--no-deps", "--no-compile", "-r", str(listed)])
     built.write_text(wanted, encoding="utf-8")
     return binaries
 

@@ -128,7 +128,7 @@ def model_with_digest(workspace: Workspace, sha256: str, scratch: Path) -> Path:
         MnoError: No registered version has it.
     """
     found = []
-    if _DIGEST.fullmatch(sha256):
+    if _DIGEST.fullmatch(str(sha256)):
         found = workspace.client.search_model_versions(f"tags.`{names.CANDIDATE}` = '{sha256}'")
     folders = (package_folder(workspace, row, scratch / row.version) for row in found)
     for folder in folders:
