@@ -8,17 +8,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from flows.endpoint import is_address, served_model
 from flows.progress import progress_bar
 from flows.remote_data import fetched
+from flows.replay import replay
 from flows.workspace import find_workspace, prepare_environment, program
 from mno.errors import InputError
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Verdict, differs
+from mno.lineage.replay.options import ReplayOptions
+from mno.lineage.replay.outcome import Outcome
+from mno.lineage.replay.plan import make_plan
 
 _STYLES = {
     Verdict.VERIFIED: "green",
@@ -36,16 +42,18 @@ class Audit:
         model: The version, as `models:/NAME/VERSION`.
         lineage: What the model says that it comes from: the chain whose links were verified.
         findings: One for each subject, in the order of the chain.
+        replay: What making the model again has come to; none where that was not asked for.
     """
 
     model: str
     lineage: Mapping[str, str]
     findings: Sequence[Finding]
+    replay: Outcome | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was changed or missing."""
-        return not differs(self.findings)
+        """Whether nothing was changed or missing, nor made again otherwise."""
+        return not differs(self.findings) and (self.replay is None or self.replay.reproduced)
 
     def count(self, verdict: Verdict) -> int:
         """Return how many findings have a verdict."""
@@ -59,6 +67,7 @@ class Audit:
             "lineage": dict(self.lineage),
             "verdicts": {str(verdict): self.count(verdict) for verdict in Verdict},
             "findings": [finding.to_dict() for finding in self.findings],
+            **({"replay": self.replay.to_dict()} if self.replay else {}),
         }
 
 
@@ -77,17 +86,25 @@ class Places:
     remote: str | None = None
 
 
-def audit_model(target: str, places: Places, quiet: bool) -> Audit:
+def audit_model(
+    target: str,
+    places: Places,
+    quiet: bool,
+    options: ReplayOptions | None = None,
+    told: Callable[[Audit], None] = lambda _: None,
+) -> Audit:
     """Audit a registered version; nothing that is looked at is written to.
 
     Args:
-        target: What `mno.registry.evidence.find_model` takes.
+        target: What `mno.registry.evidence.find_model` takes, or the address of a served endpoint.
         places: Where to look for the rest.
         quiet: Draw no progress.
+        options: How to make the model again, too; it is not made again if none.
+        told: Is handed what the audit has found before the model is made again.
 
     Raises:
-        InputError: There is no such model, folder or remote.
-        MnoError: MLflow cannot be used.
+        InputError: There is no such model, endpoint, folder or remote.
+        MnoError: MLflow cannot be used, or the model cannot be made again.
     """
     root = find_workspace()
     prepare_environment(root)
@@ -95,19 +112,31 @@ def audit_model(target: str, places: Places, quiet: bool) -> Audit:
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder; give one that exists")
     from mno.lineage.audit.walk import audit
-    from mno.registry.evidence import existing_workspace, find_model, gather
+    from mno.registry.evidence import existing_workspace, find_model, gather, model_with_digest
 
+    if options is not None:
+        make_plan(options.stage, options.data)  # refuses what cannot be before anything is read
     workspace = existing_workspace(root)
-    name, version = find_model(workspace, target)
+    served, said = served_model(target) if is_address(target) else (target, None)
+    name, version = find_model(workspace, served)
     caches = [cache_folder(root), *places.caches]
     with ExitStack() as stack:
         evidence = stack.enter_context(gather(workspace, name, version, caches, places.originals))
         if places.remote is not None:
             cache = stack.enter_context(fetched(root, places.remote, evidence.data_md5))
             evidence = replace(evidence, caches=(cache,))
-        show = stack.enter_context(progress_bar(quiet, "links"))
-        findings = audit(evidence, show)
-        return Audit(f"models:/{name}/{version}", _lineage(evidence), findings)
+        with progress_bar(quiet, "links") as show:
+            findings = audit(evidence, show)
+        lineage = {**({"endpoint": said} if said else {}), **_lineage(evidence)}
+        found = Audit(f"models:/{name}/{version}", lineage, findings)
+        told(found)
+        if options is None:
+            return found
+        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="mno-replay-")))
+        outcome = replay(
+            evidence, options, lambda sha256: model_with_digest(workspace, sha256, scratch)
+        )
+        return replace(found, replay=outcome)
 
 
 def cache_folder(root: Path) -> Path:

@@ -1,9 +1,13 @@
-"""Processes that a killed run has left behind: found by the marks that all it starts inherit."""
+"""What a run hands down to all it starts, and the processes that a killed one has left behind.
+
+These are found by the marks that all it starts inherit.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 import psutil
@@ -15,6 +19,17 @@ WORKSPACE = "MNO_WORKSPACE"
 def marks(root: Path) -> dict[str, str]:
     """Return the environment variables by which what this process starts can be recognised."""
     return {RUN_PID: str(os.getpid()), WORKSPACE: str(root)}
+
+
+def handed_down(root: Path, quiet: bool) -> dict[str, str]:
+    """Return what a stage is told by its environment (see `pipelines.stage.HandedDown`)."""
+    told = marks(root)
+    if quiet:
+        told["MNO_QUIET"] = "1"
+    elif sys.stderr.isatty():
+        # DVC runs a stage without a terminal; the stage draws its progress on ours by name.
+        told["MNO_TERMINAL"] = os.ttyname(sys.stderr.fileno())
+    return told
 
 
 def leftovers(root: Path) -> list[psutil.Process]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +14,7 @@ from prefect.runtime import flow_run
 from rich.console import Console
 
 from flows.graph import read_graph, run_order
-from flows.leftovers import marks
+from flows.leftovers import handed_down
 from flows.stages import StageResult, run_target
 from flows.workspace import find_workspace
 from mno.lineage.dvcfiles import read_data_version
@@ -70,15 +68,10 @@ def pipeline(
 
 def environment(root: Path, quiet: bool) -> dict[str, str]:
     """Return what a stage is told by its environment (see `pipelines.stage.HandedDown`)."""
-    told = marks(root)
+    told = handed_down(root, quiet)
     run_id = flow_run.get_id()
     if run_id:
         told["MNO_FLOW_RUN_ID"] = str(run_id)
-    if quiet:
-        told["MNO_QUIET"] = "1"
-    elif sys.stderr.isatty():
-        # DVC runs a stage without a terminal; the stage draws its progress on ours by name.
-        told["MNO_TERMINAL"] = os.ttyname(sys.stderr.fileno())
     return told
 
 

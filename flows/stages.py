@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -75,13 +75,31 @@ def run_target(
         StageFailedError: The stage, or DVC, failed; their lines have been handed on.
         KeyboardInterrupt: Passed on after the stage has been stopped.
     """
-    start = time.monotonic()
+    return run_dvc([program("dvc"), "repro", target], root, {**os.environ, **environment}, say)
+
+
+def run_dvc(
+    command: Sequence[str], root: Path, environment: Mapping[str, str], say: Callable[[str], None]
+) -> StageResult:
+    """Run a `dvc repro` in a process group of its own.
+
+    Args:
+        command: Its words; the last is the target.
+        root: The workspace.
+        environment: All variables that it is to have.
+        say: As for `run_target`.
+
+    Raises:
+        StageFailedError: As for `run_target`.
+        KeyboardInterrupt: As for `run_target`.
+    """
+    start, target = time.monotonic(), command[-1]
     with tempfile.TemporaryDirectory(prefix="mno-") as folder:
         failure_file = Path(folder) / "failure.json"
         process = subprocess.Popen(
-            [program("dvc"), "repro", target],
+            command,
             cwd=root,
-            env={**os.environ, **environment, "MNO_FAILURE_FILE": str(failure_file)},
+            env={**environment, "MNO_FAILURE_FILE": str(failure_file)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 
 from flows.commands.app import Json, Quiet, app, print_json
+from mno.errors import InputError
+from mno.lineage.replay.options import DataFrom, EnvironmentOf, ReplayOptions
 
 DIFFERENCE_FOUND = 3
 
@@ -26,7 +28,7 @@ def audit(
         str,
         typer.Argument(
             help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID, a model's folder or its file "
-            "of weights.",
+            "of weights, or the address of a served one, as http://127.0.0.1:5001.",
             autocompletion=_models,
         ),
     ],
@@ -53,6 +55,40 @@ def audit(
     everything: Annotated[
         bool, typer.Option("--all", help="Show what was verified, too, check by check.")
     ] = False,
+    replayed: Annotated[
+        bool,
+        typer.Option(
+            "--replay",
+            help="Make the model again from its record, in build/replay/, and compare data, "
+            "weights and figures. Nothing of workspace, registry and cache is written to. When it "
+            "is killed, the same command continues.",
+        ),
+    ] = False,
+    data: Annotated[
+        DataFrom | None,
+        typer.Option(
+            help="The data of a replay: regenerate them (as without --stage), pull them from DVC's "
+            "cache or --remote (as with it), or both: make them again and compare, and train on "
+            "those pulled.",
+        ),
+    ] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            help="Replay this stage alone, on what was recorded: generate, train or evaluate.",
+            metavar="NAME",
+        ),
+    ] = None,
+    environment: Annotated[
+        EnvironmentOf,
+        typer.Option(
+            help="Replay with the packages that are present, and name those that differ; or build "
+            "an environment of the recorded ones for it (minutes, gigabytes).",
+        ),
+    ] = EnvironmentOf.PRESENT,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the folder of a replay that has ended well.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -60,17 +96,33 @@ def audit(
 
     Weights, training run, record, dataset, imported files, code, parameters, environment, snapshot
     and the decision to promote it; each is verified, changed, missing, or cannot be known. Nothing
-    is written. Exit code 3 if anything was changed or is missing.
+    is written. With --replay the model is also made again, and compared to the last bit. Exit code
+    3 if anything was changed or is missing, or came out differently.
 
     Example: mno audit models:/mno-darcy@champion
-    """
-    from flows.audit import Places, audit_model, print_audit
 
-    found = audit_model(model, Places(cache or (), originals or (), remote), quiet or as_json)
+    Make it again: mno audit models:/mno-darcy/2 --replay
+    """
+    from flows.audit import Audit, Places, audit_model, print_audit
+    from flows.replay_report import print_replay
+
+    asked = {"--data": data, "--stage": stage, "--keep": keep}
+    asked["--environment"] = environment is EnvironmentOf.BUILD
+    alone = [name for name, value in asked.items() if value]
+    if alone and not replayed:
+        raise InputError(f"{alone[0]} says how to replay; add --replay, or leave it out")
+    options = ReplayOptions(data, stage, environment, keep, quiet or as_json) if replayed else None
+    places = Places(cache or (), originals or (), remote)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+
+    def told(audit: Audit) -> None:
+        if not as_json and (not quiet or not audit.passed):
+            print_audit(audit, console, everything)
+
+    found = audit_model(model, places, quiet or as_json, options, told)
     if as_json:
         print_json(found.to_dict())
-    elif not quiet or not found.passed:
-        console = Console(highlight=False, markup=False, soft_wrap=True)
-        print_audit(found, console, everything)
+    elif found.replay is not None and (not quiet or not found.replay.reproduced):
+        print_replay(found.model, found.replay, console)
     if not found.passed:
         raise typer.Exit(DIFFERENCE_FOUND)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mno.errors import InputError
+from mno.errors import InputError, MnoError
 from mno.lineage.audit.evidence import Evidence
 from mno.lineage.record import candidate_digest
 from mno.lineage.seal import Seal, SealPointer
@@ -21,6 +21,7 @@ from mno.surrogate import DESCRIPTION_FILE
 
 _MODEL = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))")
 _RUN = re.compile(r"runs:/([0-9a-f]+)(?:/.*)?")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _PACKAGED = Path("artifacts/candidate")
 
 
@@ -113,6 +114,30 @@ def gather(
             caches=tuple(caches),
             originals=tuple(originals),
         )
+
+
+def model_with_digest(workspace: Workspace, sha256: str, scratch: Path) -> Path:
+    """Return the folder of a registered model's candidate by the digest of its files.
+
+    Args:
+        workspace: The MLflow to ask.
+        sha256: The digest, from a record that may hold anything.
+        scratch: Where files of a distant store are copied to.
+
+    Raises:
+        MnoError: No registered version has it.
+    """
+    found = []
+    if _DIGEST.fullmatch(str(sha256)):
+        found = workspace.client.search_model_versions(f"tags.`{names.CANDIDATE}` = '{sha256}'")
+    folders = (package_folder(workspace, row, scratch / row.version) for row in found)
+    for folder in folders:
+        if folder is not None and (folder / _PACKAGED).is_dir():
+            return folder / _PACKAGED
+    raise MnoError(
+        f"no version in the registry is the model that training started from ({sha256}), so that "
+        "it cannot be made again here"
+    )
 
 
 def _own_seal(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import numpy as np
 import xarray
 
 
-def test_the_champion_is_served_until_it_is_told_to_end(finished) -> None:
+def test_the_champion_is_served_and_audited_until_it_is_told_to_end(finished) -> None:
     server = finished.start("serve", "--port", "0")
     try:
         address = None
@@ -27,6 +28,11 @@ def test_the_champion_is_served_until_it_is_told_to_end(finished) -> None:
         assert answer.status_code == 200, answer.text
         assert answer.json()["model"].startswith("mno-darcy/")
         assert np.shape(answer.json()["predictions"]["pressure"]) == permeability.shape
+        audited = finished.mno("audit", address.group(), "--json")
+        assert audited.returncode == 0, audited.stderr
+        told = json.loads(audited.stdout)
+        assert told["model"] == "models:/mno-darcy/1"
+        assert "serves mno-darcy/1" in told["lineage"]["endpoint"]
     finally:
         os.kill(server.pid, signal.SIGTERM)
         server.wait(60)

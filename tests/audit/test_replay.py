@@ -1,0 +1,85 @@
+"""One stage of a registered model made again, beside a workspace that is only read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from audited_line import MODEL, Line
+
+from flows.audit import Places, audit_model
+from mno.errors import InputError, MnoError
+from mno.lineage.replay.options import DataFrom, ReplayOptions
+from mno.lineage.replay.outcome import Likeness
+from tests.file_hashes import hashes
+from tests.workspaces import Workspace
+
+OWN = ("build/replay/", "build/locks/")
+
+
+def contents(root: Path) -> dict[str, str]:
+    """Everything in a workspace but the folder of replays and who works in it."""
+    return {name: sha for name, sha in hashes(root).items() if not name.startswith(OWN)}
+
+
+@pytest.fixture
+def there(line: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
+    monkeypatch.chdir(line.root)
+    return line
+
+
+def test_the_data_are_made_again_bit_for_bit_and_nothing_else_is_touched(there: Line) -> None:
+    before = contents(there.root)
+    told = []
+    audit = audit_model(
+        f"models:/{MODEL}/2", Places(), True, ReplayOptions(stage="generate", quiet=True),
+        told.append,
+    )  # fmt: skip
+    assert [known.replay for known in told] == [None]
+    assert audit.passed
+    assert audit.replay
+    assert [(item.name, item.likeness) for item in audit.replay.items] == [
+        ("dataset", Likeness.IDENTICAL)
+    ]
+    assert audit.replay.items[0].found == there.record()["data"]["md5"]
+    assert (audit.replay.packages, audit.replay.machine) == ([], [])
+    assert json.loads(json.dumps(audit.to_dict()))["replay"]["reproduced"] is True
+    assert contents(there.root) == before
+    assert list((there.root / "build/replay").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--stage", "train"), "add --replay"),
+        (("--environment", "build"), "add --replay"),
+        (("--replay", "--stage", "register"), "expected one of generate, train, evaluate"),
+        (("--replay", "--stage", "generate", "--data", "pull"), "leave out --data"),
+    ],
+)
+def test_wrong_use_is_one_line(line: Line, arguments: tuple[str, ...], said: str) -> None:
+    done = Workspace(line.root).mno("audit", f"models:/{MODEL}/2", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert (done.stdout, len(done.stderr.strip().splitlines())) == ("", 1)
+
+
+def test_data_that_are_not_at_hand_are_not_trained_on(there: Line) -> None:
+    objects = there.object(there.record()["data"]["md5"])
+    kept = objects.read_bytes()
+    options = ReplayOptions(DataFrom.PULL, stage="train", quiet=True)
+    objects.unlink()
+    try:
+        with pytest.raises(MnoError, match="is not in DVC's cache: fetch it"):
+            audit_model(f"models:/{MODEL}/2", Places(), True, options)
+        objects.write_bytes(kept + b" ")
+        with pytest.raises(MnoError, match="not what its name promises"):
+            audit_model(f"models:/{MODEL}/2", Places(), True, options)
+    finally:
+        objects.write_bytes(kept)
+
+
+def test_an_address_that_is_no_service_is_wrong_use(there: Line) -> None:
+    with pytest.raises(InputError, match="expected http"):
+        audit_model("ftp://127.0.0.1/mno-darcy", Places(), True)
