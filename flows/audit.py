@@ -18,7 +18,7 @@ from flows.remote_data import fetched
 from flows.workspace import find_workspace, prepare_environment, program
 from mno.errors import InputError
 from mno.lineage.audit.evidence import Evidence, entry
-from mno.lineage.audit.finding import Finding, Verdict, differs
+from mno.lineage.audit.finding import Finding, Verdict, differs, worst
 
 _STYLES = {
     Verdict.VERIFIED: "green",
@@ -151,17 +151,12 @@ def print_audit(audit: Audit, console: Console, everything: bool) -> None:
     console.print()
     for link, group in groupby(audit.findings, key=lambda finding: finding.link):
         findings = list(group)
-        console.print(Text.assemble(f"{link:<15}", _verdict(_worst(findings)), _summary(findings)))
+        console.print(Text.assemble(f"{link:<15}", _verdict(worst(findings)), _summary(findings)))
         for finding in findings:
             if everything or finding.verdict is not Verdict.VERIFIED:
                 _print_finding(finding, console.print)
     console.print()
     console.print(_conclusion(audit))
-
-
-def _worst(findings: Sequence[Finding]) -> Verdict:
-    order = (Verdict.CHANGED, Verdict.MISSING, Verdict.UNKNOWN, Verdict.VERIFIED)
-    return min((finding.verdict for finding in findings), key=order.index)
 
 
 def _verdict(verdict: Verdict) -> Text:
