@@ -6,9 +6,10 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -20,7 +21,10 @@ from mno.errors import InputError
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Verdict, differs, worst
 
-_STYLES = {
+if TYPE_CHECKING:
+    from mno.certificate.content import Certificate
+
+STYLES = {
     Verdict.VERIFIED: "green",
     Verdict.CHANGED: "bold red",
     Verdict.MISSING: "bold red",
@@ -36,11 +40,13 @@ class Audit:
         model: The version, as `models:/NAME/VERSION`.
         lineage: What the model says that it comes from: the chain whose links were verified.
         findings: One for each subject, in the order of the chain.
+        certificate: What a certificate of it says; none where none was asked for.
     """
 
     model: str
     lineage: Mapping[str, str]
     findings: Sequence[Finding]
+    certificate: Certificate | None = None
 
     @property
     def passed(self) -> bool:
@@ -77,13 +83,14 @@ class Places:
     remote: str | None = None
 
 
-def audit_model(target: str, places: Places, quiet: bool) -> Audit:
+def audit_model(target: str, places: Places, quiet: bool, certify: bool = False) -> Audit:
     """Audit a registered version; nothing that is looked at is written to.
 
     Args:
         target: What `mno.registry.evidence.find_model` takes.
         places: Where to look for the rest.
         quiet: Draw no progress.
+        certify: Also take what a certificate says.
 
     Raises:
         InputError: There is no such model, folder or remote.
@@ -107,7 +114,15 @@ def audit_model(target: str, places: Places, quiet: bool) -> Audit:
             evidence = replace(evidence, caches=(cache,))
         show = stack.enter_context(progress_bar(quiet, "links"))
         findings = audit(evidence, show)
-        return Audit(f"models:/{name}/{version}", _lineage(evidence), findings)
+        model = f"models:/{name}/{version}"
+        certificate = _certificate(evidence, findings) if certify else None
+        return Audit(model, _lineage(evidence), findings, certificate)
+
+
+def _certificate(evidence: Evidence, findings: Sequence[Finding]) -> Certificate:
+    from mno.certificate.content import certificate_of
+
+    return certificate_of(evidence, findings, datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def cache_folder(root: Path) -> Path:
@@ -160,7 +175,7 @@ def print_audit(audit: Audit, console: Console, everything: bool) -> None:
 
 
 def _verdict(verdict: Verdict) -> Text:
-    return Text(f"{verdict:<16}", style=_STYLES[verdict])
+    return Text(f"{verdict:<16}", style=STYLES[verdict])
 
 
 def _summary(findings: Sequence[Finding]) -> str:

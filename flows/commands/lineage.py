@@ -50,6 +50,26 @@ def audit(
             metavar="FOLDER",
         ),
     ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a certificate to this new folder: a page to read and print, and an "
+            "RO-Crate for programs.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign the certificate with this private Ed25519 key; make one with: "
+            "mno audit keygen KEY.pem",
+            metavar="KEY.pem",
+        ),
+    ] = None,
+    log: Annotated[
+        bool,
+        typer.Option("--log", help="Keep the certificate with the version in the registry, too."),
+    ] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Show what was verified, too, check by check.")
     ] = False,
@@ -60,17 +80,25 @@ def audit(
 
     Weights, training run, record, dataset, imported files, code, parameters, environment, snapshot
     and the decision to promote it; each is verified, changed, missing, or cannot be known. Nothing
-    is written. Exit code 3 if anything was changed or is missing.
+    that is looked at is written to. Exit code 3 if anything was changed or is missing.
 
-    Example: mno audit models:/mno-darcy@champion
+    Examples: mno audit models:/mno-darcy@champion
+
+    mno audit models:/mno-darcy@champion --certificate darcy-certificate --sign KEY.pem
     """
     from flows.audit import Places, audit_model, print_audit
+    from flows.certificate import Order
 
-    found = audit_model(model, Places(cache or (), originals or (), remote), quiet or as_json)
+    order = Order.given(certificate, sign, log)
+    places = Places(cache or (), originals or (), remote)
+    found = audit_model(model, places, quiet or as_json, certify=order.wanted)
+    delivered = order.deliver(found.certificate)
     if as_json:
-        print_json(found.to_dict())
+        print_json({**found.to_dict(), **({"certificate": delivered} if delivered else {})})
     elif not quiet or not found.passed:
         console = Console(highlight=False, markup=False, soft_wrap=True)
         print_audit(found, console, everything)
+        for line in order.remarks(delivered):
+            console.print(line)
     if not found.passed:
         raise typer.Exit(DIFFERENCE_FOUND)

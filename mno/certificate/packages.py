@@ -62,6 +62,6 @@ def _licence(installed: Distribution) -> tuple[str, bool]:
     names = [c.rpartition(" :: ")[2] for c in stated if c.count("::") > 1]
     if names:
         return ", ".join(sorted(set(names))), False
-    text = metadata["License"] if "License" in metadata else ""
+    text = next(iter(metadata.get_all("License") or ()), "")
     lines = text.strip().splitlines()
     return (lines[0].strip(), False) if lines and len(lines[0]) <= _LONGEST else ("", False)

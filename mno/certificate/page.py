@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -66,7 +67,7 @@ def _extra(certificate: Certificate, link: str) -> Markup:
     if link == "decision":
         return _render("decisions", certificate=certificate, moment=moment)
     if link == "parameters":
-        return _render("parameters", params=certificate.params)
+        return _render("parameters", params=[(k, _shown(v)) for k, v in certificate.params.items()])
     if link == "environment":
         return _render("licences", packages=certificate.packages,
                        counts=licence_counts(certificate.packages))  # fmt: skip
@@ -108,6 +109,11 @@ def _rows(findings: list[Finding]) -> list[dict[str, Any]]:
 
 def _verdict(verdict: Verdict) -> Mapping[str, str]:
     return {"verdict": str(verdict), "mark": MARKS[verdict], "look": link_look(verdict)}
+
+
+def _shown(value: Any) -> str:
+    """Return a parameter as `params.yaml` has it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def moment(time: str) -> str:
