@@ -27,6 +27,7 @@ LINKS = {
     "parameters": ("Parameters", "Those of the snapshot, against the record and the run."),
     "snapshot": ("Code", "Commit, trees and files of the code that ran, hashed again."),
     "environment": ("Environment", "Installed packages, and the machine that was trained on."),
+    "certificates": ("Earlier certificates", "Those that were kept with the version before."),
 }
 
 _RECORD: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {

@@ -75,7 +75,7 @@ def _extra(certificate: Certificate, link: str) -> Markup:
 
 
 def _section(template: str, title: str, identity: str = "", **content: Any) -> Section:
-    return Section(identity or template, title, _render(template, **content))
+    return Section(identity or template, title, _render(template, title=title, **content))
 
 
 def _render(template: str, **content: Any) -> Markup:
