@@ -16,7 +16,7 @@ from undone_damage import byte
 from mno.certificate.content import WORKFLOW, Certificate, certificate_of
 from mno.certificate.folder import certificate_files
 from mno.certificate.names import AUDIT, BILL, METADATA, PAGE
-from mno.certificate.replay import DIFFERENT, IDENTICAL, WITHIN, Comparison, Replay
+from mno.certificate.replay import DIFFERENT, IDENTICAL, NOT_COMPARED, WITHIN, Comparison, Replay
 from mno.lineage.audit.walk import audit
 
 Entity = dict[str, Any]
@@ -109,6 +109,26 @@ def test_a_replay_is_part_of_the_verdict(
 
 def test_a_replay_that_compared_nothing_has_not_passed(certificate: Certificate) -> None:
     assert not replace(certificate, replay=Replay([])).passed
+    unknown = Comparison("dataset", NOT_COMPARED, "", "0a" * 32, "it was not kept")
+    assert not replace(certificate, replay=Replay([unknown])).passed
+
+
+def test_what_a_replay_tells_is_certified(certificate: Certificate) -> None:
+    same = {"name": "weights.safetensors", "likeness": IDENTICAL, "recorded": "0a", "found": "0a"}
+    lost = {"name": "trust.json", "likeness": NOT_COMPARED, "recorded": "", "found": "0b"}
+    told = {
+        "stages": ["train", "evaluate"],
+        "given": ["data"],
+        "tolerance": "none",
+        "packages": [{"name": "torch", "recorded": "2.6", "present": None, "matters": True}],
+        "machine": [],
+        "items": [{**same, "note": ""}, {**lost, "note": "not kept"}],
+    }
+    made_again = replace(certificate, replay=Replay.of(told))
+    assert made_again.passed
+    words = page_of(made_again).words
+    for text in ("weights.safetensors", "not kept", "train, evaluate", "torch: 2.6 → none"):
+        assert text in words
 
 
 def graph_of(certificate: Certificate) -> tuple[dict[str, Entity], dict[str, bytes]]:
