@@ -6,10 +6,11 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -26,7 +27,10 @@ from mno.lineage.replay.options import ReplayOptions
 from mno.lineage.replay.outcome import Outcome
 from mno.lineage.replay.plan import make_plan
 
-_STYLES = {
+if TYPE_CHECKING:
+    from mno.certificate.content import Certificate
+
+STYLES = {
     Verdict.VERIFIED: "green",
     Verdict.CHANGED: "bold red",
     Verdict.MISSING: "bold red",
@@ -43,12 +47,14 @@ class Audit:
         lineage: What the model says that it comes from: the chain whose links were verified.
         findings: One for each subject, in the order of the chain.
         replay: What making the model again has come to; none where that was not asked for.
+        certificate: What a certificate of it says; none where none was asked for.
     """
 
     model: str
     lineage: Mapping[str, str]
     findings: Sequence[Finding]
     replay: Outcome | None = None
+    certificate: Certificate | None = None
 
     @property
     def passed(self) -> bool:
@@ -92,6 +98,8 @@ def audit_model(
     quiet: bool,
     options: ReplayOptions | None = None,
     told: Callable[[Audit], None] = lambda _: None,
+    *,
+    certify: bool = False,
 ) -> Audit:
     """Audit a registered version; nothing that is looked at is written to.
 
@@ -101,6 +109,7 @@ def audit_model(
         quiet: Draw no progress.
         options: How to make the model again, too; it is not made again if none.
         told: Is handed what the audit has found before the model is made again.
+        certify: Also take what a certificate says.
 
     Raises:
         InputError: There is no such model, endpoint, folder or remote.
@@ -130,13 +139,22 @@ def audit_model(
         lineage = {**({"endpoint": said} if said else {}), **_lineage(evidence)}
         found = Audit(f"models:/{name}/{version}", lineage, findings)
         told(found)
-        if options is None:
-            return found
-        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="mno-replay-")))
-        outcome = replay(
-            evidence, options, lambda sha256: model_with_digest(workspace, sha256, scratch)
-        )
-        return replace(found, replay=outcome)
+        if options is not None:
+            scratch = Path(stack.enter_context(TemporaryDirectory(prefix="mno-replay-")))
+            outcome = replay(
+                evidence, options, lambda sha256: model_with_digest(workspace, sha256, scratch)
+            )
+            found = replace(found, replay=outcome)
+        return replace(found, certificate=_certificate(evidence, found)) if certify else found
+
+
+def _certificate(evidence: Evidence, found: Audit) -> Certificate:
+    from mno.certificate.content import certificate_of
+    from mno.certificate.replay import Replay
+
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    compared = Replay.of(found.replay.to_dict()) if found.replay else None
+    return certificate_of(evidence, found.findings, made, compared)
 
 
 def cache_folder(root: Path) -> Path:
@@ -180,7 +198,7 @@ def print_audit(audit: Audit, console: Console, everything: bool) -> None:
     console.print()
     for link, group in groupby(audit.findings, key=lambda finding: finding.link):
         findings = list(group)
-        console.print(Text.assemble(f"{link:<15}", _verdict(_worst(findings)), _summary(findings)))
+        console.print(Text.assemble(f"{link:<15}", _verdict(worst(findings)), _summary(findings)))
         for finding in findings:
             if everything or finding.verdict is not Verdict.VERIFIED:
                 _print_finding(finding, console.print)
@@ -188,13 +206,8 @@ def print_audit(audit: Audit, console: Console, everything: bool) -> None:
     console.print(_conclusion(audit))
 
 
-def _worst(findings: Sequence[Finding]) -> Verdict:
-    order = (Verdict.CHANGED, Verdict.MISSING, Verdict.UNKNOWN, Verdict.VERIFIED)
-    return min((finding.verdict for finding in findings), key=order.index)
-
-
 def _verdict(verdict: Verdict) -> Text:
-    return Text(f"{verdict:<16}", style=_STYLES[verdict])
+    return Text(f"{verdict:<16}", style=STYLES[verdict])
 
 
 def _summary(findings: Sequence[Finding]) -> str:

@@ -6,10 +6,22 @@ import json
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mno import __version__
 
+
+class _Words(TyperGroup):
+    """Takes two words for a command's name where there is such a one, as in `mno audit verify`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments begin with (called by click)."""
+        two = " ".join(args[:2])
+        return super().resolve_command(ctx, [two, *args[2:]] if two in self.commands else args)
+
+
 app = typer.Typer(
+    cls=_Words,
     name="mno",
     help=(
         "The production line for neural operators.\n\n"

@@ -52,6 +52,26 @@ def audit(
             metavar="FOLDER",
         ),
     ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a certificate to this new folder: a page to read and print, and an "
+            "RO-Crate for programs.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign the certificate with this private Ed25519 key; make one with: "
+            "mno audit keygen KEY.pem",
+            metavar="KEY.pem",
+        ),
+    ] = None,
+    log: Annotated[
+        bool,
+        typer.Option("--log", help="Keep the certificate with the version in the registry, too."),
+    ] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Show what was verified, too, check by check.")
     ] = False,
@@ -96,14 +116,17 @@ def audit(
 
     Weights, training run, record, dataset, imported files, code, parameters, environment, snapshot
     and the decision to promote it; each is verified, changed, missing, or cannot be known. Nothing
-    is written. With --replay the model is also made again, and compared to the last bit. Exit code
-    3 if anything was changed or is missing, or came out differently.
+    that is looked at is written to. With --replay the model is also made again, and compared to the
+    last bit. Exit code 3 if anything was changed or is missing, or came out differently.
 
-    Example: mno audit models:/mno-darcy@champion
+    Examples: mno audit models:/mno-darcy@champion
+
+    mno audit models:/mno-darcy@champion --certificate darcy-certificate --sign KEY.pem
 
     Make it again: mno audit models:/mno-darcy/2 --replay
     """
     from flows.audit import Audit, Places, audit_model, print_audit
+    from flows.certificate import Order
     from flows.replay_report import print_replay
 
     asked = {"--data": data, "--stage": stage, "--keep": keep}
@@ -112,6 +135,7 @@ def audit(
     if alone and not replayed:
         raise InputError(f"{alone[0]} says how to replay; add --replay, or leave it out")
     options = ReplayOptions(data, stage, environment, keep, quiet or as_json) if replayed else None
+    order = Order.given(certificate, sign, log)
     places = Places(cache or (), originals or (), remote)
     console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -119,10 +143,15 @@ def audit(
         if not as_json and (not quiet or not audit.passed):
             print_audit(audit, console, everything)
 
-    found = audit_model(model, places, quiet or as_json, options, told)
+    found = audit_model(model, places, quiet or as_json, options, told, certify=order.wanted)
+    delivered = order.deliver(found.certificate)
     if as_json:
-        print_json(found.to_dict())
-    elif found.replay is not None and (not quiet or not found.replay.reproduced):
-        print_replay(found.model, found.replay, console)
+        print_json({**found.to_dict(), **({"certificate": delivered} if delivered else {})})
+    else:
+        if found.replay is not None and (not quiet or not found.replay.reproduced):
+            print_replay(found.model, found.replay, console)
+        if not quiet:
+            for line in order.remarks(delivered):
+                console.print(line)
     if not found.passed:
         raise typer.Exit(DIFFERENCE_FOUND)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-SEALS = "seals"
+SEALS, CERTIFICATES = "seals", "certificates"
+CERTIFICATE = "mno.certificate"  # tag of a version: which certificate was made of it last
 _OURS = "mno."
 # Of who works on a run, not of what came of it.
 _PASSING = ("mno.owner", "mno.state", "mno.workspace")
@@ -52,7 +53,7 @@ def read_facts(workspace: Workspace, name: str, version: int, scratch: Path) -> 
             "files": workspace.client.get_model_version_download_uri(name, str(version)),
             "run": row.run_id,
             "created": row.creation_timestamp,
-            "tags": _our_tags(row.tags, names.SEAL),
+            "tags": _our_tags(row.tags, names.SEAL, CERTIFICATE),
         },
         "logged_model": _logged_model(workspace, row),
         "package": package_files(package) if package else None,
@@ -144,13 +145,13 @@ def _our_tags(tags: Mapping[str, str], *without: str) -> dict[str, str]:
 
 
 def _run_files(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of a run's files, without seals, which are chained themselves."""
+    """Return the SHA-256 of a run's files, without what has digests of its own and comes later."""
     paths = (path for path in folder.rglob("*") if path.is_file())
     inside = ((path.relative_to(folder), path) for path in sorted(paths))
     return {
         name.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for name, path in inside
-        if name.parts[0] != SEALS
+        if name.parts[0] not in (SEALS, CERTIFICATES)
     }
 
 

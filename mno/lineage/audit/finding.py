@@ -89,3 +89,14 @@ class Link:
 def differs(findings: Iterable[Finding]) -> bool:
     """Tell whether an audit has found a difference."""
     return any(finding.verdict.is_difference for finding in findings)
+
+
+def worst(findings: Iterable[Finding], otherwise: Verdict = Verdict.VERIFIED) -> Verdict:
+    """Return the verdict that weighs most.
+
+    Args:
+        findings: What was found.
+        otherwise: What to say where there are none.
+    """
+    order = (Verdict.CHANGED, Verdict.MISSING, Verdict.UNKNOWN, Verdict.VERIFIED)
+    return min((finding.verdict for finding in findings), key=order.index, default=otherwise)

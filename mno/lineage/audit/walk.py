@@ -8,6 +8,7 @@ from ruamel.yaml.error import YAMLError
 
 from mno.errors import MnoError
 from mno.lineage.audit import (
+    certificates,
     data,
     decision,
     environment,
@@ -38,6 +39,7 @@ _OF_A_RECORD: tuple[tuple[str, Check], ...] = (
     (snapshot.LINK.name, snapshot.check),
     (environment.LINK.name, environment.check),
     (decision.LINK.name, decision.check),
+    (certificates.LINK.name, certificates.check),
 )
 # A record or a row may hold anything: what no check foresaw is a difference, and no crash.
 _UNFORESEEN = (MnoError, OSError, LookupError, TypeError, ValueError, AttributeError, YAMLError)

@@ -1,0 +1,188 @@
+"""Verifying a certificate: every byte of its folder, and the signature over the digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mno.certificate.keys import fingerprint, is_signed, parse_public
+from mno.certificate.names import AUDIT, METADATA, PAGE, SIGNATURE, SIGNER, SUMS
+from mno.errors import InputError
+from mno.lineage.audit.evidence import entry
+from mno.lineage.audit.finding import Finding, Link
+from mno.lineage.audit.tree import is_inside
+
+FILES, CRATE, SIGNED = Link("files"), Link("crate"), Link("signature")
+_LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)\n")
+_BLOCK = 1 << 20
+_COPY = "take an unchanged copy of the certificate, or audit the model again"
+
+
+def certificate_folder(path: Path) -> Path:
+    """Return the folder of a certificate that a person has named by it or by its page.
+
+    Raises:
+        InputError: It is none.
+    """
+    folder = path.parent if path.name == PAGE and path.is_file() else path
+    if not (folder / SUMS).is_file() and not (folder / METADATA).is_file():
+        raise InputError(
+            f"{path} is no certificate (no {SUMS} in it); give the folder that "
+            "mno audit MODEL --certificate FOLDER wrote"
+        )
+    return folder
+
+
+def verify_certificate(folder: Path, trusted: bytes | None = None) -> list[Finding]:
+    """Hold every file of a certificate against its digest, and the digests against the signature.
+
+    Nothing outside the folder is read: links and paths that lead out of it are differences.
+
+    Args:
+        folder: The certificate.
+        trusted: The public key, in PEM, that it must be signed with; none takes the key that lies
+            beside the signature, of which nobody says whose it is.
+    """
+    present, findings = _present(folder)
+    sums = (folder / SUMS).read_bytes() if SUMS in present else None
+    expected, found = _expected(sums)
+    findings += [*found, *_digests(folder, present, expected)]
+    findings += _crate(folder, present, expected)
+    findings += _signature(folder, present, sums, trusted)
+    return findings
+
+
+def summary(folder: Path) -> tuple[str, bool | None]:
+    """Return which model a certificate is of, and whether its audit passed; none if not known."""
+    content = _read_json(folder / AUDIT)
+    passed = entry(content, "passed")
+    return str(entry(content, "model")), passed if isinstance(passed, bool) else None
+
+
+def _present(folder: Path) -> tuple[set[str], list[Finding]]:
+    """Return the plain files in a folder, and what else is there."""
+    files: set[str] = set()
+    findings = []
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(place, name)
+            relative = path.relative_to(folder).as_posix()
+            if path.is_symlink():
+                findings.append(FILES.changed(relative, "a file", f"a link to {os.readlink(path)}",
+                                              "remove it"))  # fmt: skip
+            elif path.is_file():
+                files.add(relative)
+            elif not path.is_dir():
+                findings.append(FILES.changed(relative, "a file", "something else", "remove it"))
+    return files, findings
+
+
+def _expected(sums: bytes | None) -> tuple[dict[str, str], list[Finding]]:
+    """Return the digests in `SHA256SUMS`, which may be written in one way only."""
+    if sums is None:
+        return {}, [FILES.missing(SUMS, "the digests of all files", _COPY)]
+    text = sums.decode(errors="replace")
+    lines = text.splitlines(keepends=True)
+    matches = [_LINE.fullmatch(line) for line in lines]
+    bad = next((line for line, match in zip(lines, matches, strict=True) if not match), None)
+    if bad is not None:
+        return {}, [FILES.changed(SUMS, "lines of digest and file", bad.strip()[:80], _COPY)]
+    pairs = [(match[2], match[1]) for match in matches if match]
+    names = [name for name, _ in pairs]
+    outside = [name for name in names if not is_inside(name)]
+    if outside:
+        return {}, [FILES.changed(SUMS, "files in the folder", f"{outside[0]}, outside", _COPY)]
+    if names != sorted(set(names)) or not names:
+        return {}, [FILES.changed(SUMS, "each file once, in order", "another order", _COPY)]
+    return dict(pairs), []
+
+
+def _digests(folder: Path, present: set[str], expected: Mapping[str, str]) -> Iterator[Finding]:
+    for name, sha256 in expected.items():
+        found = _sha256(folder / name) if name in present else None
+        yield FILES.equal(name, sha256, found, _COPY)
+    for name in sorted(present - expected.keys() - {SUMS, SIGNATURE}):
+        yield FILES.changed(name, "no such file", "a file", "remove it")
+    for name in (PAGE, METADATA):
+        if expected and name not in expected:
+            yield FILES.changed(SUMS, f"a digest of {name}", "none", _COPY)
+
+
+def _crate(folder: Path, present: set[str], expected: Mapping[str, str]) -> Iterator[Finding]:
+    """Hold what the crate says of its files against the digests."""
+    if METADATA not in present:
+        return
+    graph = entry(_read_json(folder / METADATA), "@graph")
+    if not isinstance(graph, list):
+        yield CRATE.changed(METADATA, "an RO-Crate", "no graph in JSON", _COPY)
+        return
+    good = 0
+    for entity in graph:
+        kinds, name = entry(entity, "@type"), entry(entity, "@id")
+        if "File" not in (kinds if isinstance(kinds, list) else [kinds]):
+            continue
+        if not isinstance(name, str) or not is_inside(name) or ":" in name:
+            yield CRATE.changed(f"{name!r} in {METADATA}", "a file in the folder", "outside", _COPY)
+        elif name not in present:
+            yield CRATE.missing(name, f"a file, as {METADATA} says", _COPY)
+        elif "sha256" in entity and entity["sha256"] != expected.get(name):
+            yield CRATE.changed(f"digest of {name} in {METADATA}", expected.get(name),
+                                entity["sha256"], _COPY)  # fmt: skip
+        else:
+            good += 1
+    yield CRATE.verified(f"files in {METADATA}", f"{good} files")
+
+
+def _signature(
+    folder: Path, present: set[str], sums: bytes | None, trusted: bytes | None
+) -> Iterator[Finding]:
+    names = {SIGNATURE, SIGNER}
+    if not names & present:
+        if trusted is not None:
+            yield SIGNED.missing(SIGNATURE, f"a signature of {fingerprint(trusted)}",
+                                 "ask for a signed certificate: mno audit MODEL --sign KEY.pem"
+                                 " --certificate FOLDER")  # fmt: skip
+        else:
+            yield SIGNED.unknown("signer", "it is not signed: who can change all of it, can do so "
+                                 "without trace")  # fmt: skip
+        return
+    for name in sorted(names - present):
+        yield SIGNED.missing(name, "beside the other", _COPY)
+    pem = (folder / SIGNER).read_bytes() if SIGNER in present else trusted
+    if sums is None or pem is None or SIGNATURE not in present:
+        return
+    key = parse_public(pem)
+    if key is None:
+        yield SIGNED.changed(SIGNER, "a public Ed25519 key", "something else", _COPY)
+        return
+    if not is_signed(sums, (folder / SIGNATURE).read_bytes(), key):
+        yield SIGNED.changed(f"{SIGNATURE} over {SUMS}", f"a signature of {fingerprint(pem)}",
+                             "none of it", _COPY)  # fmt: skip
+        return
+    yield SIGNED.verified(f"{SIGNATURE} over {SUMS}", fingerprint(pem))
+    if trusted is None:
+        yield SIGNED.unknown("signer", f"give the public key that you trust with --key, or compare "
+                             f"{fingerprint(pem)}")  # fmt: skip
+    else:
+        yield SIGNED.equal("signer", fingerprint(trusted), fingerprint(pem),
+                           "it was signed by somebody else")  # fmt: skip
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
