@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
-from flows.commands import line, lineage, stores, workspace  # noqa: F401 - each brings its words
+from flows.commands import (  # noqa: F401 - each brings its words
+    line,
+    lineage,
+    questions,
+    stores,
+    workspace,
+)
 from flows.commands.app import app, print_json
 from mno.errors import MnoError
 
