@@ -13,8 +13,11 @@ from ruamel.yaml.error import YAMLError
 from mno.errors import MnoError
 from mno.lineage.dvcfiles import MAKING
 from mno.lineage.git import git
+from mno.lineage.snapshot import CODE
 
 _SCENARIO = "${scenario}"
+# All code, where it is not known what depends on what.
+_UNREADABLE = "any stage"
 # What every stage is made by.
 _ALL = ("dvc.yaml", "constraints.txt")
 
@@ -41,7 +44,8 @@ class Pattern:
 def stage_patterns(root: Path, commit: str) -> list[Pattern]:
     """Return the code that the stages of a model depend on, as a commit's `dvc.yaml` states it.
 
-    Where the commit has none, those of the workspace are taken.
+    Where the commit has none, that of the workspace is taken. Where it cannot be read, all code is
+    what any stage depends on.
     """
     try:
         text = git(root, "show", f"{commit}:./dvc.yaml").decode(errors="replace")
@@ -49,8 +53,8 @@ def stage_patterns(root: Path, commit: str) -> list[Pattern]:
         text = (root / "dvc.yaml").read_text(encoding="utf-8")
     try:
         stages: dict[str, Any] = YAML(typ="safe").load(text)["stages"]
-    except (YAMLError, KeyError, TypeError):
-        stages = {}
-    made = {name: stages.get(name) or {} for name in MAKING}
+        made = {name: stages.get(name) or {} for name in MAKING}
+    except (YAMLError, KeyError, TypeError, AttributeError):
+        return [Pattern(_UNREADABLE, path) for path in CODE]
     found = [Pattern(s, str(dep)) for s, stage in made.items() for dep in stage.get("deps") or ()]
     return found + [Pattern(stage, path) for path in _ALL for stage in MAKING]
