@@ -1,8 +1,8 @@
 """A registry of many versions in MLflow's own tables, with the history they came from.
 
 Rows, commits and files are written in bulk: registering 10,000 models one by one takes hours. Each
-version has a record whose digest is right, a snapshot in git, and data whose list of files is in
-DVC's cache.
+version has a record whose digest is right, a snapshot in git, a seal in the chain of the model's
+seals, and data whose list of files is in DVC's cache.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 from mno.lineage.audit.objects import folder_md5
 from mno.lineage.record import lineage_sha256
+from mno.lineage.seal import SealPointer, seal_sha256, seal_text
 from mno.registry import prepare
 
 MODEL = "mno-darcy"
@@ -39,11 +40,12 @@ class Size:
     """How much there is.
 
     Attributes:
-        versions: Registered versions; the error of each is a little smaller than the one's before.
+        versions: Registered versions; each became champion, but every fourth from the second on.
         commits: Commits of the branch; each changes the solver, every fifth the metrics, too.
         snapshots: Different snapshots that the versions were trained from.
         data: Versions of the data.
         shards: Files in each of them; half of a version's are those of the version before.
+        code: Files of code that a seal names for each stage; with 150 it is as long as a real one.
     """
 
     versions: int
@@ -51,6 +53,7 @@ class Size:
     snapshots: int
     data: int
     shards: int = 20
+    code: int = 20
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,18 @@ def make_registry(root: Path, size: Size) -> Registry:
     commits, snapshots = _write_history(root, size)
     data = dict(_write_data(root, size))
     prepare(root)
-    rows = [_version(root, number, size, commits, snapshots, list(data))
-            for number in range(1, size.versions + 1)]  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    for number in range(1, size.versions + 1):
+        previous = rows[-1]["seal"] if rows else None
+        rows.append(_version(root, number, size, commits, snapshots, list(data), previous))
     with closing(sqlite3.connect(root / "mlflow.db")) as database:
         _insert(database, root, rows)
     return Registry(root, commits, snapshots, data)
+
+
+def is_champion(number: int) -> bool:
+    """Whether a version became champion."""
+    return number % 4 != 2
 
 
 def commit_of(number: int, size: Size) -> int:
@@ -145,7 +155,13 @@ def _write_data(root: Path, size: Size) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _version(
-    root: Path, number: int, size: Size, commits: list[str], snapshots: list[str], data: list[str]
+    root: Path,
+    number: int,
+    size: Size,
+    commits: list[str],
+    snapshots: list[str],
+    data: list[str],
+    previous: SealPointer | None,
 ) -> dict[str, Any]:
     """Write the files of a version's run; return its row and tags."""
     snapshot = snapshots[(number - 1) * size.snapshots // size.versions]
@@ -180,10 +196,40 @@ def _version(
         "mno.uncommitted": "false",
         "mno.evaluation_sha256": "e" * 64,
         "mno.package_sha256": hashlib.sha256(f"package {number}".encode()).hexdigest(),
-        "mno.decision": "champion",
+        "mno.decision": "champion" if is_champion(number) else "challenger",
         "mno.decision_reason": f"relative L2 {error:.6g} against a larger one",
     }
-    return {"number": number, "run": run, "folder": str(folder), "tags": tags}
+    seal = _write_seal(folder, number, record, tags, size.code, previous)
+    tags["mno.seal"] = str(seal)
+    return {"number": number, "run": run, "folder": str(folder), "tags": tags, "seal": seal}
+
+
+def _write_seal(
+    folder: Path,
+    number: int,
+    record: dict[str, Any],
+    tags: dict[str, str],
+    code: int,
+    previous: SealPointer | None,
+) -> SealPointer:
+    deps = {f"mno/a/folder/module_{place}.py": f"{place:032x}" for place in range(code)}
+    text = seal_text(
+        {
+            "schema": 1,
+            "model": MODEL,
+            "number": number,
+            "version": {"tags": dict(tags), "run": record["ids"]["mlflow_run"]},
+            "record": record,
+            "lock": {stage: {"deps": deps} for stage in ("generate", "train", "evaluate")},
+            "aliases": {"champion": number if is_champion(number) else number - 1},
+            "snapshot": record["snapshot"],
+        },
+        previous,
+    )
+    (folder / "seals").mkdir()
+    pointer = SealPointer(record["ids"]["mlflow_run"], seal_sha256(text))
+    (folder / f"seals/{pointer.sha256}.json").write_text(text, encoding="utf-8")
+    return pointer
 
 
 def _insert(database: sqlite3.Connection, root: Path, rows: list[dict[str, Any]]) -> None:
@@ -203,6 +249,8 @@ def _insert(database: sqlite3.Connection, root: Path, rows: list[dict[str, Any]]
          for r, t in zip(rows, now, strict=True)])  # fmt: skip
     put("INSERT INTO model_version_tags (key, value, name, version) VALUES (?, ?, ?, ?)",
         [(k, v, MODEL, r["number"]) for r in rows for k, v in r["tags"].items()])  # fmt: skip
+    put("INSERT INTO registered_model_tags (key, value, name) VALUES ('mno.seal', ?, ?)",
+        [(str(rows[-1]["seal"]), MODEL)])  # fmt: skip
     put("INSERT INTO registered_model_aliases (alias, version, name) VALUES ('champion', ?, ?)",
         [(rows[-1]["number"], MODEL)])  # fmt: skip
     database.commit()

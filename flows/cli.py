@@ -10,6 +10,7 @@ from flows.commands import (  # noqa: F401 - each brings its words
     lineage,
     questions,
     stores,
+    tidying,
     workspace,
 )
 from flows.commands.app import app, print_json

@@ -92,8 +92,8 @@ class Answers:
         one, other = (self._side(self._find(target)) for target in (before, after))
         return one, other, compare(self.root, self._caches, one, other)
 
-    def production(self, model: str | None) -> list[Period]:
-        """Return who was champion from when to when, of one model or of all."""
+    def production(self, model: str | None) -> tuple[list[Period], list[str]]:
+        """Return who was champion from when to when, of one model or all, and what is not known."""
         versions = self.catalogue.versions
         if model is not None:
             name = model.removeprefix("models:/")
@@ -101,7 +101,7 @@ class Answers:
             if not versions:
                 known = ", ".join(sorted({v.name for v in self.catalogue.versions})) or "none"
                 raise InputError(f"{model}: no such registered model (known: {known})")
-        return periods(versions)
+        return periods(versions, self.catalogue.seals, self.catalogue.files)
 
     @cached_property
     def _caches(self) -> list[Path]:

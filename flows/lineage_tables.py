@@ -75,17 +75,19 @@ def print_difference(before: Side, after: Side, parts: Sequence[Part], console: 
         console.print(f"\nNext: mno audit {other.uri}")
 
 
-def print_production(found: Sequence[Period], console: Console) -> None:
+def print_production(found: Sequence[Period], problems: Sequence[str], console: Console) -> None:
     """Show who was champion from when to when."""
     if not found:
         console.print("No version was in production yet.\n\nNext: mno run")
         return
     rows = [
         (p.version.name, str(p.version.number), _time(p.since),
-         "now" if p.current else _time(p.until), _error(p.version), p.reason)
+         "now" if p.current else _time(p.until), _error(p.version), p.by or "the rule", p.reason)
         for p in found
     ]  # fmt: skip
-    _print(console, ("Model", "Version", "Since", "Until", "Test error", "Why"), rows)
+    _print(console, ("Model", "Version", "Since", "Until", "Test error", "By", "Why"), rows)
+    for problem in problems:
+        console.print(f"cannot be known: {problem}")
     current = next((period.version for period in found if period.current), None)
     if current is not None:
         console.print(f"\nNext: mno audit {current.uri}")

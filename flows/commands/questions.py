@@ -107,11 +107,12 @@ def production(
     from flows.lineage import Answers
     from flows.lineage_tables import print_production
 
-    found = Answers().production(model)
+    found, problems = Answers().production(model)
     if as_json:
-        print_json([period.to_dict() for period in found])
+        told = [period.to_dict() for period in found]
+        print_json({"periods": told, "cannot_be_known": problems})
     else:
-        print_production(found, _console())
+        print_production(found, problems, _console())
 
 
 def _console() -> Console:

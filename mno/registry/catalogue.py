@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import unquote, urlparse
 
-from mno.lineage.questions.version import RegisteredVersion
+from mno.lineage.questions.version import RegisteredVersion, RunFiles
 from mno.registry import names
 from mno.registry.settings import DATABASE, Workspace, is_embedded, use_workspace
 
@@ -26,14 +25,6 @@ _VERSIONS = (
     f"WHERE current_stage IS NOT '{_DELETED}'"
 )
 _TAGS = "SELECT name, version, key, value FROM model_version_tags WHERE key LIKE 'mno.%'"
-
-
-class RunFiles(Protocol):
-    """Files of runs, by the run's id and a path in its folder."""
-
-    def read(self, run_id: str, path: str) -> bytes | None:
-        """Return the content of a file; none where it cannot be read."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -144,16 +135,27 @@ class _LocalFiles:
     folders: Mapping[str, str]
 
     def read(self, run_id: str, path: str) -> bytes | None:
-        uri = self.folders.get(run_id)
-        if not uri:
-            return None
-        parts = urlparse(uri)
-        if parts.scheme not in ("", "file"):
-            return None
+        folder = local_folder(self.folders.get(run_id))
         try:
-            return (Path(unquote(parts.path) if parts.scheme else uri) / path).read_bytes()
+            return (folder / path).read_bytes() if folder else None
         except OSError:
             return None
+
+    def names(self, run_id: str, folder: str) -> list[str]:
+        place = local_folder(self.folders.get(run_id))
+        if place is None or not (place / folder).is_dir():
+            return []
+        return sorted(f"{folder}/{path.name}" for path in (place / folder).iterdir())
+
+
+def local_folder(uri: str | None) -> Path | None:
+    """Return the folder that MLflow means; none where it is not on this machine."""
+    if not uri:
+        return None
+    parts = urlparse(uri)
+    if parts.scheme not in ("", "file"):
+        return None
+    return Path(unquote(parts.path) if parts.scheme else uri)
 
 
 @dataclass
@@ -167,6 +169,12 @@ class _DistantFiles:
         if (run_id, path) not in self._kept:
             self._kept[run_id, path] = self._fetch(run_id, path)
         return self._kept[run_id, path]
+
+    def names(self, run_id: str, folder: str) -> list[str]:
+        try:
+            return sorted(f.path for f in self.workspace.client.list_artifacts(run_id, folder))
+        except Exception:  # as below
+            return []
 
     def _fetch(self, run_id: str, path: str) -> bytes | None:
         with tempfile.TemporaryDirectory(prefix="mno-lineage-") as folder:

@@ -18,6 +18,7 @@ from benchmarks.lineage_registry import (
     Registry,
     Size,
     commit_of,
+    is_champion,
     make_registry,
 )
 from flows.lineage import Answers, Asked
@@ -181,17 +182,38 @@ def test_what_began_from_an_affected_model_is_affected(registry: Registry) -> No
     assert why[LAST] == f"its training began from models:/{MODEL}/30"
 
 
-def test_production_is_told_from_the_decisions(registry: Registry) -> None:
-    where = f"version = {LAST - 1} AND key = 'mno.decision'"
-    change(registry, f"UPDATE model_version_tags SET value = 'challenger' WHERE {where}")
-    found = Answers().production(MODEL)
-    assert [period.version.number for period in found] == [LAST, *range(LAST - 2, 0, -1)]
+def test_production_is_told_from_the_sealed_decisions(registry: Registry) -> None:
+    champions = [n for n in range(LAST, 0, -1) if is_champion(n)]
+    found, problems = Answers().production(MODEL)
+    assert ([period.version.number for period in found], problems) == (champions, [])
     assert [period.current for period in found[:2]] == [True, False]
-    assert found[1].until == found[0].since
+    assert found[1].until == found[0].since is not None
+    assert found[0].reason == found[0].version.tags["mno.decision_reason"]
+
+
+def test_an_alias_that_was_moved_by_hand_is_told(registry: Registry) -> None:
     change(registry, "UPDATE registered_model_aliases SET version = 3")
-    moved = Answers().production(None)
+    moved, _ = Answers().production(None)
     assert (moved[0].version.number, moved[0].since, moved[0].current) == (3, None, True)
+    assert "moved past" in moved[0].reason
     assert sum(period.current for period in moved) == 1
+
+
+def test_before_a_damaged_seal_nothing_is_known_of_production(registry: Registry) -> None:
+    seal = next((registry.root / f"mlartifacts/darcy/{20:032x}/artifacts/seals").iterdir())
+    seal.write_bytes(seal.read_bytes() + b" ")
+    found, problems = Answers().production(MODEL)
+    assert [period.version.number for period in found] == [
+        n for n in range(LAST, 20, -1) if is_champion(n)
+    ]
+    assert f"{20:032x}" in problems[0] and "changed" in problems[0]
+
+
+def test_versions_from_before_seals_tell_of_production_by_their_tags(registry: Registry) -> None:
+    change(registry, "DELETE FROM registered_model_tags")
+    found, _ = Answers().production(MODEL)
+    assert [p.version.number for p in found] == [n for n in range(LAST, 0, -1) if is_champion(n)]
+    assert (found[0].since, found[0].until) == (found[0].version.registered, None)
 
 
 def test_a_deleted_version_is_not_told_of(registry: Registry) -> None:
@@ -263,7 +285,7 @@ def test_versions_that_are_not_there_are_refused(made, monkeypatch, target, mess
 def test_nothing_registered_is_an_answer(registry: Registry) -> None:
     (registry.root / "mlflow.db").unlink()
     answers = Answers()
-    assert answers.production(None) == []
+    assert answers.production(None) == ([], [])
     assert answers.models(Asked(data="abcdef")).versions == []
     with pytest.raises(InputError, match="not in the registry"):
         answers.difference("1", "2")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 from mno.errors import InputError
 
@@ -72,6 +73,18 @@ class RegisteredVersion:
             "data_md5": self.tags.get(DATA),
             "snapshot": self.tags.get(SNAPSHOT),
         }
+
+
+class RunFiles(Protocol):
+    """Files of runs, by the run's id and a path in its folder."""
+
+    def read(self, run_id: str, path: str) -> bytes | None:
+        """Return the content of a file; none where it cannot be read."""
+        ...
+
+    def names(self, run_id: str, folder: str) -> list[str]:
+        """Return the paths of what is in a folder of a run; nothing where there is none."""
+        ...
 
 
 def utc(milliseconds: int) -> str:
