@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -25,7 +25,7 @@ from mno.registry.catalogue import read_catalogue
 from mno.registry.settings import is_embedded, use_workspace
 from mno.registry.storage import Stored, StoredRun, read_stored, remove_model, remove_run
 from mno.tidying.cache import needed_objects, unneeded_objects
-from mno.tidying.item import Item, size_of
+from mno.tidying.item import Item, Kind, size_of
 from mno.tidying.leftovers import RESUMABLE, leftovers
 from mno.tidying.needed import CERTIFICATES, SEALS, Needed
 from mno.tidying.plan import Plan, fit
@@ -69,27 +69,33 @@ def make_plan(root: Path, retention: bool) -> Plan:
         root: The workspace.
         retention: As for `tidy`.
     """
-    look = _Look(root)
+    states = {stage["name"]: stage["state"] for stage in stage_states(root)}
+    done = [name for name, state in states.items() if state == "current"]
+    look = Look(root, done, cache_folder(root))
     if not retention:
         return look.plan(0)
     settings = load_params(root).retention
     return fit(look.plan, settings.keep_runs, settings.max_gib)
 
 
-class _Look:
+class Look:
     """One look at a workspace, from which plans that spare more or less are made.
 
     Args:
         root: The workspace.
+        done: The stages that are up to date.
+        cache: The folder of DVC's cache.
+
+    Raises:
+        MnoError: MLflow cannot be used.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, done: Sequence[str], cache: Path) -> None:
         self._root, self._embedded = root, is_embedded(root)
         catalogue = read_catalogue(root)
         self._files = catalogue.files
         self._stored = read_stored(root) if self._embedded else Stored((), (), ())
-        states = {stage["name"]: stage["state"] for stage in stage_states(root)}
-        self._done = [name for name, state in states.items() if state == "current"]
+        self._done = done
         self._needed = Needed()
         for version in catalogue.versions:
             self._needed.add_version(version, self._files)
@@ -97,7 +103,6 @@ class _Look:
         for run in self._stored.runs:
             if _is_needed(root, run, self._files, self._done):
                 self._needed.add_run(run.id, self._files)
-        cache = cache_folder(root)
         self._cache = cache if cache.resolve().is_relative_to(root.resolve()) else None
         self._outside = [] if self._cache else [
             f"DVC's cache {cache} lies outside of the workspace: others may need its objects"
@@ -138,11 +143,11 @@ class _Look:
         return needed.runs - self._needed.runs
 
 
-def _folder_item(kind, name: str, folder: Path | None) -> Item:
+def _folder_item(kind: Kind, name: str, folder: Path | None) -> Item:
     return Item(kind, name, size_of(folder) if folder else 0, folder)
 
 
-def _is_needed(root: Path, run: StoredRun, files: RunFiles, done: list[str]) -> bool:
+def _is_needed(root: Path, run: StoredRun, files: RunFiles, done: Sequence[str]) -> bool:
     """Whether a run is needed though no registered version is of it."""
     if files.names(run.id, SEALS) or files.names(run.id, CERTIFICATES):
         return True  # a link in the chain of decisions; or somebody was given a certificate
