@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 import sys
 
-from flows.commands import certificate, line, lineage, stores, workspace  # noqa: F401 - each brings its words
+from flows.commands import (  # noqa: F401 - each brings its words
+    certificate,
+    line,
+    lineage,
+    questions,
+    stores,
+    tidying,
+    workspace,
+)
 from flows.commands.app import app, print_json
 from mno.errors import MnoError
 

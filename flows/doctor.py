@@ -15,11 +15,13 @@ from rich.console import Console
 from flows.graph import read_graph, run_order
 from flows.leftovers import leftovers
 from flows.params import load_params
+from flows.progress import progress_bar
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.errors import MnoError
 from pipelines.lock import holder
 
 LEAST_FREE = 2 * 2**30  # bytes
+LATEST = 10  # versions that are tried besides those with an alias
 _PACKAGES = ("prefect", "dvc", "torch", "mlflow", "zarr", "dask", "lightning", "numba")
 
 
@@ -38,8 +40,12 @@ class Finding:
     detail: str
 
 
-def examine() -> list[Finding]:
+def examine(all_versions: bool = False, quiet: bool = True) -> list[Finding]:
     """Look at everything; no check stops another.
+
+    Args:
+        all_versions: Try every registered version, instead of those with an alias and the latest.
+        quiet: Draw no progress.
 
     Raises:
         InputError: There is no workspace here.
@@ -49,14 +55,15 @@ def examine() -> list[Finding]:
     checks: list[Callable[[Path], Finding]] = [
         _versions, _pins, _git, _parameters, _graph, _run, _leftovers, _disk, _registry,
     ]  # fmt: skip
-    return [_look(check, root) for check in checks]
+    return [*(_look(check, root) for check in checks), *_models(root, all_versions, quiet)]
 
 
 def print_findings(findings: list[Finding], console: Console) -> None:
     """Print one line each, then whether there is anything to do."""
     signs = {"good": "ok", "note": "note", "problem": "PROBLEM"}
+    width = max(12, *(len(finding.subject) for finding in findings))
     for finding in findings:
-        console.print(f"{signs[finding.verdict]:<8} {finding.subject:<12} {finding.detail}")
+        console.print(f"{signs[finding.verdict]:<8} {finding.subject:<{width}} {finding.detail}")
     problems = sum(finding.verdict == "problem" for finding in findings)
     console.print(f"\n{problems} problem(s) found." if problems else "\nReady: mno run")
 
@@ -149,3 +156,34 @@ def _registry(root: Path) -> Finding:
 
     versions = describe_registry(root, load_params(root).dataset_name)
     return Finding("registry", "good", f"{len(versions)} version(s) of the scenario's model")
+
+
+def _models(root: Path, all_versions: bool, quiet: bool) -> list[Finding]:
+    """Load registered versions and let them predict; say which no longer do as recorded."""
+    from mno.registry.catalogue import read_catalogue
+    from mno.registry.health import try_health
+    from mno.registry.settings import use_workspace
+
+    try:
+        catalogue = read_catalogue(root)
+        if not catalogue.versions:
+            return []
+        workspace = use_workspace(root)
+    except MnoError as error:
+        return [Finding("models", "problem", str(error))]
+    tried = [
+        version
+        for number, version in enumerate(catalogue.versions)
+        if all_versions or version.aliases or number < LATEST
+    ]
+    findings = []
+    with progress_bar(quiet, "versions") as show:
+        for number, version in enumerate(tried):
+            show("trying versions", number, len(tried))
+            health = try_health(workspace, version, catalogue.files)
+            findings.append(Finding(version.uri, health.verdict, health.detail))
+    left = len(catalogue.versions) - len(tried)
+    if left:
+        detail = f"{left} older version(s) without an alias were not tried: mno doctor --versions"
+        findings.append(Finding("models", "note", detail))
+    return findings

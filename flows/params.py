@@ -23,6 +23,7 @@ from mno.forecast import TaskConfig, forecast_of
 from mno.nn.config import ModelConfig
 from mno.registry.config import RegistryConfig
 from mno.scenarios import source_class, source_parameters
+from mno.tidying.config import RetentionConfig
 from mno.training.config import TrainConfig, check_unroll
 from mno.training.shares import LearningCurveConfig
 
@@ -44,6 +45,9 @@ class Params(Config):
     learning_curve: LearningCurveConfig = Field(description="The error by training samples.")
     evaluate: EvaluateConfig = Field(description="The evaluation.")
     registry: RegistryConfig = Field(description="The registration.")
+    retention: RetentionConfig = Field(
+        default=RetentionConfig(), description="What `mno gc --retention` keeps; changes no result."
+    )
     execution: ExecutionConfig = Field(description="How work is executed; changes no result.")
 
     @property

@@ -24,7 +24,7 @@ CANDIDATE = Path("models/candidate")
 REPORTS = Path("reports")
 # What is kept with the run in MLflow.
 _KEPT = (
-    "metrics.json", "per_sample.json", "cost.json", "decision.json", "robustness.json",
+    "metrics.json", "per_sample.json", "check.npz", "cost.json", "decision.json", "robustness.json",
     "trust.json", "report.html", "report.ja.html", "figures",
 )  # fmt: skip
 

@@ -24,11 +24,26 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Check versions, the workspace, locks, disk and what killed runs have left; say what to do."""
+def doctor(
+    versions: Annotated[
+        bool,
+        typer.Option(
+            "--versions",
+            help="Try every registered version; otherwise those with an alias and the ten latest.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check packages, workspace, locks, disk, leftovers and registered models; say what to do.
+
+    Registered models are loaded and predict what their evaluation predicted: after an upgrade it
+    says which no longer do.
+
+    Example: mno doctor --versions
+    """
     from flows.doctor import examine, print_findings
 
-    findings = examine()
+    findings = examine(versions, quiet=as_json)
     if as_json:
         print_json([finding.__dict__ for finding in findings])
     else:

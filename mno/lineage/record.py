@@ -21,8 +21,8 @@ from mno.lineage.snapshot import Snapshot
 
 SCHEMA = 1
 CANDIDATE = "models/candidate"
-# How a result is executed does not change it.
-_UNTRACKED_PARAMS = ("execution",)
+# How a result is executed and what is kept afterwards does not change it.
+_UNTRACKED_PARAMS = ("execution", "retention")
 _NOT_LINEAGE = ("ids", "times", "lineage_sha256")
 
 Record = dict[str, Any]
@@ -116,7 +116,7 @@ def lineage_sha256(record: Mapping[str, Any]) -> str:
 
 
 def params_sha256(params: Mapping[str, Any]) -> str:
-    """Digest of the parameters that a result depends on: all but `execution`."""
+    """Digest of the parameters that a result depends on: all but `execution` and `retention`."""
     return _canonical_sha256({k: v for k, v in params.items() if k not in _UNTRACKED_PARAMS})
 
 

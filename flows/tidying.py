@@ -1,0 +1,219 @@
+"""`mno gc`: looks at everything a workspace keeps, and removes what nothing needs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+
+import psutil
+
+from flows.audit import cache_folder
+from flows.params import load_params
+from flows.progress import progress_bar
+from flows.status import stage_states
+from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
+from mno.errors import MnoError
+from mno.lineage.git import git
+from mno.lineage.questions.version import RunFiles
+from mno.lineage.record import CANDIDATE, candidate_digest
+from mno.registry.catalogue import read_catalogue
+from mno.registry.settings import is_embedded, use_workspace
+from mno.registry.storage import Stored, StoredRun, read_stored, remove_model, remove_run
+from mno.tidying.cache import needed_objects, unneeded_objects
+from mno.tidying.item import Item, Kind, size_of
+from mno.tidying.leftovers import RESUMABLE, leftovers
+from mno.tidying.needed import CERTIFICATES, SEALS, Needed
+from mno.tidying.plan import Plan, fit
+from mno.tidying.snapshots import remove_snapshot, unneeded_snapshots
+from pipelines.lock import LockedError, hold, holder
+
+_KEPT_ON_DISK = ("mlartifacts", "mlflow.db", "build", "data", "models", "reports")
+_LOCKS = ("build/locks/*", "build/study/*.lock", ".dvc/tmp/exps/*/build/locks/*")
+_PID = re.compile(r'"pid": (\d+)')
+_SERVER = (
+    "MLflow is a server (MLFLOW_TRACKING_URI), which others may use: its runs and models stay; "
+    "tidy there with: mlflow gc"
+)
+
+
+def tidy(delete: bool, retention: bool, quiet: bool) -> Plan:
+    """Find what nothing needs, and remove it if that is asked.
+
+    Args:
+        delete: Remove it; otherwise nothing is written.
+        retention: Spare the latest runs, within the room on disk, as `params.yaml` says.
+        quiet: Draw no progress.
+
+    Raises:
+        InputError: There is no workspace here, or its parameters cannot be used.
+        MnoError: A run is active, or MLflow, DVC or git cannot be used; nothing was removed.
+    """
+    root = find_workspace()
+    prepare_environment(root)
+    with _alone(root), progress_bar(quiet, "things") as show:
+        plan = make_plan(root, retention)
+        if delete:
+            _remove(root, plan, show)
+    return plan
+
+
+def make_plan(root: Path, retention: bool) -> Plan:
+    """Return what may go, without removing anything; no run may be active.
+
+    Args:
+        root: The workspace.
+        retention: As for `tidy`.
+    """
+    states = {stage["name"]: stage["state"] for stage in stage_states(root)}
+    done = [name for name, state in states.items() if state == "current"]
+    look = Look(root, done, cache_folder(root))
+    if not retention:
+        return look.plan(0)
+    settings = load_params(root).retention
+    return fit(look.plan, settings.keep_runs, settings.max_gib)
+
+
+class Look:
+    """One look at a workspace, from which plans that spare more or less are made.
+
+    Args:
+        root: The workspace.
+        done: The stages that are up to date.
+        cache: The folder of DVC's cache.
+
+    Raises:
+        MnoError: MLflow cannot be used.
+    """
+
+    def __init__(self, root: Path, done: Sequence[str], cache: Path) -> None:
+        self._root, self._embedded = root, is_embedded(root)
+        catalogue = read_catalogue(root)
+        self._files = catalogue.files
+        self._stored = read_stored(root) if self._embedded else Stored((), (), ())
+        self._done = done
+        self._needed = Needed()
+        for version in catalogue.versions:
+            self._needed.add_version(version, self._files)
+        self._needed.add_workspace(root)
+        for run in self._stored.runs:
+            if _is_needed(root, run, self._files, self._done):
+                self._needed.add_run(run.id, self._files)
+        self._cache = cache if cache.resolve().is_relative_to(root.resolve()) else None
+        self._outside = [] if self._cache else [
+            f"DVC's cache {cache} lies outside of the workspace: others may need its objects"
+        ]  # fmt: skip
+        seen: set[tuple[int, int]] = set()
+        places = [*(root / name for name in _KEPT_ON_DISK), *filter(None, [self._cache])]
+        self._total = sum(size_of(place, seen) for place in places)
+
+    def plan(self, spare: int) -> Plan:
+        """Return the plan that spares a number of runs, the latest."""
+        needed = deepcopy(self._needed)
+        unneeded = [run for run in self._stored.runs if run.id not in needed.runs]
+        for run in unneeded[:spare]:
+            needed.add_run(run.id, self._files)
+        items = [*leftovers(self._root, self._done), *self._of_mlflow(needed)]
+        kept = list(self._outside) if self._embedded else [_SERVER, *self._outside]
+        cached: list[Item] = []
+        if self._cache is not None:
+            cached = unneeded_objects(self._cache, needed_objects(self._cache, needed))
+        if needed.doubts:
+            kept += [f"DVC's cache and the snapshots are not touched: {d}" for d in needed.doubts]
+        else:
+            items += [*cached, *unneeded_snapshots(self._root, needed)]
+        return Plan(items, kept, min(spare, len(unneeded)), self._total)
+
+    def _of_mlflow(self, needed: Needed) -> Iterator[Item]:
+        for run in self._stored.runs:
+            if run.id not in needed.runs:
+                yield _folder_item("runs", run.id, run.folder)
+        for model in self._stored.models:
+            if model.id not in needed.models and model.run_id not in self._spared(needed):
+                yield _folder_item("models", model.id, model.folder)
+        for path in self._stored.forgotten:
+            if path.name not in needed.runs | needed.models:
+                yield Item("files", path.relative_to(self._root).as_posix(), size_of(path), path)
+
+    def _spared(self, needed: Needed) -> set[str]:
+        return needed.runs - self._needed.runs
+
+
+def _folder_item(kind: Kind, name: str, folder: Path | None) -> Item:
+    return Item(kind, name, size_of(folder) if folder else 0, folder)
+
+
+def _is_needed(root: Path, run: StoredRun, files: RunFiles, done: Sequence[str]) -> bool:
+    """Whether a run is needed though no registered version is of it."""
+    if files.names(run.id, SEALS) or files.names(run.id, CERTIFICATES):
+        return True  # a link in the chain of decisions; or somebody was given a certificate
+    experiment = run.tags.get("mno.experiment")
+    if experiment and git(root, "for-each-ref", "--count=1", f"refs/exps/**/{experiment}"):
+        return True
+    digest = run.tags.get("mno.candidate")
+    if digest is not None:
+        return digest == _present_candidate(root)
+    return "train" not in done and _is_resumable(root, run.tags.get("mno.training_key", ""))
+
+
+def _present_candidate(root: Path) -> str | None:
+    try:
+        return candidate_digest(root / CANDIDATE)
+    except MnoError:
+        return None
+
+
+def _is_resumable(root: Path, key: str) -> bool:
+    """Whether a training was interrupted that the next run continues, as the same run."""
+    code, _, data = key.partition("-")
+    return any(path.name == f"{code[:24]}-{data[:24]}" for path in (
+        root / RESUMABLE["train"]).glob("*"))  # fmt: skip
+
+
+def _remove(root: Path, plan: Plan, show: Callable[[str, int, int], None]) -> None:
+    """Remove what the plan names, in its order; a kill leaves what the next time removes."""
+    workspace = None
+    for number, item in enumerate(plan.items):
+        show(f"removing {item.kind}", number, len(plan.items))
+        if item.kind in ("runs", "models"):
+            workspace = workspace or use_workspace(root)
+            remove = remove_run if item.kind == "runs" else remove_model
+            remove(workspace, item.name, item.path)
+        elif item.kind == "snapshots":
+            remove_snapshot(root, item.name)
+        elif item.path is not None and item.path.is_dir() and not item.path.is_symlink():
+            shutil.rmtree(item.path)
+        elif item.path is not None:
+            item.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Keep runs of the workspace from starting; refuse while anything works in it.
+
+    Raises:
+        LockedError: Something does.
+    """
+    with hold(root / RUN_LOCK, "mno gc"):
+        locks = [p for pattern in _LOCKS for p in root.glob(pattern) if p != root / RUN_LOCK]
+        busy = next(filter(None, map(holder, locks)), None)
+        if busy is not None:
+            raise LockedError(
+                f"{busy['activity']} is at work in this folder: process {busy['pid']}, since "
+                f"{busy['since']}; wait for it, then: mno gc"
+            )
+        for pid in _dvc_at_work(root):
+            raise LockedError(f"DVC is at work here: process {pid}; wait for it, then: mno gc")
+        yield
+
+
+def _dvc_at_work(root: Path) -> Iterator[int]:
+    try:
+        text = json.dumps(json.loads((root / ".dvc/tmp/rwlock").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return
+    yield from (int(pid) for pid in _PID.findall(text) if psutil.pid_exists(int(pid)))

@@ -1,0 +1,1 @@
+"""Questions people ask of all registered versions at once: from what, what changed, since when."""

@@ -1,0 +1,73 @@
+"""Whether `mno doctor` finds registered versions that no longer predict as recorded."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from registry_shop import Shop
+
+from mno.registry.catalogue import read_catalogue
+from mno.registry.health import CHECK_FILE, Health, try_health
+from mno.registry.settings import use_workspace
+
+
+def register(shop: Shop, off: float = 0.0) -> None:
+    """Register a version whose recorded predictions are off by so much of the largest."""
+    evaluated = shop.train(seed=3)
+    check = shop.root / "reports" / CHECK_FILE
+    recorded = {f"input/{name}": array for name, array in evaluated.inputs.items()}
+    for name, array in evaluated.predictions.items():
+        recorded[f"prediction/{name}"] = array + np.float32(off * np.abs(array).max())
+    np.savez(check, **recorded)
+    shop.register(replace(evaluated, reports=(*evaluated.reports, check)))
+
+
+def tried(shop: Shop) -> Health:
+    catalogue = read_catalogue(shop.root)
+    version, *_ = catalogue.versions
+    return try_health(use_workspace(shop.root), version, catalogue.files)
+
+
+def file(shop: Shop, name: str) -> Path:
+    found, *_ = (shop.root / "mlartifacts").rglob(name)
+    return found
+
+
+def test_a_version_that_predicts_as_recorded_is_good(shop: Shop) -> None:
+    register(shop)
+    assert tried(shop) == Health("good", "predicts 3 samples as recorded")
+
+
+def test_a_version_that_predicts_something_else_is_a_problem(shop: Shop) -> None:
+    register(shop, off=1e-3)
+    found = tried(shop)
+    assert found.verdict == "problem"
+    assert "does not predict as recorded: pressure differs by" in found.detail
+
+
+def test_deleted_and_damaged_files_are_named(shop: Shop) -> None:
+    register(shop)
+    weights = file(shop, "weights.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    found = tried(shop)
+    assert (found.verdict, "missing or altered" in found.detail) == ("problem", True)
+    shutil.rmtree(weights.parents[2])
+    found = tried(shop)
+    assert found.verdict == "problem"
+    assert "version 1 of mno-darcy" in found.detail and "mno audit" in found.detail
+
+
+@pytest.mark.parametrize(("content", "verdict"), [(b"no arrays", "problem"), (None, "note")])
+def test_what_was_recorded_may_be_lost_or_damaged(shop: Shop, content, verdict) -> None:
+    register(shop)
+    check = file(shop, CHECK_FILE)
+    check.unlink()
+    if content is not None:
+        check.write_bytes(content)
+    found = tried(shop)
+    assert found.verdict == verdict
+    assert "recorded" in found.detail
