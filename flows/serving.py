@@ -57,6 +57,7 @@ def serve(options: ServeOptions) -> None:
     from mno.registry.serving import NamedModel
     from mno.registry.settings import import_mlflow
     from mno.serving.app import Service, build_app
+    from mno.serving.counts import FOLDER, Counts
     from mno.serving.follower import Follower
     from mno.serving.monitor import Monitor
 
@@ -69,11 +70,16 @@ def serve(options: ServeOptions) -> None:
 
     name = options.model or f"mno-{dataset_name(read_params(root))}"
     registry = NamedModel(root, f"models:/{name}@{options.alias}")
+    seen = root / FOLDER / f"{name}@{options.alias}.{listening.getsockname()[1]}.json"
+    try:
+        counts = Counts(seen, config.counts_interval)
+    except OSError as error:
+        raise MnoError(f"{seen} cannot be written ({error}); make room or allow it") from None
     try:
         follower = Follower(registry, config.poll_interval, told)
     except ValueError as error:
         raise MnoError(f"{name}@{options.alias} cannot be served: {error}") from None
-    service = Service(follower, config, monitor, import_mlflow().__version__)
+    service = Service(follower, config, monitor, import_mlflow().__version__, counts)
     app = build_app(service, config.hosts)
     if not options.quiet:
         _print_start(follower.current.name, listening, config)
@@ -94,6 +100,7 @@ def serve(options: ServeOptions) -> None:
     finally:
         service.batcher.close()
         follower.close()
+        counts.close()
 
 
 def _token(file: Path | None) -> str | None:
