@@ -60,6 +60,7 @@ def serve(options: ServeOptions) -> None:
     from mno.serving.counts import FOLDER, Counts
     from mno.serving.follower import Follower
     from mno.serving.monitor import Monitor
+    from mno.serving.trial.routes import Trial
 
     monitor = Monitor()
 
@@ -80,7 +81,8 @@ def serve(options: ServeOptions) -> None:
     except ValueError as error:
         raise MnoError(f"{name}@{options.alias} cannot be served: {error}") from None
     service = Service(follower, config, monitor, import_mlflow().__version__, counts)
-    app = build_app(service, config.hosts)
+    trial = Trial(service, follower, root, config.solver_timeout)
+    app = build_app(service, config.hosts, trial.routes())
     if not options.quiet:
         _print_start(follower.current.name, listening, config)
     server = uvicorn.Server(
@@ -98,6 +100,7 @@ def serve(options: ServeOptions) -> None:
     try:
         server.run(sockets=[listening])
     finally:
+        trial.close()
         service.batcher.close()
         follower.close()
         counts.close()
@@ -143,6 +146,7 @@ def _print_start(model: str, listening: socket.socket, config: ServingConfig) ->
     token = "" if config.token is None else ' -H "Authorization: Bearer TOKEN"'
     print(
         f"{model} answers at {address}/invocations; Ctrl-C ends it.\n"
+        f"Try it by hand at {address}/\n"
         f"Ask what it takes with: curl{token} {address}/model",
         flush=True,
     )
