@@ -71,14 +71,20 @@ def trusted() -> tuple[Surrogate, Trust]:
 class OneVersion:
     """A registry of one version."""
 
-    def __init__(self, surrogate: Surrogate, trust: Trust | str) -> None:
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        trust: Trust | str,
+        example: dict[str, np.ndarray] | None = None,
+    ) -> None:
         self._surrogate, self._trust = surrogate, trust
+        self._example = {"permeability": inputs(2)} if example is None else example
 
     def named(self) -> str:
         return "models:/mno-darcy/3"
 
     def load(self, uri: str) -> tuple[Surrogate, dict[str, np.ndarray], Trust | str]:
-        return self._surrogate, {"permeability": inputs(2)}, self._trust
+        return self._surrogate, self._example, self._trust
 
 
 @dataclass
@@ -105,6 +111,7 @@ def running(
     config: ServingConfig | None = None,
     counts: Counts | None = None,
     more=lambda service, follower: (),
+    at_end=lambda: None,
 ) -> Iterator[Running]:
     """Serve, with further addresses that `more(service, follower)` returns."""
     config = config or ServingConfig()
@@ -128,5 +135,6 @@ def running(
         thread.join()
         service.batcher.close()
         follower.close()
+        at_end()
         if counts is not None:
             counts.close()

@@ -209,7 +209,7 @@ function drawPoints(canvas, { values }, low, high, map) {
   }
 }
 
-/** Draw lines over one axis; `band` is what a bound adds to either side of the first. */
+/** Draw lines over one axis, `band` to either side of the first; return the vertical limits. */
 function drawLines(canvas, lines, low, high, band) {
   const style = getComputedStyle(document.documentElement), width = 720, height = 300, pad = 8;
   const context = canvas.getContext("2d");
@@ -242,6 +242,7 @@ function drawLines(canvas, lines, low, high, band) {
     });
     context.stroke();
   });
+  return [bottom, top];
 }
 
 function drawBar(canvas, map) {
@@ -264,8 +265,7 @@ function figure(title, field, low, high, map = VIRIDIS) {
   const canvas = make("canvas", "", { role: "img", "aria-label": label });
   frame.append(make("figcaption", title), canvas);
   if (field.space.length === 1 && field.space[0] !== "point") {
-    drawLines(canvas, [part(field)], low, high);
-    frame.append(axisEnds(), ends(low, high, field.units));
+    frame.append(axisEnds(drawLines(canvas, [part(field)], low, high), field.units));
     return frame;
   }
   (field.space[0] === "point" ? drawPoints : drawPlane)(canvas, part(field), low, high, map);
@@ -279,9 +279,10 @@ function ends(low, high, units) {
   row.append(make("span", `${number(low)}${unit(units)}`), make("span", `${number(high)}${unit(units)}`));
   return row;
 }
-function axisEnds() {
-  const row = make("div", "", { class: "ends" });
-  row.append(make("span", `${setup.space[0]} = 0`), make("span", `${setup.space[0]} = ${number(setup.extent[0])}`));
+function axisEnds([bottom, top], units) {
+  const row = make("div", "", { class: "ends" }), axis = setup.space[0];
+  const vertical = fill(words.vertical, { low: number(bottom), high: number(top), units: unit(units) });
+  row.append(make("span", `${axis} = 0`), make("span", vertical), make("span", `${axis} = ${number(setup.extent[0])}`));
   return row;
 }
 
@@ -335,7 +336,7 @@ function show() {
 
 function verdict(trust, why) {
   let kind = "good", text;
-  if (!trust) [kind, text] = ["fair", fill(words.no_trust, { why })];
+  if (!trust) [kind, text] = ["fair", fill(words.no_trust, { why: why.replace(/^no error estimate: /, "") })];
   else if (trust.unlike_training[0]) [kind, text] = ["bad", fill(words.unlike, { feature: trust.most_unusual[0] })];
   else if (trust.relative_l2_bound[0] === null) [kind, text] = ["fair", words.like_without];
   else text = fill(words.like, { bound: percent(trust.relative_l2_bound[0]), level: percent(trust.level) });
@@ -376,8 +377,9 @@ function output(field, truth, beside, frame) {
     const canvas = make("canvas", "", { role: "img", "aria-label": `${name}: ${number(low)} – ${number(high)}${unit(field.units)}` });
     caption.append(make("span", "", { class: "key first" }), `${words.prediction} `);
     if (truth) caption.append(make("span", "", { class: "key second" }), beside);
-    drawLines(canvas, truth ? [part(field), part(truth)] : [part(field)], low, high, bound(field, "max_error", frame));
-    frameOf.append(caption, canvas, axisEnds(), ends(low, high, field.units));
+    const lines = truth ? [part(field), part(truth)] : [part(field)];
+    const limits = drawLines(canvas, lines, low, high, bound(field, "max_error", frame));
+    frameOf.append(caption, canvas, axisEnds(limits, field.units));
     fields.append(frameOf);
   } else {
     fields.append(figure(words.prediction, field, low, high));

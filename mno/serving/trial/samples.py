@@ -24,11 +24,11 @@ def stored_samples(root: Path, description: Description) -> StoredSplit | str:
     try:
         split = open_split(root / DATA, SPLIT, checked=False)
     except MnoError as error:
-        return f"no stored samples: {error}"
+        return str(error)
     needed = {*description.given_names, *description.outputs}
     missing = sorted(needed - set(split.fields))
     if missing or len(split.schema.space) != len(description.space):
-        return f"no stored samples: {DATA}/ is of {split.schema.scenario}, not of this model"
+        return f"{DATA}/ is of {split.schema.scenario}, not of this model"
     return split
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
+import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+import anyio.to_thread
 import numpy as np
 
 from mno.errors import InputError, MnoError
 from mno.serving.trial.wire import LENGTH, pack, unpack
 
 _TO_START = 120.0  # s; importing and compiling take some, once
-_MOST_BYTES = 2**31
 
 
 class BusyError(MnoError):
@@ -30,7 +32,7 @@ class Solver:
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._lock = asyncio.Lock()
 
     async def call(
@@ -65,42 +67,59 @@ class Solver:
     async def _ask(
         self, call: str, asked: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        fresh = self._process is None or self._process.returncode is not None
-        limit = self._limit + (_TO_START if fresh else 0.0)
+        process, limit = self._process, self._limit
+        if process is None or process.poll() is not None:
+            process = self._process = _start()
+            limit += _TO_START
         message = pack({**asked, "call": call, "seconds": math.ceil(limit) + 1}, arrays)
         done = False
         try:
             async with asyncio.timeout(limit):
-                answer = await self._exchange(message)
+                answer = await anyio.to_thread.run_sync(
+                    _exchange, process, message, abandon_on_cancel=True
+                )
             done = True
             return unpack(answer)
         except TimeoutError:
             raise MnoError(f"the solver took longer than {limit:g} s and was ended") from None
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, EOFError):
             raise MnoError("the solver's process ended; try again") from None
         finally:
             if not done:  # also where whoever asked has gone: half an answer is of no use
                 self.close()
 
-    async def _exchange(self, message: bytes) -> bytes:
-        if self._process is None or self._process.returncode is not None:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "mno.serving.trial.worker",
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
-        write, read = self._process.stdin, self._process.stdout
-        if write is None or read is None:
-            raise OSError("no pipe to the solver")
-        write.write(message)
-        await write.drain()
-        length = int.from_bytes(await read.readexactly(LENGTH), "big")
-        if length > _MOST_BYTES:
-            raise OSError("the solver answers nonsense")
-        return await read.readexactly(length)
-
     def close(self) -> None:
-        """End the process, if there is one."""
+        """End the process, if there is one; a thread that waits for its answer then goes on."""
         process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            process.kill()
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(OSError):  # what was not written is not wanted any more
+                    pipe.close()
+
+
+def _start() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "mno.serving.trial.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # a Ctrl-C is for the service, which ends it
+    )
+
+
+def _exchange(process: subprocess.Popen[bytes], message: bytes) -> bytes:
+    """Return what the process answers, without its length."""
+    write, read = process.stdin, process.stdout
+    if write is None or read is None:
+        raise EOFError("no pipe")
+    write.write(message)
+    write.flush()
+    length = int.from_bytes(read.read(LENGTH), "big")
+    answer = read.read(length)
+    if not 0 < length == len(answer):
+        raise EOFError("it ended")
+    return answer
