@@ -59,9 +59,9 @@ class Folder:
         """Return the address of the model."""
         return "models:/mno-benchmark/1"
 
-    def load(self, uri: str) -> tuple[Surrogate, Arrays]:
-        """Return the model and its example."""
-        return self._loaded
+    def load(self, uri: str) -> tuple[Surrogate, Arrays, str]:
+        """Return the model, its example, and why there is no error estimate."""
+        return *self._loaded, "no error estimate: an untrained model"
 
 
 def run() -> Section:

@@ -144,23 +144,14 @@ def _trust_of(model: str, folder: Path) -> Trust | str:
 
     It lies beside a registered model, and among the reports of the workspace that trained one.
     """
-    from mno.evaluation.trust.trust import Trust
-    from mno.lineage.record import candidate_digest
+    from mno.registry.serving import registered_trust, trust_in
 
-    registered = model.startswith(("models:/", "runs:/"))
-    path = folder.with_name(_TRUST)
-    if not registered:
-        path = folder.resolve().parents[1] / "reports" / _TRUST
+    if model.startswith(("models:/", "runs:/")):
+        return registered_trust(folder)
+    path = folder.resolve().parents[1] / "reports" / _TRUST
     if not path.is_file():
-        remedy = "registered before there was one" if registered else f"there is no {path}"
-        return f"no error estimate: {remedy}; make one with: mno evaluate"
-    try:
-        trust = Trust.read(path)
-    except InputError as error:
-        return f"no error estimate: {error}"
-    if trust.model_sha256 != candidate_digest(folder):
-        return f"no error estimate: {path} is of another model; make a new one with: mno evaluate"
-    return trust
+        return f"no error estimate: there is no {path}; make one with: mno evaluate"
+    return trust_in(path, folder)
 
 
 def _answers(surrogate: Surrogate, trust: Trust | str, options: PredictOptions) -> Answers | None:

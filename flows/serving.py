@@ -57,8 +57,10 @@ def serve(options: ServeOptions) -> None:
     from mno.registry.serving import NamedModel
     from mno.registry.settings import import_mlflow
     from mno.serving.app import Service, build_app
+    from mno.serving.counts import FOLDER, Counts
     from mno.serving.follower import Follower
     from mno.serving.monitor import Monitor
+    from mno.serving.trial.routes import Trial
 
     monitor = Monitor()
 
@@ -69,12 +71,18 @@ def serve(options: ServeOptions) -> None:
 
     name = options.model or f"mno-{dataset_name(read_params(root))}"
     registry = NamedModel(root, f"models:/{name}@{options.alias}")
+    seen = root / FOLDER / f"{name}@{options.alias}.{listening.getsockname()[1]}.json"
+    try:
+        counts = Counts(seen, config.counts_interval)
+    except OSError as error:
+        raise MnoError(f"{seen} cannot be written ({error}); make room or allow it") from None
     try:
         follower = Follower(registry, config.poll_interval, told)
     except ValueError as error:
         raise MnoError(f"{name}@{options.alias} cannot be served: {error}") from None
-    service = Service(follower, config, monitor, import_mlflow().__version__)
-    app = build_app(service, config.hosts)
+    service = Service(follower, config, monitor, import_mlflow().__version__, counts)
+    trial = Trial(service, follower, root, config.solver_timeout)
+    app = build_app(service, config.hosts, trial.routes())
     if not options.quiet:
         _print_start(follower.current.name, listening, config)
     server = uvicorn.Server(
@@ -92,8 +100,10 @@ def serve(options: ServeOptions) -> None:
     try:
         server.run(sockets=[listening])
     finally:
+        trial.close()
         service.batcher.close()
         follower.close()
+        counts.close()
 
 
 def _token(file: Path | None) -> str | None:
@@ -136,6 +146,7 @@ def _print_start(model: str, listening: socket.socket, config: ServingConfig) ->
     token = "" if config.token is None else ' -H "Authorization: Bearer TOKEN"'
     print(
         f"{model} answers at {address}/invocations; Ctrl-C ends it.\n"
+        f"Try it by hand at {address}/\n"
         f"Ask what it takes with: curl{token} {address}/model",
         flush=True,
     )

@@ -102,17 +102,28 @@ def serve(
         float,
         typer.Option(min=0.1, help="Time between looks at the alias, s.", metavar="SECONDS"),
     ] = 2.0,
+    solver_timeout: Annotated[
+        float,
+        typer.Option(
+            min=0.1, help="Time in which the page's solver must be done, s.", metavar="SECONDS"
+        ),
+    ] = 60.0,
     quiet: Quiet = False,
 ) -> None:
     """Answer requests for predictions over HTTP, by MLflow's protocol; follow the champion.
 
     Example: mno serve --port 5002    then: curl http://127.0.0.1:5002/model
+    or open http://127.0.0.1:5002/ to try the model by hand.
     """
     from flows.serving import ServeOptions
     from flows.serving import serve as run_service
     from mno.serving.config import ServingConfig
 
     config = ServingConfig(
-        max_body_mib=max_body, max_batch=max_batch, answer_timeout=timeout, poll_interval=poll
+        max_body_mib=max_body,
+        max_batch=max_batch,
+        answer_timeout=timeout,
+        poll_interval=poll,
+        solver_timeout=solver_timeout,
     )
     run_service(ServeOptions(alias, model, host, port, token_file, config, quiet))

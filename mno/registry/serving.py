@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mno.errors import InputError
+from mno.lineage.record import candidate_digest
 from mno.registry import names
+from mno.registry.packaging import TRUST_FILE
 from mno.registry.reading import candidate_folder, damage, find_version_of
 from mno.registry.settings import import_mlflow, use_workspace
 
 if TYPE_CHECKING:
+    from mno.evaluation.trust.trust import Trust
     from mno.surrogate import Surrogate
 
 
@@ -43,8 +46,8 @@ class NamedModel:
         found = find_version_of(self._workspace, self._uri)
         return f"models:/{found.name}/{found.version}"
 
-    def load(self, uri: str) -> tuple[Surrogate, Mapping[str, np.ndarray]]:
-        """Load a version, after its files were checked, and the example of inputs in it.
+    def load(self, uri: str) -> tuple[Surrogate, Mapping[str, np.ndarray], Trust | str]:
+        """Load a version, after its files were checked, its example of inputs, and its trust.
 
         Args:
             uri: What `named` returned.
@@ -65,4 +68,31 @@ class NamedModel:
 
         package = folder.parents[1]
         example: Any = Model.load(str(package)).load_input_example(str(package))
-        return Surrogate.load(folder), {name: np.asarray(x) for name, x in example.items()}
+        given = {name: np.asarray(x) for name, x in example.items()}
+        return Surrogate.load(folder), given, registered_trust(folder)
+
+
+def registered_trust(folder: Path) -> Trust | str:
+    """Return what a registered model's predictions are judged by; or, in one line, why nothing is.
+
+    Args:
+        folder: Of its candidate; the estimate lies beside it.
+    """
+    path = folder.with_name(TRUST_FILE)
+    if not path.is_file():
+        remedy = "registered before there was one; make one with: mno evaluate"
+        return f"no error estimate: {remedy}"
+    return trust_in(path, folder)
+
+
+def trust_in(path: Path, folder: Path) -> Trust | str:
+    """Return what a file says of the model in a folder; or, in one line, why it says nothing."""
+    from mno.evaluation.trust.trust import Trust
+
+    try:
+        trust = Trust.read(path)
+    except InputError as error:
+        return f"no error estimate: {error}"
+    if trust.model_sha256 != candidate_digest(folder):
+        return f"no error estimate: {path} is of another model; make a new one with: mno evaluate"
+    return trust

@@ -1,11 +1,14 @@
-"""The web application: `/invocations`, `/ping`, `/health`, `/version`, `/model`, `/metrics`."""
+"""The web application: `/invocations`, `/ping`, `/health`, `/version`, `/model`, `/metrics`.
+
+The page for trying the model by hand, `/`, and what it asks for are in `mno.serving.trial`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio.to_thread
@@ -17,30 +20,20 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mno.errors import InputError
-from mno.serving.batcher import Batcher, BusyError
+from mno.serving.batcher import Answer, Batcher, BusyError
 from mno.serving.config import ServingConfig
+from mno.serving.counts import Counts
+from mno.serving.estimate import as_json
 from mno.serving.follower import Follower
 from mno.serving.monitor import CONTENT_TYPE, Monitor
-from mno.serving.protocol import JSON, NPZ, UnsupportedError, decode, encode, media_type
+from mno.serving.protocol import JSON, NPZ, Asked, UnsupportedError, decode, encode, media_type
+from mno.serving.refusal import RefusedError, refusal
 
 _OPEN = ("/ping", "/health")
 _SMALL = 2**18  # bytes that are read and written in no time, without another thread
 MODEL_HEADER = "X-MNO-Model"
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class RefusedError(Exception):
-    """A request that is not answered.
-
-    Args:
-        status: HTTP status.
-        message: Why, and what was expected.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Service:
@@ -51,13 +44,19 @@ class Service:
         config: Limits.
         monitor: Counts.
         protocol_version: Of MLflow, whose protocol this is: what `/version` says.
+        counts: Keeps what was seen; none if nobody is to know.
     """
 
     def __init__(
-        self, follower: Follower, config: ServingConfig, monitor: Monitor, protocol_version: str
+        self,
+        follower: Follower,
+        config: ServingConfig,
+        monitor: Monitor,
+        protocol_version: str,
+        counts: Counts | None = None,
     ) -> None:
         self._follower, self._config, self._monitor = follower, config, monitor
-        self._protocol_version = protocol_version
+        self._protocol_version, self._counts = protocol_version, counts
         self.batcher = Batcher(
             lambda: follower.current, config.max_batch, config.max_waiting, config.max_body,
             monitor.batch_samples.observe,
@@ -66,12 +65,12 @@ class Service:
     def routes(self) -> list[Route]:
         """Return all addresses with their handlers."""
         return [
-            Route("/invocations", self._guarded(self._invocations), methods=["POST"]),
+            Route("/invocations", self.guarded(self._invocations), methods=["POST"]),
             Route("/ping", self._ping),
             Route("/health", self._ping),
-            Route("/version", self._guarded(self._version)),
-            Route("/model", self._guarded(self._model)),
-            Route("/metrics", self._guarded(self._metrics)),
+            Route("/version", self.guarded(self._version)),
+            Route("/model", self.guarded(self._model)),
+            Route("/metrics", self.guarded(self._metrics)),
         ]
 
     async def _ping(self, _: Request) -> Response:
@@ -90,6 +89,7 @@ class Service:
                 "coordinates": dict(description.coordinates),
                 "outputs": dict(description.outputs),
                 "space": list(description.space),
+                "trust": served.trust if isinstance(served.trust, str) else None,
                 "problem": self._follower.problem,
             }
         )
@@ -118,13 +118,38 @@ class Service:
         config = self._config
         try:
             kind = media_type(request.headers.get("content-type"))
-            body = await self._body(request)
-            steps = request.query_params.get("steps")
-            asked = await _aside(len(body), decode, body, kind, steps, config.max_body)
-            waiting = self.batcher.ask(asked)
-            answer = await asyncio.wait_for(asyncio.wrap_future(waiting), config.answer_timeout)
+            body = await self.body(request)
+            asked = await _aside(
+                len(body), decode, body, kind, request.query_params, config.max_body
+            )
         except UnsupportedError as error:
             raise RefusedError(415, str(error)) from None
+        except InputError as error:
+            raise RefusedError(400, str(error)) from None
+        answer = await self.ask(asked)
+        self._count(answer)
+        accepted = request.headers.get("accept", "")
+        form = NPZ if NPZ in accepted or (kind == NPZ and JSON not in accepted) else JSON
+        size = sum(array.nbytes for array in answer.predictions.values())
+        found = answer.estimate
+        about = (
+            (found if not isinstance(found, str) else {})
+            if form == NPZ
+            else as_json(answer.served, found, asked.bounds)
+        )
+        content = await _aside(size, encode, answer.predictions, form, about)
+        return Response(content, media_type=form, headers={MODEL_HEADER: answer.served.name})
+
+    async def ask(self, asked: Asked) -> Answer:
+        """Return the model's answer, which comes with that of others who wait.
+
+        Raises:
+            RefusedError: There is none; says why.
+        """
+        config = self._config
+        try:
+            waiting = self.batcher.ask(asked)
+            return await asyncio.wait_for(asyncio.wrap_future(waiting), config.answer_timeout)
         except InputError as error:
             raise RefusedError(400, str(error)) from None
         except BusyError:
@@ -135,14 +160,19 @@ class Service:
             raise RefusedError(
                 504, f"not answered within {config.answer_timeout:g} s; ask for fewer samples"
             ) from None
-        accepted = request.headers.get("accept", "")
-        form = NPZ if NPZ in accepted or (kind == NPZ and JSON not in accepted) else JSON
-        size = sum(array.nbytes for array in answer.predictions.values())
-        about = {"model": answer.served.name}
-        content = await _aside(size, encode, answer.predictions, form, about)
-        return Response(content, media_type=form, headers={MODEL_HEADER: answer.served.name})
 
-    async def _body(self, request: Request) -> bytes:
+    def _count(self, answer: Answer) -> None:
+        samples = max((len(array) for array in answer.predictions.values()), default=0)
+        self._monitor.answered(answer.served.name, samples, answer.estimate)
+        if self._counts is not None:
+            self._counts.add(answer.served, samples, answer.estimate)
+
+    async def body(self, request: Request) -> bytes:
+        """Return a request's content.
+
+        Raises:
+            RefusedError: It is too large, or comes too slowly.
+        """
         limit = self._config.max_body
         too_large = RefusedError(
             413, f"the request is larger than {limit} bytes; ask for fewer samples at a time"
@@ -164,7 +194,7 @@ class Service:
             ) from None
         return b"".join(parts)
 
-    def _guarded(self, handler: Handler) -> Handler:
+    def guarded(self, handler: Handler) -> Handler:
         """Return a handler that asks for the token, and turns refusals into answers."""
 
         async def guarded(request: Request) -> Response:
@@ -185,27 +215,17 @@ class Service:
             raise RefusedError(401, "expected the header Authorization: Bearer TOKEN")
 
 
-def refusal(error: RefusedError) -> Response:
-    """Return a refusal in the form that MLflow's server gives it."""
-    codes = {400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 503: "TEMPORARILY_UNAVAILABLE"}
-    content = {
-        "error_code": codes.get(error.status, "INVALID_PARAMETER_VALUE"),
-        "message": str(error),
-    }
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
-    return JSONResponse(content, error.status, headers.get(error.status))
-
-
-def build_app(service: Service, hosts: tuple[str, ...]) -> Starlette:
+def build_app(service: Service, hosts: tuple[str, ...], more: Sequence[Route] = ()) -> Starlette:
     """Return the web application.
 
     Args:
         service: Its handlers.
         hosts: Names that requests may call this machine, so that no page elsewhere can pass
             itself off as it; `*` allows any.
+        more: Further addresses.
     """
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    return Starlette(routes=service.routes(), middleware=[guard])
+    return Starlette(routes=[*service.routes(), *more], middleware=[guard])
 
 
 async def _aside(size: int, work: Callable[..., Any], *arguments: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mno.errors import InputError
 from mno.serving.follower import Served
+from mno.serving.forward import Forward, Found
 from mno.serving.protocol import Asked
 
 
@@ -25,10 +26,12 @@ class Answer:
 
     Attributes:
         predictions: Arrays by field name.
+        estimate: How far they may be trusted, as `Found` has it.
         served: The model that made all of them.
     """
 
     predictions: Mapping[str, np.ndarray]
+    estimate: Mapping[str, np.ndarray] | str
     served: Served
 
 
@@ -61,7 +64,7 @@ class Batcher:
 
     Args:
         model: Returns the model to ask.
-        max_batch: Samples per forward pass.
+        max_batch: Samples of waiting requests that are predicted at once.
         max_waiting: Requests that may wait.
         max_bytes: Inputs that may be put together.
         told: Is told the number of samples of each batch.
@@ -77,6 +80,7 @@ class Batcher:
     ) -> None:
         self._model, self._told = model, told
         self._max_batch, self._max_bytes = max_batch, max_bytes
+        self._forward = Forward()
         self._arrived: queue.Queue[_Job | None] = queue.Queue(max_waiting)
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
@@ -103,6 +107,7 @@ class Batcher:
         """Answer what waits, then end."""
         self._arrived.put(None)
         self._thread.join()
+        self._forward.close()
 
     def _work(self) -> None:
         pending: list[_Job] = []
@@ -150,10 +155,10 @@ class Batcher:
                 for job in batch:
                     self._answer([job])
             return
-        for job, predictions in zip(batch, found, strict=True):
-            job.answer.set_result(Answer(predictions, served))
+        for job, part in zip(batch, found, strict=True):
+            job.answer.set_result(Answer(part.predictions, part.estimate, served))
 
-    def _predict(self, served: Served, batch: list[_Job]) -> list[dict[str, np.ndarray]]:
+    def _predict(self, served: Served, batch: list[_Job]) -> list[Found]:
         first = batch[0].asked
         if len(batch) == 1:
             inputs = first.inputs
@@ -165,7 +170,5 @@ class Batcher:
                 for name in first.inputs
             }
         self._told(sum(job.samples for job in batch))
-        found = served.surrogate.predict(inputs, self._max_batch, first.steps)
-        ends = np.cumsum([job.samples for job in batch])[:-1]
-        parts = {name: np.split(array, ends) for name, array in found.items()}
-        return [{name: parts[name][k] for name in parts} for k in range(len(batch))]
+        found = self._forward(served, inputs, first.steps)
+        return [found] if len(batch) == 1 else found.split([job.samples for job in batch])

@@ -24,6 +24,12 @@ class ServingConfig(Config):
     poll_interval: float = Field(
         default=2.0, gt=0, description="seconds between looks at which version has the alias"
     )
+    solver_timeout: float = Field(
+        default=60.0, gt=0, description="seconds that a call of the solver by the page may take"
+    )
+    counts_interval: float = Field(
+        default=5.0, gt=0, description="seconds between writes of what was seen, where it changes"
+    )
     token: str | None = Field(
         default=None,
         min_length=8,

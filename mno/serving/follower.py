@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from mno.config import first_line
+from mno.evaluation.trust.trust import Trust
 from mno.surrogate import Surrogate
 
 
@@ -25,8 +26,10 @@ class Registry(Protocol):
         """
         ...
 
-    def load(self, uri: str) -> tuple[Surrogate, Mapping[str, np.ndarray]]:
-        """Load a version, whose files are whole, and an example of its inputs.
+    def load(self, uri: str) -> tuple[Surrogate, Mapping[str, np.ndarray], Trust | str]:
+        """Load a version, whose files are whole, an example of its inputs, and its trust.
+
+        Without trust in its predictions there is one line that says why.
 
         Raises:
             Exception: It cannot be loaded.
@@ -42,12 +45,14 @@ class Served:
         uri: Its address in the registry, for example `models:/mno-darcy/3`.
         surrogate: The model.
         example: Inputs that it was tried on.
+        trust: What its predictions are judged by; or, in one line, why nothing is.
         since: When it was taken into service, seconds since 1970.
     """
 
     uri: str
     surrogate: Surrogate
     example: Mapping[str, np.ndarray]
+    trust: Trust | str = "no error estimate: none was made for this model"
     since: float = field(default_factory=time.time)
 
     @property
@@ -109,8 +114,8 @@ class Follower:
             self.look()
 
     def _load(self, uri: str) -> Served:
-        surrogate, example = self._registry.load(uri)
+        surrogate, example, trust = self._registry.load(uri)
         for name, values in surrogate.predict(example).items():
             if not np.isfinite(values).all():
                 raise ValueError(f"it predicts {name} that is not finite")
-        return Served(uri, surrogate, example)
+        return Served(uri, surrogate, example, trust)

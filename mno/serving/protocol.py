@@ -1,9 +1,10 @@
 """How arrays come in and go out: MLflow's JSON, and NumPy's `.npz` for large fields.
 
-JSON is `{"inputs": {NAME: nested lists}, "params": {"steps": 20}}`, answered by `{"predictions":
-{NAME: nested lists}}`; `null` stands for a missing value. An `.npz` holds the same arrays by name,
-and the steps are in the address, `?steps=20`. Both are untrusted: nothing is unpickled, and nothing
-is unpacked that is larger than a request may be.
+JSON is `{"inputs": {NAME: nested lists}, "params": {"steps": 20, "bounds": true}}`, answered by
+`{"predictions": {NAME: nested lists}}` and what is known of them; `null` stands for a missing
+value. An `.npz` holds the same arrays by name, the answer bounds and flags, too; the steps are in
+the address, `?steps=20`, and so may `bounds=true` be. Both are untrusted: nothing is unpickled, and
+nothing is unpacked that is larger than a request may be.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ NPZ = "application/x-npz"
 
 _NPY = ".npy"
 _MOST_MEMBERS = 100
+_PARAMS = ("steps", "bounds")
 
 
 class UnsupportedError(InputError):
@@ -43,6 +45,8 @@ class Asked:
 
     inputs: Mapping[str, np.ndarray]
     steps: int | None = None
+    bounds: bool = False
+    """Whether JSON is to hold the bounds of each field, and of each frame."""
 
 
 def media_type(content_type: str | None) -> str:
@@ -59,21 +63,24 @@ def media_type(content_type: str | None) -> str:
     return kind
 
 
-def decode(body: bytes, kind: str, steps: str | None, limit: int) -> Asked:
+def decode(body: bytes, kind: str, address: Mapping[str, str], limit: int) -> Asked:
     """Read a request.
 
     Args:
         body: Its content.
         kind: `JSON` or `NPZ`.
-        steps: What the address says of them.
+        address: What the address says, by name.
         limit: Bytes that an archive may unpack to.
 
     Raises:
         InputError: It cannot be read; says what was expected.
     """
     if kind == NPZ:
-        return Asked(_read_npz(body, limit), _steps(steps))
-    return _read_json(body, steps)
+        inputs, params = _read_npz(body, limit), {}
+    else:
+        inputs, params = _read_json(body)
+    said = {name: address.get(name) for name in _PARAMS} | params
+    return Asked(inputs, _steps(said["steps"]), _yes(said["bounds"]))
 
 
 def encode(predictions: Mapping[str, np.ndarray], kind: str, about: Mapping[str, Any]) -> bytes:
@@ -82,18 +89,18 @@ def encode(predictions: Mapping[str, np.ndarray], kind: str, about: Mapping[str,
     Args:
         predictions: Arrays by field name.
         kind: `JSON` or `NPZ`.
-        about: What JSON says besides the predictions.
+        about: What is said besides the predictions; in an `.npz`, arrays.
     """
     if kind == NPZ:
         file = io.BytesIO()
-        np.savez(file, allow_pickle=False, **dict(predictions))
+        np.savez(file, allow_pickle=False, **{**predictions, **about})
         return file.getvalue()
     arrays = {name: np.ascontiguousarray(array) for name, array in predictions.items()}
     # What is not finite has no place in JSON; it becomes null.
     return orjson.dumps({"predictions": arrays, **about}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _read_json(body: bytes, steps: str | None) -> Asked:
+def _read_json(body: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     expected = 'expected {"inputs": {NAME: numbers of shape (samples, *grid)}}'
     try:
         content = orjson.loads(body)
@@ -108,10 +115,11 @@ def _read_json(body: bytes, steps: str | None) -> Asked:
     if unknown:
         raise InputError(f"the request holds {unknown} besides inputs; expected params at most")
     params = content.get("params") or {}
-    if not isinstance(params, dict) or set(params) - {"steps"}:
-        raise InputError(f'params={params!r}; expected {{"steps": a whole number}} or nothing')
-    asked = params.get("steps", steps)
-    return Asked({n: _numbers(n, v) for n, v in content["inputs"].items()}, _steps(asked))
+    if not isinstance(params, dict) or set(params) - set(_PARAMS):
+        raise InputError(
+            f'params={params!r}; expected {{"steps": a whole number, "bounds": true}} at most'
+        )
+    return {name: _numbers(name, values) for name, values in content["inputs"].items()}, params
 
 
 def _numbers(name: str, given: Any) -> np.ndarray:
@@ -135,6 +143,14 @@ def _steps(given: Any) -> int | None:
     if isinstance(given, bool) or not (text.isascii() and text.isdecimal()) or len(text) > 6:
         raise InputError(f"steps={text[:40]}; expected a whole number from 1 to 999999")
     return int(text)
+
+
+def _yes(given: Any) -> bool:
+    known = {"": False, "none": False, "false": False, "true": True}
+    text = str(given).lower()[:40]
+    if text not in known:
+        raise InputError(f"bounds={text}; expected true or false")
+    return known[text]
 
 
 def _read_npz(body: bytes, limit: int) -> dict[str, np.ndarray]:

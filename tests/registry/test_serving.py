@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 import uvicorn
+from mlflow.deployments import PredictionsResponse
 from registry_shop import Shop, open_shop, tiny_surrogate
 
 from mno.errors import InputError
@@ -105,6 +106,11 @@ def test_json_and_npz_are_answered_like_the_model_itself(two_versions):
         assert answer.status_code == 200, answer.text
         assert answer.json()["model"] == answer.headers[MODEL_HEADER] == f"{NAME}/1"
         assert np.allclose(answer.json()["predictions"]["pressure"], expected, atol=1e-6)
+        assert answer.json()["trust"] is None
+        assert "registered before there was one" in answer.json()["no_trust"]
+        # MLflow's own clients read it so.
+        read = PredictionsResponse.from_json(answer.text).get_predictions()
+        assert np.allclose(read["pressure"].iloc[0], expected[0], atol=1e-6)
         kind = {"Content-Type": "application/x-npz"}
         answer = httpx.post(f"{service.url}/invocations", content=npz(given), headers=kind)
         assert np.allclose(np.load(io.BytesIO(answer.content))["pressure"], expected, atol=1e-6)

@@ -42,22 +42,22 @@ def npy(array: np.ndarray) -> bytes:
 @settings(max_examples=50, deadline=None)
 def test_an_archive_comes_back_bit_for_bit(array):
     for body in (npz(a=array), npz(a=np.asfortranarray(array))):
-        found = decode(body, NPZ, "3", LIMIT)
+        found = decode(body, NPZ, {"steps": "3"}, LIMIT)
         assert found.steps == 3
         assert np.array_equal(found.inputs["a"], array, equal_nan=True)
-    again = decode(encode({"a": array}, NPZ, {}), NPZ, None, LIMIT)
+    again = decode(encode({"a": array}, NPZ, {}), NPZ, {}, LIMIT)
     assert np.array_equal(again.inputs["a"], array, equal_nan=True)
 
 
 def test_packed_archives_are_read_too():
     file = io.BytesIO()
     np.savez_compressed(file, a=np.zeros((3, 4)))
-    assert decode(file.getvalue(), NPZ, None, LIMIT).inputs["a"].shape == (3, 4)
+    assert decode(file.getvalue(), NPZ, {}, LIMIT).inputs["a"].shape == (3, 4)
 
 
 def test_json_names_inputs_and_steps_and_null_is_missing():
     body = json.dumps({"inputs": {"a": [[1, None]], "b": [0.5]}, "params": {"steps": 20}})
-    found = decode(body.encode(), JSON, None, LIMIT)
+    found = decode(body.encode(), JSON, {}, LIMIT)
     assert found.steps == 20
     assert np.array_equal(found.inputs["a"], [[1.0, np.nan]], equal_nan=True)
     assert found.inputs["b"].tolist() == [0.5]
@@ -81,7 +81,7 @@ def test_json_is_answered_with_null_for_what_is_not_finite():
 )  # fmt: skip
 def test_json_that_does_not_fit_is_refused(body):
     with pytest.raises(InputError) as refused:
-        decode(body, JSON, None, LIMIT)
+        decode(body, JSON, {}, LIMIT)
     assert "expected" in str(refused.value)
 
 
@@ -107,13 +107,13 @@ def claims(shape: str) -> bytes:
 )
 def test_archives_that_do_not_fit_are_refused(body, why):
     with pytest.raises(InputError, match=why):
-        decode(body, NPZ, None, LIMIT)
+        decode(body, NPZ, {}, LIMIT)
 
 
 @pytest.mark.parametrize("steps", ["0x3", "-1", "1e3", "٣", "9999999", "nan"])
 def test_steps_are_whole_numbers(steps):
     with pytest.raises(InputError, match="whole number"):
-        decode(npz(a=np.zeros(3)), NPZ, steps, LIMIT)
+        decode(npz(a=np.zeros(3)), NPZ, {"steps": steps}, LIMIT)
 
 
 def test_other_kinds_of_content_are_not_known():
@@ -128,6 +128,6 @@ def test_other_kinds_of_content_are_not_known():
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_are_read_or_refused(body, kind):
     try:
-        decode(body, kind, None, LIMIT)
+        decode(body, kind, {}, LIMIT)
     except InputError as error:
         assert "\n" not in str(error) or kind == NPZ

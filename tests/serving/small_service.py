@@ -1,0 +1,140 @@
+"""A service around a small model of Darcy flow that knows how far it may be trusted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+import uvicorn
+from starlette.routing import Route
+
+from mno.data.normalise import Normaliser
+from mno.data.reading import Schema, Split
+from mno.description import Description
+from mno.evaluation.trust.calibration import calibrate
+from mno.evaluation.trust.config import TrustConfig
+from mno.evaluation.trust.trust import Trust
+from mno.nn.config import ModelConfig
+from mno.scenarios import make_scenario
+from mno.serving.app import Service, build_app
+from mno.serving.config import ServingConfig
+from mno.serving.counts import Counts
+from mno.serving.follower import Follower
+from mno.serving.monitor import Monitor
+from mno.surrogate import Surrogate
+
+SIDE = 8
+SAMPLES = 40
+
+
+@cache
+def solved(name: str, seed: int) -> Split:
+    """Return solved samples of Darcy flow."""
+    solver = make_scenario("darcy", SIDE, {})
+    rows = []
+    for number in range(SAMPLES):
+        drawn = solver.sample(np.random.default_rng([seed, number]))
+        rows.append({**drawn, **solver.solve(drawn)})
+    fields = {field.name: np.stack([row[field.name] for row in rows]) for field in solver.fields}
+    parameters = type(solver).Parameters().model_dump()
+    schema = Schema(
+        "darcy", solver.fields, solver.axes, solver.symmetries, parameters, resolution=SIDE
+    )
+    return Split(name, schema, fields, np.arange(SAMPLES))
+
+
+@cache
+def trusted() -> tuple[Surrogate, Trust]:
+    """Return a model with the weights it begins with, and what its predictions are judged by."""
+    torch.manual_seed(0)
+    train, validation = solved("train", 0), solved("validation", 1)
+    description = Description(
+        scenario="darcy",
+        inputs={"permeability": "1"},
+        outputs={"pressure": "1"},
+        extent=(1.0, 1.0),
+        reference_spacing=(1 / SIDE, 1 / SIDE),
+        normaliser=Normaliser.fit(train.fields),
+        model=ModelConfig(width=8, layers=1, d_state=2, expand=1),
+    )
+    surrogate = Surrogate(description, description.build())
+    trust = calibrate(surrogate, train, validation, TrustConfig(), "0" * 64, 64)
+    return surrogate, trust
+
+
+class OneVersion:
+    """A registry of one version."""
+
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        trust: Trust | str,
+        example: dict[str, np.ndarray] | None = None,
+    ) -> None:
+        self._surrogate, self._trust = surrogate, trust
+        self._example = {"permeability": inputs(2)} if example is None else example
+
+    def named(self) -> str:
+        return "models:/mno-darcy/3"
+
+    def load(self, uri: str) -> tuple[Surrogate, dict[str, np.ndarray], Trust | str]:
+        return self._surrogate, self._example, self._trust
+
+
+@dataclass
+class Running:
+    """A service that answers."""
+
+    port: int
+    service: Service
+    follower: Follower
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+def inputs(samples: int, factor: float = 1.0) -> np.ndarray:
+    """Return permeabilities like those of the training data, times a factor."""
+    return factor * solved("test", 2).fields["permeability"][:samples]
+
+
+@contextmanager
+def running(
+    registry: OneVersion,
+    config: ServingConfig | None = None,
+    counts: Counts | None = None,
+    more=lambda service, follower: (),
+    at_end=lambda: None,
+) -> Iterator[Running]:
+    """Serve, with further addresses that `more(service, follower)` returns."""
+    config = config or ServingConfig()
+    follower = Follower(registry, 60.0, lambda *_: None)
+    service = Service(follower, config, Monitor(), "3.0", counts)
+    routes: Sequence[Route] = more(service, follower)
+    settings = uvicorn.Config(
+        build_app(service, config.hosts, routes), host="127.0.0.1", port=0, log_level="error",
+        lifespan="off",
+    )  # fmt: skip
+    server = uvicorn.Server(settings)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Running(port, service, follower)
+    finally:
+        server.should_exit = True
+        thread.join()
+        service.batcher.close()
+        follower.close()
+        at_end()
+        if counts is not None:
+            counts.close()
