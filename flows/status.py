@@ -36,7 +36,7 @@ def read_status() -> dict[str, Any]:
     return {
         "scenario": params.dataset_name,
         "running": holder(root / RUN_LOCK),
-        "stages": _stages(root),
+        "stages": read_stages(root),
         "metrics": _read(root / "reports/metrics.json"),
         "registry": describe_registry(root, params.dataset_name),
     }
@@ -78,7 +78,12 @@ def print_status(status: dict[str, Any], console: Console) -> None:
     )
 
 
-def _stages(root: Path) -> list[dict[str, Any]]:
+def read_stages(root: Path) -> list[dict[str, Any]]:
+    """Return, for each stage in the order of the line, `name`, `state` and `reasons`.
+
+    Raises:
+        MnoError: DVC cannot tell.
+    """
     graph = read_graph(root)
     running = {name for name in graph if holder(root / "build/locks" / name)}
     changes = _changes(root)
