@@ -62,13 +62,16 @@ def deployment_of(root: Path, plan: Plan) -> Any:
 
     It says nothing of pauses, so that to give it anew leaves a paused one paused.
     """
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+
     from flows.retrain import retrain
 
+    clock = DeploymentScheduleCreate(schedule=prefect_schedule(plan), active=True, slug=_SLUG)
     # Prefect notes where the flow is, relative to the working folder.
     os.chdir(root)
     return retrain.to_deployment(
         deployment_name(root),
-        schedules=[{"schedule": prefect_schedule(plan), "active": True, "slug": _SLUG}],
+        schedules=[clock],
         parameters={"root": str(root), "max_hours": plan.max_hours},
         description=f"Retrains {root} if there is a reason to: {plan.words}.",
         tags=["mno"],

@@ -14,8 +14,9 @@ from uuid import uuid4
 import httpx
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from flows.options import RunOptions
 from flows.params import Params, get_param, load_params

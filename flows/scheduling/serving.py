@@ -75,7 +75,13 @@ async def _serve(root: Path, restart: Callable[[], None], say: Callable[[str], N
     from prefect.runner import Runner
 
     plan = need_plan(root)
-    runner = Runner(name=f"mno-{os.getpid()}", limit=1, pause_on_shutdown=False, query_seconds=LOOK)
+    runner = Runner(
+        name=f"mno-{os.getpid()}",
+        limit=1,
+        pause_on_shutdown=False,
+        query_seconds=LOOK,
+        prefetch_seconds=LOOK,
+    )
     identity = await runner.aadd_deployment(await _as_async(deployment_of(root, plan)))
     if str(identity) != plan.deployment:  # the server is a new one
         write_plan(root, plan.model_copy(update={"deployment": str(identity)}))
