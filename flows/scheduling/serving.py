@@ -134,7 +134,7 @@ async def _settle(
     await client.create_flow_run_from_deployment(
         identity, parameters={"missed": missed}, state=state
     )
-    say(f"the run of {local(missed)} was missed; it is made up for now")
+    say(f"the run of {local(missed)} did not begin, or was cut off; it is made up for now")
 
 
 def _missed(root: Path) -> str | None:
