@@ -28,6 +28,7 @@ from flows.scheduling.limit import TooLongError, at_most
 from flows.scheduling.plan import local, read_plan
 from flows.scheduling.reasons import Reason, look
 from flows.scheduling.start import start_of
+from flows.scheduling.telling import tell_of_drift, tell_of_failure
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.config import first_line, read_params
 from pipelines.lock import LockedError, hold, holder
@@ -83,8 +84,9 @@ def retrain(
 @contextmanager
 def _journalled(root: Path, missed: str | None) -> Iterator[dict[str, Any]]:
     """Keep in the journal, and on the run's page, what becomes of a run; tell of failures."""
+    warn = get_run_logger().warning
     for crashed in journal.end_crashed(root):
-        tell(root, crashed)
+        tell_of_failure(root, crashed, warn)
     run: dict[str, Any] = {"id": str(flow_run.get_id() or uuid4()), "missed": missed}
     scheduled = flow_run.get_scheduled_start_time() or journal.now()
     moment = max(scheduled.astimezone(), journal.now())
@@ -100,9 +102,9 @@ def _journalled(root: Path, missed: str | None) -> Iterator[dict[str, Any]]:
         run["said"] = first_line(error) or type(error).__name__
         raise
     finally:
-        journal.end(root, run)
+        whole = journal.end(root, run)
         if run["outcome"] in ("failed", "too long"):
-            tell(root, run)
+            tell_of_failure(root, whole, warn)
         if run["outcome"] != "cancelled":
             with contextlib.suppress(httpx.HTTPError):  # the server is gone; the journal has it all
                 create_markdown_artifact(_page(run), ARTIFACT, run["said"])
@@ -130,7 +132,7 @@ def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
             f"{drifted}; but the data and parameters are those of the model, so that training "
             "would make it again: import new data, or set schedule.drift.set or schedule.start"
         )
-        tell(root, run)
+        tell_of_drift(root, run, log.warning)
         return
     result = run_line(RunOptions(None, None, edits, quiet))
     renewed = [stage["target"] for stage in result["stages"] if stage["action"] != "reused"]
@@ -165,15 +167,6 @@ def _edits(
         return edits, ""
     start, words = start_of(root, params)
     return [*edits, *start], words
-
-
-def tell(root: Path, run: dict[str, Any]) -> None:
-    """Tell people of a run that failed, took too long or crashed, or of drift without a remedy.
-
-    Args:
-        root: The workspace.
-        run: Its entry in the journal.
-    """
 
 
 def _page(run: dict[str, Any]) -> str:

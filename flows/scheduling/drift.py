@@ -1,7 +1,7 @@
 """Drift: the inputs that `mno serve` is asked for, beside those the model was trained on.
 
-The service keeps counts in `build/serving/`, by version. Here they are read, less what an earlier
-run that drift has led to had counted already, so that one drift does not retrain every night.
+The service keeps counts in `build/serving/*.json`, by version. Here they are read, less what had
+been counted already when drift led to a run before, so that one drift does not retrain every night.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ def served(root: Path, model: str) -> Counts:
         model: Its registered name, as `mno-darcy`.
 
     Returns:
-        For each version, as `mno-darcy/3`: `samples`, `flagged` (unlike the training data),
-        `bounded` (those with a finite bound on their error) and `bound`, the sum of these bounds.
+        For each version, as `mno-darcy/3`: `judged` (samples of which it is known whether they are
+        like the training data), `flagged` (those that are not), `bounded` (those with a finite
+        bound on their error) and `bound`, the sum of these bounds.
     """
     found: Counts = {}
     for file in sorted((root / COUNTS).glob("*.json")):
@@ -36,8 +37,9 @@ def served(root: Path, model: str) -> Counts:
         for name, counts in versions.items() if isinstance(versions, Mapping) else ():
             if name.startswith(f"{model}/") and isinstance(counts, Mapping):
                 into = found.setdefault(name, dict.fromkeys(_KEYS, 0.0))
-                for key in _KEYS:
+                for key in ("judged", "flagged", "bounded"):
                     into[key] += _number(counts.get(key))
+                into["bound"] += _number(counts.get("mean_bound")) * _number(counts.get("bounded"))
     return found
 
 
@@ -61,11 +63,11 @@ def drift(root: Path, model: str, config: DriftConfig) -> Reason | None:
     return Reason("drift", "; ".join(found)) if found else None
 
 
-_KEYS = ("samples", "flagged", "bounded", "bound")
+_KEYS = ("judged", "flagged", "bounded", "bound")
 
 
 def _judge(name: str, counts: Mapping[str, float], config: DriftConfig) -> list[str]:
-    samples = counts["samples"]
+    samples = counts["judged"]
     if samples < config.least_samples:
         return []
     found = []

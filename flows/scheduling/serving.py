@@ -24,6 +24,7 @@ from flows.leftovers import end_leftovers, marks
 from flows.pages import HOST, free_port, run_server, wait_until_it_answers
 from flows.scheduling import journal
 from flows.scheduling.plan import Plan, local, need_plan, read_plan, write_json, write_plan
+from flows.scheduling.telling import tell_of_failure, tell_of_missed
 from flows.workspace import find_workspace, prepare_environment, program
 from pipelines.lock import hold, holder
 
@@ -120,7 +121,8 @@ async def _settle(
 
     alive = holder(root / journal.RETRAIN_LOCK) is not None
     if not alive:
-        journal.end_crashed(root)
+        for run in journal.end_crashed(root):
+            tell_of_failure(root, run, say)
         for run in await _runs(client, identity, ["RUNNING", "PENDING", "CANCELLING"]):
             died = Crashed(message="its process was killed; what it had finished is kept")
             await client.set_flow_run_state(run.id, died, force=True)
@@ -134,6 +136,8 @@ async def _settle(
     await client.create_flow_run_from_deployment(
         identity, parameters={"missed": missed}, state=state
     )
+    if missed == journal.read_journal(root).due:
+        tell_of_missed(root, missed, say)
     say(f"the run of {local(missed)} did not begin, or was cut off; it is made up for now")
 
 
