@@ -156,6 +156,8 @@ def _due(plan: Plan) -> datetime | None:
 
 
 def _reason(error: Exception) -> str:
-    errors = getattr(error, "errors", None)
-    found = errors()[0]["msg"] if callable(errors) else str(error)
-    return str(found).removeprefix("Value error, ").splitlines()[0]
+    """Return what a validator of Prefect's says, without what pydantic says around it."""
+    from pydantic import ValidationError
+
+    found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+    return found.removeprefix("Value error, ").splitlines()[0]

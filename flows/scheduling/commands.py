@@ -20,6 +20,7 @@ from flows.scheduling.plan import (
 )
 from flows.workspace import find_workspace
 from mno.errors import InputError, MnoError
+from pipelines.lock import holder
 
 _SHOWN = 5  # runs
 _POLL = 1.0  # seconds between two looks at a run that is served elsewhere
@@ -68,13 +69,15 @@ def read_schedule() -> dict[str, Any]:
     the newest last).
     """
     root = find_workspace()
-    plan, known = read_plan(root), journal.read_journal(root)
+    plan, runs = read_plan(root), journal.read_journal(root).runs
+    if holder(root / journal.RETRAIN_LOCK) is None:
+        runs = [{**run, "outcome": run["outcome"] or "crashed"} for run in runs]
     return {
         "plan": plan.model_dump() if plan else None,
-        "next": known.due if plan and not plan.paused else None,
+        "next": journal.read_journal(root).due if plan and not plan.paused else None,
         "overdue": journal.overdue(root, plan),
         "serving": journal.serving(root),
-        "runs": known.runs,
+        "runs": runs,
     }
 
 
@@ -126,7 +129,9 @@ def run_schedule(quiet: bool) -> dict[str, Any]:
             return _served_run(root, plan, quiet)
         from flows.retrain import retrain
 
-        return retrain(str(root), plan.max_hours if plan else None, None, quiet)
+        # Called as a function, a flow that returns a state gives what the state holds.
+        found: Any = retrain(str(root), plan.max_hours if plan else None, None, quiet)
+        return found
 
 
 def _served_run(root: Any, plan: Plan, quiet: bool) -> dict[str, Any]:

@@ -53,4 +53,5 @@ def next_dates(plan: Plan, after: datetime, count: int = 1) -> list[datetime]:
 
     # A thread of its own: the caller may have a running loop.
     with ThreadPoolExecutor(1) as thread:
-        return [date.astimezone() for date in thread.submit(ask).result()]
+        found = thread.submit(ask).result()
+    return [datetime.fromisoformat(date.isoformat()).astimezone() for date in found]
