@@ -100,8 +100,7 @@ def _journalled(root: Path, missed: str | None) -> Iterator[dict[str, Any]]:
     try:
         yield run
     except BaseException as error:
-        too_long, failed = isinstance(error, TooLongError), isinstance(error, Exception)
-        run["outcome"] = "too long" if too_long else "failed" if failed else "cancelled"
+        run["outcome"] = _outcome(error)
         run["said"] = first_line(error) or type(error).__name__
         raise
     finally:
@@ -111,6 +110,19 @@ def _journalled(root: Path, missed: str | None) -> Iterator[dict[str, Any]]:
         if run["outcome"] != "cancelled":
             with contextlib.suppress(httpx.HTTPError):  # the server is gone; the journal has it all
                 create_markdown_artifact(_page(run), ARTIFACT, run["said"])
+
+
+def _outcome(error: BaseException) -> str:
+    """Return what a run has come to that ended with an error."""
+    match error:
+        case TooLongError():
+            return "too long"
+        case LockedError():  # a run began by hand, between the look and this one's begin
+            return "busy"
+        case Exception():
+            return "failed"
+        case _:  # Ctrl-C, a plain kill, or a person on Prefect's page
+            return "cancelled"
 
 
 def _set_crashed(run: dict[str, Any], warn: Callable[[str], None]) -> None:

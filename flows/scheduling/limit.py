@@ -13,6 +13,10 @@ from mno.errors import MnoError
 _SIGNAL = signal.SIGUSR1
 
 
+class _Stopped(BaseException):
+    """Raised where the run is, past all that catches ordinary errors and gives them other names."""
+
+
 class TooLongError(MnoError):
     """A run took longer than it may."""
 
@@ -33,11 +37,11 @@ def at_most(hours: float | None) -> Iterator[None]:
         yield
         return
 
+    fired = threading.Event()
+
     def stop(_: int, __: FrameType | None) -> None:
-        raise TooLongError(
-            f"stopped after {hours:g} h (--max-hours); what is finished is kept, and the next run "
-            "continues"
-        )
+        fired.set()
+        raise _Stopped
 
     before = signal.signal(_SIGNAL, stop)
     timer = threading.Timer(
@@ -47,6 +51,13 @@ def at_most(hours: float | None) -> Iterator[None]:
     timer.start()
     try:
         yield
+    except BaseException as error:
+        if not fired.is_set():
+            raise
+        raise TooLongError(
+            f"stopped after {hours:g} h (--max-hours); what is finished is kept, and the next run "
+            "continues"
+        ) from error
     finally:
         timer.cancel()
         signal.signal(_SIGNAL, before)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from flows.status import read_stages
 from mno.errors import MnoError
@@ -59,15 +59,22 @@ def look(root: Path) -> Findings:
     busy = [stage["name"] for stage in stages if stage["state"] in ("running", "unknown")]
     if busy:
         raise MnoError(f"the stage {busy[0]} is at work: a run outside mno? Try again later")
-    reasons = [
-        Reason(_kind(stage["name"], text), f"{stage['name']}: {text}")
-        for stage in stages
-        for text in stage["reasons"]
-    ]
+    reasons = _causes(stages)
     stale = {stage["name"] for stage in stages if stage["state"] != "current"}
     if not reasons and (problem := _registry(root)):
         reasons.append(Reason("registry", problem))
     return Findings(reasons, bool(stale.intersection(_TRAINING)))
+
+
+def _causes(stages: Sequence[dict[str, Any]]) -> list[Reason]:
+    """Return what has changed, each once, and without the results that are stale because of it."""
+    causes: dict[str, Reason] = {}
+    for stage in stages:
+        found = {text: _kind(stage["name"], text) for text in stage["reasons"]}
+        for text, kind in sorted(found.items(), key=lambda item: item[1] == "results"):
+            if kind != "results" or not causes:
+                causes.setdefault(text, Reason(kind, f"{stage['name']}: {text}"))
+    return list(causes.values())
 
 
 def _kind(stage: str, text: str) -> Kind:
