@@ -32,8 +32,8 @@ class Journal:
     Attributes:
         runs: Each with `id` (of Prefect's flow run), `scheduled`, `began`, `ended` (ISO 8601, none
             while it runs), `pid`, `outcome` (`trained`, `updated`, `nothing changed`, `failed`,
-            `too long`, `busy`, `cancelled`, `crashed`; none while it runs), `reasons` and `said`, in one
-            line.
+            `too long`, `busy`, `cancelled`, `crashed`; none while it runs), `reasons` and `said`, in
+            one line.
         due: When the plan wants a run that has not begun yet, ISO 8601; none if it never does.
     """
 

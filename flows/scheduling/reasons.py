@@ -70,7 +70,7 @@ def _causes(stages: Sequence[dict[str, Any]]) -> list[Reason]:
     """Return what has changed, each once, and without the results that are stale because of it."""
     causes: dict[str, Reason] = {}
     for stage in stages:
-        found = {text: _kind(stage["name"], text) for text in stage["reasons"]}
+        found: dict[str, Kind] = {text: _kind(stage["name"], text) for text in stage["reasons"]}
         for text, kind in sorted(found.items(), key=lambda item: item[1] == "results"):
             if kind != "results" or not causes:
                 causes.setdefault(text, Reason(kind, f"{stage['name']}: {text}"))
