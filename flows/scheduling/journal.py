@@ -30,10 +30,10 @@ class Journal:
     """The last runs, the newest last.
 
     Attributes:
-        runs: Each with `id` (of Prefect's flow run), `scheduled`, `began`, `ended` (ISO 8601, none
-            while it runs), `pid`, `outcome` (`trained`, `updated`, `nothing changed`, `failed`,
-            `too long`, `busy`, `cancelled`, `crashed`; none while it runs), `reasons` and `said`, in
-            one line.
+        runs: Each with `id` (of Prefect's flow run), `scheduled`, `began`, `ended` (ISO 8601), `pid`,
+            `outcome` (`trained`, `updated`, `nothing changed`, `failed`, `too long`, `busy`,
+            `cancelled`, `crashed`), `reasons` and `said`, in one line. While it runs, there is no
+            `ended` and no `outcome`.
         due: When the plan wants a run that has not begun yet, ISO 8601; none if it never does.
     """
 
