@@ -30,7 +30,7 @@ class Journal:
     """The last runs, the newest last.
 
     Attributes:
-        runs: Each with `id` (of Prefect's flow run), `scheduled`, `began`, `ended` (ISO 8601), `pid`,
+        runs: Each with `id` (of the flow run), `scheduled`, `began`, `ended` (ISO 8601), `pid`,
             `outcome` (`trained`, `updated`, `nothing changed`, `failed`, `too long`, `busy`,
             `cancelled`, `crashed`), `reasons` and `said`, in one line. While it runs, there is no
             `ended` and no `outcome`.
