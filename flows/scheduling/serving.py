@@ -223,6 +223,7 @@ def _server(root: Path, port: int) -> Iterator[Callable[[], None]]:
         write_json(root / journal.SERVER, {"api": os.environ["PREFECT_API_URL"]})
         yield lambda: None
         return
+    write_json(root / journal.SERVER, {"api": None})  # that of an earlier service answers no more
     port = free_port(port)
     api = f"http://{HOST}:{port}/api"
     command = [program("prefect"), "server", "start", "--host", HOST, "--port", str(port)]
