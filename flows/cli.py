@@ -10,6 +10,7 @@ from flows.commands import (  # noqa: F401 - each brings its words
     line,
     lineage,
     questions,
+    schedule,
     stores,
     tidying,
     workspace,

@@ -16,6 +16,8 @@ from flows.graph import read_graph, run_order
 from flows.leftovers import leftovers
 from flows.params import load_params
 from flows.progress import progress_bar
+from flows.scheduling.journal import overdue
+from flows.scheduling.plan import read_plan
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.errors import MnoError
 from pipelines.lock import holder
@@ -53,7 +55,8 @@ def examine(all_versions: bool = False, quiet: bool = True) -> list[Finding]:
     root = find_workspace()
     prepare_environment(root)
     checks: list[Callable[[Path], Finding]] = [
-        _versions, _pins, _git, _parameters, _graph, _run, _leftovers, _disk, _registry,
+        _versions, _pins, _git, _parameters, _graph, _run, _schedule, _leftovers, _disk,
+        _registry,
     ]  # fmt: skip
     return [*(_look(check, root) for check in checks), *_models(root, all_versions, quiet)]
 
@@ -122,6 +125,17 @@ def _run(root: Path) -> Finding:
         detail = f"{who['activity']} runs, process {who['pid']}, since {who['since']}"
         return Finding("run", "note", detail)
     return Finding("run", "good", "no run is active")
+
+
+def _schedule(root: Path) -> Finding:
+    plan = read_plan(root)
+    if plan is None:
+        return Finding("schedule", "good", "nothing is scheduled")
+    missed = overdue(root, plan)
+    if missed:
+        detail = f"{missed}; start mno schedule serve, which makes up for it"
+        return Finding("schedule", "problem", detail)
+    return Finding("schedule", "good", f"{plan.words}{', paused' if plan.paused else ''}")
 
 
 def _leftovers(root: Path) -> Finding:

@@ -31,7 +31,7 @@ def serve_pages(mlflow_port: int, prefect_port: int) -> None:
     prepare_environment(root)
     from mno.registry import registry_uri
 
-    ports = {"MLflow": _free_port(mlflow_port), "Prefect": _free_port(prefect_port)}
+    ports = {"MLflow": free_port(mlflow_port), "Prefect": free_port(prefect_port)}
     mlflow = [
         program("mlflow"), "server", "--host", HOST, "--port", str(ports["MLflow"]),
         "--backend-store-uri", registry_uri(root),
@@ -46,11 +46,11 @@ def serve_pages(mlflow_port: int, prefect_port: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with ExitStack() as stack:
         servers = {
-            "MLflow": stack.enter_context(_server(mlflow, root, "mlflow", {})),
-            "Prefect": stack.enter_context(_server(prefect, root, "prefect", api)),
+            "MLflow": stack.enter_context(run_server(mlflow, root, "mlflow", {})),
+            "Prefect": stack.enter_context(run_server(prefect, root, "prefect", api)),
         }
         for name, server in servers.items():
-            _wait_until_it_answers(name, server, ports[name])
+            wait_until_it_answers(name, server, ports[name])
             print(f"{name:<8} http://{HOST}:{ports[name]}", flush=True)
         print("Ctrl-C stops both.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
@@ -58,9 +58,10 @@ def serve_pages(mlflow_port: int, prefect_port: int) -> None:
 
 
 @contextmanager
-def _server(
+def run_server(
     command: list[str], root: Path, name: str, extra: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server, its output in `build/logs/NAME.log`, until the body ends."""
     log = root / "build" / "logs" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
@@ -80,7 +81,12 @@ def _server(
                 process.wait()
 
 
-def _free_port(wanted: int) -> int:
+def free_port(wanted: int) -> int:
+    """Return a port of this machine that is free: the wanted one, or any if that is 0.
+
+    Raises:
+        InputError: It is taken.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -90,7 +96,12 @@ def _free_port(wanted: int) -> int:
         return probe.getsockname()[1]
 
 
-def _wait_until_it_answers(name: str, server: subprocess.Popen[bytes], port: int) -> None:
+def wait_until_it_answers(name: str, server: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until a server that was started takes connections.
+
+    Raises:
+        MnoError: It ended, or does not in time.
+    """
     deadline = time.monotonic() + STARTUP
     while time.monotonic() < deadline and server.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):

@@ -14,6 +14,7 @@ from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from flows.scheduling.config import ScheduleConfig
 from mno.config import PARAMS_FILE, Config, dataset_name, first_line, read_params, validate
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.errors import InputError
@@ -47,6 +48,9 @@ class Params(Config):
     registry: RegistryConfig = Field(description="The registration.")
     retention: RetentionConfig = Field(
         default=RetentionConfig(), description="What `mno gc --retention` keeps; changes no result."
+    )
+    schedule: ScheduleConfig = Field(
+        default=ScheduleConfig(), description="Scheduled retraining; changes no result by itself."
     )
     execution: ExecutionConfig = Field(description="How work is executed; changes no result.")
 
@@ -157,7 +161,7 @@ def replace_params(root: Path, values: Mapping[str, Any]) -> list[str]:
         _put(document, key, value)
     _write(path, yaml, document, root)
     after = read_params(root)
-    return [key for key in values if _get(before, key) != _get(after, key)]
+    return [key for key in values if get_param(before, key) != get_param(after, key)]
 
 
 def load_params(root: Path) -> Params:
@@ -242,7 +246,8 @@ def _put(document: Any, key: str, value: Any) -> None:
     document[last] = value
 
 
-def _get(document: Mapping[str, Any], key: str) -> Any:
+def get_param(document: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a dotted key in the content of `params.yaml`; None if it is not there."""
     value: Any = document
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

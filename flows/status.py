@@ -12,6 +12,8 @@ from rich.table import Table
 
 from flows.graph import read_graph, run_order
 from flows.params import load_params
+from flows.scheduling.journal import overdue, read_journal
+from flows.scheduling.plan import local, read_plan
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment, program
 from mno.errors import MnoError
 from pipelines.lock import holder
@@ -23,7 +25,8 @@ def read_status() -> dict[str, Any]:
     Keys: `scenario`; `running` (who holds the workspace, or null); `stages`, each with `state`
     (`current`, `stale`, `waiting` for a stale one before it, `running`, or `unknown` where a
     running stage keeps DVC from looking) and `reasons`; `metrics`; `registry` (versions with their
-    aliases and errors).
+    aliases and errors); `schedule` (`plan` in words, `next`, and `overdue`, one line if a run did
+    not begin; or null).
 
     Raises:
         InputError: The parameters or the workspace cannot be used.
@@ -36,9 +39,10 @@ def read_status() -> dict[str, Any]:
     return {
         "scenario": params.dataset_name,
         "running": holder(root / RUN_LOCK),
-        "stages": stage_states(root),
+        "stages": read_stages(root),
         "metrics": _read(root / "reports/metrics.json"),
         "registry": describe_registry(root, params.dataset_name),
+        "schedule": _schedule(root),
     }
 
 
@@ -51,6 +55,10 @@ def print_status(status: dict[str, Any], console: Console) -> None:
         if running
         else "Running   nothing"
     )
+    if status["schedule"]:
+        plan, due, missed = (status["schedule"][key] for key in ("plan", "next", "overdue"))
+        then = missed or (f"next {local(due)}" if due else "paused")
+        console.print(f"Schedule  {plan}; {then}")
     stages = Table("Stage", "State", "Why", box=None, pad_edge=False)
     for stage in status["stages"]:
         stages.add_row(stage["name"], stage["state"], "; ".join(stage["reasons"]))
@@ -73,13 +81,20 @@ def print_status(status: dict[str, Any], console: Console) -> None:
         console.print("No model is registered yet.")
     stale = any(stage["state"] != "current" for stage in status["stages"])
     console.print()
+    if status["schedule"] and status["schedule"]["overdue"]:
+        console.print("Next: mno schedule serve, which makes up for the run that was missed")
+        return
     console.print(
         "Next: mno run" if stale and not running else "Next: make ui, or mno predict --help"
     )
 
 
-def stage_states(root: Path) -> list[dict[str, Any]]:
-    """Return `name`, `state` and `reasons` of each stage, in the order of the line."""
+def read_stages(root: Path) -> list[dict[str, Any]]:
+    """Return, for each stage in the order of the line, `name`, `state` and `reasons`.
+
+    Raises:
+        MnoError: DVC cannot tell.
+    """
     graph = read_graph(root)
     running = {name for name in graph if holder(root / "build/locks" / name)}
     changes = _changes(root)
@@ -96,6 +111,17 @@ def stage_states(root: Path) -> list[dict[str, Any]]:
             stale.add(name)
         stages.append({"name": name, "state": state, "reasons": reasons})
     return stages
+
+
+def _schedule(root: Path) -> dict[str, Any] | None:
+    plan = read_plan(root)
+    if plan is None:
+        return None
+    return {
+        "plan": plan.words,
+        "next": None if plan.paused else read_journal(root).due,
+        "overdue": overdue(root, plan),
+    }
 
 
 def _changes(root: Path) -> dict[str, Any] | None:

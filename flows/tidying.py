@@ -15,7 +15,7 @@ import psutil
 from flows.audit import cache_folder
 from flows.params import load_params
 from flows.progress import progress_bar
-from flows.status import stage_states
+from flows.status import read_stages
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.errors import MnoError
 from mno.lineage.git import git
@@ -69,7 +69,7 @@ def make_plan(root: Path, retention: bool) -> Plan:
         root: The workspace.
         retention: As for `tidy`.
     """
-    states = {stage["name"]: stage["state"] for stage in stage_states(root)}
+    states = {stage["name"]: stage["state"] for stage in read_stages(root)}
     done = [name for name, state in states.items() if state == "current"]
     look = Look(root, done, cache_folder(root))
     if not retention:

@@ -26,6 +26,8 @@ def commands() -> dict[str, Any]:
 def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
+            if command.invoke_without_command:  # it does something by itself
+                yield before + name, command
             yield from _commands(command, f"{before}{name} ")
         elif not command.hidden:
             yield before + name, command

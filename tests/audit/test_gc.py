@@ -13,7 +13,7 @@ from moved_line import moved
 
 from flows import tidying
 from flows.params import edit_params
-from flows.status import stage_states
+from flows.status import read_stages
 from flows.tidying import Look, tidy
 from mno.config import read_params
 from mno.errors import MnoError
@@ -136,7 +136,7 @@ def test_nothing_that_is_needed_goes(place: Line) -> None:
     after = sum(path.stat().st_size for path in place.cache.rglob("*") if path.is_file())
     assert size - after == told["kinds"]["cache"]["bytes"]
     assert verdicts(place) == before
-    assert {stage["state"] for stage in stage_states(place.root)} == {"current"}
+    assert {stage["state"] for stage in read_stages(place.root)} == {"current"}
     assert counts(plan_of(place)) == dict.fromkeys(KINDS, 0)
     # The first version's parameters: its stages are restored from DVC's cache.
     edit_params(place.root, "quick", [*TINY, "train.epochs=1"])

@@ -14,6 +14,7 @@ import pytest
 import xarray
 
 from mno.surrogate import Surrogate
+from tests.workspaces import Workspace
 
 REPORTS = (
     "dataset.json", "train.json", "metrics.json", "per_sample.json", "cost.json", "check.npz",
@@ -188,3 +189,12 @@ def test_nothing_changed_is_reported_as_reused(finished) -> None:
     ]  # fmt: skip
     assert {stage["action"] for stage in result["stages"]} == {"reused"}
     assert result["registered"]["version"] == 1
+
+
+def test_a_scheduled_run_finds_nothing_to_do(finished, prefect_api: str) -> None:
+    workspace = Workspace(finished.root, variables={"PREFECT_API_URL": prefect_api})
+    before = (finished.root / "params.yaml").read_bytes()
+    run = json.loads(workspace.mno("schedule", "run", "--json", check=True).stdout)
+    assert (run["outcome"], run["reasons"]) == ("nothing changed", [])
+    assert (finished.root / "params.yaml").read_bytes() == before
+    assert len(workspace.run("dvc", "status", "--json", check=True).stdout.strip()) == 2  # {}

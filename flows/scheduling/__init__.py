@@ -1,0 +1,1 @@
+"""Retraining by the clock: what is planned, why to train, and what serves it."""

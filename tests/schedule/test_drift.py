@@ -1,0 +1,78 @@
+"""Drift is a reason once enough inputs were unlike the training data, and once only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flows.scheduling import journal
+from flows.scheduling.config import DriftConfig
+from flows.scheduling.drift import drift, served
+
+CONFIG = DriftConfig(flagged_share=0.2, mean_bound=0.1, least_samples=100)
+
+
+def count(root: Path, file: str, version: str, **counts: Any) -> None:
+    """Write a file as `mno serve` does."""
+    folder = root / "build/serving"
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"format": 1, "versions": {version: counts}}
+    (folder / file).write_text(json.dumps(content))
+
+
+def test_without_a_service_there_is_none(tmp_path: Path) -> None:
+    assert drift(tmp_path, "mno-darcy", CONFIG) is None
+
+
+def test_the_share_of_flagged_inputs_counts_over_all_services(tmp_path: Path) -> None:
+    count(tmp_path, "a.json", "mno-darcy/3", judged=60, flagged=10, bounded=0, mean_bound=None)
+    count(tmp_path, "b.json", "mno-darcy/3", judged=60, flagged=20, bounded=0, mean_bound=None)
+    found = drift(tmp_path, "mno-darcy", CONFIG)
+    assert found is not None and found.kind == "drift"
+    assert "25% of 120 inputs served by mno-darcy/3" in found.text
+    assert drift(tmp_path, "mno-burgers", CONFIG) is None
+
+
+def test_few_samples_and_shares_below_the_threshold_are_none(tmp_path: Path) -> None:
+    count(tmp_path, "a.json", "mno-darcy/3", judged=99, flagged=99)
+    assert drift(tmp_path, "mno-darcy", CONFIG) is None
+    count(tmp_path, "a.json", "mno-darcy/3", judged=100, flagged=20)
+    assert drift(tmp_path, "mno-darcy", CONFIG) is None
+    count(tmp_path, "a.json", "mno-darcy/3", judged=100, flagged=21)
+    assert drift(tmp_path, "mno-darcy", CONFIG) is not None
+    assert drift(tmp_path, "mno-darcy", DriftConfig(flagged_share=None)) is None
+
+
+def test_large_bounds_on_the_error_are_drift(tmp_path: Path) -> None:
+    count(tmp_path, "a.json", "mno-darcy/3", judged=200, flagged=0, bounded=100, mean_bound=0.12)
+    found = drift(tmp_path, "mno-darcy", CONFIG)
+    assert found is not None and "12.00%" in found.text
+
+
+def test_what_has_led_to_a_run_does_not_lead_to_another(tmp_path: Path) -> None:
+    count(tmp_path, "a.json", "mno-darcy/3", judged=100, flagged=50)
+    journal.begin(tmp_path, {"id": "1", "missed": None, "scheduled": ""}, None)
+    journal.end(
+        tmp_path, {"id": "1", "outcome": "trained", "served": served(tmp_path, "mno-darcy")}
+    )
+    journal.begin(tmp_path, {"id": "2", "missed": None, "scheduled": ""}, None)
+    assert drift(tmp_path, "mno-darcy", CONFIG) is None
+    count(tmp_path, "a.json", "mno-darcy/3", judged=210, flagged=160)
+    assert drift(tmp_path, "mno-darcy", CONFIG) is not None
+    # Another service, which counts from nothing.
+    count(tmp_path, "a.json", "mno-darcy/3", judged=100, flagged=30)
+    assert drift(tmp_path, "mno-darcy", CONFIG) is not None
+
+
+def test_a_file_of_counts_that_is_none_counts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "build/serving").mkdir(parents=True)
+    for name, text in {
+        "a": "",
+        "b": "[]",
+        "c": '{"versions": 3}',
+        "d": '{"versions": {"m/1": 2}}',
+    }.items():
+        (tmp_path / f"build/serving/{name}.json").write_text(text)
+    count(tmp_path, "e.json", "mno-darcy/1", judged="many", flagged=None)
+    assert drift(tmp_path, "mno-darcy", CONFIG) is None
