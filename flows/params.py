@@ -21,7 +21,7 @@ from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision.kpis import check_kpis
 from mno.forecast import TaskConfig, forecast_of
 from mno.nn.config import ModelConfig
-from mno.registry.config import RegistryConfig
+from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.scenarios import source_class, source_parameters
 from mno.training.config import TrainConfig, check_unroll
 from mno.training.shares import LearningCurveConfig
@@ -44,6 +44,9 @@ class Params(Config):
     learning_curve: LearningCurveConfig = Field(description="The error by training samples.")
     evaluate: EvaluateConfig = Field(description="The evaluation.")
     registry: RegistryConfig = Field(description="The registration.")
+    promotion: PromotionConfig = Field(
+        default_factory=PromotionConfig, description="Who becomes champion."
+    )
     execution: ExecutionConfig = Field(description="How work is executed; changes no result.")
 
     @property
