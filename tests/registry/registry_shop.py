@@ -132,4 +132,7 @@ class Shop:
         arrays = {f"input/{name}": array for name, array in evaluated.inputs.items()}
         arrays |= {f"prediction/{name}": x for name, x in evaluated.predictions.items()}
         np.savez(check, allow_pickle=False, **arrays)
-        return replace(evaluated, reports=(self.root / "reports/metrics.json", errors, check))
+        figures = {**evaluated.metrics, "relative_l2": evaluated.relative_l2}
+        metrics = self.root / "reports/metrics.json"
+        metrics.write_text(json.dumps(figures))
+        return replace(evaluated, metrics=figures, reports=(metrics, errors, check))
