@@ -9,6 +9,7 @@ from flows.commands import (  # noqa: F401 - each brings its words
     certificate,
     line,
     lineage,
+    promotion,
     questions,
     schedule,
     stores,

@@ -22,7 +22,7 @@ from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision.kpis import check_kpis
 from mno.forecast import TaskConfig, forecast_of
 from mno.nn.config import ModelConfig
-from mno.registry.config import RegistryConfig
+from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.scenarios import source_class, source_parameters
 from mno.tidying.config import RetentionConfig
 from mno.training.config import TrainConfig, check_unroll
@@ -46,6 +46,9 @@ class Params(Config):
     learning_curve: LearningCurveConfig = Field(description="The error by training samples.")
     evaluate: EvaluateConfig = Field(description="The evaluation.")
     registry: RegistryConfig = Field(description="The registration.")
+    promotion: PromotionConfig = Field(
+        default_factory=PromotionConfig, description="Who becomes champion."
+    )
     retention: RetentionConfig = Field(
         default=RetentionConfig(), description="What `mno gc --retention` keeps; changes no result."
     )

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from rich.console import Console
 
+from flows.decision_page import decision_page
 from flows.graph import read_graph, run_order
 from flows.leftovers import handed_down
 from flows.stages import StageResult, run_target
@@ -59,6 +61,8 @@ def pipeline(
         if before is not None and all(results[n].action != "ran" for n in graph[name]):
             result = _told_if_restored(result, before, workspace / name)
         results[name] = result
+        if name == "register" and result.action == "ran":
+            show_decision(workspace)
         say(_describe(result))
     return [
         {"target": r.target, "action": r.action, "seconds": round(r.seconds, 2)}
@@ -82,15 +86,35 @@ def forget_missing_version(root: Path, say: Callable[[str], None]) -> None:
         return
     from mno.registry import why_version_is_unusable
 
+    registered = {}
     try:
         registered = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         reason = "the record is not readable"
     else:
         reason = why_version_is_unusable(root, registered)
-    if reason:
+    if reason and not _has_no_champion_by_decision(registered, reason):
         say(f"register: {REGISTERED} is out of date ({reason}); registering again")
         path.unlink()
+
+
+def _has_no_champion_by_decision(registered: dict[str, Any], reason: str) -> bool:
+    """Tell whether a model has no champion because no version was let through so far."""
+    decision = registered.get("decision", "champion")
+    return reason == f"{registered.get('name')} has no champion" and decision != "champion"
+
+
+def show_decision(root: Path) -> None:
+    """Keep the decision on a version with the flow run, as an artifact of Prefect's."""
+    try:
+        registered = json.loads((root / REGISTERED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if registered["version"] is None:
+        return
+    create_markdown_artifact(
+        decision_page(registered), key="promotion", description="The decision on a version"
+    )
 
 
 def _told_if_restored(result: StageResult, before: str, file: Path) -> StageResult:

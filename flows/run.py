@@ -17,12 +17,15 @@ from rich.console import Console
 from flows.leftovers import end_leftovers, marks
 from flows.options import RunOptions
 from flows.params import edit_params
+from flows.promotion import decision_event
 from flows.repair import remove_damage
 from flows.server import start_temporary_server
+from flows.telling import failure_event, tell
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.config import IMPORTED, first_line
 from mno.errors import MnoError
 from mno.lineage.snapshot import take_snapshot
+from mno.notify import Event
 from pipelines.lock import hold
 
 _REPORTS = {"en": "report.html", "ja": "report.ja.html"}
@@ -69,10 +72,15 @@ def run_line(options: RunOptions) -> dict[str, Any]:
                 start_temporary_server()
             stages = pipeline(str(root), options.target, options.quiet)
         except httpx.TransportError as error:
-            raise MnoError(
+            reason = (
                 f"Prefect's server does not answer any more ({first_line(error)}); run again: "
                 "what is finished is kept"
-            ) from None
+            )
+            _tell(root, failure_event(root, reason), console)
+            raise MnoError(reason) from None
+        except Exception as error:
+            _tell(root, failure_event(root, first_line(error)), console)
+            raise
         finally:
             if warm_up is not None:
                 warm_up.kill()
@@ -80,10 +88,14 @@ def run_line(options: RunOptions) -> dict[str, Any]:
         for stage in stages:
             if stage["target"] in _RESUMABLE:
                 shutil.rmtree(root / _RESUMABLE[stage["target"]], ignore_errors=True)
+    results = {name: _read(root / f"reports/{name}.json") for name in _RESULTS}
+    registered = results["registered"]
+    if _ran(stages, "register") and registered and registered.get("decided_now"):
+        _tell(root, decision_event(root, registered), console)
     return {
         "stages": stages,
         "seconds": round(time.monotonic() - start, 1),
-        **{name: _read(root / f"reports/{name}.json") for name in _RESULTS},
+        **results,
     }
 
 
@@ -111,11 +123,28 @@ def print_summary(result: dict[str, Any], console: Console, language: str = "en"
         console.print(f"Report:   reports/{_REPORTS[language]}")
     if "register" in targets and registered and registered["version"]:
         name, version, alias = (registered[key] for key in ("name", "version", "alias"))
+        if registered["decision"] == "waiting":
+            console.print(f"Model:    {name} version {version} waits for approval")
+            console.print(f"Why:      {registered['reason']}")
+            console.print(
+                f"Next:     mno promote {version} --reason '…';  "
+                f"mno promote {version} --refuse --reason '…'"
+            )
+            return
         console.print(f"Model:    {name} version {version} ({alias or 'no alias'})")
         console.print(
             f"Next:     mno predict models:/{name}/{version} data predictions.zarr;  make ui;  "
             "mno run --set train.epochs=16"
         )
+
+
+def _ran(stages: list[dict[str, Any]], target: str) -> bool:
+    return any(stage["target"] == target and stage["action"] == "ran" for stage in stages)
+
+
+def _tell(root: Path, event: Event, console: Console) -> None:
+    for problem in tell(root, event):
+        console.print(f"warning: not everybody was told of it: {problem}")
 
 
 def _warn_of_uncommitted_code(root: Path, console: Console) -> None:

@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mno.config import section
 from mno.data.reading import open_split
-from mno.errors import MnoError
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.scoring import split_relative_l2
+from mno.evaluation.pooling import Pooled
+from mno.evaluation.scoring import split_error
 from mno.registry.packaging import frames_given
+from mno.registry.recorded import CHECK_FILE, ERRORS_FILE, read_errors, read_predictions
 from mno.registry.registration import register
 from mno.registry.request import Evaluated, Request
 from mno.surrogate import Surrogate
@@ -24,7 +23,7 @@ CANDIDATE = Path("models/candidate")
 REPORTS = Path("reports")
 # What is kept with the run in MLflow.
 _KEPT = (
-    "metrics.json", "per_sample.json", "check.npz", "cost.json", "decision.json", "robustness.json",
+    "metrics.json", ERRORS_FILE, CHECK_FILE, "cost.json", "decision.json", "robustness.json",
     "trust.json", "report.html", "report.ja.html", "figures",
 )  # fmt: skip
 
@@ -32,16 +31,19 @@ _KEPT = (
 def body(stage: Stage) -> None:
     """Register the candidate; in a DVC experiment only log what it achieved."""
     reports = stage.root / REPORTS
-    metrics = json.loads((reports / "metrics.json").read_text(encoding="utf-8"))
-    inputs, predictions = _read_check(reports / "check.npz")
+    metrics, decision = (
+        json.loads((reports / name).read_text(encoding="utf-8"))
+        for name in ("metrics.json", "decision.json")
+    )
+    inputs, predictions = read_predictions(reports / CHECK_FILE)
     config = section(stage.params, "evaluate", EvaluateConfig)
     forecast = Surrogate.load(stage.root / CANDIDATE).description.forecast
     history = forecast.history if forecast else 0
 
-    def score(model: Any) -> float:
+    def score(model: Any) -> Pooled:
         test = open_split(stage.root / DATA, "test")
         given = frames_given(model)
-        return split_relative_l2(model.predict, test, config.batch_size, given, history)
+        return split_error(model.predict, test, config.batch_size, given, history)
 
     registered = register(
         Request(
@@ -54,12 +56,15 @@ def body(stage: Stage) -> None:
         stage.root / CANDIDATE,
         Evaluated(
             relative_l2=metrics["relative_l2"],
+            errors=read_errors(reports / ERRORS_FILE),
             metrics={k: v for k, v in metrics.items() if isinstance(v, int | float)},
             inputs=inputs,
             predictions=predictions,
             history=history,
             trust=(reports / "trust.json").read_bytes(),
             reports=tuple(reports / name for name in _KEPT if (reports / name).exists()),
+            kpis=decision["kpis"],
+            physics=metrics["physics"],
         ),
         score,
     )
@@ -69,21 +74,8 @@ def body(stage: Stage) -> None:
     else:
         stage.say(
             f"register   {registered['name']} version {registered['version']}, "
-            f"{registered['alias']}: {registered['reason']}"
+            f"{registered['decision']}: {registered['reason']}"
         )
-
-
-def _read_check(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    inputs: dict[str, np.ndarray] = {}
-    predictions: dict[str, np.ndarray] = {}
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            for key in arrays:
-                kind, _, name = key.partition("/")
-                (inputs if kind == "input" else predictions)[name] = arrays[key]
-    except (OSError, ValueError) as error:
-        raise MnoError(f"{path} cannot be read ({error}); run: mno evaluate") from None
-    return inputs, predictions
 
 
 if __name__ == "__main__":

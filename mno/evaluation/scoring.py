@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mno.errors import InputError
-from mno.evaluation.overall import mean_relative_l2
+from mno.evaluation.overall import pooled_relative_l2
+from mno.evaluation.pooling import Pooled
 from mno.evaluation.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -24,7 +25,18 @@ def split_relative_l2(
     history: int = 0,
     first: int = 0,
 ) -> float:
-    """Return the mean relative L2 error of a model on a split, as `evaluate` measures it.
+    """Return the mean relative L2 error of a model on a split; see `split_error`."""
+    return split_error(predict, split, batch_size, history, first).value()
+
+
+def split_error(
+    predict: Predict,
+    split: Split | StoredSplit,
+    batch_size: int,
+    history: int = 0,
+    first: int = 0,
+) -> Pooled:
+    """Return the relative L2 error of a model on a split, as `evaluate` measures it, by sample.
 
     Args:
         predict: Takes input fields of shape `(samples, *dims)`, returns output fields.
@@ -53,4 +65,4 @@ def split_relative_l2(
                     )
                 found, truth = found[:, first - history :], truth[:, first:]
             totals[name] += Statistics.of(found, truth)
-    return mean_relative_l2(totals)
+    return pooled_relative_l2(totals)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
 from mno.config import Config
+
+Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class RegistryConfig(Config):
@@ -13,4 +17,30 @@ class RegistryConfig(Config):
     allow_uncommitted: bool = Field(
         default=False,
         description="Register a model whose code is not committed, and mark the version so",
+    )
+
+
+class PromotionConfig(Config):
+    """When a new version takes over from the champion."""
+
+    rule: Literal["certain", "likely"] = Field(
+        default="certain",
+        description="certain: the whole interval of the difference of test errors lies below the "
+        "margin; likely: the difference does",
+    )
+    margin: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the champion's error it must be lower by"
+    )
+    kpis: bool = Field(
+        default=True,
+        description="a target of evaluate.kpis that is missed, or cannot be measured, bars a "
+        "version",
+    )
+    physics: dict[str, Limit] = Field(
+        default_factory=dict,
+        description="largest 95th percentile of a physics check of the predictions, by its name "
+        "in reports/metrics.json; more bars a version",
+    )
+    approval: Literal["automatic", "human"] = Field(
+        default="automatic", description="human: a person must approve before a version takes over"
     )

@@ -1,23 +1,36 @@
-"""Who becomes champion: the first version, and whoever errs less on the same test data."""
+"""Who becomes champion by itself: the rule, applied to errors on the same test samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mno.config import first_line
 from mno.errors import MnoError
+from mno.evaluation.config import IntervalConfig
+from mno.evaluation.intervals import intervals
+from mno.evaluation.metrics import mean_over
+from mno.evaluation.pooling import Pooled
+from mno.lineage import rule
 from mno.registry import names
+from mno.registry.config import PromotionConfig
 from mno.registry.packaging import load_model
 from mno.registry.reading import find_alias
+from mno.registry.recorded import recorded_errors
+from mno.registry.settings import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 # Measures a loaded model on the current test split; returns its relative L2 error.
-Score = Callable[[Any], float]
+Score = Callable[[Any], Pooled]
 
 
 @dataclass(frozen=True)
@@ -44,80 +57,181 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Case:
+    """What is judged of a version, and by which rule.
+
+    Attributes:
+        measured: Its error, and what it was measured on.
+        errors: The same of each test sample; NaN where none is known.
+        gates: Of each indicator that is asked for, whether it is met.
+        config: The rule.
+        intervals: How the interval of a difference is found.
+        score: Measures the champion where its errors on these samples are not recorded.
+    """
+
+    measured: Measured
+    errors: tuple[float, ...]
+    gates: Mapping[str, str]
+    config: PromotionConfig
+    intervals: IntervalConfig
+    score: Score
+
+
+@dataclass(frozen=True)
 class Decision:
     """What was decided on a version, and on which figures.
 
     Attributes:
-        alias: `champion` or `challenger`.
+        verdict: `champion`, `challenger`, `waiting` or `refused`.
         reason: One sentence.
-        champion: Version that it was compared with, if any.
-        champion_relative_l2: That version's error on the same data.
+        judged: The figures, who decided and when; see `mno.lineage.rule`.
     """
 
-    alias: str
+    verdict: str
     reason: str
-    champion: int | None = None
-    champion_relative_l2: float | None = None
+    judged: Mapping[str, Any]
+
+    @property
+    def alias(self) -> str | None:
+        """The alias that goes with it; one that waits is a challenger."""
+        own = {rule.CHAMPION: names.CHAMPION, rule.REFUSED: None}
+        return own.get(self.verdict, names.CHALLENGER)
 
 
-def decide(
-    client: MlflowClient, name: str, version: int, measured: Measured, score: Score
-) -> Decision:
-    """Compare a version with the champion.
+def decide(workspace: Workspace, name: str, version: int, case: Case) -> Decision:
+    """Judge a version by the rule, on the same test samples as the champion.
 
-    The champion's recorded error counts only if it was measured on the same data with the same
+    The champion's recorded errors count only if they were measured on the same data with the same
     settings; otherwise the champion is loaded and measured now.
     """
-    champion = find_alias(client, name, names.CHAMPION)
+    champion = find_alias(workspace.client, name, names.CHAMPION)
+    judged: dict[str, Any] = {
+        "how": rule.BY_RULE,
+        "by": "the rule in params.yaml",
+        "at": now(),
+        **case.config.model_dump(include={"rule", "margin", "approval"}),
+        "gates": dict(case.gates),
+        "relative_l2": case.measured.relative_l2,
+    }
     if champion is None:
-        return Decision(names.CHAMPION, "there was no champion")
+        return _decided({**judged, "standing": "first"}, "there was no champion")
     number = int(champion.version)
     if number == version:
-        return Decision(names.CHAMPION, "it is the champion already")
-    ours = measured.relative_l2
+        return _decided({**judged, "standing": "already"}, "it is the champion already")
+    judged |= {"champion": number}
     try:
-        theirs = _recorded(champion, measured)
-        if theirs is None:
-            theirs = _measure(f"models:/{name}/{number}", score)
+        theirs = _errors_of(workspace, champion, case)
     except MnoError as error:
         reason = f"champion {number} cannot be used any more: {error}"
-        return Decision(names.CHAMPION, reason, number)
-    figures = f"relative L2 {ours:.6g} against {theirs:.6g} of champion {number}"
-    alias = names.CHAMPION if ours < theirs else names.CHALLENGER
-    return Decision(alias, figures, number, theirs)
+        # On a server it may be out of reach for a while only: nothing takes over for that.
+        standing = "unusable" if workspace.embedded else "unreachable"
+        return _decided({**judged, "standing": standing}, reason)
+    return _compared(judged, theirs, case)
+
+
+def _compared(judged: dict[str, Any], theirs: Pooled, case: Case) -> Decision:
+    difference = pooled(case.errors).minus(theirs)
+    found = intervals({"": difference}, case.intervals)[""]
+    error, level = theirs.value(), case.intervals.level
+    judged |= {
+        "standing": "against",
+        "champion_relative_l2": error,
+        "difference": difference.value(),
+        "interval": found if isinstance(found, str) else [found.low, found.high],
+        "level": level,
+        "samples": len(case.errors),
+    }
+    if isinstance(found, str):
+        shown = f"no interval: {found}"
+    else:
+        shown = f"{level:.0%} interval {found.low:+.3g} to {found.high:+.3g}"
+    lower = "lower" if not case.config.margin else f"lower by more than {case.config.margin:.3g}"
+    lower = f"certainly {lower}" if case.config.rule == "certain" else lower
+    return _decided(
+        judged,
+        f"relative L2 {case.measured.relative_l2:.6g} against {error:.6g} of champion "
+        f"{judged['champion']}; difference {difference.value():+.3g}, {shown}: "
+        f"{lower if rule.is_better(judged) else f'not {lower}'}",
+    )
+
+
+def _decided(judged: dict[str, Any], reason: str) -> Decision:
+    verdict, barred = rule.verdict(judged), rule.failing(judged)
+    if barred and judged["standing"] != "already":
+        reason += f"; does not meet {', '.join(barred)}"
+    if verdict == rule.WAITING:
+        reason += "; waits for a person's approval"
+    return Decision(verdict, reason, judged)
 
 
 def apply(client: MlflowClient, name: str, version: int, decision: Decision) -> None:
-    """Set the alias, then note the decision on the version.
+    """Set the aliases, then note the decision on the version.
 
     In this order, so that a version without a decision is decided on again.
     """
-    client.set_registered_model_alias(name, decision.alias, str(version))
-    if decision.alias == names.CHAMPION and find_alias(client, name, names.CHALLENGER):
-        # It had lost against a champion that was worse than this one.
+    set_aliases(client, name, version, decision.alias)
+    note(client, name, version, decision)
+
+
+def set_aliases(client: MlflowClient, name: str, version: int, alias: str | None) -> None:
+    """Give a version its alias; whoever lost against a champion of the past loses `challenger`."""
+    if alias is not None:
+        client.set_registered_model_alias(name, alias, str(version))
+    challenger = find_alias(client, name, names.CHALLENGER)
+    if challenger is None or alias == names.CHALLENGER:
+        return
+    if alias == names.CHAMPION or int(challenger.version) == version:
         client.delete_registered_model_alias(name, names.CHALLENGER)
+
+
+def note(client: MlflowClient, name: str, version: int, decision: Decision) -> None:
+    """Note a decision on its version; last, what it is."""
     notes = {
-        names.RIVAL: decision.champion,
-        names.RIVAL_L2: decision.champion_relative_l2,
+        names.RIVAL: decision.judged.get("champion"),
+        names.RIVAL_L2: decision.judged.get("champion_relative_l2"),
         names.REASON: decision.reason,
-        names.DECISION: decision.alias,
+        rule.PROMOTION: json.dumps(decision.judged, sort_keys=True),
+        names.DECISION: decision.verdict,
     }
     for tag, value in notes.items():
         if value is not None:
             client.set_model_version_tag(name, str(version), tag, str(value))
 
 
-def _recorded(champion: ModelVersion, measured: Measured) -> float | None:
-    same = measured.data_md5 is not None and all(
-        champion.tags.get(tag) == measured.tags()[tag] for tag in (names.DATA, names.EVALUATION)
+def now() -> str:
+    """Return the time, ISO 8601 with the offset from UTC."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def pooled(errors: tuple[float, ...]) -> Pooled:
+    """Return the mean of errors by sample, of those that are known."""
+    values = np.array(errors, dtype=np.float64)
+    return mean_over(values, ~np.isnan(values))
+
+
+def _errors_of(workspace: Workspace, champion: ModelVersion, case: Case) -> Pooled:
+    """Return the champion's errors on the samples of the case.
+
+    Raises:
+        MnoError: It does not load, or cannot predict on this data.
+    """
+    tags, own = champion.tags, case.measured.tags()
+    same = case.measured.data_md5 is not None and all(
+        tags.get(tag) == own[tag] for tag in (names.DATA, names.EVALUATION)
     )
-    try:
-        return float(champion.tags[names.RELATIVE_L2]) if same else None
-    except (KeyError, ValueError):
-        return None  # written by another hand
+    errors = recorded_errors(workspace, champion) if same else None
+    if errors is not None and len(errors) == len(case.errors):
+        found = pooled(errors)
+        if math.isclose(found.value(), float(tags[names.RELATIVE_L2]), rel_tol=1e-9):
+            return found
+    uri = f"models:/{champion.name}/{champion.version}"
+    found = _measure(uri, case.score)
+    if not math.isfinite(found.value()):
+        raise MnoError(f"{uri} has the test error {found.value()} on this data")
+    return found
 
 
-def _measure(uri: str, score: Score) -> float:
+def _measure(uri: str, score: Score) -> Pooled:
     from mlflow.exceptions import MlflowException
 
     model = load_model(uri)

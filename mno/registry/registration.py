@@ -9,7 +9,7 @@ a rerun ends in the same single version:
 4. otherwise the candidate is packaged, loaded back and tried, and only then a version is created,
    with all its tags in one call, and loaded once more under its name;
 5. the alias comes next, unless that version has been decided on before;
-6. last, all of it is sealed.
+6. last, all of it is sealed. Nobody else decides on the model meanwhile.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from mno.config import dataset_name, section
 from mno.errors import MnoError
+from mno.evaluation.config import EvaluateConfig
+from mno.lineage import rule
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import (
     Record,
@@ -32,9 +34,12 @@ from mno.lineage.record import (
 )
 from mno.lineage.snapshot import changed_code, take_snapshot
 from mno.registry import names, promotion
-from mno.registry.config import RegistryConfig
-from mno.registry.promotion import Measured, Score
+from mno.registry.config import PromotionConfig, RegistryConfig
+from mno.registry.deciding import deciding
+from mno.registry.gates import gates
+from mno.registry.promotion import Case, Measured, Score
 from mno.registry.reading import find_alias
+from mno.registry.recorded import EVALUATION_FOLDER
 from mno.registry.request import Evaluated, Request
 from mno.registry.sealing import seal_version
 from mno.registry.settings import Workspace, use_workspace
@@ -44,7 +49,8 @@ from mno.registry.versions import create_version, find_version
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-EVALUATION_FOLDER = "evaluation"
+# Seconds; measuring a champion anew on a large test split takes a while.
+_PATIENCE = 1800.0
 
 
 def register(
@@ -57,7 +63,7 @@ def register(
         candidate: The folder that holds the trained model.
         evaluated: What the evaluation of this candidate found.
         score: Measures a loaded model on the current test split, for a champion whose recorded
-            error was measured on other data.
+            errors were measured on other data.
 
     Returns:
         What `reports/registered.json` holds.
@@ -96,11 +102,19 @@ def register(
     version = find_version(workspace, name, tags, evaluated)
     if version is None:
         version = create_version(workspace, run, name, tags, candidate, evaluated)
-    decision = _decide(workspace, name, version, measured, score)
     record["ids"] |= {"model": name, "version": version}
-    log_record(workspace, run.info.run_id, record)
-    seal_version(workspace, name, version, record, request.root)
+    with deciding(workspace, name, patience=_PATIENCE):
+        decision = _decide(workspace, name, version, _case(request, evaluated, measured, score))
+        log_record(workspace, run.info.run_id, record)
+        seal_version(workspace, name, version, record, request.root)
     return {"name": name, "version": version, **decision, **_summary(evaluated, record)}
+
+
+def _case(request: Request, evaluated: Evaluated, measured: Measured, score: Score) -> Case:
+    config = section(request.params, "promotion", PromotionConfig)
+    asked = gates(config, evaluated.kpis, evaluated.physics)
+    how = section(request.params, "evaluate", EvaluateConfig).intervals
+    return Case(measured, evaluated.errors, asked, config, how, score)
 
 
 def _evaluation_sha256(request: Request, evaluated: Evaluated) -> str:
@@ -177,27 +191,29 @@ def _uncommitted(request: Request, record: Record) -> tuple[str, ...]:
     return tuple(sorted(changed))
 
 
-def _decide(
-    workspace: Workspace, name: str, version: int, measured: Measured, score: Score
-) -> dict[str, Any]:
-    """Decide on the alias, unless that was done before and the model still has a champion.
+def _decide(workspace: Workspace, name: str, version: int, case: Case) -> dict[str, Any]:
+    """Decide on the alias, unless that was done before and the model still has its champion.
 
     A version that was decided on keeps what came of it since, by a better one or by a person.
     """
     client = workspace.client
     tags = client.get_model_version(name, str(version)).tags
-    champion = find_alias(client, name, names.CHAMPION)
-    if names.DECISION not in tags or champion is None:
-        decision = promotion.decide(client, name, version, measured, score)
-        promotion.apply(client, name, version, decision)
+    lost = tags.get(names.DECISION) == rule.CHAMPION and (
+        find_alias(client, name, names.CHAMPION) is None
+    )
+    undecided = names.DECISION not in tags or lost
+    if undecided:
+        promotion.apply(client, name, version, promotion.decide(workspace, name, version, case))
     found = client.get_model_version(name, str(version))
     rival, error = found.tags.get(names.RIVAL), found.tags.get(names.RIVAL_L2)
     return {
         "alias": next(iter(sorted(found.aliases)), None),
         "decision": found.tags[names.DECISION],
         "reason": found.tags[names.REASON],
+        "decided_now": undecided,
         "champion": int(rival) if rival else None,
         "champion_relative_l2": float(error) if error else None,
+        "judged": json.loads(found.tags.get(rule.PROMOTION, "null")),
         "uncommitted": found.tags[names.UNCOMMITTED] == "true",
     }
 

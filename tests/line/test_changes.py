@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import httpx
 import pytest
 
 
@@ -33,7 +34,13 @@ def flip_a_byte(path: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_a_parameter_of_training_redoes_training_and_what_follows(workspace) -> None:
+def told(workspace) -> list[dict]:
+    text = (workspace.root / "build/told.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_parameter_of_training_redoes_training_and_what_follows(workspace, prefect_api) -> None:
+    (workspace.root / "notify.yaml").write_text("file: build/told.jsonl\n")
     assert actions(workspace, "--set", "train.epochs=1") == {
         "generate": "reused",
         "data.dvc": "reused",
@@ -57,6 +64,23 @@ def test_a_parameter_of_training_redoes_training_and_what_follows(workspace) -> 
     assert registered(workspace)["version"] == 2
     assert registered(workspace)["alias"] == "champion"
     assert registered(workspace)["champion"] == 1
+    _check_that_the_promotion_was_told(workspace, prefect_api)
+
+
+def _check_that_the_promotion_was_told(workspace, prefect_api: str) -> None:
+    """On the flow run, to the receiver, and in the history."""
+    found = registered(workspace)
+    first, second = told(workspace)
+    assert (first["kind"], second["kind"]) == ("promotion", "promotion")
+    assert second["figures"]["interval"][1] < 0
+    flow_run = {"any_": [found["record"]["ids"]["prefect_flow_run"]]}
+    body = {"artifacts": {"flow_run_id": flow_run, "key": {"any_": ["promotion"]}}}
+    (artifact,) = httpx.post(f"{prefect_api}/artifacts/filter", json=body).json()
+    assert artifact["data"].startswith("# mno-darcy version 2: champion")
+    assert f"{found['judged']['difference']:+.3g}" in artifact["data"]
+    history = json.loads(workspace.mno("promote", "--history", "--json", check=True).stdout)
+    assert [reign["version"] for reign in history["reigns"]] == [1, 2]
+    assert history["note"] is None
 
 
 def test_a_changed_comment_in_the_solver_makes_no_other_data_or_model(workspace) -> None:
@@ -126,8 +150,12 @@ def test_a_lost_registry_is_made_again_and_marked(workspace) -> None:
 def test_uncommitted_code_is_trained_but_not_registered(workspace) -> None:
     surrogate = workspace.root / "mno/registry/config.py"
     surrogate.write_text(surrogate.read_text() + "\n# Not committed.\n")
+    (workspace.root / "notify.yaml").write_text("file: build/told.jsonl\n")
     done = workspace.mno("run")
     assert done.returncode == 1
+    (event,) = told(workspace)
+    assert (event["kind"], event["title"]) == ("failure", "The run failed at register")
+    assert "the code that made the model is not committed" in event["text"]
     assert "warning: uncommitted changes in mno/registry/config.py" in done.stderr
     assert "not registered: the code that made the model is not committed" in done.stderr
     workspace.mno("run", "--set", "registry.allow_uncommitted=true", check=True)

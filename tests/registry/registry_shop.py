@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -14,10 +15,12 @@ import torch
 
 from mno.data.normalise import Normaliser
 from mno.description import Description
+from mno.evaluation.pooling import Pooled
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
 from mno.nn.config import ModelConfig
 from mno.registry import Evaluated, Request, TrainingRun, register
+from mno.registry.promotion import pooled
 from mno.surrogate import Surrogate
 
 DATA_DVC = "deps: [{path: build/dataset}]\nouts: [{path: data, md5: %s.dir}]\n"
@@ -93,6 +96,7 @@ class Shop:
         report.write_text("{}")
         return Evaluated(
             relative_l2=0.1,
+            errors=(0.1, 0.1),
             metrics={"relative_l2": 0.1},
             inputs=inputs,
             predictions=surrogate.predict(inputs),
@@ -108,8 +112,27 @@ class Shop:
     def register(
         self, evaluated: Evaluated, score: Callable[[Any], float] | None = None, **changes: Any
     ) -> dict[str, Any]:
-        def never(model: Any) -> float:
-            raise RuntimeError("the champion was measured again without need")
+        def measure(model: Any) -> Pooled:
+            if score is None:
+                raise RuntimeError("the champion was measured again without need")
+            return pooled((score(model),) * len(evaluated.errors))
 
         request = replace(self.request, **changes)
-        return register(request, self.candidate, evaluated, score or never)
+        return register(request, self.candidate, self.reported(evaluated), measure)
+
+    def reported(self, evaluated: Evaluated) -> Evaluated:
+        """Leave reports as the stage evaluate does: errors by sample, and a few predictions.
+
+        Where the errors do not fit their mean, all samples have that.
+        """
+        if sum(evaluated.errors) / len(evaluated.errors) != evaluated.relative_l2:
+            evaluated = replace(evaluated, errors=(evaluated.relative_l2,) * 2)
+        errors, check = (self.root / "reports" / n for n in ("per_sample.json", "check.npz"))
+        errors.write_text(json.dumps({"relative_l2": list(evaluated.errors)}))
+        arrays = {f"input/{name}": array for name, array in evaluated.inputs.items()}
+        arrays |= {f"prediction/{name}": x for name, x in evaluated.predictions.items()}
+        np.savez(check, allow_pickle=False, **arrays)
+        figures = {**evaluated.metrics, "relative_l2": evaluated.relative_l2}
+        metrics = self.root / "reports/metrics.json"
+        metrics.write_text(json.dumps(figures))
+        return replace(evaluated, metrics=figures, reports=(metrics, errors, check))

@@ -45,7 +45,7 @@ def test_first_version_becomes_champion_with_its_lineage(shop):
     run = client.get_run(version.run_id)
     assert run.data.metrics["evaluation/relative_l2"] == 0.1
     assert {f.path for f in client.list_artifacts(run.info.run_id, "evaluation")} == {
-        "evaluation/metrics.json"
+        f"evaluation/{name}" for name in ("metrics.json", "per_sample.json", "check.npz")
     }
     assert why_version_is_unusable(shop.root, registered) is None
     loaded = load_surrogate(shop.root, f"models:/{NAME}@champion")
@@ -235,7 +235,7 @@ register(request, candidate, evaluated, lambda model: 1.0)
 
 def subprocess_register(shop, evaluated, kill_at):
     given = shop.root / "models/given.pickle"
-    given.write_bytes(pickle.dumps((shop.request, shop.candidate, evaluated)))
+    given.write_bytes(pickle.dumps((shop.request, shop.candidate, shop.reported(evaluated))))
     return subprocess.run(
         [sys.executable, "-c", REGISTER, str(given), kill_at],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mno.lineage.audit.evidence import Evidence, entry
-from mno.lineage.audit.finding import Finding, Link
+from mno.lineage.audit.finding import Finding
+from mno.lineage.audit.promotion import LINK, judged_of, same_error
+from mno.lineage.audit.promotion import check as check_noted
 from mno.lineage.audit.registry import BEFORE_SEALS
+from mno.lineage.rule import BY_RULE
 from mno.lineage.seal import Seal
 
-LINK = Link("decision")
 CHAMPION, CHALLENGER = "champion", "challenger"
 _ERROR, _RIVAL, _RIVAL_ERROR = (
     "mno.relative_l2", "mno.compared_with", "mno.champion_relative_l2",
@@ -29,8 +31,9 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     if _DECISION not in tags:
         yield LINK.missing("decision", "champion or challenger", "register with: mno run")
     else:
+        judged = judged_of(evidence.tags)
         yield from _own_figure(evidence)
-        yield from _comparison(evidence)
+        yield from _comparison(evidence) if judged is None else _noted(evidence, judged)
     yield from _chain(evidence)
     yield from _aliases(evidence)
 
@@ -51,8 +54,27 @@ def _own_figure(evidence: Evidence) -> Iterator[Finding]:
     yield LINK.equal(f"{subject} in MLflow's run", ours, metric)
 
 
+def _noted(evidence: Evidence, judged: Mapping[str, Any]) -> Iterator[Finding]:
+    """The decision as it was noted, and the errors that it was judged by, wherever they are."""
+    tags = evidence.tags
+    yield from check_noted(judged, tags[_DECISION], tags.get(_REASON, ""))
+    if judged.get("how") != BY_RULE:
+        return
+    ours = _number(judged.get("relative_l2"))
+    known = _history(evidence, evidence.version, tags, ())
+    if not any(same_error(ours, _number(error)) for error in known):
+        yield LINK.changed("error that was judged", " or ".join(sorted(known)), ours)
+    rival = judged.get("champion")
+    if rival is not None:
+        yield LINK.equal("rival that was judged", tags.get(_RIVAL), str(rival))
+    if judged.get("standing") == "against":
+        theirs = _number(judged.get("champion_relative_l2"))
+        yield LINK.equal("rival's error that was judged", _number(tags.get(_RIVAL_ERROR)), theirs)
+        yield from _rival(evidence, int(str(rival)))
+
+
 def _comparison(evidence: Evidence) -> Iterator[Finding]:
-    """The rule: the version became champion if it erred less than the champion of the time."""
+    """The rule of old: a version became champion if it erred less than the champion of the time."""
     tags = evidence.tags
     compared = _COMPARED.fullmatch(tags.get(_REASON, ""))
     if compared is None:
@@ -83,7 +105,7 @@ def _rival(evidence: Evidence, rival: int) -> Iterator[Finding]:
     noted = _number(tags.get(_RIVAL_ERROR))
     if not known:
         yield LINK.unknown(subject, "it was measured anew, on other data than it was registered by")
-    elif noted in map(_number, known):
+    elif any(same_error(noted, _number(error)) for error in known):
         yield LINK.verified(subject, str(noted))
     else:
         yield LINK.changed(subject, " or ".join(sorted(known)), noted)
