@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from flows.commands import line, lineage, stores, workspace  # noqa: F401 - each brings its words
+from flows.commands import line, lineage, stores, study, workspace  # noqa: F401 - each brings its words
 from flows.commands.app import app, print_json
 from mno.errors import MnoError
 

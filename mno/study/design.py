@@ -129,7 +129,9 @@ def _model(name: str, options: Mapping[str, Any], backbone: str, mixer: str) -> 
 def _params(spec: StudySpec, scenario: str, model: Model, seed: int) -> dict[str, Any]:
     own = spec.scenarios[scenario]
     name = str(own.get("scenario", scenario))
-    given = _merged(spec.base, {k: v for k, v in own.items() if k not in ("scenario", "parameters")})
+    given = _merged(
+        spec.base, {k: v for k, v in own.items() if k not in ("scenario", "parameters")}
+    )
     given = _merged(given, {"model": model.options, "train": model.train})
     params: dict[str, Any] = {
         "scenario": name,

@@ -11,6 +11,7 @@ from typing import Any
 
 from mno.lineage.stages import stage_inputs
 from mno.study.design import Cell
+from mno.study.spec import ScalingConfig
 
 CELL_STAGES = ("train", "learning_curve", "evaluate")
 # Modules and templates that only show what has been measured.
@@ -117,6 +118,15 @@ def identify(cell: Cell, code: Code, datasets: Mapping[str, str]) -> Identity:
         data=datasets.get(dataset),
         code=code.cell_digest(cell),
     )
+
+
+def identify_scaling(cell: Cell, code: Code, scaling: ScalingConfig) -> Identity:
+    """Return the identity of the measurements of a cell's operator on several grids."""
+    measured = {key: cell.params[key] for key in ("scenario", "task", "model")}
+    own = cell.params["scenarios"].get(cell.params["scenario"], {})
+    resolution = cell.params["generate"]["resolution"]
+    params = _sha256([measured, own, resolution, scaling.model_dump()])
+    return Identity(params=params, dataset="", data="", code=code.cell_digest(cell))
 
 
 def _sha256(value: Any) -> str:

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from mno.errors import MnoError
 from mno.study.design import Cell
-from mno.study.identity import Code, Identity, identify
+from mno.study.identity import Code, Identity, identify, identify_scaling
+from mno.study.spec import ScalingConfig
 
 FOLDER = Path("studies/results")
 SCHEMA = 1
@@ -102,6 +103,16 @@ class Results:
         datasets = self.datasets()
         return [self._found(cell, identify(cell, code, datasets)) for cell in cells]
 
+    def find_scaling(self, cells: list[Cell], code: Code, scaling: ScalingConfig) -> list[Found]:
+        """Do the same with the measurements of operators on several grids, one for each model."""
+        found = []
+        for cell in scaling_cells(cells, scaling):
+            identity, record = identify_scaling(cell, code, scaling), self.read(scaling_name(cell))
+            reason = "" if record is None else identity.differs_from(record["identity"])
+            state: State = "missing" if record is None else "stale" if reason else "fresh"
+            found.append(Found(cell, identity, state, reason or "", record))
+        return found
+
     def strays(self, cells: list[Cell]) -> list[str]:
         """Return the names of kept cells that the study no longer has."""
         known = {cell.name for cell in cells}
@@ -120,6 +131,17 @@ class Results:
         if reason is not None:
             return Found(cell, identity, "stale", reason, record)
         return Found(cell, identity, "fresh", "", record)
+
+
+def scaling_cells(cells: list[Cell], scaling: ScalingConfig) -> list[Cell]:
+    """Return one cell for each model whose operator is to be measured on several grids."""
+    wanted = scaling.scenarios or [cells[0].scenario]
+    return [c for c in cells if c.scenario in wanted and c.seed == cells[0].seed]
+
+
+def scaling_name(cell: Cell) -> str:
+    """Return the name under which the measurements of a cell's operator are kept."""
+    return f"scaling/{cell.scenario}--{cell.model.name}"
 
 
 def _finite(value: Any) -> Any:

@@ -122,7 +122,9 @@ class StudySpec(Config):
                     raise ValueError(f"{where}.{key} must be a mapping of parameters")
         unknown = set(self.scaling.scenarios if self.scaling else ()) - set(self.scenarios)
         if unknown:
-            raise ValueError(f"scaling.scenarios names {min(unknown)}, which is not a scenario here")
+            raise ValueError(
+                f"scaling.scenarios names {min(unknown)}, which is not a scenario here"
+            )
         return self
 
 
