@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectConcurrentFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
@@ -21,7 +20,7 @@ from flows.server import start_temporary_server
 from flows.study import Study, counts, load_study, refuse_uncommitted
 from flows.study_cells import CellMaker
 from flows.study_copies import FOLDER, Copies, Copy
-from flows.workspace import find_workspace, prepare_environment
+from flows.workspace import find_workspace
 from mno.config import first_line
 from mno.errors import MnoError
 from mno.registry.studies import close_study, open_study
@@ -58,6 +57,8 @@ class StudyOptions:
 def run_study(options: StudyOptions) -> dict[str, Any]:
     """Make what is missing, stale or failed of a study, as far as the budget goes.
 
+    `flows.workspace.prepare_environment` must have been called before this module is imported.
+
     Returns:
         The numbers of cells by state; `made` and `not_made` in this run, `left`, and
         `expected_seconds` of what is left (none where not known).
@@ -67,7 +68,6 @@ def run_study(options: StudyOptions) -> dict[str, Any]:
         MnoError: The study is being run already, or the workspace cannot be used.
     """
     root = find_workspace()
-    prepare_environment(root)
     study = load_study(options.study, root)
     refuse_uncommitted(root)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -81,6 +81,7 @@ def run_study(options: StudyOptions) -> dict[str, Any]:
         os.environ.update(marks(root))
         try:
             start_temporary_server()
+            runner: Any = ThreadPoolTaskRunner(max_workers=options.workers)
             parent = open_study(root, study.name, study.spec.title)
             made = {"made": 0, "not_made": 0}
             try:
@@ -89,7 +90,7 @@ def run_study(options: StudyOptions) -> dict[str, Any]:
 
                     @flow(
                         name="study", flow_run_name=study.name, validate_parameters=False,
-                        task_runner=ThreadPoolTaskRunner(max_workers=options.workers),
+                        task_runner=runner,
                         persist_result=False,
                     )  # fmt: skip
                     def make_all() -> None:
@@ -154,7 +155,7 @@ def _make_cells(
     for copy in copies:
         free.put(copy)
     begun: set[str] = set()
-    running: list[PrefectConcurrentFuture[bool]] = []
+    running: list[Any] = []  # futures of Prefect's thread pool
     at_end = False
     while running or not at_end:
         while len(running) < len(copies) and not at_end:
@@ -183,9 +184,7 @@ def _next(found: list[Found], begun: set[str], end: float | None) -> Found | Non
     return None
 
 
-def _submit(
-    maker: CellMaker, item: Found, free: queue.SimpleQueue[Copy]
-) -> PrefectConcurrentFuture[bool]:
+def _submit(maker: CellMaker, item: Found, free: queue.SimpleQueue[Copy]) -> Any:
     name = item.cell.name
 
     @task(name="cell", task_run_name=name, cache_policy=NO_CACHE, persist_result=False)

@@ -71,6 +71,9 @@ def study_run(
     Example: mno study run who_wins --budget 2h
     """
     seconds = None if budget is None else _seconds(budget)
+    from flows.workspace import find_workspace, prepare_environment
+
+    prepare_environment(find_workspace())  # before Prefect is imported, which reads it
     from flows.study_run import StudyOptions, run_study, said_time
 
     options = StudyOptions(study, seconds, workers, new_data, quiet)

@@ -90,7 +90,8 @@ def _measured(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
 
         def step(batch: Batch = batch) -> None:
             operator.zero_grad(set_to_none=True)
-            sum(values.square().mean() for values in operator(batch).fields.values()).backward()
+            losses = [values.square().mean() for values in operator(batch).fields.values()]
+            torch.stack(losses).sum().backward()
 
         predict()  # compiles what is compiled at the first call
         figures: dict[str, Any] = {"resolution": n, "points": n**dims}

@@ -116,7 +116,8 @@ class StudySpec(Config):
             for key, section in options.items():
                 if key not in (*_SECTIONS, *extra):
                     raise ValueError(
-                        f"{where}.{key} is not known (known here: {', '.join((*extra, *_SECTIONS))})"
+                        f"{where}.{key} is not known (known here: "
+                        f"{', '.join((*extra, *_SECTIONS))})"
                     )
                 if key != "scenario" and not isinstance(section, dict):
                     raise ValueError(f"{where}.{key} must be a mapping of parameters")
