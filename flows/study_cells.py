@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -68,7 +68,7 @@ class CellMaker:
             md5 = self.make_dataset(item, copy)
             identity = replace(item.identity, data=md5)
             told = self._environment(cell)
-            run_target(copy.root, TARGET, told, self._hush)
+            _run(copy, TARGET, told)
             record = done_record(cell, identity, copy.root, time.monotonic() - start, self.workers)
             registered = json.loads(
                 (copy.root / "reports/registered.json").read_text(encoding="utf-8")
@@ -113,7 +113,7 @@ class CellMaker:
             if digest in self._made:
                 return self._made[digest]
             self.say(f"data of {item.cell.scenario}")
-            run_target(copy.root, DATA_FILE, self._environment(item.cell), self._hush)
+            _run(copy, DATA_FILE, self._environment(item.cell))
             md5 = read_data_version(copy.root / DATA_FILE).md5
             if md5 is None:
                 raise MnoError(f"{DATA_FILE} names no version after the data were made")
@@ -143,6 +143,14 @@ class CellMaker:
         told = environment(root, quiet=True)
         return {**told, "DVC_ROOT": str(root), "DVC_EXP_NAME": cell.experiment}
 
-    @staticmethod
-    def _hush(_: str) -> None:
-        """Drop a stage's own lines: why it fails comes with the failure."""
+
+def _run(copy: Copy, target: str, told: Mapping[str, str]) -> None:
+    """Bring a target of a copy up to date; what was printed is told only where it fails."""
+    lines: list[str] = []
+    try:
+        run_target(copy.root, target, told, lines.append)
+    except StageFailedError as error:
+        if not str(error).endswith("dvc repro failed"):  # the stage has said why in one line
+            raise
+        said = [line for line in lines if line.strip()][-1:]
+        raise StageFailedError(f"{error} ({' '.join(said)[:500]})", error.exit_code) from None

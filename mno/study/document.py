@@ -156,8 +156,8 @@ def how_section(facts: Sequence[str]) -> Section:
         "how", "How it was measured",
         [
             "Errors are relative L2 on the test split, which chose nothing. Intervals hold the "
-            f"mean over seeds with a confidence of {LEVEL:.0%} (Student's t); they tell of the luck of "
-            "training, not of the choice of test samples.",
+            f"mean over seeds with a confidence of {LEVEL:.0%} (Student's t); they tell of the "
+            "luck of training, not of the choice of test samples.",
             "Models are compared seed by seed by Student's paired t test on the logarithm of the "
             "error, and the p values of a family of comparisons are corrected by Holm's method. "
             "The verdict of a scenario comes from all pairs as one family, so that choosing the "
