@@ -13,6 +13,7 @@ from flows.commands import (  # noqa: F401 - each brings its words
     questions,
     schedule,
     stores,
+    study,
     tidying,
     workspace,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,13 +13,10 @@ from mno.lineage.questions.version import RegisteredVersion, RunFiles
 from mno.registry import names
 from mno.registry.packaging import check_predictions, load_model
 from mno.registry.reading import damage
+from mno.registry.recorded import CHECK_FILE, EVALUATION_FOLDER, parse_predictions
 from mno.registry.settings import Workspace
 
-# What the evaluation had predicted from a few samples, among the files of the run.
-CHECK_FILE = "check.npz"
-_RECORDED = f"evaluation/{CHECK_FILE}"
-
-Fields = dict[str, np.ndarray]
+_RECORDED = f"{EVALUATION_FOLDER}/{CHECK_FILE}"
 
 
 @dataclass(frozen=True)
@@ -49,17 +45,20 @@ def try_health(workspace: Workspace, version: RegisteredVersion, files: RunFiles
         return Health("problem", f"{problem}; see: mno audit {version.uri}")
     try:
         model = load_model(version.uri)
-        recorded = _recorded(files.read(version.run_id, _RECORDED) if version.run_id else None)
-        if recorded is None:
+        content = files.read(version.run_id, _RECORDED) if version.run_id else None
+        if content is None:
             return _try_example(model)
-        difference = check_predictions(model, *recorded)
+        inputs, predictions = parse_predictions(content)
+        if not predictions:
+            return _try_example(model)
+        difference = check_predictions(model, inputs, predictions)
     except MnoError as error:
         return Health("problem", str(error))
     except Exception as error:  # anything in the code that came with the model
         return Health("problem", f"it cannot predict any more: {first_line(error)}")
     if difference:
         return Health("problem", f"it does not predict as recorded: {difference}")
-    samples = len(next(iter(recorded[1].values())))
+    samples = len(next(iter(predictions.values())))
     return Health("good", f"predicts {samples} samples as recorded")
 
 
@@ -72,23 +71,3 @@ def _try_example(model) -> Health:
         if not np.all(np.isfinite(values)):
             return Health("problem", f"its {field} of its own example is not finite")
     return Health("note", "loads and predicts; no outputs were recorded to compare with")
-
-
-def _recorded(content: bytes | None) -> tuple[Fields, Fields] | None:
-    """Return inputs and predictions of the samples that were kept; none where none were.
-
-    Raises:
-        MnoError: The file cannot be read.
-    """
-    if content is None:
-        return None
-    inputs: Fields = {}
-    predictions: Fields = {}
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            for key in arrays:
-                kind, _, name = key.partition("/")
-                (inputs if kind == "input" else predictions)[name] = arrays[key]
-    except Exception as error:  # zip's, zlib's or numpy's own
-        raise MnoError(f"the recorded predictions cannot be read: {first_line(error)}") from None
-    return (inputs, predictions) if predictions else None

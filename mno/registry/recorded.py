@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mno.config import first_line
 from mno.errors import MnoError
 from mno.registry.facts import run_folder
 from mno.registry.settings import Workspace
@@ -63,15 +65,27 @@ def read_predictions(path: Path) -> tuple[Fields, Fields]:
     Raises:
         MnoError: It cannot be read.
     """
+    try:
+        return parse_predictions(path.read_bytes())
+    except OSError as error:
+        raise MnoError(f"{path} cannot be read ({error}); run: mno evaluate") from None
+
+
+def parse_predictions(content: bytes) -> tuple[Fields, Fields]:
+    """Return the inputs and predictions that a file like `reports/check.npz` consists of.
+
+    Raises:
+        MnoError: It is none, or damaged.
+    """
     inputs: Fields = {}
     predictions: Fields = {}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             for key in arrays:
                 kind, _, name = key.partition("/")
                 (inputs if kind == "input" else predictions)[name] = arrays[key]
-    except (OSError, ValueError) as error:
-        raise MnoError(f"{path} cannot be read ({error}); run: mno evaluate") from None
+    except Exception as error:  # zip's, zlib's or numpy's own
+        raise MnoError(f"the recorded predictions cannot be read: {first_line(error)}") from None
     return inputs, predictions
 
 

@@ -1,0 +1,243 @@
+"""The report of a study as a document: sections of sentences, tables and figures.
+
+One document gives both the page and the Markdown, so that they cannot say different things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mno.evaluation.figures import Figure
+from mno.evaluation.words import number, percent
+from mno.study.drawing import Curves, errors_figure, front_figure, growth_figure
+from mno.study.findings import Row, ScenarioFindings
+from mno.study.results import Found
+from mno.study.statistics import LEVEL, MARGIN, Mean
+from mno.study.undertrained import RULE
+
+_NONE = "–"
+_COSTS = {
+    "latency_ms": "time of a prediction, ms",
+    "train_seconds": "processor time of a training, s",
+    "parameters": "parameters",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with the same keys; the first key is the heading of a row."""
+
+    caption: str
+    rows: list[dict[str, str]]
+
+
+@dataclass
+class Section:
+    """A part of the report, with a heading."""
+
+    name: str
+    title: str
+    paragraphs: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+
+
+def scenario_section(found: ScenarioFindings) -> Section:
+    """Return the section of a scenario: verdict, table, comparisons, figures."""
+    part = Section(found.scenario, found.scenario, [f"Verdict: {found.verdict}."])
+    part.tables.append(Table(f"{found.scenario}: models", _model_rows(found)))
+    undertrained = [row.model for row in found.rows if row.undertrained]
+    if undertrained:
+        part.paragraphs.append(
+            f"Under-trained, so that their errors are upper bounds: {', '.join(undertrained)}."
+        )
+    if found.comparisons:
+        part.tables.append(
+            Table(
+                f"{found.scenario}: comparisons, a family of {len(found.comparisons)}",
+                [{"comparison": c.sentence(), "seeds": str(c.seeds)} for c in found.comparisons],
+            )
+        )
+    figures = [errors_figure(found)]
+    figures += [front_figure(found, cost, label) for cost, label in _COSTS.items()]
+    part.figures = [figure for figure in figures if figure is not None]
+    return part
+
+
+def scaling_section(found: Sequence[Found]) -> Section | None:
+    """Return the section on growth with the grid; none where nothing was measured."""
+    records = [item.record for item in found if item.record is not None]
+    if not records:
+        return None
+    names = {r["cell"]["scenario"] for r in records}
+
+    def curves(key: str) -> Curves:
+        return {
+            _label(r, several=len(names) > 1): [
+                (point["points"], point[key]) for point in r["points"] if point[key]
+            ]
+            for r in records
+        }
+
+    backbones = {_label(r, several=len(names) > 1): r["cell"]["backbone"] for r in records}
+    rows = [
+        {
+            "operator": _label(r, several=len(names) > 1),
+            "grid": str(p["resolution"]),
+            "points": number(p["points"]),
+            "prediction, ms": number(p["predict_ms"], 3),
+            "training step, ms": number(p["step_ms"], 3),
+            "memory of a step, MiB": _or_none(p["step_mib"], 3),
+        }
+        for r in records
+        for p in r["points"]
+    ]
+    why = "One sample, one thread, fresh weights. Where two curves cross, the cheaper changes."
+    figures = [
+        growth_figure(f"scaling_{key}", title, curves(key), "points of the grid", y, why)
+        for key, title, y in (
+            ("predict_ms", "Time of a prediction with the grid", "time, ms"),
+            ("step_ms", "Time of a training step with the grid", "time, ms"),
+            ("step_mib", "Memory of a training step with the grid", "memory, MiB"),
+        )
+    ]
+    return Section(
+        "scaling", "Growth with the grid", [why, *_crossings(curves("predict_ms"), backbones)],
+        [Table("Time and memory by grid", rows)], [f for f in figures if f is not None],
+    )  # fmt: skip
+
+
+def samples_section(found: Sequence[Found]) -> Section | None:
+    """Return the section on error by number of samples; none where that was not measured."""
+    errors: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for item in found:
+        for point in (item.record or {}).get("learning_curve", []):
+            if point["test"]["relative_l2"] is not None:
+                key = (item.cell.scenario, item.cell.model.name)
+                errors.setdefault(key, {}).setdefault(point["samples"], []).append(
+                    point["test"]["relative_l2"]
+                )
+    if not errors:
+        return None
+    means = {
+        key: sorted((n, sum(values) / len(values)) for n, values in by_samples.items())
+        for key, by_samples in errors.items()
+    }
+    rows = [
+        {
+            "model": model, "scenario": scenario, "training samples": number(n),
+            "test error": percent(error), "trainings": str(len(errors[scenario, model][n])),
+        }
+        for (scenario, model), points in means.items()
+        for n, error in points
+    ]  # fmt: skip
+    figures = []
+    for scenario in dict.fromkeys(scenario for scenario, _ in means):
+        curves = {model: points for (s, model), points in means.items() if s == scenario}
+        figures.append(
+            growth_figure(
+                f"samples_{scenario}", f"{scenario}: error by training samples", curves,
+                "training samples", "test error",
+                "Mean over seeds. Every training takes as many steps of the optimiser.",
+            )
+        )  # fmt: skip
+    return Section(
+        "samples", "Error by number of training samples", [],
+        [Table("Test error by number of training samples", rows)],
+        [figure for figure in figures if figure is not None],
+    )  # fmt: skip
+
+
+def how_section(facts: Sequence[str]) -> Section:
+    """Return the section that says how all was measured and compared."""
+    return Section(
+        "how", "How it was measured",
+        [
+            "Errors are relative L2 on the test split, which chose nothing. Intervals hold the "
+            f"mean over seeds with a confidence of {LEVEL:.0%} (Student's t); they tell of the "
+            "luck of training, not of the choice of test samples.",
+            "Models are compared seed by seed by Student's paired t test on the logarithm of the "
+            "error, and the p values of a family of comparisons are corrected by Holm's method. "
+            "The verdict of a scenario comes from all pairs as one family, so that choosing the "
+            "best after looking is paid for. Few seeds show large differences only.",
+            f"No difference: equal within {MARGIN:.0%} means that the whole interval of the ratio "
+            "of errors lies within that; no difference shown means that these seeds do not tell.",
+            RULE,
+            "A prediction and a solve are timed on one core, one sample at a time; memory is the "
+            "peak of a process that does nothing else. Break-even counts the processor time of "
+            "data and training against that of solves.",
+            *facts,
+        ],
+    )  # fmt: skip
+
+
+def _model_rows(found: ScenarioFindings) -> list[dict[str, str]]:
+    rows = [_model_row(row) for row in found.rows]
+    blank = dict.fromkeys(rows[0], _NONE)
+    solver = found.solver_ms
+    return [
+        *rows,
+        {**blank, "model": "the solver", "test error": "reference",
+         "prediction, ms": solver if isinstance(solver, str) else number(solver, 3),
+         "memory, MiB": _or_none(found.solver_mib, 3)},
+        {**blank, "model": "the mean field", "test error": percent(found.baseline)},
+    ]  # fmt: skip
+
+
+def _model_row(row: Row) -> dict[str, str]:
+    finer = _NONE if row.finer is None else f"{percent(row.finer)} at {row.finer_ratio:g}×"
+    marks = []
+    if row.undertrained:
+        marks.append(f"under-trained ({len(row.undertrained)} of {len(row.errors)})")
+    if row.stale:
+        marks.append(f"STALE (seeds {', '.join(map(str, row.stale))})")
+    return {
+        "model": row.model,
+        "parameters": number(row.parameters),
+        "test error": _mean(row.mean),
+        "seeds": str(len(row.errors)),
+        "on a finer grid": finer,
+        "training, cpu s": _or_none(row.train_seconds, 3),
+        "prediction, ms": number(row.latency_ms, 3),
+        "memory, MiB": _or_none(row.memory_mib, 3),
+        "break-even, solves": "never" if row.break_even is None else number(row.break_even),
+        "remarks": "; ".join(marks) or _NONE,
+    }
+
+
+def _mean(mean: Mean) -> str:
+    if mean.low is None or mean.high is None:
+        return percent(mean.value)
+    return f"{percent(mean.value)} ({percent(max(mean.low, 0.0))} to {percent(mean.high)})"
+
+
+def _crossings(curves: Curves, backbones: Mapping[str, str]) -> list[str]:
+    """Say which operator of a backbone overtakes which as grids grow."""
+    said = []
+    names = [name for name, points in curves.items() if len(points) > 1]
+    for place, a in enumerate(names):
+        for b in names[place + 1 :]:
+            if backbones[a] != backbones[b]:
+                continue
+            of_a, of_b = dict(curves[a]), dict(curves[b])
+            common = sorted(set(of_a) & set(of_b))
+            for low, high in zip(common, common[1:], strict=False):
+                before, after = of_a[low] - of_b[low], of_a[high] - of_b[high]
+                if before * after < 0:
+                    faster = a if after < 0 else b
+                    said.append(
+                        f"Between {number(int(low))} and {number(int(high))} points {faster} "
+                        f"becomes faster than {b if faster == a else a}."
+                    )
+    return said
+
+
+def _label(record: Mapping[str, Any], *, several: bool) -> str:
+    cell = record["cell"]
+    return f"{cell['model']} ({cell['scenario']})" if several else cell["model"]
+
+
+def _or_none(value: float | None, digits: int) -> str:
+    return _NONE if value is None else number(float(value), digits)

@@ -1,0 +1,126 @@
+"""The figures of a study: errors, accuracy against cost, growth with the grid and with samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from mno.evaluation.curves import HEIGHT, LEGEND, NARROW, PER_CENT, WIDE
+from mno.evaluation.figures import Figure
+from mno.evaluation.style import REFERENCE_COLOUR, house_style, new_figure, png_bytes
+from mno.study.findings import Row, ScenarioFindings, front
+
+# Okabe and Ito, told apart by all kinds of sight; a marker per backbone helps where they run out.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_MARKERS = "osD^vP*X"
+
+Curves = Mapping[str, Sequence[tuple[float, float]]]
+"""By model points (x, y)."""
+
+
+def errors_figure(found: ScenarioFindings) -> Figure:
+    """Draw the error of every model of a scenario: each seed, mean and interval."""
+    return _figure(
+        f"errors_{found.scenario}",
+        f"{found.scenario}: test error",
+        "Relative L2 on the test split: each seed a dot, the mean a line with its 95 % interval. "
+        "Where intervals overlap, the comparisons below say whether the models are told apart.",
+        f"Test errors of {len(found.rows)} models on {found.scenario}; {found.verdict}.",
+        lambda width: _errors(found.rows, width),
+    )
+
+
+def front_figure(found: ScenarioFindings, cost: str, label: str) -> Figure | None:
+    """Draw errors against a cost of `Row`; none where fewer than two models have it."""
+    points = [(r.model, getattr(r, cost), r.mean.value) for r in found.rows if getattr(r, cost)]
+    if len(points) < 2:
+        return None
+    best = front(points)
+    return _figure(
+        f"front_{cost}_{found.scenario}",
+        f"{found.scenario}: error against {label}",
+        f"Mean test error against {label}; lower left is better. The line joins the models that "
+        f"no other beats in both: {', '.join(best)}.",
+        f"Error against {label} of {len(points)} models; on the front: {', '.join(best)}.",
+        lambda width: _front(points, best, label, width),
+    )
+
+
+def growth_figure(name: str, title: str, curves: Curves, x: str, y: str, why: str) -> Figure | None:
+    """Draw a quantity that grows, both axes logarithmic; none without curves of two points."""
+    drawn = {model: points for model, points in curves.items() if len(points) > 1}
+    if not drawn:
+        return None
+    per_cent = y.endswith("error")
+    return _figure(
+        name, title, why, f"{title}, of {', '.join(drawn)}.",
+        lambda width: _growth(drawn, x, y, width, per_cent),
+    )  # fmt: skip
+
+
+def _figure(
+    name: str, title: str, caption: str, alt: str, draw: Callable[[float], bytes]
+) -> Figure:
+    with house_style():
+        return Figure(name, title, caption, alt, draw(WIDE), draw(NARROW))
+
+
+def _errors(rows: Sequence[Row], width: float) -> bytes:
+    figure = new_figure(width, 1.0 + 0.3 * len(rows))
+    ax = figure.add_subplot()
+    for place, row in enumerate(rows):
+        mean, colour = row.mean, _COLOURS[place % len(_COLOURS)]
+        ax.plot(list(row.errors.values()), [place] * len(row.errors), "o", ms=4, color=colour)
+        if mean.low is not None and mean.high is not None:
+            ax.plot([max(mean.low, 0), mean.high], [place, place], lw=1.5, color=colour)
+        ax.plot([mean.value], [place], "|", ms=14, color=colour)
+    ax.set_yticks(range(len(rows)), [row.model for row in rows])
+    ax.invert_yaxis()
+    ax.set_xlim(left=0)
+    ax.xaxis.set_major_formatter(PER_CENT)
+    ax.set_xlabel("relative L2 error")
+    return png_bytes(figure)
+
+
+def _front(
+    points: Sequence[tuple[str, float, float]], best: Sequence[str], label: str, width: float
+) -> bytes:
+    figure = new_figure(width, HEIGHT + 0.6)
+    ax = figure.add_subplot()
+    by_name = {name: (cost, error) for name, cost, error in points}
+    line = np.array([by_name[name] for name in best])
+    ax.step(line[:, 0], line[:, 1], where="post", color=REFERENCE_COLOUR, lw=1)
+    for place, (name, cost, error) in enumerate(points):
+        ax.plot(cost, error, color=_COLOURS[place % len(_COLOURS)], label=name,
+                marker=_MARKERS[place // len(_COLOURS) % len(_MARKERS)], ls="", ms=6)  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(PER_CENT)
+    ax.set_xlabel(label)
+    ax.set_ylabel("relative L2 error")
+    _legend(ax, width)
+    return png_bytes(figure)
+
+
+def _growth(curves: Curves, x: str, y: str, width: float, per_cent: bool) -> bytes:
+    figure = new_figure(width, HEIGHT + 0.6)
+    ax = figure.add_subplot()
+    for place, (name, points) in enumerate(curves.items()):
+        values: Any = np.array(points, float)
+        ax.plot(values[:, 0], values[:, 1], label=name, color=_COLOURS[place % len(_COLOURS)],
+                marker=_MARKERS[place // len(_COLOURS) % len(_MARKERS)], ms=4, lw=1.4)  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    if per_cent:
+        ax.yaxis.set_major_formatter(PER_CENT)
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    _legend(ax, width)
+    return png_bytes(figure)
+
+
+def _legend(ax: Axes, width: float) -> None:
+    ax.legend(**(LEGEND | {"ncols": 3 if width > NARROW else 2}))

@@ -1,0 +1,251 @@
+"""What the cells of a study say together: a row per model and scenario, comparisons, a verdict."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from mno.evaluation.decision.break_even import solves_to_break_even
+from mno.study.results import Found
+from mno.study.spec import ALL_PAIRS, WITHIN_BACKBONE, StudySpec
+from mno.study.statistics import Comparison, Mean, compare, mean_over_seeds
+from mno.study.undertrained import is_undertrained
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on one scenario, over its seeds.
+
+    Attributes:
+        model: Its name.
+        backbone: Its backbone.
+        parameters: Trainable ones.
+        errors: Relative L2 on the test split, by seed.
+        train_seconds: Processor seconds of a training; none where not recorded.
+        latency_ms: Of one prediction on one core.
+        memory_mib: Peak of a process that predicts; none where not known.
+        finer: Mean relative L2 on the finest grid that was tried, relative to that of training in
+            points along an axis (`finer_ratio`); none where not measured.
+        finer_ratio: Those points, as a multiple.
+        undertrained: Seeds whose training ended too early, by the stated rule.
+        stale: Seeds whose cell is stale.
+        break_even: Solves after which data and training are paid for; none if never or not known.
+    """
+
+    model: str
+    backbone: str
+    parameters: int
+    errors: Mapping[int, float]
+    train_seconds: float | None
+    latency_ms: float
+    memory_mib: float | None
+    finer: float | None
+    finer_ratio: float | None
+    undertrained: tuple[int, ...]
+    stale: tuple[int, ...]
+    break_even: int | None
+
+    @property
+    def mean(self) -> Mean:
+        """Mean error over seeds, with its interval."""
+        return mean_over_seeds(list(self.errors.values()))
+
+
+@dataclass(frozen=True)
+class ScenarioFindings:
+    """One scenario of a study.
+
+    Attributes:
+        scenario: Its name in the study.
+        rows: Its models, in the order of the study.
+        baseline: Error of predicting the mean field.
+        solver_ms: Of one solve on one core; or why not known.
+        solver_mib: Peak memory of a process that solves; none where not known.
+        comparisons: Those that the study asks for, one family.
+        all_pairs: All pairs, one family: what the verdict is drawn from.
+    """
+
+    scenario: str
+    rows: list[Row]
+    baseline: float
+    solver_ms: float | str
+    solver_mib: float | None
+    comparisons: list[Comparison]
+    all_pairs: list[Comparison]
+
+    @property
+    def best(self) -> Row:
+        """The model of the lowest mean error."""
+        return min(self.rows, key=lambda row: row.mean.value)
+
+    @property
+    def not_told_apart(self) -> list[str]:
+        """Models whose error is not shown to be higher than that of the best."""
+        best, worse = self.best.model, set()
+        for c in self.all_pairs:
+            if c.a == best and c.verdict == "lower":
+                worse.add(c.b)
+            if c.b == best and c.verdict == "higher":
+                worse.add(c.a)
+        return [row.model for row in self.rows if row.model not in {best, *worse}]
+
+    @property
+    def verdict(self) -> str:
+        """Who wins on accuracy, in a sentence; or that nobody does."""
+        best, ties = self.best, self.not_told_apart
+        mean, others = best.mean, len(self.rows) - 1
+        said = f"the lowest error is that of {best.model}, {_interval(mean)}"
+        if not others:
+            return f"{said}; there is no other model to compare with"
+        if len(ties) == others:
+            return (
+                f"nobody wins: {said}, but by {mean.seeds} seeds no difference is shown from any "
+                f"of the other {others}"
+            )
+        if not ties:
+            return f"{best.model} wins: {said}, lower than that of all {others} others"
+        return (
+            f"{said}, lower than that of {others - len(ties)} of {others} others; no difference is "
+            f"shown from {', '.join(ties)}"
+        )
+
+
+def findings_of(
+    spec: StudySpec, found: Sequence[Found], *, stale: bool
+) -> dict[str, ScenarioFindings]:
+    """Put cells together, by scenario; scenarios without a cell are left out.
+
+    Args:
+        spec: The study.
+        found: All of its cells.
+        stale: Whether stale ones count.
+    """
+    used = [f for f in found if f.state == "fresh" or (stale and f.state == "stale")]
+    answers = {}
+    for scenario in spec.scenarios:
+        own = [item for item in used if item.cell.scenario == scenario]
+        if own:
+            answers[scenario] = _scenario(spec, scenario, own)
+    return answers
+
+
+def front(points: Iterable[tuple[str, float, float]]) -> list[str]:
+    """Return the names of the points that no other beats in both coordinates, the cheapest first.
+
+    Args:
+        points: Name, cost and error of each; the less the better.
+    """
+    kept, lowest = [], float("inf")
+    for name, _, error in sorted(points, key=lambda point: (point[1], point[2])):
+        if error < lowest:
+            kept.append(name)
+            lowest = error
+    return kept
+
+
+def _scenario(spec: StudySpec, scenario: str, own: list[Found]) -> ScenarioFindings:
+    by_model: dict[str, list[Found]] = {}
+    for item in own:
+        by_model.setdefault(item.cell.model.name, []).append(item)
+    records = [_record(item) for item in own]
+    solver = _known(r["cost"]["solver"].get("ms") for r in records if _is(r["cost"]["solver"]))
+    why = next((r["cost"]["solver"] for r in records if isinstance(r["cost"]["solver"], str)), "")
+    memory = _known(r["cost"]["solver_memory_mib"] for r in records)
+    data = _known(_cpu(r["seconds"]["generate"]) for r in records)
+    rows = [_row(items, solver, data) for items in by_model.values()]
+    errors = {row.model: row.errors for row in rows}
+    return ScenarioFindings(
+        scenario=scenario,
+        rows=rows,
+        baseline=float(records[0]["metrics"]["baseline_relative_l2"]),
+        solver_ms=solver if solver is not None else why,
+        solver_mib=memory,
+        comparisons=compare(errors, _pairs(spec.compare, rows)),
+        all_pairs=compare(errors, _pairs(ALL_PAIRS, rows)),
+    )
+
+
+def _row(items: list[Found], solver_ms: float | None, data_seconds: float | None) -> Row:
+    records = [_record(item) for item in items]
+    first = items[0].cell.model
+    latency = statistics.median(r["cost"]["latency_ms"] for r in records)
+    train = _known(_cpu(r["seconds"]["train"]) for r in records)
+    finer = [f for f in (_finer(r["resolution"]) for r in records) if f is not None]
+    pays = None
+    if solver_ms is not None and train is not None and data_seconds is not None:
+        spent = data_seconds + train
+        pays = solves_to_break_even(spent, 1e-3 * solver_ms, 1e-3 * latency)
+    return Row(
+        model=first.name,
+        backbone=first.backbone,
+        parameters=records[0]["parameters"],
+        errors={i.cell.seed: r["metrics"]["relative_l2"] for i, r in _both(items, records)},
+        train_seconds=train,
+        latency_ms=latency,
+        memory_mib=_known(r["cost"]["peak_memory_mib"] for r in records),
+        finer=statistics.fmean(error for _, error in finer) if finer else None,
+        finer_ratio=finer[0][0] if finer else None,
+        undertrained=tuple(
+            i.cell.seed for i, r in _both(items, records) if is_undertrained(r["training"])
+        ),
+        stale=tuple(i.cell.seed for i in items if i.state == "stale"),
+        break_even=pays,
+    )
+
+
+def _both(items: list[Found], records: list[Record]) -> list[tuple[Found, Record]]:
+    return list(zip(items, records, strict=True))
+
+
+def _finer(resolution: Record | str | None) -> tuple[float, float] | None:
+    """Return points along an axis, as a multiple of those of training, and the error there."""
+    if not isinstance(resolution, Mapping):
+        return None
+    levels, errors = resolution["level"], resolution["relative_l2"]["model"]["mean"]
+    level, error = max(zip(levels, errors, strict=True))
+    if error is None or level <= resolution["trained"]:
+        return None
+    return level / resolution["trained"], error
+
+
+def _pairs(kind: str, rows: list[Row]) -> list[tuple[str, str]]:
+    if kind not in (ALL_PAIRS, WITHIN_BACKBONE):
+        return [(row.model, kind) for row in rows if row.model != kind] if _has(rows, kind) else []
+    return [
+        (a.model, b.model)
+        for a, b in combinations(rows, 2)
+        if kind == ALL_PAIRS or a.backbone == b.backbone
+    ]
+
+
+def _has(rows: list[Row], name: str) -> bool:
+    return any(row.model == name for row in rows)
+
+
+def _record(item: Found) -> Record:
+    assert item.record is not None  # noqa: S101  (fresh and stale cells have one)
+    return item.record
+
+
+def _is(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _cpu(spent: Record | str) -> float | None:
+    return spent["cpu_seconds"] if isinstance(spent, Mapping) else None
+
+
+def _known(values: Iterable[Any]) -> float | None:
+    known = [float(value) for value in values if isinstance(value, int | float)]
+    return statistics.median(known) if known else None
+
+
+def _interval(mean: Mean) -> str:
+    if mean.low is None or mean.high is None:
+        return f"{mean.value:.2%} (one seed)"
+    return f"{mean.value:.2%} ({max(mean.low, 0):.2%} to {mean.high:.2%})"

@@ -1,0 +1,175 @@
+"""Errors over seeds: means with intervals, and paired comparisons corrected for their number.
+
+Two models of a scenario are compared seed by seed: the same seed draws the same order of the
+samples. What is compared is the logarithm of the error, so that a difference is a ratio, and two
+models of 1 % and 2 % differ by as much as two of 10 % and 20 %. The test is Student's paired t
+test; the p values of all comparisons of a family are corrected by Holm's method (Holm 1979, Scand.
+J. Statist. 6, 65), which holds whatever depends on what.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+LEVEL = 0.95
+"""Confidence of intervals; one less it is the error rate of a family of comparisons."""
+MARGIN = 0.1
+"""Relative difference of errors below which two models count as equal."""
+
+Verdict = Literal["lower", "higher", "equal", "unknown"]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of an error over seeds, with the interval of Student's t.
+
+    Attributes:
+        value: The mean.
+        low: Lower end; none from one seed, which does not show how much seeds differ.
+        high: Upper end, likewise.
+        seeds: How many there are.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model against another, over the seeds that both have.
+
+    Attributes:
+        a: Name of the one.
+        b: Name of the other.
+        ratio: Error of a over error of b, the geometric mean over seeds.
+        low: Lower end of the interval of that ratio, not corrected; none from one seed.
+        high: Upper end, likewise.
+        p: Of the paired t test, two-sided; none from one seed.
+        corrected: The same after Holm's correction.
+        seeds: Seeds that both have.
+        family: Number of comparisons that it was corrected for.
+    """
+
+    a: str
+    b: str
+    ratio: float
+    low: float | None
+    high: float | None
+    p: float | None
+    corrected: float | None
+    seeds: int
+    family: int = 1
+
+    @property
+    def verdict(self) -> Verdict:
+        """What can be said: a's error is `lower`, `higher`, `equal` within 10 %, or `unknown`."""
+        if self.corrected is None or self.low is None or self.high is None:
+            return "unknown"
+        if self.corrected < 1 - LEVEL:
+            return "lower" if self.ratio < 1 else "higher"
+        if self.low > 1 / (1 + MARGIN) and self.high < 1 + MARGIN:
+            return "equal"
+        return "unknown"
+
+    def sentence(self) -> str:
+        """Return it in words."""
+        a, b, p = self.a, self.b, self.corrected
+        if self.low is None or self.high is None or p is None:
+            return f"{a} and {b}: one common seed does not tell"
+        by = f"{abs(self.ratio - 1):.0%}"
+        span = f"ratio of errors {self.ratio:.2f}, 95 % interval {self.low:.2f} to {self.high:.2f}"
+        match self.verdict:
+            case "lower":
+                return f"{a} has a lower error than {b}, by {by} ({span}; p = {p:.2g})"
+            case "higher":
+                return f"{a} has a higher error than {b}, by {by} ({span}; p = {p:.2g})"
+            case "equal":
+                return f"no difference between {a} and {b}: equal within {MARGIN:.0%} ({span})"
+            case _:
+                return (
+                    f"no difference shown between {a} and {b} by {self.seeds} seeds ({span}; "
+                    f"p = {p:.2g})"
+                )
+
+
+def mean_over_seeds(errors: Sequence[float]) -> Mean:
+    """Return the mean of an error over seeds.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if not len(errors):
+        raise ValueError("there is no seed; expected one at least")
+    values = np.asarray(errors, float)
+    mean, half = float(values.mean()), _half_width(values)
+    if half is None:
+        return Mean(mean, None, None, len(values))
+    return Mean(mean, mean - half, mean + half, len(values))
+
+
+def compare(
+    errors: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str, str]]
+) -> list[Comparison]:
+    """Compare models pairwise, as one family.
+
+    Args:
+        errors: Error of each model, above 0, by seed.
+        pairs: Which ones to compare; a pair without a common seed is left out.
+    """
+    found = [c for a, b in pairs if (c := _compared(a, errors[a], b, errors[b])) is not None]
+    tested = [c.p for c in found if c.p is not None]
+    corrected = iter(holm(tested))
+    return [
+        replace(c, corrected=None if c.p is None else next(corrected), family=len(tested))
+        for c in found
+    ]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number by Holm's step-down method, in their order."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = largest
+    return corrected
+
+
+def _compared(
+    a: str, of_a: Mapping[int, float], b: str, of_b: Mapping[int, float]
+) -> Comparison | None:
+    seeds = sorted(set(of_a) & set(of_b))
+    if not seeds:
+        return None
+    logs = np.log([of_a[s] for s in seeds]) - np.log([of_b[s] for s in seeds])
+    mean, half = float(logs.mean()), _half_width(logs)
+    ratio = math.exp(mean)
+    if half is None:
+        return Comparison(a, b, ratio, None, None, None, None, len(seeds))
+    ends = math.exp(mean - half), math.exp(mean + half)
+    return Comparison(a, b, ratio, *ends, _paired_p(logs), None, len(seeds))
+
+
+def _paired_p(differences: np.ndarray) -> float:
+    """Return the two-sided p of Student's t test that the mean difference is 0."""
+    n, mean = len(differences), float(differences.mean())
+    error = float(differences.std(ddof=1)) / math.sqrt(n)
+    if error == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stdtr(n - 1, -abs(mean / error)))
+
+
+def _half_width(values: np.ndarray) -> float | None:
+    n = len(values)
+    if n < 2:
+        return None
+    quantile = float(stdtrit(n - 1, (1 + LEVEL) / 2))
+    return quantile * float(values.std(ddof=1)) / math.sqrt(n)

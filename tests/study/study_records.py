@@ -1,0 +1,60 @@
+"""Cells of a small study, kept as a run of it would keep them, without training anything."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mno.study.design import Cell, cells_of
+from mno.study.identity import Code, identify
+from mno.study.results import Results
+from mno.study.spec import StudySpec
+
+ROOT = Path(__file__).parents[2]
+SPEC: dict[str, Any] = {
+    "title": "Small",
+    "seeds": [0, 1, 2],
+    "base": {"generate": {"samples": 80, "resolution": 16}},
+    "scenarios": {"darcy": {}, "burgers": {}},
+    "backbones": {"plain": {"heads": 2}},
+    "mixers": {"axial": {}, "softmax": {"mixer": "softmax"}},
+}
+
+
+def spec(**changes: Any) -> StudySpec:
+    return StudySpec.model_validate({**copy.deepcopy(SPEC), **changes})
+
+
+def cells(**changes: Any) -> list[Cell]:
+    return cells_of("small", spec(**changes))
+
+
+def record(error: float, **changes: Any) -> dict[str, Any]:
+    """What is kept of a finished cell with a test error."""
+    spent = {"seconds": 9.0, "cpu_seconds": 8.0, "watt_hours": 0.1}
+    return {
+        "study": "small",
+        "state": "done",
+        "parameters": 1000,
+        "metrics": {"relative_l2": error, "baseline_relative_l2": 0.5},
+        "training": {"validation": [0.4, 0.3, 0.21, 0.2]},
+        "resolution": {"level": [16, 32], "trained": 16,
+                       "relative_l2": {"model": {"mean": [error, 2 * error]}}},
+        "learning_curve": [],
+        "cost": {"latency_ms": 2.0, "peak_memory_mib": 300.0, "solver_memory_mib": 100.0,
+                 "solver": {"ms": 4.0}},
+        "seconds": {"all": 30.0, "generate": spent, "train": spent, "evaluate": spent},
+        "machine": {"cpu": "a processor", "cores": 2, "workers": 1},
+        **changes,
+    }  # fmt: skip
+
+
+def keep(
+    results: Results, cell: Cell, code: Code, content: Mapping[str, Any], md5: str = "m"
+) -> None:
+    """Keep a cell as made by this code with these data."""
+    results.keep_dataset(cell, code.dataset_digest(cell), md5)
+    identity = vars(identify(cell, code, results.datasets()))
+    results.write(cell.name, {"identity": identity, **content})

@@ -1,0 +1,104 @@
+"""The cells of a study, their order, and what a budget buys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from study_records import ROOT, cells, keep, record, spec
+
+from mno.errors import InputError
+from mno.study.design import cells_of
+from mno.study.identity import Code
+from mno.study.planning import make_plan
+from mno.study.results import Found, Results
+from mno.study.spec import read_study, study_names
+
+
+def found_in(folder: Path, errors: dict[str, float]) -> list[Found]:
+    """Cells of the small study, some of which are finished with an error."""
+    results, code = Results(folder, "small"), Code(ROOT)
+    for cell in cells():
+        if cell.name in errors:
+            keep(results, cell, code, record(errors[cell.name]))
+    return results.find(cells(), code)
+
+
+def names(found: list[Found]) -> list[str]:
+    return [item.cell.name for item in make_plan(found).order]
+
+
+def test_every_model_comes_once_before_any_comes_twice(tmp_path: Path) -> None:
+    order = names(found_in(tmp_path, {}))
+    assert len(order) == 12
+    assert order[:4] == [
+        "darcy--plain-axial--0", "darcy--plain-softmax--0",
+        "burgers--plain-axial--0", "burgers--plain-softmax--0",
+    ]  # fmt: skip
+    assert all(name.endswith("--2") for name in order[8:])
+
+
+def test_a_hole_is_filled_first_then_what_scatters_most(tmp_path: Path) -> None:
+    finished = {f"{s}--plain-{m}--{n}": 0.1 for s in ("darcy", "burgers")
+                for m in ("axial", "softmax") for n in (0, 1)}  # fmt: skip
+    finished["burgers--plain-axial--1"] = 0.2
+    finished["darcy--plain-softmax--1"] = 0.11
+    del finished["darcy--plain-axial--0"]
+    order = names(found_in(tmp_path, finished))
+    assert order[:3] == [
+        "darcy--plain-axial--0", "burgers--plain-axial--2", "darcy--plain-softmax--2",
+    ]  # fmt: skip
+
+
+def test_a_budget_buys_what_like_cells_have_taken(tmp_path: Path) -> None:
+    first = make_plan(found_in(tmp_path, {}))
+    assert first.expected() is None
+    assert first.within(3600) == 1  # nobody knows yet what a cell takes
+    plan = make_plan(found_in(tmp_path, {"darcy--plain-axial--0": 0.1}))
+    assert plan.expected() == pytest.approx(11 * 30)
+    assert plan.expected(workers=2) == pytest.approx(5.5 * 30)
+    assert (plan.within(100), plan.within(100, workers=2), plan.within(None)) == (3, 6, 11)
+
+
+def test_nothing_that_is_written_in_params_yaml_changes_a_cell() -> None:
+    study = spec(base={"generate": {"samples": 80, "resolution": 16}, "train": {"epochs": 3}})
+    (cell, *_) = cells_of("small", study)
+    assert cell.params["train"]["epochs"] == 3
+    assert cell.params["model"]["layers"] == 4  # the default of the code
+    assert cell.params["scenarios"] == {"darcy": {}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("seeds: [0, 0]", "lists one twice"),
+        ("mixers: {}", "give both"),
+        ("compare: nobody", "must be backbone, all, or a model"),
+        ("base: {modle: {}}", "base.modle is not known"),
+        ("surprise: 1", "surprise is not known"),
+        ("scenarios: {Bad Name: {}}", "the name 'Bad Name'"),
+        ("title: [", "not valid YAML"),
+    ],
+)
+def test_a_study_file_that_cannot_be_used_is_refused_in_one_line(
+    tmp_path: Path, change: str, said: str
+) -> None:
+    key = change.partition(":")[0]
+    given = {
+        "title": "title: T", "seeds": "seeds: [0]", "scenarios": "scenarios: {darcy: {}}",
+        "backbones": "backbones: {plain: {}}", "mixers": "mixers: {axial: {}}",
+    }  # fmt: skip
+    path = tmp_path / "bad.yaml"
+    path.write_text("\n".join((given | {key: change}).values()))
+    with pytest.raises(InputError) as error:
+        read_study(path)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_shipped_studies_can_be_read() -> None:
+    assert {"ablation", "data", "paper", "who_wins"} <= set(study_names(ROOT))
+    for name in study_names(ROOT):
+        study = read_study(ROOT / f"studies/{name}.yaml")
+        assert len(study.seeds) >= 3
+        assert len({cell.name for cell in cells_of(name, study)}) == len(cells_of(name, study))

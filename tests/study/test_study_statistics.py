@@ -1,0 +1,96 @@
+"""Intervals and paired comparisons, against scipy and known cases."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mno.study.statistics import compare, holm, mean_over_seeds
+from mno.study.undertrained import is_undertrained
+
+SEEDS = range(5)
+
+
+def errors(*values: float) -> dict[int, float]:
+    return dict(enumerate(values))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_comparison_is_the_paired_t_test_of_logarithms(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.lognormal(-3, 0.2, 5), rng.lognormal(-2.8, 0.2, 5)
+    (found,) = compare({"a": errors(*a), "b": errors(*b)}, [("a", "b")])
+    expected = stats.ttest_rel(np.log(a), np.log(b))
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-10)
+    interval = expected.confidence_interval(0.95)
+    assert found.low == pytest.approx(math.exp(interval.low), rel=1e-10)
+    assert found.high == pytest.approx(math.exp(interval.high), rel=1e-10)
+
+
+def test_the_mean_has_students_interval() -> None:
+    values = [0.031, 0.034, 0.029]
+    mean = mean_over_seeds(values)
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert (mean.value, mean.low, mean.high) == pytest.approx((np.mean(values), low, high))
+
+
+def test_holm_corrects_as_in_its_textbook_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+def test_more_comparisons_make_the_same_difference_less_sure() -> None:
+    rng = np.random.default_rng(0)
+    models = {f"m{i}": errors(*rng.lognormal(-3, 0.1, 5)) for i in range(6)}
+    models |= {"low": errors(*(0.02 * rng.lognormal(0, 0.1, 5)))}
+    (alone,) = compare(models, [("low", "m0")])
+    family = compare(models, [("low", name) for name in models if name != "low"])
+    assert family[0].p == alone.p == alone.corrected
+    assert family[0].corrected is not None and alone.corrected is not None
+    assert family[0].corrected > alone.corrected
+    assert {c.family for c in family} == {6}
+
+
+def test_a_clear_difference_is_told_and_named_from_either_side() -> None:
+    pair = {"a": errors(0.010, 0.011, 0.0102), "b": errors(0.020, 0.0221, 0.0203)}
+    (found,) = compare(pair, [("a", "b")])
+    assert found.verdict == "lower"
+    assert "a has a lower error than b, by 50%" in found.sentence()
+    (turned,) = compare(pair, [("b", "a")])
+    assert turned.verdict == "higher"
+
+
+def test_no_difference_is_called_that_whether_equal_or_unknown() -> None:
+    same = {"a": errors(0.0200, 0.0210, 0.0190), "b": errors(0.0201, 0.0209, 0.0190)}
+    (equal,) = compare(same, [("a", "b")])
+    assert equal.verdict == "equal"
+    assert "no difference between a and b: equal within 10%" in equal.sentence()
+    wild = {"a": errors(0.01, 0.04, 0.02), "b": errors(0.03, 0.02, 0.05)}
+    (unknown,) = compare(wild, [("a", "b")])
+    assert unknown.verdict == "unknown"
+    assert "no difference shown between a and b by 3 seeds" in unknown.sentence()
+
+
+def test_one_common_seed_does_not_tell() -> None:
+    (found,) = compare({"a": {0: 0.01, 1: 0.02}, "b": {0: 0.05, 7: 0.02}}, [("a", "b")])
+    assert (found.seeds, found.p, found.verdict) == (1, None, "unknown")
+    assert compare({"a": {0: 0.01}, "b": {1: 0.02}}, [("a", "b")]) == []
+
+
+@pytest.mark.parametrize(
+    ("validation", "expected"),
+    [
+        ([0.9, 0.5, 0.3, 0.2, 0.15, 0.12, 0.11, 0.08], True),
+        ([0.9, 0.5, 0.3, 0.2, 0.105, 0.102, 0.1, 0.1], False),
+        ([0.9, 0.5, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6], False),
+        ([0.5], True),
+    ],
+)
+def test_training_that_still_improves_at_its_end_is_called_short(
+    validation: list[float], expected: bool
+) -> None:
+    assert is_undertrained({"validation": validation}) is expected
