@@ -19,7 +19,7 @@ from mno.lineage.audit.finding import differs
 from mno.registry import describe_registry
 from mno.registry.deciding import champion_of, deciding
 from mno.registry.evidence import existing_workspace, gather
-from mno.registry.promoting import Choice, promote, refuse, rollback, waiting
+from mno.registry.promoting import Choice, promote, refuse, rollback, standing, waiting
 from mno.registry.reigns import history_of
 from mno.registry.sealing import read_chain
 
@@ -86,6 +86,10 @@ def test_by_hand_and_back_with_a_history_and_of_two_deciders_one_wins(
     # Registering one of them again does not undo what people decided.
     assert register(shop, 0.2)[0]["decision"] == "champion"
     assert aliases(shop)[1] == ["champion"]
+    assert standing(workspace, NAME, 3) == {
+        "alias": None, "decision": "champion", "reason": "needed for the old grid",
+    }  # fmt: skip
+
     # Two processes that have both seen version 1 as champion.
     deciders = [decider(shop, version) for version in (2, 3)]
     for process in deciders:
