@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +21,11 @@ from mno.config import dataset_name, read_params
 from mno.errors import InputError
 from mno.notify import Event
 
+if TYPE_CHECKING:
+    from mno.registry.settings import Workspace
+
+# A person waits for the answer: MLflow by itself would try a server that is away for minutes.
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 _URI = re.compile(r"models:/([^/@]+)/(\d+)")
 
 
@@ -54,7 +60,7 @@ def decide(options: PromoteOptions) -> dict[str, Any]:
     """
     root = find_workspace()
     name, version = _wanted(root, options)
-    workspace = _registry(root)
+    workspace = _registry(root, name)
     from mno.registry import promoting
     from mno.registry.deciding import champion_of
 
@@ -81,15 +87,16 @@ def read_history(model: str | None) -> dict[str, Any]:
     well).
 
     Raises:
+        InputError: There is no such model.
         MnoError: MLflow cannot be used.
     """
     root = find_workspace()
-    name, workspace = _name(root, model), _registry(root)
+    name = _name(root, model)
+    workspace = _registry(root, name)
     from mno.registry.deciding import champion_of
     from mno.registry.reigns import history_of
     from mno.registry.sealing import read_chain
 
-    _check_model(workspace, name)
     with tempfile.TemporaryDirectory(prefix="mno-history-") as scratch:
         history = history_of(list(read_chain(workspace, name, Path(scratch))))
     champion = champion_of(workspace, name)
@@ -109,10 +116,12 @@ def read_waiting(model: str | None) -> dict[str, Any]:
     """Return what `mno promote --waiting --json` prints: `name`, `champion`, `waiting`.
 
     Raises:
+        InputError: There is no such model.
         MnoError: MLflow cannot be used.
     """
     root = find_workspace()
-    name, workspace = _name(root, model), _registry(root)
+    name = _name(root, model)
+    workspace = _registry(root, name)
     from mno.registry.deciding import champion_of
     from mno.registry.promoting import waiting
 
@@ -152,7 +161,8 @@ def print_history(found: Mapping[str, Any], console: Console) -> None:
                 str(reign["version"]), _minute(reign["since"]), until, by, reign["reason"]
             )
         console.print(table)
-    others = [d for d in found["decisions"] if d["decision"] != "champion"]
+    latest = {decided["version"]: decided for decided in found["decisions"]}
+    others = [decided for decided in latest.values() if decided["decision"] != "champion"]
     if others:
         console.print()
         console.print("Not promoted:")
@@ -222,16 +232,17 @@ def _name(root: Path, model: str | None) -> str:
     return model or f"mno-{dataset_name(read_params(root))}"
 
 
-def _registry(root: Path) -> Any:
+def _registry(root: Path, name: str) -> Workspace:
+    """Return the registry; refuse a model that is not in it."""
     prepare_environment(root)
+    for setting, value in _IMPATIENT.items():
+        os.environ.setdefault(setting, value)
     from mno.registry.evidence import existing_workspace
 
-    return existing_workspace(root)
-
-
-def _check_model(workspace: Any, name: str) -> None:
+    workspace = existing_workspace(root)
     if not workspace.client.search_registered_models(f"name = '{name}'"):
         raise InputError(f"{name} is not in the registry; see what is with: mno status")
+    return workspace
 
 
 def _person(root: Path) -> str:

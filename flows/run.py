@@ -92,6 +92,9 @@ def run_line(options: RunOptions) -> dict[str, Any]:
     registered = results["registered"]
     if _ran(stages, "register") and registered and registered.get("decided_now"):
         _tell(root, decision_event(root, registered), console)
+    elif registered and registered["version"] and options.target in (None, "register"):
+        # A person may have decided since it was registered.
+        results["registered"] = {**registered, **_standing(root, registered)}
     return {
         "stages": stages,
         "seconds": round(time.monotonic() - start, 1),
@@ -140,6 +143,13 @@ def print_summary(result: dict[str, Any], console: Console, language: str = "en"
 
 def _ran(stages: list[dict[str, Any]], target: str) -> bool:
     return any(stage["target"] == target and stage["action"] == "ran" for stage in stages)
+
+
+def _standing(root: Path, registered: dict[str, Any]) -> dict[str, Any]:
+    from mno.registry.promoting import standing
+    from mno.registry.settings import use_workspace
+
+    return standing(use_workspace(root), registered["name"], registered["version"])
 
 
 def _tell(root: Path, event: Event, console: Console) -> None:

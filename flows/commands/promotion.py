@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -53,7 +54,8 @@ def promote(
     """
     from flows import promotion
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() else 240  # for files and pipes, which do not say theirs
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=width)
     wishes = {"VERSION": version, "--rollback": rollback, "--waiting": waiting}
     given = [name for name, value in {**wishes, "--history": history}.items() if value]
     if len(given) != 1:

@@ -123,6 +123,20 @@ def waiting(workspace: Workspace, name: str) -> list[dict[str, Any]]:
     ]
 
 
+def standing(workspace: Workspace, name: str, version: int) -> dict[str, Any]:
+    """Return what has come of a version by now: its `alias`, if any, `decision` and `reason`.
+
+    Raises:
+        InputError: There is no such version.
+    """
+    row = find_version_of(workspace, f"models:/{name}/{version}")
+    return {
+        "alias": next(iter(sorted(row.aliases)), None),
+        "decision": row.tags.get(names.DECISION),
+        "reason": row.tags.get(names.REASON),
+    }
+
+
 def finish_announced(workspace: Workspace, name: str) -> str | None:
     """Finish, or forget, a decision that a kill has interrupted; call it while deciding.
 

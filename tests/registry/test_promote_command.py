@@ -24,6 +24,8 @@ HUMAN = {"scenario": "darcy", "seed": 1, "promotion": {"approval": "human"}}
 def stand(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
     """A shop that the command takes for a workspace, with the person's shell in it."""
     (shop.root / "dvc.yaml").write_text("stages: {}\n")
+    shop.git("add", "dvc.yaml")
+    shop.git("commit", "-q", "-m", "The line")
     shop.git("config", "user.name", "Anna")
     shop.git("config", "user.email", "anna@plant.test")
     (shop.root / "notify.yaml").write_text("file: told.jsonl\n")

@@ -19,7 +19,7 @@ from mno.lineage.audit.finding import differs
 from mno.registry import describe_registry
 from mno.registry.deciding import champion_of, deciding
 from mno.registry.evidence import existing_workspace, gather
-from mno.registry.promoting import Choice, promote, refuse, rollback, waiting
+from mno.registry.promoting import Choice, promote, refuse, rollback, standing, waiting
 from mno.registry.reigns import history_of
 from mno.registry.sealing import read_chain
 
@@ -86,6 +86,10 @@ def test_by_hand_and_back_with_a_history_and_of_two_deciders_one_wins(
     # Registering one of them again does not undo what people decided.
     assert register(shop, 0.2)[0]["decision"] == "champion"
     assert aliases(shop)[1] == ["champion"]
+    assert standing(workspace, NAME, 3) == {
+        "alias": None, "decision": "champion", "reason": "needed for the old grid",
+    }  # fmt: skip
+
     # Two processes that have both seen version 1 as champion.
     deciders = [decider(shop, version) for version in (2, 3)]
     for process in deciders:
@@ -102,7 +106,9 @@ def test_by_hand_and_back_with_a_history_and_of_two_deciders_one_wins(
     assert [found.subject for found in differing(shop, 2)] == ["alias champion"]
 
 
-def test_approval_refusal_damage_kills_and_two_deciders_at_once(shop: Shop, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_approval_refusal_kills_and_damage(shop: Shop, tmp_path: Path) -> None:
     registered = register(shop, 0.3, params=HUMAN)[0]
     workspace = existing_workspace(shop.root)
     assert (registered["decision"], registered["alias"]) == ("waiting", "challenger")
@@ -122,7 +128,7 @@ def test_approval_refusal_damage_kills_and_two_deciders_at_once(shop: Shop, tmp_
     assert [found["version"] for found in waiting(workspace, NAME)] == [3, 2]
     assert refuse(workspace, choice(shop, "too slow"), 2)["champion_then"] == 1
     assert len(history(shop, tmp_path).decisions) == before + 1
-    assert killed(shop, 3, "after") and aliases(shop)[3] == ["champion", "challenger"]
+    assert killed(shop, 3, "after") and aliases(shop)[3] == ["challenger", "champion"]
     with pytest.raises(InputError, match="already champion"):
         promote(workspace, choice(shop, "again"), 3)
     assert aliases(shop) == {3: ["champion"], 2: [], 1: []}
