@@ -20,7 +20,7 @@ from mno.serving.follower import Served
 
 Arrays = Mapping[str, np.ndarray]
 
-_POINTS = 4096  # of a part; at a width of 64 an array of features is then 1 MiB
+POINTS = 4096  # of a part; at a width of 64 an array of features is then 1 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def _parts(served: Served, inputs: Arrays) -> list[Arrays]:
     if some is None or len(samples) != 1:
         return [inputs]
     points = math.prod(some.shape[1:][-len(description.space) :])
-    size = max(1, _POINTS // max(points, 1))
+    size = max(1, POINTS // max(points, 1))
     starts = range(0, max(len(some), 1), size)
     return [{name: array[k : k + size] for name, array in inputs.items()} for k in starts]
 

@@ -8,10 +8,13 @@ import re
 import signal
 import socket
 import time
+from base64 import b64decode
 
 import httpx
 import numpy as np
 import xarray
+
+from mno.serving.counts import read
 
 
 def test_the_champion_is_served_and_audited_until_it_is_told_to_end(finished) -> None:
@@ -28,6 +31,9 @@ def test_the_champion_is_served_and_audited_until_it_is_told_to_end(finished) ->
         assert answer.status_code == 200, answer.text
         assert answer.json()["model"].startswith("mno-darcy/")
         assert np.shape(answer.json()["predictions"]["pressure"]) == permeability.shape
+        trust = answer.json()["trust"]
+        assert len(trust["relative_l2_bound"]) == len(trust["unlike_training"]) == 2
+        _try(address.group().removesuffix("invocations"))
         audited = finished.mno("audit", address.group(), "--json")
         assert audited.returncode == 0, audited.stderr
         told = json.loads(audited.stdout)
@@ -37,6 +43,24 @@ def test_the_champion_is_served_and_audited_until_it_is_told_to_end(finished) ->
         os.kill(server.pid, signal.SIGTERM)
         server.wait(60)
     assert "Traceback" not in finished.output.read_text()
+    seen = [version["samples"] for version in read(finished.root).values()]
+    assert seen == [2]  # what the page has tried is not among them
+
+
+def _try(address: str) -> None:
+    """Ask as the page does: for a stored sample, whose truth is what the solver answers."""
+    assert "Try the model" in httpx.get(address).text
+    setup = httpx.get(f"{address}try/setup", timeout=240).json()
+    assert setup["samples"] > 0 and setup["no_solver"] is None
+    found, solved = (
+        httpx.post(address + path, json={"sample": 1}, timeout=240).json()
+        for path in ("try/ask", "try/solve")
+    )
+    truth, again = (
+        np.frombuffer(b64decode(part[0]["data"]), "<f4")
+        for part in (found["truth"], solved["outputs"])
+    )
+    assert np.allclose(truth, again, atol=1e-5 * abs(truth).max())
 
 
 def test_wrong_use_is_one_line(finished) -> None:
