@@ -66,7 +66,7 @@ class CellMaker:
         """
         cell = item.cell
         try:
-            record = self._made(item, copy)
+            record = self._record_of(item, copy)
         except DataDifferError:
             raise
         except MnoError as error:
@@ -82,7 +82,7 @@ class CellMaker:
         self.say(f"{cell.name}: test error {error:.2%} ({seconds:.0f} s)")
         return True
 
-    def _made(self, item: Found, copy: Copy) -> dict[str, Any]:
+    def _record_of(self, item: Found, copy: Copy) -> dict[str, Any]:
         """Make a cell, keep it as an experiment and in MLflow, and return its record."""
         start, cell = time.monotonic(), item.cell
         identity = replace(item.identity, data=self.make_dataset(item, copy))
