@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -63,42 +64,39 @@ class CellMaker:
             DataDifferError: See `make_dataset`.
             MnoError: The study is ending.
         """
-        start, cell = time.monotonic(), item.cell
+        cell = item.cell
         try:
-            md5 = self.make_dataset(item, copy)
-            identity = replace(item.identity, data=md5)
-            told = self._environment(cell)
-            _run(copy, TARGET, told)
-            record = done_record(cell, identity, copy.root, time.monotonic() - start, self.workers)
-            registered = json.loads(
-                (copy.root / "reports/registered.json").read_text(encoding="utf-8")
-            )
-            with self._handing_over:
-                commit = copy.save_experiment(cell.experiment, told)
+            record = self._record_of(item, copy)
         except DataDifferError:
             raise
         except MnoError as error:
-            if self.stopping.is_set():
+            interrupted = isinstance(error, StageFailedError) and error.exit_code == 130
+            if self.stopping.is_set() or interrupted:
                 raise
-            stopped = isinstance(error, StageFailedError) and error.exit_code == 130
-            if stopped:
-                raise
-            reason = str(error)
-            self.study.results.write(
-                cell.name, failed_record(cell, item.identity, reason, self.workers)
-            )
-            self.say(f"{cell.name}: failed: {reason}")
+            failed = failed_record(cell, item.identity, str(error), self.workers)
+            self.study.results.write(cell.name, failed)
+            self.say(f"{cell.name}: failed: {error}")
             return False
+        self.study.results.write(cell.name, record)  # last: what is kept there is kept everywhere
+        error, seconds = record["metrics"]["relative_l2"], record["seconds"]["all"]
+        self.say(f"{cell.name}: test error {error:.2%} ({seconds:.0f} s)")
+        return True
+
+    def _record_of(self, item: Found, copy: Copy) -> dict[str, Any]:
+        """Make a cell, keep it as an experiment and in MLflow, and return its record."""
+        start, cell = time.monotonic(), item.cell
+        identity = replace(item.identity, data=self.make_dataset(item, copy))
+        told = self._environment(cell)
+        _run(copy, TARGET, told)
+        record = done_record(cell, identity, copy.root, self.workers)
+        registered = (copy.root / "reports/registered.json").read_text(encoding="utf-8")
+        record["training_run"] = json.loads(registered)["run_id"]
+        with self._handing_over:
+            commit = copy.save_experiment(cell.experiment, told)
         record["experiment"] = {"name": cell.experiment, "commit": commit, "base": copy.baseline}
-        record["training_run"] = registered["run_id"]
         record["seconds"]["all"] = round(time.monotonic() - start, 1)
         log_cell(self.study.root, self.study.name, self.parent, cell.name, record)
-        self.study.results.write(cell.name, record)
-        self.say(
-            f"{cell.name}: test error {record['metrics']['relative_l2']:.2%} "
-            f"({record['seconds']['all']:.0f} s)"
-        )
-        return True
+        return record
 
     def make_dataset(self, item: Found, copy: Copy) -> str:
         """Make the data of a cell in a copy, once for all cells that share them; return their md5.

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mno.config import first_line
+from mno.errors import MnoError
 from mno.lineage.stages import flat
 from mno.registry.settings import use_workspace
 
@@ -65,7 +67,19 @@ def log_cell(root: Path, study: str, parent: str, name: str, record: Mapping[str
 
     Returns:
         The id of the cell's run; that of its training is one of its tags.
+
+    Raises:
+        MnoError: MLflow cannot be used.
     """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _logged(root, study, parent, name, record)
+    except MlflowException as error:
+        raise MnoError(f"MLflow cannot keep the cell: {first_line(error)}") from None
+
+
+def _logged(root: Path, study: str, parent: str, name: str, record: Mapping[str, Any]) -> str:
     from mlflow.entities import Metric, Param, RunTag
     from mlflow.utils.time import get_current_time_millis
 

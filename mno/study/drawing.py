@@ -99,6 +99,7 @@ def _front(
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(PER_CENT)
+    ax.yaxis.set_minor_formatter(PER_CENT)
     ax.set_xlabel(label)
     ax.set_ylabel("relative L2 error")
     _legend(ax, width)
@@ -116,6 +117,7 @@ def _growth(curves: Curves, x: str, y: str, width: float, per_cent: bool) -> byt
     ax.set_yscale("log")
     if per_cent:
         ax.yaxis.set_major_formatter(PER_CENT)
+        ax.yaxis.set_minor_formatter(PER_CENT)
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     _legend(ax, width)

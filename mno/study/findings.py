@@ -105,10 +105,10 @@ class ScenarioFindings:
         if len(ties) == others:
             return (
                 f"nobody wins: {said}, but by {mean.seeds} seeds no difference is shown from any "
-                f"of the other {others}"
+                "other"
             )
         if not ties:
-            return f"{best.model} wins: {said}, lower than that of all {others} others"
+            return f"{best.model} wins: {said}, lower than that of every other"
         return (
             f"{said}, lower than that of {others - len(ties)} of {others} others; no difference is "
             f"shown from {', '.join(ties)}"

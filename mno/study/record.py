@@ -14,16 +14,13 @@ from mno.study.identity import Identity
 _DIGITS = 6  # significant, of each sample's error: the files are to be committed
 
 
-def done_record(
-    cell: Cell, identity: Identity, folder: Path, seconds: float, workers: int
-) -> dict[str, Any]:
+def done_record(cell: Cell, identity: Identity, folder: Path, workers: int) -> dict[str, Any]:
     """Return what is kept of a cell that was made in a folder.
 
     Args:
         cell: The cell.
         identity: As it was made: with the md5 of its data.
         folder: Where its `reports/` are.
-        seconds: What all of it took, on the clock.
         workers: Cells that were made at the same time, at most.
     """
     reports = {
@@ -49,10 +46,7 @@ def done_record(
         "resolution": reports["robustness"].get("resolution"),
         "learning_curve": reports["learning_curve"]["points"],
         "cost": {k: v for k, v in cost.items() if k != "spent"},
-        "seconds": {
-            "all": round(seconds, 1),
-            **{stage: spent[stage] for stage in ("generate", "train", "evaluate")},
-        },
+        "seconds": {stage: spent[stage] for stage in ("generate", "train", "evaluate")},
     }
 
 
