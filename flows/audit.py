@@ -22,7 +22,7 @@ from flows.replay import replay
 from flows.workspace import find_workspace, prepare_environment, program
 from mno.errors import InputError
 from mno.lineage.audit.evidence import Evidence, entry
-from mno.lineage.audit.finding import Finding, Verdict, differs
+from mno.lineage.audit.finding import Finding, Verdict, differs, worst
 from mno.lineage.replay.options import ReplayOptions
 from mno.lineage.replay.outcome import Outcome
 from mno.lineage.replay.plan import make_plan
