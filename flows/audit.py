@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from flows.endpoint import is_address, served_model
+from flows.auditing.endpoint import is_address, served_model
+from flows.auditing.remote_data import fetched
+from flows.auditing.replay import replay
 from flows.progress import progress_bar
-from flows.remote_data import fetched
-from flows.replay import replay
 from flows.workspace import find_workspace, prepare_environment, program
 from mno.errors import InputError
 from mno.lineage.audit.evidence import Evidence, entry

@@ -40,8 +40,8 @@ def verify(
 
     Example: mno audit verify darcy-certificate --key KEY.pem.pub
     """
-    from flows.certificate import print_verification
-    from flows.certificate import verify as verify_now
+    from flows.auditing.certificate import print_verification
+    from flows.auditing.certificate import verify as verify_now
 
     found = verify_now(certificate, key)
     if as_json:

@@ -126,8 +126,8 @@ def audit(
     Make it again: mno audit models:/mno-darcy/2 --replay
     """
     from flows.audit import Audit, Places, audit_model, print_audit
-    from flows.certificate import Order
-    from flows.replay_report import print_replay
+    from flows.auditing.certificate import Order
+    from flows.auditing.replay_report import print_replay
 
     asked = {"--data": data, "--stage": stage, "--keep": keep}
     asked["--environment"] = environment is EnvironmentOf.BUILD

@@ -74,7 +74,7 @@ def study_run(
     from flows.workspace import find_workspace, prepare_environment
 
     prepare_environment(find_workspace())  # before Prefect is imported, which reads it
-    from flows.study_run import StudyOptions, run_study, said_time
+    from flows.studying.run import StudyOptions, run_study, said_time
 
     options = StudyOptions(study, seconds, workers, new_data, quiet)
     try:
@@ -121,7 +121,7 @@ def study_report(
 
     Example: mno study report who_wins
     """
-    from flows.study_report import report_study
+    from flows.studying.report import report_study
 
     result = report_study(study, output, allow_stale=allow_stale)
     if as_json:

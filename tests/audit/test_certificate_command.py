@@ -12,7 +12,7 @@ from audited_line import MODEL, Line
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from undone_damage import byte
 
-from flows.certificate import Order, verify
+from flows.auditing.certificate import Order, verify
 from mno.certificate.content import Certificate
 from mno.certificate.folder import certificate_files, write_certificate
 from mno.certificate.keys import write_keys

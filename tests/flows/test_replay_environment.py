@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.replay_environment import build_environment, present_conditions, replay_variables
+from flows.auditing.environment import build_environment, present_conditions, replay_variables
 from mno.errors import InputError, MnoError
 from mno.lineage.replay.conditions import Conditions
 from tests.workspaces import BINARIES

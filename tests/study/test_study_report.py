@@ -9,7 +9,7 @@ import pytest
 from study_records import ROOT, SPEC, cells, keep, record, spec
 
 from flows.study import load_study
-from flows.study_report import report_study
+from flows.studying.report import report_study
 from mno.errors import InputError
 from mno.study.findings import findings_of, front
 from mno.study.identity import Code

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flows.auditing.environment import build_environment, present_conditions, replay_variables
 from flows.leftovers import end_leftovers
 from flows.progress import progress_bar
-from flows.replay_environment import build_environment, present_conditions, replay_variables
 from flows.stages import run_dvc
 from flows.workspace import program
 from mno.config import PARAMS_FILE, first_line, read_params

@@ -17,7 +17,7 @@ import psutil
 from flows.pipeline import environment
 from flows.stages import StageFailedError, run_target, stop_group
 from flows.study import Study
-from flows.study_copies import FOLDER, Copy
+from flows.studying.copies import FOLDER, Copy
 from mno.errors import MnoError
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.registry.studies import log_cell

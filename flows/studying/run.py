@@ -18,8 +18,8 @@ from rich.console import Console
 from flows.leftovers import end_leftovers, marks
 from flows.server import start_temporary_server
 from flows.study import Study, counts, load_study, refuse_uncommitted
-from flows.study_cells import CellMaker
-from flows.study_copies import FOLDER, Copies, Copy
+from flows.studying.cells import CellMaker
+from flows.studying.copies import FOLDER, Copies, Copy
 from flows.workspace import find_workspace
 from mno.config import first_line
 from mno.errors import MnoError
