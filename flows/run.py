@@ -26,6 +26,7 @@ from mno.config import IMPORTED, first_line
 from mno.errors import MnoError
 from mno.lineage.snapshot import take_snapshot
 from mno.notify import Event
+from mno.tidying.leftovers import RESUMABLE
 from pipelines.lock import hold
 
 _REPORTS = {"en": "report.html", "ja": "report.ja.html"}
@@ -35,8 +36,6 @@ _VERDICTS = {
     "not_worth_it": "not worth it; the report says why",
 }
 _RESULTS = ("metrics", "decision", "registered")  # reports that a run returns
-# Where a stage keeps what a killed run resumes from; of no use once the stage is done.
-_RESUMABLE = {"generate": Path("build/work"), "train": Path("build/checkpoints")}
 
 
 def run_line(options: RunOptions) -> dict[str, Any]:
@@ -86,8 +85,8 @@ def run_line(options: RunOptions) -> dict[str, Any]:
                 warm_up.kill()
                 warm_up.wait()
         for stage in stages:
-            if stage["target"] in _RESUMABLE:
-                shutil.rmtree(root / _RESUMABLE[stage["target"]], ignore_errors=True)
+            if stage["target"] in RESUMABLE:
+                shutil.rmtree(root / RESUMABLE[stage["target"]], ignore_errors=True)
     results = {name: _read(root / f"reports/{name}.json") for name in _RESULTS}
     registered = results["registered"]
     if _ran(stages, "register") and registered and registered.get("decided_now"):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.scheduling.plan import local
-from mno.errors import MnoError
-from mno.notify import Event, notify, read_settings
+from flows.telling import tell
+from mno.notify import Event
 
 
 def tell_of_failure(root: Path, run: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -41,9 +41,5 @@ def _figures(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tell(root: Path, event: Event, say: Callable[[str], None]) -> None:
-    try:
-        problems = notify(read_settings(root), event)
-    except MnoError as error:  # the settings cannot be read
-        problems = [str(error)]
-    for problem in problems:
+    for problem in tell(root, event):
         say(f"could not tell of it: {problem}")

@@ -22,7 +22,7 @@ from mno.lineage.snapshot import Snapshot
 SCHEMA = 1
 CANDIDATE = "models/candidate"
 # How a result is executed and what is kept afterwards does not change it.
-_UNTRACKED_PARAMS = ("execution", "retention")
+_UNTRACKED_PARAMS = ("execution", "retention", "schedule")
 _NOT_LINEAGE = ("ids", "times", "lineage_sha256")
 
 Record = dict[str, Any]
@@ -116,7 +116,7 @@ def lineage_sha256(record: Mapping[str, Any]) -> str:
 
 
 def params_sha256(params: Mapping[str, Any]) -> str:
-    """Digest of the parameters that a result depends on: all but `execution` and `retention`."""
+    """Digest of the parameters that a result depends on: all but how it is executed and kept."""
     return _canonical_sha256({k: v for k, v in params.items() if k not in _UNTRACKED_PARAMS})
 
 

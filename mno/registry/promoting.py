@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mno.errors import InputError
+from mno.errors import InputError, MnoError
 from mno.lineage import rule
 from mno.registry import names
 from mno.registry.deciding import champion_of, deciding, expect_champion
 from mno.registry.facts import aliases
 from mno.registry.promotion import Decision, note, now, set_aliases
 from mno.registry.reading import find_version_of
+from mno.registry.recorded import recorded_predictions
 from mno.registry.reigns import history_of
 from mno.registry.sealing import own_seal, read_chain, seal_decision
 from mno.registry.settings import Workspace
@@ -166,8 +167,25 @@ def _make_champion(
         expect_champion(workspace, choice.name, choice.champion)
         if choice.champion == version:
             raise InputError(f"version {version} of {choice.name} is {_ALREADY}")
-        tried = try_version(workspace, row)
-        return _conclude(workspace, choice, version, how, tried)
+        return _conclude(workspace, choice, version, how, _tried(workspace, row))
+
+
+def _tried(workspace: Workspace, row: ModelVersion) -> str:
+    """Try a version, and return in a few words how."""
+    package = row.tags.get(names.PACKAGE)
+    version = int(row.version)
+    try:
+        trial = try_version(
+            workspace, row.name, version, package, lambda: recorded_predictions(workspace, row)
+        )
+    except InputError as error:
+        raise InputError(f"not promoted: {error}; choose another: mno promote --history") from None
+    except MnoError as error:
+        uri = f"models:/{row.name}/{version}"
+        raise MnoError(f"not promoted: {uri}: {error}; see: mno audit {uri}") from None
+    if trial.how == "loaded":
+        raise MnoError(f"not promoted: version {version} {trial.what}; register it again")
+    return f"it {trial.what}"
 
 
 def _conclude(

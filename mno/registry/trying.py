@@ -1,64 +1,81 @@
-"""Trying a registered version before an alias moves to it."""
+"""Trying a registered version: whole, loadable, predicting what its evaluation predicted."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from mno.config import first_line
 from mno.errors import InputError, MnoError
-from mno.registry import names
 from mno.registry.packaging import check_predictions, load_model
 from mno.registry.reading import damage
-from mno.registry.recorded import recorded_predictions
+from mno.registry.recorded import Fields
 from mno.registry.settings import Workspace
 
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+
+@dataclass(frozen=True)
+class Trial:
+    """What a version was tried with, and passed.
+
+    Attributes:
+        what: In a few words, of `it`.
+        how: `compared` with recorded predictions; `predicted` its example, where none are
+            recorded; or only `loaded`, where it holds no example.
+    """
+
+    what: str
+    how: Literal["compared", "predicted", "loaded"]
 
 
-def try_version(workspace: Workspace, row: ModelVersion) -> str:
+def try_version(
+    workspace: Workspace,
+    name: str,
+    version: int,
+    package: str | None,
+    recorded: Callable[[], tuple[Fields, Fields] | None],
+) -> Trial:
     """Check a version's files, load it, and predict what its evaluation predicted.
 
-    Returns:
-        What was tried, a few words.
+    Args:
+        workspace: The MLflow that it is in.
+        name: The registered model.
+        version: The version's number.
+        package: The digest of its files, as its tag says.
+        recorded: Returns inputs and predictions from its evaluation; none if not recorded.
 
     Raises:
         InputError: Its files are missing or altered.
         MnoError: It does not load, or does not predict what was recorded.
     """
-    from mlflow.exceptions import MlflowException
-
-    name, number = row.name, int(row.version)
-    problem = damage(workspace, name, number, row.tags.get(names.PACKAGE))
+    problem = damage(workspace, name, version, package)
     if problem:
-        raise InputError(f"not promoted: {problem}; choose another: mno promote --history")
-    uri = f"models:/{name}/{number}"
+        raise InputError(problem)
+    uri = f"models:/{name}/{version}"
     model = load_model(uri)
-    recorded = recorded_predictions(workspace, row)
+    known = recorded()
     try:
-        if recorded is None:
-            return _predict_example(model, uri)
-        difference = check_predictions(model, *recorded)
-    except MlflowException as error:
-        raise MnoError(f"not promoted: {uri} cannot predict: {first_line(error)}") from None
+        if known is None:
+            return _try_example(model)
+        difference = check_predictions(model, *known)
+    except MnoError:
+        raise
+    except Exception as error:  # anything in the code that came with the model
+        raise MnoError(f"it cannot predict any more: {first_line(error)}") from None
     if difference:
-        raise MnoError(
-            f"not promoted: {uri} does not predict what was recorded: {difference}; "
-            f"see: mno audit {uri}"
-        )
-    samples = len(next(iter(recorded[1].values())))
-    return f"it predicts {samples} recorded samples as they were evaluated"
+        raise MnoError(f"it does not predict as recorded: {difference}")
+    samples = len(next(iter(known[1].values())))
+    return Trial(f"predicts {samples} samples as recorded", "compared")
 
 
-def _predict_example(model: Any, uri: str) -> str:
+def _try_example(model: Any) -> Trial:
     """Predict the example in a package, of which no output was recorded."""
     given = model.input_example
     if given is None:
-        raise MnoError(f"not promoted: {uri} holds no example to try it with; register it again")
-    found = model.predict(given)
-    for field, values in found.items():
+        return Trial("loads; it holds no example to try it with", "loaded")
+    for field, values in model.predict(given).items():
         if not np.all(np.isfinite(values)):
-            raise MnoError(f"not promoted: {uri} predicts {field} that is not finite")
-    return "it predicts its example in finite numbers (its outputs were not recorded)"
+            raise MnoError(f"its {field} of its own example is not finite")
+    return Trial("loads and predicts; no outputs were recorded to compare with", "predicted")

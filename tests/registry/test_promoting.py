@@ -62,7 +62,7 @@ def test_by_hand_and_back_with_a_history_and_of_two_deciders_one_wins(
     workspace = existing_workspace(shop.root)
     found = promote(workspace, choice(shop, "needed for the old grid"), 3)
     assert (found["decision"], found["how"], found["champion_then"]) == ("champion", "manual", 2)
-    assert found["tried"] == "it predicts 3 recorded samples as they were evaluated"
+    assert found["tried"] == "it predicts 3 samples as recorded"
     assert aliases(shop) == {3: ["champion"], 2: [], 1: []}
     with pytest.raises(InputError, match="version 3 of mno-darcy is already champion"):
         promote(workspace, choice(shop), 3)
@@ -150,7 +150,7 @@ def test_a_version_that_does_not_predict_what_was_recorded_is_refused(shop: Shop
     run_id = workspace.client.get_model_version(NAME, "2").run_id
     shop.reported(shop.train(3))  # another model's predictions
     workspace.client.log_artifact(run_id, str(shop.root / "reports/check.npz"), "evaluation")
-    with pytest.raises(MnoError, match="does not predict what was recorded: pressure differs"):
+    with pytest.raises(MnoError, match="does not predict as recorded: pressure differs"):
         promote(workspace, choice(shop), 2)
     assert aliases(shop) == {2: ["challenger"], 1: ["champion"]}
     with (
