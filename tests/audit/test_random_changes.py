@@ -138,6 +138,8 @@ def missed(line: Line, number: int, seed: int) -> list[str]:
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_no_change_of_a_few_is_missed(line: Line) -> None:
     assert missed(line, number=25, seed=1) == []
     assert line.differences() == []

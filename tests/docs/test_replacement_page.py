@@ -22,6 +22,7 @@ def shown() -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_replacement_shown_runs_and_prints_figures_like_those_shown() -> None:
     pasted = "\n".join(fences(PAGE.read_text(encoding="utf-8"), "python"))
     command = [sys.executable, "-c", pasted]

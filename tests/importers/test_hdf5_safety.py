@@ -334,6 +334,7 @@ def test_memory_stays_below_one_gib_for_larger_files(tmp_path: Path, options: di
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_memory_stays_below_one_gib_for_larger_matlab_files(tmp_path: Path):
     path = tmp_path / "large.mat"
     length = 512 * 512 * 600
@@ -353,6 +354,7 @@ def test_memory_stays_below_one_gib_for_larger_matlab_files(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_memory_stays_below_one_gib_for_larger_files_of_matlab_7_3(tmp_path: Path):
     path = tmp_path / "large73.mat"
     with h5py.File(path, "w") as file:
@@ -367,6 +369,7 @@ def test_memory_stays_below_one_gib_for_larger_files_of_matlab_7_3(tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])
+@pytest.mark.nightly
 def test_memory_stays_below_one_gib_for_larger_netcdf_files(tmp_path: Path, engine: str):
     path = tmp_path / "large.nc"
     zeros = np.zeros((80, 20, 448, 448), dtype="f4")

@@ -83,6 +83,8 @@ def _check_that_the_promotion_was_told(workspace, prefect_api: str) -> None:
     assert history["note"] is None
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_changed_comment_in_the_solver_makes_no_other_data_or_model(workspace) -> None:
     kernel = workspace.root / "mno/scenarios/kernels/multigrid.py"
     kernel.write_text(kernel.read_text() + "\n# A remark.\n")
@@ -125,6 +127,8 @@ def test_a_byte_flipped_unseen_makes_training_refuse_and_repair_mends_it(workspa
     workspace.mno("train", check=True)
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_repair_mends_a_damaged_cache_too(workspace) -> None:
     content = a_shard(workspace.root / "data").read_bytes()
     size = len(content)
@@ -137,6 +141,8 @@ def test_repair_mends_a_damaged_cache_too(workspace) -> None:
     assert victim.read_bytes() == content
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_lost_registry_is_made_again_and_marked(workspace) -> None:
     (workspace.root / "mlflow.db").unlink()
     done = actions(workspace)
@@ -147,6 +153,8 @@ def test_a_lost_registry_is_made_again_and_marked(workspace) -> None:
     assert registered(workspace)["record"]["restored"] is True
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_uncommitted_code_is_trained_but_not_registered(workspace) -> None:
     surrogate = workspace.root / "mno/registry/config.py"
     surrogate.write_text(surrogate.read_text() + "\n# Not committed.\n")

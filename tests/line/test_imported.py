@@ -88,6 +88,7 @@ def test_the_model_predicts_in_the_units_of_the_mapping(line: Workspace) -> None
     assert 0.5 < float(np.abs(found[:]).mean()) < 3.0
 
 
+@pytest.mark.nightly
 def test_more_files_are_a_new_dataset_version_and_only_what_depends_on_it_is_redone(
     line: Workspace,
 ) -> None:
@@ -111,6 +112,7 @@ def test_more_files_are_a_new_dataset_version_and_only_what_depends_on_it_is_red
     assert read(line, "registered.json")["version"] == 2
 
 
+@pytest.mark.nightly
 def test_switching_to_a_scenario_and_back_converts_nothing_again(line: Workspace) -> None:
     before = (line.root / "data.dvc").read_text()
     line.mno("generate", "--set", "scenario=burgers", check=True)

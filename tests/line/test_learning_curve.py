@@ -50,6 +50,8 @@ def finished(workspace: Workspace) -> Mapping[Path, int]:
     return {path: path.stat().st_mtime_ns for path in found}
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_off_it_says_how_to_turn_it_on_and_loads_no_torch(line: Workspace) -> None:
     assert report(line)["points"] == []
     assert "mno evaluate --learning-curve" in report(line)["why_off"]

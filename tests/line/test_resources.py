@@ -35,6 +35,8 @@ if __name__ == "__main__":
     process.communicate("\n", timeout=30)
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_given_cluster_makes_the_same_dataset(
     finished: Workspace, cluster: str, tmp_path: Path
 ) -> None:
@@ -61,6 +63,7 @@ def full_disk(workspace: Workspace) -> Iterator[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_full_disk_is_one_line_and_the_next_run_continues(
     workspace: Workspace, full_disk: Path
 ) -> None:

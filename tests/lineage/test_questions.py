@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -243,13 +244,15 @@ def test_a_server_and_the_database_say_the_same(
 
 def test_the_command_answers_and_refuses(registry: Registry) -> None:
     workspace = Workspace(registry.root)
+    # The script, since `python -m` would take the workspace's own folder `mno` for the package.
+    mno = str(Path(sys.executable).with_name("mno"))
     data = next(iter(registry.data))
-    done = workspace.mno("lineage", "affected", "--data", data, "--json", check=True)
+    done = workspace.run(mno, "lineage", "affected", "--data", data, "--json", check=True)
     assert len(json.loads(done.stdout)["affected"]) == 8
-    done = workspace.mno("lineage", "diff", "1", f"models:/{MODEL}@champion", check=True)
+    done = workspace.run(mno, "lineage", "diff", "1", f"models:/{MODEL}@champion", check=True)
     for line in ("seed", "relative_l2", SOLVER, "numpy", "version (DVC's md5)", "git diff"):
         assert line in done.stdout
-    done = workspace.mno("lineage", "models", "--data", "xyz")
+    done = workspace.run(mno, "lineage", "models", "--data", "xyz")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 
 

@@ -136,6 +136,7 @@ torch.save(scan(1), {str(target)!r})
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_processes_that_start_together_compile_once(tmp_path: Path) -> None:
     code = """
 scan(0)
@@ -151,6 +152,7 @@ print(sum(len(kernel.run.stats.cache_misses) for kernel in _kernels.values()))
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_damaged_and_foreign_files_are_replaced(tmp_path: Path) -> None:
     environment = {"XDG_CACHE_HOME": str(tmp_path)}
     finished(started("scan(0)", environment))
