@@ -21,7 +21,7 @@ EVENT = Event(
     "relative L2 0.01 against 0.02 of champion 1",
     "mno promote --history",
     {"difference": -0.01},
-    "/work/line",
+    "/plant/line",
 )
 
 
