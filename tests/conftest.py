@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,6 +23,9 @@ from tests.workspaces import (
     end_processes_in,
     make_workspace,
 )
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 SPREAD = "PYTEST_XDIST_WORKER" in os.environ
 
@@ -98,3 +102,18 @@ def workspace(
     root = tmp_path / "workspace"
     shutil.copytree(session_folder / "pristine", root, symlinks=True)
     return Workspace(root, variables={"PREFECT_API_URL": prefect_api})
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium without windows; tests that need one are skipped where there is none."""
+    names = ("chromium", "google-chrome")
+    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip("Chromium is not installed: apt install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=program, args=quiet)
+        yield opened
+        opened.close()
