@@ -134,6 +134,34 @@ def study_report(
             print(f"Missing:  {result['missing']} cells; mno study run {study}")
 
 
+@study_app.command("page")
+def study_page(
+    template: Annotated[
+        Path, typer.Argument(help="Markdown with questions in it, NAME.md.j2.", metavar="TEMPLATE")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The page; the template's name without .j2, in docs/, if not given.",
+            metavar="FILE",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write a page of your own whose every number comes from the cells of studies.
+
+    Example: mno study page studies/pages/who-wins.md.j2
+    """
+    from flows.studying.pages import write_page
+
+    result = write_page(template, output)
+    if as_json:
+        print_json(result)
+    elif not quiet:
+        print(f"Page:     {result['page']}   ({len(result['figures'])} figures in figures/)")
+
+
 @study_app.command("list")
 def study_list(as_json: Json = False) -> None:
     """List the studies of this workspace, and how far each has come."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from flows.study import Study, counts, load_study
 from mno.errors import InputError
+from mno.study.answers import Answers
 from mno.study.document import (
     Section,
     how_section,
@@ -16,6 +17,7 @@ from mno.study.document import (
     scaling_section,
     scenario_section,
 )
+from mno.study.filled import Reported
 from mno.study.findings import ScenarioFindings, findings_of
 from mno.study.page import MARKDOWN, write_report
 from mno.study.results import Found
@@ -46,15 +48,8 @@ def report_study(given: str, output: Path | None, *, allow_stale: bool) -> dict[
     findings = findings_of(study.spec, found, stale=allow_stale)
     if not findings:
         raise InputError(f"{study.name} has no finished cell yet; run: mno study run {given}")
-    used = [item for item in found if item.state in ("fresh", "stale")]
-    grids = [item for item in scaling if item.state in ("fresh", "stale")]
-    extra = (scaling_section(grids), samples_section(used))
-    sections: list[Section] = [
-        Section("verdicts", "Verdicts", [f"{n}: {f.verdict}." for n, f in findings.items()]),
-        *(scenario_section(part) for part in findings.values()),
-        *(section for section in extra if section is not None),
-        how_section(_facts(used)),
-    ]
+    used, grids = _usable(found), _usable(scaling)
+    sections = sections_of(findings, used, grids)
     folder = output or study.root / FOLDER / study.name
     try:
         page = write_report(
@@ -69,6 +64,63 @@ def report_study(given: str, output: Path | None, *, allow_stale: bool) -> dict[
         "verdicts": {name: part.verdict for name, part in findings.items()},
         **counts(found),
     }
+
+
+def reported(study: Study) -> Reported:
+    """Return what a page asks a study for.
+
+    A page tells what was measured with the code of its day, so that code that has changed since
+    takes nothing away; but all cells of a scenario must come of the same code and data.
+
+    Raises:
+        InputError: There is no cell, or they do not go together.
+    """
+    used = _of_one_code(study.found())
+    if not used:
+        raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
+    findings = findings_of(study.spec, used, stale=False)
+    grids = _of_one_code(study.scaling())
+    return Reported(Answers(study.spec, used, findings), sections_of(findings, used, grids))
+
+
+def _of_one_code(found: Sequence[Found]) -> list[Found]:
+    used, made_by = [], {}
+    for item in _usable(found):
+        assert item.record is not None  # noqa: S101  (usable ones have one)
+        identity = item.record["identity"]
+        if identity["params"] != item.identity.params:
+            raise InputError(f"{item.cell.name} is of another study file; run the study again")
+        made = (identity["code"], identity["data"])
+        if made_by.setdefault(item.cell.scenario, made) != made:
+            raise InputError(
+                f"cells of {item.cell.scenario} come of different code or data ({item.cell.name}); "
+                f"run: mno study run {item.cell.study}"
+            )
+        used.append(replace(item, state="fresh", reason=""))
+    return used
+
+
+def _usable(found: Sequence[Found]) -> list[Found]:
+    return [item for item in found if item.state in ("fresh", "stale")]
+
+
+def sections_of(
+    findings: Mapping[str, ScenarioFindings], used: list[Found], grids: list[Found]
+) -> list[Section]:
+    """Return the sections of a study's report.
+
+    Args:
+        findings: By scenario.
+        used: The cells that they were put together from.
+        grids: Measurements on several grids.
+    """
+    extra = (scaling_section(grids), samples_section(used))
+    return [
+        Section("verdicts", "Verdicts", [f"{n}: {f.verdict}." for n, f in findings.items()]),
+        *(scenario_section(part) for part in findings.values()),
+        *(section for section in extra if section is not None),
+        how_section(_facts(used)),
+    ]
 
 
 def _refusal(study: Study, given: str, stale: Sequence[Found]) -> str:

@@ -117,6 +117,7 @@ def cells_of(name: str, spec: StudySpec) -> list[Cell]:
         for seed in spec.seeds
         for scenario in spec.scenarios
         for model in models_of(spec)
+        if model.name in spec.scenarios[scenario].get("only", [model.name])
     ]
 
 
@@ -130,7 +131,7 @@ def _params(spec: StudySpec, scenario: str, model: Model, seed: int) -> dict[str
     own = spec.scenarios[scenario]
     name = str(own.get("scenario", scenario))
     given = _merged(
-        spec.base, {k: v for k, v in own.items() if k not in ("scenario", "parameters")}
+        spec.base, {k: v for k, v in own.items() if k not in ("scenario", "parameters", "only")}
     )
     given = _merged(given, {"model": model.options, "train": model.train})
     params: dict[str, Any] = {

@@ -24,6 +24,7 @@ class Row:
     Attributes:
         model: Its name.
         backbone: Its backbone.
+        mixer: Its mixer; its name where backbones and mixers are not crossed.
         parameters: Trainable ones.
         errors: Relative L2 on the test split, by seed.
         train_seconds: Processor seconds of a training; none where not recorded.
@@ -39,6 +40,7 @@ class Row:
 
     model: str
     backbone: str
+    mixer: str
     parameters: int
     errors: Mapping[int, float]
     train_seconds: float | None
@@ -183,6 +185,7 @@ def _row(items: list[Found], solver_ms: float | None, data_seconds: float | None
     return Row(
         model=first.name,
         backbone=first.backbone,
+        mixer=first.mixer,
         parameters=records[0]["parameters"],
         errors={i.cell.seed: r["metrics"]["relative_l2"] for i, r in _both(items, records)},
         train_seconds=train,

@@ -75,21 +75,31 @@ def _markdown(
     parts = [f"# {title}", question, *(f"**{warning}**" for warning in warnings)]
     for section in sections:
         parts += [f"## {section.title}", *section.paragraphs]
-        parts += [_table(table) for table in section.tables if table.rows]
+        parts += [
+            f"**{table.caption}**\n\n{markdown_table(table)}"
+            for table in section.tables
+            if table.rows
+        ]
         parts += [f"![{f.alt}](figures/{f.name}.png)\n\n{f.caption}" for f in section.figures]
     parts.append(f"Written by MNO {__version__} from the kept cells alone.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(table: Table) -> str:
-    heads = list(table.rows[0])
+def markdown_table(table: Table, heads: Mapping[str, str] | None = None) -> str:
+    """Return a table in Markdown, without its caption.
+
+    Args:
+        table: With one row at least.
+        heads: Other words for some of its headings.
+    """
     numeric = _numeric(table)
+    said = [(heads or {}).get(head, head) for head in table.rows[0]]
     lines = [
-        "| " + " | ".join(heads) + " |",
-        "| " + " | ".join("---:" if head in numeric else "---" for head in heads) + " |",
-        *("| " + " | ".join(_cell(row[head]) for head in heads) + " |" for row in table.rows),
+        "| " + " | ".join(said) + " |",
+        "| " + " | ".join("---:" if head in numeric else "---" for head in table.rows[0]) + " |",
+        *("| " + " | ".join(_cell(text) for text in row.values()) + " |" for row in table.rows),
     ]
-    return f"**{table.caption}**\n\n" + "\n".join(lines)
+    return "\n".join(lines)
 
 
 def _cell(text: str) -> str:

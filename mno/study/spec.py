@@ -61,7 +61,8 @@ class StudySpec(Config):
     scenarios: dict[str, Options] = Field(
         min_length=1,
         description="By a name of your choice: `scenario` (that name if not given), `parameters` "
-        "of the scenario, and sections of parameters",
+        "of the scenario, sections of parameters, and `only`, the models that it is asked of "
+        "(all if not given)",
     )
     backbones: dict[str, Options] = Field(
         default={}, description="Section `model` of each backbone, crossed with the mixers"
@@ -112,14 +113,16 @@ class StudySpec(Config):
                 f"compare={self.compare} must be backbone, all, or a model: {', '.join(names)}"
             )
         for where, options in [("base", self.base), *self.scenarios.items()]:
-            extra = () if where == "base" else ("scenario", "parameters")
+            extra = () if where == "base" else ("scenario", "parameters", "only")
             for key, section in options.items():
                 if key not in (*_SECTIONS, *extra):
                     raise ValueError(
                         f"{where}.{key} is not known (known here: "
                         f"{', '.join((*extra, *_SECTIONS))})"
                     )
-                if key != "scenario" and not isinstance(section, dict):
+                if key == "only":
+                    _check_only(where, section, names)
+                elif key != "scenario" and not isinstance(section, dict):
                     raise ValueError(f"{where}.{key} must be a mapping of parameters")
         unknown = set(self.scaling.scenarios if self.scaling else ()) - set(self.scenarios)
         if unknown:
@@ -127,6 +130,13 @@ class StudySpec(Config):
                 f"scaling.scenarios names {min(unknown)}, which is not a scenario here"
             )
         return self
+
+
+def _check_only(where: str, only: Any, names: list[str]) -> None:
+    listed = isinstance(only, list) and len(only) > 0
+    unknown = [name for name in only if name not in names] if listed else [only]
+    if unknown:
+        raise ValueError(f"{where}.only={only!r} must list models of the study: {', '.join(names)}")
 
 
 def study_file(root: Path, given: str) -> Path:

@@ -79,6 +79,12 @@ class Comparison:
             return "equal"
         return "unknown"
 
+    def reversed(self) -> Comparison:
+        """Return the same with both models in each other's place."""
+        low = None if self.high is None else 1 / self.high
+        high = None if self.low is None else 1 / self.low
+        return replace(self, a=self.b, b=self.a, ratio=1 / self.ratio, low=low, high=high)
+
     def sentence(self) -> str:
         """Return it in words."""
         a, b, p = self.a, self.b, self.corrected

@@ -1,0 +1,186 @@
+"""What a page asks of a study: one figure at a time, each from the cells and nothing else."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mno.errors import InputError
+from mno.study.findings import Row, ScenarioFindings
+from mno.study.results import Found
+from mno.study.spec import StudySpec
+from mno.study.statistics import Comparison
+
+QUANTITIES = ("error", "finer", "latency_ms", "memory_mib", "train_seconds")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How often one kind of model had a lower error than another, pair by pair.
+
+    Attributes:
+        lower: Pairs in which the first is shown to be lower.
+        higher: Pairs in which it is shown to be higher.
+        equal: Pairs shown to be equal within the margin.
+        unknown: Pairs that the seeds do not tell apart.
+    """
+
+    lower: int
+    higher: int
+    equal: int
+    unknown: int
+
+    @property
+    def pairs(self) -> int:
+        """All pairs."""
+        return self.lower + self.higher + self.equal + self.unknown
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A ratio over several pairs of models.
+
+    Attributes:
+        mean: Geometric mean.
+        low: The smallest.
+        high: The largest.
+        pairs: How many there are.
+    """
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+
+
+class Answers:
+    """A study's answers.
+
+    Two kinds of models are compared by the names of mixers, backbone by backbone, or by the names
+    of models.
+
+    Args:
+        spec: The study.
+        found: Its cells.
+        findings: The same put together, by scenario.
+    """
+
+    def __init__(
+        self, spec: StudySpec, found: Sequence[Found], findings: Mapping[str, ScenarioFindings]
+    ) -> None:
+        self.spec = spec
+        self.found = found
+        self.findings = findings
+
+    @property
+    def cells(self) -> int:
+        """Cells that are answered from."""
+        return sum(item.record is not None and item.state != "failed" for item in self.found)
+
+    @property
+    def undertrained(self) -> int:
+        """Cells whose training ended too early, by the stated rule."""
+        return sum(len(row.undertrained) for part in self.findings.values() for row in part.rows)
+
+    @property
+    def seconds(self) -> float:
+        """Time that a cell took, the median, in seconds."""
+        records = [item.record for item in self.found if item.record is not None]
+        return statistics.median(r["seconds"]["all"] for r in records if r["state"] == "done")
+
+    def scenario(self, name: str) -> ScenarioFindings:
+        """Return what was found on a scenario.
+
+        Raises:
+            InputError: It is not in the study, or has no cell.
+        """
+        if name not in self.findings:
+            raise InputError(f"no cell of scenario {name!r}; there are {', '.join(self.findings)}")
+        return self.findings[name]
+
+    def row(self, scenario: str, model: str) -> Row:
+        """Return a model on a scenario.
+
+        Raises:
+            InputError: There is no such model.
+        """
+        rows = {row.model: row for row in self.scenario(scenario).rows}
+        if model not in rows:
+            raise InputError(f"no cell of {model!r} on {scenario}; there are {', '.join(rows)}")
+        return rows[model]
+
+    def comparison(self, scenario: str, a: str, b: str) -> Comparison:
+        """Return one comparison of two models, of the family of all pairs of the scenario.
+
+        Raises:
+            InputError: They were not compared.
+        """
+        for c in self.scenario(scenario).all_pairs:
+            if (c.a, c.b) == (a, b):
+                return c
+            if (c.a, c.b) == (b, a):
+                return c.reversed()
+        raise InputError(f"{a} and {b} were not compared on {scenario}")
+
+    def tally(self, a: str, b: str, scenario: str | None = None) -> Tally:
+        """Count how often a kind of model has a lower error than another.
+
+        Args:
+            a: Mixer or model.
+            b: The other.
+            scenario: Only there; everywhere if not given.
+
+        Raises:
+            InputError: Nothing of that kind was compared.
+        """
+        verdicts = [
+            self.comparison(part.scenario, first.model, second.model).verdict
+            for part, first, second in self._pairs(a, b, scenario)
+        ]
+        return Tally(*(verdicts.count(kind) for kind in ("lower", "higher", "equal", "unknown")))
+
+    def ratio(self, quantity: str, a: str, b: str, scenario: str | None = None) -> Spread:
+        """Return a quantity of one kind of model, relative to that of another.
+
+        Args:
+            quantity: One of `QUANTITIES`.
+            a: Mixer or model.
+            b: The other.
+            scenario: Only there; everywhere if not given.
+
+        Raises:
+            InputError: Nothing of that kind was measured.
+        """
+        if quantity not in QUANTITIES:
+            raise InputError(f"{quantity!r} must be one of {', '.join(QUANTITIES)}")
+        ratios = [
+            x / y
+            for _, first, second in self._pairs(a, b, scenario)
+            if (x := _value(first, quantity)) and (y := _value(second, quantity))
+        ]
+        if not ratios:
+            raise InputError(f"{quantity} of {a} and {b} was not measured")
+        mean = math.exp(statistics.fmean(map(math.log, ratios)))
+        return Spread(mean, min(ratios), max(ratios), len(ratios))
+
+    def _pairs(
+        self, a: str, b: str, scenario: str | None
+    ) -> Iterator[tuple[ScenarioFindings, Row, Row]]:
+        parts = list(self.findings.values()) if scenario is None else [self.scenario(scenario)]
+        none = True
+        for part in parts:
+            for first in part.rows:
+                for second in part.rows:
+                    crossed = first.backbone == second.backbone
+                    by_mixer = crossed and (first.mixer, second.mixer) == (a, b)
+                    if by_mixer or (first.model, second.model) == (a, b):
+                        none = False
+                        yield part, first, second
+        if none:
+            raise InputError(f"{a!r} and {b!r} are no two mixers of a backbone, and no two models")
+
+
+def _value(row: Row, quantity: str) -> float | None:
+    return row.mean.value if quantity == "error" else getattr(row, quantity)

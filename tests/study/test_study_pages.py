@@ -1,0 +1,118 @@
+"""Pages say of a study what its cells say, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from study_records import ROOT, SPEC, cells, keep, record, spec
+
+from flows.study import load_study
+from flows.studying.report import reported, sections_of
+from mno.errors import InputError
+from mno.study.answers import Answers
+from mno.study.filled import Reported, fill
+from mno.study.findings import findings_of
+from mno.study.identity import Code
+from mno.study.results import Results
+from mno.study.spec import StudySpec
+
+ERRORS = {"plain-axial": 0.02, "plain-softmax": 0.04}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    results, code = Results(tmp_path_factory.mktemp("study"), "small"), Code(ROOT)
+    for cell in cells():
+        error = ERRORS[cell.model.name] * (1 + 0.02 * cell.seed)
+        if cell.scenario == "burgers":
+            error = 0.03 * (1 + 0.01 * ((2 * cell.seed + len(cell.model.name)) % 3))
+        keep(results, cell, code, record(error))
+    found = results.find(cells(), code)
+    return Answers(spec(), found, findings_of(spec(), found, stale=False))
+
+
+def test_kinds_of_models_are_compared_pair_by_pair(answers: Answers) -> None:
+    tally = answers.tally("axial", "softmax")
+    assert (tally.lower, tally.higher, tally.equal, tally.unknown) == (1, 0, 1, 0)
+    assert answers.tally("plain-axial", "plain-softmax") == tally
+    back = answers.tally("softmax", "axial")
+    assert (back.lower, back.higher, back.equal) == (0, 1, 1)
+    ratio = answers.ratio("error", "axial", "softmax", "darcy")
+    assert (ratio.mean, ratio.pairs) == (pytest.approx(0.5), 1)
+    assert answers.ratio("latency_ms", "axial", "softmax").low == 1.0
+    assert answers.cells == 12
+
+
+def test_a_comparison_may_be_asked_either_way(answers: Answers) -> None:
+    one = answers.comparison("darcy", "plain-axial", "plain-softmax")
+    other = answers.comparison("darcy", "plain-softmax", "plain-axial")
+    assert one.verdict == "lower" and other.verdict == "higher"
+    assert one.low is not None and other.high == pytest.approx(1 / one.low)
+
+
+def test_a_page_is_filled(answers: Answers) -> None:
+    template = (
+        "Axial: {{ study('small').row('darcy', 'plain-axial') | error }},\n"
+        "{{ study('small').ratio('error', 'axial', 'softmax', 'darcy') | times }} of softmax.\n"
+        "{{ table('small', 'darcy', heads={'model': 'operator'}) }}\n"
+        "{{ figure('small', 'darcy', 'errors_darcy', 'Errors') }}\n"
+    )
+    text, figures = fill(template, lambda _: _reported(answers), "figures")
+    assert "Axial: 2.0\u202f% (1.9\u202f%–2.1\u202f%),\n0.50× (0.50–0.50) of softmax." in text
+    assert "| operator | parameters |" in text
+    assert "![Errors](figures/small_errors_darcy.png)" in text
+    assert figures["small_errors_darcy.png"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ study('small').row('darcy', 'fno') | error }}", "no cell of 'fno' on darcy"),
+        ("{{ table('small', 'heat') }}", "no section 'heat'"),
+        ("\n{{ study('small' }}", "line 2"),
+        ("{{ nothing }}", "'nothing' is undefined"),
+        ("{{ study('small').tally('axial', 'gnot') }}", "no two mixers"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+    ],
+)
+def test_what_a_page_asks_for_in_vain_is_said(answers: Answers, template: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        fill(template, lambda _: _reported(answers), "figures")
+
+
+def test_a_page_mixes_no_cells_of_different_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "reported.yaml"
+    path.write_text(json.dumps({**SPEC, "scenarios": {"darcy": {}}}))
+    monkeypatch.setattr("mno.study.results.FOLDER", tmp_path)
+    study, code = load_study(str(path), ROOT), Code(ROOT)
+    for cell in study.cells:
+        keep(study.results, cell, code, record(ERRORS[cell.model.name]))
+        _set_code(study.results, cell.name, "older")
+    page = reported(study)  # all of one code, though not of today's
+    assert page.answers.row("darcy", "plain-axial").stale == ()
+    _set_code(study.results, study.cells[0].name, "newer")
+    with pytest.raises(InputError, match="cells of darcy come of different code or data"):
+        reported(study)
+
+
+def test_a_scenario_may_be_asked_of_some_models_only() -> None:
+    some = {**SPEC["scenarios"], "burgers": {"only": ["plain-axial"]}}
+    names = {cell.name for cell in cells(scenarios=some)}
+    assert "burgers--plain-axial--0" in names and "burgers--plain-softmax--0" not in names
+    assert "darcy--plain-softmax--0" in names
+    with pytest.raises(ValueError, match="must list models of the study"):
+        StudySpec.model_validate({**SPEC, "scenarios": {"darcy": {"only": ["plain-gnot"]}}})
+
+
+def _reported(answers: Answers) -> Reported:
+    return Reported(answers, sections_of(answers.findings, list(answers.found), []))
+
+
+def _set_code(results: Results, name: str, code: str) -> None:
+    content = results.read(name)
+    assert content is not None
+    results.write(name, {**content, "identity": {**content["identity"], "code": code}})
