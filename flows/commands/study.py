@@ -142,6 +142,7 @@ def study_page(
     output: Annotated[
         Path | None,
         typer.Option(
+            "--output", "-o",
             help="The page; the template's name without .j2, in docs/, if not given.",
             metavar="FILE",
         ),
