@@ -74,10 +74,10 @@ def make(path: Path, gib: float) -> None:
     frames, n = np.arange(SAMPLE[0])[:, None, None, None], np.arange(SAMPLE[1])
     waves = rng.normal(size=(4, 1, 1, 1, SAMPLE[-1]))
     x, y = n[:, None, None] / SAMPLE[1], n[None, :, None] / SAMPLE[2]
-    sample = sum(
-        waves[k] * np.sin(2 * np.pi * ((k + 1) * x - (k + 2) * y) + frames * (k + 1) / 50)
-        for k in range(4)
-    )
+    sample = np.zeros(SAMPLE)
+    for k in range(4):
+        phase = 2 * np.pi * ((k + 1) * x - (k + 2) * y) + frames * (k + 1) / 50
+        sample += waves[k] * np.sin(phase)
     sample = sample.astype(np.float32)
     with h5py.File(path, "w") as file:
         for number in range(max(1, round(gib * GIB / sample.nbytes))):
