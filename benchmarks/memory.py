@@ -26,10 +26,22 @@ def is_told() -> bool:
 def extra_peak(function: Callable[[], object]) -> int:
     """Call a function and return the peak of the resident memory beyond that before, in bytes."""
     gc.collect()
-    PEAK_RESET.write_text("5", encoding="ascii")  # the peak becomes what is resident now
+    _forget()
     before = _peak()
     function()
     return _peak() - before
+
+
+def peak(function: Callable[[], object]) -> int:
+    """Call a function and return the peak of all resident memory meanwhile, in bytes."""
+    _forget()
+    function()
+    return _peak()
+
+
+def _forget() -> None:
+    """Let the peak be what is resident now."""
+    PEAK_RESET.write_text("5", encoding="ascii")
 
 
 def _peak() -> int:

@@ -74,12 +74,7 @@ def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis])
             f"task.history={task.history} leaves none of the {len(times)} frames to predict; "
             f"choose {len(times) - 1} or less"
         )
-    intervals = np.diff(times)
-    if not np.allclose(intervals, intervals[0], rtol=1e-6):
-        raise InputError(
-            f"the frames are between {intervals.min():g} and {intervals.max():g} apart; expected "
-            "equal distances: generate the dataset with a time axis of equal steps"
-        )
+    interval = _interval(times)
     steady = [field.name for field in fields if field.role == "output"]
     if steady and task.scheme == "rollout":
         raise InputError(
@@ -87,4 +82,19 @@ def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis])
             "frames to go on from; set task.scheme=horizon"
         )
     steps = len(times) - task.history
-    return Forecast(task.history, task.scheme, steps, float(intervals[0]))
+    return Forecast(task.history, task.scheme, steps, interval)
+
+
+def _interval(times: np.ndarray) -> float:
+    """Return the distance of frames; files often have times that were rounded to float32."""
+    intervals = np.diff(times)
+    if np.allclose(intervals, intervals[0], rtol=1e-6):
+        return float(intervals[0])
+    mean = float(times[-1] - times[0]) / len(intervals)
+    rounding = float(np.finfo(np.float32).eps * np.abs(times).max())
+    if 2 * rounding < abs(mean) and np.allclose(intervals, mean, rtol=1e-6, atol=2 * rounding):
+        return mean
+    raise InputError(
+        f"the frames are between {intervals.min():g} and {intervals.max():g} apart; expected "
+        "equal distances: generate the dataset with a time axis of equal steps"
+    )

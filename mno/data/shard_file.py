@@ -48,11 +48,13 @@ def write_shard_file(path: Path, values: np.ndarray, size: int) -> str:
     # Dask may run a task twice when it loses sight of a worker: names must not clash.
     beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        with open(beside, "wb") as file:
+        # A frame is hashed while it is written: either takes as long as all that comes before.
+        with ThreadPoolExecutor(1) as hashing, open(beside, "wb") as file:
             for row, frame in enumerate(_compressed(values)):
+                hashed = hashing.submit(digest.update, frame)
                 index[row] = offset, len(frame)
                 offset += file.write(frame)
-                digest.update(frame)
+                hashed.result()
             content = index.tobytes()
             content += crc32c(content).to_bytes(4, "little")
             file.write(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import h5py
 import numpy as np
 
 from mno.config import first_line
+from mno.data.importers.hdf5 import contiguous
 from mno.data.importers.hdf5.chunks import ChunkGuard
 from mno.data.importers.shared.tiles import SampleTiles, boxes
 from mno.errors import InputError
@@ -88,6 +90,11 @@ class StoredArray:
         Raises:
             InputError: The file is damaged.
         """
+        place = contiguous.place_of(self.dataset)
+        if place and all(target.flags.c_contiguous for target in out):
+            with self._damage():
+                contiguous.read_channels(place, [target.reshape(-1) for target in out])
+            return
         width = self.dataset.dtype.itemsize * self.shape[-1]
         for piece in pieces(self.shape[:-1], width):
             values = self._piece(piece)
@@ -116,11 +123,17 @@ class StoredArray:
             InputError: The file is damaged there.
         """
         self._guard.check(where)
-        try:
+        with self._damage():
             if out is None:
                 return self.dataset[where]
             self.dataset.read_direct(out, where)
             return out
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        """Turn what reading a damaged file raises into one line."""
+        try:
+            yield
         except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"{self.path}: {self.name} cannot be read ({first_line(error)}); expected an "

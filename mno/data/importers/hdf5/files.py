@@ -14,6 +14,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py.h5l import TYPE_HARD
 
 from mno.config import first_line
 from mno.data.importers.base import MAX_SAMPLES, check_numbers
@@ -138,19 +139,23 @@ class Hdf5File:
 
     def _member(self, parent: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
         with self._reading(name):
-            if name not in parent.keys():  # noqa: SIM118 - a missing soft link's target is no key
+            if not self._check_link(parent, name):
                 return None
-            self._check_link(parent, name)
             return parent[name]  # type: ignore[return-value]
 
-    def _check_link(self, group: h5py.Group, name: str) -> None:
+    def _check_link(self, group: h5py.Group, name: str) -> bool:
+        """Return whether there is a link of that name; it leads to something in the file."""
         with self._reading(name):
-            link = group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
+            links, key = group.id.links, name.encode("utf-8", "surrogateescape")
+            if not links.exists(key):
+                return False
+            kind = links.get_info(key).type
+        if kind != TYPE_HARD:
             raise InputError(
                 f"{self.path}: {name} is a link to something elsewhere; expected the data "
                 "themselves: copy them into one file, for example with h5repack or h5copy"
             )
+        return True
 
     def _check_dataset(self, name: str, dataset: h5py.Dataset) -> None:
         if dataset.is_virtual or dataset.external:
