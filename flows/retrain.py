@@ -31,6 +31,7 @@ from flows.scheduling.plan import local, read_plan
 from flows.scheduling.reasons import Reason, look
 from flows.scheduling.start import start_of
 from flows.scheduling.telling import tell_of_drift, tell_of_failure
+from flows.scheduling.tidying import tidy_up
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.config import first_line, read_params
 from pipelines.lock import LockedError, hold, holder
@@ -177,6 +178,9 @@ def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
         f"brought up to date: {', '.join(renewed) or 'nothing'}; {run['model']} "
         f"({run['alias'] or 'no alias'})"
     )
+    if params.schedule.tidy:
+        run["tidied"] = tidy_up()
+        run["said"] += f"; {run['tidied']}"
 
 
 def _edits(
