@@ -26,6 +26,8 @@ from mno.config import IMPORTED, first_line
 from mno.errors import MnoError
 from mno.lineage.snapshot import take_snapshot
 from mno.notify import Event
+from mno.registry.reachable import require_answer
+from mno.registry.settings import registry_uri
 from mno.tidying.leftovers import RESUMABLE
 from pipelines.lock import hold
 
@@ -59,6 +61,7 @@ def run_line(options: RunOptions) -> dict[str, Any]:
         if ended:
             console.print(f"ended {ended} process(es) left behind by a run that was killed")
         os.environ.update(marks(root))
+        require_answer(registry_uri(root), patience=5.0)  # before hours of work for nothing
         if options.repair and not remove_damage(root, console.print):
             console.print("repair     every byte of the dataset is as it was released")
         if not params.registry.allow_uncommitted and options.target in (None, "register"):
