@@ -56,12 +56,12 @@ def run_line(options: RunOptions) -> dict[str, Any]:
     prepare_environment(root)
     console = Console(stderr=True, quiet=options.quiet, highlight=False, markup=False)
     with hold(root / RUN_LOCK, "a run of mno"):
+        require_answer(registry_uri(root), patience=5.0)  # before hours of work for nothing
         params = edit_params(root, options.preset, options.assignments)
         ended = end_leftovers(root)
         if ended:
             console.print(f"ended {ended} process(es) left behind by a run that was killed")
         os.environ.update(marks(root))
-        require_answer(registry_uri(root), patience=5.0)  # before hours of work for nothing
         if options.repair and not remove_damage(root, console.print):
             console.print("repair     every byte of the dataset is as it was released")
         if not params.registry.allow_uncommitted and options.target in (None, "register"):

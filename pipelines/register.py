@@ -8,8 +8,8 @@ from typing import Any
 
 from mno.config import section
 from mno.data.reading import open_split
+from mno.evaluation.beside import Beside
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.cost.beside import Beside
 from mno.evaluation.pooling import Pooled
 from mno.evaluation.scoring import split_error
 from mno.registry.packaging import frames_given

@@ -36,7 +36,7 @@ def beside_gates(config: BesideConfig, figures: Mapping[str, Any] | str) -> dict
 
     Args:
         config: The limits.
-        figures: What `mno.evaluation.cost.beside` measured; or why it did not.
+        figures: What `mno.evaluation.beside` measured; or why it did not.
 
     Returns:
         By name `met`, `missed` or `unknown`; nothing of what has no limit.

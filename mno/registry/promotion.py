@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Measures a loaded model on the current test split; returns its relative L2 error.
 Score = Callable[[Any], Pooled]
-# Measures the candidate beside the champion in a folder: see `mno.evaluation.cost.beside`.
+# Measures the candidate beside the champion in a folder: see `mno.evaluation.beside`.
 Compare = Callable[[Path], Mapping[str, Any]]
 
 

@@ -11,7 +11,7 @@ from small_lines import solved_split
 from mno.data.normalise import Normaliser
 from mno.description import Description
 from mno.errors import MnoError
-from mno.evaluation.cost.beside import Beside
+from mno.evaluation.beside import Beside
 from mno.evaluation.physics import physical_consistency
 from mno.nn.config import ModelConfig
 from mno.surrogate import Surrogate
