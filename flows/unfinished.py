@@ -51,12 +51,12 @@ def set_crashed(run: str, said: str, warn: Callable[[str], None]) -> None:
         said: What is known of it, in one line.
         warn: Is handed a line if Prefect cannot be told.
     """
-    with get_client(sync_client=True) as client:
-        try:
+    try:
+        with get_client(sync_client=True) as client:
             state = client.read_flow_run(UUID(run)).state
             if state is None or not state.is_final():
                 client.set_flow_run_state(UUID(run), Crashed(message=said), force=True)
-        except ObjectNotFound:  # of another server
-            return
-        except (ValueError, httpx.HTTPError, PrefectHTTPStatusError) as error:
-            warn(f"the run {run} was killed, which Prefect was not told: {first_line(error)}")
+    except ObjectNotFound:  # of another server
+        return
+    except (ValueError, RuntimeError, httpx.HTTPError, PrefectHTTPStatusError) as error:
+        warn(f"the run {run} was killed, which Prefect was not told: {first_line(error)}")
