@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Completed, Running, State
+from prefect.states import Completed, Running
 
 from flows.unfinished import FILE, at_work
 
