@@ -52,8 +52,8 @@ def pipeline(
         log.info(line)
 
     results: dict[str, StageResult] = {}
-    graph = read_graph(workspace)
     with at_work(workspace, flow_run.get_id(), say):
+        graph = read_graph(workspace)
         for name in run_order(graph, target):
             if name == "register":
                 forget_missing_version(workspace, say)
