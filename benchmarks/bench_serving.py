@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +25,7 @@ from benchmarks.page import Section, Table, figure
 from mno.config import read_params, section
 from mno.data.normalise import Normaliser
 from mno.description import Description
+from mno.memory import keep_freed_memory
 from mno.nn.config import ModelConfig
 from mno.registry.packaging import save_package
 from mno.serving.app import Service, build_app
@@ -51,9 +52,8 @@ three times as many per second are asked for. Clients share the cores with the s
 Nearly all of a request is the forward pass: decoding and encoding a field take 0.1 to 0.3 ms, an
 error estimate, which the model here has none of, 1 to 3 ms. So what serving together can gain is
 what a pass of one sample wastes: threads that wait for each other, and memory that is mapped anew.
-Parts of a batch, of {POINTS} points each, run side by side on one thread each. On two cores, both
-of which a lone request to MLflow's server has, too, that may not make three times as many; more
-cores serve more."""
+Parts of a batch, of {POINTS} points each, run side by side on one thread each, and freed memory is
+kept for the next pass. Each server has {THREADS} threads and a process of its own."""
 
 
 class Folder:
@@ -72,6 +72,7 @@ class Folder:
 
 
 def run() -> Section:
+    keep_freed_memory()  # as every service does
     surrogate = fresh_model()
     field = np.random.default_rng(0).random((1, RESOLUTION, RESOLUTION), dtype=np.float32)
     given = {"permeability": field}
@@ -122,38 +123,34 @@ def fresh_model() -> Surrogate:
 
 @contextmanager
 def ours(surrogate: Surrogate, example: Arrays) -> Iterator[str]:
-    """Serve in a thread of this process."""
+    """Serve in a process of its own, as `mno serve` does."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as scratch:
+        surrogate.save(Path(scratch))
+        spawned = multiprocessing.get_context("spawn")
+        server = spawned.Process(target=serve, args=(scratch, dict(example), port), daemon=True)
+        server.start()
+        try:
+            wait_for(f"http://127.0.0.1:{port}/ping", server.is_alive)
+            yield f"http://127.0.0.1:{port}/invocations"
+        finally:
+            server.terminate()
+            server.join()
+
+
+def serve(folder: str, example: Arrays, port: int) -> None:
+    """Serve a model from its folder, on as many threads as MLflow's server has."""
+    torch.set_num_threads(THREADS)
     config = ServingConfig()
-    follower = Follower(Folder(surrogate, example), 60.0, lambda *_: None)
-    service = Service(follower, config, Monitor(), "")
-    server = uvicorn.Server(
-        uvicorn.Config(
-            build_app(service, config.hosts),
-            port=0,
-            log_level="error",
-            lifespan="off",
-            access_log=False,
-        )  # fmt: skip
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/invocations"
-    finally:
-        server.should_exit = True
-        thread.join()
-        service.batcher.close()
-        follower.close()
+    follower = Follower(Folder(Surrogate.load(folder), example), 60.0, lambda *_: None)
+    app = build_app(Service(follower, config, Monitor(), ""), config.hosts)
+    uvicorn.run(app, port=port, log_level="error", lifespan="off", access_log=False)
 
 
 @contextmanager
 def mlflows(surrogate: Surrogate, example: Arrays) -> Iterator[str]:
     """Serve the packaged model by MLflow's own server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as scratch:
         candidate, package = Path(scratch) / "candidate", Path(scratch) / "package"
         candidate.mkdir()
@@ -169,23 +166,30 @@ def mlflows(surrogate: Surrogate, example: Arrays) -> Iterator[str]:
             env={**os.environ, "PATH": path, "OMP_NUM_THREADS": str(THREADS)},
         )  # fmt: skip
         try:
-            wait_for(f"http://127.0.0.1:{port}/ping", server)
+            wait_for(f"http://127.0.0.1:{port}/ping", lambda: server.poll() is None)
             yield f"http://127.0.0.1:{port}/invocations"
         finally:
             os.killpg(server.pid, 15)
             server.wait()
 
 
-def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+def free_port() -> int:
+    """Return a port of this machine that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(url: str, is_alive: Callable[[], bool]) -> None:
     """Wait until a server answers."""
     deadline = time.monotonic() + 120
-    while server.poll() is None and time.monotonic() < deadline:
+    while is_alive() and time.monotonic() < deadline:
         try:
             if httpx.get(url).status_code == 200:
                 return
         except httpx.TransportError:
             time.sleep(0.2)
-    raise RuntimeError("mlflow models serve did not start")
+    raise RuntimeError(f"no server answers at {url}")
 
 
 def as_json(client: httpx.Client, url: str, field: np.ndarray) -> Callable[[], httpx.Response]:

@@ -32,6 +32,7 @@ def decision_page(registered: Mapping[str, Any]) -> str:
             f"| difference | {judged['difference']:+.3g} |",
             f"| {judged['level']:.0%} interval of the difference | {shown} |",
         ]
+    lines += _beside(judged.get("beside"))
     lines += [f"| {gate} | {status} |" for gate, status in judged.get("gates", {}).items()]
     lines += ["", f"Decided by {judged.get('by', 'the rule of the time')}.", ""]
     if registered["decision"] == "waiting":
@@ -43,3 +44,19 @@ def decision_page(registered: Mapping[str, Any]) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def _beside(found: Mapping[str, Any] | str | None) -> list[str]:
+    """Return the rows of what was measured side by side with the champion."""
+    if not isinstance(found, Mapping):
+        return [f"| side by side with the champion | {found} |"] if found else []
+    rows = []
+    for name, sides in found.items():
+        shown = sides if isinstance(sides, str) else _two(sides["own"], sides["champion"])
+        rows.append(f"| {name}, side by side with the champion | {shown} |")
+    return rows
+
+
+def _two(own: float, champion: float) -> str:
+    times = f", {own / champion:.2f} times" if champion else ""
+    return f"{own:.4g} against {champion:.4g}{times}"

@@ -18,6 +18,7 @@ from flows.decision_page import decision_page
 from flows.graph import read_graph, run_order
 from flows.leftovers import handed_down
 from flows.stages import StageResult, run_target
+from flows.unfinished import at_work
 from flows.workspace import find_workspace
 from mno.lineage.dvcfiles import read_data_version
 
@@ -50,20 +51,21 @@ def pipeline(
             console.print(line)
         log.info(line)
 
-    graph = read_graph(workspace)
     results: dict[str, StageResult] = {}
-    for name in run_order(graph, target):
-        if name == "register":
-            forget_missing_version(workspace, say)
-        before = read_data_version(workspace / name).md5 if name.endswith(".dvc") else None
-        stage = task(name=name, task_run_name=name, cache_policy=NO_CACHE)(run_target)
-        result = stage(workspace, name, environment(workspace, quiet), say)
-        if before is not None and all(results[n].action != "ran" for n in graph[name]):
-            result = _told_if_restored(result, before, workspace / name)
-        results[name] = result
-        if name == "register" and result.action == "ran":
-            show_decision(workspace)
-        say(_describe(result))
+    with at_work(workspace, flow_run.get_id(), say):
+        graph = read_graph(workspace)
+        for name in run_order(graph, target):
+            if name == "register":
+                forget_missing_version(workspace, say)
+            before = read_data_version(workspace / name).md5 if name.endswith(".dvc") else None
+            stage = task(name=name, task_run_name=name, cache_policy=NO_CACHE)(run_target)
+            result = stage(workspace, name, environment(workspace, quiet), say)
+            if before is not None and all(results[n].action != "ran" for n in graph[name]):
+                result = _told_if_restored(result, before, workspace / name)
+            results[name] = result
+            if name == "register" and result.action == "ran":
+                show_decision(workspace)
+            say(_describe(result))
     return [
         {"target": r.target, "action": r.action, "seconds": round(r.seconds, 2)}
         for r in results.values()

@@ -201,7 +201,7 @@ def decision_event(root: Path, found: Mapping[str, Any]) -> Event:
     name, version, decision = found["name"], found["version"], found["decision"]
     judged = found.get("judged") or {}
     by = found.get("by") or judged.get("by", "the rule of the time")
-    kept = ("relative_l2", "champion_relative_l2", "difference", "interval", "gates")
+    kept = ("relative_l2", "champion_relative_l2", "difference", "interval", "gates", "beside")
     figures = {key: judged[key] for key in kept if judged.get(key) not in (None, {})}
     if decision == "champion":
         kind, title = "promotion", f"{name} version {version} is champion"

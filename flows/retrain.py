@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.runtime import flow_run
-from prefect.states import Completed, Crashed
+from prefect.states import Completed
 
 from flows.options import RunOptions
 from flows.params import Params, get_param, load_params
@@ -31,6 +29,8 @@ from flows.scheduling.plan import local, read_plan
 from flows.scheduling.reasons import Reason, look
 from flows.scheduling.start import start_of
 from flows.scheduling.telling import tell_of_drift, tell_of_failure
+from flows.scheduling.tidying import tidy_up
+from flows.unfinished import set_crashed
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.config import first_line, read_params
 from pipelines.lock import LockedError, hold, holder
@@ -89,7 +89,7 @@ def _journalled(root: Path, missed: str | None) -> Iterator[dict[str, Any]]:
     warn = get_run_logger().warning
     for crashed in journal.end_crashed(root):
         tell_of_failure(root, crashed, warn)
-        _set_crashed(crashed, warn)
+        set_crashed(crashed["id"], crashed["said"], warn)
     run: dict[str, Any] = {"id": str(flow_run.get_id() or uuid4()), "missed": missed}
     scheduled = flow_run.get_scheduled_start_time() or journal.now()
     moment = max(scheduled.astimezone(), journal.now())
@@ -123,18 +123,6 @@ def _outcome(error: BaseException) -> str:
             return "failed"
         case _:  # Ctrl-C, a plain kill, or a person on Prefect's page
             return "cancelled"
-
-
-def _set_crashed(run: dict[str, Any], warn: Callable[[str], None]) -> None:
-    """Have Prefect know that a run was killed, which it would call running for ever."""
-    with get_client(sync_client=True) as client:
-        try:
-            state = client.read_flow_run(UUID(run["id"])).state
-            if state is None or not state.is_final():
-                died = Crashed(message=run["said"])
-                client.set_flow_run_state(UUID(run["id"]), died, force=True)
-        except (httpx.HTTPError, PrefectHTTPStatusError, ObjectNotFound) as error:
-            warn(f"the run {run['id']} was killed, which Prefect was not told: {first_line(error)}")
 
 
 def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
@@ -177,6 +165,9 @@ def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
         f"brought up to date: {', '.join(renewed) or 'nothing'}; {run['model']} "
         f"({run['alias'] or 'no alias'})"
     )
+    if params.schedule.tidy:
+        run["tidied"] = tidy_up()
+        run["said"] += f"; {run['tidied']}"
 
 
 def _edits(

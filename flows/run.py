@@ -26,6 +26,8 @@ from mno.config import IMPORTED, first_line
 from mno.errors import MnoError
 from mno.lineage.snapshot import take_snapshot
 from mno.notify import Event
+from mno.registry.reachable import require_answer
+from mno.registry.settings import registry_uri
 from mno.tidying.leftovers import RESUMABLE
 from pipelines.lock import hold
 
@@ -54,6 +56,7 @@ def run_line(options: RunOptions) -> dict[str, Any]:
     prepare_environment(root)
     console = Console(stderr=True, quiet=options.quiet, highlight=False, markup=False)
     with hold(root / RUN_LOCK, "a run of mno"):
+        require_answer(registry_uri(root), patience=5.0)  # before hours of work for nothing
         params = edit_params(root, options.preset, options.assignments)
         ended = end_leftovers(root)
         if ended:

@@ -15,6 +15,7 @@ import psutil
 from flows.audit import cache_folder
 from flows.params import load_params
 from flows.progress import progress_bar
+from flows.scheduling.journal import RETRAIN_LOCK, SERVE_LOCK
 from flows.status import read_stages
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.errors import MnoError
@@ -34,6 +35,8 @@ from pipelines.lock import LockedError, hold, holder
 
 _KEPT_ON_DISK = ("mlartifacts", "mlflow.db", "build", "data", "models", "reports")
 _LOCKS = ("build/locks/*", "build/study/*.lock", ".dvc/tmp/exps/*/build/locks/*")
+# Who waits for the time to run, or begins a run, which the lock on runs then keeps out.
+_HARMLESS = (RUN_LOCK, SERVE_LOCK, RETRAIN_LOCK)
 _PID = re.compile(r'"pid": (\d+)')
 _SERVER = (
     "MLflow is a server (MLFLOW_TRACKING_URI), which others may use: its runs and models stay; "
@@ -199,7 +202,8 @@ def _alone(root: Path) -> Iterator[None]:
         LockedError: Something does.
     """
     with hold(root / RUN_LOCK, "mno gc"):
-        locks = [p for pattern in _LOCKS for p in root.glob(pattern) if p != root / RUN_LOCK]
+        harmless = {root / lock for lock in _HARMLESS}
+        locks = [p for pattern in _LOCKS for p in root.glob(pattern) if p not in harmless]
         busy = next(filter(None, map(holder, locks)), None)
         if busy is not None:
             raise LockedError(

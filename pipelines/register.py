@@ -8,6 +8,7 @@ from typing import Any
 
 from mno.config import section
 from mno.data.reading import open_split
+from mno.evaluation.beside import Beside
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.pooling import Pooled
 from mno.evaluation.scoring import split_error
@@ -45,6 +46,11 @@ def body(stage: Stage) -> None:
         given = frames_given(model)
         return split_error(model.predict, test, config.batch_size, given, history)
 
+    def compare(champion: Path) -> dict[str, Any]:
+        test = open_split(stage.root / DATA, "test")
+        beside = Beside(test, config.robustness.samples, config.batch_size)
+        return beside.measure(stage.root / CANDIDATE, champion, metrics["physics"])
+
     registered = register(
         Request(
             root=stage.root,
@@ -67,6 +73,7 @@ def body(stage: Stage) -> None:
             physics=metrics["physics"],
         ),
         score,
+        compare,
     )
     write_json(reports / "registered.json", registered)
     if registered["version"] is None:

@@ -46,4 +46,9 @@ class ScheduleConfig(Config):
         description="what a scheduled training starts from: the champion's weights, or fresh ones; "
         "it is written into train.warm_start. null: as train.warm_start says",
     )
+    tidy: bool = Field(
+        default=False,
+        description="after a run that has brought something up to date, remove what nothing needs, "
+        "as `mno gc --retention --delete` does",
+    )
     drift: DriftConfig = Field(default=DriftConfig(), description="Of the service's inputs.")

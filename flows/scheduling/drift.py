@@ -1,21 +1,19 @@
 """Drift: the inputs that `mno serve` is asked for, beside those the model was trained on.
 
-The service keeps counts in `build/serving/*.json`, by version. Here they are read, less what had
-been counted already when drift led to a run before, so that one drift does not retrain every night.
+The service keeps counts by version (`mno.serving.counts`). What had been counted already when drift
+led to a run before is taken off, so that one drift does not retrain every night.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from flows.scheduling.config import DriftConfig
 from flows.scheduling.journal import read_journal
-from flows.scheduling.plan import read_json
 from flows.scheduling.reasons import Reason
+from mno.serving.counts import read
 
-COUNTS = Path("build/serving")
 Counts = dict[str, dict[str, float]]
 
 
@@ -31,16 +29,14 @@ def served(root: Path, model: str) -> Counts:
         like the training data), `flagged` (those that are not), `bounded` (those with a finite
         bound on their error) and `bound`, the sum of these bounds.
     """
-    found: Counts = {}
-    for file in sorted((root / COUNTS).glob("*.json")):
-        versions = read_json(file).get("versions")
-        for name, counts in versions.items() if isinstance(versions, Mapping) else ():
-            if name.startswith(f"{model}/") and isinstance(counts, Mapping):
-                into = found.setdefault(name, dict.fromkeys(_KEYS, 0.0))
-                for key in ("judged", "flagged", "bounded"):
-                    into[key] += _number(counts.get(key))
-                into["bound"] += _number(counts.get("mean_bound")) * _number(counts.get("bounded"))
-    return found
+    return {
+        name: {
+            **{key: float(seen[key]) for key in ("judged", "flagged", "bounded")},
+            "bound": (seen["mean_bound"] or 0.0) * seen["bounded"],
+        }
+        for name, seen in read(root).items()
+        if name.startswith(f"{model}/")
+    }
 
 
 def drift(root: Path, model: str, config: DriftConfig) -> Reason | None:
@@ -84,7 +80,3 @@ def _judge(name: str, counts: Mapping[str, float], config: DriftConfig) -> list[
             f"{mean:.2%} (above {config.mean_bound:.2%})"
         )
     return found
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0

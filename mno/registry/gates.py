@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mno.registry.config import PromotionConfig
+from mno.registry.config import BesideConfig, PromotionConfig
 
 
 def gates(
@@ -29,6 +29,35 @@ def gates(
         status = "unknown" if value is None else "met" if value <= limit else "missed"
         found[f"physics.{name}"] = status
     return found
+
+
+def beside_gates(config: BesideConfig, figures: Mapping[str, Any] | str) -> dict[str, str]:
+    """Return whether each limit beside the champion is met.
+
+    Args:
+        config: The limits.
+        figures: What `mno.evaluation.beside` measured; or why it did not.
+
+    Returns:
+        By name `met`, `missed` or `unknown`; nothing of what has no limit.
+    """
+    found = {}
+    limits = {"latency_ms": config.latency, "peak_memory_mib": config.memory}
+    for name in figures if isinstance(figures, Mapping) else ():
+        limits.setdefault(name, config.physics)  # all else is physical consistency
+    if not any(name.startswith("physics") for name in limits):
+        limits["physics"] = config.physics
+    for name, limit in limits.items():
+        if limit is not None:
+            sides = figures.get(name) if isinstance(figures, Mapping) else None
+            found[f"beside.{name}"] = _within(sides, limit)
+    return found
+
+
+def _within(sides: Any, ratio: float) -> str:
+    if not isinstance(sides, Mapping):
+        return "unknown"
+    return "met" if sides["own"] <= ratio * sides["champion"] else "missed"
 
 
 def _name(kpi: Mapping[str, Any]) -> str:

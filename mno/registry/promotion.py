@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from mno.evaluation.pooling import Pooled
 from mno.lineage import rule
 from mno.registry import names
 from mno.registry.config import PromotionConfig
+from mno.registry.gates import beside_gates
 from mno.registry.packaging import load_model
-from mno.registry.reading import find_alias
+from mno.registry.reading import candidate_folder, find_alias
 from mno.registry.recorded import recorded_errors
 from mno.registry.settings import Workspace
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 # Measures a loaded model on the current test split; returns its relative L2 error.
 Score = Callable[[Any], Pooled]
+# Measures the candidate beside the champion in a folder: see `mno.evaluation.beside`.
+Compare = Callable[[Path], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Case:
         config: The rule.
         intervals: How the interval of a difference is found.
         score: Measures the champion where its errors on these samples are not recorded.
+        compare: Measures it beside the champion in a folder; none: it is not.
     """
 
     measured: Measured
@@ -75,6 +80,7 @@ class Case:
     config: PromotionConfig
     intervals: IntervalConfig
     score: Score
+    compare: Compare | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,19 @@ def decide(workspace: Workspace, name: str, version: int, case: Case) -> Decisio
         # On a server it may be out of reach for a while only: nothing takes over for that.
         standing = "unusable" if workspace.embedded else "unreachable"
         return _decided({**judged, "standing": standing}, reason)
+    found = _beside(f"models:/{name}/{number}", case)
+    judged |= {"beside": found, "gates": {**case.gates, **beside_gates(case.config.beside, found)}}
     return _compared(judged, theirs, case)
+
+
+def _beside(champion: str, case: Case) -> Mapping[str, Any] | str:
+    """Return what was measured of the version beside the champion; or, in one line, why not."""
+    if case.compare is None:
+        return "not measured"
+    try:
+        return case.compare(candidate_folder(champion))
+    except Exception as error:  # whatever a model of another time cannot do
+        return f"not measured: {first_line(error)}"
 
 
 def _compared(judged: dict[str, Any], theirs: Pooled, case: Case) -> Decision:
@@ -158,10 +176,20 @@ def _compared(judged: dict[str, Any], theirs: Pooled, case: Case) -> Decision:
 def _decided(judged: dict[str, Any], reason: str) -> Decision:
     verdict, barred = rule.verdict(judged), rule.failing(judged)
     if barred and judged["standing"] != "already":
-        reason += f"; does not meet {', '.join(barred)}"
+        shown = (f"{gate}{_times(judged, gate.removeprefix('beside.'))}" for gate in barred)
+        reason += f"; does not meet {', '.join(shown)}"
     if verdict == rule.WAITING:
         reason += "; waits for a person's approval"
     return Decision(verdict, reason, judged)
+
+
+def _times(judged: Mapping[str, Any], name: str) -> str:
+    """Return how many times the champion's a figure is, in brackets, where it is known."""
+    beside = judged.get("beside")
+    sides = beside.get(name) if isinstance(beside, Mapping) else None
+    if not isinstance(sides, Mapping) or not sides["champion"]:
+        return ""
+    return f" ({sides['own'] / sides['champion']:.2f} times the champion's)"
 
 
 def apply(client: MlflowClient, name: str, version: int, decision: Decision) -> None:

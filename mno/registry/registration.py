@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ from mno.registry import names, promotion
 from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.registry.deciding import deciding
 from mno.registry.gates import gates
-from mno.registry.promotion import Case, Measured, Score
+from mno.registry.promotion import Case, Compare, Measured, Score
 from mno.registry.reading import find_alias
 from mno.registry.recorded import EVALUATION_FOLDER
 from mno.registry.request import Evaluated, Request
@@ -54,7 +55,11 @@ _PATIENCE = 1800.0
 
 
 def register(
-    request: Request, candidate: Path, evaluated: Evaluated, score: Score
+    request: Request,
+    candidate: Path,
+    evaluated: Evaluated,
+    score: Score,
+    compare: Compare | None = None,
 ) -> dict[str, Any]:
     """Register a candidate and decide on its alias; doing it again gives the same version.
 
@@ -64,6 +69,7 @@ def register(
         evaluated: What the evaluation of this candidate found.
         score: Measures a loaded model on the current test split, for a champion whose recorded
             errors were measured on other data.
+        compare: Measures the candidate beside the champion in a folder.
 
     Returns:
         What `reports/registered.json` holds.
@@ -104,7 +110,8 @@ def register(
         version = create_version(workspace, run, name, tags, candidate, evaluated)
     record["ids"] |= {"model": name, "version": version}
     with deciding(workspace, name, patience=_PATIENCE):
-        decision = _decide(workspace, name, version, _case(request, evaluated, measured, score))
+        case = replace(_case(request, evaluated, measured, score), compare=compare)
+        decision = _decide(workspace, name, version, case)
         log_record(workspace, run.info.run_id, record)
         seal_version(workspace, name, version, record, request.root)
     return {"name": name, "version": version, **decision, **_summary(evaluated, record)}

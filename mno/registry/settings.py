@@ -16,6 +16,7 @@ import psutil
 
 from mno.config import first_line
 from mno.errors import InputError, MnoError
+from mno.registry.reachable import require_answer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,9 +28,14 @@ _BEHAVIOUR = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # A server that is started anew meanwhile is waited for; one that hangs, for some minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 _TRACKING = "MLFLOW_TRACKING_URI"
 _REGISTRY = "MLFLOW_REGISTRY_URI"
+_PATIENCE = 60.0  # seconds for a server that is started anew
 
 
 def import_mlflow() -> Any:
@@ -95,6 +101,7 @@ def use_workspace(root: Path) -> Workspace:
     prepare(root)
     wishes = {name: os.environ.get(name) for name in (_TRACKING, _REGISTRY)}
     uri, embedded = registry_uri(root), is_embedded(root)
+    require_answer(uri, _PATIENCE)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(wishes[_REGISTRY] or uri)
     for name, value in wishes.items():  # MLflow writes there what would pass for a user's wish

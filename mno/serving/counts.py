@@ -31,16 +31,17 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mno.serving.estimate import FLAG, relative_bound
-from mno.serving.follower import Served
+if TYPE_CHECKING:
+    from mno.serving.follower import Served
 
 FORMAT = 1
 FOLDER = Path("build") / "serving"
 _MOST_VERSIONS = 20  # in a file, the latest ones
+_NUMBERS = ("samples", "judged", "flagged", "bounded")
 
 
 class Counts:
@@ -127,6 +128,8 @@ def read(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def _judge(seen: dict[str, Any], served: Served, found: Mapping[str, np.ndarray]) -> None:
+    from mno.serving.estimate import FLAG, relative_bound  # needs torch, which `read` does not
+
     flags, trust = found[FLAG].astype(bool), served.trust
     bounds = relative_bound(found)
     finite = bounds[np.isfinite(bounds)]
@@ -162,7 +165,7 @@ def _fresh(now: str) -> dict[str, Any]:
 def _added(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Return the counts of two services of the same version as one."""
     both = {**one, **{k: v for k, v in other.items() if v is not None}}
-    for name in ("samples", "judged", "flagged", "bounded"):
+    for name in _NUMBERS:
         both[name] = one[name] + other[name]
     if both["bounded"]:
         sums = [(seen["mean_bound"] or 0.0) * seen["bounded"] for seen in (one, other)]
@@ -174,15 +177,23 @@ def _added(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _versions(path: Path) -> dict[str, dict[str, Any]]:
-    """Return what a file holds; nothing where it is none of this format."""
+    """Return what a file holds; nothing of versions whose counts are no numbers."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             return {}
         fresh = _fresh("")
-        return {name: {**fresh, **seen} for name, seen in content["versions"].items()}
+        found = {name: {**fresh, **seen} for name, seen in content["versions"].items()}
+        return {name: seen for name, seen in found.items() if _is_counted(seen)}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
+
+
+def _is_counted(seen: Mapping[str, Any]) -> bool:
+    mean = seen["mean_bound"]
+    return all(isinstance(seen[name], int) for name in _NUMBERS) and (
+        mean is None or isinstance(mean, int | float)
+    )
 
 
 def _time() -> str:

@@ -13,6 +13,7 @@ from moved_line import moved
 
 from flows import tidying
 from flows.params import edit_params
+from flows.scheduling.tidying import tidy_up
 from flows.status import read_stages
 from flows.tidying import Look, tidy
 from mno.config import read_params
@@ -245,6 +246,17 @@ def test_nobody_tidies_under_a_running_stage(place: Line) -> None:
         with at_work, pytest.raises(MnoError, match="a training is"):
             tidy(delete=True, retention=False, quiet=True)
     assert counts(plan_of(place))["runs"] == 3
+
+
+def test_a_scheduled_run_ends_by_tidying_while_its_schedule_is_served(place: Line) -> None:
+    edit_params(place.root, None, ["retention.keep_runs=1"])
+    locks = place.root / "build/locks"
+    with hold(locks / "schedule", "mno schedule serve"), hold(locks / "retrain", "a retraining"):
+        with hold(locks / "train", "a training"):
+            assert tidy_up().startswith("not tidied: a training is")
+        assert counts(plan_of(place))["runs"] == 3
+        assert "freed" in tidy_up()
+    assert counts(plan_of(place))["runs"] == 1
 
 
 def test_a_server_is_left_alone(place: Line, monkeypatch: pytest.MonkeyPatch) -> None:

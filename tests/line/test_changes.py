@@ -78,6 +78,11 @@ def _check_that_the_promotion_was_told(workspace, prefect_api: str) -> None:
     (artifact,) = httpx.post(f"{prefect_api}/artifacts/filter", json=body).json()
     assert artifact["data"].startswith("# mno-darcy version 2: champion")
     assert f"{found['judged']['difference']:+.3g}" in artifact["data"]
+    assert found["reason"] in artifact["data"]
+    beside = found["judged"]["beside"]
+    for name in ("latency_ms", "peak_memory_mib", "physics.residual"):
+        own, champion = (beside[name][side] for side in ("own", "champion"))
+        assert f"| {own:.4g} against {champion:.4g}, " in artifact["data"]
     history = json.loads(workspace.mno("promote", "--history", "--json", check=True).stdout)
     assert [reign["version"] for reign in history["reigns"]] == [1, 2]
     assert history["note"] is None

@@ -9,8 +9,8 @@ from mno.evaluation.config import IntervalConfig
 from mno.lineage import rule
 from mno.lineage.audit import promotion as audited
 from mno.lineage.audit.finding import differs
-from mno.registry.config import PromotionConfig
-from mno.registry.gates import gates
+from mno.registry.config import BesideConfig, PromotionConfig
+from mno.registry.gates import beside_gates, gates
 from mno.registry.promotion import Case, Measured, _compared, pooled
 
 SAMPLES = 40
@@ -116,6 +116,31 @@ def test_a_missed_or_unknown_indicator_bars_a_better_model_an_undecided_one_does
 def test_physical_consistency_is_an_indicator(limit: float, physics, status: str) -> None:
     config = PromotionConfig(physics={"residual": limit})
     assert gates(config, [], physics) == {"physics.residual": status}
+
+
+BESIDE = {
+    "latency_ms": {"own": 3.0, "champion": 2.0},
+    "peak_memory_mib": "champion: not known: the process failed",
+    "physics.residual": {"own": 0.0, "champion": 0.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("limits", "figures", "statuses"),
+    [
+        ({}, BESIDE, {}),
+        ({"latency": 1.5}, BESIDE, {"beside.latency_ms": "met"}),
+        ({"latency": 1.4}, BESIDE, {"beside.latency_ms": "missed"}),
+        ({"memory": 9.0}, BESIDE, {"beside.peak_memory_mib": "unknown"}),
+        ({"physics": 1.0}, BESIDE, {"beside.physics.residual": "met"}),
+        ({"physics": 1.0}, {"physics": "no solver"}, {"beside.physics": "unknown"}),
+        ({"latency": 1.5}, "not measured", {"beside.latency_ms": "unknown"}),
+    ],
+)
+def test_what_a_version_takes_beside_the_champion_is_an_indicator(
+    limits: dict[str, float], figures, statuses: dict[str, str]
+) -> None:
+    assert beside_gates(BesideConfig(**limits), figures) == statuses
 
 
 def test_with_human_approval_the_better_one_waits_and_the_worse_one_does_not() -> None:

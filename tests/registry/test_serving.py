@@ -8,64 +8,27 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from mlflow.deployments import PredictionsResponse
 from registry_shop import Shop, open_shop, tiny_surrogate
 
 from mno.errors import InputError
 from mno.registry.serving import NamedModel
 from mno.registry.settings import use_workspace
-from mno.serving.app import MODEL_HEADER, Service, build_app
+from mno.serving.app import MODEL_HEADER
 from mno.serving.config import ServingConfig
-from mno.serving.follower import Follower
-from mno.serving.monitor import Monitor
+from tests.running_service import Running, running
 
 NAME = "mno-darcy"
 
 
-@dataclass
-class Running:
-    """A service that answers."""
-
-    port: int
-    follower: Follower
-    told: list[tuple[bool, str]]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-
-@contextmanager
-def running(shop: Shop, config: ServingConfig) -> Iterator[Running]:
-    told: list[tuple[bool, str]] = []
-    registry = NamedModel(shop.root, f"models:/{NAME}@champion")
-    follower = Follower(registry, config.poll_interval, lambda *news: told.append(news))
-    service = Service(follower, config, Monitor(), "3.0")
-    settings = uvicorn.Config(
-        build_app(service, config.hosts), host="127.0.0.1", port=0, log_level="error",
-        lifespan="off",
-    )  # fmt: skip
-    server = uvicorn.Server(settings)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield Running(server.servers[0].sockets[0].getsockname()[1], follower, told)
-    finally:
-        server.should_exit = True
-        thread.join()
-        service.batcher.close()
-        follower.close()
+def serving(shop: Shop, config: ServingConfig) -> AbstractContextManager[Running]:
+    return running(NamedModel(shop.root, f"models:/{NAME}@champion"), config)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +63,7 @@ def name_champion(shop: Shop, version: int) -> None:
 def test_json_and_npz_are_answered_like_the_model_itself(two_versions):
     given = fields(3)
     expected = tiny_surrogate(1).predict({"permeability": given})["pressure"]
-    with running(two_versions, ServingConfig()) as service:
+    with serving(two_versions, ServingConfig()) as service:
         body = {"inputs": {"permeability": given.tolist()}}
         answer = httpx.post(f"{service.url}/invocations", json=body)
         assert answer.status_code == 200, answer.text
@@ -132,7 +95,7 @@ def test_a_thousand_requests_across_ten_changes_are_each_answered_wholly_by_one(
         for n in (1, 2)
     }
     body, kind = npz(given), {"Content-Type": "application/x-npz"}
-    with running(two_versions, ServingConfig(poll_interval=0.05)) as service:
+    with serving(two_versions, ServingConfig(poll_interval=0.05)) as service:
         done = threading.Event()
 
         def change() -> None:
@@ -166,7 +129,7 @@ def test_a_thousand_requests_across_ten_changes_are_each_answered_wholly_by_one(
 def test_a_version_whose_files_are_damaged_is_not_served(shop):
     for seed in (1, 2):
         shop.register(shop.train(seed), score=lambda _: 0.05)
-    with running(shop, ServingConfig(poll_interval=0.05)) as service:
+    with serving(shop, ServingConfig(poll_interval=0.05)) as service:
         for weights in (shop.root / "mlartifacts").rglob("weights.safetensors"):
             content = bytearray(weights.read_bytes())
             content[-1] ^= 1
@@ -190,7 +153,7 @@ def test_a_model_that_does_not_exist_is_one_line(shop):
 
 def test_refusals_say_why_and_good_requests_go_on(two_versions):
     config = ServingConfig(max_body_mib=0.1, token="a secret token", read_timeout=0.3)  # noqa: S106
-    with running(two_versions, config) as service:
+    with serving(two_versions, config) as service:
         url, auth = f"{service.url}/invocations", {"Authorization": "Bearer a secret token"}
 
         def ask(**request) -> httpx.Response:
@@ -238,7 +201,7 @@ def test_two_thousand_malformed_requests_leave_it_answering(two_versions):
             content = content or bytearray(b"0")
         return bytes(content)
 
-    with running(two_versions, ServingConfig()) as service, httpx.Client(timeout=60) as client:
+    with serving(two_versions, ServingConfig()) as service, httpx.Client(timeout=60) as client:
         url, seen = f"{service.url}/invocations", set()
         for number in range(2000):
             body, kind = draw.choice([(good, "application/json"), (packed, "application/x-npz")])

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import torch
-import uvicorn
-from starlette.routing import Route
 
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
@@ -22,11 +15,6 @@ from mno.evaluation.trust.config import TrustConfig
 from mno.evaluation.trust.trust import Trust
 from mno.nn.config import ModelConfig
 from mno.scenarios import make_scenario
-from mno.serving.app import Service, build_app
-from mno.serving.config import ServingConfig
-from mno.serving.counts import Counts
-from mno.serving.follower import Follower
-from mno.serving.monitor import Monitor
 from mno.surrogate import Surrogate
 
 SIDE = 8
@@ -87,54 +75,6 @@ class OneVersion:
         return self._surrogate, self._example, self._trust
 
 
-@dataclass
-class Running:
-    """A service that answers."""
-
-    port: int
-    service: Service
-    follower: Follower
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-
 def inputs(samples: int, factor: float = 1.0) -> np.ndarray:
     """Return permeabilities like those of the training data, times a factor."""
     return factor * solved("test", 2).fields["permeability"][:samples]
-
-
-@contextmanager
-def running(
-    registry: OneVersion,
-    config: ServingConfig | None = None,
-    counts: Counts | None = None,
-    more=lambda service, follower: (),
-    at_end=lambda: None,
-) -> Iterator[Running]:
-    """Serve, with further addresses that `more(service, follower)` returns."""
-    config = config or ServingConfig()
-    follower = Follower(registry, 60.0, lambda *_: None)
-    service = Service(follower, config, Monitor(), "3.0", counts)
-    routes: Sequence[Route] = more(service, follower)
-    settings = uvicorn.Config(
-        build_app(service, config.hosts, routes), host="127.0.0.1", port=0, log_level="error",
-        lifespan="off",
-    )  # fmt: skip
-    server = uvicorn.Server(settings)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield Running(port, service, follower)
-    finally:
-        server.should_exit = True
-        thread.join()
-        service.batcher.close()
-        follower.close()
-        at_end()
-        if counts is not None:
-            counts.close()

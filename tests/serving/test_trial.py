@@ -9,12 +9,13 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from small_service import SIDE, OneVersion, Running, running, trusted
+from small_service import SIDE, OneVersion, trusted
 
 from mno.scenarios import make_scenario
 from mno.serving.config import ServingConfig
 from mno.serving.trial.parameters import movable
 from mno.serving.trial.routes import Trial
+from tests.running_service import Running, running
 
 JSON = {"Content-Type": "application/json"}
 SLOW = 120  # s: the first call starts a process

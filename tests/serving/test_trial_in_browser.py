@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from small_service import OneVersion, Running, running, trusted
+from small_service import OneVersion, trusted
 
 from mno.serving.config import ServingConfig
 from mno.serving.trial.routes import Trial
+from tests.running_service import Running, running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

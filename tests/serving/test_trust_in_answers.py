@@ -7,7 +7,7 @@ import io
 import httpx
 import numpy as np
 import pytest
-from small_service import SIDE, OneVersion, inputs, running, trusted
+from small_service import SIDE, OneVersion, inputs, trusted
 
 from mno.serving import counts as seen
 from mno.serving.batcher import Batcher
@@ -16,6 +16,7 @@ from mno.serving.counts import Counts
 from mno.serving.follower import Served
 from mno.serving.forward import Forward
 from mno.serving.protocol import Asked
+from tests.running_service import running
 
 NPZ = {"Content-Type": "application/x-npz"}
 

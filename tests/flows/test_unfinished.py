@@ -1,0 +1,80 @@
+"""A flow run whose process was killed does not stay running for ever."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Completed, Running
+
+from flows.unfinished import FILE, at_work
+
+
+@pytest.fixture
+def client(prefect_api: str) -> Iterator[SyncPrefectClient]:
+    with temporary_settings({PREFECT_API_URL: prefect_api}), get_client(sync_client=True) as made:
+        yield made
+
+
+@flow
+def some_work() -> None:
+    """What a run is of."""
+
+
+def a_run(client: SyncPrefectClient, state: State) -> str:
+    return str(client.create_flow_run(some_work, state=state).id)
+
+
+def state_of(client: SyncPrefectClient, run: str) -> tuple[str, str | None]:
+    state = client.read_flow_run(UUID(run)).state
+    assert state is not None
+    return state.type.value, state.message
+
+
+def die_at_work(root: Path, run: str) -> None:
+    with pytest.raises(KeyboardInterrupt), at_work(root, run, pytest.fail):
+        raise KeyboardInterrupt
+
+
+def test_the_next_run_sets_a_killed_one_crashed_and_leaves_a_finished_one(
+    client: SyncPrefectClient, tmp_path: Path
+) -> None:
+    killed, done = a_run(client, Running()), a_run(client, Completed())
+    die_at_work(tmp_path, killed)
+    assert state_of(client, killed)[0] == "RUNNING"
+    with at_work(tmp_path, done, pytest.fail):
+        kind, said = state_of(client, killed)
+        assert kind == "CRASHED" and "was killed" in str(said)
+        assert json.loads((tmp_path / FILE).read_text()) == {"id": done}
+    assert not (tmp_path / FILE).exists()
+    die_at_work(tmp_path, done)
+    with at_work(tmp_path, None, pytest.fail):
+        assert state_of(client, done)[0] == "COMPLETED"
+
+
+@pytest.mark.parametrize("left", [{"id": str(uuid4())}, {}, []])
+def test_a_run_of_another_server_stops_nothing(
+    client: SyncPrefectClient, tmp_path: Path, left: object
+) -> None:
+    (tmp_path / FILE).parent.mkdir(parents=True)
+    (tmp_path / FILE).write_text(json.dumps(left))
+    with at_work(tmp_path, None, pytest.fail):
+        pass
+    assert not (tmp_path / FILE).exists()
+
+
+def test_an_id_that_is_none_and_a_server_that_is_gone_are_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / FILE).parent.mkdir(parents=True)
+    (tmp_path / FILE).write_text(json.dumps({"id": "nonsense"}))
+    nobody = {PREFECT_API_URL: "http://127.0.0.1:9/api"}
+    with temporary_settings(nobody), at_work(tmp_path, None, said.append):
+        pass
+    assert len(said) == 1 and "Prefect was not told" in said[0]
