@@ -39,7 +39,7 @@ def _name(changed: Any, words: Words) -> str:
     if not changed:
         return words("outside.as_trained")
     return ", ".join(
-        f"{name} {_value(was, words)} → {_value(value, words)}"
+        f"{words.name(name)} {_value(was, words)} → {_value(value, words)}"
         for name, (was, value) in changed.items()
     )
 
