@@ -120,6 +120,8 @@ def constant(field: np.ndarray) -> np.ndarray:
     return np.full_like(field, 3.0)
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("change", [zero, constant])
 def test_data_without_any_variation_get_a_report(
     small: Line, splits: tuple[Split, Split, Split], change: Callable[[np.ndarray], Any]
@@ -134,6 +136,8 @@ def test_data_without_any_variation_get_a_report(
         assert unlike_numbers(text) == []
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_single_sample_in_each_split_gets_a_report(
     small: Line, splits: tuple[Split, Split, Split]
 ) -> None:
