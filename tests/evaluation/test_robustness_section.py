@@ -55,7 +55,10 @@ def test_every_kind_is_told(scenario: str, language: str) -> None:
 
 
 def test_reasons_are_told_in_the_language() -> None:
-    absent = {"resolution": "no solver for imported data (plant)", "over_time": reasons.NO_STATES}
+    absent: dict[str, Any] = {
+        "resolution": "no solver for imported data (plant)",
+        "over_time": reasons.NO_STATES,
+    }
     found = written("darcy", "ja", **absent)
     assert "取り込みデータにはソルバーがないため" in found.body
     assert "時間発展する場を予測しないモデルであるため" in found.body
