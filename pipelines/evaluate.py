@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,8 @@ def _measure(stage: Stage) -> Results:
         surrogate, train, validation, test, config.trust, digest, batch_size
     ).to_json()
     cost = memory.measured() | measure_cost(surrogate, test, config.economics)
-    cost["spent"] = spent(_recorded(stage.root), config.economics.watts_per_core)
+    worked = ("generate", "train", *(("learning_curve",) if learning["points"] else ()))
+    cost["spent"] = spent(_recorded(stage.root, worked), config.economics.watts_per_core)
     metrics = {**evaluation.metrics(), "physics": physics}
     decision = decide(
         config.kpis,
@@ -122,9 +123,9 @@ def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _recorded(root: Path) -> dict[str, Seconds | None]:
-    """Return what the stages took; of this one, what it has taken so far."""
-    past = {stage: recorded_seconds(root, stage) for stage in ("generate", "train")}
+def _recorded(root: Path, stages: Sequence[str]) -> dict[str, Seconds | None]:
+    """Return what stages took; and of this one, what it has taken so far."""
+    past = {stage: recorded_seconds(root, stage) for stage in stages}
     return past | {"evaluate": taken_so_far()}
 
 

@@ -222,9 +222,9 @@ def _edits(assignments: list[str] | None, scheduler: str | None) -> list[str]:
 
 
 def _bring_up_to_date(options: RunOptions, as_json: bool) -> None:
-    from flows.run import print_summary, run_line
-
     try:
+        from flows.run import print_summary, run_line  # takes a second or two
+
         result = run_line(options)
     except KeyboardInterrupt:
         typer.echo("\ninterrupted; what is finished is kept, run again to continue", err=True)

@@ -32,7 +32,10 @@ def fact_rows(facts: Mapping[str, Any], words: Words | None = None) -> Rows:
         name = words.name(str(key).replace("_", " "))
         name = name[:1].upper() + name[1:]
         if isinstance(value, Mapping):
-            rows += [(f"{name}: {inner.lower()}", text) for inner, text in fact_rows(value, words)]
+            rows += [
+                (words("nested", outer=name, inner=inner.lower()), text)
+                for inner, text in fact_rows(value, words)
+            ]
         else:
             rows.append((name, _text(value, words)))
     return rows

@@ -16,6 +16,7 @@ from mno.evaluation.style import PREDICTION_COLOUR, REFERENCE_COLOUR
 from mno.fields import Axis
 
 _MAP_INCHES = 1.6
+_LARGEST_DISC = 9.0  # 1/72 inch
 _FRAMES_OF_A_PLANE = 3
 _NOT_NUMBERS = "contains values that\nare not numbers"
 
@@ -143,17 +144,18 @@ def _draw_line(ax: Axes, panel: Panel, truth: str) -> None:
 
 
 def _draw_points(ax: Axes, panel: Panel, places: np.ndarray) -> None:
-    """Draw each point as a disc, as large as lets them just touch."""
+    """Draw each point as a disc, as large as lets them just touch, and no larger than a sensor."""
     first, second = panel.axes
     width, height = (axis.extent[1] - axis.extent[0] for axis in panel.axes)
     ax.set_xlim(*first.extent)
     ax.set_ylim(*second.extent)
     ax.set_aspect("equal")
     # in points of 1/72 inch, as if the discs filled a map as large as one of an example
-    diameter = 72.0 * _MAP_INCHES * (min(width, height) / max(width, height) / len(places)) ** 0.5
+    touching = 72.0 * _MAP_INCHES * (min(width, height) / max(width, height) / len(places)) ** 0.5
+    diameter = min(touching, _LARGEST_DISC)
     image = ax.scatter(
         places[:, 0], places[:, 1], c=_filled(panel.values), s=diameter**2, cmap=panel.colours,
-        norm=Normalize(*panel.limits), linewidths=0,
+        norm=Normalize(*panel.limits), linewidths=0, clip_on=False,
     )  # fmt: skip
     ax.set_xlabel(labelled(first.name, first.units))
     ax.set_ylabel(labelled(second.name, second.units))

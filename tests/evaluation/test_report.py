@@ -16,7 +16,8 @@ from mno.data.reading import Schema
 from mno.evaluation import Results, render_report, write_report
 from mno.evaluation.cost.config import EconomicsConfig
 from mno.evaluation.decision.config import KpiConfig
-from mno.evaluation.report.language import LANGUAGES
+from mno.evaluation.report.language import LANGUAGES, Words
+from mno.evaluation.report.reasons import told
 from mno.evaluation.words import number, percent, setting
 
 VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
@@ -218,6 +219,40 @@ def test_costs_are_told_whatever_is_known_of_them(
     assert ("EUR" in text) == (economics.hourly_rate is not None)
     for why in ("no solver", "cached"):
         assert (why in text) == (why in str(changed))
+
+
+def test_reasons_of_costs_are_told_in_the_language(results: Results) -> None:
+    lost = "not recorded: what this stage makes was not made here, but restored from a cache"
+    imported = "no solver for imported data (plant)"
+    cost = {
+        **COST,
+        "spent": COST["spent"] | {"train": lost, "evaluate": lost},
+        "equal_error": "no curve over grids: a problem would take up to 7.1 s to solve on all",
+    }
+    found = render_report(
+        replace(results, cost=cost, decision=decision_of(results.metrics, cost=cost)), "ja"
+    )
+    text = Page(found).text
+    assert "not recorded" not in text and text.count("記録なし") >= 4
+    assert "最大 7.1 秒" in text and "no curve" not in text
+    words = Words.of("en", "cost")
+    assert told(imported, words) == "imported data have no solver"
+    assert told("training " + lost, words).startswith("training: not recorded, since")
+    assert told("the disk was full", words) == "the disk was full"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_trainings_of_a_learning_curve_are_among_what_was_spent(
+    results: Results, language: str
+) -> None:
+    words = Words.of(language, "cost")
+    lines = words("stage.learning_curve"), words("spent_on.learning_curve")
+    trained = {"seconds": 1900.0, "cpu_seconds": 3700.0, "watt_hours": 12.3}
+    for spent in ({}, {"learning_curve": trained}):
+        cost = {**COST, "spent": COST["spent"] | spent}
+        decision = decision_of(results.metrics, cost=cost)
+        text = Page(render_report(replace(results, cost=cost, decision=decision), language)).text
+        assert [line in text for line in lines] == [bool(spent)] * 2
 
 
 @pytest.mark.parametrize(

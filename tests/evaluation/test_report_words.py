@@ -9,10 +9,13 @@ from string import Formatter
 import pytest
 
 import mno.evaluation
+from mno.config import Config
 from mno.evaluation.report.language import LANGUAGES, Words, flat, texts_of
 from mno.evaluation.report.sections import SECTIONS
+from mno.nn.config import ModelConfig
 from mno.scenarios import make_scenario, scenario_names
 from mno.scenarios.kernels.charge_stress import ChargeStress
+from mno.training.config import TrainConfig
 
 FOLDER = Path(mno.evaluation.__file__).parent
 SOURCES = "\n".join(
@@ -78,3 +81,16 @@ def test_every_physics_check_is_named_in_japanese(scenario: str) -> None:
     checks |= {ChargeStress.CHECK.name: ChargeStress.CHECK.description}
     for name, description in checks.items():
         assert re.search(r"[ぁ-んァ-ヶ一-龠]", Words.of("ja").check(name, description)), name
+
+
+@pytest.mark.parametrize("scenario", scenario_names())
+def test_every_parameter_that_is_changed_is_named_in_japanese(scenario: str) -> None:
+    changed = make_scenario(scenario, 24, {}).outside().values()
+    for name in {name for parameters in changed for name in parameters}:
+        assert re.search(r"[ぁ-んァ-ヶ一-龠]", Words.of("ja").name(name)), name
+
+
+@pytest.mark.parametrize("config", [ModelConfig, TrainConfig])
+def test_every_setting_is_named_in_japanese(config: type[Config]) -> None:
+    for name in config.model_fields:
+        assert re.search(r"[ぁ-んァ-ヶ一-龠]", Words.of("ja").name(name.replace("_", " "))), name

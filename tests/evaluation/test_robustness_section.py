@@ -22,7 +22,9 @@ from mno.evaluation.robustness.measure import KINDS, measure_robustness
 CONFIG = RobustnessConfig(samples=4, solved_samples=2, noise=[0.1], missing=[0.25])
 
 
-def written(scenario: str, language: str, **changed: Any) -> Section:
+def written(
+    scenario: str, language: str, config: RobustnessConfig = CONFIG, **changed: Any
+) -> Section:
     small = line(scenario, **({"history": 2} if scenario == "diffusion_reaction" else {}))
     results = Results(
         scenario=scenario,
@@ -30,7 +32,7 @@ def written(scenario: str, language: str, **changed: Any) -> Section:
         evaluation=evaluate(small.surrogate, small.test, small.mean, EvaluateConfig()),
         metrics={"physics": physical_consistency(small.surrogate, small.test, 4, 8)},
         robustness=json.loads(
-            json.dumps(measure_robustness(small.surrogate, small.test, small.mean, CONFIG, 8))
+            json.dumps(measure_robustness(small.surrogate, small.test, small.mean, config, 8))
         )
         | changed,
     )
@@ -53,11 +55,25 @@ def test_every_kind_is_told(scenario: str, language: str) -> None:
 
 
 def test_reasons_are_told_in_the_language() -> None:
-    absent = {"resolution": "no solver for imported data (plant)", "over_time": reasons.NO_STATES}
+    absent: dict[str, Any] = {
+        "resolution": "no solver for imported data (plant)",
+        "over_time": reasons.NO_STATES,
+    }
     found = written("darcy", "ja", **absent)
     assert "取り込みデータにはソルバーがないため" in found.body
     assert "時間発展する場を予測しないモデルであるため" in found.body
     assert "robustness_resolution" not in {figure.name for figure in found.figures}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_of_an_empty_list_one_line_says_so(
+    language: str,
+) -> None:
+    empty = RobustnessConfig(samples=4, solved_samples=2, noise=[], missing=[], resolutions=[])
+    found, words = written("darcy", language, empty), Words.of(language, "robustness")
+    said = words("not_tried", reason=words("reason.nothing_listed"))
+    assert found.body.count(said) == 3
+    assert {figure.name for figure in found.figures} == {"robustness_outside"}
 
 
 def test_nothing_measured_is_no_section() -> None:

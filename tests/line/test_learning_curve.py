@@ -101,6 +101,15 @@ def test_a_killed_curve_is_continued_and_a_further_share_is_added(line: Workspac
     assert [point["samples"] for point in second] == [10, 20, 30, 40]
     assert [point for point in second if point["samples"] != 30] == first
 
+    line.run("dvc", "repro", "evaluate", check=True)
+    spent, pays = (
+        json.loads((line.root / f"reports/{name}.json").read_text(encoding="utf-8"))[part]
+        for name, part in (("cost", "spent"), ("decision", "break_even"))
+    )
+    assert spent["learning_curve"]["cpu_seconds"] > 0.0
+    assert pays["spent"]["learning_curve"] == spent["learning_curve"]["cpu_seconds"]
+    assert pays["total_spent"] == pytest.approx(sum(pays["spent"].values()))
+
     edit(line, "learning_curve.shares=[0.01]")
     refused = line.run("dvc", "repro", "learning_curve")
     assert refused.returncode != 0

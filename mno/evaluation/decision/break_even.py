@@ -28,8 +28,8 @@ class BreakEven:
         solver_seconds: Of one solve, on one core; none if not known.
         solver_source: Whether those are `given` by the user, or `measured`; none if not known.
         surrogate_seconds: Of one prediction, on one core.
-        spent: Seconds of computing by `data`, `training` and `evaluation`; or, in one line, why not
-            known.
+        spent: Seconds of computing by `data`, `training`, `learning_curve` (where one was trained)
+            and `evaluation`; or, in one line, why not known.
         data_source: Whether those of the data are `recorded`, or `computed` from the number of
             samples and the seconds of a solve.
         solves: After so many it has paid, a whole number.
@@ -77,7 +77,7 @@ def solves_to_break_even(spent: float, solver: float, surrogate: float) -> int |
     """Return after how many solves the surrogate has cost no more than the solver; none if never.
 
     Args:
-        spent: On data, training and evaluation.
+        spent: Before the first use.
         solver: For one solve.
         surrogate: For one prediction, in the same unit.
     """
@@ -101,12 +101,11 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> BreakEv
     measured = None if isinstance(solver, str) else 1e-3 * solver["ms"]
     seconds = measured if given is None else given
     surrogate = 1e-3 * cost["latency_ms"]
-    recorded = {stage: _cpu_seconds(cost["spent"][stage]) for stage in _STAGES}
+    recorded = {stage: _cpu_seconds(found) for stage, found in cost["spent"].items()}
     computed = seconds is not None and (given is not None or isinstance(recorded["generate"], str))
     spent = {
         "data": samples * seconds if computed and seconds is not None else recorded["generate"],
-        "training": recorded["train"],
-        "evaluation": recorded["evaluate"],
+        **{part: recorded[stage] for part, stage in _PARTS.items() if stage in recorded},
     }
     source = None if seconds is None else "measured" if given is None else "given"
     basis = BreakEven(
@@ -115,7 +114,7 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> BreakEv
     return _concluded(basis, cost, economics)
 
 
-_STAGES = ("generate", "train", "evaluate")
+_PARTS = {"training": "train", "learning_curve": "learning_curve", "evaluation": "evaluate"}
 
 
 def _concluded(basis: BreakEven, cost: Known, economics: EconomicsConfig) -> BreakEven:

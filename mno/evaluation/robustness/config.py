@@ -27,7 +27,8 @@ class RobustnessConfig(Config):
     )
     noise: list[Level] = Field(
         default=[0.01, 0.02, 0.05, 0.1, 0.2],
-        description="noise on the inputs, in standard deviations of each over the training split",
+        description="noise on the inputs, in standard deviations of each over the training split; "
+        "none where it is empty, as for the other lists",
     )
     missing: list[Share] = Field(
         default=[0.1, 0.25, 0.5],

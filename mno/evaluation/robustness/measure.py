@@ -12,7 +12,7 @@ from mno.evaluation.robustness.growth import over_time
 from mno.evaluation.robustness.missing import without_sensors
 from mno.evaluation.robustness.noise import under_noise
 from mno.evaluation.robustness.outside import outside_training
-from mno.evaluation.robustness.reasons import OFF
+from mno.evaluation.robustness.reasons import NOTHING_LISTED, OFF
 from mno.evaluation.robustness.resolution import at_resolutions
 from mno.evaluation.robustness.trial import Trial
 from mno.evaluation.samples import some_samples
@@ -42,7 +42,7 @@ def measure_robustness(
         surrogate: The trained operator, which fits the split.
         test: Samples it was not trained on.
         train_mean: The training split's `mean_fields`.
-        config: What is tried.
+        config: What is tried; of an empty list, nothing.
         batch_size: Samples per forward pass.
     """
     if not config.enabled:
@@ -50,10 +50,13 @@ def measure_robustness(
     trial, schema = Trial(surrogate, train_mean, batch_size), test.schema
     samples = some_samples(test, config.samples)
     count, seed = config.solved_samples, config.seed
+    noise, missing, resolutions = config.noise, config.missing, config.resolutions
     return {
-        "noise": under_noise(trial, samples, config.noise, seed),
-        "missing": without_sensors(trial, samples, config.missing, seed),
-        "resolution": at_resolutions(trial, schema, config.resolutions, count, seed),
+        "noise": under_noise(trial, samples, noise, seed) if noise else NOTHING_LISTED,
+        "missing": without_sensors(trial, samples, missing, seed) if missing else NOTHING_LISTED,
+        "resolution": at_resolutions(trial, schema, resolutions, count, seed)
+        if resolutions
+        else NOTHING_LISTED,
         "frame_rate": at_frame_rates(trial, samples, schema, count, seed),
         "outside": outside_training(trial, schema, count, seed),
         "over_time": over_time(trial, samples, schema, count, seed, config.threshold),

@@ -1,6 +1,7 @@
 """Why something was not tried, one line each."""
 
 OFF = "evaluate.robustness.enabled is false"
+NOTHING_LISTED = "its list in evaluate.robustness is empty"
 NO_STATES = "the model continues no fields over time"
 NO_PLACES = "no input has a value at each point"
 OTHER_ON_EVERY_GRID = "the scenario draws another problem on every grid"

@@ -79,6 +79,14 @@ def test_a_training_that_nobody_recorded_leaves_it_unknown() -> None:
     assert found.saved_a_day == 2.0
 
 
+def test_trainings_of_a_learning_curve_are_spent_too() -> None:
+    found = break_even(cost(learning_curve=300.0), 10, EconomicsConfig())
+    assert list(found.spent) == ["data", "training", "learning_curve", "evaluation"]
+    assert (found.total_spent, found.solves) == (500.0, 500)
+    lost = break_even(cost(learning_curve="restored"), 10, EconomicsConfig())
+    assert (lost.state, lost.why) == ("unknown", "learning_curve restored")
+
+
 def test_without_a_solver_nothing_is_known_until_the_user_names_its_cost() -> None:
     unknown = break_even(cost("no solver for imported data"), 10, EconomicsConfig())
     assert (unknown.state, unknown.why) == ("unknown", "no solver for imported data")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mno.evaluation.report.reasons import told
 from mno.evaluation.report.section import Section, render
 from mno.evaluation.report.sections.cost.break_even import break_even_figure
 from mno.evaluation.report.sections.cost.equal_error import equal_error_figure
@@ -32,11 +33,13 @@ def section(results: Results, words: Words) -> Section | None:
         words,
         compared=side_by_side(cost, words),
         absent={
-            name: cost[name] for name in ("solver", "equal_error") if isinstance(cost[name], str)
+            name: told(cost[name], words)
+            for name in ("solver", "equal_error")
+            if isinstance(cost[name], str)
         },
         spent=spent_rows(cost["spent"], words),
         pays=break_even_rows(decision["break_even"], words),
-        why=decision["break_even"]["why"],
+        why=told(decision["break_even"]["why"] or "", words),
         figures=[figure for figure in figures if figure is not None],
     )
     return Section("cost", words("title"), body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mno.evaluation.report.reasons import told
 from mno.evaluation.report.sections.cost.amounts import duration, price
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def spent_rows(spent: Known, words: Words) -> list[tuple[str, ...]]:
     rows = []
     for stage, found in spent.items():
         if isinstance(found, str):
-            rows.append((words(f"stage.{stage}"), found, _NONE, _NONE))
+            rows.append((words(f"stage.{stage}"), told(found, words), _NONE, _NONE))
             continue
         energy = f"{words.number(found['watt_hours'], 2)}\u202fWh"
         times = (duration(found[key], words) for key in ("seconds", "cpu_seconds"))
@@ -95,7 +96,7 @@ def _at_equal_error(compared: Known | str, words: Words) -> list[tuple[str, str,
 
 
 def _computing(seconds: Any, words: Words) -> str:
-    return seconds if isinstance(seconds, str) else duration(seconds, words)
+    return told(seconds, words) if isinstance(seconds, str) else duration(seconds, words)
 
 
 def _mebibytes(size: Any, words: Words) -> str:

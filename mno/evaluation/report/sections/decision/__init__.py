@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mno.evaluation.report.reasons import told
 from mno.evaluation.report.section import Section, render
 from mno.evaluation.report.sections.cost.amounts import duration
-from mno.evaluation.report.sections.decision.indicators import bounded, indicator_rows
+from mno.evaluation.report.sections.decision.indicators import between, indicator_rows
 
 if TYPE_CHECKING:
     from mno.evaluation.report.language import Words
@@ -32,14 +33,17 @@ def section(results: Results, words: Words) -> Section | None:
     return Section("decision", words("title"), body)
 
 
-def _tiles(results: Results, words: Words) -> list[tuple[str, str]]:
+def _tiles(results: Results, words: Words) -> list[tuple[str, str, str]]:
     found, cost = results.decision["break_even"], results.cost
+    error = results.metrics["relative_l2"]
     interval = results.metrics.get("intervals", {}).get("relative_l2")
-    error = bounded(results.metrics["relative_l2"], interval, words.percent)
     latency = duration(1e-3 * cost["latency_ms"], words)
     pays = words(f"pays.{found['state']}", solves=words.number(found["solves"] or 0))
-    names = (words("error"), words("latency"), words("pays_after"))
-    return list(zip(names, (error, latency, pays), strict=True))
+    return [
+        (words("error"), words.percent(error), between(interval, words.percent)),
+        (words("latency"), latency, ""),
+        (words("pays_after"), pays, ""),
+    ]
 
 
 def _sentence(reason: Known, words: Words) -> str:
@@ -78,5 +82,7 @@ def _said(name: str, value: Any, words: Words) -> str:
             return words.number(value, 2)
         case "solves" | "count":
             return words.number(value)
+        case "why":
+            return told(value, words)
         case _:
             return str(value)

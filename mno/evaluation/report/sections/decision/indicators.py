@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mno.evaluation.report.reasons import told
+
 if TYPE_CHECKING:
     from mno.evaluation.report.language import Words
     from mno.evaluation.report.results import Known
@@ -18,12 +20,12 @@ def indicator_rows(kpis: Sequence[Known], words: Words) -> list[dict[str, str]]:
     return [_row(kpi, words) for kpi in kpis]
 
 
-def bounded(value: Any, interval: Any, said: Callable[[float], str]) -> str:
-    """Return a figure, with its interval in brackets where it has one."""
+def between(interval: Any, said: Callable[[float], str]) -> str:
+    """Return an interval in brackets; nothing where there is none."""
     if interval is None or isinstance(interval, str):
-        return said(value)
+        return ""
     low, high = interval
-    return f"{said(value)} [{said(low)}, {said(high)}]"
+    return f"[{said(low)}, {said(high)}]"
 
 
 def _row(kpi: Known, words: Words) -> dict[str, str]:
@@ -39,7 +41,9 @@ def _row(kpi: Known, words: Words) -> dict[str, str]:
     field = "" if kpi["field"] is None else f" ({words.name(kpi['field'])})"
     return {
         "name": words(f"kpi.{name}") + field,
-        "value": value if isinstance(value, str) else bounded(value, kpi["interval"], said),
+        "value": told(value, words)
+        if isinstance(value, str)
+        else f"{said(value)} {between(kpi['interval'], said)}".rstrip(),
         "target": ("≤ " if kpi["bound"] == "at_most" else "≥ ") + said(kpi["target"]),
         "status": words(f"status.{status}"),
         "symbol": _SYMBOLS[status],

@@ -55,7 +55,7 @@ def _worst(name: str, error: np.ndarray, axes: tuple, words: Words) -> str:
     finite = np.where(np.isfinite(error), error, 0.0)
     at = np.unravel_index(int(np.argmax(finite)), error.shape)
     place = words.list(
-        f"{axis.name} = {words.setting(float(axis.points[i]))}"
+        f"{axis.name} = {words.number(float(axis.points[i]), 3)}"
         for axis, i in zip(axes, at, strict=True)
     )
     mean = float(finite.mean())

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 def part(title: str, found: Any, words: Words) -> Part:
     """Return what other parameters of the scenario do."""
     names = [_name(found["changed"][label], words) for label in found["level"]]
+    rows = [
+        words.name(label) if found["changed"][label] else words("outside.as_trained")
+        for label in found["level"]
+    ]  # short, as there is little room in a figure
     errors = found["relative_l2"]["model"]["mean"]
     sentences = [words("outside.what", samples=words.number(found["samples"]))]
     for at, name in enumerate(names):
@@ -29,7 +33,7 @@ def part(title: str, found: Any, words: Words) -> Part:
         title,
         words("outside.caption"),
         sentences,
-        lambda ax: draw_rows(ax, names, found["relative_l2"], words),
+        lambda ax: draw_rows(ax, rows, found["relative_l2"], words),
     )
     return Part(title, tuple(sentences), figure)
 
@@ -39,7 +43,7 @@ def _name(changed: Any, words: Words) -> str:
     if not changed:
         return words("outside.as_trained")
     return ", ".join(
-        f"{name} {_value(was, words)} → {_value(value, words)}"
+        f"{words.name(name)} {_value(was, words)} → {_value(value, words)}"
         for name, (was, value) in changed.items()
     )
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NOTABLE = 1.02  # times an error that another has to be, so that it counts as larger
 _REASONS = {
     reasons.OFF: "off",
+    reasons.NOTHING_LISTED: "nothing_listed",
     reasons.NO_STATES: "no_states",
     reasons.NO_PLACES: "no_places",
     reasons.OTHER_ON_EVERY_GRID: "other_on_every_grid",

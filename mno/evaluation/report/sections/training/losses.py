@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from mno.evaluation.report.language import Words
 
 
+NARROW_SPREAD = 4.0
+"""Largest over smallest error up to which a linear axis shows more than a logarithmic one."""
+
+
 def losses(history: Mapping[str, Any], words: Words) -> Figure:
     """Return the figure of what training's `History.to_dict()` returns."""
     best, epochs = history["best_epoch"], len(history["epochs"])
@@ -61,7 +65,7 @@ def draw_losses(history: Mapping[str, Any], words: Words, width: float = WIDE) -
                 mark = {"color": PREDICTION_COLOUR, "mec": "black", "ms": 7, "zorder": 3}
                 label = words("losses.best", best=best, error=words.percent(value))
                 ax.plot(best, value, "o", label=label, **mark)
-        _use_percent(ax, logarithmic=any(_has_logarithm(record) for record in epochs))
+        _use_percent(ax, logarithmic=_spread(epochs) > NARROW_SPREAD)
         ax.grid(axis="y", which="both", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel(words("losses.epoch"))
@@ -79,9 +83,11 @@ def _draw_curve(
     ax.plot(numbers, values, color=colour, ls=dashes, lw=1.7, marker=marker, label=label)
 
 
-def _has_logarithm(record: Mapping[str, Any]) -> bool:
-    errors = (record["train_relative_l2"], record["validation_relative_l2"])
-    return any(np.isfinite(error) and error > 0 for error in errors)
+def _spread(epochs: list[Mapping[str, Any]]) -> float:
+    """Return the largest error over the smallest one above zero; 1 where there is none."""
+    keys = ("train_relative_l2", "validation_relative_l2")
+    errors = [r[key] for r in epochs for key in keys if np.isfinite(r[key]) and r[key] > 0]
+    return max(errors) / min(errors) if errors else 1.0
 
 
 def _use_percent(ax: Axes, *, logarithmic: bool) -> None:
