@@ -142,7 +142,8 @@ def study_page(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o",
+            "--output",
+            "-o",
             help="The page; the template's name without .j2, in docs/, if not given.",
             metavar="FILE",
         ),
