@@ -1,16 +1,19 @@
 """Where MLflow keeps what it remembers, and how it behaves in a workspace.
 
 By default that is `mlflow.db` and `mlartifacts/` in the workspace. Where `MLFLOW_TRACKING_URI` is
-set by the user, that server keeps runs, artifacts and models.
+set by the user, that server keeps runs, artifacts and models. It may also name a database, as
+`postgresql+psycopg://…`; new experiments then keep their files at `MLFLOW_DEFAULT_ARTIFACT_ROOT`.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -27,9 +30,12 @@ _BEHAVIOUR = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _TRACKING = "MLFLOW_TRACKING_URI"
 _REGISTRY = "MLFLOW_REGISTRY_URI"
+_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_FILES = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # as MLflow's own server reads it
 
 
 def import_mlflow() -> Any:
@@ -59,6 +65,7 @@ class Workspace:
         """Return the id of an experiment; make it if it does not exist.
 
         Raises:
+            InputError: It does not, and nothing says where a database's artifacts are to lie.
             MnoError: The experiment's artifacts lie in another workspace.
         """
         from mlflow.exceptions import MlflowException
@@ -67,7 +74,8 @@ class Workspace:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return self.client.create_experiment(name, artifact_location=folder)
+                place = folder or _place_of_files(name)
+                return self.client.create_experiment(name, artifact_location=place)
             except MlflowException:
                 found = self.client.get_experiment_by_name(name)
                 if found is None:
@@ -95,6 +103,7 @@ def use_workspace(root: Path) -> Workspace:
     prepare(root)
     wishes = {name: os.environ.get(name) for name in (_TRACKING, _REGISTRY)}
     uri, embedded = registry_uri(root), is_embedded(root)
+    _expect_listener(uri)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(wishes[_REGISTRY] or uri)
     for name, value in wishes.items():  # MLflow writes there what would pass for a user's wish
@@ -104,7 +113,8 @@ def use_workspace(root: Path) -> Workspace:
         client = mlflow.MlflowClient()
         client.search_experiments(max_results=1)
     except Exception as error:  # sqlalchemy's, alembic's or MLflow's own
-        raise MnoError(f"MLflow at {uri} cannot be used: {first_line(error)}") from None
+        said = first_line(error).replace(uri, without_password(uri))
+        raise MnoError(f"MLflow at {without_password(uri)} cannot be used: {said}") from None
     return Workspace(root, client, embedded)
 
 
@@ -157,9 +167,55 @@ def registry_uri(root: Path) -> str:
     return uri
 
 
+def without_password(uri: str) -> str:
+    """Return an address as it may be shown."""
+    password = urlsplit(uri).password
+    return uri.replace(f":{password}@", ":***@") if password else uri
+
+
 def is_embedded(root: Path) -> bool:
     """Tell whether MLflow's database lies in the workspace."""
     return (os.environ.get(_TRACKING) or _database_uri(root)) == _database_uri(root)
+
+
+def _expect_listener(uri: str) -> None:
+    """Look whether a database's server is there: MLflow itself would try for minutes.
+
+    Raises:
+        MnoError: Nobody listens at its address.
+    """
+    parts = urlsplit(uri)
+    port = parts.port or _DATABASE_PORTS.get(parts.scheme.partition("+")[0])
+    if parts.scheme.startswith("http") or not parts.hostname or port is None:
+        return
+    try:
+        socket.create_connection((parts.hostname, port), timeout=10).close()
+    except OSError as error:
+        raise MnoError(
+            f"MLflow's database {without_password(uri)} cannot be reached "
+            f"({error.strerror or error}); start its server, or correct {_TRACKING}"
+        ) from None
+
+
+def _place_of_files(name: str) -> str | None:
+    """Return where a new experiment's files go in a store of the user's; none to let it choose.
+
+    A server chooses well. Without one MLflow would choose a folder of whoever happens to be first.
+
+    Raises:
+        InputError: The store is a database, and nobody has said where files go.
+    """
+    store = os.environ.get(_TRACKING, "")
+    if urlsplit(store).scheme.startswith(("http", "databricks", "file")) or "://" not in store:
+        return None
+    place = os.environ.get(_FILES)
+    if not place:
+        raise InputError(
+            f"{_TRACKING}={without_password(store)} is a database, which keeps no files; set "
+            f"{_FILES} to where they go, for example s3://bucket/mlflow, or name a server of "
+            "MLflow's"
+        )
+    return f"{place.rstrip('/')}/{name}"
 
 
 def _database_uri(root: Path) -> str:
