@@ -167,3 +167,21 @@ def run_mlflow(home: Path, database: str, artifacts: str, endpoint: str) -> Iter
     address = f"http://{HOST}:{port}"
     with run_server(command, home / "mlflow.log", variables, answers_at(f"{address}/health")):
         yield address
+
+
+@contextmanager
+def run_prefect(home: Path, database: str) -> Iterator[str]:
+    """Run Prefect's server with its database in PostgreSQL, and give the address of its API."""
+    port = free_port()
+    command = [
+        BINARIES / "prefect", "server", "start", "--host", HOST, "--port", str(port), "--no-ui",
+    ]  # fmt: skip
+    variables = {
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_API_DATABASE_CONNECTION_URL": database,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    address = f"http://{HOST}:{port}/api"
+    with run_server(command, home / "prefect.log", variables, answers_at(f"{address}/health")):
+        yield address
