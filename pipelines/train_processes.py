@@ -30,7 +30,7 @@ from pipelines.warm_start import find_warm_start
 from pipelines.watch import exit_when_orphaned
 
 DATA = Path("data")
-_PATIENCE = 10.0  # seconds to see that another process is gone, and to wait for its end
+_PATIENCE = 10.0  # seconds to see that another process is gone
 
 
 @contextmanager
@@ -62,8 +62,6 @@ def others(processes: int, work: Path) -> Iterator[None]:
         except RuntimeError:  # what torch says when the connection to another is lost
             _blame(started, meeting)
             raise
-        for process in started:
-            process.wait(_PATIENCE)
 
 
 @contextmanager
@@ -79,7 +77,7 @@ def _started(rank: int, size: int, meeting: Path, work: Path) -> Iterator[subpro
     try:
         yield process
     finally:
-        process.kill()
+        process.kill()  # it keeps nothing: when the first is done, all is
         process.wait()
 
 
