@@ -24,29 +24,31 @@ def serve_pages(mlflow_port: int, prefect_port: int) -> None:
     """Serve both until Ctrl-C; print their addresses when they answer.
 
     Raises:
-        InputError: A port is taken.
+        InputError: A port is taken, or a team's servers have pages already.
         MnoError: A server does not start.
     """
     root = find_workspace()
     prepare_environment(root)
     from mno.registry import registry_uri
 
+    _refuse_served(registry_uri(root))
     ports = {"MLflow": free_port(mlflow_port), "Prefect": free_port(prefect_port)}
     mlflow = [
         program("mlflow"), "server", "--host", HOST, "--port", str(ports["MLflow"]),
-        "--backend-store-uri", registry_uri(root),
         "--artifacts-destination", str(root / "mlartifacts"), "--workers", "1",
     ]  # fmt: skip
     prefect = [
         program("prefect"), "server", "start", "--host", HOST, "--port", str(ports["Prefect"]),
     ]  # fmt: skip
+    # Not on the command line, which every user of the machine may read: it may hold a password.
+    store = {"MLFLOW_BACKEND_STORE_URI": registry_uri(root)}
     # Prefect's page asks its server at the address it is told here.
     api = {"PREFECT_UI_API_URL": f"http://{HOST}:{ports['Prefect']}/api"}
     # A plain kill must end the servers too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with ExitStack() as stack:
         servers = {
-            "MLflow": stack.enter_context(run_server(mlflow, root, "mlflow", {})),
+            "MLflow": stack.enter_context(run_server(mlflow, root, "mlflow", store)),
             "Prefect": stack.enter_context(run_server(prefect, root, "prefect", api)),
         }
         for name, server in servers.items():
@@ -55,6 +57,15 @@ def serve_pages(mlflow_port: int, prefect_port: int) -> None:
         print("Ctrl-C stops both.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             _wait_for_any(servers)
+
+
+def _refuse_served(registry: str) -> None:
+    prefect = os.environ.get("PREFECT_API_URL")
+    if registry.startswith("http"):
+        raise InputError(
+            f"MLFLOW_TRACKING_URI={registry} is a server, which has pages: open it in a browser"
+            + (f", and {prefect.removesuffix('/api')} for Prefect's" if prefect else "")
+        )
 
 
 @contextmanager

@@ -7,13 +7,11 @@ import shutil
 from pathlib import Path
 
 from mno.config import section
-from mno.data.reading import Split, StoredSplit, open_split
 from mno.forecast import TaskConfig
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
 from mno.lineage.stages import flat
-from mno.memory import fits_in_memory
 from mno.nn.config import ModelConfig
 from mno.registry.tracking import TrainingRun
 from mno.surrogate import Surrogate
@@ -21,6 +19,8 @@ from mno.training.config import TrainConfig
 from mno.training.environment import training_device
 from mno.training.fit import train
 from pipelines.stage import Stage, run_stage, write_json
+from pipelines.train_processes import others as other_processes
+from pipelines.train_processes import splits
 from pipelines.warm_start import find_warm_start
 
 DATA = Path("data")
@@ -44,7 +44,7 @@ def body(stage: Stage) -> None:
     model = section(stage.params, "model", ModelConfig)
     task = section(stage.params, "task", TaskConfig)
     data = stage.root / DATA
-    training, validation = _splits(data)
+    training, validation = splits(data)
     scenario = training.schema.scenario
     start = find_warm_start(stage.handed_down.workspace, config.warm_start)
     work = stage.work_folder("checkpoints", stage.data_digest)
@@ -53,6 +53,7 @@ def body(stage: Stage) -> None:
         take_snapshot(stage.root),
         stage.params,
         threads=config.threads,
+        processes=config.processes,
         device=training_device(),
         warm_start_sha256=start.sha256 if start else None,
         sources=training.schema.sources,
@@ -68,19 +69,20 @@ def body(stage: Stage) -> None:
         if md5 is not None:
             run.log_dataset(scenario, str(DATA), md5, "training")
         run.watch_system()
-        surrogate, history = train(
-            training,
-            validation,
-            model=model,
-            config=config,
-            seed=stage.params["seed"],
-            work=work,
-            task=task,
-            initial=start.surrogate if start else None,
-            observers=[_TrackedEpochs(run)],
-            console=stage.console,
-            quiet=stage.handed_down.quiet,
-        )
+        with other_processes(config.processes, work):
+            surrogate, history = train(
+                training,
+                validation,
+                model=model,
+                config=config,
+                seed=stage.params["seed"],
+                work=work,
+                task=task,
+                initial=start.surrogate if start else None,
+                observers=[_TrackedEpochs(run)],
+                console=stage.console,
+                quiet=stage.handed_down.quiet,
+            )
         _write_candidate(surrogate, stage.root / CANDIDATE)
         write_json(stage.root / REPORT, history.to_dict())
         run.finish(candidate_digest(stage.root / CANDIDATE), record, [stage.root / REPORT])
@@ -89,16 +91,6 @@ def body(stage: Stage) -> None:
         f"train      {surrogate.num_parameters} parameters; best epoch {best.epoch} of "
         f"{len(history)}: validation error {best.validation_relative_l2:.2%}"
     )
-
-
-def _splits(data: Path) -> tuple[Split, Split] | tuple[StoredSplit, StoredSplit]:
-    """Return the splits to train on and to choose by, in memory if they fit well."""
-    training = open_split(data, "train")
-    # Files are verified once.
-    validation = open_split(data, "validation", training.schema, checked=False)
-    if fits_in_memory(training.nbytes + validation.nbytes):
-        return training.load(), validation.load()
-    return training, validation
 
 
 def _write_candidate(surrogate: Surrogate, folder: Path) -> None:

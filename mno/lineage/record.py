@@ -35,6 +35,7 @@ def start_record(
     *,
     threads: int | None,
     device: str | None,
+    processes: int = 1,
     warm_start_sha256: str | None = None,
     sources: Sequence[Mapping[str, Any]] = (),
     ids: Mapping[str, str | None] | None = None,
@@ -47,6 +48,7 @@ def start_record(
         params: All of `params.yaml`.
         threads: Threads that torch computes with; none where it is not known any more.
         device: Where the model is trained, for example `cpu`; none where it is not known.
+        processes: Processes that share out each batch; said where there is more than one.
         warm_start_sha256: Digest of the model that training starts from, if it does from any.
         sources: The files that the data were imported from, with their `file` and `sha256`.
         ids: Ids of other record-keepers, for example `mlflow_run` and `prefect_flow_run`.
@@ -70,6 +72,7 @@ def start_record(
         "environment_sha256": environment_sha256(root),
         "seed": params.get("seed"),
         "threads": threads,
+        **({"processes": processes} if processes > 1 else {}),
         "device": device,
         "machine": machine_facts(),
         **({"warm_start": {"sha256": warm_start_sha256}} if warm_start_sha256 else {}),

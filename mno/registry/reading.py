@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mno.config import first_line
@@ -102,14 +103,17 @@ def find_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | No
 def damage(workspace: Workspace, name: str, version: int, digest: str | None) -> str | None:
     """Say whether the files of a version differ from those that were registered."""
     mlflow = import_mlflow()
-    try:
-        folder = mlflow.artifacts.download_artifacts(
-            f"models:/{name}/{version}", tracking_uri=mlflow.get_tracking_uri()
-        )
-    except Exception as error:  # missing files, or a store that cannot be reached
-        return f"the files of version {version} of {name} cannot be read ({first_line(error)})"
-    if package_digest(Path(folder)) != digest:
-        return f"the files of version {version} of {name} are missing or altered"
+    with TemporaryDirectory(prefix="mno-registry-") as copies:
+        try:
+            folder = mlflow.artifacts.download_artifacts(
+                f"models:/{name}/{version}",
+                dst_path=None if workspace.embedded else copies,
+                tracking_uri=mlflow.get_tracking_uri(),
+            )
+        except Exception as error:  # missing files, or a store that cannot be reached
+            return f"the files of version {version} of {name} cannot be read ({first_line(error)})"
+        if package_digest(Path(folder)) != digest:
+            return f"the files of version {version} of {name} are missing or altered"
     return None
 
 

@@ -1,7 +1,8 @@
 """Where MLflow keeps what it remembers, and how it behaves in a workspace.
 
 By default that is `mlflow.db` and `mlartifacts/` in the workspace. Where `MLFLOW_TRACKING_URI` is
-set by the user, that server keeps runs, artifacts and models.
+set by the user, that server keeps runs, artifacts and models. It may also name a database, as
+`postgresql+psycopg://…`; new experiments then keep their files at `MLFLOW_DEFAULT_ARTIFACT_ROOT`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import psutil
 
 from mno.config import first_line
 from mno.errors import InputError, MnoError
-from mno.registry.reachable import require_answer
+from mno.registry.reachable import require_answer, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,6 +38,7 @@ _BEHAVIOUR = {
 _TRACKING = "MLFLOW_TRACKING_URI"
 _REGISTRY = "MLFLOW_REGISTRY_URI"
 _PATIENCE = 60.0  # seconds for a server that is started anew
+_FILES = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # as MLflow's own server reads it
 
 
 def import_mlflow() -> Any:
@@ -65,6 +68,7 @@ class Workspace:
         """Return the id of an experiment; make it if it does not exist.
 
         Raises:
+            InputError: It does not, and nothing says where a database's artifacts are to lie.
             MnoError: The experiment's artifacts lie in another workspace.
         """
         from mlflow.exceptions import MlflowException
@@ -73,7 +77,8 @@ class Workspace:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return self.client.create_experiment(name, artifact_location=folder)
+                place = folder or _place_of_files(name)
+                return self.client.create_experiment(name, artifact_location=place)
             except MlflowException:
                 found = self.client.get_experiment_by_name(name)
                 if found is None:
@@ -111,7 +116,8 @@ def use_workspace(root: Path) -> Workspace:
         client = mlflow.MlflowClient()
         client.search_experiments(max_results=1)
     except Exception as error:  # sqlalchemy's, alembic's or MLflow's own
-        raise MnoError(f"MLflow at {uri} cannot be used: {first_line(error)}") from None
+        said = first_line(error).replace(uri, without_password(uri))
+        raise MnoError(f"MLflow at {without_password(uri)} cannot be used: {said}") from None
     return Workspace(root, client, embedded)
 
 
@@ -167,6 +173,27 @@ def registry_uri(root: Path) -> str:
 def is_embedded(root: Path) -> bool:
     """Tell whether MLflow's database lies in the workspace."""
     return (os.environ.get(_TRACKING) or _database_uri(root)) == _database_uri(root)
+
+
+def _place_of_files(name: str) -> str | None:
+    """Return where a new experiment's files go in a store of the user's; none to let it choose.
+
+    A server chooses well. Without one MLflow would choose a folder of whoever happens to be first.
+
+    Raises:
+        InputError: The store is a database, and nobody has said where files go.
+    """
+    store = os.environ.get(_TRACKING, "")
+    if urlsplit(store).scheme.startswith(("http", "databricks", "file")) or "://" not in store:
+        return None
+    place = os.environ.get(_FILES)
+    if not place:
+        raise InputError(
+            f"{_TRACKING}={without_password(store)} is a database, which keeps no files; set "
+            f"{_FILES} to where they go, for example s3://bucket/mlflow, or name a server of "
+            "MLflow's"
+        )
+    return f"{place.rstrip('/')}/{name}"
 
 
 def _database_uri(root: Path) -> str:

@@ -14,6 +14,11 @@ def steps_per_epoch(num_samples: int, config: TrainConfig) -> int:
     return -(-num_samples // (config.batch_size * config.accumulate))
 
 
+def samples_of_batch(batch: int, num_samples: int, config: TrainConfig) -> int:
+    """Return how many samples a batch has; the arguments are those of `samples_of_step`."""
+    return min(config.batch_size, num_samples - batch * config.batch_size)
+
+
 def samples_of_step(batch: int, num_samples: int, config: TrainConfig) -> int:
     """Return how many samples the optimiser step has that a batch belongs to.
 

@@ -119,6 +119,13 @@ class TrainConfig(Config):
         le=1024,
         description="Threads within a torch operation; sums, and so the weights, depend on it",
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Processes that each take a share of every batch, on one machine: on so many "
+        "times `threads` cores, or one CUDA device each. The weights differ by rounding",
+    )
 
 
 def check_unroll(config: TrainConfig, forecast: Forecast | None) -> None:

@@ -77,6 +77,8 @@ def quiet_lightning() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning\..*")
+        # Of several processes that average gradients; a matter of speed, and of a kernel's layout.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         try:
             yield
         finally:

@@ -41,6 +41,7 @@ from mno.training.problem import (
     fields_with_gaps,
     fingerprint,
 )
+from mno.training.processes import Share, share_of, strategy
 from mno.training.progress import progress_callbacks
 from mno.training.warm_start import continued
 from mno.training.windows import Windows
@@ -87,8 +88,8 @@ def train(
 
     Raises:
         InputError: The splits, the seed or the initial model cannot be used, the configuration or
-            the task asks for what the dataset, its scenario or the device does not have, or `work`
-            belongs to another training.
+            the task asks for what the dataset, its scenario or the device does not have, `work`
+            belongs to another training, or this is not one of `config.processes`.
         MnoError: Training diverged, was asked to end, or cannot write its checkpoints.
     """
     if seed < 0:
@@ -100,6 +101,7 @@ def train(
         )
     for split in (training, validation):
         check_split(split)
+    share = share_of(config.processes, config.batch_size)
     description = _describe(training, model, task or TaskConfig())
     check_unroll(config, description.forecast)
     for split in (training, validation):
@@ -107,18 +109,24 @@ def train(
     if initial is not None:
         description = continued(initial.description, description)
     digest = fingerprint(description, (training, validation), config, seed, initial)
+    share.check_same(digest, torch.device(training_device()))
     work.mkdir(parents=True, exist_ok=True)
-    keeper = Keeper(digest, seed, work, observers)
+    keeper = Keeper(digest, seed, work, observers, share)
+    quiet = quiet or not share.is_first
     progress = progress_callbacks(keeper, config.epochs, console, quiet=quiet)
     with reproducible(config.threads):
-        if finished := read_finished(work, digest):
+        share.wait_for_first()
+        finished = read_finished(work, digest)
+        share.let_others_go()
+        if finished:
             weights, history = finished
             keeper.tell_all(history)
         else:
-            module = _module(description, training, config, seed, initial)
+            module = _module(description, training, config, seed, initial, share)
             _fit(keeper, module, training, validation, progress)
             weights, history = keeper.best_weights, keeper.history
-            write_finished(work, digest, weights, history)
+            if share.is_first:
+                write_finished(work, digest, weights, history)
         operator = description.build()
     operator.load_state_dict(weights)
     return Surrogate(description, operator), history
@@ -130,6 +138,7 @@ def _module(
     config: TrainConfig,
     seed: int,
     initial: Surrogate | None,
+    share: Share,
 ) -> OperatorTraining:
     """Return what Lightning trains, with the weights that training begins with."""
     torch.manual_seed(seed)
@@ -140,7 +149,7 @@ def _module(
     if initial is not None:
         operator.load_state_dict(initial.operator.state_dict())
     samples = len(next(iter(training.fields.values())))
-    module = OperatorTraining(operator, description, training.schema, config, samples)
+    module = OperatorTraining(operator, description, training.schema, config, samples, share)
     try:
         module.try_out(next(iter(Batches(encode(description, training), 1))))
     except ValueError as error:
@@ -156,25 +165,31 @@ def _fit(
     progress: list[Callback],
 ) -> None:
     """Train until the keeper's history is complete."""
-    config, description = module.config, module.description
+    config, description, share = module.config, module.description, module.share
     path = None
-    if found := newest_checkpoint(keeper.work):
+    share.wait_for_first()
+    found = newest_checkpoint(keeper.work)
+    share.let_others_go()
+    if found:
         path, content = found
         keeper.load_state_dict(content["callbacks"][keeper.state_key])
         keeper.tell_all(keeper.history)
         if keeper.history.is_complete(config.epochs, config.patience):
             return
-        print(f"continuing after epoch {len(keeper.history)} of {config.epochs}", flush=True)
+        if share.is_first:
+            print(f"continuing after epoch {len(keeper.history)} of {config.epochs}", flush=True)
     train_batches = Batches(
         encode(description, training),
         config.batch_size,
         lambda: epoch_order(module.num_samples, keeper.seed, len(keeper.history)),
         _changes(keeper, module, training),
+        share,
     )
     with honest_interrupts(), quiet_lightning():
         trainer = Trainer(
             accelerator=training_device(),
-            devices=1,
+            devices=share.size,
+            strategy=strategy(share),
             precision=lightning_precision(config.precision, training_device()),
             max_epochs=config.epochs,
             accumulate_grad_batches=config.accumulate,
@@ -186,6 +201,7 @@ def _fit(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            use_distributed_sampler=False,
             default_root_dir=keeper.work,
         )
         trainer.fit(

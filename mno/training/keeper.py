@@ -14,6 +14,7 @@ from mno.training.checkpoint import prune_checkpoints, write_sealed
 from mno.training.history import EpochRecord, History, TrainingObserver
 from mno.training.module import OperatorTraining
 from mno.training.order import seed_epoch
+from mno.training.processes import Share
 
 
 class Keeper(Callback):
@@ -27,15 +28,22 @@ class Keeper(Callback):
         seed: The run's seed.
         work: The folder of the checkpoints.
         observers: Told of every epoch, once its checkpoint is safe.
+        share: Which of the processes of the training this is; the only one if not given.
     """
 
     def __init__(
-        self, fingerprint: str, seed: int, work: Path, observers: Sequence[TrainingObserver]
+        self,
+        fingerprint: str,
+        seed: int,
+        work: Path,
+        observers: Sequence[TrainingObserver],
+        share: Share | None = None,
     ) -> None:
         self.fingerprint = fingerprint
         self.seed = seed
         self.work = work
-        self.observers = tuple(observers)
+        self.share = share or Share()
+        self.observers = tuple(observers) if self.share.is_first else ()
         self.history = History()
         self.best_weights: dict[str, Tensor] = {}
 
@@ -68,16 +76,18 @@ class Keeper(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's own random stream."""
-        seed_epoch(self.seed, len(self.history))
+        seed_epoch(self.seed, len(self.history), self.share.rank)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record and save the epoch; end the training if it has stopped improving."""
         if not isinstance(pl_module, OperatorTraining):
             raise TypeError(f"expected OperatorTraining, got {type(pl_module).__name__}")
+        device = pl_module.device
+        self.share.pool([pl_module.train_error, pl_module.train_loss], device)
         record = EpochRecord(
             epoch=len(self.history) + 1,
             train_relative_l2=pl_module.train_error.value,
-            validation_relative_l2=pl_module.validation_error.value,
+            validation_relative_l2=self.share.agreed(pl_module.validation_error.value, device),
             learning_rate=pl_module.learning_rate,
             train_loss=None if pl_module.objective.is_relative_l2 else pl_module.train_loss.value,
         )
@@ -85,12 +95,17 @@ class Keeper(Callback):
         if self.history.best is record:
             weights = pl_module.evaluated.state_dict()
             self.best_weights = {key: value.cpu().clone() for key, value in weights.items()}
-        stem = f"epoch-{record.epoch:05d}"
-        path = write_sealed(self.work, stem, ".ckpt", trainer.save_checkpoint)
-        prune_checkpoints(self.work, path)
+        self._save(trainer, record.epoch)
         self._tell(record)
         config = pl_module.config
         trainer.should_stop = self.history.is_complete(config.epochs, config.patience)
+
+    def _save(self, trainer: Trainer, epoch: int) -> None:
+        if not self.share.is_first:  # Lightning gathers from all processes, and the first writes
+            trainer.save_checkpoint(self.work / "not-written")
+            return
+        path = write_sealed(self.work, f"epoch-{epoch:05d}", ".ckpt", trainer.save_checkpoint)
+        prune_checkpoints(self.work, path)
 
 
 def check_fingerprint(found: str, expected: str, work: Path) -> None:

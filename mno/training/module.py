@@ -16,12 +16,13 @@ from mno.data.batch import Batch
 from mno.data.reading import Schema
 from mno.description import Description
 from mno.errors import MnoError
-from mno.training.accumulation import samples_of_step, steps_per_epoch
+from mno.training.accumulation import samples_of_batch, samples_of_step, steps_per_epoch
 from mno.training.averaging import AveragedWeights
 from mno.training.config import TrainConfig
 from mno.training.corruption import corrupt
 from mno.training.loss import relative_l2, samples_with_truth
 from mno.training.objective import Objective
+from mno.training.processes import Share
 from mno.training.schedule import learning_rate_factor
 from mno.training.steps import Prediction, drawn_steps, predict_batch
 
@@ -56,6 +57,7 @@ class OperatorTraining(LightningModule):
         schema: The training data's.
         config: How to train.
         num_samples: Samples in the training split.
+        share: This process's part of each batch; all of it if not given.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class OperatorTraining(LightningModule):
         schema: Schema,
         config: TrainConfig,
         num_samples: int,
+        share: Share | None = None,
     ) -> None:
         super().__init__()
         self.operator = operator
         self.description = description
         self.config = config
         self.num_samples = num_samples
+        self.share = share or Share()
         self.num_steps = config.epochs * steps_per_epoch(num_samples, config)
         grid = None
         if not description.coordinates:
@@ -120,13 +124,15 @@ class OperatorTraining(LightningModule):
             self.operator, self.description, batch, seen, steps, pushforward=pushforward
         )
         loss = self.objective(predicted).mean()
-        self._measure(loss.detach(), predicted)
+        here = self.share.count(samples_of_batch(batch_idx, self.num_samples, self.config))
+        self._measure(loss.detach(), predicted, counts=here > 0)
         self.learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        if self.config.accumulate == 1:
+        if self.config.accumulate == 1 and self.share.is_all:
             return loss
-        # Lightning divides by the number of batches, so the batches of a step sum to its mean.
+        # Lightning divides by the number of batches, and torch by that of processes, so that the
+        # batches of a step sum to its mean.
         samples = samples_of_step(batch_idx, self.num_samples, self.config)
-        return loss * (_length(batch) * self.config.accumulate / samples)
+        return loss * (here * self.share.size * self.config.accumulate / samples)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take the optimiser's step, and the average along."""
@@ -161,9 +167,11 @@ class OperatorTraining(LightningModule):
             )
         return error
 
-    def _measure(self, loss: Tensor, predicted: Prediction) -> None:
-        """Add a batch to the means of what is minimised and of the error."""
+    def _measure(self, loss: Tensor, predicted: Prediction, *, counts: bool) -> None:
+        """Add a batch to the means of what is minimised and of the error, if it counts."""
         value, samples = self.finite(loss.item(), "training"), _length(predicted.truth)
+        if not counts:
+            return
         self.train_loss.add(value, samples, samples)
         if not self.objective.is_relative_l2:
             normaliser = self.description.normaliser

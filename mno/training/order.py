@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mno.data.prefetch import prefetched
+from mno.training.processes import Share
 from mno.training.stored_rows import StoredRows
 
 Purpose = Literal["turn", "window"]
@@ -21,9 +22,12 @@ _AHEAD = 2  # batches
 _STREAMS: dict[Purpose, int] = {"turn": 2, "window": 3}  # 0 and 1 are of order and torch
 
 
-def seed_epoch(seed: int, epoch: int) -> None:
-    """Start torch's random stream of an epoch (counted from 0), for dropout and its like."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(epoch, 1))
+def seed_epoch(seed: int, epoch: int, rank: int = 0) -> None:
+    """Start torch's random stream of an epoch (counted from 0), for dropout and its like.
+
+    Each of several processes (`rank`, counted from 0) has one of its own.
+    """
+    sequence = np.random.SeedSequence(seed, spawn_key=(epoch, 1, rank) if rank else (epoch, 1))
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
@@ -56,6 +60,7 @@ class Batches:
         order: Gives the order of samples, asked when the first batch of a pass is taken; stored
             order if not given.
         changes: Each changes the fields of a batch, given the numbers of its samples.
+        share: Which part of each batch is taken; all of it if not given.
     """
 
     def __init__(
@@ -64,11 +69,13 @@ class Batches:
         batch_size: int,
         order: Callable[[], np.ndarray] | None = None,
         changes: Sequence[Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]]] = (),
+        share: Share | None = None,
     ) -> None:
         self.fields = dict(fields)
         self.batch_size = batch_size
         self.order = order
         self.changes = tuple(changes)
+        self.share = share or Share()
         self.num_samples = len(next(iter(self.fields.values())))
 
     def __len__(self) -> int:
@@ -76,7 +83,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         order = torch.from_numpy(self.order()) if self.order else torch.arange(self.num_samples)
-        chosen = order.split(self.batch_size)
+        chosen = [self.share.of(numbers) for numbers in order.split(self.batch_size)]
         for numbers, batch in zip(chosen, self._taken(chosen), strict=True):
             for change in self.changes:
                 batch = change(batch, numbers)

@@ -62,7 +62,7 @@ def with_as_many_steps(config: TrainConfig, samples: int, chosen: int) -> TrainC
     With as many passes instead, an eighth of the samples would get an eighth of the steps, and the
     curve would credit the samples with what longer training does. So a share is passed over more
     often, and the learning rate and patience run out after as many steps; a last pass is begun or
-    not as comes closer.
+    not as comes closer. One process does it.
 
     Args:
         config: Of the training on all samples.
@@ -74,6 +74,7 @@ def with_as_many_steps(config: TrainConfig, samples: int, chosen: int) -> TrainC
         update={
             "epochs": max(1, round(config.epochs * more)),
             "patience": max(1, math.ceil(config.patience * more)),
+            "processes": 1,
         }
     )
 

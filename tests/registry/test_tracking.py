@@ -12,6 +12,7 @@ import pytest
 
 from mno.errors import InputError, MnoError
 from mno.registry import TrainingRun, describe_registry, registry_uri, why_version_is_unusable
+from mno.registry.reachable import without_password
 from mno.registry.settings import prepare, use_workspace
 
 RECORD = {"schema": 1, "ids": {}, "times": {}}
@@ -164,6 +165,30 @@ def test_server_of_the_users_is_respected_and_ours_does_not_pass_for_it(shop, tm
         assert not (tmp_path / "mlflow.db").exists()
     finally:
         del os.environ["MLFLOW_TRACKING_URI"]
+
+
+def test_files_of_a_database_of_the_users_go_where_it_is_said(shop, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shop.root}/./mlflow.db")
+    monkeypatch.delenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", raising=False)
+    workspace = use_workspace(tmp_path)
+    with pytest.raises(InputError, match="is a database.*MLFLOW_DEFAULT_ARTIFACT_ROOT"):
+        workspace.experiment("burgers")
+    assert workspace.client.get_experiment_by_name("burgers") is None
+    monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "s3://bucket/line/")
+    number = workspace.experiment("burgers")
+    location = workspace.client.get_experiment(number).artifact_location
+    assert location == "s3://bucket/line/burgers"
+
+
+def test_passwords_are_not_shown(tmp_path, monkeypatch):
+    uri = "postgresql+psycopg://line:hush-hush@127.0.0.1:1/mlflow"
+    assert without_password(uri) == "postgresql+psycopg://line:***@127.0.0.1:1/mlflow"
+    assert without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr("mno.registry.settings._PATIENCE", 0.0)
+    with pytest.raises(MnoError, match="does not answer.*is it running") as caught:
+        use_workspace(tmp_path)
+    assert "hush" not in str(caught.value) and "***" in str(caught.value)
 
 
 def test_path_that_cannot_be_in_a_uri_is_refused(tmp_path):

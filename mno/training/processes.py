@@ -1,0 +1,252 @@
+"""Data-parallel training: processes that each take a share of every batch.
+
+Each holds a copy of the model. The gradients of a step are averaged over the processes (torch's
+DistributedDataParallel), weighted by the samples that each has seen, so that a step is what it
+would be with the whole batch in one process, up to the order in which numbers are added.
+
+The first process alone writes files, draws progress and is listened to by observers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, distributed
+
+from mno.errors import InputError
+
+_INTERFACE = "GLOO_SOCKET_IFNAME"
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+class Pooled(Protocol):
+    """A sum over samples, and how many they are."""
+
+    total: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch a process takes.
+
+    Attributes:
+        rank: Its number, counted from 0.
+        size: How many processes there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes files and shows progress."""
+        return self.rank == 0
+
+    @property
+    def is_all(self) -> bool:
+        """Whether there is no other process."""
+        return self.size == 1
+
+    def of(self, numbers: Tensor) -> Tensor:
+        """Return this process's samples of a batch; where none are left for it, the first of all.
+
+        That one counts nothing (`count` is 0): all processes have to take part in every step.
+        """
+        if self.is_all:
+            return numbers
+        part = numbers[self.rank :: self.size]
+        return part if len(part) else numbers[:1]
+
+    def count(self, samples: int) -> int:
+        """Return how many samples of a batch are this process's."""
+        return len(range(self.rank, samples, self.size))
+
+    def pool(self, sums: Sequence[Pooled], device: torch.device) -> None:
+        """Add up sums over all processes, in place."""
+        if self.is_all:
+            return
+        values = [[entry.total, float(entry.count)] for entry in sums]
+        together = torch.tensor(values, dtype=torch.float64, device=device)
+        distributed.all_reduce(together)
+        for entry, (total, count) in zip(sums, together.tolist(), strict=True):
+            entry.total, entry.count = total, int(count)
+
+    def agreed(self, value: float, device: torch.device) -> float:
+        """Return the first process's value: what is decided by it is decided alike everywhere."""
+        if self.is_all:
+            return value
+        shared = torch.tensor([value], dtype=torch.float64, device=device)
+        distributed.broadcast(shared, src=0)
+        return shared.item()
+
+    def wait_for_first(self) -> None:
+        """Let the first process do alone what follows until it calls `let_others_go`."""
+        if not self.is_first:
+            distributed.barrier()
+
+    def let_others_go(self) -> None:
+        """End what `wait_for_first` began."""
+        if self.is_first and not self.is_all:
+            distributed.barrier()
+
+    def check_same(self, digest: str, device: torch.device) -> None:
+        """Refuse to train where another process was given something else.
+
+        Args:
+            digest: Of all that the training depends on, in hexadecimal.
+            device: Where tensors that are exchanged lie.
+
+        Raises:
+            InputError: The digests of the processes differ.
+        """
+        if self.is_all:
+            return
+        mine = torch.tensor(list(bytes.fromhex(digest)), dtype=torch.int32, device=device)
+        first = mine.clone()
+        distributed.broadcast(first, src=0)
+        differs = torch.tensor([int(not mine.equal(first))], device=device)
+        distributed.all_reduce(differs)
+        if differs.item():
+            raise InputError(
+                f"the {self.size} processes of the training were given different data, parameters "
+                "or seeds; start all of them alike"
+            )
+
+
+def share_of(processes: int, batch_size: int) -> Share:
+    """Return this process's share in a training by a number of processes.
+
+    Args:
+        processes: `train.processes`.
+        batch_size: `train.batch_size`.
+
+    Raises:
+        InputError: This is not one of so many processes, or there are more of them than samples in
+            a batch.
+    """
+    joined = distributed.is_available() and distributed.is_initialized()
+    share = Share(distributed.get_rank(), distributed.get_world_size()) if joined else Share()
+    if share.size != processes:
+        raise InputError(
+            f"train.processes={processes}, but this is one of {share.size}; start it with "
+            f"torchrun --nproc-per-node {processes} and train within "
+            "mno.training.processes.started_by_torchrun(), or set train.processes="
+            f"{share.size}"
+        )
+    if processes > batch_size:
+        raise InputError(
+            f"train.processes={processes} is more than the {batch_size} samples of a batch, so "
+            f"that some would have nothing to do; choose {batch_size} or fewer"
+        )
+    return share
+
+
+@contextmanager
+def joined(share: Share, rendezvous: str) -> Iterator[None]:
+    """Be one of the processes of a training while the body runs.
+
+    Args:
+        share: Which one.
+        rendezvous: Where they meet: the URL of a file that is not there yet, `file://…`, or `env://`
+            for what torchrun says in the environment.
+
+    Raises:
+        InputError: There are fewer devices than processes.
+    """
+    devices = torch.cuda.device_count()
+    if 0 < devices < share.size:
+        raise InputError(
+            f"train.processes={share.size}, but there are {devices} CUDA devices; choose {devices}"
+        )
+    if rendezvous.startswith("file:"):  # all on this machine: nobody else is to be able to join
+        os.environ.setdefault(_INTERFACE, "lo")
+    backend = "nccl" if devices else "gloo"
+    if devices:
+        torch.cuda.set_device(share.rank)
+    distributed.init_process_group(
+        backend, init_method=rendezvous, rank=share.rank, world_size=share.size
+    )
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def started_by_torchrun() -> Iterator[Share]:
+    """Join the processes that torchrun has started on one machine; yield this one's share.
+
+    Raises:
+        InputError: torchrun has not started this process, or has others on other machines.
+    """
+    missing = [name for name in _TORCHRUN if name not in os.environ]
+    if missing:
+        raise InputError(
+            f"this process was not started by torchrun ({', '.join(missing)} not set); start it "
+            "with: torchrun --nproc-per-node 2 SCRIPT"
+        )
+    share = Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    if int(os.environ["LOCAL_RANK"]) != share.rank:
+        raise InputError("torchrun has processes on several machines; train on one")
+    with joined(share, "env://"):
+        yield share
+
+
+def file_url(path: Path) -> str:
+    """Return the address of a file at which processes of one machine meet."""
+    return path.absolute().as_uri()
+
+
+def strategy(share: Share) -> DDPStrategy | str:
+    """Return how Lightning is to train: as ever, or with gradients averaged over processes."""
+    return "auto" if share.is_all else DDPStrategy(cluster_environment=_Joined(share))
+
+
+class _Joined(ClusterEnvironment):
+    """Tells Lightning of processes that were started and have met already."""
+
+    def __init__(self, share: Share) -> None:
+        self._share = share
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return "127.0.0.1"
+
+    @property
+    def main_port(self) -> int:
+        return 0
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
+    def world_size(self) -> int:
+        return self._share.size
+
+    def set_world_size(self, size: int) -> None:
+        pass
+
+    def global_rank(self) -> int:
+        return self._share.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        pass
+
+    def local_rank(self) -> int:
+        return self._share.rank
+
+    def node_rank(self) -> int:
+        return 0
