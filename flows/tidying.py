@@ -12,11 +12,10 @@ from pathlib import Path
 
 import psutil
 
-from flows.audit import cache_folder
 from flows.params import load_params
 from flows.progress import progress_bar
 from flows.status import read_stages
-from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
+from flows.workspace import RUN_LOCK, cache_folder, find_workspace, prepare_environment
 from mno.errors import MnoError
 from mno.lineage.git import git
 from mno.lineage.questions.version import RunFiles

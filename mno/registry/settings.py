@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from mno.config import first_line
-from mno.errors import InputError, MnoError
+from mno.errors import InputError, MnoError, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from audited_line import MODEL, Line
-from undone_damage import byte
 
 from mno.certificate.content import WORKFLOW, Certificate, certificate_of
 from mno.certificate.folder import certificate_files
 from mno.certificate.names import AUDIT, BILL, METADATA, PAGE
 from mno.certificate.replay import DIFFERENT, IDENTICAL, NOT_COMPARED, WITHIN, Comparison, Replay
 from mno.lineage.audit.walk import audit
+from tests.undone_damage import byte
 
 Entity = dict[str, Any]
 _ACTIONS = ("CreateAction", "OrganizeAction", "ControlAction")
