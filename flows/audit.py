@@ -149,11 +149,9 @@ def audit_model(
 
 def _certificate(evidence: Evidence, found: Audit) -> Certificate:
     from mno.certificate.content import certificate_of
-    from mno.certificate.replay import Replay
 
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    compared = Replay.of(found.replay.to_dict()) if found.replay else None
-    return certificate_of(evidence, found.findings, made, compared)
+    return certificate_of(evidence, found.findings, made, found.replay)
 
 
 def _lineage(evidence: Evidence) -> dict[str, str]:
