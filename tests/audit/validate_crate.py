@@ -5,6 +5,7 @@ RO-Crate is read from the file CONTEXT, as the package `rocrate` ships it, not f
 Prints what is wrong, a line each.
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import sys
