@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from flows.auditing.endpoint import is_address, served_model
 from flows.auditing.remote_data import fetched
 from flows.auditing.replay import replay
 from flows.progress import progress_bar
-from flows.workspace import find_workspace, prepare_environment, program
+from flows.workspace import cache_folder, find_workspace, prepare_environment
 from mno.errors import InputError
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Verdict, differs, worst
@@ -150,26 +149,9 @@ def audit_model(
 
 def _certificate(evidence: Evidence, found: Audit) -> Certificate:
     from mno.certificate.content import certificate_of
-    from mno.certificate.replay import Replay
 
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    compared = Replay.of(found.replay.to_dict()) if found.replay else None
-    return certificate_of(evidence, found.findings, made, compared)
-
-
-def cache_folder(root: Path) -> Path:
-    """Return the folder of a workspace's DVC cache, which may be anywhere.
-
-    Raises:
-        InputError: DVC cannot say.
-    """
-    done = subprocess.run(
-        [program("dvc"), "cache", "dir"], cwd=root, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        reason = done.stderr.strip().splitlines() or ["dvc cache dir failed"]
-        raise InputError(f"{root}: {reason[-1].removeprefix('ERROR: ')}")
-    return root / done.stdout.strip()
+    return certificate_of(evidence, found.findings, made, found.replay)
 
 
 def _lineage(evidence: Evidence) -> dict[str, str]:

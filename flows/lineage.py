@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from flows.audit import cache_folder
-from flows.workspace import find_workspace, prepare_environment
-from mno.config import dataset_name, read_params
+from flows.workspace import cache_folder, find_workspace, prepare_environment
 from mno.errors import InputError
 from mno.lineage.questions.affected import Verdict, by_commit, by_data
 from mno.lineage.questions.difference import Part, Side, compare
-from mno.lineage.questions.origins import (
-    Origin,
-    of_data,
-    of_file,
-    of_shard,
-    verified_record,
-)
+from mno.lineage.questions.index import FOLDER, Index
+from mno.lineage.questions.origins import Origin, of_data, of_file, of_shard
 from mno.lineage.questions.production import Period, periods
+from mno.lineage.questions.records import Records, whole_record
 from mno.lineage.questions.version import SEAL, RegisteredVersion
 from mno.lineage.seal import SealPointer, read_seal
 from mno.registry.catalogue import Catalogue, read_catalogue
@@ -71,7 +66,6 @@ class Answers:
         self.root = find_workspace()
         prepare_environment(self.root)
         self.catalogue: Catalogue = read_catalogue(self.root)
-        self._records: dict[str, dict[str, Any] | None] = {}
 
     def models(self, asked: Asked) -> Origin:
         """Return the versions that came from data, a shard or a file."""
@@ -82,15 +76,15 @@ class Answers:
         """Return the versions that are affected if something was bad."""
         asked.check("commit", "data", "shard", "file")
         versions = self.catalogue.versions
-        if asked.commit is not None:
-            return by_commit(self.root, versions, asked.commit, self._record)
-        origin = self._origin(asked)
-        return by_data(versions, origin, self._record)
+        with self._records() as records:
+            if asked.commit is not None:
+                return by_commit(self.root, versions, asked.commit, records)
+            return by_data(versions, self._origin(asked), records)
 
     def difference(self, before: str, after: str) -> tuple[Side, Side, list[Part]]:
         """Return what changed between two versions."""
         one, other = (self._side(self._find(target)) for target in (before, after))
-        return one, other, compare(self.root, self._caches, one, other)
+        return one, other, compare(self.root, _Caches(self.root), one, other)
 
     def production(self, model: str | None) -> tuple[list[Period], list[str]]:
         """Return who was champion from when to when, of one model or all, and what is not known."""
@@ -101,26 +95,28 @@ class Answers:
             if not versions:
                 known = ", ".join(sorted({v.name for v in self.catalogue.versions})) or "none"
                 raise InputError(f"{model}: no such registered model (known: {known})")
-        return periods(versions, self.catalogue.seals, self.catalogue.files)
-
-    @cached_property
-    def _caches(self) -> list[Path]:
-        return [cache_folder(self.root)]
+        with self._index("decisions.json") as index:
+            return periods(versions, self.catalogue.seals, self.catalogue.files, index)
 
     def _origin(self, asked: Asked) -> Origin:
         versions = self.catalogue.versions
         if asked.data is not None:
             return of_data(versions, asked.data)
         if asked.shard is not None:
-            return of_shard(versions, asked.shard, self._caches)
-        return of_file(versions, str(asked.file), self._record)
+            return of_shard(versions, asked.shard, _Caches(self.root))
+        with self._records() as records:
+            return of_file(versions, str(asked.file), records)
 
-    def _record(self, version: RegisteredVersion) -> dict[str, Any] | None:
-        if version.uri not in self._records:
-            run = version.run_id
-            content = self.catalogue.files.read(run, "record.json") if run else None
-            self._records[version.uri] = verified_record(version, content)
-        return self._records[version.uri]
+    @contextmanager
+    def _index(self, name: str) -> Iterator[Index]:
+        index = Index(self.root / FOLDER / name)
+        yield index
+        index.save()
+
+    @contextmanager
+    def _records(self) -> Iterator[Records]:
+        with self._index("records.json") as index:
+            yield Records(self.catalogue.files, index)
 
     def _side(self, version: RegisteredVersion) -> Side:
         files, run = self.catalogue.files, version.run_id
@@ -130,7 +126,7 @@ class Answers:
             text = files.read(pointer.run_id, f"seals/{pointer.sha256}.json")
             sealed = read_seal(pointer, text).content or None
         read = (lambda path: files.read(run, path)) if run else (lambda path: None)
-        return Side(version, self._record(version), sealed, read)
+        return Side(version, whole_record(version, files), sealed, read)
 
     def _find(self, target: str) -> RegisteredVersion:
         name, number, alias = self._named(target)
@@ -142,6 +138,8 @@ class Answers:
 
     def _named(self, target: str) -> tuple[str, int | None, str | None]:
         if target.isdecimal():  # of the scenario's own model
+            from mno.config import dataset_name, read_params
+
             return model_name(dataset_name(read_params(self.root))), int(target), None
         match = _MODEL.fullmatch(target)
         if match is None:
@@ -150,3 +148,18 @@ class Answers:
                 "models:/NAME@ALIAS"
             )
         return match[1], int(match[2]) if match[2] else None, match[3]
+
+
+class _Caches:
+    """The folders of a workspace's DVC caches: DVC is asked where its cache is if that matters."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __iter__(self) -> Iterator[Path]:
+        yield self._root / ".dvc/cache"  # of objects that are verified, wherever they are found
+        yield self._configured
+
+    @cached_property
+    def _configured(self) -> Path:
+        return cache_folder(self._root)

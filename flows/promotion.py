@@ -93,12 +93,12 @@ def read_history(model: str | None) -> dict[str, Any]:
     root = find_workspace()
     name = _name(root, model)
     workspace = _registry(root, name)
+    from mno.lineage.history import decisions_of, history_of
     from mno.registry.deciding import champion_of
-    from mno.registry.reigns import history_of
     from mno.registry.sealing import read_chain
 
     with tempfile.TemporaryDirectory(prefix="mno-history-") as scratch:
-        history = history_of(list(read_chain(workspace, name, Path(scratch))))
+        history = history_of(decisions_of(read_chain(workspace, name, Path(scratch))))
     champion = champion_of(workspace, name)
     last = history.reigns[-1] if history.reigns else None
     recorded = last.version if last and last.until is None else None

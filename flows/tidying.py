@@ -12,12 +12,11 @@ from pathlib import Path
 
 import psutil
 
-from flows.audit import cache_folder
 from flows.params import load_params
 from flows.progress import progress_bar
 from flows.scheduling.journal import RETRAIN_LOCK, SERVE_LOCK
 from flows.status import read_stages
-from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
+from flows.workspace import RUN_LOCK, cache_folder, find_workspace, prepare_environment
 from mno.errors import MnoError
 from mno.lineage.git import git
 from mno.lineage.questions.version import RunFiles

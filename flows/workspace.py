@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -57,3 +58,18 @@ def prepare_environment(root: Path) -> None:
 def program(name: str) -> str:
     """Return the path of a program of this Python environment, for example `dvc`."""
     return str(Path(sys.executable).parent / name)
+
+
+def cache_folder(root: Path) -> Path:
+    """Return the folder of a workspace's DVC cache, which may be anywhere.
+
+    Raises:
+        InputError: DVC cannot say.
+    """
+    done = subprocess.run(
+        [program("dvc"), "cache", "dir"], cwd=root, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        reason = done.stderr.strip().splitlines() or ["dvc cache dir failed"]
+        raise InputError(f"{root}: {reason[-1].removeprefix('ERROR: ')}")
+    return root / done.stdout.strip()

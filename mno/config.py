@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 
 PARAMS_FILE = "params.yaml"
 IMPORTED = "imported"
@@ -107,8 +107,3 @@ def _known_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
             return []
         model = field.annotation
     return list(model.model_fields)
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error's message as a single line."""
-    return " ".join(str(error).split())

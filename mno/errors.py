@@ -14,3 +14,8 @@ class InputError(MnoError):
     """
 
     exit_code = 2
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's message as a single line."""
+    return " ".join(str(error).split())

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from mno.certificate.packages import Package, recorded_packages
-from mno.certificate.replay import Replay
 from mno.lineage.audit.environment import FILE as ENVIRONMENT_FILE
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Verdict, differs
 from mno.lineage.audit.objects import find_object, md5_of
+from mno.lineage.replay.outcome import Outcome
 from mno.lineage.seal import Seal, seal_sha256
 from mno.lineage.stages import flat
 
-SCHEMA = 1
+SCHEMA = 2
 RECORD, SEAL, METRICS = "record.json", "seal.json", "metrics.json"
 DATA_FILES, WEIGHTS = "data.json", "weights.json"
 PARAMS, WORKFLOW = "snapshot/params.yaml", "snapshot/dvc.yaml"
@@ -91,7 +91,7 @@ class Certificate:
     decisions: Sequence[Decision]
     packages: Sequence[Package]
     documents: Mapping[str, bytes] = field(repr=False)
-    replay: Replay | None = None
+    replay: Outcome | None = None
 
     @property
     def model(self) -> str:
@@ -101,7 +101,7 @@ class Certificate:
     @property
     def passed(self) -> bool:
         """Whether nothing was changed, is missing, or was made differently again."""
-        return not differs(self.findings) and (self.replay is None or self.replay.passed)
+        return not differs(self.findings) and (self.replay is None or self.replay.reproduced)
 
     def count(self, verdict: Verdict) -> int:
         """Return how many findings have a verdict."""
@@ -122,7 +122,7 @@ class Certificate:
 
 
 def certificate_of(
-    evidence: Evidence, findings: Sequence[Finding], made: str, replay: Replay | None = None
+    evidence: Evidence, findings: Sequence[Finding], made: str, replay: Outcome | None = None
 ) -> Certificate:
     """Take from the evidence of an audit what its certificate says.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mno.certificate.content import Certificate
 from mno.lineage.audit.evidence import entry
+from mno.lineage.replay.outcome import Change, Outcome
 
 # Title on the page, and what its checks compare; in the order in which one asks.
 LINKS = {
@@ -104,3 +105,17 @@ def _facts(certificate: Certificate, link: str) -> Iterator[tuple[str, str]]:
     if link == "imported files":
         for file in entry(record, "data", "files") or ():
             yield str(file["file"]), str(file["sha256"])
+
+
+def replay_facts(outcome: Outcome) -> Iterator[tuple[str, str]]:
+    """Yield how a model was made again, as name and text."""
+    yield "Stages that were run again", ", ".join(outcome.stages)
+    if outcome.given:
+        yield "Taken as recorded", ", ".join(outcome.given)
+    yield "Tolerance", outcome.tolerance
+    yield "Packages that differ", _changes(outcome.packages)
+    yield "Machine, what differs", _changes(outcome.machine)
+
+
+def _changes(changes: Sequence[Change] | None) -> str:
+    return "not known" if changes is None else "; ".join(map(str, changes)) or "none"

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mno.certificate.content import DOCUMENTS, Certificate
-from mno.certificate.facts import LINKS, link_facts
+from mno.certificate.facts import LINKS, link_facts, replay_facts
 from mno.certificate.graph import draw_tall, draw_wide
 from mno.certificate.look import MARKS, findings_of, link_look, link_verdict, section_id
 from mno.certificate.packages import licence_counts
@@ -49,7 +49,8 @@ def _sections(certificate: Certificate, signer: str | None) -> Iterator[Section]
     if differing:
         yield _section("differences", "What differs", rows=_rows(differing))
     if certificate.replay:
-        yield _section("replay", "Made again", replay=certificate.replay)
+        replay = certificate.replay
+        yield _section("replay", "Made again", items=replay.items, told=list(replay_facts(replay)))
     for link, (title, what) in LINKS.items():
         findings = findings_of(certificate, link)
         if findings:

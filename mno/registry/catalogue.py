@@ -6,6 +6,7 @@ than importing MLflow. It is only ever read. A registry on a server is asked by 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from collections import defaultdict
@@ -141,6 +142,15 @@ class _LocalFiles:
         except OSError:
             return None
 
+    def signature(self, run_id: str, path: str) -> str | None:
+        folder = _local_path(self.folders.get(run_id))
+        try:
+            found = os.stat(f"{folder}/{path}")
+        except OSError:
+            return None
+        times = f"{found.st_mtime_ns} {found.st_ctime_ns}"
+        return f"{found.st_size} {times} {found.st_dev} {found.st_ino}"
+
     def names(self, run_id: str, folder: str) -> list[str]:
         place = local_folder(self.folders.get(run_id))
         if place is None or not (place / folder).is_dir():
@@ -150,12 +160,19 @@ class _LocalFiles:
 
 def local_folder(uri: str | None) -> Path | None:
     """Return the folder that MLflow means; none where it is not on this machine."""
+    path = _local_path(uri)
+    return Path(path) if path is not None else None
+
+
+def _local_path(uri: str | None) -> str | None:
     if not uri:
         return None
+    if uri.startswith("/"):
+        return uri
     parts = urlparse(uri)
     if parts.scheme not in ("", "file"):
         return None
-    return Path(unquote(parts.path) if parts.scheme else uri)
+    return unquote(parts.path) if parts.scheme else uri
 
 
 @dataclass
@@ -169,6 +186,9 @@ class _DistantFiles:
         if (run_id, path) not in self._kept:
             self._kept[run_id, path] = self._fetch(run_id, path)
         return self._kept[run_id, path]
+
+    def signature(self, run_id: str, path: str) -> str | None:
+        return None
 
     def names(self, run_id: str, folder: str) -> list[str]:
         try:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from mno.errors import InputError, MnoError
 from mno.lineage import rule
+from mno.lineage.history import decisions_of, history_of
 from mno.registry import names
 from mno.registry.deciding import champion_of, deciding, expect_champion
 from mno.registry.facts import aliases
 from mno.registry.promotion import Decision, note, now, set_aliases
 from mno.registry.reading import find_version_of
 from mno.registry.recorded import recorded_predictions
-from mno.registry.reigns import history_of
 from mno.registry.sealing import own_seal, read_chain, seal_decision
 from mno.registry.settings import Workspace
 from mno.registry.trying import try_version
@@ -81,7 +81,7 @@ def rollback(workspace: Workspace, choice: Choice) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(prefix="mno-history-") as scratch:
         chain = list(read_chain(workspace, choice.name, Path(scratch)))
-    before = history_of(chain).before(choice.champion)
+    before = history_of(decisions_of(chain)).before(choice.champion)
     if before is None:
         raise InputError(
             f"{choice.name} has had no champion before version {choice.champion} that it could go "

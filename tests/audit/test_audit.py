@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from audited_line import MODEL, Line
-from undone_damage import byte, content, gone
 
 from mno.lineage.audit.finding import Verdict
 from mno.lineage.audit.objects import read_listing
 from mno.lineage.audit.walk import LINKS
+from tests.undone_damage import byte, content, gone
 
 SECOND = f"name = '{MODEL}' AND version = 2"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from audited_line import MODEL, Line
-from undone_damage import byte
 
 from flows.audit import Places, audit_model
 from mno.errors import InputError
 from mno.registry.completion import known_models
+from tests.undone_damage import byte
 from tests.workspaces import Workspace
 
 

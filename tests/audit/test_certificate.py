@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import Any
 
 import pytest
 from audited_line import MODEL, Line
-from undone_damage import byte
 
 from mno.certificate.content import WORKFLOW, Certificate, certificate_of
 from mno.certificate.folder import certificate_files
 from mno.certificate.names import AUDIT, BILL, METADATA, PAGE
-from mno.certificate.replay import DIFFERENT, IDENTICAL, NOT_COMPARED, WITHIN, Comparison, Replay
 from mno.lineage.audit.walk import audit
+from mno.lineage.replay.outcome import Change, Item, Likeness, Outcome
+from tests.undone_damage import byte
 
 Entity = dict[str, Any]
 _ACTIONS = ("CreateAction", "OrganizeAction", "ControlAction")
@@ -91,40 +92,41 @@ def test_a_difference_is_certified_as_one(line: Line) -> None:
     assert "differences were found" in root["description"]
 
 
+def outcome(
+    *items: Item, packages: Sequence[Change] = (), machine: Sequence[Change] = ()
+) -> Outcome:
+    return Outcome(["train", "evaluate"], ["data"], packages, machine, "none", items)
+
+
 @pytest.mark.parametrize(
-    ("verdict", "passed"), [(IDENTICAL, True), (WITHIN, True), (DIFFERENT, False)]
+    ("verdict", "passed"),
+    [(Likeness.IDENTICAL, True), (Likeness.CLOSE, True), (Likeness.DIFFERENT, False)],
 )
 def test_a_replay_is_part_of_the_verdict(
-    certificate: Certificate, verdict: str, passed: bool
+    certificate: Certificate, verdict: Likeness, passed: bool
 ) -> None:
-    comparison = Comparison("weights", verdict, "0a" * 32, "0b" * 32, "one remark")
-    made_again = replace(certificate, replay=Replay([comparison], {"Processor": "another"}))
+    item = Item("weights", verdict, "0a" * 32, "0b" * 32, "one remark")
+    machine = Change("cpu", "one", "another", matters=True)
+    made_again = replace(certificate, replay=outcome(item, machine=[machine]))
     files = certificate_files(made_again)
     told = json.loads(files[AUDIT])
-    assert told["passed"] is told["replay"]["passed"] is passed
+    assert told["passed"] is told["replay"]["reproduced"] is passed
     page = Page(files[PAGE].decode())
     assert all(text in page.words for text in ("0a" * 32, "0b" * 32, "one remark", "another"))
     assert ("Nothing differs" in page.words) is passed
 
 
 def test_a_replay_that_compared_nothing_has_not_passed(certificate: Certificate) -> None:
-    assert not replace(certificate, replay=Replay([])).passed
-    unknown = Comparison("dataset", NOT_COMPARED, "", "0a" * 32, "it was not kept")
-    assert not replace(certificate, replay=Replay([unknown])).passed
+    assert not replace(certificate, replay=outcome()).passed
+    unknown = Item("dataset", Likeness.UNKNOWN, "", "0a" * 32, "it was not kept")
+    assert not replace(certificate, replay=outcome(unknown)).passed
 
 
 def test_what_a_replay_tells_is_certified(certificate: Certificate) -> None:
-    same = {"name": "weights.safetensors", "likeness": IDENTICAL, "recorded": "0a", "found": "0a"}
-    lost = {"name": "trust.json", "likeness": NOT_COMPARED, "recorded": "", "found": "0b"}
-    told = {
-        "stages": ["train", "evaluate"],
-        "given": ["data"],
-        "tolerance": "none",
-        "packages": [{"name": "torch", "recorded": "2.6", "present": None, "matters": True}],
-        "machine": [],
-        "items": [{**same, "note": ""}, {**lost, "note": "not kept"}],
-    }
-    made_again = replace(certificate, replay=Replay.of(told))
+    same = Item("weights.safetensors", Likeness.IDENTICAL, "0a", "0a")
+    lost = Item("trust.json", Likeness.UNKNOWN, "", "0b", "not kept")
+    torch = Change("torch", "2.6", None, matters=True)
+    made_again = replace(certificate, replay=outcome(same, lost, packages=[torch]))
     assert made_again.passed
     words = page_of(made_again).words
     for text in ("weights.safetensors", "not kept", "train, evaluate", "torch: 2.6 → none"):

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from audited_line import MODEL, Line
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from undone_damage import byte
 
 from flows.auditing.certificate import Order, verify
 from mno.certificate.content import Certificate
@@ -20,6 +19,7 @@ from mno.errors import InputError
 from mno.registry.certificates import log_certificate
 from mno.registry.facts import CERTIFICATE, CERTIFICATES
 from mno.registry.sealing import seal_version
+from tests.undone_damage import byte
 from tests.workspaces import Workspace
 
 SECOND = f"models:/{MODEL}/2"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from undone_damage import byte, content
 
 from mno.certificate.content import Certificate
 from mno.certificate.folder import certificate_files, sums_text, write_certificate
@@ -18,6 +17,7 @@ from mno.certificate.keys import public_pem, read_private, read_public, write_ke
 from mno.certificate.names import AUDIT, METADATA, PAGE, SIGNATURE, SIGNER, SUMS
 from mno.certificate.verify import certificate_folder, verify_certificate
 from mno.errors import InputError
+from tests.undone_damage import byte, content
 
 
 def named(folder: Path, trusted: bytes | None = None) -> list[str]:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from audited_line import MODEL, Line
-from undone_damage import byte, content
 
 from mno.lineage.audit.objects import read_listing
+from tests.undone_damage import byte, content
 
 Change = tuple[str, Callable[[], AbstractContextManager[None]]]
 

@@ -50,6 +50,8 @@ def make(workspace: Workspace, *changes: str) -> None:
 
 def killed_in_training(workspace: Workspace, *changes: str) -> None:
     edit_params(workspace.root, "quick", [*SMALL, *changes])
+    for old in (workspace.root / "build/checkpoints").glob("*"):  # of trainings that are finished
+        shutil.rmtree(old)
     run = subprocess.Popen(
         ["dvc", "repro", "-q"], cwd=workspace.root, env=workspace.environment,
         start_new_session=True, stdin=subprocess.DEVNULL,

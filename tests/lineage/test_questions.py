@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -11,16 +10,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from many_versions import SIZE
 
 from benchmarks.lineage_registry import (
     METRICS,
     MODEL,
     SOLVER,
     Registry,
-    Size,
     commit_of,
     is_champion,
-    make_registry,
 )
 from flows.lineage import Answers, Asked
 from mno.errors import InputError
@@ -28,29 +26,7 @@ from mno.lineage.questions.version import RegisteredVersion
 from mno.lineage.record import lineage_sha256
 from tests.workspaces import Workspace
 
-SIZE = Size(versions=40, commits=10, snapshots=20, data=5)
 LAST = SIZE.versions
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    return make_registry(tmp_path_factory.mktemp("registry") / "workspace", SIZE)
-
-
-@pytest.fixture
-def registry(made: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """A registry that a test may change; it is where the commands run."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    root = tmp_path / "workspace"
-    shutil.copytree(made.root, root)
-    with closing(sqlite3.connect(root / "mlflow.db")) as database:
-        database.execute(
-            "UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)",
-            [str(made.root), str(root)],
-        )
-        database.commit()
-    monkeypatch.chdir(root)
-    return Registry(root, made.commits, made.snapshots, made.data)
 
 
 def numbers(versions) -> list[int]:

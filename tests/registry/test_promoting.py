@@ -16,11 +16,11 @@ from registry_shop import Shop
 from mno.errors import InputError, MnoError
 from mno.lineage.audit import decision
 from mno.lineage.audit.finding import differs
+from mno.lineage.history import decisions_of, history_of
 from mno.registry import describe_registry
 from mno.registry.deciding import champion_of, deciding
 from mno.registry.evidence import existing_workspace, gather
 from mno.registry.promoting import Choice, promote, refuse, rollback, standing, waiting
-from mno.registry.reigns import history_of
 from mno.registry.sealing import read_chain
 
 NAME = "mno-darcy"
@@ -47,7 +47,7 @@ def aliases(shop: Shop) -> dict[int, list[str]]:
 
 
 def history(shop: Shop, folder: Path):
-    return history_of(list(read_chain(existing_workspace(shop.root), NAME, folder)))
+    return history_of(decisions_of(read_chain(existing_workspace(shop.root), NAME, folder)))
 
 
 def differing(shop: Shop, version: int) -> list:

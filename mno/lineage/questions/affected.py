@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mno.errors import InputError, MnoError
 from mno.lineage.git import git
-from mno.lineage.questions.origins import Origin, Records
+from mno.lineage.questions.origins import Origin, RecordOf
 from mno.lineage.questions.stage_code import stage_patterns
 from mno.lineage.questions.version import (
     CANDIDATE,
@@ -73,7 +73,7 @@ class Verdict:
 
 
 def by_commit(
-    root: Path, versions: Sequence[RegisteredVersion], commit: str, records: Records
+    root: Path, versions: Sequence[RegisteredVersion], commit: str, records: RecordOf
 ) -> Verdict:
     """Return the versions whose code has what a commit changed.
 
@@ -105,7 +105,7 @@ def by_commit(
     return _verdict(f"commit {full} (changes {files})", versions, direct, unknown, records)
 
 
-def by_data(versions: Sequence[RegisteredVersion], origin: Origin, records: Records) -> Verdict:
+def by_data(versions: Sequence[RegisteredVersion], origin: Origin, records: RecordOf) -> Verdict:
     """Return the versions that came from bad data, directly or by way of another model.
 
     Args:
@@ -127,7 +127,7 @@ def _verdict(
     versions: Sequence[RegisteredVersion],
     direct: Mapping[str, Affected],
     unknown: Mapping[str, str],
-    records: Records,
+    records: RecordOf,
 ) -> Verdict:
     """Add what began its training from an affected model, and so on."""
     affected = dict(direct)
@@ -158,6 +158,7 @@ class _Change:
 
     def __init__(self, root: Path, commit: str) -> None:
         self._root, self._commit = root, commit
+        self._by_scenario: dict[str, tuple[list[str], list[str]]] = {}
         how = ("-r", "-z", "--root", "--relative", "--no-renames", "--no-commit-id",
                "--diff-merges=first-parent")  # fmt: skip
         listed = git(root, "diff-tree", *how, commit, "--", *CODE)
@@ -171,7 +172,7 @@ class _Change:
         }  # fmt: skip
 
     def held_against(
-        self, versions: Sequence[RegisteredVersion], records: Records
+        self, versions: Sequence[RegisteredVersion], records: RecordOf
     ) -> tuple[dict[str, Affected], dict[str, str]]:
         """Return the versions that have it, and those of which it cannot be known."""
         affected: dict[str, Affected] = {}
@@ -203,13 +204,16 @@ class _Change:
 
     def _relevant(self, scenario: str) -> tuple[list[str], list[str]]:
         """Return the stages of a scenario that the commit changes, and which of their files."""
-        fitting = [
-            (pattern.stage, path)
-            for pattern in self._patterns
-            for path in self.files
-            if pattern.fits(path, scenario)
-        ]
-        return list(dict.fromkeys(s for s, _ in fitting)), sorted({path for _, path in fitting})
+        if scenario not in self._by_scenario:
+            fitting = [
+                (pattern.stage, path)
+                for pattern in self._patterns
+                for path in self.files
+                if pattern.fits(path, scenario)
+            ]
+            stages = list(dict.fromkeys(stage for stage, _ in fitting))
+            self._by_scenario[scenario] = stages, sorted({path for _, path in fitting})
+        return self._by_scenario[scenario]
 
     def _blobs(self, snapshots: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the blob of each changed file in each snapshot that is in this clone."""

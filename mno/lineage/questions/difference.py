@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ class Part:
         }
 
 
-def compare(root: Path, caches: Sequence[Path], before: Side, after: Side) -> list[Part]:
+def compare(root: Path, caches: Iterable[Path], before: Side, after: Side) -> list[Part]:
     """Compare two versions.
 
     Args:
@@ -114,7 +114,7 @@ def _parameters(root: Path, before: Side, after: Side) -> Part:
     return Part("parameters", _changes(*kept))
 
 
-def _data(caches: Sequence[Path], before: Side, after: Side) -> Part:
+def _data(caches: Iterable[Path], before: Side, after: Side) -> Part:
     names = [side.version.tags.get(DATA) for side in (before, after)]
     if names[0] == names[1]:
         return Part("data")
@@ -140,7 +140,7 @@ def _imported(side: Side) -> dict[str, Any]:
     return {f"imported file {item['file']}": item["sha256"] for item in given}
 
 
-def _statistics(caches: Sequence[Path], side: Side) -> dict[str, Any] | None:
+def _statistics(caches: Iterable[Path], side: Side) -> dict[str, Any] | None:
     """Return what the stage generate had reported of the data."""
     md5 = entry(side.sealed, "lock", "generate", "outs", "reports/dataset.json")
     content = _object(caches, md5)
@@ -154,7 +154,7 @@ def _statistics(caches: Sequence[Path], side: Side) -> dict[str, Any] | None:
     return found
 
 
-def _object(caches: Sequence[Path], md5: str | None) -> bytes | None:
+def _object(caches: Iterable[Path], md5: str | None) -> bytes | None:
     """Return an object of DVC's cache if it holds what its name says."""
     path = find_object(caches, md5)
     content = path.read_bytes() if path else None

@@ -16,9 +16,8 @@ from typing import Any
 from mno.errors import InputError
 from mno.lineage.audit.objects import digests, find_object, md5_of, read_listing
 from mno.lineage.questions.version import DATA, RegisteredVersion, digest_prefix
-from mno.lineage.record import lineage_sha256
 
-Records = Callable[[RegisteredVersion], Mapping[str, Any] | None]
+RecordOf = Callable[[RegisteredVersion], Mapping[str, Any] | None]
 _ROOT_FILE = "zarr.json"
 
 
@@ -78,7 +77,7 @@ def of_shard(versions: Sequence[RegisteredVersion], shard: str, caches: Iterable
     Raises:
         InputError: It is neither a file nor a digest.
     """
-    path, caches = Path(shard), list(caches)
+    path = Path(shard)
     prefix = digests(path).md5 if path.is_file() else digest_prefix(shard, "a shard, nor a file")
     by_data: dict[str, list[RegisteredVersion]] = {}
     for version in versions:
@@ -99,7 +98,7 @@ def of_shard(versions: Sequence[RegisteredVersion], shard: str, caches: Iterable
     return Origin(f"shard {shard}", found, files, unknown)
 
 
-def of_file(versions: Sequence[RegisteredVersion], file: str, records: Records) -> Origin:
+def of_file(versions: Sequence[RegisteredVersion], file: str, records: RecordOf) -> Origin:
     """Return the versions whose data were imported from a file.
 
     Args:
@@ -129,23 +128,7 @@ def of_file(versions: Sequence[RegisteredVersion], file: str, records: Records) 
     return Origin(f"imported file {file}", found, files, unknown)
 
 
-def verified_record(version: RegisteredVersion, content: bytes | None) -> dict[str, Any] | None:
-    """Return a lineage record if it is the version's: if its digest is that of the version's tag.
-
-    Args:
-        version: The version.
-        content: The file `record.json` of its run; none where there is none.
-    """
-    try:
-        record = json.loads(content or b"")
-    except ValueError:
-        return None
-    if not isinstance(record, dict):
-        return None
-    return record if lineage_sha256(record) == version.tags.get("mno.lineage_sha256") else None
-
-
-def _listing(md5: str, caches: Sequence[Path]) -> dict[str, str] | None:
+def _listing(md5: str, caches: Iterable[Path]) -> dict[str, str] | None:
     """Return the MD5 of each file of a dataset; none where its list is not at hand or damaged."""
     path = find_object(caches, md5)
     if path is None:
@@ -159,7 +142,7 @@ def _listing(md5: str, caches: Sequence[Path]) -> dict[str, str] | None:
         return None
 
 
-def _by_sha256(listing: Mapping[str, str], caches: Sequence[Path]) -> dict[str, str]:
+def _by_sha256(listing: Mapping[str, str], caches: Iterable[Path]) -> dict[str, str]:
     """Return the SHA-256 of each file, as the dataset's root file names them."""
     path = find_object(caches, listing.get(_ROOT_FILE))
     if path is None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mno.lineage.questions.decisions import Decision, decisions
-from mno.lineage.questions.version import DECISION, REASON, RegisteredVersion, RunFiles
+from mno.lineage.history import BY_HAND, DECISION, REASON, Reign, history_of
+from mno.lineage.questions.decisions import decisions
+from mno.lineage.questions.index import Index
+from mno.lineage.questions.version import RegisteredVersion, RunFiles
+from mno.lineage.rule import CHAMPION
 
-CHAMPION = "champion"
-_BY_HAND = "the alias was moved past the recorded decisions; mno audit says more"
 _DELETED = "the version was deleted since"
 
 
@@ -46,7 +47,7 @@ class Period:
 
 
 def periods(
-    versions: Iterable[RegisteredVersion], seals: Mapping[str, str], files: RunFiles
+    versions: Iterable[RegisteredVersion], seals: Mapping[str, str], files: RunFiles, index: Index
 ) -> tuple[list[Period], list[str]]:
     """Return who was champion of each model, the latest first, and what is not known of it.
 
@@ -54,6 +55,7 @@ def periods(
         versions: Versions of any models.
         seals: Where the latest seal of each model lies.
         files: The files of the runs.
+        index: Keeps what was read.
     """
     by_model: dict[str, list[RegisteredVersion]] = {}
     for version in versions:
@@ -61,36 +63,27 @@ def periods(
     found: list[Period] = []
     problems: list[str] = []
     for name, made in sorted(by_model.items()):
-        chain = list(decisions(seals.get(name, ""), files))
-        problems += [f"{name}: {problem}" for problem in chain if isinstance(problem, str)]
-        told = [decision for decision in chain[::-1] if isinstance(decision, Decision)]
+        history = history_of(decisions(seals.get(name, ""), files, index))
+        problems += [f"{name}: {history.problem}"] if history.problem else []
         ordered = sorted(made, key=lambda version: version.number)
-        reigns = _of_seals(name, ordered, told) if told else _of_tags(ordered)
-        found += _with_the_present(reigns, ordered)[::-1]
+        sealed = bool(history.decisions)
+        told = _of_seals(name, ordered, history.reigns) if sealed else _of_tags(ordered)
+        found += _with_the_present(told, ordered)[::-1]
     return found, problems
 
 
-def _of_seals(name: str, versions: list[RegisteredVersion], told: list[Decision]) -> list[Period]:
+def _of_seals(
+    name: str, versions: list[RegisteredVersion], reigns: Sequence[Reign]
+) -> list[Period]:
     """Return the periods that sealed decisions tell of, the first one first."""
     known = {version.number: version for version in versions}
-    found: list[Period] = []
-    champion = None
-    for decision in told:
-        if decision.champion == champion:
-            continue
-        champion = decision.champion
-        if found and found[-1].until is None:
-            found[-1] = replace(found[-1], until=decision.at)
-        if champion is None:
-            continue
-        is_own = champion == decision.version
-        reason = decision.reason if is_own else _BY_HAND
-        version = known.get(champion)
+    found = []
+    for reign in reigns:
+        version, reason = known.get(reign.version), reign.reason
         if version is None:
-            version = RegisteredVersion(name, champion, 0, None, None, {})
+            version = RegisteredVersion(name, reign.version, 0, None, None, {})
             reason = f"{reason} ({_DELETED})"
-        by = decision.by if is_own else None
-        found.append(Period(version, decision.at, None, False, reason, by))
+        found.append(Period(version, reign.since, reign.until, False, reason, reign.by))
     return found
 
 
@@ -111,4 +104,4 @@ def _with_the_present(found: list[Period], versions: list[RegisteredVersion]) ->
         return found
     if found and found[-1].version == current and found[-1].until is None:
         return [*found[:-1], replace(found[-1], current=True)]
-    return [*found, Period(current, None, None, True, _BY_HAND)]
+    return [*found, Period(current, None, None, True, f"{BY_HAND}; mno audit says more")]

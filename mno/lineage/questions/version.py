@@ -14,8 +14,6 @@ DATA = "mno.data_md5"
 SNAPSHOT = "mno.snapshot"
 LINEAGE = "mno.lineage_sha256"
 CANDIDATE = "mno.candidate"
-DECISION = "mno.decision"
-REASON = "mno.decision_reason"
 ERROR = "mno.relative_l2"
 SEAL = "mno.seal"
 
@@ -80,6 +78,10 @@ class RunFiles(Protocol):
 
     def read(self, run_id: str, path: str) -> bytes | None:
         """Return the content of a file; none where it cannot be read."""
+        ...
+
+    def signature(self, run_id: str, path: str) -> str | None:
+        """Return what tells whether a file was changed; none where that cannot be told."""
         ...
 
     def names(self, run_id: str, folder: str) -> list[str]:

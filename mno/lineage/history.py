@@ -6,19 +6,20 @@ It is read from the chain of seals, so that what it tells cannot be altered with
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mno.lineage import rule
 from mno.lineage.seal import Seal
-from mno.registry import names
 
-_UNKNOWN = "unknown"
+DECISION, REASON = "mno.decision", "mno.decision_reason"
+BY_HAND = "the alias was moved past the recorded decisions"
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class Decided:
+class Decision:
     """One decision, as it was sealed.
 
     Attributes:
@@ -39,7 +40,7 @@ class Decided:
     reason: str
     at: str
     champion: int | None
-    figures: dict[str, Any]
+    figures: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Reign:
         version: Which.
         since: From when, ISO 8601.
         until: To when; none while it lasts.
-        how: How it came; see `Decided`.
+        how: How it came; see `Decision`.
         by: Who decided.
         reason: Why.
     """
@@ -73,7 +74,7 @@ class History:
         problem: Why the history does not begin at the first decision; none if it does.
     """
 
-    decisions: tuple[Decided, ...]
+    decisions: tuple[Decision, ...]
     reigns: tuple[Reign, ...]
     problem: str | None = None
 
@@ -88,51 +89,72 @@ class History:
         return next((version for version in reversed(earlier) if version != champion), None)
 
 
-def history_of(chain: Sequence[Seal]) -> History:
-    """Read the history of a model.
+def decision_of(sealed: Mapping[str, Any]) -> Decision:
+    """Return the decision that a seal holds.
 
     Args:
-        chain: What `read_chain` yields: the latest seal first.
+        sealed: The seal's content; of it `number`, `sealed`, `aliases` and the version's tags.
     """
-    broken = [seal for seal in chain if seal.problem]
-    decisions: list[Decided] = []
-    for seal in reversed(chain):
-        if not seal.problem:
-            found = _decided(seal)
-            # A version may be sealed again for other reasons than a new decision.
-            if not decisions or not _repeats(found, decisions):
-                decisions.append(found)
-    problem = None
-    if broken:
-        problem = f"a seal is {broken[0].problem} ({broken[0].pointer}): what was before is lost"
-    return History(tuple(decisions), _reigns(decisions), problem)
-
-
-def _decided(seal: Seal) -> Decided:
-    tags = seal.content["version"]["tags"]
+    tags = sealed["version"].get("tags") or {}
     figures = json.loads(tags.get(rule.PROMOTION, "{}"))
-    return Decided(
-        version=seal.version,
-        decision=tags.get(names.DECISION, _UNKNOWN),
-        how=figures.pop("how", _UNKNOWN),
+    champion = sealed["aliases"].get(rule.CHAMPION)
+    return Decision(
+        version=int(sealed["number"]),
+        decision=tags.get(DECISION, UNKNOWN),
+        how=figures.pop("how", UNKNOWN),
         by=figures.pop("by", "the rule of the time"),
-        reason=tags.get(names.REASON, ""),
-        at=figures.pop("at", seal.content["sealed"]),
-        champion=seal.content["aliases"].get(names.CHAMPION),
+        reason=tags.get(REASON, ""),
+        at=figures.pop("at", sealed["sealed"]),
+        champion=None if champion is None else int(champion),
         figures=figures,
     )
 
 
-def _repeats(found: Decided, decisions: Sequence[Decided]) -> bool:
-    same = [d for d in decisions if d.version == found.version]
+def decisions_of(chain: Iterable[Seal]) -> Iterator[Decision | str]:
+    """Yield the decisions of a chain of seals, and a sentence where one is not whole.
+
+    Args:
+        chain: What `read_chain` yields: the latest seal first.
+    """
+    for seal in chain:
+        yield decision_of(seal.content) if not seal.problem else lost(seal.pointer, seal.problem)
+
+
+def lost(seal: object, problem: str) -> str:
+    """Return what is said of a seal that cannot be read."""
+    return f"the seal {seal} is {problem}: what was decided before is not known"
+
+
+def history_of(told: Iterable[Decision | str]) -> History:
+    """Read the history of a model.
+
+    Args:
+        told: The decisions, the latest first, and a sentence where a seal is not whole.
+    """
+    decisions: list[Decision] = []
+    latest: dict[int, Decision] = {}
+    problem = None
+    for found in reversed(list(told)):
+        if isinstance(found, str):
+            problem = problem or found
+            continue
+        # A version may be sealed again for other reasons than a new decision.
+        if decisions and _repeats(found, latest.get(found.version), decisions[-1]):
+            continue
+        decisions.append(found)
+        latest[found.version] = found
+    return History(tuple(decisions), _reigns(decisions), problem)
+
+
+def _repeats(found: Decision, same: Decision | None, last: Decision) -> bool:
     return (
-        bool(same)
-        and decisions[-1].champion == found.champion
-        and (same[-1].decision, same[-1].reason) == (found.decision, found.reason)
+        same is not None
+        and last.champion == found.champion
+        and (same.decision, same.reason) == (found.decision, found.reason)
     )
 
 
-def _reigns(decisions: Sequence[Decided]) -> tuple[Reign, ...]:
+def _reigns(decisions: Sequence[Decision]) -> tuple[Reign, ...]:
     reigns: list[Reign] = []
     for decided in decisions:
         lasting = bool(reigns) and reigns[-1].until is None
@@ -144,6 +166,6 @@ def _reigns(decisions: Sequence[Decided]) -> tuple[Reign, ...]:
             continue
         how, by, reason = decided.how, decided.by, decided.reason
         if decided.champion != decided.version:
-            how, by, reason = _UNKNOWN, _UNKNOWN, "the alias was moved past the line"
+            how, by, reason = UNKNOWN, UNKNOWN, BY_HAND
         reigns.append(Reign(decided.champion, decided.at, None, how, by, reason))
     return tuple(reigns)
