@@ -79,7 +79,8 @@ def _both(name: str, title: str, caption: str, alt: str, draw: Any) -> Figure:
 def _progress(done: Sequence[TrialRecord], width: float) -> bytes:
     figure = new_figure(width, HEIGHT)
     ax = figure.add_subplot()
-    ax.plot([r.number for r in done], [r.error for r in done], "o", ms=4, color=REFERENCE_COLOUR)
+    errors = np.array([r.error for r in done], float)
+    ax.plot([r.number for r in done], errors, "o", ms=4, color=REFERENCE_COLOUR)
     curve = np.array(best_so_far(done))
     ax.step(curve[:, 0], curve[:, 1], where="post", color=TRUTH_COLOUR, lw=1.6)
     _error_axis(ax)

@@ -36,7 +36,7 @@ def config_of(strategy: str = "active", **changes) -> GenerateConfig:
 
 
 def plan_of(**changes) -> DatasetPlan:
-    return DatasetPlan(Darcy, DarcyParameters(), config_of(**changes), code="code")
+    return DatasetPlan(Darcy, validate(DarcyParameters, {}), config_of(**changes), code="code")
 
 
 def test_random_datasets_say_nothing_of_choosing() -> None:

@@ -16,7 +16,7 @@ import pytest
 import zarr
 
 from flows.params import edit_params
-from mno.config import read_params
+from mno.config import read_params, validate
 from mno.data.checksums import file_sha256
 from mno.data.config import ExecutionConfig
 from mno.data.generate import generate
@@ -61,7 +61,7 @@ def searched(tmp_path: Path) -> Iterator[Workspace]:
     made = make_workspace(tmp_path / "root")
     root = made.root
     params = edit_params(root, "quick", ["generate.samples=100"])
-    plan = make_plan(Darcy, DarcyParameters(), params.generate, code="", root=root)
+    plan = make_plan(Darcy, validate(DarcyParameters, {}), params.generate, code="", root=root)
     generate(plan, root / "build/work/a", root / "data", ExecutionConfig(workers=1))
     ruin_test_samples(root / "data")
     (root / "studies/tune/tiny.yaml").write_text(SEARCH)
@@ -99,7 +99,9 @@ def test_a_search_ends_in_a_preset_and_leaves_the_line_alone(searched: Workspace
     (root / "params.yaml").write_bytes(before["params.yaml"])
 
     client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
-    runs = client.search_runs([client.get_experiment_by_name("tune-tiny").experiment_id])
+    experiment = client.get_experiment_by_name("tune-tiny")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
     nested = {r.data.tags["mno.trial"]: r for r in runs if "mno.trial" in r.data.tags}
     (parent,) = [r.info.run_id for r in runs if "mno.trial" not in r.data.tags]
     assert len(nested) == 3
