@@ -15,6 +15,7 @@ from flows.commands import (  # noqa: F401 - each brings its words
     stores,
     study,
     tidying,
+    tune,
     workspace,
 )
 from flows.commands.app import app, print_json

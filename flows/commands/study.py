@@ -70,7 +70,7 @@ def study_run(
 
     Example: mno study run who_wins --budget 2h
     """
-    seconds = None if budget is None else _seconds(budget)
+    seconds = None if budget is None else seconds_of(budget)
     from flows.workspace import find_workspace, prepare_environment
 
     prepare_environment(find_workspace())  # before Prefect is imported, which reads it
@@ -211,7 +211,8 @@ def _print_details(shown: dict[str, Any], given: str) -> None:
     console.print(f"Next:     mno study run {given};  mno study report {given}")
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """Return the seconds that a --budget says, as in 45min or 2h."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.strip())
     if not found or found[2] not in _UNITS or float(found[1]) <= 0:
         raise InputError(

@@ -13,7 +13,9 @@ from mno.evaluation.page import embedded, render_page
 from mno.study.document import Section, Table
 
 PAGE, MARKDOWN, NUMBERS = "index.html", "report.md", "report.json"
-_TEXT_COLUMNS = ("model", "operator", "scenario", "comparison", "remarks")
+_TEXT_COLUMNS = (
+    "model", "operator", "scenario", "comparison", "remarks", "parameter",
+)  # fmt: skip
 
 
 def write_report(
@@ -23,6 +25,7 @@ def write_report(
     warnings: Sequence[str],
     sections: Sequence[Section],
     numbers: Mapping[str, Any],
+    source: str = "cells",
 ) -> Path:
     """Write a report into a folder; return the path of its page.
 
@@ -35,6 +38,7 @@ def write_report(
         warnings: What a reader must know first: stale, failed or missing cells.
         sections: The report.
         numbers: The same for programs.
+        source: What it is written from.
 
     Raises:
         OSError: The folder cannot be written to.
@@ -47,13 +51,14 @@ def write_report(
         if old.name not in figures:
             old.unlink()
     _replace(folder / NUMBERS, (json.dumps(numbers, indent=1) + "\n").encode())
-    markdown = _markdown(title, question, warnings, sections)
+    markdown = _markdown(title, question, warnings, sections, source)
     _replace(folder / MARKDOWN, markdown.encode())
     html = render_page(
         "study/study.html.j2",
         title=title,
         question=question,
         warnings=warnings,
+        source=source,
         sections=[
             {
                 "name": s.name,
@@ -70,7 +75,11 @@ def write_report(
 
 
 def _markdown(
-    title: str, question: str, warnings: Sequence[str], sections: Sequence[Section]
+    title: str,
+    question: str,
+    warnings: Sequence[str],
+    sections: Sequence[Section],
+    source: str,
 ) -> str:
     parts = [f"# {title}", question, *(f"**{warning}**" for warning in warnings)]
     for section in sections:
@@ -81,7 +90,7 @@ def _markdown(
             if table.rows
         ]
         parts += [f"![{f.alt}](figures/{f.name}.png)\n\n{f.caption}" for f in section.figures]
-    parts.append(f"Written by MNO {__version__} from the kept cells alone.")
+    parts.append(f"Written by MNO {__version__} from the kept {source} alone.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -54,7 +54,7 @@ def test_the_root_holds_what_determines_the_data_and_nothing_else(made: Made):
     attributes = json.loads((made.store / "zarr.json").read_text())["attributes"]
     assert attributes["scenario"] == "heat"
     assert attributes["seed"] == 1
-    assert attributes["generate"] == made.plan.config.model_dump()
+    assert attributes["generate"] == made.plan.config.content
     assert attributes["parameters"] == made.plan.parameters.model_dump()
     assert attributes["extent"] == {"time": [0.0, 1.0], "x": [0.0, 2.0]}
     assert attributes["symmetries"] == ["x", "-x"]

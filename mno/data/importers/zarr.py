@@ -137,12 +137,12 @@ def _listed(attributes: Mapping[str, Any]) -> list[Any]:
 
 
 def _is_derived(name: str, attributes: Mapping[str, Any]) -> bool:
-    """Whether an array tells which samples of our dataset have the same inputs.
+    """Whether an array tells which samples of our dataset have the same inputs, or were chosen.
 
-    That is no field: it is found anew when the samples become part of another dataset.
+    That is no field: it belongs to that dataset, not to the samples.
     """
     listed = _listed(attributes)
-    return name == "identity" and bool(listed) and name not in listed
+    return name in ("identity", "round", "score") and bool(listed) and name not in listed
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

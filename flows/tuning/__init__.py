@@ -1,0 +1,1 @@
+"""How a search is run: processes that train, and what asks and tells them."""

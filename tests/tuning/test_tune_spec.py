@@ -1,0 +1,145 @@
+"""Search files: what is refused in one line, and which points a space has."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from mno.config import read_params
+from mno.errors import InputError
+from mno.tuning.point import at, default_params, default_point, search_digest, training_digest
+from mno.tuning.preset import preset_path, write_preset
+from mno.tuning.spec import TuneSpec, read_tune, tune_file, tune_names
+
+ROOT = Path(__file__).parents[2]
+SPACE = {"train.learning_rate": {"type": "log", "low": 1e-4, "high": 1e-2}}
+
+
+def spec_of(**changes) -> TuneSpec:
+    return TuneSpec.model_validate({"title": "A search", "space": SPACE, **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("title: [", "is not valid YAML"),
+        ("[1, 2]", "must be a mapping"),
+        ("title: A", "space is missing"),
+        ("title: A\nspace: {}", "space"),
+        ("title: A\nspace: {generate.samples: {type: int, low: 1, high: 2}}", "leave"),
+        ("title: A\nspace: {model.width: {low: 1, high: 2}}", "type: float, log, int or choice"),
+        ("title: A\nspace: {model.width: {type: int, low: 4, high: 2}}", "must be less than"),
+        ("title: A\nspace: {model.width: {type: int, low: 1, high: 4, step: 2}}", "step=2"),
+        ("title: A\nspace: {train.loss: {type: choice, values: [h1, h1]}}", "lists one twice"),
+        ("title: A\nspace: {train.ema_decay: {type: log, low: 0.0, high: 1.0}}", "above 0"),
+        ("title: A\nspace: {train.ema_decay: {type: float, low: 0.0, high: .inf}}", "finite"),
+        (
+            "title: A\nbase: {generate: {}}\n"
+            "space: {train.loss: {type: choice, values: [h1, relative_l2]}}",
+            "base.generate is not known",
+        ),
+        ("title: A\ntrails: 3\nspace: {model.width: {type: int, low: 1, high: 2}}", "trails"),
+        ("title: A\ntrials: 0\nspace: {model.width: {type: int, low: 1, high: 2}}", "trials=0"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_in_one_line(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    path = tmp_path / "search.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as refused:
+        read_tune(path)
+    assert expected in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_search_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    (tmp_path / "studies/tune").mkdir(parents=True)
+    (tmp_path / "studies/tune/own.yaml").write_text("")
+    with pytest.raises(InputError, match="no search 'other'.*own"):
+        tune_file(tmp_path, "other")
+
+
+def test_the_searches_that_are_shipped_can_be_read() -> None:
+    names = tune_names(ROOT)
+    assert names
+    for name in names:
+        assert read_tune(tune_file(ROOT, name)).space
+
+
+def test_the_default_lies_in_the_space_or_is_said_not_to() -> None:
+    params = {"train": {"learning_rate": 1e-3, "warm_start": "models:/a/1#1"}, "model": {}}
+    spec = spec_of(base={"train": {"epochs": 3}})
+    default = default_params(params, spec)
+    assert default["train"] == {"learning_rate": 1e-3, "warm_start": None, "epochs": 3}
+    assert params["train"]["warm_start"] == "models:/a/1#1"
+    assert default_point(default, spec) == {"train.learning_rate": 1e-3}
+    assert default_point(at(default, {"train.learning_rate": 0.5}), spec) is None
+
+
+@pytest.mark.parametrize(
+    ("axis", "inside", "outside"),
+    [
+        ({"type": "int", "low": 2, "high": 6, "step": 2}, [2, 6], [3, 8, 2.0, True]),
+        ({"type": "float", "low": 0, "high": 1}, [0, 0.5, 1.0], [1.5, "1", None]),
+        ({"type": "choice", "values": [1, "a", True]}, [1, "a", True], [False, 1.0, "b"]),
+    ],
+)
+def test_an_axis_holds_its_values_and_no_others(axis: dict, inside: list, outside: list) -> None:
+    read = spec_of(space={"model.width": axis}).space["model.width"]
+    assert all(read.holds(value) for value in inside)
+    assert not any(read.holds(value) for value in outside)
+
+
+def test_a_search_is_told_apart_by_what_its_trials_depend_on() -> None:
+    params = read_params(ROOT)
+
+    def digest(data: str = "data", **changes) -> str:
+        spec = spec_of(**changes)
+        return search_digest(ROOT, default_params(params, spec), spec, data)
+
+    assert digest() == digest(trials=5, title="Another", budget_minutes=3.0, confirm_seeds=1)
+    others = [
+        digest("other"), digest(seed=1), digest(pruner="none"), digest(limits={"parameters": 9}),
+        digest(base={"train": {"epochs": 2}}),
+        digest(space={"model.width": {"type": "int", "low": 1, "high": 2}}),
+    ]  # fmt: skip
+    assert len({digest(), *others}) == len(others) + 1
+    assert training_digest(params, 0) != training_digest(params, 1)
+
+
+def test_a_preset_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    params = {"task": {}, "model": {"width": 8}, "train": {"weight_decay": 1e-5, "warm": None}}
+    path = preset_path(tmp_path, "tuned-a", "a", replace=False)
+    write_preset(path, "a", params, ["Trial 3."])
+    assert read_params_of(path) == params
+    assert preset_path(tmp_path, "tuned-a", "a", replace=False) == path  # its own
+    with pytest.raises(InputError, match="not written by this search.*--replace"):
+        preset_path(tmp_path, "tuned-a", "b", replace=False)
+    assert preset_path(tmp_path, "tuned-a", "b", replace=True) == path
+    with pytest.raises(InputError, match="--preset"):
+        preset_path(tmp_path, "../a", "a", replace=False)
+
+
+def read_params_of(path: Path) -> dict:
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe").load(path)
+
+
+def test_no_way_leads_from_a_search_to_the_test_split() -> None:
+    """Only `splits` reads data, and it asks for two splits by name."""
+    asked = []
+    for folder in ("mno/tuning", "flows/tuning"):
+        for path in sorted((ROOT / folder).glob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and path.name != "splits.py":
+                    names = {alias.name for alias in node.names}
+                    assert not names & {"open_split", "read_split", "zarr"}, path
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "open_split":
+                    name = node.args[1]
+                    assert isinstance(name, ast.Constant)
+                    asked.append(name.value)
+    assert sorted(asked) == ["train", "validation"]
