@@ -19,8 +19,7 @@ from flows.scheduling.journal import now, serving, set_due
 from flows.scheduling.plan import PLAN, Plan, write_plan
 from flows.server import start_temporary_server
 from flows.workspace import prepare_environment
-from mno.config import first_line
-from mno.errors import InputError, MnoError
+from mno.errors import InputError, MnoError, first_line
 
 FLOW = "retrain"
 _SLUG = "clock"

@@ -15,9 +15,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from flows.scheduling.config import ScheduleConfig
-from mno.config import PARAMS_FILE, Config, dataset_name, first_line, read_params, validate
+from mno.config import PARAMS_FILE, Config, dataset_name, read_params, validate
 from mno.data.config import ExecutionConfig, GenerateConfig
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision.kpis import check_kpis
 from mno.forecast import TaskConfig, forecast_of

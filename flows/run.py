@@ -22,8 +22,8 @@ from flows.repair import remove_damage
 from flows.server import start_temporary_server
 from flows.telling import failure_event, tell
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
-from mno.config import IMPORTED, first_line
-from mno.errors import MnoError
+from mno.config import IMPORTED
+from mno.errors import MnoError, first_line
 from mno.lineage.snapshot import take_snapshot
 from mno.notify import Event
 from mno.registry.reachable import require_answer

@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 
-from mno.config import first_line
-from mno.errors import MnoError
+from mno.errors import MnoError, first_line
 
 
 def start_temporary_server() -> None:

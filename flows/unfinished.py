@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Crashed
 
 from flows.scheduling.plan import read_json, write_json
-from mno.config import first_line
+from mno.errors import first_line
 
 FILE = Path("build/flow_run.json")
 KILLED = "its process was killed; what it had finished is kept"

@@ -18,9 +18,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mno.config import first_line, read_params, section
+from mno.config import read_params, section
 from mno.data.reading import Split, StoredSplit, open_split
-from mno.errors import MnoError
+from mno.errors import MnoError, first_line
 from mno.forecast import TaskConfig
 from mno.memory import fits_in_memory
 from mno.nn.config import ModelConfig

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from flows.serving import TOKEN
-from mno.config import first_line
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 
 TIMEOUT = 10.0  # seconds
 LIMIT = 1 << 18  # bytes of an answer that are read

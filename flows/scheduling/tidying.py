@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from rich.filesize import decimal
 
-from mno.config import first_line
-from mno.errors import MnoError
+from mno.errors import MnoError, first_line
 
 
 def tidy_up() -> str:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mno.config import first_line
-from mno.errors import MnoError
+from mno.errors import MnoError, first_line
 from mno.scenarios import make_scenario, scenario_names
 from mno.scenarios.base import Scenario
 

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import zarr
 
-from mno.config import first_line
 from mno.data.reading import Schema, read_schema, verify
 from mno.data.report import count_duplicates
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 from mno.fields import Field
 from mno.inspection.measure import FieldMeasurement
 from mno.inspection.result import Duplicates, Inspection

@@ -14,8 +14,8 @@ from pydantic import Field, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.config import PARAMS_FILE, Config, first_line, validate
-from mno.errors import InputError
+from mno.config import PARAMS_FILE, Config, validate
+from mno.errors import InputError, first_line
 from mno.notify.event import Kind
 
 SETTINGS_FILE = "notify.yaml"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mno.config import first_line
+from mno.errors import first_line
 from mno.notify.event import Event
 from mno.notify.receivers import append_line, post, send_mail
 from mno.notify.settings import NotifyConfig

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mno.config import first_line
-from mno.errors import MnoError
+from mno.errors import MnoError, first_line
 from mno.registry.closure import Closure, import_closure, requirements
 from mno.registry.settings import import_mlflow
 from mno.surrogate import DESCRIPTION_FILE, WEIGHTS_FILE, Surrogate

@@ -9,8 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mno.config import first_line
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 from mno.registry import names
 from mno.registry.digest import package_digest
 from mno.registry.settings import DATABASE, Workspace, import_mlflow, is_embedded, use_workspace

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mno.config import first_line
+from mno.errors import first_line
 from mno.evaluation.trust.answers import Answers
 from mno.evaluation.trust.trust import Trust
 from mno.serving.follower import Served

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mno.config import first_line
+from mno.errors import first_line
 from mno.evaluation.trust.trust import Trust
 from mno.surrogate import Surrogate
 

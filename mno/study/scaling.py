@@ -16,8 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mno.config import first_line
-from mno.errors import MnoError
+from mno.errors import MnoError, first_line
 
 _SLOWEST = 20.0
 """Seconds of one call beyond which no larger grid is tried."""

@@ -19,8 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from mno.config import first_line
-from mno.errors import MnoError
+from mno.errors import MnoError, first_line
 from mno.tuning.spec import Axis, ChoiceAxis, IntAxis, TuneSpec
 
 DATABASE = "optuna.db"

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mno.config import first_line
-from mno.errors import InputError, MnoError
+from mno.errors import InputError, MnoError, first_line
 
 _OURS = {".vtr", ".vtu", ".pvd"}
 

@@ -9,9 +9,9 @@ from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.config import Config, ConfigT, first_line, validate
+from mno.config import Config, ConfigT, validate
 from mno.data.split_rule import SplitRule
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 
 
 class FieldRule(Config):

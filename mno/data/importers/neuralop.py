@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mno.config import first_line
 from mno.data.importers.base import Contents
 from mno.data.importers.mapping import Mapping as FieldMapping
 from mno.data.importers.numpy_files.archive import open_archive
 from mno.data.importers.shared.arrangement import arrange
 from mno.data.importers.shared.arrays import ArrayFile, Found, Piece
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from mno.config import first_line
 from mno.data.importers.base import MAX_SAMPLE_BYTES
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 
 _EXPECTED = "the folder of a Zarr group (version 2 or 3)"
 _LARGEST_TEXT = 64 * 2**20

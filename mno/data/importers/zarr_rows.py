@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import zarr
 
-from mno.config import first_line
 from mno.data.checksums import file_sha256
 from mno.data.importers.shared.packing import Packing
 from mno.data.importers.shared.tiles import Box, SampleTiles, boxes
 from mno.data.importers.zarr_metadata import ArrayMetadata
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 
 _KEPT = 32 * 2**20  # bytes of chunks that reach beyond what was asked for
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mno.config import first_line
-from mno.errors import MnoError
+from mno.errors import MnoError, first_line
 from mno.evaluation.against.given import Given
 from mno.evaluation.against.stencil import Stencil
 from mno.evaluation.against.stores import read_whole

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mno.config import first_line
+from mno.errors import first_line
 
 _TIMEOUT = 300.0
 

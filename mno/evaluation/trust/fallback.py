@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mno.config import first_line
 from mno.description import Description
-from mno.errors import InputError, MnoError
+from mno.errors import InputError, MnoError, first_line
 from mno.evaluation.trust.trust import Assessment, Trust
 from mno.scenarios import make_scenario
 from mno.scenarios.base import Scenario, StartsFromGuess

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from mno.config import Config, first_line
+from mno.config import Config
 from mno.description import Description
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 from mno.evaluation.trust.equation import Equation, equation_of
 from mno.evaluation.trust.errors import size
 from mno.evaluation.trust.features import describe

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mno.config import PARAMS_FILE, first_line
-from mno.errors import InputError, MnoError
+from mno.config import PARAMS_FILE
+from mno.errors import InputError, MnoError, first_line
 from mno.scenarios import make_scenario
 from mno.scenarios.base import Scenario
 from mno.serving.trial.parameters import movable

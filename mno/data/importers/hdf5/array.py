@@ -12,11 +12,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mno.config import first_line
 from mno.data.importers.hdf5 import contiguous
 from mno.data.importers.hdf5.chunks import ChunkGuard
 from mno.data.importers.shared.tiles import SampleTiles, boxes
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 
 CACHE_BYTES = 64 * 2**20
 """What HDF5 keeps of the chunks of one array."""

@@ -16,11 +16,10 @@ import h5py
 import numpy as np
 from h5py.h5l import TYPE_HARD
 
-from mno.config import first_line
 from mno.data.importers.base import MAX_SAMPLES, check_numbers
 from mno.data.importers.hdf5.array import CACHE_BYTES, StoredArray
 from mno.data.importers.hdf5.chunks import RATIOS
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 
 _MAX_ATTRIBUTE = 1024
 _MAX_TEXT = 65_536

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mno.config import first_line
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 
 _MOST_MEMBERS = 1000
 # Deflate reaches 1032; fields of few different values reach some hundred. Small ones do no harm.

@@ -11,10 +11,9 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy_format
 
-from mno.config import first_line
 from mno.data.importers.shared.arrays import Found
 from mno.data.importers.shared.tiles import Box, SampleTiles, boxes
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 
 _LONGEST_HEADER = 10_000
 

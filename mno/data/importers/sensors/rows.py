@@ -6,8 +6,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from mno.config import first_line
-from mno.errors import InputError
+from mno.errors import InputError, first_line
 
 MAX_LINE = 1_000_000
 """Characters; a longer line is not one of readings, and must not be held in memory."""
