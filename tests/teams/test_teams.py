@@ -12,7 +12,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,8 +184,9 @@ def _helper(pid: int) -> psutil.Process:
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         for child in psutil.Process(pid).children(recursive=True):
-            if "pipelines.train_processes" in child.cmdline():
-                return child
+            with suppress(psutil.Error):  # it has ended meanwhile
+                if "pipelines.train_processes" in child.cmdline():
+                    return child
         time.sleep(0.1)
     raise AssertionError("no second process was started")
 
