@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mno.evaluation.facts import unit_text
 from mno.evaluation.metrics import METRICS, Metric
 from mno.evaluation.report.section import Section, render
 from mno.evaluation.report.sections.accuracy.spectrum import spectrum
@@ -73,7 +72,7 @@ def _row(
     return {
         "title": words(f"term.{metric.name}"),
         "cells": cells,
-        "unit": unit_text(field.units) if metric.physical else "–",
+        "unit": field.units if metric.physical and field.units != "1" else "",
     }
 
 
@@ -88,4 +87,4 @@ def _counted(values: Known, words: Words) -> dict[str, Any]:
     )
     own = words("compared_of", compared=compared, of=of)
     others = [(compared, "") for way in _WAYS[1:] if f"{way}rmse" in values]
-    return {"title": words("compared"), "cells": [(own, ""), *others], "unit": "–"}
+    return {"title": words("compared"), "cells": [(own, ""), *others], "unit": ""}
