@@ -26,7 +26,13 @@ from mno.lineage.replay.conditions import (
     same_bits,
 )
 from mno.lineage.replay.folder import ReplayFolder, altered, check_out, replay_params
-from mno.lineage.replay.given import PACKAGED, give, give_warm_start, recorded_data
+from mno.lineage.replay.given import (
+    PACKAGED,
+    give,
+    give_warm_start,
+    recorded_data,
+    started_from,
+)
 from mno.lineage.replay.options import EnvironmentOf, ReplayOptions
 from mno.lineage.replay.outcome import Item, Outcome
 from mno.lineage.replay.plan import Plan, make_plan, stages_of
@@ -98,7 +104,7 @@ def _make(
     say: Callable[[str], None],
 ) -> Outcome:
     line = folder.line
-    started = entry(evidence.record, "warm_start", "sha256") if "train" in plan.targets else None
+    started = started_from(evidence) if "train" in plan.targets else None
     named = give_warm_start(warm_start(started), started, line) if started else None
     workers = entry(read_params(evidence.root), "execution", "workers")
     params, changed = replay_params(evidence.tree.files[PARAMS_FILE], workers, named)

@@ -130,7 +130,7 @@ def model_with_digest(workspace: Workspace, sha256: str, scratch: Path) -> Path:
     found = []
     if _DIGEST.fullmatch(str(sha256)):
         found = workspace.client.search_model_versions(f"tags.`{names.CANDIDATE}` = '{sha256}'")
-    folders = (package_folder(workspace, row, scratch / row.version) for row in found)
+    folders = (package_folder(workspace, row, scratch / str(row.version)) for row in found)
     for folder in folders:
         if folder is not None and (folder / _PACKAGED).is_dir():
             return folder / _PACKAGED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ _REPORTS = {
 }
 """Reports that `evaluate` reads, and where the run keeps them if it does."""
 _BLOCK = 1 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Show = Callable[[str, int, int], None]
 
@@ -63,6 +65,27 @@ def give(evidence: Evidence, plan: Plan, line: Path, show: Show) -> list[str]:
     if "generate" in plan.targets:
         given += _place_imported(evidence, line)
     return given
+
+
+def started_from(evidence: Evidence) -> str | None:
+    """Return the digest of the model that training started from; none for fresh weights.
+
+    A record that was restored from DVC's cache lacks it; then the snapshot's parameters name it.
+
+    Raises:
+        MnoError: It is not known which model that was.
+    """
+    recorded = entry(evidence.record, "warm_start", "sha256")
+    named = entry(evidence.tree.params, "train", "warm_start")
+    if recorded or not named:
+        return recorded
+    digest = str(named).partition("#")[2]
+    if not _SHA256.fullmatch(digest):
+        raise MnoError(
+            f"training started from train.warm_start={named}, of which neither the record nor the "
+            "parameters name the whole SHA-256, so that it cannot be made again"
+        )
+    return digest
 
 
 def give_warm_start(folder: Path, sha256: str, line: Path) -> str:
