@@ -162,6 +162,24 @@ def test_data_of_other_workers_and_a_training_from_another_model_are_made_again(
     assert any("train.warm_start" in given for given in told["replay"]["given"])
 
 
+def test_data_are_pulled_from_a_remote_or_it_is_said_what_lacks(
+    registered: Workspace, tmp_path: Path
+) -> None:
+    registered.run("dvc", "remote", "add", "-q", "--local", "far", str(tmp_path), check=True)
+    registered.run("dvc", "push", "-q", "-r", "far", "data.dvc", check=True)
+    cache, away = registered.root / ".dvc/cache", registered.root.parent / "cache"
+    cache.rename(away)
+    try:
+        pulled = ("--data", "pull", "--stage", "train")
+        _, told = replay(registered, 3, *pulled, "--remote", "far")
+        assert set(likenesses(told).values()) == {"identical"}, told
+        code, told = replay(registered, 3, *pulled)
+        assert code == 1 and "is not in DVC's cache: fetch it" in str(told["error"])
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
+        away.rename(cache)
+
+
 def test_weights_that_no_training_made_are_told_apart(registered: Workspace) -> None:
     code, told = replay(registered, 4, "--stage", "train")
     assert code == 3
