@@ -61,6 +61,26 @@ def test_the_model_is_registered_by_the_name_of_the_data(line: Workspace) -> Non
     assert [version["version"] for version in status["registry"]] == [1]
 
 
+@pytest.mark.nightly
+def test_it_is_made_again_from_the_converted_files_or_it_is_said_that_they_lack(
+    line: Workspace,
+) -> None:
+    words = ("audit", "models:/mno-plant/1", "--replay", "--json", "--stage", "train", "--data")
+    parts = line.root / "build/imported"
+    away = parts.rename(line.root.parent / "imported")
+    try:
+        done = line.mno(*words, "regenerate")
+        assert done.returncode == 1
+        assert "is not in this workspace; import it again" in done.stderr
+        pulled = json.loads(line.mno(*words, "pull").stdout)["replay"]
+    finally:
+        away.rename(parts)
+    made = json.loads(line.mno(*words, "both").stdout)["replay"]
+    for told in (pulled, made):
+        assert {item["likeness"] for item in told["items"]} == {"identical"}, told
+    assert "dataset" in {item["name"] for item in made["items"]}
+
+
 def test_lineage_and_report_name_the_file_by_its_checksum(line: Workspace) -> None:
     file = line.root.parent / "first.npz"
     sha = hashlib.sha256(file.read_bytes()).hexdigest()
