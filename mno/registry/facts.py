@@ -62,10 +62,16 @@ def read_facts(workspace: Workspace, name: str, version: int, scratch: Path) -> 
 
 
 def package_folder(workspace: Workspace, row: ModelVersion, scratch: Path) -> Path | None:
-    """Return the folder with the files of a version; none where they cannot be read."""
+    """Return the folder with the files of a version; none where they cannot be read.
+
+    A folder that holds no model is none either: the registry may name any, as large as a disk.
+    """
     client = workspace.client
     uri = client.get_model_version_download_uri(row.name, str(row.version))
-    return _folder(uri, scratch / "package")
+    folder = _folder(uri, scratch / "package")
+    if folder is None or not any((folder / part).exists() for part in ("MLmodel", "artifacts")):
+        return None
+    return folder
 
 
 def run_folder(workspace: Workspace, run_id: str | None, scratch: Path) -> Path | None:

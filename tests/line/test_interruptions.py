@@ -80,6 +80,8 @@ def end(workspace: Workspace, run: subprocess.Popen[str]) -> str:
     return workspace.output.read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)
 def test_a_run_killed_again_and_again_ends_in_the_same_model(
     request: pytest.FixtureRequest, tmp_path: Path
