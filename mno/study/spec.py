@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
@@ -20,6 +21,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_]*(-[a-z0-9_]+)*")
 _SECTIONS = ("generate", "task", "model", "train", "learning_curve", "evaluate")
 
 Options = dict[str, Any]
+_Spec = TypeVar("_Spec", bound=Config)
 
 
 class MatchConfig(Config):
@@ -171,9 +173,27 @@ def read_study(path: Path) -> StudySpec:
     Raises:
         InputError: One line that says what cannot be used.
     """
+    return read_file(path, StudySpec, "study", "title, seeds, scenarios and models", _said)
+
+
+def read_file(
+    path: Path, model: type[_Spec], kind: str, keys: str, said: Callable[[Any], str]
+) -> _Spec:
+    """Read and check a file of a kind, and its name.
+
+    Args:
+        path: The file.
+        model: What it has to say.
+        kind: What it is called in messages.
+        keys: What it must have, in words.
+        said: Says in words what pydantic found wrong.
+
+    Raises:
+        InputError: One line that says what cannot be used.
+    """
     if not _NAME.fullmatch(path.stem):
         raise InputError(
-            f"{path.name}: the name of a study file must consist of small letters, digits, _ and "
+            f"{path.name}: the name of a {kind} file must consist of small letters, digits, _ and "
             "single hyphens, and end in .yaml; rename it"
         )
     try:
@@ -183,12 +203,12 @@ def read_study(path: Path) -> StudySpec:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} must be a mapping with title, seeds, scenarios and models")
+        raise InputError(f"{path} must be a mapping with {keys}")
     try:
-        return StudySpec.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        said = "; ".join(_said(item) for item in error.errors())
-        raise InputError(f"{path.name}: {said}") from None
+        found = "; ".join(said(item) for item in error.errors())
+        raise InputError(f"{path.name}: {found}") from None
 
 
 def _said(item: Any) -> str:

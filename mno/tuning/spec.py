@@ -6,18 +6,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import Field, field_validator, model_validator
 
 from mno.config import Config
-from mno.errors import InputError, first_line
+from mno.errors import InputError
+from mno.study.spec import read_file
 
 FOLDER = Path("studies/tune")
 SECTIONS = ("task", "model", "train")
 """Sections of the parameters that may be searched: what leaves the data as they are."""
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_]*(-[a-z0-9_]+)*")
 _KEY = re.compile(rf"({'|'.join(SECTIONS)})\.[a-z0-9_]+")
 
 Plain = bool | int | float | str
@@ -186,24 +184,7 @@ def read_tune(path: Path) -> TuneSpec:
     Raises:
         InputError: One line that says what cannot be used.
     """
-    if not _NAME.fullmatch(path.stem):
-        raise InputError(
-            f"{path.name}: the name of a search file must consist of small letters, digits, _ and "
-            "single hyphens, and end in .yaml; rename it"
-        )
-    try:
-        content = YAML(typ="safe").load(path)
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {first_line(error)}") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} must be a mapping with title and space")
-    try:
-        return TuneSpec.model_validate(content)
-    except ValidationError as error:
-        said = "; ".join(_said(item) for item in error.errors())
-        raise InputError(f"{path.name}: {said}") from None
+    return read_file(path, TuneSpec, "search", "title and space", _said)
 
 
 def _said(item: Any) -> str:
