@@ -11,7 +11,7 @@ from mno.data.config import ExecutionConfig
 from mno.evaluation.config import EvaluateConfig
 from mno.forecast import TaskConfig
 from mno.nn.config import ModelConfig
-from mno.registry.config import RegistryConfig
+from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.study.spec import StudySpec
 from mno.training.config import TrainConfig
 from mno.training.shares import LearningCurveConfig
@@ -28,6 +28,7 @@ _DEFAULTS = {
     "learning_curve": LearningCurveConfig,
     "evaluate": EvaluateConfig,
     "registry": RegistryConfig,
+    "promotion": PromotionConfig,
     "execution": ExecutionConfig,
 }
 TRACKED = ("scenario", "seed", "generate", "task", "model", "train", "learning_curve", "evaluate")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from study_records import ROOT, cells, keep, record, spec
 
+from flows.study import load_study
 from mno.errors import InputError
 from mno.study.design import cells_of
 from mno.study.identity import Code
@@ -68,6 +70,13 @@ def test_nothing_that_is_written_in_params_yaml_changes_a_cell() -> None:
     assert cell.params["scenarios"] == {"darcy": {}}
 
 
+def test_a_cell_has_every_parameter_that_a_stage_reads() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    read = {name for stage in stages.values() for name in stage["params"]}
+    (cell, *_) = cells()
+    assert {name.partition(".")[0] for name in read} <= set(cell.params)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -102,3 +111,9 @@ def test_the_shipped_studies_can_be_read() -> None:
         study = read_study(ROOT / f"studies/{name}.yaml")
         assert len(study.seeds) >= 3
         assert len({cell.name for cell in cells_of(name, study)}) == len(cells_of(name, study))
+
+
+@pytest.mark.parametrize("name", study_names(ROOT))
+def test_every_cell_of_a_shipped_study_can_be_made_at_its_size(name: str) -> None:
+    study = load_study(name, ROOT)
+    assert len(study.cells) == len(cells_of(name, study.spec))
