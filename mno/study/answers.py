@@ -11,7 +11,7 @@ from mno.errors import InputError
 from mno.study.findings import Row, ScenarioFindings
 from mno.study.results import Found
 from mno.study.spec import StudySpec
-from mno.study.statistics import Comparison
+from mno.study.statistics import Comparison, mean_over_seeds
 
 QUANTITIES = ("error", "finer", "latency_ms", "memory_mib", "train_seconds")
 
@@ -47,12 +47,15 @@ class Spread:
         low: The smallest.
         high: The largest.
         pairs: How many there are.
+        likely: Interval of the mean, by how much pairs scatter: of other problems and backbones
+            like these; none from one pair.
     """
 
     mean: float
     low: float
     high: float
     pairs: int
+    likely: tuple[float, float] | None
 
 
 class Answers:
@@ -162,8 +165,11 @@ class Answers:
         ]
         if not ratios:
             raise InputError(f"{quantity} of {a} and {b} was not measured")
-        mean = math.exp(statistics.fmean(map(math.log, ratios)))
-        return Spread(mean, min(ratios), max(ratios), len(ratios))
+        mean = mean_over_seeds([math.log(ratio) for ratio in ratios])
+        likely = None
+        if mean.low is not None and mean.high is not None:
+            likely = math.exp(mean.low), math.exp(mean.high)
+        return Spread(math.exp(mean.value), min(ratios), max(ratios), len(ratios), likely)
 
     def _pairs(
         self, a: str, b: str, scenario: str | None

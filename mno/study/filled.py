@@ -78,7 +78,9 @@ def fill(
         autoescape=False,  # Markdown
     )  # fmt: skip
     environment.globals.update(study=lambda name: studies(name).answers, table=table, figure=figure)
-    environment.filters.update(percent=percent, number=number, error=_error, times=_times)
+    environment.filters.update(
+        percent=percent, number=number, error=_error, times=_times, likely=_likely
+    )
     try:
         return environment.from_string(template).render(), shown
     except InputError:
@@ -103,3 +105,12 @@ def _times(spread: Spread | Any) -> str:
         return f"{number(float(spread), 2)}×"
     low, high = number(spread.low, 2), number(spread.high, 2)
     return f"{number(spread.mean, 2)}× ({low}–{high})"
+
+
+def _likely(spread: Spread) -> str:
+    """Write a ratio with the interval of its mean, for example `0.8 (0.7–0.9)`."""
+    mean = number(spread.mean, 2)
+    if spread.likely is None:
+        return mean
+    low, high = spread.likely
+    return f"{mean} ({number(low, 2)}–{number(high, 2)})"

@@ -42,6 +42,10 @@ def test_kinds_of_models_are_compared_pair_by_pair(answers: Answers) -> None:
     ratio = answers.ratio("error", "axial", "softmax", "darcy")
     assert (ratio.mean, ratio.pairs) == (pytest.approx(0.5), 1)
     assert answers.ratio("latency_ms", "axial", "softmax").low == 1.0
+    assert ratio.likely is None  # one pair does not tell how pairs scatter
+    everywhere = answers.ratio("error", "axial", "softmax")
+    assert everywhere.likely is not None
+    assert everywhere.likely[0] < everywhere.low < everywhere.mean < everywhere.likely[1]
     assert answers.cells == 12
 
 
@@ -56,11 +60,13 @@ def test_a_page_is_filled(answers: Answers) -> None:
     template = (
         "Axial: {{ study('small').row('darcy', 'plain-axial') | error }},\n"
         "{{ study('small').ratio('error', 'axial', 'softmax', 'darcy') | times }} of softmax.\n"
+        "Predictions: {{ study('small').ratio('latency_ms', 'axial', 'softmax') | likely }}.\n"
         "{{ table('small', 'darcy', heads={'model': 'operator'}) }}\n"
         "{{ figure('small', 'darcy', 'errors_darcy', 'Errors') }}\n"
     )
     text, figures = fill(template, lambda _: _reported(answers), "figures")
     assert "Axial: 2.0\u202f% (1.9\u202f%–2.1\u202f%),\n0.50× (0.50–0.50) of softmax." in text
+    assert "Predictions: 1.0 (1.0–1.0)." in text
     assert "| operator | parameters |" in text
     assert "![Errors](figures/small_errors_darcy.png)" in text
     assert figures["small_errors_darcy.png"].startswith(b"\x89PNG")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def errors(*values: float) -> dict[int, float]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_comparison_is_the_paired_t_test_of_logarithms(seed: int) -> None:
+def test_of_two_models_a_comparison_is_the_paired_t_test_of_logarithms(seed: int) -> None:
     rng = np.random.default_rng(seed)
     a, b = rng.lognormal(-3, 0.2, 5), rng.lognormal(-2.8, 0.2, 5)
     (found,) = compare({"a": errors(*a), "b": errors(*b)}, [("a", "b")])
@@ -28,6 +29,54 @@ def test_a_comparison_is_the_paired_t_test_of_logarithms(seed: int) -> None:
     interval = expected.confidence_interval(0.95)
     assert found.low == pytest.approx(math.exp(interval.low), rel=1e-10)
     assert found.high == pytest.approx(math.exp(interval.high), rel=1e-10)
+
+
+def simulated(
+    scatters: list[float], seeds: int, studies: int, effects: list[float] | None = None
+) -> list[list]:
+    """Comparisons of all pairs of models in studies whose logarithms of errors are normal."""
+    rng = np.random.default_rng(0)
+    names = [f"m{place}" for place in range(len(scatters))]
+    pairs = list(combinations(names, 2))
+    means = np.zeros(len(names)) if effects is None else np.asarray(effects)
+    found = []
+    for _ in range(studies):
+        logs = rng.normal(means[:, None], np.asarray(scatters)[:, None], (len(names), seeds))
+        found.append(
+            compare({n: errors(*np.exp(own)) for n, own in zip(names, logs, strict=True)}, pairs)
+        )
+    return found
+
+
+@pytest.mark.parametrize(
+    "scatters",
+    [[0.05] * 8, [0.05] * 6 + [0.25] * 2, list(np.geomspace(0.02, 0.2, 8)), [0.02, 0.02, 0.2]],
+    ids=["alike", "two wild", "spread", "three models"],
+)
+def test_of_no_difference_hardly_a_study_names_one(scatters: list[float]) -> None:
+    studies = simulated(scatters, seeds=3, studies=300)
+    wrong = [any(c.verdict in ("lower", "higher") for c in found) for found in studies]
+    assert np.mean(wrong) <= 0.09  # 0.05, and what chance and a few wild models add
+
+
+def test_three_seeds_of_many_models_show_a_difference_of_a_quarter() -> None:
+    studies = simulated([0.05] * 13, seeds=3, studies=40, effects=[0.0] * 6 + [0.25] * 7)
+    told = [
+        c.verdict == "lower" for found in studies for c in found if int(c.a[1:]) < 6 <= int(c.b[1:])
+    ]
+    assert np.mean(told) > 0.5
+
+
+def test_a_pair_is_taken_to_scatter_no_less_than_it_was_seen_to() -> None:
+    calm = {f"m{place}": errors(0.02, 0.0201 + 1e-4 * place, 0.0199) for place in range(8)}
+    wild = {"wild": errors(0.01, 0.02, 0.04)}
+    (alone,) = compare(wild | {"m0": calm["m0"]}, [("wild", "m0")])
+    (among,) = compare(wild | calm, [("wild", "m0")])
+    assert among.ratio == alone.ratio
+    assert among.verdict == "unknown"
+    own = np.std(np.log([0.01, 0.02, 0.04]) - np.log(list(calm["m0"].values())), ddof=1)
+    assert among.low is not None
+    assert math.log(among.ratio / among.low) > 1.9 * own / math.sqrt(3)
 
 
 def test_the_mean_has_students_interval() -> None:
