@@ -15,7 +15,7 @@ import httpx
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 
 from flows.options import RunOptions
@@ -30,7 +30,7 @@ from flows.scheduling.reasons import Reason, look
 from flows.scheduling.start import start_of
 from flows.scheduling.telling import tell_of_drift, tell_of_failure
 from flows.scheduling.tidying import tidy_up
-from flows.unfinished import set_crashed
+from flows.unfinished import set_crashed, set_silent_crashed
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.config import read_params
 from mno.errors import first_line
@@ -91,6 +91,7 @@ def _journalled(root: Path, missed: str | None) -> Iterator[dict[str, Any]]:
     for crashed in journal.end_crashed(root):
         tell_of_failure(root, crashed, warn)
         set_crashed(crashed["id"], crashed["said"], warn)
+    set_silent_crashed(deployment.get_id(), flow_run.get_id(), warn)
     run: dict[str, Any] = {"id": str(flow_run.get_id() or uuid4()), "missed": missed}
     scheduled = flow_run.get_scheduled_start_time() or journal.now()
     moment = max(scheduled.astimezone(), journal.now())

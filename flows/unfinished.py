@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
+from prefect.client.schemas import filters
+from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Crashed
 
@@ -21,6 +24,8 @@ from flows.scheduling.plan import read_json, write_json
 from mno.errors import first_line
 
 FILE = Path("build/flow_run.json")
+GRACE = timedelta(minutes=5)
+"""A run that lives has the lock by then, or has ended because another has it."""
 KILLED = "its process was killed; what it had finished is kept"
 
 
@@ -60,3 +65,38 @@ def set_crashed(run: str, said: str, warn: Callable[[str], None]) -> None:
         return
     except (ValueError, RuntimeError, httpx.HTTPError, PrefectHTTPStatusError) as error:
         warn(f"the run {run} was killed, which Prefect was not told: {first_line(error)}")
+
+
+def set_silent_crashed(
+    deployment: str | None, run: str | None, warn: Callable[[str], None], grace: timedelta = GRACE
+) -> None:
+    """Have Prefect know of the runs of a deployment that were killed before they left a trace.
+
+    Call it with the lock on retraining, which every living run of the deployment wants, too.
+
+    Args:
+        deployment: Its id; without one nothing is done.
+        run: The id of the run that asks.
+        warn: Is handed a line if Prefect cannot be told.
+        grace: Runs that began within it are left.
+    """
+    if deployment is None:
+        return
+    running = filters.FlowRunFilterStateType(any_=[StateType.RUNNING])
+    try:
+        with get_client(sync_client=True) as client:
+            found = client.read_flow_runs(
+                deployment_filter=filters.DeploymentFilter(
+                    id=filters.DeploymentFilterId(any_=[UUID(deployment)])
+                ),
+                flow_run_filter=filters.FlowRunFilter(
+                    state=filters.FlowRunFilterState(type=running)
+                ),
+            )
+    except (ValueError, RuntimeError, httpx.HTTPError, PrefectHTTPStatusError) as error:
+        warn(f"Prefect was not asked for runs that were killed: {first_line(error)}")
+        return
+    for other in found:
+        began = other.state and other.state.timestamp
+        if str(other.id) != run and began and began < datetime.now(UTC) - grace:
+            set_crashed(str(other.id), KILLED, warn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -14,7 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Running
 
-from flows.unfinished import FILE, at_work
+from flows.unfinished import FILE, at_work, set_silent_crashed
 
 
 @pytest.fixture
@@ -78,3 +79,28 @@ def test_an_id_that_is_none_and_a_server_that_is_gone_are_told(tmp_path: Path) -
     with temporary_settings(nobody), at_work(tmp_path, None, said.append):
         pass
     assert len(said) == 1 and "Prefect was not told" in said[0]
+
+
+def test_runs_of_a_deployment_that_died_without_a_trace_are_set_crashed(
+    client: SyncPrefectClient, tmp_path: Path
+) -> None:
+    flow_id = client.create_flow(some_work)
+    deployment = client.create_deployment(flow_id, name=f"nightly {uuid4()}")
+
+    def running() -> str:
+        made = client.create_flow_run_from_deployment(deployment)
+        client.set_flow_run_state(made.id, Running(), force=True)
+        return str(made.id)
+
+    dead, asking, of_no_deployment = running(), running(), a_run(client, Running())
+    set_silent_crashed(str(deployment), asking, pytest.fail)  # it may still come to the lock
+    assert state_of(client, dead)[0] == "RUNNING"
+    set_silent_crashed(str(deployment), asking, pytest.fail, grace=timedelta(0))
+    assert state_of(client, dead)[0] == "CRASHED"
+    for alive in (asking, of_no_deployment):
+        assert state_of(client, alive)[0] == "RUNNING"
+    set_silent_crashed(None, asking, pytest.fail)  # a run by hand
+    said: list[str] = []
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        set_silent_crashed(str(deployment), asking, said.append)
+    assert len(said) == 1 and "was not asked" in said[0]
