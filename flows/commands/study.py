@@ -161,7 +161,7 @@ def study_page(
     if as_json:
         print_json(result)
     elif not quiet:
-        print(f"Page:     {result['page']}   ({len(result['figures'])} figures in figures/)")
+        print(f"Page:     {result['page']}   ({len(result['figures'])} figures in assets/)")
 
 
 @study_app.command("list")

@@ -14,7 +14,7 @@ from mno.errors import InputError
 from mno.study.filled import Reported, fill
 
 SUFFIX = ".j2"
-PAGES, FIGURES = Path("docs"), "figures"
+PAGES, FIGURES = Path("docs"), "assets"
 
 
 def fill_page(template: Path, root: Path) -> tuple[str, dict[str, bytes]]:

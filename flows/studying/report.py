@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def report_study(given: str, output: Path | None, *, allow_stale: bool) -> dict[
     if not findings:
         raise InputError(f"{study.name} has no finished cell yet; run: mno study run {given}")
     used, grids = _usable(found), _usable(scaling)
-    sections = sections_of(findings, used, grids)
+    sections = sections_of(Answers(study.spec, used, findings), grids)
     folder = output or study.root / FOLDER / study.name
     try:
         page = write_report(
@@ -80,7 +80,8 @@ def reported(study: Study) -> Reported:
         raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
     findings = findings_of(study.spec, used, stale=False)
     grids = _of_one_code(study.scaling())
-    return Reported(Answers(study.spec, used, findings), sections_of(findings, used, grids))
+    answers = Answers(study.spec, used, findings)
+    return Reported(answers, sections_of(answers, grids))
 
 
 def _of_one_code(found: Sequence[Found]) -> list[Found]:
@@ -104,22 +105,20 @@ def _usable(found: Sequence[Found]) -> list[Found]:
     return [item for item in found if item.state in ("fresh", "stale")]
 
 
-def sections_of(
-    findings: Mapping[str, ScenarioFindings], used: list[Found], grids: list[Found]
-) -> list[Section]:
+def sections_of(answers: Answers, grids: list[Found]) -> list[Section]:
     """Return the sections of a study's report.
 
     Args:
-        findings: By scenario.
-        used: The cells that they were put together from.
+        answers: What its cells say.
         grids: Measurements on several grids.
     """
-    extra = (scaling_section(grids), samples_section(used))
+    findings = answers.findings
+    extra = (scaling_section(grids), samples_section(answers.found))
     return [
         Section("verdicts", "Verdicts", [f"{n}: {f.verdict}." for n, f in findings.items()]),
         *(scenario_section(part) for part in findings.values()),
         *(section for section in extra if section is not None),
-        how_section(_facts(used)),
+        how_section(_facts(answers)),
     ]
 
 
@@ -147,17 +146,12 @@ def _warnings(found: Sequence[Found], stale: Sequence[Found]) -> list[str]:
     return said
 
 
-def _facts(used: Sequence[Found]) -> list[str]:
-    machines = {
-        (m["cpu"], m["cores"], m["workers"])
-        for item in used
-        if item.record is not None
-        for m in [item.record["machine"]]
-    }
+def _facts(answers: Answers) -> list[str]:
+    machines = answers.machines
     said = [
         f"Measured on {cpu or 'a processor of unknown make'}, {cores} cores, {workers} "
         f"cell{'s' if workers > 1 else ''} at a time."
-        for cpu, cores, workers in sorted(machines, key=str)
+        for cpu, cores, workers in machines
     ]
     if len(machines) > 1:
         said.append("Times of different machines, or numbers of cells at a time, do not compare.")

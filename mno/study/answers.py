@@ -88,6 +88,13 @@ class Answers:
         return sum(len(row.undertrained) for part in self.findings.values() for row in part.rows)
 
     @property
+    def machines(self) -> list[tuple[str | None, int, int]]:
+        """Processor, cores and cells at a time of each machine that made cells."""
+        records = [item.record for item in self.found if item.record is not None]
+        made = {(m["cpu"], m["cores"], m["workers"]) for r in records for m in [r["machine"]]}
+        return sorted(made, key=str)
+
+    @property
     def seconds(self) -> float:
         """Time that a cell took, the median, in seconds."""
         records = [item.record for item in self.found if item.record is not None]

@@ -7,6 +7,7 @@ number, so none can be wrong, or older than the cells.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,6 +90,14 @@ def fill(
         raise InputError(f"line {error.lineno}: {error.message}") from None
     except TemplateError as error:
         raise InputError(str(error)) from None
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        raise InputError(f"line {_line(error)}: {error}") from None
+
+
+def _line(error: Exception) -> int:
+    """Return the line of a template that an error comes from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame.lineno or 0 for frame in frames if frame.filename == "<template>"][-1]
 
 
 def _error(row: Row) -> str:
@@ -102,15 +111,18 @@ def _error(row: Row) -> str:
 def _times(spread: Spread | Any) -> str:
     """Write a ratio, for example `0.8× (0.6–1.1)`."""
     if not isinstance(spread, Spread):
-        return f"{number(float(spread), 2)}×"
-    low, high = number(spread.low, 2), number(spread.high, 2)
-    return f"{number(spread.mean, 2)}× ({low}–{high})"
+        return f"{_ratio(float(spread))}×"
+    return f"{_ratio(spread.mean)}× ({_ratio(spread.low)}–{_ratio(spread.high)})"
 
 
 def _likely(spread: Spread) -> str:
-    """Write a ratio with the interval of its mean, for example `0.8 (0.7–0.9)`."""
-    mean = number(spread.mean, 2)
+    """Write a ratio with the interval of its mean, for example `0.82 (0.70–1.04)`."""
     if spread.likely is None:
-        return mean
+        return _ratio(spread.mean)
     low, high = spread.likely
-    return f"{mean} ({number(low, 2)}–{number(high, 2)})"
+    return f"{_ratio(spread.mean)} ({_ratio(low)}–{_ratio(high)})"
+
+
+def _ratio(value: float) -> str:
+    """Write 1.03 as that, which two digits would make 1.0."""
+    return number(value, 3 if 1 <= value < 10 else 2)

@@ -66,7 +66,7 @@ def test_a_page_is_filled(answers: Answers) -> None:
     )
     text, figures = fill(template, lambda _: _reported(answers), "figures")
     assert "Axial: 2.0\u202f% (1.9\u202f%–2.1\u202f%),\n0.50× (0.50–0.50) of softmax." in text
-    assert "Predictions: 1.0 (1.0–1.0)." in text
+    assert "Predictions: 1.00 (1.00–1.00)." in text
     assert "| operator | parameters |" in text
     assert "![Errors](figures/small_errors_darcy.png)" in text
     assert figures["small_errors_darcy.png"].startswith(b"\x89PNG")
@@ -78,6 +78,8 @@ def test_a_page_is_filled(answers: Answers) -> None:
         ("{{ study('small').row('darcy', 'fno') | error }}", "no cell of 'fno' on darcy"),
         ("{{ table('small', 'heat') }}", "no section 'heat'"),
         ("\n{{ study('small' }}", "line 2"),
+        ("\n\n{{ None | number }}", "line 3"),
+        ("\n{{ 1 / 0 }}", "line 2: division by zero"),
         ("{{ nothing }}", "'nothing' is undefined"),
         ("{{ study('small').tally('axial', 'gnot') }}", "no two mixers"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
@@ -115,7 +117,7 @@ def test_a_scenario_may_be_asked_of_some_models_only() -> None:
 
 
 def _reported(answers: Answers) -> Reported:
-    return Reported(answers, sections_of(answers.findings, list(answers.found), []))
+    return Reported(answers, sections_of(answers, []))
 
 
 def _set_code(results: Results, name: str, code: str) -> None:

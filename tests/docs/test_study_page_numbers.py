@@ -1,0 +1,43 @@
+"""The pages on studies: every number on them comes from committed cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from flows.study import load_study
+from flows.studying.pages import FIGURES, PAGES
+from flows.studying.report import reported
+from mno.study.filled import Reported, fill
+
+ROOT = Path(__file__).parents[2]
+TEMPLATES = sorted((ROOT / "studies/pages").glob("*.j2"))
+FILLED = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+RESULT = re.compile(r"\d+[.,]\d+|\d+\s*(?:[%×]|ms\b|MiB)")
+RULES = {"95 %", "10 %", "2410.02113"}  # of the intervals, of what counts as equal; the paper
+
+
+@pytest.fixture(scope="module")
+def studies() -> Callable[[str], Reported]:
+    return cache(lambda name: reported(load_study(name, ROOT)))
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
+def test_a_page_says_what_the_cells_say(
+    template: Path, studies: Callable[[str], Reported]
+) -> None:
+    text, figures = fill(template.read_text(), studies, FIGURES)
+    page = ROOT / PAGES / template.stem
+    assert page.read_text() == text, f"run: mno study page {template.relative_to(ROOT)}"
+    assert all((page.parent / FIGURES / name).is_file() for name in figures)
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
+def test_nobody_types_a_result(template: Path) -> None:
+    typed = FILLED.sub("", template.read_text())
+    assert set(RESULT.findall(typed)) <= RULES
+    assert RESULT.findall("0.35 times, 12 %, 3× and 4 ms") == ["0.35", "12 %", "3×", "4 ms"]
