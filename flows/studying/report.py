@@ -49,7 +49,7 @@ def report_study(given: str, output: Path | None, *, allow_stale: bool) -> dict[
     if not findings:
         raise InputError(f"{study.name} has no finished cell yet; run: mno study run {given}")
     used, grids = _usable(found), _usable(scaling)
-    sections = sections_of(Answers(study.spec, used, findings), grids)
+    sections = sections_of(Answers(study.spec, used, findings, grids))
     folder = output or study.root / FOLDER / study.name
     try:
         page = write_report(
@@ -79,9 +79,8 @@ def reported(study: Study) -> Reported:
     if not used:
         raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
     findings = findings_of(study.spec, used, stale=False)
-    grids = _of_one_code(study.scaling())
-    answers = Answers(study.spec, used, findings)
-    return Reported(answers, sections_of(answers, grids))
+    answers = Answers(study.spec, used, findings, _of_one_code(study.scaling()))
+    return Reported(answers, sections_of(answers))
 
 
 def _of_one_code(found: Sequence[Found]) -> list[Found]:
@@ -105,15 +104,10 @@ def _usable(found: Sequence[Found]) -> list[Found]:
     return [item for item in found if item.state in ("fresh", "stale")]
 
 
-def sections_of(answers: Answers, grids: list[Found]) -> list[Section]:
-    """Return the sections of a study's report.
-
-    Args:
-        answers: What its cells say.
-        grids: Measurements on several grids.
-    """
+def sections_of(answers: Answers) -> list[Section]:
+    """Return the sections of a study's report."""
     findings = answers.findings
-    extra = (scaling_section(grids), samples_section(answers.found))
+    extra = (scaling_section(answers.grids), samples_section(answers.found))
     return [
         Section("verdicts", "Verdicts", [f"{n}: {f.verdict}." for n, f in findings.items()]),
         *(scenario_section(part) for part in findings.values()),

@@ -68,14 +68,20 @@ class Answers:
         spec: The study.
         found: Its cells.
         findings: The same put together, by scenario.
+        grids: Measurements of untrained operators on several grids.
     """
 
     def __init__(
-        self, spec: StudySpec, found: Sequence[Found], findings: Mapping[str, ScenarioFindings]
+        self,
+        spec: StudySpec,
+        found: Sequence[Found],
+        findings: Mapping[str, ScenarioFindings],
+        grids: Sequence[Found] = (),
     ) -> None:
         self.spec = spec
         self.found = found
         self.findings = findings
+        self.grids = grids
 
     @property
     def cells(self) -> int:
@@ -172,11 +178,35 @@ class Answers:
         ]
         if not ratios:
             raise InputError(f"{quantity} of {a} and {b} was not measured")
-        mean = mean_over_seeds([math.log(ratio) for ratio in ratios])
-        likely = None
-        if mean.low is not None and mean.high is not None:
-            likely = math.exp(mean.low), math.exp(mean.high)
-        return Spread(math.exp(mean.value), min(ratios), max(ratios), len(ratios), likely)
+        return _spread(ratios)
+
+    def ratio_on_grid(self, quantity: str, a: str, b: str, resolution: int) -> Spread:
+        """Return a quantity of untrained operators of one mixer on a grid, relative to another's.
+
+        Args:
+            quantity: `predict_ms`, `step_ms` or `step_mib`.
+            a: Mixer.
+            b: The other.
+            resolution: Points along an axis.
+
+        Raises:
+            InputError: Nothing of that kind was measured.
+        """
+        measured = {
+            (r["cell"]["scenario"], r["cell"]["backbone"], r["cell"]["mixer"]): point.get(quantity)
+            for item in self.grids
+            if (r := item.record) is not None
+            for point in r["points"]
+            if point["resolution"] == resolution
+        }
+        ratios = [
+            value / other
+            for (scenario, backbone, mixer), value in measured.items()
+            if mixer == a and value and (other := measured.get((scenario, backbone, b)))
+        ]
+        if not ratios:
+            raise InputError(f"{quantity} of {a} and {b} was not measured at {resolution}")
+        return _spread(ratios)
 
     def _pairs(
         self, a: str, b: str, scenario: str | None
@@ -193,6 +223,14 @@ class Answers:
                         yield part, first, second
         if none:
             raise InputError(f"{a!r} and {b!r} are no two mixers of a backbone, and no two models")
+
+
+def _spread(ratios: Sequence[float]) -> Spread:
+    mean = mean_over_seeds([math.log(ratio) for ratio in ratios])
+    likely = None
+    if mean.low is not None and mean.high is not None:
+        likely = math.exp(mean.low), math.exp(mean.high)
+    return Spread(math.exp(mean.value), min(ratios), max(ratios), len(ratios), likely)
 
 
 def _value(row: Row, quantity: str) -> float | None:

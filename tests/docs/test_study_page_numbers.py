@@ -27,9 +27,7 @@ def studies() -> Callable[[str], Reported]:
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
-def test_a_page_says_what_the_cells_say(
-    template: Path, studies: Callable[[str], Reported]
-) -> None:
+def test_a_page_says_what_the_cells_say(template: Path, studies: Callable[[str], Reported]) -> None:
     text, figures = fill(template.read_text(), studies, FIGURES)
     page = ROOT / PAGES / template.stem
     assert page.read_text() == text, f"run: mno study page {template.relative_to(ROOT)}"

@@ -14,8 +14,8 @@ from mno.errors import InputError
 from mno.study.answers import Answers
 from mno.study.filled import Reported, fill
 from mno.study.findings import findings_of
-from mno.study.identity import Code
-from mno.study.results import Results
+from mno.study.identity import Code, Identity
+from mno.study.results import Found, Results
 from mno.study.spec import StudySpec
 
 ERRORS = {"plain-axial": 0.02, "plain-softmax": 0.04}
@@ -47,6 +47,22 @@ def test_kinds_of_models_are_compared_pair_by_pair(answers: Answers) -> None:
     assert everywhere.likely is not None
     assert everywhere.likely[0] < everywhere.low < everywhere.mean < everywhere.likely[1]
     assert answers.cells == 12
+
+
+def test_operators_are_compared_grid_by_grid() -> None:
+    def grid(mixer: str, milliseconds: float) -> Found:
+        (cell,) = [c for c in cells() if c.name == f"darcy--plain-{mixer}--0"]
+        points = [{"resolution": 64, "predict_ms": milliseconds, "step_mib": None}]
+        known = {"scenario": "darcy", "backbone": "plain", "mixer": mixer}
+        identity = Identity("", "", "", "")
+        return Found(cell, identity, "fresh", "", {"cell": known, "points": points})
+
+    asked = Answers(spec(), [], {}, [grid("axial", 2.0), grid("softmax", 8.0)])
+    ratio = asked.ratio_on_grid("predict_ms", "axial", "softmax", 64)
+    assert (ratio.mean, ratio.pairs, ratio.likely) == (pytest.approx(0.25), 1, None)
+    for quantity, resolution in (("predict_ms", 32), ("step_mib", 64)):
+        with pytest.raises(InputError, match="was not measured"):
+            asked.ratio_on_grid(quantity, "axial", "softmax", resolution)
 
 
 def test_a_comparison_may_be_asked_either_way(answers: Answers) -> None:
@@ -117,7 +133,7 @@ def test_a_scenario_may_be_asked_of_some_models_only() -> None:
 
 
 def _reported(answers: Answers) -> Reported:
-    return Reported(answers, sections_of(answers, []))
+    return Reported(answers, sections_of(answers))
 
 
 def _set_code(results: Results, name: str, code: str) -> None:
