@@ -25,7 +25,7 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.special import digamma, polygamma, stdtr, stdtrit
 
 LEVEL = 0.95
@@ -193,7 +193,8 @@ def _usual_scatter(errors: Mapping[str, Mapping[int, float]]) -> _Scatter | None
 
 def _inverse_trigamma(value: float) -> float:
     """Return x with trigamma(x) = value, for a value above 0."""
-    return math.exp(brentq(lambda log: polygamma(1, math.exp(log)) - value, -20, 20))
+    found = root_scalar(lambda log: polygamma(1, math.exp(log)) - value, bracket=(-20, 20))
+    return math.exp(found.root)
 
 
 def _differences(a: Mapping[int, float], b: Mapping[int, float]) -> np.ndarray:
