@@ -1,18 +1,25 @@
-"""Requests that wait together are answered together, in one forward pass."""
+"""Requests that wait are answered by all cores, small ones together and large ones in parts.
+
+A core that is free takes the request that waits longest. What is smaller than a part of
+`mno.serving.forward` it answers together with others of the same shapes; what is larger it cuts, so
+that the other cores help, and so that small requests need not wait for all of it. Nobody waits for
+the slowest of a batch: an answer is given as soon as its own samples are there.
+"""
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
-from mno.errors import InputError
+from mno.memory import keep_freed_memory
 from mno.serving.follower import Served
-from mno.serving.forward import Forward, Found
+from mno.serving.forward import Arrays, Found, forward, joined, samples_of_a_part
 from mno.serving.protocol import Asked
 
 
@@ -35,39 +42,60 @@ class Answer:
     served: Served
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Job:
+    """A request, and what has been found of it so far."""
+
     asked: Asked
     answer: Future[Answer] = field(default_factory=Future)
+    parts: list[Found | None] = field(default_factory=lambda: [None])
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What jobs of one batch have in common."""
+        """What jobs of one pass have in common."""
         shapes = ((name, array.shape[1:]) for name, array in self.asked.inputs.items())
         return (self.asked.steps, *sorted(shapes))
 
     @property
-    def samples(self) -> int:
-        return max((len(a) for a in self.asked.inputs.values() if a.ndim), default=0)
+    def samples(self) -> int | None:
+        """Samples of each field; none where fields differ, which no model takes."""
+        counts = {len(a) if a.ndim else 0 for a in self.asked.inputs.values()}
+        return counts.pop() if len(counts) == 1 else None
 
     @property
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self.asked.inputs.values())
 
 
-class Batcher:
-    """One thread that asks the model, for all who wait.
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A request that waits, or a part of one that was begun."""
 
-    A request that comes alone is answered at once; those that come while the model is busy wait,
-    and are then answered together as far as they have the same shapes. All of a batch, and so all
-    of an answer, comes from one model.
+    job: _Job
+    served: Served | None = None  # none before it was begun
+    place: int = 0
+    span: slice = field(default_factory=lambda: slice(None))
+
+    @property
+    def inputs(self) -> Arrays:
+        given = self.job.asked.inputs
+        if self.span == slice(None):
+            return given
+        return {name: array[self.span] for name, array in given.items()}
+
+
+class Batcher:
+    """Threads that ask the model, one for each core, for all who wait.
+
+    A request that comes alone has all cores. All of an answer comes from one model.
 
     Args:
         model: Returns the model to ask.
-        max_batch: Samples of waiting requests that are predicted at once.
+        max_batch: Samples of waiting requests that are predicted at once, at most.
         max_waiting: Requests that may wait.
         max_bytes: Inputs that may be put together.
-        told: Is told the number of samples of each batch.
+        told: Is told the number of samples of each pass.
+        cores: Threads; as many as torch has, if not given.
     """
 
     def __init__(
@@ -77,18 +105,27 @@ class Batcher:
         max_waiting: int,
         max_bytes: int,
         told: Callable[[int], None] = lambda _: None,
+        cores: int | None = None,
     ) -> None:
         self._model, self._told = model, told
-        self._max_batch, self._max_bytes = max_batch, max_bytes
-        self._forward = Forward()
-        self._arrived: queue.Queue[_Job | None] = queue.Queue(max_waiting)
-        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
-        self._thread.start()
+        self._max_batch, self._max_waiting, self._max_bytes = max_batch, max_waiting, max_bytes
+        self._cores = cores or torch.get_num_threads()
+        keep_freed_memory()  # else a fifth of a pass is page faults
+        self._changed = threading.Condition()
+        self._tasks: deque[_Task] = deque()
+        self._busy, self._closed = 0, False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batcher-{k}", daemon=True)
+            for k in range(self._cores)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
         """How many requests wait."""
-        return self._arrived.qsize()
+        with self._changed:
+            return self._waiting()
 
     def ask(self, asked: Asked) -> Future[Answer]:
         """Hand in a request; the answer, or an `InputError`, comes with the future.
@@ -97,78 +134,123 @@ class Batcher:
             BusyError: Too many wait.
         """
         job = _Job(asked)
-        try:
-            self._arrived.put_nowait(job)
-        except queue.Full:
-            raise BusyError from None
+        with self._changed:
+            if self._waiting() >= self._max_waiting:
+                raise BusyError
+            self._tasks.append(_Task(job))
+            self._changed.notify()
         return job.answer
 
     def close(self) -> None:
         """Answer what waits, then end."""
-        self._arrived.put(None)
-        self._thread.join()
-        self._forward.close()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _waiting(self) -> int:
+        return sum(task.served is None for task in self._tasks)
 
     def _work(self) -> None:
-        pending: list[_Job] = []
-        open_ = True
-        while open_ or pending:
-            if not pending:
-                open_ = self._take(pending, wait=True)
-            while open_ and not self._arrived.empty():
-                open_ = self._take(pending, wait=False)
-            if pending:
-                batch = self._next_batch(pending)
-                pending = [job for job in pending if job not in batch]
-                self._answer([j for j in batch if j.answer.set_running_or_notify_cancel()])
+        while (task := self._next()) is not None:
+            try:
+                if task.served is not None:
+                    self._answer(task.served, [task])
+                elif task.job.answer.set_running_or_notify_cancel():
+                    self._begin(task.job)
+            finally:
+                with self._changed:
+                    self._busy -= 1
+                    self._changed.notify_all()
 
-    def _take(self, pending: list[_Job], wait: bool) -> bool:
-        """Take one that has arrived; returns whether there may be more."""
-        job = self._arrived.get(block=wait)
-        if job is not None:
-            pending.append(job)
-        return job is not None
+    def _next(self) -> _Task | None:
+        """Wait for a task; none when there will be no more."""
+        with self._changed:
+            # Who is busy may still cut what it has begun, for others to help.
+            while not self._tasks and not (self._closed and not self._busy):
+                self._changed.wait()
+            if not self._tasks:
+                return None
+            self._busy += 1
+            return self._tasks.popleft()
 
-    def _next_batch(self, pending: Sequence[_Job]) -> list[_Job]:
-        """Return the request that waits longest, and those that can be answered with it."""
-        batch = [pending[0]]
-        samples, nbytes = pending[0].samples, pending[0].nbytes
-        for job in pending[1:]:
-            if job.kind != pending[0].kind:
-                continue
-            samples, nbytes = samples + job.samples, nbytes + job.nbytes
-            if samples > self._max_batch or nbytes > self._max_bytes:
-                break
-            batch.append(job)
-        return batch
-
-    def _answer(self, batch: list[_Job]) -> None:
-        if not batch:
-            return
-        served = self._model()
+    def _begin(self, job: _Job) -> None:
+        """Answer a request: with others, alone, or its first part."""
         try:
-            found = self._predict(served, batch)
+            served = self._model()
+            most = min(self._max_batch, samples_of_a_part(served, job.asked.inputs))
         except Exception as error:
-            if len(batch) == 1:
-                batch[0].answer.set_exception(error)
-            else:  # one of them may be to blame, not all
-                for job in batch:
-                    self._answer([job])
+            job.answer.set_exception(error)
             return
-        for job, part in zip(batch, found, strict=True):
-            job.answer.set_result(Answer(part.predictions, part.estimate, served))
-
-    def _predict(self, served: Served, batch: list[_Job]) -> list[Found]:
-        first = batch[0].asked
-        if len(batch) == 1:
-            inputs = first.inputs
+        samples = job.samples
+        if samples is None or samples == 0:
+            self._answer(served, [_Task(job, served)])
+        elif samples <= most:
+            self._answer(served, [_Task(j, served) for j in self._with_others(job, samples, most)])
         else:
-            if any({len(a) for a in job.asked.inputs.values()} != {job.samples} for job in batch):
-                raise InputError("fields have different numbers of samples")
-            inputs = {
-                name: np.concatenate([job.asked.inputs[name] for job in batch])
-                for name in first.inputs
-            }
-        self._told(sum(job.samples for job in batch))
-        found = self._forward(served, inputs, first.steps)
-        return [found] if len(batch) == 1 else found.split([job.samples for job in batch])
+            spans = [slice(start, start + most) for start in range(0, samples, most)]
+            job.parts = [None] * len(spans)
+            tasks = [_Task(job, served, place, span) for place, span in enumerate(spans)]
+            with self._changed:
+                self._tasks.extend(tasks[1:])
+                self._changed.notify_all()
+            self._answer(served, tasks[:1])
+
+    def _with_others(self, first: _Job, samples: int, most: int) -> list[_Job]:
+        """Return a request, and those that wait and can be answered with it."""
+        jobs, nbytes = [first], first.nbytes
+        with self._changed:
+            for task in list(self._tasks):
+                if task.served is not None or task.job.kind != first.kind or not task.job.samples:
+                    continue
+                samples, nbytes = samples + task.job.samples, nbytes + task.job.nbytes
+                if samples > most or nbytes > self._max_bytes:
+                    break
+                self._tasks.remove(task)
+                if task.job.answer.set_running_or_notify_cancel():
+                    jobs.append(task.job)
+        return jobs
+
+    def _answer(self, served: Served, tasks: Sequence[_Task]) -> None:
+        tasks = [task for task in tasks if not task.job.answer.done()]  # another part may fail
+        if not tasks:
+            return
+        try:
+            found = self._predict(served, tasks)
+        except Exception as error:
+            if len(tasks) == 1:
+                self._fail(tasks[0].job, error)
+            else:  # one of them may be to blame, not all
+                for task in tasks:
+                    self._answer(served, [task])
+            return
+        for task, part in zip(tasks, found, strict=True):
+            self._found(served, task, part)
+
+    def _predict(self, served: Served, tasks: Sequence[_Task]) -> list[Found]:
+        with self._changed:
+            threads = max(1, self._cores // (self._busy + len(self._tasks)))
+        steps, given = tasks[0].job.asked.steps, [task.inputs for task in tasks]
+        if len(tasks) == 1:
+            self._told(max((len(a) for a in given[0].values() if a.ndim), default=0))
+            return [forward(served, given[0], steps, threads)]
+        inputs = {name: np.concatenate([part[name] for part in given]) for name in given[0]}
+        samples = [task.job.samples or 0 for task in tasks]
+        self._told(sum(samples))
+        return forward(served, inputs, steps, threads).split(samples)
+
+    def _found(self, served: Served, task: _Task, part: Found) -> None:
+        job = task.job
+        with self._changed:
+            job.parts[task.place] = part
+            parts = [known for known in job.parts if known is not None]
+            if len(parts) < len(job.parts) or job.answer.done():
+                return
+        whole = parts[0] if len(parts) == 1 else joined(parts)
+        job.answer.set_result(Answer(whole.predictions, whole.estimate, served))
+
+    def _fail(self, job: _Job, error: Exception) -> None:
+        with self._changed:
+            if not job.answer.done():
+                job.answer.set_exception(error)

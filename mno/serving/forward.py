@@ -1,21 +1,19 @@
-"""A batch's forward pass: its parts side by side, each on a core of its own.
+"""One pass of a model over some samples, and how samples are cut into parts for several passes.
 
 Threads that share one pass wait for each other after every operation, and spin while they wait,
-which costs most where clients want the same cores. Parts of a batch have nothing to wait for, and
-what a small part works on stays in its core's cache. A single part has all cores.
+which costs most where clients want the same cores. Parts have nothing to wait for, and what a
+small part works on stays in its core's cache.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from mno.memory import keep_freed_memory
 from mno.serving.estimate import estimate
 from mno.serving.follower import Served
 
@@ -37,7 +35,7 @@ class Found:
     predictions: dict[str, np.ndarray]
     estimate: dict[str, np.ndarray] | str
 
-    def split(self, samples: list[int]) -> list[Found]:
+    def split(self, samples: Sequence[int]) -> list[Found]:
         """Return the parts of so many samples each, one after the other."""
         ends = np.cumsum(samples)
         spans = [slice(end - count, end) for end, count in zip(ends, samples, strict=True)]
@@ -53,57 +51,39 @@ class Found:
         ]
 
 
-class Forward:
-    """Asks a model, on as many cores as torch has threads."""
+def samples_of_a_part(served: Served, inputs: Arrays) -> int:
+    """Return how many samples one pass on one core is to have, at least one.
 
-    def __init__(self) -> None:
-        keep_freed_memory()  # else a fifth of a pass is page faults
-        self._cores = torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(self._cores, thread_name_prefix="forward")
-
-    def __call__(self, served: Served, inputs: Arrays, steps: int | None) -> Found:
-        """Predict, and estimate how far the predictions may be trusted.
-
-        Args:
-            served: The model.
-            inputs: As `Surrogate.predict` takes them.
-            steps: Likewise.
-
-        Raises:
-            InputError: The inputs do not fit the model.
-        """
-        parts = _parts(served, inputs)
-        threads = max(1, self._cores // len(parts))
-        asked = [self._pool.submit(_ask, served, part, steps, threads) for part in parts]
-        found = [future.result() for future in asked]
-        return found[0] if len(found) == 1 else _joined(found)
-
-    def close(self) -> None:
-        """End the threads."""
-        self._pool.shutdown()
-
-
-def _parts(served: Served, inputs: Arrays) -> list[Arrays]:
-    """Cut what has the same number of samples of each field; whatever else is one part."""
+    Args:
+        served: The model.
+        inputs: As `Surrogate.predict` takes them.
+    """
     description = served.surrogate.description
     some = inputs.get(description.fields[0])
-    samples = {len(array) if array.ndim else 0 for array in inputs.values()}
-    if some is None or len(samples) != 1:
-        return [inputs]
-    points = math.prod(some.shape[1:][-len(description.space) :])
-    size = max(1, POINTS // max(points, 1))
-    starts = range(0, max(len(some), 1), size)
-    return [{name: array[k : k + size] for name, array in inputs.items()} for k in starts]
+    points = 1 if some is None else math.prod(some.shape[1:][-len(description.space) :])
+    return max(1, POINTS // max(points, 1))
 
 
-def _ask(served: Served, inputs: Arrays, steps: int | None, threads: int) -> Found:
-    torch.set_num_threads(threads)  # of this thread of ours
+def forward(served: Served, inputs: Arrays, steps: int | None, threads: int) -> Found:
+    """Predict in one pass, and estimate how far the predictions may be trusted.
+
+    Args:
+        served: The model.
+        inputs: As `Surrogate.predict` takes them.
+        steps: Likewise.
+        threads: On how many; a setting of the thread that calls this.
+
+    Raises:
+        InputError: The inputs do not fit the model.
+    """
+    torch.set_num_threads(threads)
     size = max((len(array) for array in inputs.values() if array.ndim), default=1)
     predictions = served.surrogate.predict(inputs, max(size, 1), steps)
     return Found(predictions, estimate(served, inputs, predictions, steps))
 
 
-def _joined(found: list[Found]) -> Found:
+def joined(found: Sequence[Found]) -> Found:
+    """Return what was found of several parts as one; an estimate, if there is one of each."""
     reasons = [part.estimate for part in found if isinstance(part.estimate, str)]
     known = [part.estimate for part in found if not isinstance(part.estimate, str)]
     return Found(
@@ -112,5 +92,5 @@ def _joined(found: list[Found]) -> Found:
     )
 
 
-def _together(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _together(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,8 +1,9 @@
-"""Requests that wait together are answered as if each were alone."""
+"""Requests are answered as if each were alone: together, in parts, and on several cores."""
 
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def fields(rng: np.random.Generator, samples: int, side: int = 8) -> np.ndarray:
 
 def test_waiting_requests_share_a_pass_and_get_their_own_answers(served):
     gate, sizes = Gate(served), []
-    batcher = Batcher(gate, 8, 100, 2**24, sizes.append)
+    batcher = Batcher(gate, 8, 100, 2**24, sizes.append, cores=1)
     rng = np.random.default_rng(0)
     given = [fields(rng, n, side) for n, side in [(1, 8), (2, 8), (1, 12), (3, 8), (4, 8), (1, 12)]]
     first = batcher.ask(Asked({"permeability": given[0]}))
@@ -70,13 +71,13 @@ def test_waiting_requests_share_a_pass_and_get_their_own_answers(served):
         assert answer.served is served
         assert np.allclose(answer.predictions["pressure"], alone["pressure"], atol=1e-6)
     batcher.close()
-    # 2 + 3 share a pass, 4 more would be too many; the two of another grid share one, too.
-    assert sorted(sizes) == [1, 2, 4, 5]
+    # 1 + 2 + 3 share a pass, 4 more would be too many; the two of another grid share one, too.
+    assert sizes == [6, 2, 4]
 
 
 def test_a_bad_request_spoils_none_of_those_that_wait_with_it(served):
     gate = Gate(served)
-    batcher = Batcher(gate, 8, 100, 2**24)
+    batcher = Batcher(gate, 8, 100, 2**24, cores=1)
     rng = np.random.default_rng(1)
     first = batcher.ask(Asked({"permeability": fields(rng, 1)}))
     gate.asked.wait(30)
@@ -94,7 +95,7 @@ def test_a_bad_request_spoils_none_of_those_that_wait_with_it(served):
 
 def test_too_many_are_turned_away_and_those_who_left_cost_nothing(served):
     gate, sizes = Gate(served), []
-    batcher = Batcher(gate, 8, 2, 2**24, sizes.append)
+    batcher = Batcher(gate, 8, 2, 2**24, sizes.append, cores=1)
     asked = Asked({"permeability": fields(np.random.default_rng(2), 1)})
     first = batcher.ask(asked)
     gate.asked.wait(30)
@@ -106,7 +107,7 @@ def test_too_many_are_turned_away_and_those_who_left_cost_nothing(served):
     gate.opened.set()
     assert first.result(30) and stays.result(30)
     batcher.close()
-    assert sizes == [1, 1]
+    assert sizes == [2]
 
 
 def test_closing_answers_what_waits(served):
@@ -115,3 +116,75 @@ def test_closing_answers_what_waits(served):
     futures = [batcher.ask(asked) for _ in range(20)]
     batcher.close()
     assert all(future.done() for future in futures)
+
+
+def test_a_large_request_is_answered_in_parts_by_all_cores(served):
+    sizes = []
+    batcher = Batcher(lambda: served, 2, 100, 2**24, sizes.append, cores=2)
+    given = {"permeability": fields(np.random.default_rng(4), 7)}
+    answer = batcher.ask(Asked(given)).result(30)
+    batcher.close()
+    assert sorted(sizes) == [1, 2, 2, 2]
+    whole = served.surrogate.predict(given)
+    assert np.allclose(answer.predictions["pressure"], whole["pressure"], atol=1e-6)
+
+
+def test_a_large_request_does_not_hold_up_small_ones(served):
+    gate, order = Gate(served), []
+    batcher = Batcher(gate, 1, 100, 2**24, cores=1)
+    rng = np.random.default_rng(5)
+    large = batcher.ask(Asked({"permeability": fields(rng, 6)}))
+    gate.asked.wait(30)
+    small = batcher.ask(Asked({"permeability": fields(rng, 1)}))
+    for name, future in (("large", large), ("small", small)):
+        future.add_done_callback(lambda _, name=name: order.append(name))
+    gate.opened.set()
+    batcher.close()
+    assert order == ["small", "large"]
+    assert large.result().predictions["pressure"].shape == (6, 8, 8)
+
+
+def test_a_part_that_fails_fails_its_request_alone(served):
+    batcher = Batcher(lambda: served, 2, 100, 2**24, cores=2)
+    rng = np.random.default_rng(6)
+    bad = fields(rng, 9)
+    bad[5, 3, 3] = np.nan
+    spoiled = batcher.ask(Asked({"permeability": bad}))
+    good = [batcher.ask(Asked({"permeability": fields(rng, 1)})) for _ in range(5)]
+    with pytest.raises(InputError, match="missing"):
+        spoiled.result(30)
+    assert all(np.isfinite(each.result(30).predictions["pressure"]).all() for each in good)
+    batcher.close()
+
+
+def test_an_answer_comes_from_one_model_though_another_takes_over():
+    versions = [Served(f"models:/mno-darcy/{seed}", surrogate(seed), {}) for seed in (1, 2)]
+    current = [versions[0]]
+    batcher = Batcher(lambda: current[0], 1, 100, 2**24, lambda _: current.reverse(), cores=2)
+    rng, answers = np.random.default_rng(7), []
+    current.append(versions[1])
+    for _ in range(10):
+        given = {"permeability": fields(rng, 4)}
+        answers.append((given, batcher.ask(Asked(given))))
+    for given, future in answers:
+        answer = future.result(30)
+        whole = answer.served.surrogate.predict(given)
+        assert np.allclose(answer.predictions["pressure"], whole["pressure"], atol=1e-6)
+    batcher.close()
+    assert {future.result().served.name for _, future in answers} == {"mno-darcy/1", "mno-darcy/2"}
+
+
+def test_many_clients_of_different_grids_get_their_own_answers(served):
+    batcher = Batcher(lambda: served, 8, 100, 2**24, cores=3)
+
+    def client(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(8):
+            given = {"permeability": fields(rng, int(rng.integers(1, 20)), int(rng.integers(6, 9)))}
+            answer = batcher.ask(Asked(given)).result(60)
+            alone = served.surrogate.predict(given)
+            assert np.allclose(answer.predictions["pressure"], alone["pressure"], atol=1e-6)
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(client, range(12)))
+    batcher.close()

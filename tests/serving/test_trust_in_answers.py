@@ -14,7 +14,7 @@ from mno.serving.batcher import Batcher
 from mno.serving.config import ServingConfig
 from mno.serving.counts import Counts
 from mno.serving.follower import Served
-from mno.serving.forward import Forward
+from mno.serving.forward import Found
 from mno.serving.protocol import Asked
 from tests.running_service import running
 
@@ -68,21 +68,22 @@ def test_without_an_estimate_it_says_so_and_answers():
         assert httpx.get(f"{service.url}/model").json()["trust"] == why
 
 
-def test_parts_side_by_side_are_one_pass():
+def test_parts_together_are_one_answer():
     surrogate, trust = trusted()
-    served, forward = Served("models:/mno-darcy/3", surrogate, {}, trust), Forward()
+    served = Served("models:/mno-darcy/3", surrogate, {}, trust)
+    batcher = Batcher(lambda: served, 8, 8, 2**24)
     side = 64  # so that each sample is a part
     given = {"permeability": np.random.default_rng(0).random((5, side, side), dtype=np.float32)}
-    found = forward(served, given, None)
+    found = batcher.ask(Asked(given)).result(60)
+    batcher.close()
     whole = surrogate.predict(given)
     assert np.allclose(found.predictions["pressure"], whole["pressure"], atol=1e-6)
     distance = trust.assess(surrogate.description, given, whole).distance
     assert not isinstance(found.estimate, str)
     assert np.allclose(found.estimate["training_distance"], distance, rtol=1e-4)
-    first, rest = found.split([2, 3])
+    first, rest = Found(dict(found.predictions), found.estimate).split([2, 3])
     assert np.array_equal(first.predictions["pressure"], found.predictions["pressure"][:2])
     assert np.array_equal(rest.predictions["pressure"], found.predictions["pressure"][2:])
-    forward.close()
 
 
 def test_an_estimate_that_fails_costs_no_answer():
