@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from mno.errors import InputError
 from mno.study.findings import Row, ScenarioFindings
 from mno.study.results import Found
+from mno.study.samples import SampleFindings, samples_of
 from mno.study.spec import StudySpec
-from mno.study.statistics import Comparison, mean_over_seeds
+from mno.study.statistics import Comparison, mean_with_interval
 
 QUANTITIES = ("error", "finer", "latency_ms", "memory_mib", "train_seconds")
 
@@ -127,18 +128,43 @@ class Answers:
             raise InputError(f"no cell of {model!r} on {scenario}; there are {', '.join(rows)}")
         return rows[model]
 
-    def comparison(self, scenario: str, a: str, b: str) -> Comparison:
-        """Return one comparison of two models, of the family of all pairs of the scenario.
+    def comparison(
+        self, scenario: str, a: str, b: str, *, asked: bool = False, samples: int | None = None
+    ) -> Comparison:
+        """Return one comparison of two models.
+
+        Args:
+            scenario: On which.
+            a: The one model.
+            b: The other.
+            asked: Of the family that the study asks for, rather than that of all pairs.
+            samples: After training on so many, of the family of all pairs and numbers of samples.
 
         Raises:
             InputError: They were not compared.
         """
-        for c in self.scenario(scenario).all_pairs:
+        if samples is not None:
+            family = self.samples(scenario).comparisons.get(samples, [])
+        else:
+            found = self.scenario(scenario)
+            family = found.comparisons if asked else found.all_pairs
+        for c in family:
             if (c.a, c.b) == (a, b):
                 return c
             if (c.a, c.b) == (b, a):
                 return c.reversed()
-        raise InputError(f"{a} and {b} were not compared on {scenario}")
+        at = "" if samples is None else f" at {samples} samples"
+        raise InputError(f"{a} and {b} were not compared on {scenario}{at}")
+
+    def samples(self, scenario: str) -> SampleFindings:
+        """Return the errors by number of training samples on a scenario.
+
+        Raises:
+            InputError: They were not measured.
+        """
+        if scenario not in (measured := samples_of(self.found)):
+            raise InputError(f"no learning curve of {scenario!r}; there are {', '.join(measured)}")
+        return measured[scenario]
 
     def tally(self, a: str, b: str, scenario: str | None = None) -> Tally:
         """Count how often a kind of model has a lower error than another.
@@ -226,7 +252,7 @@ class Answers:
 
 
 def _spread(ratios: Sequence[float]) -> Spread:
-    mean = mean_over_seeds([math.log(ratio) for ratio in ratios])
+    mean = mean_with_interval([math.log(ratio) for ratio in ratios])
     likely = None
     if mean.low is not None and mean.high is not None:
         likely = math.exp(mean.low), math.exp(mean.high)

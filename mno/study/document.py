@@ -11,13 +11,19 @@ from typing import Any
 
 from mno.evaluation.figures import Figure
 from mno.evaluation.words import number, percent
-from mno.study.drawing import Curves, errors_figure, front_figure, growth_figure
+from mno.study.drawing import Curves, Kinds, errors_figure, front_figure, growth_figure
 from mno.study.findings import Row, ScenarioFindings
 from mno.study.results import Found
+from mno.study.samples import SampleCurve, samples_of
 from mno.study.statistics import LEVEL, MARGIN, Mean
 from mno.study.undertrained import RULE
 
 _NONE = "–"
+_EXPONENT = (
+    "Subsets of one training split, each within the next; as many steps of the optimiser on each. "
+    "The exponent tells by which power of the number of samples the error falls: 0.5 halves it by "
+    "four times the samples."
+)
 _COSTS = {
     "latency_ms": "time of a prediction, ms",
     "train_seconds": "processor time of a training, s",
@@ -81,7 +87,10 @@ def scaling_section(found: Sequence[Found]) -> Section | None:
             for r in records
         }
 
-    backbones = {_label(r, several=len(names) > 1): r["cell"]["backbone"] for r in records}
+    kinds = {
+        _label(r, several=len(names) > 1): (r["cell"]["backbone"], r["cell"]["mixer"])
+        for r in records
+    }
     rows = [
         {
             "operator": _label(r, several=len(names) > 1),
@@ -96,7 +105,7 @@ def scaling_section(found: Sequence[Found]) -> Section | None:
     ]
     why = "One sample, one thread, fresh weights. Where two curves cross, the cheaper changes."
     figures = [
-        growth_figure(f"scaling_{key}", title, curves(key), "points of the grid", y, why)
+        growth_figure(f"scaling_{key}", title, curves(key), kinds, "points of the grid", y, why)
         for key, title, y in (
             ("predict_ms", "Time of a prediction with the grid", "time, ms"),
             ("step_ms", "Time of a training step with the grid", "time, ms"),
@@ -104,50 +113,41 @@ def scaling_section(found: Sequence[Found]) -> Section | None:
         )
     ]
     return Section(
-        "scaling", "Growth with the grid", [why, *_crossings(curves("predict_ms"), backbones)],
+        "scaling", "Growth with the grid", [why, *_crossings(curves("predict_ms"), kinds)],
         [Table("Time and memory by grid", rows)], [f for f in figures if f is not None],
     )  # fmt: skip
 
 
 def samples_section(found: Sequence[Found]) -> Section | None:
     """Return the section on error by number of samples; none where that was not measured."""
-    errors: dict[tuple[str, str], dict[int, list[float]]] = {}
-    for item in found:
-        for point in (item.record or {}).get("learning_curve", []):
-            if point["test"]["relative_l2"] is not None:
-                key = (item.cell.scenario, item.cell.model.name)
-                errors.setdefault(key, {}).setdefault(point["samples"], []).append(
-                    point["test"]["relative_l2"]
-                )
-    if not errors:
+    measured = samples_of(found)
+    if not measured:
         return None
-    means = {
-        key: sorted((n, sum(values) / len(values)) for n, values in by_samples.items())
-        for key, by_samples in errors.items()
-    }
-    rows = [
-        {
-            "model": model, "scenario": scenario, "training samples": number(n),
-            "test error": percent(error), "trainings": str(len(errors[scenario, model][n])),
+    kinds = {f.cell.model.name: (f.cell.model.backbone, f.cell.model.mixer) for f in found}
+    part = Section("samples", "Error by number of training samples", [_EXPONENT])
+    for scenario, of in measured.items():
+        rows = [_sample_row(curve, of.numbers) for curve in of.curves.values()]
+        part.tables.append(Table(f"{scenario}: test error by number of training samples", rows))
+        said = [
+            {"comparison": c.sentence(), "samples": number(n), "seeds": str(c.seeds)}
+            for n, cs in of.comparisons.items()
+            for c in cs
+        ]
+        if said:
+            caption = f"{scenario}: comparisons, a family of {len(said)}"
+            part.tables.append(Table(caption, said))
+        curves = {
+            model: [(n, mean.value) for n, mean in curve.errors.items()]
+            for model, curve in of.curves.items()
         }
-        for (scenario, model), points in means.items()
-        for n, error in points
-    ]  # fmt: skip
-    figures = []
-    for scenario in dict.fromkeys(scenario for scenario, _ in means):
-        curves = {model: points for (s, model), points in means.items() if s == scenario}
-        figures.append(
-            growth_figure(
-                f"samples_{scenario}", f"{scenario}: error by training samples", curves,
-                "training samples", "test error",
-                "Mean over seeds. Every training takes as many steps of the optimiser.",
-            )
+        drawn = growth_figure(
+            f"samples_{scenario}", f"{scenario}: error by training samples", curves, kinds,
+            "training samples", "test error",
+            "Mean over seeds. Every training takes as many steps of the optimiser.",
         )  # fmt: skip
-    return Section(
-        "samples", "Error by number of training samples", [],
-        [Table("Test error by number of training samples", rows)],
-        [figure for figure in figures if figure is not None],
-    )  # fmt: skip
+        if drawn is not None:
+            part.figures.append(drawn)
+    return part
 
 
 def how_section(facts: Sequence[str]) -> Section:
@@ -173,6 +173,15 @@ def how_section(facts: Sequence[str]) -> Section:
             *facts,
         ],
     )  # fmt: skip
+
+
+def _sample_row(curve: SampleCurve, numbers: Sequence[int]) -> dict[str, str]:
+    errors, exponent = curve.errors, curve.exponent
+    power = f"{exponent.value:.2f}"
+    if exponent.low is not None and exponent.high is not None:
+        power += f" ({exponent.low:.2f} to {exponent.high:.2f})"
+    cells = {number(n): _mean(errors[n]) if n in errors else _NONE for n in numbers}
+    return {"model": curve.model, **cells, "exponent": power}
 
 
 def _model_rows(found: ScenarioFindings) -> list[dict[str, str]]:
@@ -215,13 +224,13 @@ def _mean(mean: Mean) -> str:
     return f"{percent(mean.value)} ({percent(max(mean.low, 0.0))} to {percent(mean.high)})"
 
 
-def _crossings(curves: Curves, backbones: Mapping[str, str]) -> list[str]:
+def _crossings(curves: Curves, kinds: Kinds) -> list[str]:
     """Say which operator of a backbone overtakes which as grids grow."""
     said = []
     names = [name for name, points in curves.items() if len(points) > 1]
     for place, a in enumerate(names):
         for b in names[place + 1 :]:
-            if backbones[a] != backbones[b]:
+            if kinds[a][0] != kinds[b][0]:
                 continue
             of_a, of_b = dict(curves[a]), dict(curves[b])
             common = sorted(set(of_a) & set(of_b))

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mno.evaluation.curves import HEIGHT, LEGEND, NARROW, PER_CENT, WIDE
 from mno.evaluation.figures import Figure
 from mno.evaluation.style import REFERENCE_COLOUR, house_style, new_figure, png_bytes
+from mno.evaluation.words import setting
 from mno.study.findings import Row, ScenarioFindings, front
 
-# Okabe and Ito, told apart by all kinds of sight; a marker per backbone helps where they run out.
+# Okabe and Ito, told apart by all kinds of sight: one for each mixer, a marker for each backbone.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = "osD^vP*X"
+# Which ticks of a decade have a number, by the decades that an axis spans.
+_STEPS = (
+    (0.5, (1, 1.2, 1.5, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)),
+    (0.8, (1, 1.5, 2, 3, 4, 5, 6, 8)),
+    (1.5, (1, 2, 3, 5)),
+    (2.5, (1, 3)),
+)
+_PLAIN = FuncFormatter(lambda value, _: setting(float(f"{value:.3g}")))
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 """By model points (x, y)."""
+Kinds = Mapping[str, tuple[str, str]]
+"""By model its backbone and its mixer."""
 
 
 def errors_figure(found: ScenarioFindings) -> Figure:
@@ -29,7 +42,7 @@ def errors_figure(found: ScenarioFindings) -> Figure:
         "Relative L2 on the test split: each seed a dot, the mean a line with its 95 % interval. "
         "Where intervals overlap, the comparisons below say whether the models are told apart.",
         f"Test errors of {len(found.rows)} models on {found.scenario}; {found.verdict}.",
-        lambda width: _errors(found.rows, width),
+        lambda width: _errors(found.rows, _styles(_kinds(found)), width),
     )
 
 
@@ -45,11 +58,13 @@ def front_figure(found: ScenarioFindings, cost: str, label: str) -> Figure | Non
         f"Mean test error against {label}; lower left is better. The line joins the models that "
         f"no other beats in both: {', '.join(best)}.",
         f"Error against {label} of {len(points)} models; on the front: {', '.join(best)}.",
-        lambda width: _front(points, best, label, width),
+        lambda width: _front(points, best, label, _styles(_kinds(found)), width),
     )
 
 
-def growth_figure(name: str, title: str, curves: Curves, x: str, y: str, why: str) -> Figure | None:
+def growth_figure(
+    name: str, title: str, curves: Curves, kinds: Kinds, x: str, y: str, why: str
+) -> Figure | None:
     """Draw a quantity that grows, both axes logarithmic; none without curves of two points."""
     drawn = {model: points for model, points in curves.items() if len(points) > 1}
     if not drawn:
@@ -57,7 +72,7 @@ def growth_figure(name: str, title: str, curves: Curves, x: str, y: str, why: st
     per_cent = y.endswith("error")
     return _figure(
         name, title, why, f"{title}, of {', '.join(drawn)}.",
-        lambda width: _growth(drawn, x, y, width, per_cent),
+        lambda width: _growth(drawn, _styles(kinds), x, y, width, per_cent),
     )  # fmt: skip
 
 
@@ -68,12 +83,30 @@ def _figure(
         return Figure(name, title, caption, alt, draw(WIDE), draw(NARROW))
 
 
-def _errors(rows: Sequence[Row], width: float) -> bytes:
+def _kinds(found: ScenarioFindings) -> Kinds:
+    return {row.model: (row.backbone, row.mixer) for row in found.rows}
+
+
+def _styles(kinds: Kinds) -> dict[str, dict[str, Any]]:
+    """Return a colour and a marker for each model."""
+    backbones = list(dict.fromkeys(backbone for backbone, _ in kinds.values()))
+    mixers = list(dict.fromkeys(mixer for _, mixer in kinds.values()))
+    many = len(mixers) > len(_COLOURS)  # then markers tell apart what has the same colour
+    styles = {}
+    for model, (backbone, mixer) in kinds.items():
+        turn, colour = divmod(mixers.index(mixer), len(_COLOURS))
+        marker = turn if many else backbones.index(backbone)
+        styles[model] = {"color": _COLOURS[colour], "marker": _MARKERS[marker % len(_MARKERS)]}
+    return styles
+
+
+def _errors(rows: Sequence[Row], styles: Mapping[str, dict[str, Any]], width: float) -> bytes:
     figure = new_figure(width, 1.0 + 0.3 * len(rows))
     ax = figure.add_subplot()
     for place, row in enumerate(rows):
-        mean, colour = row.mean, _COLOURS[place % len(_COLOURS)]
-        ax.plot(list(row.errors.values()), [place] * len(row.errors), "o", ms=4, color=colour)
+        mean, style = row.mean, styles[row.model]
+        colour = style["color"]
+        ax.plot(list(row.errors.values()), [place] * len(row.errors), ls="", ms=4, **style)
         if mean.low is not None and mean.high is not None:
             ax.plot([max(mean.low, 0), mean.high], [place, place], lw=1.5, color=colour)
         ax.plot([mean.value], [place], "|", ms=14, color=colour)
@@ -86,42 +119,57 @@ def _errors(rows: Sequence[Row], width: float) -> bytes:
 
 
 def _front(
-    points: Sequence[tuple[str, float, float]], best: Sequence[str], label: str, width: float
+    points: Sequence[tuple[str, float, float]],
+    best: Sequence[str],
+    label: str,
+    styles: Mapping[str, dict[str, Any]],
+    width: float,
 ) -> bytes:
     figure = new_figure(width, HEIGHT + 0.6)
     ax = figure.add_subplot()
     by_name = {name: (cost, error) for name, cost, error in points}
     line = np.array([by_name[name] for name in best])
     ax.step(line[:, 0], line[:, 1], where="post", color=REFERENCE_COLOUR, lw=1)
-    for place, (name, cost, error) in enumerate(points):
-        ax.plot(cost, error, color=_COLOURS[place % len(_COLOURS)], label=name,
-                marker=_MARKERS[place // len(_COLOURS) % len(_MARKERS)], ls="", ms=6)  # fmt: skip
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(PER_CENT)
-    ax.yaxis.set_minor_formatter(PER_CENT)
+    for name, cost, error in points:
+        ax.plot(cost, error, label=name, ls="", ms=6, **styles[name])
+    _logarithmic(ax, per_cent=True)
     ax.set_xlabel(label)
     ax.set_ylabel("relative L2 error")
     _legend(ax, width)
     return png_bytes(figure)
 
 
-def _growth(curves: Curves, x: str, y: str, width: float, per_cent: bool) -> bytes:
+def _growth(
+    curves: Curves,
+    styles: Mapping[str, dict[str, Any]],
+    x: str,
+    y: str,
+    width: float,
+    per_cent: bool,
+) -> bytes:
     figure = new_figure(width, HEIGHT + 0.6)
     ax = figure.add_subplot()
-    for place, (name, points) in enumerate(curves.items()):
+    for name, points in curves.items():
         values: Any = np.array(points, float)
-        ax.plot(values[:, 0], values[:, 1], label=name, color=_COLOURS[place % len(_COLOURS)],
-                marker=_MARKERS[place // len(_COLOURS) % len(_MARKERS)], ms=4, lw=1.4)  # fmt: skip
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    if per_cent:
-        ax.yaxis.set_major_formatter(PER_CENT)
-        ax.yaxis.set_minor_formatter(PER_CENT)
+        ax.plot(values[:, 0], values[:, 1], label=name, ms=4, lw=1.4, **styles[name])
+    _logarithmic(ax, per_cent=per_cent)
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     _legend(ax, width)
     return png_bytes(figure)
+
+
+def _logarithmic(ax: Axes, *, per_cent: bool) -> None:
+    """Make both axes logarithmic, with numbers as people write them."""
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    for axis, text in ((ax.xaxis, _PLAIN), (ax.yaxis, PER_CENT if per_cent else _PLAIN)):
+        low, high = sorted(axis.get_view_interval())
+        steps = next((s for decades, s in _STEPS if math.log10(high / low) <= decades), (1,))
+        axis.set_major_locator(LogLocator(subs=steps, numticks=20))
+        axis.set_minor_locator(LogLocator(subs=range(1, 10), numticks=20))
+        axis.set_major_formatter(text)
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _legend(ax: Axes, width: float) -> None:

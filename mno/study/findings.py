@@ -11,7 +11,7 @@ from typing import Any
 from mno.evaluation.decision.break_even import solves_to_break_even
 from mno.study.results import Found
 from mno.study.spec import ALL_PAIRS, WITHIN_BACKBONE, StudySpec
-from mno.study.statistics import Comparison, Mean, compare, mean_over_seeds
+from mno.study.statistics import Comparison, Mean, compare, mean_with_interval
 from mno.study.undertrained import is_undertrained
 
 Record = Mapping[str, Any]
@@ -55,7 +55,7 @@ class Row:
     @property
     def mean(self) -> Mean:
         """Mean error over seeds, with its interval."""
-        return mean_over_seeds(list(self.errors.values()))
+        return mean_with_interval(list(self.errors.values()))
 
 
 @dataclass(frozen=True)

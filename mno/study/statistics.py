@@ -38,13 +38,13 @@ Verdict = Literal["lower", "higher", "equal", "unknown"]
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of an error over seeds, with the interval of Student's t.
+    """The mean of some values, with the interval of Student's t.
 
     Attributes:
         value: The mean.
-        low: Lower end; none from one seed, which does not show how much seeds differ.
+        low: Lower end; none from one value, which does not show how much values differ.
         high: Upper end, likewise.
-        seeds: How many there are.
+        seeds: How many values there are; mostly one for each seed.
     """
 
     value: float
@@ -117,15 +117,15 @@ class Comparison:
                 )
 
 
-def mean_over_seeds(errors: Sequence[float]) -> Mean:
-    """Return the mean of an error over seeds.
+def mean_with_interval(given: Sequence[float]) -> Mean:
+    """Return the mean of values, mostly of an error over seeds.
 
     Raises:
         ValueError: There is none.
     """
-    if not len(errors):
-        raise ValueError("there is no seed; expected one at least")
-    values = np.asarray(errors, float)
+    if not len(given):
+        raise ValueError("there is no value; expected one at least")
+    values = np.asarray(given, float)
     mean, half = float(values.mean()), _half_width(values)
     if half is None:
         return Mean(mean, None, None, len(values))
@@ -143,7 +143,12 @@ def compare(
         pairs: Which ones to compare; a pair without a common seed is left out.
     """
     prior = _usual_scatter(errors)
-    found = [c for a, b in pairs if (c := _compared(a, errors[a], b, errors[b], prior)) is not None]
+    found = (_compared(a, errors[a], b, errors[b], prior) for a, b in pairs)
+    return as_one_family([comparison for comparison in found if comparison is not None])
+
+
+def as_one_family(found: Sequence[Comparison]) -> list[Comparison]:
+    """Return comparisons with their p values corrected for the number of all of them."""
     tested = [c.p for c in found if c.p is not None]
     corrected = iter(holm(tested))
     return [

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from mno.study.statistics import LEVEL, Comparison, Mean, compare, mean_over_seeds
+from mno.study.statistics import LEVEL, Comparison, Mean, compare, mean_with_interval
 from mno.tuning.storage import DETAILS, REASON, Trials
 
 WINNER, DEFAULT = "the winner", "the default"
@@ -102,7 +102,7 @@ class Confirmation:
 
     def mean(self, errors: Mapping[int, float]) -> Mean | None:
         """Return the mean over seeds of one of the two."""
-        return mean_over_seeds(list(errors.values())) if errors else None
+        return mean_with_interval(list(errors.values())) if errors else None
 
     def sentence(self) -> str:
         """Say which of the two is better, or that it does not show."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mno.study.statistics import compare, holm, mean_over_seeds
+from mno.study.statistics import compare, holm, mean_with_interval
 from mno.study.undertrained import is_undertrained
 
 SEEDS = range(5)
@@ -81,7 +81,7 @@ def test_a_pair_is_taken_to_scatter_no_less_than_it_was_seen_to() -> None:
 
 def test_the_mean_has_students_interval() -> None:
     values = [0.031, 0.034, 0.029]
-    mean = mean_over_seeds(values)
+    mean = mean_with_interval(values)
     low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
     assert (mean.value, mean.low, mean.high) == pytest.approx((np.mean(values), low, high))
 

@@ -1,0 +1,85 @@
+"""Learning curves of cells: means, comparisons at each number, how fast errors fall."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from study_records import ROOT, cells, keep, record, spec
+
+from mno.errors import InputError
+from mno.study.answers import Answers
+from mno.study.document import samples_section
+from mno.study.findings import findings_of
+from mno.study.identity import Code
+from mno.study.results import Results
+from mno.study.samples import samples_of
+
+NUMBERS = (50, 200, 800)
+POWERS = {"plain-axial": 0.5, "plain-softmax": 0.25}  # by which errors fall
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    results, code = Results(tmp_path_factory.mktemp("study"), "small"), Code(ROOT)
+    for cell in cells():
+        luck = 1 + 0.01 * ((cell.seed + len(cell.model.name)) % 3)
+        curve = [
+            {
+                "samples": number,
+                "seed": cell.seed,
+                "test": {"relative_l2": 0.3 * luck * (number / 50) ** -POWERS[cell.model.name]},
+            }
+            for number in NUMBERS
+        ]
+        if cell.scenario == "burgers" and cell.seed == 2:
+            curve[1]["test"] = {"relative_l2": None}  # not finite
+        keep(results, cell, code, record(0.1, learning_curve=curve))
+    found = results.find(cells(), code)
+    return Answers(spec(), found, findings_of(spec(), found, stale=False))
+
+
+def test_errors_fall_by_the_power_that_the_cells_have(answers: Answers) -> None:
+    of = answers.samples("darcy")
+    assert of.numbers == list(NUMBERS)
+    for model, power in POWERS.items():
+        curve = of.curves[model]
+        assert curve.exponent.value == pytest.approx(power)
+        assert curve.factor() == pytest.approx(16**power)
+        assert [mean.seeds for mean in curve.errors.values()] == [3, 3, 3]
+
+
+def test_models_are_compared_at_each_number_of_samples_as_one_family(answers: Answers) -> None:
+    few, many = (answers.comparison("darcy", *POWERS, samples=n) for n in (50, 800))
+    assert (few.verdict, many.verdict) == ("equal", "lower")
+    assert many.ratio == pytest.approx(0.5, rel=0.02)
+    assert few.family == many.family == 3
+    with pytest.raises(InputError, match="were not compared on darcy at 70 samples"):
+        answers.comparison("darcy", *POWERS, samples=70)
+    with pytest.raises(InputError, match="no learning curve of 'heat'; there are darcy, burgers"):
+        answers.samples("heat")
+
+
+def test_a_training_that_failed_is_left_out(answers: Answers) -> None:
+    of = answers.samples("burgers")
+    assert [mean.seeds for mean in of.curves["plain-axial"].errors.values()] == [3, 2, 3]
+    assert of.curves["plain-axial"].exponent.seeds == 2
+    assert {c.seeds for c in of.comparisons[200]} == {2}
+
+
+def test_the_report_has_a_column_for_each_number_of_samples(answers: Answers) -> None:
+    section = samples_section(answers.found)
+    assert section is not None
+    errors, comparisons = section.tables[:2]
+    assert list(errors.rows[0]) == ["model", "50", "200", "800", "exponent"]
+    assert errors.rows[0]["exponent"] == "0.50 (0.50 to 0.50)"
+    assert [row["samples"] for row in comparisons.rows] == ["50", "200", "800"]
+    assert {figure.name for figure in section.figures} == {"samples_darcy", "samples_burgers"}
+
+
+def test_without_learning_curves_there_is_no_section(tmp_path: Path) -> None:
+    results, code = Results(tmp_path, "small"), Code(ROOT)
+    keep(results, cells()[0], code, record(0.1))
+    found = results.find(cells(), code)
+    assert samples_of(found) == {}
+    assert samples_section(found) is None
