@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,29 +51,43 @@ def test_a_given_cluster_makes_the_same_dataset(
     assert shards == json.loads(theirs.read_text())["attributes"]["shards"]
 
 
-@pytest.fixture
-def full_disk(workspace: Workspace) -> Iterator[Path]:
-    """The folder of models on a file system with room for next to nothing."""
-    folder = workspace.root / "models"
+@contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Put a folder on a file system with room for next to nothing."""
+    folder.mkdir(exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True, capture_output=True)
 
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_a_full_disk_is_one_line_and_the_next_run_continues(
-    workspace: Workspace, full_disk: Path
-) -> None:
-    failed = workspace.mno("run", "--set", "seed=1")
+def test_a_full_disk_is_one_line_and_the_next_run_continues(workspace: Workspace) -> None:
+    with full_disk(workspace.root / "models"):
+        failed = workspace.mno("run", "--set", "seed=1")
     assert failed.returncode == 1
     assert "error: train:" in failed.stderr
     assert "space" in failed.stderr
     assert "Traceback" not in failed.stderr
-    subprocess.run(["umount", "-l", str(full_disk)], check=True)
     continued = workspace.mno("run", check=True)
     assert "epoch 1/" not in continued.stderr, "what was trained is not trained again"
     assert "register   done" in continued.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_a_disk_full_of_the_registrys_files_registers_nothing_by_half(workspace: Workspace) -> None:
+    with full_disk(workspace.root / "mlartifacts"):
+        failed = workspace.mno("run")
+    assert failed.returncode == 1
+    assert "error: register:" in failed.stderr and "space" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    status = json.loads(workspace.mno("status", "--json", check=True).stdout)
+    assert status["registry"] == []
+    workspace.mno("run", check=True)
+    workspace.mno("audit", "models:/mno-darcy@champion", check=True)

@@ -211,3 +211,31 @@ def test_a_database_without_a_server_of_mlflows(team: Team) -> None:
     assert audit.returncode == 0, audit.stdout + audit.stderr
     recorded = Path(root / "reports/registered.json").read_text()
     assert "line-secret" not in recorded
+
+
+def test_a_schedule_is_kept_by_the_teams_server_and_models_by_everybody(team: Team) -> None:
+    second = team.second
+    second.mno("schedule", "--cron", "* * * * *", "--timezone", "Asia/Tokyo", check=True)
+    server = second.start("schedule", "serve")
+    journal, deadline = second.root / "build/schedule/runs.json", time.monotonic() + 300
+    try:
+        while not (ended := [r for r in _runs(journal) if r["ended"]]):
+            assert server.poll() is None and time.monotonic() < deadline, second.output.read_text()
+            time.sleep(0.5)
+        listed = json.loads(second.mno("schedule", "list", "--json", check=True).stdout)
+        assert listed["serving"] and listed["plan"]["timezone"] == "Asia/Tokyo"
+        asked = httpx.get(f"{second.variables['PREFECT_API_URL']}/flow_runs/{ended[0]['id']}")
+        assert asked.json()["state"]["type"] == "COMPLETED"
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(120) == 0
+    second.mno("schedule", "remove", check=True)
+    doctor = second.mno("doctor", "--versions", "--json")
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    replay = second.mno("audit", "models:/mno-darcy/2", "--replay", "--json")
+    assert replay.returncode == 0, replay.stdout + replay.stderr
+    assert json.loads(replay.stdout)["verdicts"]["changed"] == 0
+
+
+def _runs(journal: Path) -> list[dict[str, object]]:
+    return json.loads(journal.read_text())["runs"] if journal.exists() else []
