@@ -52,8 +52,8 @@ three times as many per second are asked for. Clients share the cores with the s
 Nearly all of a request is the forward pass: decoding and encoding a field take 0.1 to 0.3 ms, an
 error estimate, which the model here has none of, 1 to 3 ms. So what serving together can gain is
 what a pass of one sample wastes: threads that wait for each other, and memory that is mapped anew.
-Parts of a batch, of {POINTS} points each, run side by side on one thread each, and freed memory is
-kept for the next pass. Each server has {THREADS} threads and a process of its own."""
+Each core takes what waits longest, {POINTS} points at a time, waits for no other, and keeps freed
+memory for the next pass. Each server has {THREADS} threads and a process of its own."""
 
 
 class Folder:

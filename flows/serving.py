@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -97,6 +98,8 @@ def serve(options: ServeOptions) -> None:
             h11_max_incomplete_event_size=2**16,
         )  # fmt: skip
     )
+    # uvicorn raises the signal that ended it once more, by which the process would end at once.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         server.run(sockets=[listening])
     finally:

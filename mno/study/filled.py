@@ -21,6 +21,7 @@ from mno.study.answers import Answers, Spread
 from mno.study.document import Section
 from mno.study.findings import Row
 from mno.study.page import markdown_table
+from mno.study.statistics import Mean
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def fill(
     )  # fmt: skip
     environment.globals.update(study=lambda name: studies(name).answers, table=table, figure=figure)
     environment.filters.update(
-        percent=percent, number=number, error=_error, times=_times, likely=_likely
+        percent=percent, number=number, error=_error, mean=_mean, times=_times, likely=_likely
     )
     try:
         return environment.from_string(template).render(), shown
@@ -100,12 +101,19 @@ def _line(error: Exception) -> int:
     return [frame.lineno or 0 for frame in frames if frame.filename == "<template>"][-1]
 
 
-def _error(row: Row) -> str:
-    """Write a model's mean error and its interval."""
-    mean = row.mean
+def _error(of: Row | Mean) -> str:
+    """Write a model's mean error and its interval, for example `2.0 % (1.9 %–2.1 %)`."""
+    mean = of.mean if isinstance(of, Row) else of
     if mean.low is None or mean.high is None:
         return percent(mean.value)
     return f"{percent(mean.value)} ({percent(max(mean.low, 0.0))}–{percent(mean.high)})"
+
+
+def _mean(mean: Mean) -> str:
+    """Write a mean and its interval, for example `0.48 (0.41–0.55)`."""
+    if mean.low is None or mean.high is None:
+        return _ratio(mean.value)
+    return f"{_ratio(mean.value)} ({_ratio(mean.low)}–{_ratio(mean.high)})"
 
 
 def _times(spread: Spread | Any) -> str:

@@ -100,7 +100,8 @@ def test_it_runs_by_the_clock_and_makes_up_once_for_what_was_missed(alone: Works
 
 def test_a_run_whose_service_is_killed_is_set_crashed_and_begun_anew(alone: Workspace) -> None:
     params = alone.root / "params.yaml"
-    params.write_text(re.sub(r"epochs: \d+", "epochs: 5000", params.read_text()))
+    endless = re.sub(r"(epochs|patience): \d+", r"\1: 5000", params.read_text())
+    params.write_text(endless)
     alone.mno("schedule", "--cron", "0 3 * * *", check=True)
     server = serve(alone)
     asked = subprocess.Popen(

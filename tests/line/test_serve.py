@@ -39,12 +39,13 @@ def test_the_champion_is_served_and_audited_until_it_is_told_to_end(finished) ->
         told = json.loads(audited.stdout)
         assert told["model"] == "models:/mno-darcy/1"
         assert "serves mno-darcy/1" in told["lineage"]["endpoint"]
+        httpx.post(address.group(), json=body, timeout=60).raise_for_status()
     finally:
         os.kill(server.pid, signal.SIGTERM)
-        server.wait(60)
+        assert server.wait(60) == 0
     assert "Traceback" not in finished.output.read_text()
     seen = [version["samples"] for version in read(finished.root).values()]
-    assert seen == [2]  # what the page has tried is not among them
+    assert seen == [4]  # to the last request; what the page has tried is not among them
 
 
 def _try(address: str) -> None:

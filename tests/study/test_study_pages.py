@@ -76,6 +76,7 @@ def test_a_page_is_filled(answers: Answers) -> None:
     template = (
         "Axial: {{ study('small').row('darcy', 'plain-axial') | error }},\n"
         "{{ study('small').ratio('error', 'axial', 'softmax', 'darcy') | times }} of softmax.\n"
+        "{{ study('small').row('darcy', 'plain-axial').mean | mean }} is the same.\n"
         "Predictions: {{ study('small').ratio('latency_ms', 'axial', 'softmax') | likely }}.\n"
         "{{ table('small', 'darcy', heads={'model': 'operator'}) }}\n"
         "{{ figure('small', 'darcy', 'errors_darcy', 'Errors') }}\n"
@@ -83,6 +84,7 @@ def test_a_page_is_filled(answers: Answers) -> None:
     text, figures = fill(template, lambda _: _reported(answers), "figures")
     assert "Axial: 2.0\u202f% (1.9\u202f%–2.1\u202f%),\n0.50× (0.50–0.50) of softmax." in text
     assert "Predictions: 1.00 (1.00–1.00)." in text
+    assert "\n0.020 (0.019–0.021) is the same.\n" in text
     assert "| operator | parameters |" in text
     assert "![Errors](figures/small_errors_darcy.png)" in text
     assert figures["small_errors_darcy.png"].startswith(b"\x89PNG")
