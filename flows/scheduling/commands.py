@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from typing import Any
+from uuid import UUID
 
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +20,7 @@ from flows.scheduling.plan import (
     read_plan,
 )
 from flows.workspace import find_workspace
-from mno.errors import InputError, MnoError
+from mno.errors import InputError, MnoError, first_line
 from pipelines.lock import holder
 
 _SHOWN = 5  # runs
@@ -138,10 +139,16 @@ def _served_run(root: Any, plan: Plan, quiet: bool) -> dict[str, Any]:
     """Wait for a run elsewhere."""
     from flows import deployments
 
+    serves = journal.serving(root)
     identity, name = deployments.run_now(plan)
     if not quiet:
         print(f"mno schedule serve runs it as {name}; Ctrl-C leaves it to it", flush=True)
-    while not (state := deployments.state_of(identity)).is_final():
+    while not (state := _state_of(identity, name)).is_final():
+        if journal.serving(root) != serves:
+            raise MnoError(
+                f"the mno schedule serve that ran {name} was killed; start it again, and the run "
+                "is begun anew from what it had finished"
+            )
         time.sleep(_POLL)
     runs = journal.read_journal(root).runs
     found = next((run for run in runs if run["id"] == str(identity)), None)
@@ -150,6 +157,20 @@ def _served_run(root: Any, plan: Plan, quiet: bool) -> dict[str, Any]:
     if not state.is_completed():
         raise MnoError(f"{name}: {(found or {}).get('said') or state.message or state.name}")
     return found or {}
+
+
+def _state_of(run: UUID, name: str) -> Any:
+    from httpx import HTTPError
+
+    from flows import deployments
+
+    try:
+        return deployments.state_of(run)
+    except HTTPError as error:
+        raise MnoError(
+            f"Prefect's server cannot be asked any more how {name} fares ({first_line(error)}); "
+            "see mno schedule list"
+        ) from None
 
 
 def describe(found: dict[str, Any], console: Console) -> None:

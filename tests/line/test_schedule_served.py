@@ -105,8 +105,8 @@ def test_a_run_whose_service_is_killed_is_set_crashed_and_begun_anew(alone: Work
     alone.mno("schedule", "--cron", "0 3 * * *", check=True)
     server = serve(alone)
     asked = subprocess.Popen(
-        alone.command(["schedule", "run"]), cwd=alone.root, env=alone.environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        alone.command(["schedule", "run"]), cwd=alone.root, env=alone.environment, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     wait_for(lambda: list(alone.root.glob("build/checkpoints/*/epoch-*")), "checkpoint")
     run = journal(alone)["runs"][-1]
@@ -114,7 +114,8 @@ def test_a_run_whose_service_is_killed_is_set_crashed_and_begun_anew(alone: Work
     assert busy.returncode == 1 and "already running" in busy.stderr
     os.kill(server.pid, signal.SIGKILL)
     server.wait()
-    asked.wait(120)
+    _, said = asked.communicate(timeout=120)
+    assert asked.returncode == 1 and len(said.strip().splitlines()) == 1, said
 
     server = serve(alone)
     assert ended(alone, id=run["id"])[0]["outcome"] == "crashed"
