@@ -2,8 +2,9 @@
 
 A core that is free takes the request that waits longest. What is smaller than a part of
 `mno.serving.forward` it answers together with others of the same shapes; what is larger it cuts, so
-that the other cores help, and so that small requests need not wait for all of it. Nobody waits for
-the slowest of a batch: an answer is given as soon as its own samples are there.
+that the other cores help. Parts take turns with requests that wait, so that small ones need not
+wait for all of a large one. Nobody waits for the slowest of a batch: an answer is given as soon as
+its own samples are there.
 """
 
 from __future__ import annotations
@@ -68,11 +69,11 @@ class _Job:
 
 
 @dataclass(frozen=True, eq=False)
-class _Task:
-    """A request that waits, or a part of one that was begun."""
+class _Part:
+    """A part of a request, or all of it, and the model that it is asked of."""
 
     job: _Job
-    served: Served | None = None  # none before it was begun
+    served: Served
     place: int = 0
     span: slice = field(default_factory=lambda: slice(None))
 
@@ -112,8 +113,9 @@ class Batcher:
         self._cores = cores or torch.get_num_threads()
         keep_freed_memory()  # else a fifth of a pass is page faults
         self._changed = threading.Condition()
-        self._tasks: deque[_Task] = deque()
-        self._busy, self._closed = 0, False
+        self._jobs: deque[_Job] = deque()  # which nobody has begun
+        self._parts: deque[_Part] = deque()  # of those that were begun
+        self._parts_turn, self._busy, self._closed = False, 0, False
         self._threads = [
             threading.Thread(target=self._work, name=f"batcher-{k}", daemon=True)
             for k in range(self._cores)
@@ -124,8 +126,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """How many requests wait."""
-        with self._changed:
-            return self._waiting()
+        return len(self._jobs)
 
     def ask(self, asked: Asked) -> Future[Answer]:
         """Hand in a request; the answer, or an `InputError`, comes with the future.
@@ -135,9 +136,9 @@ class Batcher:
         """
         job = _Job(asked)
         with self._changed:
-            if self._waiting() >= self._max_waiting:
+            if len(self._jobs) >= self._max_waiting:
                 raise BusyError
-            self._tasks.append(_Task(job))
+            self._jobs.append(job)
             self._changed.notify()
         return job.answer
 
@@ -149,31 +150,31 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def _waiting(self) -> int:
-        return sum(task.served is None for task in self._tasks)
-
     def _work(self) -> None:
         while (task := self._next()) is not None:
             try:
-                if task.served is not None:
-                    self._answer(task.served, [task])
-                elif task.job.answer.set_running_or_notify_cancel():
-                    self._begin(task.job)
+                if isinstance(task, _Part):
+                    self._answer([task])
+                elif task.answer.set_running_or_notify_cancel():
+                    self._begin(task)
             finally:
                 with self._changed:
                     self._busy -= 1
                     self._changed.notify_all()
 
-    def _next(self) -> _Task | None:
-        """Wait for a task; none when there will be no more."""
+    def _next(self) -> _Job | _Part | None:
+        """Wait for something to do; none when there will be no more."""
         with self._changed:
             # Who is busy may still cut what it has begun, for others to help.
-            while not self._tasks and not (self._closed and not self._busy):
+            while not (self._jobs or self._parts) and not (self._closed and not self._busy):
                 self._changed.wait()
-            if not self._tasks:
+            if not (self._jobs or self._parts):
                 return None
             self._busy += 1
-            return self._tasks.popleft()
+            self._parts_turn = bool(self._parts) and (self._parts_turn or not self._jobs)
+            queue = self._parts if self._parts_turn else self._jobs
+            self._parts_turn = not self._parts_turn
+            return queue.popleft()
 
     def _begin(self, job: _Job) -> None:
         """Answer a request: with others, alone, or its first part."""
@@ -185,70 +186,73 @@ class Batcher:
             return
         samples = job.samples
         if samples is None or samples == 0:
-            self._answer(served, [_Task(job, served)])
+            self._answer([_Part(job, served)])
         elif samples <= most:
-            self._answer(served, [_Task(j, served) for j in self._with_others(job, samples, most)])
+            self._answer([_Part(j, served) for j in self._with_others(job, samples, most)])
         else:
             spans = [slice(start, start + most) for start in range(0, samples, most)]
             job.parts = [None] * len(spans)
-            tasks = [_Task(job, served, place, span) for place, span in enumerate(spans)]
+            parts = [_Part(job, served, place, span) for place, span in enumerate(spans)]
             with self._changed:
-                self._tasks.extend(tasks[1:])
+                self._parts.extend(parts[1:])
                 self._changed.notify_all()
-            self._answer(served, tasks[:1])
+            self._answer(parts[:1])
 
     def _with_others(self, first: _Job, samples: int, most: int) -> list[_Job]:
         """Return a request, and those that wait and can be answered with it."""
         jobs, nbytes = [first], first.nbytes
         with self._changed:
-            for task in list(self._tasks):
-                if task.served is not None or task.job.kind != first.kind or not task.job.samples:
+            for job in list(self._jobs):
+                if job.kind != first.kind or not job.samples:
                     continue
-                samples, nbytes = samples + task.job.samples, nbytes + task.job.nbytes
+                samples, nbytes = samples + job.samples, nbytes + job.nbytes
                 if samples > most or nbytes > self._max_bytes:
                     break
-                self._tasks.remove(task)
-                if task.job.answer.set_running_or_notify_cancel():
-                    jobs.append(task.job)
+                self._jobs.remove(job)
+                if job.answer.set_running_or_notify_cancel():
+                    jobs.append(job)
         return jobs
 
-    def _answer(self, served: Served, tasks: Sequence[_Task]) -> None:
-        tasks = [task for task in tasks if not task.job.answer.done()]  # another part may fail
-        if not tasks:
+    def _answer(self, parts: Sequence[_Part]) -> None:
+        """Ask the model for parts of one kind, in one pass."""
+        parts = [part for part in parts if not part.job.answer.done()]  # another part may fail
+        if not parts:
             return
         try:
-            found = self._predict(served, tasks)
+            found = self._predict(parts)
         except Exception as error:
-            if len(tasks) == 1:
-                self._fail(tasks[0].job, error)
+            if len(parts) == 1:
+                self._fail(parts[0].job, error)
             else:  # one of them may be to blame, not all
-                for task in tasks:
-                    self._answer(served, [task])
+                for part in parts:
+                    self._answer([part])
             return
-        for task, part in zip(tasks, found, strict=True):
-            self._found(served, task, part)
+        for part, of_it in zip(parts, found, strict=True):
+            self._found(part, of_it)
 
-    def _predict(self, served: Served, tasks: Sequence[_Task]) -> list[Found]:
+    def _predict(self, parts: Sequence[_Part]) -> list[Found]:
         with self._changed:
-            threads = max(1, self._cores // (self._busy + len(self._tasks)))
-        steps, given = tasks[0].job.asked.steps, [task.inputs for task in tasks]
-        if len(tasks) == 1:
+            others = len(self._jobs) + len(self._parts)
+            threads = max(1, self._cores // (self._busy + others))
+        served, steps = parts[0].served, parts[0].job.asked.steps
+        given = [part.inputs for part in parts]
+        if len(parts) == 1:
             self._told(max((len(a) for a in given[0].values() if a.ndim), default=0))
             return [forward(served, given[0], steps, threads)]
-        inputs = {name: np.concatenate([part[name] for part in given]) for name in given[0]}
-        samples = [task.job.samples or 0 for task in tasks]
+        inputs = {name: np.concatenate([arrays[name] for arrays in given]) for name in given[0]}
+        samples = [part.job.samples or 0 for part in parts]
         self._told(sum(samples))
         return forward(served, inputs, steps, threads).split(samples)
 
-    def _found(self, served: Served, task: _Task, part: Found) -> None:
-        job = task.job
+    def _found(self, part: _Part, of_it: Found) -> None:
+        job = part.job
         with self._changed:
-            job.parts[task.place] = part
-            parts = [known for known in job.parts if known is not None]
-            if len(parts) < len(job.parts) or job.answer.done():
+            job.parts[part.place] = of_it
+            known = [found for found in job.parts if found is not None]
+            if len(known) < len(job.parts) or job.answer.done():
                 return
-        whole = parts[0] if len(parts) == 1 else joined(parts)
-        job.answer.set_result(Answer(whole.predictions, whole.estimate, served))
+        whole = known[0] if len(known) == 1 else joined(known)
+        job.answer.set_result(Answer(whole.predictions, whole.estimate, part.served))
 
     def _fail(self, job: _Job, error: Exception) -> None:
         with self._changed:

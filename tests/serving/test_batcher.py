@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -130,18 +131,24 @@ def test_a_large_request_is_answered_in_parts_by_all_cores(served):
 
 
 def test_a_large_request_does_not_hold_up_small_ones(served):
-    gate, order = Gate(served), []
-    batcher = Batcher(gate, 1, 100, 2**24, cores=1)
+    begun, go_on = threading.Event(), threading.Event()
+    passes = []
+
+    def told(samples: int) -> None:
+        passes.append(samples)
+        begun.set()
+        go_on.wait(30)
+
+    batcher = Batcher(lambda: served, 2, 100, 2**24, told, cores=1)
     rng = np.random.default_rng(5)
-    large = batcher.ask(Asked({"permeability": fields(rng, 6)}))
-    gate.asked.wait(30)
-    small = batcher.ask(Asked({"permeability": fields(rng, 1)}))
-    for name, future in (("large", large), ("small", small)):
-        future.add_done_callback(lambda _, name=name: order.append(name))
-    gate.opened.set()
+    large = batcher.ask(Asked({"permeability": fields(rng, 12)}))
+    begun.wait(30)  # its first part is at work, the others are cut
+    small = [batcher.ask(Asked({"permeability": fields(rng, 1, side)})) for side in (6, 7)]
+    go_on.set()
     batcher.close()
-    assert order == ["small", "large"]
-    assert large.result().predictions["pressure"].shape == (6, 8, 8)
+    assert passes == [2, 2, 1, 2, 1, 2, 2, 2]  # they take turns
+    assert large.result().predictions["pressure"].shape == (12, 8, 8)
+    assert [f.result().predictions["pressure"].shape[1] for f in small] == [6, 7]
 
 
 def test_a_part_that_fails_fails_its_request_alone(served):
@@ -159,10 +166,9 @@ def test_a_part_that_fails_fails_its_request_alone(served):
 
 def test_an_answer_comes_from_one_model_though_another_takes_over():
     versions = [Served(f"models:/mno-darcy/{seed}", surrogate(seed), {}) for seed in (1, 2)]
-    current = [versions[0]]
-    batcher = Batcher(lambda: current[0], 1, 100, 2**24, lambda _: current.reverse(), cores=2)
+    another = itertools.cycle(versions)  # each time that it is asked for
+    batcher = Batcher(lambda: next(another), 1, 100, 2**24, cores=2)
     rng, answers = np.random.default_rng(7), []
-    current.append(versions[1])
     for _ in range(10):
         given = {"permeability": fields(rng, 4)}
         answers.append((given, batcher.ask(Asked(given))))
