@@ -110,10 +110,11 @@ def _error(of: Row | Mean) -> str:
 
 
 def _mean(mean: Mean) -> str:
-    """Write a mean and its interval, for example `0.48 (0.41–0.55)`."""
+    """Write a mean and its interval, for example `0.02 (−0.01 to 0.05)`."""
     if mean.low is None or mean.high is None:
         return _ratio(mean.value)
-    return f"{_ratio(mean.value)} ({_ratio(mean.low)}–{_ratio(mean.high)})"
+    said = f"{_ratio(mean.value)} ({_ratio(mean.low)} to {_ratio(mean.high)})"
+    return said.replace("-", "−")  # a minus, at which no line breaks
 
 
 def _times(spread: Spread | Any) -> str:

@@ -84,7 +84,7 @@ def test_a_page_is_filled(answers: Answers) -> None:
     text, figures = fill(template, lambda _: _reported(answers), "figures")
     assert "Axial: 2.0\u202f% (1.9\u202f%–2.1\u202f%),\n0.50× (0.50–0.50) of softmax." in text
     assert "Predictions: 1.00 (1.00–1.00)." in text
-    assert "\n0.020 (0.019–0.021) is the same.\n" in text
+    assert "\n0.020 (0.019 to 0.021) is the same.\n" in text
     assert "| operator | parameters |" in text
     assert "![Errors](figures/small_errors_darcy.png)" in text
     assert figures["small_errors_darcy.png"].startswith(b"\x89PNG")
