@@ -54,12 +54,11 @@ MANY = f"""**Many clients**: {REQUESTS} requests of {CLIENTS} clients at once, a
 requests one at a time through `mlflow models serve` (one worker, JSON, its only form for fields);
 three times as many per second are asked for. The data of `params.yaml` have {GRIDS[0]} x {GRIDS[0]}
 points. Clients share the cores with the servers.
-A lone request to MLflow's server has all cores, too, so that
-on large grids, where nearly all of a request is the forward pass, two cores cannot make three times
-as many; what can be gained there is a pass without waste.
-Nearly all of a request on 64 x 64 points is the forward pass: decoding and encoding a field take 0.1 to 0.3 ms, an
-error estimate, which the model here has none of, 1 to 3 ms. So what serving together can gain is
-what a pass of one sample wastes: threads that wait for each other, and memory that is mapped anew.
+On 64 x 64 points nearly all of a request is the forward pass: decoding and encoding a field take
+0.1 to 0.3 ms, an error estimate, which the model here has none of, 1 to 3 ms. A lone request to
+MLflow's server has all cores, too, so that two of them cannot make three times as many there. What
+can be gained is what a pass of one sample wastes: threads that wait for each other, and memory that
+is mapped anew.
 Each core takes what waits longest, {POINTS} points at a time, waits for no other, and keeps freed
 memory for the next pass. Each server has {THREADS} threads and a process of its own."""
 
