@@ -50,6 +50,7 @@ class _Job:
     asked: Asked
     answer: Future[Answer] = field(default_factory=Future)
     parts: list[Found | None] = field(default_factory=lambda: [None])
+    missing: int = 1
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -180,7 +181,7 @@ class Batcher:
         """Answer a request: with others, alone, or its first part."""
         try:
             served = self._model()
-            most = min(self._max_batch, samples_of_a_part(served, job.asked.inputs))
+            most = samples_of_a_part(served, job.asked.inputs)
         except Exception as error:
             job.answer.set_exception(error)
             return
@@ -188,10 +189,11 @@ class Batcher:
         if samples is None or samples == 0:
             self._answer([_Part(job, served)])
         elif samples <= most:
+            most = min(most, self._max_batch)
             self._answer([_Part(j, served) for j in self._with_others(job, samples, most)])
         else:
             spans = [slice(start, start + most) for start in range(0, samples, most)]
-            job.parts = [None] * len(spans)
+            job.parts, job.missing = [None] * len(spans), len(spans)
             parts = [_Part(job, served, place, span) for place, span in enumerate(spans)]
             with self._changed:
                 self._parts.extend(parts[1:])
@@ -248,10 +250,15 @@ class Batcher:
         job = part.job
         with self._changed:
             job.parts[part.place] = of_it
-            known = [found for found in job.parts if found is not None]
-            if len(known) < len(job.parts) or job.answer.done():
+            job.missing -= 1
+            if job.missing or job.answer.done():
                 return
-        whole = known[0] if len(known) == 1 else joined(known)
+        try:
+            known = [found for found in job.parts if found is not None]
+            whole = of_it if len(known) == 1 else joined(known)
+        except Exception as error:  # which must not end this thread
+            self._fail(job, error)
+            return
         job.answer.set_result(Answer(whole.predictions, whole.estimate, part.served))
 
     def _fail(self, job: _Job, error: Exception) -> None:

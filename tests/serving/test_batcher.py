@@ -49,6 +49,12 @@ class Gate:
 
 
 @pytest.fixture
+def parts_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have requests of more than two samples of 8 x 8 points cut."""
+    monkeypatch.setattr("mno.serving.forward.POINTS", 2 * 8 * 8)
+
+
+@pytest.fixture
 def served() -> Served:
     return Served("models:/mno-darcy/1", surrogate(), {})
 
@@ -119,9 +125,9 @@ def test_closing_answers_what_waits(served):
     assert all(future.done() for future in futures)
 
 
-def test_a_large_request_is_answered_in_parts_by_all_cores(served):
+def test_a_large_request_is_answered_in_parts_by_all_cores(served, parts_of_two):
     sizes = []
-    batcher = Batcher(lambda: served, 2, 100, 2**24, sizes.append, cores=2)
+    batcher = Batcher(lambda: served, 8, 100, 2**24, sizes.append, cores=2)
     given = {"permeability": fields(np.random.default_rng(4), 7)}
     answer = batcher.ask(Asked(given)).result(30)
     batcher.close()
@@ -130,7 +136,7 @@ def test_a_large_request_is_answered_in_parts_by_all_cores(served):
     assert np.allclose(answer.predictions["pressure"], whole["pressure"], atol=1e-6)
 
 
-def test_a_large_request_does_not_hold_up_small_ones(served):
+def test_a_large_request_does_not_hold_up_small_ones(served, parts_of_two):
     begun, go_on = threading.Event(), threading.Event()
     passes = []
 
@@ -139,7 +145,7 @@ def test_a_large_request_does_not_hold_up_small_ones(served):
         begun.set()
         go_on.wait(30)
 
-    batcher = Batcher(lambda: served, 2, 100, 2**24, told, cores=1)
+    batcher = Batcher(lambda: served, 8, 100, 2**24, told, cores=1)
     rng = np.random.default_rng(5)
     large = batcher.ask(Asked({"permeability": fields(rng, 12)}))
     begun.wait(30)  # its first part is at work, the others are cut
@@ -151,8 +157,8 @@ def test_a_large_request_does_not_hold_up_small_ones(served):
     assert [f.result().predictions["pressure"].shape[1] for f in small] == [6, 7]
 
 
-def test_a_part_that_fails_fails_its_request_alone(served):
-    batcher = Batcher(lambda: served, 2, 100, 2**24, cores=2)
+def test_a_part_that_fails_fails_its_request_alone(served, parts_of_two):
+    batcher = Batcher(lambda: served, 8, 100, 2**24, cores=2)
     rng = np.random.default_rng(6)
     bad = fields(rng, 9)
     bad[5, 3, 3] = np.nan
@@ -164,10 +170,10 @@ def test_a_part_that_fails_fails_its_request_alone(served):
     batcher.close()
 
 
-def test_an_answer_comes_from_one_model_though_another_takes_over():
+def test_an_answer_comes_from_one_model_though_another_takes_over(parts_of_two):
     versions = [Served(f"models:/mno-darcy/{seed}", surrogate(seed), {}) for seed in (1, 2)]
     another = itertools.cycle(versions)  # each time that it is asked for
-    batcher = Batcher(lambda: next(another), 1, 100, 2**24, cores=2)
+    batcher = Batcher(lambda: next(another), 8, 100, 2**24, cores=2)
     rng, answers = np.random.default_rng(7), []
     for _ in range(10):
         given = {"permeability": fields(rng, 4)}
