@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from mno.errors import InputError
 from mno.study.findings import Row, ScenarioFindings
@@ -162,9 +163,14 @@ class Answers:
         Raises:
             InputError: They were not measured.
         """
-        if scenario not in (measured := samples_of(self.found)):
-            raise InputError(f"no learning curve of {scenario!r}; there are {', '.join(measured)}")
-        return measured[scenario]
+        if scenario not in self._samples:
+            known = ", ".join(self._samples)
+            raise InputError(f"no learning curve of {scenario!r}; there are {known}")
+        return self._samples[scenario]
+
+    @cached_property
+    def _samples(self) -> dict[str, SampleFindings]:
+        return samples_of(self.found)
 
     def tally(self, a: str, b: str, scenario: str | None = None) -> Tally:
         """Count how often a kind of model has a lower error than another.

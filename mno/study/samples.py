@@ -30,11 +30,6 @@ class SampleCurve:
     errors: Mapping[int, Mean]
     exponent: Mean
 
-    def factor(self) -> float:
-        """Return the error of the fewest samples over that of the most."""
-        means = [mean.value for mean in self.errors.values()]
-        return means[0] / means[-1]
-
 
 @dataclass(frozen=True)
 class SampleFindings:
