@@ -26,7 +26,7 @@ from benchmarks.scan_problem import (
     relative_error,
 )
 from benchmarks.timing import in_turn, median_ms, median_ratio
-from mno.scan import selective_scan
+from mno.scan.interface import selective_scan
 
 THREADS = 2
 LENGTH = 1024

@@ -20,7 +20,7 @@ from typing import Any
 from mno.lineage.audit.objects import folder_md5
 from mno.lineage.record import lineage_sha256
 from mno.lineage.seal import SealPointer, seal_sha256, seal_text
-from mno.registry import prepare
+from mno.registry.settings import prepare
 
 MODEL = "mno-darcy"
 SOLVER = "mno/scenarios/darcy.py"

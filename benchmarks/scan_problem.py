@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mno.scan import selective_scan
+from mno.scan.interface import selective_scan
 
 BATCH, CHANNELS, STATE, GROUPS = 2, 384, 16, 2
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")

@@ -166,7 +166,7 @@ def _disk(root: Path) -> Finding:
 
 
 def _registry(root: Path) -> Finding:
-    from mno.registry import describe_registry
+    from mno.registry.reading import describe_registry
 
     versions = describe_registry(root, load_params(root).dataset_name)
     return Finding("registry", "good", f"{len(versions)} version(s) of the scenario's model")

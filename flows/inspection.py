@@ -13,7 +13,6 @@ from rich.table import Table
 from flows.progress import progress_bar
 from flows.workspace import find_workspace
 from mno.errors import InputError
-from mno.inspection import Inspection, inspect_store, write_inspection
 from mno.inspection.page import (
     axis_row,
     field_row,
@@ -21,7 +20,10 @@ from mno.inspection.page import (
     gap_rows,
     judgement_row,
     split_rows,
+    write_inspection,
 )  # fmt: skip
+from mno.inspection.result import Inspection
+from mno.inspection.survey import inspect_store
 
 DATA = Path("data")
 OUTPUT = Path("reports/inspection")

@@ -29,7 +29,7 @@ def serve_pages(mlflow_port: int, prefect_port: int) -> None:
     """
     root = find_workspace()
     prepare_environment(root)
-    from mno.registry import registry_uri
+    from mno.registry.settings import registry_uri
 
     _refuse_served(registry_uri(root))
     ports = {"MLflow": free_port(mlflow_port), "Prefect": free_port(prefect_port)}

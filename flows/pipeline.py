@@ -86,7 +86,7 @@ def forget_missing_version(root: Path, say: Callable[[str], None]) -> None:
     path = root / REGISTERED
     if not path.exists():
         return
-    from mno.registry import why_version_is_unusable
+    from mno.registry.reading import why_version_is_unusable
 
     registered = {}
     try:

@@ -134,7 +134,7 @@ def _model_folder(model: str) -> Path:
         return Path(model)
     root = find_workspace()
     prepare_environment(root)
-    from mno.registry import registered_folder
+    from mno.registry.reading import registered_folder
 
     return registered_folder(root, model)
 

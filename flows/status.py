@@ -34,7 +34,7 @@ def read_status() -> dict[str, Any]:
     root = find_workspace()
     prepare_environment(root)
     params = load_params(root)
-    from mno.registry import describe_registry
+    from mno.registry.reading import describe_registry
 
     return {
         "scenario": params.dataset_name,

@@ -67,7 +67,7 @@ class Workspace:
 
     def prepare_registry(self) -> None:
         """Make an empty registry, which a first run would wait for."""
-        code = "import pathlib, mno.registry as r; r.prepare(pathlib.Path.cwd())"
+        code = "import pathlib, mno.registry.settings as r; r.prepare(pathlib.Path.cwd())"
         self.run(sys.executable, "-c", code, check=True)
 
     @property

@@ -17,7 +17,7 @@ from benchmarks.accuracy import public_darcy
 from benchmarks.accuracy.recipes import Recipe
 from mno.data.reading import Split
 from mno.surrogate import Surrogate
-from mno.training import train
+from mno.training.fit import train
 
 RESULTS = Path(__file__).parents[1] / "results" / "accuracy"
 NOISE = (0.1, 0.2, 0.4)

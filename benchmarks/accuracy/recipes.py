@@ -10,7 +10,7 @@ from benchmarks.accuracy import public_darcy
 from mno.data.reading import Split
 from mno.forecast import TaskConfig
 from mno.nn.config import ModelConfig
-from mno.training import TrainConfig
+from mno.training.config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def _kind(stage: str, text: str) -> Kind:
 
 def _registry(root: Path) -> str | None:
     """Say why the version that the last run registered cannot be used; none if it can."""
-    from mno.registry import why_version_is_unusable
+    from mno.registry.reading import why_version_is_unusable
 
     try:
         registered = json.loads((root / "reports/registered.json").read_text(encoding="utf-8"))

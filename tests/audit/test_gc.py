@@ -20,7 +20,7 @@ from mno.config import read_params
 from mno.errors import MnoError
 from mno.lineage.record import start_record
 from mno.lineage.snapshot import take_snapshot
-from mno.registry import TrainingRun
+from mno.registry.tracking import TrainingRun
 from mno.tidying.item import KINDS
 from mno.tidying.plan import Plan, fit
 from pipelines.lock import hold

@@ -14,8 +14,12 @@ from drawn import figures_of, results_of
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
 from mno.description import Description
-from mno.evaluation import EvaluateConfig, Evaluation, Results, evaluate, mean_fields
+from mno.evaluation.baselines import mean_fields
+from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.evaluator import evaluate
 from mno.evaluation.figures import Figure
+from mno.evaluation.report.results import Results
+from mno.evaluation.result import Evaluation
 from mno.fields import Axis, Field
 from mno.nn.config import ModelConfig
 from mno.surrogate import Surrogate

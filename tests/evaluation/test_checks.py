@@ -11,7 +11,7 @@ from PIL import Image
 
 from mno.data.report import CheckReport
 from mno.data.statistics import Margins
-from mno.evaluation import check_figure
+from mno.evaluation.checks import check_figure
 from mno.evaluation.figures import Figure
 
 

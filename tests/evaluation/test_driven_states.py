@@ -9,7 +9,10 @@ import pytest
 from drawn import figures_of, results_of
 
 from mno.data.reading import Schema, Split
-from mno.evaluation import EvaluateConfig, Evaluation, evaluate, mean_fields
+from mno.evaluation.baselines import mean_fields
+from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.evaluator import evaluate
+from mno.evaluation.result import Evaluation
 from mno.evaluation.scoring import split_relative_l2
 from mno.evaluation.words import number
 from mno.fields import Axis, Field

@@ -14,8 +14,10 @@ import torch
 
 from mno.data.reading import Split
 from mno.errors import InputError
-from mno.evaluation import EvaluateConfig, Evaluation, evaluate, mean_fields
-from mno.evaluation.evaluator import ranked
+from mno.evaluation.baselines import mean_fields
+from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.evaluator import evaluate, ranked
+from mno.evaluation.result import Evaluation
 from mno.surrogate import Surrogate
 
 MakeSplit = Callable[..., Split]

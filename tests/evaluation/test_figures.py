@@ -13,14 +13,14 @@ from drawn import figures_of
 from PIL import Image
 
 from mno.data.reading import Schema
-from mno.evaluation import Evaluation, Results
 from mno.evaluation.examples import _output_panels, draw_example
 from mno.evaluation.figures import Figure
 from mno.evaluation.panels import Panel, draw_panel, plane, scale
 from mno.evaluation.report.language import Words
+from mno.evaluation.report.results import Results
 from mno.evaluation.report.sections.figures.histogram import draw_histogram
 from mno.evaluation.report.sections.training.losses import draw_losses
-from mno.evaluation.result import Example
+from mno.evaluation.result import Evaluation, Example
 from mno.evaluation.style import new_figure
 from mno.fields import Axis, Field
 

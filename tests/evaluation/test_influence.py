@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mno.evaluation import Evaluation
 from mno.evaluation.influence import influence
 from mno.evaluation.maps import ErrorMap
+from mno.evaluation.result import Evaluation
 from mno.fields import Field
 from mno.surrogate import Surrogate
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from mno.evaluation import Evaluation, Results
 from mno.evaluation.learning import LearningCurve
-from mno.evaluation.report import LANGUAGES
-from mno.evaluation.report.language import Words
+from mno.evaluation.report.language import LANGUAGES, Words
+from mno.evaluation.report.results import Results
 from mno.evaluation.report.sections.learning import section
+from mno.evaluation.result import Evaluation
 from tests.evaluation.drawn import results_of
 
 

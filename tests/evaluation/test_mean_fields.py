@@ -6,7 +6,7 @@ import numpy as np
 
 from mno.data import blocks
 from mno.data.reading import Schema, Split
-from mno.evaluation import mean_fields
+from mno.evaluation.baselines import mean_fields
 from mno.fields import Axis, Field
 
 SAMPLES, POINTS = 23, 6

@@ -16,14 +16,12 @@ from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
 from mno.description import Description
 from mno.errors import InputError
-from mno.evaluation import (
-    EvaluateConfig,
-    Evaluation,
-    evaluate,
-    mean_fields,
-    render_report,
-)
+from mno.evaluation.baselines import mean_fields
+from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.evaluator import evaluate
 from mno.evaluation.metrics import METRICS
+from mno.evaluation.report.document import render_report
+from mno.evaluation.result import Evaluation
 from mno.evaluation.scoring import split_relative_l2
 from mno.evaluation.statistics import Statistics
 from mno.fields import Axis, Field

@@ -14,16 +14,19 @@ import torch
 from small_lines import Line, line, solved_split
 
 from mno.data.reading import Split
-from mno.evaluation import EvaluateConfig, Results, evaluate, render_report
 from mno.evaluation.baselines import mean_fields
+from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.cost.config import EconomicsConfig
 from mno.evaluation.cost.measuring import measure_cost
 from mno.evaluation.cost.spent import spent
 from mno.evaluation.decision.config import KpiConfig
 from mno.evaluation.decision.deciding import decide
+from mno.evaluation.evaluator import evaluate
 from mno.evaluation.influence import influence
 from mno.evaluation.physics import physical_consistency
+from mno.evaluation.report.document import render_report
 from mno.evaluation.report.language import LANGUAGES
+from mno.evaluation.report.results import Results
 from mno.evaluation.robustness.config import RobustnessConfig
 from mno.evaluation.robustness.measure import measure_robustness
 from mno.evaluation.trust.calibration import calibrated_trust

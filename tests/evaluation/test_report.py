@@ -13,11 +13,12 @@ import pytest
 from costs import COST, decision_of
 
 from mno.data.reading import Schema
-from mno.evaluation import Results, render_report, write_report
 from mno.evaluation.cost.config import EconomicsConfig
 from mno.evaluation.decision.config import KpiConfig
+from mno.evaluation.report.document import render_report, write_report
 from mno.evaluation.report.language import LANGUAGES, Words
 from mno.evaluation.report.reasons import told
+from mno.evaluation.report.results import Results
 from mno.evaluation.words import number, percent, setting
 
 VOID = {"meta", "img", "source", "br", "link", "input", "hr"}

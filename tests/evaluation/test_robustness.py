@@ -15,8 +15,9 @@ from small_lines import Line, line, solved_split
 from test_missing_truth import TEST, TRAIN, make_surrogate
 
 from mno.data.reading import Split
-from mno.evaluation import EvaluateConfig, evaluate
 from mno.evaluation.baselines import mean_fields
+from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.evaluator import evaluate
 from mno.evaluation.robustness import reasons
 from mno.evaluation.robustness.config import RobustnessConfig
 from mno.evaluation.robustness.growth import over_time

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from small_lines import line
 
-from mno.evaluation import EvaluateConfig, Results, evaluate
+from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.evaluator import evaluate
 from mno.evaluation.physics import physical_consistency
 from mno.evaluation.report.language import LANGUAGES, Words
+from mno.evaluation.report.results import Results
 from mno.evaluation.report.section import Section
 from mno.evaluation.report.sections.robustness import section
 from mno.evaluation.report.sections.robustness.part import change, reason

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mno.data.reading import Split
-from mno.evaluation import Evaluation
+from mno.evaluation.result import Evaluation
 from mno.evaluation.sample_errors import mean_error, sample_errors
 from mno.surrogate import Surrogate
 

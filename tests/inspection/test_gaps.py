@@ -12,10 +12,12 @@ from stores import axis, plan_of, release
 from mno.data.importers.csv import SensorLog
 from mno.data.importers.mapping import FieldRule, Mapping, SensorRules
 from mno.fields import Axis, Field
-from mno.inspection import Inspection, inspect_store, write_inspection
 from mno.inspection.coverage import largest_hole, points_per_axis
+from mno.inspection.page import write_inspection
 from mno.inspection.presence import Presence
 from mno.inspection.presence_drawing import presence_figures
+from mno.inspection.result import Inspection
+from mno.inspection.survey import inspect_store
 from tests.importers.plant_log import Plant, at_value, without, write_long
 
 SAMPLES, FRAMES, STEP = 64, 16, 5.0

@@ -16,7 +16,9 @@ from mno.data.report import CheckReport, FieldReport
 from mno.data.statistics import Margins
 from mno.errors import InputError
 from mno.fields import Field
-from mno.inspection import Inspection, inspect_store, write_inspection
+from mno.inspection.page import write_inspection
+from mno.inspection.result import Inspection
+from mno.inspection.survey import inspect_store
 
 SIZE, FRAMES, SAMPLES = 12, 5, 16
 SOURCE = Field("source", "W", "source", "input", ("x", "y"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from registry_shop import Shop, open_shop
 
-from mno.registry import prepare
+from mno.registry.settings import prepare
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,10 @@ from mno.evaluation.pooling import Pooled
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
 from mno.nn.config import ModelConfig
-from mno.registry import Evaluated, Request, TrainingRun, register
 from mno.registry.promotion import pooled
+from mno.registry.registration import register
+from mno.registry.request import Evaluated, Request
+from mno.registry.tracking import TrainingRun
 from mno.surrogate import Surrogate
 
 DATA_DVC = "deps: [{path: build/dataset}]\nouts: [{path: data, md5: %s.dir}]\n"

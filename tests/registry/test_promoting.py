@@ -17,10 +17,10 @@ from mno.errors import InputError, MnoError
 from mno.lineage.audit import decision
 from mno.lineage.audit.finding import differs
 from mno.lineage.history import decisions_of, history_of
-from mno.registry import describe_registry
 from mno.registry.deciding import champion_of, deciding
 from mno.registry.evidence import existing_workspace, gather
 from mno.registry.promoting import Choice, promote, refuse, rollback, standing, waiting
+from mno.registry.reading import describe_registry
 from mno.registry.sealing import read_chain
 
 NAME = "mno-darcy"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mno.errors import MnoError
-from mno.registry import (
+from mno.registry.reading import (
     describe_registry,
     load_surrogate,
     registered_folder,
@@ -217,7 +217,7 @@ REGISTER = """\
 import os, pickle, signal, sys
 from pathlib import Path
 from mlflow import MlflowClient
-from mno.registry import register
+from mno.registry.registration import register
 
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)

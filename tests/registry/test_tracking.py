@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from mno.errors import InputError, MnoError
-from mno.registry import TrainingRun, describe_registry, registry_uri, why_version_is_unusable
 from mno.registry.reachable import without_password
-from mno.registry.settings import prepare, use_workspace
+from mno.registry.reading import describe_registry, why_version_is_unusable
+from mno.registry.settings import prepare, registry_uri, use_workspace
+from mno.registry.tracking import TrainingRun
 
 RECORD = {"schema": 1, "ids": {}, "times": {}}
 

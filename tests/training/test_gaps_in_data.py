@@ -19,7 +19,9 @@ from mno.data.batch import Batch
 from mno.data.normalise import Normaliser
 from mno.data.reading import Split
 from mno.errors import InputError
-from mno.evaluation import EvaluateConfig, evaluate, mean_fields
+from mno.evaluation.baselines import mean_fields
+from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.evaluator import evaluate
 from mno.forecast import TaskConfig
 from mno.grid import Grid
 from mno.nn.config import ModelConfig

@@ -9,7 +9,9 @@ import pytest
 from scattered_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, run, schema
 
 from mno.errors import InputError
-from mno.evaluation import EvaluateConfig, evaluate, mean_fields
+from mno.evaluation.baselines import mean_fields
+from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.evaluator import evaluate
 from mno.evaluation.examples import draw_example
 from mno.evaluation.report.language import Words
 from mno.fields import Axis
