@@ -9,7 +9,7 @@ from scipy.integrate import solve_ivp
 
 from benchmarks.page import Section, Table, figure
 from benchmarks.timing import in_turn, median_ms, median_ratio
-from mno.scenarios import make_scenario
+from mno.scenarios.base import make_scenario
 from mno.scenarios.burgers import LEGS
 from mno.scenarios.kernels.burgers import BurgersFlow
 from mno.scenarios.kernels.cole_hopf import cole_hopf

@@ -10,7 +10,7 @@ from scipy.sparse.linalg import splu
 
 from benchmarks.page import Section, Table, figure
 from benchmarks.timing import in_turn, median_ms, median_ratio
-from mno.scenarios import make_scenario
+from mno.scenarios.base import make_scenario
 from mno.scenarios.darcy import TOLERANCE
 from mno.scenarios.kernels.multigrid import solve_diffusion
 

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array, diags_array, eye_array, kron
 
 from benchmarks.page import Section, Table, figure
 from benchmarks.timing import in_turn, median_ms, median_ratio
-from mno.scenarios import make_scenario
+from mno.scenarios.base import make_scenario
 from mno.scenarios.diffusion_reaction import SIDE
 from mno.scenarios.kernels.reaction_diffusion import solve_reaction_diffusion
 

@@ -16,20 +16,20 @@ from benchmarks.bench_reading import RESOLUTION, ROOT
 from benchmarks.memory import extra_peak, is_told
 from benchmarks.page import Section, Table, figure
 from benchmarks.timing import in_turn, median_ratio
-from mno.config import read_params, section
+from mno.core.config import read_params, section
+from mno.core.memory import keep_freed_memory
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate import generate
 from mno.data.normalise import Normaliser
 from mno.data.plan import DatasetPlan
 from mno.data.reading import StoredSplit, open_split
-from mno.description import Description
 from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
-from mno.memory import keep_freed_memory
 from mno.nn.config import ModelConfig
-from mno.scenarios import scenario_class
-from mno.surrogate import Surrogate
+from mno.scenarios.base import scenario_class
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 
 THREADS = 2
 ROUNDS = 3

@@ -13,7 +13,7 @@ from benchmarks.timing import Times, in_turn, median_ratio
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate import generate
 from mno.data.plan import DatasetPlan
-from mno.scenarios import scenario_class
+from mno.scenarios.base import scenario_class
 
 THREADS = 1
 ROUNDS = 1

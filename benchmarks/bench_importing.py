@@ -16,9 +16,9 @@ import numpy as np
 from benchmarks.memory import peak
 from benchmarks.page import Section, Table, figure
 from benchmarks.timing import in_turn, median_ratio
+from mno.core.memory import keep_freed_memory
 from mno.data.config import ExecutionConfig
-from mno.data.importers.collection import import_files
-from mno.memory import keep_freed_memory
+from mno.imports.collection import import_files
 
 THREADS = 1
 ROUNDS = 3

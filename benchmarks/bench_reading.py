@@ -14,18 +14,18 @@ from torch import Tensor
 
 from benchmarks.page import Section, Table, figure
 from benchmarks.timing import Times, in_turn, median_ratio
-from mno.config import read_params, section
+from mno.core.config import read_params, section
+from mno.core.forecast import TaskConfig, forecast_of
+from mno.core.memory import keep_freed_memory
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate import generate
 from mno.data.loading import Loader
 from mno.data.normalise import Normaliser
 from mno.data.plan import DatasetPlan
 from mno.data.samples import Samples
-from mno.description import Description
-from mno.forecast import TaskConfig, forecast_of
-from mno.memory import keep_freed_memory
 from mno.nn.config import ModelConfig
-from mno.scenarios import scenario_class
+from mno.scenarios.base import scenario_class
+from mno.surrogate.description import Description
 from mno.training.config import TrainConfig
 from mno.training.loss import relative_l2
 

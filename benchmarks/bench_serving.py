@@ -25,10 +25,9 @@ import torch
 import uvicorn
 
 from benchmarks.page import Section, Table, figure
-from mno.config import read_params, section
+from mno.core.config import read_params, section
+from mno.core.memory import keep_freed_memory
 from mno.data.normalise import Normaliser
-from mno.description import Description
-from mno.memory import keep_freed_memory
 from mno.nn.config import ModelConfig
 from mno.registry.packaging import save_package
 from mno.serving.app import Service, build_app
@@ -36,7 +35,8 @@ from mno.serving.config import ServingConfig
 from mno.serving.follower import Follower
 from mno.serving.forward import POINTS
 from mno.serving.monitor import Monitor
-from mno.surrogate import Surrogate
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 
 THREADS = 2
 RESOLUTION = 64

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from mno.data.batch import Batch
+from mno.core.batch import Batch
+from mno.core.grid import Grid
 from mno.data.normalise import Normaliser
-from mno.grid import Grid
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
 from mno.nn.matching import match_parameters_to

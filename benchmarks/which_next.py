@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from mno.config import validate
+from mno.core.config import validate
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate import generate
+from mno.data.imported import source_class, source_parameters
 from mno.data.plan import make_plan
 from mno.data.reading import Split, read_split
 from mno.evaluation.sample_errors import sample_errors
 from mno.nn.config import ModelConfig
-from mno.scenarios import source_class, source_parameters
 from mno.study.statistics import compare
 from mno.training.config import TrainConfig
 from mno.training.fit import train

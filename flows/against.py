@@ -13,7 +13,7 @@ from rich.table import Table
 from flows.params import load_params
 from flows.prediction import load_model
 from flows.workspace import find_workspace
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 DATA = Path("data")
 OUTPUT = Path("reports/against")
@@ -47,17 +47,17 @@ def compare_with_sensors(options: AgainstOptions) -> tuple[Any, Path]:
     """Compare a model with readings and write the page.
 
     Returns:
-        A `mno.evaluation.against.comparison.Comparison`, and the path of the page.
+        A `mno.sensors.comparison.Comparison`, and the path of the page.
 
     Raises:
         InputError: Readings, model or inputs cannot be used, or do not fit together.
     """
-    from mno.data.importers.mapping import Mapping, read_mapping
-    from mno.data.importers.sensors.readings import read_readings
-    from mno.evaluation.against.measured import compare_with_readings, renamed, units_in_file
-    from mno.evaluation.against.page import write_comparison
-    from mno.evaluation.against.sensors import can_begin_with, from_readings
-    from mno.evaluation.against.stores import from_store
+    from mno.imports.mapping import Mapping, read_mapping
+    from mno.imports.sensors.readings import read_readings
+    from mno.sensors.measured import compare_with_readings, renamed, units_in_file
+    from mno.sensors.page import write_comparison
+    from mno.sensors.sensors import can_begin_with, from_readings
+    from mno.sensors.stores import from_store
 
     mapping = read_mapping(options.mapping) if options.mapping else Mapping()
     table = read_readings(options.readings, mapping.sensors, units_in_file(mapping))
@@ -83,7 +83,7 @@ def compare_with_sensors(options: AgainstOptions) -> tuple[Any, Path]:
 
 def print_comparison(comparison: Any, page: Path) -> None:
     """Draw it as tables, say what it means, and what to do next."""
-    from mno.evaluation.against.words import error_rows, left_out, sensor_rows, title_of, verdicts
+    from mno.sensors.words import error_rows, left_out, sensor_rows, title_of, verdicts
 
     width = None if sys.stdout.isatty() else 150  # for files and pipes, which do not say theirs
     console = Console(highlight=False, markup=False, soft_wrap=True, width=width)

@@ -19,7 +19,7 @@ from flows.auditing.remote_data import fetched
 from flows.auditing.replay import replay
 from flows.progress import progress_bar
 from flows.workspace import cache_folder, find_workspace, prepare_environment
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Verdict, differs, worst
 from mno.lineage.replay.options import ReplayOptions

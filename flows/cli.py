@@ -19,7 +19,7 @@ from flows.commands import (  # noqa: F401 - each brings its words
     workspace,
 )
 from flows.commands.app import app, print_json
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from flows.scheduling.journal import now, serving, set_due
 from flows.scheduling.plan import PLAN, Plan, write_plan
 from flows.server import start_temporary_server
 from flows.workspace import prepare_environment
-from mno.errors import InputError, MnoError, first_line
+from mno.core.errors import InputError, MnoError, first_line
 
 FLOW = "retrain"
 _SLUG = "clock"

@@ -19,7 +19,7 @@ from flows.progress import progress_bar
 from flows.scheduling.journal import overdue
 from flows.scheduling.plan import read_plan
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from pipelines.lock import holder
 
 LEAST_FREE = 2 * 2**30  # bytes

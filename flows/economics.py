@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 _UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Z]*)\s*")

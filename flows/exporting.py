@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from flows.progress import progress_bar
-from mno.data.export import Wanted, export_store
-from mno.errors import InputError
+from mno.core.errors import InputError
+from mno.imports.export import Wanted, export_store
 
 _MOST_SAMPLES = 10_000_000
 

@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from flows.workspace import program
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 _EDGE = re.compile(r'"([^"]+)" -> "([^"]+)";')
 _NODE = re.compile(r'^"([^"]+)";$', re.MULTILINE)

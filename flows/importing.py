@@ -13,16 +13,16 @@ from rich.console import Console
 from flows.params import fitting_settings, replace_params
 from flows.progress import progress_bar
 from flows.workspace import RUN_LOCK, find_workspace
-from mno.config import IMPORTED, read_params, section
+from mno.core.config import IMPORTED, read_params, section
+from mno.core.errors import InputError
 from mno.data.config import ExecutionConfig, GenerateConfig
-from mno.data.importers import importer_class
-from mno.data.importers.base import Contents
-from mno.data.importers.collection import Outcome, Step, import_files, look, sweep
-from mno.data.importers.mapped import describe
-from mno.data.importers.mapping import Mapping, read_mapping
-from mno.errors import InputError
-from mno.scenarios import scenario_names
-from mno.scenarios.imported import FOLDER
+from mno.data.imported import FOLDER
+from mno.imports import importer_class
+from mno.imports.base import Contents
+from mno.imports.collection import Outcome, Step, import_files, look, sweep
+from mno.imports.mapped import describe
+from mno.imports.mapping import Mapping, read_mapping
+from mno.scenarios.base import scenario_names
 from pipelines.lock import hold
 
 IN_THIS_PROCESS = ExecutionConfig(workers=1)

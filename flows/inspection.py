@@ -12,8 +12,8 @@ from rich.table import Table
 
 from flows.progress import progress_bar
 from flows.workspace import find_workspace
-from mno.errors import InputError
-from mno.inspection.page import (
+from mno.core.errors import InputError
+from mno.report.inspection.page import (
     axis_row,
     field_row,
     fineness_row,
@@ -22,8 +22,8 @@ from mno.inspection.page import (
     split_rows,
     write_inspection,
 )  # fmt: skip
-from mno.inspection.result import Inspection
-from mno.inspection.survey import inspect_store
+from mno.report.inspection.result import Inspection
+from mno.report.inspection.survey import inspect_store
 
 DATA = Path("data")
 OUTPUT = Path("reports/inspection")

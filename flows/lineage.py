@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flows.workspace import cache_folder, find_workspace, prepare_environment
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.lineage.questions.affected import Verdict, by_commit, by_data
 from mno.lineage.questions.difference import Part, Side, compare
 from mno.lineage.questions.index import FOLDER, Index
@@ -138,7 +138,7 @@ class Answers:
 
     def _named(self, target: str) -> tuple[str, int | None, str | None]:
         if target.isdecimal():  # of the scenario's own model
-            from mno.config import dataset_name, read_params
+            from mno.core.config import dataset_name, read_params
 
             return model_name(dataset_name(read_params(self.root))), int(target), None
         match = _MODEL.fullmatch(target)

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from flows.workspace import find_workspace, prepare_environment, program
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 
 HOST = "127.0.0.1"
 STARTUP = 90.0  # seconds

@@ -15,16 +15,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from flows.scheduling.config import ScheduleConfig
-from mno.config import PARAMS_FILE, Config, dataset_name, read_params, validate
+from mno.core.config import PARAMS_FILE, Config, dataset_name, read_params, validate
+from mno.core.errors import InputError, first_line
+from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.config import ExecutionConfig, GenerateConfig
-from mno.errors import InputError, first_line
+from mno.data.imported import source_class, source_parameters
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision.kpis import check_kpis
-from mno.forecast import TaskConfig, forecast_of
+from mno.lineage.tidying.config import RetentionConfig
 from mno.nn.config import ModelConfig
 from mno.registry.config import PromotionConfig, RegistryConfig
-from mno.scenarios import source_class, source_parameters
-from mno.tidying.config import RetentionConfig
 from mno.training.config import TrainConfig, check_unroll
 from mno.training.shares import LearningCurveConfig
 

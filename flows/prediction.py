@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from flows.workspace import find_workspace, prepare_environment
-from mno.errors import InputError
-from mno.surrogate import Surrogate
+from mno.core.errors import InputError
+from mno.surrogate.surrogate import Surrogate
 
 if TYPE_CHECKING:
-    from mno.evaluation.trust.answers import Answers
-    from mno.evaluation.trust.trust import Trust
+    from mno.surrogate.trust.answers import Answers
+    from mno.surrogate.trust.trust import Trust
 
 _TRUST = "trust.json"
 
@@ -62,7 +62,7 @@ def predict_store(options: PredictOptions) -> dict[str, Any]:
     Raises:
         InputError: The model, the source, the destination or the fallback cannot be used.
     """
-    from mno.data.predictions import predict_store as predict
+    from mno.surrogate.predictions import predict_store as predict
 
     folder = _model_folder(options.model)
     surrogate = Surrogate.load(folder)
@@ -156,9 +156,9 @@ def _trust_of(model: str, folder: Path) -> Trust | str:
 
 def _answers(surrogate: Surrogate, trust: Trust | str, options: PredictOptions) -> Answers | None:
     """Return what judges predictions, with a solver to fall back on if one is asked for."""
-    from mno.data.predictions import open_inputs
-    from mno.evaluation.trust.answers import Answers
-    from mno.evaluation.trust.fallback import fallback_to
+    from mno.surrogate.predictions import open_inputs
+    from mno.surrogate.trust.answers import Answers
+    from mno.surrogate.trust.fallback import fallback_to
 
     if options.fallback not in ("none", "solver"):
         raise InputError(f"--fallback {options.fallback}: expected solver, or none")

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from flows.notify import Event
 from flows.telling import tell
 from flows.workspace import find_workspace, prepare_environment
-from mno.config import dataset_name, read_params
-from mno.errors import InputError
-from mno.notify import Event
+from mno.core.config import dataset_name, read_params
+from mno.core.errors import InputError
 
 if TYPE_CHECKING:
     from mno.registry.settings import Workspace

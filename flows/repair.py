@@ -12,8 +12,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mno.core.errors import InputError
 from mno.data.reading import verify
-from mno.errors import InputError
 from mno.lineage.dvcfiles import DATA_FILE, locked_out, read_data_version
 
 CACHE = Path(".dvc/cache/files/md5")

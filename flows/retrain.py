@@ -32,8 +32,8 @@ from flows.scheduling.telling import tell_of_drift, tell_of_failure
 from flows.scheduling.tidying import tidy_up
 from flows.unfinished import set_crashed, set_silent_crashed
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
-from mno.config import read_params
-from mno.errors import first_line
+from mno.core.config import read_params
+from mno.core.errors import first_line
 from pipelines.lock import LockedError, hold, holder
 
 ARTIFACT = "retrain"

@@ -15,6 +15,7 @@ import httpx
 from rich.console import Console
 
 from flows.leftovers import end_leftovers, marks
+from flows.notify import Event
 from flows.options import RunOptions
 from flows.params import edit_params
 from flows.promotion import decision_event
@@ -22,13 +23,12 @@ from flows.repair import remove_damage
 from flows.server import start_temporary_server
 from flows.telling import failure_event, tell
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
-from mno.config import IMPORTED
-from mno.errors import MnoError, first_line
+from mno.core.config import IMPORTED
+from mno.core.errors import MnoError, first_line
 from mno.lineage.snapshot import take_snapshot
-from mno.notify import Event
+from mno.lineage.tidying.leftovers import RESUMABLE
 from mno.registry.reachable import require_answer
 from mno.registry.settings import registry_uri
-from mno.tidying.leftovers import RESUMABLE
 from pipelines.lock import hold
 
 _REPORTS = {"en": "report.html", "ja": "report.ja.html"}
@@ -173,11 +173,9 @@ def _warm_up(root: Path, scenario: str) -> subprocess.Popen[bytes] | None:
     """Begin what a first run would wait for (compiling, MLflow's tables) while Prefect starts."""
     if (root / "mlflow.db").exists():
         return None
-    compiling = (
-        "from mno.scenarios import make_scenario; make_scenario(sys.argv[2], 16, {}).compile(); "
-    )
+    compiling = "from mno.scenarios.base import make_scenario as make; make(sys.argv[2], 16, {}).compile(); "
     code = (
-        "import sys; from pathlib import Path; from mno.registry import prepare; "
+        "import sys; from pathlib import Path; from mno.registry.settings import prepare; "
         f"{compiling if scenario != IMPORTED else ''}prepare(Path(sys.argv[1]))"
     )
     return subprocess.Popen(

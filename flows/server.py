@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 
-from mno.errors import MnoError, first_line
+from mno.core.errors import MnoError, first_line
 
 
 def start_temporary_server() -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.workspace import find_workspace, prepare_environment
-from mno.config import dataset_name, read_params
-from mno.errors import InputError, MnoError
+from mno.core.config import dataset_name, read_params
+from mno.core.errors import InputError, MnoError
 from mno.serving.config import ServingConfig
 
 TOKEN = "MNO_SERVE_TOKEN"  # noqa: S105 - the name of a variable

@@ -18,7 +18,7 @@ from typing import Literal
 import psutil
 
 from flows.workspace import program
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 
 GRACE = 15.0  # seconds between asking a stage to stop and killing it
 _STARTED = re.compile(r"Running stage '(.+)':")

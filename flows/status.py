@@ -15,7 +15,7 @@ from flows.params import load_params
 from flows.scheduling.journal import overdue, read_journal
 from flows.scheduling.plan import local, read_plan
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment, program
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from pipelines.lock import holder
 
 

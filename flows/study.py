@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.params import check_params
 from flows.workspace import find_workspace
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.lineage.snapshot import take_snapshot
 from mno.study.design import Cell, cells_of, models_of
 from mno.study.identity import Code

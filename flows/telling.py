@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from flows.notify import KINDS, SETTINGS_FILE, Event, notify, read_settings
 from flows.workspace import find_workspace
-from mno.errors import InputError
-from mno.notify import KINDS, SETTINGS_FILE, Event, notify, read_settings
+from mno.core.errors import InputError
 
 _HOW = (
     f"Write there, for example, `file: build/told.jsonl` ({SETTINGS_FILE}, in the workspace); all "

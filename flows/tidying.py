@@ -17,19 +17,19 @@ from flows.progress import progress_bar
 from flows.scheduling.journal import RETRAIN_LOCK, SERVE_LOCK
 from flows.status import read_stages
 from flows.workspace import RUN_LOCK, cache_folder, find_workspace, prepare_environment
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.lineage.git import git
 from mno.lineage.questions.version import RunFiles
 from mno.lineage.record import CANDIDATE, candidate_digest
+from mno.lineage.tidying.cache import needed_objects, unneeded_objects
+from mno.lineage.tidying.item import Item, Kind, size_of
+from mno.lineage.tidying.leftovers import RESUMABLE, leftovers
+from mno.lineage.tidying.needed import CERTIFICATES, SEALS, Needed
+from mno.lineage.tidying.plan import Plan, fit
+from mno.lineage.tidying.snapshots import remove_snapshot, unneeded_snapshots
 from mno.registry.catalogue import read_catalogue
 from mno.registry.settings import is_embedded, use_workspace
 from mno.registry.storage import Stored, StoredRun, read_stored, remove_model, remove_run
-from mno.tidying.cache import needed_objects, unneeded_objects
-from mno.tidying.item import Item, Kind, size_of
-from mno.tidying.leftovers import RESUMABLE, leftovers
-from mno.tidying.needed import CERTIFICATES, SEALS, Needed
-from mno.tidying.plan import Plan, fit
-from mno.tidying.snapshots import remove_snapshot, unneeded_snapshots
 from pipelines.lock import LockedError, hold, holder
 
 _KEPT_ON_DISK = ("mlartifacts", "mlflow.db", "build", "data", "models", "reports")

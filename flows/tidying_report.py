@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from flows.text_table import aligned
-from mno.tidying.plan import Plan
+from mno.lineage.tidying.plan import Plan
 
 _WORDS = {
     "leftovers": "what killed work has left",

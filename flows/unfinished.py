@@ -21,7 +21,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Crashed
 
 from flows.scheduling.plan import read_json, write_json
-from mno.errors import first_line
+from mno.core.errors import first_line
 
 FILE = Path("build/flow_run.json")
 GRACE = timedelta(minutes=5)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 RUN_LOCK = Path("build/locks/run")
 _MARKS = ("params.yaml", "dvc.yaml", "data.dvc")

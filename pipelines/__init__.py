@@ -3,7 +3,7 @@
 import os
 import time
 
-from mno.memory import keep_freed_memory
+from mno.core.memory import keep_freed_memory
 
 # Waiting threads of torch's OpenMP spin briefly, then sleep. Spinning on, the default, makes a step
 # of training many times slower on a busy machine; sleeping at once makes it slower on an idle one.

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from mno.config import section
+from mno.core.config import section
+from mno.core.times import Seconds, recorded_seconds
 from mno.data.reading import open_split
-from mno.description import Description
 from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.cost.measuring import MemoryUse, measure_cost
@@ -23,15 +23,15 @@ from mno.evaluation.evaluator import evaluate
 from mno.evaluation.influence import influence
 from mno.evaluation.learning import fit_points
 from mno.evaluation.physics import physical_consistency
-from mno.evaluation.report.document import write_report
-from mno.evaluation.report.language import LANGUAGES
-from mno.evaluation.report.results import Results
 from mno.evaluation.robustness.measure import measure_robustness
 from mno.evaluation.trust.calibration import calibrated_trust
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
-from mno.lineage.times import Seconds, recorded_seconds
-from mno.surrogate import Surrogate
+from mno.report.document import write_report
+from mno.report.language import LANGUAGES
+from mno.report.results import Results
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage, write_json
 from pipelines.times import taken_so_far
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from mno.config import section
+from mno.core.config import section
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate import generate
+from mno.data.imported import source_class, source_parameters
 from mno.data.plan import make_plan
-from mno.scenarios import source_class, source_parameters
 from pipelines.progress import SampleProgress
 from pipelines.stage import Stage, run_stage, write_json
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mno.config import section
+from mno.core.config import section
 from mno.training.shares import LearningCurveConfig
 from pipelines.stage import Stage, run_stage, write_json
 

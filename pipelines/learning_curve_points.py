@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mno.config import section
+from mno.core.config import section
+from mno.core.forecast import TaskConfig
+from mno.core.memory import fits_in_memory
 from mno.data.reading import Split, StoredSplit, open_split
 from mno.evaluation.sample_errors import mean_error, sample_errors
-from mno.forecast import TaskConfig
 from mno.lineage.stages import stage_inputs
-from mno.memory import fits_in_memory
 from mno.nn.config import ModelConfig
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 from mno.training.checkpoint import checkpoints
 from mno.training.config import TrainConfig
 from mno.training.fit import train

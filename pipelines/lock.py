@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 
 
 class LockedError(MnoError):

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mno.config import section
+from mno.core.config import section
 from mno.data.reading import open_split
 from mno.evaluation.beside import Beside
 from mno.evaluation.config import EvaluateConfig
@@ -16,7 +16,7 @@ from mno.registry.packaging import frames_given
 from mno.registry.recorded import CHECK_FILE, ERRORS_FILE, read_errors, read_predictions
 from mno.registry.registration import register
 from mno.registry.request import Evaluated, Request
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage, write_json
 
 DATA = Path("data")

@@ -16,8 +16,8 @@ from typing import Any
 
 from rich.console import Console
 
-from mno.config import read_params
-from mno.errors import MnoError
+from mno.core.config import read_params
+from mno.core.errors import MnoError
 from mno.lineage.stages import StageInputs, stage_inputs
 from pipelines.lock import hold
 from pipelines.times import recorded

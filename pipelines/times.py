@@ -11,13 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from mno.lineage.times import (
-    Seconds,
-    earlier_attempts,
-    is_recorded,
-    write_attempt,
-    write_finished,
-)
+from mno.core.times import Seconds, earlier_attempts, is_recorded, write_attempt, write_finished
 from pipelines import BEGUN
 
 INTERVAL = 2.0  # seconds between two records: what a kill may lose

@@ -6,15 +6,15 @@ import os
 import shutil
 from pathlib import Path
 
-from mno.config import section
-from mno.forecast import TaskConfig
+from mno.core.config import section
+from mno.core.forecast import TaskConfig
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
 from mno.lineage.stages import flat
 from mno.nn.config import ModelConfig
 from mno.registry.tracking import TrainingRun
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 from mno.training.config import TrainConfig
 from mno.training.environment import training_device
 from mno.training.fit import train

@@ -18,11 +18,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mno.config import read_params, section
+from mno.core.config import read_params, section
+from mno.core.errors import MnoError, first_line
+from mno.core.forecast import TaskConfig
+from mno.core.memory import fits_in_memory
 from mno.data.reading import Split, StoredSplit, open_split
-from mno.errors import MnoError, first_line
-from mno.forecast import TaskConfig
-from mno.memory import fits_in_memory
 from mno.nn.config import ModelConfig
 from mno.training.config import TrainConfig
 from pipelines.stage import HandedDown

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.lineage.record import candidate_digest
 from mno.registry.reading import candidate_folder, whole_version
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 
 SHOWN = 16
 """Digits of a digest that messages show: enough to tell any two models apart."""

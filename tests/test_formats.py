@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mno.core.errors import InputError
 from mno.data.normalise import Normaliser
-from mno.errors import InputError
-from mno.surrogate import DESCRIPTION_FILE, FORMAT, Surrogate
+from mno.surrogate.surrogate import DESCRIPTION_FILE, FORMAT, Surrogate
 
 SAVED = Path(__file__).parent / "formats"
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mno.grid import Grid
-from mno.points import Points
+from mno.core.grid import Grid
+from mno.core.points import Points
 
 WIDTHS = st.lists(st.floats(0.01, 10.0), min_size=1, max_size=20).map(tuple)
 STEPS = st.lists(st.floats(0.01, 10.0), min_size=1, max_size=20)
@@ -134,6 +134,6 @@ def test_a_reference_distance_that_is_not_positive_is_refused(reference):
 
 def test_lists_of_widths_are_taken_as_tuples():
     # In a process without the checks of types.
-    code = "from mno.grid import Grid; g = Grid([3], [[1.0, 2.0, 3.0]]); print(hash(g), g)"
+    code = "from mno.core.grid import Grid; g = Grid([3], [[1.0, 2.0, 3.0]]); print(hash(g), g)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "shape=(3,), spacing=((1.0, 2.0, 3.0),)" in done.stdout

@@ -16,7 +16,7 @@ import torch
 from benchmarks.accuracy import public_darcy
 from benchmarks.accuracy.recipes import Recipe
 from mno.data.reading import Split
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 from mno.training.fit import train
 
 RESULTS = Path(__file__).parents[1] / "results" / "accuracy"

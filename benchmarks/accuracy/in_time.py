@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from mno.core.forecast import TaskConfig
 from mno.data.reading import Schema, Split
-from mno.forecast import TaskConfig
-from mno.scenarios import make_scenario
+from mno.scenarios.base import make_scenario
 
 SCENARIO = "diffusion_reaction"
 POINTS = 16

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mno.core.fields import Axis, Field
 from mno.data.reading import Schema, Split
-from mno.fields import Axis, Field
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 
 POINTS = 16
 FINE = 421

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.accuracy import public_darcy
+from mno.core.forecast import TaskConfig
 from mno.data.reading import Split
-from mno.forecast import TaskConfig
 from mno.nn.config import ModelConfig
 from mno.training.config import TrainConfig
 

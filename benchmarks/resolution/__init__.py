@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mno.grid import Grid
+from mno.core.grid import Grid
 
 
 @dataclass(frozen=True)

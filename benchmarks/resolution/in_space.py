@@ -16,9 +16,8 @@ import numpy as np
 import torch
 
 from benchmarks.resolution import Sampled, Task
-from mno.grid import Grid
-from mno.scenarios import make_scenario
-from mno.scenarios.base import Scenario
+from mno.core.grid import Grid
+from mno.scenarios.base import Scenario, make_scenario
 
 FINE = 192
 SIZES = (16, 32, 64)

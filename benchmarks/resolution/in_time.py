@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.resolution import Sampled, Task
-from mno.grid import Grid
+from mno.core.grid import Grid
 
 DIFFUSIVITY = 0.02
 DURATION = 4.0

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from neuralop.models import FNO
 from torch import nn
 
-from mno.data.batch import Batch
+from mno.core.batch import Batch
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
 from mno.nn.operator import wall_factor

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from benchmarks.resolution.cells import Cell
-from mno.evaluation.style import house_style, new_figure, png_bytes
+from mno.report.style import house_style, new_figure, png_bytes
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "resolution.md"

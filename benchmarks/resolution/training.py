@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from benchmarks.resolution import Sampled, Task
-from mno.config import Config
-from mno.data.batch import Batch
+from mno.core.batch import Batch
+from mno.core.config import Config
 
 
 class Settings(Config):

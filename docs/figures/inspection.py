@@ -12,8 +12,8 @@ from pathlib import Path
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.generate import generate
 from mno.data.plan import DatasetPlan
-from mno.inspection.drawing import draw_inspection
-from mno.inspection.survey import inspect_store
+from mno.report.inspection.drawing import draw_inspection
+from mno.report.inspection.survey import inspect_store
 from mno.scenarios.darcy import Darcy, DarcyParameters
 
 ASSETS = Path(__file__).parents[1] / "assets"

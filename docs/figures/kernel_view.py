@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from mno.data.batch import Batch
-from mno.evaluation.kernel_figure import draw_kernel
-from mno.grid import Grid
+from mno.core.batch import Batch
+from mno.core.grid import Grid
 from mno.nn import ModelConfig, build_operator
 from mno.nn.kernel_view import effective_kernel
+from mno.report.kernel_figure import draw_kernel
 from mno.scenarios.darcy import Darcy, DarcyParameters
 
 ASSETS = Path(__file__).parents[1] / "assets"

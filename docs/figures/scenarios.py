@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from mno.evaluation.style import house_style, new_figure, png_bytes
-from mno.scenarios import make_scenario, scenario_names
-from mno.scenarios.base import Scenario
+from mno.report.style import house_style, new_figure, png_bytes
+from mno.scenarios.base import Scenario, make_scenario, scenario_names
 
 ASSETS = Path(__file__).parents[1] / "assets"
 RESOLUTION, SEED, COLUMNS = 64, 3, 4

@@ -9,8 +9,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from flows.params import Params, preset_names
-from mno.config import read_params
-from mno.scenarios import scenario_class, scenario_names
+from mno.core.config import read_params
+from mno.scenarios.base import scenario_class, scenario_names
 
 ROOT = Path(__file__).parents[2]
 MARK = "<!-- generated: parameters -->"

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from flows.audit import STYLES
 from flows.workspace import find_workspace, prepare_environment
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.lineage.audit.finding import Finding, Verdict, differs
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from flows.serving import TOKEN
-from mno.errors import InputError, first_line
+from mno.core.errors import InputError, first_line
 
 TIMEOUT = 10.0  # seconds
 LIMIT = 1 << 18  # bytes of an answer that are read

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from flows.leftovers import handed_down
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.lineage.replay.conditions import Conditions
 
 # Of a registry, a run, an experiment or another Python: nothing of them may reach a replay.

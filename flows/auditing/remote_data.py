@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flows.workspace import program
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 _CONFIGS = ("config", "config.local")
 _DATA = "outs:\n- md5: {md5}\n  hash: md5\n  path: data\n"

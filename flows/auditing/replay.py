@@ -13,8 +13,8 @@ from flows.leftovers import end_leftovers
 from flows.progress import progress_bar
 from flows.stages import run_dvc
 from flows.workspace import program
-from mno.config import PARAMS_FILE, read_params
-from mno.errors import MnoError, first_line
+from mno.core.config import PARAMS_FILE, read_params
+from mno.core.errors import MnoError, first_line
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.dvcfiles import DATA_FILE
 from mno.lineage.record import CANDIDATE

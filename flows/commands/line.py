@@ -11,7 +11,7 @@ from rich.console import Console
 from flows.commands.app import Assignments, Json, Preset, Quiet, Scheduler, app, print_json
 from flows.economics import OwnFigures
 from flows.options import RunOptions
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 Repair = Annotated[
     bool,

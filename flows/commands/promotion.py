@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from flows.commands.app import Json, Quiet, app, print_json
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 
 @app.command()

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from flows.commands.app import Json, Quiet, app, print_json
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 schedule_app = typer.Typer(
     help="Retrain by the clock, if there is a reason to: new data, changed parameters or code, or "

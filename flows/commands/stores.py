@@ -13,7 +13,7 @@ from flows.commands.app import Json, Quiet, app, inspect_app, print_json
 
 
 def _kinds(incomplete: str) -> list[str]:
-    from mno.data.importers import KINDS
+    from mno.imports import KINDS
 
     return [kind for kind in KINDS if kind.startswith(incomplete)]
 
@@ -189,7 +189,7 @@ def export(
     """
     from flows.exporting import export as run_export
     from flows.exporting import print_export, sample_numbers
-    from mno.data.export import Wanted
+    from mno.imports.export import Wanted
 
     samples = sample_numbers(sample)
     wanted = Wanted(source, destination, format, tuple(field or ()), samples, force)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from flows.commands.app import Json, Quiet, app, print_json
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 study_app = typer.Typer(
     help="Ask a question of many trained models: scenarios × backbones × mixers × seeds.",

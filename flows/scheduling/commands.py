@@ -20,7 +20,7 @@ from flows.scheduling.plan import (
     read_plan,
 )
 from flows.workspace import find_workspace
-from mno.errors import InputError, MnoError, first_line
+from mno.core.errors import InputError, MnoError, first_line
 from pipelines.lock import holder
 
 _SHOWN = 5  # runs

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mno.config import Config
+from mno.core.config import Config
 
 
 class DriftConfig(Config):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 
 _SIGNAL = signal.SIGUSR1
 

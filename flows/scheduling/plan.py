@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError
 
-from mno.config import Config
-from mno.errors import InputError
+from mno.core.config import Config
+from mno.core.errors import InputError
 
 FOLDER = Path("build/schedule")
 PLAN = FOLDER / "schedule.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flows.status import read_stages
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 
 Kind = Literal["data", "parameters", "code", "results", "registry", "drift"]
 _DATA = ("data", "build/dataset", "generate", "scenario")
@@ -78,7 +78,7 @@ def _causes(stages: Sequence[dict[str, Any]]) -> list[Reason]:
 
 
 def _kind(stage: str, text: str) -> Kind:
-    """Tell from DVC's words for a change, as `mno/grid.py modified`, what has changed."""
+    """Tell from DVC's words for a change, as `mno/core/grid.py modified`, what has changed."""
     what, _, how = text.rpartition(" ")
     if how == "missing":
         return "results"

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from flows.params import Params
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.lineage.record import candidate_digest
 from mno.nn.config import ModelConfig
 
@@ -47,7 +47,7 @@ def start_of(root: Path, params: Params) -> tuple[list[str], str]:
 
 def _differing(folder: Path, model: ModelConfig) -> list[str]:
     """Return the parameters of the operator in which a saved one differs."""
-    from mno.surrogate import Surrogate
+    from mno.surrogate.surrogate import Surrogate
 
     theirs, ours = (
         config.model_dump(mode="json", exclude={"dropout"})

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flows.notify import Event
 from flows.scheduling.plan import local
 from flows.telling import tell
-from mno.notify import Event
 
 
 def tell_of_failure(root: Path, run: dict[str, Any], say: Callable[[str], None]) -> None:

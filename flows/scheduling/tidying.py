@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.filesize import decimal
 
-from mno.errors import MnoError, first_line
+from mno.core.errors import MnoError, first_line
 
 
 def tidy_up() -> str:

@@ -18,7 +18,7 @@ from flows.pipeline import environment
 from flows.stages import StageFailedError, run_target, stop_group
 from flows.study import Study
 from flows.studying.copies import FOLDER, Copy
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.registry.studies import log_cell
 from mno.study.design import Cell

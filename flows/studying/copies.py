@@ -22,8 +22,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from flows.workspace import program
-from mno.config import PARAMS_FILE
-from mno.errors import MnoError
+from mno.core.config import PARAMS_FILE
+from mno.core.errors import MnoError
 from mno.lineage.git import git, toplevel
 from pipelines.lock import LockedError, hold
 

@@ -10,7 +10,7 @@ from typing import Any
 from flows.study import load_study
 from flows.studying.report import reported
 from flows.workspace import find_workspace
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.study.filled import Reported, fill
 
 SUFFIX = ".j2"

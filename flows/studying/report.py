@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.study import Study, counts, load_study
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.study.answers import Answers
 from mno.study.document import (
     Section,

@@ -21,7 +21,7 @@ from flows.study import Study, counts, load_study, refuse_uncommitted
 from flows.studying.cells import CellMaker
 from flows.studying.copies import FOLDER, Copies, Copy
 from flows.workspace import find_workspace
-from mno.errors import MnoError, first_line
+from mno.core.errors import MnoError, first_line
 from mno.registry.studies import close_study, open_study
 from mno.study.identity import Code
 from mno.study.matching import count, signature_of

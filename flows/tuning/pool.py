@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from flows.tuning.worker import serve
-from mno.tuning.training import Job, Outcome
+from mno.study.tuning.training import Job, Outcome
 
 
 @dataclass

@@ -15,13 +15,19 @@ from rich.console import Console
 from flows.tuning.pool import open_pool
 from flows.tuning.search import DATA, FOLDER, Search, load_search
 from flows.tuning.trials import TrialMaker
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.registry.searches import SearchLog
-from mno.tuning.findings import Confirmation, TrialRecord, best_so_far, importances, records_of
-from mno.tuning.point import at
-from mno.tuning.preset import preset_path, write_preset
-from mno.tuning.report import write_search_report
-from mno.tuning.storage import DATABASE, Trials
+from mno.study.tuning.findings import (
+    Confirmation,
+    TrialRecord,
+    best_so_far,
+    importances,
+    records_of,
+)
+from mno.study.tuning.point import at
+from mno.study.tuning.preset import preset_path, write_preset
+from mno.study.tuning.report import write_search_report
+from mno.study.tuning.storage import DATABASE, Trials
 from pipelines.lock import hold
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from flows.params import check_params, load_params
 from flows.workspace import find_workspace
-from mno.config import IMPORTED, dataset_name, read_params
+from mno.core.config import IMPORTED, dataset_name, read_params
+from mno.core.errors import InputError
+from mno.data.imported import source_class, source_parameters
 from mno.data.plan import make_plan
-from mno.errors import InputError
-from mno.scenarios import source_class, source_parameters
 from mno.study.matching import count, signature_of
-from mno.tuning.point import at, default_params, default_point, search_digest
-from mno.tuning.spec import TuneSpec, read_tune, tune_file
-from mno.tuning.splits import data_digest, made_from
+from mno.study.tuning.point import at, default_params, default_point, search_digest
+from mno.study.tuning.spec import TuneSpec, read_tune, tune_file
+from mno.study.tuning.splits import data_digest, made_from
 
 DATA = Path("data")
 FOLDER = Path("build/tune")

@@ -14,13 +14,13 @@ from optuna.trial import Trial, TrialState
 
 from flows.tuning.pool import Pool
 from flows.tuning.search import DATA, Search
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.registry.searches import SearchLog
-from mno.tuning.findings import DEFAULT, WINNER, Confirmation, TrialRecord, records_of
-from mno.tuning.point import at, training_digest
-from mno.tuning.splits import data_digest
-from mno.tuning.storage import Trials
-from mno.tuning.training import Job, Outcome
+from mno.study.tuning.findings import DEFAULT, WINNER, Confirmation, TrialRecord, records_of
+from mno.study.tuning.point import at, training_digest
+from mno.study.tuning.splits import data_digest
+from mno.study.tuning.storage import Trials
+from mno.study.tuning.training import Job, Outcome
 
 _CONFIRMED = "confirmed"
 _STATES = {"done": TrialState.COMPLETE}  # the others have shown that they are worse

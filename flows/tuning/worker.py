@@ -13,7 +13,7 @@ def serve(connection: Connection, data: str) -> None:
     """Make what is asked for through a connection until it is closed.
 
     Each epoch is told, `("epoch", number, error)`, and answered with whether to go on; at the end
-    comes the `mno.tuning.training.Outcome`.
+    comes the `mno.study.tuning.training.Outcome`.
 
     Args:
         connection: To the process that runs the search.
@@ -22,9 +22,9 @@ def serve(connection: Connection, data: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the other ends this one
     exit_when_orphaned(None)
     # Imported here: torch takes seconds, in which several workers start at once.
-    from mno.memory import keep_freed_memory
-    from mno.tuning.splits import search_splits
-    from mno.tuning.training import run_training
+    from mno.core.memory import keep_freed_memory
+    from mno.study.tuning.splits import search_splits
+    from mno.study.tuning.training import run_training
 
     keep_freed_memory()
 

@@ -16,7 +16,7 @@ from mno.certificate.keys import fingerprint, public_pem
 from mno.certificate.names import AUDIT, BILL, METADATA, PAGE, SIGNATURE, SIGNER, SUMS
 from mno.certificate.page import render_certificate
 from mno.certificate.sbom import bill_of_materials
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

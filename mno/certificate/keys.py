@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm)
 

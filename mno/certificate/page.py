@@ -14,10 +14,10 @@ from mno.certificate.facts import LINKS, link_facts, replay_facts
 from mno.certificate.graph import draw_tall, draw_wide
 from mno.certificate.look import MARKS, findings_of, link_look, link_verdict, section_id
 from mno.certificate.packages import licence_counts
-from mno.evaluation.page import render_page, templates
-from mno.evaluation.report.language import Words
-from mno.evaluation.report.section import Section
 from mno.lineage.audit.finding import Finding, Verdict
+from mno.report.language import Words
+from mno.report.page import render_page, templates
+from mno.report.section import Section
 
 
 def render_certificate(certificate: Certificate, signer: str | None) -> str:

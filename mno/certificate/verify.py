@@ -12,7 +12,7 @@ from typing import Any
 
 from mno.certificate.keys import fingerprint, is_signed, parse_public
 from mno.certificate.names import AUDIT, METADATA, PAGE, SIGNATURE, SIGNER, SUMS
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.lineage.audit.evidence import entry
 from mno.lineage.audit.finding import Finding, Link
 from mno.lineage.audit.tree import is_inside

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mno.data.batch import Batch
+    from mno.core.batch import Batch
     from mno.data.config import ExecutionConfig, GenerateConfig
     from mno.data.loading import Loader
     from mno.data.normalise import Normaliser
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mno.data.samples import Samples
 
 _PUBLIC = {
-    "Batch": "mno.data.batch",
+    "Batch": "mno.core.batch",
     "DatasetPlan": "mno.data.plan",
     "ExecutionConfig": "mno.data.config",
     "GenerateConfig": "mno.data.config",

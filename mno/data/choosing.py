@@ -16,10 +16,10 @@ import numpy as np
 import zarr
 from threadpoolctl import threadpool_limits
 
+from mno.core.errors import InputError
 from mno.data.committee import judge, spread_out
 from mno.data.config import GenerateConfig
 from mno.data.plan import Choice, DatasetPlan
-from mno.errors import InputError
 from mno.scenarios.base import Scenario
 
 _COMMITTEE = (2, 0)  # of the streams, with the round behind it

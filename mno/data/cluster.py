@@ -17,8 +17,8 @@ from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
 from distributed.utils import silence_logging_cmgr
 
+from mno.core.errors import MnoError, first_line
 from mno.data.config import ExecutionConfig
-from mno.errors import MnoError, first_line
 
 Refusals = Mapping[str, str]  # why a worker does not take part, by its address
 

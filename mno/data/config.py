@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mno.config import Config
+from mno.core.config import Config
 
 SPLITS = ("train", "validation", "test")
 

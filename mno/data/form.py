@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
 from mno.data.forms import (
     Every,
     Windows,
@@ -19,8 +21,6 @@ from mno.data.forms import (
     windows_of,
 )
 from mno.data.normalise import Normaliser
-from mno.errors import InputError
-from mno.fields import Axis, Field
 
 
 @dataclass(frozen=True)

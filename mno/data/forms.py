@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mno.errors import InputError
-from mno.fields import Axis, Field
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
 
 Every = int | Sequence[int] | Mapping[str, int]
 """Of every axis, or of each in order or by name: one of how many points is taken."""

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 import mno
+from mno.core.errors import InputError, MnoError
+from mno.core.memory import keep_freed_memory
 from mno.data.choosing import rounds
 from mno.data.config import ExecutionConfig
 from mno.data.plan import DatasetPlan
@@ -21,8 +23,6 @@ from mno.data.shards import ShardRecord, WorkFolder
 from mno.data.solve import solve_shard
 from mno.data.sources import differing, loaded_sources
 from mno.data.store import sample_shape
-from mno.errors import InputError, MnoError
-from mno.memory import keep_freed_memory
 
 # A foreign process that imports this module later on keeps what it imported now.
 loaded_sources()

@@ -8,10 +8,10 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mno.core.errors import InputError
 from mno.data.order import epoch_order
 from mno.data.prefetch import prefetched
 from mno.data.samples import Samples
-from mno.errors import InputError
 
 Batch = dict[str, Tensor]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from mno.config import Config
+from mno.core.config import Config
+from mno.core.fields import Field
 from mno.data.config import SPLITS, GenerateConfig, SamplesConfig
-from mno.fields import Field
 from mno.scenarios.base import SampleSource
 
 UNASSIGNED = "unassigned"

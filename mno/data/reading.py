@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from mno.data.checksums import file_sha256, metadata_sha256
+from mno.core.errors import InputError, MnoError
+from mno.core.fields import Axis, Field
+from mno.core.files import file_sha256, metadata_sha256
 from mno.data.stored import REPAIR, StoredArray
-from mno.errors import InputError, MnoError
-from mno.fields import Axis, Field
 
 _ROOT_FILE = "zarr.json"
 

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
+from mno.core.memory import available_memory, fits_in_memory
 from mno.data.blocks import blocks
 from mno.data.form import Form, Wanted
 from mno.data.forms import Every
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, open_split
 from mno.data.stored import StoredArray
-from mno.errors import InputError
-from mno.fields import Axis, Field
-from mno.memory import available_memory, fits_in_memory
 
 
 class Samples(Dataset[dict[str, Tensor]]):

@@ -22,13 +22,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mno.data.checksums import file_sha256
+from mno.core.errors import MnoError
+from mno.core.files import file_sha256
 from mno.data.choosing import chosen_numbers
 from mno.data.plan import DatasetPlan
 from mno.data.solve import SolvedShard
 from mno.data.statistics import Margins, Moments
 from mno.data.store import create_store, seal, shard_file, write_values
-from mno.errors import MnoError
 
 _Stamp = tuple[int, int, int]  # what changes when somebody writes to a file
 

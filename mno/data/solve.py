@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mno.core.errors import MnoError
 from mno.data.plan import DatasetPlan
 from mno.data.statistics import Margins, Moments
 from mno.data.store import sample_shape
-from mno.errors import MnoError
 from mno.scenarios.base import FilesSource, SampleSource, split_samples
 
 

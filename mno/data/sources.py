@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import sys
 
-from mno.data.checksums import file_sha256
+from mno.core.files import file_sha256
 
 # What decides the bits of an array or of a compressed file.
 _LIBRARIES = ("numpy", "numba", "zarr", "numcodecs")

@@ -3,43 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
-from pydantic import Field, model_validator
 
-from mno.config import Config
+from mno.core.errors import InputError
 from mno.data.config import SPLITS, GenerateConfig
-from mno.errors import InputError
-
-Range = tuple[float, float]
-
-
-class SplitRule(Config):
-    """Which samples are trained on, chosen by and tested on.
-
-    `random` takes the shares `generate.split`, whole groups at a time. `parameter` takes the
-    samples whose field, a number per sample, lies in a range (ends included); what lies in neither
-    is trained on. `time` takes them in the order of their beginning, by the shares
-    `generate.split`: the earliest are trained on, the latest tested on.
-    """
-
-    by: Literal["random", "parameter", "time"] = "random"
-    field: str | None = Field(default=None, description="for `parameter`: an input, one per sample")
-    validation: Range | None = Field(default=None, description="for `parameter`", strict=False)
-    test: Range | None = Field(default=None, description="for `parameter`", strict=False)
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> SplitRule:
-        given = [self.field, self.validation, self.test]
-        if self.by == "parameter" and None in given:
-            raise ValueError(
-                "split by parameter needs field, validation and test, as in {by: parameter, field: "
-                "viscosity, validation: [0.002, 0.004], test: [0.004, 0.008]}"
-            )
-        if self.by != "parameter" and any(value is not None for value in given):
-            raise ValueError(f"field, validation and test belong to by: parameter, not {self.by}")
-        return self
+from mno.scenarios.imported import SplitRule
 
 
 def assign(

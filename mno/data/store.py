@@ -20,10 +20,10 @@ from zarr.codecs import ZstdCodec
 from zarr.core.array_spec import ArrayConfigParams
 from zarr.errors import ZarrUserWarning
 
-from mno.data.checksums import file_sha256, metadata_sha256
+from mno.core.fields import Field
+from mno.core.files import file_sha256, metadata_sha256
 from mno.data.plan import DatasetPlan
 from mno.data.shard_file import COMPRESSION_LEVEL, write_shard_file
-from mno.fields import Field
 from mno.scenarios.base import SampleSource
 
 ROOT_FILE = "zarr.json"

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numcodecs.zstd import decompress
 
+from mno.core.errors import InputError, MnoError
 from mno.data.shard_file import content_size, read_index
-from mno.errors import InputError, MnoError
 
 REPAIR = 'make the dataset again with "mno generate --repair"'
 _AT_ONCE = 256  # samples, so that not too many files are open

@@ -17,7 +17,7 @@ import numpy as np
 from mno.evaluation.cost.memory import predicting
 from mno.evaluation.cost.timing import one_thread, seconds_of
 from mno.evaluation.physics import physical_consistency
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 
 if TYPE_CHECKING:
     from mno.data.reading import Split, StoredSplit

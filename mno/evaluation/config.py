@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from mno.config import Config
+from mno.core.config import Config
 from mno.evaluation.cost.config import EconomicsConfig
 from mno.evaluation.decision.config import KpiConfig
 from mno.evaluation.robustness.config import RobustnessConfig
-from mno.evaluation.trust.config import TrustConfig
+from mno.surrogate.trust.config import TrustConfig
 
 
 class IntervalConfig(Config):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mno.errors import InputError
+from mno.core.errors import InputError
+from mno.core.forecast import TaskConfig, forecast_of
 from mno.evaluation.baselines import kept_frame
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.errors import Errors, OverTime
@@ -16,12 +17,11 @@ from mno.evaluation.maps import ErrorMap
 from mno.evaluation.overall import measured, relative_l2
 from mno.evaluation.result import Evaluation, Example, FieldArrays
 from mno.evaluation.space import space_of
-from mno.forecast import TaskConfig, forecast_of
 
 if TYPE_CHECKING:
     from mno.data.reading import Schema, Split, StoredSplit
-    from mno.description import Description
-    from mno.surrogate import Surrogate
+    from mno.surrogate.description import Description
+    from mno.surrogate.surrogate import Surrogate
 
 
 def evaluate(

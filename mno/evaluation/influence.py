@@ -22,7 +22,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from mno.evaluation.result import Example
-    from mno.surrogate import Surrogate
+    from mno.surrogate.surrogate import Surrogate
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from mno.fields import Field
+    from mno.core.fields import Field
 
 
 class ErrorMap:

@@ -7,19 +7,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.evaluation.samples import some_samples
 from mno.evaluation.solving import solver_of
-from mno.grid import Grid
-from mno.residuals import residual_names, residual_of
 from mno.scenarios.base import Scenario, split_samples
+from mno.surrogate.trust.equation import equation_residual
 
 if TYPE_CHECKING:
-    from mno.data.reading import Schema, Split, StoredSplit
-    from mno.description import Description
-    from mno.surrogate import Surrogate
+    from mno.data.reading import Split, StoredSplit
+    from mno.surrogate.surrogate import Surrogate
 
 Arrays: TypeAlias = Mapping[str, np.ndarray]
 
@@ -73,51 +70,6 @@ def physical_consistency(
         if isinstance(residuals[0], str) or isinstance(residuals[1], str)
         else {"prediction": _summary(residuals[0]), "truth": _summary(residuals[1])},
     }
-
-
-def equation_residual(description: Description, schema: Schema, fields: Arrays) -> np.ndarray | str:
-    """Return the norm of each sample's residual in torch, shape `(samples,)`.
-
-    Args:
-        description: Of the model; the residual over time begins with the last frame it is given.
-        schema: The dataset's, whose scenario's parameters the equation has.
-        fields: Whole fields in physical units, states with all frames.
-
-    Returns:
-        The residuals; or, in one line, why there are none.
-    """
-    if schema.scenario not in residual_names():
-        return f"no residual is written for {schema.scenario}"
-    if description.coordinates:
-        return "the residual takes differences between neighbours on a grid"
-    forecast = description.forecast
-    first = forecast.history - 1 if forecast else 0
-    timed = (*description.states, *description.forcings)
-    known = {
-        name: torch.from_numpy(values[:, first:] if name in timed else values).double()
-        for name, values in fields.items()
-    }
-    numbers = {
-        name: torch.tensor(float(value), dtype=torch.float64)
-        for name, value in schema.parameters.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-    shape = tuple(known[description.fields[0]].shape[-len(description.extent) :])
-    grid = description.grid(shape)
-    if forecast:
-        grid = _in_time(grid, known[description.states[0]].shape[1], forecast.interval)
-    try:
-        with torch.inference_mode():
-            return residual_of(schema.scenario)(known | numbers, grid).numpy()
-    except ValueError as error:
-        return str(error)
-
-
-def _in_time(grid: Grid, frames: int, interval: float) -> Grid:
-    """Return a grid whose first axis is time."""
-    times = tuple((k + 0.5) / frames for k in range(frames))
-    places = (times, *grid.places) if grid.places else ()
-    return Grid((frames, *grid.shape), (interval, *grid.spacing), places=places)
 
 
 def _predicted(surrogate: Surrogate, fields: Arrays, batch_size: int) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mno.core.fields import Field
 from mno.evaluation.config import IntervalConfig
 from mno.evaluation.errors import OverTime
 from mno.evaluation.intervals import intervals_of
@@ -16,7 +17,6 @@ from mno.evaluation.metrics import METRICS
 from mno.evaluation.overall import mean_relative_l2, measured, relative_l2
 from mno.evaluation.spectra import spectra_of
 from mno.evaluation.statistics import Statistics
-from mno.fields import Field
 
 FieldArrays = dict[str, np.ndarray]
 

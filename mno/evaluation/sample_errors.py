@@ -9,7 +9,7 @@ import numpy as np
 from mno.data.reading import Split, StoredSplit
 from mno.evaluation.errors import Errors
 from mno.evaluation.overall import measured, relative_l2
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 
 
 def sample_errors(surrogate: Surrogate, split: Split | StoredSplit, batch_size: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.evaluation.overall import pooled_relative_l2
 from mno.evaluation.pooling import Pooled
 from mno.evaluation.statistics import Statistics

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mno.errors import MnoError, first_line
-from mno.scenarios import make_scenario, scenario_names
-from mno.scenarios.base import Scenario
+from mno.core.errors import MnoError, first_line
+from mno.scenarios.base import Scenario, make_scenario, scenario_names
 
 if TYPE_CHECKING:
     from mno.data.reading import Schema

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mno.fields import Axis, Field
+from mno.core.fields import Axis, Field
 
 if TYPE_CHECKING:
     from mno.data.reading import Schema

@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.errors import MnoError, first_line
+from mno.core.errors import MnoError, first_line
 
 DATA_FILE = "data.dvc"
 LOCK_FILE = "dvc.lock"

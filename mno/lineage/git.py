@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from mno.errors import InputError, MnoError, first_line
+from mno.core.errors import InputError, MnoError, first_line
 
 # A hook or an alias that runs us sets these for its own repository.
 _FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.lineage.dvcfiles import DATA_FILE, locked_out, read_data_version
 from mno.lineage.environment import environment_sha256, machine_facts
 from mno.lineage.snapshot import Snapshot

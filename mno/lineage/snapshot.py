@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.lineage.dvcfiles import DATA_FILE, without_hashes
 from mno.lineage.git import git, head_commit, toplevel
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 CODE_FOLDERS = ("mno", "pipelines", "flows")
 # What `.dvcignore` leaves out of folders, too.

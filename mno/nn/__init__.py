@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mno.grid import Grid
+    from mno.core.grid import Grid
+    from mno.core.points import Points
     from mno.nn.build import build_operator
     from mno.nn.config import ModelConfig
     from mno.nn.kernel_view import EffectiveKernel, effective_kernel
@@ -18,15 +19,14 @@ if TYPE_CHECKING:
     from mno.nn.mixers.mamba import MambaCrossMixer, MambaMixer
     from mno.nn.operator import count_parameters
     from mno.nn.replace import replace_mixer, trainable_stages
-    from mno.points import Points
 
 _PUBLIC = {
     "EffectiveKernel": "mno.nn.kernel_view",
-    "Grid": "mno.grid",
+    "Grid": "mno.core.grid",
     "MambaCrossMixer": "mno.nn.mixers.mamba",
     "MambaMixer": "mno.nn.mixers.mamba",
     "ModelConfig": "mno.nn.config",
-    "Points": "mno.points",
+    "Points": "mno.core.points",
     "build_mixer": "mno.nn.mixers.build",
     "build_operator": "mno.nn.build",
     "count_parameters": "mno.nn.operator",

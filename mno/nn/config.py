@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mno.config import Config
+from mno.core.config import Config
 
 Backbone = Literal["plain", "gnot", "galerkin", "oformer", "transolver", "fno", "unet"]
 Mixer = Literal["own", "mamba", "softmax", "linear", "galerkin", "fourier", "physics"]

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mno.data.batch import Batch
-from mno.grid import Grid
+from mno.core.batch import Batch
+from mno.core.grid import Grid
+from mno.core.points import Points
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.choice import Mixers
-from mno.points import Points
 from mno.scan.paths import Place
 
 Names: TypeAlias = Sequence[str] | Mapping[str, int | None]

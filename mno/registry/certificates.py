@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mno.certificate.names import SUMS
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.lineage.audit.finding import Finding, Link
 from mno.registry.facts import CERTIFICATE, CERTIFICATES, run_folder
 from mno.registry.settings import Workspace

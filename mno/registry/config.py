@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mno.config import Config
+from mno.core.config import Config
 
 Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]

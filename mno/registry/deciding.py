@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.registry import names
 from mno.registry.reading import find_alias
 from mno.registry.settings import DATABASE, Workspace

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.lineage.audit.evidence import Evidence
 from mno.lineage.record import candidate_digest
 from mno.lineage.seal import Seal, SealPointer
@@ -17,7 +17,7 @@ from mno.registry.facts import aliases, package_folder, read_facts, run_folder
 from mno.registry.reading import find_alias
 from mno.registry.sealing import read_chain, read_one
 from mno.registry.settings import DATABASE, Workspace, is_embedded, use_workspace
-from mno.surrogate import DESCRIPTION_FILE
+from mno.surrogate.surrogate import DESCRIPTION_FILE
 
 _MODEL = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))")
 _RUN = re.compile(r"runs:/([0-9a-f]+)(?:/.*)?")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.lineage.questions.version import RegisteredVersion, RunFiles
 from mno.registry import names
 from mno.registry.recorded import CHECK_FILE, EVALUATION_FOLDER, Fields, parse_predictions

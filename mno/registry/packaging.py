@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mno.errors import MnoError, first_line
+from mno.core.errors import MnoError, first_line
 from mno.registry.closure import Closure, import_closure, requirements
 from mno.registry.settings import import_mlflow
-from mno.surrogate import DESCRIPTION_FILE, WEIGHTS_FILE, Surrogate
+from mno.surrogate.surrogate import DESCRIPTION_FILE, WEIGHTS_FILE, Surrogate
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mno.errors import MnoError, first_line
+from mno.core.errors import MnoError, first_line
 from mno.evaluation.config import IntervalConfig
 from mno.evaluation.intervals import intervals
 from mno.evaluation.metrics import mean_over

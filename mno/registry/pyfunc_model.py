@@ -32,7 +32,7 @@ class SurrogateModel(PythonModel):
             # At the end: nothing that is installed may be shadowed.
             sys.path.append(context.artifacts["code"])
         try:
-            from mno.surrogate import Surrogate
+            from mno.surrogate.surrogate import Surrogate
 
             self._surrogate = Surrogate.load(context.artifacts["candidate"])
         except Exception as error:
@@ -56,7 +56,7 @@ class SurrogateModel(PythonModel):
         Raises:
             MlflowException: The input does not fit; HTTP servers answer with status 400.
         """
-        from mno.errors import InputError
+        from mno.core.errors import InputError
 
         try:
             steps = (params or {}).get("steps")

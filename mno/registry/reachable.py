@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
-from mno.errors import MnoError, first_line
+from mno.core.errors import MnoError, first_line
 
 _EACH = 10.0  # seconds that one look may take
 _STARTING = (502, 503, 504)  # what a proxy says of a server that is not there

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mno.errors import InputError, first_line
+from mno.core.errors import InputError, first_line
 from mno.registry import names
 from mno.registry.digest import package_digest
 from mno.registry.settings import DATABASE, Workspace, import_mlflow, is_embedded, use_workspace
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from mno.surrogate import Surrogate
+    from mno.surrogate.surrogate import Surrogate
 
 _URI = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))")
 
@@ -140,7 +140,7 @@ def load_surrogate(root: Path, uri: str) -> Surrogate:
     Raises:
         InputError: There is no such model, or its files cannot be read.
     """
-    from mno.surrogate import Surrogate
+    from mno.surrogate.surrogate import Surrogate
 
     return Surrogate.load(registered_folder(root, uri))
 

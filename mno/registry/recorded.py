@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mno.errors import MnoError, first_line
+from mno.core.errors import MnoError, first_line
 from mno.registry.facts import run_folder
 from mno.registry.settings import Workspace
 

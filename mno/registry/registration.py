@@ -21,8 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mno.config import dataset_name, section
-from mno.errors import MnoError
+from mno.core.config import dataset_name, section
+from mno.core.errors import MnoError
 from mno.evaluation.config import EvaluateConfig
 from mno.lineage import rule
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.lineage import rule
 from mno.lineage.dvcfiles import locked_stages
 from mno.lineage.record import Record

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mno.errors import MnoError, first_line
+from mno.core.errors import MnoError, first_line
 from mno.registry.settings import Workspace, use_workspace
 
 SEARCH, TRIAL, STATE = "mno.search", "mno.trial", "mno.trial_state"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.lineage.record import candidate_digest
 from mno.registry import names
 from mno.registry.packaging import TRUST_FILE
@@ -16,8 +16,8 @@ from mno.registry.reading import candidate_folder, damage, find_version_of
 from mno.registry.settings import import_mlflow, use_workspace
 
 if TYPE_CHECKING:
-    from mno.evaluation.trust.trust import Trust
-    from mno.surrogate import Surrogate
+    from mno.surrogate.surrogate import Surrogate
+    from mno.surrogate.trust.trust import Trust
 
 
 class NamedModel:
@@ -55,7 +55,7 @@ class NamedModel:
         Raises:
             InputError: Its files are missing or altered, or cannot be read.
         """
-        from mno.surrogate import Surrogate
+        from mno.surrogate.surrogate import Surrogate
 
         found = find_version_of(self._workspace, uri)
         number = int(found.version)
@@ -87,7 +87,7 @@ def registered_trust(folder: Path) -> Trust | str:
 
 def trust_in(path: Path, folder: Path) -> Trust | str:
     """Return what a file says of the model in a folder; or, in one line, why it says nothing."""
-    from mno.evaluation.trust.trust import Trust
+    from mno.surrogate.trust.trust import Trust
 
     try:
         trust = Trust.read(path)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from mno.errors import InputError, MnoError, first_line
+from mno.core.errors import InputError, MnoError, first_line
 from mno.registry.reachable import require_answer, without_password
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from mno.errors import MnoError, first_line
+from mno.core.errors import MnoError, first_line
 from mno.registry.catalogue import local_folder
 from mno.registry.settings import ARTIFACTS, DATABASE, Workspace
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mno.errors import MnoError, first_line
+from mno.core.errors import MnoError, first_line
 from mno.lineage.stages import flat
 from mno.registry.settings import use_workspace
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mno.errors import InputError, MnoError, first_line
+from mno.core.errors import InputError, MnoError, first_line
 from mno.registry.packaging import check_predictions, load_model
 from mno.registry.reading import damage
 from mno.registry.recorded import Fields

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.registry import names
 from mno.registry.digest import package_digest
 from mno.registry.packaging import TRUST_FILE, check_predictions, load_model, save_package

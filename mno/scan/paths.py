@@ -18,8 +18,8 @@ import math
 import torch
 from torch import Tensor
 
-from mno.grid import Grid
-from mno.points import Points
+from mno.core.grid import Grid
+from mno.core.points import Points
 from mno.scan.arguments import Direction, ScanPath
 from mno.scan.curves import hilbert_curve, order_points, zigzag_curve
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from mno.config import Config
-from mno.errors import MnoError
-from mno.fields import Axis, Field
+from mno.core.config import IMPORTED, Config, validate
+from mno.core.errors import InputError, MnoError
+from mno.core.fields import Axis, Field
 
 Fields = Mapping[str, np.ndarray]
 
@@ -274,3 +275,41 @@ def split_samples(fields: tuple[Field, ...], values: Fields) -> Iterator[tuple[F
                 if field.role == "state":
                     given[field.name] = sample[0]
         yield given, solved
+
+
+_NO_SCENARIOS = {"__init__", "base", IMPORTED}
+
+
+def scenario_names() -> list[str]:
+    """Return the names of all scenarios, in alphabetical order."""
+    modules = (path.stem for path in Path(__file__).parent.glob("*.py"))
+    return sorted(name for name in modules if name not in _NO_SCENARIOS)
+
+
+def scenario_class(name: str) -> type[Scenario]:
+    """Return the scenario of that name.
+
+    A scenario's module is named like it and assigns its class to `SCENARIO`.
+
+    Raises:
+        InputError: There is no such scenario.
+    """
+    if name not in scenario_names():
+        known = ", ".join(scenario_names())
+        raise InputError(f"scenario={name!r} must be one of: {known} (or imported: mno import)")
+    return import_module(f"mno.scenarios.{name}").SCENARIO
+
+
+def make_scenario(name: str, resolution: int, parameters: Mapping[str, Any]) -> Scenario:
+    """Validate a scenario's parameters and build it at a resolution.
+
+    Args:
+        name: For example `darcy`.
+        resolution: Points along each space axis.
+        parameters: The scenario's own parameters, `scenarios.<name>` in `params.yaml`.
+
+    Raises:
+        InputError: The name, the resolution or a parameter cannot be used.
+    """
+    cls = scenario_class(name)
+    return cls(validate(cls.Parameters, dict(parameters), f"scenarios.{name}"), resolution)

@@ -10,9 +10,9 @@ import numpy as np
 import pydantic
 from pydantic import model_validator
 
-from mno.config import Config
-from mno.errors import InputError
-from mno.fields import Axis, Field
+from mno.core.config import Config
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
 from mno.scenarios.base import Check, Fields, Scenario
 from mno.scenarios.kernels.burgers import BurgersFlow
 from mno.scenarios.kernels.cole_hopf import cole_hopf
@@ -87,7 +87,7 @@ class Burgers(Scenario):
     is ETDRK4 with steps for those layers. Stored frames are its solution at the points, so that a
     coarse grid holds samples of a resolved solution. The equation has an exact solution, which
     `check` compares with. Mirroring turns the velocity's sign, so there is no symmetry to declare.
-    A residual of given trajectories, in torch, is `mno.residuals.burgers`.
+    A residual of given trajectories, in torch, is `mno.scenarios.residuals.burgers`.
     """
 
     name: ClassVar[str] = "burgers"

@@ -10,9 +10,9 @@ import numpy as np
 import pydantic
 from pydantic import model_validator
 
-from mno.config import Config
-from mno.errors import InputError, MnoError
-from mno.fields import Axis, Field
+from mno.core.config import Config
+from mno.core.errors import InputError, MnoError
+from mno.core.fields import Axis, Field
 from mno.scenarios.base import SQUARE, Check, Fields, Scenario, StartsFromGuess
 from mno.scenarios.kernels.bumps import sum_of_bumps
 from mno.scenarios.kernels.diffusion_plain import bounds, face_fluxes
@@ -121,7 +121,7 @@ class Darcy(Scenario, StartsFromGuess):
     second order for smooth `a`; for a jump that does not follow the faces, of about first order.
     It treats the axes and their two directions alike, so it has all symmetries of the square, and
     as a channel that of its two closed sides. The same scheme as a function of both fields, in
-    torch, is `mno.residuals.darcy`.
+    torch, is `mno.scenarios.residuals.darcy`.
     """
 
     name: ClassVar[str] = "darcy"

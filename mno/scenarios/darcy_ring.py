@@ -9,9 +9,9 @@ import numpy as np
 import pydantic
 from pydantic import model_validator
 
-from mno.config import Config
-from mno.errors import InputError
-from mno.fields import Axis, Field
+from mno.core.config import Config
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
 from mno.scenarios.base import Check, Fields, Scenario
 from mno.scenarios.kernels.edges import edges_of
 from mno.scenarios.kernels.random_field import covariance_spectrum, draw_at

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 import pydantic
 
-from mno.config import Config
-from mno.errors import InputError
-from mno.fields import Axis, Field
+from mno.core.config import Config
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
 from mno.scenarios.base import SQUARE, Check, Fields, Scenario
 from mno.scenarios.kernels.random_field import CosineField, covariance_spectrum
 from mno.scenarios.kernels.reaction_diffusion import ACCURATE, solve_reaction_diffusion
@@ -88,7 +88,7 @@ class DiffusionReaction(Scenario):
     space, and a Runge-Kutta method of fourth order in time, whose steps follow the rate at which
     the state changes. It treats the axes and their two directions alike, so it has all
     symmetries of the square, to the last bit. The same equation as a residual of given
-    trajectories, in torch, is `mno.residuals.diffusion_reaction`.
+    trajectories, in torch, is `mno.scenarios.residuals.diffusion_reaction`.
     """
 
     name: ClassVar[str] = "diffusion_reaction"

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from mno.config import Config
-from mno.errors import InputError, MnoError
-from mno.fields import Axis, Field
+from mno.core.config import Config
+from mno.core.errors import InputError, MnoError
+from mno.core.fields import Axis, Field
 from mno.scenarios.base import SQUARE, Check, Fields, Scenario
 from mno.scenarios.kernels.charge_stress import ChargeStress
 from mno.scenarios.kernels.direct_conduction import advance_directly
@@ -60,7 +60,7 @@ class Furnace(Scenario):
     power sets off, then `steps_per_frame` steps of an L-stable method of second order; at the
     defaults the error is 1e-4 of the rise in temperature. Each interval begins with the frame as it
     is stored. The scheme has all symmetries of the square, to the tolerance of its iteration. The
-    same equation as a residual, in torch, is `mno.residuals.furnace`.
+    same equation as a residual, in torch, is `mno.scenarios.residuals.furnace`.
 
     With `thermal_stress` there is one more state, `stress`: von Mises' equivalent stress in the
     cells that hold nothing but charge, zero elsewhere, of each frame of the temperature by itself

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from mno.config import Config
-from mno.errors import InputError, MnoError
-from mno.fields import Axis, Field
+from mno.core.config import Config
+from mno.core.errors import InputError, MnoError
+from mno.core.fields import Axis, Field
 from mno.scenarios.base import Check, Fields, Scenario
 from mno.scenarios.kernels.edges import edges_of
 from mno.scenarios.kernels.heat_balance import EnergyBalance

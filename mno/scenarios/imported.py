@@ -1,229 +1,57 @@
-"""Imported data as a source of samples: what `mno import` has converted, checked and split."""
+"""Parameters of imported data: which files, and how their samples are split.
+
+`mno.data.imported` reads them.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Literal
 
-import numpy as np
-import zarr
-from pydantic import Field as Setting
+from pydantic import Field, model_validator
 
-from mno.config import Config
-from mno.data.groups import joined
-from mno.data.reading import Schema, read_schema, verify
-from mno.data.split_rule import SplitRule, assign
-from mno.errors import InputError, MnoError
-from mno.fields import Axis, Field
-from mno.scenarios.base import FilesSource
+from mno.core.config import Config
 
-FOLDER = Path("build/imported")
-"""Where converted files are, in a workspace."""
+Range = tuple[float, float]
+
+
+class SplitRule(Config):
+    """Which samples are trained on, chosen by and tested on.
+
+    `random` takes the shares `generate.split`, whole groups at a time. `parameter` takes the
+    samples whose field, a number per sample, lies in a range (ends included); what lies in neither
+    is trained on. `time` takes them in the order of their beginning, by the shares
+    `generate.split`: the earliest are trained on, the latest tested on.
+    """
+
+    by: Literal["random", "parameter", "time"] = "random"
+    field: str | None = Field(default=None, description="for `parameter`: an input, one per sample")
+    validation: Range | None = Field(default=None, description="for `parameter`", strict=False)
+    test: Range | None = Field(default=None, description="for `parameter`", strict=False)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> SplitRule:
+        given = [self.field, self.validation, self.test]
+        if self.by == "parameter" and None in given:
+            raise ValueError(
+                "split by parameter needs field, validation and test, as in {by: parameter, field: "
+                "viscosity, validation: [0.002, 0.004], test: [0.004, 0.008]}"
+            )
+        if self.by != "parameter" and any(value is not None for value in given):
+            raise ValueError(f"field, validation and test belong to by: parameter, not {self.by}")
+        return self
 
 
 class ImportedFile(Config):
     """One file that was imported."""
 
-    file: str = Setting(description="its name")
-    sha256: str = Setting(description="SHA-256 of the file")
-    content: str = Setting(description="SHA-256 of what it was converted to: of its store's root")
+    file: str = Field(description="its name")
+    sha256: str = Field(description="SHA-256 of the file")
+    content: str = Field(description="SHA-256 of what it was converted to: of its store's root")
 
 
 class ImportedParameters(Config):
     """Which imported data; written by `mno import`."""
 
-    name: str = Setting(description="name of the dataset and of its models")
-    files: list[ImportedFile] = Setting(description="its files, in the order of their samples")
-    split: SplitRule = Setting(default=SplitRule(), description="how samples are split")
-
-
-def part_folder(root: Path, name: str, content: str) -> Path:
-    """Return where a converted file is."""
-    return root / FOLDER / name / "parts" / content[:16]
-
-
-class Imported(FilesSource):
-    """The samples of all files of an imported dataset, in order.
-
-    Args:
-        parameters: Which dataset.
-        config: The dataset's configuration; of more samples than are wanted, some are taken, evenly
-            spread over the files.
-        root: The workspace.
-
-    Raises:
-        InputError: A file was not imported here, was altered, or does not fit the others.
-    """
-
-    name: ClassVar[str] = "imported"
-    Parameters: ClassVar[type[Config]] = ImportedParameters
-    may_repeat: ClassVar[bool] = True
-
-    def __init__(self, parameters: ImportedParameters, config: Any, root: Path) -> None:
-        self.parameters = parameters
-        if not parameters.files:
-            raise InputError("scenarios.imported.files is empty; import some: mno import --help")
-        self._parts = [
-            _Part(part_folder(root, parameters.name, file.content), file)
-            for file in parameters.files
-        ]
-        self._schema = self._parts[0].schema
-        for part in self._parts[1:]:
-            _require_same(self._parts[0], part)
-        self.title = f"{parameters.name}, imported from {len(self._parts)} file(s)"
-        self.fields: tuple[Field, ...] = self._schema.fields
-        total = sum(part.samples for part in self._parts)
-        count = min(total, config.samples)
-        self._picks = np.arange(count) * total // count
-        self._ends = np.cumsum([part.samples for part in self._parts])
-
-    @classmethod
-    def open(cls, parameters: ImportedParameters, config: Any, root: Path) -> Imported:
-        """Open what was imported in the workspace `root`."""
-        return cls(parameters, config, root)
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """The coordinate axes, the same in all files."""
-        return self._schema.axes
-
-    @property
-    def dataset_name(self) -> str:
-        """The name given at the import."""
-        return self.parameters.name
-
-    @property
-    def limit(self) -> int:
-        """The samples in all files."""
-        return int(self._ends[-1])
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """The files, their checksums and importers."""
-        return {"sources": [source for part in self._parts for source in part.schema.sources]}
-
-    def compile(self) -> None:
-        """Verify every byte of what was imported.
-
-        Raises:
-            MnoError: It is not as it was imported.
-        """
-        for part in self._parts:
-            problems = verify(part.folder)
-            if problems:
-                raise MnoError(
-                    f"{part.folder}/{problems[0]}; import {part.file.file} again, after removing "
-                    "that folder"
-                )
-
-    def read(self, samples: range) -> dict[str, np.ndarray]:
-        """Read samples as they were converted."""
-        picks = self._picks[samples.start : samples.stop]
-        return {field.name: self._rows(field.name, picks) for field in self.fields}
-
-    def coordinates(self) -> dict[str, np.ndarray]:
-        """The group of each sample, and when it begins where the files tell."""
-        starts = self._numbers("start")
-        known = {"group": self._groups(), "start": starts}
-        return {name: values for name, values in known.items() if values is not None}
-
-    def splits(self, config: Any) -> np.ndarray:
-        """Assign samples to splits by the rule of the import.
-
-        Raises:
-            InputError: The rule cannot be applied.
-        """
-        numbers = {
-            field.name: self._rows(field.name, self._picks)
-            for field in self.fields
-            if field.is_scalar and field.role == "input"
-        }
-        return assign(
-            self.parameters.split, config, self._groups(), self._numbers("start"), numbers
-        )
-
-    def _groups(self) -> np.ndarray:
-        """Return groups that no split may divide: those of the files, and of equal inputs."""
-        first, keys = 0, []
-        for part in self._parts:
-            group = part.numbers("group")
-            own = np.arange(part.samples) if group is None else joined(group)
-            keys.append(own + first)
-            first += int(own.max()) + 1
-        identities = [part.numbers("identity") for part in self._parts]
-        same = np.concatenate([i for i in identities if i is not None])
-        return joined(np.concatenate(keys), same)[self._picks]
-
-    def _numbers(self, name: str) -> np.ndarray | None:
-        parts = [part.numbers(name) for part in self._parts]
-        known = [values for values in parts if values is not None]
-        return np.concatenate(known)[self._picks] if len(known) == len(parts) else None
-
-    def _rows(self, name: str, picks: np.ndarray) -> np.ndarray:
-        """Read samples by their number over all files."""
-        rows = []
-        for part, end in zip(self._parts, self._ends, strict=True):
-            here = picks[(picks >= end - part.samples) & (picks < end)] - (end - part.samples)
-            if len(here):
-                rows.append(part.rows(name, here))
-        return np.concatenate(rows)
-
-
-class _Part:
-    """One converted file."""
-
-    def __init__(self, folder: Path, file: ImportedFile) -> None:
-        self.folder = folder
-        self.file = file
-        try:
-            content = hashlib.sha256((folder / "zarr.json").read_bytes()).hexdigest()
-        except OSError:
-            raise InputError(
-                f"{folder} is missing, so {file.file} (sha256 {file.sha256[:12]}…) is not imported "
-                "here; import it again: mno import --help"
-            ) from None
-        if content != file.content:
-            raise InputError(
-                f"{folder} is not what params.yaml names as scenarios.imported (it was altered); "
-                f"remove it and import {file.file} again"
-            )
-        self.schema: Schema = read_schema(folder)
-        self._group: Any = zarr.open_group(folder, mode="r", zarr_format=3)
-        self.samples = int(self._group["split"].shape[0])
-
-    def numbers(self, name: str) -> np.ndarray | None:
-        return np.asarray(self._group[name][:]) if name in self._group else None
-
-    def rows(self, name: str, rows: np.ndarray) -> np.ndarray:
-        array = self._group[name]
-        if rows[-1] - rows[0] + 1 == len(rows):
-            return np.asarray(array[rows[0] : rows[-1] + 1])
-        return np.stack([np.asarray(array[row]) for row in rows])
-
-
-def _require_same(ours: _Part, theirs: _Part) -> None:
-    a, b = ours.schema, theirs.schema
-    axes = len(a.axes) == len(b.axes) and all(
-        (p.name, p.units) == (q.name, q.units)
-        and p.points.shape == q.points.shape
-        and np.allclose(p.points, q.points, rtol=1e-5)
-        for p, q in zip(a.axes, b.axes, strict=True)
-    )
-    if a.fields != b.fields or not axes:
-        raise InputError(
-            f"{theirs.file.file} has {_signature(b)}, but {ours.file.file} has {_signature(a)}; "
-            "files of one dataset have the same fields at the same places: import it under "
-            "another --name"
-        )
-
-
-def _signature(schema: Schema) -> str:
-    sizes = {axis.name: len(axis.points) for axis in schema.axes}
-    return ", ".join(
-        f"{f.name} [{f.units}] ({', '.join(f'{d} {sizes[d]}' for d in f.dims)})"
-        for f in schema.fields
-    )
-
-
-SCENARIO = Imported
+    name: str = Field(description="name of the dataset and of its models")
+    files: list[ImportedFile] = Field(description="its files, in the order of their samples")
+    split: SplitRule = Field(default=SplitRule(), description="how samples are split")

@@ -10,9 +10,9 @@ import numpy as np
 import pydantic
 from pydantic import model_validator
 
-from mno.config import Config
-from mno.errors import InputError
-from mno.fields import Axis, Field
+from mno.core.config import Config
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
 from mno.scenarios.base import Check, Fields, Scenario
 from mno.scenarios.kernels.periodic_field import PeriodicField, periodic_spectrum
 from mno.scenarios.kernels.plain_vorticity import PlainFlow
@@ -100,7 +100,7 @@ class NavierStokes(Scenario):
     so that it can be computed again. Where they do not, the flow is solved for on finer points
     and its values at the stored ones are kept. A vorticity changes its sign in a mirror, and the
     force has no turn to itself, so there is no symmetry to declare. A residual of given
-    trajectories, in torch, is `mno.residuals.navier_stokes`.
+    trajectories, in torch, is `mno.scenarios.residuals.navier_stokes`.
     """
 
     name: ClassVar[str] = "navier_stokes"

@@ -10,9 +10,9 @@ import numpy as np
 import pydantic
 from pydantic import model_validator
 
-from mno.config import Config
-from mno.errors import InputError, MnoError
-from mno.fields import Axis, Field
+from mno.core.config import Config
+from mno.core.errors import InputError, MnoError
+from mno.core.fields import Axis, Field
 from mno.scenarios.base import SQUARE, Check, Fields, Scenario
 from mno.scenarios.kernels.dams import Dam, depth_at, draw_dams, mean_depth
 from mno.scenarios.kernels.shallow_water import STEP, solve_shallow_water

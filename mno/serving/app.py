@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.serving.batcher import Answer, Batcher, BusyError
 from mno.serving.config import ServingConfig
 from mno.serving.counts import Counts

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from mno.memory import keep_freed_memory
+from mno.core.memory import keep_freed_memory
 from mno.serving.follower import Served
 from mno.serving.forward import Arrays, Found, forward, joined, samples_of_a_part
 from mno.serving.protocol import Asked

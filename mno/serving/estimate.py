@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from mno.errors import first_line
-from mno.evaluation.trust.answers import Answers
-from mno.evaluation.trust.trust import Trust
+from mno.core.errors import first_line
 from mno.serving.follower import Served
+from mno.surrogate.trust.answers import Answers
+from mno.surrogate.trust.trust import Trust
 
 Arrays = Mapping[str, np.ndarray]
 

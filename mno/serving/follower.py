@@ -10,9 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mno.errors import first_line
-from mno.evaluation.trust.trust import Trust
-from mno.surrogate import Surrogate
+from mno.core.errors import first_line
+from mno.surrogate.surrogate import Surrogate
+from mno.surrogate.trust.trust import Trust
 
 
 class Registry(Protocol):

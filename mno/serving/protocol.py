@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 JSON = "application/json"
 NPZ = "application/x-npz"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.study.findings import Row, ScenarioFindings
 from mno.study.results import Found
 from mno.study.samples import SampleFindings, samples_of

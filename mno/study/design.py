@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mno.core.forecast import TaskConfig
 from mno.data.config import ExecutionConfig
 from mno.evaluation.config import EvaluateConfig
-from mno.forecast import TaskConfig
 from mno.nn.config import ModelConfig
 from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.study.spec import StudySpec

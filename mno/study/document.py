@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mno.evaluation.figures import Figure
-from mno.evaluation.words import number, percent
+from mno.core.numbers import number, percent
+from mno.report.figures import Figure
 from mno.study.drawing import Curves, Kinds, errors_figure, front_figure, growth_figure
 from mno.study.findings import Row, ScenarioFindings
 from mno.study.results import Found

@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from mno.evaluation.curves import HEIGHT, LEGEND, NARROW, PER_CENT, WIDE
-from mno.evaluation.figures import Figure
-from mno.evaluation.style import REFERENCE_COLOUR, house_style, new_figure, png_bytes
-from mno.evaluation.words import setting
+from mno.core.numbers import setting
+from mno.report.curves import HEIGHT, LEGEND, NARROW, PER_CENT, WIDE
+from mno.report.figures import Figure
+from mno.report.style import REFERENCE_COLOUR, house_style, new_figure, png_bytes
 from mno.study.findings import Row, ScenarioFindings, front
 
 # Okabe and Ito, told apart by all kinds of sight: one for each mixer, a marker for each backbone.

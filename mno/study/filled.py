@@ -15,8 +15,8 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
 
-from mno.errors import InputError
-from mno.evaluation.words import number, percent
+from mno.core.errors import InputError
+from mno.core.numbers import number, percent
 from mno.study.answers import Answers, Spread
 from mno.study.document import Section
 from mno.study.findings import Row

@@ -15,7 +15,7 @@ from mno.study.spec import ScalingConfig
 
 CELL_STAGES = ("train", "learning_curve", "evaluate")
 # Modules and templates that only show what has been measured.
-_SHOWN = ("mno/evaluation/report/",)
+_SHOWN = ("mno/report/",)
 _SHOWN_SUFFIXES = (".j2", ".css", ".toml")
 
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from mno.config import section, validate
+from mno.core.config import section, validate
+from mno.core.errors import InputError
+from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.config import GenerateConfig
-from mno.errors import InputError
-from mno.forecast import TaskConfig, forecast_of
+from mno.data.imported import source_class, source_parameters
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
 from mno.nn.matching import match_parameters_to
 from mno.nn.operator import count_parameters
-from mno.scenarios import source_class, source_parameters
 from mno.study.design import Cell
 from mno.study.spec import MatchConfig
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mno import __version__
-from mno.evaluation.page import embedded, render_page
+from mno.report.page import embedded, render_page
 from mno.study.document import Section, Table
 
 PAGE, MARKDOWN, NUMBERS = "index.html", "report.md", "report.json"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.study.design import Cell
 from mno.study.identity import Code, Identity, identify, identify_scaling
 from mno.study.spec import ScalingConfig

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mno.errors import MnoError, first_line
+from mno.core.errors import MnoError, first_line
 
 _SLOWEST = 20.0
 """Seconds of one call beyond which no larger grid is tried."""
@@ -60,10 +60,10 @@ def measure_scaling(
 def _measured(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
     import torch
 
-    from mno.config import validate
-    from mno.data.batch import Batch
+    from mno.core.batch import Batch
+    from mno.core.config import validate
+    from mno.core.grid import Grid
     from mno.evaluation.cost.timing import times_of
-    from mno.grid import Grid
     from mno.nn.build import build_operator
     from mno.nn.config import ModelConfig
     from mno.study.matching import signature_of

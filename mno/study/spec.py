@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.config import Config
-from mno.errors import InputError, first_line
+from mno.core.config import Config
+from mno.core.errors import InputError, first_line
 
 FOLDER = Path("studies")
 WITHIN_BACKBONE, ALL_PAIRS = "backbone", "all"

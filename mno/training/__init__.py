@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mno.rollout import roll_out
+    from mno.surrogate.rollout import roll_out
     from mno.training.config import TrainConfig
     from mno.training.fit import train
     from mno.training.history import EpochRecord, History, TrainingObserver
@@ -21,7 +21,7 @@ _PUBLIC = {
     "TrainConfig": "mno.training.config",
     "TrainingObserver": "mno.training.history",
     "pushforward_loss": "mno.training.rollout",
-    "roll_out": "mno.rollout",
+    "roll_out": "mno.surrogate.rollout",
     "train": "mno.training.fit",
 }
 

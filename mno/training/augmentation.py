@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mno.core.errors import InputError
+from mno.core.fields import Field
 from mno.data.reading import Schema
-from mno.errors import InputError
-from mno.fields import Field
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 
 KEPT_CHECKPOINTS = 2
 _CHECKPOINT = re.compile(r"epoch-(\d+)\.[0-9a-f]{64}\.ckpt")

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from mno.config import Config
-from mno.errors import InputError
-from mno.forecast import Forecast
+from mno.core.config import Config
+from mno.core.errors import InputError
+from mno.core.forecast import Forecast
 
 
 class TrainConfig(Config):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from mno.data.batch import Batch
+from mno.core.batch import Batch
 
 
 def corrupt(batch: Batch, *, noise: float, mask: float, gaps: Collection[str] = ()) -> Batch:

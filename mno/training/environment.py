@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 
 
 def training_device() -> str:

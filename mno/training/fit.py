@@ -11,14 +11,14 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
+from mno.core.errors import InputError
+from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.normalise import Normaliser
 from mno.data.order import epoch_order
 from mno.data.reading import Split, StoredSplit
-from mno.description import Description
-from mno.errors import InputError
-from mno.forecast import TaskConfig, forecast_of
 from mno.nn.config import ModelConfig
-from mno.surrogate import Surrogate
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 from mno.training.augmentation import Augmentation, turns_of
 from mno.training.checkpoint import newest_checkpoint
 from mno.training.config import TrainConfig, check_unroll

@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.training.checkpoint import prune_checkpoints, write_sealed
 from mno.training.history import EpochRecord, History, TrainingObserver
 from mno.training.module import OperatorTraining

@@ -13,8 +13,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from mno.core.grid import Grid
 from mno.data.normalise import Normaliser
-from mno.grid import Grid
 
 # A field weaker than this share of its standard deviation in the training split is measured
 # against that share: dividing by a norm near zero would let one silent sample drown all others.

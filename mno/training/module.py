@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from mno.data.batch import Batch
+from mno.core.batch import Batch
+from mno.core.errors import MnoError
 from mno.data.reading import Schema
-from mno.description import Description
-from mno.errors import MnoError
+from mno.surrogate.description import Description
 from mno.training.accumulation import samples_of_batch, samples_of_step, steps_per_epoch
 from mno.training.averaging import AveragedWeights
 from mno.training.config import TrainConfig

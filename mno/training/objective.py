@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mno.description import Description
-from mno.errors import InputError
-from mno.grid import Grid
-from mno.residuals import residual_of
+from mno.core.errors import InputError
+from mno.core.grid import Grid
+from mno.scenarios.residuals import residual_of
+from mno.surrogate.description import Description
 from mno.training.config import TrainConfig
 from mno.training.loss import relative_h1, relative_l2
 from mno.training.steps import Prediction

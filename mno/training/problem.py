@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mno.core.errors import InputError
 from mno.data.blocks import SampleArray, blocks
 from mno.data.reading import Schema, Split, StoredSplit
-from mno.description import Description
-from mno.errors import InputError
-from mno.surrogate import Surrogate
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 from mno.training.config import TrainConfig
 from mno.training.stored_rows import StoredRows
 

@@ -21,7 +21,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 _INTERFACE = "GLOO_SOCKET_IFNAME"
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")

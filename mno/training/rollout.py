@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 import torch
 from torch import Tensor, nn
 
-from mno.data.batch import Batch
-from mno.rollout import advanced, check_steps, next_frame
+from mno.core.batch import Batch
+from mno.surrogate.rollout import advanced, check_steps, next_frame
 
 
 def pushforward_loss(

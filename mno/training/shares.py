@@ -8,8 +8,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from mno.config import Config
-from mno.errors import InputError
+from mno.core.config import Config
+from mno.core.errors import InputError
 from mno.training.config import TrainConfig
 
 _STREAM = 4  # of the seed; mno.training.order has those below

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mno.data.batch import Batch
-from mno.description import Description
-from mno.rollout import next_frame
+from mno.core.batch import Batch
+from mno.surrogate.description import Description
+from mno.surrogate.rollout import next_frame
 from mno.training.config import TrainConfig
 from mno.training.rollout import pushed
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mno.description import Description
-from mno.errors import InputError
-from mno.forecast import Forecast
+from mno.core.errors import InputError
+from mno.core.forecast import Forecast
+from mno.surrogate.description import Description
 
 # What may differ without changing what the weights mean.
 _FREE = frozenset({"dropout"})

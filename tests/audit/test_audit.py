@@ -221,10 +221,10 @@ def test_a_commit_that_is_no_longer_reachable_is_found(line: Line) -> None:
 
 def test_an_edited_lock_of_the_workspace_is_found(line: Line) -> None:
     lock = line.root / "dvc.lock"
-    md5 = hashlib.md5((line.root / "mno/rollout.py").read_bytes()).hexdigest()
+    md5 = hashlib.md5((line.root / "mno/surrogate/rollout.py").read_bytes()).hexdigest()
     edited = lock.read_text().replace(md5, "0" * 32)
     with content(lock, edited.encode()):
-        assert any("mno/rollout.py" in subject for subject in named(line)["stages"])
+        assert any("mno/surrogate/rollout.py" in subject for subject in named(line)["stages"])
     with content(lock, b"stages: ["):
         assert "stages" in named(line)
 

@@ -12,7 +12,7 @@ import pytest
 from audited_line import MODEL, Line
 
 from flows.audit import Places, audit_model
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.registry.completion import known_models
 from tests.undone_damage import byte
 from tests.workspaces import Workspace

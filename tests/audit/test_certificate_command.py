@@ -15,7 +15,7 @@ from flows.auditing.certificate import Order, verify
 from mno.certificate.content import Certificate
 from mno.certificate.folder import certificate_files, write_certificate
 from mno.certificate.keys import write_keys
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.registry.certificates import log_certificate
 from mno.registry.facts import CERTIFICATE, CERTIFICATES
 from mno.registry.sealing import seal_version

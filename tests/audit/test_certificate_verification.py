@@ -16,7 +16,7 @@ from mno.certificate.folder import certificate_files, sums_text, write_certifica
 from mno.certificate.keys import public_pem, read_private, read_public, write_keys
 from mno.certificate.names import AUDIT, METADATA, PAGE, SIGNATURE, SIGNER, SUMS
 from mno.certificate.verify import certificate_folder, verify_certificate
-from mno.errors import InputError
+from mno.core.errors import InputError
 from tests.undone_damage import byte, content
 
 

@@ -16,13 +16,13 @@ from flows.params import edit_params
 from flows.scheduling.tidying import tidy_up
 from flows.status import read_stages
 from flows.tidying import Look, tidy
-from mno.config import read_params
-from mno.errors import MnoError
+from mno.core.config import read_params
+from mno.core.errors import MnoError
 from mno.lineage.record import start_record
 from mno.lineage.snapshot import take_snapshot
+from mno.lineage.tidying.item import KINDS
+from mno.lineage.tidying.plan import Plan, fit
 from mno.registry.tracking import TrainingRun
-from mno.tidying.item import KINDS
-from mno.tidying.plan import Plan, fit
 from pipelines.lock import hold
 from tests.file_hashes import hashes
 from tests.workspaces import Workspace

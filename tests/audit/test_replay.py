@@ -9,7 +9,7 @@ import pytest
 from audited_line import MODEL, Line
 
 from flows.audit import Places, audit_model
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.lineage.replay.options import DataFrom, ReplayOptions
 from mno.lineage.replay.outcome import Likeness
 from tests.file_hashes import hashes

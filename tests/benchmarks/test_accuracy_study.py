@@ -14,9 +14,9 @@ from benchmarks.accuracy.cells import Cell
 from benchmarks.accuracy.intervals import interval, relative_change
 from benchmarks.accuracy.recipes import Recipe
 from mno.data.normalise import Normaliser
-from mno.description import Description
 from mno.nn.config import ModelConfig
-from mno.surrogate import Surrogate
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 
 POINTS = public_darcy.POINTS
 RNG = np.random.default_rng(0)

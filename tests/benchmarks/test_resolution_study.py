@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.resolution import Sampled, Task, in_space, in_time
-from mno.grid import Grid
+from mno.core.grid import Grid
 
 
 @pytest.mark.parametrize("size", in_space.SIZES)

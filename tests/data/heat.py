@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field as Parameter
 
-from mno.config import Config
-from mno.fields import Axis, Field
+from mno.core.config import Config
+from mno.core.fields import Axis, Field
 from mno.scenarios.base import Check, Scenario
 
 

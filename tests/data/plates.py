@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mno.config import Config
+from mno.core.config import Config
+from mno.core.fields import Axis, Field
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.generate import generate
 from mno.data.plan import DatasetPlan
-from mno.fields import Axis, Field
 from mno.scenarios.base import Scenario
 
 FRAMES, SHAPE, POINTS = 7, (6, 4), 9

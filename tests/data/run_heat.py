@@ -12,8 +12,8 @@ from pathlib import Path
 def main() -> None:
     from conftest import make, make_plan
 
+    from mno.core.errors import MnoError
     from mno.data.config import ExecutionConfig
-    from mno.errors import MnoError
 
     folder, samples, steps, workers, scheduler = sys.argv[1:]
     execution = ExecutionConfig(

@@ -11,13 +11,13 @@ import psutil
 import pytest
 from conftest import HERE, ROOT, Made, hashes, make, make_plan
 
+from mno.core.errors import MnoError
 from mno.data.config import ExecutionConfig
 from mno.data.generate import _ShardTask, generate
 from mno.data.plan import DatasetPlan
 from mno.data.reading import read_split
 from mno.data.shards import WorkFolder
 from mno.data.sources import loaded_sources
-from mno.errors import MnoError
 from mno.scenarios.darcy import Darcy
 
 TWO = ExecutionConfig(workers=2)

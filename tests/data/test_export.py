@@ -17,18 +17,18 @@ import torch
 import xarray
 from vtk_reader import read_vtk, units
 
-from mno.data.export import Wanted, export_store
-from mno.data.export.selection import Selection
-from mno.data.importers import importer_class
-from mno.data.importers.mapping import FieldRule, Mapping
+from mno.core.errors import InputError, MnoError
+from mno.core.fields import Axis, Field
+from mno.core.forecast import Forecast
 from mno.data.normalise import Normaliser
-from mno.data.predictions import predict_store
-from mno.description import Description
-from mno.errors import InputError, MnoError
-from mno.fields import Axis, Field
-from mno.forecast import Forecast
+from mno.imports import importer_class
+from mno.imports.export import Wanted, export_store
+from mno.imports.export.selection import Selection
+from mno.imports.mapping import FieldRule, Mapping
 from mno.nn.config import ModelConfig
-from mno.surrogate import Surrogate
+from mno.surrogate.description import Description
+from mno.surrogate.predictions import predict_store
+from mno.surrogate.surrogate import Surrogate
 from tests.file_hashes import hashes
 from tests.inspection.stores import axis, release
 
@@ -165,7 +165,7 @@ def test_chosen_fields_and_samples_are_exported_in_the_order_asked_for(stores, t
 @pytest.mark.parametrize("suffix", ["nc", "npz"])
 def test_the_size_of_blocks_changes_nothing(stores, tmp_path, monkeypatch, suffix):
     whole = exported(stores["flow"], tmp_path / f"whole.{suffix}")
-    monkeypatch.setattr("mno.data.export.selection._BLOCK_BYTES", 1)
+    monkeypatch.setattr("mno.imports.export.selection._BLOCK_BYTES", 1)
     with Selection(stores["flow"]) as selection:
         assert len(list(selection.runs())) == 11
     parts = exported(stores["flow"], tmp_path / f"parts.{suffix}")
@@ -310,7 +310,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(stores, tmp_p
 
 
 def test_too_many_files_are_refused(stores, tmp_path, monkeypatch):
-    monkeypatch.setattr("mno.data.export.vtk._MOST_FILES", 32)
+    monkeypatch.setattr("mno.imports.export.vtk._MOST_FILES", 32)
     with pytest.raises(InputError, match="would be 33 files.*--sample 0:10"):
         exported(stores["flow"], tmp_path / "out", format="vtk")
 

@@ -12,10 +12,10 @@ import pytest
 import zarr
 from conftest import ALONE, HERE, ROOT, Made, make, make_plan
 
+from mno.core.errors import MnoError
 from mno.data.generate import generate
 from mno.data.report import Faults, count_duplicates
 from mno.data.statistics import Margins, Moments
-from mno.errors import MnoError
 
 
 def fails(folder: Path, match: str, **plan) -> None:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mno.config import section
+from mno.core.config import section
+from mno.core.errors import InputError
 from mno.data.config import SPLITS, ExecutionConfig, GenerateConfig, SplitConfig
-from mno.errors import InputError
 
 VALID = {
     "samples": 10,

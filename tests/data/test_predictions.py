@@ -10,13 +10,13 @@ import torch
 import xarray
 import zarr
 
+from mno.core.errors import InputError
+from mno.core.forecast import Forecast
 from mno.data.normalise import Normaliser
-from mno.data.predictions import predict_store
-from mno.description import Description
-from mno.errors import InputError
-from mno.forecast import Forecast
 from mno.nn.config import ModelConfig
-from mno.surrogate import Surrogate
+from mno.surrogate.description import Description
+from mno.surrogate.predictions import predict_store
+from mno.surrogate.surrogate import Surrogate
 
 SHAPE = (5, 4, 6, 6)  # samples, frames, x, y
 

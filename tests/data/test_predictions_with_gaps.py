@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import zarr
 
-from mno.data.predictions import predict_store
-from mno.errors import InputError
-from mno.surrogate import Surrogate
+from mno.core.errors import InputError
+from mno.surrogate.predictions import predict_store
+from mno.surrogate.surrogate import Surrogate
 
 SAVED = Path(__file__).parents[1] / "formats" / "format-5-gaps"
 POINT, TIME = ("sample", "point"), ("sample", "time", "point")

@@ -10,8 +10,8 @@ import zarr
 from conftest import Made
 from damage import flip
 
+from mno.core.errors import InputError, MnoError
 from mno.data.reading import open_split, read_schema, read_split, verify
-from mno.errors import InputError, MnoError
 
 
 def test_the_schema_is_the_scenarios(made: Made):

@@ -10,8 +10,8 @@ from damage import flip
 from plates import FRAMES, POINTS, SHAPE, Plate, Sensors, released
 from torch.utils.data import DataLoader
 
+from mno.core.errors import InputError, MnoError
 from mno.data import Loader, Normaliser, Samples, read_split
-from mno.errors import InputError, MnoError
 
 LAZY_AND_NOT = pytest.mark.parametrize("in_memory", [False, True])
 
@@ -203,7 +203,7 @@ def test_what_is_small_lies_in_memory_by_itself(plate, monkeypatch):
     assert Samples(plate).in_memory
 
     def with_available(memory: int, **options) -> Samples:
-        for owner in ("mno.memory", "mno.data.samples"):
+        for owner in ("mno.core.memory", "mno.data.samples"):
             monkeypatch.setattr(f"{owner}.available_memory", lambda: memory)
         return Samples(plate, **options)
 

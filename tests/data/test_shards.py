@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from conftest import ALONE, Made, hashes, make, make_plan
 
+from mno.core.errors import MnoError
 from mno.data.generate import generate
 from mno.data.reading import verify
 from mno.data.shards import WorkFolder
 from mno.data.solve import solve_shard
-from mno.errors import MnoError
 
 
 def stamps(work: Path) -> dict[str, tuple[int, int]]:

@@ -11,15 +11,15 @@ import xarray
 import zarr
 from heat import Heat
 
-from mno.config import validate
+from mno.core.config import validate
+from mno.core.errors import InputError
 from mno.data.choosing import rounds
 from mno.data.committee import Judged, judge, spread_out
 from mno.data.config import ActiveConfig, ExecutionConfig, GenerateConfig
 from mno.data.generate import generate
+from mno.data.imported import Imported
 from mno.data.plan import DatasetPlan
-from mno.errors import InputError
 from mno.scenarios.darcy import Darcy, DarcyParameters
-from mno.scenarios.imported import Imported
 from tests.file_hashes import hashes
 
 ALONE = ExecutionConfig(workers=1)

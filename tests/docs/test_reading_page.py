@@ -12,7 +12,7 @@ from markdown_files import ROOT
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.generate import generate
 from mno.data.plan import DatasetPlan
-from mno.scenarios import scenario_class
+from mno.scenarios.base import scenario_class
 
 PAGE = ROOT / "docs/how-to/read-a-dataset.md"
 BLOCK_AND_OUTPUT = re.compile(

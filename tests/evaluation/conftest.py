@@ -11,18 +11,18 @@ import torch
 from costs import COST, decision_of
 from drawn import figures_of, results_of
 
+from mno.core.fields import Axis, Field
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
-from mno.description import Description
 from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
-from mno.evaluation.figures import Figure
-from mno.evaluation.report.results import Results
 from mno.evaluation.result import Evaluation
-from mno.fields import Axis, Field
 from mno.nn.config import ModelConfig
-from mno.surrogate import Surrogate
+from mno.report.figures import Figure
+from mno.report.results import Results
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 
 SIZE = 8
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mno.data.reading import Schema
-from mno.evaluation.figures import Figure
-from mno.evaluation.report.document import sections_of
-from mno.evaluation.report.results import Results
 from mno.evaluation.result import Evaluation
+from mno.report.document import sections_of
+from mno.report.figures import Figure
+from mno.report.results import Results
 
 
 def figures_of(results: Results) -> tuple[Figure, ...]:

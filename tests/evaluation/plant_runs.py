@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.generate import generate
-from mno.data.importers.mapping import SensorRules
-from mno.data.importers.sensors.readings import Readings, read_readings
 from mno.data.normalise import Normaliser
 from mno.data.plan import DatasetPlan
 from mno.data.reading import read_schema, read_split
-from mno.description import Description
-from mno.forecast import TaskConfig, forecast_of
+from mno.imports.mapping import SensorRules
+from mno.imports.sensors.readings import Readings, read_readings
 from mno.nn.config import ModelConfig
-from mno.scenarios import scenario_class
-from mno.surrogate import Surrogate
+from mno.scenarios.base import scenario_class
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 
 HEADER = "time,sensor,x,y,quantity,value,unit,uncertainty"
 

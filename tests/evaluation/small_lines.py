@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from mno.core.forecast import TaskConfig
 from mno.data.reading import Schema, Split
 from mno.evaluation.baselines import mean_fields
-from mno.forecast import TaskConfig
 from mno.nn.config import ModelConfig
-from mno.scenarios import make_scenario
-from mno.surrogate import Surrogate
+from mno.scenarios.base import make_scenario
+from mno.surrogate.surrogate import Surrogate
 from mno.training import TrainConfig, train
 
 MODEL = ModelConfig(width=12, layers=2, d_state=2)

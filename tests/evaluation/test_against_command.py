@@ -16,7 +16,7 @@ from plant_runs import dataset, untrained, write_log
 from typer.testing import CliRunner
 
 from flows.cli import app
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 GIVEN = ("--against", "sensors.csv", "--model", "model", "--inputs", "data")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from plant_runs import HEADER, readings_of
 
-from mno.errors import InputError
-from mno.evaluation.against.comparison import Comparison, compare
-from mno.evaluation.against.given import Given, axes_of_points
-from mno.evaluation.against.pairs import Pairs, pair
-from mno.evaluation.against.predicted import Predicted
-from mno.fields import Axis
+from mno.core.errors import InputError
+from mno.core.fields import Axis
+from mno.sensors.comparison import Comparison, compare
+from mno.sensors.given import Given, axes_of_points
+from mno.sensors.pairs import Pairs, pair
+from mno.sensors.predicted import Predicted
 
 SIZE = 12
 TIMES = np.array([10.0, 20.0, 30.0, 40.0])

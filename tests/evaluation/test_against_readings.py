@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from plant_runs import untrained
 
+from mno.core.errors import InputError
 from mno.data.config import ExecutionConfig
-from mno.data.importers.convert import FileImport, convert_file
-from mno.data.importers.identity import checksum, stamp
-from mno.data.importers.mapping import Mapping, SensorRules, validate_mapping
-from mno.data.importers.sensors.readings import read_readings
-from mno.errors import InputError
-from mno.evaluation.against.measured import compare_with_readings, renamed, units_in_file
-from mno.evaluation.against.sensors import can_begin_with, from_readings
-from mno.evaluation.against.stores import from_store
-from mno.surrogate import Surrogate
+from mno.imports.convert import FileImport, convert_file
+from mno.imports.identity import checksum, stamp
+from mno.imports.mapping import Mapping, SensorRules, validate_mapping
+from mno.imports.sensors.readings import read_readings
+from mno.sensors.measured import compare_with_readings, renamed, units_in_file
+from mno.sensors.sensors import can_begin_with, from_readings
+from mno.sensors.stores import from_store
+from mno.surrogate.surrogate import Surrogate
 from tests.importers.plant_log import POWER, Plant, without, write_long
 
 FRAMES, HISTORY, INTERVAL = 12, 4, 10.0

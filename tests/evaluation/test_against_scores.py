@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mno.evaluation.against.scores import SensorErrors, estimate
+from mno.sensors.scores import SensorErrors, estimate
 
 SENSORS, READINGS = 20, 50
 

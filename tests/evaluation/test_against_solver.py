@@ -15,13 +15,13 @@ import xarray
 import zarr
 from plant_runs import dataset, readings_of, untrained
 
-from mno.data.importers.sensors.readings import Readings
-from mno.errors import InputError, MnoError
-from mno.evaluation.against.comparison import Comparison
-from mno.evaluation.against.measured import compare_with_readings
-from mno.evaluation.against.page import write_comparison
-from mno.evaluation.against.stores import from_store
-from mno.surrogate import Surrogate
+from mno.core.errors import InputError, MnoError
+from mno.imports.sensors.readings import Readings
+from mno.sensors.comparison import Comparison
+from mno.sensors.measured import compare_with_readings
+from mno.sensors.page import write_comparison
+from mno.sensors.stores import from_store
+from mno.surrogate.surrogate import Surrogate
 
 SAMPLE = 3
 SMALL = {

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.interpolate import RegularGridInterpolator
 
-from mno.evaluation.against.stencil import brackets, on_grid, on_points
-from mno.fields import Axis
+from mno.core.fields import Axis
+from mno.sensors.stencil import brackets, on_grid, on_points
 
 LENGTHS = (2.0, 1.0, 3.0)
 

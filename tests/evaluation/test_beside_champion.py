@@ -8,13 +8,13 @@ import pytest
 import torch
 from small_lines import solved_split
 
+from mno.core.errors import MnoError
 from mno.data.normalise import Normaliser
-from mno.description import Description
-from mno.errors import MnoError
 from mno.evaluation.beside import Beside
 from mno.evaluation.physics import physical_consistency
 from mno.nn.config import ModelConfig
-from mno.surrogate import Surrogate
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 
 SIDE = 16
 CONFIG = {"small": ModelConfig(width=8, layers=1, d_state=2), "large": ModelConfig(width=64)}

@@ -11,8 +11,8 @@ from PIL import Image
 
 from mno.data.report import CheckReport
 from mno.data.statistics import Margins
-from mno.evaluation.checks import check_figure
-from mno.evaluation.figures import Figure
+from mno.report.checks import check_figure
+from mno.report.figures import Figure
 
 
 def dataset_of(*values: np.ndarray, tolerance: float = 1e-7) -> dict:

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from drawn import figures_of, results_of
 
+from mno.core.fields import Axis, Field
+from mno.core.numbers import number
 from mno.data.reading import Schema, Split
 from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.result import Evaluation
 from mno.evaluation.scoring import split_relative_l2
-from mno.evaluation.words import number
-from mno.fields import Axis, Field
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 
 FRAMES, POINTS = 6, 8
 FIELDS = (

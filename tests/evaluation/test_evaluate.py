@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from mno.core.errors import InputError
 from mno.data.reading import Split
-from mno.errors import InputError
 from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate, ranked
 from mno.evaluation.result import Evaluation
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 
 MakeSplit = Callable[..., Split]
 

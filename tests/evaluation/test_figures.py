@@ -12,17 +12,17 @@ import pytest
 from drawn import figures_of
 from PIL import Image
 
+from mno.core.fields import Axis, Field
 from mno.data.reading import Schema
-from mno.evaluation.examples import _output_panels, draw_example
-from mno.evaluation.figures import Figure
-from mno.evaluation.panels import Panel, draw_panel, plane, scale
-from mno.evaluation.report.language import Words
-from mno.evaluation.report.results import Results
-from mno.evaluation.report.sections.figures.histogram import draw_histogram
-from mno.evaluation.report.sections.training.losses import draw_losses
 from mno.evaluation.result import Evaluation, Example
-from mno.evaluation.style import new_figure
-from mno.fields import Axis, Field
+from mno.report.examples import _output_panels, draw_example
+from mno.report.figures import Figure
+from mno.report.language import Words
+from mno.report.panels import Panel, draw_panel, plane, scale
+from mno.report.results import Results
+from mno.report.sections.figures.histogram import draw_histogram
+from mno.report.sections.training.losses import draw_losses
+from mno.report.style import new_figure
 
 WORDS = Words.of("en", "figures")
 

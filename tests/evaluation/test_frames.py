@@ -10,20 +10,20 @@ import pytest
 import torch
 from drawn import figures_of, results_of
 
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
+from mno.core.forecast import Forecast
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
-from mno.description import Description
-from mno.errors import InputError
 from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
-from mno.evaluation.report.document import render_report, write_report
 from mno.evaluation.result import Evaluation
 from mno.evaluation.scoring import split_relative_l2
-from mno.fields import Axis, Field
-from mno.forecast import Forecast
 from mno.nn.config import ModelConfig
-from mno.surrogate import Surrogate
+from mno.report.document import render_report, write_report
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 
 FRAMES, HISTORY, N = 7, 2, 6
 NAMES = ("u", "v")

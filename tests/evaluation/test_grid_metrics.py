@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import fft, spatial
 
+from mno.core.fields import Axis, Field
 from mno.data.reading import Schema
 from mno.evaluation.metrics import METRICS, rmse
 from mno.evaluation.space import Space, space_of
 from mno.evaluation.spectra import spectra_of
 from mno.evaluation.statistics import Statistics, of_frames
 from mno.evaluation.waves import band_of, shell_numbers
-from mno.fields import Axis, Field
 
 # Shape of the fields, frames among it, and of the grid with its spacing.
 CASES = {

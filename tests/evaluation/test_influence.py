@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mno.core.fields import Field
 from mno.evaluation.influence import influence
 from mno.evaluation.maps import ErrorMap
 from mno.evaluation.result import Evaluation
-from mno.fields import Field
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 
 
 def test_the_influence_is_what_a_small_change_of_the_input_does(

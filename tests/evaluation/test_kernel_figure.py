@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from mno.evaluation.kernel_figure import draw_kernel
-from mno.fields import Axis, Field
+from mno.core.fields import Axis, Field
 from mno.nn.kernel_view import EffectiveKernel, effective_kernel
 from mno.nn.mixers.mamba import MambaMixer
+from mno.report.kernel_figure import draw_kernel
 
 
 def axes(*shape: int) -> list[Axis]:

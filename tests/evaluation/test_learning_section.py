@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mno.evaluation.learning import LearningCurve
-from mno.evaluation.report.language import LANGUAGES, Words
-from mno.evaluation.report.results import Results
-from mno.evaluation.report.sections.learning import section
 from mno.evaluation.result import Evaluation
+from mno.report.language import LANGUAGES, Words
+from mno.report.results import Results
+from mno.report.sections.learning import section
 from tests.evaluation.drawn import results_of
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from mno.core.fields import Axis, Field
 from mno.data import blocks
 from mno.data.reading import Schema, Split
 from mno.evaluation.baselines import mean_fields
-from mno.fields import Axis, Field
 
 SAMPLES, POINTS = 23, 6
 AXES = (Axis("x", "m", "x", (np.arange(POINTS) + 0.5) / POINTS, (0.0, 1.0)),)

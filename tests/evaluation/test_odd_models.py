@@ -13,6 +13,7 @@ import pytest
 import torch
 from small_lines import Line, line, solved_split
 
+from mno.core.times import Seconds
 from mno.data.reading import Split
 from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
@@ -24,15 +25,14 @@ from mno.evaluation.decision.deciding import decide
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.influence import influence
 from mno.evaluation.physics import physical_consistency
-from mno.evaluation.report.document import render_report
-from mno.evaluation.report.language import LANGUAGES
-from mno.evaluation.report.results import Results
 from mno.evaluation.robustness.config import RobustnessConfig
 from mno.evaluation.robustness.measure import measure_robustness
 from mno.evaluation.trust.calibration import calibrated_trust
-from mno.evaluation.trust.config import TrustConfig
-from mno.lineage.times import Seconds
-from mno.surrogate import Surrogate
+from mno.report.document import render_report
+from mno.report.language import LANGUAGES
+from mno.report.results import Results
+from mno.surrogate.surrogate import Surrogate
+from mno.surrogate.trust.config import TrustConfig
 
 ROBUSTNESS = RobustnessConfig(samples=3, solved_samples=1, noise=[0.1], missing=[0.25])
 ECONOMICS = EconomicsConfig(comparison_seconds=0.2, queries_per_day=100.0)

@@ -13,8 +13,8 @@ import torch
 from small_lines import Line, line
 
 from mno.evaluation.physics import physical_consistency
-from mno.scenarios import make_scenario
-from mno.surrogate import Surrogate
+from mno.scenarios.base import make_scenario
+from mno.surrogate.surrogate import Surrogate
 
 
 def found(small: Line, surrogate: Surrogate | None = None, count: int = 4) -> Any:

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from costs import COST, decision_of
 
+from mno.core.numbers import number, percent, setting
 from mno.data.reading import Schema
 from mno.evaluation.cost.config import EconomicsConfig
 from mno.evaluation.decision.config import KpiConfig
-from mno.evaluation.report.document import render_report, write_report
-from mno.evaluation.report.language import LANGUAGES, Words
-from mno.evaluation.report.reasons import told
-from mno.evaluation.report.results import Results
-from mno.evaluation.words import number, percent, setting
+from mno.report.document import render_report, write_report
+from mno.report.language import LANGUAGES, Words
+from mno.report.reasons import told
+from mno.report.results import Results
 
 VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
 HOSTILE = '<script>alert("1")</script><img src=https://evil.example/x.png>'

@@ -9,11 +9,11 @@ from string import Formatter
 import pytest
 
 import mno.evaluation
-from mno.config import Config
-from mno.evaluation.report.language import LANGUAGES, Words, flat, texts_of
-from mno.evaluation.report.sections import SECTIONS
+from mno.core.config import Config
 from mno.nn.config import ModelConfig
-from mno.scenarios import make_scenario, scenario_names
+from mno.report.language import LANGUAGES, Words, flat, texts_of
+from mno.report.sections import SECTIONS
+from mno.scenarios.base import make_scenario, scenario_names
 from mno.scenarios.kernels.charge_stress import ChargeStress
 from mno.training.config import TrainConfig
 

@@ -28,7 +28,7 @@ from mno.evaluation.robustness.outside import AS_TRAINED, outside_training
 from mno.evaluation.robustness.resolution import at_resolutions
 from mno.evaluation.robustness.solved import solved_anew
 from mno.evaluation.robustness.trial import Trial
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 
 CONFIG = RobustnessConfig(samples=6, solved_samples=3, noise=[0.05, 0.5], missing=[0.25])
 

@@ -12,14 +12,14 @@ from small_lines import line
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.physics import physical_consistency
-from mno.evaluation.report.language import LANGUAGES, Words
-from mno.evaluation.report.results import Results
-from mno.evaluation.report.section import Section
-from mno.evaluation.report.sections.robustness import section
-from mno.evaluation.report.sections.robustness.part import change, reason
 from mno.evaluation.robustness import reasons
 from mno.evaluation.robustness.config import RobustnessConfig
 from mno.evaluation.robustness.measure import KINDS, measure_robustness
+from mno.report.language import LANGUAGES, Words
+from mno.report.results import Results
+from mno.report.section import Section
+from mno.report.sections.robustness import section
+from mno.report.sections.robustness.part import change, reason
 
 CONFIG = RobustnessConfig(samples=4, solved_samples=2, noise=[0.1], missing=[0.25])
 

@@ -10,7 +10,7 @@ import pytest
 from mno.data.reading import Split
 from mno.evaluation.result import Evaluation
 from mno.evaluation.sample_errors import mean_error, sample_errors
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 
 
 def test_they_are_those_of_the_evaluation(

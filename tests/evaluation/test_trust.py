@@ -11,12 +11,12 @@ import pytest
 import torch
 from trusted import darcy_model, darcy_splits, imported, reactions, rings, trust_of
 
-from mno.errors import InputError
-from mno.evaluation.trust.answers import Answers
-from mno.evaluation.trust.fallback import fallback_to
-from mno.evaluation.trust.trust import Trust
-from mno.scenarios import make_scenario
-from mno.surrogate import Surrogate
+from mno.core.errors import InputError
+from mno.scenarios.base import make_scenario
+from mno.surrogate.surrogate import Surrogate
+from mno.surrogate.trust.answers import Answers
+from mno.surrogate.trust.fallback import fallback_to
+from mno.surrogate.trust.trust import Trust
 
 
 @pytest.fixture(scope="module")

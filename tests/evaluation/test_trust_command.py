@@ -15,7 +15,7 @@ from trusted import darcy_model, darcy_splits, trust_of
 from typer.testing import CliRunner
 
 from flows.cli import app
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.lineage.record import candidate_digest
 
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from mno.evaluation.trust.conformal import (
+from mno.surrogate.trust.conformal import (
     coverage_interval,
     expected_coverage,
     quantile,
     rank,
     samples_needed,
 )
-from mno.evaluation.trust.likeness import Likeness
-from mno.evaluation.trust.scale import Scale
+from mno.surrogate.trust.likeness import Likeness
+from mno.surrogate.trust.scale import Scale
 
 
 @pytest.mark.parametrize(("samples", "level"), [(9, 0.9), (19, 0.8), (37, 0.9), (200, 0.95)])

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mno.core.fields import Axis, Field
+from mno.core.forecast import Forecast
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
-from mno.description import Description
 from mno.evaluation.trust.calibration import calibrated_trust
-from mno.evaluation.trust.config import TrustConfig
-from mno.evaluation.trust.trust import Trust
-from mno.fields import Axis, Field
-from mno.forecast import Forecast
 from mno.nn.config import ModelConfig
-from mno.scenarios import make_scenario
-from mno.surrogate import Surrogate
+from mno.scenarios.base import make_scenario
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
+from mno.surrogate.trust.config import TrustConfig
+from mno.surrogate.trust.trust import Trust
 from mno.training import TrainConfig, train
 
 SPLITS = {"train": 150, "validation": 150, "test": 200}

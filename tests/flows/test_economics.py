@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.economics import OwnFigures, parse_seconds
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 
 @pytest.mark.parametrize(

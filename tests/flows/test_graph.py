@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.graph import read_graph, run_order
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from flows.params import edit_params, load_params, parameter_keys, preset_names
-from mno.config import read_params
-from mno.errors import InputError
-from mno.scenarios import scenario_names
+from mno.core.config import read_params
+from mno.core.errors import InputError
+from mno.scenarios.base import scenario_names
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.auditing.environment import build_environment, present_conditions, replay_variables
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.lineage.replay.conditions import Conditions
 from tests.workspaces import BINARIES
 

@@ -8,7 +8,7 @@ import sys
 
 CODE = """
 from flows.server import start_temporary_server
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 
 try:
     start_temporary_server()

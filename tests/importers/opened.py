@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mno.data.importers import importer_class
-from mno.data.importers.base import Contents
-from mno.data.importers.mapping import Mapping
+from mno.imports import importer_class
+from mno.imports.base import Contents
+from mno.imports.mapping import Mapping
 
 
 def contents_and_values(

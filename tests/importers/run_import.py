@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from mno.data.config import ExecutionConfig
-from mno.data.importers import convert
-from mno.data.importers.collection import import_files
+from mno.imports import convert
+from mno.imports.collection import import_files
 
 
 def main() -> None:

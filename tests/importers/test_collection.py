@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mno.core.errors import InputError, MnoError
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.generate import generate
-from mno.data.importers.collection import Outcome, Step, import_files, look, read_list, sweep
-from mno.data.importers.identity import Checksums, checksum
-from mno.data.importers.mapping import FieldRule, Mapping
+from mno.data.imported import FOLDER, Imported
 from mno.data.plan import make_plan
 from mno.data.reading import read_split, verify
-from mno.data.split_rule import SplitRule
-from mno.errors import InputError, MnoError
-from mno.scenarios.imported import FOLDER, Imported, ImportedFile, ImportedParameters
+from mno.imports.collection import Outcome, Step, import_files, look, read_list, sweep
+from mno.imports.identity import Checksums, checksum
+from mno.imports.mapping import FieldRule, Mapping
+from mno.scenarios.imported import ImportedFile, ImportedParameters, SplitRule
 from tests.file_hashes import hashes
 
 ALONE = ExecutionConfig(workers=1)
@@ -161,7 +161,7 @@ def test_a_replacement_that_fails_or_is_interrupted_leaves_the_dataset_usable(tm
 
 
 def test_an_interrupted_import_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("mno.data.importers.convert.SHARD_BYTES", 2_000)
+    monkeypatch.setattr("mno.imports.convert.SHARD_BYTES", 2_000)
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     file = write(tmp_path / "a.npz", 60)
     expected = bring(whole, file)

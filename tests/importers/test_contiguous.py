@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from mno.data.importers.hdf5.contiguous import place_of
-from mno.data.importers.hdf5.files import Hdf5File
-from mno.errors import InputError
+from mno.core.errors import InputError
+from mno.imports.hdf5.contiguous import place_of
+from mno.imports.hdf5.files import Hdf5File
 
 SHAPE = (7, 50, 300, 3)  # 1.2 MiB, no whole number of pieces
 FILES = [

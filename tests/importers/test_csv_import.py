@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plant_log import POWER, Plant, Row, without, write_long
 
+from mno.core.errors import InputError
 from mno.data.config import SamplesConfig
-from mno.data.importers.csv import SensorLog
-from mno.data.importers.identity import stamp
-from mno.data.importers.mapped import MappedFile
-from mno.data.importers.mapping import FieldRule, Mapping, Sensor, SensorRules
-from mno.data.importers.sensors.readings import read_readings
-from mno.data.importers.sensors.series import field_name
-from mno.data.importers.source import FileParameters, FileSource
 from mno.data.plan import DatasetPlan
 from mno.data.solve import solve_shard
-from mno.errors import InputError
+from mno.imports.csv import SensorLog
+from mno.imports.identity import stamp
+from mno.imports.mapped import MappedFile
+from mno.imports.mapping import FieldRule, Mapping, Sensor, SensorRules
+from mno.imports.sensors.readings import read_readings
+from mno.imports.sensors.series import field_name
+from mno.imports.source import FileParameters, FileSource
 
 KELVIN = {"temperature": FieldRule(units="K")}
 
@@ -167,7 +167,7 @@ def test_many_chunks_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.Mon
     with log(tmp_path, rows, mapping(interval=10.0)) as one:
         whole = one.read("temperature", 0, one.contents.samples)
     for module in ("sensors.parse", "sensors.spill", "sensors.recording"):
-        monkeypatch.setattr(f"mno.data.importers.{module}.CHUNK", 37)
+        monkeypatch.setattr(f"mno.imports.{module}.CHUNK", 37)
     with log(tmp_path, rows, mapping(interval=10.0)) as many:
         ours, theirs = one.contents.remarks, many.contents.remarks
         assert ours[0] == theirs[0] and ours[2:] == theirs[2:]
@@ -329,7 +329,7 @@ def test_memory_does_not_grow_with_the_number_of_readings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("sensors.parse", "sensors.spill", "sensors.recording"):
-        monkeypatch.setattr(f"mno.data.importers.{module}.CHUNK", 2000)
+        monkeypatch.setattr(f"mno.imports.{module}.CHUNK", 2000)
 
     def peak(count: int) -> int:
         # sensor after sensor, so that the readings are not in the order of their windows

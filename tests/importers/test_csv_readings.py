@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plant_log import POWER, Plant, write_long
 
-from mno.data.importers.mapping import Sensor, SensorRules
-from mno.data.importers.sensors.readings import Readings, read_readings
-from mno.data.importers.units import conversion
-from mno.errors import InputError
+from mno.core.errors import InputError
+from mno.imports.mapping import Sensor, SensorRules
+from mno.imports.sensors.readings import Readings, read_readings
+from mno.imports.units import conversion
 
 HEADER = "time,x,quantity,value,unit\n"
 

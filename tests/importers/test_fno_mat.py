@@ -10,8 +10,8 @@ import pytest
 import scipy.io
 from opened import contents_and_values
 
-from mno.data.importers.mapping import Mapping, validate_mapping
-from mno.errors import InputError
+from mno.core.errors import InputError
+from mno.imports.mapping import Mapping, validate_mapping
 
 RNG = np.random.default_rng(0)
 Writer = Callable[[Path, dict[str, np.ndarray]], None]

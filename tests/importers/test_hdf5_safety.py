@@ -13,7 +13,7 @@ import pytest
 import xarray
 from opened import contents_and_values
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 KINDS = ["pdebench", "the-well", "fno-mat", "netcdf"]
 Spoil = Callable[[h5py.File], None]
@@ -288,8 +288,8 @@ def test_filters_that_are_not_known_are_refused(tmp_path: Path, filters: dict):
 READ = """
 import sys
 from pathlib import Path
-from mno.data.importers import importer_class
-from mno.data.importers.mapping import Mapping
+from mno.imports import importer_class
+from mno.imports.mapping import Mapping
 
 with importer_class(sys.argv[1])(Path(sys.argv[2]), Mapping()) as importer:
     contents = importer.contents

@@ -17,8 +17,8 @@ SHAPE = (3000, 320, 320)  # 1.1 GiB of float32
 READ = """
 import sys
 from pathlib import Path
-from mno.data.importers import importer_class
-from mno.data.importers.mapping import FieldRule, Mapping
+from mno.imports import importer_class
+from mno.imports.mapping import FieldRule, Mapping
 mapping = Mapping(fields={"u": FieldRule(role="input")})
 with importer_class(sys.argv[1])(Path(sys.argv[2]), mapping) as importer:
     for start in range(0, 3000, 64):

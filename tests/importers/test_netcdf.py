@@ -11,10 +11,10 @@ import scipy.io
 import xarray
 from opened import contents_and_values
 
-from mno.data.importers.mapped import MappedFile
-from mno.data.importers.mapping import Mapping, validate_mapping
-from mno.data.importers.netcdf import Netcdf
-from mno.errors import InputError
+from mno.core.errors import InputError
+from mno.imports.mapped import MappedFile
+from mno.imports.mapping import Mapping, validate_mapping
+from mno.imports.netcdf import Netcdf
 
 RNG = np.random.default_rng(0)
 Writer = Callable[[xarray.Dataset, Path], None]

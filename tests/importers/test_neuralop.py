@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from mno.data.importers import importer_class
-from mno.data.importers.mapped import MappedFile
-from mno.data.importers.mapping import FieldRule, Mapping
-from mno.errors import InputError
+from mno.core.errors import InputError
+from mno.imports import importer_class
+from mno.imports.mapped import MappedFile
+from mno.imports.mapping import FieldRule, Mapping
 
 
 def opened(path: Path, mapping: Mapping | None = None) -> MappedFile:
@@ -64,7 +64,7 @@ def test_the_mapping_renames_and_makes_states(tmp_path):
 
 
 def test_values_stay_right_when_the_file_is_mapped_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr("mno.data.importers.neuralop._MOST_MAPPED", 1000)
+    monkeypatch.setattr("mno.imports.neuralop._MOST_MAPPED", 1000)
     file = opened(saved(tmp_path, {"x": X, "y": Y}))
     for row in range(6):
         np.testing.assert_array_equal(file.read("output", row, row + 1), Y[row : row + 1].numpy())

@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest import MonkeyPatch
 
-from mno.data.importers import importer_class
-from mno.data.importers.mapped import MappedFile
-from mno.data.importers.mapping import FieldRule, Mapping
-from mno.data.importers.numpy_files import npy
-from mno.errors import InputError
+from mno.core.errors import InputError
+from mno.imports import importer_class
+from mno.imports.mapped import MappedFile
+from mno.imports.mapping import FieldRule, Mapping
+from mno.imports.numpy_files import npy
 
 RNG = np.random.default_rng(0)
 SAVERS = {"stored": np.savez, "compressed": np.savez_compressed}
@@ -83,7 +83,7 @@ def test_values_are_as_saved(tmp_path, save, order, dtype):
 def test_arrays_in_fortran_order_are_turned_round(shape, tile):
     expected = values(*shape)
     with TemporaryFile() as file, MonkeyPatch.context() as patch:
-        patch.setattr("mno.data.importers.shared.tiles._BOX_BYTES", tile)
+        patch.setattr("mno.imports.shared.tiles._BOX_BYTES", tile)
         np.save(file, np.asfortranarray(expected))
         size = file.tell()
         file.seek(0)

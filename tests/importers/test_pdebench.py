@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from opened import contents_and_values
 
-from mno.data.importers.mapped import MappedFile
-from mno.data.importers.mapping import validate_mapping
-from mno.data.importers.pdebench import PdeBench
-from mno.errors import InputError
+from mno.core.errors import InputError
+from mno.imports.mapped import MappedFile
+from mno.imports.mapping import validate_mapping
+from mno.imports.pdebench import PdeBench
 
 RNG = np.random.default_rng(0)
 

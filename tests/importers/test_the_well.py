@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from opened import contents_and_values
 
-from mno.data.importers.mapping import validate_mapping
-from mno.errors import InputError
+from mno.core.errors import InputError
+from mno.imports.mapping import validate_mapping
 
 RNG = np.random.default_rng(0)
 SAMPLES, TIMES, X, Y = 4, 5, 6, 8

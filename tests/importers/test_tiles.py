@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mno.data.importers.hdf5 import array as hdf5_array
-from mno.data.importers.shared import tiles
-from mno.errors import InputError
+from mno.core.errors import InputError
+from mno.imports.hdf5 import array as hdf5_array
+from mno.imports.shared import tiles
 
 PATH = Path("data.mat")
 SHAPES = st.lists(st.integers(1, 9), min_size=1, max_size=4)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mno.data.importers.units import check_unit, conversion
-from mno.errors import InputError
+from mno.core.errors import InputError
+from mno.imports.units import check_unit, conversion
 
 
 @pytest.mark.parametrize(

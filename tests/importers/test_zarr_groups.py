@@ -16,15 +16,15 @@ import xarray
 import zarr
 from opened import contents_and_values
 
-from mno.config import Config
+from mno.core.config import Config
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
-from mno.data.importers import importer_class
-from mno.data.importers.collection import import_files
-from mno.data.importers.mapping import FieldRule, Mapping
 from mno.data.plan import DatasetPlan
 from mno.data.store import create_store, seal, write_values
-from mno.errors import InputError
-from mno.fields import Axis, Field
+from mno.imports import importer_class
+from mno.imports.collection import import_files
+from mno.imports.mapping import FieldRule, Mapping
 from mno.scenarios.base import SampleSource
 
 RNG = np.random.default_rng(0)
@@ -276,8 +276,8 @@ def test_arrays_without_names_of_axes_are_told_by_shape(tmp_path):
 @pytest.mark.parametrize("order", [("sample", "x"), ("x", "sample")])
 @pytest.mark.parametrize("kept", [0, 2**20])
 def test_chunks_of_many_samples_are_read_rightly(tmp_path, monkeypatch, compressors, order, kept):
-    monkeypatch.setattr("mno.data.importers.zarr_rows._KEPT", kept)
-    monkeypatch.setattr("mno.data.importers.shared.tiles._BOX_BYTES", 300)
+    monkeypatch.setattr("mno.imports.zarr_rows._KEPT", kept)
+    monkeypatch.setattr("mno.imports.shared.tiles._BOX_BYTES", 300)
     codecs = {"blosc": zarr.codecs.BloscCodec(), "gzip": zarr.codecs.GzipCodec()}
     group = zarr.create_group(tmp_path / "g")
     given = values(23, 30)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mno.config import Config
+from mno.core.config import Config
+from mno.core.fields import Axis, Field
 from mno.data.config import GenerateConfig, SplitConfig
 from mno.data.plan import DatasetPlan
 from mno.data.store import create_store, seal, write_values
-from mno.fields import Axis, Field
 from mno.scenarios.base import Scenario
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from stores import axis, release
 
-from mno.fields import Field
+from mno.core.fields import Field
 
 ROOT = Path(__file__).parents[2]
 

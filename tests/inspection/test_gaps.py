@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from stores import axis, plan_of, release
 
-from mno.data.importers.csv import SensorLog
-from mno.data.importers.mapping import FieldRule, Mapping, SensorRules
-from mno.fields import Axis, Field
-from mno.inspection.coverage import largest_hole, points_per_axis
-from mno.inspection.page import write_inspection
-from mno.inspection.presence import Presence
-from mno.inspection.presence_drawing import presence_figures
-from mno.inspection.result import Inspection
-from mno.inspection.survey import inspect_store
+from mno.core.fields import Axis, Field
+from mno.imports.csv import SensorLog
+from mno.imports.mapping import FieldRule, Mapping, SensorRules
+from mno.report.inspection.coverage import largest_hole, points_per_axis
+from mno.report.inspection.page import write_inspection
+from mno.report.inspection.presence import Presence
+from mno.report.inspection.presence_drawing import presence_figures
+from mno.report.inspection.result import Inspection
+from mno.report.inspection.survey import inspect_store
 from tests.importers.plant_log import Plant, at_value, without, write_long
 
 SAMPLES, FRAMES, STEP = 64, 16, 5.0

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from stores import axis, plan_of, release
 
+from mno.core.errors import InputError
+from mno.core.fields import Field
 from mno.data.report import CheckReport, FieldReport
 from mno.data.statistics import Margins
-from mno.errors import InputError
-from mno.fields import Field
-from mno.inspection.page import write_inspection
-from mno.inspection.result import Inspection
-from mno.inspection.survey import inspect_store
+from mno.report.inspection.page import write_inspection
+from mno.report.inspection.result import Inspection
+from mno.report.inspection.survey import inspect_store
 
 SIZE, FRAMES, SAMPLES = 12, 5, 16
 SOURCE = Field("source", "W", "source", "input", ("x", "y"))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import xarray
 
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 from tests.workspaces import Workspace
 
 REPORTS = (

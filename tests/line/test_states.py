@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xarray
 
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 from tests.workspaces import Workspace, make_workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]

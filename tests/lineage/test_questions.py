@@ -21,7 +21,7 @@ from benchmarks.lineage_registry import (
     is_champion,
 )
 from flows.lineage import Answers, Asked
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.lineage.questions.version import RegisteredVersion
 from mno.lineage.record import lineage_sha256
 from tests.workspaces import Workspace

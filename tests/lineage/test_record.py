@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.lineage.dvcfiles import DataVersion, locked_out, read_data_version
 from mno.lineage.record import (
     candidate_digest,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mno.config import read_params
-from mno.errors import InputError, MnoError
+from mno.core.config import read_params
+from mno.core.errors import InputError, MnoError
 from mno.lineage.audit.tree import Tree
 from mno.lineage.dvcfiles import DATA_FILE
 from mno.lineage.replay.conditions import (

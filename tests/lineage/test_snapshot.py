@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.lineage.snapshot import changed_code, take_snapshot
 
 

@@ -19,9 +19,9 @@ from attention_cases import (
 )
 from safetensors.torch import load_file, save_file
 
-from mno.grid import Grid
+from mno.core.grid import Grid
+from mno.core.points import Points
 from mno.nn.mixers.physics import PhysicsCrossMixer, PhysicsMixer
-from mno.points import Points
 
 # --- symmetries
 

@@ -21,12 +21,12 @@ from attention_cases import (
     features,
 )
 
-from mno.grid import Grid
+from mno.core.grid import Grid
+from mno.core.points import Points
 from mno.nn.mixers.fourier import FourierMixer
 from mno.nn.mixers.galerkin import GalerkinMixer
 from mno.nn.mixers.physics import PhysicsCrossMixer
 from mno.nn.mixers.softmax import SoftmaxCrossMixer
-from mno.points import Points
 
 
 def in_heads(x):

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mno.grid import Grid
+from mno.core.grid import Grid
+from mno.core.points import Points
 from mno.nn.kernel_view import EffectiveKernel, effective_kernel
 from mno.nn.mixers.mamba import MambaCrossMixer, MambaMixer
-from mno.points import Points
 from mno.scan.arguments import DISCRETIZATIONS, ScanArguments, ScanPath
 from mno.scan.backends import compute
 from mno.scan.paths import PATHS, Place, num_directions

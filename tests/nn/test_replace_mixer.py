@@ -10,11 +10,11 @@ import torch
 
 from mno.data import Batch
 from mno.data.normalise import Normaliser
-from mno.description import Description
 from mno.nn import Grid, ModelConfig, build_operator
 from mno.nn.build import BACKBONES
 from mno.nn.replace import replace_mixer, trainable_stages
-from mno.surrogate import Surrogate
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 
 GRID = Grid((6, 6), (1 / 6, 1 / 6))
 WITH_MIXERS = sorted(set(BACKBONES) - {"fno", "unet"})

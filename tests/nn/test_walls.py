@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
+from mno.core.points import Points
 from mno.data import Batch
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
-from mno.errors import InputError
-from mno.fields import Axis, Field
 from mno.nn import Grid, ModelConfig, build_operator
 from mno.nn.build import BACKBONES
 from mno.nn.operator import wall_factor
-from mno.points import Points
-from mno.surrogate import DESCRIPTION_FILE, Surrogate
+from mno.surrogate.surrogate import DESCRIPTION_FILE, Surrogate
 from mno.training import TrainConfig, train
 
 CELLS = 9  # along an axis, in training

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from receivers_nearby import free_port, mail_server, web_server
 
-from mno.errors import InputError
-from mno.notify import Event, NotifyConfig, notify, read_settings
-from mno.notify.settings import EmailConfig, WebhookConfig
+from flows.notify import Event, NotifyConfig, notify, read_settings
+from flows.notify.settings import EmailConfig, WebhookConfig
+from mno.core.errors import InputError
 
 EVENT = Event(
     "promotion",

@@ -1,110 +1,110 @@
-"""Each stage of dvc.yaml declares all the code of ours that it runs."""
+"""Each stage of dvc.yaml names all the code of ours that it runs, as it was computed."""
 
 from __future__ import annotations
 
-import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-from mno.config import IMPORTED, read_params
-from mno.lineage.stages import CODE_FOLDERS, stage_inputs
-from mno.scenarios import scenario_names
+from mno.core.config import IMPORTED, read_params
+from mno.lineage.stages import stage_inputs
+from mno.scenarios.base import scenario_names
+from pipelines.deps import imported_by, rewritten, stage_code
 
 ROOT = Path(__file__).parents[2]
 STAGES = list(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
 
 
-def modules_imported_by(start: Path) -> set[str]:
-    """Every file of ours that importing a file runs, directly or not."""
-    found: set[str] = set()
-    waiting = [start.relative_to(ROOT).as_posix()]
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
-        for module in _imports(tree):
-            waiting.extend(_files(module))
-    return found
-
-
-def _imports(node: ast.AST) -> list[str]:
-    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-        return [name for child in node.orelse for name in _imports(child)]
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom):
-        assert node.level == 0, "imports are absolute here"
-        return [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for child in ast.iter_child_nodes(node) for name in _imports(child)]
-
-
-def _files(module: str) -> list[str]:
-    parts = module.split(".")
-    if parts[0] not in CODE_FOLDERS:
-        return []
-    candidates = ["/".join(parts[: n + 1]) for n in range(len(parts))]
-    names = [f"{path}{end}" for path in candidates for end in (".py", "/__init__.py")]
-    return [name for name in names if (ROOT / name).is_file()]
+def test_dvc_yaml_names_what_the_stages_import() -> None:
+    assert (ROOT / "dvc.yaml").read_text(encoding="utf-8") == rewritten(ROOT)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_module_that_a_stage_imports_is_declared(stage: str) -> None:
     declared = set(stage_inputs(ROOT, stage, read_params(ROOT)).code)
-    imported = modules_imported_by(ROOT / "pipelines" / f"{stage}.py")
+    imported = imported_by(ROOT, [f"pipelines/{stage}.py"])
     assert len(imported) > 5
     assert sorted(imported - declared) == []
 
 
-def test_what_imported_data_are_read_by_is_declared_by_generation() -> None:
-    params = {**read_params(ROOT), "scenario": IMPORTED}
-    params["scenarios"] = {IMPORTED: {}}
+@pytest.mark.parametrize("name", [*scenario_names(), IMPORTED])
+def test_what_a_scenario_imports_is_declared_by_generation(name: str) -> None:
+    params = {**read_params(ROOT), "scenario": name}
+    params["scenarios"] = {name: {}}
     declared = set(stage_inputs(ROOT, "generate", params).code)
-    assert sorted(modules_imported_by(ROOT / "mno/scenarios/imported.py") - declared) == []
+    assert f"mno/scenarios/{name}.py" in declared
+    assert sorted(imported_by(ROOT, [f"mno/scenarios/{name}.py"]) - declared) == []
 
 
-def test_what_residuals_import_is_declared_by_training() -> None:
+def test_no_scenario_is_declared_that_is_not_solved() -> None:
+    declared = set(stage_inputs(ROOT, "generate", read_params(ROOT)).code)
+    others = {f"mno/scenarios/{name}.py" for name in scenario_names() if name != "darcy"}
+    assert len(others) > 5
+    assert sorted(others & declared) == []
+
+
+def test_training_depends_on_no_solver() -> None:
     declared = set(stage_inputs(ROOT, "train", read_params(ROOT)).code)
-    for path in (ROOT / "mno/residuals").glob("*.py"):
-        assert sorted(modules_imported_by(path) - declared) == []
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_no_stage_declares_a_module_that_it_does_not_import(stage: str) -> None:
-    """A dependency too many reruns the stage for nothing."""
-    params = read_params(ROOT)
-    declared = set(stage_inputs(ROOT, stage, params).code)
-    imported = modules_imported_by(ROOT / "pipelines" / f"{stage}.py")
-    # Scenarios, which share kernels, and their residuals are imported by name.
-    if stage in ("generate", "evaluate", "register"):
-        for name in (*scenario_names(), IMPORTED):
-            imported |= modules_imported_by(ROOT / "mno/scenarios" / f"{name}.py")
-    if stage in ("train", "learning_curve", "evaluate", "register"):
-        for path in (ROOT / "mno/residuals").glob("*.py"):
-            imported |= modules_imported_by(path)
-    packaged = {"mno/registry/pyfunc_model.py"}  # read as a file, to go into the package
-    unused = {name for name in declared - imported - packaged if name.endswith(".py")}
-    assert sorted(unused) == []
+    assert not any("kernels" in name or name == "mno/scenarios/darcy.py" for name in declared)
+    residuals = sorted((ROOT / "mno/scenarios/residuals").glob("*.py"))
+    assert {path.relative_to(ROOT).as_posix() for path in residuals} <= declared
 
 
 def test_files_that_are_read_rather_than_imported_are_declared_too() -> None:
     params = read_params(ROOT)
     evaluate = stage_inputs(ROOT, "evaluate", params).code
-    read = [
-        path
-        for end in ("j2", "toml")
-        for path in (ROOT / "mno/evaluation").rglob(f"report/**/*.{end}")
-    ]
+    read = [path for end in ("j2", "toml") for path in (ROOT / "mno/report").rglob(f"*.{end}")]
     assert len(read) > 10
     assert {path.relative_to(ROOT).as_posix() for path in read} <= set(evaluate)
     assert "mno/registry/pyfunc_model.py" in stage_inputs(ROOT, "register", params).code
 
 
-def test_a_missing_declaration_would_be_found() -> None:
-    imported = modules_imported_by(ROOT / "pipelines/generate.py")
-    assert "mno/config.py" in imported
-    assert "mno/__init__.py" in imported
-    assert not any(name.startswith("mno/nn") for name in imported)
+def checkout(root: Path) -> Path:
+    for name, text in {
+        "mno/__init__.py": "",
+        "mno/apart/__init__.py": "",
+        "mno/apart/used.py": "",
+        "mno/apart/unused.py": "",
+        "mno/whole/__init__.py": "",
+        "mno/whole/one.py": "def late():\n    from mno.apart import used\n",
+        "mno/whole/page.css": "",
+        "pipelines/stage_a.py": "import mno.whole.one\n",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_a_folder_stands_for_its_files_only_where_all_of_them_are_needed(tmp_path: Path) -> None:
+    root = checkout(tmp_path)
+    (root / "mno/whole/page.css").unlink()
+    found = stage_code(root, "stage_a")
+    assert found == [
+        "mno/__init__.py",
+        "mno/apart/__init__.py",
+        "mno/apart/used.py",
+        "mno/whole",
+        "pipelines",
+    ]
+
+
+def test_a_file_that_no_import_names_keeps_a_folder_apart(tmp_path: Path) -> None:
+    assert "mno/whole" not in stage_code(checkout(tmp_path), "stage_a")
+
+
+def test_only_type_checkers_read_some_imports(tmp_path: Path) -> None:
+    root = checkout(tmp_path)
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import mno.apart.unused\n"
+    (root / "pipelines/stage_a.py").write_text(text)
+    assert stage_code(root, "stage_a") == ["pipelines"]
+
+
+def test_the_command_says_when_something_is_missing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.deps"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")

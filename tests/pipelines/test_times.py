@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mno.lineage.times import Seconds, recorded_seconds
+from mno.core.times import Seconds, recorded_seconds
 from pipelines.times import INTERVAL
 from tests.workspaces import Workspace, make_workspace
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from mno.data.normalise import Normaliser
-from mno.description import Description
 from mno.evaluation.pooling import Pooled
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
@@ -23,7 +22,8 @@ from mno.registry.promotion import pooled
 from mno.registry.registration import register
 from mno.registry.request import Evaluated, Request
 from mno.registry.tracking import TrainingRun
-from mno.surrogate import Surrogate
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 
 DATA_DVC = "deps: [{path: build/dataset}]\nouts: [{path: data, md5: %s.dir}]\n"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from registry_shop import Shop
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.lineage.record import candidate_digest, lineage_sha256, start_record
 from mno.lineage.snapshot import take_snapshot
 from pipelines.warm_start import find_warm_start

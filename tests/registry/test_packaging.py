@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from registry_shop import tiny_surrogate
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.nn import ModelConfig
 from mno.registry.closure import import_closure, requirements
 from mno.registry.packaging import check_predictions, load_model, save_package
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from mno.registry.packaging import check_predictions, load_model, save_package
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 
 SAVED = Path(__file__).parents[1] / "formats" / "format-5-gaps"
 

@@ -11,9 +11,9 @@ import torch
 from mlflow.exceptions import MlflowException
 from registry_shop import tiny_surrogate
 
-from mno.forecast import Forecast
+from mno.core.forecast import Forecast
 from mno.registry.packaging import check_predictions, frames_given, load_model, save_package
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 
 INPUTS = {
     "permeability": np.random.default_rng(0).random((3, 8, 8), dtype=np.float32),

@@ -14,7 +14,7 @@ from registry_shop import Shop
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 
 ROOT = Path(__file__).parents[2]
 HUMAN = {"scenario": "darcy", "seed": 1, "promotion": {"approval": "human"}}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from registry_shop import Shop
 
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.lineage.audit import decision
 from mno.lineage.audit.finding import differs
 from mno.lineage.history import decisions_of, history_of
@@ -165,7 +165,7 @@ DECIDE = """\
 import os, signal, sys
 from pathlib import Path
 from mlflow import MlflowClient
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.registry.deciding import champion_of
 from mno.registry.evidence import existing_workspace
 from mno.registry.promoting import Choice, promote

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.registry import reachable
 from mno.registry.reachable import require_answer
 

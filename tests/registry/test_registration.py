@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.registry.reading import (
     describe_registry,
     load_surrogate,

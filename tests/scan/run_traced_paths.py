@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mno.grid import Grid
-from mno.points import Points
+from mno.core.grid import Grid
+from mno.core.points import Points
 from mno.scan.lines import visited_points
 from mno.scan.paths import Place, scan_path
 

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mno.grid import Grid
-from mno.points import Points
+from mno.core.grid import Grid
+from mno.core.points import Points
 from mno.scan.curves import hilbert_curve, order_points, zigzag_curve
 from mno.scan.lines import visited_points
 from mno.scan.paths import PATHS, num_directions, scan_path

@@ -15,14 +15,13 @@ from samples import failures, solved
 from scipy.ndimage import label
 
 import mno
-from mno.errors import InputError, MnoError
-from mno.scenarios import make_scenario, scenario_names
-from mno.scenarios.base import SQUARE
+from mno.core.errors import InputError, MnoError
+from mno.scenarios.base import SQUARE, make_scenario, scenario_names
 from mno.scenarios.darcy import SCENARIO, Darcy
 
 DIGEST = """
 import hashlib, numpy as np
-from mno.scenarios import make_scenario
+from mno.scenarios.base import make_scenario
 scenario = make_scenario("darcy", 32, {})
 inputs = scenario.sample(np.random.default_rng(7))
 outputs = scenario.solve(inputs)

@@ -10,8 +10,8 @@ from samples import failures, solved
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 
-from mno.errors import InputError
-from mno.scenarios import make_scenario
+from mno.core.errors import InputError
+from mno.scenarios.base import make_scenario
 from mno.scenarios.darcy_ring import DarcyRing
 from mno.scenarios.kernels.random_field import CosineField, covariance_spectrum, draw_at
 from mno.scenarios.kernels.ring import SWING, RingMesh, draw_curve

@@ -14,14 +14,13 @@ import pytest
 from samples import failures, solved
 
 import mno
-from mno.errors import InputError
-from mno.scenarios import make_scenario, scenario_names
-from mno.scenarios.base import SQUARE
+from mno.core.errors import InputError
+from mno.scenarios.base import SQUARE, make_scenario, scenario_names
 from mno.scenarios.diffusion_reaction import SCENARIO, DiffusionReaction
 
 DIGEST = """
 import hashlib, numpy as np
-from mno.scenarios import make_scenario
+from mno.scenarios.base import make_scenario
 scenario = make_scenario("diffusion_reaction", 16, {"frames": 5})
 inputs = scenario.sample(np.random.default_rng(7))
 outputs = scenario.solve(inputs)

@@ -111,7 +111,7 @@ def test_the_coefficients_of_etdrk4_are_those_of_contour_integrals():
 
 USE = """
 import sys, numpy as np
-from mno.scenarios import make_scenario
+from mno.scenarios.base import make_scenario
 for name in sys.argv[1:]:
     scenario = make_scenario(name, 16, {"frames": 2})
     inputs = scenario.sample(np.random.default_rng(0))

@@ -14,16 +14,15 @@ import pytest
 from samples import failures, solved
 
 import mno
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.scenarios import furnace as module
-from mno.scenarios import make_scenario, scenario_names
-from mno.scenarios.base import SQUARE
+from mno.scenarios.base import SQUARE, make_scenario, scenario_names
 from mno.scenarios.furnace import SCENARIO, Furnace
 from mno.scenarios.kernels.furnace_plant import FurnaceParameters, draw_plant
 
 DIGEST = """
 import hashlib, numpy as np
-from mno.scenarios import make_scenario
+from mno.scenarios.base import make_scenario
 scenario = make_scenario("furnace", 48, {"frames": 5, "thermal_stress": True})
 inputs = scenario.sample(np.random.default_rng(7))
 fields = {**inputs, **scenario.solve(inputs)}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from samples import failures, solved
 
-from mno.errors import InputError, MnoError
-from mno.scenarios import make_scenario, scenario_names
+from mno.core.errors import InputError, MnoError
+from mno.scenarios.base import make_scenario, scenario_names
 from mno.scenarios.furnace_ring import SCENARIO, FurnaceRing
 from mno.scenarios.kernels.ring import RingMesh
 from mno.scenarios.kernels.round_furnace import FurnaceRingParameters, draw_round_furnace

@@ -14,14 +14,14 @@ import pytest
 from samples import failures, solved
 
 import mno
-from mno.errors import InputError
-from mno.scenarios import make_scenario, scenario_names
+from mno.core.errors import InputError
+from mno.scenarios.base import make_scenario, scenario_names
 from mno.scenarios.navier_stokes import SCENARIO, NavierStokes
 
 DIGEST = """
 import hashlib, numpy as np
 from concurrent.futures import ThreadPoolExecutor
-from mno.scenarios import make_scenario
+from mno.scenarios.base import make_scenario
 scenario = make_scenario("navier_stokes", 24, {"frames": 4, "duration": 2.0})
 def digest(seed):
     inputs = scenario.sample(np.random.default_rng(seed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mno.scenarios import make_scenario, scenario_names
+from mno.scenarios.base import make_scenario, scenario_names
 
 OUTSIDE = [
     (name, label) for name in scenario_names() for label in make_scenario(name, 24, {}).outside()

@@ -8,7 +8,7 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 from scipy.special import jv, jvp, yv, yvp
 
-from mno.scenarios import make_scenario
+from mno.scenarios.base import make_scenario
 from mno.scenarios.kernels.ring import RingMesh
 
 INNER, OUTER = 0.2, 0.5  # m

@@ -14,14 +14,13 @@ import pytest
 from samples import failures, solved
 
 import mno
-from mno.errors import InputError, MnoError
-from mno.scenarios import make_scenario, scenario_names
-from mno.scenarios.base import SQUARE
+from mno.core.errors import InputError, MnoError
+from mno.scenarios.base import SQUARE, make_scenario, scenario_names
 from mno.scenarios.shallow_water import SCENARIO, ShallowWater
 
 DIGEST = """
 import hashlib, numpy as np
-from mno.scenarios import make_scenario
+from mno.scenarios.base import make_scenario
 scenario = make_scenario("shallow_water", 16, {"frames": 5})
 outputs = scenario.solve(scenario.sample(np.random.default_rng(7)))
 print(hashlib.sha256(outputs["depth"].tobytes()).hexdigest())

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from samples import failures, solved
 
+from mno.core.errors import InputError
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.generate import generate
 from mno.data.plan import DatasetPlan
-from mno.errors import InputError
-from mno.scenarios import make_scenario
+from mno.scenarios.base import make_scenario
 from mno.scenarios.furnace import Furnace
 from mno.scenarios.kernels.furnace_plant import FurnaceParameters
 from mno.scenarios.kernels.thermal_stress import Solid, charge_cells, thermal_stress

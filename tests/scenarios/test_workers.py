@@ -11,7 +11,7 @@ from distributed import LocalCluster
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate import generate
 from mno.data.plan import DatasetPlan
-from mno.scenarios import scenario_class, scenario_names
+from mno.scenarios.base import scenario_class, scenario_names
 from tests.file_hashes import hashes
 
 RESOLUTION = 16

@@ -9,7 +9,7 @@ import pytest
 from flows.deployments import check_cron
 from flows.scheduling.dates import next_dates
 from flows.scheduling.plan import Plan, parse_interval, parse_timezone
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 MARCH = "2027-03-27T12:00:00+00:00"  # the day before clocks go forward in Europe
 OCTOBER = "2026-10-24T12:00:00+00:00"  # and before they go back

@@ -9,13 +9,13 @@ import torch
 
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
-from mno.description import Description
 from mno.evaluation.trust.calibration import calibrate
-from mno.evaluation.trust.config import TrustConfig
-from mno.evaluation.trust.trust import Trust
 from mno.nn.config import ModelConfig
-from mno.scenarios import make_scenario
-from mno.surrogate import Surrogate
+from mno.scenarios.base import make_scenario
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
+from mno.surrogate.trust.config import TrustConfig
+from mno.surrogate.trust.trust import Trust
 
 SIDE = 8
 SAMPLES = 40

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from mno.core.errors import InputError
 from mno.data.normalise import Normaliser
-from mno.description import Description
-from mno.errors import InputError
 from mno.nn.config import ModelConfig
 from mno.serving.batcher import Batcher, BusyError
 from mno.serving.follower import Served
 from mno.serving.protocol import Asked
-from mno.surrogate import Surrogate
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 
 
 def surrogate(seed: int = 0) -> Surrogate:

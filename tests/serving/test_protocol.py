@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.serving.protocol import JSON, NPZ, UnsupportedError, decode, encode, media_type
 
 LIMIT = 2**20

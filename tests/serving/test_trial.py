@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from small_service import SIDE, OneVersion, trusted
 
-from mno.scenarios import make_scenario
+from mno.scenarios.base import make_scenario
 from mno.serving.config import ServingConfig
 from mno.serving.trial.parameters import movable
 from mno.serving.trial.routes import Trial

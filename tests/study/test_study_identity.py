@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from study_records import ROOT, cells, keep, record
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.study.design import Cell
 from mno.study.identity import Code
 from mno.study.results import Results
@@ -54,8 +54,8 @@ def test_changed_parameters_make_their_cells_stale(workspace: Path) -> None:
 
 
 def test_training_code_makes_all_cells_stale_and_what_draws_none(workspace: Path) -> None:
-    change(workspace / "mno/evaluation/report.css")
-    change(workspace / "mno/evaluation/report/document.py")
+    change(workspace / "mno/report/report.css")
+    change(workspace / "mno/report/document.py")
     change(workspace / "mno/study/page.py")
     assert stale(workspace) == set()
     change(workspace / "mno/training/fit.py")

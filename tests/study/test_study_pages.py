@@ -10,7 +10,7 @@ from study_records import ROOT, SPEC, cells, keep, record, spec
 
 from flows.study import load_study
 from flows.studying.report import reported, sections_of
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.study.answers import Answers
 from mno.study.filled import Reported, fill
 from mno.study.findings import findings_of

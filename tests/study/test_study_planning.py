@@ -9,7 +9,7 @@ import yaml
 from study_records import ROOT, cells, keep, record, spec
 
 from flows.study import load_study
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.study.design import cells_of
 from mno.study.identity import Code
 from mno.study.planning import make_plan

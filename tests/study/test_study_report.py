@@ -10,7 +10,7 @@ from study_records import ROOT, SPEC, cells, keep, record, spec
 
 from flows.study import load_study
 from flows.studying.report import report_study
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.study.findings import findings_of, front
 from mno.study.identity import Code
 from mno.study.results import Results

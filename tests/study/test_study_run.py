@@ -11,7 +11,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from mno.config import read_params
+from mno.core.config import read_params
 from tests.workspaces import Workspace, end_processes_in, make_workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]

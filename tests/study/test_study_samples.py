@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from study_records import ROOT, cells, keep, record, spec
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.study.answers import Answers
 from mno.study.document import samples_section
 from mno.study.findings import findings_of

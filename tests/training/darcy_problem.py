@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from mno.data.reading import Schema, Split
-from mno.scenarios import make_scenario
+from mno.scenarios.base import make_scenario
 from mno.scenarios.darcy import Darcy
 
 

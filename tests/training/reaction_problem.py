@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mno.core.forecast import TaskConfig
 from mno.data.reading import Schema, Split
-from mno.forecast import TaskConfig
 from mno.nn.config import ModelConfig
-from mno.scenarios import make_scenario
-from mno.surrogate import Surrogate
+from mno.scenarios.base import make_scenario
+from mno.surrogate.surrogate import Surrogate
 from mno.training import History, TrainConfig, train
 
 FRAMES = 6

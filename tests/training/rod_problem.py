@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mno.core.fields import Axis, Field
+from mno.core.forecast import TaskConfig
 from mno.data.reading import Schema, Split
-from mno.fields import Axis, Field
-from mno.forecast import TaskConfig
 from mno.nn.config import ModelConfig
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 from mno.training import History, TrainConfig, train
 
 POINTS, FRAMES = 8, 6

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mno.core.fields import Axis, Field
 from mno.data.reading import Schema, Split
-from mno.fields import Axis, Field
 from mno.nn.config import ModelConfig
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 from mno.training import History, TrainConfig, train
 
 POINTS = 40

@@ -11,9 +11,9 @@ import torch
 from darcy_problem import darcy, make_darcy_split
 from smoothing_problem import CONFIG, TRAINING, run
 
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
 from mno.data.reading import Schema
-from mno.errors import InputError
-from mno.fields import Axis, Field
 from mno.scenarios.base import SQUARE
 from mno.training.augmentation import Augmentation, turns_of
 from mno.training.order import epoch_choices

@@ -6,8 +6,8 @@ import pytest
 import torch
 from smoothing_problem import CONFIG, run, weights_of
 
-from mno.data.batch import Batch
-from mno.grid import Grid
+from mno.core.batch import Batch
+from mno.core.grid import Grid
 from mno.training.corruption import corrupt
 from mno.training.order import seed_epoch
 

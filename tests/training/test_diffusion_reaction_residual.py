@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mno.grid import Grid
-from mno.residuals import residual_of
-from mno.scenarios import make_scenario
+from mno.core.grid import Grid
+from mno.scenarios.base import make_scenario
 from mno.scenarios.diffusion_reaction import DiffusionReactionParameters
+from mno.scenarios.residuals import residual_of
 
 NAMES = ("activator", "inhibitor")
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from rod_problem import CONFIG, FRAMES, MODEL, TRAINING, VALIDATION, run, schema
 
-from mno.errors import InputError
-from mno.fields import Field
-from mno.forecast import TaskConfig
-from mno.surrogate import Surrogate
+from mno.core.errors import InputError
+from mno.core.fields import Field
+from mno.core.forecast import TaskConfig
+from mno.surrogate.surrogate import Surrogate
 from mno.training.objective import Objective
 from mno.training.problem import encode
 from mno.training.steps import predict_batch

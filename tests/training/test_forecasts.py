@@ -20,12 +20,12 @@ from reaction_problem import (
 from smoothing_problem import run as run_steady
 from smoothing_problem import weights_of
 
-from mno.data.batch import Batch
-from mno.errors import InputError
-from mno.fields import Axis, Field
-from mno.forecast import Forecast, TaskConfig, forecast_of
-from mno.residuals import residual_of
-from mno.surrogate import Surrogate
+from mno.core.batch import Batch
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
+from mno.core.forecast import Forecast, TaskConfig, forecast_of
+from mno.scenarios.residuals import residual_of
+from mno.surrogate.surrogate import Surrogate
 from mno.training.module import FAR_OFF, OperatorTraining
 from mno.training.objective import Objective
 from mno.training.problem import encode

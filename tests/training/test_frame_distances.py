@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mno.errors import InputError
-from mno.fields import Axis, Field
-from mno.forecast import Forecast, TaskConfig, forecast_of
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
+from mno.core.forecast import Forecast, TaskConfig, forecast_of
 
 STATE = Field("heat", "K", "heat", "state", ("time", "x"))
 

@@ -15,17 +15,17 @@ from scattered_problem import CONFIG, make_split, run
 from smoothing_problem import make_split as make_smoothing
 from smoothing_problem import run as run_smoothing
 
-from mno.data.batch import Batch
+from mno.core.batch import Batch
+from mno.core.errors import InputError
+from mno.core.forecast import TaskConfig
+from mno.core.grid import Grid
 from mno.data.normalise import Normaliser
 from mno.data.reading import Split
-from mno.errors import InputError
 from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
-from mno.forecast import TaskConfig
-from mno.grid import Grid
 from mno.nn.config import ModelConfig
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 from mno.training import TrainConfig
 from mno.training.corruption import corrupt
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from mno.core.grid import Grid
 from mno.data.normalise import Normaliser
-from mno.grid import Grid
 from mno.training.loss import NORM_FLOOR, relative_h1, relative_l2, samples_with_truth
 
 NORMALISER = Normaliser(mean={"u": 7.0, "v": -1.0}, std={"u": 3.0, "v": 0.5})

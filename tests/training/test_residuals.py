@@ -8,11 +8,11 @@ import torch
 from darcy_problem import darcy, make_darcy_split
 from smoothing_problem import CONFIG, run
 
-from mno.errors import InputError
-from mno.grid import Grid
-from mno.residuals import residual_names, residual_of
-from mno.scenarios import scenario_names
+from mno.core.errors import InputError
+from mno.core.grid import Grid
+from mno.scenarios.base import scenario_names
 from mno.scenarios.kernels.multigrid import solve_diffusion
+from mno.scenarios.residuals import residual_names, residual_of
 
 
 def tensors(fields: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:

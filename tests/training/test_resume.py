@@ -16,7 +16,7 @@ import pytest
 import torch
 from smoothing_problem import CONFIG, TRAINING, run, train_in_child, weights_of
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.training.checkpoint import checkpoints
 from mno.training.schedule import learning_rate_factor
 

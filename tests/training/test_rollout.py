@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from mno.data.batch import Batch
+from mno.core.batch import Batch
+from mno.core.grid import Grid
 from mno.data.normalise import Normaliser
-from mno.grid import Grid
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
 from mno.training import pushforward_loss, roll_out

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from scattered_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, run, schema
 
-from mno.errors import InputError
+from mno.core.errors import InputError
+from mno.core.fields import Axis
 from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
-from mno.evaluation.examples import draw_example
-from mno.evaluation.report.language import Words
-from mno.fields import Axis
 from mno.nn.config import ModelConfig
-from mno.surrogate import Surrogate
+from mno.report.examples import draw_example
+from mno.report.language import Words
+from mno.surrogate.surrogate import Surrogate
 
 GIVEN = ("x", "y", "load")
 

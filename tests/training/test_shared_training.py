@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from smoothing_problem import CONFIG, TRAINING, run
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.training import TrainConfig
 from mno.training.processes import Share, started_by_torchrun
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from smoothing_problem import TRAINING
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.training.config import TrainConfig
 from mno.training.shares import nested_samples, with_as_many_steps
 

@@ -12,8 +12,8 @@ from smoothing_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, r
 from test_train import error_of
 from torch import nn
 
-from mno.errors import InputError
-from mno.surrogate import Surrogate
+from mno.core.errors import InputError
+from mno.surrogate.surrogate import Surrogate
 from mno.training.accumulation import samples_of_step, steps_per_epoch
 from mno.training.averaging import AveragedWeights
 from mno.training.config import TrainConfig

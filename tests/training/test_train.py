@@ -13,11 +13,11 @@ from darcy_problem import make_darcy_split
 from smoothing_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, run, weights_of
 from torch import nn
 
-from mno.data.batch import Batch
+from mno.core.batch import Batch
+from mno.core.errors import InputError, MnoError
 from mno.data.order import epoch_order
-from mno.errors import InputError, MnoError
 from mno.nn.config import ModelConfig
-from mno.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 from mno.training import TrainConfig
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mno.config import section
-from mno.errors import InputError
+from mno.core.config import section
+from mno.core.errors import InputError
 from mno.training.config import TrainConfig
 
 

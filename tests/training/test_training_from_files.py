@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from mno.core.errors import InputError
 from mno.data import blocks
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.generate import generate
 from mno.data.normalise import Normaliser
 from mno.data.plan import DatasetPlan
 from mno.data.reading import StoredSplit, open_split, read_split
-from mno.errors import InputError
 from mno.nn.config import ModelConfig
-from mno.scenarios import scenario_class
+from mno.scenarios.base import scenario_class
 from mno.training.config import TrainConfig
 from mno.training.fit import train
 from mno.training.problem import check_split

@@ -9,8 +9,8 @@ import pytest
 from darcy_problem import make_darcy_split
 from smoothing_problem import CONFIG, MODEL, run, weights_of
 
-from mno.errors import InputError
-from mno.surrogate import Surrogate
+from mno.core.errors import InputError
+from mno.surrogate.surrogate import Surrogate
 from mno.training.config import TrainConfig
 
 STANDSTILL = CONFIG.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0, "epochs": 1})

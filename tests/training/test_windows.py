@@ -9,7 +9,7 @@ from reaction_problem import CONFIG, TRAINING, run
 from smoothing_problem import weights_of
 from test_resume import SignalAt, assert_same
 
-from mno.forecast import TaskConfig
+from mno.core.forecast import TaskConfig
 from mno.training.augmentation import Augmentation, turns_of
 from mno.training.order import Batches
 from mno.training.windows import Windows

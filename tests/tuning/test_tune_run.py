@@ -16,14 +16,14 @@ import pytest
 import zarr
 
 from flows.params import edit_params
-from mno.config import read_params, validate
-from mno.data.checksums import file_sha256
+from mno.core.config import read_params, validate
+from mno.core.files import file_sha256
 from mno.data.config import ExecutionConfig
 from mno.data.generate import generate
 from mno.data.plan import make_plan
 from mno.data.store import seal
 from mno.scenarios.darcy import Darcy, DarcyParameters
-from mno.tuning.storage import DATABASE
+from mno.study.tuning.storage import DATABASE
 from tests.workspaces import Workspace, end_processes_in, make_workspace
 
 SEARCH = """\

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from mno.errors import MnoError
-from mno.tuning.findings import Confirmation, best_so_far, importances, records_of
-from mno.tuning.report import write_search_report
-from mno.tuning.spec import TuneSpec
-from mno.tuning.storage import DATABASE, Trials
+from mno.core.errors import MnoError
+from mno.study.tuning.findings import Confirmation, best_so_far, importances, records_of
+from mno.study.tuning.report import write_search_report
+from mno.study.tuning.spec import TuneSpec
+from mno.study.tuning.storage import DATABASE, Trials
 
 SPEC = TuneSpec.model_validate(
     {

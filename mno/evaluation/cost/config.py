@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from mno.config import Config
+from mno.core.config import Config
 
 
 class EconomicsConfig(Config):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from mno.errors import MnoError, first_line
+from mno.core.errors import MnoError, first_line
 from mno.evaluation.cost.problems import (
     difference_from_finer,
     draw,
@@ -32,7 +32,7 @@ from mno.scenarios.base import Fields, Scenario
 
 if TYPE_CHECKING:
     from mno.data.reading import Schema
-    from mno.surrogate import Surrogate
+    from mno.surrogate.surrogate import Surrogate
 
 _MOST_PROBLEMS = 8
 _COARSER = (1 / 4, 3 / 8, 1 / 2, 3 / 4)  # of the dataset's points along each axis

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode, bmm_flop, mm_flop, sdpa_fl
 import mno.scan.op  # noqa: F401 - registers the operator
 
 if TYPE_CHECKING:
-    from mno.surrogate import Surrogate
+    from mno.surrogate.surrogate import Surrogate
 
 _PER_STATE = {"simplified": 7, "zoh": 9, "centred": 9}
 """Operations per state, channel and point, by the rules of `mno.scan.selective_scan`:

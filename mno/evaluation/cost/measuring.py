@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mno.data.reading import Schema, Split, StoredSplit
-    from mno.description import Description
-    from mno.surrogate import Surrogate
+    from mno.surrogate.description import Description
+    from mno.surrogate.surrogate import Surrogate
 
 _SHARE = 0.25  # of the time for comparisons that goes to the solver at the dataset's grid
 

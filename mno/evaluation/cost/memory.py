@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mno.errors import first_line
+from mno.core.errors import first_line
 
 _TIMEOUT = 300.0
 
@@ -84,12 +84,12 @@ def _work(kind: str, *what: str) -> None:
     with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as arrays:
         inputs = {name: arrays[name] for name in arrays}
     if kind == "predict":
-        from mno.surrogate import Surrogate
+        from mno.surrogate.surrogate import Surrogate
 
         samples = len(next(iter(inputs.values())))
         Surrogate.load(what[0]).predict(inputs, samples)
     else:
-        from mno.scenarios import make_scenario
+        from mno.scenarios.base import make_scenario
 
         make_scenario(what[0], int(what[1]), json.loads(what[2])).solve(inputs)
     sys.stdout.write(str(own_peak_mib()))

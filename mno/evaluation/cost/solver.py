@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.evaluation.cost.timing import Times, seconds_of
 from mno.scenarios.base import Fields, Scenario, split_samples
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mno.lineage.times import Seconds
+    from mno.core.times import Seconds
 
 _CACHED = "not recorded: what this stage makes was not made here, but restored from a cache"
 

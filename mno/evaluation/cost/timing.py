@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from mno.surrogate import Surrogate
+    from mno.surrogate.surrogate import Surrogate
 
 LARGEST_BATCH = 256
 _SECONDS_EACH, _SECONDS_A_BATCH = 0.25, 0.05

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mno.config import Config
+from mno.core.config import Config
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

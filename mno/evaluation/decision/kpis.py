@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.evaluation.decision.config import KpiConfig
 
 Known = Mapping[str, Any]

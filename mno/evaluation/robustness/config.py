@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mno.config import Config
+from mno.core.config import Config
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Level = Annotated[float, Field(gt=0.0, le=10.0)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 
-from mno.fields import Axis
+from mno.core.fields import Axis
 
 
 def on_grid(

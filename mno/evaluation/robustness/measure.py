@@ -20,7 +20,7 @@ from mno.evaluation.samples import some_samples
 if TYPE_CHECKING:
     from mno.data.reading import Split, StoredSplit
     from mno.evaluation.robustness.config import RobustnessConfig
-    from mno.surrogate import Surrogate
+    from mno.surrogate.surrogate import Surrogate
 
 KINDS = ("noise", "missing", "resolution", "frame_rate", "outside", "over_time")
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mno.data.reading import Split
-from mno.description import Description
 from mno.evaluation.robustness.curve import Result, curve
 from mno.evaluation.robustness.reasons import NO_PLACES
 from mno.evaluation.robustness.streams import stream
 from mno.evaluation.robustness.trial import Trial
+from mno.surrogate.description import Description
 
 Arrays = Mapping[str, np.ndarray]
 Pick = Callable[[float, int], np.ndarray]

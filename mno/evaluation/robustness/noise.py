@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mno.data.reading import Split
-from mno.description import Description
 from mno.evaluation.robustness.curve import Result, curve
 from mno.evaluation.robustness.streams import stream
 from mno.evaluation.robustness.trial import Trial
+from mno.surrogate.description import Description
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mno.core.errors import MnoError, first_line
 from mno.data.reading import Schema, Split
-from mno.errors import MnoError, first_line
 from mno.evaluation.robustness.curve import Result, along, curve
 from mno.evaluation.robustness.grids import fields_on_grid
 from mno.evaluation.robustness.reasons import OTHER_ON_EVERY_GRID, SOLVER_ON_POINTS

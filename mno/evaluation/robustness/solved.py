@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mno.core.errors import MnoError, first_line
 from mno.data.reading import Split
-from mno.errors import MnoError, first_line
 from mno.evaluation.robustness.streams import stream
 from mno.evaluation.solving import other_solver, solver_of
 

@@ -12,7 +12,7 @@ from mno.evaluation.overall import measured, relative_l2
 from mno.evaluation.statistics import Statistics
 
 if TYPE_CHECKING:
-    from mno.surrogate import Surrogate
+    from mno.surrogate.surrogate import Surrogate
 
 Arrays: TypeAlias = Mapping[str, np.ndarray]
 Errors: TypeAlias = dict[str, np.ndarray]

@@ -12,19 +12,19 @@ import numpy as np
 
 from mno.evaluation.evaluator import frames_to_predict
 from mno.evaluation.solving import solver_of
-from mno.evaluation.trust import conformal
-from mno.evaluation.trust.config import TrustConfig
-from mno.evaluation.trust.equation import equation_of
-from mno.evaluation.trust.likeness import Likeness
-from mno.evaluation.trust.measured import Measured, Pairs, Rate, coverage, finite
 from mno.evaluation.trust.observed import Observed, describe_split, observe
 from mno.evaluation.trust.outside import outside_inputs
-from mno.evaluation.trust.scale import Scale
-from mno.evaluation.trust.trust import Bound, Trust
+from mno.surrogate.trust import conformal
+from mno.surrogate.trust.config import TrustConfig
+from mno.surrogate.trust.equation import equation_of
+from mno.surrogate.trust.likeness import Likeness
+from mno.surrogate.trust.measured import Measured, Pairs, Rate, coverage, finite
+from mno.surrogate.trust.scale import Scale
+from mno.surrogate.trust.trust import Bound, Trust
 
 if TYPE_CHECKING:
     from mno.data.reading import Split, StoredSplit
-    from mno.surrogate import Surrogate
+    from mno.surrogate.surrogate import Surrogate
 
 _MOST_TRAINING = 2000  # samples that inputs are compared with
 _MOST_PAIRS = 500  # test samples that a figure shows

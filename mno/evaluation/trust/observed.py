@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mno.evaluation.trust.equation import Equation
-from mno.evaluation.trust.errors import sample_errors, size
-from mno.evaluation.trust.features import describe
+from mno.surrogate.trust.equation import Equation
+from mno.surrogate.trust.errors import sample_errors, size
+from mno.surrogate.trust.features import describe
 
 if TYPE_CHECKING:
     from mno.data.reading import Split, StoredSplit
-    from mno.description import Description
-    from mno.surrogate import Surrogate
+    from mno.surrogate.description import Description
+    from mno.surrogate.surrogate import Surrogate
 
 
 @dataclass(frozen=True, eq=False)

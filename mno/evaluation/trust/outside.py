@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.evaluation.robustness.streams import stream
 from mno.evaluation.solving import other_solver, solver_of
 
 if TYPE_CHECKING:
     from mno.data.reading import Schema, Split, StoredSplit
-    from mno.description import Description
+    from mno.surrogate.description import Description
 
 Arrays = dict[str, np.ndarray]
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]

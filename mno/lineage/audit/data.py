@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mno.data.checksums import metadata_sha256
-from mno.errors import MnoError
+from mno.core.errors import MnoError
+from mno.core.files import metadata_sha256
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Link
 from mno.lineage.audit.objects import (

@@ -7,8 +7,8 @@ from typing import Any
 
 from ruamel.yaml.error import YAMLError
 
-from mno.config import PARAMS_FILE
-from mno.errors import MnoError
+from mno.core.config import PARAMS_FILE
+from mno.core.errors import MnoError
 from mno.lineage.audit.data import ROOT_FILE
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Link

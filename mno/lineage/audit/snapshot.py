@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Link
 from mno.lineage.audit.tree import Tree, is_id

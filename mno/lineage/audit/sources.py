@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mno.config import IMPORTED
+from mno.core.config import IMPORTED
+from mno.core.errors import MnoError
 from mno.data.reading import verify
-from mno.errors import MnoError
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Link
 from mno.lineage.audit.objects import digests

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Link
 from mno.lineage.audit.objects import digests, folder_md5, md5_of

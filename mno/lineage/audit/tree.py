@@ -17,8 +17,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mno.config import PARAMS_FILE, read_params
-from mno.errors import MnoError
+from mno.core.config import PARAMS_FILE, read_params
+from mno.core.errors import MnoError
 from mno.lineage.git import git
 
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

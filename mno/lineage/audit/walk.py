@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 from ruamel.yaml.error import YAMLError
 
-from mno.errors import MnoError
+from mno.certificate import kept as certificates
+from mno.core.errors import MnoError
 from mno.lineage.audit import (
-    certificates,
     data,
     decision,
     environment,

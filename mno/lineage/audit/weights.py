@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.finding import Finding, Link
 from mno.lineage.audit.objects import digests, find_object, folder_md5, md5_of, read_listing

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.lineage.git import git
 from mno.lineage.questions.origins import Origin, RecordOf
 from mno.lineage.questions.stage_code import stage_patterns

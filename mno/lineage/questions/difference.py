@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.lineage.audit.evidence import entry
 from mno.lineage.audit.objects import find_object, md5_of, read_listing
 from mno.lineage.git import git

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.lineage.audit.objects import digests, find_object, md5_of, read_listing
 from mno.lineage.questions.version import DATA, RegisteredVersion, digest_prefix
 

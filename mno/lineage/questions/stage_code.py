@@ -10,7 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.lineage.dvcfiles import MAKING
 from mno.lineage.git import git
 from mno.lineage.snapshot import CODE

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 
 DATA = "mno.data_md5"
 SNAPSHOT = "mno.snapshot"

@@ -14,7 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.lineage.audit.objects import digests, folder_md5
 from mno.lineage.record import candidate_digest
 from mno.lineage.replay.distance import arrays_apart, figures_apart, weights_apart

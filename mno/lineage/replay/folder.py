@@ -18,8 +18,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from mno.config import PARAMS_FILE
-from mno.errors import MnoError
+from mno.core.config import PARAMS_FILE
+from mno.core.errors import MnoError
 from mno.lineage.audit.tree import Tree
 from mno.lineage.dvcfiles import DATA_FILE
 from mno.lineage.git import git

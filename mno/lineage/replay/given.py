@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mno.config import IMPORTED
-from mno.errors import MnoError
+from mno.core.config import IMPORTED
+from mno.core.errors import MnoError
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.audit.objects import digests, find_object, md5_of, read_listing
 from mno.lineage.audit.tree import is_inside

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.lineage.audit.tree import Tree
 from mno.lineage.dvcfiles import DATA_FILE
 from mno.lineage.replay.options import DataFrom

@@ -5,13 +5,13 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mno.data.batch import Batch
-from mno.grid import Grid
+from mno.core.batch import Batch
+from mno.core.grid import Grid
+from mno.core.points import Points
 from mno.nn.backbones.spectral import SpectralRegressor
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.choice import Mixers
 from mno.nn.operator import Operator, Signature
-from mno.points import Points
 from mno.scan.paths import Place
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
-from mno.grid import Grid
-from mno.points import Points
+from mno.core.grid import Grid
+from mno.core.points import Points
 
 
 def on_image(

@@ -9,13 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mno.data.batch import Batch
-from mno.grid import Grid
+from mno.core.batch import Batch
+from mno.core.grid import Grid
+from mno.core.points import Points
 from mno.nn.backbones.queries import queries
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.choice import Mixers
 from mno.nn.operator import Operator, Signature
-from mno.points import Points
 from mno.scan.paths import Place
 
 

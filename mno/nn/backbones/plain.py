@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mno.data.batch import Batch
+from mno.core.batch import Batch
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.choice import Mixers
 from mno.nn.operator import Operator, Signature

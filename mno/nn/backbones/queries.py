@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from mno.data.batch import Batch
-from mno.grid import Grid
+from mno.core.batch import Batch
+from mno.core.grid import Grid
+from mno.core.points import Points
 from mno.nn.operator import coordinates
-from mno.points import Points
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mno.data.batch import Batch
+from mno.core.batch import Batch
 from mno.nn.backbones.images import on_image
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.choice import Mixers

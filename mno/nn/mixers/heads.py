@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mno.grid import Grid
+from mno.core.grid import Grid
 from mno.scan.paths import Place, check_place
 
 Shares = Float[Tensor, " source"] | None

@@ -7,8 +7,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from mno.errors import InputError
-from mno.fields import Field
+from mno.core.errors import InputError
+from mno.core.fields import Field
 from mno.scenarios.base import Check, Fields
 from mno.scenarios.kernels.furnace_plant import FurnaceParameters
 from mno.scenarios.kernels.thermal_stress import Solid, charge_cells, has_holes, thermal_stress

@@ -13,7 +13,7 @@ import numpy as np
 import pydantic
 from pydantic import model_validator
 
-from mno.config import Config
+from mno.core.config import Config
 
 LINING_CAPACITY = (0.8e6, 2.2e6)  # J/(m3 K), from insulating to dense brick
 CHARGES = ((30.0, 5.2e6), (25.0, 4.6e6), (40.0, 4.2e6))  # carbon, stainless steel, cast iron

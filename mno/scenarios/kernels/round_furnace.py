@@ -13,7 +13,7 @@ import numpy as np
 import pydantic
 from pydantic import model_validator
 
-from mno.config import Config
+from mno.core.config import Config
 from mno.scenarios.kernels.random_field import covariance_spectrum, draw_at
 from mno.scenarios.kernels.ring import SWING, RingMesh, draw_curve
 

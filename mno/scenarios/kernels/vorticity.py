@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from mno.errors import MnoError
+from mno.core.errors import MnoError
 from mno.scenarios.kernels.caching import compiled, inlined, named
 from mno.scenarios.kernels.exponential import etdrk4
 from mno.scenarios.kernels.rows import LANES, ROW, Row, emitted, load, load_vector, store

@@ -67,7 +67,7 @@ def language_of(request: Request) -> str:
 def _words(language: str) -> dict[str, Any]:
     """Return all that the page says, and what quantities are called in its language."""
     words: dict[str, Any] = tomllib.loads(_text(f"{language}.toml"))
-    report = files("mno.evaluation.report").joinpath(f"{language}.toml")
+    report = files("mno.report").joinpath(f"{language}.toml")
     names = tomllib.loads(report.read_text(encoding="utf-8")).get("names", {})
     return words | {"names": {key: name for key, name in names.items() if isinstance(name, str)}}
 

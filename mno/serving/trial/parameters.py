@@ -9,9 +9,8 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from mno.errors import MnoError
-from mno.scenarios import make_scenario, scenario_class
-from mno.scenarios.base import Scenario
+from mno.core.errors import MnoError
+from mno.scenarios.base import Scenario, make_scenario, scenario_class
 
 _REACH = 3.0  # a parameter is moved to a third and to three times of what the data have
 

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mno.core.errors import MnoError
 from mno.data.reading import read_schema
-from mno.errors import MnoError
-from mno.scenarios import scenario_names
+from mno.scenarios.base import scenario_names
 from mno.serving.follower import Served
 
 DATA = "data"

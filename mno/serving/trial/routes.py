@@ -19,9 +19,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mno.core.errors import InputError, MnoError
 from mno.data.reading import StoredSplit
-from mno.description import Description
-from mno.errors import InputError, MnoError
 from mno.serving.app import Service
 from mno.serving.estimate import as_json
 from mno.serving.follower import Follower, Served
@@ -33,6 +32,7 @@ from mno.serving.trial.samples import stored_sample, stored_samples
 from mno.serving.trial.shown import shown
 from mno.serving.trial.solver import BusyError, Solver
 from mno.serving.trial.wanted import Wanted, wanted
+from mno.surrogate.description import Description
 
 Fields = Mapping[str, np.ndarray]
 

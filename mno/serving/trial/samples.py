@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mno.core.errors import MnoError
 from mno.data.reading import StoredSplit, open_split
-from mno.description import Description
-from mno.errors import MnoError
 from mno.serving.trial.problem import DATA
+from mno.surrogate.description import Description
 
 SPLIT = "test"
 

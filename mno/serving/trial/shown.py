@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mno.description import Description
+from mno.surrogate.description import Description
 
 _MOST_POINTS = 128  # along an axis of space; more are not seen
 _MOST_VALUES = 2**21  # of a field, 8 MiB; beyond, frames are left out

@@ -13,7 +13,7 @@ from typing import Any
 import anyio.to_thread
 import numpy as np
 
-from mno.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError
 from mno.serving.trial.wire import LENGTH, pack, unpack
 
 _TO_START = 120.0  # s; importing and compiling take some, once

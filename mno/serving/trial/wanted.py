@@ -7,8 +7,8 @@ from typing import Self
 import orjson
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
-from mno.config import Config
-from mno.errors import InputError
+from mno.core.config import Config
+from mno.core.errors import InputError
 
 Number = int | FiniteFloat
 

@@ -16,10 +16,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mno.config import PARAMS_FILE
-from mno.errors import InputError, MnoError, first_line
-from mno.scenarios import make_scenario
-from mno.scenarios.base import Scenario
+from mno.core.config import PARAMS_FILE
+from mno.core.errors import InputError, MnoError, first_line
+from mno.scenarios.base import Scenario, make_scenario
 from mno.serving.trial.parameters import movable
 from mno.serving.trial.wire import LENGTH, pack, unpack
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
-from mno.description import Description
 from mno.evaluation.cost.config import EconomicsConfig
 from mno.evaluation.cost.equal_error import Point, equal_error, time_at
 from mno.evaluation.cost.measuring import MemoryUse, measure_cost
-from mno.forecast import TaskConfig, forecast_of
 from mno.nn.config import ModelConfig
-from mno.scenarios import make_scenario
-from mno.surrogate import Surrogate
+from mno.scenarios.base import make_scenario
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 
 QUICK = EconomicsConfig(comparison_seconds=5.0)
 

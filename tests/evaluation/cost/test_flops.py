@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from mno.data.normalise import Normaliser
-from mno.description import Description
 from mno.evaluation.cost.flops import flops_per_prediction, scan_flops
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.mamba import MambaMixer
-from mno.surrogate import Surrogate
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 
 POINTS = 6
 

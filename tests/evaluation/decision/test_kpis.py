@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mno.errors import InputError
+from mno.core.errors import InputError
 from mno.evaluation.decision.config import KpiConfig
 from mno.evaluation.decision.kpis import Kpi, check_kpis, indicators
 

@@ -1,0 +1,56 @@
+"""The batch: named fields at one place, what every operator takes and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from mno.core.grid import Grid
+from mno.core.points import Points
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Named fields that share a grid or points, and numbers that hold for a whole sample.
+
+    Attributes:
+        fields: Tensors of shape `(batch, *place)` by field name, `place` being the shape of the
+            grid, or the number of points; `(batch, frames, *place)` for a field at several times.
+        place: The grid, or the points, of all fields.
+        scalars: Tensors of shape `(batch,)`, by name: parameters of the equation.
+
+    Raises:
+        ValueError: No field is given, or a shape does not fit the place or its siblings.
+    """
+
+    fields: Mapping[str, Tensor]
+    place: Grid | Points
+    scalars: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.fields:
+            raise ValueError("a batch needs at least one field, got none")
+        size, shape = len(next(iter(self.fields.values()))), self.shape
+        for name, values in self.fields.items():
+            given = tuple(values.shape)
+            if given[:1] != (size,) or given[1:] != shape and given[2:] != shape:
+                raise ValueError(
+                    f"field {name} has shape {given}; expected (batch, *place) = {(size, *shape)}, "
+                    "or frames behind the batch"
+                )
+        for name, values in self.scalars.items():
+            if tuple(values.shape) != (size,):
+                raise ValueError(
+                    f"scalar {name} has shape {tuple(values.shape)}; expected one number per "
+                    f"sample: {(size,)}"
+                )
+
+    def __len__(self) -> int:
+        return len(next(iter(self.fields.values())))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a field of one sample at one time."""
+        return self.place.shape if isinstance(self.place, Grid) else (self.place.num_points,)

@@ -1,0 +1,109 @@
+"""The base of all configuration models, and the only reader of `params.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mno.core.errors import InputError, first_line
+
+PARAMS_FILE = "params.yaml"
+IMPORTED = "imported"
+"""What stands in the place of a scenario where data are imported."""
+
+
+class Config(BaseModel):
+    """A frozen configuration model that refuses unknown keys and does not guess types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def read_params(folder: Path | str = ".") -> dict[str, Any]:
+    """Read `params.yaml` of a workspace as plain dictionaries.
+
+    Args:
+        folder: The workspace, the folder that holds `params.yaml`.
+
+    Raises:
+        InputError: The file is missing, is not YAML, or is not a mapping.
+    """
+    path = Path(folder) / PARAMS_FILE
+    try:
+        params = YAML(typ="safe").load(path)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} does not exist; run this in the root of an MNO workspace (a checkout of it)"
+        ) from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {first_line(error)}") from None
+    if not isinstance(params, dict):
+        raise InputError(f"{path} holds {type(params).__name__}; expected a mapping of parameters")
+    return params
+
+
+def dataset_name(params: Mapping[str, Any]) -> str:
+    """Return what datasets and models are named by: the scenario, or the name of imported data.
+
+    Args:
+        params: The content of `params.yaml`.
+    """
+    scenario = str(params["scenario"])
+    own = (params.get("scenarios") or {}).get(IMPORTED) or {}
+    return str(own.get("name", scenario)) if scenario == IMPORTED else scenario
+
+
+def section(params: Mapping[str, Any], name: str, model: type[ConfigT]) -> ConfigT:
+    """Validate one section of the parameters, for example `train`, against its model.
+
+    Raises:
+        InputError: A key is unknown or missing, or a value does not fit; one line names each.
+    """
+    return validate(model, params.get(name) or {}, prefix=name)
+
+
+def validate(model: type[ConfigT], values: Any, prefix: str = "") -> ConfigT:
+    """Validate values against a model; turn pydantic's report into one line.
+
+    Raises:
+        InputError: As for `section`.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_describe(item, model, prefix) for item in error.errors())
+        raise InputError(f"{PARAMS_FILE}: {problems}") from None
+
+
+def _describe(item: Any, model: type[BaseModel], prefix: str) -> str:
+    key = ".".join(str(part) for part in (*([prefix] if prefix else []), *item["loc"]))
+    given = item["input"]
+    match item["type"]:
+        case "extra_forbidden":
+            known = ", ".join(_known_keys(model, item["loc"][:-1]))
+            return f"{key} is not a parameter (known here: {known})"
+        case "missing":
+            return f"{key} is missing"
+        case "value_error":
+            return f"{key}: {item['ctx']['error']}" if key else str(item["ctx"]["error"])
+        case _:
+            message = item["msg"].removeprefix("Input ")
+            return f"{key}={given!r} {message}"
+
+
+def _known_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type):
+            return []
+        if not issubclass(field.annotation, BaseModel):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

@@ -1,0 +1,65 @@
+"""The report as one HTML file: its sections in their order, in one language."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mno.report.language import Words
+from mno.report.page import render_page
+from mno.report.sections import SECTIONS
+
+if TYPE_CHECKING:
+    from mno.data.reading import Schema
+    from mno.report.figures import Figure
+    from mno.report.results import Results
+    from mno.report.section import Section
+
+
+def write_report(path: Path, results: Results, language: str = "en") -> tuple[Figure, ...]:
+    """Render a report, put it in place in one step, and return the figures in it."""
+    sections = sections_of(results, language)
+    beside = path.with_name(path.name + ".partial")
+    beside.write_text(_page(results, language, sections), encoding="utf-8")
+    os.replace(beside, path)
+    return tuple(figure for section in sections for figure in section.figures)
+
+
+def render_report(results: Results, language: str = "en") -> str:
+    """Return a report as HTML that loads nothing from anywhere; all given text is escaped."""
+    return _page(results, language, sections_of(results, language))
+
+
+def sections_of(results: Results, language: str) -> tuple[Section, ...]:
+    """Return the sections that there is something to tell in, in the order of the page."""
+    results = replace(results, schema=named(results.schema, Words.of(language)))
+    found = [section(results, Words.of(language, name)) for name, section in SECTIONS.items()]
+    return tuple(section for section in found if section is not None)
+
+
+def named(schema: Schema, words: Words) -> Schema:
+    """Return a schema whose fields and axes are called as the language calls them."""
+    fields = tuple(replace(f, long_name=words.name(f.long_name)) for f in schema.fields)
+    axes = tuple(replace(a, long_name=words.name(a.long_name)) for a in schema.axes)
+    return replace(schema, fields=fields, axes=axes)
+
+
+def _page(results: Results, language: str, sections: tuple[Section, ...]) -> str:
+    words = Words.of(language)
+    schema = named(results.schema, words)
+    samples = results.metrics["samples"]
+    return render_page(
+        "evaluation/report/page.html.j2",
+        language=language,
+        words=words,
+        title=words("page.title", scenario=words.name(results.scenario.replace("_", " "))),
+        subtitle=words(
+            "page.subtitle.one" if samples == 1 else "page.subtitle.many",
+            inputs=words.list(field.long_name for field in schema.inputs),
+            outputs=words.list(field.long_name for field in schema.outputs),
+            samples=words.number(samples),
+        ),
+        sections=sections,
+    )

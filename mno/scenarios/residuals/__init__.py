@@ -1,0 +1,45 @@
+"""Residuals of scenarios' equations in torch, by name; each is one module of this package.
+
+They are apart from the scenarios, so that training can punish a prediction that does not solve the
+equation without depending on samplers and solvers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TypeAlias
+
+from torch import Tensor
+
+from mno.core.errors import InputError
+from mno.core.grid import Grid
+
+Residual: TypeAlias = Callable[[Mapping[str, Tensor], Grid], Tensor]
+"""Takes all fields of some samples in physical units, shape `(batch, *grid)`, by name, and their
+grid, whose first axis is time where they are states; returns the norm of each sample's residual
+relative to its source or size, shape `(batch,)`. The mapping also holds the scenario's parameters
+that are numbers, as tensors without axes."""
+
+
+def residual_names() -> list[str]:
+    """Return the scenarios that have a residual, in alphabetical order."""
+    modules = (path.stem for path in Path(__file__).parent.glob("*.py"))
+    return sorted(name for name in modules if name != "__init__")
+
+
+def residual_of(scenario: str) -> Residual:
+    """Return the residual of a scenario's equation.
+
+    A module is named like its scenario and assigns a function to `RESIDUAL`.
+
+    Raises:
+        InputError: The scenario has none.
+    """
+    if scenario not in residual_names():
+        raise InputError(
+            f"scenario={scenario} has no residual in mno/scenarios/residuals (there are: "
+            f"{', '.join(residual_names())}); set train.residual_weight=0, or write it"
+        )
+    return import_module(f"mno.scenarios.residuals.{scenario}").RESIDUAL

@@ -1,0 +1,178 @@
+"""Readings, and what model and solver say at their places and times, in the model's units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mno.core.errors import InputError
+from mno.sensors.given import Given
+from mno.sensors.predicted import Predicted
+from mno.sensors.sieve import SAME, Sieve, among
+from mno.sensors.stencil import brackets
+from mno.sensors.units import places_of, scales_of, seconds_to
+
+if TYPE_CHECKING:
+    from mno.imports.sensors.readings import Readings
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """What one sensor measures of one quantity at one place, and what is said of it.
+
+    Attributes:
+        quantity: Name of the model's field.
+        sensor: Name of the sensor.
+        place: Its coordinates, shape `(axes,)`, in the units of the axes.
+        times: When the frames are, shape `(frames,)`; empty for a field without time.
+        model: What the model predicts there, shape `(frames,)`, or `(1,)` without time.
+        solver: What the solver says, of the same shape; none where there is no solver.
+    """
+
+    quantity: str
+    sensor: str
+    place: np.ndarray
+    times: np.ndarray
+    model: np.ndarray
+    solver: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Readings that can be compared, one row each.
+
+    Attributes:
+        units: The model's unit of each quantity that is compared, by name.
+        series: Those that have a row.
+        of: Number of each row's series, shape `(rows,)`.
+        time: In the unit of the prediction's times, from its time 0, shape `(rows,)`.
+        value: What was read, shape `(rows,)`.
+        uncertainty: Standard uncertainty of it, NaN where none is given, shape `(rows,)`.
+        model: What the model predicts, shape `(rows,)`.
+        solver: What the solver says; none where there is none.
+        left_out: Number of readings that cannot be compared, by the reason.
+    """
+
+    units: Mapping[str, str]
+    series: tuple[Series, ...]
+    of: np.ndarray
+    time: np.ndarray
+    value: np.ndarray
+    uncertainty: np.ndarray
+    model: np.ndarray
+    solver: np.ndarray | None
+    left_out: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+def pair(
+    readings: Readings,
+    outputs: Mapping[str, str],
+    given: Given,
+    predictions: tuple[Predicted, ...],
+    position_units: str = "m",
+    start: float = 0.0,
+) -> Pairs:
+    """Bring predictions to the places and times of readings.
+
+    The prediction is interpolated linearly in space and time, readings never. A field without time
+    is compared with readings of any time.
+
+    Args:
+        readings: The readings, quantities named like the model's fields.
+        outputs: Units of the model's fields, by name.
+        given: Where the predictions are.
+        predictions: What the model predicts, and what the solver says where there is one.
+        position_units: Unit of the sensors' positions.
+        start: When the prediction's time 0 is, in seconds on the clock of the readings.
+
+    Raises:
+        InputError: Quantities, units or axes do not fit, or no reading can be compared.
+    """
+    names = [readings.quantities[quantity] for quantity in readings.series_quantity]
+    measured = among(names, outputs)
+    if not measured.any():
+        raise InputError(
+            f"the readings are of {', '.join(readings.quantities)}; the model predicts "
+            f"{', '.join(outputs)}: rename quantities in a mapping file (--mapping), as in "
+            f"`fields: {{{readings.quantities[0]}: {{name: {next(iter(outputs))}}}}}`"
+        )
+    factor, offset = scales_of(readings, outputs)[readings.series].T
+    time = (readings.time - start) * seconds_to(given.time_units)
+    places = places_of(readings, given.axes, position_units)[readings.series_place]
+    stencil = given.stencil(places)
+    curves = [prediction.at(stencil) for prediction in predictions]
+    moving = among(names, [name for name, curve in curves[0].items() if len(curve) > 1])
+
+    times = predictions[0].times
+    sieve = Sieve(readings)
+    sieve.leave_out("of quantities that the model does not predict", ~measured)
+    sieve.leave_out_repeated()
+    sieve.leave_out("without a place", np.isnan(places[:, 0]))
+    sieve.leave_out("outside the domain", ~stencil.inside)
+    sieve.leave_out_of_time(moving, time, times, given.known_until)
+    said = [_curves(fields, names, measured, times) for fields in curves]
+    columns = [_in_time(times, curve, readings.series, time) for curve in said]
+    sieve.leave_out_rows(
+        "where a frame that is given lacks a value", np.isnan(np.sum(columns, axis=0))
+    )
+    sieve.require_some()
+    kept = sieve.kept
+    used, row_series = np.unique(readings.series[kept], return_inverse=True)
+    return Pairs(
+        units={name: units for name, units in outputs.items() if name in {names[s] for s in used}},
+        series=tuple(
+            Series(
+                names[s],
+                readings.sensors[readings.series_sensor[s]],
+                places[s],
+                times if moving[s] else np.empty(0),
+                *(curve[:, s] if moving[s] else curve[:1, s] for curve in said),
+                *([] if said[1:] else [None]),
+            )
+            for s in used
+        ),
+        of=row_series,
+        time=time[kept],
+        value=(readings.value * factor + offset)[kept],
+        uncertainty=_positive((readings.uncertainty * factor)[kept]),
+        model=columns[0][kept],
+        solver=columns[1][kept] if columns[1:] else None,
+        left_out=sieve.left_out,
+    )
+
+
+def _curves(
+    fields: Mapping[str, np.ndarray], names: list[str], measured: np.ndarray, times: np.ndarray
+) -> np.ndarray:
+    """Return what is said of each series, shape `(frames, series)`; NaN of what is not predicted.
+
+    A field without time is the same in all frames.
+    """
+    curves = np.full((max(len(times), 1), len(names)), np.nan)
+    for series in np.flatnonzero(measured):
+        curves[:, series] = fields[names[series]][:, series]
+    return curves
+
+
+def _in_time(
+    times: np.ndarray, curves: np.ndarray, series: np.ndarray, at: np.ndarray
+) -> np.ndarray:
+    """Interpolate frames to the time of each reading."""
+    if not len(times):
+        return curves[0, series]
+    below, share = brackets(times, at)
+    before, after = curves[below, series], curves[below + 1, series]
+    between = (1 - share) * before + share * after
+    # At a frame its neighbours have no say, not even where they are missing.
+    return np.where(share > 1 - SAME, after, np.where(share < SAME, before, between))
+
+
+def _positive(uncertainty: np.ndarray) -> np.ndarray:
+    """Take an uncertainty of zero for none."""
+    return np.where(uncertainty > 0, uncertainty, np.nan)

@@ -1,0 +1,150 @@
+"""One training of a search, by the project's own training: pruned, refused, failed or measured."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mno.core.config import section
+from mno.core.errors import MnoError
+from mno.core.forecast import TaskConfig
+from mno.evaluation.cost.timing import latency, one_thread
+from mno.nn.config import ModelConfig
+from mno.study.tuning.splits import SearchSplits
+from mno.training.config import TrainConfig
+from mno.training.fit import train
+
+State = Literal["done", "pruned", "refused", "failed"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training to be made.
+
+    Attributes:
+        number: Of the trial.
+        params: Sections `task`, `model` and `train`.
+        seed: Of the training.
+        work: Folder of its checkpoints, its alone.
+        latency_ms: Longest time of a prediction; none for any.
+        watched: Whether it may be ended early.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    seed: int
+    work: Path
+    latency_ms: float | None = None
+    watched: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a training.
+
+    Attributes:
+        state: `done`; `pruned`, ended early; `refused`, beyond a limit; `failed`, for its reason.
+        error: Lowest validation error of an epoch, relative L2; none where there was no epoch.
+        epochs: Metrics of each epoch.
+        parameters: Trainable parameters; none where it was not trained to the end.
+        latency_ms: Median time of a prediction; none where it was not asked for.
+        seconds: Wall time it took, of this attempt.
+        reason: Why it is not done.
+    """
+
+    state: State
+    error: float | None = None
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    parameters: int | None = None
+    latency_ms: float | None = None
+    seconds: float = 0.0
+    reason: str | None = None
+
+
+class _EndedEarlyError(Exception):
+    """A training has shown enough of itself."""
+
+
+class _Epochs:
+    """Hands each epoch's best validation error so far on, and ends the training when told to."""
+
+    def __init__(self, goes_on: Callable[[int, float], bool]) -> None:
+        self.goes_on = goes_on
+        self.metrics: list[dict[str, float]] = []
+
+    @property
+    def best(self) -> float | None:
+        """The lowest validation error so far; none before the first epoch."""
+        errors = [epoch["validation_relative_l2"] for epoch in self.metrics]
+        return min(errors) if errors else None
+
+    def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Record an epoch (called by the training)."""
+        self.metrics.append(dict(metrics))
+        if not self.goes_on(epoch, self.best or 0.0):
+            raise _EndedEarlyError
+
+
+def run_training(job: Job, splits: SearchSplits, goes_on: Callable[[int, float], bool]) -> Outcome:
+    """Make a training, or continue what an earlier attempt has begun.
+
+    Args:
+        job: The training.
+        splits: What it is trained on and judged by.
+        goes_on: Told of every epoch and the lowest validation error so far; says whether to go on.
+    """
+    start = time.monotonic()
+    epochs = _Epochs(goes_on)
+    state, reason, found, measured = "done", None, None, None
+    try:
+        measured = _latency(job, splits)
+        if job.latency_ms is not None and measured is not None and measured > job.latency_ms:
+            state = "refused"
+            reason = f"a prediction takes {measured:.3g} ms; at most {job.latency_ms:g}"
+        else:
+            surrogate, _ = _train(job, splits, job.work, observers=[epochs])
+            found = surrogate.num_parameters
+    except _EndedEarlyError:
+        state, reason = "pruned", f"ended after epoch {len(epochs.metrics)}"
+    except MnoError as error:
+        state, reason = "failed", str(error).replace("params.yaml: ", "")
+    seconds = round(time.monotonic() - start, 2)
+    return Outcome(state, epochs.best, epochs.metrics, found, measured, seconds, reason)
+
+
+def _latency(job: Job, splits: SearchSplits) -> float | None:
+    """Return how long a prediction takes, of a model of this shape that has barely been trained."""
+    if job.latency_ms is None:
+        return None
+    few = np.arange(min(4, len(splits.training), len(splits.validation)))
+    small = SearchSplits(splits.training.take(few), splits.validation.take(few))
+    folder = job.work.with_name(f"{job.work.name}-timed")
+    try:
+        surrogate, _ = _train(job, small, folder, epochs=1)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    one = {name: field[:1] for name, field in splits.validation.fields.items()}
+    given = surrogate.description.given(one)
+    with one_thread():
+        return 1e3 * latency(surrogate, given).median
+
+
+def _train(job: Job, splits: SearchSplits, work: Path, observers: Any = (), **changes: Any) -> Any:
+    config = section(job.params, "train", TrainConfig)
+    return train(
+        splits.training,
+        splits.validation,
+        model=section(job.params, "model", ModelConfig),
+        config=config.model_copy(update=changes),
+        seed=job.seed,
+        work=work,
+        task=section(job.params, "task", TaskConfig),
+        observers=observers,
+        quiet=True,
+    )

@@ -1,0 +1,184 @@
+"""The description of a surrogate: all that it is, apart from its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mno.core.batch import Batch
+from mno.core.forecast import Forecast
+from mno.core.grid import Grid
+from mno.core.points import Points
+from mno.data.normalise import ArrayT, Normaliser
+from mno.nn.build import build_operator
+from mno.nn.config import ModelConfig
+from mno.surrogate.rollout import roll_out
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a surrogate is, apart from its weights.
+
+    Attributes:
+        scenario: The family of problems it was trained on.
+        inputs: Units of the fields it is given, by name.
+        outputs: Units of the fields it predicts, by name; a state is among both.
+        extent: Length of the domain along each space axis.
+        reference_spacing: Distance between grid points in the training data, along each axis. Of
+            unordered points one number: their typical distance, in normalised coordinates.
+        normaliser: Fitted on the training split.
+        model: The operator's configuration.
+        offset: Where points lie in their cells along each axis, as shares of the cells' width; in
+            the middle where not given.
+        forecast: How it continues states; none where there are no states.
+        scalars: Names of the inputs that are one number per sample, in the order of the weights.
+        forcings: Names of the inputs that have frames and are known in advance: frame `k` holds
+            from frame `k` of the states to the next.
+        coordinates: Units of the coordinates of unordered points, by name; none on a grid. They are
+            given with each sample, and the normaliser knows them.
+        gaps: Names of the inputs whose values may be missing, states among them; a missing value is
+            NaN, and the operator is told which are.
+
+    Raises:
+        ValueError: The outputs should be zero at walls, but are normalised about another number, or
+            `gaps` names what is no input with a value at each point.
+    """
+
+    scenario: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    extent: tuple[float, ...]
+    reference_spacing: tuple[float, ...]
+    normaliser: Normaliser
+    model: ModelConfig
+    offset: tuple[float, ...] = ()
+    forecast: Forecast | None = None
+    scalars: tuple[str, ...] = ()
+    forcings: tuple[str, ...] = ()
+    coordinates: Mapping[str, str] = field(default_factory=dict)
+    gaps: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.gaps) - set(self.fields)):
+            raise ValueError(
+                f"gaps={unknown}: values can be missing of {self.fields} only, the inputs with a "
+                "value at each point"
+            )
+        if self.model.walls == "free":
+            return
+        means = {name: self.normaliser.mean[name] for name in self.outputs}
+        if any(means.values()):
+            raise ValueError(
+                f"outputs that are zero at the walls are normalised about {means}; expected 0, so "
+                "that zero stays zero: fit the normaliser with about_zero"
+            )
+
+    def grid(self, shape: tuple[int, ...]) -> Grid:
+        """Return the grid of a field of this shape that covers the whole domain."""
+        spacing = tuple(length / n for length, n in zip(self.extent, shape, strict=True))
+        places: tuple[tuple[float, ...], ...] = ()
+        if any(share != 0.5 for share in self.offset):
+            axes = zip(shape, self.offset, strict=True)
+            places = tuple(tuple((i + share) / n for i in range(n)) for n, share in axes)
+        return Grid(shape, spacing, self.reference_spacing, places)
+
+    @property
+    def space(self) -> tuple[str, ...]:
+        """Names of the axes of a field at one time."""
+        return ("point",) if self.coordinates else tuple("xyz"[: len(self.extent)])
+
+    @property
+    def given_names(self) -> tuple[str, ...]:
+        """Names of all that is given with a sample: inputs, and coordinates of points."""
+        return (*self.inputs, *self.coordinates)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Names of the fields that are given at first frames and predicted at later ones."""
+        return tuple(name for name in self.inputs if name in self.outputs and self.forecast)
+
+    @property
+    def rolls_out(self) -> bool:
+        """Whether the operator is asked for one frame after the other."""
+        return self.forecast is not None and self.forecast.scheme == "rollout"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the inputs that have a value at each point, in the order of the weights."""
+        return tuple(name for name in self.inputs if name not in self.scalars)
+
+    def build(self) -> nn.Module:
+        """Build the operator with fresh weights."""
+        predicted = self.forecast.frames_at_once if self.forecast else None
+        return build_operator(
+            self.model,
+            inputs={name: self._frames_seen(name) for name in self.fields},
+            outputs={name: predicted if name in self.states else None for name in self.outputs},
+            scalars=self.scalars,
+            dims=len(self.extent),
+            gaps=self.gaps,
+        )
+
+    def _frames_seen(self, name: str) -> int | None:
+        """Return how many frames of an input the operator sees at once."""
+        if self.forecast is None or name not in (*self.states, *self.forcings):
+            return None
+        whole = name in self.forcings and not self.rolls_out
+        return self.frames_given(name) if whole else self.forecast.history
+
+    def frames_given(self, name: str, steps: int | None = None) -> int | None:
+        """Return how many frames of an input are given for a prediction; none where it has none.
+
+        Args:
+            name: The input.
+            steps: Frames to predict; those of the forecast if not given.
+        """
+        if self.forecast is None or name not in (*self.states, *self.forcings):
+            return None
+        history = self.forecast.history
+        return history if name in self.states else history + (steps or self.forecast.steps) - 1
+
+    def given(self, fields: Mapping[str, ArrayT]) -> dict[str, ArrayT]:
+        """Return what the operator is given of whole fields: of states, the first frames.
+
+        Of forcings it is all frames but the last, which belongs to the time after the states' last.
+
+        Args:
+            fields: Shape `(samples, *dims)` by name, states and forcings
+                `(samples, frames, *grid)`.
+        """
+        history = self.forecast.history if self.forecast else 0
+        kept = dict.fromkeys(self.states, history) | dict.fromkeys(self.forcings, -1)
+        return {n: fields[n][:, : kept[n]] if n in kept else fields[n] for n in self.given_names}
+
+    def truth(self, fields: Mapping[str, ArrayT]) -> dict[str, ArrayT]:
+        """Return what is to be predicted of whole fields: of states, all later frames."""
+        history = self.forecast.history if self.forecast else 0
+        return {n: fields[n][:, history:] if n in self.states else fields[n] for n in self.outputs}
+
+    def batch(self, given: Mapping[str, Tensor]) -> Batch:
+        """Put what is given, normalised, into the form that an operator takes."""
+        fields = {name: given[name] for name in self.fields}
+        return Batch(fields, self._place(given), {name: given[name] for name in self.scalars})
+
+    def _place(self, given: Mapping[str, Tensor]) -> Grid | Points:
+        """Return where the fields of a batch are."""
+        if self.coordinates:
+            places = torch.stack([given[name] for name in self.coordinates], dim=-1)
+            return Points(places, self.reference_spacing[0])
+        return self.grid(tuple(given[self.fields[0]].shape[-len(self.extent) :]))
+
+    def answer(self, operator: nn.Module, batch: Batch, steps: int | None = None) -> Batch:
+        """Return what an operator predicts, by a rollout where that is the scheme.
+
+        Args:
+            operator: Made by `build`.
+            batch: What it is given, normalised.
+            steps: Frames of a rollout; those of the forecast if not given.
+        """
+        if self.forecast is None or not self.rolls_out:
+            return operator(batch)
+        return roll_out(operator, batch, steps or self.forecast.steps, self.forcings)

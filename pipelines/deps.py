@@ -1,0 +1,167 @@
+"""The code that each stage of `dvc.yaml` depends on, computed from what it imports.
+
+    python -m pipelines.deps            # what would change; exits 1 if something would
+    python -m pipelines.deps --write    # writes it
+
+Of each stage's `deps`, the lines that name code are written here and by nobody else: every module
+that importing the stage may run, and a folder in place of its files where all of them are needed,
+so that nothing becomes stale that should not.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from mno.lineage.stages import CODE_FOLDERS, IGNORED
+
+MARK = "# Code: python -m pipelines.deps --write"
+# What is imported by a name that parameters give, or is read rather than imported.
+_BY_NAME = {
+    "mno/scenarios/base.py": ("mno/scenarios/${scenario}.py", "mno/scenarios/kernels"),
+    "mno/scenarios/residuals/__init__.py": ("mno/scenarios/residuals",),
+    "mno/report/document.py": ("mno/report",),
+    "mno/registry/packaging.py": ("mno/registry/pyfunc_model.py",),
+}
+
+
+def stage_code(root: Path, stage: str) -> list[str]:
+    """Return what `dvc.yaml` should name as the code of a stage, in alphabetical order.
+
+    Args:
+        root: The checkout.
+        stage: Whose module is `pipelines/<stage>.py`.
+    """
+    modules = imported_by(root, [f"pipelines/{stage}.py"])
+    named = {name for module in modules for name in _BY_NAME.get(module, ())}
+    modules |= imported_by(root, (file for name in named for file in _code_files(root, name)))
+    scenarios = {name for name in named if "${" in name}
+    if scenarios:  # what scenarios share counts for all of them, each by itself does not
+        modules |= imported_by(root, _shared_by_scenarios(root))
+    return sorted(_as_folders(root, modules | set(_read_by(root, named))) | scenarios)
+
+
+def imported_by(root: Path, start: Iterable[str]) -> set[str]:
+    """Return every file of ours that importing some files may run, themselves included."""
+    found: set[str] = set()
+    waiting = list(start)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(_imported_files(root, name))
+    return found
+
+
+@cache
+def _imported_files(root: Path, name: str) -> tuple[str, ...]:
+    """Return the files of ours that a file imports, with the packages that these are in."""
+    tree = ast.parse((root / name).read_text(encoding="utf-8"))
+    parents = [f"{path.as_posix()}/__init__.py" for path in Path(name).parents if path.name]
+    found = [file for module in _imports(tree) for file in _files_of(root, module)]
+    return tuple(dict.fromkeys([*filter(lambda p: (root / p).is_file(), parents), *found]))
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    """Yield what a syntax tree imports, but for what only type checkers read."""
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+        for child in node.orelse:
+            yield from _imports(child)
+    elif isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield node.module or ""
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from _imports(child)
+
+
+def _files_of(root: Path, module: str) -> Iterator[str]:
+    parts = module.split(".")
+    if parts[0] in CODE_FOLDERS:
+        for count in range(1, len(parts) + 1):
+            path = "/".join(parts[:count])
+            yield from (n for n in (f"{path}.py", f"{path}/__init__.py") if (root / n).is_file())
+
+
+def _shared_by_scenarios(root: Path) -> set[str]:
+    """Return what scenarios import, but for scenarios themselves."""
+    own = {path.relative_to(root).as_posix() for path in (root / "mno/scenarios").glob("*.py")}
+    named = {f"mno/scenarios/{name}.py" for name in ("__init__", "base")}
+    return (imported_by(root, own) - own) | (own & named)
+
+
+def _read_by(root: Path, named: Iterable[str]) -> Iterator[str]:
+    """Yield the files in named folders, those included that are no modules."""
+    for name in named:
+        if (root / name).is_dir():
+            files = (path for path in (root / name).rglob("*") if path.is_file())
+            yield from (p.relative_to(root).as_posix() for p in files if p.suffix not in IGNORED)
+
+
+def _code_files(root: Path, name: str) -> Iterator[str]:
+    path = root / name
+    if path.is_dir():
+        yield from (file.relative_to(root).as_posix() for file in path.rglob("*.py"))
+    elif path.is_file():
+        yield name
+
+
+def _as_folders(root: Path, files: set[str]) -> set[str]:
+    """Put folders in the place of their files, where all of them are there."""
+    folders = {parent.as_posix() for name in files for parent in Path(name).parents if parent.name}
+    whole = {folder for folder in folders if set(_read_by(root, [folder])) <= files}
+    inner = {f for f in whole if any(p.as_posix() in whole for p in Path(f).parents)}
+    kept = {n for n in files if not any(p.as_posix() in whole for p in Path(n).parents)}
+    return (whole - inner) | kept
+
+
+def rewritten(root: Path) -> str:
+    """Return `dvc.yaml` with the code of every stage as it should be."""
+    text = (root / "dvc.yaml").read_text(encoding="utf-8")
+    lines: list[str] = []
+    stage, inside = "", False
+    stages = set(YAML(typ="safe").load(text)["stages"])
+
+    def close() -> None:
+        if inside:
+            lines.append(f"      {MARK}")
+            lines.extend(f"      - {name}" for name in stage_code(root, stage))
+
+    for line in text.splitlines():
+        if inside and not line.startswith("      "):
+            close()
+            inside = False
+        if line.strip().rstrip(":") in stages and line.startswith("  ") and line[2] != " ":
+            stage = line.strip().rstrip(":")
+        code = line.strip().removeprefix("- ").split("/")[0] in CODE_FOLDERS
+        if not inside or not (code or line.strip() == MARK):
+            lines.append(line)
+        inside = inside or line == "    deps:"
+    close()
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Compare `dvc.yaml` with the imports, and write it if asked."""
+    root = Path(__file__).parents[1]
+    wanted = rewritten(root)
+    if wanted == (root / "dvc.yaml").read_text(encoding="utf-8"):
+        return 0
+    if "--write" in sys.argv[1:]:
+        partial = root / "dvc.yaml.partial"
+        partial.write_text(wanted, encoding="utf-8")
+        partial.replace(root / "dvc.yaml")
+        return 0
+    print("dvc.yaml does not name what the stages import; run python -m pipelines.deps --write")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
