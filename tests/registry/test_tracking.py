@@ -71,7 +71,8 @@ def test_same_key_continues_the_same_run_and_logs_no_epoch_twice(shop):
 
 def test_runs_of_dead_processes_are_closed_and_those_of_live_ones_are_not(shop):
     script = (
-        "import os, signal, sys; from pathlib import Path; from mno.registry.tracking import TrainingRun\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from mno.registry.tracking import TrainingRun\n"
         "run = TrainingRun.open(Path(sys.argv[1]), 'darcy', 'dead', {})\n"
         "print(run.run_id, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
