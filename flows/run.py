@@ -173,7 +173,10 @@ def _warm_up(root: Path, scenario: str) -> subprocess.Popen[bytes] | None:
     """Begin what a first run would wait for (compiling, MLflow's tables) while Prefect starts."""
     if (root / "mlflow.db").exists():
         return None
-    compiling = "from mno.scenarios.base import make_scenario as make; make(sys.argv[2], 16, {}).compile(); "
+    compiling = (
+        "from mno.scenarios.base import make_scenario; "
+        "make_scenario(sys.argv[2], 16, {}).compile(); "
+    )
     code = (
         "import sys; from pathlib import Path; from mno.registry.settings import prepare; "
         f"{compiling if scenario != IMPORTED else ''}prepare(Path(sys.argv[1]))"
