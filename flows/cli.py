@@ -1,25 +1,164 @@
-"""The `mno` command: puts its words together, and turns what goes wrong into one line."""
+"""The `mno` command: finds each command where it is, and turns what goes wrong into one line."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from functools import cache, cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any
 
-from flows.commands import (  # noqa: F401 - each brings its words
-    certificate,
-    line,
-    lineage,
-    promotion,
-    questions,
-    schedule,
-    stores,
-    study,
-    tidying,
-    tune,
-    workspace,
+import typer
+from typer.core import TyperGroup
+
+from flows.commands.app import print_json
+from mno import __version__
+from mno.core.errors import InputError, MnoError
+
+GROUP = "mno.commands"
+"""Entry points of this group bring further commands: `NAME = "MODULE:OBJECT [EXTRA]"`, where the
+object is a function with typer's annotations or a `typer.Typer` with commands of its own, and the
+extra is what is to be installed where a package that it imports is missing."""
+
+# The commands of the core, in the order of the help; each is imported when it is asked for.
+_CORE = {
+    "run": "flows.commands.line:run",
+    "generate": "flows.commands.line:generate",
+    "train": "flows.commands.line:train",
+    "evaluate": "flows.commands.line:evaluate",
+    "register": "flows.commands.line:register",
+    "export": "flows.commands.stores:export",
+    "inspect": "flows.commands.stores:inspect_app",
+    "predict": "flows.commands.stores:predict",
+    "schedule": "flows.commands.schedule:schedule_app",
+    "promote": "flows.commands.promotion:promote",
+    "notify": "flows.commands.promotion:notify",
+    "audit": "flows.commands.lineage:audit",
+    "audit verify": "flows.commands.certificate:verify",
+    "audit keygen": "flows.commands.certificate:keygen",
+    "lineage": "flows.commands.questions:lineage_app",
+    "gc": "flows.commands.tidying:gc",
+    "ui": "flows.commands.workspace:ui",
+    "status": "flows.commands.workspace:status",
+    "doctor": "flows.commands.workspace:doctor",
+}
+_OURS = ("mno", "flows", "pipelines")
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name: those of the core, then those of entry points."""
+
+    @cached_property
+    def added(self) -> dict[str, EntryPoint]:
+        return {e.name: e for e in entry_points(group=GROUP) if e.name not in _CORE}
+
+    def __getitem__(self, name: str) -> Any:
+        return _load(self.entry(name))
+
+    def entry(self, name: str) -> EntryPoint:
+        return EntryPoint(name, _CORE[name], GROUP) if name in _CORE else self.added[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in _CORE or name in self.added
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*_CORE, *self.added])
+
+    def __len__(self) -> int:
+        return len(_CORE) + len(self.added)
+
+
+@cache
+def _load(entry: EntryPoint) -> Any:
+    """Return an entry's command; one that says what is missing where it cannot be loaded."""
+    settings = {}
+    try:
+        found = entry.load()
+    except (ImportError, AttributeError) as error:
+        if entry.name in _CORE:
+            raise
+        found, settings = _stand_in(_missing(entry, error)), {"ignore_unknown_options": True}
+    if isinstance(found, typer.Typer):
+        group = typer.main.get_group(found)
+        group.name = entry.name
+        return group
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    alone.command(entry.name, context_settings=settings)(found)
+    return typer.main.get_command(alone)
+
+
+def _stand_in(problem: str) -> Any:
+    def refuse(rest: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -> None:
+        raise InputError(problem)
+
+    refuse.__doc__ = f"Not available: {problem}"
+    return refuse
+
+
+def _missing(entry: EntryPoint, error: Exception) -> str:
+    """Say in one line what to install for a command."""
+    name = getattr(error, "name", None) or ""
+    if not isinstance(error, ModuleNotFoundError) or name.split(".")[0] in _OURS:
+        return f"mno {entry.name} cannot be loaded from {entry.value}: {error}"
+    package = getattr(entry.dist, "name", "mno")
+    remedy = f"'{package}[{','.join(entry.extras)}]'" if entry.extras else name
+    return (
+        f"mno {entry.name} needs the package {name}, which is not installed: pip install {remedy}"
+    )
+
+
+class _Group(TyperGroup):
+    """Knows commands without importing them, and takes two words for one: `mno audit verify`."""
+
+    commands: Any
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands()
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments begin with (called by click)."""
+        two = " ".join(args[:2])
+        return super().resolve_command(ctx, [two, *args[2:]] if two in _CORE else args)
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="mno",
+    help=(
+        "The production line for neural operators.\n\n"
+        "[bold]mno run[/bold] goes from a PDE solver to a registered model: it generates the data, "
+        "trains, evaluates and registers, and redoes only what a change has made stale.\n\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong use, 3 an audit found a difference."
+    ),
+    epilog=(
+        "Start with: mno run --preset quick    then: mno status    "
+        "and: mno predict models:/mno-darcy@champion data predictions.zarr"
+    ),
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-from flows.commands.app import app, print_json
-from mno.core.errors import MnoError
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mno {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Options of all commands."""
 
 
 def main() -> None:
@@ -27,16 +166,26 @@ def main() -> None:
     try:
         app()
     except MnoError as error:
-        from flows.stages import StageFailedError
-
-        if not isinstance(error, StageFailedError):  # which has printed its own line already
-            print(f"error: {error}", file=sys.stderr)
-        if "--json" in sys.argv:
-            print_json({"error": str(error), "exit_code": error.exit_code})
-        sys.exit(error.exit_code)
+        _fail(error)
+    except ModuleNotFoundError as error:  # which a command imports as late as it can
+        commands, named = _Commands(), sys.argv[1:2]
+        name = (error.name or "").split(".")[0]
+        if not named or named[0] not in commands or name in (*_OURS, ""):
+            raise
+        _fail(InputError(_missing(commands.entry(named[0]), error)))
     except BrokenPipeError:  # the reader of our output has gone, as in `mno status | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _fail(error: MnoError) -> None:
+    from flows.stages import StageFailedError
+
+    if not isinstance(error, StageFailedError):  # which has printed its own line already
+        print(f"error: {error}", file=sys.stderr)
+    if "--json" in sys.argv:
+        print_json({"error": str(error), "exit_code": error.exit_code})
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

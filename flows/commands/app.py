@@ -1,4 +1,4 @@
-"""The `mno` command itself, and the options that several of its words take."""
+"""Options that several commands take."""
 
 from __future__ import annotations
 
@@ -6,64 +6,6 @@ import json
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
-
-from mno import __version__
-
-
-class _Words(TyperGroup):
-    """Takes two words for a command's name where there is such a one, as in `mno audit verify`."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that the arguments begin with (called by click)."""
-        two = " ".join(args[:2])
-        return super().resolve_command(ctx, [two, *args[2:]] if two in self.commands else args)
-
-
-app = typer.Typer(
-    cls=_Words,
-    name="mno",
-    help=(
-        "The production line for neural operators.\n\n"
-        "[bold]mno run[/bold] goes from a PDE solver to a registered model: it generates the data, "
-        "trains, evaluates and registers, and redoes only what a change has made stale.\n\n"
-        "Exit codes: 0 done, 1 failed, 2 wrong use, 3 an audit found a difference."
-    ),
-    epilog=(
-        "Start with: mno run --preset quick    then: mno status    "
-        "and: mno predict models:/mno-darcy@champion data predictions.zarr"
-    ),
-    rich_markup_mode="rich",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-inspect_app = typer.Typer(
-    help="Look at what the line has made, before going on with it.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-)
-app.add_typer(inspect_app, name="inspect")
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"mno {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def common(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version.", callback=_print_version, is_eager=True
-        ),
-    ] = False,
-) -> None:
-    """Options of all commands."""
 
 
 def _preset_names(incomplete: str) -> list[str]:

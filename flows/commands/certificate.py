@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.commands.app import Json, Quiet, app, print_json
+from flows.commands.app import Json, Quiet, print_json
 from flows.commands.lineage import DIFFERENCE_FOUND
 
 
-@app.command("audit verify")
 def verify(
     certificate: Annotated[
         str,
@@ -53,7 +52,6 @@ def verify(
         raise typer.Exit(DIFFERENCE_FOUND)
 
 
-@app.command("audit keygen")
 def keygen(
     file: Annotated[
         Path, typer.Argument(help="Where the private key goes; the public one goes to FILE.pub.")

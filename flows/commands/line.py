@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from flows.commands.app import Assignments, Json, Preset, Quiet, Scheduler, app, print_json
+from flows.commands.app import Assignments, Json, Preset, Quiet, Scheduler, print_json
 from flows.economics import OwnFigures
 from flows.options import RunOptions
 from mno.core.errors import InputError
@@ -25,7 +25,6 @@ Repair = Annotated[
 LEARNING_CURVE = "learning_curve.shares=[0.125, 0.25, 0.5]"
 
 
-@app.command()
 def run(
     preset: Preset = None,
     assignments: Assignments = None,
@@ -41,7 +40,6 @@ def run(
     _bring_up_to_date(RunOptions(None, preset, edits, quiet), as_json)
 
 
-@app.command()
 def generate(
     preset: Preset = None,
     assignments: Assignments = None,
@@ -58,7 +56,6 @@ def generate(
     _bring_up_to_date(RunOptions("data.dvc", preset, edits, quiet, repair), as_json)
 
 
-@app.command()
 def train(
     preset: Preset = None,
     assignments: Assignments = None,
@@ -72,7 +69,6 @@ def train(
     _bring_up_to_date(RunOptions("train", preset, assignments or (), quiet), as_json)
 
 
-@app.command()
 def evaluate(
     preset: Preset = None,
     assignments: Assignments = None,
@@ -198,7 +194,6 @@ def evaluate(
         print_comparison(comparison, page)
 
 
-@app.command()
 def register(
     preset: Preset = None,
     assignments: Assignments = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.commands.app import Json, Quiet, app, print_json
+from flows.commands.app import Json, Quiet, print_json
 from mno.core.errors import InputError
 from mno.lineage.replay.options import DataFrom, EnvironmentOf, ReplayOptions
 
@@ -22,7 +22,6 @@ def _models(incomplete: str) -> list[str]:
     return [uri for uri in known_models(find_workspace()) if uri.startswith(incomplete)]
 
 
-@app.command()
 def audit(
     model: Annotated[
         str,

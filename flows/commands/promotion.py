@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.commands.app import Json, Quiet, app, print_json
+from flows.commands.app import Json, Quiet, print_json
 from mno.core.errors import InputError
 
 
-@app.command()
 def promote(
     version: Annotated[
         str | None,
@@ -79,7 +78,6 @@ def promote(
         show(found, console)
 
 
-@app.command()
 def notify(
     test: Annotated[
         bool, typer.Option("--test", help="Send an event to everybody in notify.yaml.")

@@ -7,14 +7,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.commands.app import Json, app, print_json
+from flows.commands.app import Json, print_json
 
 lineage_app = typer.Typer(
     help="Ask which models came from what, what changed between two, and what is in production.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-app.add_typer(lineage_app, name="lineage")
 
 _DATA = "A version of the data: DVC's md5 of data/, or six or more digits of it."
 _SHARD = "A file of a dataset: the file itself, or its MD5 or SHA-256."

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from flows.commands.app import Json, Quiet, app, print_json
+from flows.commands.app import Json, Quiet, print_json
 from mno.core.errors import InputError
 
 schedule_app = typer.Typer(
@@ -19,7 +19,6 @@ schedule_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-app.add_typer(schedule_app, name="schedule")
 
 
 def _console() -> Console:

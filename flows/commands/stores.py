@@ -9,7 +9,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.commands.app import Json, Quiet, app, inspect_app, print_json
+from flows.commands.app import Json, Quiet, print_json
+
+inspect_app = typer.Typer(
+    help="Look at what the line has made, before going on with it.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
 
 
 def _kinds(incomplete: str) -> list[str]:
@@ -18,7 +24,6 @@ def _kinds(incomplete: str) -> list[str]:
     return [kind for kind in KINDS if kind.startswith(incomplete)]
 
 
-@app.command("import")
 def import_(
     kind: Annotated[
         str,
@@ -101,7 +106,6 @@ def inspect_data(
         print_inspection(inspection, page, console)
 
 
-@app.command()
 def predict(
     model: Annotated[
         str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")
@@ -152,7 +156,6 @@ def predict(
         print_prediction(result, Console(highlight=False, markup=False, soft_wrap=True))
 
 
-@app.command()
 def export(
     source: Annotated[
         Path, typer.Argument(help="Zarr store: a dataset, or what mno predict has written.")

@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.commands.app import Json, Quiet, app, print_json
+from flows.commands.app import Json, Quiet, print_json
 
 
-@app.command()
 def gc(
     delete: Annotated[
         bool, typer.Option("--delete", help="Remove it; without this nothing is written.")

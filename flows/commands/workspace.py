@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.commands.app import Json, Quiet, app, print_json
+from flows.commands.app import Json, Quiet, print_json
 
 
-@app.command()
 def status(as_json: Json = False) -> None:
     """Show in one screen what is current, stale, running and registered."""
     from flows.status import print_status, read_status
@@ -23,7 +22,6 @@ def status(as_json: Json = False) -> None:
         print_status(found, Console(highlight=False, markup=False, soft_wrap=True))
 
 
-@app.command()
 def doctor(
     versions: Annotated[
         bool,
@@ -52,7 +50,6 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command()
 def ui(
     mlflow_port: Annotated[
         int, typer.Option(help="Port of MLflow's pages; 0 takes a free one.")
@@ -67,7 +64,6 @@ def ui(
     serve_pages(mlflow_port, prefect_port)
 
 
-@app.command()
 def serve(
     alias: Annotated[
         str, typer.Option(help="Serve the version that has this alias, and follow it.")
