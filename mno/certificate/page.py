@@ -28,7 +28,7 @@ def render_certificate(certificate: Certificate, signer: str | None) -> str:
         signer: Fingerprint of the key that the folder is signed with; none where it is not.
     """
     return render_page(
-        "evaluation/report/page.html.j2",
+        "report/page.html.j2",
         language="en",
         words=Words.of("en"),
         title=f"Certificate: {certificate.name} version {certificate.version}",

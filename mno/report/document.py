@@ -51,7 +51,7 @@ def _page(results: Results, language: str, sections: tuple[Section, ...]) -> str
     schema = named(results.schema, words)
     samples = results.metrics["samples"]
     return render_page(
-        "evaluation/report/page.html.j2",
+        "report/page.html.j2",
         language=language,
         words=words,
         title=words("page.title", scenario=words.name(results.scenario.replace("_", " "))),

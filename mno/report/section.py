@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mno.report.figures import Figure
     from mno.report.language import Words
 
-_FOLDER = "evaluation/report/sections"
+_FOLDER = "report/sections"
 
 
 @dataclass(frozen=True, eq=False)

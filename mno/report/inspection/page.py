@@ -45,7 +45,7 @@ def write_inspection(inspection: Inspection, folder: Path) -> Path:
         folder / "inspection.json", json.dumps(inspection.to_dict(), indent=2).encode() + b"\n"
     )
     html = render_page(
-        "inspection/page.html.j2",
+        "report/inspection/page.html.j2",
         title=f"Dataset: {inspection.schema.scenario.replace('_', ' ')}",
         store=str(inspection.store),
         problems=inspection.problems,
