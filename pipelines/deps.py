@@ -21,13 +21,14 @@ from ruamel.yaml import YAML
 from mno.lineage.stages import CODE_FOLDERS, IGNORED
 
 MARK = "# Code: python -m pipelines.deps --write"
-# What is imported by a name that parameters give, or is read rather than imported.
+# What a module imports by a name that parameters give.
 _BY_NAME = {
     "mno/scenarios/base.py": ("mno/scenarios/${scenario}.py", "mno/scenarios/kernels"),
     "mno/scenarios/residuals/__init__.py": ("mno/scenarios/residuals",),
-    "mno/report/document.py": ("mno/report",),
     "mno/registry/packaging.py": ("mno/registry/pyfunc_model.py",),
 }
+# Folders of which a module reads what is no code: templates, words.
+_READ = {"mno/report/document.py": ("mno/report",)}
 
 
 def stage_code(root: Path, stage: str) -> list[str]:
@@ -40,10 +41,17 @@ def stage_code(root: Path, stage: str) -> list[str]:
     modules = imported_by(root, [f"pipelines/{stage}.py"])
     named = {name for module in modules for name in _BY_NAME.get(module, ())}
     modules |= imported_by(root, (file for name in named for file in _code_files(root, name)))
+    read = {
+        file
+        for module in modules
+        for folder in _READ.get(module, ())
+        for file in _files_in(root, folder)
+        if not file.endswith(".py")
+    }
     scenarios = {name for name in named if "${" in name}
     if scenarios:  # what scenarios share counts for all of them, each by itself does not
         modules |= imported_by(root, _shared_by_scenarios(root))
-    return sorted(_as_folders(root, modules | set(_read_by(root, named))) | scenarios)
+    return sorted(_as_folders(root, modules | read) | scenarios)
 
 
 def imported_by(root: Path, start: Iterable[str]) -> set[str]:
@@ -97,12 +105,10 @@ def _shared_by_scenarios(root: Path) -> set[str]:
     return (imported_by(root, own) - own) | (own & named)
 
 
-def _read_by(root: Path, named: Iterable[str]) -> Iterator[str]:
-    """Yield the files in named folders, those included that are no modules."""
-    for name in named:
-        if (root / name).is_dir():
-            files = (path for path in (root / name).rglob("*") if path.is_file())
-            yield from (p.relative_to(root).as_posix() for p in files if p.suffix not in IGNORED)
+def _files_in(root: Path, folder: str) -> Iterator[str]:
+    """Yield what DVC looks at in a folder."""
+    files = (path for path in (root / folder).rglob("*") if path.is_file())
+    yield from (path.relative_to(root).as_posix() for path in files if path.suffix not in IGNORED)
 
 
 def _code_files(root: Path, name: str) -> Iterator[str]:
@@ -116,7 +122,7 @@ def _code_files(root: Path, name: str) -> Iterator[str]:
 def _as_folders(root: Path, files: set[str]) -> set[str]:
     """Put folders in the place of their files, where all of them are there."""
     folders = {parent.as_posix() for name in files for parent in Path(name).parents if parent.name}
-    whole = {folder for folder in folders if set(_read_by(root, [folder])) <= files}
+    whole = {folder for folder in folders if set(_files_in(root, folder)) <= files}
     inner = {f for f in whole if any(p.as_posix() in whole for p in Path(f).parents)}
     kept = {n for n in files if not any(p.as_posix() in whole for p in Path(n).parents)}
     return (whole - inner) | kept

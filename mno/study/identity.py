@@ -1,4 +1,8 @@
-"""What a cell is: its parameters, the version of its data and the code that it depends on."""
+"""What a cell is: its parameters, the version of its data and the code that it depends on.
+
+Code that has moved or changed may have been shown to make the same cells, bit for bit
+(`python -m benchmarks.equivalence`). Its identity then counts as that of the code before.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,7 @@ from mno.lineage.stages import stage_inputs
 from mno.study.design import Cell
 from mno.study.spec import ScalingConfig
 
+EQUIVALENCES = Path("studies/results/equivalences.json")
 CELL_STAGES = ("train", "learning_curve", "evaluate")
 # Modules and templates that only show what has been measured.
 _SHOWN = ("mno/report/",)
@@ -30,6 +36,17 @@ class Code:
     root: Path
     _files: dict[str, str] = field(default_factory=dict)
     _lists: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def equivalent(self) -> frozenset[tuple[str, str]]:
+        """Pairs of identities, of old and new code, that were shown to make the same cells."""
+        path = self.root / EQUIVALENCES
+        if not path.exists():
+            return frozenset()
+        entries = json.loads(path.read_text(encoding="utf-8"))["equivalences"]
+        return frozenset(
+            pair for e in entries for part in ("code", "datasets") for pair in e[part].items()
+        )
 
     def cell_digest(self, cell: Cell) -> str:
         """Return the digest of what trains and measures a cell.
@@ -90,14 +107,26 @@ class Identity:
         """One digest of all; two cells with the same one are the same cell."""
         return _sha256([self.params, self.data, self.code])
 
-    def differs_from(self, recorded: Mapping[str, Any]) -> str | None:
-        """Return why a recorded cell is not this one; none if it is."""
+    def differs_from(
+        self, recorded: Mapping[str, Any], equivalent: frozenset[tuple[str, str]] = frozenset()
+    ) -> str | None:
+        """Return why a recorded cell is not this one; none if it is.
+
+        Args:
+            recorded: Its identity, as it is kept.
+            equivalent: See `Code.equivalent`.
+        """
+
+        def same(part: str, now: str) -> bool:
+            known = str(recorded.get(part))
+            return known == now or (known, now) in equivalent
+
         if recorded.get("params") != self.params:
             return "its parameters have changed"
-        if recorded.get("code") != self.code:
+        if not same("code", self.code):
             return "the code that trains and measures it has changed"
         if self.data is None:
-            if recorded.get("dataset") != self.dataset:
+            if not same("dataset", self.dataset):
                 return "what makes its data has changed, and nobody has made them since"
             return None
         return None if recorded.get("data") == self.data else "its data have changed"

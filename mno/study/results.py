@@ -101,14 +101,16 @@ class Results:
     def find(self, cells: list[Cell], code: Code) -> list[Found]:
         """Hold what is kept against what the cells would be now."""
         datasets = self.datasets()
-        return [self._found(cell, identify(cell, code, datasets)) for cell in cells]
+        return [self._found(cell, identify(cell, code, datasets), code) for cell in cells]
 
     def find_scaling(self, cells: list[Cell], code: Code, scaling: ScalingConfig) -> list[Found]:
         """Do the same with the measurements of operators on several grids, one for each model."""
         found = []
         for cell in scaling_cells(cells, scaling):
             identity, record = identify_scaling(cell, code, scaling), self.read(scaling_name(cell))
-            reason = "" if record is None else identity.differs_from(record["identity"])
+            reason = None
+            if record is not None:
+                reason = identity.differs_from(record["identity"], code.equivalent)
             state: State = "missing" if record is None else "stale" if reason else "fresh"
             found.append(Found(cell, identity, state, reason or "", record))
         return found
@@ -119,11 +121,11 @@ class Results:
         kept = (path.stem for path in self.folder.glob("*--*--*.json"))
         return sorted(name for name in kept if name not in known)
 
-    def _found(self, cell: Cell, identity: Identity) -> Found:
+    def _found(self, cell: Cell, identity: Identity, code: Code) -> Found:
         record = self.read(cell.name)
         if record is None:
             return Found(cell, identity, "missing", "", None)
-        reason = identity.differs_from(record["identity"])
+        reason = identity.differs_from(record["identity"], code.equivalent)
         if record["state"] == "failed":
             if reason is None:
                 return Found(cell, identity, "failed", record["reason"], record)

@@ -11,7 +11,7 @@ from study_records import ROOT, cells, keep, record
 
 from mno.core.errors import MnoError
 from mno.study.design import Cell
-from mno.study.identity import Code
+from mno.study.identity import EQUIVALENCES, Code
 from mno.study.results import Results
 
 FIRST = "darcy--plain-axial--0"
@@ -79,6 +79,24 @@ def test_new_code_that_makes_the_same_data_leaves_cells_fresh(workspace: Path) -
             results.keep_dataset(cell, code.dataset_digest(cell), "other")
     assert stale(workspace) == {name for name in states(workspace) if name.startswith("darcy")}
     assert states(workspace)[FIRST] == "stale its data have changed"
+
+
+def test_code_that_was_shown_to_make_the_same_cells_leaves_them_fresh(workspace: Path) -> None:
+    was = {cell.name: Code(workspace).cell_digest(cell) for cell in cells()}
+    data = {cell.name: Code(workspace).dataset_digest(cell) for cell in cells()}
+    change(workspace / "mno/training/fit.py")
+    change(workspace / "mno/data/shards.py")  # of `generate`
+    assert len(stale(workspace)) == 12
+    shown, code = [cell for cell in cells() if cell.scenario == "darcy"], Code(workspace)
+    entry = {
+        "code": {was[cell.name]: code.cell_digest(cell) for cell in shown},
+        "datasets": {data[cell.name]: code.dataset_digest(cell) for cell in shown},
+    }
+    kept = {"schema": 1, "equivalences": [entry]}
+    (workspace / EQUIVALENCES).write_text(json.dumps(kept))
+    assert stale(workspace) == {name for name in states(workspace) if name.startswith("burgers")}
+    change(workspace / "mno/training/fit.py")
+    assert len(stale(workspace)) == 12
 
 
 def test_a_failure_is_told_until_what_failed_is_changed(workspace: Path) -> None:
