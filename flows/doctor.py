@@ -20,7 +20,7 @@ from flows.scheduling.journal import overdue
 from flows.scheduling.plan import read_plan
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.core.errors import MnoError
-from pipelines.lock import holder
+from mno.core.files import lock_holder
 
 LEAST_FREE = 2 * 2**30  # bytes
 LATEST = 10  # versions that are tried besides those with an alias
@@ -120,7 +120,7 @@ def _graph(root: Path) -> Finding:
 
 
 def _run(root: Path) -> Finding:
-    who = holder(root / RUN_LOCK)
+    who = lock_holder(root / RUN_LOCK)
     if who:
         detail = f"{who['activity']} runs, process {who['pid']}, since {who['since']}"
         return Finding("run", "note", detail)
@@ -144,7 +144,7 @@ def _leftovers(root: Path) -> Finding:
     if orphans:
         detail = f"processes of a killed run, which the next mno run ends: {orphans}"
         return Finding("leftovers", "note", detail)
-    if holder(root / RUN_LOCK):
+    if lock_holder(root / RUN_LOCK):
         return Finding("leftovers", "good", "no process; unfinished work belongs to the run")
     unfinished = [
         path.relative_to(root).as_posix()

@@ -15,6 +15,7 @@ from flows.progress import progress_bar
 from flows.workspace import RUN_LOCK, find_workspace
 from mno.core.config import IMPORTED, read_params, section
 from mno.core.errors import InputError
+from mno.core.files import locked
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.imported import FOLDER
 from mno.imports import importer_class
@@ -23,7 +24,6 @@ from mno.imports.collection import Outcome, Step, import_files, look, sweep
 from mno.imports.mapped import describe
 from mno.imports.mapping import Mapping, read_mapping
 from mno.scenarios.base import scenario_names
-from pipelines.lock import hold
 
 IN_THIS_PROCESS = ExecutionConfig(workers=1)
 """Checksums and compression use all cores as it is: more processes only take more memory."""
@@ -88,7 +88,7 @@ def run_import(options: ImportOptions) -> dict[str, Any]:
     paths = _files(options)
     name = _name(options, paths)
     folder = root / FOLDER / name
-    with hold(root / RUN_LOCK, "an import"), progress_bar(options.quiet) as show:
+    with locked(root / RUN_LOCK, "an import"), progress_bar(options.quiet) as show:
 
         def told(step: Step) -> None:
             verb = "reading" if step.doing == "checksum" else "importing"

@@ -34,7 +34,7 @@ from flows.unfinished import set_crashed, set_silent_crashed
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.core.config import read_params
 from mno.core.errors import first_line
-from pipelines.lock import LockedError, hold, holder
+from mno.core.files import LockedError, lock_holder, locked
 
 ARTIFACT = "retrain"
 
@@ -66,8 +66,8 @@ def retrain(
     prepare_environment(workspace)
     log = get_run_logger()
     try:
-        with hold(workspace / journal.RETRAIN_LOCK, "a retraining"):
-            if busy := holder(workspace / RUN_LOCK):
+        with locked(workspace / journal.RETRAIN_LOCK, "a retraining"):
+            if busy := lock_holder(workspace / RUN_LOCK):
                 said = (
                     f"{busy['activity']} is already running, process {busy['pid']}, since "
                     f"{busy['since']}: this one ends"

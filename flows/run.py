@@ -25,11 +25,11 @@ from flows.telling import failure_event, tell
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.core.config import IMPORTED
 from mno.core.errors import MnoError, first_line
+from mno.core.files import locked
 from mno.lineage.snapshot import take_snapshot
 from mno.lineage.tidying.leftovers import RESUMABLE
 from mno.registry.reachable import require_answer
 from mno.registry.settings import registry_uri
-from pipelines.lock import hold
 
 _REPORTS = {"en": "report.html", "ja": "report.ja.html"}
 _VERDICTS = {
@@ -55,7 +55,7 @@ def run_line(options: RunOptions) -> dict[str, Any]:
     root = find_workspace()
     prepare_environment(root)
     console = Console(stderr=True, quiet=options.quiet, highlight=False, markup=False)
-    with hold(root / RUN_LOCK, "a run of mno"):
+    with locked(root / RUN_LOCK, "a run of mno"):
         require_answer(registry_uri(root), patience=5.0)  # before hours of work for nothing
         params = edit_params(root, options.preset, options.assignments)
         ended = end_leftovers(root)

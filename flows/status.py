@@ -16,7 +16,7 @@ from flows.scheduling.journal import overdue, read_journal
 from flows.scheduling.plan import local, read_plan
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment, program
 from mno.core.errors import MnoError
-from pipelines.lock import holder
+from mno.core.files import lock_holder
 
 
 def read_status() -> dict[str, Any]:
@@ -38,7 +38,7 @@ def read_status() -> dict[str, Any]:
 
     return {
         "scenario": params.dataset_name,
-        "running": holder(root / RUN_LOCK),
+        "running": lock_holder(root / RUN_LOCK),
         "stages": read_stages(root),
         "metrics": _read(root / "reports/metrics.json"),
         "registry": describe_registry(root, params.dataset_name),
@@ -96,7 +96,7 @@ def read_stages(root: Path) -> list[dict[str, Any]]:
         MnoError: DVC cannot tell.
     """
     graph = read_graph(root)
-    running = {name for name in graph if holder(root / "build/locks" / name)}
+    running = {name for name in graph if lock_holder(root / "build/locks" / name)}
     changes = _changes(root)
     stages: list[dict[str, Any]] = []
     stale: set[str] = set()

@@ -18,6 +18,7 @@ from flows.scheduling.journal import RETRAIN_LOCK, SERVE_LOCK
 from flows.status import read_stages
 from flows.workspace import RUN_LOCK, cache_folder, find_workspace, prepare_environment
 from mno.core.errors import MnoError
+from mno.core.files import LockedError, lock_holder, locked
 from mno.lineage.git import git
 from mno.lineage.questions.version import RunFiles
 from mno.lineage.record import CANDIDATE, candidate_digest
@@ -30,7 +31,6 @@ from mno.lineage.tidying.snapshots import remove_snapshot, unneeded_snapshots
 from mno.registry.catalogue import read_catalogue
 from mno.registry.settings import is_embedded, use_workspace
 from mno.registry.storage import Stored, StoredRun, read_stored, remove_model, remove_run
-from pipelines.lock import LockedError, hold, holder
 
 _KEPT_ON_DISK = ("mlartifacts", "mlflow.db", "build", "data", "models", "reports")
 _LOCKS = ("build/locks/*", "build/study/*.lock", ".dvc/tmp/exps/*/build/locks/*")
@@ -200,10 +200,10 @@ def _alone(root: Path) -> Iterator[None]:
     Raises:
         LockedError: Something does.
     """
-    with hold(root / RUN_LOCK, "mno gc"):
+    with locked(root / RUN_LOCK, "mno gc"):
         harmless = {root / lock for lock in _HARMLESS}
         locks = [p for pattern in _LOCKS for p in root.glob(pattern) if p not in harmless]
-        busy = next(filter(None, map(holder, locks)), None)
+        busy = next(filter(None, map(lock_holder, locks)), None)
         if busy is not None:
             raise LockedError(
                 f"{busy['activity']} is at work in this folder: process {busy['pid']}, since "

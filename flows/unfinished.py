@@ -20,8 +20,9 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Crashed
 
-from flows.scheduling.plan import read_json, write_json
+from flows.scheduling.plan import read_json
 from mno.core.errors import first_line
+from mno.core.files import write_json
 
 FILE = Path("build/flow_run.json")
 GRACE = timedelta(minutes=5)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mno.core.config import section
+from mno.core.files import write_json
 from mno.core.times import Seconds, recorded_seconds
 from mno.data.reading import open_split
 from mno.evaluation.baselines import mean_fields
@@ -32,7 +33,7 @@ from mno.report.language import LANGUAGES
 from mno.report.results import Results
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
-from pipelines.stage import Stage, run_stage, write_json
+from pipelines.stage import Stage, run_stage
 from pipelines.times import taken_so_far
 
 DATA = Path("data")

@@ -6,12 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mno.core.config import section
+from mno.core.files import write_json
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate import generate
 from mno.data.imported import source_class, source_parameters
 from mno.data.plan import make_plan
 from pipelines.progress import SampleProgress
-from pipelines.stage import Stage, run_stage, write_json
+from pipelines.stage import Stage, run_stage
 
 DATASET = Path("build/dataset")
 REPORT = Path("reports/dataset.json")

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mno.core.config import section
+from mno.core.files import write_json
 from mno.training.shares import LearningCurveConfig
-from pipelines.stage import Stage, run_stage, write_json
+from pipelines.stage import Stage, run_stage
 
 REPORT = Path("reports/learning_curve.json")
 OFF = (

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mno.core.config import section
+from mno.core.files import write_json
 from mno.data.reading import open_split
 from mno.evaluation.beside import Beside
 from mno.evaluation.config import EvaluateConfig
@@ -17,7 +18,7 @@ from mno.registry.recorded import CHECK_FILE, ERRORS_FILE, read_errors, read_pre
 from mno.registry.registration import register
 from mno.registry.request import Evaluated, Request
 from mno.surrogate.surrogate import Surrogate
-from pipelines.stage import Stage, run_stage, write_json
+from pipelines.stage import Stage, run_stage
 
 DATA = Path("data")
 CANDIDATE = Path("models/candidate")

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from mno.core.config import read_params
 from mno.core.errors import MnoError
+from mno.core.files import locked
 from mno.lineage.stages import StageInputs, stage_inputs
-from pipelines.lock import hold
 from pipelines.times import recorded
 from pipelines.watch import exit_when_orphaned
 
@@ -135,14 +135,6 @@ class Stage:
         return Console(file=sys.stdout) if sys.stdout.isatty() else None
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a report, beside and then in place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-
-
 def run_stage(name: str, body: Callable[[Stage], None]) -> None:
     """Run a stage's body and exit with its code; failures become one line.
 
@@ -167,7 +159,7 @@ def run_stage(name: str, body: Callable[[Stage], None]) -> None:
 def _run(name: str, body: Callable[[Stage], None], handed_down: HandedDown) -> None:
     root = Path.cwd()
     # An orphan of a killed run ends within one look of its watch: wait for it rather than fail.
-    with hold(root / "build" / "locks" / name, f"the stage {name}", patience=10.0):
+    with locked(root / "build" / "locks" / name, f"the stage {name}", patience=10.0):
         params = read_params(root)
         inputs = stage_inputs(root, name, params)
         stage = Stage(root, params, inputs, handed_down)

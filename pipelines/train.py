@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 from mno.core.config import section
+from mno.core.files import replacing_folder, write_json
 from mno.core.forecast import TaskConfig
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest, start_record
@@ -14,11 +13,10 @@ from mno.lineage.snapshot import take_snapshot
 from mno.lineage.stages import flat
 from mno.nn.config import ModelConfig
 from mno.registry.tracking import TrainingRun
-from mno.surrogate.surrogate import Surrogate
 from mno.training.config import TrainConfig
 from mno.training.environment import training_device
 from mno.training.fit import train
-from pipelines.stage import Stage, run_stage, write_json
+from pipelines.stage import Stage, run_stage
 from pipelines.train_processes import others as other_processes
 from pipelines.train_processes import splits
 from pipelines.warm_start import find_warm_start
@@ -83,7 +81,8 @@ def body(stage: Stage) -> None:
                 console=stage.console,
                 quiet=stage.handed_down.quiet,
             )
-        _write_candidate(surrogate, stage.root / CANDIDATE)
+        with replacing_folder(stage.root / CANDIDATE) as fresh:
+            surrogate.save(fresh)
         write_json(stage.root / REPORT, history.to_dict())
         run.finish(candidate_digest(stage.root / CANDIDATE), record, [stage.root / REPORT])
     best = history.best
@@ -91,15 +90,6 @@ def body(stage: Stage) -> None:
         f"train      {surrogate.num_parameters} parameters; best epoch {best.epoch} of "
         f"{len(history)}: validation error {best.validation_relative_l2:.2%}"
     )
-
-
-def _write_candidate(surrogate: Surrogate, folder: Path) -> None:
-    partial = folder.with_name(folder.name + ".partial")
-    for stale in (partial, folder):
-        shutil.rmtree(stale, ignore_errors=True)
-    partial.mkdir(parents=True)
-    surrogate.save(partial)
-    os.replace(partial, folder)
 
 
 if __name__ == "__main__":

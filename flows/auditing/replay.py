@@ -15,6 +15,7 @@ from flows.stages import run_dvc
 from flows.workspace import program
 from mno.core.config import PARAMS_FILE, read_params
 from mno.core.errors import MnoError, first_line
+from mno.core.files import locked
 from mno.lineage.audit.evidence import Evidence, entry
 from mno.lineage.dvcfiles import DATA_FILE
 from mno.lineage.record import CANDIDATE
@@ -36,7 +37,6 @@ from mno.lineage.replay.given import (
 from mno.lineage.replay.options import EnvironmentOf, ReplayOptions
 from mno.lineage.replay.outcome import Item, Outcome
 from mno.lineage.replay.plan import Plan, make_plan, stages_of
-from pipelines.lock import hold
 
 _DATASET = "build/dataset"
 _REPORTS = ("metrics.json", "per_sample.json", "robustness.json", "trust.json")
@@ -75,7 +75,7 @@ def replay(
             console.print(line)
 
     lock = evidence.root / "build/locks" / f"replay-{folder.path.name}"
-    with hold(lock, f"a replay of {model}"):
+    with locked(lock, f"a replay of {model}"):
         if folder.finished:
             folder.remove()
         end_leftovers(folder.line)

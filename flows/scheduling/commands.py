@@ -21,7 +21,7 @@ from flows.scheduling.plan import (
 )
 from flows.workspace import find_workspace
 from mno.core.errors import InputError, MnoError, first_line
-from pipelines.lock import holder
+from mno.core.files import lock_holder
 
 _SHOWN = 5  # runs
 _POLL = 1.0  # seconds between two looks at a run that is served elsewhere
@@ -71,7 +71,7 @@ def read_schedule() -> dict[str, Any]:
     """
     root = find_workspace()
     plan, runs = read_plan(root), journal.read_journal(root).runs
-    if holder(root / journal.RETRAIN_LOCK) is None:
+    if lock_holder(root / journal.RETRAIN_LOCK) is None:
         runs = [{**run, "outcome": run["outcome"] or "crashed"} for run in runs]
     return {
         "plan": plan.model_dump() if plan else None,

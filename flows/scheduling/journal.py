@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from flows.scheduling.plan import FOLDER, Plan, local, read_json, read_plan, write_json
-from pipelines.lock import hold, holder
+from flows.scheduling.plan import FOLDER, Plan, local, read_json, read_plan
+from mno.core.files import lock_holder, locked, write_json
 
 JOURNAL = FOLDER / "runs.json"
 SERVER = FOLDER / "server.json"
@@ -50,7 +50,7 @@ def read_journal(root: Path) -> Journal:
 
 def set_due(root: Path, due: datetime | None) -> None:
     """Note when a run is wanted next."""
-    with hold(root / _WRITING, "the journal of runs", patience=30.0):
+    with locked(root / _WRITING, "the journal of runs", patience=30.0):
         _write(root, read_journal(root).runs, due.isoformat() if due else None)
 
 
@@ -60,7 +60,7 @@ def begin(root: Path, run: dict[str, Any], due: datetime | None) -> None:
         **run, "began": now().isoformat(timespec="seconds"), "ended": None, "pid": os.getpid(),
         "outcome": None, "reasons": [], "said": "",
     }  # fmt: skip
-    with hold(root / _WRITING, "the journal of runs", patience=30.0):
+    with locked(root / _WRITING, "the journal of runs", patience=30.0):
         runs = [other for other in read_journal(root).runs if other.get("id") != run["id"]]
         _write(root, [*runs, started], due.isoformat() if due else None)
 
@@ -68,7 +68,7 @@ def begin(root: Path, run: dict[str, Any], due: datetime | None) -> None:
 def end(root: Path, run: dict[str, Any]) -> dict[str, Any]:
     """Note how a run ended, by its `id`; returns all that is known of it."""
     ended = {**run, "ended": now().isoformat(timespec="seconds")}
-    with hold(root / _WRITING, "the journal of runs", patience=30.0):
+    with locked(root / _WRITING, "the journal of runs", patience=30.0):
         journal = read_journal(root)
         runs = [{**r, **ended} if r.get("id") == run["id"] else r for r in journal.runs]
         _write(root, runs, journal.due)
@@ -91,7 +91,7 @@ def overdue(root: Path, plan: Plan | None = None) -> str | None:
     due = read_journal(root).due
     if plan is None or plan.paused or due is None:
         return None
-    if now() < datetime.fromisoformat(due) + GRACE or holder(root / RETRAIN_LOCK):
+    if now() < datetime.fromisoformat(due) + GRACE or lock_holder(root / RETRAIN_LOCK):
         return None
     why = "mno schedule serve runs" if serving(root) else "no mno schedule serve runs"
     return f"should have run at {local(due)}, did not: {why}"
@@ -99,7 +99,7 @@ def overdue(root: Path, plan: Plan | None = None) -> str | None:
 
 def serving(root: Path) -> dict[str, Any] | None:
     """Return what serves the plan (`pid`, `since`, `api`), or none."""
-    who = holder(root / SERVE_LOCK)
+    who = lock_holder(root / SERVE_LOCK)
     if who is None:
         return None
     return {**who, **{"api": read_json(root / SERVER).get("api")}}

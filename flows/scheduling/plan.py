@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from mno.core.config import Config
 from mno.core.errors import InputError
+from mno.core.files import write_json
 
 FOLDER = Path("build/schedule")
 PLAN = FOLDER / "schedule.json"
@@ -138,14 +138,6 @@ def local(time: str | datetime) -> str:
     moment = datetime.fromisoformat(time) if isinstance(time, str) else time
     near = abs(datetime.now().astimezone() - moment) < timedelta(minutes=10)
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S" if near else "%Y-%m-%d %H:%M")
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file beside and then in place; a kill leaves the one or the other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from flows.deployments import deployment_of
 from flows.leftovers import end_leftovers, marks
 from flows.pages import HOST, free_port, run_server, wait_until_it_answers
 from flows.scheduling import journal
-from flows.scheduling.plan import Plan, local, need_plan, read_plan, write_json, write_plan
+from flows.scheduling.plan import Plan, local, need_plan, read_plan, write_plan
 from flows.scheduling.telling import tell_of_failure, tell_of_missed
 from flows.workspace import find_workspace, prepare_environment, program
-from pipelines.lock import hold, holder
+from mno.core.files import lock_holder, locked, write_json
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -52,7 +52,7 @@ def serve(port: int, quiet: bool) -> None:
         if not quiet:
             print(line, flush=True)
 
-    with hold(root / journal.SERVE_LOCK, "mno schedule serve"):
+    with locked(root / journal.SERVE_LOCK, "mno schedule serve"):
         os.chdir(root)
         if ended := end_leftovers(root):
             say(f"ended {ended} process(es) left behind by a run or service that was killed")
@@ -119,7 +119,7 @@ async def _settle(
     """End what a killed service has left, and make up for one run that did not begin."""
     from prefect.states import Crashed, Scheduled
 
-    alive = holder(root / journal.RETRAIN_LOCK) is not None
+    alive = lock_holder(root / journal.RETRAIN_LOCK) is not None
     if not alive:
         for run in journal.end_crashed(root):
             tell_of_failure(root, run, say)

@@ -24,8 +24,8 @@ from ruamel.yaml import YAML
 from flows.workspace import program
 from mno.core.config import PARAMS_FILE
 from mno.core.errors import MnoError
+from mno.core.files import LockedError, locked
 from mno.lineage.git import git, toplevel
-from pipelines.lock import LockedError, hold
 
 FOLDER = Path("build/study")
 _MOST = 64
@@ -98,7 +98,7 @@ class Copies:
             path = self.workspace / FOLDER / f"copy-{number}"
             try:
                 lock = path.with_suffix(".lock")
-                self._stack.enter_context(hold(lock, "a study", patience=0.0))
+                self._stack.enter_context(locked(lock, "a study", patience=0.0))
             except LockedError:
                 continue
             return _prepared(self.workspace, path)

@@ -22,6 +22,7 @@ from flows.studying.cells import CellMaker
 from flows.studying.copies import FOLDER, Copies, Copy
 from flows.workspace import find_workspace
 from mno.core.errors import MnoError, first_line
+from mno.core.files import locked
 from mno.registry.studies import close_study, open_study
 from mno.study.identity import Code
 from mno.study.matching import count, signature_of
@@ -29,7 +30,6 @@ from mno.study.planning import Plan, expected_seconds, make_plan
 from mno.study.record import scaling_record
 from mno.study.results import Found, scaling_name
 from mno.study.scaling import measure_scaling
-from pipelines.lock import hold
 
 _LOOK = 0.2  # seconds between two looks at what is running
 
@@ -75,7 +75,7 @@ def run_study(options: StudyOptions) -> dict[str, Any]:
         if not options.quiet or ": failed: " in line:
             console.print(line)
 
-    with hold(root / FOLDER / f"{study.name}.lock", f"the study {study.name}"):
+    with locked(root / FOLDER / f"{study.name}.lock", f"the study {study.name}"):
         end_leftovers(root)
         os.environ.update(marks(root))
         try:

@@ -16,6 +16,7 @@ from flows.tuning.pool import open_pool
 from flows.tuning.search import DATA, FOLDER, Search, load_search
 from flows.tuning.trials import TrialMaker
 from mno.core.errors import InputError, MnoError
+from mno.core.files import locked
 from mno.registry.searches import SearchLog
 from mno.study.tuning.findings import (
     Confirmation,
@@ -28,7 +29,6 @@ from mno.study.tuning.point import at
 from mno.study.tuning.preset import preset_path, write_preset
 from mno.study.tuning.report import write_search_report
 from mno.study.tuning.storage import DATABASE, Trials
-from pipelines.lock import hold
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def run_search(options: TuneOptions) -> dict[str, Any]:
         if not options.quiet or ": failed: " in line:
             console.print(line)
 
-    with hold(search.root / FOLDER / f"{search.name}.lock", f"the search {search.name}"):
+    with locked(search.root / FOLDER / f"{search.name}.lock", f"the search {search.name}"):
         _sweep(search)
         trials = Trials(search.root, search.key, search.spec, options.workers)
         log = SearchLog(search.root, search.name, search.key, search.spec.title)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from mno.core.files import write_json
 
 FOLDER = Path("build/times")
 KEPT = 200
@@ -144,8 +145,4 @@ def _read(root: Path, stage: str) -> dict[str, dict[str, Any]]:
 
 
 def _write(root: Path, stage: str, content: Mapping[str, Any]) -> None:
-    path = root / FOLDER / f"{stage}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_json(root / FOLDER / f"{stage}.json", content)

@@ -18,12 +18,12 @@ from flows.status import read_stages
 from flows.tidying import Look, tidy
 from mno.core.config import read_params
 from mno.core.errors import MnoError
+from mno.core.files import locked
 from mno.lineage.record import start_record
 from mno.lineage.snapshot import take_snapshot
 from mno.lineage.tidying.item import KINDS
 from mno.lineage.tidying.plan import Plan, fit
 from mno.registry.tracking import TrainingRun
-from pipelines.lock import hold
 from tests.file_hashes import hashes
 from tests.workspaces import Workspace
 
@@ -242,7 +242,7 @@ def test_an_interrupted_training_and_an_experiment_are_needed(place: Line) -> No
 
 def test_nobody_tidies_under_a_running_stage(place: Line) -> None:
     for lock in ("run", "train"):
-        at_work = hold(place.root / "build/locks" / lock, "a training")
+        at_work = locked(place.root / "build/locks" / lock, "a training")
         with at_work, pytest.raises(MnoError, match="a training is"):
             tidy(delete=True, retention=False, quiet=True)
     assert counts(plan_of(place))["runs"] == 3
@@ -251,8 +251,11 @@ def test_nobody_tidies_under_a_running_stage(place: Line) -> None:
 def test_a_scheduled_run_ends_by_tidying_while_its_schedule_is_served(place: Line) -> None:
     edit_params(place.root, None, ["retention.keep_runs=1"])
     locks = place.root / "build/locks"
-    with hold(locks / "schedule", "mno schedule serve"), hold(locks / "retrain", "a retraining"):
-        with hold(locks / "train", "a training"):
+    with (
+        locked(locks / "schedule", "mno schedule serve"),
+        locked(locks / "retrain", "a retraining"),
+    ):
+        with locked(locks / "train", "a training"):
             assert tidy_up().startswith("not tidied: a training is")
         assert counts(plan_of(place))["runs"] == 3
         assert "freed" in tidy_up()

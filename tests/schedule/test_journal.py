@@ -11,7 +11,7 @@ import pytest
 from flows.scheduling import journal
 from flows.scheduling.limit import TooLongError, at_most
 from flows.scheduling.plan import PLAN, Plan, read_plan, write_plan
-from pipelines.lock import hold
+from mno.core.files import locked
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_run_that_is_late_by_seconds_is_not_overdue(planned: Path) -> None:
 
 def test_while_it_runs_or_is_paused_nothing_is_overdue(planned: Path) -> None:
     journal.set_due(planned, journal.now() - timedelta(hours=1))
-    with hold(planned / journal.RETRAIN_LOCK, "a retraining"):
+    with locked(planned / journal.RETRAIN_LOCK, "a retraining"):
         assert journal.overdue(planned) is None
     assert journal.overdue(planned) is not None
     plan = read_plan(planned)
