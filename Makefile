@@ -47,13 +47,13 @@ define install
 	    /^Installing collected/ {printf "\r\033[K  unpacking"; fflush()} END {printf "\r\033[K"}'; \
 	  else cat > /dev/null; fi; }; \
 	set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
-	  --constraint constraints.txt --editable '$(1)' | show
+	  --no-compile --constraint constraints.txt --editable '$(1)' | show
 	@touch $@
 endef
 
 SHELL := /bin/bash
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
-	$(call install,.)
+	$(call install,.[all])
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,.[dev])
 	@touch $(VENV)/.run
