@@ -14,7 +14,7 @@ import numpy as np
 
 from mno.scenarios.kernels.caching import compiled, inlined
 from mno.scenarios.kernels.exponential import etdrk4
-from mno.scenarios.kernels.line_square import LineSquare, line_points, square
+from mno.scenarios.kernels.line_square import LineSquare, line_points, square_on_line
 
 STEP = 0.25  # length of a step times the rate that `BurgersFlow.advance` speaks of
 
@@ -23,7 +23,7 @@ STEP = 0.25  # length of a step times the rate that `BurgersFlow.advance` speaks
 def _term(u, slopes, squaring, out):
     """Set `out` to the nonlinear term of `u`."""
     places, turns, tables, across, block = squaring
-    square(u, places, turns, tables, across, block, out)
+    square_on_line(u, places, turns, tables, across, block, out)
     for k in range(u.size):
         out[k] = complex(-slopes[k] * out[k].imag, slopes[k] * out[k].real)
 

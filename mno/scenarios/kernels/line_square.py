@@ -53,7 +53,7 @@ def _square_parts(builder: Any, row: Any) -> None:
 
 
 @compiled
-def square(u, places, turns, tables, across, block, out):
+def square_on_line(u, places, turns, tables, across, block, out):
     """Square `u`, coefficients from the constant on, into `out`, times the number of points.
 
     Both are complex128; what is between them is `LineSquare.arguments`.
@@ -96,11 +96,11 @@ def line_points(cutoff: int) -> int:
 
 
 class LineSquare:
-    """The plan and the workspace of `square`, for one thread.
+    """The plan and the workspace of `square_on_line`, for one thread.
 
     Attributes:
         points: Number of points.
-        arguments: What `square` takes between `u` and `out`.
+        arguments: What `square_on_line` takes between `u` and `out`.
 
     Args:
         cutoff: Largest wave number, at least 1.

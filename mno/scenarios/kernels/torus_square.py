@@ -64,7 +64,7 @@ def _square_rows(builder: Any, rows: Any, largest: Any) -> None:
 
 
 @compiled
-def square(z, places, columns, rows, tables, block, between, out):
+def square_on_torus(z, places, columns, rows, tables, block, between, out):
     """Square `z` into `out`, times the number of points; the rest is `TorusSquare.arguments`.
 
     The wave 0 along `y` is read among those from 0 on, and written among both.
@@ -114,13 +114,13 @@ def torus_points(cutoff: int) -> int:
 
 
 class TorusSquare:
-    """The plan and the workspace of `square`, for one thread.
+    """The plan and the workspace of `square_on_torus`, for one thread.
 
     Attributes:
         shape: Of coefficients, `(waves, chunks, 2, 8)`, float64: wave of `x`, chunk of waves of
             `y`, real or imaginary parts, wave in the chunk.
         points: Along each axis.
-        arguments: What `square` takes between `z` and `out`, its first and its last argument, both
+        arguments: What `square_on_torus` takes between `z` and `out`, its first and its last argument, both
             of that shape.
 
     Args:

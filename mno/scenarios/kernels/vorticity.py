@@ -29,7 +29,7 @@ from mno.core.errors import MnoError
 from mno.scenarios.kernels.caching import compiled, inlined, named
 from mno.scenarios.kernels.exponential import etdrk4
 from mno.scenarios.kernels.rows import LANES, ROW, Row, emitted, load, load_vector, store
-from mno.scenarios.kernels.torus_square import TorusSquare, square, torus_points
+from mno.scenarios.kernels.torus_square import TorusSquare, square_on_torus, torus_points
 
 STEP = 1.5  # length of a step times the rate at which the fastest speed turns the shortest wave
 LIMIT = 2.0  # where the flow has become so fast that steps are this long, they are done again
@@ -170,16 +170,16 @@ def advance(omega, fixed, weights, steps, squaring, work, velocities):
                 z.ctypes.data + ROW * (2 * wave * chunks + chunk),
                 z.ctypes.data + ROW * ((2 * (waves - 1 - wave) + 1) * chunks + chunk),
             )
-    fastest = square(z, places, columns, rows, tables, block, between, squared)
+    fastest = square_on_torus(z, places, columns, rows, tables, block, between, squared)
     for _ in range(steps):
         _pass_a(omega, fixed, weights, squared, z, here, before, total)
-        square(z, places, columns, rows, tables, block, between, squared)
+        square_on_torus(z, places, columns, rows, tables, block, between, squared)
         _pass_b(omega, fixed, weights, squared, z, here, before, total)
-        square(z, places, columns, rows, tables, block, between, squared)
+        square_on_torus(z, places, columns, rows, tables, block, between, squared)
         _pass_c(omega, fixed, weights, squared, z, here, before, total)
-        square(z, places, columns, rows, tables, block, between, squared)
+        square_on_torus(z, places, columns, rows, tables, block, between, squared)
         _pass_end(omega, fixed, weights, squared, z, here, before, total)
-        speed = square(z, places, columns, rows, tables, block, between, squared)
+        speed = square_on_torus(z, places, columns, rows, tables, block, between, squared)
         fastest = max(fastest, speed)
     return fastest
 
