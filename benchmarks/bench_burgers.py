@@ -11,8 +11,7 @@ from benchmarks.page import Section, Table, figure
 from benchmarks.timing import in_turn, median_ms, median_ratio
 from mno.scenarios.base import make_scenario
 from mno.scenarios.burgers import LEGS
-from mno.scenarios.kernels.burgers import BurgersFlow
-from mno.scenarios.kernels.cole_hopf import cole_hopf
+from mno.scenarios.kernels.burgers import BurgersFlow, cole_hopf
 
 THREADS = 1
 ROUNDS = 3

@@ -7,9 +7,8 @@ import numpy as np
 from benchmarks.page import Section, Table, figure
 from benchmarks.timing import in_turn, median_ms, median_ratio
 from mno.scenarios.base import make_scenario
-from mno.scenarios.kernels.exponential import etdrk4
-from mno.scenarios.kernels.torus_waves import values_of, waves_of
-from mno.scenarios.kernels.vorticity import STEP, VorticityFlow
+from mno.scenarios.kernels.runge_kutta import etdrk4
+from mno.scenarios.kernels.vorticity import STEP, VorticityFlow, values_of, waves_of
 
 THREADS = 1
 ROUNDS = 5

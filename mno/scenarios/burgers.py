@@ -14,9 +14,8 @@ from mno.core.config import Config
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.scenarios.base import Check, Fields, Scenario
-from mno.scenarios.kernels.burgers import BurgersFlow
-from mno.scenarios.kernels.cole_hopf import cole_hopf
-from mno.scenarios.kernels.periodic_field import PeriodicField, periodic_spectrum
+from mno.scenarios.kernels.burgers import BurgersFlow, cole_hopf
+from mno.scenarios.kernels.random_fields import PeriodicField, periodic_spectrum
 
 LOWEST, HIGHEST = 1e-3, 1e-1  # viscosity
 LARGEST = 10.0  # velocity of an initial state; the time a solution takes grows with its square

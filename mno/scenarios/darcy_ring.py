@@ -13,10 +13,17 @@ from mno.core.config import Config
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.scenarios.base import Check, Fields, Scenario
-from mno.scenarios.kernels.edges import edges_of
-from mno.scenarios.kernels.random_field import covariance_spectrum, draw_at
-from mno.scenarios.kernels.ring import SWING, RingMesh, draw_curve
-from mno.scenarios.kernels.triangles import areas, factorise, lumped, stiffness
+from mno.scenarios.kernels.random_fields import covariance_spectrum, draw_at
+from mno.scenarios.kernels.ring_mesh import (
+    SWING,
+    RingMesh,
+    areas,
+    draw_curve,
+    edges_of,
+    factorise,
+    lumped,
+    stiffness,
+)
 
 SIDE = 4.0  # of the square on which the random permeability is drawn; the ring lies well inside
 NARROWEST = 0.2  # distance between the two curves

@@ -12,9 +12,9 @@ from mno.core.config import Config
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.scenarios.base import SQUARE, Check, Fields, Scenario
-from mno.scenarios.kernels.random_field import CosineField, covariance_spectrum
+from mno.scenarios.kernels.random_fields import CosineField, covariance_spectrum
 from mno.scenarios.kernels.reaction_diffusion import ACCURATE, solve_reaction_diffusion
-from mno.scenarios.kernels.six_stages import ADVANCES, STABLE, WEIGHTS
+from mno.scenarios.kernels.runge_kutta import ADVANCES, STABLE, WEIGHTS
 
 SIDE = 2.0  # of the domain
 LARGEST = 20.0  # value of an initial state; the time a solution takes grows with its square

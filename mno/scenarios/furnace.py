@@ -12,8 +12,6 @@ from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 from mno.scenarios.base import SQUARE, Check, Fields, Scenario
-from mno.scenarios.kernels.charge_stress import ChargeStress
-from mno.scenarios.kernels.direct_conduction import advance_directly
 from mno.scenarios.kernels.furnace_plant import (
     FurnaceParameters,
     Plant,
@@ -21,7 +19,8 @@ from mno.scenarios.kernels.furnace_plant import (
     draw_plant,
 )
 from mno.scenarios.kernels.heat_balance import EnergyBalance
-from mno.scenarios.kernels.heat_conduction import solve_heat_conduction
+from mno.scenarios.kernels.heat_conduction import advance_directly, solve_heat_conduction
+from mno.scenarios.kernels.thermal_stress import ChargeStress
 
 TOLERANCE = 1e-8  # relative residual of a stage; the error it leaves is below float32 storage
 MAX_ITERATIONS = 500  # of a stage; about 16 are used

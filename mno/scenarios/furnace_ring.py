@@ -13,17 +13,14 @@ from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 from mno.scenarios.base import Check, Fields, Scenario
-from mno.scenarios.kernels.edges import edges_of
 from mno.scenarios.kernels.heat_balance import EnergyBalance
-from mno.scenarios.kernels.point_conduction import advance_again, solve_conduction
-from mno.scenarios.kernels.ring import RingMesh
-from mno.scenarios.kernels.ring_conduction import assemble, restate
+from mno.scenarios.kernels.ring_conduction import advance_again, assemble, restate, solve_conduction
+from mno.scenarios.kernels.ring_mesh import RingMesh, areas, edges_of
 from mno.scenarios.kernels.round_furnace import (
     FurnaceRingParameters,
     RoundFurnace,
     draw_round_furnace,
 )
-from mno.scenarios.kernels.triangles import areas
 
 COARSEST, FINEST = 8, 512  # resolutions; at the finest a check takes more than 1 GB of memory
 _SIZING = 32, 25, 2  # least resolution, frames and steps at which elements are sized

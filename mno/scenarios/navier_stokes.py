@@ -14,11 +14,9 @@ from mno.core.config import Config
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.scenarios.base import Check, Fields, Scenario
-from mno.scenarios.kernels.periodic_field import PeriodicField, periodic_spectrum
-from mno.scenarios.kernels.plain_vorticity import PlainFlow
-from mno.scenarios.kernels.torus_square import torus_points
-from mno.scenarios.kernels.torus_waves import values_of, waves_of
-from mno.scenarios.kernels.vorticity import VorticityFlow
+from mno.scenarios.kernels.random_fields import PeriodicField, periodic_spectrum
+from mno.scenarios.kernels.squares import torus_points
+from mno.scenarios.kernels.vorticity import PlainFlow, VorticityFlow, values_of, waves_of
 
 LOWEST, HIGHEST = 1e-5, 1e-2  # viscosity
 MODES = 32  # waves of the initial state along each axis, at every resolution

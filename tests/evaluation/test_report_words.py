@@ -14,7 +14,7 @@ from mno.nn.config import ModelConfig
 from mno.report.language import LANGUAGES, Words, flat, texts_of
 from mno.report.sections import SECTIONS
 from mno.scenarios.base import make_scenario, scenario_names
-from mno.scenarios.kernels.charge_stress import ChargeStress
+from mno.scenarios.kernels.thermal_stress import ChargeStress
 from mno.training.config import TrainConfig
 
 FOLDER = Path(mno.evaluation.__file__).parent

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad, solve_ivp
 
-from mno.scenarios.kernels.burgers import BurgersFlow
-from mno.scenarios.kernels.cole_hopf import cole_hopf
+from mno.scenarios.kernels.burgers import BurgersFlow, cole_hopf
 
 N = 64
 POINTS = np.arange(N) / N

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mno.scenarios.kernels.dams import Dam, depth_at, draw_dams, mean_depth
+from mno.scenarios.shallow_water import Dam, depth_at, draw_dams, mean_depth
 
 
 def grid(n: int) -> tuple[np.ndarray, np.ndarray, float]:

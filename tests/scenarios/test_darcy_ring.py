@@ -13,8 +13,8 @@ from scipy.sparse.linalg import spsolve
 from mno.core.errors import InputError
 from mno.scenarios.base import make_scenario
 from mno.scenarios.darcy_ring import DarcyRing
-from mno.scenarios.kernels.random_field import CosineField, covariance_spectrum, draw_at
-from mno.scenarios.kernels.ring import SWING, RingMesh, draw_curve
+from mno.scenarios.kernels.random_fields import CosineField, covariance_spectrum, draw_at
+from mno.scenarios.kernels.ring_mesh import SWING, RingMesh, draw_curve
 
 HOLE = 0.3
 

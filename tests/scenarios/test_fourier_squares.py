@@ -11,15 +11,21 @@ import numpy as np
 import pytest
 
 import mno
-from mno.scenarios.kernels import line_square, torus_square, transforms, vorticity
-from mno.scenarios.kernels.exponential import etdrk4
-from mno.scenarios.kernels.line_square import LineSquare, line_points
-from mno.scenarios.kernels.torus_square import TorusSquare, torus_points
+from mno.scenarios.kernels import transforms, vorticity
+from mno.scenarios.kernels.runge_kutta import etdrk4
+from mno.scenarios.kernels.squares import (
+    LineSquare,
+    TorusSquare,
+    line_points,
+    square_on_line,
+    square_on_torus,
+    torus_points,
+)
 
 
 def squared_on_line(u: np.ndarray, points: int) -> np.ndarray:
     squaring, out = LineSquare(len(u) - 1, points), np.empty_like(u)
-    line_square.square_on_line(u, *squaring.arguments, out)
+    square_on_line(u, *squaring.arguments, out)
     return out / points
 
 
@@ -34,7 +40,7 @@ def squared_on_torus(z: np.ndarray, points: int) -> tuple[np.ndarray, float]:
         lanes[:, : cutoff + 1] = part
         lanes = lanes.reshape(waves, -1, 8)
         half[:, :, 0], half[:, :, 1] = lanes.real, lanes.imag
-    largest = torus_square.square_on_torus(rows, *squaring.arguments, out)
+    largest = square_on_torus(rows, *squaring.arguments, out)
     square = (out[:, :, 0] + 1j * out[:, :, 1]).reshape(waves, 2, -1)[:, :, : cutoff + 1]
     np.testing.assert_array_equal(square[:, 0, 0], square[:, 1, 0])
     return np.concatenate([square[:, 1, :0:-1], square[:, 0]], axis=1) / points**2, largest

@@ -12,7 +12,7 @@ from samples import failures, solved
 from mno.core.errors import InputError, MnoError
 from mno.scenarios.base import make_scenario, scenario_names
 from mno.scenarios.furnace_ring import SCENARIO, FurnaceRing
-from mno.scenarios.kernels.ring import RingMesh
+from mno.scenarios.kernels.ring_mesh import RingMesh
 from mno.scenarios.kernels.round_furnace import FurnaceRingParameters, draw_round_furnace
 
 STATES = ("x", "y", "conductivity", "heat_capacity", "temperature")

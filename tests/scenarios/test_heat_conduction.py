@@ -10,8 +10,7 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 from scipy.sparse import csr_array, diags_array
 
-from mno.scenarios.kernels.direct_conduction import advance_directly
-from mno.scenarios.kernels.heat_conduction import solve_heat_conduction
+from mno.scenarios.kernels.heat_conduction import advance_directly, solve_heat_conduction
 
 AMBIENT, FILM = 300.0, 10.0  # K, W/(m2 K)
 

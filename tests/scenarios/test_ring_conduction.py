@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import jv, jvp, yv, yvp
 
 from mno.scenarios.base import make_scenario
-from mno.scenarios.kernels.ring import RingMesh
+from mno.scenarios.kernels.ring_mesh import RingMesh
 
 INNER, OUTER = 0.2, 0.5  # m
 CONDUCTIVITY, HEAT_CAPACITY = 1.5, 1.5e6

@@ -10,8 +10,7 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import root_scalar
 
 from mno.scenarios.base import SQUARE
-from mno.scenarios.kernels.shallow_water import STEP, solve_shallow_water
-from mno.scenarios.kernels.shallow_water_plain import later_depth
+from mno.scenarios.kernels.shallow_water import STEP, later_depth, solve_shallow_water
 
 SIDE = 5.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mno.scenarios.kernels.six_stages import ADVANCES, SHARES, STABLE, WEIGHTS
+from mno.scenarios.kernels.runge_kutta import ADVANCES, SHARES, STABLE, WEIGHTS
 
 STAGES = len(WEIGHTS)
 A = np.diag(ADVANCES, -1)

@@ -15,8 +15,12 @@ from mno.data.plan import DatasetPlan
 from mno.scenarios.base import make_scenario
 from mno.scenarios.furnace import Furnace
 from mno.scenarios.kernels.furnace_plant import FurnaceParameters
-from mno.scenarios.kernels.thermal_stress import Solid, charge_cells, thermal_stress
-from mno.scenarios.kernels.thermal_stress_plain import stress_by_displacements
+from mno.scenarios.kernels.thermal_stress import (
+    Solid,
+    charge_cells,
+    stress_by_displacements,
+    thermal_stress,
+)
 
 E, NU, ALPHA = 2e11, 0.3, 1.2e-5
 HELD, FREE = Solid(E, NU, ALPHA, ends_held=True), Solid(E, NU, ALPHA, ends_held=False)

@@ -14,8 +14,8 @@ import pydantic
 from pydantic import model_validator
 
 from mno.core.config import Config
-from mno.scenarios.kernels.random_field import covariance_spectrum, draw_at
-from mno.scenarios.kernels.ring import SWING, RingMesh, draw_curve
+from mno.scenarios.kernels.random_fields import covariance_spectrum, draw_at
+from mno.scenarios.kernels.ring_mesh import SWING, RingMesh, draw_curve
 
 LAYERS = (  # from the crucible outwards: W/(m K) and J/(m3 K), from and to
     ((1.5, 3.0), (2.2e6, 3.0e6)),  # dense refractory, in which the elements lie

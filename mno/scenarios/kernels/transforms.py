@@ -3,8 +3,8 @@
     z_j = sum over k of exp(2 pi i j k / n) Z_k        (`to_points`)
     Z_k = sum over j of exp(-2 pi i j k / n) z_j       (`to_waves`, not normalised)
 
-A block holds a row (`mno.scenarios.kernels.rows`) for each of the `n` points or waves. Points are
-in order. The row of a wave is its place: that with the digits of its number reversed, so that
+A block holds a row (`mno.scenarios.kernels.vectors`) for each of the `n` points or waves. Points
+are in order. The row of a wave is its place: that with the digits of its number reversed, so that
 nothing need be reordered. `n` is a product of the radices 2, 3, 4, 5 and 8, and a transform
 has a stage for each: from the whole to parts to reach the waves (Gentleman and Sande 1966,
 doi:10.1145/1464291.1464352), and from parts to the whole to reach the points (Cooley and Tukey
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mno.scenarios.kernels.caching import inlined, named
-from mno.scenarios.kernels.rows import (
+from mno.scenarios.kernels.vectors import (
     ROW,
     Row,
     beyond,

@@ -6,7 +6,7 @@
 In coefficients, with `k = (k_x, k_y)`, the velocity as one complex function `z = v_x + i v_y` is
 `z_k = omega_k (k_x + i k_y) / (2 pi |k|^2)`. The nonlinear term is minus the curl of the divergence
 of `v v`: `4 pi^2` times `k_x^2 - k_y^2` by the coefficients of `v_x v_y`, minus `k_x k_y` by those
-of `v_x^2 - v_y^2`. Both are in those of `z^2` (`mno.scenarios.kernels.torus_square`). A mean of
+of `v_x^2 - v_y^2`. Both are in those of `z^2` (`mno.scenarios.kernels.squares`). A mean of
 the vorticity, which no flow on a torus has, is kept and moves nothing.
 
 Glossary
@@ -15,7 +15,7 @@ Glossary
     z           rows of these waves, then of their opposites, `(waves, 2 chunks, 2, 8)`
     fixed       for each row of `omega`: two vectors of `(k_x + i k_y) / (2 pi |k|^2)`, two of what
                 the coefficients of products are multiplied by, two of the forcing
-    weights     for each row of `omega`: six vectors, `mno.scenarios.kernels.exponential.etdrk4`
+    weights     for each row of `omega`: six vectors, `mno.scenarios.kernels.runge_kutta.etdrk4`
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ import numpy as np
 
 from mno.core.errors import MnoError
 from mno.scenarios.kernels.caching import compiled, inlined, named
-from mno.scenarios.kernels.exponential import etdrk4
-from mno.scenarios.kernels.rows import LANES, ROW, Row, emitted, load, load_vector, store
-from mno.scenarios.kernels.torus_square import TorusSquare, square_on_torus, torus_points
+from mno.scenarios.kernels.runge_kutta import etdrk4
+from mno.scenarios.kernels.squares import TorusSquare, square_on_torus, torus_points
+from mno.scenarios.kernels.vectors import LANES, ROW, Row, emitted, load, load_vector, store
 
 STEP = 1.5  # length of a step times the rate at which the fastest speed turns the shortest wave
 LIMIT = 2.0  # where the flow has become so fast that steps are this long, they are done again
@@ -284,3 +284,108 @@ class VorticityFlow:
                 omega, self._fixed, self._weights, steps, squaring, self._work, self._velocities
             )
         )
+
+
+def waves_of(values: np.ndarray, cutoff: int) -> np.ndarray:
+    """Return the coefficients of values at points, shape `(n, n)`, of a real function on a torus.
+
+    They have shape `(2 cutoff + 1, cutoff + 1)`: `k_x` from `-cutoff` on, `k_y` from 0 on.
+    Those that the points do not hold, and those of two points, are zero.
+    """
+    n = len(values)
+    held = min(cutoff, (n - 1) // 2)
+    coefficients = np.zeros((2 * cutoff + 1, cutoff + 1), np.complex128)
+    found = np.fft.rfft2(values)[np.arange(-held, held + 1), : held + 1] / n**2
+    coefficients[cutoff - held : cutoff + held + 1, : held + 1] = found
+    return coefficients
+
+
+def values_of(coefficients: np.ndarray, points: int, finer: int = 1) -> np.ndarray:
+    """Return the values of coefficients at points, or at some times as many."""
+    cutoff = coefficients.shape[1] - 1
+    skip = -(-(2 * cutoff + 1) // (points * finer))
+    n = points * finer * skip
+    spectrum = np.zeros((n, n // 2 + 1), np.complex128)
+    spectrum[np.arange(-cutoff, cutoff + 1), : cutoff + 1] = coefficients
+    return n**2 * np.fft.irfft2(spectrum, (n, n))[::skip, ::skip]
+
+
+_CIRCLE = np.exp(2j * np.pi * (np.arange(32) + 0.5) / 32)
+
+
+class PlainFlow:
+    """Flows of one viscosity and forcing by numpy alone: the method stated a second time.
+
+    The nonlinear term is `-v . grad omega`, as it stands, and the coefficients of ETDRK4 are
+    contour integrals (Kassam and Trefethen 2005, doi:10.1137/S1064827502410633).
+
+    Args:
+        cutoff: Largest wave number along either axis.
+        points: Along each axis, more than three times the cutoff.
+        viscosity: `nu`.
+        forcing: Values of `f` at the points, shape `(points, points)`.
+    """
+
+    def __init__(self, cutoff: int, points: int, viscosity: float, forcing: np.ndarray) -> None:
+        x = np.fft.fftfreq(points, 1.0 / points)[:, None]
+        y = np.fft.rfftfreq(points, 1.0 / points)[None, :]
+        self._kept = (np.abs(x) <= cutoff) & (np.abs(y) <= cutoff)
+        self._squares = np.where(self._kept, x**2 + y**2, 0.0).astype(np.int64)
+        self._slopes = 2j * np.pi * x, 2j * np.pi * y
+        self._inverse = 1.0 / (4.0 * np.pi**2 * np.maximum(self._squares, 1))
+        self._forcing = np.where(self._kept, np.fft.rfft2(forcing), 0.0)
+        self._shortest, self._points = 2.0 * np.pi * cutoff, points
+        self._viscosity = viscosity
+
+    def integrate(self, vorticity: np.ndarray, duration: float) -> np.ndarray:
+        """Return the vorticity after some time, values at the points."""
+        omega = np.where(self._kept, np.fft.rfft2(vorticity), 0.0)
+        legs = math.ceil(duration / LEG)
+        leg = duration / legs
+        for _ in range(legs):
+            work, met = leg * self._shortest * self._term(omega)[1], math.inf
+            after, steps = omega, 0
+            while met > steps * LIMIT:
+                steps = max(1, math.ceil(work / STEP))
+                after, speed = self._steps(omega, leg, steps)
+                met = leg * self._shortest * speed
+                work = min(4.0 * max(work, STEP), met)
+            omega = after
+        return np.fft.irfft2(omega, (self._points, self._points))
+
+    def _term(self, omega: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return the nonlinear term with the forcing, and the largest speed."""
+        along_x, along_y = self._slopes
+        psi = omega * self._inverse
+        fields = np.stack([along_y * psi, -along_x * psi, along_x * omega, along_y * omega])
+        u, v, by_x, by_y = np.fft.irfft2(fields, (self._points, self._points))
+        term = np.where(self._kept, np.fft.rfft2(-u * by_x - v * by_y), 0.0) + self._forcing
+        return term, math.sqrt(np.max(u**2 + v**2))
+
+    def _steps(self, w: np.ndarray, leg: float, steps: int) -> tuple[np.ndarray, float]:
+        dt = leg / steps
+        rates = -4.0 * np.pi**2 * self._viscosity * dt * np.arange(self._squares.max() + 1)
+        z = rates[:, None] + _CIRCLE
+        e = np.exp(z)
+        contours = np.stack(
+            [
+                (np.exp(z / 2) - 1) / z,
+                (-4 - z + e * (4 - 3 * z + z**2)) / z**3,
+                2 * (2 + z + e * (z - 2)) / z**3,
+                (-4 - 3 * z - z**2 + e * (4 - z)) / z**3,
+            ]
+        )
+        q, first, middle, last = dt * contours.mean(axis=2).real[:, self._squares]
+        whole, half = np.exp(rates)[self._squares], np.exp(rates / 2)[self._squares]
+        fastest = 0.0
+        for _ in range(steps):
+            n_0, speed = self._term(w)
+            fastest = max(fastest, speed)
+            a = half * w + q * n_0
+            n_a, _ = self._term(a)
+            b = half * w + q * n_a
+            n_b, _ = self._term(b)
+            c = half * a + q * (2 * n_b - n_0)
+            n_c, _ = self._term(c)
+            w = whole * w + first * n_0 + middle * (n_a + n_b) + last * n_c
+        return w, max(fastest, self._term(w)[1])

@@ -1,0 +1,148 @@
+"""Random functions on a square, a circle or a torus: one draw is one function on every grid."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+NUM_MODES = 64  # cosines along each axis, at every resolution
+
+
+def covariance_spectrum(exponent: float, inverse_length: float, side: float) -> np.ndarray:
+    """Return the variances of the cosines' weights for a covariance of Matern's kind.
+
+    It is `(-Laplacian + tau^2)^-alpha` with zero flux at the wall.
+
+    Args:
+        exponent: `alpha`.
+        inverse_length: `tau`, in one over the unit of `side`.
+        side: Length of the square's side.
+
+    Returns:
+        Shape `(64, 64)`; not normalised.
+    """
+    wave_numbers = np.arange(NUM_MODES)
+    squares = (np.pi / side) ** 2 * np.add.outer(wave_numbers**2, wave_numbers**2)
+    return (squares + inverse_length**2) ** -exponent
+
+
+class CosineField:
+    """A random field `sum over k, l of w_kl c_k(x) c_l(y)` with independent normal weights.
+
+    `c_k(x) = sqrt(2) cos(k pi x)`, `c_0 = 1`, `x` and `y` being shares of the square's side. The
+    weights are drawn in an order that does not depend on the grid.
+
+    Args:
+        points: Where the grid's points lie along either axis, in (0, 1).
+        variances: Those of the weights, shape `(modes, modes)`.
+    """
+
+    def __init__(self, points: np.ndarray, variances: np.ndarray) -> None:
+        self._cosines = _cosines(points, len(variances))
+        self._deviations = np.sqrt(variances)
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw a field, shape `(x, y)`, float64."""
+        weights = self._deviations * rng.standard_normal(self._deviations.shape)
+        # einsum, not a matrix product: BLAS may add in another order with another number of
+        # threads. Both sums run over last axes, which is the fast case.
+        half = np.einsum("yl,kl->yk", self._cosines, weights)
+        return np.einsum("xk,yk->xy", self._cosines, half)
+
+
+def draw_at(
+    rng: np.random.Generator, variances: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """Draw such a field at unordered points, shape `(points,)`, float64.
+
+    Args:
+        rng: Gives the function that it gives a `CosineField`.
+        variances: Those of the weights, shape `(modes, modes)`.
+        x: Coordinates of the points, shape `(points,)`, as shares of the square's side.
+        y: Likewise.
+    """
+    weights = np.sqrt(variances) * rng.standard_normal(variances.shape)
+    half = np.einsum("pl,kl->pk", _cosines(y, len(variances)), weights)
+    return np.einsum("pk,pk->p", _cosines(x, len(variances)), half)
+
+
+def _cosines(points: np.ndarray, num_modes: int) -> np.ndarray:
+    """Return `c_k` at points, shape `(points, modes)`."""
+    wave_numbers = np.arange(num_modes)
+    norms = np.where(wave_numbers == 0, 1.0, math.sqrt(2.0))
+    return norms * np.cos(np.pi * np.outer(points, wave_numbers))
+
+
+def periodic_spectrum(exponent: float, inverse_length: float, waves: int, axes: int) -> np.ndarray:
+    """Return the variances of waves for the covariance `(-Laplacian + tau^2)^-alpha`, period 1.
+
+    Args:
+        exponent: `alpha`.
+        inverse_length: `tau`.
+        waves: Largest wave number.
+        axes: 1 or 2.
+
+    Returns:
+        Shape `(waves + 1,)` for each axis; that of the constant is 0.
+    """
+    squares = (2.0 * np.pi * np.arange(waves + 1)) ** 2
+    total = squares if axes == 1 else np.add.outer(squares, squares)
+    variances = (total + inverse_length**2) ** -exponent
+    variances[(0,) * axes] = 0.0
+    return variances
+
+
+class PeriodicField:
+    """A sum of products of `1`, `sqrt(2) cos(2 pi k x)` and `sqrt(2) sin(2 pi k x)`, one per axis.
+
+    Their weights are independent normal numbers, drawn in an order that does not depend on the
+    grid. If variances depend on the length of the wave vector alone, the field is stationary.
+
+    Args:
+        points: Where the grid's points lie along every axis, in periods.
+        variances: Those of the weights, by wave number along each of one or two axes.
+    """
+
+    def __init__(self, points: np.ndarray, variances: np.ndarray) -> None:
+        waves = np.arange(1, len(variances))
+        angles = 2.0 * np.pi * np.outer(points, waves)
+        self._basis = np.ones((len(points), 2 * len(waves) + 1))
+        self._basis[:, 1::2] = math.sqrt(2.0) * np.cos(angles)
+        self._basis[:, 2::2] = math.sqrt(2.0) * np.sin(angles)
+        index = (np.arange(self._basis.shape[1]) + 1) // 2
+        self._deviations = np.sqrt(variances[np.ix_(*(index,) * variances.ndim)])
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw a field, one axis for each of the variances, float64."""
+        field = self._deviations * rng.standard_normal(self._deviations.shape)
+        # einsum, not a matrix product: BLAS may add in another order with another number of
+        # threads. The sums run over last axes, which is the fast case.
+        for _ in range(field.ndim):
+            field = np.einsum("xk,...k->x...", self._basis, field)
+        return field if field.ndim == 1 else field.T
+
+
+NUM_BUMPS = 5
+WIDTHS = 0.05, 0.2  # bounds of a bump's standard deviation, in sides of the square
+
+
+def sum_of_bumps(rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
+    """Draw `sum over k of exp(-|x - x_k|^2 / (2 s_k^2))` on the unit square.
+
+    Centres lie anywhere in the square, standard deviations between 0.05 and 0.2.
+
+    Args:
+        rng: What they are drawn from, in an order that does not depend on the grid.
+        points: Where the grid's points lie along either axis, in (0, 1).
+
+    Returns:
+        Shape `(x, y)`, float64.
+    """
+    centres = rng.random((NUM_BUMPS, 2))
+    widths = rng.uniform(*WIDTHS, NUM_BUMPS)
+    total = np.zeros((len(points), len(points)))
+    for (x, y), width in zip(centres, widths, strict=True):
+        along_x, along_y = (np.exp(-0.5 * ((points - at) / width) ** 2) for at in (x, y))
+        total += np.outer(along_x, along_y)
+    return total

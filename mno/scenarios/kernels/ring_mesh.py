@@ -1,0 +1,206 @@
+"""Linear finite elements in a ring between two wavy closed curves, and the mesh that fits it.
+
+Stiffness, lumped areas and sparse factors are stated by triangles for the solvers, and once more
+edge by edge for checks (`edges_of`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csc_matrix
+from scipy.sparse.linalg import SuperLU, splu
+
+WAVES = np.arange(2, 6)  # of a curve around the ring; one wave would only shift it
+SWING = math.sqrt(2.0) * float(np.sum(1.0 / WAVES))
+"""Largest relative distance of a curve from its circle, over `waviness`."""
+
+
+@dataclass(frozen=True)
+class RingMesh:
+    """Connectivity of a mesh of rings of points, from the inner curve to the outer one.
+
+    Point `(i, j)`, the `i`-th around the `j`-th ring, has number `j * around + i`. Quadrilaterals
+    are cut along diagonals that alternate like the squares of a chessboard, so that the mesh
+    prefers no direction.
+
+    Attributes:
+        around: Points of a ring, an even number.
+        rings: Rings, at least two.
+    """
+
+    around: int
+    rings: int
+
+    @property
+    def num_points(self) -> int:
+        """Points of the mesh."""
+        return self.around * self.rings
+
+    @property
+    def inner(self) -> slice:
+        """Numbers of the points on the inner curve."""
+        return slice(0, self.around)
+
+    @property
+    def outer(self) -> slice:
+        """Numbers of the points on the outer curve."""
+        return slice(self.num_points - self.around, self.num_points)
+
+    def triangles(self) -> np.ndarray:
+        """Return the corners of all triangles, anticlockwise, shape `(triangles, 3)`."""
+        i, j = np.meshgrid(np.arange(self.around), np.arange(self.rings - 1))
+        i, j = i.ravel(), j.ravel()
+        following = (i + 1) % self.around
+        a, b = j * self.around + i, (j + 1) * self.around + i
+        c, d = (j + 1) * self.around + following, j * self.around + following
+        # a, b, c, d run along the ray outwards and back along the next one: anticlockwise.
+        one_way = (i + j) % 2 == 0
+        first = np.where(one_way[:, None], np.stack([a, b, c], 1), np.stack([a, b, d], 1))
+        second = np.where(one_way[:, None], np.stack([a, c, d], 1), np.stack([b, c, d], 1))
+        return np.concatenate([first, second])
+
+    def place(self, inner: np.ndarray, outer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the coordinates of all points, at equal distances along each ray.
+
+        Args:
+            inner: Distance of the inner curve from the middle along each ray, shape `(around,)`.
+            outer: The same of the outer curve.
+        """
+        radius = inner + self.shares()[:, None] * (outer - inner)
+        angle = self.angles()
+        return (radius * np.cos(angle)).ravel(), (radius * np.sin(angle)).ravel()
+
+    def shares(self) -> np.ndarray:
+        """Return where each ring lies between the curves, from 0 to 1, shape `(rings,)`."""
+        return np.linspace(0.0, 1.0, self.rings)
+
+    def angles(self) -> np.ndarray:
+        """Return the direction of each ray, in radians, shape `(around,)`."""
+        return 2.0 * np.pi * np.arange(self.around) / self.around
+
+
+def rim_lengths(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the length of a closed polygon that belongs to each corner: half of both its edges.
+
+    Args:
+        x: Coordinates of the corners in order, shape `(corners,)`.
+        y: Likewise.
+    """
+    edges = np.hypot(np.roll(x, -1) - x, np.roll(y, -1) - y)
+    return 0.5 * (edges + np.roll(edges, 1))
+
+
+def draw_curve(rng: np.random.Generator, angles: np.ndarray, waviness: float) -> np.ndarray:
+    """Draw a closed curve about the unit circle: its distance from the middle at some angles.
+
+    It is `1 + waviness * sum over k of (a_k cos k t + b_k sin k t) / k`, `k` from 2 to 5, with
+    weights uniform from -1 to 1: one draw is one curve, at any angles.
+    """
+    weights = rng.uniform(-1.0, 1.0, (2, len(WAVES), 1)) / WAVES[:, None]
+    phases = np.outer(WAVES, angles)
+    return 1.0 + waviness * np.sum(weights[0] * np.cos(phases) + weights[1] * np.sin(phases), 0)
+
+
+def areas(x: np.ndarray, y: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Return the area of each triangle, negative where its corners run clockwise.
+
+    Args:
+        x: Coordinates of the points, shape `(points,)`.
+        y: Likewise.
+        triangles: Numbers of the corners, shape `(triangles, 3)`.
+    """
+    a, b, c = triangles.T
+    return 0.5 * ((x[b] - x[a]) * (y[c] - y[a]) - (x[c] - x[a]) * (y[b] - y[a]))
+
+
+def lumped(per_triangle: np.ndarray, triangles: np.ndarray, num_points: int) -> np.ndarray:
+    """Share a quantity of each triangle equally among its corners, shape `(points,)`."""
+    thirds = np.repeat(per_triangle / 3.0, 3)
+    return np.bincount(triangles.ravel(), thirds, num_points)
+
+
+def stiffness(
+    x: np.ndarray, y: np.ndarray, triangles: np.ndarray, coefficient: np.ndarray
+) -> csc_matrix:
+    """Return the matrix of `-div(a grad u)` for linear elements, with nothing passing the rim.
+
+    An entry is the sum over triangles T that have both points of
+    `a_T area_T (grad phi_i . grad phi_j)`.
+
+    Args:
+        x: Coordinates of the points, shape `(points,)`.
+        y: Likewise.
+        triangles: Numbers of the corners, anticlockwise, shape `(triangles, 3)`.
+        coefficient: `a` of each triangle, shape `(triangles,)`.
+    """
+    # The gradient of the function of a corner is the opposite edge, turned, over twice the area.
+    opposite_x = x[np.roll(triangles, -2, axis=1)] - x[np.roll(triangles, -1, axis=1)]
+    opposite_y = y[np.roll(triangles, -2, axis=1)] - y[np.roll(triangles, -1, axis=1)]
+    scale = coefficient / (4.0 * areas(x, y, triangles))
+    entries = scale[:, None, None] * (
+        opposite_x[:, :, None] * opposite_x[:, None, :]
+        + opposite_y[:, :, None] * opposite_y[:, None, :]
+    )
+    rows = np.repeat(triangles, 3, axis=1).ravel()
+    columns = np.tile(triangles, (1, 3)).ravel()
+    return csc_matrix((entries.ravel(), (rows, columns)), shape=(len(x), len(x)))
+
+
+def factorise(matrix: csc_matrix) -> SuperLU:
+    """Return the sparse factors of a symmetric, positive definite matrix."""
+    return splu(
+        matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+    )
+
+
+class Edges(NamedTuple):
+    """Edges of triangles, one entry per triangle and edge, shape `(3 * triangles,)` each.
+
+    Attributes:
+        opposite: Number of the triangle's corner that does not lie on the edge.
+        begin: Number of the point where the edge begins.
+        end: Number of the point where it ends.
+        conductance: What flows along it per difference between its ends.
+        size: Area of the triangle, negative where its corners run clockwise.
+    """
+
+    opposite: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+    conductance: np.ndarray
+    size: np.ndarray
+
+    def shares(self) -> np.ndarray:
+        """Return the area that belongs to each point, a third of its triangles."""
+        return np.bincount(self.opposite, self.size / 3.0)
+
+    def matrix(self) -> csc_matrix:
+        """Return the matrix that takes values at points to what leaves each of them."""
+        rows = np.concatenate([self.begin, self.begin, self.end, self.end])
+        columns = np.concatenate([self.begin, self.end, self.end, self.begin])
+        entries = np.outer([1.0, -1.0, 1.0, -1.0], self.conductance).ravel()
+        return csc_matrix((entries, (rows, columns)))
+
+
+def edges_of(x: np.ndarray, y: np.ndarray, triangles: np.ndarray, coefficient: np.ndarray) -> Edges:
+    """State the scheme edge by edge; it shares no arithmetic with `stiffness` and `areas`.
+
+    Half the cotangent of the angle opposite an edge, times the mean coefficient of the triangle's
+    corners, is its conductance.
+
+    Args:
+        x: Coordinates of the points, shape `(points,)`.
+        y: Likewise.
+        triangles: Numbers of the corners, anticlockwise, shape `(triangles, 3)`.
+        coefficient: `a` of each point, shape `(points,)`.
+    """
+    a, b, c = np.concatenate([np.roll(triangles, k, axis=1) for k in range(3)]).T
+    places = np.stack([x, y], axis=-1)
+    to_b, to_c = places[b] - places[a], places[c] - places[a]
+    twice = to_b[:, 0] * to_c[:, 1] - to_b[:, 1] * to_c[:, 0]
+    mean = (coefficient[a] + coefficient[b] + coefficient[c]) / 3.0
+    return Edges(a, b, c, 0.5 * mean * np.sum(to_b * to_c, axis=1) / twice, twice / 2.0)
