@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.order import order
-from tests.prefect_server import serve_prefect
-from tests.workspaces import (
+from tests.support.order import order
+from tests.support.prefect_server import serve_prefect
+from tests.support.workspaces import (
     Workspace,
     alone,
     copy_without_registry,
@@ -44,7 +44,7 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Return what shares the tests out."""
-    from tests.spread import Spread
+    from tests.support.order import Spread
 
     return Spread(config, log)
 
@@ -77,7 +77,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def finished(session_folder: Path) -> Workspace:
     """A workspace in which `mno run --preset quick` has been run; tests must not change it.
 
-    Anybody may read its files, but only one process may run commands in it (`tests/spread.py`).
+    Anybody may read its files, but only one process may run commands in it (`support/order.py`).
     """
     root, pristine = session_folder / "finished", session_folder / "pristine"
     with alone(session_folder / "finished.lock"):

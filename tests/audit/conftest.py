@@ -10,7 +10,7 @@ from flows.params import edit_params
 from mno.certificate.content import Certificate, certificate_of
 from mno.certificate.folder import certificate_files, write_certificate
 from mno.lineage.audit.walk import audit
-from tests.workspaces import make_workspace
+from tests.support.workspaces import make_workspace
 
 
 @pytest.fixture(scope="session")

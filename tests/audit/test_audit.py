@@ -13,7 +13,7 @@ from audited_line import MODEL, Line
 from mno.lineage.audit.finding import Verdict
 from mno.lineage.audit.objects import read_listing
 from mno.lineage.audit.walk import LINKS
-from tests.undone_damage import byte, content, gone
+from tests.support.undone_damage import byte, content, gone
 
 SECOND = f"name = '{MODEL}' AND version = 2"
 

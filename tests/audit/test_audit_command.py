@@ -14,8 +14,8 @@ from audited_line import MODEL, Line
 from flows.audit import Places, audit_model
 from mno.core.errors import InputError
 from mno.registry.completion import known_models
-from tests.undone_damage import byte
-from tests.workspaces import Workspace
+from tests.support.undone_damage import byte
+from tests.support.workspaces import Workspace
 
 
 def test_says_what_it_verified_and_exits_with_0_or_3(line: Line) -> None:

@@ -18,7 +18,7 @@ from mno.certificate.folder import certificate_files
 from mno.certificate.names import AUDIT, BILL, METADATA, PAGE
 from mno.lineage.audit.walk import audit
 from mno.lineage.replay.outcome import Change, Item, Likeness, Outcome
-from tests.undone_damage import byte
+from tests.support.undone_damage import byte
 
 Entity = dict[str, Any]
 _ACTIONS = ("CreateAction", "OrganizeAction", "ControlAction")

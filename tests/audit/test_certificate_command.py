@@ -19,8 +19,8 @@ from mno.core.errors import InputError
 from mno.registry.certificates import log_certificate
 from mno.registry.facts import CERTIFICATE, CERTIFICATES
 from mno.registry.sealing import seal_version
-from tests.undone_damage import byte
-from tests.workspaces import Workspace
+from tests.support.undone_damage import byte
+from tests.support.workspaces import Workspace
 
 SECOND = f"models:/{MODEL}/2"
 

@@ -17,7 +17,7 @@ from mno.certificate.keys import public_pem, read_private, read_public, write_ke
 from mno.certificate.names import AUDIT, METADATA, PAGE, SIGNATURE, SIGNER, SUMS
 from mno.certificate.verify import certificate_folder, verify_certificate
 from mno.core.errors import InputError
-from tests.undone_damage import byte, content
+from tests.support.undone_damage import byte, content
 
 
 def named(folder: Path, trusted: bytes | None = None) -> list[str]:

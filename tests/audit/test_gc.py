@@ -24,8 +24,8 @@ from mno.lineage.snapshot import take_snapshot
 from mno.lineage.tidying.item import KINDS
 from mno.lineage.tidying.plan import Plan, fit
 from mno.registry.tracking import TrainingRun
-from tests.file_hashes import hashes
-from tests.workspaces import Workspace
+from tests.support.file_hashes import hashes
+from tests.support.workspaces import Workspace
 
 STAGES = ("generate", "data.dvc", "train", "learning_curve", "evaluate", "register")
 

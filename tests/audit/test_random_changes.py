@@ -14,7 +14,7 @@ import pytest
 from audited_line import MODEL, Line
 
 from mno.lineage.audit.objects import read_listing
-from tests.undone_damage import byte, content
+from tests.support.undone_damage import byte, content
 
 Change = tuple[str, Callable[[], AbstractContextManager[None]]]
 

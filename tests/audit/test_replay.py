@@ -12,8 +12,8 @@ from flows.audit import Places, audit_model
 from mno.core.errors import InputError, MnoError
 from mno.lineage.replay.options import DataFrom, ReplayOptions
 from mno.lineage.replay.outcome import Likeness
-from tests.file_hashes import hashes
-from tests.workspaces import Workspace
+from tests.support.file_hashes import hashes
+from tests.support.workspaces import Workspace
 
 OWN = ("build/replay/", "build/locks/")
 

@@ -14,7 +14,7 @@ from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.generate import generate
 from mno.data.plan import DatasetPlan
 from mno.data.report import DatasetReport
-from tests.file_hashes import hashes
+from tests.support.file_hashes import hashes
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -29,8 +29,8 @@ from mno.nn.config import ModelConfig
 from mno.surrogate.description import Description
 from mno.surrogate.predictions import predict_store
 from mno.surrogate.surrogate import Surrogate
-from tests.file_hashes import hashes
 from tests.inspection.stores import axis, release
+from tests.support.file_hashes import hashes
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)

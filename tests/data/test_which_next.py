@@ -20,7 +20,7 @@ from mno.data.generate import generate
 from mno.data.imported import Imported
 from mno.data.plan import DatasetPlan
 from mno.scenarios.darcy import Darcy, DarcyParameters
-from tests.file_hashes import hashes
+from tests.support.file_hashes import hashes
 
 ALONE = ExecutionConfig(workers=1)
 ACTIVE = {"initial": 16, "rounds": 2, "pool": 60, "members": 3, "features": 16, "components": 6}

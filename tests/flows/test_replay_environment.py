@@ -12,7 +12,7 @@ import pytest
 from flows.auditing.environment import build_environment, present_conditions, replay_variables
 from mno.core.errors import InputError, MnoError
 from mno.lineage.replay.conditions import Conditions
-from tests.workspaces import BINARIES
+from tests.support.workspaces import BINARIES
 
 HERE = {"python": platform.python_version()}
 

@@ -21,7 +21,7 @@ from mno.imports.collection import Outcome, Step, import_files, look, read_list,
 from mno.imports.identity import Checksums, checksum
 from mno.imports.mapping import FieldRule, Mapping
 from mno.scenarios.imported import ImportedFile, ImportedParameters, SplitRule
-from tests.file_hashes import hashes
+from tests.support.file_hashes import hashes
 
 ALONE = ExecutionConfig(workers=1)
 SHARES = SplitConfig(train=0.6, validation=0.2, test=0.2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.file_hashes import hashes
+from tests.support.file_hashes import hashes
 
 SCRIPT = Path(__file__).with_name("run_import.py")
 KILLS = 8

@@ -14,7 +14,7 @@ import pytest
 import xarray
 
 from mno.serving.counts import read
-from tests.workspaces import Workspace
+from tests.support.workspaces import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1500)]
 BATCH, UNLIKE, LIKE = 32, 4, 1  # samples per request; requests

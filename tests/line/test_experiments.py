@@ -7,7 +7,7 @@ import json
 import mlflow
 import pytest
 
-from tests.workspaces import Workspace
+from tests.support.workspaces import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 

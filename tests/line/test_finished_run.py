@@ -14,7 +14,7 @@ import pytest
 import xarray
 
 from mno.surrogate.surrogate import Surrogate
-from tests.workspaces import Workspace
+from tests.support.workspaces import Workspace
 
 REPORTS = (
     "dataset.json", "train.json", "metrics.json", "per_sample.json", "cost.json", "check.npz",

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.workspaces import Workspace, make_workspace
+from tests.support.workspaces import Workspace, make_workspace
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from flows.leftovers import leftovers
-from tests.workspaces import Workspace, make_workspace
+from tests.support.workspaces import Workspace, make_workspace
 
 PATIENCE = 180.0  # seconds until something that must happen has happened
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.workspaces import Workspace, make_workspace
+from tests.support.workspaces import Workspace, make_workspace
 
 SMALL = (
     "generate.samples=50", "generate.shard_size=25", "model.width=8", "model.layers=1",

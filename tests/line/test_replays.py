@@ -19,8 +19,8 @@ from ruamel.yaml import YAML
 from safetensors.numpy import load_file, save_file
 
 from flows.params import edit_params
-from tests.file_hashes import hashes
-from tests.workspaces import Workspace, make_workspace
+from tests.support.file_hashes import hashes
+from tests.support.workspaces import Workspace, make_workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(7200)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from tests.workspaces import Workspace
+from tests.support.workspaces import Workspace
 
 
 def listed(workspace: Workspace) -> dict:

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.workspaces import Workspace
+from tests.support.workspaces import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1500)]
 PATIENCE = 600.0  # seconds

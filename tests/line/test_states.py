@@ -13,7 +13,7 @@ import pytest
 import xarray
 
 from mno.surrogate.surrogate import Surrogate
-from tests.workspaces import Workspace, make_workspace
+from tests.support.workspaces import Workspace, make_workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.lineage_registry import MODEL, Registry
 from flows.lineage import Answers, Asked
-from tests.undone_damage import byte, gone
+from tests.support.undone_damage import byte, gone
 
 
 def test_a_second_question_reads_no_seal_and_a_changed_one_is_read_again(

@@ -24,7 +24,7 @@ from flows.lineage import Answers, Asked
 from mno.core.errors import InputError
 from mno.lineage.questions.version import RegisteredVersion
 from mno.lineage.record import lineage_sha256
-from tests.workspaces import Workspace
+from tests.support.workspaces import Workspace
 
 LAST = SIZE.versions
 

@@ -20,7 +20,7 @@ from mno.lineage.replay.conditions import (
 from mno.lineage.replay.folder import ReplayFolder, altered, check_out, replay_params
 from mno.lineage.replay.options import DataFrom
 from mno.lineage.replay.plan import make_plan, stages_of
-from tests.file_hashes import hashes
+from tests.support.file_hashes import hashes
 
 PARAMS = b"""scenario: darcy
 execution: {workers: 2, scheduler: null}

@@ -13,7 +13,7 @@ import pytest
 
 from mno.core.times import Seconds, recorded_seconds
 from pipelines.times import INTERVAL
-from tests.workspaces import Workspace, make_workspace
+from tests.support.workspaces import Workspace, make_workspace
 
 WORK = """
 import pathlib, sys, time

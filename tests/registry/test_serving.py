@@ -22,7 +22,7 @@ from mno.registry.serving import NamedModel
 from mno.registry.settings import use_workspace
 from mno.serving.app import MODEL_HEADER
 from mno.serving.config import ServingConfig
-from tests.running_service import Running, running
+from tests.support.running_service import Running, running
 
 NAME = "mno-darcy"
 

@@ -12,7 +12,7 @@ from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate import generate
 from mno.data.plan import DatasetPlan
 from mno.scenarios.base import scenario_class, scenario_names
-from tests.file_hashes import hashes
+from tests.support.file_hashes import hashes
 
 RESOLUTION = 16
 OTHERS = {"burgers": {"viscosity_high": 0.1}, "shallow_water": {"frames": 5}}

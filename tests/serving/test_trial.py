@@ -15,7 +15,7 @@ from mno.scenarios.base import make_scenario
 from mno.serving.config import ServingConfig
 from mno.serving.trial.parameters import movable
 from mno.serving.trial.routes import Trial
-from tests.running_service import Running, running
+from tests.support.running_service import Running, running
 
 JSON = {"Content-Type": "application/json"}
 SLOW = 120  # s: the first call starts a process

@@ -11,7 +11,7 @@ from small_service import OneVersion, trusted
 
 from mno.serving.config import ServingConfig
 from mno.serving.trial.routes import Trial
-from tests.running_service import Running, running
+from tests.support.running_service import Running, running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

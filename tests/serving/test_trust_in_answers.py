@@ -16,7 +16,7 @@ from mno.serving.counts import Counts
 from mno.serving.follower import Served
 from mno.serving.forward import Found
 from mno.serving.protocol import Asked
-from tests.running_service import running
+from tests.support.running_service import running
 
 NPZ = {"Content-Type": "application/x-npz"}
 

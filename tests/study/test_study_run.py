@@ -12,7 +12,7 @@ import mlflow
 import pytest
 
 from mno.core.config import read_params
-from tests.workspaces import Workspace, end_processes_in, make_workspace
+from tests.support.workspaces import Workspace, end_processes_in, make_workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 

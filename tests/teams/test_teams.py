@@ -30,7 +30,7 @@ from team_servers import (
     run_prefect,
 )
 
-from tests.workspaces import Workspace, make_workspace
+from tests.support.workspaces import Workspace, make_workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(3000)]
 BUCKET = "mno"

@@ -24,7 +24,7 @@ from mno.data.plan import make_plan
 from mno.data.store import seal
 from mno.scenarios.darcy import Darcy, DarcyParameters
 from mno.study.tuning.storage import DATABASE
-from tests.workspaces import Workspace, end_processes_in, make_workspace
+from tests.support.workspaces import Workspace, end_processes_in, make_workspace
 
 SEARCH = """\
 title: A tiny search

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.workspaces import BINARIES
+from tests.support.workspaces import BINARIES
 
 PATIENCE = 120.0  # seconds until it answers
 

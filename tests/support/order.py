@@ -1,4 +1,4 @@
-"""How tests are shared out where pytest-xdist runs several processes."""
+"""The order in which tests are begun, and how they are shared out among processes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.order import AUDIT, LINE, TOGETHER
+ROOT = Path(__file__).parents[2]
+LINE = ROOT / "tests/line"
+# Its tests damage and mend one workspace.
+AUDIT = ROOT / "tests/audit"
+# Its tests run commands in one workspace, and two at a time would get into each other's way.
+TOGETHER = LINE / "test_finished_run.py"
+# What takes longest, so that no process is left alone with it at the end. The first test of the
+# second needs no finished workspace, while another process makes that.
+LONGEST = (TOGETHER, LINE / "test_interruptions.py", LINE)
 
-ROOT = Path(__file__).parents[1]
+
+def order(item: pytest.Item) -> tuple[bool, ...]:
+    """Return a key that sorts tests into the order in which to begin them."""
+    return tuple(longest not in (item.path, item.path.parent) for longest in LONGEST)
 
 
 class Spread(LoadScopeScheduling):
