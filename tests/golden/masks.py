@@ -14,7 +14,7 @@ MASKS: tuple[tuple[str, str, str], ...] = (
     ("day", r"\b\d{4}-\d\d-\d\d\b", "the clock"),
     ("id", r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "drawn anew for each run"),
     (
-        "digest", r"\b(?:[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32}(?!\.dir))\b",
+        "digest", r"(?<!md5:)\b(?:[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32}(?!\.dir))\b",
         "a commit, a run, or a hash that covers code; files of data and weights have their own md5",
     ),
     ("ref", r"(?<=refs/mno/)[0-9a-f]+", "names a snapshot of code"),

@@ -15,7 +15,7 @@ from tests.golden.masks import mask
 from tests.workspaces import ROOT
 
 BEFORE = {
-    "quick/data/x": "md5:0123",
+    "quick/data/x": "md5:" + 32 * "a",
     "quick/reports/metrics.json": '{\n "relative_l2": 0.0815\n}',
     "quick/audit": '{\n "trained": "2026-01-02T03:04:05+00:00",\n "passed": true\n}',
 }
@@ -38,7 +38,7 @@ def compared(folder: Path, after: dict[str, str], intended: str = "") -> tuple[i
 
 
 def test_a_changed_digest_is_found_unless_it_is_intended(tmp_path: Path) -> None:
-    after = BEFORE | {"quick/data/x": "md5:4567"}
+    after = BEFORE | {"quick/data/x": "md5:" + 32 * "b"}
     status, said = compared(tmp_path, after)
     assert status == 1
     assert "quick/data/x  DIFFERS\nother bytes" in said
@@ -83,7 +83,14 @@ def test_what_differs_between_runs_is_masked_once(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "result", ["relative L2 8.2\u202f%", '"max": 4.662e-08', "x = 0.406", 32 * "a" + ".dir"]
+    "result",
+    [
+        "relative L2 8.2\u202f%",
+        '"max": 4.662e-08',
+        "x = 0.406",
+        "md5:" + 32 * "a",
+        32 * "a" + ".dir",
+    ],
 )
 def test_results_are_not_masked(result: str) -> None:
     assert mask(result) == result
