@@ -20,6 +20,7 @@ if all that differs is listed in `intended.toml`, and with 1 otherwise. Each ent
     key = "help/mno study*"      # names in the record, as a shell's pattern
     why = "mno study show is gone"
 
-`check` keeps the record of a commit in `build/golden/`, so that it is made once. All of a record
-takes about ten minutes on two cores; `--only quick --only help` takes one and a half.
+`check` keeps the record of a commit in `build/golden/`, so that it is made once. With `--jobs 2` a
+record of all runs takes twelve minutes on two cores, and longer where others are at work;
+`--only quick --only help` takes two.
 """
