@@ -38,7 +38,7 @@ def main() -> int:
 def _of_commit(options: argparse.Namespace) -> Path:
     """Return the record of a commit, which is made if there is none of these runs."""
     commit = _git("rev-parse", "--verify", f"{options.commit}^{{commit}}")
-    out = KEPT / f"{commit}.json"
+    out = KEPT / f"{'-'.join((commit, *(options.only or ())))}.json"
     if out.exists() and json.loads(out.read_text("utf-8"))["recipe"] == _recipe(options):
         return out
     with TemporaryDirectory(prefix="mno-golden-") as scratch:
