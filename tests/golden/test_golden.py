@@ -12,7 +12,7 @@ import pytest
 from tests.golden.__main__ import INTENDED
 from tests.golden.compare import differences, read_intended
 from tests.golden.masks import mask
-from tests.workspaces import ROOT
+from tests.support.workspaces import ROOT
 
 BEFORE = {
     "quick/data/x": "md5:" + 32 * "a",
