@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 
 Fields = Mapping[str, np.ndarray]
+
+POSITIVE = float(np.nextafter(0.0, 1.0))
+"""The least positive number: a lower bound for what may not be zero."""
 
 SQUARE = ("x y", "-x y", "x -y", "-x -y", "y x", "-y x", "y -x", "-y -x")
 """The eight symmetries of a square whose points lie symmetrically in it, such as cell centres."""
@@ -212,6 +215,39 @@ class Scenario(SampleSource):
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Measure each of `checks` on what was drawn and on what was solved, as it is stored."""
 
+    def within(self, inputs: Fields, **bounds: tuple[float, float]) -> dict[str, np.ndarray]:
+        """Return some of what `sample` drew in float64, if it can be solved for.
+
+        Args:
+            inputs: Arrays by name.
+            **bounds: Of each field that is wanted: the least and the greatest value, rounded to
+                float32 as the field may be.
+
+        Raises:
+            InputError: A field has another shape than the scenario's, or values out of bounds.
+        """
+        given = {}
+        sizes = {axis.name: len(axis.points) for axis in self.axes}
+        fields = {field.name: field for field in self.fields}
+        for name, (low, high) in bounds.items():
+            shape = tuple(sizes[axis] for axis in fields[name].dims)
+            if fields[name].role == "state":
+                shape = shape[1:]
+            values = np.array(inputs[name], dtype=np.float64, order="C")
+            if values.shape != shape:
+                raise InputError(
+                    f"{name} has shape {values.shape}; expected {shape}, the scenario's points"
+                )
+            least, greatest = values.min(), values.max()
+            if not (min(low, np.float32(low)) <= least and greatest <= max(high, np.float32(high))):
+                kind = "positive numbers" if low == POSITIVE else f"numbers from {low:g}"
+                raise InputError(
+                    f"{name} reaches from {least} to {greatest}; expected {kind} to {high:g}, "
+                    "scale it or replace the others"
+                )
+            given[name] = values
+        return given
+
     def make(
         self, samples: range, rng: Callable[[int], np.random.Generator]
     ) -> Iterator[tuple[Fields, Fields]]:
@@ -277,7 +313,65 @@ def split_samples(fields: tuple[Field, ...], values: Fields) -> Iterator[tuple[F
         yield given, solved
 
 
-_NO_SCENARIOS = {"__init__", "base", IMPORTED}
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def in_order(parameters: ConfigT, *pairs: tuple[str, str]) -> ConfigT:
+    """Return parameters of which the first of each pair is at most the second.
+
+    Raises:
+        ValueError: They are not.
+    """
+    for low, high in pairs:
+        least, greatest = getattr(parameters, low), getattr(parameters, high)
+        if least > greatest:
+            raise ValueError(
+                f"{low}={least} must be at most {high}={greatest}; swap the two or change one"
+            )
+    return parameters
+
+
+def require_resolution(
+    resolution: int, least: int, most: int | None = None, multiple: int = 1, why: str = ""
+) -> None:
+    """Refuse a resolution that is out of bounds, or no multiple, and name the nearest possible.
+
+    Args:
+        resolution: Points along each space axis.
+        least: The least possible one.
+        most: The greatest possible one, if there is one.
+        multiple: What all of them are multiples of.
+        why: What asks for the least one.
+
+    Raises:
+        InputError: It is not possible.
+    """
+    below = resolution // multiple * multiple
+    if least <= resolution == below and (most is None or resolution <= most):
+        return
+    kind = {1: "", 2: "even and "}.get(multiple, f"a multiple of {multiple} and ")
+    range_ = f"at least {least}" if most is None else f"from {least} to {most}"
+    if resolution < least:
+        choice = f"{least}"
+    elif most is not None and below + multiple > most:
+        choice = f"{most}"
+    else:
+        choice = f"{below} or {below + multiple}"
+    raise InputError(
+        f"generate.resolution={resolution} must be {kind}{range_}{why and f' ({why})'}; choose "
+        f"{choice}"
+    )
+
+
+def space_axes(
+    names: str, points: np.ndarray, extent: tuple[float, float], units: str = "1"
+) -> tuple[Axis, ...]:
+    """Return axes of space that are alike, one for each letter of `names`."""
+    return tuple(Axis(name, units, name, points, extent) for name in names)
+
+
+_NO_SCENARIOS = {"__init__", "base", "check", "heated_furnace", "time_dependent", IMPORTED}
+"""Modules beside the scenarios."""
 
 
 def scenario_names() -> list[str]:

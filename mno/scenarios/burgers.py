@@ -12,10 +12,11 @@ from pydantic import model_validator
 
 from mno.core.config import Config
 from mno.core.errors import InputError
-from mno.core.fields import Axis, Field
-from mno.scenarios.base import Check, Fields, Scenario
+from mno.core.fields import Field
+from mno.scenarios.base import Check, Fields, in_order, require_resolution, space_axes
 from mno.scenarios.kernels.burgers import BurgersFlow, cole_hopf
-from mno.scenarios.kernels.random_fields import PeriodicField, periodic_spectrum
+from mno.scenarios.kernels.random_fields import PeriodicField, log_uniform, periodic_spectrum
+from mno.scenarios.time_dependent import INITIAL, Frames, TimeDependent
 
 LOWEST, HIGHEST = 1e-3, 1e-1  # viscosity
 LARGEST = 10.0  # velocity of an initial state; the time a solution takes grows with its square
@@ -41,12 +42,7 @@ class BurgersParameters(Config):
     duration: float = pydantic.Field(
         1.0, ge=1e-2, le=10.0, description="Time of the last frame (nondimensional)."
     )
-    frames: int = pydantic.Field(
-        2,
-        ge=2,
-        le=1001,
-        description="Frames, the initial state included, at equal distances in time.",
-    )
+    frames: Frames = 2
     sampling: Literal["grf", "sines"] = pydantic.Field(
         "grf",
         description="Initial state: a Gaussian random field of covariance 625 (-Laplacian + "
@@ -59,16 +55,11 @@ class BurgersParameters(Config):
 
     @model_validator(mode="after")
     def _low_is_not_above_high(self) -> Self:
-        if not self.viscosity_low <= self.viscosity_high:
-            raise ValueError(
-                f"viscosity_low={self.viscosity_low} must not be above "
-                f"viscosity_high={self.viscosity_high}; swap the two or change one"
-            )
-        return self
+        return in_order(self, ("viscosity_low", "viscosity_high"))
 
 
 @final
-class Burgers(Scenario):
+class Burgers(TimeDependent):
     """Velocity that carries itself along and diffuses.
 
     `u_t + (u^2 / 2)_x = nu u_xx` on the unit interval, periodic; everything is nondimensional. The
@@ -97,12 +88,7 @@ class Burgers(Scenario):
         Field("velocity", "1", "velocity", "state", ("time", "x")),
     )
     checks: tuple[Check, ...] = (
-        Check(
-            "initial",
-            "largest change of the initial state in the first frame",
-            0.0,
-            of_given=True,
-        ),
+        INITIAL,
         Check(
             "exact",
             "largest difference between a frame and the exact solution by quadrature, over the "
@@ -118,8 +104,7 @@ class Burgers(Scenario):
     )
 
     def __init__(self, parameters: BurgersParameters, resolution: int) -> None:
-        if resolution < 8:
-            raise InputError(f"generate.resolution={resolution} must be at least 8; choose more")
+        require_resolution(resolution, 8)
         if parameters.sampling == "sines" and resolution <= 2 * parameters.highest_wave:
             raise InputError(
                 f"scenarios.burgers.highest_wave={parameters.highest_wave} needs "
@@ -128,17 +113,10 @@ class Burgers(Scenario):
             )
         self._parameters = parameters
         self._resolution = resolution
-        self._interval = parameters.duration / (parameters.frames - 1)
         self._points = (np.arange(resolution) + 0.5) / resolution
+        self._space = space_axes("x", self._points, (0.0, 1.0))
         spectrum = periodic_spectrum(exponent=2.0, inverse_length=5.0, waves=MODES, axes=1)
         self._field = PeriodicField(self._points, 625.0 * spectrum)
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """Time from 0, and the axis x from 0 to 1, with points at cell centres."""
-        duration, frames = self._parameters.duration, self._parameters.frames
-        time = Axis("time", "1", "time", np.linspace(0.0, duration, frames), (0.0, duration))
-        return time, Axis("x", "1", "x", self._points, (0.0, 1.0))
 
     def outside(self) -> Mapping[str, Mapping[str, Any]]:
         """Return changes of the parameters that lead out of what they draw."""
@@ -152,8 +130,8 @@ class Burgers(Scenario):
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a viscosity, shape `()`, and an initial velocity, shape `(x,)`."""
-        low, high = self._parameters.viscosity_low, self._parameters.viscosity_high
-        viscosity = math.exp(rng.uniform(math.log(low), math.log(high)))
+        p = self._parameters
+        viscosity = log_uniform(rng, p.viscosity_low, p.viscosity_high)
         smooth = self._parameters.sampling == "grf"
         velocity = self._field.draw(rng) if smooth else self._sines(rng)
         return {
@@ -176,7 +154,8 @@ class Burgers(Scenario):
             InputError: The initial velocity has another shape than the grid, or values that are
                 not between -10 and 10, or the viscosity is not between 0.001 and 0.1.
         """
-        viscosity, velocity = self._checked(inputs)
+        checked = self.within(inputs, viscosity=(LOWEST, HIGHEST), velocity=(-LARGEST, LARGEST))
+        viscosity, velocity = float(checked["viscosity"]), checked["velocity"]
         n, frames, interval = self._resolution, self._parameters.frames, self._interval
         given = np.fft.rfft(velocity)[: (n + 1) // 2] / n
         cutoff = self._cutoff(given, viscosity)
@@ -195,27 +174,6 @@ class Burgers(Scenario):
             stored[frame] = _at_points(waves, n)
         return {"velocity": stored}
 
-    def _checked(self, inputs: Fields) -> tuple[float, np.ndarray]:
-        """Return viscosity and initial velocity in float64, if they can be solved for."""
-        viscosity = float(inputs["viscosity"])
-        if not np.float32(LOWEST) <= np.float32(viscosity) <= np.float32(HIGHEST):
-            raise InputError(
-                f"viscosity is {viscosity}; expected a number from {LOWEST:g} to {HIGHEST:g}"
-            )
-        velocity = inputs["velocity"].astype(np.float64)
-        if velocity.shape != (self._resolution,):
-            raise InputError(
-                f"velocity has shape {velocity.shape} at the beginning; expected "
-                f"({self._resolution},), the scenario's grid"
-            )
-        largest = np.max(np.abs(velocity))
-        if not largest <= LARGEST:
-            raise InputError(
-                f"velocity reaches {largest} at the beginning; expected numbers from "
-                f"{-LARGEST:g} to {LARGEST:g}, scale it"
-            )
-        return viscosity, velocity
-
     def _cutoff(self, given: np.ndarray, viscosity: float) -> int:
         """Return the largest wave number that the solution needs.
 
@@ -228,35 +186,24 @@ class Burgers(Scenario):
         lasting = 0.7 / math.sqrt(viscosity * self._interval)
         return math.ceil(max(48.0, layers, min(4.0 * len(given), lasting)))
 
-    def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
-        """Measure first frame, distance from the exact solution, and range, in float64.
-
-        A NaN in the arrays gives NaN.
-        """
-        initial = inputs["velocity"].astype(np.float64)
-        states = outputs["velocity"].astype(np.float64)
-        last = len(states) - 1
-        with np.errstate(invalid="ignore"):
-            change = np.max(np.abs(states[0] - initial))
-            size = np.maximum(np.max(np.abs(initial)), np.finfo(np.float32).tiny)
-            n = len(initial)
-            polynomial = _at_points(np.fft.rfft(initial)[: (n + 1) // 2] / n, 8 * n)
-            between = np.max(np.abs(np.diff(polynomial, n=2, append=polynomial[:2]))) / 8.0
-            above = np.max(states[1:]) - polynomial.max() - between
-            below = polynomial.min() - np.min(states[1:]) - between
-            excess = np.max([above, below, 0.0])
+    def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
+        """Measure the distance from the exact solution, and the range."""
+        initial, states = given["velocity"], frames["velocity"]
+        last, n = len(states) - 1, len(initial)
+        size = np.maximum(np.max(np.abs(initial)), np.finfo(np.float32).tiny)
+        polynomial = _at_points(np.fft.rfft(initial)[: (n + 1) // 2] / n, 8 * n)
+        between = np.max(np.abs(np.diff(polynomial, n=2, append=polynomial[:2]))) / 8.0
+        above = np.max(states[1:]) - polynomial.max() - between
+        below = polynomial.min() - np.min(states[1:]) - between
+        viscosity = float(given["viscosity"])
         errors = [
-            np.max(np.abs(states[frame] - self._exact(initial, inputs, frame)))
+            np.max(np.abs(states[frame] - cole_hopf(initial, viscosity, frame * self._interval)))
             for frame in np.unique(np.linspace(1, last, min(last, CHECKED)).astype(int))
         ]
         return {
-            "initial": float(change),
             "exact": float(np.max(errors) / size),
-            "range": float(excess / size),
+            "range": float(np.max([above, below, 0.0]) / size),
         }
-
-    def _exact(self, initial: np.ndarray, inputs: Fields, frame: int) -> np.ndarray:
-        return cole_hopf(initial, float(inputs["viscosity"]), frame * self._interval)
 
     def compile(self) -> None:
         """Compile the solver, or load it from numba's cache."""

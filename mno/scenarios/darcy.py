@@ -13,7 +13,16 @@ from pydantic import model_validator
 from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
-from mno.scenarios.base import SQUARE, Check, Fields, Scenario, StartsFromGuess
+from mno.scenarios.base import (
+    POSITIVE,
+    SQUARE,
+    Check,
+    Fields,
+    Scenario,
+    StartsFromGuess,
+    require_resolution,
+    space_axes,
+)
 from mno.scenarios.kernels.multigrid import solve_diffusion
 from mno.scenarios.kernels.random_fields import CosineField, covariance_spectrum, sum_of_bumps
 
@@ -153,13 +162,7 @@ class Darcy(Scenario, StartsFromGuess):
     symmetries: tuple[str, ...] = SQUARE  # of a channel see the constructor
 
     def __init__(self, parameters: DarcyParameters, resolution: int) -> None:
-        if resolution < 8 or resolution % 4:
-            below = resolution // 4 * 4
-            choices = f"{below} or {below + 4}" if below >= 8 else "8"
-            raise InputError(
-                f"generate.resolution={resolution} must be a multiple of 4 and at least 8; "
-                f"choose {choices}"
-            )
+        require_resolution(resolution, 8, multiple=4)
         self._parameters = parameters
         self._points = (np.arange(resolution) + 0.5) / resolution
         self._source = np.ones((resolution, resolution))
@@ -176,7 +179,7 @@ class Darcy(Scenario, StartsFromGuess):
     @property
     def axes(self) -> tuple[Axis, ...]:
         """The axes x and y, from 0 to 1, with points at cell centres."""
-        return tuple(Axis(name, "1", name, self._points, (0.0, 1.0)) for name in ("x", "y"))
+        return space_axes("xy", self._points, (0.0, 1.0))
 
     def outside(self) -> Mapping[str, Mapping[str, Any]]:
         """Return changes of the parameters that lead out of what they draw."""
@@ -220,17 +223,7 @@ class Darcy(Scenario, StartsFromGuess):
             InputError: As for `solve`, or the guess has another shape than the grid.
             MnoError: As for `solve`.
         """
-        permeability = np.ascontiguousarray(inputs["permeability"], dtype=np.float64)
-        if permeability.shape != self._source.shape:
-            raise InputError(
-                f"permeability has shape {permeability.shape}; "
-                f"expected {self._source.shape}, the scenario's grid"
-            )
-        if not permeability.min() > 0.0:
-            raise InputError(
-                f"permeability reaches down to {permeability.min()}; "
-                f"expected positive numbers, replace the others"
-            )
+        permeability = self.within(inputs, permeability=(POSITIVE, math.inf))["permeability"]
         inlet = self._parameters.inlet_pressure
         tolerance = TOLERANCE if inlet is None else CHANNEL_TOLERANCE
         pressure, iterations, residual = solve_diffusion(

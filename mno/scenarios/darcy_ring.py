@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, final
 
@@ -10,14 +11,19 @@ import pydantic
 from pydantic import model_validator
 
 from mno.core.config import Config
-from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
-from mno.scenarios.base import Check, Fields, Scenario
+from mno.scenarios.base import (
+    POSITIVE,
+    Check,
+    Fields,
+    Scenario,
+    in_order,
+    require_resolution,
+)
 from mno.scenarios.kernels.random_fields import covariance_spectrum, draw_at
 from mno.scenarios.kernels.ring_mesh import (
     SWING,
     RingMesh,
-    areas,
     draw_curve,
     edges_of,
     factorise,
@@ -67,11 +73,7 @@ class DarcyRingParameters(Config):
 
     @model_validator(mode="after")
     def _ring_is_wide_enough(self) -> Self:
-        if self.smallest_hole > self.largest_hole:
-            raise ValueError(
-                f"smallest_hole={self.smallest_hole} must not be more than "
-                f"largest_hole={self.largest_hole}; swap the two or change one"
-            )
+        in_order(self, ("smallest_hole", "largest_hole"))
         swing = SWING * self.waviness
         left = (1.0 - swing) - self.largest_hole * (1.0 + swing)
         if left < NARROWEST:
@@ -133,15 +135,9 @@ class DarcyRing(Scenario):
     )
 
     def __init__(self, parameters: DarcyRingParameters, resolution: int) -> None:
-        if resolution < 8 or resolution % 2:
-            below = resolution // 2 * 2
-            choices = f"{below} or {below + 2}" if below >= 8 else "8"
-            raise InputError(
-                f"generate.resolution={resolution} must be even and at least 8; choose {choices}"
-            )
+        require_resolution(resolution, 8, multiple=2)
         self._parameters = parameters
         self._mesh = RingMesh(2 * resolution, resolution // 2)
-        self._triangles = self._mesh.triangles()
         exponent, inverse_length = parameters.covariance_exponent, parameters.inverse_length
         variances = covariance_spectrum(exponent, inverse_length, SIDE)
         self._variances = parameters.contrast**2 * variances / variances.sum()
@@ -180,27 +176,15 @@ class DarcyRing(Scenario):
             InputError: A field has another number of points than the mesh, the points are not
                 those of a ring, or the permeability is not positive.
         """
-        names = ("x", "y", "permeability")
-        x, y, permeability = (np.asarray(inputs[name], dtype=np.float64) for name in names)
-        for name, field in zip(names, (x, y, permeability), strict=True):
-            if field.shape != (self._mesh.num_points,):
-                raise InputError(
-                    f"{name} has shape {field.shape}; expected ({self._mesh.num_points},), the "
-                    "scenario's points"
-                )
-        size = areas(x, y, self._triangles)
-        if not size.min() > 0.0:
-            raise InputError(
-                "x and y are not the points of a ring, from the hole outwards: a triangle between "
-                f"them has area {size.min():.3g}, expected positive numbers; give what sample draws"
-            )
-        if not permeability.min() > 0.0:
-            raise InputError(
-                f"permeability reaches down to {permeability.min()}; expected positive numbers, "
-                "replace the others"
-            )
-        matrix = stiffness(x, y, self._triangles, permeability[self._triangles].mean(axis=1))
-        load = lumped(size, self._triangles, self._mesh.num_points)
+        anywhere = (-math.inf, math.inf)
+        x, y, permeability = self.within(
+            inputs, x=anywhere, y=anywhere, permeability=(POSITIVE, math.inf)
+        ).values()
+        size = self._mesh.sizes(x, y)
+        matrix = stiffness(
+            x, y, self._mesh.triangles, permeability[self._mesh.triangles].mean(axis=1)
+        )
+        load = lumped(size, self._mesh.triangles, self._mesh.num_points)
         free = slice(0, self._mesh.outer.start)
         pressure = np.zeros(self._mesh.num_points)
         pressure[free] = factorise(matrix[free, free]).solve(load[free])
@@ -215,7 +199,7 @@ class DarcyRing(Scenario):
         x, y, permeability = (inputs[k].astype(np.float64) for k in ("x", "y", "permeability"))
         pressure = outputs["pressure"].astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
-            edges = edges_of(x, y, self._triangles, permeability)
+            edges = edges_of(x, y, self._mesh.triangles, permeability)
             outflow, load = edges.matrix() @ pressure, edges.shares()
             ends = np.abs(pressure[edges.begin]) + np.abs(pressure[edges.end])
             sizes = np.abs(edges.conductance) * ends

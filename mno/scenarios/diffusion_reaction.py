@@ -9,12 +9,12 @@ import numpy as np
 import pydantic
 
 from mno.core.config import Config
-from mno.core.errors import InputError
-from mno.core.fields import Axis, Field
-from mno.scenarios.base import SQUARE, Check, Fields, Scenario
+from mno.core.fields import Field
+from mno.scenarios.base import SQUARE, Check, Fields, require_resolution, space_axes
 from mno.scenarios.kernels.random_fields import CosineField, covariance_spectrum
 from mno.scenarios.kernels.reaction_diffusion import ACCURATE, solve_reaction_diffusion
 from mno.scenarios.kernels.runge_kutta import ADVANCES, STABLE, WEIGHTS
+from mno.scenarios.time_dependent import INITIAL, Frames, TimeDependent
 
 SIDE = 2.0  # of the domain
 LARGEST = 20.0  # value of an initial state; the time a solution takes grows with its square
@@ -39,10 +39,8 @@ class DiffusionReactionParameters(Config):
     duration: float = pydantic.Field(
         5.0, gt=0.0, le=100.0, description="Time of the last frame (nondimensional)."
     )
-    frames: int = pydantic.Field(
+    frames: Frames = pydantic.Field(
         21,
-        ge=2,
-        le=1001,
         description="Frames, the initial state included, at equal distances in time; PDEBench has "
         "101.",
     )
@@ -69,7 +67,7 @@ class DiffusionReactionParameters(Config):
 
 
 @final
-class DiffusionReaction(Scenario):
+class DiffusionReaction(TimeDependent):
     """Patterns of an activator and an inhibitor that react with each other and diffuse.
 
         u_t = D_u Laplacian u + u - u^3 - k - v
@@ -98,12 +96,7 @@ class DiffusionReaction(Scenario):
         Field(name, "1", name, "state", ("time", "x", "y")) for name in _NAMES
     )
     checks: tuple[Check, ...] = (
-        Check(
-            "initial",
-            "largest change of the initial state in the first frame",
-            0.0,
-            of_given=True,
-        ),
+        INITIAL,
         Check(
             "defect",
             "largest difference between a frame and what a second statement of the scheme makes "
@@ -121,29 +114,19 @@ class DiffusionReaction(Scenario):
     symmetries: tuple[str, ...] = SQUARE
 
     def __init__(self, parameters: DiffusionReactionParameters, resolution: int) -> None:
-        if resolution < 8:
-            raise InputError(f"generate.resolution={resolution} must be at least 8; choose more")
+        require_resolution(resolution, 8)
         self._parameters = parameters
         self._resolution = resolution
-        self._interval = parameters.duration / (parameters.frames - 1)
         cells_per_length = resolution / SIDE
         self._mobilities = (
             parameters.activator_diffusivity * cells_per_length**2,
             parameters.inhibitor_diffusivity * cells_per_length**2,
         )
         places = (np.arange(resolution) + 0.5) / resolution
-        self._points = SIDE * (places - 0.5)
+        self._space = space_axes("xy", SIDE * (places - 0.5), (-1.0, 1.0))
         exponent, inverse_length = parameters.covariance_exponent, parameters.inverse_length
         variances = covariance_spectrum(exponent, inverse_length, SIDE)
         self._field = CosineField(places, variances / variances.sum())
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """Time from 0, and the axes x and y from -1 to 1, with points at cell centres."""
-        duration, frames = self._parameters.duration, self._parameters.frames
-        time = Axis("time", "1", "time", np.linspace(0.0, duration, frames), (0.0, duration))
-        space = (Axis(name, "1", name, self._points, (-1.0, 1.0)) for name in ("x", "y"))
-        return (time, *space)
 
     @property
     def same_on_any_grid(self) -> bool:
@@ -178,45 +161,26 @@ class DiffusionReaction(Scenario):
             InputError: An initial state has another shape than the grid, or values that are not
                 between -20 and 20.
         """
-        shape = (self._resolution, self._resolution)
-        u, v = (np.ascontiguousarray(inputs[name], dtype=np.float64) for name in _NAMES)
-        for name, field in zip(_NAMES, (u, v), strict=True):
-            if field.shape != shape:
-                raise InputError(
-                    f"{name} has shape {field.shape} at the beginning; expected {shape}, the "
-                    "scenario's grid"
-                )
-            largest = np.max(np.abs(field))
-            if not largest <= LARGEST:
-                raise InputError(
-                    f"{name} reaches {largest} at the beginning; expected numbers from "
-                    f"{-LARGEST:g} to {LARGEST:g}, scale it"
-                )
-        frames_u, frames_v = np.empty((2, self._parameters.frames, *shape), np.float32)
+        given = self.within(inputs, **dict.fromkeys(_NAMES, (-LARGEST, LARGEST)))
+        u, v = given.values()
+        frames_u, frames_v = np.empty((2, self._parameters.frames, *u.shape), np.float32)
         solve_reaction_diffusion(
             u, v, self._mobilities[0], self._mobilities[1], self._parameters.offset,
             self._interval, 1.0, frames_u, frames_v,
         )  # fmt: skip
         return dict(zip(_NAMES, (frames_u, frames_v), strict=True))
 
-    def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
-        """Measure first frame, defect and range of one sample, in float64.
-
-        This states the equation and the method a second time, apart from the solver's kernels. A
-        NaN in the arrays gives NaN.
-        """
-        initial = np.stack([inputs[name] for name in _NAMES]).astype(np.float64)
-        states = np.stack([outputs[name] for name in _NAMES], axis=1).astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            change = np.max(np.abs(states[0] - initial))
-            bound = self._bound(states[0])
-            excess = np.max([np.max(np.abs(states)) / bound - 1.0, 0.0])
+    def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
+        """Measure defect and range: the equation and the method stated a second time."""
+        states = np.stack([frames[name] for name in _NAMES], axis=1)
+        bound = self._bound(states[0])
+        excess = np.max([np.max(np.abs(states)) / bound - 1.0, 0.0])
         defect = excess  # what is out of range could take forever to integrate
         if excess <= 0.01:
             starts = {0, (len(states) - 1) // 2, len(states) - 2}
             gaps = [np.max(np.abs(self._later(states[i]) - states[i + 1])) for i in starts]
             defect = np.max(gaps) / bound
-        return {"initial": float(change), "defect": float(defect), "range": float(excess)}
+        return {"defect": float(defect), "range": float(excess)}
 
     def _bound(self, initial: np.ndarray) -> float:
         """Return the half side of the smallest square of states that none can leave.

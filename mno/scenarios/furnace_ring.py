@@ -121,7 +121,7 @@ class FurnaceRing(Scenario):
             )
         self._parameters = parameters
         self._mesh = RingMesh(2 * resolution, resolution // 2)
-        self._triangles = self._mesh.triangles()
+        self._triangles = self._mesh.triangles
         sizing = max(_SIZING[0], least)
         self._sizing_mesh = RingMesh(2 * sizing, sizing // 2)
         self._films = (

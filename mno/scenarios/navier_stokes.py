@@ -12,11 +12,12 @@ from pydantic import model_validator
 
 from mno.core.config import Config
 from mno.core.errors import InputError
-from mno.core.fields import Axis, Field
-from mno.scenarios.base import Check, Fields, Scenario
-from mno.scenarios.kernels.random_fields import PeriodicField, periodic_spectrum
+from mno.core.fields import Field
+from mno.scenarios.base import Check, Fields, in_order, require_resolution, space_axes
+from mno.scenarios.kernels.random_fields import PeriodicField, log_uniform, periodic_spectrum
 from mno.scenarios.kernels.squares import torus_points
 from mno.scenarios.kernels.vorticity import PlainFlow, VorticityFlow, values_of, waves_of
+from mno.scenarios.time_dependent import INITIAL, Frames, TimeDependent
 
 LOWEST, HIGHEST = 1e-5, 1e-2  # viscosity
 MODES = 32  # waves of the initial state along each axis, at every resolution
@@ -58,25 +59,15 @@ class NavierStokesParameters(Config):
     duration: float = pydantic.Field(
         10.0, gt=0.0, le=100.0, description="Time of the last frame (nondimensional)."
     )
-    frames: int = pydantic.Field(
-        11,
-        ge=2,
-        le=1001,
-        description="Frames, the initial state included, at equal distances in time.",
-    )
+    frames: Frames = 11
 
     @model_validator(mode="after")
     def _low_is_not_above_high(self) -> Self:
-        if not self.viscosity_low <= self.viscosity_high:
-            raise ValueError(
-                f"viscosity_low={self.viscosity_low} must not be above "
-                f"viscosity_high={self.viscosity_high}; swap the two or change one"
-            )
-        return self
+        return in_order(self, ("viscosity_low", "viscosity_high"))
 
 
 @final
-class NavierStokes(Scenario):
+class NavierStokes(TimeDependent):
     """Vorticity of an incompressible flow on the unit torus.
 
         omega_t + v . grad omega = nu Laplacian omega + f
@@ -109,12 +100,7 @@ class NavierStokes(Scenario):
         Field("vorticity", "1", "vorticity", "state", ("time", "x", "y")),
     )
     checks: tuple[Check, ...] = (
-        Check(
-            "initial",
-            "largest change of the initial state in the first frame",
-            0.0,
-            of_given=True,
-        ),
+        INITIAL,
         Check(
             "defect",
             "largest difference between a frame and what a second statement of the method makes "
@@ -137,18 +123,14 @@ class NavierStokes(Scenario):
     )
 
     def __init__(self, parameters: NavierStokesParameters, resolution: int) -> None:
-        if not 8 <= resolution <= 2 * CUTOFF + 2:
-            raise InputError(
-                f"generate.resolution={resolution} must be from 8 to {2 * CUTOFF + 2}; choose one "
-                "of these"
-            )
+        require_resolution(resolution, 8, 2 * CUTOFF + 2)
         self._parameters = parameters
         self._resolution = resolution
-        self._interval = parameters.duration / (parameters.frames - 1)
-        self._points = (np.arange(resolution) + 0.5) / resolution
+        points = (np.arange(resolution) + 0.5) / resolution
+        self._space = space_axes("xy", points, (0.0, 1.0))
         spectrum = periodic_spectrum(exponent=2.5, inverse_length=7.0, waves=MODES, axes=2)
         spectrum *= 7.0**1.5 * parameters.vorticity_scale**2
-        self._field = PeriodicField(self._points, spectrum)
+        self._field = PeriodicField(points, spectrum)
         orders = np.where(np.arange(MODES + 1) > 0, 2.0, 1.0)
         self._largest = PEAKS * math.sqrt(np.sum(np.outer(orders, orders) * spectrum))
         needed = self._needed(self._largest, parameters.viscosity_low)
@@ -158,14 +140,6 @@ class NavierStokes(Scenario):
                 f"to {needed} with this forcing, duration and vorticity_scale, {CUTOFF} can be "
                 "solved for; raise it, or lower one of the others"
             )
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """Time from 0, and the axes x and y from 0 to 1, with points at cell centres."""
-        duration, frames = self._parameters.duration, self._parameters.frames
-        time = Axis("time", "1", "time", np.linspace(0.0, duration, frames), (0.0, duration))
-        space = (Axis(name, "1", name, self._points, (0.0, 1.0)) for name in ("x", "y"))
-        return (time, *space)
 
     def outside(self) -> Mapping[str, Mapping[str, Any]]:
         """Return changes of the parameters that lead out of what they draw."""
@@ -180,8 +154,8 @@ class NavierStokes(Scenario):
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a viscosity, shape `()`, and an initial vorticity, shape `(x, y)`."""
-        low, high = self._parameters.viscosity_low, self._parameters.viscosity_high
-        viscosity = math.exp(rng.uniform(math.log(low), math.log(high)))
+        p = self._parameters
+        viscosity = log_uniform(rng, p.viscosity_low, p.viscosity_high)
         return {
             "viscosity": np.array(viscosity, np.float32),
             "vorticity": self._field.draw(rng).astype(np.float32),
@@ -195,7 +169,12 @@ class NavierStokes(Scenario):
                 `sample` would draw it, or the viscosity is not between 1e-5 and 1e-2.
             MnoError: The flow could not be followed.
         """
-        viscosity, initial = self._checked(inputs)
+        checked = self.within(
+            inputs,
+            viscosity=(self._parameters.viscosity_low, HIGHEST),
+            vorticity=(-self._largest, self._largest),
+        )
+        viscosity, initial = float(checked["viscosity"]), checked["vorticity"]
         n = self._resolution
         cutoff = self._cutoff(initial, viscosity)
         forcing = np.zeros((2 * cutoff + 1, cutoff + 1), np.complex128)
@@ -211,30 +190,6 @@ class NavierStokes(Scenario):
             if self._holds(cutoff):
                 omega = flow.rows(waves_of(stored[frame].astype(np.float64), cutoff))
         return {"vorticity": stored}
-
-    def _checked(self, inputs: Fields) -> tuple[float, np.ndarray]:
-        """Return viscosity and initial vorticity in float64, if they can be solved for."""
-        viscosity = float(inputs["viscosity"])
-        low = self._parameters.viscosity_low
-        if not np.float32(low) <= np.float32(viscosity) <= np.float32(HIGHEST):
-            raise InputError(
-                f"viscosity is {viscosity}; expected a number from {low:g} (viscosity_low) to "
-                f"{HIGHEST:g}"
-            )
-        vorticity = inputs["vorticity"].astype(np.float64)
-        shape = (self._resolution, self._resolution)
-        if vorticity.shape != shape:
-            raise InputError(
-                f"vorticity has shape {vorticity.shape} at the beginning; expected {shape}, the "
-                "scenario's grid"
-            )
-        largest = np.max(np.abs(vorticity))
-        if not largest <= self._largest:
-            raise InputError(
-                f"vorticity reaches {largest:g} at the beginning; expected numbers up to "
-                f"{self._largest:.3g}, scale it or raise vorticity_scale"
-            )
-        return viscosity, vorticity
 
     def _bound(self, largest: float, time: float) -> float:
         """Return what a vorticity cannot exceed after some time; only the force raises it."""
@@ -258,39 +213,26 @@ class NavierStokes(Scenario):
         """Return whether the points hold all waves that are solved for."""
         return cutoff == (self._resolution - 1) // 2
 
-    def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
-        """Measure first frame, defect, range and mean of one sample, in float64.
-
-        This states the equation and the method a second time, apart from the solver's kernels. A
-        NaN in the arrays gives NaN.
-        """
-        initial = inputs["vorticity"].astype(np.float64)
-        frames = outputs["vorticity"].astype(np.float64)
-        viscosity = float(inputs["viscosity"])
-        cutoff = self._cutoff(initial, viscosity)
+    def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
+        """Measure defect, range and mean: the equation and the method stated a second time."""
+        initial, states, viscosity = given["vorticity"], frames["vorticity"], given["viscosity"]
+        cutoff = self._cutoff(initial, float(viscosity))
         holds = self._holds(cutoff)
-        with np.errstate(invalid="ignore"):
-            change = np.max(np.abs(frames[0] - initial))
-            largest = np.max(np.abs(frames), axis=(1, 2))
-            size = np.maximum(np.max(largest), np.finfo(np.float32).tiny)
-            fine = np.max(np.abs(values_of(waves_of(initial, cutoff), 2 * cutoff + 2, finer=4)))
-            start, times = np.maximum(fine, largest[0]), self._interval * np.arange(len(frames))
-            bounds = [self._bound(start, time) for time in times]
-            excess = np.max(np.append(largest - bounds, 0.0)) / size
-            means = np.mean(frames, axis=(1, 2))
-            drift = np.max(np.abs(means - means[0])) / size if holds else 0.0
+        change, largest = np.max(np.abs(states[0] - initial)), np.max(np.abs(states), axis=(1, 2))
+        size = np.maximum(np.max(largest), np.finfo(np.float32).tiny)
+        fine = np.max(np.abs(values_of(waves_of(initial, cutoff), 2 * cutoff + 2, finer=4)))
+        start, times = np.maximum(fine, largest[0]), self._interval * np.arange(len(states))
+        bounds = [self._bound(start, time) for time in times]
+        excess = np.max(np.append(largest - bounds, 0.0)) / size
+        means = np.mean(states, axis=(1, 2))
+        drift = np.max(np.abs(means - means[0])) / size if holds else 0.0
         defect = excess
         if excess <= 0.01 and change <= 0.01 * size:  # or it could take forever to integrate
-            flow = self._plain_flow(cutoff, viscosity)
-            starts = {0, len(frames) - 2} if holds else {0}
-            gaps = [self._later(flow, frames[k], cutoff) - frames[k + 1] for k in starts]
+            flow = self._plain_flow(cutoff, float(viscosity))
+            starts = {0, len(states) - 2} if holds else {0}
+            gaps = [self._later(flow, states[k], cutoff) - states[k + 1] for k in starts]
             defect = np.max(np.abs(gaps)) / size
-        return {
-            "initial": float(change),
-            "defect": float(defect),
-            "range": float(excess),
-            "mean": float(drift),
-        }
+        return {"defect": float(defect), "range": float(excess), "mean": float(drift)}
 
     def _plain_flow(self, cutoff: int, viscosity: float) -> PlainFlow:
         points = torus_points(cutoff)

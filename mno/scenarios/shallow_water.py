@@ -12,10 +12,19 @@ import pydantic
 from pydantic import model_validator
 
 from mno.core.config import Config
-from mno.core.errors import InputError, MnoError
-from mno.core.fields import Axis, Field
-from mno.scenarios.base import SQUARE, Check, Fields, Scenario
+from mno.core.errors import MnoError
+from mno.core.fields import Field
+from mno.scenarios.base import (
+    POSITIVE,
+    SQUARE,
+    Check,
+    Fields,
+    in_order,
+    require_resolution,
+    space_axes,
+)
 from mno.scenarios.kernels.shallow_water import STEP, later_depth, solve_shallow_water
+from mno.scenarios.time_dependent import INITIAL, Frames, TimeDependent
 
 SIDE = 5.0  # of the domain
 HIGHEST = 1e3  # depth of an initial state; the time a solution takes grows with its square root
@@ -59,10 +68,8 @@ class ShallowWaterParameters(Config):
     duration: float = pydantic.Field(
         1.0, ge=1e-3, le=10.0, description="Time of the last frame (nondimensional)."
     )
-    frames: int = pydantic.Field(
+    frames: Frames = pydantic.Field(
         21,
-        ge=2,
-        le=1001,
         description="Frames, the initial state included, at equal distances in time; PDEBench has "
         "101.",
     )
@@ -75,16 +82,11 @@ class ShallowWaterParameters(Config):
                 f"dam_depth={inner} must be more than outer_depth={outer} and at most "
                 f"{HIGHEST_RATIO:g} times that; change one of the two"
             )
-        if not self.min_radius <= self.max_radius:
-            raise ValueError(
-                f"min_radius={self.min_radius} must be at most max_radius={self.max_radius}; swap "
-                "the two or change one"
-            )
-        return self
+        return in_order(self, ("min_radius", "max_radius"))
 
 
 @final
-class ShallowWater(Scenario):
+class ShallowWater(TimeDependent):
     """Waves of water that dams have held back.
 
         h_t + div(h v) = 0
@@ -114,12 +116,7 @@ class ShallowWater(Scenario):
         Field("depth", "1", "depth of the water", "state", ("time", "x", "y")),
     )
     checks: tuple[Check, ...] = (
-        Check(
-            "initial",
-            "largest change of the initial state in the first frame",
-            0.0,
-            of_given=True,
-        ),
+        INITIAL,
         Check(
             "defect",
             "largest difference between the second frame and what a second statement of the scheme "
@@ -148,26 +145,16 @@ class ShallowWater(Scenario):
     symmetries: tuple[str, ...] = SQUARE
 
     def __init__(self, parameters: ShallowWaterParameters, resolution: int) -> None:
-        needed = max(8, math.ceil(SIDE / (2.0 * parameters.min_radius)))
-        if resolution < needed:
-            raise InputError(
-                f"generate.resolution={resolution} must be at least {needed}, so that a cell is no "
-                f"wider than the smallest dam (min_radius={parameters.min_radius}); choose more"
-            )
+        radius = parameters.min_radius
+        needed = max(8, math.ceil(SIDE / (2.0 * radius)))
+        why = f"so that a cell is no wider than the smallest dam, min_radius={radius}"
+        require_resolution(resolution, needed, why=why)
         self._parameters = parameters
         self._width = SIDE / resolution
         self._points = SIDE * ((np.arange(resolution) + 0.5) / resolution - 0.5)
-        interval = parameters.duration / (parameters.frames - 1)
+        self._space = space_axes("xy", self._points, (-SIDE / 2, SIDE / 2))
         # Under a gravity of one the same happens sqrt(g) times as slowly.
-        self._interval = math.sqrt(parameters.gravity) * interval / self._width
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """Time from 0, and the axes x and y from -2.5 to 2.5, with points at cell centres."""
-        duration, frames = self._parameters.duration, self._parameters.frames
-        time = Axis("time", "1", "time", np.linspace(0.0, duration, frames), (0.0, duration))
-        extent = (-SIDE / 2, SIDE / 2)
-        return (time, *(Axis(name, "1", name, self._points, extent) for name in ("x", "y")))
+        self._courant = math.sqrt(parameters.gravity) * self._interval / self._width
 
     def outside(self) -> Mapping[str, Mapping[str, Any]]:
         """Return changes of the parameters that lead out of what they draw."""
@@ -202,20 +189,9 @@ class ShallowWater(Scenario):
                 positive numbers.
             MnoError: The water ran dry somewhere, or its speed out of bounds.
         """
-        depth = np.ascontiguousarray(inputs["depth"], dtype=np.float64)
-        shape = (len(self._points), len(self._points))
-        if depth.shape != shape:
-            raise InputError(
-                f"depth has shape {depth.shape} at the beginning; expected {shape}, the scenario's "
-                "grid"
-            )
-        if not (depth.min() > 0.0 and depth.max() <= HIGHEST):
-            raise InputError(
-                f"depth runs from {depth.min()} to {depth.max()} at the beginning; expected "
-                f"positive numbers up to {HIGHEST:g}, replace the others"
-            )
-        frames = np.empty((self._parameters.frames, *shape), np.float32)
-        reached = solve_shallow_water(depth, self._interval, STEP, frames)
+        depth = self.within(inputs, depth=(POSITIVE, HIGHEST))["depth"]
+        frames = np.empty((self._parameters.frames, *depth.shape), np.float32)
+        reached = solve_shallow_water(depth, self._courant, STEP, frames)
         if reached < len(frames):
             raise MnoError(
                 f"shallow_water ran dry or too fast before frame {reached} of {len(frames)}; "
@@ -224,21 +200,19 @@ class ShallowWater(Scenario):
             )
         return {"depth": frames}
 
-    def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
-        """Measure first frame, first interval, mass, energy and range of one sample, in float64.
+    def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
+        """Measure first interval, mass, energy and range.
 
         The first interval is solved a second time, apart from the solver's kernels; that is
-        possible because water at rest is given by its depth. A NaN in the arrays gives NaN.
+        possible because water at rest is given by its depth.
         """
-        initial = inputs["depth"].astype(np.float64)
-        depth = outputs["depth"].astype(np.float64)
+        depth = frames["depth"]
         deepest, quiet, defect = np.max(depth[0]), 0, np.nan
         if np.min(depth[0]) > 0.0 and deepest <= HIGHEST:
             quiet = self._frames_without_outflow(depth[0])
-            gap = later_depth(depth[0], self._interval, STEP) - depth[1]
+            gap = later_depth(depth[0], self._courant, STEP) - depth[1]
             defect = np.max(np.abs(gap)) / deepest
-        with np.errstate(invalid="ignore", over="ignore"):
-            change = np.max(np.abs(depth[0] - initial))
+        with np.errstate(invalid="ignore", divide="ignore"):
             inside = depth[: 1 + quiet]
             volume, energy = (np.sum(field, axis=(1, 2)) for field in (inside, inside**2))
             gain = np.max(np.abs(volume / volume[0] - 1.0))
@@ -246,7 +220,6 @@ class ShallowWater(Scenario):
             outside = np.max([-np.min(depth), np.max(depth) - HIGHEST_RISE * deepest, 0.0])
             excess = outside / deepest
         return {
-            "initial": float(change),
             "defect": float(defect),
             "mass": float(gain),
             "energy": float(rise),
@@ -264,7 +237,7 @@ class ShallowWater(Scenario):
             return self._parameters.frames - 1
         cells = min(raised.min(), len(initial) - 1 - raised.max()) - AHEAD
         speed = 2.0 * np.sqrt(initial.max()) - np.sqrt(initial.min())
-        return max(0, math.floor(cells / (speed * self._interval)))
+        return max(0, math.floor(cells / (speed * self._courant)))
 
     def compile(self) -> None:
         """Compile the solver, or load it from numba's cache."""

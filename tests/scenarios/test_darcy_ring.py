@@ -104,7 +104,7 @@ def test_points_fit_the_walls_and_triangles_fill_the_ring():
     x, y = mesh.place(inner, outer)
     np.testing.assert_allclose(np.hypot(x, y)[mesh.inner], inner)
     np.testing.assert_allclose(np.hypot(x, y)[mesh.outer], outer)
-    corners = np.stack([x, y], axis=-1)[mesh.triangles()]
+    corners = np.stack([x, y], axis=-1)[mesh.triangles]
     (ax, ay), (bx, by) = (corners[:, 1] - corners[:, 0]).T, (corners[:, 2] - corners[:, 0]).T
     sizes = (ax * by - ay * bx) / 2
     assert sizes.min() > 0
@@ -114,7 +114,7 @@ def test_points_fit_the_walls_and_triangles_fill_the_ring():
         return float(np.sum(u * np.roll(v, -1) - v * np.roll(u, -1)) / 2)
 
     assert sizes.sum() == pytest.approx(shoelace(mesh.outer) - shoelace(mesh.inner))
-    assert sorted(set(mesh.triangles().ravel())) == list(range(mesh.num_points))
+    assert sorted(set(mesh.triangles.ravel())) == list(range(mesh.num_points))
 
 
 def test_curves_swing_no_further_than_is_said():

@@ -170,7 +170,7 @@ def test_the_energy_balance_of_a_run_is_that_of_its_frames():
     inputs, outputs = solved(scenario, seed=1)
     balance = scenario.balance(inputs)
     x, y = inputs["x"].astype(float), inputs["y"].astype(float)
-    a, b, c = RingMesh(32, 8).triangles().T
+    a, b, c = RingMesh(32, 8).triangles.T
     sizes = 0.5 * ((x[b] - x[a]) * (y[c] - y[a]) - (x[c] - x[a]) * (y[b] - y[a]))
 
     def total(field: np.ndarray) -> float:

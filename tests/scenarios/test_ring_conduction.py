@@ -102,7 +102,7 @@ def semi_discretisation(inputs: dict[str, np.ndarray], resolution: int, films: t
     mesh = RingMesh(2 * resolution, resolution // 2)
     places = np.stack([inputs["x"], inputs["y"]], axis=-1)
     stiffness, area = np.zeros((len(places), len(places))), np.zeros(len(places))
-    for corners in mesh.triangles():
+    for corners in mesh.triangles:
         plane = np.column_stack([np.ones(3), places[corners]])
         size = 0.5 * np.linalg.det(plane)
         gradients = np.linalg.inv(plane)[1:]

@@ -123,6 +123,11 @@ class PeriodicField:
         return field if field.ndim == 1 else field.T
 
 
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a number whose logarithm is uniform between those of two bounds."""
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
 NUM_BUMPS = 5
 WIDTHS = 0.05, 0.2  # bounds of a bump's standard deviation, in sides of the square
 

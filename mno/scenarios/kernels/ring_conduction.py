@@ -143,7 +143,7 @@ def assemble(
         heat_capacity: J/(m3 K), likewise.
         films: What passes the inner and the outer wall, W/(m2 K).
     """
-    triangles = mesh.triangles()
+    triangles = mesh.triangles
     area = lumped(areas(x, y, triangles), triangles, mesh.num_points)
     film = np.zeros(mesh.num_points)
     for rim, coefficient in zip((mesh.inner, mesh.outer), films, strict=True):

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import SuperLU, splu
+
+from mno.core.errors import InputError
 
 WAVES = np.arange(2, 6)  # of a curve around the ring; one wave would only shift it
 SWING = math.sqrt(2.0) * float(np.sum(1.0 / WAVES))
@@ -50,8 +53,9 @@ class RingMesh:
         """Numbers of the points on the outer curve."""
         return slice(self.num_points - self.around, self.num_points)
 
+    @cached_property
     def triangles(self) -> np.ndarray:
-        """Return the corners of all triangles, anticlockwise, shape `(triangles, 3)`."""
+        """The corners of all triangles, anticlockwise, shape `(triangles, 3)`."""
         i, j = np.meshgrid(np.arange(self.around), np.arange(self.rings - 1))
         i, j = i.ravel(), j.ravel()
         following = (i + 1) % self.around
@@ -62,6 +66,21 @@ class RingMesh:
         first = np.where(one_way[:, None], np.stack([a, b, c], 1), np.stack([a, b, d], 1))
         second = np.where(one_way[:, None], np.stack([a, c, d], 1), np.stack([b, c, d], 1))
         return np.concatenate([first, second])
+
+    def sizes(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the areas of the triangles between points.
+
+        Raises:
+            InputError: One of them is not positive.
+        """
+        sizes = areas(x, y, self.triangles)
+        if not sizes.min() > 0.0:
+            raise InputError(
+                "x and y are not the points of a ring, from the inner curve outwards: a triangle "
+                f"between them has area {sizes.min():.3g}, expected positive numbers; give what "
+                "sample draws"
+            )
+        return sizes
 
     def place(self, inner: np.ndarray, outer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the coordinates of all points, at equal distances along each ray.
