@@ -100,9 +100,13 @@ def _files_of(root: Path, module: str) -> Iterator[str]:
 
 def _shared_by_scenarios(root: Path) -> set[str]:
     """Return what scenarios import, but for scenarios themselves."""
-    own = {path.relative_to(root).as_posix() for path in (root / "mno/scenarios").glob("*.py")}
-    named = {f"mno/scenarios/{name}.py" for name in ("__init__", "base")}
-    return (imported_by(root, own) - own) | (own & named)
+    files = (root / "mno/scenarios").glob("*.py")
+    own = {
+        path.relative_to(root).as_posix()
+        for path in files
+        if "\nSCENARIO = " in path.read_text(encoding="utf-8")
+    }
+    return imported_by(root, own) - own
 
 
 def _files_in(root: Path, folder: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -220,8 +221,8 @@ class Scenario(SampleSource):
 
         Args:
             inputs: Arrays by name.
-            **bounds: Of each field that is wanted: the least and the greatest value, rounded to
-                float32 as the field may be.
+            **bounds: Of each field that is wanted: the least and the greatest value, or these
+                rounded to float32.
 
         Raises:
             InputError: A field has another shape than the scenario's, or values out of bounds.
@@ -239,11 +240,15 @@ class Scenario(SampleSource):
                     f"{name} has shape {values.shape}; expected {shape}, the scenario's points"
                 )
             least, greatest = values.min(), values.max()
-            if not (min(low, np.float32(low)) <= least and greatest <= max(high, np.float32(high))):
-                kind = "positive numbers" if low == POSITIVE else f"numbers from {low:g}"
+            lowest = low if low == POSITIVE else min(low, float(np.float32(low)))
+            highest = max(high, float(np.float32(high)))
+            if not (np.isfinite(values).all() and lowest <= least and greatest <= highest):
+                kind = "positive numbers" if low == POSITIVE else "numbers"
+                lower = "" if low == POSITIVE or low == -math.inf else f" from {low:g}"
+                upper = "" if high == math.inf else f" to {high:g}"
                 raise InputError(
-                    f"{name} reaches from {least} to {greatest}; expected {kind} to {high:g}, "
-                    "scale it or replace the others"
+                    f"{name} reaches from {least} to {greatest}; expected finite {kind}{lower}"
+                    f"{upper}, scale it or replace the others"
                 )
             given[name] = values
         return given

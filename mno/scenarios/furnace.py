@@ -4,33 +4,139 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import numpy as np
+import pydantic
+from pydantic import model_validator
 
 from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
-from mno.core.fields import Axis, Field
-from mno.scenarios.base import SQUARE, Check, Fields, Scenario
-from mno.scenarios.kernels.furnace_plant import (
-    FurnaceParameters,
+from mno.core.fields import Field
+from mno.scenarios.base import SQUARE, Check, Fields, in_order, require_resolution, space_axes
+from mno.scenarios.heated_furnace import (
+    CHECKS,
+    FurnaceFrames,
+    HeatedFurnace,
+    Peak,
+    SecondRun,
+    Share,
+    Steps,
+)
+from mno.scenarios.kernels.furnaces import (
+    LOWEST_PIECE,
+    NARROWEST_PIECE,
     Plant,
     centres,
     draw_plant,
 )
-from mno.scenarios.kernels.heat_balance import EnergyBalance
 from mno.scenarios.kernels.heat_conduction import advance_directly, solve_heat_conduction
-from mno.scenarios.kernels.thermal_stress import ChargeStress
+from mno.scenarios.kernels.thermal_stress import ChargeStress, Solid
 
 TOLERANCE = 1e-8  # relative residual of a stage; the error it leaves is below float32 storage
 MAX_ITERATIONS = 500  # of a stage; about 16 are used
 COARSEST, FINEST = 16, 512  # resolutions; at the finest a check takes 1 GB of memory
 _SIZING = 32, 25, 2, 1e-5  # resolution, frames, steps and tolerance at which burners are sized
-_RISE = 3.0  # bound of the rise, in units of the greatest that burners are sized for
+
+
+Wall = Annotated[float, pydantic.Field(gt=0.0, le=5.0)]
+Lining = Annotated[float, pydantic.Field(ge=0.02, le=20.0)]
+
+
+class FurnaceParameters(Config):
+    """The furnaces that are drawn, and how long they are run."""
+
+    side: float = pydantic.Field(
+        2.0, ge=0.2, le=20.0, description="Width and height of the cross-section, m."
+    )
+    thinnest_wall: Wall = pydantic.Field(0.25, description="Least thickness of a wall, m.")
+    thickest_wall: Wall = pydantic.Field(
+        0.35, description="Greatest thickness of a wall, m; at most 0.3 of `side`."
+    )
+    lowest_lining_conductivity: Lining = pydantic.Field(
+        0.3, description="Of the best insulating wall, W m-1 K-1."
+    )
+    highest_lining_conductivity: Lining = pydantic.Field(
+        1.5, description="Of the least insulating wall, W m-1 K-1."
+    )
+    gas_conductivity: float = pydantic.Field(
+        80.0,
+        ge=1.0,
+        le=1000.0,
+        description="Effective conductivity of the gas, which stands in for convection and "
+        "radiation, W m-1 K-1.",
+    )
+    most_pieces: int = pydantic.Field(
+        3, ge=1, le=6, description="Most pieces of a charge; one at least."
+    )
+    coolest_peak: Peak = pydantic.Field(
+        1250.0, description="Least temperature that a furnace's burners are sized for, K."
+    )
+    hottest_peak: Peak = pydantic.Field(
+        1650.0, description="Greatest temperature that a furnace's burners are sized for, K."
+    )
+    warm_share: Share = pydantic.Field(
+        0.5,
+        description="Share of runs that begin with a hot furnace and a cold charge; the others "
+        "begin at the ambient temperature.",
+    )
+    heat_transfer_coefficient: float = pydantic.Field(
+        10.0, ge=0.1, le=1000.0, description="h_c of the outer surface, W m-2 K-1."
+    )
+    duration: float = pydantic.Field(
+        43200.0, ge=600.0, le=1e7, description="Time of the last frame, s."
+    )
+    frames: FurnaceFrames = 25
+    steps_per_frame: Steps = 4
+    thermal_stress: bool = pydantic.Field(
+        False, description="Whether the stress in the charge is computed, as one more state."
+    )
+    youngs_modulus: float = pydantic.Field(
+        2e11, ge=1e9, le=1e12, description="E of the charge, Pa; of steel at room temperature."
+    )
+    poisson_ratio: float = pydantic.Field(
+        0.3, ge=0.0, le=0.45, description="nu of the charge, nondimensional."
+    )
+    thermal_expansion: float = pydantic.Field(
+        1.2e-5, ge=1e-7, le=1e-4, description="alpha of the charge, of a length, K-1."
+    )
+    piece_ends: Literal["held", "free"] = pydantic.Field(
+        "held",
+        description="`held`: no piece of the charge strains along its axis (plane strain). `free`: "
+        "it stretches and bends without axial force and moments (generalised plane strain).",
+    )
+
+    @model_validator(mode="after")
+    def _ranges_are_in_order(self) -> Self:
+        in_order(
+            self,
+            ("thinnest_wall", "thickest_wall"),
+            ("lowest_lining_conductivity", "highest_lining_conductivity"),
+            ("coolest_peak", "hottest_peak"),
+        )
+        if self.thickest_wall > 0.3 * self.side:
+            raise ValueError(
+                f"thickest_wall={self.thickest_wall} must be at most 0.3 of side={self.side}; "
+                f"choose {0.3 * self.side:g} or less"
+            )
+        return self
+
+    @property
+    def solid(self) -> Solid:
+        """What the charge is made of."""
+        held = self.piece_ends == "held"
+        return Solid(self.youngs_modulus, self.poisson_ratio, self.thermal_expansion, held)
+
+    @property
+    def smallest_piece(self) -> float:
+        """The least width or height of a piece that can be drawn, m."""
+        return (self.side - 2.0 * self.thickest_wall) * min(
+            NARROWEST_PIECE / self.most_pieces, LOWEST_PIECE
+        )
 
 
 @final
-class Furnace(Scenario):
+class Furnace(HeatedFurnace):
     """Temperature in the cross-section of a furnace that is heated, soaked and cools down.
 
         rho c T_t = div(kappa grad T) + q        -kappa dT/dn = h_c (T - T_amb) at the outer surface
@@ -77,26 +183,7 @@ class Furnace(Scenario):
         Field("temperature", "K", "temperature", "state", ("time", "x", "y")),
     )
     checks: tuple[Check, ...] = (
-        Check(
-            "initial",
-            "largest change of the initial temperature in the first frame, K",
-            0.0,
-            of_given=True,
-        ),
-        Check(
-            "defect",
-            "largest difference between a frame and what a second statement of the scheme makes "
-            "of the one before, over the highest temperature (rounding to float32 leaves up to "
-            "6e-8)",
-            2e-7,
-        ),
-        Check(
-            "energy",
-            "largest difference between what an interval stores, by its frames, and what it is "
-            "supplied less what it loses, over the heat content above 0 K (rounding to float32 "
-            "leaves up to 6e-8)",
-            1e-7,
-        ),
+        *CHECKS,
         Check(
             "range",
             "how far temperatures lie below both ambient and initial ones, or the rise above 3 "
@@ -105,6 +192,7 @@ class Furnace(Scenario):
         ),
     )
     symmetries: tuple[str, ...] = SQUARE
+    largest_rise: ClassVar[float] = 3.0
 
     def __init__(self, parameters: FurnaceParameters, resolution: int) -> None:
         side, wall = parameters.side, parameters.thinnest_wall
@@ -115,7 +203,7 @@ class Furnace(Scenario):
             piece = parameters.smallest_piece
             least = max(least, math.ceil(4.0 * side / piece))
             needs += f", four in a piece of {piece:.3g} m"
-            self._stress = ChargeStress.of(parameters)
+            self._stress = ChargeStress(parameters.solid)
             self.fields = (*self.fields, ChargeStress.FIELD)
             self.checks = (*self.checks, ChargeStress.CHECK)
         least += -least % 4
@@ -125,32 +213,18 @@ class Furnace(Scenario):
                 f"that two lie in the wall; at most {FINEST} are possible, choose "
                 f"{math.ceil(2e4 * side / FINEST) / 1e4} or more"
             )
-        if resolution < least or resolution % 4 or resolution > FINEST:
-            below = resolution // 4 * 4
-            choices = f"{below} or {below + 4}" if least <= below < FINEST else None
-            raise InputError(
-                f"generate.resolution={resolution} must be a multiple of 4 from {least} ({needs}) "
-                f"to {FINEST}; choose {choices or (least if resolution < least else FINEST)}"
-            )
+        require_resolution(resolution, least, FINEST, multiple=4, why=needs)
         self._parameters = parameters
         self._resolution = resolution
         self._width = parameters.side / resolution
-        self._interval = parameters.duration / (parameters.frames - 1)
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """Time from 0, and the axes x and y, across and upwards, with points at cell centres."""
-        p, points = self._parameters, centres(self._parameters.side, self._resolution)
-        times = np.linspace(0.0, p.duration, p.frames)
-        time = Axis("time", "s", "time", times, (0.0, p.duration))
-        return (time, *(Axis(name, "m", name, points, (0.0, p.side)) for name in ("x", "y")))
+        points = centres(parameters.side, resolution)
+        self._space = space_axes("xy", points, (0.0, parameters.side), "m")
 
     def outside(self) -> Mapping[str, Mapping[str, Any]]:
         """Return changes of the parameters that lead out of what they draw."""
         p = self._parameters
-        hotter = p.hottest_peak + max(p.hottest_peak - p.coolest_peak, 200.0)
         return {
-            "hotter": {"coolest_peak": p.hottest_peak, "hottest_peak": hotter},
+            "hotter": self._hotter(),
             "better insulated": {
                 "lowest_lining_conductivity": 0.5 * p.lowest_lining_conductivity,
                 "highest_lining_conductivity": p.lowest_lining_conductivity,
@@ -166,7 +240,7 @@ class Furnace(Scenario):
         conductivity, heat_capacity = plant.materials(self._resolution)
         flames = plant.flames(self._resolution)
         schedule = plant.schedule(self._parameters.frames - 1)
-        power = np.einsum("tb,bxy->txy", schedule, flames) * self._full_power(plant)
+        power = np.einsum("tb,bxy->txy", schedule, flames) * self._power(plant)
         fields = {
             "conductivity": conductivity,
             "heat_capacity": heat_capacity,
@@ -179,24 +253,18 @@ class Furnace(Scenario):
             drawn["stress"] = self._stress.frames(drawn, drawn["temperature"][None])[0]
         return drawn
 
-    def _full_power(self, plant: Plant) -> float:
-        """Return the power density, W/m3, at which the run's hottest place reaches its peak.
-
-        The equation is linear: what is left of the initial rise and what the burners add are
-        solved for one by one.
-        """
+    def _power(self, plant: Plant) -> float:
+        """Return the power density, W/m3, at which the run's hottest place reaches its peak."""
         resolution, frames, steps, tolerance = _SIZING
         flames = np.einsum("tb,bxy->txy", plant.schedule(frames - 1), plant.flames(resolution))
-        nominal = 1e5 * np.concatenate([flames, flames[-1:]])
-        cold = np.zeros((resolution, resolution))
-        interval = self._parameters.duration / (frames - 1)
         materials = plant.materials(resolution)
-        added, _ = self._solve(*materials, nominal, cold, 0.0, interval, steps, tolerance)
-        left = np.zeros_like(added)
-        if plant.warmth:
-            rise = plant.warm_rise(resolution)
-            left, _ = self._solve(*materials, 0 * nominal, rise, 0.0, interval, steps, tolerance)
-        return 1e5 / float(np.max(added / (plant.peak - plant.ambient - left)))
+        interval = self._parameters.duration / (frames - 1)
+
+        def run(power: np.ndarray, rise: np.ndarray) -> np.ndarray:
+            return self._solve(*materials, power, rise, 0.0, interval, steps, tolerance)[0]
+
+        power, rise = np.concatenate([flames, flames[-1:]]), plant.warm_rise(resolution)
+        return self._full_power(run, power, rise, plant.peak - plant.ambient)
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
         """Solve for the states at all frames, shape `(time, x, y)`.
@@ -206,37 +274,12 @@ class Furnace(Scenario):
                 has.
             MnoError: The iteration did not converge.
         """
-        temperature = self._run(inputs)[0]
-        if not self._stress:
-            return {"temperature": temperature}
-        return {"temperature": temperature, "stress": self._stress.frames(inputs, temperature)}
+        states = super().solve(inputs)
+        if self._stress:
+            states["stress"] = self._stress.frames(inputs, states["temperature"])
+        return states
 
-    def balance(self, inputs: Fields) -> EnergyBalance:
-        """Solve as `solve` does, and return where the heat went.
-
-        Raises:
-            InputError: As for `solve`.
-            MnoError: As for `solve`.
-        """
-        return EnergyBalance(*self._run(inputs)[1].T)
-
-    def _run(self, inputs: Fields) -> tuple[np.ndarray, np.ndarray]:
-        n, frames = self._resolution, self._parameters.frames
-        shapes = {field.name: (n, n) for field in Furnace.fields}
-        shapes |= {"power": (frames, n, n), "ambient_temperature": ()}
-        given = {}
-        for name, shape in shapes.items():
-            given[name] = np.array(inputs[name], dtype=np.float64, order="C")
-            if given[name].shape != shape:
-                raise InputError(
-                    f"{name} has shape {given[name].shape}; expected {shape}, the scenario's grid"
-                )
-            least = -math.inf if name == "power" else 0.0
-            if not (np.isfinite(given[name]).all() and given[name].min() > least):
-                raise InputError(
-                    f"{name} reaches from {given[name].min()} to {given[name].max()}; expected "
-                    f"finite {'' if name == 'power' else 'positive '}numbers, replace the others"
-                )
+    def _run(self, given: Fields) -> tuple[np.ndarray, np.ndarray]:
         return self._solve(
             given["conductivity"], given["heat_capacity"], given["power"], given["temperature"],
             float(given["ambient_temperature"]), self._interval, self._parameters.steps_per_frame,
@@ -264,42 +307,20 @@ class Furnace(Scenario):
             )
         return frames, heat
 
-    def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
-        """Measure first frame, defect, energy, range and stress of one sample, in float64.
-
-        This states the scheme a second time, apart from the solver's kernels, and solves it
-        directly, for all intervals at once. A NaN in the arrays gives NaN.
-        """
-        fields = {name: inputs[name].astype(np.float64) for name in inputs}
-        frames = outputs["temperature"].astype(np.float64)
-        if not all(np.isfinite(field).all() for field in (*fields.values(), *outputs.values())):
-            return {check.name: math.nan for check in self.checks}
-        ambient, initial = fields["ambient_temperature"], fields["temperature"]
-        rise = np.moveaxis(frames - ambient, 0, -1)
+    def _again(self, given: Fields, rise: np.ndarray) -> SecondRun:
+        power, area = given["power"][:-1], self._width**2
         later, lost = advance_directly(
-            fields["conductivity"],
-            fields["heat_capacity"],
-            np.moveaxis(fields["power"][:-1], 0, -1),
-            rise[..., :-1],
-            self._parameters.heat_transfer_coefficient,
-            self._width,
-            self._interval,
-            self._parameters.steps_per_frame,
-        )
+            given["conductivity"], given["heat_capacity"], np.moveaxis(power, 0, -1),
+            rise[..., :-1], self._parameters.heat_transfer_coefficient, self._width,
+            self._interval, self._parameters.steps_per_frame,
+        )  # fmt: skip
+        supplied = power.sum(axis=(1, 2)) * area * self._interval
+        return SecondRun(later, lost, supplied, given["heat_capacity"] * area)
 
-        per_kelvin = fields["heat_capacity"] * self._width**2
-        stored = np.einsum("xy,xyt->t", per_kelvin, np.diff(rise, axis=-1))
-        content = np.einsum("xy,txy->t", per_kelvin, frames[1:])
-        supplied = fields["power"][:-1].sum(axis=(1, 2)) * self._width**2 * self._interval
-        greatest = self._parameters.hottest_peak - ambient
-        below = min(ambient, initial.min()) - frames.min()
-        stress = {"equilibrium": self._stress.imbalance(inputs, outputs)} if self._stress else {}
-        return stress | {
-            "initial": float(np.max(np.abs(frames[0] - initial))),
-            "defect": float(np.max(np.abs(later - rise[..., 1:])) / frames.max()),
-            "energy": float(np.max(np.abs(stored - supplied + lost) / content)),
-            "range": float(max(below, rise.max() - _RISE * greatest, 0.0) / greatest),
-        }
+    def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
+        """Measure defect, energy, range and stress."""
+        stress = {"equilibrium": self._stress.imbalance(given, frames)} if self._stress else {}
+        return super()._measure(given, frames) | stress
 
     def compile(self) -> None:
         """Compile the solver, or load it from numba's cache."""

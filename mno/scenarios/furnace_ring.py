@@ -5,31 +5,129 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, Self, final
 
 import numpy as np
+import pydantic
+from pydantic import model_validator
 
 from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
-from mno.scenarios.base import Check, Fields, Scenario
-from mno.scenarios.kernels.heat_balance import EnergyBalance
-from mno.scenarios.kernels.ring_conduction import advance_again, assemble, restate, solve_conduction
-from mno.scenarios.kernels.ring_mesh import RingMesh, areas, edges_of
-from mno.scenarios.kernels.round_furnace import (
-    FurnaceRingParameters,
-    RoundFurnace,
-    draw_round_furnace,
+from mno.scenarios.base import Check, Fields, in_order, require_resolution
+from mno.scenarios.heated_furnace import (
+    CHECKS,
+    FurnaceFrames,
+    HeatedFurnace,
+    Peak,
+    SecondRun,
+    Share,
+    Steps,
 )
+from mno.scenarios.kernels.furnaces import RoundFurnace, draw_round_furnace
+from mno.scenarios.kernels.ring_conduction import advance_again, assemble, restate, solve_conduction
+from mno.scenarios.kernels.ring_mesh import SWING, Edges, RingMesh, edges_of
 
 COARSEST, FINEST = 8, 512  # resolutions; at the finest a check takes more than 1 GB of memory
 _SIZING = 32, 25, 2  # least resolution, frames and steps at which elements are sized
 _WIDEST = 1.5  # distance of rings, in widths of an element, at which its heat is right to 1e-4
-_RISE = 1.5  # bound of the rise, in units of the greatest that elements are sized for
+
+NARROWEST = 0.1  # of crucibles, as a share of the shell's radius
+THINNEST = 0.2  # of the lining, as a share of the shell's radius
+
+Film = Annotated[float, pydantic.Field(le=1000.0)]
+Length = Annotated[float, pydantic.Field(gt=0.0, le=10.0)]
+
+
+class FurnaceRingParameters(Config):
+    """The round furnaces that are drawn, and how long they are run."""
+
+    radius: float = pydantic.Field(
+        0.5, ge=0.05, le=10.0, description="Mean radius of the steel shell, m."
+    )
+    smallest_crucible: Length = pydantic.Field(
+        0.17, description="Least mean radius of the crucible, m."
+    )
+    largest_crucible: Length = pydantic.Field(
+        0.25, description="Largest mean radius of the crucible, m."
+    )
+    wear: float = pydantic.Field(
+        0.08,
+        ge=0.0,
+        le=0.3,
+        description="How far the crucible's outline swings about a circle, as a share of its "
+        "radius.",
+    )
+    shell_waviness: float = pydantic.Field(
+        0.01, ge=0.0, le=0.1, description="The same of the shell."
+    )
+    transition: float = pydantic.Field(
+        0.15,
+        ge=0.02,
+        le=1.0,
+        description="Distance over which one layer of the lining gives way to the next, as a share "
+        "of the lining's thickness; three quarters of the change lie in it.",
+    )
+    variation: float = pydantic.Field(
+        0.15,
+        ge=0.0,
+        le=1.0,
+        description="Standard deviation of the logarithm of the random factors, smooth in space, "
+        "of conductivity and heat capacity.",
+    )
+    most_elements: int = pydantic.Field(
+        6, ge=3, le=12, description="Most heating elements; three at least."
+    )
+    element_width: Length = pydantic.Field(
+        0.04, description="Standard deviation of the bell of power about each element, m."
+    )
+    coolest_peak: Peak = pydantic.Field(
+        1250.0, description="Least temperature that a furnace's elements are sized for, K."
+    )
+    hottest_peak: Peak = pydantic.Field(
+        1650.0, description="Greatest temperature that a furnace's elements are sized for, K."
+    )
+    warm_share: Share = pydantic.Field(
+        0.5,
+        description="Share of runs that begin with a hot crucible; the others begin at the ambient "
+        "temperature.",
+    )
+    shell_transfer_coefficient: Film = pydantic.Field(
+        10.0, ge=0.1, description="From the shell to the ambient air, W m-2 K-1."
+    )
+    crucible_transfer_coefficient: Film = pydantic.Field(
+        2.0,
+        ge=0.0,
+        description="From the crucible's wall to the ambient air, W m-2 K-1; at 0 nothing passes.",
+    )
+    duration: float = pydantic.Field(
+        86400.0, ge=60.0, le=1e7, description="Time of the last frame, s."
+    )
+    frames: FurnaceFrames = 25
+    steps_per_frame: Steps = 4
+
+    @model_validator(mode="after")
+    def _furnaces_can_be_built(self) -> Self:
+        in_order(self, ("smallest_crucible", "largest_crucible"), ("coolest_peak", "hottest_peak"))
+        if self.smallest_crucible < NARROWEST * self.radius:
+            raise ValueError(
+                f"smallest_crucible={self.smallest_crucible} must be at least {NARROWEST} of "
+                f"radius={self.radius}; choose {NARROWEST * self.radius:g} or more"
+            )
+        shell = self.radius * (1.0 - SWING * self.shell_waviness)
+        left = shell - self.largest_crucible * (1.0 + SWING * self.wear)
+        if left < THINNEST * self.radius:
+            raise ValueError(
+                f"largest_crucible={self.largest_crucible}, wear={self.wear} and shell_waviness="
+                f"{self.shell_waviness} leave {left:.2g} m of lining where it is thinnest; "
+                f"expected {THINNEST * self.radius:g} m ({THINNEST} of radius={self.radius}) or "
+                "more, lower one of them"
+            )
+        return self
 
 
 @final
-class FurnaceRing(Scenario):
+class FurnaceRing(HeatedFurnace):
     """Temperature in the lining of a round electric furnace that is heated, soaked and cools down.
 
         rho c T_t = div(kappa grad T) + q        -kappa dT/dn = h (T - T_amb) at both walls
@@ -75,26 +173,7 @@ class FurnaceRing(Scenario):
         Field("temperature", "K", "temperature", "state", ("time", "point")),
     )
     checks: tuple[Check, ...] = (
-        Check(
-            "initial",
-            "largest change of the initial temperature in the first frame, K",
-            0.0,
-            of_given=True,
-        ),
-        Check(
-            "defect",
-            "largest difference between a frame and what a second statement of the scheme makes "
-            "of the one before, over the highest temperature (rounding to float32 leaves up to "
-            "6e-8)",
-            2e-7,
-        ),
-        Check(
-            "energy",
-            "largest difference between what an interval stores, by its frames, and what it is "
-            "supplied less what it loses, over the heat content above 0 K (rounding to float32 "
-            "leaves up to 6e-8)",
-            1e-7,
-        ),
+        *CHECKS,
         Check(
             "range",
             "how far temperatures lie below both ambient and initial ones, or the rise above 1.5 "
@@ -109,41 +188,29 @@ class FurnaceRing(Scenario):
         ),
     )
 
+    largest_rise: ClassVar[float] = 1.5
+
     def __init__(self, parameters: FurnaceRingParameters, resolution: int) -> None:
         least = _least_resolution(parameters)
-        if resolution < least or resolution % 2 or resolution > FINEST:
-            below = resolution // 2 * 2
-            choices = f"{below} or {below + 2}" if least <= below < FINEST else None
-            raise InputError(
-                f"generate.resolution={resolution} must be even and from {least} (which resolves "
-                f"elements and layers of scenarios.furnace_ring) to {FINEST}; choose "
-                f"{choices or (least if resolution < least else FINEST)}"
-            )
+        why = "which resolves elements and layers of scenarios.furnace_ring"
+        require_resolution(resolution, least, FINEST, multiple=2, why=why)
         self._parameters = parameters
         self._mesh = RingMesh(2 * resolution, resolution // 2)
-        self._triangles = self._mesh.triangles
         sizing = max(_SIZING[0], least)
         self._sizing_mesh = RingMesh(2 * sizing, sizing // 2)
         self._films = (
             parameters.crucible_transfer_coefficient,
             parameters.shell_transfer_coefficient,
         )
-        self._interval = parameters.duration / (parameters.frames - 1)
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """Time from 0, and the axis of points, which numbers them."""
-        p, points = self._parameters, float(self._mesh.num_points)
-        times = np.linspace(0.0, p.duration, p.frames)
-        numbers = Axis("point", "1", "number of the point", np.arange(points), (0.0, points))
-        return Axis("time", "s", "time", times, (0.0, p.duration)), numbers
+        points = self._mesh.num_points
+        numbers, extent = np.arange(points, dtype=np.float64), (0.0, float(points))
+        self._space = (Axis("point", "1", "number of the point", numbers, extent),)
 
     def outside(self) -> Mapping[str, Mapping[str, Any]]:
         """Return changes of the parameters that lead out of what they draw."""
         p = self._parameters
-        hotter = p.hottest_peak + max(p.hottest_peak - p.coolest_peak, 200.0)
         return {
-            "hotter": {"coolest_peak": p.hottest_peak, "hottest_peak": hotter},
+            "hotter": self._hotter(),
             "more worn": {"wear": 2.0 * p.wear},
             "twice the heat transfer at the shell": {
                 "shell_transfer_coefficient": 2.0 * p.shell_transfer_coefficient
@@ -154,7 +221,7 @@ class FurnaceRing(Scenario):
         """Draw a furnace and its run: coordinates, inputs, initial temperature."""
         coarse = draw_round_furnace(self._parameters, deepcopy(rng), self._sizing_mesh)
         furnace = draw_round_furnace(self._parameters, rng, self._mesh)
-        power = furnace.power(self._parameters.frames - 1) * self._full_power(coarse)
+        power = furnace.power(self._parameters.frames - 1) * self._power(coarse)
         fields = {
             "x": furnace.x,
             "y": furnace.y,
@@ -166,46 +233,23 @@ class FurnaceRing(Scenario):
         }
         return {name: field.astype(np.float32) for name, field in fields.items()}
 
-    def _full_power(self, furnace: RoundFurnace) -> float:
-        """Return the power density, W/m3, at which the run's hottest point reaches its peak.
-
-        The equation is linear: what is left of the initial rise and what the elements add are
-        solved for one by one.
-        """
+    def _power(self, furnace: RoundFurnace) -> float:
+        """Return the power density, W/m3, at which the run's hottest point reaches its peak."""
         _, frames, steps = _SIZING
         interval = self._parameters.duration / (frames - 1)
         network = assemble(
             self._sizing_mesh, furnace.x, furnace.y, furnace.conductivity, furnace.heat_capacity,
             self._films,
         )  # fmt: skip
-        nominal, initial = 1e5 * furnace.power(frames - 1), furnace.initial_rise
-        added, _ = solve_conduction(network, nominal, 0.0 * initial, 0.0, interval, steps)
-        left = np.zeros_like(added)
-        if initial.any():
-            left, _ = solve_conduction(network, 0.0 * nominal, initial, 0.0, interval, steps)
-        return 1e5 / float(np.max(added / (furnace.peak - furnace.ambient - left)))
 
-    def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Solve for the temperature at all frames, shape `(time, point)`.
+        def run(power: np.ndarray, rise: np.ndarray) -> np.ndarray:
+            return solve_conduction(network, power, rise, 0.0, interval, steps)[0]
 
-        Raises:
-            InputError: A field has another shape than the scenario's, or values that no furnace
-                has, or the points are not those of a ring.
-            MnoError: The solution is not finite.
-        """
-        return {"temperature": self._run(inputs)[0]}
+        peak = furnace.peak - furnace.ambient
+        return self._full_power(run, furnace.power(frames - 1), furnace.initial_rise, peak)
 
-    def balance(self, inputs: Fields) -> EnergyBalance:
-        """Solve as `solve` does, and return where the heat went.
-
-        Raises:
-            InputError: As for `solve`.
-            MnoError: As for `solve`.
-        """
-        return EnergyBalance(*self._run(inputs)[1].T)
-
-    def _run(self, inputs: Fields) -> tuple[np.ndarray, np.ndarray]:
-        given = self._given(inputs)
+    def _run(self, given: Fields) -> tuple[np.ndarray, np.ndarray]:
+        self._mesh.sizes(given["x"], given["y"])
         ring = {name: given[name] for name in ("x", "y", "conductivity", "heat_capacity")}
         network = assemble(self._mesh, **ring, films=self._films)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -221,74 +265,28 @@ class FurnaceRing(Scenario):
             )
         return frames, heat
 
-    def _given(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Return all inputs in float64.
-
-        Raises:
-            InputError: As for `solve`.
-        """
-        points = self._mesh.num_points
-        shapes: dict[str, tuple[int, ...]] = {field.name: (points,) for field in self.fields}
-        shapes |= {"power": (self._parameters.frames, points), "ambient_temperature": ()}
-        given = {name: np.asarray(inputs[name], dtype=np.float64) for name in shapes}
-        for name, shape in shapes.items():
-            if given[name].shape != shape:
-                raise InputError(
-                    f"{name} has shape {given[name].shape}; expected {shape}, the scenario's points"
-                )
-            signed = name in ("x", "y", "power")
-            least = -math.inf if signed else 0.0
-            if not (np.isfinite(given[name]).all() and given[name].min() > least):
-                raise InputError(
-                    f"{name} reaches from {given[name].min()} to {given[name].max()}; expected "
-                    f"finite {'' if signed else 'positive '}numbers, replace the others"
-                )
-        smallest = areas(given["x"], given["y"], self._triangles).min()
-        if not smallest > 0.0:
-            raise InputError(
-                "x and y are not the points of a ring, from the crucible outwards: a triangle "
-                f"between them has area {smallest:.3g}, expected positive numbers; give what "
-                "sample draws"
-            )
-        return given
-
-    def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
-        """Measure first frame, defect, energy balance, range and mesh of one sample, in float64.
-
-        This states the scheme a second time, edge by edge with the cotangents of the opposite
-        angles, apart from the solver's matrix, and advances all frames at once. A NaN in the
-        arrays gives NaN, and so does a triangle without an area.
-        """
-        fields = {name: inputs[name].astype(np.float64) for name in inputs}
-        frames = outputs["temperature"].astype(np.float64)
-        failed = {check.name: math.nan for check in self.checks}
-        if not all(np.isfinite(field).all() for field in (*fields.values(), frames)):
-            return failed
-        x, y = fields["x"], fields["y"]
+    def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
+        """Measure defect, energy, range and mesh; a triangle without an area gives NaN."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            edges = edges_of(x, y, self._triangles, fields["conductivity"])
-        mesh = max(1.0 - 100.0 * edges.size.min() / edges.size.mean(), 0.0)
-        if not edges.size.min() > 0.0:
-            return failed | {"mesh": mesh}
+            size = self._edges(given).size
+        mesh = {"mesh": float(max(1.0 - 100.0 * size.min() / size.mean(), 0.0))}
+        if not size.min() > 0.0:
+            return {check.name: math.nan for check in self.checks[1:]} | mesh
+        return super()._measure(given, frames) | mesh
 
-        ambient, initial = fields["ambient_temperature"], fields["temperature"]
-        rise, power = (frames - ambient).T, fields["power"][:-1].T
-        network = restate(self._mesh, edges, x, y, fields["heat_capacity"], self._films)
-        later, lost = advance_again(
-            network, power, rise[:, :-1], self._interval, self._parameters.steps_per_frame
-        )
-        stored = np.einsum("p,pt->t", network.capacity, np.diff(rise, axis=1))
-        content = np.einsum("p,tp->t", network.capacity, frames[1:])
+    def _edges(self, given: Fields) -> Edges:
+        return edges_of(given["x"], given["y"], self._mesh.triangles, given["conductivity"])
+
+    def _again(self, given: Fields, rise: np.ndarray) -> SecondRun:
+        """Advance all frames, edge by edge with the cotangents of the opposite angles."""
+        power, p = given["power"][:-1].T, self._parameters
+        network = restate(
+            self._mesh, self._edges(given), given["x"], given["y"], given["heat_capacity"],
+            self._films,
+        )  # fmt: skip
+        later, lost = advance_again(network, power, rise[:, :-1], self._interval, p.steps_per_frame)
         supplied = self._interval * np.einsum("p,pt->t", network.area, power)
-        greatest = self._parameters.hottest_peak - ambient
-        below = min(ambient, initial.min()) - frames.min()
-        return {
-            "initial": float(np.max(np.abs(frames[0] - initial))),
-            "defect": float(np.max(np.abs(later - rise[:, 1:])) / frames.max()),
-            "energy": float(np.max(np.abs(stored - supplied + lost) / content)),
-            "range": float(max(below, rise.max() - _RISE * greatest, 0.0) / greatest),
-            "mesh": float(mesh),
-        }
+        return SecondRun(later, lost, supplied, network.capacity)
 
 
 def _least_resolution(parameters: FurnaceRingParameters) -> int:

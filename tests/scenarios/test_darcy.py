@@ -3,69 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import failures, solved
 from scipy.ndimage import label
 
-import mno
 from mno.core.errors import InputError, MnoError
-from mno.scenarios.base import SQUARE, make_scenario, scenario_names
-from mno.scenarios.darcy import SCENARIO, Darcy
-
-DIGEST = """
-import hashlib, numpy as np
-from mno.scenarios.base import make_scenario
-scenario = make_scenario("darcy", 32, {})
-inputs = scenario.sample(np.random.default_rng(7))
-outputs = scenario.solve(inputs)
-print(hashlib.sha256(inputs["permeability"].tobytes() + outputs["pressure"].tobytes()).hexdigest())
-"""
+from mno.scenarios.base import SQUARE, make_scenario
+from mno.scenarios.check import failed_checks, solved_sample
+from mno.scenarios.darcy import Darcy
 
 
 def darcy(resolution: int = 32, **parameters: float | str | None) -> Darcy:
     scenario = make_scenario("darcy", resolution, parameters)
     assert isinstance(scenario, Darcy)
     return scenario
-
-
-def test_it_is_found_by_name():
-    assert "darcy" in scenario_names()
-    assert SCENARIO is Darcy
-    assert [field.name for field in darcy().inputs] == ["permeability"]
-    assert [field.name for field in darcy().outputs] == ["pressure"]
-
-
-def test_axes_hold_cell_centres_of_the_unit_interval():
-    x, y = darcy(16).axes
-    assert (x.name, y.name) == ("x", "y")
-    assert x.extent == y.extent == (0.0, 1.0)
-    np.testing.assert_allclose(x.points, np.linspace(1 / 32, 31 / 32, 16))
-
-
-def test_arrays_are_float32_on_the_grid():
-    inputs, outputs = solved(darcy(12), seed=0)
-    for array in (inputs["permeability"], outputs["pressure"]):
-        assert array.dtype == np.float32
-        assert array.shape == (12, 12)
-
-
-@pytest.mark.parametrize("sampling", ["grf", "pdebench", "lognormal"])
-@pytest.mark.parametrize("seed", range(4))
-def test_one_seed_is_one_function_at_every_resolution(seed, sampling):
-    # The centres of 32 cells are among those of 96: every third, from the second on.
-    coarse, fine = (
-        darcy(n, sampling=sampling).sample(np.random.default_rng(seed))["permeability"]
-        for n in (32, 96)
-    )
-    tolerance = 1e-6 if sampling == "lognormal" else 0.0
-    np.testing.assert_allclose(fine[1::3, 1::3], coarse, rtol=tolerance)
 
 
 def test_the_default_permeability_is_what_it_has_always_been():
@@ -78,7 +30,7 @@ def test_the_default_permeability_is_what_it_has_always_been():
 def test_the_pressure_converges_under_refinement_of_one_function():
     block_means = []
     for n in (32, 64, 128, 256):
-        pressure = solved(darcy(n), seed=1)[1]["pressure"].astype(np.float64)
+        pressure = solved_sample(darcy(n), seed=1)[1]["pressure"].astype(np.float64)
         block_means.append(pressure.reshape(32, n // 32, 32, n // 32).mean(axis=(1, 3)))
     changes = [np.abs(b - a).max() for a, b in zip(block_means, block_means[1:], strict=False)]
     assert changes[0] < 0.1 * block_means[-1].max()
@@ -125,7 +77,7 @@ def test_the_logarithm_of_a_lognormal_permeability_is_normal():
 def test_the_pressure_of_a_smooth_permeability_is_of_second_order():
     def pressure(n: int) -> np.ndarray:
         scenario = darcy(n, sampling="lognormal", covariance_exponent=4.0)
-        solution = solved(scenario, seed=2)[1]["pressure"].astype(np.float64)
+        solution = solved_sample(scenario, seed=2)[1]["pressure"].astype(np.float64)
         return solution.reshape(16, n // 16, 16, n // 16).mean(axis=(1, 3))
 
     levels = [pressure(n) for n in (16, 32, 64, 128)]
@@ -217,7 +169,7 @@ def test_smoothness_and_length_change_the_field_the_way_they_say():
 def test_solved_samples_pass_their_checks(resolution, parameters):
     scenario = darcy(resolution, **parameters)
     for seed in range(3):
-        assert failures(scenario, *solved(scenario, seed)) == set()
+        assert failed_checks(scenario, *solved_sample(scenario, seed)) == set()
 
 
 def test_pressure_falls_along_a_uniform_channel_as_the_exact_solution_does():
@@ -242,7 +194,7 @@ def test_a_channel_of_two_layers_carries_what_both_in_line_do():
 @pytest.mark.parametrize("inlet", [None, 1.0])
 def test_declared_symmetries_are_those_that_the_solver_has(inlet):
     scenario = darcy(16, inlet_pressure=inlet)
-    inputs, outputs = solved(scenario, seed=3)
+    inputs, outputs = solved_sample(scenario, seed=3)
     held = set()
     for turn in SQUARE:
 
@@ -259,145 +211,45 @@ def test_declared_symmetries_are_those_that_the_solver_has(inlet):
 
 def test_checks_catch_another_inlet_pressure():
     scenario = darcy(32, inlet_pressure=1.0)
-    other = solved(darcy(32, inlet_pressure=1.0001), seed=0)
-    assert "residual" in failures(scenario, *other)
-    assert "residual" in failures(scenario, *solved(darcy(32), seed=0))
-    assert "residual" in failures(darcy(32), *solved(scenario, seed=0))
+    other = solved_sample(darcy(32, inlet_pressure=1.0001), seed=0)
+    assert "residual" in failed_checks(scenario, *other)
+    assert "residual" in failed_checks(scenario, *solved_sample(darcy(32), seed=0))
+    assert "residual" in failed_checks(darcy(32), *solved_sample(scenario, seed=0))
 
 
 def test_checks_catch_one_wrong_cell():
     scenario = darcy(32)
-    inputs, outputs = solved(scenario, seed=0)
+    inputs, outputs = solved_sample(scenario, seed=0)
     outputs["pressure"][10, 20] *= 1.0 + 1e-5
-    assert failures(scenario, inputs, outputs) == {"residual"}
+    assert failed_checks(scenario, inputs, outputs) == {"residual"}
 
 
 def test_checks_catch_a_solution_that_is_slightly_too_large():
     scenario = darcy(64)
-    inputs, outputs = solved(scenario, seed=0)
+    inputs, outputs = solved_sample(scenario, seed=0)
     outputs["pressure"] *= np.float32(1.0 + 1e-5)
-    assert "flux_balance" in failures(scenario, inputs, outputs)
+    assert "flux_balance" in failed_checks(scenario, inputs, outputs)
 
 
 def test_checks_catch_pressure_out_of_range():
     scenario = darcy(32)
-    inputs, outputs = solved(scenario, seed=0)
+    inputs, outputs = solved_sample(scenario, seed=0)
     zero = {"pressure": np.zeros_like(outputs["pressure"])}
-    assert "range" in failures(scenario, inputs, zero)
-    assert "range" in failures(scenario, inputs, {"pressure": outputs["pressure"] * 3.0})
+    assert "range" in failed_checks(scenario, inputs, zero)
+    assert "range" in failed_checks(scenario, inputs, {"pressure": outputs["pressure"] * 3.0})
 
 
 def test_checks_catch_the_pressure_of_another_sample():
     scenario = darcy(32)
-    inputs, _ = solved(scenario, seed=0)
-    _, others = solved(scenario, seed=1)
-    assert "residual" in failures(scenario, inputs, others)
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("name", ["permeability", "pressure"])
-def test_checks_fail_on_values_that_are_no_numbers(name, value):
-    scenario = darcy(16)
-    inputs, outputs = solved(scenario, seed=0)
-    (inputs if name == "permeability" else outputs)[name][2, 3] = value
-    assert {"residual"} <= failures(scenario, inputs, outputs)
-
-
-def test_repeated_calls_and_a_copied_scenario_give_the_same_bits():
-    scenario = darcy(32)
-    first = solved(scenario, seed=4)
-    solved(scenario, seed=5)
-    for again in (scenario, pickle.loads(pickle.dumps(scenario))):
-        inputs, outputs = solved(again, seed=4)
-        assert inputs["permeability"].tobytes() == first[0]["permeability"].tobytes()
-        assert outputs["pressure"].tobytes() == first[1]["pressure"].tobytes()
-
-
-def test_another_process_with_other_threads_gives_the_same_bits():
-    inputs, outputs = solved(darcy(32), seed=7)
-    here = inputs["permeability"].tobytes() + outputs["pressure"].tobytes()
-    for threads in ("1", "3"):
-        there = subprocess.run(
-            [sys.executable, "-c", DIGEST],
-            cwd=Path(mno.__file__).parents[1],
-            env={**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert there.stdout.strip() == hashlib.sha256(here).hexdigest()
-
-
-@pytest.mark.parametrize(
-    ("resolution", "remedy"),
-    [
-        (33, "choose 32 or 36"),
-        (30, "choose 28 or 32"),
-        (9, "choose 8 or 12"),
-        (7, "choose 8"),
-        (4, "choose 8"),
-        (0, "choose 8"),
-        (-12, "choose 8"),
-    ],
-)
-def test_an_impossible_resolution_is_refused_with_the_nearest_possible(resolution, remedy):
-    with pytest.raises(InputError) as error:
-        darcy(resolution)
-    assert str(error.value) == (
-        f"generate.resolution={resolution} must be a multiple of 4 and at least 8; {remedy}"
-    )
-
-
-@pytest.mark.parametrize(
-    ("parameters", "words"),
-    [
-        ({"sampling": "gauss"}, "scenarios.darcy.sampling='gauss'"),
-        (
-            {"sampling": "lognormal", "high_permeability": 303.0},
-            "high_permeability=303.0 is 101 times low_permeability=3.0; with sampling=lognormal",
-        ),
-        (
-            {"inlet_pressure": 1.0, "high_permeability": 3003.0},
-            "high_permeability=3003.0 is 1001 times low_permeability=3.0; with an inlet_pressure",
-        ),
-        ({"inlet_pressure": -1.0}, "scenarios.darcy.inlet_pressure=-1.0"),
-        ({"inlet_pressure": float("nan")}, "scenarios.darcy.inlet_pressure=nan"),
-        ({"low_permeability": 0.0}, "scenarios.darcy.low_permeability=0.0"),
-        ({"low_permeability": -3.0}, "scenarios.darcy.low_permeability=-3.0"),
-        ({"high_permeability": float("nan")}, "scenarios.darcy.high_permeability=nan"),
-        ({"high_permeability": float("inf")}, "scenarios.darcy.high_permeability=inf"),
-        ({"high_permeability": "12"}, "scenarios.darcy.high_permeability='12'"),
-        ({"low_permeability": 12.0}, "low_permeability=12.0 must be less than"),
-        ({"low_permeability": 5.0, "high_permeability": 4.0}, "swap the two"),
-        ({"covariance_exponent": 1.0}, "scenarios.darcy.covariance_exponent=1.0"),
-        ({"covariance_exponent": float("nan")}, "scenarios.darcy.covariance_exponent=nan"),
-        ({"inverse_length": 0.0}, "scenarios.darcy.inverse_length=0.0"),
-        ({"viscosity": 1.0}, "scenarios.darcy.viscosity is not a parameter"),
-    ],
-)
-def test_impossible_parameters_are_refused_in_one_line(parameters, words):
-    with pytest.raises(InputError) as error:
-        darcy(**parameters)
-    assert words in str(error.value)
-    assert "\n" not in str(error.value)
+    inputs, _ = solved_sample(scenario, seed=0)
+    _, others = solved_sample(scenario, seed=1)
+    assert "residual" in failed_checks(scenario, inputs, others)
 
 
 def test_whole_numbers_are_taken_as_parameters():
-    whole = solved(darcy(16, low_permeability=3, high_permeability=12), seed=0)
-    default = solved(darcy(16), seed=0)
+    whole = solved_sample(darcy(16, low_permeability=3, high_permeability=12), seed=0)
+    default = solved_sample(darcy(16), seed=0)
     assert whole[1]["pressure"].tobytes() == default[1]["pressure"].tobytes()
-
-
-def test_permeability_that_does_not_fit_is_refused():
-    scenario = darcy(16)
-    with pytest.raises(InputError, match=r"shape \(12, 12\); expected \(16, 16\)"):
-        scenario.solve({"permeability": np.ones((12, 12), np.float32)})
-    permeability = np.ones((16, 16), np.float32)
-    for value in (0.0, -1.0, np.nan):
-        permeability[3, 4] = value
-        with pytest.raises(InputError, match="expected positive numbers"):
-            scenario.solve({"permeability": permeability})
 
 
 def test_an_iteration_that_does_not_converge_is_named():

@@ -2,75 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import pickle
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-from samples import failures, solved
 
-import mno
 from mno.core.errors import InputError, MnoError
 from mno.scenarios import furnace as module
-from mno.scenarios.base import SQUARE, make_scenario, scenario_names
-from mno.scenarios.furnace import SCENARIO, Furnace
-from mno.scenarios.kernels.furnace_plant import FurnaceParameters, draw_plant
-
-DIGEST = """
-import hashlib, numpy as np
 from mno.scenarios.base import make_scenario
-scenario = make_scenario("furnace", 48, {"frames": 5, "thermal_stress": True})
-inputs = scenario.sample(np.random.default_rng(7))
-fields = {**inputs, **scenario.solve(inputs)}
-print(hashlib.sha256(b"".join(fields[name].tobytes() for name in sorted(fields))).hexdigest())
-"""
+from mno.scenarios.check import failed_checks, solved_sample
+from mno.scenarios.furnace import Furnace, FurnaceParameters
+from mno.scenarios.kernels.furnaces import draw_plant
 
 
 def furnace(resolution: int = 20, **parameters: float) -> Furnace:
     scenario = make_scenario("furnace", resolution, parameters)
     assert isinstance(scenario, Furnace)
     return scenario
-
-
-def test_it_is_found_by_name_with_its_fields():
-    assert "furnace" in scenario_names()
-    assert SCENARIO is Furnace
-    roles = {field.name: (field.role, field.dims, field.units) for field in furnace().fields}
-    assert roles == {
-        "conductivity": ("input", ("x", "y"), "W m-1 K-1"),
-        "heat_capacity": ("input", ("x", "y"), "J m-3 K-1"),
-        "power": ("input", ("time", "x", "y"), "W m-3"),
-        "ambient_temperature": ("input", (), "K"),
-        "temperature": ("state", ("time", "x", "y"), "K"),
-    }
-
-
-def test_axes_are_seconds_from_zero_and_cell_centres_in_metres():
-    time, x, y = furnace(20, frames=5, duration=7200.0).axes
-    assert [(axis.name, axis.units) for axis in (time, x, y)] == [
-        ("time", "s"), ("x", "m"), ("y", "m"),
-    ]  # fmt: skip
-    np.testing.assert_allclose(time.points, [0.0, 1800.0, 3600.0, 5400.0, 7200.0])
-    assert x.extent == y.extent == (0.0, 2.0)
-    np.testing.assert_allclose(x.points, np.linspace(0.05, 1.95, 20))
-
-
-def test_arrays_are_float32_and_the_first_frame_is_what_was_drawn():
-    inputs, outputs = solved(furnace(20, frames=4))
-    shapes = {name: field.shape for name, field in inputs.items()}
-    square = (20, 20)
-    assert shapes == {
-        "conductivity": square, "heat_capacity": square, "power": (4, *square),
-        "ambient_temperature": (), "temperature": square,
-    }  # fmt: skip
-    assert {field.dtype for field in (*inputs.values(), *outputs.values())} == {np.dtype("f4")}
-    assert outputs["temperature"].shape == (4, *square)
-    np.testing.assert_array_equal(outputs["temperature"][0], inputs["temperature"])
-    np.testing.assert_array_equal(inputs["power"][-1], inputs["power"][-2])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -102,7 +48,7 @@ def test_one_seed_gets_the_same_heat_in_any_number_of_frames():
 def test_the_temperatures_converge_under_refinement_of_one_furnace(seed):
     means = []
     for n in (20, 40, 80, 160):
-        inputs, outputs = solved(furnace(n, frames=7), seed)
+        inputs, outputs = solved_sample(furnace(n, frames=7), seed)
         rise = outputs["temperature"].astype(float) - inputs["ambient_temperature"]
         means.append(rise.reshape(7, 20, n // 20, 20, n // 20).mean(axis=(2, 4)))
     changes = [np.linalg.norm(b - a) for a, b in zip(means, means[1:], strict=False)]
@@ -135,7 +81,7 @@ def test_plants_are_as_the_parameters_say():
 def test_burners_are_in_the_gas_and_its_hottest_place_is_as_they_were_sized():
     scenario = furnace(32, coolest_peak=1300.0, hottest_peak=1400.0)
     for seed in range(6):
-        inputs, outputs = solved(scenario, seed)
+        inputs, outputs = solved_sample(scenario, seed)
         power, gas = inputs["power"], inputs["heat_capacity"] == 400.0
         assert power.min() == 0.0
         corners = [power[:, i, j] for i in (0, 1, -1) for j in (0, 1, -1)]  # nothing but lining
@@ -185,15 +131,15 @@ EXTREMES = {
 def test_solved_samples_pass_their_checks(resolution, parameters):
     scenario = furnace(resolution, **parameters)
     for seed in range(3):
-        inputs, outputs = solved(scenario, seed)
-        assert failures(scenario, inputs, outputs) == set()
+        inputs, outputs = solved_sample(scenario, seed)
+        assert failed_checks(scenario, inputs, outputs) == set()
         assert scenario.balance(inputs).error < 1e-7
 
 
 def test_the_energy_balance_of_a_run_closes():
     scenario = furnace(32)
     for seed in range(4):
-        inputs, outputs = solved(scenario, seed)
+        inputs, outputs = solved_sample(scenario, seed)
         balance = scenario.balance(inputs)
         assert balance.error < 2e-9
         area, frames = (2.0 / 32) ** 2, outputs["temperature"].astype(float)
@@ -209,9 +155,9 @@ def test_the_energy_balance_of_a_run_closes():
 )
 def test_checks_catch_slightly_other_inputs(name, factor):
     scenario = furnace(frames=5)
-    inputs, outputs = solved(scenario, seed=1)
+    inputs, outputs = solved_sample(scenario, seed=1)
     other = {**inputs, name: (inputs[name] * factor).astype(np.float32)}
-    assert {"defect", "energy"} <= failures(scenario, other, outputs)
+    assert {"defect", "energy"} <= failed_checks(scenario, other, outputs)
 
 
 @pytest.mark.parametrize(
@@ -220,149 +166,32 @@ def test_checks_catch_slightly_other_inputs(name, factor):
     ids=str,
 )
 def test_checks_catch_slightly_other_parameters(parameters):
-    inputs, outputs = solved(furnace(frames=5), seed=1)
-    assert "defect" in failures(furnace(frames=5, **parameters), inputs, outputs)
+    inputs, outputs = solved_sample(furnace(frames=5), seed=1)
+    assert "defect" in failed_checks(furnace(frames=5, **parameters), inputs, outputs)
 
 
 def test_checks_catch_one_wrong_cell_in_any_frame():
     scenario = furnace(frames=5)
-    inputs, outputs = solved(scenario, seed=0)
+    inputs, outputs = solved_sample(scenario, seed=0)
     for frame in range(1, 5):
         wrong = outputs["temperature"].copy()
         wrong[frame, 10, 7] += 0.01
-        assert "defect" in failures(scenario, inputs, {"temperature": wrong})
+        assert "defect" in failed_checks(scenario, inputs, {"temperature": wrong})
     wrong = outputs["temperature"].copy()
     wrong[0, 10, 7] += 0.01
-    assert "initial" in failures(scenario, inputs, {"temperature": wrong})
+    assert "initial" in failed_checks(scenario, inputs, {"temperature": wrong})
 
 
 def test_checks_catch_temperatures_out_of_range_and_those_of_another_sample():
     scenario = furnace(frames=5)
-    inputs, outputs = solved(scenario, seed=0)
+    inputs, outputs = solved_sample(scenario, seed=0)
     frames = outputs["temperature"]
     cold, hot = frames.copy(), frames.copy()
     cold[2, 3, 4], hot[2, 3, 4] = 280.0, 5000.0
-    assert "range" in failures(scenario, inputs, {"temperature": cold})
-    assert "range" in failures(scenario, inputs, {"temperature": hot})
-    others = solved(scenario, seed=1)[1]
-    assert {"initial", "defect", "energy"} <= failures(scenario, inputs, others)
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("name", ["conductivity", "power", "ambient_temperature", "frames"])
-def test_checks_fail_on_values_that_are_no_numbers(name, value):
-    scenario = furnace(frames=3)
-    inputs, outputs = solved(scenario, seed=0)
-    field = outputs["temperature"] if name == "frames" else inputs[name]
-    field[(1,) * field.ndim] = value
-    assert {"defect", "energy", "range"} <= failures(scenario, inputs, outputs)
-
-
-def test_the_symmetries_it_declares_are_those_of_its_solver():
-    scenario = furnace(20, frames=5)
-    assert scenario.symmetries == SQUARE
-    inputs, outputs = solved(scenario, seed=3)
-    for turn in SQUARE:
-        axes = [part.lstrip("-") for part in turn.split()]
-
-        def turned(field: np.ndarray, turn: str = turn, axes: list[str] = axes) -> np.ndarray:
-            if field.ndim < 2:
-                return field
-            field = field.swapaxes(-2, -1) if axes == ["y", "x"] else field
-            flipped = [k - 2 for k, part in enumerate(turn.split()) if part.startswith("-")]
-            return np.flip(field, flipped)
-
-        again = scenario.solve({name: turned(field) for name, field in inputs.items()})
-        expected = turned(outputs["temperature"])
-        np.testing.assert_allclose(again["temperature"], expected, rtol=2e-7)
-
-
-def test_repeated_calls_and_a_copied_scenario_give_the_same_bits():
-    scenario = furnace(frames=5)
-    first = solved(scenario, seed=4)
-    solved(scenario, seed=5)
-    for again in (scenario, pickle.loads(pickle.dumps(scenario))):
-        for ours, theirs in zip(solved(again, seed=4), first, strict=True):
-            assert all(ours[name].tobytes() == theirs[name].tobytes() for name in theirs)
-
-
-def test_another_process_with_other_threads_gives_the_same_bits():
-    inputs, outputs = solved(furnace(48, frames=5, thermal_stress=True), seed=7)
-    fields = {**inputs, **outputs}
-    here = b"".join(fields[name].tobytes() for name in sorted(fields))
-    for threads in ("1", "3"):
-        there = subprocess.run(
-            [sys.executable, "-c", DIGEST],
-            cwd=Path(mno.__file__).parents[1],
-            env={**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert there.stdout.strip() == hashlib.sha256(here).hexdigest()
-
-
-@pytest.mark.parametrize(
-    ("resolution", "remedy"),
-    [(33, "choose 32 or 36"), (12, "choose 16"), (0, "choose 16"), (-4, "choose 16"),
-     (514, "choose 512"), (1024, "choose 512")],
-)  # fmt: skip
-def test_an_impossible_resolution_is_refused_with_the_nearest_possible(resolution, remedy):
-    with pytest.raises(InputError) as error:
-        furnace(resolution)
-    assert str(error.value) == (
-        f"generate.resolution={resolution} must be a multiple of 4 from 16 (two cells in a wall "
-        f"of 0.25 m) to 512; {remedy}"
-    )
-
-
-def test_walls_too_thin_for_any_grid_are_refused():
-    with pytest.raises(InputError, match="thinnest_wall=0.01 needs 4000 .* choose 0.0782") as error:
-        furnace(512, side=20.0, thinnest_wall=0.01)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "words"),
-    [
-        ({"side": 0.0}, "scenarios.furnace.side=0.0"),
-        ({"thinnest_wall": 0.4}, "thinnest_wall=0.4 must be at most thickest_wall=0.35; swap"),
-        ({"thickest_wall": 0.7}, "thickest_wall=0.7 must be at most 0.3 of side=2.0; choose 0.6"),
-        ({"lowest_lining_conductivity": 2.0}, "must be at most highest_lining_conductivity=1.5"),
-        ({"coolest_peak": 1700.0}, "coolest_peak=1700.0 must be at most hottest_peak=1650.0"),
-        ({"hottest_peak": 3000.0}, "scenarios.furnace.hottest_peak=3000.0"),
-        ({"gas_conductivity": float("nan")}, "scenarios.furnace.gas_conductivity=nan"),
-        ({"most_pieces": 0}, "scenarios.furnace.most_pieces=0"),
-        ({"warm_share": 1.5}, "scenarios.furnace.warm_share=1.5"),
-        ({"heat_transfer_coefficient": 0.0}, "scenarios.furnace.heat_transfer_coefficient=0.0"),
-        ({"duration": 0.0}, "scenarios.furnace.duration=0.0"),
-        ({"frames": 1}, "scenarios.furnace.frames=1"),
-        ({"steps_per_frame": 0}, "scenarios.furnace.steps_per_frame=0"),
-        ({"viscosity": 1.0}, "scenarios.furnace.viscosity is not a parameter"),
-    ],
-)
-def test_impossible_parameters_are_refused_in_one_line(parameters, words):
-    with pytest.raises(InputError) as error:
-        furnace(**parameters)
-    assert words in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_inputs_that_do_not_fit_are_refused():
-    scenario = furnace(20, frames=3)
-    inputs = scenario.sample(np.random.default_rng(0))
-    with pytest.raises(InputError, match=r"power has shape \(2, 20, 20\); expected \(3, 20, 20\)"):
-        scenario.solve({**inputs, "power": inputs["power"][:2]})
-    with pytest.raises(InputError, match=r"ambient_temperature has shape \(1,\); expected \(\)"):
-        scenario.solve({**inputs, "ambient_temperature": np.full(1, 300.0, np.float32)})
-    for name, value in (("conductivity", 0.0), ("heat_capacity", -1.0), ("temperature", np.nan)):
-        wrong = inputs[name].copy()
-        wrong[3, 4] = value
-        with pytest.raises(InputError, match=f"{name} reaches .* expected finite positive numbers"):
-            scenario.solve({**inputs, name: wrong})
-    with pytest.raises(InputError, match="power reaches .* expected finite numbers"):
-        scenario.solve({**inputs, "power": np.full_like(inputs["power"], np.inf)})
+    assert "range" in failed_checks(scenario, inputs, {"temperature": cold})
+    assert "range" in failed_checks(scenario, inputs, {"temperature": hot})
+    others = solved_sample(scenario, seed=1)[1]
+    assert {"initial", "defect", "energy"} <= failed_checks(scenario, inputs, others)
 
 
 def test_an_iteration_that_does_not_converge_is_named(monkeypatch):

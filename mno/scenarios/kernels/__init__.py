@@ -6,11 +6,11 @@
 | `darcy` | `multigrid` |
 | `darcy_ring` | `ring_mesh` |
 | `diffusion_reaction` | `reaction_diffusion` |
-| `furnace` | `furnace_plant`, `heat_conduction`, `thermal_stress` |
-| `furnace_ring` | `round_furnace`, `ring_conduction`, `ring_mesh` |
+| `furnace` | `furnaces`, `heat_conduction`, `thermal_stress` |
+| `furnace_ring` | `furnaces`, `ring_conduction`, `ring_mesh` |
 | `navier_stokes` | `vorticity`, `squares` |
 | `shallow_water` | `shallow_water` |
-| several | `random_fields`, `heat_balance`, `runge_kutta`, `transforms`, `vectors` |
+| several | `random_fields`, `runge_kutta`, `transforms`, `vectors` |
 
 `caching` keeps compiled kernels between processes.
 """

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from scipy import ndimage
@@ -29,7 +29,6 @@ from scipy.sparse import block_diag, csc_matrix, csr_matrix, hstack, identity, k
 from mno.core.errors import InputError
 from mno.core.fields import Field
 from mno.scenarios.base import Check, Fields
-from mno.scenarios.kernels.furnace_plant import FurnaceParameters
 from mno.scenarios.kernels.ring_mesh import factorise
 
 _SAME = 0.999  # share of the greatest heat capacity from which a cell is of one material
@@ -269,13 +268,6 @@ class ChargeStress:
     )
 
     solid: Solid
-
-    @classmethod
-    def of(cls, parameters: FurnaceParameters) -> Self:
-        """Take a furnace's elastic constants, and how the ends of the pieces are held."""
-        p = parameters
-        held = p.piece_ends == "held"
-        return cls(Solid(p.youngs_modulus, p.poisson_ratio, p.thermal_expansion, held))
 
     def frames(self, inputs: Fields, temperature: np.ndarray) -> np.ndarray:
         """Return the stress at frames of the temperature, Pa, float32, shape `(time, x, y)`.

@@ -1,125 +1,41 @@
-"""A random furnace: lining, charge, burners and their schedule, as functions of place and time.
+"""Random furnaces, square and round, and their schedules, as functions of place and time.
 
-Everything is drawn in an order that depends on no grid, and only then looked up at points. Values
-of materials are round figures of engineering handbooks for the temperatures of a furnace.
+Everything is drawn in an order that depends on no grid or mesh, and only then looked up at points.
+Values of materials are round figures of engineering handbooks for the temperatures of a furnace.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pydantic
-from pydantic import model_validator
 
-from mno.core.config import Config
+from mno.scenarios.kernels.random_fields import covariance_spectrum, draw_at
+from mno.scenarios.kernels.ring_mesh import RingMesh, draw_curve
+
+if TYPE_CHECKING:
+    from mno.scenarios.furnace import FurnaceParameters
+    from mno.scenarios.furnace_ring import FurnaceRingParameters
 
 LINING_CAPACITY = (0.8e6, 2.2e6)  # J/(m3 K), from insulating to dense brick
 CHARGES = ((30.0, 5.2e6), (25.0, 4.6e6), (40.0, 4.2e6))  # carbon, stainless steel, cast iron
 GAS_CAPACITY = 400.0  # J/(m3 K), of air at 1000 K
 AMBIENT = (283.0, 313.0)  # K
-_NARROWEST, _LOWEST = 0.4, 0.15  # of a piece, in shares of its stretch and of the cavity's height
+NARROWEST_PIECE = 0.4  # share of its stretch of the hearth
+LOWEST_PIECE = 0.15  # share of the cavity's height
 _PERIODS = 8  # times in a run at which burners are set anew
 _FINE = 4000  # points at which the schedule is integrated
 
-Peak = Annotated[float, pydantic.Field(ge=500.0, le=2500.0)]
-Wall = Annotated[float, pydantic.Field(gt=0.0, le=5.0)]
-Lining = Annotated[float, pydantic.Field(ge=0.02, le=20.0)]
-
-
-class FurnaceParameters(Config):
-    """The furnaces that are drawn, and how long they are run."""
-
-    side: float = pydantic.Field(
-        2.0, ge=0.2, le=20.0, description="Width and height of the cross-section, m."
-    )
-    thinnest_wall: Wall = pydantic.Field(0.25, description="Least thickness of a wall, m.")
-    thickest_wall: Wall = pydantic.Field(
-        0.35, description="Greatest thickness of a wall, m; at most 0.3 of `side`."
-    )
-    lowest_lining_conductivity: Lining = pydantic.Field(
-        0.3, description="Of the best insulating wall, W m-1 K-1."
-    )
-    highest_lining_conductivity: Lining = pydantic.Field(
-        1.5, description="Of the least insulating wall, W m-1 K-1."
-    )
-    gas_conductivity: float = pydantic.Field(
-        80.0,
-        ge=1.0,
-        le=1000.0,
-        description="Effective conductivity of the gas, which stands in for convection and "
-        "radiation, W m-1 K-1.",
-    )
-    most_pieces: int = pydantic.Field(
-        3, ge=1, le=6, description="Most pieces of a charge; one at least."
-    )
-    coolest_peak: Peak = pydantic.Field(
-        1250.0, description="Least temperature that a furnace's burners are sized for, K."
-    )
-    hottest_peak: Peak = pydantic.Field(
-        1650.0, description="Greatest temperature that a furnace's burners are sized for, K."
-    )
-    warm_share: float = pydantic.Field(
-        0.5,
-        ge=0.0,
-        le=1.0,
-        description="Share of runs that begin with a hot furnace and a cold charge; the others "
-        "begin at the ambient temperature.",
-    )
-    heat_transfer_coefficient: float = pydantic.Field(
-        10.0, ge=0.1, le=1000.0, description="h_c of the outer surface, W m-2 K-1."
-    )
-    duration: float = pydantic.Field(
-        43200.0, ge=600.0, le=1e7, description="Time of the last frame, s."
-    )
-    frames: int = pydantic.Field(
-        25, ge=2, le=1001, description="Frames, the initial one included, at equal distances."
-    )
-    steps_per_frame: int = pydantic.Field(
-        4, ge=1, le=64, description="Steps of the method in time between two frames."
-    )
-    thermal_stress: bool = pydantic.Field(
-        False, description="Whether the stress in the charge is computed, as one more state."
-    )
-    youngs_modulus: float = pydantic.Field(
-        2e11, ge=1e9, le=1e12, description="E of the charge, Pa; of steel at room temperature."
-    )
-    poisson_ratio: float = pydantic.Field(
-        0.3, ge=0.0, le=0.45, description="nu of the charge, nondimensional."
-    )
-    thermal_expansion: float = pydantic.Field(
-        1.2e-5, ge=1e-7, le=1e-4, description="alpha of the charge, of a length, K-1."
-    )
-    piece_ends: Literal["held", "free"] = pydantic.Field(
-        "held",
-        description="`held`: no piece of the charge strains along its axis (plane strain). `free`: "
-        "it stretches and bends without axial force and moments (generalised plane strain).",
-    )
-
-    @model_validator(mode="after")
-    def _ranges_are_in_order(self) -> Self:
-        for low, high in (
-            ("thinnest_wall", "thickest_wall"),
-            ("lowest_lining_conductivity", "highest_lining_conductivity"),
-            ("coolest_peak", "hottest_peak"),
-        ):
-            if getattr(self, low) > getattr(self, high):
-                raise ValueError(
-                    f"{low}={getattr(self, low)} must be at most {high}={getattr(self, high)}; "
-                    "swap the two or change one"
-                )
-        if self.thickest_wall > 0.3 * self.side:
-            raise ValueError(
-                f"thickest_wall={self.thickest_wall} must be at most 0.3 of side={self.side}; "
-                f"choose {0.3 * self.side:g} or less"
-            )
-        return self
-
-    @property
-    def smallest_piece(self) -> float:
-        """The least width or height of a piece that can be drawn, m."""
-        return (self.side - 2.0 * self.thickest_wall) * min(_NARROWEST / self.most_pieces, _LOWEST)
+LAYERS = (  # from the crucible outwards: W/(m K) and J/(m3 K), from and to
+    ((1.5, 3.0), (2.2e6, 3.0e6)),  # dense refractory, in which the elements lie
+    ((0.2, 0.5), (0.6e6, 1.0e6)),  # insulating brick
+    ((0.6, 1.2), (1.4e6, 2.0e6)),  # backing at the shell
+)
+BOUNDARIES = ((0.4, 0.55), (0.75, 0.85))  # between layers, as shares of the lining's thickness
+DEPTH = (0.1, 1.0 / 3.0)  # of an element in the lining, likewise
+_EXPONENT, _INVERSE_LENGTH, _SIDE = 3.0, 5.0, 4.0  # of the random variation; in radii of the shell
+_INSTANTS = 5  # of a run at which the settings of elements are drawn
 
 
 @dataclass(frozen=True)
@@ -252,9 +168,9 @@ def draw_plant(parameters: FurnaceParameters, rng: np.random.Generator) -> Plant
     # Each piece stands on the hearth in its own stretch of it.
     number = int(rng.integers(1, p.most_pieces + 1))
     stretch = width / number
-    widths = rng.uniform(_NARROWEST, 0.85, number) * stretch
+    widths = rng.uniform(NARROWEST_PIECE, 0.85, number) * stretch
     starts = left + stretch * np.arange(number) + rng.random(number) * (stretch - widths)
-    tops = floor + rng.uniform(_LOWEST, 0.5, number) * height
+    tops = floor + rng.uniform(LOWEST_PIECE, 0.5, number) * height
     pieces = np.stack([starts, starts + widths, np.full(number, floor), tops], axis=1)
 
     burners = []
@@ -285,3 +201,127 @@ def draw_plant(parameters: FurnaceParameters, rng: np.random.Generator) -> Plant
             rng.uniform(0.3, 0.6),
         ),
     )
+
+
+@dataclass(frozen=True)
+class RoundFurnace:
+    """One furnace and its run at the points of a mesh; times in shares of the run.
+
+    Attributes:
+        x: Coordinates of the points, m, shape `(point,)`.
+        y: Likewise.
+        conductivity: W/(m K), shape `(point,)`.
+        heat_capacity: J/(m3 K), likewise.
+        bells: Power density about each element, 1 in its middle, shape `(element, point)`.
+        ambient: Temperature around the furnace, K.
+        peak: Temperature that its elements are sized for, K.
+        initial_rise: Above the ambient temperature, K, shape `(point,)`.
+        program: Ends of ramp and full power, beginning of cooling; power of the soak between.
+        settings: Of each element at equal distances in time, shape `(element, 5)`.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    conductivity: np.ndarray
+    heat_capacity: np.ndarray
+    bells: np.ndarray
+    ambient: float
+    peak: float
+    initial_rise: np.ndarray
+    program: tuple[float, float, float, float]
+    settings: np.ndarray
+
+    def power(self, intervals: int) -> np.ndarray:
+        """Return the mean power density in equal intervals, shape `(interval, point)`.
+
+        It is in units of the furnace's own. Between their knots, programme and settings are
+        straight lines, so Simpson's rule is exact.
+        """
+        ramp, full, cooling, soak = self.program
+        knots = [0.0, ramp, full, full + 0.05, cooling, cooling + 0.01]
+        instants = np.linspace(0.0, 1.0, self.settings.shape[1])
+
+        def level(times: np.ndarray) -> np.ndarray:
+            common = np.interp(times, knots, [0.3, 1.0, 1.0, soak, soak, 0.0])
+            return common * np.stack([np.interp(times, instants, row) for row in self.settings])
+
+        edges = np.linspace(0.0, 1.0, intervals + 1)
+        times = np.union1d(np.union1d(edges, instants), np.clip(knots, 0.0, 1.0))
+        ends, middles = level(times), level(0.5 * (times[1:] + times[:-1]))
+        pieces = np.diff(times) * (ends[:, :-1] + 4.0 * middles + ends[:, 1:]) / 6.0
+        until = np.concatenate([np.zeros((len(ends), 1)), np.cumsum(pieces, axis=1)], axis=1)
+        means = np.diff([np.interp(edges, times, row) for row in until], axis=1) * intervals
+        return np.einsum("et,ep->tp", means, self.bells)
+
+
+def draw_round_furnace(
+    parameters: FurnaceRingParameters, rng: np.random.Generator, mesh: RingMesh
+) -> RoundFurnace:
+    """Draw a furnace; a generator in the same state gives the same one on every mesh."""
+    p = parameters
+    ambient = float(np.float32(rng.uniform(*AMBIENT)))
+    peak = rng.uniform(p.coolest_peak, p.hottest_peak)
+    warmth = rng.uniform(0.3, 0.7) * (rng.random() < p.warm_share)
+    number = int(rng.integers(3, p.most_elements + 1))
+    # One element in each of equal sectors, so that no two of them coincide.
+    turns = rng.random() + (np.arange(number) + 0.6 * rng.random(number)) / number
+    depths = rng.uniform(*DEPTH, number)
+    settings = rng.uniform(0.7, 1.3, (number, 1)) * rng.uniform(0.6, 1.4, (number, _INSTANTS))
+    program = (
+        rng.uniform(0.05, 0.25),
+        rng.uniform(0.4, 0.6),
+        rng.uniform(0.75, 1.05),
+        rng.uniform(0.3, 0.6),
+    )
+
+    # Both curves at the rays of the mesh and through the elements.
+    rays = np.concatenate([mesh.angles(), 2.0 * np.pi * turns])
+    inner = rng.uniform(p.smallest_crucible, p.largest_crucible) * draw_curve(rng, rays, p.wear)
+    outer = p.radius * draw_curve(rng, rays, p.shell_waviness)
+    x, y = mesh.place(inner[: mesh.around], outer[: mesh.around])
+    angles, near, far = (along[mesh.around :, None] for along in (rays, inner, outer))
+    distance = near + depths[:, None] * (far - near)
+    squares = (x - distance * np.cos(angles)) ** 2 + (y - distance * np.sin(angles)) ** 2
+    bells = np.exp(-squares / (2.0 * p.element_width**2))
+
+    share = np.repeat(mesh.shares(), mesh.around)
+    conductivity, heat_capacity = _draw_materials(p, rng, x, y, share)
+    return RoundFurnace(
+        x=x,
+        y=y,
+        conductivity=conductivity,
+        heat_capacity=heat_capacity,
+        bells=bells,
+        ambient=ambient,
+        peak=peak,
+        initial_rise=warmth * (peak - ambient) * (1.0 - share),
+        program=program,
+        settings=settings,
+    )
+
+
+def _draw_materials(
+    parameters: FurnaceRingParameters,
+    rng: np.random.Generator,
+    x: np.ndarray,
+    y: np.ndarray,
+    share: np.ndarray,
+) -> list[np.ndarray]:
+    """Draw conductivity and heat capacity of a lining, at points and their shares of the way out.
+
+    Logarithms pass smoothly from layer to layer and vary as a Gaussian random field.
+    """
+    steps = [
+        0.5 + 0.5 * np.tanh((share - rng.uniform(*between)) / (0.5 * parameters.transition))
+        for between in BOUNDARIES
+    ]
+    layers = np.stack([1.0 - steps[0], steps[0] - steps[1], steps[1]])
+    spectrum = covariance_spectrum(_EXPONENT, _INVERSE_LENGTH, _SIDE)
+    spectrum *= parameters.variation**2 / spectrum.sum()
+    across, upwards = (0.5 + along / (_SIDE * parameters.radius) for along in (x, y))
+    materials = []
+    for ranges in zip(*LAYERS, strict=True):
+        levels = np.log([rng.uniform(*between) for between in ranges])
+        variation = draw_at(rng, spectrum, across, upwards)
+        materials.append(np.exp(np.einsum("l,lp->p", levels, layers) + variation))
+    return materials

@@ -1,0 +1,74 @@
+"""What scenarios have in common whose states change in time."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Annotated, Any
+
+import numpy as np
+import pydantic
+
+from mno.core.fields import Axis
+from mno.scenarios.base import Check, Fields, Scenario
+
+Frames = Annotated[
+    int,
+    pydantic.Field(
+        ge=2,
+        le=1001,
+        description="Frames, the initial state included, at equal distances in time.",
+    ),
+]
+
+INITIAL = Check(
+    "initial", "largest change of the initial state in the first frame", 0.0, of_given=True
+)
+
+
+class TimeDependent(Scenario):
+    """A scenario of states at frames that lie at equal distances in time, from 0 on.
+
+    Its parameters have a `duration`, the time of the last frame, and a number of `frames`. The
+    constructor sets `_parameters`, and the axes of `_space`. The first of the checks, `initial`, is
+    measured here.
+    """
+
+    _parameters: Any
+    _space: tuple[Axis, ...]
+    _time_units = "1"
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Time from 0, and the axes of space."""
+        duration, frames = self._parameters.duration, self._parameters.frames
+        times = np.linspace(0.0, duration, frames)
+        return (Axis("time", self._time_units, "time", times, (0.0, duration)), *self._space)
+
+    @property
+    def _interval(self) -> float:
+        """Time between two frames."""
+        return self._parameters.duration / (self._parameters.frames - 1)
+
+    def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
+        """Measure the change of the first frame, and what else the scenario does, in float64.
+
+        Where any value is infinite or NaN, all is NaN.
+        """
+        given = {name: array.astype(np.float64) for name, array in inputs.items()}
+        frames = {name: array.astype(np.float64) for name, array in outputs.items()}
+        if not all(np.isfinite(array).all() for array in (*given.values(), *frames.values())):
+            return {check.name: math.nan for check in self.checks}
+        # Of its own states alone: one that parameters add follows from these.
+        states = [field.name for field in type(self).fields if field.role == "state"]
+        change = max(np.max(np.abs(frames[name][0] - given[name])) for name in states)
+        return {"initial": float(change), **self._measure(given, frames)}
+
+    @abstractmethod
+    def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
+        """Measure the checks but `initial` on finite arrays in float64.
+
+        Args:
+            given: What was drawn, by name.
+            frames: All frames of the states, by name.
+        """
