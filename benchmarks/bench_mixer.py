@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from benchmarks.page import Section, Table, figure
 from benchmarks.timing import in_turn, median_ms, median_ratio
+from mno.nn.mixers.attention import SoftmaxMixer
 from mno.nn.mixers.mamba import MambaMixer
-from mno.nn.mixers.softmax import SoftmaxMixer
 from mno.scan.arguments import ScanArguments
 from mno.scan.backends import compute
 

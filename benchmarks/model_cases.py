@@ -11,10 +11,9 @@ import torch
 from mno.core.batch import Batch
 from mno.core.grid import Grid
 from mno.data.normalise import Normaliser
-from mno.nn.build import build_operator
+from mno.nn.backbones import BACKBONES as REGISTRY
+from mno.nn.build import build_operator, match_parameters_to
 from mno.nn.config import ModelConfig
-from mno.nn.matching import match_parameters_to
-from mno.nn.mixers.choice import OWN_MIXER
 from mno.nn.operator import Operator, count_parameters
 from mno.training.loss import relative_l2
 
@@ -36,7 +35,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
 }
 """What each backbone's preset sets apart from the defaults; the width follows from the budget."""
 
-ATTENTION = {name: OWN_MIXER[name] for name in BACKBONES} | {"plain": "softmax"}
+ATTENTION = {name: str(REGISTRY[name].own_mixer) for name in BACKBONES} | {"plain": "softmax"}
 """The mixer that mamba is compared with: the backbone's own, which for plain would be mamba."""
 
 REFERENCE = "FNO"

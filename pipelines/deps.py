@@ -25,6 +25,8 @@ MARK = "# Code: python -m pipelines.deps --write"
 _BY_NAME = {
     "mno/scenarios/base.py": ("mno/scenarios/${scenario}.py", "mno/scenarios/kernels"),
     "mno/scenarios/residuals/__init__.py": ("mno/scenarios/residuals",),
+    "mno/nn/backbones/__init__.py": ("mno/nn/backbones",),
+    "mno/nn/mixers/__init__.py": ("mno/nn/mixers",),
     "mno/registry/packaging.py": ("mno/registry/pyfunc_model.py",),
 }
 # Folders of which a module reads what is no code: templates, words.

@@ -19,7 +19,7 @@ import torch
 from benchmarks.resolution import Task, in_space, in_time
 from benchmarks.resolution.models import MODELS, build, has_steps
 from benchmarks.resolution.training import Normalised, Settings, mean_error, train
-from mno.nn.matching import count_parameters
+from mno.nn.build import count_parameters
 
 RESULTS = Path(__file__).parents[1] / "results" / "resolution"
 SEEDS = (0, 1, 2)

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mno.core.grid import Grid
     from mno.core.points import Points
-    from mno.nn.build import build_operator
+    from mno.nn.build import build_operator, match_parameters_to
     from mno.nn.config import ModelConfig
     from mno.nn.kernel_view import EffectiveKernel, effective_kernel
-    from mno.nn.matching import match_parameters_to
-    from mno.nn.mixers.build import build_mixer
+    from mno.nn.mixers import build_mixer
     from mno.nn.mixers.mamba import MambaCrossMixer, MambaMixer
     from mno.nn.operator import count_parameters
     from mno.nn.replace import replace_mixer, trainable_stages
@@ -27,11 +26,11 @@ _PUBLIC = {
     "MambaMixer": "mno.nn.mixers.mamba",
     "ModelConfig": "mno.nn.config",
     "Points": "mno.core.points",
-    "build_mixer": "mno.nn.mixers.build",
+    "build_mixer": "mno.nn.mixers",
     "build_operator": "mno.nn.build",
     "count_parameters": "mno.nn.operator",
     "effective_kernel": "mno.nn.kernel_view",
-    "match_parameters_to": "mno.nn.matching",
+    "match_parameters_to": "mno.nn.build",
     "replace_mixer": "mno.nn.replace",
     "trainable_stages": "mno.nn.replace",
 }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from mno.core.config import Config
+from mno.nn.backbones import BACKBONES
+from mno.nn.mixers import MIXERS
 
-Backbone = Literal["plain", "gnot", "galerkin", "oformer", "transolver", "fno", "unet"]
-Mixer = Literal["own", "mamba", "softmax", "linear", "galerkin", "fourier", "physics"]
+if TYPE_CHECKING:
+    Backbone = Mixer = str
+else:
+    Backbone, Mixer = Literal[tuple(BACKBONES)], Literal[("own", *MIXERS)]
 Path = Literal["axial", "bidirectional", "cross", "hilbert", "zigzag", "temporal"]
 
 
@@ -121,7 +125,8 @@ class ModelConfig(Config):
                     f"{name} lists {given} names for layers={self.layers}; give one, or one per "
                     "layer"
                 )
-        attention = [mixer for mixer in self.mixer if mixer not in ("mamba", "own")]
+        given = [mixer for mixer in self.mixer if mixer != "own"]
+        attention = [mixer for mixer in given if "heads" in MIXERS[mixer].options]
         if attention and self.width % self.heads:
             raise ValueError(
                 f"width={self.width} cannot be divided among heads={self.heads} of {attention[0]}; "

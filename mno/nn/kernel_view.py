@@ -21,9 +21,8 @@ from torch import Tensor
 
 from mno.nn.mixers.mamba import MambaCrossMixer, MambaMixer
 from mno.scan.arguments import ScanArguments
-from mno.scan.lines import step_lengths, visited_points
 from mno.scan.paths import Place
-from mno.scan.plain import decay_and_drive
+from mno.scan.plain import decay_and_drive, step_lengths, visited_points
 
 Kernels = Float[Tensor, "batch direction target point channel"]
 Kernel = Float[Tensor, "batch target point channel"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -14,9 +14,57 @@ from torch import Tensor, nn
 from mno.core.batch import Batch
 from mno.core.grid import Grid
 from mno.core.points import Points
+from mno.nn.backbones import BACKBONES
 from mno.nn.config import ModelConfig
-from mno.nn.mixers.choice import Mixers
+from mno.nn.mixers import MIXERS, build_mixer
 from mno.scan.paths import Place
+
+
+class Mixers:
+    """Makes the mixers of an operator, given the number of a layer.
+
+    Args:
+        config: The operator's configuration.
+        dims: Axes of the places it will be given.
+    """
+
+    def __init__(self, config: ModelConfig, dims: int) -> None:
+        self.config = config
+        self.dims = dims
+        self.layer_of: dict[nn.Module, int] = {}
+        """The mixers made so far, and the layer of each."""
+
+    def self_mixer(self, layer: int) -> nn.Module:
+        """Return the mixer of a layer, called as `mixer(x, place)`."""
+        return self._mixer(layer, cross=False)
+
+    def cross_mixer(self, layer: int) -> nn.Module:
+        """Return the cross form, called as `mixer(x, source, place, source_place)`."""
+        return self._mixer(layer, cross=True)
+
+    def _mixer(self, layer: int, *, cross: bool) -> nn.Module:
+        name, options = self.choice(layer)
+        mixer = build_mixer(name, self.config.width, cross=cross, **options)
+        self.layer_of[mixer] = layer % self.config.layers
+        return mixer
+
+    def choice(self, layer: int) -> tuple[str, dict[str, Any]]:
+        """Return the name of a layer's mixer, and its options.
+
+        Raises:
+            ValueError: The backbone has no mixers.
+        """
+        own = BACKBONES[self.config.backbone].own_mixer
+        if own is None:
+            raise ValueError(f"backbone={self.config.backbone!r} has no mixers")
+        name = self.config.mixer[layer % len(self.config.mixer)]
+        name = own if name == "own" else name
+        return name, {option: self._option(option, layer) for option in MIXERS[name].options}
+
+    def _option(self, option: str, layer: int) -> Any:
+        value = self.dims if option == "dims" else getattr(self.config, option)
+        return value[layer % len(value)] if isinstance(value, list) else value
+
 
 Names: TypeAlias = Sequence[str] | Mapping[str, int | None]
 """Fields in the order of the weights; a mapping gives the number of frames of each, `None` for a
@@ -211,6 +259,51 @@ class Operator(nn.Module):
             return like.new_zeros(len(batch), 0)
         return torch.stack([batch.scalars[name] for name in self.scalars], dim=-1).to(like.dtype)
 
+    def _asked(self, batch: Batch, at: Grid | Points | None) -> tuple[Grid | Points, Tensor]:
+        """Return where the operator is asked for its outputs, and the coordinates of the points.
+
+        Args:
+            batch: What it is given.
+            at: Where it is asked, in the coordinates that the inputs are given in; where the inputs
+                are if `None`.
+
+        Raises:
+            ValueError: The place has another number of axes, or is one for each of another number
+                of samples.
+        """
+        place = batch.place if at is None else at
+        given = coordinates(place, next(iter(batch.fields.values())))
+        if given.shape[-1] != self.dims:
+            raise ValueError(
+                f"at has {given.shape[-1]} axes, but this operator was built for {self.dims}; ask "
+                f"it at places with {self.dims} coordinates"
+            )
+        if len(given) not in (1, len(batch)):
+            raise ValueError(
+                f"at holds the places of {len(given)} samples, but the batch has {len(batch)}; "
+                "give one set of places for all, or one per sample"
+            )
+        return place, given.expand(len(batch), -1, -1)
+
+    def _on_image(self, network: Callable[[Tensor], Tensor], batch: Batch) -> Batch:
+        """Answer by a network of images, `(batch, channels, *grid)`, given each point's `_inputs`.
+
+        Raises:
+            ValueError: As for `_inputs`, or the points are not those of a grid.
+        """
+        x, place = self._inputs(batch), batch.place
+        if isinstance(place, Points):
+            others = [name for name, entry in BACKBONES.items() if entry.own_mixer]
+            raise ValueError(
+                f"backbone={self.config.backbone!r} takes grids only, and was given "
+                f"{place.num_points} scattered points; interpolate them to a grid, or use "
+                f"{', '.join(others[:-1])} or {others[-1]}"
+            )
+        image = x.transpose(1, 2).unflatten(2, place.shape)
+        # Not every layer takes an empty batch: there, one sample is computed and left out.
+        out = network(image) if len(x) else network(image.new_zeros(1, *image.shape[1:]))[:0]
+        return self._answer(out.flatten(2).transpose(1, 2), place)
+
     def _mixing_place(self, place: Grid | Points) -> Place:
         """Return what mixers are told of a place; its spacing only if it scales their steps."""
         if self.config.scale_delta:
@@ -285,3 +378,19 @@ def count_parameters(module: nn.Module) -> int:
 
 def _num_axes(place: Grid | Points) -> int:
     return len(place.shape) if isinstance(place, Grid) else place.coordinates.shape[-1]
+
+
+def perceptron(inputs: int, hidden: int, outputs: int, layers: int = 1) -> nn.Sequential:
+    """Return linear layers with GELU between them.
+
+    Args:
+        inputs: Features given.
+        hidden: Features of the hidden layers.
+        outputs: Features returned.
+        layers: Hidden layers.
+    """
+    widths = [inputs, *[hidden] * layers]
+    parts: list[nn.Module] = []
+    for before, after in zip(widths, widths[1:], strict=False):
+        parts += [nn.Linear(before, after), nn.GELU()]
+    return nn.Sequential(*parts, nn.Linear(hidden, outputs))

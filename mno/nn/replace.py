@@ -10,12 +10,11 @@ from torch import nn
 
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
-from mno.nn.mixers.build import MIXERS
-from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Operator
+from mno.nn.mixers import MIXERS
+from mno.nn.operator import Mixers, Operator
 
-OPTIONS = ("path", "d_state", "expand", "discretization", "heads", "slices")
-"""Options of mixers among those of `ModelConfig`; `path` alone may differ from layer to layer."""
+OPTIONS = tuple(dict.fromkeys(o for e in MIXERS.values() for o in e.options if o != "dims"))
+"""Options of mixers among those of `ModelConfig`; a list's alone may differ from layer to layer."""
 
 
 def replace_mixer(

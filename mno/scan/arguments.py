@@ -131,6 +131,11 @@ class ScanArguments:
         return (self.u, self.delta, self.A, self.B, self.C, self.D, self.bias, self.dt_weight)
 
     @property
+    def needs_float64(self) -> bool:
+        """Whether the state is float64, since an input is."""
+        return any(x is not None and x.dtype == torch.float64 for x in self.tensors)
+
+    @property
     def shared(self) -> bool:
         """Whether all directions scan the same input."""
         return self.u.shape[2] == 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
 from mno.scan.arguments import DISCRETIZATIONS, Direction, ScanArguments, ScanPath
 from mno.scan.backends import compute
-from mno.scan.direct import direct_scan, is_direct
+from mno.scan.op import Arrangement, direct_scan, is_direct
 
 
 def selective_scan(
@@ -109,22 +109,21 @@ def selective_scan(
     return arrangement.of_output(compute(scan, backend))
 
 
-class _Sequences(NamedTuple):
+class _Sequences(Arrangement):
     """The arrangement of `selective_scan`: channels of all groups in front of the steps."""
 
-    groups: int
-    channels: int
+    def __init__(self, groups: int, channels: int) -> None:
+        self.sizes = (groups, channels)
 
     def inward(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
         u, delta, A, B, C, D, bias, _ = tensors
-        by_group = (None if x is None else x.unflatten(0, self) for x in (D, bias))
         return (
             self.to_output(u),
             self.to_output(delta),
-            A.unflatten(0, self).transpose(1, 2),
+            A.unflatten(0, self.sizes).transpose(1, 2),
             B.permute(0, 3, 1, 2),
             C.permute(0, 3, 1, 2),
-            *by_group,
+            *(None if x is None else x.unflatten(0, self.sizes) for x in (D, bias)),
             None,
         )
 
@@ -144,7 +143,7 @@ class _Sequences(NamedTuple):
         return y.permute(0, 2, 3, 1).flatten(1, 2)
 
     def to_output(self, y: Tensor) -> Tensor:
-        return y.unflatten(1, self).permute(0, 3, 1, 2)
+        return y.unflatten(1, self.sizes).permute(0, 3, 1, 2)
 
 
 def _check_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> int:

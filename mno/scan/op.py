@@ -1,8 +1,8 @@
-"""The compiled scan as an operator of torch: `torch.ops.mno.selective_scan`.
+"""The compiled scan: called directly, or as an operator of torch, `torch.ops.mno.selective_scan`.
 
-As a registered operator, with a fake implementation and a gradient, it takes part in
-`torch.compile`, `torch.export` and activation checkpointing. Where nobody traces or transforms, the
-same functions are called directly (`mno.scan.direct`).
+The dispatcher of torch takes longer than a short scan, so where nobody traces or transforms, the
+kernels of `mno.scan.cpu` are called directly. As a registered operator, with a fake implementation
+and a gradient, the scan takes part in `torch.compile`, `torch.export` and activation checkpointing.
 """
 
 from __future__ import annotations
@@ -11,19 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mno.scan import cpu
 from mno.scan.arguments import Inputs, ScanArguments, ScanPath, packed, unpacked
-from mno.scan.direct import (
-    AS_THEY_ARE,
-    direct_scan,
-    is_direct,
-    plain_gradients,
-    run,
-    run_backward,
-    wants_gradient,
-)
+from mno.scan.cpu import ScanInputs
+from mno.scan.plain import plain_recurrence, scan_by_lines
+
+Tensors = Sequence[Tensor | None]
 
 _DIFFERENTIABLE = 8  # the first inputs of the operator
 _INPUTS = (
@@ -33,11 +28,37 @@ _INPUTS = (
 _OPTIONS = "int[] layout, bool softplus, str discretization"
 
 
+class Arrangement:
+    """How the tensors of a caller lie, and how those of the backends do; here, alike.
+
+    Tensors come in the order of `ScanArguments.tensors`; all that is returned are views.
+    """
+
+    def inward(self, tensors: Tensors) -> Tensors:
+        """Return the inputs as the backends take them."""
+        return tensors
+
+    def outward(self, tensors: Tensors) -> Tensors:
+        """Return the gradients by the inputs as those lie."""
+        return tensors
+
+    def of_output(self, y: Tensor) -> Tensor:
+        """Return the backends' output as the caller wants it."""
+        return y
+
+    def to_output(self, y: Tensor) -> Tensor:
+        """Undo `of_output`."""
+        return y
+
+
+ALIKE = Arrangement()
+
+
 def obstacle(scan: ScanArguments) -> str | None:
     """Say why the compiled scan cannot compute a scan, or return `None`."""
     if scan.u.device.type != "cpu":
         return f"it runs on processors, and the input is on {scan.u.device}"
-    if any(x is not None and x.dtype == torch.float64 for x in scan.tensors):
+    if scan.needs_float64:
         return "it computes in float32, and an input is float64"
     return cpu.unavailable()
 
@@ -45,13 +66,115 @@ def obstacle(scan: ScanArguments) -> str | None:
 def compiled_scan(scan: ScanArguments) -> Inputs:
     """Compute a scan with the kernels of `mno.scan.cpu`, with a float32 state."""
     tensors = [None if x is None else x.float() for x in scan.tensors]
-    path = scan.path
+    path, how = scan.path, (scan.softplus, scan.discretization)
     if is_direct(tensors):
-        y = direct_scan(AS_THEY_ARE, tensors, path, scan.softplus, scan.discretization)
-        return y.to(scan.u.dtype)
-    inputs = (*tensors, path.factors, path.order, packed(path.directions), scan.softplus)
-    y, _ = torch.ops.mno.selective_scan(*inputs, scan.discretization, wants_gradient(tensors))
+        y = direct_scan(ALIKE, tensors, path, *how)
+    else:
+        inputs = (*tensors, path.factors, path.order, packed(path.directions), *how)
+        y, _ = torch.ops.mno.selective_scan(*inputs, _wants_gradient(tensors))
     return y.to(scan.u.dtype)
+
+
+def is_direct(tensors: Tensors) -> bool:
+    """Say whether a scan of these tensors can be computed by `direct_scan`.
+
+    Not where anybody has to see the operator: a tracer, a transform, a mode, a subclass; and only
+    in float32 on a processor that has the kernels.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch._C._are_functorch_transforms_active()
+        and all(x is None or _is_plain(x) for x in tensors)
+        and cpu.unavailable() is None
+    )
+
+
+def _is_plain(x: Tensor) -> bool:
+    usual = type(x) is Tensor or type(x) is nn.Parameter
+    return usual and x.dtype == torch.float32 and x.device.type == "cpu"
+
+
+def _wants_gradient(tensors: Tensors) -> bool:
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+
+
+def direct_scan(
+    arrangement: Arrangement, tensors: Tensors, path: ScanPath, softplus: bool, discretization: str
+) -> Tensor:
+    """Compute a scan, in any arrangement of its tensors, without torch's dispatcher."""
+    save = _wants_gradient(tensors)
+    y, _ = _DirectScan.apply(arrangement, path, softplus, discretization, save, *tensors)
+    return y
+
+
+class _DirectScan(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        arrangement: Arrangement,
+        path: ScanPath,
+        softplus: bool,
+        discretization: str,
+        save: bool,
+        *tensors: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        inputs = _inputs(arrangement, tensors, path, softplus, discretization)
+        y, states = _launch().forward(inputs, save=save)
+        return arrangement.of_output(y), states
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.options = inputs[:4]
+        ctx.save_for_backward(*inputs[5:], output[1])
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        *tensors, states = ctx.saved_tensors
+        arrangement, path, *how = ctx.options
+        dy, nothing = grad_outputs[0], (None,) * 5
+        if dy is None:
+            return (*nothing, *(None for _ in tensors))
+        if torch.is_grad_enabled():
+            needed = ctx.needs_input_grad[5:]
+            return (*nothing, *_plain_gradients(arrangement, tensors, needed, dy, path, *how))
+        inputs = _inputs(arrangement, tensors, path, *how)
+        grads = _launch().backward(inputs, states, arrangement.to_output(dy))
+        return (*nothing, *arrangement.outward(grads))
+
+
+def _inputs(
+    arrangement: Arrangement, tensors: Tensors, path: ScanPath, softplus: bool, rule: str
+) -> ScanInputs:
+    given: Any = arrangement.inward(tensors)
+    layout = packed(path.directions)
+    return ScanInputs(*given, path.factors, path.order, layout, softplus, rule)
+
+
+def _launch() -> Any:
+    from mno.scan.cpu import launch  # loads numba
+
+    return launch
+
+
+def _plain_gradients(
+    arrangement: Arrangement,
+    tensors: Tensors,
+    needed: Sequence[bool],
+    dy: Tensor,
+    path: ScanPath,
+    softplus: bool,
+    discretization: str,
+) -> list[Tensor | None]:
+    """Differentiate the plain form, since a graph of the gradients themselves was asked for."""
+    inputs: Any = arrangement.inward(tensors)
+    scan = ScanArguments(*inputs, path=path, softplus=softplus, discretization=discretization)
+    y = arrangement.of_output(scan_by_lines(scan, plain_recurrence))
+    asked = [need and x is not None for x, need in zip(tensors, needed, strict=False)]
+    wanted = [x for x, ask in zip(tensors, asked, strict=True) if ask and x is not None]
+    grads = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
+    return [next(grads) if ask else None for ask in asked]
 
 
 @torch.library.custom_op(
@@ -60,103 +183,41 @@ def compiled_scan(scan: ScanArguments) -> Inputs:
     device_types="cpu",
     schema=f"({_INPUTS}, {_OPTIONS}, bool save) -> (Tensor, Tensor)",
 )
-def _forward(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    bias: Tensor | None,
-    dt_weight: Tensor | None,
-    scale: Tensor | None,
-    order: Tensor | None,
-    layout: list[int],
-    softplus: bool,
-    discretization: str,
-    save: bool,
-) -> tuple[Tensor, Tensor]:
+def _forward(*inputs: Any) -> tuple[Tensor, Tensor]:
     """Return the output, and the states that the backward pass starts from if `save`."""
-    inputs = (u, delta, A, B, C, D, bias, dt_weight, scale, order)
-    return run(*inputs, layout, softplus, discretization, save)
+    *scan, save = inputs
+    return _launch().forward(ScanInputs(*scan), save=save)
 
 
 @_forward.register_fake
-def _(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    bias: Tensor | None,
-    dt_weight: Tensor | None,
-    scale: Tensor | None,
-    order: Tensor | None,
-    layout: list[int],
-    softplus: bool,
-    discretization: str,
-    save: bool,
-) -> tuple[Tensor, Tensor]:
-    groups, state, channels = A.shape
-    kept = cpu.num_states(u.shape[1]) if save else 0
-    return _laid_out_like(u), u.new_empty(u.shape[0], kept, state, groups * channels)
+def _(*inputs: Any) -> tuple[Tensor, Tensor]:
+    *given, save = inputs
+    scan = ScanInputs(*given)
+    groups, state, channels = scan.A.shape
+    kept = cpu.num_states(scan.u.shape[1]) if save else 0
+    return _laid_out_like(scan.u), scan.u.new_empty(len(scan.u), kept, state, groups * channels)
 
 
 @torch.library.custom_op(
     "mno::selective_scan_backward",
     mutates_args=(),
     device_types="cpu",
-    schema=f"({_INPUTS}, Tensor states, Tensor dy, {_OPTIONS}) -> Tensor[]",
+    schema=f"({_INPUTS}, {_OPTIONS}, Tensor states, Tensor dy) -> Tensor[]",
 )
-def _backward(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    bias: Tensor | None,
-    dt_weight: Tensor | None,
-    scale: Tensor | None,
-    order: Tensor | None,
-    states: Tensor,
-    dy: Tensor,
-    layout: list[int],
-    softplus: bool,
-    discretization: str,
-) -> list[Tensor]:
+def _backward(*inputs: Any) -> list[Tensor]:
     """Return the gradients of the first eight inputs, empty for those that are not there."""
-    inputs = (u, delta, A, B, C, D, bias, dt_weight, scale, order)
-    grads = run_backward(*inputs, states, dy, layout, softplus, discretization)
-    return [u.new_empty(0) if grad is None else grad for grad in grads]
+    *given, states, dy = inputs
+    scan = ScanInputs(*given)
+    grads = _launch().backward(scan, states, dy)
+    return [scan.u.new_empty(0) if grad is None else grad for grad in grads]
 
 
 @_backward.register_fake
-def _(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    bias: Tensor | None,
-    dt_weight: Tensor | None,
-    scale: Tensor | None,
-    order: Tensor | None,
-    states: Tensor,
-    dy: Tensor,
-    layout: list[int],
-    softplus: bool,
-    discretization: str,
-) -> list[Tensor]:
-    ddelta = _laid_out_like(delta) if dt_weight is None else delta.new_empty(delta.shape)
-    rest = (A, B, C, D, bias, dt_weight)
-    return [
-        _laid_out_like(u),
-        ddelta,
-        *(u.new_empty(0 if x is None else x.shape) for x in rest),
-    ]
+def _(*inputs: Any) -> list[Tensor]:
+    u, delta, *rest = inputs[:_DIFFERENTIABLE]
+    ddelta = _laid_out_like(delta) if rest[-1] is None else delta.new_empty(delta.shape)
+    others = (u.new_empty(0 if x is None else x.shape) for x in rest)
+    return [_laid_out_like(u), ddelta, *others]
 
 
 def _laid_out_like(u: Tensor) -> Tensor:
@@ -184,8 +245,8 @@ def _differentiate(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tenso
         *inputs, scale, order = tensors
         layout, *how = ctx.options
         path, needed = ScanPath(unpacked(layout), order, scale), ctx.needs_input_grad
-        return (*plain_gradients(AS_THEY_ARE, inputs, needed, dy, path, *how), *rest)
-    grads = torch.ops.mno.selective_scan_backward(*tensors, states, dy, *ctx.options)
+        return (*_plain_gradients(ALIKE, inputs, needed, dy, path, *how), *rest)
+    grads = torch.ops.mno.selective_scan_backward(*tensors, *ctx.options, states, dy)
     inputs = tensors[:_DIFFERENTIABLE]
     given = [None if x is None else grad for x, grad in zip(inputs, grads, strict=True)]
     return (*given, *rest)

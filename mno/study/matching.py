@@ -15,9 +15,8 @@ from mno.core.errors import InputError
 from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.config import GenerateConfig
 from mno.data.imported import source_class, source_parameters
-from mno.nn.build import build_operator
+from mno.nn.build import build_operator, match_parameters_to
 from mno.nn.config import ModelConfig
-from mno.nn.matching import match_parameters_to
 from mno.nn.operator import count_parameters
 from mno.study.design import Cell
 from mno.study.spec import MatchConfig

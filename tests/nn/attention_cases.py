@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mno.nn.mixers.fourier import FourierCrossMixer, FourierMixer
-from mno.nn.mixers.galerkin import GalerkinCrossMixer, GalerkinMixer
+from mno.nn.mixers.attention import SoftmaxCrossMixer, SoftmaxMixer
+from mno.nn.mixers.galerkin import (
+    FourierCrossMixer,
+    FourierMixer,
+    GalerkinCrossMixer,
+    GalerkinMixer,
+)
 from mno.nn.mixers.linear import LinearCrossMixer, LinearMixer
 from mno.nn.mixers.physics import PhysicsCrossMixer, PhysicsMixer
-from mno.nn.mixers.softmax import SoftmaxCrossMixer, SoftmaxMixer
 
 SELF = [SoftmaxMixer, LinearMixer, GalerkinMixer, FourierMixer, PhysicsMixer]
 CROSS = [

@@ -23,10 +23,9 @@ from attention_cases import (
 
 from mno.core.grid import Grid
 from mno.core.points import Points
-from mno.nn.mixers.fourier import FourierMixer
-from mno.nn.mixers.galerkin import GalerkinMixer
+from mno.nn.mixers.attention import SoftmaxCrossMixer
+from mno.nn.mixers.galerkin import FourierMixer, GalerkinMixer
 from mno.nn.mixers.physics import PhysicsCrossMixer
-from mno.nn.mixers.softmax import SoftmaxCrossMixer
 
 
 def in_heads(x):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mno.nn import ModelConfig, build_operator
-from mno.nn.matching import count_parameters, match_parameters_to
+from mno.nn.build import count_parameters, match_parameters_to
 
 FIELDS = {"inputs": ("a", "b"), "outputs": {"p": 3}, "scalars": ("s",), "dims": 2}
 KINDS = {

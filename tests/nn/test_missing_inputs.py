@@ -9,7 +9,7 @@ import torch
 
 from mno.data import Batch
 from mno.nn import Grid, ModelConfig, Points, build_operator
-from mno.nn.matching import match_parameters_to
+from mno.nn.build import match_parameters_to
 from mno.nn.operator import count_parameters
 from mno.nn.replace import replace_mixer
 

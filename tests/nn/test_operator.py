@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from mno.data import Batch
 from mno.nn import Grid, ModelConfig, build_mixer, build_operator
-from mno.nn.mixers.build import MIXERS
+from mno.nn.mixers import MIXERS
 
 SMALL = ModelConfig(width=16, layers=2, d_state=2, expand=1)
 

@@ -12,12 +12,11 @@ from ruamel.yaml import YAML
 from torch.nn import functional as F
 
 from mno.nn import ModelConfig, build_operator
-from mno.nn.backbones.galerkin import EncoderLayer
+from mno.nn.backbones.galerkin import EncoderLayer, FourierLayer
 from mno.nn.backbones.gnot import GNOTBlock
 from mno.nn.backbones.oformer import EncoderLayer as OFormerLayer
-from mno.nn.backbones.spectral import FourierLayer
-from mno.nn.mixers.choice import Mixers
 from mno.nn.mixers.galerkin import GalerkinMixer
+from mno.nn.operator import Mixers
 
 
 def numpy_of(module):

@@ -11,7 +11,7 @@ import torch
 from mno.data import Batch
 from mno.data.normalise import Normaliser
 from mno.nn import Grid, ModelConfig, build_operator
-from mno.nn.build import BACKBONES
+from mno.nn.backbones import BACKBONES
 from mno.nn.replace import replace_mixer, trainable_stages
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate

@@ -13,7 +13,7 @@ from mno.data import Batch
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
 from mno.nn import Grid, ModelConfig, build_operator
-from mno.nn.build import BACKBONES
+from mno.nn.backbones import BACKBONES
 from mno.nn.operator import wall_factor
 from mno.surrogate.surrogate import DESCRIPTION_FILE, Surrogate
 from mno.training import TrainConfig, train

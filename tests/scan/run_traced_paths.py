@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from mno.core.grid import Grid
 from mno.core.points import Points
-from mno.scan.lines import visited_points
 from mno.scan.paths import Place, scan_path
+from mno.scan.plain import visited_points
 
 
 class Walk(nn.Module):

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mno.scan.cpu import launch
-from mno.scan.cpu.checks import INPUTS as NAMES
+from mno.scan.cpu import ScanInputs, launch
 
+NAMES = ScanInputs._fields[:10]
 DIFFERENTIABLE = NAMES[:8]
 RULES = ["simplified", "zoh", "centred"]
 # Of the largest value; long sequences are allowed 5e-6.
@@ -138,12 +138,9 @@ def differences(
     gradients = torch.autograd.grad(
         expected, [exact[name] for name in given_names], dy.double(), allow_unused=True
     )
-    y, states = launch.forward(
-        *inputs.values(), layout, softplus=softplus, discretization=rule, save=True
-    )
-    found = launch.backward(
-        *inputs.values(), states, dy, layout, softplus=softplus, discretization=rule
-    )
+    scan = ScanInputs(*inputs.values(), layout, softplus, rule)
+    y, states = launch.forward(scan, save=True)
+    found = launch.backward(scan, states, dy)
     by_name = dict(zip(DIFFERENTIABLE, found, strict=True))
     assert [name for name in DIFFERENTIABLE if by_name[name] is not None] == given_names
     pairs = {"y": (y, expected)}

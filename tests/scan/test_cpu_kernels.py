@@ -13,7 +13,7 @@ from scan_cases import DIFFERENTIABLE, RULES, TOLERANCE, differences, laid_out, 
 from torch import Tensor
 
 from mno.scan import cpu
-from mno.scan.cpu import launch
+from mno.scan.cpu import ScanInputs, launch
 
 pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 
@@ -22,12 +22,9 @@ def run(
     inputs: dict[str, Any], layout: list[int], dy: Tensor, rule: str = "simplified"
 ) -> list[Tensor]:
     """Return the output, the states and all gradients."""
-    y, states = launch.forward(
-        *inputs.values(), layout, softplus=True, discretization=rule, save=True
-    )
-    gradients = launch.backward(
-        *inputs.values(), states, dy, layout, softplus=True, discretization=rule
-    )
+    scan = ScanInputs(*inputs.values(), layout, True, rule)
+    y, states = launch.forward(scan, save=True)
+    gradients = launch.backward(scan, states, dy)
     return [y, states, *(g for g in gradients if g is not None)]
 
 
@@ -107,7 +104,7 @@ def test_output_and_gradients_are_laid_out_like_their_inputs() -> None:
     assert y.is_contiguous() and du.is_contiguous()
     assert ddelta.permute(0, 2, 3, 1).is_contiguous()
     assert states.shape == (2, cpu.num_states(12), 3, 40)
-    _, none = launch.forward(*inputs.values(), layout, softplus=True, save=False)
+    _, none = launch.forward(ScanInputs(*inputs.values(), layout, True), save=False)
     assert none.shape == (2, 0, 3, 40)
 
 

@@ -22,7 +22,7 @@ PACKAGE = Path(cpu.__file__).parent
 SCAN = """
 import torch
 from mno.scan import cpu
-from mno.scan.cpu import launch
+from mno.scan.cpu import ScanInputs, launch
 
 def scan(seed):
     generator = torch.Generator().manual_seed(seed)
@@ -32,8 +32,9 @@ def scan(seed):
     inputs = (u, delta, -normal(2, 5, 100).abs(), normal(2, 128, 2, 5), normal(2, 128, 2, 5))
     inputs += (normal(2, 100), normal(2, 100), None, None, None)
     layout = [128, 128, 1, 0, 16, 16, 8, 1]
-    y, states = launch.forward(*inputs, layout, softplus=True, save=True)
-    return y, *launch.backward(*inputs, states, y, layout, softplus=True)[:7]
+    scan = ScanInputs(*inputs, layout, True)
+    y, states = launch.forward(scan, save=True)
+    return y, *launch.backward(scan, states, y)[:7]
 """
 _scope: dict = {}
 exec(SCAN, _scope)
@@ -126,8 +127,8 @@ assert os.waitpid(child, 0)[1] == 0
 def test_processors_without_wide_vectors(name: str, features: str, tmp_path: Path) -> None:
     target = tmp_path / "results.pt"
     code = f"""
-from mno.scan.cpu import simd
-assert simd.LANES == 8
+from mno.scan.cpu import vectors
+assert vectors.LANES == 8
 torch.save(scan(1), {str(target)!r})
 """
     environment = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
@@ -140,7 +141,7 @@ torch.save(scan(1), {str(target)!r})
 def test_processes_that_start_together_compile_once(tmp_path: Path) -> None:
     code = """
 scan(0)
-from mno.scan.cpu.compiled import _kernels
+from mno.scan.cpu.launch import _kernels
 print(sum(len(kernel.run.stats.cache_misses) for kernel in _kernels.values()))
 """
     environment = {"XDG_CACHE_HOME": str(tmp_path)}
@@ -188,7 +189,7 @@ def test_neither_a_home_nor_a_writable_package_is_needed(tmp_path: Path) -> None
 def test_changed_sources_find_no_old_code(tmp_path: Path) -> None:
     copy = tmp_path / "package"
     shutil.copytree(PACKAGE.parents[1], copy / "mno", ignore=shutil.ignore_patterns("__pycache__"))
-    source = copy / "mno/scan/cpu/functions.py"
+    source = copy / "mno/scan/cpu/rules.py"
     source.write_text(source.read_text().replace("return x * LOG2E", "return x * (2 * LOG2E)"))
     target = tmp_path / "results.pt"
     scan(0)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from mno.core.grid import Grid
 from mno.core.points import Points
 from mno.scan.curves import hilbert_curve, order_points, zigzag_curve
-from mno.scan.lines import visited_points
 from mno.scan.paths import PATHS, num_directions, scan_path
+from mno.scan.plain import visited_points
 
 SHAPES = [(1,), (5,), (3, 4), (1, 6), (5, 2), (2, 3, 4), (3, 1, 2)]
 UNEVEN = Grid((3, 4), ((0.5, 0.1, 0.2), (1.0, 2.0, 3.0, 4.0)), (0.1, 2.0))

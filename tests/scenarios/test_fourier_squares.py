@@ -129,7 +129,7 @@ for name in sys.argv[1:]:
 @pytest.mark.slow
 @pytest.mark.nightly
 def test_kernels_that_different_processes_have_compiled_get_along(tmp_path):
-    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     for names in (["burgers"], ["navier_stokes"], ["burgers", "navier_stokes"]):
         for order in (names, names[::-1]):
             command = [sys.executable, "-c", USE, *order]

@@ -1,1 +1,36 @@
-"""Backbones: the architectures that mixers are put into."""
+"""Backbones: the architectures that mixers are put into.
+
+`BACKBONES` is the one list of them; reading it loads no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class BackboneEntry:
+    """Where a backbone is defined.
+
+    Attributes:
+        module: Its module.
+        operator: The class in it, made of a configuration, mixers and a signature (see
+            `mno.nn.operator.Operator`).
+        own_mixer: The mixer that it was published with; `None` if it has no mixers.
+    """
+
+    module: str
+    operator: str
+    own_mixer: str | None = None
+
+
+BACKBONES = {
+    "plain": BackboneEntry("mno.nn.backbones.plain", "PlainOperator", "mamba"),
+    "gnot": BackboneEntry("mno.nn.backbones.gnot", "GNOTOperator", "linear"),
+    "galerkin": BackboneEntry("mno.nn.backbones.galerkin", "GalerkinOperator", "galerkin"),
+    "oformer": BackboneEntry("mno.nn.backbones.oformer", "OFormerOperator", "galerkin"),
+    "transolver": BackboneEntry("mno.nn.backbones.transolver", "TransolverOperator", "physics"),
+    "fno": BackboneEntry("mno.nn.backbones.fno", "FNOOperator"),
+    "unet": BackboneEntry("mno.nn.backbones.unet", "UNetOperator"),
+}
+"""All backbones, by name."""

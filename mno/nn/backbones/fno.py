@@ -10,10 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mno.core.batch import Batch
-from mno.nn.backbones.images import on_image
 from mno.nn.config import ModelConfig
-from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Operator, Signature
+from mno.nn.operator import Mixers, Operator, Signature
 
 
 class FNOOperator(Operator):
@@ -65,8 +63,7 @@ class FNOOperator(Operator):
             ValueError: The batch does not fit the operator, its place is not a grid, or the grid
                 is odd (see above).
         """
-        out = on_image(self._network, self._inputs(batch), batch.place, "fno")
-        return self._answer(out, batch.place)
+        return self._on_image(self._network, batch)
 
     def _network(
         self, x: Float[Tensor, "batch input *axis"]

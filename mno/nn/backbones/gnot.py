@@ -10,12 +10,55 @@ from torch.nn import functional as F
 from mno.core.batch import Batch
 from mno.core.grid import Grid
 from mno.core.points import Points
-from mno.nn.backbones.experts import Experts, Gate
-from mno.nn.backbones.queries import queries
 from mno.nn.config import ModelConfig
-from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Operator, Signature
+from mno.nn.operator import Mixers, Operator, Signature, perceptron
 from mno.scan.paths import Place
+
+Shares = Float[Tensor, "batch point expert"] | None
+"""What each expert counts at each point; `None` where there is but one."""
+
+
+class Gate(nn.Module):
+    """A soft division of the domain: softmax(perceptron(coordinates)), one share per expert.
+
+    With one expert there is nothing to divide, and the gate has no weights.
+
+    Args:
+        dims: Coordinates of a point.
+        hidden: Hidden features of its two hidden layers.
+        experts: Parts that the domain is divided into.
+    """
+
+    def __init__(self, dims: int, hidden: int, experts: int) -> None:
+        super().__init__()
+        self.network = perceptron(dims, hidden, experts, layers=2) if experts > 1 else None
+
+    def forward(self, coordinates: Float[Tensor, "batch point axis"]) -> Shares:
+        """Return each expert's share at each point; shares sum to one."""
+        return None if self.network is None else self.network(coordinates).softmax(-1)
+
+
+class Experts(nn.Module):
+    """Feed-forward networks whose answers are averaged at each point: sum_e share_e network_e(x).
+
+    Args:
+        width: Features per point.
+        hidden: Hidden features of each network.
+        experts: Networks.
+    """
+
+    def __init__(self, width: int, hidden: int, experts: int) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(perceptron(width, hidden, width) for _ in range(experts))
+
+    def forward(
+        self, x: Float[Tensor, "batch point width"], shares: Shares
+    ) -> Float[Tensor, "batch point width"]:
+        """Apply the networks to features of shape `(batch, points, width)`."""
+        if shares is None:
+            return self.networks[0](x)
+        answers = torch.stack([network(x) for network in self.networks], dim=-1)
+        return (answers * shares[..., None, :]).sum(-1)
 
 
 class ResidualPerceptron(nn.Module):
@@ -152,14 +195,14 @@ class GNOTOperator(Operator):
         """
         fields = self._features(batch).split(self.input_sizes, -1)
         places, branch_place = self._coordinates(batch), self._mixing_place(batch.place)
-        asked = queries(batch, at, self.dims)
-        scalars = self._scalars(batch)[:, None].expand(-1, asked.coordinates.shape[1], -1)
-        x = self.trunk(torch.cat([asked.coordinates, scalars], dim=-1))
+        asked, asked_at = self._asked(batch, at)
+        scalars = self._scalars(batch)[:, None].expand(-1, asked_at.shape[1], -1)
+        x = self.trunk(torch.cat([asked_at, scalars], dim=-1))
         functions = [
             branch(torch.cat([places, field], dim=-1))
             for branch, field in zip(self.branches, fields, strict=True)
         ]
-        place = self._mixing_place(asked.place)
+        place = self._mixing_place(asked)
         for block in self.blocks:
-            x = block(x, functions, asked.coordinates, place, branch_place)
-        return self._answer(self.projection(x), asked.place)
+            x = block(x, functions, asked_at, place, branch_place)
+        return self._answer(self.projection(x), asked)

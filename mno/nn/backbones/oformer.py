@@ -12,10 +12,8 @@ from torch.nn import functional as F
 from mno.core.batch import Batch
 from mno.core.grid import Grid
 from mno.core.points import Points
-from mno.nn.backbones.queries import queries
 from mno.nn.config import ModelConfig
-from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Operator, Signature
+from mno.nn.operator import Mixers, Operator, Signature
 from mno.scan.paths import Place
 
 
@@ -183,17 +181,17 @@ class OFormerOperator(Operator):
         x, place = self.lifting(self._inputs(batch)), self._mixing_place(batch.place)
         for block in self.blocks:
             x = block(x, place)
-        asked = queries(batch, at, self.dims)
-        z = self.query_features(asked.coordinates)
-        z = z + self.cross_mixer(z, self.encoded(x), self._mixing_place(asked.place), place)
+        asked, asked_at = self._asked(batch, at)
+        z = self.query_features(asked_at)
+        z = z + self.cross_mixer(z, self.encoded(x), self._mixing_place(asked), place)
         z = self.expansion(z + self.feed_forward(z))
         frames = []
         for _ in range(next(iter(self.outputs.values())) or 1):
             for propagator in self.propagators:
-                z = propagator(z, asked.coordinates)
+                z = propagator(z, asked_at)
             frames.append(self.projection(z))
         # The frames of a field side by side, field after field.
-        return self._answer(torch.stack(frames, dim=-1).flatten(-2), asked.place)
+        return self._answer(torch.stack(frames, dim=-1).flatten(-2), asked)
 
 
 def _pointwise(*widths: int, offset: bool = False) -> nn.Sequential:

@@ -7,9 +7,7 @@ from torch import Tensor, nn
 
 from mno.core.batch import Batch
 from mno.nn.config import ModelConfig
-from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Operator, Signature
-from mno.nn.perceptron import perceptron
+from mno.nn.operator import Mixers, Operator, Signature, perceptron
 from mno.scan.paths import Place
 
 

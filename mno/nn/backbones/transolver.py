@@ -6,8 +6,7 @@ from torch import nn
 
 from mno.nn.backbones.plain import PlainOperator
 from mno.nn.config import ModelConfig
-from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Signature
+from mno.nn.operator import Mixers, Signature
 
 WEIGHT_STD = 0.02
 """Standard deviation of fresh weights."""

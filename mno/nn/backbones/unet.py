@@ -10,10 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mno.core.batch import Batch
-from mno.nn.backbones.images import on_image
 from mno.nn.config import ModelConfig
-from mno.nn.mixers.choice import Mixers
-from mno.nn.operator import Operator, Signature
+from mno.nn.operator import Mixers, Operator, Signature
 
 CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 POOLS: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -60,8 +58,7 @@ class UNetOperator(Operator):
         Raises:
             ValueError: The batch does not fit the operator, or its place is not a grid.
         """
-        out = on_image(self._network, self._inputs(batch), batch.place, "unet")
-        return self._answer(out, batch.place)
+        return self._on_image(self._network, batch)
 
     def _network(
         self, x: Float[Tensor, "batch input *axis"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mno.nn.mixers.heads import CrossMixer, SelfMixer, Shares, merge, weigh
+from mno.nn.mixers.attention import CrossMixer, SelfMixer, Shares, merge, weigh
 
 
 class LinearMixer(SelfMixer):

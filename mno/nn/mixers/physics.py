@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mno.nn.mixers.heads import CrossMixer, SelfMixer, Shares, check_sizes, merge, weigh
+from mno.nn.mixers.attention import CrossMixer, SelfMixer, Shares, check_sizes, merge, weigh
 
 TEMPERATURES = (0.1, 5.0)
 """Range to which the temperature of a head is clamped, as in the published code."""

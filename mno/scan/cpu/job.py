@@ -12,6 +12,13 @@ from typing import Any
 from numba import njit
 from numba.core import types
 
+FLOAT_BYTES = 4
+INDEX_BYTES = 4
+ADDRESS_BYTES = 8
+# Channels of a tile in scratch memory, and the bytes of one of its rows.
+WIDTH = 96
+ROW = WIDTH * FLOAT_BYTES
+
 VIEW = 5
 TENSORS = 21
 (

@@ -1,23 +1,28 @@
-"""Describe a scan to the kernels, share out its tasks, and sum what they leave in parts."""
+"""Check and describe a scan, run its tasks in threads, and sum what they leave in parts."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numba import njit
+from numba.core import types
 from torch import Tensor
 
+from mno.core.compiled import KernelCache, source_digest
 from mno.scan.arguments import unpacked
+from mno.scan.cpu import ScanInputs, num_states, tasks
 from mno.scan.cpu import job as fields
-from mno.scan.cpu import num_states
-from mno.scan.cpu.checks import INPUTS, check_inputs, expect
-from mno.scan.cpu.compiled import Kernel, kernel
+from mno.scan.cpu.job import WIDTH
 from mno.scan.cpu.memory import FLOATS, empty
-from mno.scan.cpu.threads import share
-from mno.scan.cpu.tiles import WIDTH
 
 FLOAT_BYTES = 4
 # Tasks are as many as this where the sizes allow: enough for so many threads.
@@ -28,78 +33,140 @@ _SMALL = 40_000
 _ALIGNMENT = 64
 # Waking torch's threads takes longer than adding fewer numbers than this.
 _MANY = 2_000_000
+_MOST_THREADS = 1024
+_SOURCES = Path(__file__).parent
+source_digest(_SOURCES)  # as they are now that they are imported
+
 _of_thread = threading.local()
+_kernels: dict[tuple[str, str], Kernel] = {}
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+
+
+def forward(scan: ScanInputs, *, save: bool) -> tuple[Tensor, Tensor]:
+    """Run the scan along every direction.
+
+    Args:
+        scan: The scan.
+        save: Keep the states that `backward` needs.
+
+    Returns:
+        The output, with u's shape, and the states. Channels are innermost in the output where
+        they are in u, as in a contiguous tensor; otherwise it is a contiguous (batch, groups,
+        channel, points) tensor, permuted.
+
+    Raises:
+        ValueError: A tensor does not fit the others, or the layout the points.
+    """
+    job = Job(scan)
+    y = _empty_like_output(scan.u)
+    job.put(fields.Y, y, 0, job.group_axis, 1, 3)
+    states = empty(job.batch, num_states(job.points) if save else 0, *job.state_shape)
+    if save:
+        job.put_states(states)
+    job.numbers[fields.SAVING] = save
+    if y.numel():
+        job.run(kernel("forward", scan.discretization))
+    return y, states
+
+
+def backward(scan: ScanInputs, states: Tensor, dy: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients by u, delta, A, B, C, D, bias and dt_weight.
+
+    The gradient of an absent input is None. Gradients by u and delta are laid out by the rule that
+    `forward` states for its output (the low-rank delta's is contiguous).
+
+    Args:
+        scan: What `forward` was given.
+        states: What it saved.
+        dy: Gradient of a loss by its output.
+
+    Raises:
+        ValueError: A tensor does not fit the others.
+    """
+    job = Job(scan)
+    K, N, C = job.groups, job.state, job.channel
+    _expect("states", states, (job.batch, num_states(job.points), *job.state_shape))
+    _expect("dy", dy, tuple(scan.u.shape))
+    job.put_states(states)
+    job.put(fields.DY, dy, 0, job.group_axis, 1, 3)
+    du = _empty_like_output(scan.u)
+    job.put(fields.DU, du, 0, job.group_axis, 1, 3)
+    # Sums over channels are left in one part per split, sums over samples in one per chunk.
+    dB, dC = (empty(job.splits, job.batch, job.points, K, N) for _ in range(2))
+    for field, part in ((fields.DB, dB), (fields.DC, dC)):
+        job.put(field, part.flatten(0, 1), 0, 2, 1, 3)
+    low_rank = scan.dt_weight is not None
+    ddelta = empty(job.splits, *scan.delta.shape) if low_rank else _empty_like_output(scan.delta)
+    job.put(fields.DDELTA, ddelta.flatten(0, 1) if low_rank else ddelta, 0, 2, 1, 3)
+    shapes = [(job.chunks, K, rows, C) for rows in (N, 1, 1, job.rank)]
+    by_parameter = [torch.empty(shape, **FLOATS) for shape in shapes]
+    names = (fields.DA, fields.DD, fields.DBIAS, fields.DDT_WEIGHT)
+    for field, part in zip(names, by_parameter, strict=True):
+        job.put(field, part, 0, 1, 2, 3)
+    if scan.u.numel():
+        job.run(kernel("backward", scan.discretization))
+        dB, dC = _sum_in_order(dB), _sum_in_order(dC)
+        dA, dD, dbias, ddt_weight = (_sum_in_order(part) for part in by_parameter)
+        ddelta = _sum_in_order(ddelta) if low_rank else ddelta
+    else:
+        dB, dC = torch.zeros(scan.B.shape, **FLOATS), torch.zeros(scan.B.shape, **FLOATS)
+        dA, dD, dbias, ddt_weight = (torch.zeros(shape[1:], **FLOATS) for shape in shapes)
+        ddelta = torch.zeros_like(scan.delta)
+    return (
+        du,
+        ddelta,
+        dA,
+        dB,
+        dC,
+        None if scan.D is None else dD[:, 0],
+        None if scan.bias is None else dbias[:, 0],
+        ddt_weight if low_rank else None,
+    )
 
 
 class Job:
     """The array of integers that describes one scan to the kernels."""
 
-    def __init__(
-        self,
-        u: Tensor,
-        delta: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor | None,
-        bias: Tensor | None,
-        dt_weight: Tensor | None,
-        scale: Tensor | None,
-        order: Tensor | None,
-        layout: Sequence[int],
-        softplus: bool,
-        discretization: str,
-    ) -> None:
-        tensors = (u, delta, A, B, C, D, bias, dt_weight, scale, order)
-        check_inputs(dict(zip(INPUTS, tensors, strict=True)), layout)
-        self.batch, self.points, shared, self.channel = u.shape
-        self.groups, self.state, _ = A.shape
-        self.rank = 0 if dt_weight is None else dt_weight.shape[1]
+    def __init__(self, scan: ScanInputs) -> None:
+        _check(scan)
+        self.batch, self.points, shared, self.channel = scan.u.shape
+        self.groups, self.state, _ = scan.A.shape
+        self.rank = 0 if scan.dt_weight is None else scan.dt_weight.shape[1]
         summed = shared == 1
+        self.group_axis = None if summed else 2
+        self.state_shape = (self.state, self.groups * self.channel)
         sequences = self.batch * (1 if summed else self.groups)
-        self.chunk = max(1, -(-self.batch // 32))
-        self.chunks = -(-self.batch // self.chunk) if self.batch else 0
+        chunk = max(1, -(-self.batch // 32))
+        self.chunks = -(-self.batch // chunk) if self.batch else 0
         widest = -(-self.channel // WIDTH)
         wanted = -(-_TASKS // max(sequences, 1))
         splits = max(widest, min(wanted, self.channel // _NARROWEST), 1)
         split = -(-self.channel // splits)
-        self.split = min(-(-split // _NARROWEST) * _NARROWEST, WIDTH)
-        self.splits = -(-self.channel // self.split)
+        split = min(-(-split // _NARROWEST) * _NARROWEST, WIDTH)
+        self.splits = -(-self.channel // split)
         self.tasks = self.chunks * self.splits * (1 if summed else self.groups)
         self.kept: list[Tensor] = []
         self.numbers = [0] * (fields.DIRECTIONS + 2 * self.groups)
-        self.put(fields.U, u, 0, None if summed else 2, 1, 3)
-        self.put(fields.DELTA, delta, 0, 2, 1, 3)
-        self.put(fields.A, A, None, 0, 1, 2)
-        self.put(fields.B, B, 0, 2, 1, 3)
-        self.put(fields.C, C, 0, 2, 1, 3)
-        self.put(fields.D, D, None, 0, None, 1)
-        self.put(fields.BIAS, bias, None, 0, None, 1)
-        self.put(fields.DT_WEIGHT, dt_weight, None, 0, 1, 2)
-        self.put(fields.SCALE, scale, _batch_axis(scale), 1, 2, None)
+        self.put(fields.U, scan.u, 0, self.group_axis, 1, 3)
+        for field, tensor in ((fields.DELTA, scan.delta), (fields.B, scan.B), (fields.C, scan.C)):
+            self.put(field, tensor, 0, 2, 1, 3)
+        for field, tensor in ((fields.A, scan.A), (fields.DT_WEIGHT, scan.dt_weight)):
+            self.put(field, tensor, None, 0, 1, 2)
+        for field, tensor in ((fields.D, scan.D), (fields.BIAS, scan.bias)):
+            self.put(field, tensor, None, 0, None, 1)
+        order, backwards = scan.order, list(scan.layout[3::4])
         if order is None:
-            order = _visits(tuple(layout), self.points)
-            backwards = [0] * self.groups
-        else:
-            backwards = list(layout[3::4])
-        self.put(fields.ORDER, order, _batch_axis(order), 1, 2, None)
+            order, backwards = _visits(tuple(scan.layout), self.points), [0] * self.groups
+        for field, tensor in ((fields.SCALE, scan.scale), (fields.ORDER, order)):
+            per_sample = tensor is not None and tensor.shape[0] > 1
+            self.put(field, tensor, 0 if per_sample else None, 1, 2, None)
         self.numbers[fields.BATCH : fields.DIRECTIONS] = (
-            self.batch,
-            self.points,
-            self.groups,
-            summed,
-            self.channel,
-            self.state,
-            self.rank,
-            softplus,
-            discretization == "centred",
-            0,
-            self.chunks,
-            self.chunk,
-            self.splits,
-            self.split,
+            *(self.batch, self.points, self.groups, summed, self.channel, self.state, self.rank),
+            *(scan.softplus, scan.discretization == "centred", False),
+            *(self.chunks, chunk, self.splits, split),
         )
-        self.numbers[fields.DIRECTIONS :: 2] = layout[0::4]
+        self.numbers[fields.DIRECTIONS :: 2] = scan.layout[0::4]
         self.numbers[fields.DIRECTIONS + 1 :: 2] = backwards
 
     def put(self, field: int, tensor: Tensor | None, *axes: int | None) -> None:
@@ -111,9 +178,15 @@ class Job:
         distances = [0 if axis is None else strides[axis] * size for axis in axes]
         self.numbers[field : field + 1 + len(axes)] = [tensor.data_ptr(), *distances]
 
-    def run(self, kernel: Kernel, scratch_bytes: int) -> None:
-        """Run all tasks."""
+    def put_states(self, states: Tensor) -> None:
+        """Describe the states that are kept, whose groups lie side by side."""
+        self.put(fields.STATES, states, 0, None, 2, 3)
+        self.numbers[fields.STATES + 2] = self.channel * FLOAT_BYTES
+
+    def run(self, kernel: Kernel) -> None:
+        """Run all tasks, in as many threads as torch has."""
         numbers = np.array(self.numbers, np.int64)
+        scratch_bytes = kernel.scratch_bytes(self.state, self.rank)
 
         def work(claims: Iterator[int]) -> None:
             address = _scratch(scratch_bytes)
@@ -121,7 +194,82 @@ class Job:
                 kernel.run(numbers, task, address)
 
         size = self.batch * self.points * self.groups * self.channel * (self.state + 8)
-        share(self.tasks, 1 if size < _SMALL else torch.get_num_threads(), work)
+        run_in_threads(self.tasks, 1 if size < _SMALL else torch.get_num_threads(), work)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled kernel.
+
+    Attributes:
+        run: runs one task, given the job, the task's number and the address of scratch memory.
+        scratch_bytes: size of that memory, given the numbers of states and of ranks.
+    """
+
+    run: Callable[[Any, int, int], None]
+    scratch_bytes: Callable[[int, int], int]
+
+
+def kernel(direction: str, discretization: str) -> Kernel:
+    """Return the kernel of one pass ("forward" or "backward") and one discretisation.
+
+    It is compiled, or read from the cache, when it is first asked for.
+    """
+    found = _kernels.get((direction, discretization))
+    if found is not None:
+        return found
+    with _lock:
+        if (direction, discretization) not in _kernels:
+            make, scratch_bytes = tasks.PASSES[direction]
+            options: dict[str, Any] = {**fields.OPTIONS, "no_cpython_wrapper": False}
+            dispatcher: Any = njit(**options)(make(discretization).py_func)
+            cache = dispatcher._cache = KernelCache(f"{direction}_{discretization}", _SOURCES)
+            with cache.alone():
+                dispatcher.compile(types.void(fields.JOB, types.int64, types.int64))
+            dispatcher.disable_compile()
+            _kernels[direction, discretization] = Kernel(dispatcher, scratch_bytes)
+        return _kernels[direction, discretization]
+
+
+def run_in_threads(tasks: int, threads: int, work: Callable[[Iterator[int]], None]) -> None:
+    """Run `work` in up to `threads` threads; it claims its tasks from the iterator it is given.
+
+    The calling thread claims along. Tasks write to memory of their own, so that results do not
+    depend on who ran what.
+    """
+    claims = iter(range(tasks))
+    helpers = []
+    try:
+        for _ in range(min(threads, tasks) - 1):
+            helpers.append(_started_pool().submit(work, claims))
+    except RuntimeError:
+        pass  # No thread can be started (any more): those there are do the work.
+    try:
+        work(claims)
+    finally:
+        # A helper that has not begun by now is not needed; the others are at their last task.
+        running = [helper for helper in helpers if not helper.cancel()]
+        failures = [helper.exception() for helper in running]
+    for failure in failures:
+        if failure is not None:
+            raise failure
+
+
+def _started_pool() -> ThreadPoolExecutor:
+    global _pool
+    if _pool is None:  # Threads are started as they are needed.
+        _pool = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="mno-scan")
+    return _pool
+
+
+def _forget_pool() -> None:
+    """Start anew in a forked child, which has none of its parent's threads."""
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
 
 
 def _scratch(size: int) -> int:
@@ -131,10 +279,6 @@ def _scratch(size: int) -> int:
         kept = torch.empty(size + _ALIGNMENT, dtype=torch.uint8, device="cpu")
         _of_thread.scratch = kept
     return -(-kept.data_ptr() // _ALIGNMENT) * _ALIGNMENT
-
-
-def _batch_axis(tensor: Tensor | None) -> int | None:
-    return 0 if tensor is not None and tensor.shape[0] > 1 else None
 
 
 @lru_cache(maxsize=64)
@@ -152,135 +296,6 @@ def _empty_like_output(u: Tensor) -> Tensor:
     return empty(batch, group, channel, points).permute(0, 3, 1, 2)
 
 
-def forward(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    bias: Tensor | None,
-    dt_weight: Tensor | None,
-    scale: Tensor | None,
-    order: Tensor | None,
-    layout: Sequence[int],
-    *,
-    softplus: bool,
-    discretization: str = "simplified",
-    save: bool,
-) -> tuple[Tensor, Tensor]:
-    """Run the scan along every direction.
-
-    Args:
-        u: input, (batch, points, groups or 1, channel); with 1 the groups share it, and their
-            outputs are summed.
-        delta: raw step, (batch, points, groups, channel), or (batch, points, groups, rank) where
-            `dt_weight` is given.
-        A: diagonal of the state matrix, (groups, state, channel).
-        B: input weights, (batch, points, groups, state).
-        C: output weights, as B.
-        D: weight of the direct path, (groups, channel).
-        bias: added to the raw step, (groups, channel).
-        dt_weight: (groups, rank, channel); the raw step is delta @ dt_weight.
-        scale: factor of the step at each point, (1 or batch, groups, points).
-        order: points in the order of each direction, (1 or batch, groups, points), int32.
-        layout: (line, period, stride, reverse) of every direction.
-        softplus: whether the step is softplus of the raw step.
-        discretization: `simplified`, `zoh` or `centred`; see `mno.scan.selective_scan`.
-        save: keep the states that `backward` needs.
-
-    Returns:
-        The output, with u's shape, and the states. Channels are innermost in the output where
-        they are in u, as in a contiguous tensor; otherwise it is a contiguous (batch, groups,
-        channel, points) tensor, permuted.
-    """
-    job = Job(u, delta, A, B, C, D, bias, dt_weight, scale, order, layout, softplus, discretization)
-    y = _empty_like_output(u)
-    kept = num_states(job.points) if save else 0
-    states = empty(job.batch, kept, job.state, job.groups * job.channel)
-    job.put(fields.Y, y, 0, None if u.shape[2] == 1 else 2, 1, 3)
-    if save:
-        job.put(fields.STATES, states, 0, None, 2, 3)
-        job.numbers[fields.STATES + 2] = job.channel * FLOAT_BYTES
-    job.numbers[fields.SAVING] = save
-    if y.numel():
-        program = kernel("forward", discretization)
-        job.run(program, program.scratch_bytes(job.state, job.rank))
-    return y, states
-
-
-def backward(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    bias: Tensor | None,
-    dt_weight: Tensor | None,
-    scale: Tensor | None,
-    order: Tensor | None,
-    states: Tensor,
-    dy: Tensor,
-    layout: Sequence[int],
-    *,
-    softplus: bool,
-    discretization: str = "simplified",
-) -> tuple[Tensor | None, ...]:
-    """Return the gradients by u, delta, A, B, C, D, bias and dt_weight.
-
-    Arguments are those of `forward`, the states it saved and the gradient `dy` of a loss by its
-    output. The gradient of an absent input is None. Gradients by u and delta are laid out by the
-    rule that `forward` states for its output (the low-rank delta's is contiguous).
-    """
-    job = Job(u, delta, A, B, C, D, bias, dt_weight, scale, order, layout, softplus, discretization)
-    K, N, C_ = job.groups, job.state, job.channel
-    summed = u.shape[2] == 1
-    expect("states", states, (job.batch, num_states(job.points), N, K * C_))
-    expect("dy", dy, tuple(u.shape))
-    job.put(fields.STATES, states, 0, None, 2, 3)
-    job.numbers[fields.STATES + 2] = job.channel * FLOAT_BYTES
-    job.put(fields.DY, dy, 0, None if summed else 2, 1, 3)
-    du = _empty_like_output(u)
-    job.put(fields.DU, du, 0, None if summed else 2, 1, 3)
-    # Sums over channels are left in one part per split, sums over samples in one per chunk.
-    dB, dC = (empty(job.splits, job.batch, job.points, K, N) for _ in range(2))
-    for field, part in ((fields.DB, dB), (fields.DC, dC)):
-        job.put(field, part.flatten(0, 1), 0, 2, 1, 3)
-    if dt_weight is None:
-        ddelta = _empty_like_output(delta)
-        job.put(fields.DDELTA, ddelta, 0, 2, 1, 3)
-    else:
-        ddelta = empty(job.splits, *delta.shape)
-        job.put(fields.DDELTA, ddelta.flatten(0, 1), 0, 2, 1, 3)
-    shapes = [(job.chunks, K, rows, C_) for rows in (N, 1, 1, job.rank)]
-    by_parameter = [torch.empty(shape, **FLOATS) for shape in shapes]
-    names = (fields.DA, fields.DD, fields.DBIAS, fields.DDT_WEIGHT)
-    for field, part in zip(names, by_parameter, strict=True):
-        job.put(field, part, 0, 1, 2, 3)
-    if u.numel():
-        program = kernel("backward", discretization)
-        job.run(program, program.scratch_bytes(job.state, job.rank))
-        dB, dC = _sum_in_order(dB), _sum_in_order(dC)
-        dA, dD, dbias, ddt_weight = (_sum_in_order(part) for part in by_parameter)
-        if dt_weight is not None:
-            ddelta = _sum_in_order(ddelta)
-    else:
-        dB, dC = torch.zeros(B.shape, **FLOATS), torch.zeros(B.shape, **FLOATS)
-        dA, dD, dbias, ddt_weight = (torch.zeros(shape[1:], **FLOATS) for shape in shapes)
-        ddelta = torch.zeros_like(delta)
-    return (
-        du,
-        ddelta,
-        dA,
-        dB,
-        dC,
-        None if D is None else dD[:, 0],
-        None if bias is None else dbias[:, 0],
-        None if dt_weight is None else ddt_weight,
-    )
-
-
 def _sum_in_order(parts: Tensor) -> Tensor:
     """Sum along the first axis into the first part, always in the same order."""
     total, *others = parts.unbind(0)
@@ -290,3 +305,50 @@ def _sum_in_order(parts: Tensor) -> Tensor:
         else:
             total.add_(part)
     return total
+
+
+def _check(scan: ScanInputs) -> None:
+    """Refuse inputs that do not fit each other: kernels work on addresses, whatever lies there."""
+    u, A, dt_weight = scan.u, scan.A, scan.dt_weight
+    if u.ndim != 4 or A.ndim != 3:
+        raise ValueError("u must have four axes (batch, point, K or 1, channel) and A three")
+    batch, points, shared, channel = u.shape
+    groups, state = A.shape[:2]
+    rank = channel if dt_weight is None else dt_weight.shape[1]
+    _expect("u", u, (batch, points, 1 if shared == 1 else groups, channel))
+    _expect("delta", scan.delta, (batch, points, groups, rank))
+    _expect("A", A, (groups, state, channel))
+    _expect("B", scan.B, (batch, points, groups, state))
+    _expect("C", scan.C, (batch, points, groups, state))
+    _expect("D", scan.D, (groups, channel))
+    _expect("bias", scan.bias, (groups, channel))
+    _expect("dt_weight", dt_weight, (groups, rank, channel))
+    order = scan.order
+    for name, tensor, dtype in (
+        ("scale", scan.scale, torch.float32),
+        ("order", order, torch.int32),
+    ):
+        if tensor is not None:
+            samples = 1 if tensor.shape[0] == 1 else batch
+            _expect(name, tensor, (samples, groups, points), dtype)
+    if order is not None and order.numel() and not 0 <= order.min() <= order.max() < points:
+        raise ValueError(f"order names points from {order.min()} to {order.max()} of {points}")
+    directions = unpacked(scan.layout)
+    steps = [(d.line, d.period * d.stride) for d in directions]
+    if len(directions) != groups or any(points and (n < 1 or points % n) for s in steps for n in s):
+        raise ValueError(
+            f"layout={list(scan.layout)} does not cut {points} points into whole lines along "
+            f"{groups} directions"
+        )
+
+
+def _expect(
+    name: str, tensor: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> None:
+    if tensor is None:
+        return
+    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}; expected "
+            f"{dtype} of shape {shape} on the CPU"
+        )

@@ -12,5 +12,5 @@
 | `shallow_water` | `shallow_water` |
 | several | `random_fields`, `runge_kutta`, `transforms`, `vectors` |
 
-`caching` keeps compiled kernels between processes.
+`mno.core.compiled` keeps compiled kernels between processes.
 """

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mno.scenarios.kernels.caching import compiled, inlined
+from mno.core.compiled import compiled, inlined
 from mno.scenarios.kernels.runge_kutta import etdrk4
 from mno.scenarios.kernels.squares import LineSquare, line_points, square_on_line
 

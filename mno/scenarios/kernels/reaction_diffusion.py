@@ -37,7 +37,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from mno.scenarios.kernels.caching import compiled, inlined
+from mno.core.compiled import compiled, inlined
 from mno.scenarios.kernels.runge_kutta import ADVANCES, SHARES, STABLE, WEIGHTS
 from mno.scenarios.kernels.vectors import (
     LANES,

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from mno.scenarios.kernels.caching import compiled
+from mno.core.compiled import compiled
 from mno.scenarios.kernels.transforms import factors, plan, to_points, to_waves
 from mno.scenarios.kernels.vectors import (
     LANES,

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mno.scenarios.kernels.caching import inlined, named
+from mno.core.compiled import inlined, named
 from mno.scenarios.kernels.vectors import (
     ROW,
     Row,

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from mno.core.compiled import compiled, inlined, named
 from mno.core.errors import MnoError
-from mno.scenarios.kernels.caching import compiled, inlined, named
 from mno.scenarios.kernels.runge_kutta import etdrk4
 from mno.scenarios.kernels.squares import TorusSquare, square_on_torus, torus_points
 from mno.scenarios.kernels.vectors import LANES, ROW, Row, emitted, load, load_vector, store

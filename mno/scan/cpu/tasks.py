@@ -1,4 +1,4 @@
-"""The backward pass of one task."""
+"""The forward and the backward pass of one task, for each discretisation."""
 
 from __future__ import annotations
 
@@ -7,12 +7,6 @@ from typing import Any
 from numba import njit
 
 from mno.scan.cpu import TILE
-from mno.scan.cpu.backward_blocks import (
-    backward_block,
-    backward_block_by_halves,
-    backward_block_by_hold,
-)
-from mno.scan.cpu.functions import softplus_and_slope
 from mno.scan.cpu.job import (
     BATCH,
     DA,
@@ -28,15 +22,44 @@ from mno.scan.cpu.job import (
     OPTIONS,
     POINTS,
     RANK,
+    SAVING,
     SOFTPLUS,
     STATE,
     B,
     C,
     U,
+    Y,
     view,
 )
-from mno.scan.cpu.low_rank import add_low_rank_gradients
-from mno.scan.cpu.simd import (
+from mno.scan.cpu.rules import RULES, backward_block, forward_block, softplus_and_slope
+from mno.scan.cpu.tiles import (
+    ADDRESS_BYTES,
+    INDEX_BYTES,
+    ROW,
+    cut_into_lines,
+    fetch,
+    fill_zeros,
+    gather,
+    in_place,
+    in_tile,
+    load_checkpoint,
+    load_parameters,
+    load_walk,
+    put_channels,
+    raw_step,
+    read_delta,
+    read_rows,
+    read_weights,
+    scatter,
+    step_length,
+    store_checkpoint,
+    store_sums,
+    task_ranges,
+)
+from mno.scan.cpu.vectors import (
+    FLOAT_BYTES,
+    LANES,
+    VECTOR_BYTES,
     fused,
     load,
     load_address,
@@ -46,34 +69,136 @@ from mno.scan.cpu.simd import (
     total,
     zeros,
 )
-from mno.scan.cpu.tiles import (
-    ADDRESS_BYTES,
-    INDEX_BYTES,
-    ROW,
-    fetch,
-    fill_zeros,
-    gather,
-    gather_states,
-    in_place,
-    in_tile,
-    put_channels,
-    read_rows,
-    scatter,
-    store_sums,
-)
-from mno.scan.cpu.vectors import FLOAT_BYTES, LANES, VECTOR_BYTES
-from mno.scan.cpu.walk import (
-    cut_into_lines,
-    load_checkpoint,
-    load_parameters,
-    load_walk,
-    raw_step,
-    read_delta,
-    task_ranges,
-)
 
 
-def scratch_bytes(state: int, rank: int) -> int:
+@njit(**OPTIONS)
+def add_low_rank_gradients(by_raw, low, dt_weight, ddt_weight, low_lanes, rank, steps, width):
+    """Add a tile's part to the gradient of dt_weight, and write that of delta lane by lane.
+
+    `by_raw` is the gradient by the raw step (row per step), `low` delta (rank floats per step), and
+    `low_lanes` receives a vector per step and rank, to be summed over its lanes.
+    """
+    for r in range(rank):
+        for j in range(0, width, LANES):
+            here = r * ROW + j * FLOAT_BYTES
+            weight, by_weight = load(dt_weight + here), zeros()
+            for i in range(steps):
+                gradient = load(by_raw + i * ROW + j * FLOAT_BYTES)
+                factor = load_everywhere(low + (i * rank + r) * FLOAT_BYTES)
+                by_weight = fused(gradient, factor, by_weight)
+                to = low_lanes + (i * rank + r) * VECTOR_BYTES
+                before = load(to) if j > 0 else zeros()
+                store(to, fused(gradient, weight, before))
+            store(ddt_weight + here, total(by_weight, load(ddt_weight + here)))
+
+
+def forward_bytes(state: int, rank: int) -> int:
+    """Return how much scratch memory the forward pass of a task needs."""
+    padded = state + state % 2
+    rows = 2 + 3 * padded + rank + 4 * TILE
+    return rows * ROW + TILE * FLOAT_BYTES * (2 * padded + rank + 10) + 64 * FLOAT_BYTES
+
+
+def forward_task(discretization: str) -> Any:
+    """Return the function that runs a task of the forward pass."""
+    rule = RULES[discretization]
+    reads_input = rule.reads_input
+    four_states, two_states = forward_block(rule, 4), forward_block(rule, 2)
+
+    @njit(**OPTIONS)
+    def run(job, task, scratch):
+        """Run one task."""
+        state, rank, points = job[STATE], job[RANK], job[POINTS]
+        padded = state + state % 2
+        weights_row = padded * FLOAT_BYTES
+        bias = scratch
+        direct = bias + ROW
+        rates = direct + ROW
+        rates_e = rates + padded * ROW
+        h = rates_e + padded * ROW
+        dt_weight = h + padded * ROW
+        u = dt_weight + rank * ROW
+        dt = u + TILE * ROW
+        drive = dt + TILE * ROW
+        y = drive + TILE * ROW
+        B_rows = y + TILE * ROW
+        C_rows = B_rows + TILE * weights_row
+        low = C_rows + TILE * weights_row
+        index = low + TILE * rank * FLOAT_BYTES + VECTOR_BYTES
+        scale = index + TILE * INDEX_BYTES
+        bounds = scale + TILE * FLOAT_BYTES
+        u_rows = bounds + 2 * TILE * INDEX_BYTES
+        delta_rows = u_rows + TILE * ADDRESS_BYTES
+        y_rows = delta_rows + TILE * ADDRESS_BYTES
+
+        _, first, end, _, channel, end_channel, group, end_group = task_ranges(job, task)
+        width = end_channel - channel
+        fill_zeros(B_rows, 2 * TILE * padded)
+        first_group = group
+        while group < end_group:
+            line = job[DIRECTIONS + 2 * group]
+            load_parameters(job, group, channel, width, bias, direct, rates, rates_e, dt_weight)
+            for batch in range(first, end):
+                for tile in range((points + TILE - 1) // TILE):
+                    start = tile * TILE
+                    steps = min(TILE, points - start)
+                    load_walk(job, batch, group, start, steps, index, scale)
+                    segments = cut_into_lines(line, start, steps, bounds)
+                    if start % line == 0:
+                        fill_zeros(h, padded * ROW // FLOAT_BYTES)
+                    if job[SAVING]:
+                        store_checkpoint(job, batch, group, tile, channel, width, h)
+                    read_weights(job, B, batch, group, B_rows, weights_row, index, steps)
+                    read_weights(job, C, batch, group, C_rows, weights_row, index, steps)
+                    at, row, column = view(job, U, batch, group)
+                    at += channel * column
+                    read_rows(u, at, row, column, index, steps, width, u_rows)
+                    fetch(at, row, column, index, steps, width, 1)
+                    read_delta(
+                        job, batch, group, channel, width, index, steps, dt, low, delta_rows, 1
+                    )
+                    y_at, y_row, y_column = view(job, Y, batch, group)
+                    y_at += channel * y_column
+                    fetch(y_at, y_row, y_column, index, steps, width, 0)
+                    if group > first_group:
+                        read_rows(y, y_at, y_row, y_column, index, steps, width, y_rows)
+                    for i in range(steps):
+                        u_row = load_address(u_rows + ADDRESS_BYTES * i)
+                        delta_row = load_address(delta_rows + ADDRESS_BYTES * i)
+                        old_row = load_address(y_rows + ADDRESS_BYTES * i)
+                        factor = scale + i * FLOAT_BYTES
+                        low_row = low + i * rank * FLOAT_BYTES
+                        for j in range(0, width, LANES):
+                            at = j * FLOAT_BYTES
+                            here = i * ROW + at
+                            x = load(u_row + at)
+                            raw = raw_step(rank, delta_row + at, low_row, bias + at, dt_weight + at)
+                            step = step_length(job, raw, factor)
+                            store(dt + here, step)
+                            store(drive + here, x if reads_input else product(step, x))
+                            before = load(old_row + at) if group > first_group else zeros()
+                            store(y + here, fused(x, load(direct + at), before))
+                    for j in range(0, width, LANES):
+                        at = j * FLOAT_BYTES
+                        n = 0
+                        while n < padded:
+                            here = n * ROW + at
+                            weights = n * FLOAT_BYTES
+                            block = (h + here, rates + here, B_rows + weights, C_rows + weights)
+                            steps_of_tile = (weights_row, dt + at, drive + at, y + at)
+                            if padded - n >= 4:
+                                four_states(*block, *steps_of_tile, bounds, segments)
+                                n += 4
+                            else:
+                                two_states(*block, *steps_of_tile, bounds, segments)
+                                n += 2
+                    scatter(y, y_at, y_row, y_column, index, steps, width)
+            group += 1
+
+    return run
+
+
+def backward_bytes(state: int, rank: int) -> int:
     """Return how much scratch memory the backward pass of a task needs."""
     padded = state + state % 2
     rows = 4 + 5 * padded + 2 * rank + 8 * TILE
@@ -82,18 +207,11 @@ def scratch_bytes(state: int, rank: int) -> int:
     return rows * ROW + vectors * VECTOR_BYTES + floats * FLOAT_BYTES
 
 
-_BLOCKS = {
-    "simplified": backward_block,
-    "zoh": backward_block_by_hold,
-    "centred": backward_block_by_halves,
-}
-
-
 def backward_task(discretization: str) -> Any:
     """Return the function that runs a task of the backward pass."""
-    make = _BLOCKS[discretization]
-    zoh = discretization == "zoh"
-    four_states, two_states = make(4), make(2)
+    rule = RULES[discretization]
+    reads_input = rule.reads_input
+    four_states, two_states = backward_block(rule, 4), backward_block(rule, 2)
 
     @njit(**OPTIONS)
     def run(job, task, scratch):
@@ -164,10 +282,8 @@ def backward_task(discretization: str) -> Any:
                         load_checkpoint(job, batch, group, tile, channel, width, h)
                     if (start + steps) % line == 0:
                         fill_zeros(g, padded * row_floats)
-                    at, row, column = view(job, B, batch, group)
-                    gather_states(B_rows, weights_row, at, row, column, index, steps, state)
-                    at, row, column = view(job, C, batch, group)
-                    gather_states(C_rows, weights_row, at, row, column, index, steps, state)
+                    read_weights(job, B, batch, group, B_rows, weights_row, index, steps)
+                    read_weights(job, C, batch, group, C_rows, weights_row, index, steps)
                     at, row, column = view(job, U, batch, group)
                     at += channel * column
                     read_rows(u, at, row, column, index, steps, width, u_rows)
@@ -202,7 +318,7 @@ def backward_task(discretization: str) -> Any:
                             store(slope + here, by_raw)
                             store(dt + here, step)
                             x = load(u_row + at)
-                            store(drive + here, x if zoh else product(step, x))
+                            store(drive + here, x if reads_input else product(step, x))
                             store(gx + here, zeros())
                             store(gt + here, zeros())
 
@@ -215,50 +331,14 @@ def backward_task(discretization: str) -> Any:
                         for j in range(0, width, LANES):
                             at = j * FLOAT_BYTES
                             here = n * ROW + at
+                            block = (h + here, g + here, rates + here, rates_e + here, dA + here)
+                            weighted = (B_rows + weights, C_rows + weights, weights_row)
+                            rows = (dt + at, drive + at, dy + at, gx + at, gt + at)
+                            kept = (dB_lanes, dC_lanes, kept_h, kept_a, bounds, segments)
                             if count == 4:
-                                four_states(
-                                    h + here,
-                                    g + here,
-                                    rates + here,
-                                    rates_e + here,
-                                    dA + here,
-                                    B_rows + weights,
-                                    C_rows + weights,
-                                    weights_row,
-                                    dt + at,
-                                    drive + at,
-                                    dy + at,
-                                    gx + at,
-                                    gt + at,
-                                    dB_lanes,
-                                    dC_lanes,
-                                    kept_h,
-                                    kept_a,
-                                    bounds,
-                                    segments,
-                                )
+                                four_states(*block, *weighted, *rows, *kept)
                             else:
-                                two_states(
-                                    h + here,
-                                    g + here,
-                                    rates + here,
-                                    rates_e + here,
-                                    dA + here,
-                                    B_rows + weights,
-                                    C_rows + weights,
-                                    weights_row,
-                                    dt + at,
-                                    drive + at,
-                                    dy + at,
-                                    gx + at,
-                                    gt + at,
-                                    dB_lanes,
-                                    dC_lanes,
-                                    kept_h,
-                                    kept_a,
-                                    bounds,
-                                    segments,
-                                )
+                                two_states(*block, *weighted, *rows, *kept)
                         at, row, _ = view(job, DB, partial + batch, group)
                         store_sums(
                             dB_lanes, state - n, count, sums, at + weights, row, index, steps
@@ -293,7 +373,7 @@ def backward_task(discretization: str) -> Any:
                             x = load(load_address(u_rows + ADDRESS_BYTES * i) + lane)
                             by_y, by_drive = load(dy + here), load(gx + here)
                             by_step, by_u = load(gt + here), by_drive
-                            if not zoh:
+                            if not reads_input:
                                 by_step = fused(by_drive, x, by_step)
                                 by_u = product(by_drive, load(dt + here))
                             by_raw = product(by_step, load(slope + here))
@@ -328,3 +408,7 @@ def backward_task(discretization: str) -> Any:
             group += 1
 
     return run
+
+
+PASSES = {"forward": (forward_task, forward_bytes), "backward": (backward_task, backward_bytes)}
+"""Makes the function that runs a task, and says how much scratch memory it needs, by pass."""
