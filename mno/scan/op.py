@@ -148,8 +148,8 @@ def _inputs(
     arrangement: Arrangement, tensors: Tensors, path: ScanPath, softplus: bool, rule: str
 ) -> ScanInputs:
     given: Any = arrangement.inward(tensors)
-    layout = packed(path.directions)
-    return ScanInputs(*given, path.factors, path.order, layout, softplus, rule)
+    rest: Any = (path.factors, path.order, packed(path.directions), softplus, rule)
+    return ScanInputs(*given, *rest)
 
 
 def _launch() -> Any:
