@@ -27,9 +27,8 @@ from ruamel.yaml import YAML
 
 from flows.study import Study, load_study
 from mno.lineage.dvcfiles import read_data_version
-from mno.study.identity import EQUIVALENCES, Code
-from mno.study.results import Found
-from mno.study.spec import study_names
+from mno.study.design import study_names
+from mno.study.results import EQUIVALENCES, Code, Found
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,12 +10,18 @@ from flows.params import check_params
 from flows.workspace import find_workspace
 from mno.core.errors import InputError, MnoError
 from mno.lineage.snapshot import take_snapshot
-from mno.study.design import Cell, cells_of, models_of
-from mno.study.identity import Code
+from mno.study.design import (
+    Cell,
+    StudySpec,
+    cells_of,
+    models_of,
+    read_study,
+    study_file,
+    study_names,
+)
 from mno.study.matching import matched
 from mno.study.planning import make_plan
-from mno.study.results import Found, Results
-from mno.study.spec import StudySpec, read_study, study_file, study_names
+from mno.study.results import Code, Found, Results
 
 
 @dataclass(frozen=True)

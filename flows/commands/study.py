@@ -23,7 +23,7 @@ _UNITS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 
 def _names(incomplete: str) -> list[str]:
     from flows.workspace import find_workspace
-    from mno.study.spec import study_names
+    from mno.study.design import study_names
 
     return [name for name in study_names(find_workspace()) if name.startswith(incomplete)]
 

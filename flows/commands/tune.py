@@ -12,7 +12,7 @@ from flows.commands.study import seconds_of, study_app
 
 def _names(incomplete: str) -> list[str]:
     from flows.workspace import find_workspace
-    from mno.study.tuning.spec import tune_names
+    from mno.study.tuning.space import tune_names
 
     return [name for name in tune_names(find_workspace()) if name.startswith(incomplete)]
 

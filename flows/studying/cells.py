@@ -22,8 +22,7 @@ from mno.core.errors import MnoError
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.registry.studies import log_cell
 from mno.study.design import Cell
-from mno.study.record import done_record, failed_record
-from mno.study.results import Found
+from mno.study.results import Found, done_record, failed_record
 
 TARGET = "register"  # in an experiment it only logs
 

@@ -11,7 +11,7 @@ from flows.study import load_study
 from flows.studying.report import reported
 from flows.workspace import find_workspace
 from mno.core.errors import InputError
-from mno.study.filled import Reported, fill
+from mno.study.answers import Reported, fill
 
 SUFFIX = ".j2"
 PAGES, FIGURES = Path("docs"), "assets"

@@ -9,17 +9,17 @@ from typing import Any
 
 from flows.study import Study, counts, load_study
 from mno.core.errors import InputError
-from mno.study.answers import Answers
-from mno.study.document import (
+from mno.study.answers import Answers, Reported
+from mno.study.findings import ScenarioFindings, findings_of
+from mno.study.report import (
+    MARKDOWN,
     Section,
     how_section,
     samples_section,
     scaling_section,
     scenario_section,
+    write_report,
 )
-from mno.study.filled import Reported
-from mno.study.findings import ScenarioFindings, findings_of
-from mno.study.page import MARKDOWN, write_report
 from mno.study.results import Found
 
 FOLDER = Path("reports/studies")

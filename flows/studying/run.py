@@ -24,11 +24,9 @@ from flows.workspace import find_workspace
 from mno.core.errors import MnoError, first_line
 from mno.core.files import locked
 from mno.registry.studies import close_study, open_study
-from mno.study.identity import Code
 from mno.study.matching import count, signature_of
 from mno.study.planning import Plan, expected_seconds, make_plan
-from mno.study.record import scaling_record
-from mno.study.results import Found, scaling_name
+from mno.study.results import Code, Found, scaling_name, scaling_record
 from mno.study.scaling import measure_scaling
 
 _LOOK = 0.2  # seconds between two looks at what is running

@@ -23,11 +23,12 @@ from mno.study.tuning.findings import (
     TrialRecord,
     best_so_far,
     importances,
+    preset_path,
     records_of,
+    write_preset,
 )
-from mno.study.tuning.point import at
-from mno.study.tuning.preset import preset_path, write_preset
 from mno.study.tuning.report import write_search_report
+from mno.study.tuning.space import at
 from mno.study.tuning.storage import DATABASE, Trials
 
 

@@ -14,9 +14,16 @@ from mno.core.errors import InputError
 from mno.data.imported import source_class, source_parameters
 from mno.data.plan import make_plan
 from mno.study.matching import count, signature_of
-from mno.study.tuning.point import at, default_params, default_point, search_digest
-from mno.study.tuning.spec import TuneSpec, read_tune, tune_file
-from mno.study.tuning.splits import data_digest, made_from
+from mno.study.tuning.space import (
+    TuneSpec,
+    at,
+    default_params,
+    default_point,
+    read_tune,
+    search_digest,
+    tune_file,
+)
+from mno.study.tuning.training import data_digest, made_from
 
 DATA = Path("data")
 FOLDER = Path("build/tune")

@@ -17,10 +17,9 @@ from flows.tuning.search import DATA, Search
 from mno.core.errors import MnoError
 from mno.registry.searches import SearchLog
 from mno.study.tuning.findings import DEFAULT, WINNER, Confirmation, TrialRecord, records_of
-from mno.study.tuning.point import at, training_digest
-from mno.study.tuning.splits import data_digest
+from mno.study.tuning.space import at, training_digest
 from mno.study.tuning.storage import Trials
-from mno.study.tuning.training import Job, Outcome
+from mno.study.tuning.training import Job, Outcome, data_digest
 
 _CONFIRMED = "confirmed"
 _STATES = {"done": TrialState.COMPLETE}  # the others have shown that they are worse

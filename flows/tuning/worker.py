@@ -23,8 +23,7 @@ def serve(connection: Connection, data: str) -> None:
     exit_when_orphaned(None)
     # Imported here: torch takes seconds, in which several workers start at once.
     from mno.core.memory import keep_freed_memory
-    from mno.study.tuning.splits import search_splits
-    from mno.study.tuning.training import run_training
+    from mno.study.tuning.training import run_training, search_splits
 
     keep_freed_memory()
 

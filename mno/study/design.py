@@ -1,20 +1,237 @@
-"""The cells of a study: every scenario with every model and every seed, and its parameters."""
+"""What a study file says, and its cells: every scenario with every model and every seed."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
+from pydantic import Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mno.core.config import Config
+from mno.core.errors import InputError, first_line
 from mno.core.forecast import TaskConfig
 from mno.data.config import ExecutionConfig
 from mno.evaluation.config import EvaluateConfig
 from mno.nn.config import ModelConfig
 from mno.registry.config import PromotionConfig, RegistryConfig
-from mno.study.spec import StudySpec
 from mno.training.config import TrainConfig
 from mno.training.shares import LearningCurveConfig
+
+FOLDER = Path("studies")
+WITHIN_BACKBONE, ALL_PAIRS = "backbone", "all"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]*(-[a-z0-9_]+)*")
+_SECTIONS = ("generate", "task", "model", "train", "learning_curve", "evaluate")
+
+Options = dict[str, Any]
+_Spec = TypeVar("_Spec", bound=Config)
+
+
+class MatchConfig(Config):
+    """Operators of equal size: the width of each is chosen so that its parameters come close."""
+
+    target: int = Field(ge=1, description="Trainable parameters of every model")
+    tolerance: float = Field(
+        default=0.05, gt=0, lt=0.5, description="Largest distance from them, as a share"
+    )
+
+
+class ScalingConfig(Config):
+    """Time and memory of untrained operators on larger and larger grids."""
+
+    resolutions: list[Annotated[int, Field(ge=4, le=4096)]] = Field(
+        default=[16, 32, 64, 128], min_length=1, description="Points along each axis"
+    )
+    seconds: float = Field(
+        default=0.5, gt=0, allow_inf_nan=False, description="Time to spend on each measurement"
+    )
+    scenarios: list[str] = Field(
+        default=[], description="Scenarios whose fields the operators take; the first if none"
+    )
+
+
+class StudySpec(Config):
+    """A study, as its file says.
+
+    What it does not say takes the default of the code, never what `params.yaml` says at the moment:
+    cells do not become stale because somebody works on the line.
+    """
+
+    title: str = Field(description="What the report is called")
+    question: str = Field(default="", description="What the study is to answer")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        min_length=1, description="Seeds of the training; the same for every model"
+    )
+    base: Options = Field(default={}, description="Parameters that all cells share, by section")
+    scenarios: dict[str, Options] = Field(
+        min_length=1,
+        description="By a name of your choice: `scenario` (that name if not given), `parameters` "
+        "of the scenario, sections of parameters, and `only`, the models that it is asked of "
+        "(all if not given)",
+    )
+    backbones: dict[str, Options] = Field(
+        default={}, description="Section `model` of each backbone, crossed with the mixers"
+    )
+    mixers: dict[str, Options] = Field(
+        default={}, description="What each mixer changes in the section `model` of a backbone"
+    )
+    models: dict[str, Options] = Field(
+        default={},
+        description="Further models, not crossed: their section `model`; `train` within it "
+        "changes how they are trained",
+    )
+    parameters: MatchConfig | None = Field(
+        default=None, description="The size that all models have; each its own if not given"
+    )
+    compare: str = Field(
+        default=WITHIN_BACKBONE,
+        description="Which models are compared: those of a backbone with each other (`backbone`), "
+        "all with each other (`all`), or all with the one that is named here",
+    )
+    scaling: ScalingConfig | None = Field(default=None, description="None: it is not measured")
+
+    @field_validator("scenarios", "backbones", "mixers", "models")
+    @classmethod
+    def _has_plain_names(cls, value: dict[str, Options]) -> dict[str, Options]:
+        for name in value:
+            if not _NAME.fullmatch(name):
+                raise ValueError(
+                    f"the name {name!r} must consist of small letters, digits, _ and single "
+                    "hyphens between them; it becomes part of file names"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> StudySpec:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds={self.seeds} lists one twice; give each once")
+        if bool(self.backbones) != bool(self.mixers):
+            raise ValueError("backbones and mixers are crossed: give both, or models instead")
+        if not self.backbones and not self.models:
+            raise ValueError("there is no model; give backbones and mixers, or models")
+        twice = set(self.models) & {f"{b}-{m}" for b in self.backbones for m in self.mixers}
+        if twice:
+            raise ValueError(f"the model {min(twice)} is there twice; rename it in models")
+        names = [*self.models, *(f"{b}-{m}" for b in self.backbones for m in self.mixers)]
+        if self.compare not in (WITHIN_BACKBONE, ALL_PAIRS, *names):
+            raise ValueError(
+                f"compare={self.compare} must be backbone, all, or a model: {', '.join(names)}"
+            )
+        for where, options in [("base", self.base), *self.scenarios.items()]:
+            extra = () if where == "base" else ("scenario", "parameters", "only")
+            for key, section in options.items():
+                if key not in (*_SECTIONS, *extra):
+                    raise ValueError(
+                        f"{where}.{key} is not known (known here: "
+                        f"{', '.join((*extra, *_SECTIONS))})"
+                    )
+                if key == "only":
+                    _check_only(where, section, names)
+                elif key != "scenario" and not isinstance(section, dict):
+                    raise ValueError(f"{where}.{key} must be a mapping of parameters")
+        unknown = set(self.scaling.scenarios if self.scaling else ()) - set(self.scenarios)
+        if unknown:
+            raise ValueError(
+                f"scaling.scenarios names {min(unknown)}, which is not a scenario here"
+            )
+        return self
+
+
+def _check_only(where: str, only: Any, names: list[str]) -> None:
+    listed = isinstance(only, list) and len(only) > 0
+    unknown = [name for name in only if name not in names] if listed else [only]
+    if unknown:
+        raise ValueError(f"{where}.only={only!r} must list models of the study: {', '.join(names)}")
+
+
+def study_file(root: Path, given: str) -> Path:
+    """Return the file of a study that is given by its path or by its name in `studies/`.
+
+    Raises:
+        InputError: There is none.
+    """
+    path = Path(given)
+    named = root / FOLDER / f"{given}.yaml"
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        if (root / path).is_file():
+            return root / path
+    elif named.is_file():
+        return named
+    known = ", ".join(study_names(root)) or "none"
+    raise InputError(
+        f"there is no study {given!r}; give a file, or one of those in {FOLDER}/: {known}"
+    )
+
+
+def study_names(root: Path) -> list[str]:
+    """Return the names of the studies that a workspace has files of."""
+    return sorted(path.stem for path in (root / FOLDER).glob("*.yaml"))
+
+
+def read_study(path: Path) -> StudySpec:
+    """Read and check a study file; whether each cell can be made is checked with its parameters.
+
+    Raises:
+        InputError: One line that says what cannot be used.
+    """
+    return read_file(path, StudySpec, "study", "title, seeds, scenarios and models", _said)
+
+
+def read_file(
+    path: Path, model: type[_Spec], kind: str, keys: str, said: Callable[[Any], str]
+) -> _Spec:
+    """Read and check a file of a kind, and its name.
+
+    Args:
+        path: The file.
+        model: What it has to say.
+        kind: What it is called in messages.
+        keys: What it must have, in words.
+        said: Says in words what pydantic found wrong.
+
+    Raises:
+        InputError: One line that says what cannot be used.
+    """
+    if not _NAME.fullmatch(path.stem):
+        raise InputError(
+            f"{path.name}: the name of a {kind} file must consist of small letters, digits, _ and "
+            "single hyphens, and end in .yaml; rename it"
+        )
+    try:
+        content = YAML(typ="safe").load(path)
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {first_line(error)}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must be a mapping with {keys}")
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        found = "; ".join(said(item) for item in error.errors())
+        raise InputError(f"{path.name}: {found}") from None
+
+
+def _said(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    match item["type"]:
+        case "extra_forbidden":
+            return f"{key} is not known (known: {', '.join(StudySpec.model_fields)})"
+        case "missing":
+            return f"{key} is missing"
+        case "value_error":
+            return f"{key}: {item['ctx']['error']}" if key else str(item["ctx"]["error"])
+        case _:
+            return f"{key}={item['input']!r} {item['msg'].removeprefix('Input ')}"
+
 
 _GENERATE = {
     "shard_size": 50,

@@ -18,8 +18,7 @@ from mno.data.imported import source_class, source_parameters
 from mno.nn.build import build_operator, match_parameters_to
 from mno.nn.config import ModelConfig
 from mno.nn.operator import count_parameters
-from mno.study.design import Cell
-from mno.study.spec import MatchConfig
+from mno.study.design import Cell, MatchConfig
 
 Signature = Mapping[str, Any]
 

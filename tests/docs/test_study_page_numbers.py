@@ -12,7 +12,7 @@ import pytest
 from flows.study import load_study
 from flows.studying.pages import FIGURES, PAGES
 from flows.studying.report import reported
-from mno.study.filled import Reported, fill
+from mno.study.answers import Reported, fill
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = sorted((ROOT / "studies/pages").glob("*.j2"))

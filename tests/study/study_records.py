@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mno.study.design import Cell, cells_of
-from mno.study.identity import Code, identify
-from mno.study.results import Results
-from mno.study.spec import StudySpec
+from mno.study.design import Cell, StudySpec, cells_of
+from mno.study.results import Code, Results, identify
 
 ROOT = Path(__file__).parents[2]
 SPEC: dict[str, Any] = {

@@ -11,8 +11,7 @@ from study_records import ROOT, cells, keep, record
 
 from mno.core.errors import MnoError
 from mno.study.design import Cell
-from mno.study.identity import EQUIVALENCES, Code
-from mno.study.results import Results
+from mno.study.results import EQUIVALENCES, Code, Results
 
 FIRST = "darcy--plain-axial--0"
 
@@ -56,7 +55,7 @@ def test_changed_parameters_make_their_cells_stale(workspace: Path) -> None:
 def test_training_code_makes_all_cells_stale_and_what_draws_none(workspace: Path) -> None:
     change(workspace / "mno/report/report.css")
     change(workspace / "mno/report/document.py")
-    change(workspace / "mno/study/page.py")
+    change(workspace / "mno/study/report.py")
     assert stale(workspace) == set()
     change(workspace / "mno/training/fit.py")
     assert len(stale(workspace)) == 12

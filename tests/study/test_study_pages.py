@@ -11,12 +11,10 @@ from study_records import ROOT, SPEC, cells, keep, record, spec
 from flows.study import load_study
 from flows.studying.report import reported, sections_of
 from mno.core.errors import InputError
-from mno.study.answers import Answers
-from mno.study.filled import Reported, fill
+from mno.study.answers import Answers, Reported, fill
+from mno.study.design import StudySpec
 from mno.study.findings import findings_of
-from mno.study.identity import Code, Identity
-from mno.study.results import Found, Results
-from mno.study.spec import StudySpec
+from mno.study.results import Code, Found, Identity, Results
 
 ERRORS = {"plain-axial": 0.02, "plain-softmax": 0.04}
 

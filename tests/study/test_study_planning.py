@@ -10,11 +10,9 @@ from study_records import ROOT, cells, keep, record, spec
 
 from flows.study import load_study
 from mno.core.errors import InputError
-from mno.study.design import cells_of
-from mno.study.identity import Code
+from mno.study.design import cells_of, read_study, study_names
 from mno.study.planning import make_plan
-from mno.study.results import Found, Results
-from mno.study.spec import read_study, study_names
+from mno.study.results import Code, Found, Results
 
 
 def found_in(folder: Path, errors: dict[str, float]) -> list[Found]:

@@ -12,8 +12,7 @@ from flows.study import load_study
 from flows.studying.report import report_study
 from mno.core.errors import InputError
 from mno.study.findings import findings_of, front
-from mno.study.identity import Code
-from mno.study.results import Results
+from mno.study.results import Code, Results
 
 SCALES = {"plain-axial": 0.02, "plain-softmax": 0.04}
 

@@ -9,11 +9,10 @@ from study_records import ROOT, cells, keep, record, spec
 
 from mno.core.errors import InputError
 from mno.study.answers import Answers
-from mno.study.document import samples_section
 from mno.study.findings import findings_of
-from mno.study.identity import Code
-from mno.study.results import Results
-from mno.study.samples import samples_of
+from mno.study.report import samples_section
+from mno.study.results import Code, Results
+from mno.study.statistics import samples_of
 
 NUMBERS = (50, 200, 800)
 POWERS = {"plain-axial": 0.5, "plain-softmax": 0.25}  # by which errors fall

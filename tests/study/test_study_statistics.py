@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mno.study.findings import is_undertrained
 from mno.study.statistics import compare, holm, mean_with_interval
-from mno.study.undertrained import is_undertrained
 
 SEEDS = range(5)
 

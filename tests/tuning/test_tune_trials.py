@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from mno.core.errors import MnoError
 from mno.study.tuning.findings import Confirmation, best_so_far, importances, records_of
 from mno.study.tuning.report import write_search_report
-from mno.study.tuning.spec import TuneSpec
+from mno.study.tuning.space import TuneSpec
 from mno.study.tuning.storage import DATABASE, Trials
 
 SPEC = TuneSpec.model_validate(

@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from mno.core.errors import MnoError, first_line
-from mno.study.tuning.spec import Axis, ChoiceAxis, IntAxis, TuneSpec
+from mno.study.tuning.space import Axis, ChoiceAxis, IntAxis, TuneSpec
 
 DATABASE = "optuna.db"
 ATTEMPT, REASON, DETAILS = "attempt", "reason", "details"
