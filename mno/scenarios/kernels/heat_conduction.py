@@ -17,12 +17,9 @@ doi:10.1137/0714068). It overshoots by up to a fifth where a step meets a jump, 
 the initial state; so each interval begins with two stages of implicit Euler, which has the same
 matrix and does not (Rannacher 1984, doi:10.1007/BF01390130).
 
-A stage is solved by conjugate gradients in float64, preconditioned by a symmetric V cycle in
-float32: two sweeps of damped Jacobi before and after on the finest level, four on the others. Cells
-are numbered from 1 to `size`; ghosts are 0 and `size + 1` and stay zero. All levels of a quantity
-lie in one array, below each other: level `l` begins in row `tops[l]` and uses the first columns; an
-odd last row is an aggregate by itself. Loops along `j` touch different cells, so they vectorise
-without reordering any sum. All kernels are in this file: numba's cache notices changes in one only.
+A stage is solved by conjugate gradients in float64 (`multigrid.py`, which says how arrays are laid
+out), preconditioned by a symmetric V cycle in float32: two sweeps of damped Jacobi before and after
+on the finest level, four on the others.
 """
 
 from __future__ import annotations
@@ -30,50 +27,36 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from mno.scenarios.kernels.caching import compiled, inlined
+from mno.scenarios.kernels.multigrid import (
+    add,
+    coarsen,
+    conjugate_gradients,
+    dot,
+    harmonic_means,
+    left_over,
+    levels_of,
+    prolong,
+    restrict,
+)
 
 GAMMA = 1.0 - np.sqrt(0.5)  # share of a step that a stage is long
 _STARTING = 2  # stages of implicit Euler with which an interval begins
 _DAMPING = np.float32(0.8)  # of Jacobi's method, the best value for five points in the plane
-_ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
-
-# No flag that lets sums be reordered or contracted: bits must not depend on the processor.
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 
-@_compiled
+@inlined
 def _discretise(conductivity, film, trans):
     """Harmonic means between cells; to the ambient, half a cell and the film in series."""
+    harmonic_means(conductivity, trans)
     n = conductivity.shape[0]
     for j in range(n):
         trans[0, j + 1] = 1.0 / (0.5 / conductivity[0, j] + 1.0 / film)
         trans[n, j + 1] = 1.0 / (0.5 / conductivity[n - 1, j] + 1.0 / film)
-        for i in range(n - 1):
-            a, b = conductivity[i, j], conductivity[i + 1, j]
-            trans[i + 1, j + 1] = 2.0 * a * b / (a + b)
 
 
-@_compiled
-def _coarsen(trans_x, trans_y, storage, coarse_x, coarse_y, coarse_storage, fine_size, size):
-    """Sum what four cells store and two faces conduct; inside, over twice the distance."""
-    for k in range(size + 1):
-        face = min(2 * k, fine_size)
-        share = _ONE if k == 0 or k == size else _HALF
-        for j in range(1, size + 1):
-            coarse_x[k, j] = share * (trans_x[face, 2 * j - 1] + trans_x[face, 2 * j])
-            coarse_y[j, k] = share * (trans_y[2 * j - 1, face] + trans_y[2 * j, face])
-    _restrict(storage, coarse_storage, size)
-
-
-@_compiled
-def _invert_diagonal(trans_x, trans_y, storage, inverse, size):
-    for i in range(1, size + 1):
-        for j in range(1, size + 1):
-            around = trans_x[i - 1, j] + trans_x[i, j] + trans_y[i, j - 1] + trans_y[i, j]
-            inverse[i, j] = _ONE / (around + storage[i, j])
-
-
-@_compiled
+@inlined
 def _begin(rhs, inverse, size, out):
     """One sweep of damped Jacobi from zero into `out`."""
     for i in range(1, size + 1):
@@ -81,7 +64,7 @@ def _begin(rhs, inverse, size, out):
             out[i, j] = _DAMPING * inverse[i, j] * rhs[i, j]
 
 
-@_compiled
+@inlined
 def _smooth(u, rhs, trans_x, trans_y, inverse, size, out):
     """One sweep of damped Jacobi from `u` into `out`."""
     for i in range(1, size + 1):
@@ -91,42 +74,7 @@ def _smooth(u, rhs, trans_x, trans_y, inverse, size, out):
             out[i, j] = u[i, j] + _DAMPING * (total * inverse[i, j] - u[i, j])
 
 
-@_compiled
-def _left_over(u, source, trans_x, trans_y, storage, size, out):
-    """Set `out` to `source` less what each cell takes up and gives away."""
-    for i in range(1, size + 1):
-        for j in range(1, size + 1):  # so few arrays that the compiler can tell them apart
-            out[i, j] = source[i, j] - (
-                trans_x[i - 1, j] * (u[i, j] - u[i - 1, j])
-                + trans_x[i, j] * (u[i, j] - u[i + 1, j])
-                + trans_y[i, j - 1] * (u[i, j] - u[i, j - 1])
-                + trans_y[i, j] * (u[i, j] - u[i, j + 1])
-            )
-        for j in range(1, size + 1):
-            out[i, j] -= storage[i, j] * u[i, j]
-
-
-@_compiled
-def _restrict(fine, coarse, size):
-    """Sum the values of four fine cells in each coarse one."""
-    for i in range(1, size + 1):
-        above, below = fine[2 * i - 1], fine[2 * i]
-        for j in range(1, size + 1):
-            coarse[i, j] = (above[2 * j - 1] + above[2 * j]) + (below[2 * j - 1] + below[2 * j])
-
-
-@_compiled
-def _prolong(coarse, u, size):
-    """Add a coarse cell's value to each of its fine cells."""
-    for i in range(1, size + 1):
-        row = coarse[(i + 1) // 2]
-        for j in range(1, (size + 1) // 2 + 1):
-            u[i, 2 * j - 1] += row[j]
-            u[i, 2 * j] += row[j]
-        u[i, size + 1] = _ZERO  # an odd row has written into its ghost
-
-
-@_compiled
+@inlined
 def _v_cycle(trans_x, trans_y, storage, inverse, rhs, u, other, sizes, tops):
     """One V cycle on the finest level of `rhs`, from zero, into that of `u`; `other` is scratch."""
     last = sizes.size - 1
@@ -139,42 +87,24 @@ def _v_cycle(trans_x, trans_y, storage, inverse, rhs, u, other, sizes, tops):
             _smooth(w, b, t_x, t_y, inv, n, v)
             _smooth(v, b, t_x, t_y, inv, n, w)
         _smooth(w, b, t_x, t_y, inv, n, v)
-        _left_over(v, b, t_x, t_y, storage[at:], n, w)
-        _restrict(w, rhs[tops[level + 1] :], sizes[level + 1])
+        left_over(v, b, t_x, t_y, storage[at:], n, w)
+        restrict(w, rhs[tops[level + 1] :], sizes[level + 1])
     at = tops[last]
     u[at + 1, 1] = inverse[at + 1, 1] * rhs[at + 1, 1]
     for level in range(last - 1, -1, -1):
         at, n = tops[level], sizes[level]
         t_x, t_y, inv = trans_x[at:], trans_y[at:], inverse[at:]
         b, v, w = rhs[at:], u[at:], other[at:]
-        _prolong(u[tops[level + 1] :], v, n)
+        prolong(u[tops[level + 1] :], v, n)
         for _ in range(min(level, 1) + 1):
             _smooth(v, b, t_x, t_y, inv, n, w)
             _smooth(w, b, t_x, t_y, inv, n, v)
 
 
-@_compiled
-def _add(factor, x, y, scale, size):
-    """Replace `y` by `factor * x + scale * y`."""
-    for i in range(1, size + 1):
-        for j in range(1, size + 1):
-            y[i, j] = factor * x[i, j] + scale * y[i, j]
+_iterate = conjugate_gradients(_v_cycle, "iterate_stage")
 
 
-@_compiled
-def _dot(x, y, columns, size):
-    """Sum of products, first down the columns, which keeps the order of additions fixed."""
-    columns[:] = 0.0
-    for i in range(1, size + 1):
-        for j in range(1, size + 1):
-            columns[j] += x[i, j] * y[i, j]
-    total = 0.0
-    for j in range(1, size + 1):
-        total += columns[j]
-    return total
-
-
-@_compiled
+@inlined
 def _solve_stage(change, fine, single, columns, sizes, tops, tolerance, max_iterations):
     """Conjugate gradients for a stage, from the guess in `change`.
 
@@ -183,39 +113,31 @@ def _solve_stage(change, fine, single, columns, sizes, tops, tolerance, max_iter
     residual over that of the right side.
     """
     trans_x, trans_y, storage, zeros = fine[0], fine[1], fine[2], fine[3]
-    residual, direction, inflow, rhs, u = fine[4], fine[5], fine[6], single[4], single[5]
+    residual, direction, inflow = fine[4], fine[5], fine[6]
     n = sizes[0]
-    start = np.sqrt(_dot(residual, residual, columns, n))
+    start = np.sqrt(dot(residual, residual, columns, n))
     if start == 0.0:
         change[:] = 0.0
         return 0, 0.0
-    _left_over(change, residual, trans_x, trans_y, storage, n, inflow)
+    left_over(change, residual, trans_x, trans_y, storage, n, inflow)
     residual[:] = inflow
-    relative = np.sqrt(_dot(residual, residual, columns, n)) / start
-    previous = 1.0
-    iterations = 0
-    while relative > tolerance and iterations < max_iterations:
-        _add(1.0 / start, residual, rhs, 0.0, n)  # at any size, in the range of float32
-        _v_cycle(single[0], single[1], single[2], single[3], rhs, u, single[6], sizes, tops)
-        overlap = _dot(residual, u, columns, n)
-        _add(1.0, u, direction, overlap / previous if iterations > 0 else 0.0, n)
-        previous = overlap
-        _left_over(direction, zeros, trans_x, trans_y, storage, n, inflow)
-        step = -overlap / _dot(direction, inflow, columns, n)
-        _add(step, direction, change, 1.0, n)
-        _add(step, inflow, residual, 1.0, n)
-        relative = np.sqrt(_dot(residual, residual, columns, n)) / start
-        iterations += 1
-    return iterations, relative
+    relative = np.sqrt(dot(residual, residual, columns, n)) / start
+    return _iterate(
+        change, residual, start, relative,
+        (trans_x, trans_y, storage, zeros, direction, inflow),
+        (single[0], single[1], single[2], single[3], single[4], single[5], single[6]),
+        columns, sizes, tops, 1.0 / start,  # at any size, in the range of float32
+        tolerance, max_iterations,
+    )  # fmt: skip
 
 
-@_compiled
+@inlined
 def _loss(theta, trans_x, trans_y, n):
     across = trans_x[0] * theta[1] + trans_x[n] * theta[n]
     return np.sum(across + (trans_y[:, 0] * theta[:, 1] + trans_y[:, n] * theta[:, n]))
 
 
-@_compiled
+@inlined
 def _keep(theta, ambient, frame, n):
     """Store a frame and go on from it as it is stored, so that each interval can be checked."""
     for i in range(n):
@@ -224,7 +146,7 @@ def _keep(theta, ambient, frame, n):
             theta[i + 1, j + 1] = frame[i, j] - ambient
 
 
-@_compiled
+@compiled
 def solve_heat_conduction(
     conductivity, heat_capacity, power, initial, ambient, film, width, interval, steps,
     tolerance, max_iterations, frames,
@@ -251,10 +173,7 @@ def solve_heat_conduction(
         compare with `tolerance` (it may be NaN).
     """
     n = conductivity.shape[0]
-    levels = 1 + int(np.ceil(np.log2(n)))
-    sizes = np.array([-(-n // 2**level) for level in range(levels)])
-    tops = np.zeros(levels, np.int64)
-    tops[1:] = np.cumsum(sizes[:-1] + 2)
+    sizes, tops = levels_of(n)
     fine = np.zeros((11, n + 2, n + 2))
     trans_x, trans_y, storage, zeros, right = fine[0], fine[1], fine[2], fine[3], fine[4]
     heating, theta, begin, change = fine[7], fine[8], fine[9], fine[10]
@@ -267,13 +186,7 @@ def solve_heat_conduction(
     storage[1 : n + 1, 1 : n + 1] = heat_capacity * (width**2 / (GAMMA * step))
     theta[1 : n + 1, 1 : n + 1] = initial - ambient
     single[:3, : n + 2] = fine[:3]
-    for level in range(levels):
-        t_x, t_y, s = single[0, tops[level] :], single[1, tops[level] :], single[2, tops[level] :]
-        if level > 0:
-            up = tops[level - 1]
-            coarsened = single[0, up:], single[1, up:], single[2, up:]
-            _coarsen(*coarsened, t_x, t_y, s, sizes[level - 1], sizes[level])
-        _invert_diagonal(t_x, t_y, s, single[3, tops[level] :], sizes[level])
+    coarsen(single[0], single[1], single[2], single[3], sizes, tops, np.float32(1.0))
 
     heat = np.zeros((frames.shape[0] - 1, 3))
     total, relative = 0, 0.0
@@ -285,7 +198,7 @@ def solve_heat_conduction(
         for stage in range(-_STARTING, 2 * steps):
             # Of two stages that make a step the first has the weight 1 - gamma, the second gamma.
             weight = 1.0 - GAMMA if stage >= 0 and stage % 2 == 0 else GAMMA
-            _left_over(theta, heating, trans_x, trans_y, zeros, n, right)
+            left_over(theta, heating, trans_x, trans_y, zeros, n, right)
             iterations, relative = _solve_stage(
                 change, fine, single, columns, sizes, tops, tolerance, max_iterations
             )
@@ -294,9 +207,9 @@ def solve_heat_conduction(
                 return heat, total, relative
             loss = _loss(theta, trans_x, trans_y, n) + _loss(change, trans_x, trans_y, n)
             heat[frame - 1, 2] += weight * step * loss
-            _add(weight / GAMMA, change, theta, 1.0, n)
-        _add(1.0, theta, begin, -1.0, n)
-        heat[frame - 1, 0] = GAMMA * step * _dot(storage, begin, columns, n)
+            add(weight / GAMMA, change, theta, 1.0, n)
+        add(1.0, theta, begin, -1.0, n)
+        heat[frame - 1, 0] = GAMMA * step * dot(storage, begin, columns, n)
         heat[frame - 1, 1] = interval * np.sum(heating)
         _keep(theta, ambient, frames[frame], n)
     return heat, total, relative

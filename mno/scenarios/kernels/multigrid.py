@@ -1,71 +1,101 @@
-"""Multigrid-preconditioned conjugate gradients for `-div(a grad u) = f` on a square, compiled.
+"""Multigrid-preconditioned conjugate gradients for five-point equations on a square, compiled.
+
+    sum over the faces of a cell of trans (u - u') + storage u = rhs
 
 Glossary
     size        cells along each axis of a level, without the ring of ghost cells around them
     trans_x     transmissibility of the face between cells (i, j) and (i+1, j), stored at (i, j)
     trans_y     the same between (i, j) and (i, j+1); in square cells neither depends on h
-    inverse     one over the diagonal of the matrix, the sum of a cell's four transmissibilities
+    storage     what a cell takes up by itself; an array without elements where it is nothing
+    inverse     one over the diagonal of the matrix, the sum of storage and transmissibilities
     rhs, u      right side and approximate solution of a level; ghosts of `u` stay zero
-    out         the level's solution after smoothing, its residual before
+    other       scratch
 
 Cells are numbered from 1 to `size`, ghosts are 0 and `size + 1`. All levels of a quantity lie in
-one array, below each other: level `l` begins in row `tops[l]` and uses the first columns. So there
-is one memory block, one compiled specialisation, and no recursion. Loops along `j` touch different
-cells, which lets them vectorise without reordering any sum: results do not depend on how wide a
-vector is. All kernels are in this file, because numba's cache notices changes in one file only.
+one array, below each other: level `l` begins in row `tops[l]` and uses the first columns; an odd
+last row is an aggregate by itself. So there is one memory block, one compiled specialisation, and
+no recursion. Loops along `j` touch different cells, which lets them vectorise without reordering
+any sum: results do not depend on how wide a vector is.
+
+What is steady (`solve_diffusion`) and what is stored in time (`heat_conduction.py`) have their own
+V cycle: one sweep in float64, or several in float32.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from mno.scenarios.kernels.caching import compiled, inlined, named
 
 SMALLEST = 1e-300  # keeps a guess of zero from a division by zero
 DAMPING = 0.8  # of the Jacobi smoother, the best value for five points in two dimensions
 
-# IEEE division: a zero in the permeability gives inf, then no convergence, instead of an exception.
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
+
+@inlined
+def levels_of(n):
+    """Return sizes and first rows of all levels, from `n` cells along an axis to one."""
+    levels, size = 1, n
+    while size > 1:
+        size = (size + 1) // 2
+        levels += 1
+    sizes, tops = np.empty(levels, np.int64), np.zeros(levels, np.int64)
+    sizes[0] = n
+    for level in range(1, levels):
+        sizes[level] = (sizes[level - 1] + 1) // 2
+        tops[level] = tops[level - 1] + sizes[level - 1] + 2
+    return sizes, tops
 
 
-@_compiled
-def _discretise(permeability, is_channel, trans_x, trans_y):
-    """Harmonic means between cells; at a wall half a cell away, twice the cell's value."""
-    n = permeability.shape[0]
-    beside = 0.0 if is_channel else 2.0
-    for k in range(n):
-        trans_x[0, k + 1] = 2.0 * permeability[0, k]
-        trans_x[n, k + 1] = 2.0 * permeability[n - 1, k]
-        trans_y[k + 1, 0] = beside * permeability[k, 0]
-        trans_y[k + 1, n] = beside * permeability[k, n - 1]
+@inlined
+def harmonic_means(values, trans):
+    """Set the transmissibilities between cells along the first axis."""
+    n = values.shape[0]
     for i in range(n - 1):
         for j in range(n):
-            a, b = permeability[i, j], permeability[i + 1, j]
-            trans_x[i + 1, j + 1] = 2.0 * a * b / (a + b)
-    for i in range(n):
-        for j in range(n - 1):
-            a, b = permeability[i, j], permeability[i, j + 1]
-            trans_y[i + 1, j + 1] = 2.0 * a * b / (a + b)
+            a, b = values[i, j], values[i + 1, j]
+            trans[i + 1, j + 1] = 2.0 * a * b / (a + b)
 
 
-@_compiled
-def _coarsen(trans_x, trans_y, coarse_x, coarse_y, fine_size, size):
-    """Mean of the two fine faces under a coarse one; an odd last row is an aggregate by itself."""
-    for k in range(size + 1):
-        face = min(2 * k, fine_size)
-        for j in range(1, size + 1):
-            coarse_x[k, j] = 0.5 * (trans_x[face, 2 * j - 1] + trans_x[face, 2 * j])
-            coarse_y[j, k] = 0.5 * (trans_y[2 * j - 1, face] + trans_y[2 * j, face])
+@inlined
+def coarsen(trans_x, trans_y, storage, inverse, sizes, tops, outer):
+    """Set all levels but the finest, and the inverse diagonals of all.
+
+    Two fine faces under a coarse one conduct half of what they do together, being twice as far
+    from the next; those at the wall conduct the share `outer`. Storages add up.
+    """
+    half, one = inverse.dtype.type(0.5), inverse.dtype.type(1.0)
+    for level in range(sizes.size):
+        at, size = tops[level], sizes[level]
+        t_x, t_y = trans_x[at:], trans_y[at:]
+        if level > 0:
+            up, fine_size = tops[level - 1], sizes[level - 1]
+            fine_x, fine_y = trans_x[up:], trans_y[up:]
+            for k in range(size + 1):
+                face = min(2 * k, fine_size)
+                share = outer if k == 0 or k == size else half
+                for j in range(1, size + 1):
+                    t_x[k, j] = share * (fine_x[face, 2 * j - 1] + fine_x[face, 2 * j])
+                    t_y[j, k] = share * (fine_y[2 * j - 1, face] + fine_y[2 * j, face])
+            if storage.size > 0:
+                restrict(storage[up:], storage[at:], size)
+        for i in range(1, size + 1):
+            for j in range(1, size + 1):
+                around = t_x[i - 1, j] + t_x[i, j] + t_y[i, j - 1] + t_y[i, j]
+                if storage.size > 0:
+                    around += storage[at + i, j]
+                inverse[at + i, j] = one / around
 
 
-@_compiled
-def _invert_diagonal(trans_x, trans_y, inverse, size):
+@inlined
+def restrict(fine, coarse, size):
+    """Sum the values of four fine cells in each coarse one."""
     for i in range(1, size + 1):
+        above, below = fine[2 * i - 1], fine[2 * i]
         for j in range(1, size + 1):
-            diagonal = trans_x[i - 1, j] + trans_x[i, j] + trans_y[i, j - 1] + trans_y[i, j]
-            inverse[i, j] = 1.0 / diagonal
+            coarse[i, j] = (above[2 * j - 1] + above[2 * j]) + (below[2 * j - 1] + below[2 * j])
 
 
-@_compiled
+@inlined
 def _smooth(u, rhs, trans_x, trans_y, inverse, size, out):
     """One sweep of damped Jacobi from `u` into `out`."""
     for i in range(1, size + 1):
@@ -80,7 +110,7 @@ def _smooth(u, rhs, trans_x, trans_y, inverse, size, out):
             out[i, j] = u[i, j] + DAMPING * (total * inverse[i, j] - u[i, j])
 
 
-@_compiled
+@inlined
 def _smooth_and_restrict(u, rhs, trans_x, trans_y, inverse, size, out, coarse_rhs, coarse_size):
     """One sweep of damped Jacobi from zero; sum its residual into the coarse cells."""
     for i in range(1, size + 1):
@@ -105,8 +135,8 @@ def _smooth_and_restrict(u, rhs, trans_x, trans_y, inverse, size, out, coarse_rh
             )
 
 
-@_compiled
-def _prolong(coarse, u, size):
+@inlined
+def prolong(coarse, u, size):
     """Add a coarse cell's value to each of its fine cells."""
     for i in range(1, size + 1):
         row = coarse[(i + 1) // 2]
@@ -116,57 +146,50 @@ def _prolong(coarse, u, size):
         u[i, size + 1] = 0.0  # an odd row has written into its ghost
 
 
-@_compiled
-def _v_cycle(u, rhs, trans_x, trans_y, inverse, out, sizes, tops):
-    """One symmetric V(1,1) cycle on `rhs`, from zero, down to a single cell.
-
-    The result is the finest level of `out`.
-    """
+@inlined
+def _v_cycle(trans_x, trans_y, storage, inverse, rhs, u, other, sizes, tops):
+    """One symmetric V(1,1) cycle on `rhs`, from zero, into the finest level of `u`."""
     last = sizes.size - 1
     for level in range(last):
-        at, size = tops[level], sizes[level]
+        at, size, below = tops[level], sizes[level], tops[level + 1]
         _smooth_and_restrict(
-            u[at:],
-            rhs[at:],
-            trans_x[at:],
-            trans_y[at:],
-            inverse[at:],
-            size,
-            out[at:],
-            rhs[tops[level + 1] :],
-            sizes[level + 1],
-        )
+            other[at:], rhs[at:], trans_x[at:], trans_y[at:], inverse[at:], size, u[at:],
+            rhs[below:], sizes[level + 1],
+        )  # fmt: skip
     at = tops[last]
-    out[at + 1, 1] = inverse[at + 1, 1] * rhs[at + 1, 1]
+    u[at + 1, 1] = inverse[at + 1, 1] * rhs[at + 1, 1]
     for level in range(last - 1, -1, -1):
         at, size = tops[level], sizes[level]
-        _prolong(out[tops[level + 1] :], u[at:], size)
-        _smooth(u[at:], rhs[at:], trans_x[at:], trans_y[at:], inverse[at:], size, out[at:])
+        prolong(u[tops[level + 1] :], other[at:], size)
+        _smooth(other[at:], rhs[at:], trans_x[at:], trans_y[at:], inverse[at:], size, u[at:])
 
 
-@_compiled
-def _apply(u, trans_x, trans_y, out, size):
-    """Net flux out of each cell, the matrix times `u`."""
+@inlined
+def left_over(u, source, trans_x, trans_y, storage, size, out):
+    """Set `out` to `source` less what each cell takes up and gives away."""
     for i in range(1, size + 1):
-        for j in range(1, size + 1):
-            out[i, j] = (
+        for j in range(1, size + 1):  # so few arrays that the compiler can tell them apart
+            out[i, j] = source[i, j] - (
                 trans_x[i - 1, j] * (u[i, j] - u[i - 1, j])
                 + trans_x[i, j] * (u[i, j] - u[i + 1, j])
                 + trans_y[i, j - 1] * (u[i, j] - u[i, j - 1])
                 + trans_y[i, j] * (u[i, j] - u[i, j + 1])
             )
+        if storage.size > 0:
+            for j in range(1, size + 1):
+                out[i, j] -= storage[i, j] * u[i, j]
 
 
-@_compiled
-def _add(factor, x, y, scale, size):
+@inlined
+def add(factor, x, y, scale, size):
     """Replace `y` by `factor * x + scale * y`."""
     for i in range(1, size + 1):
         for j in range(1, size + 1):
             y[i, j] = factor * x[i, j] + scale * y[i, j]
 
 
-@_compiled
-def _dot(x, y, columns, size):
+@inlined
+def dot(x, y, columns, size):
     """Sum of products, first down the columns, which keeps the order of additions fixed."""
     columns[:] = 0.0
     for i in range(1, size + 1):
@@ -176,6 +199,50 @@ def _dot(x, y, columns, size):
     for j in range(1, size + 1):
         total += columns[j]
     return total
+
+
+def conjugate_gradients(v_cycle, name):
+    """Return a compiled function that improves `u` until its residual is at most a tolerance.
+
+    It takes `u` and its `residual`; the norm `start` of the right side, and that of the residual
+    over it, `relative`; on the finest level, in float64, transmissibilities, storage, zeros, and
+    scratch for direction and flux (`fine`); on all levels transmissibilities, storage, inverse,
+    right side, solution and scratch (`coarse`); scratch of a row (`columns`); `sizes` and `tops` of
+    the levels; what the residual is multiplied by for the preconditioner, or 0 if it is its right
+    side (`scale`). It returns the number of iterations, and the relative residual reached, which
+    may be NaN.
+
+    Args:
+        v_cycle: The preconditioner; takes `coarse`, `sizes` and `tops`.
+        name: Of the function.
+    """
+
+    def iterate(
+        u, residual, start, relative, fine, coarse, columns, sizes, tops, scale, tolerance,
+        max_iterations,
+    ):  # fmt: skip
+        trans_x, trans_y, storage, zeros, direction, inflow = fine
+        c_x, c_y, c_storage, inverse, rhs, correction, other = coarse
+        n, previous, iterations = sizes[0], 1.0, 0
+        while relative > tolerance and iterations < max_iterations:
+            if scale > 0.0:
+                add(scale, residual, rhs, 0.0, n)
+            v_cycle(c_x, c_y, c_storage, inverse, rhs, correction, other, sizes, tops)
+            overlap = dot(residual, correction, columns, n)
+            add(1.0, correction, direction, overlap / previous if iterations > 0 else 0.0, n)
+            previous = overlap
+            left_over(direction, zeros, trans_x, trans_y, storage, n, inflow)
+            step = -overlap / dot(direction, inflow, columns, n)
+            add(step, direction, u, 1.0, n)
+            add(step, inflow, residual, 1.0, n)
+            relative = np.sqrt(dot(residual, residual, columns, n)) / start
+            iterations += 1
+        return iterations, relative
+
+    return inlined(named(iterate, name))
+
+
+_iterate = conjugate_gradients(_v_cycle, "iterate_steady")
 
 
 def solve_diffusion(permeability, source, tolerance, max_iterations, inlet=None, guess=None):
@@ -205,74 +272,54 @@ def solve_diffusion(permeability, source, tolerance, max_iterations, inlet=None,
     )
 
 
-@_compiled
+@compiled
 def _solve(
     permeability, source, tolerance, max_iterations, is_channel, inlet, is_guessed, guess
 ):  # fmt: skip
     n = permeability.shape[0]
-    levels = 1
-    size = n
-    while size > 1:
-        size = (size + 1) // 2
-        levels += 1
-    sizes = np.empty(levels, np.int64)
-    tops = np.empty(levels, np.int64)
-    rows = 0
-    size = n
-    for level in range(levels):
-        sizes[level] = size
-        tops[level] = rows
-        rows += size + 2
-        size = (size + 1) // 2
-
+    sizes, tops = levels_of(n)
+    rows = tops[-1] + 3
     # One block rather than ten: the allocator then keeps it between calls, and the operating
     # system need not hand out fresh pages each time.
-    block = np.zeros((6 * rows + 2 * (n + 2) + 1, n + 2))
-    trans_x = block[:rows]
-    trans_y = block[rows : 2 * rows]
-    inverse = block[2 * rows : 3 * rows]
-    correction = block[3 * rows : 4 * rows]
-    residual = block[4 * rows : 5 * rows]
-    out = block[5 * rows : 6 * rows]
-    u = block[6 * rows : 6 * rows + n + 2]
-    direction = block[6 * rows + n + 2 : 6 * rows + 2 * (n + 2)]
-    columns = block[6 * rows + 2 * (n + 2)]
+    block = np.zeros((6 * rows + 4 * (n + 2) + 1, n + 2))
+    trans_x, trans_y, inverse = block[:rows], block[rows : 2 * rows], block[2 * rows : 3 * rows]
+    other, residual = block[3 * rows : 4 * rows], block[4 * rows : 5 * rows]
+    correction = block[5 * rows : 6 * rows]
+    fields = block[6 * rows : 6 * rows + 4 * (n + 2)].reshape(4, n + 2, n + 2)
+    u, direction, inflow, zeros = fields[0], fields[1], fields[2], fields[3]
+    columns, nothing = block[6 * rows + 4 * (n + 2)], block[:0]
 
-    _discretise(permeability, is_channel, trans_x, trans_y)
-    for level in range(levels):
-        at, size = tops[level], sizes[level]
-        if level > 0:
-            above, fine = tops[level - 1], sizes[level - 1]
-            _coarsen(trans_x[above:], trans_y[above:], trans_x[at:], trans_y[at:], fine, size)
-        _invert_diagonal(trans_x[at:], trans_y[at:], inverse[at:], size)
+    # Harmonic means between cells; at a wall half a cell away, twice the cell's value.
+    harmonic_means(permeability, trans_x)
+    harmonic_means(permeability.T, trans_y.T)
+    beside = 0.0 if is_channel else 2.0
+    for k in range(n):
+        trans_x[0, k + 1] = 2.0 * permeability[0, k]
+        trans_x[n, k + 1] = 2.0 * permeability[n - 1, k]
+        trans_y[k + 1, 0] = beside * permeability[k, 0]
+        trans_y[k + 1, n] = beside * permeability[k, n - 1]
+    coarsen(trans_x, trans_y, nothing, inverse, sizes, tops, 0.5)
 
     for i in range(n):
         for j in range(n):
             residual[i + 1, j + 1] = source[i, j] / (n * n)
     for j in range(1, n + 1):
         residual[1, j] += trans_x[0, j] * inlet
-    start = np.sqrt(_dot(residual, residual, columns, n))
+    start = np.sqrt(dot(residual, residual, columns, n))
     relative = 1.0
     if is_guessed:
         u[1 : n + 1, 1 : n + 1] = guess
-        _apply(u, trans_x, trans_y, out, n)
+        left_over(u, zeros, trans_x, trans_y, nothing, n, inflow)
         # The multiple of the guess that is nearest to the solution in the energy norm: where a
         # guess has the right form and a wrong size, it saves what one of the right size would.
-        factor = _dot(u, residual, columns, n) / max(_dot(u, out, columns, n), SMALLEST)
-        _add(0.0, u, u, factor, n)
-        _add(-factor, out, residual, 1.0, n)
-        relative = np.sqrt(_dot(residual, residual, columns, n)) / start
-    previous = 1.0
-    iterations = 0
-    while relative > tolerance and iterations < max_iterations:
-        _v_cycle(correction, residual, trans_x, trans_y, inverse, out, sizes, tops)
-        product = _dot(residual, out, columns, n)
-        _add(1.0, out, direction, product / previous if iterations > 0 else 0.0, n)
-        previous = product
-        _apply(direction, trans_x, trans_y, out, n)
-        step = product / _dot(direction, out, columns, n)
-        _add(step, direction, u, 1.0, n)
-        _add(-step, out, residual, 1.0, n)
-        relative = np.sqrt(_dot(residual, residual, columns, n)) / start
-        iterations += 1
+        factor = dot(u, residual, columns, n) / max(-dot(u, inflow, columns, n), SMALLEST)
+        add(0.0, u, u, factor, n)
+        add(factor, inflow, residual, 1.0, n)
+        relative = np.sqrt(dot(residual, residual, columns, n)) / start
+    iterations, relative = _iterate(
+        u, residual, start, relative,
+        (trans_x, trans_y, nothing, zeros, direction, inflow),
+        (trans_x, trans_y, nothing, inverse, residual, correction, other),
+        columns, sizes, tops, 0.0, tolerance, max_iterations,
+    )  # fmt: skip
     return u[1 : n + 1, 1 : n + 1].copy(), iterations, relative

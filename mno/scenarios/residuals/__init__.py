@@ -23,6 +23,30 @@ relative to its source or size, shape `(batch,)`. The mapping also holds the sce
 that are numbers, as tensors without axes."""
 
 
+SMALLEST = 1e-3
+"""Root mean square that a first frame counts for at least."""
+
+
+def widths(grid: Grid, *axes: str) -> tuple[float, ...]:
+    """Return the width of the cells along each axis.
+
+    Raises:
+        ValueError: The grid has other axes, or unequal cells.
+    """
+    found = [h for h in grid.spacing if not isinstance(h, tuple)]
+    if not len(found) == len(grid.spacing) == len(axes):
+        raise ValueError(
+            f"grid has spacing {grid.spacing}; the scheme needs one width for each of "
+            f"{', '.join(axes[:-1])} and {axes[-1]}"
+        )
+    return tuple(found)
+
+
+def rms(values: Tensor) -> Tensor:
+    """Return the root mean square of each sample, given values of `(batch, ...)`."""
+    return values.square().flatten(1).mean(dim=1).sqrt()
+
+
 def residual_names() -> list[str]:
     """Return the scenarios that have a residual, in alphabetical order."""
     modules = (path.stem for path in Path(__file__).parent.glob("*.py"))

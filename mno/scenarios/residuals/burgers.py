@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from mno.core.grid import Grid
-
-SMALLEST = 1e-3  # root mean square that a first frame counts for at least
+from mno.scenarios.residuals import SMALLEST, rms, widths
 
 
 def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
@@ -38,18 +37,13 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     Raises:
         ValueError: The cells are not equal, or the grid has not one axis of time and one of space.
     """
-    widths = [h for h in grid.spacing if not isinstance(h, tuple)]
-    if len(widths) != 2 or len(grid.spacing) != 2:
-        raise ValueError(
-            f"grid has spacing {grid.spacing}; the scheme needs one width for each of time and x"
-        )
-    dt, h = widths
+    dt, h = widths(grid, "time", "x")
     velocity = fields["velocity"]
     viscosity = fields["viscosity"].reshape(-1, 1, 1)
     middle = (velocity[:, :-1] + velocity[:, 1:]) / 2
     flux = middle.square() / 2 - viscosity * _derivative(middle, h)
     left = velocity.diff(dim=1) / dt + _derivative(flux, h)
-    return _rms(left) / _rms(velocity[:, :1]).clamp_min(SMALLEST)
+    return rms(left) / rms(velocity[:, :1]).clamp_min(SMALLEST)
 
 
 def _derivative(field: Tensor, h: float) -> Tensor:
@@ -59,11 +53,6 @@ def _derivative(field: Tensor, h: float) -> Tensor:
     if n % 2 == 0:
         waves[-1] = 0.0  # the wave of two points has no slope at them
     return torch.fft.irfft(1j * waves * torch.fft.rfft(field), n)
-
-
-def _rms(values: Tensor) -> Tensor:
-    """Return the root mean square of each sample, given values of `(batch, ...)`."""
-    return values.square().flatten(1).mean(dim=1).sqrt()
 
 
 RESIDUAL = residual

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mno.core.grid import Grid
-
-SMALLEST = 1e-3  # root mean square that a first frame counts for at least
+from mno.scenarios.residuals import SMALLEST, rms, widths
 
 
 def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
@@ -41,19 +40,15 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     Raises:
         ValueError: The cells are not equal, or the grid has not one axis of time and two of space.
     """
-    widths = [h for h in grid.spacing if not isinstance(h, tuple)]
-    if len(widths) != 3 or len(grid.spacing) != 3:
-        raise ValueError(
-            f"grid has spacing {grid.spacing}; the scheme needs one width for each of time, x and y"
-        )
-    dt, h_x, h_y = widths
+    dt, h_x, h_y = widths(grid, "time", "x", "y")
     frames = torch.stack([fields["activator"], fields["inhibitor"]])
     u, v = (frames[:, :, :-1] + frames[:, :, 1:]) / 2
     spread_u = fields["activator_diffusivity"] * _laplacian(u, h_x, h_y)
     spread_v = fields["inhibitor_diffusivity"] * _laplacian(v, h_x, h_y)
     rates = torch.stack([spread_u + u - u**3 - fields["offset"] - v, spread_v + u - v])
     left = frames.diff(dim=2) / dt - rates
-    return _rms(left) / _rms(frames[:, :, 0]).clamp_min(SMALLEST)
+    left, first = left.transpose(0, 1), frames[:, :, 0].transpose(0, 1)
+    return rms(left) / rms(first).clamp_min(SMALLEST)
 
 
 def _laplacian(field: Tensor, h_x: float, h_y: float) -> Tensor:
@@ -61,11 +56,6 @@ def _laplacian(field: Tensor, h_x: float, h_y: float) -> Tensor:
     mirrored = pad(field, (1, 1, 1, 1), mode="replicate")
     along_x, along_y = mirrored[..., :, 1:-1], mirrored[..., 1:-1, :]
     return along_x.diff(n=2, dim=-2) / h_x**2 + along_y.diff(n=2, dim=-1) / h_y**2
-
-
-def _rms(values: Tensor) -> Tensor:
-    """Return the root mean square of each sample, given values of `(species, batch, ...)`."""
-    return values.square().transpose(0, 1).flatten(1).mean(dim=1).sqrt()
 
 
 RESIDUAL = residual

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mno.core.grid import Grid
+from mno.scenarios.residuals import rms, widths
 
 SMALLEST = 1.0  # power density, W/m3, that a residual is relative to at least
 
@@ -43,12 +44,7 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     Raises:
         ValueError: The cells are not equal, or the grid has not one axis of time and two of space.
     """
-    widths = [h for h in grid.spacing if not isinstance(h, tuple)]
-    if len(widths) != 3 or len(grid.spacing) != 3:
-        raise ValueError(
-            f"grid has spacing {grid.spacing}; the scheme needs one width for each of time, x and y"
-        )
-    dt, h_x, h_y = widths
+    dt, h_x, h_y = widths(grid, "time", "x", "y")
     conductivity, film = fields["conductivity"][:, None], fields["heat_transfer_coefficient"]
     rise = fields["temperature"] - fields["ambient_temperature"][:, None, None, None]
     power = fields["power"][:, : rise.shape[1] - 1]
@@ -57,8 +53,8 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     outflow = outflow + _outflow(conductivity.mT, later.mT, h_y, film).mT
     stored = fields["heat_capacity"][:, None] * rise.diff(dim=1) / dt
     side = min(h_x * grid.shape[1], h_y * grid.shape[2])
-    size = _rms(power) + film * _rms(rise[:, :1].detach()) / side  # no gradient, 0 in cold ones
-    return _rms(stored + outflow - power) / size.clamp_min(SMALLEST)
+    size = rms(power) + film * rms(rise[:, :1].detach()) / side  # no gradient, 0 in cold ones
+    return rms(stored + outflow - power) / size.clamp_min(SMALLEST)
 
 
 def _outflow(conductivity: Tensor, rise: Tensor, width: float, film: Tensor) -> Tensor:
@@ -71,10 +67,6 @@ def _outflow(conductivity: Tensor, rise: Tensor, width: float, film: Tensor) -> 
         rise[..., -1:, :] / last,
     ]
     return torch.cat(fluxes, dim=-2).diff(dim=-2) / width
-
-
-def _rms(values: Tensor) -> Tensor:
-    return values.square().flatten(1).mean(dim=1).sqrt()
 
 
 RESIDUAL = residual

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from mno.core.grid import Grid
-
-SMALLEST = 1e-3  # root mean square that a first frame counts for at least
+from mno.scenarios.residuals import SMALLEST, rms, widths
 
 
 def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
@@ -38,12 +37,7 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     Raises:
         ValueError: The cells are not equal, or the grid has not one axis of time and two of space.
     """
-    widths = [h for h in grid.spacing if not isinstance(h, tuple)]
-    if len(widths) != 3 or len(grid.spacing) != 3:
-        raise ValueError(
-            f"grid has spacing {grid.spacing}; the scheme needs one width for each of time, x and y"
-        )
-    dt = widths[0]
+    dt, *_ = widths(grid, "time", "x", "y")
     vorticity = fields["vorticity"]
     viscosity = fields["viscosity"].reshape(-1, 1, 1, 1)
     middle = (vorticity[:, :-1] + vorticity[:, 1:]) / 2
@@ -56,7 +50,7 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     spread = viscosity * torch.fft.irfft2(-squares * spectrum, middle.shape[-2:])
     force = fields["forcing"] * _force(grid, middle)
     left = vorticity.diff(dim=1) / dt + u * along_x + v * along_y - spread - force
-    return _rms(left) / _rms(vorticity[:, :1]).clamp_min(SMALLEST)
+    return rms(left) / rms(vorticity[:, :1]).clamp_min(SMALLEST)
 
 
 def _waves(grid: Grid, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,11 +68,6 @@ def _force(grid: Grid, like: Tensor) -> Tensor:
     x, y = (place.to(like) for place in places)
     angle = 2.0 * math.pi * (x[:, None] + y[None, :])
     return torch.sin(angle) + torch.cos(angle)
-
-
-def _rms(values: Tensor) -> Tensor:
-    """Return the root mean square of each sample, given values of `(batch, ...)`."""
-    return values.square().flatten(1).mean(dim=1).sqrt()
 
 
 RESIDUAL = residual
