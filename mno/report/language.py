@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+import warnings
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
@@ -67,6 +68,8 @@ class Words:
 
     def check(self, name: str, description: str) -> str:
         """Return what a physics check looks at; the data's own description if nothing is known."""
+        if self.language != "en" and f"check {name}" not in self._names:
+            _warn_of_english(self.language)
         return self._names.get(f"check {name}", description)
 
     def number(self, value: float, digits: int = 4) -> str:
@@ -92,6 +95,16 @@ class Words:
         if math.isnan(value):
             return self("not_a_number")
         return self("infinite" if value > 0 else "minus_infinite")
+
+
+@cache
+def _warn_of_english(language: str) -> None:
+    """Say, once, that some words are not there in a language."""
+    warnings.warn(
+        f"a scenario's checks have no words in mno/report/{language}.toml, table names; their own "
+        "descriptions stand in the report",
+        stacklevel=3,
+    )
 
 
 def texts_of(path: str) -> dict[str, Any]:

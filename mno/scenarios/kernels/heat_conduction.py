@@ -28,7 +28,7 @@ import math
 
 import numpy as np
 
-from mno.scenarios.kernels.caching import compiled, inlined
+from mno.core.compiled import compiled, inlined
 from mno.scenarios.kernels.multigrid import (
     add,
     coarsen,

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mno.scenarios.kernels.caching import compiled, inlined, named
+from mno.core.compiled import compiled, inlined, named
 
 SMALLEST = 1e-300  # keeps a guess of zero from a division by zero
 DAMPING = 0.8  # of the Jacobi smoother, the best value for five points in two dimensions
