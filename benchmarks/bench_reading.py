@@ -27,7 +27,7 @@ from mno.nn.config import ModelConfig
 from mno.scenarios.base import scenario_class
 from mno.surrogate.description import Description
 from mno.training.config import TrainConfig
-from mno.training.loss import relative_l2
+from mno.training.objective import relative_l2
 
 THREADS = 2
 ROUNDS = 5

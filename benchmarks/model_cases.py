@@ -15,7 +15,7 @@ from mno.nn.backbones import BACKBONES as REGISTRY
 from mno.nn.build import build_operator, match_parameters_to
 from mno.nn.config import ModelConfig
 from mno.nn.operator import Operator, count_parameters
-from mno.training.loss import relative_l2
+from mno.training.objective import relative_l2
 
 BUDGET = 150_000
 """Parameters that every operator is brought near to: the size of the line's own model."""

@@ -24,7 +24,7 @@ from mno.core.files import lock_holder
 
 LEAST_FREE = 2 * 2**30  # bytes
 LATEST = 10  # versions that are tried besides those with an alias
-_PACKAGES = ("prefect", "dvc", "torch", "mlflow", "zarr", "dask", "lightning", "numba")
+_PACKAGES = ("prefect", "dvc", "torch", "mlflow", "zarr", "dask", "numba")
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,7 @@ from mno.evaluation.decision.kpis import check_kpis
 from mno.lineage.tidying.config import RetentionConfig
 from mno.nn.config import ModelConfig
 from mno.registry.config import PromotionConfig, RegistryConfig
-from mno.training.config import TrainConfig, check_unroll
-from mno.training.shares import LearningCurveConfig
+from mno.training.config import LearningCurveConfig, TrainConfig, check_unroll
 
 PRESETS_FOLDER = "presets"
 

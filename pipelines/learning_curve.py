@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mno.core.config import section
 from mno.core.files import write_json
-from mno.training.shares import LearningCurveConfig
+from mno.training.config import LearningCurveConfig
 from pipelines.stage import Stage, run_stage
 
 REPORT = Path("reports/learning_curve.json")

@@ -14,9 +14,8 @@ from mno.lineage.stages import stage_inputs
 from mno.nn.config import ModelConfig
 from mno.surrogate.surrogate import Surrogate
 from mno.training.checkpoint import checkpoints
-from mno.training.config import TrainConfig
+from mno.training.config import LearningCurveConfig, TrainConfig, nested_samples, with_as_many_steps
 from mno.training.fit import train
-from mno.training.shares import LearningCurveConfig, nested_samples, with_as_many_steps
 from pipelines.stage import Stage
 from pipelines.warm_start import find_warm_start
 

@@ -14,8 +14,8 @@ from mno.lineage.stages import flat
 from mno.nn.config import ModelConfig
 from mno.registry.tracking import TrainingRun
 from mno.training.config import TrainConfig
-from mno.training.environment import training_device
 from mno.training.fit import train
+from mno.training.processes import training_device
 from pipelines.stage import Stage, run_stage
 from pipelines.train_processes import others as other_processes
 from pipelines.train_processes import splits

@@ -1,6 +1,6 @@
 """The other processes of a training that is shared out, started and ended by the stage `train`.
 
-`python -m pipelines.train_processes RANK SIZE MEETING WORK` is one of them: it computes its share
+`python -m pipelines.train_processes RANK SIZE MEETING WORK` is one of them: it computes its part
 of every batch and writes nothing. The stage itself is the first. They meet at a file and exchange
 gradients over the loopback interface; when one ends too early, all end, and nothing is lost but the
 epoch at hand.
@@ -48,7 +48,7 @@ def others(processes: int, work: Path) -> Iterator[None]:
     if processes == 1:
         yield
         return
-    from mno.training.processes import Share, file_url, joined
+    from mno.training.processes import Rank, file_url, joined
 
     with TemporaryDirectory(prefix="mno-train-") as folder, ExitStack() as stack:
         meeting = Path(folder) / "meeting"
@@ -57,7 +57,7 @@ def others(processes: int, work: Path) -> Iterator[None]:
             for rank in range(1, processes)
         ]
         try:
-            with joined(Share(0, processes), file_url(meeting)):
+            with joined(Rank(0, processes), file_url(meeting)):
                 yield
         except RuntimeError:  # what torch says when the connection to another is lost
             _blame(started, meeting)
@@ -118,13 +118,13 @@ def splits(data: Path) -> tuple[Split, Split] | tuple[StoredSplit, StoredSplit]:
 def _help(rank: int, size: int, meeting: Path, work: Path) -> None:
     """Train as one of the others."""
     from mno.training.fit import train
-    from mno.training.processes import Share, file_url, joined
+    from mno.training.processes import Rank, file_url, joined
 
     params = read_params()
     config = section(params, "train", TrainConfig)
     start = find_warm_start(HandedDown.read().workspace, config.warm_start)
     training, validation = splits(DATA)
-    with joined(Share(rank, size), file_url(meeting)):
+    with joined(Rank(rank, size), file_url(meeting)):
         train(
             training,
             validation,

@@ -25,7 +25,7 @@ _PROBE = """
 import json, mno, pipelines
 from mno.lineage.environment import installed_packages, machine_facts
 try:
-    from mno.training.environment import training_device
+    from mno.training.processes import training_device
     facts = {**machine_facts(), "device": training_device()}
 except ImportError:
     facts = machine_facts()

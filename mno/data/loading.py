@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -11,9 +12,23 @@ from torch.utils.data import DataLoader, Dataset
 from mno.core.errors import InputError
 from mno.data.order import epoch_order
 from mno.data.prefetch import prefetched
-from mno.data.samples import Samples
 
 Batch = dict[str, Tensor]
+
+
+class Source(Protocol):
+    """What batches are made of: `mno.data.samples.Samples`, or the samples of a training."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether nothing has to be read."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, items: np.ndarray, epoch: int) -> Batch:
+        """Return items as one batch, given their numbers and the pass."""
+        ...
 
 
 class Loader:
@@ -30,7 +45,7 @@ class Loader:
         shuffle: Whether the order is drawn anew for each pass; else it is that of the samples.
         workers: Processes that read. With 0 a thread does, which is enough for most: reading and
             decompressing let Python go on. Samples in memory need no processes, and get none.
-        ahead: Batches that are kept ready, by each worker.
+        ahead: Batches that are kept ready, by each worker; 0 for no thread.
         start_method: How workers are started: `fork`, `spawn` or `forkserver`; torch's default if
             not given.
 
@@ -45,7 +60,7 @@ class Loader:
 
     def __init__(
         self,
-        samples: Samples,
+        samples: Source,
         batch_size: int,
         *,
         seed: int = 0,
@@ -56,7 +71,7 @@ class Loader:
     ) -> None:
         numbers = {"batch_size": batch_size, "seed": seed, "workers": workers, "ahead": ahead}
         for name, number in numbers.items():
-            least = int(name in ("batch_size", "ahead"))
+            least = int(name == "batch_size")
             if number < least:
                 raise InputError(f"{name}={number}: expected {least} or more")
         self.epoch, self.batch, self.ahead = 0, 0, ahead
@@ -69,7 +84,7 @@ class Loader:
                 batch_size=None,
                 sampler=self._next,
                 num_workers=workers,
-                prefetch_factor=ahead,
+                prefetch_factor=max(ahead, 1),
                 multiprocessing_context=start_method,
                 persistent_workers=True,
             )
@@ -91,7 +106,7 @@ class Loader:
 class _Passes(Dataset[Batch]):
     """The batches of all passes, one after the other without an end."""
 
-    def __init__(self, samples: Samples, batch_size: int, seed: int | None) -> None:
+    def __init__(self, samples: Source, batch_size: int, seed: int | None) -> None:
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.per_pass = -(-len(samples) // batch_size)
         self._order: tuple[int, np.ndarray] = (-1, np.arange(len(samples)))

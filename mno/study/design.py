@@ -20,8 +20,7 @@ from mno.data.config import ExecutionConfig
 from mno.evaluation.config import EvaluateConfig
 from mno.nn.config import ModelConfig
 from mno.registry.config import PromotionConfig, RegistryConfig
-from mno.training.config import TrainConfig
-from mno.training.shares import LearningCurveConfig
+from mno.training.config import LearningCurveConfig, TrainConfig
 
 FOLDER = Path("studies")
 WITHIN_BACKBONE, ALL_PAIRS = "backbone", "all"

@@ -1,4 +1,4 @@
-"""Files that survive any interruption: written beside, flushed, renamed, named by their content.
+"""Files of a training that survive any interruption, named by their content.
 
 A file's name carries the SHA-256 of its bytes, so that one that was cut short or altered is
 recognised before it is trusted, without a second file that could itself be out of step.
@@ -6,46 +6,44 @@ recognised before it is trusted, without a second file that could itself be out 
 
 from __future__ import annotations
 
-import hashlib
-import os
+import io
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
 
-from mno.core.errors import MnoError
+from mno.core.errors import InputError, MnoError
+from mno.core.files import PARTIAL, file_sha256, sha256, write_bytes
+from mno.training.history import History
 
 KEPT_CHECKPOINTS = 2
 _CHECKPOINT = re.compile(r"epoch-(\d+)\.[0-9a-f]{64}\.ckpt")
-_PARTIAL = ".partial"
+_FINISHED = "finished"
 
 
-def write_sealed(folder: Path, stem: str, suffix: str, write: Callable[[Path], None]) -> Path:
+def write_sealed(folder: Path, stem: str, suffix: str, content: bytes) -> Path:
     """Write a file whose name ends in the SHA-256 of its content.
 
     Args:
         folder: Where the file goes.
         stem: What the name begins with.
         suffix: What it ends with, with the dot.
-        write: Writes the content to the path it is given.
+        content: Its bytes.
 
     Raises:
         MnoError: The file cannot be written, for example because the disk is full.
     """
-    partial = folder / f"{stem}{suffix}{_PARTIAL}"
+    path = folder / f"{stem}.{sha256(content)}{suffix}"
     try:
-        write(partial)
-        with partial.open("rb+") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-        path = folder / f"{stem}.{digest}{suffix}"
-        os.replace(partial, path)
-        _flush_folder(folder)
+        write_bytes(path, content, durable=True)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise MnoError(
             f"cannot write {stem}{suffix} into {folder}: {error.strerror or error}; make room or "
             "allow writing there, then run again: training continues after its last whole epoch"
@@ -55,8 +53,7 @@ def write_sealed(folder: Path, stem: str, suffix: str, write: Callable[[Path], N
 
 def is_whole(path: Path) -> bool:
     """Whether a sealed file holds the bytes that its name promises."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == path.name.split(".")[1]
+    return file_sha256(path) == path.name.split(".")[1]
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -65,18 +62,18 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=_epoch, reverse=True)
 
 
-def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the newest checkpoint that is whole, with its content, if there is any.
+def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Return the content of the newest checkpoint that is whole, if there is any.
 
     Removed are damaged ones, ones that would run code, and what a killed process left half-written.
     """
-    for path in folder.glob(f"*{_PARTIAL}"):
+    for path in folder.glob(f"*{PARTIAL}"):
         path.unlink()
     for path in checkpoints(folder):
         if is_whole(path):
             try:
                 # `weights_only` admits tensors and plain containers, and runs nothing.
-                return path, torch.load(path, map_location="cpu", weights_only=True)
+                return torch.load(path, map_location="cpu", weights_only=True)
             except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError):
                 pass
         print(f"checkpoint of epoch {_epoch(path)} is damaged; going back before it", flush=True)
@@ -84,9 +81,21 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def prune_checkpoints(folder: Path, newest: Path) -> None:
-    """Remove all checkpoints but the newest and its predecessors that are kept."""
-    older = [path for path in checkpoints(folder) if _epoch(path) < _epoch(newest)]
+def write_checkpoint(folder: Path, epoch: int, content: dict[str, Any]) -> None:
+    """Write the checkpoint of an epoch, and remove all others but its predecessors that are kept.
+
+    Args:
+        folder: Where it goes.
+        epoch: Counted from 1.
+        content: Tensors and plain values in plain containers.
+
+    Raises:
+        MnoError: The file cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    newest = write_sealed(folder, f"epoch-{epoch:05d}", ".ckpt", buffer.getvalue())
+    older = [path for path in checkpoints(folder) if _epoch(path) < epoch]
     kept = {newest, *older[: KEPT_CHECKPOINTS - 1]}
     for path in checkpoints(folder):
         if path not in kept:
@@ -97,10 +106,46 @@ def _epoch(path: Path) -> int:
     return int(path.name.split(".")[0].removeprefix("epoch-"))
 
 
-def _flush_folder(folder: Path) -> None:
-    # Without it the rename itself may be lost with the power.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def write_finished(
+    folder: Path, fingerprint: str, weights: Mapping[str, Tensor], history: History
+) -> None:
+    """Record that the training in a folder is finished: its best weights and its history.
+
+    Raises:
+        MnoError: The file cannot be written.
+    """
+    metadata = {"fingerprint": fingerprint, "history": json.dumps(history.to_dict())}
+    tensors = {key: value.contiguous() for key, value in weights.items()}
+    write_sealed(folder, _FINISHED, ".safetensors", save(tensors, metadata))
+
+
+def read_finished(folder: Path, fingerprint: str) -> tuple[dict[str, Tensor], History] | None:
+    """Return best weights and history if the training in a folder is finished.
+
+    A damaged record is removed: the checkpoints lead back to it.
+
+    Raises:
+        InputError: The folder holds another finished training.
+    """
+    for path in folder.glob(f"{_FINISHED}.*.safetensors"):
+        if not is_whole(path):
+            path.unlink()
+            continue
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        check_fingerprint(metadata["fingerprint"], fingerprint, folder)
+        return load_file(path), History.from_records(json.loads(metadata["history"])["epochs"])
+    return None
+
+
+def check_fingerprint(found: str, expected: str, folder: Path) -> None:
+    """Refuse what a training with other data or parameters left in a folder.
+
+    Raises:
+        InputError: The fingerprints differ.
+    """
+    if found != expected:
+        raise InputError(
+            f"{folder} holds a training with other data, parameters or seed; "
+            "use another folder for this one, or delete that one"
+        )

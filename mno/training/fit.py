@@ -2,49 +2,68 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, Trainer
 from rich.console import Console
+from torch import Tensor
 
-from mno.core.errors import InputError
-from mno.core.forecast import TaskConfig, forecast_of
-from mno.data.normalise import Normaliser
-from mno.data.order import epoch_order
+from mno.core.errors import InputError, MnoError
+from mno.core.forecast import TaskConfig
+from mno.data.loading import Loader
 from mno.data.reading import Split, StoredSplit
 from mno.nn.config import ModelConfig
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
-from mno.training.augmentation import Augmentation, turns_of
-from mno.training.checkpoint import newest_checkpoint
-from mno.training.config import TrainConfig, check_unroll
-from mno.training.environment import (
-    honest_interrupts,
-    lightning_precision,
-    quiet_lightning,
-    reproducible,
-    training_device,
+from mno.training.batches import (
+    Augmentation,
+    Change,
+    Purpose,
+    TrainingSamples,
+    Windows,
+    epoch_choices,
+    seed_epoch,
+    turns_of,
 )
-from mno.training.finished import read_finished, write_finished
-from mno.training.history import History, TrainingObserver
-from mno.training.keeper import Keeper
-from mno.training.module import OperatorTraining
-from mno.training.order import Batches, Purpose, epoch_choices
+from mno.training.checkpoint import (
+    check_fingerprint,
+    newest_checkpoint,
+    read_finished,
+    write_checkpoint,
+    write_finished,
+)
+from mno.training.config import TrainConfig, check_unroll
+from mno.training.history import (
+    EpochRecord,
+    History,
+    Progress,
+    ProgressBar,
+    ProgressLines,
+    TrainingObserver,
+)
 from mno.training.problem import (
     check_split,
     check_truth,
+    continued,
+    describe,
     encode,
-    fields_with_gaps,
     fingerprint,
 )
-from mno.training.processes import Share, share_of, strategy
-from mno.training.progress import progress_callbacks
-from mno.training.warm_start import continued
-from mno.training.windows import Windows
+from mno.training.processes import Rank, not_averaging, this_rank, training_device
+from mno.training.step import (
+    OperatorTraining,
+    learning_rate_factor,
+    optimiser_of,
+    steps_per_epoch,
+)
 
 
 def train(
@@ -101,31 +120,30 @@ def train(
         )
     for split in (training, validation):
         check_split(split)
-    share = share_of(config.processes, config.batch_size)
-    description = _describe(training, model, task or TaskConfig())
+    rank = this_rank(config.processes, config.batch_size)
+    autocast = autocast_of(config.precision, training_device())
+    description = describe(training, model, task or TaskConfig())
     check_unroll(config, description.forecast)
     for split in (training, validation):
         check_truth(description, split)
     if initial is not None:
         description = continued(initial.description, description)
     digest = fingerprint(description, (training, validation), config, seed, initial)
-    share.check_same(digest, torch.device(training_device()))
+    rank.check_same(digest, torch.device(training_device()))
     work.mkdir(parents=True, exist_ok=True)
-    keeper = Keeper(digest, seed, work, observers, share)
-    quiet = quiet or not share.is_first
-    progress = progress_callbacks(keeper, config.epochs, console, quiet=quiet)
-    with reproducible(config.threads):
-        share.wait_for_first()
-        finished = read_finished(work, digest)
-        share.let_others_go()
+    observers = observers if rank.is_first else ()
+    with _reproducible(config.threads):
+        with rank.first_goes_ahead():
+            finished = read_finished(work, digest)
         if finished:
             weights, history = finished
-            keeper.tell_all(history)
+            _tell(observers, history.records)
         else:
-            module = _module(description, training, config, seed, initial, share)
-            _fit(keeper, module, training, validation, progress)
-            weights, history = keeper.best_weights, keeper.history
-            if share.is_first:
+            module = _module(description, training, config, seed, initial, rank)
+            loop = _Loop(module, autocast, seed, work, digest, observers)
+            loop.run(training, validation, console, quiet)
+            weights, history = loop.best_weights, loop.history
+            if rank.is_first:
                 write_finished(work, digest, weights, history)
         operator = description.build()
     operator.load_state_dict(weights)
@@ -138,9 +156,9 @@ def _module(
     config: TrainConfig,
     seed: int,
     initial: Surrogate | None,
-    share: Share,
+    rank: Rank,
 ) -> OperatorTraining:
-    """Return what Lightning trains, with the weights that training begins with."""
+    """Return what is trained, with the weights that training begins with."""
     torch.manual_seed(seed)
     try:
         operator = description.build()
@@ -148,135 +166,277 @@ def _module(
         raise InputError(f"section model: {error}") from None
     if initial is not None:
         operator.load_state_dict(initial.operator.state_dict())
-    samples = len(next(iter(training.fields.values())))
-    module = OperatorTraining(operator, description, training.schema, config, samples, share)
+    module = OperatorTraining(operator, description, training.schema, config, len(training), rank)
     try:
-        module.try_out(next(iter(Batches(encode(description, training), 1))))
+        module.try_out(TrainingSamples(encode(description, training)).batch(np.arange(1), 0))
     except ValueError as error:
         raise InputError(str(error)) from None
     return module
 
 
-def _fit(
-    keeper: Keeper,
-    module: OperatorTraining,
-    training: Split | StoredSplit,
-    validation: Split | StoredSplit,
-    progress: list[Callback],
-) -> None:
-    """Train until the keeper's history is complete."""
-    config, description, share = module.config, module.description, module.share
-    path = None
-    share.wait_for_first()
-    found = newest_checkpoint(keeper.work)
-    share.let_others_go()
-    if found:
-        path, content = found
-        keeper.load_state_dict(content["callbacks"][keeper.state_key])
-        keeper.tell_all(keeper.history)
-        if keeper.history.is_complete(config.epochs, config.patience):
+class _Loop:
+    """The epochs of a training, and everything of it that outlives its process.
+
+    The best weights and the history lie in the same checkpoint as the current weights: a single
+    rename moves all three on, so that no interruption can leave them out of step.
+
+    Args:
+        module: What is trained.
+        autocast: Makes the context in which the loss of a batch is taken.
+        seed: The run's seed.
+        work: The folder of the checkpoints.
+        digest: Of all that the training depends on.
+        observers: Told of every epoch, once its checkpoint is safe.
+    """
+
+    def __init__(
+        self,
+        module: OperatorTraining,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        seed: int,
+        work: Path,
+        digest: str,
+        observers: Sequence[TrainingObserver],
+    ) -> None:
+        self.device = torch.device(training_device())
+        self.module = module.to(self.device)
+        self.config, self.rank = module.config, module.rank
+        self.loss_of = self.rank.averaging_gradients(module)
+        self.optimiser = optimiser_of(module.operator, module.config)
+        self.autocast, self.seed, self.work = autocast, seed, work
+        self.digest, self.observers = digest, observers
+        self.history = History()
+        self.best_weights: dict[str, Tensor] = {}
+
+    def run(
+        self,
+        training: Split | StoredSplit,
+        validation: Split | StoredSplit,
+        console: Console | None,
+        quiet: bool,
+    ) -> None:
+        """Train until the history is complete, after the newest checkpoint if there is one."""
+        config, description = self.config, self.module.description
+        self._restore()
+        if self.history.is_complete(config.epochs, config.patience):
             return
-        if share.is_first:
-            print(f"continuing after epoch {len(keeper.history)} of {config.epochs}", flush=True)
-    train_batches = Batches(
-        encode(description, training),
-        config.batch_size,
-        lambda: epoch_order(module.num_samples, keeper.seed, len(keeper.history)),
-        _changes(keeper, module, training),
-        share,
-    )
-    with honest_interrupts(), quiet_lightning():
-        trainer = Trainer(
-            accelerator=training_device(),
-            devices=share.size,
-            strategy=strategy(share),
-            precision=lightning_precision(config.precision, training_device()),
-            max_epochs=config.epochs,
-            accumulate_grad_batches=config.accumulate,
-            gradient_clip_val=config.gradient_clip,
-            deterministic=True,
-            callbacks=[keeper, *progress],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            default_root_dir=keeper.work,
+        changes = _changes(self.module, training, self.seed)
+        batches = _batches(
+            TrainingSamples(encode(description, training), changes, self.rank), config, self.seed
         )
-        trainer.fit(
-            module,
-            train_batches,
-            Batches(encode(description, validation), config.batch_size),
-            ckpt_path=path,
-            weights_only=True,
+        batches.epoch = len(self.history)
+        judged = _batches(TrainingSamples(encode(description, validation)), config, None)
+        shown = (config.epochs, len(batches), len(self.history))
+        if quiet or not self.rank.is_first:
+            progress = Progress(*shown)
+        else:
+            progress = ProgressBar(*shown, console) if console else ProgressLines(*shown)
+        with _ending_on_request(), _silent_exchange(), progress:
+            done = False
+            while not done:
+                progress.begin_epoch()
+                self._train(batches, progress)
+                self._validate(judged)
+                done = self._end_epoch()
+                progress.end_epoch(self.history, done)
+
+    def _restore(self) -> None:
+        """Take up what the newest checkpoint holds, and tell the observers of its epochs."""
+        with self.rank.first_goes_ahead():
+            found = newest_checkpoint(self.work)
+        if found is None:
+            return
+        check_fingerprint(found.get("fingerprint", ""), self.digest, self.work)
+        self.history = History.from_records(found["history"])
+        self.best_weights = dict(found["best_weights"])
+        self.module.load_state_dict(found["module"])
+        self.optimiser.load_state_dict(found["optimiser"])
+        _tell(self.observers, self.history.records)
+        done, epochs = len(self.history), self.config.epochs
+        if self.rank.is_first and not self.history.is_complete(epochs, self.config.patience):
+            print(f"continuing after epoch {done} of {epochs}", flush=True)
+
+    def _train(self, batches: Loader, progress: Progress) -> None:
+        """Learn from every batch once."""
+        epoch, every = len(self.history), self.config.accumulate
+        seed_epoch(self.seed, epoch, self.rank.number)
+        self.module.begin_epoch(epoch)
+        steps = steps_per_epoch(self.module.num_samples, self.config)
+        for number, batch in enumerate(batches):
+            self._set_learning_rate(epoch * steps + number // every, self.config.epochs * steps)
+            if number % every == 0:
+                self.optimiser.zero_grad()
+            is_whole = (number + 1) % every == 0 or number + 1 == len(batches)
+            with nullcontext() if is_whole else not_averaging(self.loss_of):
+                with self.autocast():
+                    loss = self.loss_of(self._on_device(batch), number)
+                loss.backward()
+            if is_whole:
+                self._step()
+            progress.add_batch()
+
+    def _set_learning_rate(self, step: int, num_steps: int) -> None:
+        factor = learning_rate_factor(step, num_steps, self.config.warmup_fraction)
+        self.learning_rate = self.config.learning_rate * factor
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate
+
+    def _step(self) -> None:
+        """Take the optimiser's step, and the average of the weights along."""
+        weights = [p for group in self.optimiser.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(weights, self.config.gradient_clip)
+        self.optimiser.step()
+        if self.module.average is not None:
+            self.module.average.update(self.module.operator)
+
+    @torch.inference_mode()
+    def _validate(self, batches: Loader) -> None:
+        self.module.eval()
+        for batch in batches:
+            self.module.validation_step(self._on_device(batch))
+        self.module.train()
+
+    def _end_epoch(self) -> bool:
+        """Record and save the epoch, and tell of it; whether it was the last."""
+        module = self.module
+        self.rank.pool([module.train_error, module.train_loss], self.device)
+        record = EpochRecord(
+            epoch=len(self.history) + 1,
+            train_relative_l2=module.train_error.value,
+            validation_relative_l2=self.rank.agreed(module.validation_error.value, self.device),
+            learning_rate=self.learning_rate,
+            train_loss=None if module.objective.is_relative_l2 else module.train_loss.value,
         )
+        self.history = self.history.with_record(record)
+        if self.history.best is record:
+            weights = module.evaluated.state_dict()
+            self.best_weights = {key: value.cpu().clone() for key, value in weights.items()}
+        if self.rank.is_first:
+            content = {
+                "fingerprint": self.digest,
+                "history": [record.to_dict() for record in self.history.records],
+                "best_weights": self.best_weights,
+                "module": dict(module.state_dict()),
+                "optimiser": self.optimiser.state_dict(),
+            }
+            write_checkpoint(self.work, record.epoch, content)
+        _tell(self.observers, [record])
+        return self.history.is_complete(self.config.epochs, self.config.patience)
+
+    def _on_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: field.to(self.device) for name, field in batch.items()}
 
 
-def _changes(
-    keeper: Keeper, module: OperatorTraining, training: Split | StoredSplit
-) -> list[Windows | Augmentation]:
+def _batches(samples: TrainingSamples, config: TrainConfig, seed: int | None) -> Loader:
+    """Return batches in a new order in each epoch, or in stored order without a seed."""
+    ahead = 0 if samples.in_memory else 2
+    shuffle = seed is not None
+    return Loader(samples, config.batch_size, seed=seed or 0, shuffle=shuffle, ahead=ahead)
+
+
+def _changes(module: OperatorTraining, training: Split | StoredSplit, seed: int) -> list[Change]:
     """Return what is done to the fields of a batch before a step, in this order."""
-    config, forecast = module.config, module.description.forecast
+    config, description = module.config, module.description
+    forecast = description.forecast
 
-    def choices(number: int, purpose: Purpose) -> np.ndarray:
-        epoch = len(keeper.history)
-        return epoch_choices(module.num_samples, number, keeper.seed, epoch, purpose)
+    def drawn(number: int, purpose: Purpose) -> Callable[[int], np.ndarray]:
+        return lambda epoch: epoch_choices(module.num_samples, number, seed, epoch, purpose)
 
-    changes: list[Windows | Augmentation] = []
-    if forecast is not None and module.description.rolls_out:
-        starts = forecast.steps - config.unroll + 1
-        changes.append(
-            Windows(
-                (*module.description.states, *module.description.forcings),
-                forecast.history + config.unroll,
-                lambda: choices(starts, "window"),
-            )
-        )
+    changes: list[Change] = []
+    if forecast is not None and description.rolls_out:
+        names, frames = (*description.states, *description.forcings), forecast.history
+        starts = drawn(forecast.steps - config.unroll + 1, "window")
+        changes.append(Windows(names, frames + config.unroll, starts))
     if config.augment:
         turns = turns_of(training.schema)
-        changes.append(Augmentation(turns, lambda: choices(len(turns), "turn")))
+        changes.append(Augmentation(turns, drawn(len(turns), "turn")))
     return changes
 
 
-def _describe(training: Split | StoredSplit, model: ModelConfig, task: TaskConfig) -> Description:
-    schema = training.schema
-    normaliser = Normaliser.fit(
-        training.fields,
-        about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
-    )
-    extent, spacing, offset = _domain(training, normaliser)
-    given = {field.name: field.units for field in schema.inputs}
-    return Description(
-        scenario=schema.scenario,
-        inputs=given,
-        outputs={field.name: field.units for field in schema.outputs},
-        extent=extent,
-        reference_spacing=spacing,
-        normaliser=normaliser,
-        model=model,
-        offset=offset,
-        forecast=forecast_of(task, schema.fields, schema.axes),
-        scalars=tuple(field.name for field in schema.inputs if field.is_scalar),
-        forcings=tuple(field.name for field in schema.inputs if field.is_forcing),
-        coordinates={field.name: field.units for field in schema.coordinates},
-        gaps=tuple(name for name in fields_with_gaps(schema) if name in given),
-    )
+def _tell(observers: Sequence[TrainingObserver], records: Sequence[EpochRecord]) -> None:
+    for record in records:
+        for observer in observers:
+            observer.on_epoch(record.epoch, record.metrics)
 
 
-def _domain(
-    training: Split | StoredSplit, normaliser: Normaliser
-) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-    """Return extent, reference spacing and offset of the places of a split.
+def autocast_of(
+    precision: Literal[32, "bf16"], device: str
+) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what makes the context of a training's layers.
 
-    The typical distance of unordered points is that of as many on a lattice that fills the box
-    around them.
+    Args:
+        precision: `train.precision`.
+        device: Where training computes. A processor without instructions for bf16 does it in
+            software, at no gain.
+
+    Raises:
+        InputError: The device does not have it.
     """
-    schema = training.schema
-    if not schema.coordinates:
-        return schema.extent, schema.spacing, schema.offset
-    names = [field.name for field in schema.coordinates]
-    extent = tuple(float(np.ptp(training.fields[name][:])) for name in names)
-    box = math.prod(length / normaliser.std[n] for n, length in zip(names, extent, strict=True))
-    points = training.fields[names[0]].shape[-1]
-    return extent, ((box / points) ** (1 / len(names)),), ()
+    if precision == 32:
+        return nullcontext
+    if device == "cuda":
+        available = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        available = torch.amp.is_autocast_available(device)
+    if not available:
+        raise InputError(
+            f"train.precision={precision}: {device} here has no bf16; set train.precision=32"
+        )
+    return lambda: torch.autocast(device, dtype=torch.bfloat16, cache_enabled=False)
+
+
+@contextmanager
+def _reproducible(threads: int) -> Iterator[None]:
+    """Compute with a fixed number of threads and deterministic kernels; then put all back.
+
+    The random generators are put back, too: training leaves no trace in the process it runs in.
+    """
+    threads_before = torch.get_num_threads()
+    deterministic_before = torch.are_deterministic_algorithms_enabled()
+    # By itself torch then also fills every new tensor with NaN, a seventh of a step's time. That
+    # shows reads of memory before it is written, which the tests of the kernels look for.
+    filling_before = torch.utils.deterministic.fill_uninitialized_memory  # pyright: ignore
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # or cuBLAS is not deterministic
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads_before)
+            torch.use_deterministic_algorithms(deterministic_before)
+            torch.utils.deterministic.fill_uninitialized_memory = filling_before  # pyright: ignore
+
+
+@contextmanager
+def _silent_exchange() -> Iterator[None]:
+    """Keep to itself what torch says of the layout of gradients that processes exchange."""
+    with warnings.catch_warnings():  # a matter of speed, and of a kernel's layout
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+        yield
+
+
+@contextmanager
+def _ending_on_request() -> Iterator[None]:
+    """Turn SIGTERM into an error, unless somebody else deals with it.
+
+    Raises:
+        MnoError: The process was asked to end.
+    """
+
+    def end(*_: object) -> None:
+        raise MnoError(
+            "training was asked to end (SIGTERM); run it again and it continues after its last "
+            "whole epoch"
+        )
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,10 +1,16 @@
-"""What training measured, epoch by epoch, and who is told as it happens."""
+"""What training measured, epoch by epoch, and who is told or shown it as it happens."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from types import TracebackType
 from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 
 
 class TrainingObserver(Protocol):
@@ -94,3 +100,108 @@ class History:
     def from_records(cls, records: Iterable[Mapping[str, Any]]) -> History:
         """Read the list that `to_dict` gives under `epochs`."""
         return cls(tuple(EpochRecord(**record) for record in records))
+
+
+class Progress:
+    """Shows how far a training is, in a `with` statement; this one shows nothing.
+
+    Args:
+        epochs: Epochs of the whole training, at most.
+        batches: Batches of an epoch.
+        done: Epochs that an earlier call has trained.
+    """
+
+    def __init__(self, epochs: int, batches: int, done: int) -> None:
+        self.epochs, self.batches, self.done = epochs, batches, done
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave what is shown as it is, however the training ends."""
+
+    def begin_epoch(self) -> None:
+        """Begin an epoch."""
+
+    def add_batch(self) -> None:
+        """Show one more batch of the epoch."""
+
+    def end_epoch(self, history: History, is_last: bool) -> None:
+        """Show the errors of the epoch that has just ended."""
+
+
+class ProgressLines(Progress):
+    """Prints the first epoch, the last, and one in every tenth of the epochs between."""
+
+    def __init__(self, epochs: int, batches: int, done: int) -> None:
+        super().__init__(epochs, batches, done)
+        self._every = max(1, epochs // 10)
+        self._begun = time.monotonic()
+
+    def end_epoch(self, history: History, is_last: bool) -> None:
+        """Print the epoch if its turn has come."""
+        record = history.records[-1]
+        if not (is_last or record.epoch == 1 or record.epoch % self._every == 0):
+            return
+        line = (
+            f"epoch {record.epoch}/{self.epochs}  train {record.train_relative_l2:.4f}  "
+            f"validation {record.validation_relative_l2:.4f}"
+        )
+        if not is_last:
+            pace = (time.monotonic() - self._begun) / (record.epoch - self.done)
+            line += f"  {_duration(pace * (self.epochs - record.epoch))} left at most"
+        print(line, flush=True)
+
+
+class ProgressBar(Progress):
+    """Shows epochs, the batches of the current one, the validation error and the time left."""
+
+    def __init__(self, epochs: int, batches: int, done: int, console: Console) -> None:
+        super().__init__(epochs, batches, done)
+        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        note = TextColumn("{task.fields[note]}")
+        self._bars = Bars(TextColumn("{task.description}"), *columns, note, console=console)
+        self._epochs = self._bars.add_task("epochs", total=epochs, completed=done, note="")
+        self._batches = self._bars.add_task("batches", total=None, note="")
+
+    def __enter__(self) -> ProgressBar:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def begin_epoch(self) -> None:
+        """Empty the bar of batches."""
+        self._bars.reset(self._batches, total=self.batches)
+
+    def add_batch(self) -> None:
+        """Advance the bar of batches."""
+        self._bars.advance(self._batches)
+
+    def end_epoch(self, history: History, is_last: bool) -> None:
+        """Advance the bar of epochs and show the errors."""
+        last, best = history.records[-1], history.best
+        note = (
+            f"validation {last.validation_relative_l2:.4f} "
+            f"(best {best.validation_relative_l2:.4f}, epoch {best.epoch})"
+        )
+        self._bars.update(self._epochs, completed=last.epoch, note=note)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

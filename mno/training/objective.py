@@ -2,19 +2,276 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mno.core.batch import Batch
 from mno.core.errors import InputError
 from mno.core.grid import Grid
+from mno.data.normalise import Normaliser
 from mno.scenarios.residuals import residual_of
 from mno.surrogate.description import Description
+from mno.surrogate.rollout import advanced, check_steps, next_frame
 from mno.training.config import TrainConfig
-from mno.training.loss import relative_h1, relative_l2
-from mno.training.steps import Prediction
+
+# A field weaker than this share of its standard deviation in the training split is measured
+# against that share: dividing by a norm near zero would let one silent sample drown all others.
+NORM_FLOOR = 0.01
+
+
+def relative_l2(
+    predicted: Mapping[str, Tensor], truth: Mapping[str, Tensor], normaliser: Normaliser
+) -> Tensor:
+    r"""Return each sample's error `‖u_pred − u‖₂ / ‖u‖₂`, averaged over the fields.
+
+    Args:
+        predicted: Normalised fields of shape `(batch, *grid)` or `(batch, frames, *grid)`, by name;
+            frames are values like others.
+        truth: The same fields as solved, normalised likewise.
+        normaliser: Brings both to the physical units in which the norms are taken.
+
+    Returns:
+        Errors of shape `(batch,)`, nondimensional.
+    """
+    errors, known = [], []
+    for name, field in predicted.items():
+        std = normaliser.std[name]
+        present = _present(truth[name])
+        known.append(present)
+        # The difference is taken before decoding, where the mean cancels without rounding.
+        error = std * _only(present, field - truth[name]).flatten(1).norm(dim=1)
+        solved = _only(present, normaliser.decode(name, truth[name])).flatten(1)
+        errors.append(error / _floored(solved.norm(dim=1), std, present, solved))
+    return _mean_over_fields(errors, known)
+
+
+def relative_h1(
+    predicted: Mapping[str, Tensor],
+    truth: Mapping[str, Tensor],
+    normaliser: Normaliser,
+    grid: Grid,
+) -> Tensor:
+    r"""Return each sample's error `‖u_pred − u‖ / ‖u‖` in H1, averaged over the fields.
+
+    `‖u‖² = Σ u² + Σ (Δu / h)²`: values, and first differences between neighbours along every axis
+    over their distance; pairs of which one is missing are left out. Lengths are in longest sides of
+    the domain, so that the error has no unit.
+
+    Args:
+        predicted: Normalised fields of shape `(batch, *grid)` or `(batch, frames, *grid)`, by name;
+            frames are values like others.
+        truth: The same fields as solved, normalised likewise.
+        normaliser: Brings both to the physical units in which the norms are taken.
+        grid: The grid of all fields.
+
+    Returns:
+        Errors of shape `(batch,)`, nondimensional.
+
+    Source:
+        Czarnecki et al., "Sobolev Training for Neural Networks", arXiv:1706.04859.
+    """
+    errors, known = [], []
+    for name, field in predicted.items():
+        std = normaliser.std[name]
+        present = _present(truth[name])
+        known.append(present)
+        slopes = _slopes(truth[name], grid)
+        pairs = None if present is None else ~slopes.isnan()
+        difference = field - truth[name]
+        parts = [_only(present, difference).flatten(1), _only(pairs, _slopes(difference, grid))]
+        error = std * torch.cat(parts, dim=1)
+        solved = _only(present, normaliser.decode(name, truth[name])).flatten(1)
+        norm = torch.cat([solved, std * _only(pairs, slopes)], dim=1).norm(dim=1)
+        errors.append(error.norm(dim=1) / _floored(norm, std, present, solved))
+    return _mean_over_fields(errors, known)
+
+
+def samples_with_truth(truth: Mapping[str, Tensor]) -> int:
+    """Return how many samples of a batch have a true value of any field."""
+    known = torch.zeros(len(next(iter(truth.values()))), dtype=torch.bool)
+    for field in truth.values():
+        present = _present(field)
+        if present is None:
+            return len(known)
+        known = known.to(field.device) | present.flatten(1).any(dim=1)
+    return int(known.sum())
+
+
+def _present(truth: Tensor) -> Tensor | None:
+    """Return where there is a true value; `None` where everywhere, which costs one sum to see."""
+    return ~truth.isnan() if truth.sum().isnan() else None
+
+
+def _only(present: Tensor | None, values: Tensor) -> Tensor:
+    """Return values with zeros where nothing is present, through which no gradient passes."""
+    return values if present is None else torch.where(present, values, 0.0)
+
+
+def _floored(norm: Tensor, std: float, present: Tensor | None, values: Tensor) -> Tensor:
+    """Return norms that are no smaller than those of fields as weak as the floor."""
+    if present is None:
+        return norm.clamp_min(NORM_FLOOR * std * values.shape[1] ** 0.5)
+    counts = present.flatten(1).sum(dim=1).clamp_min(1)
+    return norm.maximum(NORM_FLOOR * std * counts.to(norm).sqrt())
+
+
+def _mean_over_fields(errors: list[Tensor], known: list[Tensor | None]) -> Tensor:
+    """Return the mean of each sample's errors over the fields that it has a true value of."""
+    each = torch.stack(errors)
+    if all(present is None for present in known):
+        return each.mean(dim=0)
+    measured = [
+        torch.ones_like(error, dtype=torch.bool)
+        if present is None
+        else present.flatten(1).any(dim=1)
+        for error, present in zip(errors, known, strict=True)
+    ]
+    return each.sum(dim=0) / torch.stack(measured).sum(dim=0).clamp_min(1)
+
+
+def _slopes(field: Tensor, grid: Grid) -> Tensor:
+    """Return the differences between neighbours over their distance, shape `(batch, pairs)`."""
+    axes = range(len(grid.shape))
+    sides = [
+        sum(h) if isinstance(h, tuple) else n * h
+        for h, n in zip(grid.spacing, grid.shape, strict=True)
+    ]
+    slopes = []
+    for axis in axes:
+        dim = field.ndim - len(grid.shape) + axis
+        steps = field.new_tensor([b - a for a, b in pairwise(grid.centres(axis))])
+        distances = steps * (sides[axis] / max(sides))
+        shape = [-1 if d == dim else 1 for d in range(field.ndim)]
+        slopes.append((field.diff(dim=dim) / distances.view(shape)).flatten(1))
+    return torch.cat(slopes, dim=1)
+
+
+def pushforward_loss(
+    operator: nn.Module,
+    batch: Batch,
+    truth: Mapping[str, Tensor],
+    error: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor],
+) -> Tensor:
+    """Return the error of the last frame of a rollout, with a gradient through its last step alone.
+
+    The operator sees its own mistakes as inputs, and learns not to let them grow; the steps before
+    the last cost no memory. With one frame of truth it is the error of one step. To record the
+    gradient through all steps, take the error of what `roll_out` returns.
+
+    Args:
+        operator: As for `roll_out`.
+        batch: As for `roll_out`.
+        truth: The frames that follow those of the batch, shape `(batch, steps, *place)`, of every
+            output, by name.
+        error: Compares predicted fields with true ones, both of shape `(batch, *place)`, by name;
+            for example `relative_l2` with its normaliser filled in.
+
+    Returns:
+        What `error` returns.
+
+    Raises:
+        ValueError: As for `roll_out`.
+
+    Source:
+        Brandstetter, Worrall and Welling, "Message Passing Neural PDE Solvers", arXiv:2202.03376,
+        section 3.1: the stability loss.
+    """
+    last = next_frame(operator, pushed(operator, batch, next(iter(truth.values())).shape[1]))
+    predicted = {name: frame[:, 0] for name, frame in last.items()}
+    return error(predicted, {name: truth[name][:, -1] for name in predicted})
+
+
+@torch.no_grad()
+def pushed(operator: nn.Module, batch: Batch, steps: int, forcings: Collection[str] = ()) -> Batch:
+    """Return the batch before the last step of a rollout, without gradients.
+
+    Args:
+        operator: As for `roll_out`.
+        batch: As for `roll_out`.
+        steps: Steps of the rollout, the last included.
+        forcings: As for `roll_out`.
+
+    Raises:
+        ValueError: As for `roll_out`.
+    """
+    check_steps(steps)
+    for _ in range(steps - 1):
+        batch = advanced(batch, next_frame(operator, batch, forcings), forcings)
+    # In mixed precision the casts of weights are kept, and these would pass no gradient on.
+    torch.clear_autocast_cache()
+    return batch
+
+
+Fields = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A prediction in training, beside what it is measured by. All fields are normalised.
+
+    Attributes:
+        fields: What is predicted, by name; of states, frames that follow each other.
+        truth: The same as solved.
+        given: What it follows from, as it was before noise: inputs, and of states frames that end
+            with the one before the first predicted; of forcings frames that begin with these.
+    """
+
+    fields: Fields
+    truth: Fields
+    given: Fields
+
+
+def drawn_steps(description: Description, config: TrainConfig) -> int:
+    """Return the steps that training takes at a time: a random number of them to push forward.
+
+    With fresh weights a push of several steps ends in frames that say nothing of the first, from
+    which nothing is learned; so any number up to `train.unroll` may come up, a single step too. The
+    number is drawn from torch's generator, which starts anew in each epoch.
+    """
+    if not (description.rolls_out and config.pushforward):
+        return config.unroll
+    return int(torch.randint(1, config.unroll + 1, ()))
+
+
+def predict_batch(
+    operator: nn.Module,
+    description: Description,
+    fields: Fields,
+    seen: Batch,
+    steps: int = 1,
+    *,
+    pushforward: bool = False,
+) -> Prediction:
+    """Predict the fields of a batch.
+
+    Args:
+        operator: What is trained.
+        description: What it is given and predicts.
+        fields: All fields of the batch, normalised; for rollouts windows of at least as many frames
+            as are given and predicted.
+        seen: What the operator sees: what it is given of these fields, perhaps with noise.
+        steps: Frames to predict, where it rolls out.
+        pushforward: Whether to return the last of them alone, with a gradient through its step.
+    """
+    given, truth = description.given(fields), description.truth(fields)
+    if description.rolls_out:
+        truth = {name: frames[:, :steps] for name, frames in truth.items()}
+    if description.rolls_out and pushforward and steps > 1:
+        last = pushed(operator, seen, steps, description.forcings)
+        answer = next_frame(operator, last, description.forcings)
+        truth = {name: frames[:, -1:] for name, frames in truth.items()}
+        moving = (*description.states, *description.forcings)
+        given = given | {name: last.fields[name] for name in moving}
+    else:
+        answer = description.answer(operator, seen, steps).fields
+    # In the precision of the true fields, whatever that of the layers is.
+    predicted = {name: field.to(truth[name].dtype) for name, field in answer.items()}
+    return Prediction(predicted, truth, given)
 
 
 class Objective:

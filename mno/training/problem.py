@@ -1,4 +1,4 @@
-"""What a training is given: its splits, checked, encoded, and digested with all else."""
+"""What a training is given: splits, checked, described, encoded, and digested with all else."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mno.core.errors import InputError
+from mno.core.forecast import Forecast, TaskConfig, forecast_of
 from mno.data.blocks import SampleArray, blocks
+from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split, StoredSplit
+from mno.nn.config import ModelConfig
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
+from mno.training.batches import StoredRows
 from mno.training.config import TrainConfig
-from mno.training.stored_rows import StoredRows
 
 
 def check_split(split: Split | StoredSplit) -> None:
@@ -106,6 +109,54 @@ def fields_with_gaps(schema: Schema) -> tuple[str, ...]:
     return tuple(f.name for f in schema.fields if f.gaps and f.dims and f.role != "coordinate")
 
 
+def describe(training: Split | StoredSplit, model: ModelConfig, task: TaskConfig) -> Description:
+    """Return what a training from fresh weights makes of a split.
+
+    Raises:
+        InputError: The task does not fit the dataset.
+    """
+    schema = training.schema
+    normaliser = Normaliser.fit(
+        training.fields,
+        about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
+    )
+    extent, spacing, offset = _domain(training, normaliser)
+    given = {field.name: field.units for field in schema.inputs}
+    return Description(
+        scenario=schema.scenario,
+        inputs=given,
+        outputs={field.name: field.units for field in schema.outputs},
+        extent=extent,
+        reference_spacing=spacing,
+        normaliser=normaliser,
+        model=model,
+        offset=offset,
+        forecast=forecast_of(task, schema.fields, schema.axes),
+        scalars=tuple(field.name for field in schema.inputs if field.is_scalar),
+        forcings=tuple(field.name for field in schema.inputs if field.is_forcing),
+        coordinates={field.name: field.units for field in schema.coordinates},
+        gaps=tuple(name for name in fields_with_gaps(schema) if name in given),
+    )
+
+
+def _domain(
+    training: Split | StoredSplit, normaliser: Normaliser
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """Return extent, reference spacing and offset of the places of a split.
+
+    The typical distance of unordered points is that of as many on a lattice that fills the box
+    around them.
+    """
+    schema = training.schema
+    if not schema.coordinates:
+        return schema.extent, schema.spacing, schema.offset
+    names = [field.name for field in schema.coordinates]
+    extent = tuple(float(np.ptp(training.fields[name][:])) for name in names)
+    box = math.prod(length / normaliser.std[n] for n, length in zip(names, extent, strict=True))
+    points = training.fields[names[0]].shape[-1]
+    return extent, ((box / points) ** (1 / len(names)),), ()
+
+
 def check_truth(description: Description, split: Split | StoredSplit) -> None:
     """Refuse a split without a single value to compare predictions with.
 
@@ -170,3 +221,90 @@ def fingerprint(
     if config.augment:
         digest.update(json.dumps(splits[0].schema.symmetries).encode())
     return digest.hexdigest()
+
+
+# What may differ without changing what the weights mean.
+_FREE = frozenset({"dropout"})
+
+
+def continued(initial: Description, fresh: Description) -> Description:
+    """Describe a training that begins with the weights of a trained model.
+
+    The normaliser and the reference spacing are those of the first training, so that the weights
+    mean the same; with a dataset of a higher resolution, that is fine-tuning on finer grids, and
+    the result still is one operator for all of them.
+
+    Args:
+        initial: The trained model.
+        fresh: What a training from fresh weights would be.
+
+    Raises:
+        InputError: The model is of another architecture, of other fields, of another domain, or
+            continues states in another way.
+    """
+    theirs, ours = (d.model.model_dump(mode="json", exclude=set(_FREE)) for d in (initial, fresh))
+    differing = [key for key in ours if theirs[key] != ours[key]]
+    if differing:
+        has, expected = (
+            ", ".join(f"{key}={model[key]}" for key in differing) for model in (theirs, ours)
+        )
+        raise InputError(
+            f"train.warm_start: that model has {has}; expected {expected}, as in section model: "
+            "make them alike, or set train.warm_start=null"
+        )
+    for kind in ("inputs", "outputs", "coordinates"):
+        given, wanted = getattr(initial, kind), getattr(fresh, kind)
+        if dict(given) != dict(wanted):
+            raise InputError(
+                f"train.warm_start: that model has {kind} {_listed(given)}; expected those of the "
+                f"dataset, {_listed(wanted)}: choose a model of these fields, or set "
+                "train.warm_start=null"
+            )
+    if unknown := [name for name in fresh.gaps if name not in initial.gaps]:
+        raise InputError(
+            f"train.warm_start: that model knows no missing values of {', '.join(unknown)}, which "
+            "the dataset may have; choose a model that does, or set train.warm_start=null"
+        )
+    if len(initial.extent) != len(fresh.extent) or not all(
+        math.isclose(a, b) for a, b in zip(initial.extent, fresh.extent, strict=True)
+    ):
+        raise InputError(
+            f"train.warm_start: that model is of a domain of extent {initial.extent}; expected "
+            f"{fresh.extent}, the dataset's: choose a model of this domain, or set "
+            "train.warm_start=null"
+        )
+    if not _continues_alike(initial.forecast, fresh.forecast):
+        raise InputError(
+            f"train.warm_start: that model was trained to {_said(initial.forecast)}; expected "
+            f"{_said(fresh.forecast)}, as in section task and the dataset: make them alike, or set "
+            "train.warm_start=null"
+        )
+    return replace(
+        initial,
+        scenario=fresh.scenario,
+        model=fresh.model,
+        offset=fresh.offset,
+        forecast=fresh.forecast,
+    )
+
+
+def _continues_alike(theirs: Forecast | None, ours: Forecast | None) -> bool:
+    """Whether the weights mean the same; a rollout may go on for any number of steps."""
+    if theirs is None or ours is None:
+        return theirs is ours
+    return (theirs.history, theirs.scheme, theirs.frames_at_once) == (
+        ours.history, ours.scheme, ours.frames_at_once
+    ) and math.isclose(theirs.interval, ours.interval)  # fmt: skip
+
+
+def _said(forecast: Forecast | None) -> str:
+    if forecast is None:
+        return "predict without frames"
+    return (
+        f"continue history={forecast.history} frames by scheme={forecast.scheme}, "
+        f"{forecast.frames_at_once} at once, {forecast.interval:g} apart"
+    )
+
+
+def _listed(fields: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} [{unit}]" for name, unit in fields.items())

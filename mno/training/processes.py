@@ -1,4 +1,4 @@
-"""Data-parallel training: processes that each take a share of every batch.
+"""Data-parallel training: processes that each take a part of every batch.
 
 Each holds a copy of the model. The gradients of a step are averaged over the processes (torch's
 DistributedDataParallel), weighted by the samples that each has seen, so that a step is what it
@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mno.core.errors import InputError
 
@@ -34,22 +33,30 @@ class Pooled(Protocol):
     count: int
 
 
+def training_device() -> str:
+    """Return where training computes: `cuda` where there is such a device, else `cpu`.
+
+    Apple's MPS is left out: it has no deterministic kernels for all that is used.
+    """
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 @dataclass(frozen=True)
-class Share:
-    """Which part of every batch a process takes.
+class Rank:
+    """One of the processes that train together, each of which takes a part of every batch.
 
     Attributes:
-        rank: Its number, counted from 0.
+        number: Counted from 0.
         size: How many processes there are.
     """
 
-    rank: int = 0
+    number: int = 0
     size: int = 1
 
     @property
     def is_first(self) -> bool:
         """Whether this is the process that writes files and shows progress."""
-        return self.rank == 0
+        return self.number == 0
 
     @property
     def is_all(self) -> bool:
@@ -63,12 +70,12 @@ class Share:
         """
         if self.is_all:
             return numbers
-        part = numbers[self.rank :: self.size]
+        part = numbers[self.number :: self.size]
         return part if len(part) else numbers[:1]
 
     def count(self, samples: int) -> int:
         """Return how many samples of a batch are this process's."""
-        return len(range(self.rank, samples, self.size))
+        return len(range(self.number, samples, self.size))
 
     def pool(self, sums: Sequence[Pooled], device: torch.device) -> None:
         """Add up sums over all processes, in place."""
@@ -88,15 +95,21 @@ class Share:
         distributed.broadcast(shared, src=0)
         return shared.item()
 
-    def wait_for_first(self) -> None:
-        """Let the first process do alone what follows until it calls `let_others_go`."""
+    @contextmanager
+    def first_goes_ahead(self) -> Iterator[None]:
+        """Let the first process finish the body before the others begin it."""
         if not self.is_first:
             distributed.barrier()
-
-    def let_others_go(self) -> None:
-        """End what `wait_for_first` began."""
+        yield
         if self.is_first and not self.is_all:
             distributed.barrier()
+
+    def averaging_gradients(self, module: nn.Module) -> nn.Module:
+        """Return a module that averages over the processes what its backward pass gives."""
+        if self.is_all:
+            return module
+        on_cpu = training_device() == "cpu"
+        return DistributedDataParallel(module, device_ids=None if on_cpu else [self.number])
 
     def check_same(self, digest: str, device: torch.device) -> None:
         """Refuse to train where another process was given something else.
@@ -122,8 +135,13 @@ class Share:
             )
 
 
-def share_of(processes: int, batch_size: int) -> Share:
-    """Return this process's share in a training by a number of processes.
+def not_averaging(module: nn.Module) -> AbstractContextManager[Any]:
+    """Keep a module of `Rank.averaging_gradients` from averaging: gradients add up meanwhile."""
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+
+
+def this_rank(processes: int, batch_size: int) -> Rank:
+    """Return which process of a training by so many this one is.
 
     Args:
         processes: `train.processes`.
@@ -134,28 +152,28 @@ def share_of(processes: int, batch_size: int) -> Share:
             a batch.
     """
     joined = distributed.is_available() and distributed.is_initialized()
-    share = Share(distributed.get_rank(), distributed.get_world_size()) if joined else Share()
-    if share.size != processes:
+    rank = Rank(distributed.get_rank(), distributed.get_world_size()) if joined else Rank()
+    if rank.size != processes:
         raise InputError(
-            f"train.processes={processes}, but this is one of {share.size}; start it with "
+            f"train.processes={processes}, but this is one of {rank.size}; start it with "
             f"torchrun --nproc-per-node {processes} and train within "
             "mno.training.processes.started_by_torchrun(), or set train.processes="
-            f"{share.size}"
+            f"{rank.size}"
         )
     if processes > batch_size:
         raise InputError(
             f"train.processes={processes} is more than the {batch_size} samples of a batch, so "
             f"that some would have nothing to do; choose {batch_size} or fewer"
         )
-    return share
+    return rank
 
 
 @contextmanager
-def joined(share: Share, rendezvous: str) -> Iterator[None]:
+def joined(rank: Rank, rendezvous: str) -> Iterator[None]:
     """Be one of the processes of a training while the body runs.
 
     Args:
-        share: Which one.
+        rank: Which one.
         rendezvous: Where they meet: the URL of a file that is not there yet, `file://…`, or `env://`
             for what torchrun says in the environment.
 
@@ -163,17 +181,17 @@ def joined(share: Share, rendezvous: str) -> Iterator[None]:
         InputError: There are fewer devices than processes.
     """
     devices = torch.cuda.device_count()
-    if 0 < devices < share.size:
+    if 0 < devices < rank.size:
         raise InputError(
-            f"train.processes={share.size}, but there are {devices} CUDA devices; choose {devices}"
+            f"train.processes={rank.size}, but there are {devices} CUDA devices; choose {devices}"
         )
     if rendezvous.startswith("file:"):  # all on this machine: nobody else is to be able to join
         os.environ.setdefault(_INTERFACE, "lo")
     backend = "nccl" if devices else "gloo"
     if devices:
-        torch.cuda.set_device(share.rank)
+        torch.cuda.set_device(rank.number)
     distributed.init_process_group(
-        backend, init_method=rendezvous, rank=share.rank, world_size=share.size
+        backend, init_method=rendezvous, rank=rank.number, world_size=rank.size
     )
     try:
         yield
@@ -182,8 +200,8 @@ def joined(share: Share, rendezvous: str) -> Iterator[None]:
 
 
 @contextmanager
-def started_by_torchrun() -> Iterator[Share]:
-    """Join the processes that torchrun has started on one machine; yield this one's share.
+def started_by_torchrun() -> Iterator[Rank]:
+    """Join the processes that torchrun has started on one machine; yield which one this is.
 
     Raises:
         InputError: torchrun has not started this process, or has others on other machines.
@@ -194,59 +212,13 @@ def started_by_torchrun() -> Iterator[Share]:
             f"this process was not started by torchrun ({', '.join(missing)} not set); start it "
             "with: torchrun --nproc-per-node 2 SCRIPT"
         )
-    share = Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-    if int(os.environ["LOCAL_RANK"]) != share.rank:
+    rank = Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    if int(os.environ["LOCAL_RANK"]) != rank.number:
         raise InputError("torchrun has processes on several machines; train on one")
-    with joined(share, "env://"):
-        yield share
+    with joined(rank, "env://"):
+        yield rank
 
 
 def file_url(path: Path) -> str:
     """Return the address of a file at which processes of one machine meet."""
     return path.absolute().as_uri()
-
-
-def strategy(share: Share) -> DDPStrategy | str:
-    """Return how Lightning is to train: as ever, or with gradients averaged over processes."""
-    return "auto" if share.is_all else DDPStrategy(cluster_environment=_Joined(share))
-
-
-class _Joined(ClusterEnvironment):
-    """Tells Lightning of processes that were started and have met already."""
-
-    def __init__(self, share: Share) -> None:
-        self._share = share
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        return True
-
-    @property
-    def main_address(self) -> str:
-        return "127.0.0.1"
-
-    @property
-    def main_port(self) -> int:
-        return 0
-
-    @staticmethod
-    def detect() -> bool:
-        return False
-
-    def world_size(self) -> int:
-        return self._share.size
-
-    def set_world_size(self, size: int) -> None:
-        pass
-
-    def global_rank(self) -> int:
-        return self._share.rank
-
-    def set_global_rank(self, rank: int) -> None:
-        pass
-
-    def local_rank(self) -> int:
-        return self._share.rank
-
-    def node_rank(self) -> int:
-        return 0

@@ -335,7 +335,7 @@ def test_what_cannot_be_is_refused_in_one_line(plate, options, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 0}, {"workers": -1}, {"ahead": 0}])
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"workers": -1}, {"ahead": -1}])
 def test_a_loader_refuses_numbers_that_are_too_small(plate, options):
     (name,) = options
     with pytest.raises(InputError, match=f"{name}=.* expected [01] or more"):

@@ -15,7 +15,7 @@ from markdown_files import ROOT, fences
 
 LIBRARY = ROOT / "docs/how-to/use-the-library.md"
 THEORY = ROOT / "docs/the-scan-as-an-operator.md"
-PRODUCTION_LINE = ("prefect", "dvc", "mlflow", "lightning", "dask", "distributed", "zarr")
+PRODUCTION_LINE = ("prefect", "dvc", "mlflow", "dask", "distributed", "zarr")
 BLOCK_AND_OUTPUT = r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?"
 FACTS = """
 import json, sys

@@ -15,7 +15,8 @@ from mno.evaluation.baselines import mean_fields
 from mno.nn.config import ModelConfig
 from mno.scenarios.base import make_scenario
 from mno.surrogate.surrogate import Surrogate
-from mno.training import TrainConfig, train
+from mno.training.config import TrainConfig
+from mno.training.fit import train
 
 MODEL = ModelConfig(width=12, layers=2, d_state=2)
 CONFIG = TrainConfig(epochs=4, batch_size=8, learning_rate=1e-2, threads=1)

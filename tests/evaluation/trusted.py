@@ -20,7 +20,8 @@ from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.config import TrustConfig
 from mno.surrogate.trust.trust import Trust
-from mno.training import TrainConfig, train
+from mno.training.config import TrainConfig
+from mno.training.fit import train
 
 SPLITS = {"train": 150, "validation": 150, "test": 200}
 

@@ -177,7 +177,7 @@ def test_a_second_run_is_told_who_runs_since_when(workspace: Workspace) -> None:
         end(workspace, run)
 
 
-@pytest.mark.parametrize("edited", ["params.yaml", "mno/training/loss.py"])
+@pytest.mark.parametrize("edited", ["params.yaml", "mno/training/objective.py"])
 def test_an_edit_under_a_running_stage_makes_it_fail(workspace: Workspace, edited: str) -> None:
     run = workspace.start("run", "--set", "seed=1")
     wait_for(lambda: checkpoints(workspace), "a checkpoint")

@@ -204,7 +204,7 @@ def test_reading_a_configuration_does_not_load_torch():
 
 def test_the_library_is_usable_without_the_production_line():
     code = "import sys; from mno.nn import build_operator, ModelConfig; import mno.scan.interface;"
-    code += "sys.exit(bool({'prefect', 'dvc', 'mlflow', 'lightning', 'zarr'} & set(sys.modules)))"
+    code += "sys.exit(bool({'prefect', 'dvc', 'mlflow', 'zarr'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -16,7 +16,8 @@ from mno.nn import Grid, ModelConfig, build_operator
 from mno.nn.backbones import BACKBONES
 from mno.nn.operator import wall_factor
 from mno.surrogate.surrogate import DESCRIPTION_FILE, Surrogate
-from mno.training import TrainConfig, train
+from mno.training.config import TrainConfig
+from mno.training.fit import train
 
 CELLS = 9  # along an axis, in training
 LIKE = torch.zeros((), dtype=torch.float64)

@@ -171,7 +171,7 @@ def test_closure_follows_imports_and_lazy_names(tmp_path):
         "mno/deep/__init__.py": "LAZY = {'D': 'mno.deep.d'}\n",
         "mno/deep/c.py": "import torch\n",
         "mno/deep/d.py": "",
-        "mno/unused.py": "import lightning\n",
+        "mno/unused.py": "import optuna\n",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

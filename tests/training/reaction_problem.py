@@ -11,7 +11,9 @@ from mno.data.reading import Schema, Split
 from mno.nn.config import ModelConfig
 from mno.scenarios.base import make_scenario
 from mno.surrogate.surrogate import Surrogate
-from mno.training import History, TrainConfig, train
+from mno.training.config import TrainConfig
+from mno.training.fit import train
+from mno.training.history import History
 
 FRAMES = 6
 PARAMETERS = {"frames": FRAMES, "duration": 1.5}

@@ -11,7 +11,9 @@ from mno.core.forecast import TaskConfig
 from mno.data.reading import Schema, Split
 from mno.nn.config import ModelConfig
 from mno.surrogate.surrogate import Surrogate
-from mno.training import History, TrainConfig, train
+from mno.training.config import TrainConfig
+from mno.training.fit import train
+from mno.training.history import History
 
 POINTS, FRAMES = 8, 6
 MODEL = ModelConfig(width=8, layers=1, d_state=2)

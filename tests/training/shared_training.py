@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from smoothing_problem import run
 
-from mno.training import TrainConfig
+from mno.training.config import TrainConfig
 from mno.training.processes import started_by_torchrun
 
 KILLED = "KILLED_RANK"
@@ -30,14 +30,14 @@ class EndAt:
 
 def main() -> None:
     config, work, result = sys.argv[1:]
-    with started_by_torchrun() as share:
-        killed = os.environ.get(KILLED) == str(share.rank)
+    with started_by_torchrun() as rank:
+        killed = os.environ.get(KILLED) == str(rank.number)
         surrogate, history = run(
             Path(work),
             config=TrainConfig.model_validate_json(config),
             observers=[EndAt()] if killed else [],
         )
-        if share.is_first:
+        if rank.is_first:
             weights = {k: v.contiguous() for k, v in surrogate.operator.state_dict().items()}
             save_file(weights, f"{result}.safetensors")
             Path(result).write_text(json.dumps(history.to_dict()))

@@ -10,7 +10,9 @@ from mno.core.fields import Axis, Field
 from mno.data.reading import Schema, Split
 from mno.nn.config import ModelConfig
 from mno.surrogate.surrogate import Surrogate
-from mno.training import History, TrainConfig, train
+from mno.training.config import TrainConfig
+from mno.training.fit import train
+from mno.training.history import History
 
 POINTS = 8
 MODEL = ModelConfig(width=8, layers=1, d_state=2)

@@ -15,8 +15,7 @@ from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.data.reading import Schema
 from mno.scenarios.base import SQUARE
-from mno.training.augmentation import Augmentation, turns_of
-from mno.training.order import epoch_choices
+from mno.training.batches import Augmentation, epoch_choices, turns_of
 
 DARCY = make_darcy_split("train", 3, seed=0, resolution=12)
 AUGMENTED = CONFIG.model_copy(update={"augment": True, "epochs": 2})
@@ -96,9 +95,9 @@ def test_a_sample_is_turned_as_a_whole_whatever_else_is_in_its_batch():
     turns = turns_of(make_schema(*SQUARE))
     fields = {name: torch.rand(20, 4, 4) for name in "au"}
     choices = epoch_choices(20, 8, seed=3, epoch=5, purpose="turn")
-    augmentation = Augmentation(turns, lambda: choices)
+    augmentation = Augmentation(turns, lambda epoch: choices)
     samples = torch.tensor([7, 0, 19, 3])
-    turned = augmentation({n: f[samples] for n, f in fields.items()}, samples)
+    turned = augmentation({n: f[samples] for n, f in fields.items()}, samples, 5)
     for row, sample in enumerate(samples.tolist()):
         for name, field in fields.items():
             expected = turns[choices[sample]][name](field[sample][None])[0]

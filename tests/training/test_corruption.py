@@ -8,8 +8,7 @@ from smoothing_problem import CONFIG, run, weights_of
 
 from mno.core.batch import Batch
 from mno.core.grid import Grid
-from mno.training.corruption import corrupt
-from mno.training.order import seed_epoch
+from mno.training.batches import corrupt, seed_epoch
 
 GRID = Grid((40, 50), (1.0, 1.0))
 

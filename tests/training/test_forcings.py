@@ -13,10 +13,9 @@ from mno.core.errors import InputError
 from mno.core.fields import Field
 from mno.core.forecast import TaskConfig
 from mno.surrogate.surrogate import Surrogate
-from mno.training.objective import Objective
+from mno.training.batches import Windows
+from mno.training.objective import Objective, predict_batch
 from mno.training.problem import encode
-from mno.training.steps import predict_batch
-from mno.training.windows import Windows
 
 HORIZON = TaskConfig(history=2, scheme="horizon")
 ROLLOUT = TaskConfig(history=2, scheme="rollout")
@@ -100,9 +99,9 @@ def test_surplus_frames_of_a_forcing_are_not_looked_at(surrogate):
 
 
 def test_windows_cut_forcing_and_state_at_the_same_frames():
-    windows = Windows(("power", "temperature"), 3, lambda: np.array([2, 0, 1] * 4))
+    windows = Windows(("power", "temperature"), 3, lambda epoch: np.array([2, 0, 1] * 4))
     fields = {name: torch.from_numpy(field) for name, field in TRAINING.fields.items()}
-    cut = windows(fields, torch.tensor([0, 1, 2]))
+    cut = windows(fields, torch.tensor([0, 1, 2]), 0)
     # The next state follows from the state and the power of the frame before.
     state, power, loss = cut["temperature"], cut["power"], fields["loss"][:3, None]
     for k in range(2):

@@ -26,11 +26,15 @@ from mno.core.fields import Axis, Field
 from mno.core.forecast import Forecast, TaskConfig, forecast_of
 from mno.scenarios.residuals import residual_of
 from mno.surrogate.surrogate import Surrogate
-from mno.training.module import FAR_OFF, OperatorTraining
-from mno.training.objective import Objective
+from mno.training.objective import (
+    Objective,
+    Prediction,
+    drawn_steps,
+    predict_batch,
+    pushforward_loss,
+)
 from mno.training.problem import encode
-from mno.training.rollout import pushforward_loss
-from mno.training.steps import Prediction, drawn_steps, predict_batch
+from mno.training.step import FAR_OFF, OperatorTraining
 
 HORIZON = TaskConfig(history=2, scheme="horizon")
 ROLLOUT = TaskConfig(history=2, scheme="rollout")

@@ -26,8 +26,8 @@ from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
 from mno.nn.config import ModelConfig
 from mno.surrogate.surrogate import Surrogate
-from mno.training import TrainConfig
-from mno.training.corruption import corrupt
+from mno.training.batches import corrupt
+from mno.training.config import TrainConfig
 
 SHARE = 0.3
 

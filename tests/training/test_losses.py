@@ -8,7 +8,7 @@ import torch
 
 from mno.core.grid import Grid
 from mno.data.normalise import Normaliser
-from mno.training.loss import relative_h1, relative_l2
+from mno.training.objective import relative_h1, relative_l2
 
 NORMALISER = Normaliser(mean={"u": 7.0, "v": -1.0}, std={"u": 3.0, "v": 0.5})
 # A domain of 2 by 1 in some unit.

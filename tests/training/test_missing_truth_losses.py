@@ -10,7 +10,7 @@ import torch
 
 from mno.core.grid import Grid
 from mno.data.normalise import Normaliser
-from mno.training.loss import NORM_FLOOR, relative_h1, relative_l2, samples_with_truth
+from mno.training.objective import NORM_FLOOR, relative_h1, relative_l2, samples_with_truth
 
 NORMALISER = Normaliser(mean={"u": 7.0, "v": -1.0}, std={"u": 3.0, "v": 0.5})
 GRID = Grid((4, 5), (0.5, 0.2))  # steps of 1/4 and 1/10 of its longest side

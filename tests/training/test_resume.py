@@ -18,11 +18,11 @@ from smoothing_problem import CONFIG, TRAINING, run, train_in_child, weights_of
 
 from mno.core.errors import MnoError
 from mno.training.checkpoint import checkpoints
-from mno.training.schedule import learning_rate_factor
+from mno.training.step import learning_rate_factor
 
-# Children are forked from a server that has imported Lightning but never computed.
+# Children are forked from a server that has imported torch but never computed.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["lightning.pytorch", "mno.training.fit", "smoothing_problem"])
+CONTEXT.set_forkserver_preload(["mno.training.fit", "smoothing_problem"])
 
 
 LONG = CONFIG.model_copy(update={"epochs": 16, "patience": 16})
@@ -169,7 +169,7 @@ def test_checkpoints_hold_tensors_and_plain_values_only(tmp_path):
     run(tmp_path)
     for path in checkpoints(tmp_path):
         content = torch.load(path, weights_only=True)
-        assert {"state_dict", "optimizer_states", "lr_schedulers", "loops"} <= set(content)
+        assert {"module", "optimiser", "history", "best_weights"} <= set(content)
 
 
 class Trap:

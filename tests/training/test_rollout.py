@@ -13,8 +13,8 @@ from mno.core.grid import Grid
 from mno.data.normalise import Normaliser
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
-from mno.training import pushforward_loss, roll_out
-from mno.training.loss import relative_l2
+from mno.surrogate.rollout import roll_out
+from mno.training.objective import pushforward_loss, relative_l2
 
 GRID = Grid((6,), (1 / 6,))
 CONFIG = ModelConfig(width=8, layers=1, d_state=2)

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from smoothing_problem import CONFIG, TRAINING, run
 
 from mno.core.errors import InputError
-from mno.training import TrainConfig
-from mno.training.processes import Share, started_by_torchrun
+from mno.training.config import TrainConfig
+from mno.training.processes import Rank, started_by_torchrun
 
 HERE = Path(__file__).parent
 # The last batch of an epoch holds one sample, of which the second process has no share.
@@ -55,13 +55,13 @@ def assert_close(folder: Path, one: tuple) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_the_shares_of_a_batch_are_all_of_it(size: int) -> None:
+def test_the_parts_of_a_batch_are_all_of_it(size: int) -> None:
     for samples in range(1, 8):
-        batch, shares = torch.arange(samples) + 10, [Share(rank, size) for rank in range(size)]
-        parts = [share.of(batch) for share in shares]
-        counted = [part for share, part in zip(shares, parts, strict=True) if share.count(samples)]
+        batch, ranks = torch.arange(samples) + 10, [Rank(number, size) for number in range(size)]
+        parts = [rank.of(batch) for rank in ranks]
+        counted = [part for rank, part in zip(ranks, parts, strict=True) if rank.count(samples)]
         assert torch.equal(torch.cat(counted).sort().values, batch)
-        assert sum(share.count(samples) for share in shares) == samples
+        assert sum(rank.count(samples) for rank in ranks) == samples
         assert all(len(part) for part in parts), "everybody takes part in every step"
 
 

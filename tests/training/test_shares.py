@@ -7,8 +7,7 @@ import pytest
 from smoothing_problem import TRAINING
 
 from mno.core.errors import InputError
-from mno.training.config import TrainConfig
-from mno.training.shares import nested_samples, with_as_many_steps
+from mno.training.config import TrainConfig, nested_samples, with_as_many_steps
 
 
 def test_a_larger_share_holds_the_smaller_ones() -> None:

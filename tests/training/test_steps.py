@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -14,11 +15,14 @@ from torch import nn
 
 from mno.core.errors import InputError
 from mno.surrogate.surrogate import Surrogate
-from mno.training.accumulation import samples_of_step, steps_per_epoch
-from mno.training.averaging import AveragedWeights
 from mno.training.config import TrainConfig
-from mno.training.environment import lightning_precision
-from mno.training.schedule import learning_rate_factor
+from mno.training.fit import autocast_of
+from mno.training.step import (
+    AveragedWeights,
+    learning_rate_factor,
+    samples_of_step,
+    steps_per_epoch,
+)
 
 
 def config(**changes) -> TrainConfig:
@@ -114,10 +118,11 @@ def test_mixed_precision_learns_as_much_and_its_weights_are_validated_in_32_bits
 
 
 def test_a_device_without_mixed_precision_is_named():
-    assert lightning_precision(32, "meta") == "32-true"
-    assert lightning_precision("bf16", "cpu") == "bf16-mixed"
+    assert autocast_of(32, "meta") is nullcontext
+    with autocast_of("bf16", "cpu")():
+        assert torch.get_autocast_dtype("cpu") == torch.bfloat16
     with pytest.raises(InputError, match=r"meta here has no bf16; set train.precision=32"):
-        lightning_precision("bf16", "meta")
+        autocast_of("bf16", "meta")
 
 
 @pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9}, {"precision": "bf16"}])

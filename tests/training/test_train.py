@@ -1,4 +1,4 @@
-"""Training from end to end, with Lightning, on a small real problem."""
+"""Training from end to end, on a small real problem."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mno.core.errors import InputError, MnoError
 from mno.data.order import epoch_order
 from mno.nn.config import ModelConfig
 from mno.surrogate.surrogate import Surrogate
-from mno.training import TrainConfig
+from mno.training.config import TrainConfig
 
 
 class Notebook:

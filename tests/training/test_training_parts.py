@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from smoothing_problem import MODEL
 from torch import nn
 
+from mno.data.loading import Loader
 from mno.data.normalise import Normaliser
 from mno.data.order import epoch_order
 from mno.nn.build import build_operator
+from mno.training.batches import TrainingSamples, seed_epoch
 from mno.training.history import EpochRecord, History
-from mno.training.loss import NORM_FLOOR, relative_l2
-from mno.training.module import parameter_groups
-from mno.training.order import Batches, seed_epoch
-from mno.training.schedule import learning_rate_factor, warmup_steps
+from mno.training.objective import NORM_FLOOR, relative_l2
+from mno.training.step import learning_rate_factor, parameter_groups, warmup_steps
 
 NORMALISER = Normaliser(mean={"u": 7.0, "v": -1.0}, std={"u": 3.0, "v": 0.5})
 
@@ -94,7 +94,7 @@ def test_an_epoch_has_its_own_random_numbers():
 
 def test_a_pass_over_the_batches_takes_every_sample_once_with_its_own_fields():
     fields = {"a": torch.arange(10), "b": torch.arange(10) * 10}
-    batches = Batches(fields, 4, lambda: epoch_order(10, 0, 0))
+    batches = Loader(TrainingSamples(fields), 4, seed=0)
     taken = list(batches)
     assert [len(batch["a"]) for batch in taken] == [4, 4, 2]
     assert len(batches) == 3

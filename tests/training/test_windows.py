@@ -10,18 +10,17 @@ from smoothing_problem import weights_of
 from test_resume import SignalAt, assert_same
 
 from mno.core.forecast import TaskConfig
-from mno.training.augmentation import Augmentation, turns_of
-from mno.training.order import Batches
-from mno.training.windows import Windows
+from mno.training.batches import Augmentation, TrainingSamples, Windows, turns_of
 
 
 def test_each_sample_has_its_own_window_whatever_batch_it_is_in():
     frames = 10 * torch.arange(6.0)[:, None] + torch.arange(5.0)
     fields = {"state": frames[..., None], "steady": torch.arange(6.0)[:, None]}
     starts = np.array([0, 3, 1, 2, 0, 3])
-    windows = Windows({"state"}, 2, lambda: starts)
+    windows = Windows({"state"}, 2, lambda epoch: starts)
     order = np.array([5, 0, 2, 1, 4, 3])
-    batches = list(Batches(fields, 4, lambda: order, [windows]))
+    samples = TrainingSamples(fields, [windows])
+    batches = [samples.batch(part, 0) for part in (order[:4], order[4:])]
     found = torch.cat([batch["state"] for batch in batches])[..., 0]
     expected = [[10 * k + starts[k], 10 * k + starts[k] + 1] for k in order]
     assert found.tolist() == expected
@@ -32,9 +31,9 @@ def test_frames_turn_with_their_sample():
     fields = {name: torch.from_numpy(field) for name, field in TRAINING.fields.items()}
     turns = turns_of(TRAINING.schema)
     choices = np.arange(len(TRAINING)) % len(turns)
-    windows = Windows(fields, 3, lambda: np.full(len(TRAINING), 2))
-    turned = Batches(fields, 10, None, [windows, Augmentation(turns, lambda: choices)])
-    (batch,) = turned
+    windows = Windows(fields, 3, lambda epoch: np.full(len(TRAINING), 2))
+    turned = TrainingSamples(fields, [windows, Augmentation(turns, lambda epoch: choices)])
+    batch = turned.batch(np.arange(len(TRAINING)), 0)
     for sample, number in enumerate(choices):
         for name, field in fields.items():
             for frame in range(3):

@@ -13,7 +13,7 @@ from mno.lineage.replay.outcome import Change
 
 # Whose versions may decide the last bits of data, weights or figures.
 COMPUTING = frozenset(
-    {"lightning", "llvmlite", "numba", "numcodecs", "numpy", "scipy", "torch", "triton", "zarr"}
+    {"llvmlite", "numba", "numcodecs", "numpy", "scipy", "torch", "triton", "zarr"}
 )
 _DECIDING_FACTS = frozenset({"architecture", "cores", "cpu", "device"})
 

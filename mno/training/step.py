@@ -1,30 +1,116 @@
-"""The Lightning module: one step of training, one of validation, the optimiser."""
+"""One step of training: the loss of a batch, the optimiser, its schedule, the average of weights.
+
+Several batches may make one optimiser step. They count by their samples, also where the last of an
+epoch is shorter or the last step has fewer batches: a step is what it would be with all its samples
+in one batch.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
 from mno.core.batch import Batch
 from mno.core.errors import MnoError
 from mno.data.reading import Schema
 from mno.surrogate.description import Description
-from mno.training.accumulation import samples_of_batch, samples_of_step, steps_per_epoch
-from mno.training.averaging import AveragedWeights
+from mno.training.batches import corrupt
 from mno.training.config import TrainConfig
-from mno.training.corruption import corrupt
-from mno.training.loss import relative_l2, samples_with_truth
-from mno.training.objective import Objective
-from mno.training.processes import Share
-from mno.training.schedule import learning_rate_factor
-from mno.training.steps import Prediction, drawn_steps, predict_batch
+from mno.training.objective import (
+    Objective,
+    Prediction,
+    drawn_steps,
+    predict_batch,
+    relative_l2,
+    samples_with_truth,
+)
+from mno.training.processes import Rank
+
+
+class AveragedWeights(nn.Module):
+    """An operator whose weights are a moving average of those of another, in training.
+
+    After step `n` each weight becomes `d · average + (1 − d) · weight` with
+    `d = min(decay, (1 + n) / (10 + n))`: at first little stays, so that the average forgets the
+    weights that training began with. The number of steps is part of the state, as in TensorFlow's
+    `ExponentialMovingAverage`, from which the formula is.
+
+    Args:
+        operator: The operator that is trained; it is copied.
+        decay: Share of the average that stays at a step.
+
+    Source:
+        Polyak and Juditsky, "Acceleration of stochastic approximation by averaging",
+        doi:10.1137/0330046.
+    """
+
+    def __init__(self, operator: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.operator = copy.deepcopy(operator).requires_grad_(False)
+        self.decay = decay
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def update(self, operator: nn.Module) -> None:
+        """Take a step of the operator into the average; buffers are copied as they are."""
+        steps = cast(Tensor, self.steps).add_(1).item()
+        decay = min(self.decay, (1 + steps) / (10 + steps))
+        for average, weight in zip(self.operator.parameters(), operator.parameters(), strict=True):
+            average.lerp_(weight, 1 - decay)
+        for kept, buffer in zip(self.operator.buffers(), operator.buffers(), strict=True):
+            kept.copy_(buffer)
+
+
+def steps_per_epoch(num_samples: int, config: TrainConfig) -> int:
+    """Return the optimiser steps of a pass over the training split."""
+    return -(-num_samples // (config.batch_size * config.accumulate))
+
+
+def samples_of_batch(batch: int, num_samples: int, config: TrainConfig) -> int:
+    """Return how many samples a batch has; the arguments are those of `samples_of_step`."""
+    return min(config.batch_size, num_samples - batch * config.batch_size)
+
+
+def samples_of_step(batch: int, num_samples: int, config: TrainConfig) -> int:
+    """Return how many samples the optimiser step has that a batch belongs to.
+
+    Args:
+        batch: Number of the batch in its epoch, counted from 0.
+        num_samples: Samples in the training split.
+        config: Size of a batch, and batches per step.
+    """
+    size = config.batch_size * config.accumulate
+    start = batch // config.accumulate * size
+    return min(size, num_samples - start)
+
+
+def learning_rate_factor(step: int, num_steps: int, warmup_fraction: float) -> float:
+    """Return the share of the peak learning rate at an optimiser step.
+
+    `(s + 1) / w` in the `w` steps of the warm-up, then `(1 + cos(π (s − w) / (n − w))) / 2`.
+
+    Args:
+        step: `s`, counted from 0.
+        num_steps: `n`, steps of the whole training.
+        warmup_fraction: `w / n`, before rounding.
+    """
+    warmup = warmup_steps(num_steps, warmup_fraction)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / (num_steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def warmup_steps(num_steps: int, warmup_fraction: float) -> int:
+    """Return the steps of the warm-up; at least one step is left for the descent."""
+    return min(round(warmup_fraction * num_steps), num_steps - 1)
+
 
 FAR_OFF = 1e3
 """Relative L2 error that a rollout counts for at most in validation."""
@@ -48,7 +134,7 @@ class Mean:
         return self.total / self.count if self.count else math.nan
 
 
-class OperatorTraining(LightningModule):
+class OperatorTraining(nn.Module):
     """Trains an operator on normalised fields, on one grid or on unordered points.
 
     Args:
@@ -57,7 +143,7 @@ class OperatorTraining(LightningModule):
         schema: The training data's.
         config: How to train.
         num_samples: Samples in the training split.
-        share: This process's part of each batch; all of it if not given.
+        rank: Which of several processes this is; the only one if not given.
     """
 
     def __init__(
@@ -67,24 +153,25 @@ class OperatorTraining(LightningModule):
         schema: Schema,
         config: TrainConfig,
         num_samples: int,
-        share: Share | None = None,
+        rank: Rank | None = None,
     ) -> None:
         super().__init__()
         self.operator = operator
         self.description = description
         self.config = config
         self.num_samples = num_samples
-        self.share = share or Share()
-        self.num_steps = config.epochs * steps_per_epoch(num_samples, config)
+        self.rank = rank or Rank()
         grid = None
         if not description.coordinates:
             grid = description.grid(tuple(len(axis.points) for axis in schema.space))
         self.objective = Objective(description, grid, config, schema.parameters)
         self.average = AveragedWeights(operator, config.ema_decay) if config.ema_decay else None
-        self.train_error = Mean()
-        self.train_loss = Mean()
-        self.validation_error = Mean()
-        self.learning_rate = 0.0
+        self.begin_epoch(0)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Begin the means of an epoch, counted from 0."""
+        self.epoch = epoch
+        self.train_error, self.train_loss, self.validation_error = Mean(), Mean(), Mean()
 
     @property
     def evaluated(self) -> nn.Module:
@@ -103,16 +190,12 @@ class OperatorTraining(LightningModule):
         self.objective(predict_batch(self.operator, self.description, batch, seen))
         self.operator.train()
 
-    def on_train_epoch_start(self) -> None:
-        """Begin the epoch's means."""
-        self.train_error, self.train_loss = Mean(), Mean()
-
-    def on_validation_epoch_start(self) -> None:
-        """Begin the epoch's mean."""
-        self.validation_error = Mean()
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def forward(self, batch: dict[str, Tensor], number: int) -> Tensor:
         """Return the loss of a batch, weighted by its share of the optimiser step.
+
+        Args:
+            batch: Normalised fields, by name.
+            number: Of the batch in its epoch, counted from 0.
 
         Raises:
             MnoError: The loss is not a finite number.
@@ -124,27 +207,18 @@ class OperatorTraining(LightningModule):
             self.operator, self.description, batch, seen, steps, pushforward=pushforward
         )
         loss = self.objective(predicted).mean()
-        here = self.share.count(samples_of_batch(batch_idx, self.num_samples, self.config))
+        here = self.rank.count(samples_of_batch(number, self.num_samples, self.config))
         self._measure(loss.detach(), predicted, counts=here > 0)
-        self.learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        if self.config.accumulate == 1 and self.share.is_all:
+        accumulate = self.config.accumulate
+        if accumulate == 1 and self.rank.is_all:
             return loss
-        # Lightning divides by the number of batches, and torch by that of processes, so that the
-        # batches of a step sum to its mean.
-        samples = samples_of_step(batch_idx, self.num_samples, self.config)
-        return loss * (here * self.share.size * self.config.accumulate / samples)
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Take the optimiser's step, and the average along."""
-        super().optimizer_step(*args, **kwargs)
-        if self.average is not None:
-            self.average.update(self.operator)
+        # Torch divides by the number of processes, so that the parts of a step sum to its mean.
+        samples = samples_of_step(number, self.num_samples, self.config)
+        return loss * (here * self.rank.size * accumulate / samples) / accumulate
 
     def validation_step(self, batch: dict[str, Tensor]) -> None:
         """Add a batch to the validation error."""
-        # In the precision in which a surrogate is asked.
-        with torch.autocast(self.device.type, enabled=False):
-            answer = self.description.answer(self.evaluated, self._inputs(batch))
+        answer = self.description.answer(self.evaluated, self._inputs(batch))
         truth = self.description.truth(batch)
         errors = relative_l2(answer.fields, truth, self.description.normaliser)
         if self.description.rolls_out:
@@ -161,7 +235,7 @@ class OperatorTraining(LightningModule):
         """
         if not math.isfinite(error):
             raise MnoError(
-                f"the {split} error became {error} in epoch {self.current_epoch + 1}: training "
+                f"the {split} error became {error} in epoch {self.epoch + 1}: training "
                 f"diverged; lower train.learning_rate (now {self.config.learning_rate:g}) or "
                 f"train.gradient_clip (now {self.config.gradient_clip:g})"
             )
@@ -183,31 +257,18 @@ class OperatorTraining(LightningModule):
     def _inputs(self, batch: dict[str, Tensor]) -> Batch:
         return self.description.batch(self.description.given(batch))
 
-    def configure_optimizers(self) -> Any:
-        """Return AdamW with the schedule advanced after every step."""
-        optimizer = AdamW(
-            parameter_groups(self.operator, self.config.weight_decay),
-            lr=self.config.learning_rate,
-            fused=self._can_fuse,
-        )
-        scheduler = LambdaLR(optimizer, self._factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
 
-    @property
-    def _can_fuse(self) -> bool:
-        """Whether the optimiser may be fused, which is faster.
+def optimiser_of(operator: nn.Module, config: TrainConfig) -> AdamW:
+    """Return AdamW for the weights of an operator.
 
-        Torch's fused AdamW takes no complex weights, and Lightning does not clip its gradients in
-        mixed precision.
-        """
-        is_real = not any(p.is_complex() for p in self.operator.parameters())
-        return is_real and self.config.precision == 32
-
-    def _factor(self, step: int) -> float:
-        return learning_rate_factor(step, self.num_steps, self.config.warmup_fraction)
+    The fused one is faster, but takes no complex weights; in mixed precision it is left out.
+    """
+    is_real = not any(p.is_complex() for p in operator.parameters())
+    return AdamW(
+        parameter_groups(operator, config.weight_decay),
+        lr=config.learning_rate,
+        fused=is_real and config.precision == 32,
+    )
 
 
 def parameter_groups(operator: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

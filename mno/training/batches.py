@@ -1,0 +1,282 @@
+"""What a training step is given: samples of a split, normalised, and changed as options say.
+
+What is drawn in an epoch is a function of the seed and the epoch, and of nothing else. Because no
+random state is carried from one epoch to the next, none has to be restored: a resumed training sees
+the batches, and draws the random numbers, of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mno.core.batch import Batch
+from mno.core.errors import InputError
+from mno.core.fields import Field
+from mno.data.normalise import Normaliser
+from mno.data.reading import Schema
+from mno.data.stored import StoredArray
+from mno.training.processes import Rank
+
+Purpose = Literal["turn", "window"]
+_STREAMS: dict[Purpose, int] = {"turn": 2, "window": 3}  # 0 and 1 are of order and torch
+
+Change = Callable[[dict[str, Tensor], Tensor, int], dict[str, Tensor]]
+"""What is done to the fields of a batch, given the numbers of its samples and the epoch."""
+
+
+def seed_epoch(seed: int, epoch: int, rank: int = 0) -> None:
+    """Start torch's random stream of an epoch (counted from 0), for dropout and its like.
+
+    Each of several processes (`rank`, counted from 0) has one of its own.
+    """
+    sequence = np.random.SeedSequence(seed, spawn_key=(epoch, 1, rank) if rank else (epoch, 1))
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+def epoch_choices(
+    num_samples: int, num_choices: int, seed: int, epoch: int, purpose: Purpose
+) -> np.ndarray:
+    """Return a number drawn for each sample in an epoch, from 0 to below `num_choices`.
+
+    It depends on what is said here and on the sample's own number, not on the order in which
+    samples are taken.
+
+    Args:
+        num_samples: Samples in the training split.
+        num_choices: Numbers to choose from.
+        seed: The run's seed, not negative.
+        epoch: Counted from 0.
+        purpose: What is chosen: the symmetry by which a sample is turned, or the frame at which its
+            window begins. The two are drawn independently.
+    """
+    sequence = np.random.SeedSequence(seed, spawn_key=(epoch, _STREAMS[purpose]))
+    return np.random.default_rng(sequence).integers(num_choices, size=num_samples)
+
+
+class StoredRows:
+    """A field of a split, indexed like a tensor by the numbers of samples.
+
+    Args:
+        array: The field's values.
+        name: The field.
+        normaliser: Is applied to what is read, so that it equals what is normalised at once.
+    """
+
+    def __init__(self, array: StoredArray, name: str, normaliser: Normaliser) -> None:
+        self.array, self.name, self.normaliser = array, name, normaliser
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, samples: Tensor) -> Tensor:
+        """Read samples by number, shape `(samples, *dims)`, float32.
+
+        Raises:
+            MnoError: A file is missing or damaged.
+        """
+        values = self.normaliser.encode(self.name, self.array[samples.numpy()])
+        return torch.from_numpy(values.astype(np.float32, copy=False))
+
+
+class TrainingSamples:
+    """The samples of a split, as `mno.data.loading.Loader` makes batches of them.
+
+    Args:
+        fields: Tensors of shape `(samples, *dims)`, or what reads such, by field name.
+        changes: Applied to the fields of each batch, in this order.
+        rank: Of several processes, which one takes its part of each batch; all of it if not given.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, Tensor | StoredRows],
+        changes: Sequence[Change] = (),
+        rank: Rank | None = None,
+    ) -> None:
+        self.fields = dict(fields)
+        self.changes = tuple(changes)
+        self.rank = rank or Rank()
+        self.in_memory = not any(isinstance(field, StoredRows) for field in self.fields.values())
+
+    def __len__(self) -> int:
+        return len(next(iter(self.fields.values())))
+
+    def batch(self, items: np.ndarray, epoch: int) -> dict[str, Tensor]:
+        """Return this process's part of a batch, by field name.
+
+        Args:
+            items: The numbers of the batch's samples, shape `(batch,)`.
+            epoch: Counted from 0.
+
+        Raises:
+            MnoError: A file of the dataset is missing or damaged.
+        """
+        numbers = self.rank.of(torch.from_numpy(items))
+        batch = {name: field[numbers] for name, field in self.fields.items()}
+        for change in self.changes:
+            batch = change(batch, numbers, epoch)
+        return batch
+
+
+class Windows:
+    """Cuts the frames of a batch to windows, each beginning where the epoch says.
+
+    Args:
+        names: Names of the fields that have frames.
+        length: Frames of a window.
+        starts: Gives the frame at which each sample's window begins in an epoch, one of
+            `epoch_choices`.
+    """
+
+    def __init__(
+        self, names: Collection[str], length: int, starts: Callable[[int], np.ndarray]
+    ) -> None:
+        self.names = frozenset(names)
+        self.length = length
+        self.starts = starts
+
+    def __call__(
+        self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
+    ) -> dict[str, Tensor]:
+        """Return the fields of a batch, those with frames `(batch, length, *grid)`.
+
+        Args:
+            fields: Tensors of shape `(batch, *dims)`, with frames `(batch, frames, *grid)`, by
+                name.
+            samples: The number of each sample in the training split.
+            epoch: Counted from 0.
+        """
+        starts = torch.from_numpy(self.starts(epoch))[samples]
+        rows = torch.arange(len(samples))[:, None]
+        frames = starts[:, None] + torch.arange(self.length)
+        return {
+            name: field[rows, frames] if name in self.names else field
+            for name, field in fields.items()
+        }
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A symmetry as it acts on an array of one field, `(batch, *dims)`.
+
+    Attributes:
+        order: The dimension whose values run along each of the result's, for all dimensions.
+        flipped: Dimensions of the result along which they run backwards.
+    """
+
+    order: tuple[int, ...]
+    flipped: tuple[int, ...]
+
+    def __call__(self, field: Tensor) -> Tensor:
+        """Return the turned field."""
+        return field.permute(self.order).flip(self.flipped)
+
+
+def turns_of(schema: Schema) -> tuple[Mapping[str, Turn], ...]:
+    """Return what each symmetry that a dataset declares does to each of its fields.
+
+    Raises:
+        InputError: None is declared, a name is not that of a map of the grid onto itself, or a
+            field does not have the axes that a map exchanges.
+    """
+    if not schema.symmetries:
+        raise InputError(
+            f"train.augment=true, but the dataset of scenario {schema.scenario} declares no "
+            "symmetry; set train.augment=false, or declare the symmetries in the scenario and "
+            "generate the dataset again"
+        )
+    return tuple(
+        {field.name: _turn(schema, name, field) for field in schema.fields}
+        for name in schema.symmetries
+    )
+
+
+def _turn(schema: Schema, symmetry: str, field: Field) -> Turn:
+    axes = {axis.name: axis for axis in schema.space}
+    sources = [part.removeprefix("-") for part in symmetry.split()]
+    if sorted(sources) != sorted(axes):
+        raise InputError(
+            f"symmetry {symmetry!r} of the dataset does not name each of the axes "
+            f"{', '.join(axes)} once, for example {' '.join(axes)!r}; correct it in the scenario "
+            "and generate the dataset again"
+        )
+    dims = ["sample", *field.dims]
+    order, flipped = list(range(len(dims))), []
+    for target, source, part in zip(axes, sources, symmetry.split(), strict=True):
+        if (target in dims) != (source in dims) or (
+            target in dims and len(axes[target].points) != len(axes[source].points)
+        ):
+            raise InputError(
+                f"symmetry {symmetry!r} of the dataset exchanges {source} and {target}, along "
+                f"which {field.name} does not have the same points; correct it in the scenario and "
+                "generate the dataset again"
+            )
+        if target in dims:
+            order[dims.index(target)] = dims.index(source)
+            if part.startswith("-"):
+                flipped.append(dims.index(target))
+    return Turn(tuple(order), tuple(flipped))
+
+
+class Augmentation:
+    """Turns the samples of a batch, each by the symmetry chosen for it in an epoch.
+
+    Args:
+        turns: What `turns_of` returned.
+        choices: Gives the number of each sample's symmetry in an epoch, one of `epoch_choices`.
+    """
+
+    def __init__(
+        self, turns: tuple[Mapping[str, Turn], ...], choices: Callable[[int], np.ndarray]
+    ) -> None:
+        self.turns = turns
+        self.choices = choices
+
+    def __call__(
+        self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
+    ) -> dict[str, Tensor]:
+        """Return the fields of a batch, turned; the arguments are those of `Windows`."""
+        chosen = torch.from_numpy(self.choices(epoch))[samples]
+        turned = {name: field.clone() for name, field in fields.items()}
+        for number in chosen.unique().tolist():
+            rows = (chosen == number).nonzero()[:, 0]
+            for name, field in fields.items():
+                turned[name][rows] = self.turns[number][name](field[rows])
+        return turned
+
+
+def corrupt(batch: Batch, *, noise: float, mask: float, gaps: Collection[str] = ()) -> Batch:
+    """Return a batch with noise in its fields and with points whose values are missing.
+
+    A missing point is missing in all fields, at all their frames. In fields that may have gaps it
+    is NaN, as what is missing in the data, and the operator is told. In others it holds 0, the
+    field's mean in normalised units, and nothing says so: the operator is used likewise, with the
+    mean in place of what was not measured. Noise comes first, so missing points carry none.
+
+    The numbers are drawn from torch's generator on the fields' device, which starts anew in each
+    epoch (`mno.training.batches.seed_epoch`).
+
+    Args:
+        batch: Normalised fields.
+        noise: Standard deviation of the noise, white and normal; none is drawn for 0.
+        mask: Share of points that are missing; none are drawn for 0.
+        gaps: Names of the fields that may have gaps.
+    """
+    fields = dict(batch.fields)
+    if noise:
+        fields = {name: x + noise * torch.randn_like(x) for name, x in fields.items()}
+    if mask:
+        some = next(iter(fields.values()))
+        present = torch.rand((len(batch), *batch.shape), device=some.device) >= mask
+        for name, x in fields.items():
+            with_frames = x.ndim > present.ndim
+            hole = math.nan if name in gaps else 0.0
+            fields[name] = torch.where(present[:, None] if with_frames else present, x, hole)
+    return replace(batch, fields=fields)
