@@ -3,9 +3,9 @@
     python -m benchmarks.equivalence BEFORE            # a commit for which the kept cells are fresh
     python -m benchmarks.equivalence BEFORE --write    # and keeps what was found
 
-One cell of each kind (every model of every study, the scenarios in turn) is made twice on this
-machine: by the code of the commit and by the code that is committed now. Where data, weights and
-errors are equal bit for bit, the identities of old and new code are named together in
+One cell of each kind (backbone, mixers and discretisation, the scenarios in turn) is made twice on
+this machine: by the code of the commit and by the code that is committed now. Where data, weights
+and errors are equal bit for bit, the identities of old and new code are named together in
 `studies/results/equivalences.json`, and cells of the old code stay fresh. What was made for a
 commit is kept in `build/equivalence/`, so that an interrupted comparison continues.
 """
@@ -34,16 +34,24 @@ ROOT = Path(__file__).parents[1]
 
 
 def kinds(studies: list[Study]) -> list[tuple[str, Found]]:
-    """Return one finished cell of each kind, with its study."""
+    """Return one finished cell of each kind, with its study; the scenarios take turns."""
+    done = [
+        item
+        for study in studies
+        for item in study.found()
+        if item.record and item.record["state"] == "done"
+    ]
+    by_kind: dict[tuple[object, ...], list[Found]] = {}
+    for item in done:
+        model = item.cell.params["model"]
+        kind = (model["backbone"], *sorted(set(model["mixer"])), model["discretization"])
+        by_kind.setdefault(kind, []).append(item)
+    scenarios = list(dict.fromkeys(item.cell.params["scenario"] for item in done))
     chosen = []
-    for study in studies:
-        done = [item for item in study.found() if item.record and item.record["state"] == "done"]
-        scenarios = list(dict.fromkeys(item.cell.scenario for item in done))
-        models = list(dict.fromkeys(item.cell.model.name for item in done))
-        for number, model in enumerate(models):
-            wanted = scenarios[number % len(scenarios)]
-            same = [item for item in done if item.cell.model.name == model]
-            chosen.append(next((i for i in same if i.cell.scenario == wanted), same[0]))
+    for number, same in enumerate(by_kind.values()):
+        wanted = scenarios[number % len(scenarios)]
+        match = [item for item in same if item.cell.params["scenario"] == wanted]
+        chosen.append((match or same)[0])
     return [(item.cell.study, item) for item in chosen]
 
 
