@@ -17,7 +17,6 @@ from benchmarks.memory import peak
 from benchmarks.page import Section, Table, figure
 from benchmarks.timing import in_turn, median_ratio
 from mno.core.memory import keep_freed_memory
-from mno.data.config import ExecutionConfig
 from mno.imports.collection import import_files
 
 THREADS = 1
@@ -102,7 +101,7 @@ def copy(source: Path, destination: Path) -> None:
 def import_(source: Path, root: Path) -> None:
     """Import the file as `mno import` does, its checksum included, and remove what was made."""
     folder = root / "imported"
-    import_files(folder, [source], "pdebench", None, ExecutionConfig(workers=1))
+    import_files(folder, [source], "pdebench", None)
     shutil.rmtree(folder)
 
 

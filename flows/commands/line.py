@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -11,7 +10,6 @@ from rich.console import Console
 from flows.commands.app import Assignments, Json, Preset, Quiet, Scheduler, print_json
 from flows.economics import OwnFigures
 from flows.options import RunOptions
-from mno.core.errors import InputError
 
 Repair = Annotated[
     bool,
@@ -72,53 +70,6 @@ def train(
 def evaluate(
     preset: Preset = None,
     assignments: Assignments = None,
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            help="Compare a model with these readings of sensors (CSV) instead, beside the solver "
-            "where there is one; trains nothing.",
-            metavar="SENSORS.CSV",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="With --against: models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder; "
-            "the champion of the current scenario if not given.",
-        ),
-    ] = None,
-    inputs: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --against: Zarr store with the inputs of the measured run; data/ if not "
-            "given, or the readings themselves where the model was trained on such.",
-            metavar="STORE",
-        ),
-    ] = None,
-    sample: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="With --against: number of the measured run in the store; may be left out where "
-            "there is but one.",
-            metavar="NUMBER",
-        ),
-    ] = None,
-    start: Annotated[
-        float | None,
-        typer.Option(
-            help="With --against: when the run begins on the clock of the readings; 0 if not "
-            "given.",
-            metavar="SECONDS",
-        ),
-    ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --against: mapping file that says what the table's columns are.",
-            metavar="FILE",
-        ),
-    ] = None,
     solver_cost: Annotated[
         str | None,
         typer.Option(
@@ -145,13 +96,6 @@ def evaluate(
         Literal["en", "ja"],
         typer.Option(help="Language of the report that is named at the end; both are written."),
     ] = "en",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --against: where to write the page; reports/against/ if not given.",
-            metavar="FOLDER",
-        ),
-    ] = None,
     learning_curve: Annotated[
         bool,
         typer.Option(
@@ -166,32 +110,11 @@ def evaluate(
     """Evaluate on the test split, after training; write reports/report.html.
 
     Is it worth it: mno evaluate --solver-cost 3.5s --queries-per-day 2000 --hourly-rate 1.2
-
-    Or compare with a plant: mno evaluate --against sensors.csv --sample 3
     """
     figures = OwnFigures(solver_cost, queries_per_day, hourly_rate, currency)
-    if against is None:
-        given = {"--model": model, "--inputs": inputs, "--sample": sample, "--start": start}
-        _refuse(
-            {**given, "--mapping": mapping, "--output": output}, "without --against SENSORS.CSV"
-        )
-        chosen = [LEARNING_CURVE] if learning_curve else []
-        edits = [*chosen, *(assignments or []), *figures.edits()]
-        _bring_up_to_date(RunOptions("evaluate", preset, edits, quiet, language=lang), as_json)
-        return
-    own = {f"--{name.replace('_', '-')}": value for name, value in vars(figures).items()}
-    own |= {"--learning-curve": learning_curve or None}
-    _refuse(
-        {"--preset": preset, "--set": assignments, **own}, "with --against, which trains nothing"
-    )
-    from flows.against import AgainstOptions, compare_with_sensors, print_comparison
-
-    options = AgainstOptions(against, model, inputs, sample, start, mapping, output)
-    comparison, page = compare_with_sensors(options)
-    if as_json:
-        print_json({**comparison.to_dict(), "page": str(page)})
-    elif not quiet:
-        print_comparison(comparison, page)
+    chosen = [LEARNING_CURVE] if learning_curve else []
+    edits = [*chosen, *(assignments or []), *figures.edits()]
+    _bring_up_to_date(RunOptions("evaluate", preset, edits, quiet, language=lang), as_json)
 
 
 def register(
@@ -202,13 +125,6 @@ def register(
 ) -> None:
     """Register the model in MLflow, after evaluating it; the better one becomes champion."""
     _bring_up_to_date(RunOptions("register", preset, assignments or (), quiet), as_json)
-
-
-def _refuse(options: dict[str, Any], why: str) -> None:
-    """Refuse options that do not go with, or without, another."""
-    given = [name for name, value in options.items() if value not in (None, [])]
-    if given:
-        raise InputError(f"{', '.join(given)} given {why}; expected otherwise: mno evaluate --help")
 
 
 def _edits(assignments: list[str] | None, scheduler: str | None) -> list[str]:

@@ -3,6 +3,9 @@
 <folder>/import.json     kind, mapping and files, written after each file, beside and in place
 <folder>/parts/<16>/     one converted file, named by the SHA-256 of its store's root
 <folder>/work/           shards of conversions that are not finished
+
+`import_files` and `look` read in this process; commands call them in a cage (`caged_import`,
+`caged_look`).
 """
 
 from __future__ import annotations
@@ -11,24 +14,25 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 from pydantic import ValidationError
 
 from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
-from mno.data.config import ExecutionConfig
+from mno.core.files import file_sha256
+from mno.core.memory import keep_freed_memory
 from mno.data.generate import Progress
 from mno.data.reading import Schema, read_schema
-from mno.imports import importer_class
-from mno.imports.base import Contents
-from mno.imports.convert import FileImport, convert_file, plan_of
-from mno.imports.identity import Checksums, stamp
-from mno.imports.mapped import same_schema
-from mno.imports.mapping import Mapping
-from mno.imports.source import FileSource
+from mno.imports.cage import Cage
+from mno.imports.convert import FileParameters, FileSource, convert_file, files_in
+from mno.imports.importer import Contents, importer_class
+from mno.imports.mapping import Mapping, describe, same_schema
 
 _LIST = "import.json"
 
@@ -51,6 +55,20 @@ class ImportList(Config):
     parts: list[Part]
 
 
+class Outcome(Config):
+    """What an import did.
+
+    Attributes:
+        list: The dataset's files, those of earlier imports included.
+        added: Files that were converted now.
+        known: Files that were in it before, and were not converted again.
+    """
+
+    list: ImportList
+    added: tuple[Part, ...]
+    known: tuple[Part, ...]
+
+
 @dataclass(frozen=True)
 class Step:
     """How far an import is.
@@ -68,19 +86,93 @@ class Step:
     total: int
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What an import did.
+def caged_import(
+    folder: Path,
+    paths: Sequence[Path],
+    kind: str,
+    mapping: Mapping | None,
+    progress: Callable[[Step], None] = lambda _: None,
+    *,
+    replace: bool = False,
+) -> Outcome:
+    """Call `import_files` in a cage."""
+    arguments = {
+        "folder": str(folder),
+        "paths": [str(path) for path in paths],
+        "kind": kind,
+        "mapping": mapping and mapping.model_dump_json(),
+        "replace": replace,
+    }
+    with Cage() as cage:
+        outcome = cage.call(
+            _import, arguments, paths, lambda step: progress(Step(Path(step[0]), *step[1:]))
+        )
+    return Outcome.model_validate_json(json.dumps(outcome))
 
-    Attributes:
-        list: The dataset's files, those of earlier imports included.
-        added: Files that were converted now.
-        known: Files that were in it before, and were not converted again.
+
+def caged_look(paths: Sequence[Path], kind: str, mapping: Mapping) -> list[dict[str, Any]]:
+    """Return what files hold, as the mapping makes it, as plain values; nothing is written.
+
+    Raises:
+        InputError: A file cannot be imported.
     """
+    arguments = {
+        "paths": [str(path) for path in paths],
+        "kind": kind,
+        "mapping": mapping.model_dump_json(),
+    }
+    with Cage() as cage:
+        return cage.call(_look, arguments, paths)
 
-    list: ImportList
-    added: tuple[Part, ...]
-    known: tuple[Part, ...]
+
+def _import(
+    folder: str, paths: list[str], kind: str, mapping: str | None, replace: bool, progress: Callable
+) -> dict[str, Any]:
+    keep_freed_memory()  # as commands do
+    outcome = import_files(
+        Path(folder),
+        [Path(path) for path in paths],
+        kind,
+        Mapping.model_validate_json(mapping) if mapping else None,
+        lambda step: progress([str(step.path), step.doing, step.done, step.total]),
+        replace=replace,
+    )
+    return outcome.model_dump(mode="json")
+
+
+def _look(paths: list[str], kind: str, mapping: Any, progress: Callable) -> list[dict[str, Any]]:
+    rules = Mapping.model_validate_json(mapping)
+    return [_facts(path, look(Path(path), kind, rules)) for path in paths]
+
+
+def _facts(path: str, contents: Contents) -> dict[str, Any]:
+    sizes = {axis.name: len(axis.points) for axis in contents.axes}
+    return {
+        "file": path,
+        "samples": contents.samples,
+        "fields": [
+            {
+                "name": field.name,
+                "found": contents.sources[field.name],
+                "units": field.units,
+                "role": field.role,
+                "dims": list(field.dims),
+                "shape": [sizes[dim] for dim in field.dims],
+                "gaps": field.gaps,
+            }
+            for field in contents.fields
+        ],
+        "axes": {
+            axis.name: {
+                "units": axis.units,
+                "points": sizes[axis.name],
+                "extent": list(axis.extent),
+            }
+            for axis in contents.axes
+        },
+        "lines": list(describe(contents).values()),
+        "remarks": list(contents.remarks),
+    }
 
 
 def read_list(folder: Path) -> ImportList | None:
@@ -107,7 +199,7 @@ def look(path: Path, kind: str, mapping: Mapping) -> Contents:
         InputError: The file cannot be imported.
     """
     _require_file(path)
-    return _source(FileImport("look", kind, path, mapping, stamp(path))).contents
+    return _contents(path, FileParameters.of(path, kind, mapping, "look"))
 
 
 def import_files(
@@ -115,7 +207,6 @@ def import_files(
     paths: Sequence[Path],
     kind: str,
     mapping: Mapping | None,
-    execution: ExecutionConfig,
     progress: Callable[[Step], None] = lambda _: None,
     *,
     replace: bool = False,
@@ -130,134 +221,180 @@ def import_files(
         paths: The files.
         kind: Which importer reads them.
         mapping: What the user says of them; what was said at the first import if not given.
-        execution: Where to compute.
         progress: Is told how far it is.
         replace: Make a list of these files alone. What was converted of others stays until `sweep`,
             so that the dataset can be made as it was until the new one is whole.
 
     Raises:
         InputError: A file cannot be imported, or does not fit the others; those before it are kept.
-        MnoError: The disk is full, or a worker failed.
+        MnoError: The disk is full.
     """
     before = None if replace else read_list(folder)
-    if before and before.kind != kind:
+    if before:
+        _require_continuation(folder, before, kind, mapping)
+    mapping = mapping or (before.mapping if before else Mapping())
+    parts = list(before.parts) if before else []
+    for path in paths:
+        _require_file(path)
+    files = {path: FileParameters.of(path, kind, mapping, folder.name) for path in paths}
+    added, known = [], []
+    with Checksums(paths) as checksums:
+
+        def found(path: Path) -> Part | None:
+            """Return what a file was imported as; only then must its checksum be waited for."""
+            if not parts:
+                return None
+            progress(Step(path, "checksum", 0, 1))
+            sha256 = checksums[path]
+            progress(Step(path, "checksum", 1, 1))
+            return next((part for part in parts if part.sha256 == sha256), None)
+
+        _require_alike(folder, parts, files, found)
+        for path, file in files.items():
+            part = found(path)
+            if part:
+                known.append(part)
+                if _store(folder, part).exists():
+                    continue
+                parts.remove(part)
+            part = _convert(folder, path, file, checksums, progress)
+            parts.append(part)
+            added.append(part)
+            listed = ImportList(kind=kind, mapping=mapping, parts=parts)
+            partial = folder / f"{_LIST}.partial"
+            partial.write_text(json.dumps(listed.model_dump(mode="json"), indent=2), "utf-8")
+            os.replace(partial, folder / _LIST)
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    listed = ImportList(kind=kind, mapping=mapping, parts=parts)
+    return Outcome(list=listed, added=tuple(added), known=tuple(known))
+
+
+def sweep(folder: Path, kept: ImportList) -> None:
+    """Remove what was converted of files that are not in the list."""
+    stores = {_store(folder, part) for part in kept.parts}
+    for path in (folder / "parts").iterdir():
+        if path not in stores:
+            shutil.rmtree(path)
+
+
+def checksum(path: Path, between: Callable[[], None] = lambda: None) -> str:
+    """Return the SHA-256 of a file; of a folder, that of the paths and checksums in it.
+
+    Args:
+        path: The file, or the folder of a Zarr store.
+        between: Called now and then; ends the reading by an exception.
+    """
+    if not path.is_dir():
+        return file_sha256(path, between)
+    digest = hashlib.sha256()
+    for name, file in files_in(path):
+        digest.update(f"{name}\0{file_sha256(file, between)}\n".encode())
+    return digest.hexdigest()
+
+
+class Checksums:
+    """Checksums of files, taken one after the other in a thread while other work goes on.
+
+    `checksums[path]` waits for that of one.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._stop = Event()
+        self._thread = ThreadPoolExecutor(1, "checksum")
+        self._taken = {path: self._thread.submit(checksum, path, self._go_on) for path in paths}
+
+    def __getitem__(self, path: Path) -> str:
+        return self._taken[path].result()
+
+    def __enter__(self) -> Checksums:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.shutdown(cancel_futures=True)
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise InterruptedError("nobody waits for the checksum any more")
+
+
+def _require_continuation(
+    folder: Path, before: ImportList, kind: str, mapping: Mapping | None
+) -> None:
+    if before.kind != kind:
         raise InputError(
             f"{folder.name} was imported as {before.kind}, not {kind}; choose another --name, or "
             "start over with --replace"
         )
-    if before and mapping and mapping != before.mapping:
+    if mapping and mapping != before.mapping:
         raise InputError(
             f"{folder.name} was imported with another mapping; leave --mapping out to use that "
             "one, choose another --name, or start over with --replace"
         )
-    mapping = mapping or (before.mapping if before else Mapping())
     version = importer_class(kind).version
-    parts = list(before.parts) if before else []
-    for part in parts:
+    for part in before.parts:
         if part.importer_version != version:
             raise InputError(
                 f"{part.file} was imported by version {part.importer_version} of {kind}, this is "
                 f"{version}; start over with --replace"
             )
-    for path in paths:
-        _require_file(path)
-    files = [FileImport(folder.name, kind, path, mapping, stamp(path)) for path in paths]
-    added, known = [], []
-    with Checksums(paths) as checksums:
-
-        def found(file: FileImport) -> Part | None:
-            """Return what a file was imported as; only then must its checksum be waited for."""
-            if not parts:
-                return None
-            progress(Step(file.path, "checksum", 0, 1))
-            sha256 = checksums[file.path]
-            progress(Step(file.path, "checksum", 1, 1))
-            return next((part for part in parts if part.sha256 == sha256), None)
-
-        _require_alike(folder, parts, files, found)
-        for file in files:
-            part = found(file)
-            if part:
-                known.append(part)
-                if (folder / "parts" / part.content[:16]).exists():
-                    continue
-                parts.remove(part)
-            part = _convert(folder, file, checksums, execution, progress)
-            parts.append(part)
-            added.append(part)
-            _write_list(folder, ImportList(kind=kind, mapping=mapping, parts=parts))
-    shutil.rmtree(folder / "work", ignore_errors=True)
-    return Outcome(ImportList(kind=kind, mapping=mapping, parts=parts), tuple(added), tuple(known))
-
-
-def sweep(folder: Path, kept: ImportList) -> None:
-    """Remove what was converted of files that are not in the list."""
-    names = {part.content[:16] for part in kept.parts}
-    for path in (folder / "parts").iterdir():
-        if path.name not in names:
-            shutil.rmtree(path)
 
 
 def _require_alike(
     folder: Path,
     parts: Sequence[Part],
-    files: Sequence[FileImport],
-    found: Callable[[FileImport], Part | None],
+    files: dict[Path, FileParameters],
+    found: Callable[[Path], Part | None],
 ) -> None:
     """Refuse files that are unlike those before them, before any is converted."""
-    stores = (folder / "parts" / part.content[:16] for part in parts)
+    stores = (_store(folder, part) for part in parts)
     first: Contents | Schema | None = next((read_schema(s) for s in stores if s.exists()), None)
-    for file in files:
-        if first is not None and found(file):
+    for path, file in files.items():
+        if first is not None and found(path):
             continue
-        contents = _source(file).contents
+        contents = _contents(path, file)
         difference = same_schema(first, contents) if first is not None else None
         if difference:
             raise InputError(
-                f"{file.path} {difference}; files of one dataset have the same fields at the same "
+                f"{path} {difference}; files of one dataset have the same fields at the same "
                 "places: import it under another --name"
             )
         first = first or contents
 
 
-def _source(file: FileImport) -> FileSource:
-    source = plan_of(file).build()
-    assert isinstance(source, FileSource)  # noqa: S101  (that is what plan_of plans)
-    return source
+def _contents(path: Path, file: FileParameters) -> Contents:
+    return FileSource(file, path.resolve().parent).contents
+
+
+def _store(folder: Path, part: Part) -> Path:
+    return folder / "parts" / part.content[:16]
 
 
 def _convert(
     folder: Path,
-    file: FileImport,
+    path: Path,
+    file: FileParameters,
     checksums: Checksums,
-    execution: ExecutionConfig,
     progress: Callable[[Step], None],
 ) -> Part:
     def told(state: Progress) -> None:
-        progress(Step(file.path, "convert", state.samples_done, state.samples))
+        progress(Step(path, "convert", state.samples_done, state.samples))
 
-    fresh = folder / "work" / "converted"
-    shards = folder / "work" / "shards"
-    report = convert_file(file, lambda: checksums[file.path], fresh, shards, execution, told)
-    content = hashlib.sha256((fresh / "zarr.json").read_bytes()).hexdigest()
-    target = folder / "parts" / content[:16]
+    fresh, shards = folder / "work" / "converted", folder / "work" / "shards"
+    report = convert_file(path, file, lambda: checksums[path], fresh, shards, told)
+    part = Part(
+        file=path.name,
+        sha256=checksums[path],
+        content=hashlib.sha256((fresh / "zarr.json").read_bytes()).hexdigest(),
+        samples=report.samples,
+        importer_version=file.importer_version,
+    )
+    target = _store(folder, part)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         shutil.rmtree(target)
     os.replace(fresh, target)
-    return Part(
-        file=file.path.name,
-        sha256=checksums[file.path],
-        content=content,
-        samples=report.samples,
-        importer_version=importer_class(file.kind).version,
-    )
-
-
-def _write_list(folder: Path, content: ImportList) -> None:
-    partial = folder / f"{_LIST}.partial"
-    partial.write_text(json.dumps(content.model_dump(mode="json"), indent=2), encoding="utf-8")
-    os.replace(partial, folder / _LIST)
+    return part
 
 
 def _require_file(path: Path) -> None:

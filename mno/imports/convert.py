@@ -4,116 +4,224 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+import pydantic
 
-from mno.core.errors import MnoError
+from mno.core.config import Config
+from mno.core.errors import InputError, MnoError
+from mno.core.fields import Axis, Field
 from mno.data.config import ExecutionConfig, SamplesConfig
 from mno.data.generate import Progress, generate
 from mno.data.plan import DatasetPlan
 from mno.data.report import DatasetReport
 from mno.data.store import sample_shape
-from mno.imports import code_files, importer_class
-from mno.imports.identity import stamp
-from mno.imports.mapping import Mapping
-from mno.imports.source import FileParameters, FileSource
+from mno.imports.cage import make_room
+from mno.imports.importer import Contents, importer_class
+from mno.imports.mapping import MappedFile, Mapping
+from mno.scenarios.base import FilesSource
 
 SHARD_BYTES = 32 * 2**20
 """Size aimed at for one shard of all fields; a task holds a few times as much."""
 
+_SAMPLES_AT_ONCE = 8  # of the largest, which may be larger than a shard: read, checked, compressed
+# Checksums and compression use all cores as it is: more processes only take more memory.
+_HERE = ExecutionConfig(workers=1)
 
-@dataclass(frozen=True)
-class FileImport:
-    """What is to be imported, and as what.
 
-    Attributes:
-        dataset: Name of the dataset that the file becomes part of.
-        kind: Which importer reads it.
-        path: The file, or the folder of a Zarr store.
-        mapping: What the user says of it.
-        stamp: What the file system said of it before any of it was read; see `identity.stamp`.
+class FileParameters(Config):
+    """One file, and what is to become of it.
+
+    The checksum may be unknown while samples are read. The stamp tells the file from what has been
+    at its path before (see `stamp`); it decides no sample, and is no part of the dataset.
     """
 
     dataset: str
     kind: str
-    path: Path
+    file: str
+    sha256: str = ""
+    stamp: str = pydantic.Field(exclude=True)
+    importer_version: int
     mapping: Mapping
-    stamp: str
+
+    @classmethod
+    def of(cls, path: Path, kind: str, mapping: Mapping, dataset: str) -> FileParameters:
+        """Return the parameters of a file as it is now."""
+        return cls(
+            dataset=dataset,
+            kind=kind,
+            file=path.name,
+            stamp=stamp(path),
+            importer_version=importer_class(kind).version,
+            mapping=mapping,
+        )
 
 
-def plan_of(file: FileImport, sha256: str = "") -> DatasetPlan:
-    """Return the plan of a file's conversion.
+class FileSource(FilesSource):
+    """The samples of one file, so that an import is made like any dataset.
 
     Args:
-        file: What and how.
-        sha256: The file's checksum, if it is known yet; until then its stamp tells it from others.
+        parameters: Which file, and how it is read.
+        folder: Where the file is.
 
     Raises:
         InputError: The file cannot be imported.
     """
-    parameters = FileParameters(
-        dataset=file.dataset,
-        kind=file.kind,
-        file=file.path.name,
-        sha256=sha256,
-        stamp=file.stamp,
-        importer_version=importer_class(file.kind).version,
-        mapping=file.mapping,
-    )
-    folder = file.path.resolve().parent
-    one = SamplesConfig(samples=1, resolution=1, shard_size=1, seed=0)
-    source = FileSource.open(parameters, one, folder)
+
+    name: ClassVar[str] = "file"
+    Parameters: ClassVar[type[Config]] = FileParameters
+    may_repeat: ClassVar[bool] = True
+
+    def __init__(self, parameters: FileParameters, folder: Path) -> None:
+        self.parameters = parameters
+        self.path = folder / parameters.file
+        self.title = f"{parameters.file}, imported as {parameters.kind}"
+        mapping = parameters.mapping.model_dump_json()
+        self._file = _opened(parameters.kind, self.path, mapping, parameters.stamp)
+        self.fields: tuple[Field, ...] = self.contents.fields
+
+    @classmethod
+    def open(cls, parameters: FileParameters, config: Any, root: Path) -> FileSource:
+        """Open the file in the folder `root`."""
+        return cls(parameters, root)
+
+    @property
+    def contents(self) -> Contents:
+        """What the file holds, as it will be in the dataset."""
+        return self._file.contents
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The coordinate axes."""
+        return self.contents.axes
+
+    @property
+    def dataset_name(self) -> str:
+        """The dataset that the file belongs to."""
+        return self.parameters.dataset
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """The file, its checksum and its importer."""
+        p = self.parameters
+        source = {
+            "file": p.file,
+            "sha256": p.sha256,
+            "importer": p.kind,
+            "importer_version": p.importer_version,
+            "found": dict(self.contents.parameters),
+        }
+        return {"sources": [source]}
+
+    @property
+    def limit(self) -> int:
+        """The samples in the file."""
+        return self.contents.samples
+
+    def coordinates(self) -> dict[str, np.ndarray]:
+        """The group of each sample and when it begins, where the file tells."""
+        known = {"group": self.contents.groups, "start": self.contents.starts}
+        return {name: values for name, values in known.items() if values is not None}
+
+    def read(self, samples: range) -> dict[str, np.ndarray]:
+        """Read some samples."""
+        return {
+            field.name: self._file.read(field.name, samples.start, samples.stop)
+            for field in self.fields
+        }
+
+    def not_finite(self, field: Field, values: np.ndarray, sample: int) -> InputError:
+        """Return what the user is told of values that no sample may have."""
+        where = f"{self.path}: {field.name} has {{}} in sample {sample}"
+        if np.isinf(values).any():
+            return InputError(
+                f"{where.format('infinite values')}; expected finite numbers: correct the file"
+            )
+        return InputError(
+            f"{where.format('missing values (NaN)')}; correct the file, or say that they may be "
+            f"missing, in a mapping file: `fields: {{{field.name}: {{gaps: true}}}}`"
+        )
+
+
+@lru_cache(maxsize=1)
+def _opened(kind: str, path: Path, mapping: str, stamp: str) -> MappedFile:
+    """Open a file, as it was when it had the stamp; the last one that was opened stays open."""
+    rules = Mapping.model_validate_json(mapping)
+    return MappedFile(importer_class(kind)(path, rules), path, rules)
+
+
+def convert_file(
+    path: Path,
+    file: FileParameters,
+    sha256: Callable[[], str],
+    destination: Path,
+    work: Path,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> DatasetReport:
+    """Convert a file, or go on with a conversion that was interrupted.
+
+    Args:
+        path: The file.
+        file: What is to become of it.
+        sha256: Returns the file's checksum; called last, so that it may be taken meanwhile.
+        destination: Where the store appears, whole or not at all.
+        work: Folder for finished shards, used by one conversion at a time; those of other files
+            or mappings are told apart by their plan.
+        progress: Is told how far the file is.
+
+    Raises:
+        InputError: The file cannot be imported.
+        MnoError: The file was changed meanwhile, or the disk is full; finished shards are kept.
+    """
+    folder = path.resolve().parent
+    source = FileSource(file, folder)
     sample = 4 * sum(int(np.prod(sample_shape(source, field))) for field in source.fields)
+    make_room(_SAMPLES_AT_ONCE * sample)
     config = SamplesConfig(
         samples=source.limit,
         resolution=1,
         shard_size=max(1, min(source.limit, SHARD_BYTES // max(sample, 1))),
         seed=0,
     )
-    return DatasetPlan(FileSource, parameters, config, _code(file.stamp), folder)
 
-
-def convert_file(
-    file: FileImport,
-    sha256: Callable[[], str],
-    destination: Path,
-    work: Path,
-    execution: ExecutionConfig,
-    progress: Callable[[Progress], None] = lambda _: None,
-) -> DatasetReport:
-    """Convert a file, or go on with a conversion that was interrupted.
-
-    Args:
-        file: What and how.
-        sha256: Returns the file's checksum; called last, so that it may be taken meanwhile.
-        destination: Where the store appears, whole or not at all.
-        work: Folder for finished shards, used by one conversion at a time; those of other files
-            or mappings are told apart by their plan.
-        execution: Where to compute; changes no bit.
-        progress: Is told how far the file is.
-
-    Raises:
-        InputError: The file cannot be imported.
-        MnoError: The file was changed meanwhile, the disk is full, or a worker failed; finished
-            shards are kept.
-    """
+    def plan(parameters: FileParameters) -> DatasetPlan:
+        return DatasetPlan(FileSource, parameters, config, _code(file.stamp), folder)
 
     def known_by_checksum() -> DatasetPlan:
-        plan = plan_of(file, sha256())
-        if stamp(file.path) != file.stamp:
-            raise MnoError(f"{file.path} was changed while it was imported; import it again")
-        return plan
+        whole = plan(file.model_copy(update={"sha256": sha256()}))
+        if stamp(path) != file.stamp:
+            raise MnoError(f"{path} was changed while it was imported; import it again")
+        return whole
 
-    plan = plan_of(file)
-    work = work / plan.digest[:24]
-    return generate(plan, work, destination, execution, progress, known_by_checksum)
+    first = plan(file)
+    work = work / first.digest[:24]
+    return generate(first, work, destination, _HERE, progress, known_by_checksum)
+
+
+def stamp(path: Path) -> str:
+    """Return what changes when somebody writes to a file, or to one in a folder, or replaces it."""
+    digest = hashlib.sha256()
+    for name, file in files_in(path):
+        facts = file.stat()
+        digest.update(f"{name}\0{facts.st_ino} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def files_in(path: Path) -> list[tuple[str, Path]]:
+    """Return the files of a folder by their paths in it, in order; of a file, only itself."""
+    if not path.is_dir():
+        return [("", path)]
+    paths = sorted(file for file in path.rglob("*") if file.is_file())
+    return [(file.relative_to(path).as_posix(), file) for file in paths]
 
 
 def _code(stamp: str) -> str:
     """Return the digest of what shards are made by: the importers, and the file as it is."""
     digest = hashlib.sha256(stamp.encode())
-    for path in code_files():
-        digest.update(path.read_bytes())
+    for _, path in files_in(Path(__file__).parent):
+        if path.suffix == ".py":
+            digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -3,62 +3,173 @@
 `coeff` and `sol` (sample, x, y) are Darcy's permeability and pressure; `a` and `u` are what is
 given and what is sought, where `u` may have a last axis of time, as for the Navier-Stokes
 equations: then `a` is the state at time 0, and `u` the state at the times `t`.
+
+MATLAB keeps the first axis, that of the samples, fastest. Arrays of version 7.3, which is HDF5, are
+put in order once, on disk, before the first sample is read; those of version 5 (`save -v6` and
+`save -v7`) are read into memory as a whole, as their format demands.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
+import scipy.io
+from scipy.io.matlab import matfile_version
 
-from mno.core.errors import InputError
+from mno.core.errors import InputError, first_line
 from mno.core.fields import Axis, Field
-from mno.imports.base import Contents, axis_of_points, cell_centres, check_sample
-from mno.imports.mapping import Mapping
-from mno.imports.matlab.arrays import MatFile, open_mat
-from mno.imports.shared.layout import (
+from mno.core.memory import available_memory
+from mno.imports.cage import make_room
+from mno.imports.hdf5 import Hdf5File
+from mno.imports.importer import (
     SPACE,
+    Contents,
+    Importer,
     Layout,
-    LayoutImporter,
     Reader,
+    axis_of_points,
+    cell_centres,
+    check_numbers,
+    check_sample,
     given_axis,
+    leave_out,
     plain_field,
     uneven,
 )
-from mno.imports.shared.tiles import SampleTiles
+from mno.imports.mapping import Mapping
+from mno.imports.tiles import SampleTiles
 
 _NAMES = {"coeff": "permeability", "sol": "pressure", "a": "input", "u": "output"}
 _ROLES = {"coeff": "input", "sol": "output", "a": "input", "u": "output"}
 _STATES = {1: "velocity", 2: "vorticity", 3: "state"}
 _MAX_TIMES = 1_000_000
+_CLASSES = {
+    "double", "single", "logical", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64",
+    "uint64",
+}  # fmt: skip
+_BYTES_OF_A_NUMBER = 24  # unpacked, as numbers and as float32
 
 
-class FnoMat(LayoutImporter):
+class FnoMat(Importer):
     """A MATLAB file with one array for each field."""
 
     kind = "fno-mat"
-    version = 1
 
-    def lay_out(self, path: Path, mapping: Mapping, stack: ExitStack) -> Layout:
+    def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
-        return _Arrays(path, open_mat(path, stack), mapping).layout()
+        if h5py.is_hdf5(self.require_file()):
+            file = _Mat73(stack.enter_context(Hdf5File(self.path)))
+        else:
+            file = _Mat5(self.path)
+        return _Arrays(self.path, file, mapping).layout()
+
+
+class _Mat73:
+    """The arrays of a file of version 7.3, in which their axes are reversed.
+
+    Attributes:
+        shapes: Shapes of the arrays of real numbers, as MATLAB has them, by name.
+        others: Names of variables of other kinds.
+    """
+
+    def __init__(self, file: Hdf5File) -> None:
+        self._file = file
+        # Names with # are MATLAB's own; text, and the shape of what is empty, are numbers, too.
+        names = [name for name in file.members(file.root) if not name.startswith("#")]
+        numeric = [name for name in names if self._is_numeric(name)]
+        self.others = [name for name in names if name not in numeric]
+        self._arrays = {name: file.needed(file.root, name) for name in numeric}
+        self.shapes = {name: array.shape[::-1] for name, array in self._arrays.items()}
+        self._ordered: dict[str, SampleTiles] = {}
+
+    def _is_numeric(self, name: str) -> bool:
+        if not self._file.is_numeric(self._file.root, name):
+            return False
+        owner = self._file.root[name]
+        kind = self._file.attribute(owner, "MATLAB_class")
+        empty = self._file.attribute(owner, "MATLAB_empty")
+        return kind not in ("char", "cell", "struct") and not empty
+
+    def whole(self, name: str) -> np.ndarray:
+        """Return a small array."""
+        return self._arrays[name].whole().T
+
+    def read(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return some samples, float32."""
+        if name not in self._ordered:
+            array = self._arrays[name]
+            places = array.boxes(reversed(range(len(array.shape))))
+            parts = ((box[::-1], array.part(box).T) for box in places)
+            self._ordered[name] = SampleTiles(self._file.path, self.shapes[name], parts)
+        return self._ordered[name].read(start, stop)
+
+
+class _Mat5:
+    """The arrays of a file of version 5; attributes as those of `_Mat73`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            known = matfile_version(path)[0] == 1
+        except Exception:  # of other files it may be any
+            known = False
+        if not known:
+            raise InputError(
+                f"{path} is no MATLAB file of version 5, 7 or 7.3; expected one: save it by "
+                "save('data.mat', '-v7')"
+            )
+        found = self._attempt(lambda: scipy.io.whosmat(path))
+        self.shapes = {name: tuple(shape) for name, shape, kind in found if kind in _CLASSES}
+        self.others = [name for name, _, kind in found if kind not in _CLASSES]
+        self._ordered: dict[str, np.ndarray] = {}
+
+    def whole(self, name: str) -> np.ndarray:
+        """Return an array."""
+        claimed = _BYTES_OF_A_NUMBER * math.prod(self.shapes[name])
+        if claimed > available_memory():
+            raise InputError(
+                f"{self._path}: {name} has shape {self.shapes[name]}, more than fits into memory; "
+                "save the file by save('data.mat', '-v7.3')"
+            )
+        make_room(claimed)
+        values = self._attempt(lambda: scipy.io.loadmat(self._path, variable_names=[name])[name])
+        check_numbers(self._path, name, values.dtype)
+        return values
+
+    def read(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return some samples, float32."""
+        if name not in self._ordered:
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._ordered[name] = np.ascontiguousarray(self.whole(name), dtype=np.float32)
+        return self._ordered[name][start:stop].copy()
+
+    def _attempt(self, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except Exception as error:  # of a damaged file it may be any
+            raise InputError(
+                f"{self._path} cannot be read ({first_line(error)[:200] or type(error).__name__}); "
+                "expected an undamaged MATLAB file: get it anew, or save it by "
+                "save('data.mat', '-v7.3')"
+            ) from None
 
 
 class _Arrays:
     """The arrays of a file, and what becomes of them."""
 
-    def __init__(self, path: Path, file: MatFile, mapping: Mapping) -> None:
+    def __init__(self, path: Path, file: _Mat73 | _Mat5, mapping: Mapping) -> None:
         self._path, self._file = path, file
         self._given = {name: rule.role for name, rule in mapping.fields.items() if rule.role}
         roles = {**_ROLES, **self._given}
-        self._roles: dict[str, str] = {
-            name: roles[name]
-            for name in file.shapes
-            if name in roles and not (name in mapping.fields and mapping.fields[name].drop)
-        }
+        kept = [name for name in file.shapes if name in roles and name not in mapping.dropped]
+        self._roles: dict[str, str] = {name: roles[name] for name in kept}
         self._samples, *self._space = self._one_frame()
         self._fields: dict[str, Field] = {}
         self._sources: dict[str, str] = {}
@@ -90,7 +201,7 @@ class _Arrays:
             sources=self._sources,
             remarks=(*self._remarks, *uneven(axes)),
         )
-        return Layout(contents, self._readers)
+        return contents, self._readers
 
     def _one_frame(self) -> tuple[int, ...]:
         """Return the number of samples and of points along each axis of space."""
@@ -123,25 +234,26 @@ class _Arrays:
         elif self._is_over_time(source):
             dims, frame = ("time", *space), (shape[-1], *shape[1:-1])
             self._time = self._time or self._times(shape[-1], first=None)[0]
-            self._check_times(source, shape[-1])
+            if len(self._time.points) != shape[-1]:
+                raise InputError(
+                    f"{self._path}: {source} has {shape[-1]} times, other arrays have another "
+                    f"number; {leave_out(source)}"
+                )
         elif shape == (self._samples, 1):
             dims, frame = (), ()
         else:
             raise InputError(
                 f"{self._path}: {source} has shape {shape}; expected "
-                f"{(self._samples, *self._space)}, perhaps with a last axis of time: leave it out "
-                f"by `fields: {{{source}: {{drop: true}}}}` in a mapping file"
+                f"{(self._samples, *self._space)}, perhaps with a last axis of time: "
+                f"{leave_out(source)}"
             )
         check_sample(self._path, source, frame, self._samples)
-        name = _NAMES.get(source, source)
-        self._keep(source, plain_field(name, role, dims), [source])
+        self._keep(source, plain_field(_NAMES.get(source, source), role, dims), [source])
 
     def _add_state(self, first: str | None) -> None:
         """Make one state of `u`, and of `a` before it unless `u` begins with it."""
-        length = self._file.shapes["u"][-1]
-        self._time, first = self._times(length, first)
-        frames = len(self._time.points)
-        check_sample(self._path, "u", (frames, *self._space), self._samples)
+        self._time, first = self._times(self._file.shapes["u"][-1], first)
+        check_sample(self._path, "u", (len(self._time.points), *self._space), self._samples)
         dims = ("time", *SPACE[: len(self._space)])
         field = plain_field(_STATES[len(self._space)], "state", dims)
         self._keep("u", field, [name for name in (first, "u") if name])
@@ -150,17 +262,24 @@ class _Arrays:
         """Note a field, and the arrays whose frames it consists of."""
         self._fields[field.name] = field
         self._sources[field.name] = source
-        ordered = [_Ordered(self._path, self._file, name) for name in arrays]
-        if "time" in field.dims:
-            self._readers[field.name] = partial(_read_frames, ordered, len(field.dims))
-        else:
-            self._readers[field.name] = partial(_read_one, ordered[0], len(field.dims))
+        self._readers[field.name] = partial(self._read, field.dims, arrays)
+
+    def _read(self, dims: tuple[str, ...], arrays: list[str], start: int, stop: int) -> np.ndarray:
+        """Return some samples, the axis of time first, arrays joined along it."""
+        parts = [self._file.read(name, start, stop) for name in arrays]
+        if not dims:
+            return parts[0][:, 0]
+        if "time" not in dims:
+            return parts[0]
+        # A single frame has no axis of time; in an array of frames it is the last.
+        frames = [p[:, None] if p.ndim == len(dims) else np.moveaxis(p, -1, 1) for p in parts]
+        return np.concatenate(frames, axis=1)
 
     def _times(self, length: int, first: str | None) -> tuple[Axis, str | None]:
         """Return the axis of time, and `first` if it is the frame before those of `u`."""
         times = None
         if "t" in self._file.shapes and math.prod(self._file.shapes["t"]) < _MAX_TIMES:
-            times = np.concatenate([part.ravel() for _, part in self._file.parts("t")])
+            times = np.asarray(self._file.whole("t")).ravel(order="F")
         if times is None:
             self._remarks.append("t is missing; frames are numbered from 0")
             times = np.arange(length + bool(first), dtype=np.float64)
@@ -171,13 +290,6 @@ class _Arrays:
             first = None
         return given_axis(self._path, "time", "t", times, length + bool(first)), first
 
-    def _check_times(self, source: str, length: int) -> None:
-        if self._time is None or len(self._time.points) != length:
-            raise InputError(
-                f"{self._path}: {source} has {length} times, other arrays have another number; "
-                f"leave it out by `fields: {{{source}: {{drop: true}}}}` in a mapping file"
-            )
-
     def _space_axes(self) -> list[Axis]:
         if "coeff" in self._roles:  # solved on points that include both ends
             ends = [np.linspace(0, 1, length) for length in self._space]
@@ -187,32 +299,6 @@ class _Arrays:
             "1"
         )
         return [cell_centres(n, length) for n, length in zip(SPACE, self._space, strict=False)]
-
-
-class _Ordered:
-    """One array, put in order when its first samples are read."""
-
-    def __init__(self, path: Path, file: MatFile, name: str) -> None:
-        self._path, self._file, self._name = path, file, name
-
-    @cached_property
-    def tiles(self) -> SampleTiles:
-        """Its samples, one after the other."""
-        return SampleTiles(self._path, self._file.shapes[self._name], self._file.parts(self._name))
-
-
-def _read_one(array: _Ordered, dims: int, start: int, stop: int) -> np.ndarray:
-    """Return some samples without an axis of time."""
-    values = array.tiles.read(start, stop)
-    return values if dims else values[:, 0]
-
-
-def _read_frames(arrays: list[_Ordered], dims: int, start: int, stop: int) -> np.ndarray:
-    """Return some samples of `dims` axes, time first, joined along time."""
-    parts = [array.tiles.read(start, stop) for array in arrays]
-    # A single frame has no axis of time; in an array of frames it is the last.
-    frames = [p[:, None] if p.ndim == dims else np.moveaxis(p, -1, 1) for p in parts]
-    return np.concatenate(frames, axis=1)
 
 
 IMPORTER = FnoMat

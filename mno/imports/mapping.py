@@ -1,31 +1,49 @@
-"""The mapping file: what the user says of a file, where it does not tell by itself."""
+"""The mapping file, which says what a file does not, and the contents of a file seen through it."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping as Dictionary
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+import numpy as np
+import pydantic
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.core.config import Config, ConfigT, validate
+from mno.core.config import Config, validate
 from mno.core.errors import InputError, first_line
+from mno.core.fields import Axis, Field
+from mno.data.reading import Schema
+from mno.imports.importer import Contents, Importer
 from mno.scenarios.imported import SplitRule
+
+# Names of a dataset's other arrays.
+_TAKEN = {"split", "group", "start", "sample", "time", "point", "x", "y", "z"}
+_LONGEST = 40
+# pint works out powers of numbers: 9**9**9 in a file would never end.
+_NUMBERS_TO_POWERS = re.compile(r"\d[\s)]*(\*\*|\^|[⁰¹²³⁴-⁹])|(\*\*|\^)\s*\(|\d{3}|[⁰¹²³⁴-⁹]{3}")
+# As CF conventions write powers: m3 h-1.
+_CF_POWER = re.compile(r"(?<=[A-Za-z])(-?\d+)(?![\w.])")
 
 
 class FieldRule(Config):
     """What becomes of one array; what is not given stays as the importer found it."""
 
-    name: str | None = Field(default=None, description="name of the field")
+    name: str | None = pydantic.Field(default=None, description="name of the field")
     role: Literal["input", "output", "state", "coordinate"] | None = None
-    units: str | None = Field(default=None, description="unit of the field in the dataset")
-    given_in: str | None = Field(
+    units: str | None = pydantic.Field(default=None, description="unit of the field in the dataset")
+    given_in: str | None = pydantic.Field(
         default=None, description="unit of the values in the file, where they are to be converted"
     )
-    long_name: str | None = Field(default=None, description="what a figure's label says")
-    gaps: bool | None = Field(default=None, description="whether values may be missing (NaN)")
-    drop: bool = Field(default=False, description="leave it out")
+    long_name: str | None = pydantic.Field(default=None, description="what a figure's label says")
+    gaps: bool | None = pydantic.Field(
+        default=None, description="whether values may be missing (NaN)"
+    )
+    drop: bool = pydantic.Field(default=False, description="leave it out")
 
 
 class AxisRule(Config):
@@ -33,7 +51,7 @@ class AxisRule(Config):
 
     units: str | None = None
     long_name: str | None = None
-    extent: tuple[float, float] | None = Field(
+    extent: tuple[float, float] | None = pydantic.Field(
         default=None,
         description="where the domain begins and ends; points keep their places in it",
         strict=False,
@@ -43,12 +61,12 @@ class AxisRule(Config):
 class Sensor(Config):
     """A column of a table of readings that has one column for each sensor."""
 
-    quantity: str = Field(description="what it measures, a field's name")
-    units: str = Field(default="1", description="unit of its readings")
+    quantity: str = pydantic.Field(description="what it measures, a field's name")
+    units: str = pydantic.Field(default="1", description="unit of its readings")
     x: float | None = None
     y: float | None = None
     z: float | None = None
-    uncertainty: float | None = Field(
+    uncertainty: float | None = pydantic.Field(
         default=None, ge=0, description="standard uncertainty of a reading, in its unit"
     )
 
@@ -56,34 +74,42 @@ class Sensor(Config):
 class SensorRules(Config):
     """How readings of sensors become samples."""
 
-    interval: float | None = Field(
+    interval: float | None = pydantic.Field(
         default=None, gt=0, description="seconds from frame to frame; the median rate if not given"
     )
-    frames: int = Field(default=32, gt=1, description="frames of one sample")
-    columns: dict[str, Sensor] = Field(
+    frames: int = pydantic.Field(default=32, gt=1, description="frames of one sample")
+    columns: dict[str, Sensor] = pydantic.Field(
         default_factory=dict, description="sensors by column, for tables with one column for each"
     )
-    position_units: str = Field(default="m", description="unit of the positions")
+    position_units: str = pydantic.Field(default="m", description="unit of the positions")
 
 
 class Mapping(Config):
     """The whole of a mapping file."""
 
-    fields: dict[str, FieldRule] = Field(
-        default_factory=dict,
-        description="by the name in the file, or as it was found",
+    fields: dict[str, FieldRule] = pydantic.Field(
+        default_factory=dict, description="by the name in the file, or as it was found"
     )
-    axes: dict[str, AxisRule] = Field(default_factory=dict, description="by axis: time, x, y, z")
+    axes: dict[str, AxisRule] = pydantic.Field(
+        default_factory=dict, description="by axis: time, x, y, z"
+    )
     split: SplitRule = SplitRule()
     sensors: SensorRules = SensorRules()
 
+    @property
+    def dropped(self) -> set[str]:
+        """Names of the arrays that are left out."""
+        return {name for name, rule in self.fields.items() if rule.drop}
 
-def read_mapping(path: Path) -> Mapping:
-    """Read a mapping file.
+
+def read_mapping(path: Path | None) -> Mapping:
+    """Read a mapping file; the empty mapping if none is given.
 
     Raises:
         InputError: It cannot be read, or says what no import understands.
     """
+    if path is None:
+        return Mapping()
     try:
         content = YAML(typ="safe").load(path)
     except (OSError, UnicodeDecodeError, YAMLError) as error:
@@ -97,12 +123,232 @@ def validate_mapping(content: object, path: Path) -> Mapping:
     Raises:
         InputError: As for `read_mapping`.
     """
-    return _validate(Mapping, content, path)
-
-
-def _validate(model: type[ConfigT], content: object, path: Path) -> ConfigT:
     try:
-        return validate(model, content)
+        return validate(Mapping, content)
     except InputError as error:
         reason = str(error).removeprefix("params.yaml: ")
         raise InputError(f"{path}: {reason}; see docs/how-to/import-data.md") from None
+
+
+class MappedFile:
+    """An open file, seen through a mapping: renamed, in other units, without what is dropped.
+
+    Args:
+        importer: The open file.
+        path: Its path, for messages.
+        mapping: What is to become of it.
+
+    Attributes:
+        contents: As they will be in the dataset.
+
+    Raises:
+        InputError: The mapping does not fit the file, or no dataset can be made of it.
+    """
+
+    def __init__(self, importer: Importer, path: Path, mapping: Mapping) -> None:
+        self._importer = importer
+        # By name in the dataset: the name that was found, and what turns its values into others.
+        self._origins: dict[str, tuple[str, float, float]] = {}
+        found = importer.contents
+        rules = _rules(path, found, mapping)
+        fields: list[Field] = []
+        for field in found.fields:
+            rule = rules.get(field.name, FieldRule())
+            if rule.drop:
+                continue
+            mapped = _mapped(path, field, rule)
+            if mapped.name in self._origins:
+                raise InputError(
+                    f"{path}: two fields would be called {mapped.name}; give one of them another "
+                    "name in the mapping file"
+                )
+            fields.append(mapped)
+            self._origins[mapped.name] = (field.name, *_scale(path, field, rule))
+        used = {dim for field in fields for dim in field.dims}
+        axes = tuple(_axis(path, axis, mapping) for axis in found.axes if axis.name in used)
+        unknown = set(mapping.axes) - {axis.name for axis in found.axes}
+        if unknown:
+            raise InputError(
+                f"{path}: the mapping file names axis {', '.join(sorted(unknown))}; the file has "
+                f"{', '.join(axis.name for axis in found.axes)}"
+            )
+        _check(path, fields)
+        origins = {name: origin for name, (origin, _, _) in self._origins.items()}
+        sources = {name: found.sources.get(origin, origin) for name, origin in origins.items()}
+        self.contents = replace(found, axes=axes, fields=tuple(fields), sources=sources)
+
+    def read(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Read one field of some samples, in the dataset's unit; see `Importer.read`."""
+        found, factor, offset = self._origins[name]
+        values = self._importer.read(found, start, stop)
+        if factor == 1.0 and offset == 0.0:
+            return np.ascontiguousarray(values, dtype=np.float32)
+        return (values * np.float64(factor) + offset).astype(np.float32)
+
+
+def _rules(path: Path, found: Contents, mapping: Mapping) -> dict[str, FieldRule]:
+    """Return the mapping's rules by the importer's names of fields.
+
+    A rule for an array of the file holds for all fields made of it. What is dropped, or turned into
+    an axis, an importer need not list.
+    """
+    known = {field.name for field in found.fields}
+    rules = {}
+    for key, rule in mapping.fields.items():
+        names = [name for name, source in found.sources.items() if source == key and name in known]
+        if key in known:
+            names.append(key)
+        if not names and not rule.drop and rule.role != "coordinate":
+            raise InputError(
+                f"{path}: the mapping file names field {key!r}, which the file does not have; it "
+                f"has {', '.join(sorted(known))}"
+            )
+        rules |= {name: rule for name in names if name not in rules or name == key}
+    return rules
+
+
+def _scale(path: Path, field: Field, rule: FieldRule) -> tuple[float, float]:
+    if rule.given_in is None:
+        return 1.0, 0.0
+    if rule.units is None:
+        raise InputError(
+            f"{path}: the mapping of {field.name} says given_in={rule.given_in} but no units; "
+            "say which unit the dataset is to have"
+        )
+    return conversion(rule.given_in, rule.units, f"{path}: {field.name}")
+
+
+def _mapped(path: Path, field: Field, rule: FieldRule) -> Field:
+    name, role = rule.name or field.name, rule.role or field.role
+    taken = name in _TAKEN and role != "coordinate"
+    if taken or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise InputError(
+            f"{path}: a field cannot be called {name!r}; give it another name in the "
+            f"mapping file, as in `fields: {{{field.name}: {{name: pressure}}}}`"
+        )
+    return Field(
+        name,
+        rule.units or field.units,
+        rule.long_name or rule.name or field.long_name,
+        role,
+        field.dims,
+        field.gaps if rule.gaps is None else rule.gaps,
+    )
+
+
+def _axis(path: Path, axis: Axis, mapping: Mapping) -> Axis:
+    rule = mapping.axes.get(axis.name)
+    if rule is None:
+        return axis
+    points, extent = axis.points, axis.extent
+    if rule.extent is not None:
+        low, high = rule.extent
+        if not high > low:
+            raise InputError(
+                f"{path}: the mapping file lets axis {axis.name} reach from {low:g} to {high:g}; "
+                "give the lower end first"
+            )
+        length = extent[1] - extent[0] or 1.0
+        points, extent = low + (points - extent[0]) * ((high - low) / length), (low, high)
+    return Axis(
+        axis.name, rule.units or axis.units, rule.long_name or axis.long_name, points, extent
+    )
+
+
+def _check(path: Path, fields: list[Field]) -> None:
+    """Refuse what no operator can be trained on."""
+    roles = {field.role for field in fields}
+    if not roles & {"output", "state"} or not roles & {"input", "state"}:
+        listed = ", ".join(f"{f.name} ({f.role})" for f in fields) or "none"
+        raise InputError(
+            f"{path}: fields are {listed}; expected an input and an output, or a state over time: "
+            "say which is which in a mapping file, as in `fields: {coeff: {role: input}}`"
+        )
+    for field in fields:
+        if field.role == "state" and "time" not in field.dims:
+            raise InputError(
+                f"{path}: {field.name} is to be a state, but it has no axis of time; make it an "
+                "input or an output in the mapping file"
+            )
+
+
+def same_schema(ours: Contents | Schema, theirs: Contents) -> str | None:
+    """Return in what two files differ that are to be one dataset; none if in nothing."""
+    if ours.fields != theirs.fields:
+        return f"has fields {_signature(theirs.fields)}; the others have {_signature(ours.fields)}"
+    for a, b in zip(ours.axes, theirs.axes, strict=True):
+        same = a.points.shape == b.points.shape and np.allclose(a.points, b.points, rtol=1e-5)
+        close = np.allclose(a.extent, b.extent, rtol=1e-5)
+        if not (a.name == b.name and a.units == b.units and same and close):
+            return f"has {len(b.points)} points along {b.name}, at other places than the others'"
+    return None
+
+
+def _signature(fields: tuple[Field, ...]) -> str:
+    return ", ".join(f"{f.name}[{f.units}] ({', '.join(f.dims)})" for f in fields)
+
+
+def describe(contents: Contents) -> Dictionary[str, str]:
+    """Return one line for each field, by name: what it comes from and what it will be."""
+    sizes = {axis.name: len(axis.points) for axis in contents.axes}
+    return {
+        field.name: f"{contents.sources[field.name]} → {field.name} [{field.units}], {field.role}, "
+        f"({', '.join(f'{d} {sizes[d]}' for d in field.dims) or 'one number per sample'})"
+        for field in contents.fields
+    }
+
+
+@cache
+def _registry() -> Any:
+    import pint
+
+    return pint.UnitRegistry(autoconvert_offset_to_baseunit=True, cache_folder=None)
+
+
+def conversion(given: str, wanted: str, what: str) -> tuple[float, float]:
+    """Return factor and offset that turn values of one unit into values of another.
+
+    Args:
+        given: Unit of the values, for example `degC`.
+        wanted: Unit that they are to have, for example `K`.
+        what: What has the unit, for the message.
+
+    Raises:
+        InputError: One of them is no unit, or they measure different things.
+    """
+    if given == wanted:
+        return 1.0, 0.0
+    source, target = _unit(given, what), _unit(wanted, what)
+    registry = _registry()
+    if source.dimensionality != target.dimensionality:
+        raise InputError(
+            f"{what} is given in {given} ({source.dimensionality}), which cannot be converted to "
+            f"{wanted} ({target.dimensionality}); correct the unit"
+        )
+    zero = float(registry.Quantity(0.0, source).to(target).magnitude)
+    one = float(registry.Quantity(1.0, source).to(target).magnitude)
+    return one - zero, zero
+
+
+def check_unit(unit: str, what: str) -> None:
+    """Refuse what is no unit.
+
+    Raises:
+        InputError: It is none.
+    """
+    _unit(unit, what)
+
+
+def _unit(text: str, what: str) -> Any:
+    registry = _registry()
+    if text.strip() in ("1", ""):
+        return registry.dimensionless
+    try:
+        if len(text) > _LONGEST or _NUMBERS_TO_POWERS.search(text):
+            raise ValueError(text)
+        return registry.Unit(_CF_POWER.sub(r"**\1", text))
+    except Exception:  # pint raises errors of many kinds for text that is no unit
+        raise InputError(
+            f"{what}: {text[:_LONGEST]!r} is no unit that is known here; write it like W/m^2, "
+            "degC or 1"
+        ) from None

@@ -6,18 +6,18 @@ into memory a part at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mno.core.errors import InputError, first_line
-from mno.imports.base import Contents
-from mno.imports.mapping import Mapping as FieldMapping
-from mno.imports.numpy_files.archive import open_archive
-from mno.imports.shared.arrangement import arrange
-from mno.imports.shared.arrays import ArrayFile, Found, Piece
+from mno.imports.bare_arrays import Found, arrange
+from mno.imports.cage import make_room
+from mno.imports.importer import Importer, Layout, piece_readers
+from mno.imports.mapping import Mapping
+from mno.imports.npz import open_archive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,30 +25,34 @@ if TYPE_CHECKING:
 _EXPECTED = "tensors saved by torch.save, as {'x': inputs, 'y': outputs} or (inputs, outputs)"
 _LARGEST_INDEX = 2**20  # of the pickle, which names tensors and holds none
 _MOST_MAPPED = 256 * 2**20  # bytes read until the file is mapped anew, so that memory is given back
+_TORCH = 2 * 2**30  # what the library takes of addresses
 _KINDS = {"bool": "?", "uint8": "u1", "int8": "i1", "int16": "i2", "int32": "i4", "int64": "i8"}
 
 
-class TensorFile(ArrayFile):
+class TensorFile(Importer):
     """An open file of tensors."""
 
     kind = "neuralop"
-    version = 1
 
-    def _open(self, mapping: FieldMapping) -> tuple[Contents, Mapping[str, Piece]]:
+    def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
+        """Map the tensors and find out what they are."""
         self._mapped = 0
+        _check_archive(self.path)
+        make_room(_TORCH + 2 * self.path.stat().st_size)
         self._tensors = _load(self.path)
-        dropped = {name for name, rule in mapping.fields.items() if rule.drop}
         found = {
             name: Found(tuple(tensor.shape), _dtype(self.path, name, tensor))
             for name, tensor in self._tensors.items()
-            if name not in dropped
+            if name not in mapping.dropped
         }
         whole = lambda name: self._tensors[name].double().numpy()  # noqa: E731
-        return arrange(self.path, found, mapping, whole)
+        contents, pieces = arrange(self.path, found, mapping, whole)
+        return contents, piece_readers(pieces, self._rows)
 
     def close(self) -> None:
         """Close the file."""
         self._tensors = {}
+        super().close()
 
     def _rows(self, array: str, start: int, stop: int) -> np.ndarray:
         if self._mapped > _MOST_MAPPED:
@@ -61,7 +65,6 @@ class TensorFile(ArrayFile):
 
 def _load(path: Path) -> dict[str, Tensor]:
     """Map the tensors of a file into memory."""
-    _check_archive(path)
     import torch
 
     try:

@@ -9,35 +9,53 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
-from mno.imports.base import Contents, cell_centres, check_sample
-from mno.imports.hdf5.array import StoredArray
-from mno.imports.hdf5.files import Hdf5File, plain
+from mno.imports.hdf5 import Hdf5File, StoredArray
+from mno.imports.importer import (
+    SPACE,
+    Contents,
+    Importer,
+    Layout,
+    Reader,
+    cell_centres,
+    check_sample,
+    given_axis,
+    leave_out,
+    plain,
+    plain_field,
+    uneven,
+)
 from mno.imports.mapping import Mapping
-from mno.imports.pdebench_groups import lay_out_groups
-from mno.imports.shared.layout import SPACE, Layout, LayoutImporter, given_axis, plain_field, uneven
 
 _COORDINATES = ("t-coordinate", "x-coordinate", "y-coordinate", "z-coordinate", "t")
-_NAMES = {"Vx": "velocity_x", "Vy": "velocity_y", "Vz": "velocity_z"}
+_NAMES = {"nu": "permeability", "Vx": "velocity_x", "Vy": "velocity_y", "Vz": "velocity_z"}
+# Names of the channels, by number of space axes and of channels.
+_CHANNELS = {
+    (1, 1): ("concentration",),
+    (2, 1): ("depth",),
+    (2, 2): ("activator", "inhibitor"),
+}
+_MAX_VALUES = 200
 
 
-class PdeBench(LayoutImporter):
+class PdeBench(Importer):
     """A file of PDEBench."""
 
     kind = "pdebench"
-    version = 1
 
-    def lay_out(self, path: Path, mapping: Mapping, stack: ExitStack) -> Layout:
+    def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
-        file = stack.enter_context(Hdf5File(path))
+        file = stack.enter_context(Hdf5File(self.require_file()))
         arrays = [n for n in file.members(file.root) if file.is_array(file.root, n)]
         if not arrays:
-            return lay_out_groups(file)
+            return _Groups(file).layout()
         return _Arrays(file, [n for n in arrays if n not in _COORDINATES], mapping).layout()
 
 
@@ -45,11 +63,9 @@ class _Arrays:
     """A file in which each array holds all samples."""
 
     def __init__(self, file: Hdf5File, names: list[str], mapping: Mapping) -> None:
-        self._file = file
-        self._path = file.path
+        self._file, self._path = file, file.path
         self._remarks: list[str] = []
-        dropped = {name for name, rule in mapping.fields.items() if rule.drop}
-        found = {n: file.needed(file.root, n) for n in names if n not in dropped}
+        found = {n: file.needed(file.root, n) for n in names if n not in mapping.dropped}
         self._arrays = {name: array for name, array in found.items() if array.shape}
         self._parameters = file.attributes(file.root)
         for name, array in found.items():
@@ -64,7 +80,7 @@ class _Arrays:
         self._space = max((SPACE.index(n) + 1 for n in given), default=self._guess_space())
         self._fields: dict[str, Field] = {}
         self._sources: dict[str, str] = {}
-        self._readers = {}
+        self._readers: dict[str, Reader] = {}
         self._lengths: dict[str, int] = {}
 
     def layout(self) -> Layout:
@@ -77,7 +93,8 @@ class _Arrays:
         count = next(iter(samples.values()))
         for name, array in self._arrays.items():
             self._add(name, array, count)
-        axes = self._axes()
+        used = [d for d in ("time", *SPACE) if any(d in f.dims for f in self._fields.values())]
+        axes = tuple(self._axis(name, self._lengths[name]) for name in used)
         contents = Contents(
             samples=count,
             axes=axes,
@@ -86,7 +103,7 @@ class _Arrays:
             parameters=self._parameters,
             remarks=(*self._remarks, *uneven(axes)),
         )
-        return Layout(contents, self._readers)
+        return contents, self._readers
 
     def _guess_space(self) -> int:
         """Return the number of space axes of a file without coordinates."""
@@ -109,24 +126,10 @@ class _Arrays:
             raise InputError(
                 f"{self._path}: {source} has shape {array.shape}; expected samples, perhaps times, "
                 f"{self._space} axes of space and perhaps a channel: choose another importer, or "
-                f"leave it out by `fields: {{{source}: {{drop: true}}}}` in a mapping file"
+                f"{leave_out(source)}"
             )
         shape = array.shape[1 : 1 + len(dims)]
         check_sample(self._path, source, array.shape[1:], samples)
-        self._check_lengths(source, dims, shape)
-        name = _name(source, steady)
-        role = "state" if over_time else "input"
-        if steady and source != "nu" and (not over_time or shape[0] == 1):
-            role, dims = "output", space
-        count = channels[0] if channels else 1
-        for channel in range(count):
-            label = name if count == 1 else f"{name}_{_suffix(channel, count, self._space)}"
-            self._fields[label] = plain_field(label, role, dims)
-            self._sources[label] = source if count == 1 else f"{source}[{channel}]"
-            pick = (channel,) if channels else ()
-            self._readers[label] = partial(_read, array, pick, over_time and role == "output")
-
-    def _check_lengths(self, source: str, dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
         for dim, length in zip(dims, shape, strict=True):
             known = self._lengths.setdefault(dim, length)
             if known != length:
@@ -135,10 +138,20 @@ class _Arrays:
                     "expected all arrays on one grid: leave some out by `drop: true` in a mapping "
                     "file"
                 )
-
-    def _axes(self) -> tuple[Axis, ...]:
-        used = [d for d in ("time", *SPACE) if any(d in f.dims for f in self._fields.values())]
-        return tuple(self._axis(name, self._lengths[name]) for name in used)
+        name = _NAMES.get(source, source)
+        if source == "tensor":
+            name = "pressure" if steady else "velocity"
+        role = "state" if over_time else "input"
+        if steady and source != "nu" and (not over_time or shape[0] == 1):
+            role, dims = "output", space
+        count = channels[0] if channels else 1
+        for channel in range(count):
+            suffix = SPACE[channel] if count == self._space else str(channel)
+            label = name if count == 1 else f"{name}_{suffix}"
+            self._fields[label] = plain_field(label, role, dims)
+            self._sources[label] = source if count == 1 else f"{source}[{channel}]"
+            pick = (channel,) if channels else ()
+            self._readers[label] = partial(_read, array, pick, over_time and role == "output")
 
     def _axis(self, name: str, length: int) -> Axis:
         source = "t-coordinate" if name == "time" else f"{name}-coordinate"
@@ -148,7 +161,7 @@ class _Arrays:
         if array is not None:
             points = array.whole()
             if name == "time":
-                points = _one_time(self._path, array.name, points)[:length]
+                points = self._one_time(array.name, points)[:length]
             return given_axis(self._path, name, array.name, points, length)
         if name == "time":
             self._remarks.append(f"{source} is missing; frames are numbered from 0")
@@ -158,29 +171,16 @@ class _Arrays:
         )
         return cell_centres(name, length)
 
-
-def _name(source: str, steady: bool) -> str:
-    if source == "nu":
-        return "permeability"
-    if source == "tensor":
-        return "pressure" if steady else "velocity"
-    return _NAMES.get(source, source)
-
-
-def _suffix(channel: int, channels: int, space: int) -> str:
-    return SPACE[channel] if channels == space else str(channel)
-
-
-def _one_time(path: Path, source: str, times: np.ndarray) -> np.ndarray:
-    """Return the times of all samples, which may be given for each."""
-    if times.ndim == 2 and (times == times[0]).all():
-        return times[0]
-    if times.ndim == 2:
+    def _one_time(self, source: str, times: np.ndarray) -> np.ndarray:
+        """Return the times of all samples, which may be given for each."""
+        if times.ndim != 2:
+            return times
+        if (times == times[0]).all():
+            return times[0]
         raise InputError(
-            f"{path}: {source} gives other times for other samples; expected one time axis: import "
-            "files with the same times"
+            f"{self._path}: {source} gives other times for other samples; expected one time axis: "
+            "import files with the same times"
         )
-    return times
 
 
 def _read(
@@ -189,6 +189,134 @@ def _read(
     """Return some samples of one channel; without the axis of time if it is to be left out."""
     values = array.samples(start, stop, pick)
     return values[:, 0] if squeeze else values
+
+
+class _Groups:
+    """A file with one group for each sample: `0000/data`, `0000/grid/x` and so on."""
+
+    def __init__(self, file: Hdf5File) -> None:
+        self._file, self._path = file, file.path
+        self._names = sorted(file.members(file.root), key=_number)
+        if not self._names:
+            raise InputError(f"{file.path} is empty; expected tensor, or groups with data")
+        self._last: tuple[int, int] | None = None
+        self._channels = np.empty(0, dtype=np.float32)
+
+    def layout(self) -> Layout:
+        first = self._data(self._names[0])
+        *shape, channels = first.shape
+        space = len(shape) - 1
+        if not 1 <= space <= 3:
+            raise InputError(
+                f"{self._path}: {first.name} has shape {first.shape}; expected times, one to three "
+                "axes of space, and channels: choose another importer"
+            )
+        check_sample(self._path, first.name, first.shape, len(self._names))
+        for group in self._names[1:]:
+            array = self._data(group)
+            if array.shape != first.shape:
+                raise InputError(
+                    f"{self._path}: {array.name} has shape {array.shape}, but {first.name} has "
+                    f"{first.shape}; expected the same in all groups: import them from separate "
+                    "files"
+                )
+        names = _CHANNELS.get((space, channels)) or tuple(f"channel_{i}" for i in range(channels))
+        self._shape = tuple(shape)
+        self._axes = self._axes_of(self._names[0])
+        remarks = [*self._holes(), *uneven(self._axes)]
+        parameters = self._file.attributes(self._file.root)
+        config = self._file.attribute(self._file.root[self._names[0]], "config")
+        if config is not None:
+            values, remark = parse_config(config, self._names[0])
+            parameters["config"] = values
+            remarks += [remark] if remark else []
+        dims = tuple(axis.name for axis in self._axes)
+        contents = Contents(
+            samples=len(self._names),
+            axes=self._axes,
+            fields=tuple(plain_field(name, "state", dims) for name in names),
+            sources={name: f"data[{i}]" for i, name in enumerate(names)},
+            parameters=parameters,
+            remarks=tuple(remarks),
+        )
+        return contents, {name: partial(self._read, i) for i, name in enumerate(names)}
+
+    def _holes(self) -> list[str]:
+        numbers = [_number(name)[0] for name in self._names]
+        missing = numbers[-1] - numbers[0] + 1 - len(numbers)
+        if numbers[0] < 0 or (numbers[0] == 0 and missing == 0):
+            return []
+        holes = f", and {missing} numbers in between are missing" if missing else ""
+        return [
+            f"groups go from {self._names[0]} to {self._names[-1]}{holes}; samples are numbered "
+            "from 0"
+        ]
+
+    def _data(self, name: str) -> StoredArray:
+        group = self._file.group(self._file.root, name)
+        assert group is not None  # it is one of the members
+        return self._file.needed(group, "data")
+
+    def _axes_of(self, name: str) -> tuple[Axis, ...]:
+        group = self._file.group(self._file.root, name)
+        grid = group and self._file.group(group, "grid")
+        if grid is None:
+            raise InputError(
+                f"{self._path}: group {name} has no grid; expected grid/t, grid/x and so on: "
+                "choose another importer"
+            )
+        axes = []
+        for axis, length in zip(("time", *SPACE), self._shape, strict=False):
+            source = "t" if axis == "time" else axis
+            points = self._file.needed(grid, source).whole()
+            axes.append(given_axis(self._path, axis, f"{name}/grid/{source}", points, length))
+        return tuple(axes)
+
+    def _read(self, channel: int, start: int, stop: int) -> np.ndarray:
+        """Read one channel of some groups; all of them are read once, when the first is."""
+        if self._last != (start, stop):
+            self._last, self._channels = None, np.empty(0, dtype=np.float32)
+            arrays = [self._data(name) for name in self._names[start:stop]]
+            shape = (arrays[0].shape[-1], stop - start, *self._shape)
+            self._channels = np.empty(shape, dtype=np.float32)
+            for row, array in enumerate(arrays):
+                self._check_axes(self._names[start + row])
+                array.read_channels(self._channels[:, row])
+            self._last = start, stop
+        return self._channels[channel]
+
+    def _check_axes(self, group: str) -> None:
+        for ours, theirs in zip(self._axes, self._axes_of(group), strict=True):
+            if not np.allclose(ours.points, theirs.points, rtol=1e-5, atol=1e-12):
+                raise InputError(
+                    f"{self._path}: group {group} has other points along {ours.name} than "
+                    f"{self._names[0]}; expected one grid: import them from separate files"
+                )
+
+
+def _number(group: str) -> tuple[int, str]:
+    """Return what groups are sorted by: their numbers, if they have such."""
+    return (int(group), group) if group.isdecimal() and len(group) < 19 else (-1, group)
+
+
+def parse_config(text: Any, group: str) -> tuple[dict[str, Any], str | None]:
+    """Return the plain values of a configuration, by dotted name, and a remark if there is one."""
+    try:
+        content = YAML(typ="safe").load(text)
+    except (YAMLError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}, f"the config of group {group} is not valid YAML; it is left out"
+    values: dict[str, Any] = {}
+    waiting = [("", content)]
+    for _ in range(10 * _MAX_VALUES):
+        if not waiting or len(values) == _MAX_VALUES:
+            break
+        name, value = waiting.pop(0)
+        if isinstance(value, dict):
+            items = list(value.items())[:_MAX_VALUES]
+            waiting += [(f"{name}.{key}" if name else str(key), item) for key, item in items]
+        elif name and plain(value) is not None:
+            values[name] = plain(value)
+    return values, f"config is that of group {group}" if values else None
 
 
 IMPORTER = PdeBench

@@ -2,143 +2,302 @@
 
 Groups `t0_fields`, `t1_fields` and `t2_fields` hold scalars, vectors and tensors with the axes
 (trajectory, time, space…, component…); attributes say along which of these an array varies, and
-along the others it has no axis, or one of length 1.
+along the others it has no axis, or one of length 1. Each component becomes a field of its own.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 
 from mno.core.errors import InputError
-from mno.core.fields import Axis
-from mno.imports.base import Contents
-from mno.imports.hdf5.files import Hdf5File, plain
+from mno.core.fields import Axis, Field
+from mno.imports.hdf5 import Hdf5File, StoredArray
+from mno.imports.importer import (
+    SPACE,
+    Contents,
+    Importer,
+    Layout,
+    Reader,
+    check_sample,
+    given_axis,
+    leave_out,
+    plain,
+    plain_field,
+    uneven,
+)
 from mno.imports.mapping import Mapping
-from mno.imports.shared.layout import SPACE, Layout, LayoutImporter, given_axis, plain_field, uneven
-from mno.imports.the_well_fields import FieldGroups, Frame
 
 
-class TheWell(LayoutImporter):
+class TheWell(Importer):
     """A file of The Well."""
 
     kind = "the-well"
-    version = 1
 
-    def lay_out(self, path: Path, mapping: Mapping, stack: ExitStack) -> Layout:
+    def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
-        file = stack.enter_context(Hdf5File(path))
-        axes, names = _axes(file)
-        samples = _samples(file)
-        found = FieldGroups(file, Frame(samples, axes, tuple(names)), mapping)
+        file = stack.enter_context(Hdf5File(self.require_file()))
+        return _Trajectories(file, mapping).layout()
+
+
+class Places(NamedTuple):
+    """Where the axes of a file's array lie.
+
+    Attributes:
+        stored: For trajectories and each axis, whether the array has it.
+        components: Lengths of the axes behind these.
+    """
+
+    stored: tuple[bool, ...]
+    components: tuple[int, ...]
+
+
+class _Trajectories:
+    """The trajectories of a file; the others share samples and axes, and what they are called."""
+
+    def __init__(self, file: Hdf5File, mapping: Mapping) -> None:
+        self._file, self._path = file, file.path
+        self._dropped = mapping.dropped
+        self._axes, self._names = self._find_axes()
+        self._samples = self._count()
+        # Number of trajectories, of times, and of points along each axis.
+        self._lengths = (self._samples, *(len(axis.points) for axis in self._axes))
+        self._fields: dict[str, Field] = {}
+        self._sources: dict[str, str] = {}
+        self._readers: dict[str, Reader] = {}
+        self._remarks: list[str] = []
+
+    def layout(self) -> Layout:
         for rank in range(3):
-            found.add_group(f"t{rank}_fields", rank)
-        parameters, remarks = _parameters(file), [*found.remarks, *uneven(axes)]
-        _add_scalars(file, found, parameters, remarks)
-        others = {axis.name: name for axis, name in zip(axes[1:], names, strict=True)}
+            self._add_group(f"t{rank}_fields", rank)
+        parameters = self._parameters()
+        self._remarks += uneven(self._axes)
+        self._add_scalars(parameters)
+        others = {axis.name: n for axis, n in zip(self._axes[1:], self._names, strict=True)}
         if any(ours != theirs for ours, theirs in others.items()):
             called = ", ".join(f"{theirs} is called {ours}" for ours, theirs in others.items())
-            remarks.append(f"of the axes of the file, {called}")
+            self._remarks.append(f"of the axes of the file, {called}")
         contents = Contents(
-            samples=samples,
-            axes=axes,
-            fields=tuple(found.fields.values()),
-            sources=found.sources,
+            samples=self._samples,
+            axes=self._axes,
+            fields=tuple(self._fields.values()),
+            sources=self._sources,
             parameters=parameters,
-            remarks=tuple(remarks),
+            remarks=tuple(self._remarks),
         )
-        return Layout(contents, found.readers)
+        return contents, self._readers
 
-
-def _samples(file: Hdf5File) -> int:
-    count = file.attribute(file.root, "n_trajectories")
-    if not isinstance(count, (int, float)) or count < 1 or count != int(count):
-        raise InputError(
-            f"{file.path}: attribute n_trajectories is {count!r}; expected the number of "
-            "trajectories, as The Well's files have it: choose another importer"
-        )
-    return int(count)
-
-
-def _axes(file: Hdf5File) -> tuple[tuple[Axis, ...], list[str]]:
-    """Return the axes, time first, and what the file calls those of space."""
-    dimensions = file.group(file.root, "dimensions")
-    names = dimensions and file.attribute(dimensions, "spatial_dims")
-    names = [names] if isinstance(names, str) else names
-    if dimensions is None or not isinstance(names, list) or not 1 <= len(names) <= 3:
-        raise InputError(
-            f"{file.path} has no group dimensions with one to three spatial_dims; expected a file "
-            "of The Well: choose another importer"
-        )
-    axes = []
-    for axis, source in zip(("time", *SPACE), ["time", *map(str, names)], strict=False):
-        points = file.needed(dimensions, source).whole()
-        if points.ndim == 2 and len(points) and (points == points[0]).all():
-            points = points[0]
-        if points.ndim != 1:
+    def _count(self) -> int:
+        count = self._file.attribute(self._file.root, "n_trajectories")
+        if not isinstance(count, (int, float)) or count < 1 or count != int(count):
             raise InputError(
-                f"{file.path}: dimensions/{source} has shape {points.shape} and differs from "
-                "trajectory to trajectory; expected one axis for all: import trajectories with the "
-                "same points"
+                f"{self._path}: attribute n_trajectories is {count!r}; expected the number of "
+                "trajectories, as The Well's files have it: choose another importer"
             )
-        found = given_axis(file.path, axis, f"dimensions/{source}", points, len(points))
-        axes.append(Axis(axis, "1", source, found.points, found.extent))
-    return tuple(axes), [str(name) for name in names]
+        return int(count)
 
-
-def _parameters(file: Hdf5File) -> dict[str, Any]:
-    """Return what the root says, and the kinds of boundaries by name."""
-    parameters = file.attributes(file.root)
-    conditions = file.group(file.root, "boundary_conditions")
-    if conditions is not None:
-        kinds: dict[str, Any] = {}
-        for name in file.members(conditions):
-            boundary = file.group(conditions, name)
-            assert boundary is not None  # it is one of the members
-            kinds[name] = file.attribute(boundary, "bc_type")
-        parameters["boundary_conditions"] = kinds
-    return parameters
-
-
-def _add_scalars(
-    file: Hdf5File, found: FieldGroups, parameters: dict[str, Any], remarks: list[str]
-) -> None:
-    """Make parameters of the numbers of the whole file, inputs of the others."""
-    scalars = file.group(file.root, "scalars")
-    for name in file.members(scalars) if scalars is not None else []:
-        assert scalars is not None
-        if not file.is_numeric(scalars, name):
-            remarks.append(f"scalars/{name} holds no number; it is left out")
-            continue
-        array = file.needed(scalars, name)
-        varies = [
-            bool(file.attribute(array.dataset, flag)) for flag in ("sample_varying", "time_varying")
-        ]
-        values = array.whole()
-        if not any(varies) and values.size:
-            parameters[name] = plain(values.ravel()[0])
-            continue
-        lengths = [n if flag else 1 for n, flag in zip(found.frame.lengths, varies, strict=False)]
-        if values.size != math.prod(lengths):
+    def _find_axes(self) -> tuple[tuple[Axis, ...], list[str]]:
+        """Return the axes, time first, and what the file calls those of space."""
+        dimensions = self._file.group(self._file.root, "dimensions")
+        names = dimensions and self._file.attribute(dimensions, "spatial_dims")
+        names = [names] if isinstance(names, str) else names
+        if dimensions is None or not isinstance(names, list) or not 1 <= len(names) <= 3:
             raise InputError(
-                f"{file.path}: scalars/{name} has shape {array.shape}; expected numbers for "
-                f"{lengths[0]} trajectories and {lengths[1]} times: correct the file"
+                f"{self._path} has no group dimensions with one to three spatial_dims; expected a "
+                "file of The Well: choose another importer"
             )
-        numbers = values.reshape(lengths).astype(np.float32)
-        numbers = np.broadcast_to(numbers, (found.frame.samples, lengths[1]))
-        label = name if name not in found.fields else f"scalar_{name}"
-        found.fields[label] = plain_field(label, "input", ("time",) if varies[1] else ())
-        found.sources[label] = f"scalars/{name}"
-        found.readers[label] = partial(_rows, numbers if varies[1] else numbers[:, 0])
+        axes = []
+        for axis, source in zip(("time", *SPACE), ["time", *map(str, names)], strict=False):
+            points = self._file.needed(dimensions, source).whole()
+            if points.ndim == 2 and len(points) and (points == points[0]).all():
+                points = points[0]
+            if points.ndim != 1:
+                raise InputError(
+                    f"{self._path}: dimensions/{source} has shape {points.shape} and differs from "
+                    "trajectory to trajectory; expected one axis for all: import trajectories with "
+                    "the same points"
+                )
+            found = given_axis(self._path, axis, f"dimensions/{source}", points, len(points))
+            axes.append(Axis(axis, "1", source, found.points, found.extent))
+        return tuple(axes), [str(name) for name in names]
+
+    def _parameters(self) -> dict[str, Any]:
+        """Return what the root says, and the kinds of boundaries by name."""
+        parameters = self._file.attributes(self._file.root)
+        conditions = self._file.group(self._file.root, "boundary_conditions")
+        if conditions is not None:
+            parameters["boundary_conditions"] = {
+                name: self._file.attribute(self._file.group(conditions, name), "bc_type")
+                for name in self._file.members(conditions)
+            }
+        return parameters
+
+    def _add_group(self, name: str, rank: int) -> None:
+        """Make fields of all arrays of a group, whose values have `rank` indices."""
+        group = self._file.group(self._file.root, name)
+        if group is not None:
+            for member in self._file.members(group):
+                if not {member, f"{name}/{member}"} & self._dropped:
+                    self._add(self._file.needed(group, member), member, rank)
+
+    def _add(self, array: StoredArray, name: str, rank: int) -> None:
+        over_time = self._flags(array.dataset, "time_varying", 1)[0]
+        varies = (
+            self._flags(array.dataset, "sample_varying", 1)[0],
+            over_time,
+            *self._flags(array.dataset, "dim_varying", len(self._names)),
+        )
+        places = find_places(array.shape, self._lengths, varies, rank)
+        if places is None:
+            raise InputError(
+                f"{self._path}: {array.name} has shape {array.shape}; expected axes of trajectory, "
+                f"time, {', '.join(self._names)} (lengths {self._lengths}) as far as it varies "
+                f"along them, then {rank} of components: correct the file, or {leave_out(name)}"
+            )
+        dims = tuple(axis.name for axis in self._axes[0 if over_time else 1 :])
+        shape = self._lengths[1 if over_time else 2 :]
+        check_sample(self._path, array.name, shape, self._samples)
+        symmetric = bool(self._file.attribute(array.dataset, "symmetric"))
+        for suffix, pick in components(places.components, rank, self._names, symmetric):
+            label = f"{name}_{suffix}" if suffix else name
+            if label in self._fields:
+                raise InputError(
+                    f"{self._path}: two fields would be called {label}; {leave_out(array.name)}"
+                )
+            source = array.name + (f"[{', '.join(map(str, pick))}]" if suffix else "")
+            self._keep(label, source, "state" if over_time else "input", dims)
+            self._readers[label] = partial(_read, array, places.stored, pick, shape, over_time)
+        if symmetric and rank == 2:
+            self._remarks.append(f"{name} is symmetric; each of its components is taken once")
+
+    def _keep(self, label: str, source: str, role: str, dims: tuple[str, ...]) -> None:
+        self._fields[label] = plain_field(label, role, dims)
+        self._sources[label] = source
+
+    def _flags(self, dataset: h5py.Dataset, name: str, count: int) -> list[bool]:
+        """Return whether an array varies along trajectories, time or space; it does if unsaid."""
+        value = self._file.attribute(dataset, name)
+        flags = value if isinstance(value, list) else [True if value is None else value]
+        flags = [bool(flag) for flag in flags]
+        return flags if len(flags) == count else (flags * count)[:count]
+
+    def _add_scalars(self, parameters: dict[str, Any]) -> None:
+        """Make parameters of the numbers of the whole file, inputs of the others."""
+        scalars = self._file.group(self._file.root, "scalars")
+        if scalars is None:
+            return
+        for name in self._file.members(scalars):
+            if not self._file.is_numeric(scalars, name):
+                self._remarks.append(f"scalars/{name} holds no number; it is left out")
+                continue
+            array = self._file.needed(scalars, name)
+            flags = ("sample_varying", "time_varying")
+            varies = [bool(self._file.attribute(array.dataset, flag)) for flag in flags]
+            values = array.whole()
+            if not any(varies) and values.size:
+                parameters[name] = plain(values.ravel()[0])
+                continue
+            lengths = [n if flag else 1 for n, flag in zip(self._lengths, varies, strict=False)]
+            if values.size != math.prod(lengths):
+                raise InputError(
+                    f"{self._path}: scalars/{name} has shape {array.shape}; expected numbers for "
+                    f"{lengths[0]} trajectories and {lengths[1]} times: correct the file"
+                )
+            numbers = values.reshape(lengths).astype(np.float32)
+            numbers = np.broadcast_to(numbers, (self._samples, lengths[1]))
+            label = name if name not in self._fields else f"scalar_{name}"
+            self._keep(label, f"scalars/{name}", "input", ("time",) if varies[1] else ())
+            self._readers[label] = partial(_rows, numbers if varies[1] else numbers[:, 0])
 
 
 def _rows(numbers: np.ndarray, start: int, stop: int) -> np.ndarray:
     return numbers[start:stop].copy()
+
+
+def _read(
+    array: StoredArray,
+    stored: tuple[bool, ...],
+    pick: tuple[int, ...],
+    shape: tuple[int, ...],
+    over_time: bool,
+    start: int,
+    stop: int,
+) -> np.ndarray:
+    """Read one component, repeated along the axes that the array lacks."""
+    leading = array.shape[: sum(stored)]
+    where = [slice(0, length) for length in leading]
+    if stored[0] and leading[0] > 1:
+        where[0] = slice(start, stop)
+    values = array.read(where, pick)
+    values = np.expand_dims(values, tuple(i for i, is_stored in enumerate(stored) if not is_stored))
+    if not over_time:
+        values = values[:, 0]
+    return np.array(np.broadcast_to(values, (stop - start, *shape)))
+
+
+def find_places(
+    shape: Sequence[int], lengths: Sequence[int], varies: Sequence[bool], rank: int
+) -> Places | None:
+    """Return which axes an array has; none if its shape does not fit.
+
+    Args:
+        shape: Of the array.
+        lengths: Number of trajectories, times, and points along each axis of space.
+        varies: Along which of these the array varies; an axis along which it does not is left
+            out, or has length 1.
+        rank: Number of indices of a value.
+    """
+    choices = [(True,) if flag else (False, True) for flag in varies]
+    for stored in itertools.product(*choices):
+        here = [i for i, is_stored in enumerate(stored) if is_stored]
+        behind = tuple(shape[len(here) :])
+        wanted = [(lengths[i],) if varies[i] else (1, lengths[i]) for i in here]
+        fits = len(shape) >= len(here) and all(
+            length in allowed for length, allowed in zip(shape, wanted, strict=False)
+        )
+        if fits and _are_components(behind, rank):
+            return Places(tuple(stored), behind)
+    return None
+
+
+def _are_components(lengths: tuple[int, ...], rank: int) -> bool:
+    """Whether axes may be those of the components of a value with `rank` indices."""
+    if rank == 0:
+        return lengths in ((), (1,))
+    if rank == 2 and len(lengths) == 1:  # both indices in one
+        return lengths[0] in (1, 4, 9)
+    return len(lengths) == rank and len(set(lengths)) == 1 and 1 <= lengths[0] <= 3
+
+
+def components(
+    lengths: tuple[int, ...], rank: int, names: Sequence[str], symmetric: bool
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Return the name and the place of each component of a value.
+
+    Args:
+        lengths: Of the axes of components.
+        rank: Number of indices of a value.
+        names: Of the axes of space.
+        symmetric: Whether a component and its mirror image are the same.
+    """
+    if rank == 0:
+        return [("", (0,) * len(lengths))]
+    size = round(lengths[0] ** 0.5) if rank == 2 and len(lengths) == 1 else lengths[0]
+    letters = names if len(names) == size else [str(i) for i in range(size)]
+    found = []
+    for index in itertools.product(range(size), repeat=rank):
+        if symmetric and list(index) != sorted(index):
+            continue
+        pick = index if len(lengths) == rank else (index[0] * size + index[1],)
+        found.append(("".join(letters[i] for i in index), pick))
+    return found
 
 
 IMPORTER = TheWell

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import zarr
 
+from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis
-from mno.data.reading import Schema
-from mno.sensors.stencil import Stencil, on_grid, on_points
+from mno.core.files import file_sha256
+from mno.core.forecast import Forecast
+from mno.data.reading import Schema, read_schema
+from mno.data.store import shard_file
+from mno.evaluation.evaluator import frames_to_predict
+from mno.imports.cage import call_for_arrays
+from mno.imports.importer import importer_class
+from mno.imports.mapping import FieldRule, MappedFile
+from mno.imports.mapping import Mapping as FieldMapping
+from mno.sensors.interpolation import Stencil, on_grid, on_points
+from mno.surrogate.description import Description
+from mno.surrogate.predictions import open_inputs, read_inputs
+from mno.surrogate.surrogate import Surrogate
 
 
 @dataclass(frozen=True)
@@ -72,3 +86,245 @@ def axes_of_points(coordinates: Mapping[str, str]) -> tuple[Axis, ...]:
     return tuple(
         Axis(name, units, name, nowhere, (0.0, 0.0)) for name, units in coordinates.items()
     )
+
+
+def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> Given:
+    """Read what a model is given of one sample of a Zarr store.
+
+    Args:
+        surrogate: The model.
+        store: A released dataset, or any group that `mno predict` takes.
+        sample: Number of the sample; may be left out where there is but one.
+
+    Raises:
+        InputError: The store does not fit the model, or has no such sample.
+        MnoError: A file of the sample is missing or altered.
+    """
+    description = surrogate.description
+    group, schema = _open(store)
+    steps = None
+    if schema and set(description.states) <= {field.name for field in schema.fields}:
+        steps = frames_to_predict(description, schema)
+    arrays = open_inputs(surrogate, store, steps)
+    number = _chosen(sample, next(iter(arrays.values())).shape[0], store)
+    if schema:
+        _verify(store, schema, group, number)
+    inputs = read_inputs(surrogate, arrays, slice(number, number + 1), steps)
+    points = None
+    if description.coordinates:
+        columns = [inputs[name][0] for name in description.coordinates]
+        points = np.stack(columns, axis=-1).astype(np.float64)
+    start, time = group.get("start"), group.get("time")
+    times = _times(description, time)
+    return Given(
+        inputs=inputs,
+        axes=_axes(description, schema, group, inputs),
+        points=points,
+        times=times,
+        known_until=_known_until(description, schema, times),
+        time_units=str(time.attrs.get("units", "s")) if isinstance(time, zarr.Array) else "s",
+        steps=steps,
+        source=f"{store}, sample {number}",
+        start=float(np.asarray(start[number])) if isinstance(start, zarr.Array) else None,
+        origin=Origin(store, schema, number) if schema else None,
+    )
+
+
+def read_whole(origin: Origin) -> dict[str, np.ndarray]:
+    """Read what a solver is given: inputs, coordinates, and states at the first frame."""
+    group: Any = zarr.open_group(origin.store, mode="r")
+    whole = {}
+    for field in origin.schema.fields:
+        if field.role in ("input", "coordinate"):
+            whole[field.name] = np.asarray(group[field.name][origin.sample])
+        elif field.role == "state":
+            whole[field.name] = np.asarray(group[field.name][origin.sample, 0])
+    return whole
+
+
+def _open(store: Path) -> tuple[zarr.Group, Schema | None]:
+    """Open a store; its schema is known where it was released as a dataset."""
+    try:
+        group = zarr.open_group(store, mode="r")
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{store} is not a Zarr group that can be read ({type(error).__name__}); expected one "
+            "with the inputs of the measured run: name it with --inputs"
+        ) from None
+    released = "shards" in group.attrs and "fields" in group.attrs
+    return group, read_schema(store) if released else None
+
+
+def _chosen(sample: int | None, samples: int, store: Path) -> int:
+    if sample is None and samples == 1:
+        return 0
+    if sample is None:
+        raise InputError(
+            f"{store} holds {samples} samples; say which is the measured run with --sample NUMBER, "
+            f"from 0 to {samples - 1}"
+        )
+    if not 0 <= sample < samples:
+        raise InputError(f"--sample {sample}: {store} has samples 0 to {samples - 1}")
+    return sample
+
+
+def _verify(store: Path, schema: Schema, group: Any, sample: int) -> None:
+    """Compare the files that hold a sample with the checksums recorded at the release."""
+    recorded: Mapping[str, str] = group.attrs["shards"]
+    for field in schema.fields:
+        array = group[field.name]
+        shard = sample // (array.shards or array.chunks)[0]
+        name = shard_file(field, shard)
+        path = store / name
+        if not path.is_file() or file_sha256(path) != recorded.get(name):
+            raise MnoError(
+                f'{path} is missing or altered; make the dataset again with "mno generate --repair"'
+            )
+
+
+def _axes(
+    description: Description, schema: Schema | None, group: Any, inputs: Mapping[str, np.ndarray]
+) -> tuple[Axis, ...]:
+    if description.coordinates:
+        return axes_of_points(description.coordinates)
+    if schema:
+        return schema.space
+    shape = inputs[description.fields[0]].shape[-len(description.extent) :]
+    return tuple(
+        _axis(description, place, group.get(name), length)
+        for place, (name, length) in enumerate(zip(description.space, shape, strict=True))
+    )
+
+
+def _axis(description: Description, place: int, array: Any, num_points: int) -> Axis:
+    """Return the axis of a store that is no dataset: the model's domain, at its coordinates."""
+    name, length = description.space[place], description.extent[place]
+    share = description.offset[place] if description.offset else 0.5
+    points, units = (np.arange(num_points) + share) * length / num_points, "1"
+    if isinstance(array, zarr.Array) and array.shape == (num_points,):
+        points = np.asarray(array[:], dtype=np.float64)
+        units = str(array.attrs.get("units", "1"))
+    low = float(points[0]) - share * length / num_points
+    return Axis(name, units, name, points, (low, low + length))
+
+
+def _known_until(description: Description, schema: Schema | None, times: np.ndarray) -> float:
+    """Return up to when readings may be among what is given.
+
+    Frames with gaps are means of readings around their times, half an interval before and after.
+    """
+    forecast = description.forecast
+    if forecast is None:
+        return -np.inf
+    gaps = schema is not None and any(f.gaps for f in schema.fields if f.role == "state")
+    return float(times[-1]) + (forecast.interval / 2 if gaps else 0.0)
+
+
+def _times(description: Description, array: Any) -> np.ndarray:
+    """Return when the given frames are.
+
+    Raises:
+        InputError: They are at other distances than the model continues them.
+    """
+    forecast = description.forecast
+    if forecast is None:
+        return np.empty(0)
+    if not isinstance(array, zarr.Array) or array.shape[0] < forecast.history:
+        return forecast.interval * np.arange(forecast.history)
+    times = np.asarray(array[: forecast.history], dtype=np.float64)
+    if not np.allclose(np.diff(times), forecast.interval, rtol=1e-6):
+        raise InputError(
+            f"the first {forecast.history} frames are at times {times}; this model continues "
+            f"frames that are {forecast.interval:g} apart: give it such frames"
+        )
+    return times
+
+
+def can_begin_with(description: Description, quantities: set[str]) -> bool:
+    """Return whether readings of some quantities are all that a model is given.
+
+    So it is of models of unordered points that were trained on imported sensors' data.
+    """
+    return bool(
+        description.coordinates and description.states and set(description.inputs) <= quantities
+    )
+
+
+def from_readings(
+    surrogate: Surrogate, path: Path, mapping: FieldMapping, sample: int | None
+) -> Given:
+    """Make what a model is given of the readings, as an import would, missing ones NaN.
+
+    Args:
+        surrogate: A model of the sensors' quantities on unordered points.
+        path: The file of readings.
+        mapping: What is known of it.
+        sample: Number of the window of frames; may be left out where there is but one.
+
+    Raises:
+        InputError: The file cannot be imported, or has no such window.
+    """
+    description = surrogate.description
+    forecast = description.forecast
+    if forecast is None:
+        raise InputError(f"{path} cannot be the inputs of a model without states: give --inputs")
+    arguments = {
+        "path": str(path),
+        "mapping": _rules(description, forecast, mapping).model_dump_json(),
+        "sample": sample,
+        "names": list(description.given_names),
+    }
+    (number, start), whole = call_for_arrays(_save_window, arguments, [path])
+    times = whole.pop("times")
+    inputs = description.given(whole)
+    columns = [inputs[name][0] for name in description.coordinates]
+    return Given(
+        inputs=inputs,
+        axes=axes_of_points(description.coordinates),
+        points=np.stack(columns, axis=-1).astype(np.float64),
+        times=times[: forecast.history],
+        known_until=float(times[forecast.history - 1]) + forecast.interval / 2,
+        time_units="s",
+        steps=None,
+        source=f"first {forecast.history} frames of window {number} of {path}",
+        start=start,
+    )
+
+
+def _save_window(
+    path: str, mapping: str, sample: int | None, names: list[str], target: str, progress: object
+) -> tuple[int, float | None]:
+    """Save the fields of one window of a log, and the times of frames; return which, and when."""
+    log, rules = Path(path), FieldMapping.model_validate_json(mapping)
+    with importer_class("csv")(log, rules) as importer:
+        file = MappedFile(importer, log, rules)
+        contents = file.contents
+        times = next(axis.points for axis in contents.axes if axis.name == "time")
+        if sample is None and contents.samples == 1:
+            sample = 0
+        if sample is None or not 0 <= sample < contents.samples:
+            raise InputError(
+                f"{path} makes {contents.samples} windows of {len(times)} frames; say which is "
+                f"compared with --sample NUMBER, from 0 to {contents.samples - 1}"
+            )
+        whole = {name: np.array(file.read(name, sample, sample + 1)) for name in names}
+    np.savez(target, times=times, **whole)  # type: ignore[arg-type]
+    return sample, float(contents.starts[sample]) if contents.starts is not None else None
+
+
+def _rules(description: Description, forecast: Forecast, mapping: FieldMapping) -> FieldMapping:
+    """Return a mapping that makes windows of the model's frames, in the model's units."""
+    rate = {"interval": forecast.interval, "frames": forecast.history + forecast.steps}
+    fields = dict(mapping.fields)
+    renamed = {rule.name: key for key, rule in fields.items() if rule.name}
+    for name, units in description.inputs.items():
+        key = renamed.get(name, name)
+        role = "state" if name in description.states else "input"
+        rule = fields.get(key, FieldRule())
+        fields[key] = rule.model_copy(update={"role": role, "units": units})
+    for name, units in description.coordinates.items():
+        given_in = mapping.sensors.position_units
+        if given_in != units:
+            fields[name] = FieldRule(role="coordinate", units=units, given_in=given_in)
+    sensors = mapping.sensors.model_copy(update=rate)
+    return mapping.model_copy(update={"fields": fields, "sensors": sensors})

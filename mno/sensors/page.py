@@ -3,23 +3,299 @@
 from __future__ import annotations
 
 import json
-import os
+import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from mno.core.numbers import number
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from mno.core.files import write_bytes
+from mno.core.numbers import number, percent
+from mno.report.curves import LEGEND, NARROW, WIDE
 from mno.report.facts import fact_rows
+from mno.report.figures import Figure
 from mno.report.page import embedded, render_page
-from mno.sensors.comparison import Comparison
-from mno.sensors.drawing import draw_comparison
-from mno.sensors.words import error_rows, left_out, sensor_rows, title_of, verdicts
+from mno.report.panels import labelled
+from mno.report.style import (
+    PREDICTION_COLOUR,
+    REFERENCE_COLOUR,
+    TRUTH_COLOUR,
+    house_style,
+    new_figure,
+    png_bytes,
+)
+from mno.sensors.pairs import Pairs
+from mno.sensors.scores import TO_UNCERTAINTY, Comparison, Estimate, Scores
+
+Row = dict[str, str]
+
+_TITLES = {
+    "bias": "Bias",
+    "rmse": "RMSE",
+    "mae": "Mean absolute error",
+    "max": "Largest error",
+    "relative_l2": "Relative L2",
+    "within_two_uncertainties": "Readings within 2 uncertainties",
+    "rmse_in_uncertainties": "RMSE in uncertainties",
+    "reduced_chi_square": "Reduced chi-square",
+}
+_SHARES = ("relative_l2", "within_two_uncertainties")
+
+
+def title_of(scores: Scores) -> str:
+    """Return what some scores are of, with their unit."""
+    name = scores.quantity or "all quantities, each by its root mean square"
+    return f"{name} [{scores.units}]" if scores.units not in ("", "1") else name
+
+
+def error_rows(scores: Scores) -> list[Row]:
+    """Return one row for each figure that could be measured."""
+    rows = []
+    for name in scores.model:
+        if name in TO_UNCERTAINTY and not scores.judged:
+            continue
+        row = {"figure": _TITLES[name], "model": _with_interval(name, scores.model[name])}
+        if scores.solver is not None:
+            row["solver"] = _with_interval(name, scores.solver[name])
+        if scores.difference is not None:
+            known = name in scores.difference
+            row["model less solver"] = (
+                _with_interval(name, scores.difference[name]) if known else "–"
+            )
+        rows.append(row)
+    return rows
+
+
+def sensor_rows(comparison: Comparison, most: int) -> list[Row]:
+    """Return one row for each sensor and quantity, the worst first, `most` of each quantity."""
+    rows = []
+    for scores in comparison.quantities:
+        own = [row for row in comparison.sensors if row["quantity"] == scores.quantity]
+        own.sort(key=lambda row: -row["model"]["rmse"])
+        rows += [_sensor_row(row) for row in own[:most]]
+    return rows
+
+
+def verdicts(comparison: Comparison) -> list[str]:
+    """Say of each quantity how large the error is, and whether it is larger than the solver's."""
+    return [" ".join(_verdict(scores, comparison)) for scores in comparison.quantities]
+
+
+def left_out(comparison: Comparison) -> str:
+    """Say how many readings are left out, and why; empty where none is."""
+    why = comparison.pairs.left_out
+    listed = "; ".join(f"{number(count)} {reason}" for reason, count in why.items())
+    return f"{number(sum(why.values()))} readings are left out: {listed}" if why else ""
+
+
+def _verdict(scores: Scores, comparison: Comparison) -> Iterator[str]:
+    rmse = _with_interval("rmse", scores.model["rmse"])
+    unit = "" if scores.units == "1" else f" {scores.units}"
+    yield f"{scores.quantity}: RMSE {rmse}{unit} at {_counted(scores.sensors, 'sensor')}."
+    if scores.judged:
+        ratio = number(scores.model["rmse_in_uncertainties"].value, 2)
+        share = percent(scores.model["within_two_uncertainties"].value)
+        yield f"That is {ratio} times their uncertainty; {share} of readings are within twice it."
+    if scores.solver is None or scores.difference is None:
+        yield f"There is nothing to compare it with: {comparison.solver_missing}."
+        return
+    yield f"The solver's own is {_with_interval('rmse', scores.solver['rmse'])}{unit}:"
+    apart = scores.difference["rmse"].differs_from_zero
+    if apart is None:
+        yield "with one sensor it cannot be said whether they differ."
+    elif not apart:
+        yield "the two cannot be told apart."
+    else:
+        worse = scores.difference["rmse"].value > 0
+        yield f"the {'model' if worse else 'solver'} is worse."
+
+
+def _sensor_row(row: Any) -> Row:
+    shown = {
+        "sensor": str(row["sensor"]),
+        "quantity": row["quantity"],
+        "position": ", ".join(number(x, 3) for x in row["position"]),
+        "readings": number(row["readings"]),
+        "uncertainty": "–" if row["uncertainty"] is None else number(row["uncertainty"], 2),
+        "bias": number(row["model"]["bias"], 3),
+        "RMSE": number(row["model"]["rmse"], 3),
+        "largest": number(row["model"]["max"], 3),
+    }
+    if row["solver"] is not None:
+        shown["solver's bias"] = number(row["solver"]["bias"], 3)
+        shown["solver's RMSE"] = number(row["solver"]["rmse"], 3)
+    return shown
+
+
+def _with_interval(name: str, estimate: Estimate) -> str:
+    if not math.isfinite(estimate.value):
+        return "–"
+    show = percent if name in _SHARES else lambda value: number(value, 3)
+    value = show(estimate.value)
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} ({show(estimate.low)} to {show(estimate.high)})"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{number(count)} {what}{'' if count == 1 else 's'}"
+
+
+_MOST_DOTS = 4000
+_MOST_SENSORS = 30
+_SOLVER: dict[str, Any] = {"color": TRUTH_COLOUR, "label": "solver"}
+_MODEL: dict[str, Any] = {"color": PREDICTION_COLOUR, "label": "model"}
+
+
+def draw_comparison(comparison: Comparison) -> list[Figure]:
+    """Draw each quantity: all readings, all sensors, and the worst and the median sensor."""
+    return [figure for scores in comparison.quantities for figure in _figures(comparison, scores)]
+
+
+def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
+    pairs, name = comparison.pairs, scores.quantity
+    order = _by_error(comparison, name)
+    who = "the model and the solver" if pairs.solver is not None else "the model"
+    rmse = f"{number(scores.model['rmse'].value, 3)}{_unit(scores.units)}"
+    yield Figure(
+        name=f"parity_{name}",
+        title=f"{name}: predicted and read",
+        caption=f"Predictions of {who} at the place and time of each reading, against the reading. "
+        f"On the line they agree; the model's RMSE is {rmse}."
+        + (f" One reading in {_stride(scores.readings)} is drawn."
+           if scores.readings > _MOST_DOTS else ""),
+        alt=f"Scatter of predicted against read {name} of {scores.sensors} sensors; RMSE {rmse}.",
+        png=_parity(pairs, scores, WIDE),
+        narrow=_parity(pairs, scores, NARROW),
+    )  # fmt: skip
+    shown = order[-_MOST_SENSORS:]
+    worst = pairs.series[order[-1]].sensor
+    yield Figure(
+        name=f"sensors_{name}",
+        title=f"{name}: error by sensor",
+        caption="Mean of prediction less reading at each sensor, the sensors in the order of the "
+        "model's RMSE. Bars reach two standard uncertainties of a reading to either side, where "
+        f"they are given. The worst is {worst}."
+        + (f" The {len(shown)} worst of {len(order)} are drawn." if shown != order else ""),
+        alt=f"Mean error of {name} at {len(shown)} sensors; the worst is {worst}.",
+        png=_by_sensor(comparison, shown, WIDE),
+        narrow=_by_sensor(comparison, shown, NARROW),
+    )
+    chosen = {"worst": order[-1], "median": order[(len(order) - 1) // 2]}
+    for rank, series in chosen.items():
+        if not len(pairs.series[series].times) or (rank == "median" and len(order) == 1):
+            continue
+        sensor = pairs.series[series].sensor
+        yield Figure(
+            name=f"series_{name}_{rank}",
+            title=f"{name}: the {rank} sensor, {sensor}",
+            caption=f"Readings of {sensor} with bars of two standard uncertainties, where they are "
+            f"given, and predictions of {who} at its place. By RMSE of the model it is the {rank} "
+            f"of {len(order)}.",
+            alt=f"Readings of {name} at {sensor} over time, with the prediction of {who}.",
+            png=_over_time(pairs, series, scores.units, comparison.facts["time_units"], WIDE),
+            narrow=_over_time(pairs, series, scores.units, comparison.facts["time_units"], NARROW),
+        )
+
+
+def _stride(count: int) -> int:
+    """Return one in how many of so many readings is drawn."""
+    return -(-count // _MOST_DOTS)
+
+
+def _by_error(comparison: Comparison, quantity: str) -> list[int]:
+    """Return the numbers of a quantity's series, the best first."""
+    rows = comparison.sensors
+    own = [place for place, row in enumerate(rows) if row["quantity"] == quantity]
+    return sorted(own, key=lambda place: rows[place]["model"]["rmse"])
+
+
+def _parity(pairs: Pairs, scores: Scores, width: float) -> bytes:
+    own = np.array([series.quantity == scores.quantity for series in pairs.series])[pairs.of]
+    rows = np.flatnonzero(own)
+    rows = rows[:: _stride(len(rows))]
+    sides = [(pairs.solver, _SOLVER, "s"), (pairs.model, _MODEL, "o")]
+    with house_style():
+        figure = new_figure(width, min(width, 5.0))
+        ax = figure.add_subplot()
+        for predicted, look, marker in sides:
+            if predicted is not None:
+                ax.plot(pairs.value[rows], predicted[rows], marker, ms=3, alpha=0.5, mew=0, **look)
+        ends = [*ax.get_xlim(), *ax.get_ylim()]
+        ax.plot([min(ends), max(ends)], [min(ends), max(ends)], color=REFERENCE_COLOUR, lw=1)
+        ax.set_xlim(min(ends), max(ends))
+        ax.set_ylim(min(ends), max(ends))
+        ax.set_aspect("equal")
+        ax.set_xlabel(labelled(f"{scores.quantity}, read", scores.units))
+        ax.set_ylabel(labelled(f"{scores.quantity}, predicted", scores.units))
+        ax.legend(**LEGEND)
+        return png_bytes(figure)
+
+
+def _by_sensor(comparison: Comparison, shown: list[int], width: float) -> bytes:
+    rows = [comparison.sensors[place] for place in shown]
+    heights = np.arange(len(rows))
+    with house_style():
+        figure = new_figure(width, 1.1 + 0.24 * len(rows))
+        ax = figure.add_subplot()
+        for side, look, marker, shift in (
+            ("solver", _SOLVER, "s", 0.15), ("model", _MODEL, "o", -0.15),
+        ):  # fmt: skip
+            if rows[0][side] is None:
+                continue
+            ax.errorbar(
+                [row[side]["bias"] for row in rows], heights + shift,
+                xerr=[2 * (row["uncertainty"] or 0.0) for row in rows],
+                fmt=marker, ms=4, elinewidth=1, **look,
+            )  # fmt: skip
+        ax.axvline(0.0, color=REFERENCE_COLOUR, lw=1)
+        ax.set_yticks(heights, [str(row["sensor"])[:24] for row in rows])
+        ax.set_ylim(-0.6, len(rows) - 0.4)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.set_xlabel(labelled("mean of prediction less reading", rows[0]["units"]))
+        ax.legend(**LEGEND)
+        return png_bytes(figure)
+
+
+def _over_time(pairs: Pairs, number_of: int, units: str, time_units: str, width: float) -> bytes:
+    series, rows = pairs.series[number_of], np.flatnonzero(pairs.of == number_of)
+    rows = rows[:: _stride(len(rows))]
+    with house_style():
+        figure = new_figure(width, 3.4)
+        ax = figure.add_subplot()
+        bars = 2 * np.nan_to_num(pairs.uncertainty[rows])
+        ax.errorbar(
+            pairs.time[rows], pairs.value[rows], yerr=bars, fmt=".", ms=4, color="black",
+            ecolor=REFERENCE_COLOUR, elinewidth=0.8, label="readings", zorder=1,
+        )  # fmt: skip
+        _curve(ax, series.times, series.solver, "--", _SOLVER)
+        _curve(ax, series.times, series.model, "-", _MODEL)
+        ax.xaxis.set_major_locator(MaxNLocator(6))
+        ax.set_xlabel(labelled("time", time_units))
+        ax.set_ylabel(labelled(series.quantity, units))
+        ax.legend(**LEGEND)
+        return png_bytes(figure)
+
+
+def _curve(ax: Axes, times: np.ndarray, values: np.ndarray | None, dashes: str, look: dict) -> None:
+    if values is not None:
+        ax.plot(times, values, dashes, lw=1.6, zorder=2, **look)
+
+
+def _unit(units: str) -> str:
+    return "" if units == "1" else f" {units}"
+
 
 PAGE = "index.html"
-NUMBERS = "against.json"
-_MOST_SENSORS = 100  # of each quantity
+NUMBERS = "comparison.json"
+_MOST_SENSORS_PAGE = 100  # of each quantity
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> Path:
-    """Write `index.html`, `against.json` and the figures as PNG; return the path of the page.
+    """Write `index.html`, `comparison.json` and the figures as PNG; return the path of the page.
 
     Figures of an earlier comparison in the folder are removed.
 
@@ -33,13 +309,13 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
         for path in set(folder.glob(f"{kind}_*.png")) - set(drawn):
             path.unlink()
     for path, png in drawn.items():
-        _replace(path, png)
+        write_bytes(path, png)
     numbers = json.dumps(comparison.to_dict(), indent=2, allow_nan=False)
-    _replace(folder / NUMBERS, numbers.encode() + b"\n")
-    listed = sensor_rows(comparison, _MOST_SENSORS)
+    write_bytes(folder / NUMBERS, numbers.encode() + b"\n")
+    listed = sensor_rows(comparison, _MOST_SENSORS_PAGE)
     several = [comparison.overall] if len(comparison.quantities) > 1 else []
     html = render_page(
-        "evaluation/against.html.j2",
+        "sensors/comparison.html.j2",
         title=f"Against sensors: {str(comparison.facts['scenario']).replace('_', ' ')}",
         subtitle=f"{comparison.facts.get('model', 'A model')} against the readings of "
         f"{comparison.facts.get('readings', 'sensors')}.",
@@ -54,7 +330,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
         figures=[embedded(figure) for figure in figures],
         what=fact_rows({**comparison.facts, "solver": comparison.solver_missing or "compared"}),
     )
-    _replace(folder / PAGE, html.encode())
+    write_bytes(folder / PAGE, html.encode())
     return folder / PAGE
 
 
@@ -66,9 +342,3 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str]]:
         ("Sensors", number(comparison.overall.sensors)),
         ("Quantities", number(len(comparison.quantities))),
     ]
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(path.name + ".partial")
-    beside.write_bytes(content)
-    os.replace(beside, path)

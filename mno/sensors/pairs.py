@@ -2,21 +2,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mno.core.errors import InputError
+from mno.core.fields import Axis
+from mno.imports.mapping import conversion
 from mno.sensors.given import Given
-from mno.sensors.predicted import Predicted
-from mno.sensors.sieve import SAME, Sieve, among
-from mno.sensors.stencil import brackets
-from mno.sensors.units import places_of, scales_of, seconds_to
+from mno.sensors.interpolation import Predicted, brackets
 
 if TYPE_CHECKING:
-    from mno.imports.sensors.readings import Readings
+    from mno.imports.readings import Readings
+
+
+def scales_of(readings: Readings, outputs: Mapping[str, str]) -> np.ndarray:
+    """Return what the values of each series are multiplied by, and what is added then.
+
+    Args:
+        readings: The readings.
+        outputs: Units that they are to have, by quantity; others stay as they are.
+
+    Returns:
+        Shape `(series, 2)`.
+
+    Raises:
+        InputError: A unit does not fit.
+    """
+    by_quantity = [
+        conversion(readings.units[name], outputs[name], f"sensor readings of {name}")
+        if name in outputs
+        else (1.0, 0.0)
+        for name in readings.quantities
+    ]
+    return np.array(by_quantity)[readings.series_quantity]
+
+
+def places_of(readings: Readings, axes: Sequence[Axis], position_units: str) -> np.ndarray:
+    """Return the places of sensors in the order and the units of a prediction's axes.
+
+    On an axis without a unit, positions stay as they are.
+
+    Returns:
+        Shape `(places + 1, axes)`; the last, which is also number -1, is nowhere (NaN).
+
+    Raises:
+        InputError: Positions have other axes, or a unit that does not fit.
+    """
+    names = tuple(axis.name for axis in axes)
+    if set(readings.axes) != set(names):
+        raise InputError(
+            f"the readings have positions along {', '.join(readings.axes) or 'no axis'}; the model "
+            f"has {', '.join(names)}: give the table a column for each of these"
+        )
+    columns = []
+    for axis in axes:
+        factor, offset = (1.0, 0.0)
+        if axis.units != "1":
+            factor, offset = conversion(position_units, axis.units, f"position along {axis.name}")
+        column = readings.places[:, readings.axes.index(axis.name)] * factor + offset
+        columns.append(np.append(column, np.nan))
+    return np.stack(columns, axis=-1)
+
+
+def seconds_to(time_units: str) -> float:
+    """Return how many of a prediction's units of time a second is; 1 where it has no unit."""
+    return 1.0 if time_units == "1" else conversion("s", time_units, "time of the prediction")[0]
+
+
+SAME = 1e-6  # of an interval: nearer than this, a time is that of the frame
+
+
+class Sieve:
+    """Leaves out readings for one reason after the other; each counts for the first alone.
+
+    Args:
+        readings: The readings.
+
+    Attributes:
+        kept: Which are still to be compared, shape `(readings,)`.
+        left_out: Number of those that are not, by the reason.
+    """
+
+    def __init__(self, readings: Readings) -> None:
+        self._readings = readings
+        self.kept = np.ones(len(readings), dtype=bool)
+        self.left_out: dict[str, int] = {}
+
+    def leave_out(self, reason: str, series: np.ndarray) -> None:
+        """Leave out all readings of some series, bool of shape `(series,)`."""
+        self.leave_out_rows(reason, series[self._readings.series])
+
+    def leave_out_rows(self, reason: str, rows: np.ndarray) -> None:
+        """Leave out some readings, bool of shape `(readings,)`."""
+        count = int(np.count_nonzero(self.kept & rows))
+        if count:
+            self.left_out[reason] = count
+        self.kept &= ~rows
+
+    def leave_out_repeated(self) -> None:
+        """Leave out readings of the time and the series of one before."""
+        readings = self._readings
+        order = np.lexsort((readings.series, readings.time))
+        time, series = readings.time[order], readings.series[order]
+        repeated = np.zeros(len(readings), dtype=bool)
+        repeated[order[1:]] = (np.diff(time) == 0) & (np.diff(series) == 0)
+        self.leave_out_rows("again of the same time and sensor", repeated)
+
+    def leave_out_of_time(
+        self, moving: np.ndarray, time: np.ndarray, times: np.ndarray, known_until: float
+    ) -> None:
+        """Leave out readings of the time of what is given, and after what is predicted.
+
+        Args:
+            moving: Which series are of fields over time, shape `(series,)`.
+            time: When each reading was taken, in the unit of the prediction's times.
+            times: When the frames are: the last one given, then those predicted.
+            known_until: Up to when readings may be among what is given.
+        """
+        if not moving.any():
+            return
+        margin, moves = SAME * (times[1] - times[0]), moving[self._readings.series]
+        early, late = time <= known_until + margin, time > times[-1] + margin
+        self.leave_out_rows("from the time of the frames that are given", moves & early)
+        self.leave_out_rows("after the last frame that is predicted", moves & late)
+
+    def require_some(self) -> None:
+        """Refuse to go on with no reading.
+
+        Raises:
+            InputError: None can be compared; the message counts the reasons.
+        """
+        if not self.kept.any():
+            told = "; ".join(f"{count} {reason}" for reason, count in self.left_out.items())
+            raise InputError(
+                f"none of {len(self.kept)} readings can be compared ({told}); check positions, "
+                "position_units and --start"
+            )
+
+
+def among(names: Sequence[str], chosen: Collection[str]) -> np.ndarray:
+    """Return which names are among those chosen, bool of shape `(names,)`."""
+    return np.array([name in chosen for name in names])
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,9 +21,8 @@ from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 from mno.core.forecast import Forecast
 from mno.data.normalise import Normaliser
-from mno.imports import importer_class
-from mno.imports.export import Wanted, export_store
-from mno.imports.export.selection import Selection
+from mno.imports.export import ExportRequest, Selection, export_store
+from mno.imports.importer import importer_class
 from mno.imports.mapping import FieldRule, Mapping
 from mno.nn.config import ModelConfig
 from mno.surrogate.description import Description
@@ -90,7 +89,7 @@ def given(name: str) -> dict[str, np.ndarray]:
 
 
 def exported(source: Path, destination: Path, **options: Any) -> Path:
-    export_store(Wanted(source, destination, **options))
+    export_store(ExportRequest(source, destination, **options))
     return destination
 
 
@@ -165,7 +164,7 @@ def test_chosen_fields_and_samples_are_exported_in_the_order_asked_for(stores, t
 @pytest.mark.parametrize("suffix", ["nc", "npz"])
 def test_the_size_of_blocks_changes_nothing(stores, tmp_path, monkeypatch, suffix):
     whole = exported(stores["flow"], tmp_path / f"whole.{suffix}")
-    monkeypatch.setattr("mno.imports.export.selection._BLOCK_BYTES", 1)
+    monkeypatch.setattr("mno.imports.export._BLOCK_BYTES", 1)
     with Selection(stores["flow"]) as selection:
         assert len(list(selection.runs())) == 11
     parts = exported(stores["flow"], tmp_path / f"parts.{suffix}")
@@ -310,7 +309,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(stores, tmp_p
 
 
 def test_too_many_files_are_refused(stores, tmp_path, monkeypatch):
-    monkeypatch.setattr("mno.imports.export.vtk._MOST_FILES", 32)
+    monkeypatch.setattr("mno.imports.export_vtk._MOST_FILES", 32)
     with pytest.raises(InputError, match="would be 33 files.*--sample 0:10"):
         exported(stores["flow"], tmp_path / "out", format="vtk")
 
@@ -339,7 +338,8 @@ def test_force_removes_nothing_but_exports(stores, tmp_path):
     store = release(tmp_path / "data", *STORES["line"])
     for target in (store, store / "u", store / "out.nc", tmp_path):
         with pytest.raises(InputError, match="is the store itself, or holds it, or lies in it"):
-            export_store(Wanted(store, target, "netcdf" if target.suffix else "vtk", force=True))
+            format = "netcdf" if target.suffix else "vtk"
+            export_store(ExportRequest(store, target, format, force=True))
     assert (tmp_path / "home/thesis.tex").read_text() == "years of work"
     assert xarray.open_zarr(store).sizes["sample"] == 5
 

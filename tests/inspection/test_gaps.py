@@ -18,7 +18,7 @@ from mno.report.inspection.presence import Presence
 from mno.report.inspection.presence_drawing import presence_figures
 from mno.report.inspection.result import Inspection
 from mno.report.inspection.survey import inspect_store
-from tests.importers.plant_log import Plant, at_value, without, write_long
+from tests.imports.plant_log import Plant, at_value, without, write_long
 
 SAMPLES, FRAMES, STEP = 64, 16, 5.0
 TIME = Axis("time", "s", "time", STEP * np.arange(FRAMES), (0.0, STEP * (FRAMES - 1)))

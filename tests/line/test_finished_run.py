@@ -157,8 +157,8 @@ def test_the_champion_is_compared_with_sensors_and_with_the_solver(
         rows.append(f"0,{float(at.x)},{float(at.y)},pressure,{float(at)},1,0.001")
     log = tmp_path / "sensors.csv"
     log.write_text("\n".join(rows), encoding="utf-8")
-    arguments = ("--against", str(log), "--sample", "0", "--output", str(tmp_path / "page"))
-    done = finished.mno("evaluate", *arguments, "--json", check=True)
+    arguments = (str(log), "--sample", "0", "--output", str(tmp_path / "page"))
+    done = finished.mno("compare", *arguments, "--json", check=True)
     found = json.loads(done.stdout)
     assert found["model"] == "models:/mno-darcy@champion"
     pressure = found["quantities"]["pressure"]

@@ -1,0 +1,461 @@
+"""Data in and out: `mno import`, `mno export`, `mno inspect`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows.commands.app import Json, Quiet, print_json
+from flows.progress import progress_bar
+from flows.workspace import RUN_LOCK, find_workspace
+from mno.core.errors import InputError
+
+if TYPE_CHECKING:
+    from mno.imports.collection import Outcome, Step
+    from mno.report.inspection.result import Inspection
+
+inspect_app = typer.Typer(
+    help="Look at what the line has made, before going on with it.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+_TABLES = {".csv", ".tsv", ".txt"}
+_MOST_SAMPLES = 10_000_000
+_TO_THE_RIGHT = {
+    "points", "samples", "share", "min", "max", "mean", "std", "not finite", "at the cut-off",
+    "noise by differences", "noise by spectrum", "largest value", "tolerance",
+}  # fmt: skip
+
+
+def _kinds(incomplete: str) -> list[str]:
+    from mno.imports.importer import KINDS
+
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
+def import_(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="pdebench, the-well, fno-mat, neuralop, npz, zarr, netcdf or csv (sensor logs).",
+            autocompletion=_kinds,
+        ),
+    ],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Files of one kind with the same fields; for csv folders, too."),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the dataset and its models; the first file's if not given."),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file that renames fields and sets roles, units and splits.", metavar="FILE"
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would become which field; write nothing.")
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Forget what was imported under this name before."),
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make files of others the workspace's data; the same name again adds files to a dataset.
+
+    Example: mno import pdebench 2D_DarcyFlow_beta1.0_Train.hdf5 --dry-run
+    """
+    from mno.imports.importer import importer_class
+
+    try:
+        importer_class(kind)
+        paths = _files_of(files, kind)
+        name = _checked_name(name, paths)
+        if dry_run:
+            result = _preview(kind, paths, name, mapping)
+        else:
+            result = _bring_in(kind, paths, name, mapping, replace, quiet or as_json)
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted; what is converted is kept, run again to continue", err=True)
+        raise typer.Exit(130) from None
+    if as_json:
+        print_json(result)
+    elif not quiet:
+        (_print_preview if dry_run else _print_import)(result, plain_console())
+
+
+def _preview(kind: str, paths: list[Path], name: str, mapping: Path | None) -> dict[str, Any]:
+    """Return what an import would make of the files: `name` and `files`, as `caged_look` does."""
+    from mno.imports.collection import caged_look
+    from mno.imports.mapping import read_mapping
+
+    return {"name": name, "files": caged_look(paths, kind, read_mapping(mapping))}
+
+
+def _bring_in(
+    kind: str, paths: list[Path], name: str, mapping: Path | None, replace: bool, quiet: bool
+) -> dict[str, Any]:
+    """Convert the files and make them the workspace's data.
+
+    Returns:
+        `name`, `added`, `known` (files), `samples` (of all), `changed` (parameters that were set,
+        by dotted key).
+
+    Raises:
+        InputError: A file or the mapping cannot be used; the parameters are as before.
+        MnoError: Another run is active, or the disk is full; what is converted is kept.
+    """
+    from flows.params import fitting_settings, replace_params
+    from mno.core.files import locked
+    from mno.data.imported import FOLDER
+    from mno.imports.collection import caged_import, sweep
+    from mno.imports.mapping import read_mapping
+
+    root = find_workspace()
+    rules = read_mapping(mapping) if mapping else None
+    folder = root / FOLDER / name
+    with locked(root / RUN_LOCK, "an import"), progress_bar(quiet) as show:
+
+        def told(step: Step) -> None:
+            verb = "reading" if step.doing == "checksum" else "importing"
+            show(f"{verb} {step.path.name}", step.done, step.total)
+
+        outcome = caged_import(folder, paths, kind, rules, told, replace=replace)
+        values = _parameters(root, name, outcome)
+        changed = replace_params(root, values | fitting_settings(root, values))
+        if replace:
+            sweep(folder, outcome.list)
+    return {
+        "name": name,
+        "added": [part.file for part in outcome.added],
+        "known": [part.file for part in outcome.known],
+        "samples": sum(part.samples for part in outcome.list.parts),
+        "changed": changed,
+    }
+
+
+def _files_of(files: Sequence[Path], kind: str) -> list[Path]:
+    """Return the files, those in folders of tables one by one."""
+    paths: list[Path] = []
+    for path in files:
+        if kind == "csv" and path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in _TABLES)
+            if not found:
+                raise InputError(
+                    f"{path} holds no table; expected files ending in {', '.join(sorted(_TABLES))}"
+                )
+            paths += found
+        else:
+            paths.append(path)
+    return list(dict.fromkeys(paths))
+
+
+def _checked_name(name: str | None, paths: Sequence[Path]) -> str:
+    from mno.core.config import IMPORTED
+    from mno.scenarios.base import scenario_names
+
+    name = name or re.sub(r"[^a-z0-9]+", "-", paths[0].stem.lower()).strip("-")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
+        raise InputError(
+            f"--name {name!r} must be lower-case letters, digits, - and _, as in plant-2; give one"
+        )
+    if name in (*scenario_names(), IMPORTED):
+        raise InputError(
+            f"--name {name}: that is a scenario, whose models these data must not be mixed with; "
+            f"give another name, for example --name {name}-imported"
+        )
+    return name
+
+
+def _parameters(root: Path, name: str, outcome: Outcome) -> dict[str, Any]:
+    """Return the parameters that make the line take these data, and all of their samples."""
+    from mno.core.config import IMPORTED, read_params, section
+    from mno.data.config import GenerateConfig
+
+    files = [
+        {"file": part.file, "sha256": part.sha256, "content": part.content}
+        for part in outcome.list.parts
+    ]
+    split = outcome.list.mapping.split.model_dump(mode="json", exclude_none=True)
+    wanted = section(read_params(root), "generate", GenerateConfig).samples
+    samples = sum(part.samples for part in outcome.list.parts)
+    return {
+        "scenario": IMPORTED,
+        f"scenarios.{IMPORTED}": {"name": name, "files": files, "split": split},
+        "generate.samples": max(wanted, samples),
+    }
+
+
+def _print_preview(found: dict[str, Any], console: Console) -> None:
+    for file in found["files"]:
+        console.print(f"{file['file']}  {file['samples']} samples")
+        for line in file["lines"]:
+            console.print(f"  {line}")
+        for remark in file["remarks"]:
+            console.print(f"  remark: {remark}")
+    console.print(
+        f"\nNothing was written. Without --dry-run this becomes the dataset {found['name']}; "
+        "names, units, roles and splits can be set in a mapping file (--mapping)."
+    )
+
+
+def _print_import(result: dict[str, Any], console: Console) -> None:
+    for file in result["known"]:
+        console.print(f"{file} was imported before")
+    for file in result["added"]:
+        console.print(f"{file} imported")
+    console.print(f"\nDataset {result['name']}: {result['samples']} samples.")
+    if result["changed"]:
+        console.print(f"Set in params.yaml: {', '.join(result['changed'])}")
+    console.print("Next:     mno run;  or look at the data first: mno generate; mno inspect data")
+
+
+def export(
+    source: Annotated[
+        Path, typer.Argument(help="Zarr store: a dataset, or what mno predict has written.")
+    ],
+    destination: Annotated[
+        Path,
+        typer.Argument(help="File to write: .nc, .npz, .vtr, .vtu; with --format vtk a folder."),
+    ],
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="netcdf, vtk (for ParaView: a file for each sample and frame) or npz; from the "
+            "suffix if not given.",
+            metavar="NAME",
+        ),
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(help="Export this field only; may be repeated.", metavar="NAME"),
+    ] = None,
+    sample: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Export this sample only, or a range as in 0:10; may be repeated.", metavar="N"
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write fields of a dataset or of predictions as NetCDF, VTK or npz, for other programs.
+
+    Example: mno export predictions.zarr pressure.nc --field pressure --sample 0:10
+    """
+    from mno.imports.export import ExportRequest, export_store
+
+    numbers = _sample_numbers(sample)
+    request = ExportRequest(source, destination, format, tuple(field or ()), numbers, force)
+    begun = time.monotonic()
+    with progress_bar(quiet or as_json, "parts") as show:
+        done = export_store(request, lambda part, parts: show("exporting", part, parts))
+    result = {
+        "source": str(source),
+        "destination": str(destination),
+        "format": done.format,
+        "samples": done.samples,
+        "fields": list(done.fields),
+        "files": done.files,
+        "bytes": done.nbytes,
+        "seconds": round(time.monotonic() - begun, 2),
+    }
+    if as_json:
+        print_json(result)
+    elif not quiet:
+        _print_export(result, plain_console())
+
+
+def _sample_numbers(given: Sequence[str] | None) -> list[int] | None:
+    """Return the samples that options name: numbers, and ranges without their ends.
+
+    Args:
+        given: For example `["3", "10:20"]`; all samples if there are none.
+
+    Raises:
+        InputError: One is neither.
+    """
+    if not given:
+        return None
+    numbers: dict[int, None] = {}
+    for text in given:
+        match = re.fullmatch(r"(\d{1,8})(?::(\d{1,8}))?", text)
+        start = int(match[1]) if match else 0
+        stop = int(match[2] or start + 1) if match else 0
+        if not start < stop <= _MOST_SAMPLES:
+            raise InputError(
+                f"--sample {text} is neither a number nor a range; expected as in --sample 3 or "
+                "--sample 0:10, which ends with sample 9"
+            )
+        numbers.update(dict.fromkeys(range(start, stop)))
+    return list(numbers)
+
+
+def _print_export(result: dict[str, Any], console: Console) -> None:
+    nbytes, path = result["bytes"], Path(result["destination"])
+    size = f"{nbytes / 2**20:.1f} MiB" if nbytes >= 2**20 else f"{nbytes / 2**10:.1f} KiB"
+    files = f" in {result['files']} files" if result["files"] > 1 else ""
+    samples = f"{result['samples']} sample{'s' if result['samples'] > 1 else ''}"
+    console.print(
+        f"{samples} of {', '.join(result['fields'])} written in {result['seconds']:.1f} s: "
+        f"{path} ({size}{files})"
+    )
+    first = min(path.glob("*.pvd"), default=path) if path.is_dir() else path
+    following = {
+        "netcdf": f"python -c \"import xarray; print(xarray.open_dataset('{path}'))\"",
+        "npz": f"python -c \"import numpy; print(numpy.load('{path}'))\"",
+        "vtk": f"paraview {first}    (there: Apply, then colour by a field)",
+    }
+    console.print(f"Next: {following[result['format']]}")
+
+
+@inspect_app.command("data")
+def inspect_data(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The dataset; data/ of the workspace if not given.", metavar="PATH"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write the page and its figures; reports/inspection/ if not given.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure and draw a dataset: ranges, splits, duplicates, gaps, noise, spectra, checks.
+
+    Example: mno inspect data --output /tmp/inspection
+    """
+    from mno.report.inspection.page import write_inspection
+    from mno.report.inspection.survey import inspect_store
+
+    root = workspace_or_none() if data is not None else find_workspace()
+    store = data or (root or Path()) / "data"
+    folder = output or (root or Path()) / "reports/inspection"
+    with progress_bar(quiet or as_json) as show:
+        report = _own_report(store, root)
+        inspection = inspect_store(store, report, lambda done, n: show("inspecting", done, n))
+    try:
+        page = write_inspection(inspection, folder)
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {folder}: {error.strerror or error}; name another with --output"
+        ) from None
+    if as_json:
+        print_json({**inspection.to_dict(), "page": str(page)})
+    elif not quiet:
+        _print_inspection(inspection, page, plain_console(width=120))
+
+
+def _own_report(store: Path, root: Path | None) -> dict[str, Any] | None:
+    """Return the dataset's own report: beside it, or of the workspace; none where there is none."""
+    for folder in (store.resolve().parent, root):
+        try:
+            text = ((folder or Path()) / "reports/dataset.json").read_text(encoding="utf-8")
+            content = json.loads(text)
+        except (OSError, ValueError):
+            continue
+        if isinstance(content, dict):
+            return content
+    return None
+
+
+def _print_inspection(inspection: Inspection, page: Path, console: Console) -> None:
+    """Draw it as tables, and say what to do next."""
+    from mno.report.inspection import page as rows
+
+    scenario, samples = inspection.schema.scenario, len(inspection.splits)
+    console.print(f"{from_here(inspection.store)}  {scenario}, {samples} samples")
+    measured = [rows.field_row(field) for field in inspection.fields]
+    tables = [
+        [{key: value for key, value in row.items() if key != "quantity"} for row in measured],
+        [rows.axis_row(axis) for axis in inspection.schema.axes],
+        rows.split_rows(inspection),
+        [rows.fineness_row(field) for field in inspection.fields if field.spectrum],
+        [
+            {
+                "check": name,
+                "largest value": f"{check['max']:.2g}",
+                "tolerance": f"{check['tolerance']:.2g}",
+                "result": "within" if check["max"] <= check["tolerance"] else "EXCEEDED",
+            }
+            for name, check in inspection.checks.items()
+        ],
+        [dict(rows.gap_rows(inspection))],
+        [rows.judgement_row(judgement) for judgement in inspection.judgements],
+    ]
+    for lines in filter(None, tables):
+        console.print()
+        console.print(table(lines, right=_TO_THE_RIGHT, whole={"field"}))
+    if inspection.checks_missing:
+        console.print(f"\nPhysics checks  {inspection.checks_missing}")
+    if inspection.problems or inspection.remarks:
+        console.print()
+    for problem in inspection.problems:
+        console.print(f"problem  {problem}")
+    for remark in inspection.remarks:
+        console.print(f"remark   {remark}")
+    if inspection.verdict:
+        console.print(f"\nVerdict  {inspection.verdict}")
+    if inspection.problems:
+        following = "make the dataset without its problems: mno generate --help"
+    elif not all(judgement.holds for judgement in inspection.judgements):
+        following = "add what is missing and import again: mno import --help"
+    else:
+        following = "mno train"
+    console.print(f"\nNext: open {from_here(page)}; then {following}")
+
+
+def plain_console(width: int | None = None) -> Console:
+    """Return a console for lines as they are; of that width where it does not say its own."""
+    width = None if sys.stdout.isatty() else width
+    return Console(highlight=False, markup=False, soft_wrap=True, width=width)
+
+
+def table(rows: Sequence[dict[str, str]], right: Collection[str], whole: Collection[str]) -> Table:
+    """Return rows as a table.
+
+    Args:
+        rows: Cells by column, the same columns in each.
+        right: Columns that are aligned to the right, and never folded.
+        whole: Others that are never folded.
+    """
+    made = Table(box=None, pad_edge=False)
+    for name in rows[0]:
+        justify = "right" if name in right else "left"
+        fixed = name in right or name in whole
+        heading = name[:1].upper() + name[1:]
+        made.add_column(heading, justify=justify, no_wrap=fixed, overflow="fold")
+    for row in rows:
+        made.add_row(*row.values())
+    return made
+
+
+def from_here(path: Path) -> Path:
+    """Return a path from the current folder on, where it is in it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def workspace_or_none() -> Path | None:
+    """Return the workspace, if the current folder is in one."""
+    try:
+        return find_workspace()
+    except InputError:
+        return None

@@ -1,0 +1,234 @@
+"""A child process in which files of strangers are read: little memory, some time, no network.
+
+Whatever a file makes of the libraries that read it, it cannot take more memory than this process
+may (`RLIMIT_AS`), go on for ever, or send anything away; a crash is one line. The child is a fresh
+Python, never a fork, and answers in JSON, so that nothing of it is run here.
+
+On Linux it has a network namespace of its own, in which there is nothing, where the system lets it
+(root may, others where user namespaces are allowed): that holds for C libraries, too. Everywhere an
+audit hook, which no code can take back, refuses Python's sockets. Other systems may not know all
+limits; there the time limit and the hook remain.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Self
+
+from mno.core.errors import InputError, MnoError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MEMORY = 2**30
+"""Bytes that reading may take beyond what Python and the libraries have."""
+
+_SECONDS, _BYTES_A_SECOND = 600, 10**6  # time for any file, and how fast larger ones must go
+_NEW_NETWORK, _NEW_USER = 0x40000000, 0x10000000  # of unshare, in sched.h
+_END_WITH_PARENT = 1  # of prctl, in sys/prctl.h
+_NETWORK = ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo")
+
+_limited = False  # in the child alone
+
+
+class Cage:
+    """A child process that calls functions for this one; started at the first call.
+
+    Args:
+        memory: Bytes that a call may take.
+    """
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        self._memory = memory
+        self._process: subprocess.Popen[str] | None = None
+
+    def call(
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, Any],
+        files: Sequence[Path],
+        progress: Callable[[Any], None] = lambda _: None,
+    ) -> Any:
+        """Call a function in the child.
+
+        Args:
+            function: One of a module; it is called with `arguments`, and with `progress`.
+            arguments: By name, as JSON has them.
+            files: What is read; their size bounds the time.
+            progress: Is told what the function says of its progress, as JSON has it.
+
+        Returns:
+            What the function returns, as JSON has it.
+
+        Raises:
+            InputError: The function raised it, or the child took too much time or memory, or
+                crashed.
+            MnoError: The function raised it.
+        """
+        seconds = _SECONDS + sum(map(_size, files)) // _BYTES_A_SECOND
+        named = ", ".join(str(path) for path in files)
+        process = self._process = self._process or _started()
+        assert process.stdin and process.stdout  # they are pipes
+        late = threading.Event()
+        timer = threading.Timer(seconds, lambda: (late.set(), process.kill()))
+        timer.daemon = True
+        timer.start()
+        name = f"{function.__module__}:{function.__qualname__}"
+        try:
+            with suppress(BrokenPipeError):  # of a child that ended before
+                process.stdin.write(json.dumps([name, dict(arguments), self._memory, named]) + "\n")
+                process.stdin.flush()
+            for line in process.stdout:
+                what, value = json.loads(line)
+                if what == "progress":
+                    progress(value)
+                    continue
+                if what == "done":
+                    return value
+                raise (InputError if what == "input" else MnoError)(value)
+        except BaseException as error:
+            if not isinstance(error, MnoError):  # interrupted: it may be anywhere
+                self.close()
+            raise
+        finally:
+            timer.cancel()
+        code = process.wait()
+        self.close()
+        why = f"took more than {seconds} s" if late.is_set() else f"ended by {_cause(code)}"
+        raise InputError(
+            f"{named} cannot be read: reading it {why}; expected an undamaged file: get it anew"
+        )
+
+    def close(self) -> None:
+        """End the child."""
+        process, self._process = self._process, None
+        if process:
+            process.kill()
+            process.communicate()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def call_for_arrays(
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    files: Sequence[Path],
+    memory: int = MEMORY,
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """Call a function in a cage of its own that saves arrays to a file (`target`, `.npz`).
+
+    Returns:
+        What it returns, and the arrays by name.
+    """
+    import numpy as np
+
+    with TemporaryDirectory(prefix="mno-import-") as folder, Cage(memory) as cage:
+        target = Path(folder) / "arrays.npz"
+        said = cage.call(function, {**arguments, "target": str(target)}, files)
+        with np.load(target, allow_pickle=False) as stored:
+            return said, dict(stored)
+
+
+def make_room(nbytes: int) -> None:
+    """Let this process, if it is a child in a cage, take more memory, for what is known of a file.
+
+    Files are mapped into memory, samples may be large, and MATLAB's version 5 is read as a whole.
+    """
+    if _limited:
+        _limit(nbytes, anew=False)
+
+
+def _started() -> subprocess.Popen[str]:
+    # A few arenas, since each counts for more than it uses.
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
+    command = [sys.executable, "-m", "mno.imports.cage"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+
+
+def _cause(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        return sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]))
+    return 0
+
+
+def _main() -> None:
+    """Answer calls, one line each, until there are no more."""
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever libraries print
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it decides
+    _cut_off()
+    for line in sys.stdin:
+        channel.write(json.dumps(_answer(json.loads(line), channel)) + "\n")
+
+
+def _answer(call: list[Any], channel: Any) -> tuple[str, Any]:
+    name, arguments, memory, files = call
+    try:
+        module, function = name.split(":")
+        called = getattr(import_module(module), function)
+        _limit(memory, anew=True)
+        told = lambda value: channel.write(json.dumps(["progress", value]) + "\n")  # noqa: E731
+        return "done", called(**arguments, progress=told)
+    except MemoryError:
+        return "input", (
+            f"{files} cannot be read in {memory // 2**20} MiB of memory; expected an undamaged "
+            "file: get it anew, or write it in smaller pieces"
+        )
+    except InputError as error:
+        return "input", str(error)
+    except MnoError as error:
+        return "failed", str(error)
+
+
+def _cut_off() -> None:
+    """Leave the network, and end with the process that started this one."""
+    with suppress(AttributeError, OSError):  # systems without
+        libc = ctypes.CDLL(None)
+        libc.prctl(_END_WITH_PARENT, signal.SIGKILL)
+        if libc.unshare(_NEW_NETWORK):
+            libc.unshare(_NEW_NETWORK | _NEW_USER)
+
+    def refuse(event: str, _: Any) -> None:
+        if event in _NETWORK:
+            raise PermissionError("there is no network where files are read")
+
+    sys.addaudithook(refuse)
+
+
+def _limit(nbytes: int, *, anew: bool) -> None:
+    """Let this process take so many bytes beyond what it has now, or else beyond its limit."""
+    global _limited
+    with suppress(ImportError, OSError, ValueError):  # systems without
+        import resource
+
+        limit, most = resource.getrlimit(resource.RLIMIT_AS)
+        if anew:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            limit = pages * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (limit + nbytes, most))
+        _limited = True
+
+
+if __name__ == "__main__":
+    # Under its own name, since the functions it calls import it, too.
+    import_module("mno.imports.cage")._main()

@@ -1,1 +1,0 @@
-"""HDF5 files that are not trusted: links, chunks, arrays."""

@@ -1,0 +1,331 @@
+"""What an importer is: it says what is in a file, and reads it a few samples at a time.
+
+An importer is one module of this package, named like its kind with underscores, that assigns its
+class to `IMPORTER`; its kind is listed in `KINDS`. Files are untrusted: whatever is in one, an
+importer raises `InputError` with one line (what was found, what was expected, what to do) and never
+runs code from it. Commands run it in `mno.imports.cage`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
+
+if TYPE_CHECKING:
+    from mno.imports.mapping import Mapping as FieldMapping
+
+KINDS = ("pdebench", "the-well", "fno-mat", "neuralop", "npz", "zarr", "netcdf", "csv")
+SPACE = ("x", "y", "z")
+ORDER = ("time", *SPACE, "point")
+
+MAX_SAMPLE_BYTES = 256 * 2**20
+"""Largest size of one sample of one field, as float32: what a shard of one sample would hold."""
+
+MAX_SAMPLES = 10_000_000
+
+Reader = Callable[[int, int], np.ndarray]
+"""Returns the samples from one number to another, shape `(samples, *dims)`, float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What a file holds, in the terms of a dataset.
+
+    Attributes:
+        samples: Number of samples.
+        axes: Coordinate axes, time first, then those of space; `point` for unordered points.
+        fields: What becomes of the file's arrays: names, units, roles, axes.
+        sources: What the file calls each field, for people; by name of the field.
+        parameters: What the file says of the whole of it, as plain values.
+        groups: Which run or trajectory each sample is part of, shape `(samples,)`, int64; samples
+            of one group stay in one split. None where every sample is its own.
+        starts: When each sample begins, in seconds, shape `(samples,)`, float64; none where that
+            has no meaning.
+        remarks: What is worth knowing before an import, one sentence each.
+    """
+
+    samples: int
+    axes: tuple[Axis, ...]
+    fields: tuple[Field, ...]
+    sources: Mapping[str, str]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    groups: np.ndarray | None = None
+    starts: np.ndarray | None = None
+    remarks: tuple[str, ...] = ()
+
+
+Layout = tuple[Contents, Mapping[str, Reader]]
+"""What a file holds, and how the samples of each field are read."""
+
+
+class Importer(ABC):
+    """One open file.
+
+    Memory stays far below 1 GiB whatever the size of the file: `lay_out` reads no field, and
+    `read` no more than it is asked for (and a few chunks around it). MATLAB's version 5 alone is
+    read as a whole.
+
+    Args:
+        path: The file, or the folder of a Zarr store.
+        mapping: What the user says of it. Importers heed only what they need in order to find
+            fields (`mapping.fields[name].role` where the file does not tell, `sensors`); names,
+            units and extents are applied to `contents` for all importers alike (`MappedFile`).
+
+    Attributes:
+        contents: What the file holds.
+
+    Raises:
+        InputError: The file is not what it should be.
+    """
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raised with every change that makes other data of the same file."""
+
+    def __init__(self, path: Path, mapping: FieldMapping) -> None:
+        self.path = path
+        self._stack = ExitStack()
+        try:
+            self.contents, self._readers = self.lay_out(mapping, self._stack)
+        except BaseException:
+            self.close()
+            raise
+
+    @abstractmethod
+    def lay_out(self, mapping: FieldMapping, stack: ExitStack) -> Layout:
+        """Open the file and find its fields; what is opened is given to `stack` to close.
+
+        Raises:
+            InputError: The file is not what it should be.
+        """
+
+    def read(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Read the samples `start` to before `stop` of a field, as the file has them.
+
+        Returns:
+            Shape `(stop - start, *dims)`, float32.
+
+        Raises:
+            InputError: The file cannot be read there.
+        """
+        return self._readers[name](start, stop)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def require_file(self) -> Path:
+        """Return the path; refuse a folder, or what is not there."""
+        if not self.path.is_file():
+            raise InputError(f"{self.path} is not a file; expected one to import as {self.kind}")
+        return self.path
+
+
+def importer_class(kind: str) -> type[Importer]:
+    """Return the importer of a kind.
+
+    Raises:
+        InputError: There is none.
+    """
+    if kind not in KINDS:
+        raise InputError(f"import {kind!r}: expected one of {', '.join(KINDS)}")
+    return import_module(f"mno.imports.{kind.replace('-', '_')}").IMPORTER
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Where the values of a field are.
+
+    Attributes:
+        array: The array that holds them.
+        channel_axis: Its axis of which they are one place; none if they are the whole array.
+        channel: That place.
+        order: Order into which the axes are brought then, the sample's first; as they are, if not
+            given.
+    """
+
+    array: str
+    channel_axis: int | None = None
+    channel: int = 0
+    order: tuple[int, ...] | None = None
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Take the field from rows of the array, shape `(samples, *dims)`; float32."""
+        if self.channel_axis is not None:
+            rows = rows.take(self.channel, axis=self.channel_axis)
+        if self.order is not None:
+            rows = rows.transpose(self.order)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused
+            return np.ascontiguousarray(rows, dtype=np.float32)
+
+
+def piece_readers(
+    pieces: Mapping[str, Piece], rows: Callable[[str, int, int], np.ndarray]
+) -> dict[str, Reader]:
+    """Return how fields are read of which each is a piece of an array.
+
+    Args:
+        pieces: Where each field is, by name.
+        rows: Returns rows of an array, shape `(stop - start, *)`, as the file has them.
+    """
+    once = lru_cache(maxsize=1)(rows)  # for all channels, which are read in turn
+
+    def read(piece: Piece, start: int, stop: int) -> np.ndarray:
+        whole = once if piece.channel_axis is not None else rows
+        return piece.of(whole(piece.array, start, stop))
+
+    return {name: partial(read, piece) for name, piece in pieces.items()}
+
+
+def check_sample(path: Path, name: str, shape: Sequence[int], samples: int) -> None:
+    """Refuse shapes that no honest file has, or that would not fit into memory.
+
+    Args:
+        path: The file.
+        name: What it calls the array.
+        shape: Of one sample.
+        samples: Their number.
+
+    Raises:
+        InputError: There is nothing in the array, or too much.
+    """
+    if samples < 1 or any(length < 1 for length in shape):
+        raise InputError(
+            f"{path}: {name} has {samples} samples of shape {tuple(shape)}; expected at least one "
+            "value: give a file with data"
+        )
+    if samples > MAX_SAMPLES or 4 * math.prod(shape) > MAX_SAMPLE_BYTES:
+        raise InputError(
+            f"{path}: {name} claims {samples} samples of shape {tuple(shape)}; expected at most "
+            f"{MAX_SAMPLES} samples of {MAX_SAMPLE_BYTES // 2**20} MiB each: cut or coarsen the "
+            "arrays before the import"
+        )
+
+
+def check_numbers(path: Path, name: str, dtype: np.dtype) -> None:
+    """Refuse an array that does not hold real numbers.
+
+    Raises:
+        InputError: It holds text, objects, complex numbers or records.
+    """
+    if dtype.kind not in "fiub":
+        raise InputError(
+            f"{path}: {name} holds {dtype}; expected real numbers: convert it, or {leave_out(name)}"
+        )
+
+
+def leave_out(name: str) -> str:
+    """Return how a person leaves an array out."""
+    return f"leave it out by `fields: {{{name}: {{drop: true}}}}` in a mapping file"
+
+
+def plain_field(name: str, role: str, dims: tuple[str, ...]) -> Field:
+    """Return a field of a file that says neither units nor what a figure's label should say."""
+    return Field(name, "1", name.replace("_", " "), role, dims)  # type: ignore[arg-type]
+
+
+def cell_centres(name: str, num_points: int) -> Axis:
+    """Return the axis of a file that says nothing of it: cell centres from 0 to 1."""
+    return Axis(name, "1", name, (np.arange(num_points) + 0.5) / num_points, (0.0, 1.0))
+
+
+def default_axis(name: str, length: int) -> Axis:
+    """Return the axis of a file that has no coordinates."""
+    numbers = np.arange(float(length))
+    if name == "time":
+        return Axis("time", "1", "time", numbers, (0.0, float(length - 1)))
+    if name == "point":
+        return Axis("point", "1", "number of the point", numbers, (0.0, float(length)))
+    return cell_centres(name, length)
+
+
+def axis_of_points(name: str, points: np.ndarray, units: str = "1") -> Axis:
+    """Return the axis of coordinates that a file gives, with half a cell beyond both ends.
+
+    Points on the ends of a domain cannot be told from cell centres, so they are taken for these.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    half = 0.0
+    if name != "time" and len(points) > 1:
+        half = (points[-1] - points[0]) / (len(points) - 1) / 2
+    extent = (float(points[0] - half), float(points[-1] + half))
+    return Axis(name, units, name, points, extent)
+
+
+def given_axis(
+    path: Path, name: str, source: str, points: np.ndarray, length: int, units: str = "1"
+) -> Axis:
+    """Return the axis of coordinates that a file gives.
+
+    Args:
+        path: The file.
+        name: Of the axis.
+        source: What the file calls the coordinates.
+        points: Shape `(num_points,)`, of real numbers.
+        length: How many the arrays have along the axis.
+        units: Of the coordinates.
+
+    Raises:
+        InputError: There are more or fewer, or they do not increase.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    if points.shape != (length,):
+        raise InputError(
+            f"{path}: {source} has shape {points.shape}, but the arrays have {length} points along "
+            f"{name}; expected one coordinate for each: correct or remove {source}"
+        )
+    if not np.isfinite(points).all() or (np.diff(points) <= 0).any():
+        raise InputError(
+            f"{path}: {source} does not increase from point to point; expected finite coordinates "
+            f"in order along {name}: sort the arrays, or remove {source}"
+        )
+    return axis_of_points(name, points, units)
+
+
+def uneven(axes: Iterable[Axis]) -> tuple[str, ...]:
+    """Return a remark on each axis whose points are not evenly spaced."""
+    remarks = []
+    for axis in axes:
+        steps = np.diff(axis.points)
+        if axis.name != "point" and len(steps) and np.ptp(steps) > 0.01 * abs(steps.mean()):
+            remarks.append(
+                f"points along {axis.name} are not evenly spaced (steps {steps.min():g} to "
+                f"{steps.max():g}); operators take them as if they were"
+            )
+    return tuple(remarks)
+
+
+def plain(value: Any) -> Any:
+    """Return a value of an attribute as text, number or list of these; none if it is neither."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        items = [plain(item) for item in value.ravel().tolist()]
+        if any(item is None for item in items):
+            return None
+        return items[0] if len(items) == 1 else items
+    if isinstance(value, str):
+        return value if len(value) <= 65_536 else None
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, (bool, int, float)) else None

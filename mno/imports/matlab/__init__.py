@@ -1,1 +1,0 @@
-"""MATLAB's files, of version 5 and 7.3."""

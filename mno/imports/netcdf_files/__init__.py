@@ -1,1 +1,0 @@
-"""NetCDF files, classic and on HDF5."""

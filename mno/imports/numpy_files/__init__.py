@@ -1,1 +1,0 @@
-"""NumPy's files and zip archives, read without trust."""

@@ -1,1 +1,0 @@
-"""Tables of sensor readings, and their windows of frames."""

@@ -1,1 +1,0 @@
-"""What several importers share: arrays that must be understood by their names and shapes."""

@@ -1,0 +1,188 @@
+"""A model compared with readings: from what it is given to the errors at the sensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mno.core.errors import InputError, MnoError, first_line
+from mno.evaluation.solving import solver_of
+from mno.imports.mapping import Mapping as FieldMapping
+from mno.imports.readings import Readings, caged_readings, field_name, posix_seconds
+from mno.scenarios.base import scenario_names
+from mno.sensors.given import Given, can_begin_with, from_readings, from_store, read_whole
+from mno.sensors.interpolation import Predicted
+from mno.sensors.pairs import pair
+from mno.sensors.scores import Comparison, compare
+from mno.surrogate.surrogate import Surrogate
+
+
+def compare_with_file(
+    surrogate: Surrogate,
+    model: str,
+    path: Path,
+    mapping: FieldMapping,
+    inputs: Path | None,
+    data: Path,
+    sample: int | None = None,
+    start: float | None = None,
+) -> Comparison:
+    """Compare a model with a table of readings.
+
+    Args:
+        surrogate: The model.
+        model: What it is called, for people.
+        path: The table.
+        mapping: What is known of its columns.
+        inputs: Zarr store with the inputs of the measured run; if none is given, the readings
+            themselves where they are all that the model takes, else `data`.
+        data: Another such store.
+        sample: Number of the run's sample; may be left out where there is but one.
+        start: When the run begins, in seconds on the clock of the readings.
+
+    Raises:
+        InputError: Readings, model or inputs cannot be used, or do not fit together.
+    """
+    table = caged_readings(path, mapping.sensors, units_in_file(mapping))
+    readings = renamed(table, mapping)
+    if inputs is None and can_begin_with(surrogate.description, set(readings.quantities)):
+        given = from_readings(surrogate, path, mapping, sample)
+    else:
+        given = from_store(surrogate, inputs or data, sample)
+    facts = {"model": model, "readings": str(path)}
+    units = mapping.sensors.position_units
+    return compare_with_readings(surrogate, given, readings, units, start, facts)
+
+
+def compare_with_readings(
+    surrogate: Surrogate,
+    given: Given,
+    readings: Readings,
+    position_units: str = "m",
+    start: float | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Comparison:
+    """Predict the measured run, solve it where that is possible, and measure both at the sensors.
+
+    Args:
+        surrogate: The model.
+        given: What it is given of the run, as `from_store` or `from_readings` returns it.
+        readings: The readings, quantities named like the model's fields.
+        position_units: Unit of the sensors' positions.
+        start: When the run begins, in seconds on the clock of the readings; as `given` says where
+            it does, else 0.
+        facts: What is compared, for people.
+
+    Raises:
+        InputError: The readings, the model and what it is given do not fit together.
+    """
+    if start is None:
+        start = 0.0 if given.start is None else given.start - posix_seconds(readings.epoch)
+    if not math.isfinite(start):
+        raise InputError(f"--start {start}: expected the seconds at which the run begins")
+    model = predict(surrogate, given)
+    solver = solve(surrogate, given, model)
+    missing = solver if isinstance(solver, str) else ""
+    predictions = (model,) if isinstance(solver, str) else (model, solver)
+    pairs = pair(readings, surrogate.description.outputs, given, predictions, position_units, start)
+    known = {
+        **(facts or {}),
+        "scenario": surrogate.description.scenario,
+        "inputs": given.source,
+        "start_seconds": start,
+        "time_units": given.time_units,
+    }
+    return compare(pairs, known, missing)
+
+
+def predict(surrogate: Surrogate, given: Given) -> Predicted:
+    """Ask the model.
+
+    Raises:
+        InputError: It cannot be asked with what is given.
+    """
+    description = surrogate.description
+    fields, times = {}, np.empty(0)
+    for name, values in surrogate.predict(given.inputs, steps=given.steps).items():
+        if description.forecast and name in description.states:
+            fields[name] = np.concatenate([given.inputs[name][0][-1:], values[0]])
+            later = description.forecast.interval * np.arange(len(fields[name]))
+            times = given.times[-1] + later
+        else:
+            fields[name] = values
+    return Predicted(fields, times)
+
+
+def solve(surrogate: Surrogate, given: Given, model: Predicted) -> Predicted | str:
+    """Solve the same sample by the scenario's own solver.
+
+    Args:
+        surrogate: The model.
+        given: What it was given.
+        model: What it predicted.
+
+    Returns:
+        The same fields at the same frames as `model`; or why there is no solution.
+    """
+    name, origin = surrogate.description.scenario, given.origin
+    if name not in scenario_names():
+        return f"no solver for imported data ({name})"
+    if origin is None:
+        return f"{given.source} does not record the parameters and the resolution to solve with"
+    if origin.schema.scenario != name:
+        return (
+            f"{given.source} holds samples of {origin.schema.scenario}, but the model is of {name}"
+        )
+    scenario = solver_of(origin.schema)
+    if isinstance(scenario, str):
+        return scenario
+    try:
+        solved = scenario.solve(read_whole(origin))
+    except MnoError as error:
+        return f"the solver cannot solve {given.source}: {first_line(error)}"
+    missing = sorted(set(model.fields) - set(solved))
+    if missing:
+        return f"the solver does not yield {', '.join(missing)}"
+    states = surrogate.description.states
+    first = len(given.times) - 1
+    return Predicted(
+        {
+            field: solved[field][first : first + len(values)]
+            if field in states
+            else solved[field][None]
+            for field, values in model.fields.items()
+        },
+        model.times,
+    )
+
+
+def units_in_file(mapping: FieldMapping) -> dict[str, str]:
+    """Return the units that readings have where the file does not say, by quantity."""
+    known = {name: rule.given_in or rule.units for name, rule in mapping.fields.items()}
+    return {name: unit for name, unit in known.items() if unit}
+
+
+def renamed(readings: Readings, mapping: FieldMapping) -> Readings:
+    """Return readings whose quantities are named as a mapping says, and as fields are named.
+
+    Raises:
+        InputError: Two quantities would have one name.
+    """
+    names = {}
+    for quantity in readings.quantities:
+        name = field_name(quantity)
+        rule = mapping.fields.get(quantity) or mapping.fields.get(name)
+        names[quantity] = (rule and rule.name) or name
+    if len(set(names.values())) < len(names):
+        twice = sorted(n for n in set(names.values()) if list(names.values()).count(n) > 1)
+        raise InputError(
+            f"several quantities of the readings would be called {', '.join(twice)}; give each a "
+            "name of its own in the mapping file"
+        )
+    units = {names[quantity]: unit for quantity, unit in readings.units.items()}
+    return replace(readings, quantities=tuple(names.values()), units=units)

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+from opened import caged_contents_and_values, contents_and_values
+
+from mno.core.errors import InputError
+from mno.imports.mapping import Mapping, validate_mapping
+
+RNG = np.random.default_rng(0)
+Writer = Callable[[Path, dict[str, np.ndarray]], None]
+
+
+def version_6(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    scipy.io.savemat(path, arrays, do_compression=False)
+
+
+def version_7(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    scipy.io.savemat(path, arrays, do_compression=True)
+
+
+def version_7_3(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write what MATLAB does: a header of 512 bytes, axes reversed, a class for each variable."""
+    classes = {"f8": "double", "f4": "single", "i4": "int32", "u1": "uint8"}
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, array in arrays.items():
+            values = np.atleast_2d(array)
+            kind = classes[values.dtype.str[1:]]
+            data = file.create_dataset(
+                name, data=values.T, compression="gzip" if values.size > 1 else None
+            )
+            data.attrs["MATLAB_class"] = np.bytes_(kind)
+    with path.open("r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
+
+
+versions = pytest.mark.parametrize("write", [version_6, version_7, version_7_3])
+
+
+@versions
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i4", "u1"])
+def test_darcy_flow_comes_back_as_it_was_written(tmp_path: Path, write: Writer, dtype: str):
+    path = tmp_path / "piececonst_r21_N10_smooth1.mat"
+    coeff = (RNG.random((10, 21, 17)) * 100).astype(dtype)
+    sol = (RNG.random((10, 21, 17)) * 100).astype(dtype)
+    write(path, {"coeff": coeff, "Kcoeff": coeff + 1, "sol": sol})
+    contents, values = contents_and_values("fno-mat", path)
+    assert contents.samples == 10
+    assert {f.name: (f.role, f.dims) for f in contents.fields} == {
+        "permeability": ("input", ("x", "y")),
+        "pressure": ("output", ("x", "y")),
+    }
+    np.testing.assert_array_equal(values["permeability"], coeff.astype(np.float32))
+    np.testing.assert_array_equal(values["pressure"], sol.astype(np.float32))
+    assert contents.remarks == (
+        "left out: Kcoeff; what is to be kept needs a role in a mapping file",
+    )
+    # Points on both ends: cells of a twentieth reach half a cell beyond them.
+    np.testing.assert_allclose(contents.axes[0].points, np.linspace(0, 1, 21))
+    np.testing.assert_allclose(contents.axes[0].extent, (-0.025, 1.025))
+
+
+@versions
+def test_a_role_in_the_mapping_keeps_another_variable(tmp_path: Path, write: Writer):
+    path = tmp_path / "darcy.mat"
+    arrays = {name: RNG.random((4, 5, 6)) for name in ("coeff", "Kcoeff", "sol")}
+    write(path, arrays)
+    fields = {"Kcoeff": {"role": "input"}, "coeff": {"drop": True}}
+    mapping = validate_mapping({"fields": fields}, Path("mapping.yaml"))
+    _, values = contents_and_values("fno-mat", path, mapping)
+    assert set(values) == {"Kcoeff", "pressure"}
+    np.testing.assert_array_equal(values["Kcoeff"], arrays["Kcoeff"].astype(np.float32))
+
+
+@versions
+def test_given_and_sought_of_one_dimension(tmp_path: Path, write: Writer):
+    path = tmp_path / "burgers_data_R10.mat"
+    a, u = RNG.random((8, 32)), RNG.random((8, 32))
+    write(path, {"a": a, "u": u, "a_smooth": a})
+    contents, values = contents_and_values("fno-mat", path)
+    assert [(f.name, f.role, f.dims) for f in contents.fields] == [
+        ("input", "input", ("x",)),
+        ("output", "output", ("x",)),
+    ]
+    np.testing.assert_array_equal(values["input"], a.astype(np.float32))
+    np.testing.assert_array_equal(values["output"], u.astype(np.float32))
+    np.testing.assert_allclose(contents.axes[0].points, (np.arange(32) + 0.5) / 32)
+
+
+def flow(frames: int) -> tuple[np.ndarray, np.ndarray]:
+    return RNG.random((7, 8, 8)), RNG.random((7, 8, 8, frames))
+
+
+@versions
+def test_navier_stokes_becomes_a_state_that_begins_with_a(tmp_path: Path, write: Writer):
+    path = tmp_path / "ns_data_V1e-3_N5000_T50.mat"
+    a, u = flow(5)
+    write(path, {"a": a, "u": u, "t": np.arange(1.0, 6.0)})
+    contents, values = contents_and_values("fno-mat", path)
+    (field,) = contents.fields
+    assert (field.name, field.role, field.dims) == ("vorticity", "state", ("time", "x", "y"))
+    np.testing.assert_array_equal(contents.axes[0].points, np.arange(6))
+    np.testing.assert_array_equal(values["vorticity"][:, 0], a.astype(np.float32))
+    np.testing.assert_array_equal(
+        values["vorticity"][:, 1:], np.moveaxis(u, -1, 1).astype(np.float32)
+    )
+
+
+def test_a_is_left_out_where_u_begins_at_time_zero(tmp_path: Path):
+    path = tmp_path / "ns.mat"
+    a, u = flow(5)
+    version_7(path, {"a": a, "u": u, "t": np.arange(5.0)})
+    contents, values = contents_and_values("fno-mat", path)
+    assert "u begins at time 0; a is left out" in contents.remarks
+    np.testing.assert_array_equal(values["vorticity"], np.moveaxis(u, -1, 1).astype(np.float32))
+
+
+def test_frames_are_numbered_where_times_are_missing(tmp_path: Path):
+    path = tmp_path / "ns.mat"
+    a, u = flow(5)
+    version_7(path, {"a": a, "u": u})
+    contents, _ = contents_and_values("fno-mat", path)
+    np.testing.assert_array_equal(contents.axes[0].points, np.arange(6))
+    version_7(path, {"u": u})
+    contents, values = contents_and_values("fno-mat", path)
+    np.testing.assert_array_equal(contents.axes[0].points, np.arange(5))
+    assert values["vorticity"].shape == (7, 5, 8, 8)
+
+
+def test_roles_in_the_mapping_keep_given_and_sought_apart(tmp_path: Path):
+    path = tmp_path / "ns.mat"
+    a, u = flow(5)
+    version_7(path, {"a": a, "u": u})
+    mapping = validate_mapping({"fields": {"a": {"role": "input"}}}, Path("mapping.yaml"))
+    contents, values = contents_and_values("fno-mat", path, mapping)
+    assert [(f.name, f.role, f.dims) for f in contents.fields] == [
+        ("input", "input", ("x", "y")),
+        ("output", "output", ("time", "x", "y")),
+    ]
+    np.testing.assert_array_equal(values["output"], np.moveaxis(u, -1, 1).astype(np.float32))
+
+
+@versions
+def test_one_number_of_each_sample_is_kept(tmp_path: Path, write: Writer):
+    path = tmp_path / "burgers.mat"
+    nu = RNG.random((8, 1))
+    write(path, {"a": RNG.random((8, 32)), "u": RNG.random((8, 32)), "nu": nu})
+    mapping = validate_mapping({"fields": {"nu": {"role": "input"}}}, Path("mapping.yaml"))
+    contents, values = contents_and_values("fno-mat", path, mapping)
+    assert [f.name for f in contents.fields if f.is_scalar] == ["nu"]
+    np.testing.assert_array_equal(values["nu"], nu[:, 0].astype(np.float32))
+
+
+def test_big_endian_files_are_read(tmp_path: Path):
+    path = tmp_path / "big.mat"
+    a, u = RNG.random((8, 32)), RNG.random((8, 32))
+
+    def element(kind: int, data: bytes) -> bytes:
+        tag = kind.to_bytes(4, "big") + len(data).to_bytes(4, "big")
+        return tag + data.ljust(-(-len(data) // 8) * 8, b"\0")
+
+    raw = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x01\x00MI"
+    for name, array in {"a": a, "u": u}.items():
+        matrix = element(6, (6).to_bytes(4, "big") + bytes(4))
+        matrix += element(5, np.array(array.shape, ">i4").tobytes())
+        matrix += element(1, name.encode())
+        matrix += element(9, array.astype(">f8").tobytes(order="F"))
+        packed = zlib.compress(element(14, matrix))
+        raw += (15).to_bytes(4, "big") + len(packed).to_bytes(4, "big") + packed
+    path.write_bytes(raw)
+    _, values = contents_and_values("fno-mat", path)
+    np.testing.assert_array_equal(values["output"], u.astype(np.float32))
+
+
+@pytest.mark.parametrize("write", [version_6, version_7])
+def test_every_truncation_is_refused_in_one_line(tmp_path: Path, write: Writer):
+    whole, path = tmp_path / "whole.mat", tmp_path / "cut.mat"
+    write(whole, {"a": RNG.random((8, 32)), "u": RNG.random((8, 32))})
+    raw = whole.read_bytes()
+    for length in range(0, len(raw) - 8, 97):
+        path.write_bytes(raw[:length])
+        with pytest.raises(InputError) as error:
+            caged_contents_and_values("fno-mat", path)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("write", [version_6, version_7])
+def test_flipped_bytes_never_raise_anything_else(tmp_path: Path, write: Writer):
+    whole, path = tmp_path / "whole.mat", tmp_path / "flipped.mat"
+    write(whole, {"a": RNG.random((3, 8)), "u": RNG.random((3, 8))})
+    raw = bytearray(whole.read_bytes())
+    refused = 0
+    for place in range(128, min(len(raw), 600)):
+        flipped = raw.copy()
+        flipped[place] ^= 0x55
+        path.write_bytes(flipped)
+        try:
+            caged_contents_and_values("fno-mat", path)
+        except InputError:
+            refused += 1
+    assert refused > 20
+
+
+def test_other_variables_and_other_files_are_named(tmp_path: Path):
+    path = tmp_path / "other.mat"
+    cell = np.array([1, "two"], dtype=object)
+    scipy.io.savemat(path, {"p": np.ones((3, 4)), "cell": cell, "text": "abc", "z": 1j})
+    with pytest.raises(
+        InputError, match="has p, z, cell, text; expected coeff and sol, or a and u"
+    ):
+        contents_and_values("fno-mat", path)
+    path.write_text("a, u\n1, 2\n" * 100)
+    with pytest.raises(InputError, match="no MATLAB file of version 5, 7 or 7.3"):
+        contents_and_values("fno-mat", path)
+    scipy.io.savemat(path, {"a": np.ones((3, 4))}, format="4")
+    with pytest.raises(InputError, match="no MATLAB file of version 5, 7 or 7.3"):
+        contents_and_values("fno-mat", path)
+    with pytest.raises(InputError, match="is not a file"):
+        contents_and_values("fno-mat", tmp_path)
+
+
+def test_a_shape_that_does_not_fit_is_refused(tmp_path: Path):
+    path = tmp_path / "darcy.mat"
+    scipy.io.savemat(path, {"coeff": np.ones((4, 5, 5)), "sol": np.ones((3, 5, 5))})
+    with pytest.raises(InputError, match=r"sol has shape \(3, 5, 5\); expected \(4, 5, 5\)"):
+        contents_and_values("fno-mat", path, Mapping())

@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+import xarray
+from opened import contents_and_values
+
+from mno.core.errors import InputError
+from mno.imports.mapping import MappedFile, Mapping, validate_mapping
+from mno.imports.netcdf import Netcdf
+
+RNG = np.random.default_rng(0)
+Writer = Callable[[xarray.Dataset, Path], None]
+
+
+def classic(dataset: xarray.Dataset, path: Path) -> None:
+    dataset.to_netcdf(path, engine="scipy", format="NETCDF3_CLASSIC")
+
+
+def offsets_of_64_bits(dataset: xarray.Dataset, path: Path) -> None:
+    dataset.to_netcdf(path, engine="scipy", format="NETCDF3_64BIT")
+
+
+def records(dataset: xarray.Dataset, path: Path) -> None:
+    first = next(iter(dataset.dims))
+    dataset.to_netcdf(path, engine="scipy", format="NETCDF3_CLASSIC", unlimited_dims=[str(first)])
+
+
+def on_hdf5(dataset: xarray.Dataset, path: Path) -> None:
+    dataset.to_netcdf(path, engine="h5netcdf")
+
+
+def compressed(dataset: xarray.Dataset, path: Path) -> None:
+    encoding = {name: {"zlib": True, "shuffle": True} for name in dataset.data_vars}
+    dataset.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+
+
+writers = pytest.mark.parametrize(
+    "write", [classic, offsets_of_64_bits, records, on_hdf5, compressed]
+)
+
+
+def heat(dtype: str = "f4") -> xarray.Dataset:
+    """A field over time and a number for each sample, as an export has them."""
+    shape = (5, 4, 6, 8)
+    data = {
+        "temperature": (
+            ("sample", "time", "x", "y"),
+            (RNG.random(shape) * 100).astype(dtype),
+            {"units": "K", "long_name": "temperature of the wall", "role": "state"},
+        ),
+        "power": (("sample",), RNG.random(5).astype("f4"), {"units": "W", "role": "input"}),
+        "group": (("sample",), np.array([0, 0, 1, 1, 2], dtype="i4")),
+    }
+    axes = {
+        "time": ("time", np.arange(4.0) * 60, {"units": "s"}),
+        "x": ("x", np.arange(6.0) + 0.5, {"units": "m", "extent": [0.0, 6.0]}),
+        "y": ("y", np.linspace(0, 2, 8), {"units": "m", "long_name": "height"}),
+    }
+    return xarray.Dataset(data, axes, {"title": "a wall", "Conventions": "CF-1.11"})
+
+
+@writers
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "i4"])
+def test_an_exported_dataset_comes_back(tmp_path: Path, write: Writer, dtype: str):
+    path = tmp_path / "wall.nc"
+    dataset = heat(dtype)
+    write(dataset, path)
+    contents, values = contents_and_values("netcdf", path, block=2)
+    assert contents.samples == 5
+    temperature, power = sorted(contents.fields, key=lambda field: -len(field.dims))
+    assert (temperature.name, temperature.units, temperature.long_name) == (
+        "temperature",
+        "K",
+        "temperature of the wall",
+    )
+    assert (temperature.role, temperature.dims) == ("state", ("time", "x", "y"))
+    assert (power.role, power.dims, power.units) == ("input", (), "W")
+    # xarray writes a mark for missing values whether or not there are any.
+    assert not temperature.gaps and not power.gaps
+    for name in ("temperature", "power"):
+        np.testing.assert_array_equal(values[name], dataset[name].values.astype("f4"))
+    assert [(a.name, a.units) for a in contents.axes] == [("time", "s"), ("x", "m"), ("y", "m")]
+    np.testing.assert_array_equal(contents.axes[1].points, np.arange(6) + 0.5)
+    assert contents.axes[1].extent == (0, 6)
+    np.testing.assert_allclose(contents.axes[2].extent, (-1 / 7, 2 + 1 / 7))
+    assert contents.axes[2].long_name == "height"
+    assert contents.groups is not None and contents.groups.tolist() == [0, 0, 1, 1, 2]
+    assert contents.parameters["title"] == "a wall"
+
+
+@writers
+def test_axes_of_any_order_and_other_names_are_put_in_order(tmp_path: Path, write: Writer):
+    path = tmp_path / "weather.nc"
+    t2m = RNG.random((4, 3, 8, 6)).astype("f4")
+    dataset = xarray.Dataset(
+        {"t2m": (("Time", "member", "Latitude", "LON"), t2m, {"units": "K"})},
+        {
+            "Time": ("Time", np.arange(4.0), {"units": "hours since 2020-01-01"}),
+            "Latitude": ("Latitude", np.linspace(40, 33, 8), {"units": "degrees_north"}),
+            "LON": ("LON", np.linspace(0, 5, 6), {"units": "degrees_east"}),
+        },
+    )
+    write(dataset, path)
+    contents, values = contents_and_values("netcdf", path, block=2)
+    (field,) = contents.fields
+    assert (contents.samples, field.role, field.dims) == (3, "state", ("time", "x", "y"))
+    # Latitudes decrease in the file.
+    np.testing.assert_array_equal(values["t2m"], t2m.transpose(1, 0, 3, 2)[..., ::-1])
+    np.testing.assert_allclose(contents.axes[2].points, np.linspace(33, 40, 8))
+    assert [a.units for a in contents.axes] == ["hours", "degrees_east", "degrees_north"]
+    assert "Latitude decreases; the axis is turned round" in contents.remarks
+    assert "Time is in hours since 2020-01-01; the date is left out" in contents.remarks
+
+
+@writers
+def test_packed_values_and_gaps_are_unpacked(tmp_path: Path, write: Writer):
+    path = tmp_path / "packed.nc"
+    packed = RNG.integers(-100, 100, (3, 4, 5)).astype("i2")
+    packed[0, 1, 2] = packed[2, 0, 0] = -999
+    attributes = {"scale_factor": 0.5, "add_offset": 10.0, "missing_value": np.int16(-999)}
+    write(xarray.Dataset({"p": (("sample", "time", "x"), packed, attributes)}), path)
+    contents, values = contents_and_values("netcdf", path)
+    expected = np.where(packed == -999, np.nan, packed * 0.5 + 10).astype("f4")
+    np.testing.assert_array_equal(values["p"], expected)
+    assert contents.fields[0].gaps
+    assert np.isnan(values["p"]).sum() == 2
+    assert "p says how a missing value is marked, so it may have gaps" in contents.remarks[0]
+    assert "time has no coordinates; frames are numbered from 0" in contents.remarks
+
+
+@writers
+def test_a_fill_value_of_the_attribute_is_missing(tmp_path: Path, write: Writer):
+    path = tmp_path / "filled.nc"
+    data = RNG.random((3, 4, 5)).astype("f4")
+    data[1, 2, 3] = np.nan
+    dataset = xarray.Dataset({"p": (("sample", "time", "x"), data)})
+    dataset["p"].encoding["_FillValue"] = np.float32(1e20)
+    write(dataset, path)
+    contents, values = contents_and_values("netcdf", path)
+    assert contents.fields[0].gaps
+    np.testing.assert_array_equal(values["p"], data)
+
+
+@writers
+def test_a_file_without_samples_is_one_sample(tmp_path: Path, write: Writer):
+    path = tmp_path / "one.nc"
+    u, land = RNG.random((4, 6)).astype("f4"), RNG.random(6).astype("f4")
+    write(xarray.Dataset({"u": (("time", "x"), u), "land": (("x",), land)}), path)
+    contents, values = contents_and_values("netcdf", path)
+    assert contents.samples == 1
+    assert {f.name: f.role for f in contents.fields} == {"u": "state", "land": "input"}
+    np.testing.assert_array_equal(values["u"], u[None])
+
+
+@writers
+def test_what_is_the_same_in_all_samples_is_repeated(tmp_path: Path, write: Writer):
+    path = tmp_path / "mask.nc"
+    u, mask = RNG.random((3, 4, 6)).astype("f4"), RNG.random(6).astype("f4")
+    write(xarray.Dataset({"u": (("sample", "time", "x"), u), "mask": (("x",), mask)}), path)
+    _, values = contents_and_values("netcdf", path, block=2)
+    np.testing.assert_array_equal(values["mask"], np.tile(mask, (3, 1)))
+
+
+@writers
+def test_points_without_order_have_coordinates(tmp_path: Path, write: Writer):
+    path = tmp_path / "points.nc"
+    places = {n: RNG.random((3, 7)).astype("f4") for n in ("x", "y")}
+    variables = {n: (("sample", "point"), v, {"role": "coordinate"}) for n, v in places.items()}
+    load = RNG.random((3, 7)).astype("f4")
+    variables["load"] = (("sample", "point"), load, {"role": "input", "gaps": np.int32(1)})
+    write(xarray.Dataset(variables), path)
+    contents, values = contents_and_values("netcdf", path, block=2)
+    roles = {f.name: (f.role, f.dims, f.gaps) for f in contents.fields}
+    assert roles == {
+        "x": ("coordinate", ("point",), False),
+        "y": ("coordinate", ("point",), False),
+        "load": ("input", ("point",), True),
+    }
+    np.testing.assert_array_equal(values["y"], places["y"])
+    assert [axis.name for axis in contents.axes] == ["point"]
+
+
+@writers
+def test_what_is_not_known_is_left_out_and_said_so(tmp_path: Path, write: Writer):
+    path = tmp_path / "other.nc"
+    dataset = xarray.Dataset(
+        {
+            "u": (("time", "y", "x"), RNG.random((4, 3, 6)).astype("f4")),
+            "bounds": (("time", "nv"), RNG.random((4, 2))),
+            "profile": (("time", "x"), RNG.random((4, 6))),
+            "series": (("time",), RNG.random(4)),
+            "name": (("x",), np.array(list("abcdef"), dtype="S1")),
+            "viscosity": ((), np.float64(0.5)),
+        }
+    )
+    write(dataset, path)
+    contents, _ = contents_and_values("netcdf", path)
+    assert {field.name: field.dims for field in contents.fields if field.is_forcing} == {
+        "series": ("time",)
+    }
+    assert {field.name for field in contents.fields} == {"u", "series"}
+    assert "bounds is left out: dimension nv is not known as an axis here" in contents.remarks
+    assert "profile is not given along y; it is left out" in contents.remarks
+    assert any(r.startswith("name") and r.endswith("it is left out") for r in contents.remarks)
+    assert contents.parameters["viscosity"] == 0.5
+
+
+def test_axes_may_be_named_by_their_attribute(tmp_path: Path):
+    path = tmp_path / "named.nc"
+    dataset = xarray.Dataset(
+        {"u": (("epoch", "easting"), RNG.random((4, 6)).astype("f4"))},
+        {
+            "epoch": ("epoch", np.arange(4.0), {"axis": "T"}),
+            "easting": ("easting", np.arange(6.0), {"axis": "X"}),
+        },
+    )
+    on_hdf5(dataset, path)
+    contents, _ = contents_and_values("netcdf", path)
+    assert contents.fields[0].dims == ("time", "x")
+
+
+@writers
+def test_roles_that_are_not_told_are_asked_for(tmp_path: Path, write: Writer):
+    path = tmp_path / "steady.nc"
+    variables = {n: (("sample", "x"), RNG.random((3, 6))) for n in ("k", "p")}
+    write(xarray.Dataset(variables), path)
+    with Netcdf(path, Mapping()) as importer, pytest.raises(InputError, match="say which is which"):
+        MappedFile(importer, path, Mapping())
+    mapping = validate_mapping({"fields": {"p": {"role": "output"}}}, Path("mapping.yaml"))
+    with Netcdf(path, mapping) as importer:
+        mapped = MappedFile(importer, path, mapping)
+        assert {f.name: f.role for f in mapped.contents.fields} == {"k": "input", "p": "output"}
+
+
+def test_a_file_that_scipy_wrote_with_several_records(tmp_path: Path):
+    path = tmp_path / "records.nc"
+    arrays = {"u": RNG.random((5, 3)).astype("f4"), "v": RNG.random((5, 3)).astype("f8")}
+    # Three bytes a record are padded to four.
+    arrays["w"] = RNG.integers(0, 9, (5, 3)).astype("i1")
+    with scipy.io.netcdf_file(path, "w") as file:
+        file.createDimension("time", None)
+        file.createDimension("x", 3)
+        for name, array in arrays.items():
+            file.createVariable(name, array.dtype, ("time", "x"))[:] = array
+    _, values = contents_and_values("netcdf", path)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(values[name][0], array.astype("f4"))
+    # The number of records may be left open.
+    raw = bytearray(path.read_bytes())
+    raw[4:8] = b"\xff\xff\xff\xff"
+    path.write_bytes(raw)
+    _, again = contents_and_values("netcdf", path)
+    np.testing.assert_array_equal(again["w"], values["w"])
+
+
+def test_version_5_is_read(tmp_path: Path):
+    path = tmp_path / "five.nc"
+
+    def text(value: str) -> bytes:
+        return struct.pack(">q", len(value)) + value.encode().ljust(-(-len(value) // 4) * 4, b"\0")
+
+    u = RNG.integers(0, 2**40, (2, 3)).astype(">i8")
+    header = b"CDF\x05" + struct.pack(">q", 0)
+    header += struct.pack(">iq", 10, 2) + text("time") + struct.pack(">q", 2)
+    header += text("x") + struct.pack(">q", 3)
+    header += struct.pack(">iq", 0, 0)
+    header += struct.pack(">iq", 11, 1) + text("u") + struct.pack(">qqq", 2, 0, 1)
+    header += struct.pack(">iq", 0, 0) + struct.pack(">iq", 10, u.nbytes)
+    begin = len(header) + 8
+    path.write_bytes(header + struct.pack(">q", begin) + u.tobytes())
+    _, values = contents_and_values("netcdf", path)
+    np.testing.assert_array_equal(values["u"][0], u.astype("f4"))
+
+
+@pytest.mark.parametrize("write", [classic, offsets_of_64_bits, records, on_hdf5])
+def test_every_truncation_is_refused_in_one_line(tmp_path: Path, write: Writer):
+    whole, path = tmp_path / "whole.nc", tmp_path / "cut.nc"
+    write(heat(), whole)
+    raw = whole.read_bytes()
+    for length in range(0, len(raw) - 8, 211):
+        path.write_bytes(raw[:length])
+        with pytest.raises(InputError) as error:
+            contents_and_values("netcdf", path)
+        assert "\n" not in str(error.value)
+
+
+def test_flipped_bytes_of_a_header_never_raise_anything_else(tmp_path: Path):
+    whole, path = tmp_path / "whole.nc", tmp_path / "flipped.nc"
+    classic(heat(), whole)
+    raw = bytearray(whole.read_bytes())
+    refused = 0
+    for place in range(900):
+        flipped = raw.copy()
+        flipped[place] ^= 0x91
+        path.write_bytes(flipped)
+        try:
+            contents_and_values("netcdf", path)
+        except InputError:
+            refused += 1
+    assert refused > 100
+
+
+def test_dimensions_without_names_are_refused(tmp_path: Path):
+    path = tmp_path / "plain.h5"
+    with h5py.File(path, "w") as file:
+        file["u"] = np.ones((3, 4))
+    with pytest.raises(InputError, match="u has shape .3, 4. and dimensions without names"):
+        contents_and_values("netcdf", path)
+
+
+def test_text_is_no_netcdf(tmp_path: Path):
+    path = tmp_path / "text.nc"
+    path.write_text("netcdf wall { }")
+    with pytest.raises(InputError, match="is not a NetCDF file"):
+        contents_and_values("netcdf", path)

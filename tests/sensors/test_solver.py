@@ -1,0 +1,224 @@
+"""Model and solver of a run that was solved, against sensors in it: real data, solvers, models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+import zarr
+from plant_runs import dataset, readings_of, untrained
+
+from mno.core.errors import InputError, MnoError
+from mno.imports.readings import Readings
+from mno.sensors.compare import compare_with_readings
+from mno.sensors.given import from_store
+from mno.sensors.page import write_comparison
+from mno.sensors.scores import Comparison
+from mno.surrogate.surrogate import Surrogate
+
+SAMPLE = 3
+SMALL = {
+    "furnace": (24, {"frames": 5, "steps_per_frame": 2, "thinnest_wall": 0.25}),
+    "furnace_ring": (16, {"frames": 4, "steps_per_frame": 2}),
+    "darcy": (16, {}),
+    "diffusion_reaction": (16, {"frames": 4, "duration": 0.4}),
+}
+
+
+Run = tuple[Path, Surrogate]
+
+
+@pytest.fixture(scope="module")
+def make_run(tmp_path_factory) -> Callable[[str], Run]:
+    @cache
+    def make(scenario: str) -> Run:
+        resolution, parameters = SMALL[scenario]
+        store = dataset(tmp_path_factory.mktemp(scenario), scenario, resolution, parameters)
+        return store, untrained(store)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def furnace(make_run: Callable[[str], Run]) -> Run:
+    return make_run("furnace")
+
+
+def sensors_at_points(store: Path, folder: Path, surrogate: Surrogate) -> Readings:
+    """Return readings, at some points and all frames, of what is stored."""
+    whole = xarray.open_zarr(store).isel(sample=SAMPLE)
+    rng, table = np.random.default_rng(0), []
+    for name, units in surrogate.description.outputs.items():
+        field = whole[name]
+        size = {dim: n for dim, n in field.sizes.items() if dim != "time"}
+        for sensor in range(6):
+            at = field.isel({dim: int(rng.integers(n)) for dim, n in size.items()})
+            for values in at.transpose("time", ...) if "time" in at.dims else [at]:
+                t = float(values["time"]) if "time" in values.coords else 0.0
+                x, y = float(values["x"]), float(values["y"])
+                table.append([t, f"{name}-{sensor}", x, y, name, float(values), units, None])
+    return readings_of(folder, table)
+
+
+@pytest.mark.parametrize("scenario", list(SMALL))
+def test_a_solver_has_no_error_on_its_own_solution_at_its_own_points(
+    make_run: Callable[[str], Run], tmp_path: Path, scenario: str
+) -> None:
+    store, surrogate = make_run(scenario)
+    readings = sensors_at_points(store, tmp_path, surrogate)
+    given = from_store(surrogate, store, SAMPLE)
+    comparison = compare_with_readings(surrogate, given, readings)
+    assert comparison.solver_missing == ""
+    assert comparison.pairs.solver is not None
+    frames = 1 if surrogate.description.forecast is None else surrogate.description.forecast.steps
+    assert len(comparison.pairs) == 6 * len(surrogate.description.outputs) * frames
+    for scores in comparison.quantities:
+        assert scores.solver is not None and scores.difference is not None
+        assert scores.solver["relative_l2"].value < 1e-6
+        assert scores.model["relative_l2"].value > 1e-3
+        assert scores.difference["rmse"].value == pytest.approx(
+            scores.model["rmse"].value, rel=1e-3
+        )
+
+
+def test_the_model_is_what_it_predicts_at_the_points_of_sensors(
+    furnace: Run, tmp_path: Path
+) -> None:
+    store, surrogate = furnace
+    readings = sensors_at_points(store, tmp_path, surrogate)
+    given = from_store(surrogate, store, SAMPLE)
+    pairs = compare_with_readings(surrogate, given, readings).pairs
+    predicted = surrogate.predict(given.inputs)["temperature"][0]
+    times = xarray.open_zarr(store)["time"].values[1:]
+    points = given.axes[0].points
+    for row in range(len(pairs)):
+        x, y = pairs.series[pairs.of[row]].place
+        frame = np.argmin(abs(times - pairs.time[row]))
+        value = predicted[frame, np.argmin(abs(points - x)), np.argmin(abs(points - y))]
+        assert pairs.model[row] == pytest.approx(value, rel=1e-6)
+
+
+def compared(furnace: Run, tmp_path: Path) -> Comparison:
+    store, surrogate = furnace
+    readings = sensors_at_points(store, tmp_path, surrogate)
+    noise = np.random.default_rng(1).normal(size=len(readings))
+    noisy = replace(
+        readings, value=readings.value + 5 * noise, uncertainty=np.full(len(readings), 5.0)
+    )
+    given = from_store(surrogate, store, SAMPLE)
+    facts = {"model": "a <model>", "readings": "sensors.csv"}
+    return compare_with_readings(surrogate, given, noisy, facts=facts)
+
+
+def test_the_page_is_complete_in_itself_and_its_numbers_lie_beside_it(
+    furnace: Run, tmp_path: Path
+) -> None:
+    comparison = compared(furnace, tmp_path)
+    folder = tmp_path / "reports" / "against"
+    folder.mkdir(parents=True)
+    (folder / "series_flow_worst.png").write_bytes(b"of an earlier comparison")
+    page = write_comparison(comparison, folder)
+    html = page.read_text(encoding="utf-8")
+    assert {path.name for path in folder.iterdir()} == {
+        *("index.html", "comparison.json", "parity_temperature.png", "sensors_temperature.png"),
+        *("series_temperature_worst.png", "series_temperature_median.png"),
+    }
+    assert "http" not in html.replace("http-equiv", "") and "<model>" not in html
+    assert html.count("<img") == 4 == html.count('src="data:image/png')
+    for shown in ("RMSE", "Reduced chi-square", "Model less solver", "temperature-3", "is worse"):
+        assert shown in html
+    numbers = json.loads((folder / "comparison.json").read_text())
+    assert numbers == json.loads(json.dumps(comparison.to_dict()))
+    solver = numbers["quantities"]["temperature"]["solver"]
+    assert solver["reduced_chi_square"]["value"] == pytest.approx(1.0, abs=0.7)
+    assert numbers["quantities"]["temperature"]["told_apart"] is True
+
+
+def test_the_same_comparison_gives_the_same_bytes(furnace: Run, tmp_path: Path) -> None:
+    pages = [
+        write_comparison(compared(furnace, tmp_path), tmp_path / name).read_bytes() for name in "ab"
+    ]
+    assert pages[0] == pages[1]
+
+
+def reasonless(store: Path, name: str, change: dict[str, object]) -> Path:
+    """Copy a store and change its root attributes."""
+    copy = store.with_name(name)
+    shutil.copytree(store, copy)
+    group = zarr.open_group(copy, mode="r+")
+    group.attrs.update(change)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "why"),
+    [
+        ("elsewhere", {"scenario": "darcy"}, "holds samples of darcy, but the model is of furnace"),
+        ("coarse", {"generate": {"resolution": 28}}, "works on other points"),
+        ("broken", {"parameters": {"frames": "many"}}, "cannot solve"),
+        ("bare", {"generate": {}}, "does not record the parameters and the resolution"),
+    ],
+)
+def test_where_nothing_can_be_solved_it_is_said_why(
+    furnace: Run, tmp_path: Path, name: str, change: dict[str, object], why: str
+) -> None:
+    store, surrogate = furnace
+    given = from_store(surrogate, reasonless(store, name, change), SAMPLE)
+    readings = sensors_at_points(store, tmp_path, surrogate)
+    comparison = compare_with_readings(surrogate, given, readings)
+    assert why in comparison.solver_missing and comparison.pairs.solver is None
+    assert comparison.quantities[0].solver is None
+    assert why in write_comparison(comparison, tmp_path / "page").read_text(encoding="utf-8")
+
+
+def test_a_store_of_inputs_alone_is_enough_for_the_model(furnace: Run, tmp_path: Path) -> None:
+    store, surrogate = furnace
+    whole = from_store(surrogate, store, SAMPLE)
+    group = zarr.create_group(tmp_path / "inputs")
+    for name, values in whole.inputs.items():
+        group.create_array(name, data=values)
+    given = from_store(surrogate, tmp_path / "inputs", None)
+    side = surrogate.description.extent[0]
+    assert [axis.extent for axis in given.axes] == [pytest.approx((0.0, side))] * 2
+    np.testing.assert_allclose(given.axes[0].points, whole.axes[0].points, rtol=1e-6)
+    readings = sensors_at_points(store, tmp_path, surrogate)
+    ours, known = (compare_with_readings(surrogate, g, readings) for g in (given, whole))
+    assert "does not record" in ours.solver_missing
+    np.testing.assert_allclose(ours.pairs.model, known.pairs.model, rtol=1e-5)
+
+
+def test_which_sample_must_be_said_where_there_are_several(
+    furnace: Run,
+) -> None:
+    store, surrogate = furnace
+    with pytest.raises(
+        InputError, match="holds 4 samples; say which .* --sample NUMBER, from 0 to 3"
+    ):
+        from_store(surrogate, store, None)
+    with pytest.raises(InputError, match="--sample 4: .* has samples 0 to 3"):
+        from_store(surrogate, store, 4)
+
+
+def test_a_damaged_sample_is_not_compared(furnace: Run, tmp_path: Path) -> None:
+    store, surrogate = furnace
+    copy = tmp_path / "damaged"
+    shutil.copytree(store, copy)
+    shard = copy / "power/c/1/0/0/0"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    from_store(surrogate, copy, 0)  # of another shard
+    with pytest.raises(MnoError, match="power/c/1/0/0/0 is missing or altered"):
+        from_store(surrogate, copy, SAMPLE)
+
+
+def test_what_is_no_store_is_refused(furnace: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--inputs"):
+        from_store(furnace[1], tmp_path / "nothing", 0)
