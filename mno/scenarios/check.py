@@ -202,10 +202,8 @@ def _check_symmetries(scenario: Scenario, given: Fields, solved: Fields) -> None
 def _check_outside(
     scenario: Scenario, name: str, resolution: int, parameters: Mapping[str, Any]
 ) -> None:
-    changes = scenario.outside()
-    assert changes, "outside() names no problem that a surrogate was not trained on"
     here = scenario.sample(np.random.default_rng(3))
-    for label, changed in changes.items():
+    for label, changed in scenario.outside().items():
         there = make_scenario(name, resolution, {**parameters, **changed})
         assert there.fields == scenario.fields
         for ours, theirs in zip(scenario.axes, there.axes, strict=True):

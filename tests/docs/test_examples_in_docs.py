@@ -23,7 +23,7 @@ def code(page: str) -> list[str]:
 @pytest.fixture
 def scenario() -> Iterator[type[Scenario]]:
     """The scenario of the how-to page, from the page's own text."""
-    (text,) = code("docs/how-to/add-a-scenario.md")
+    text, _ = code("docs/how-to/add-a-scenario.md")
     module = ModuleType(f"shown_{NAME}")
     sys.modules[module.__name__] = module  # pydantic looks up annotations there
     try:

@@ -57,6 +57,11 @@ def test_a_switch_that_adds_a_state_keeps_the_contract():
 
 
 @pytest.mark.parametrize("name", FIELDS)
+def test_there_are_problems_outside_of_what_is_drawn(name):
+    assert make_scenario(name, 24, {}).outside()
+
+
+@pytest.mark.parametrize("name", FIELDS)
 def test_fields_have_names_roles_units_and_axes(name):
     fields = scenario_class(name).fields
     assert [" ".join([f.name, f.role, f.units, *f.dims]) for f in fields] == FIELDS[name]
