@@ -8,10 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from mno.core.errors import InputError
 from mno.data.normalise import Normaliser
-from mno.surrogate.surrogate import DESCRIPTION_FILE, FORMAT, Surrogate
+from mno.nn import MambaMixer
+from mno.surrogate.surrogate import (
+    CROSS_ORDER,
+    DESCRIPTION_FILE,
+    FORMAT,
+    WEIGHTS_FILE,
+    Surrogate,
+)
 
 SAVED = Path(__file__).parent / "formats"
 
@@ -60,3 +69,27 @@ def test_fields_keep_the_order_that_the_weights_know_them_in(tmp_path):
     expected, loaded = saved.predict(inputs), Surrogate.load(tmp_path).predict(inputs)
     assert list(loaded) == ["velocity", "pressure"]
     assert all(np.array_equal(loaded[name], expected[name]) for name in expected)
+
+
+def test_a_model_saved_before_the_order_of_cross_changed_answers_as_it_did(tmp_path):
+    saved = Surrogate.load(SAVED / "format-2").description
+    description = replace(saved, model=saved.model.model_copy(update={"path": ["cross"]}))
+    model = Surrogate(description, description.build())
+    draw = np.random.default_rng(0)
+    inputs = {name: draw.standard_normal((2, 5, 6)) for name in description.inputs}
+    expected = model.predict(inputs)
+    model.save(tmp_path)
+    content = json.loads((tmp_path / DESCRIPTION_FILE).read_text())
+    assert content.pop("cross_order") == CROSS_ORDER
+    for name, field in Surrogate.load(tmp_path).predict(inputs).items():
+        np.testing.assert_array_equal(field, expected[name])
+
+    (tmp_path / DESCRIPTION_FILE).write_text(json.dumps(content))
+    weights = load_file(tmp_path / WEIGHTS_FILE)
+    for name, weight in weights.items():  # each axis there and back
+        if name.rpartition(".")[2] in MambaMixer.directed:
+            rows, columns, rows_back, columns_back = weight.chunk(4)
+            weights[name] = torch.cat([rows, rows_back, columns, columns_back])
+    save_file(weights, tmp_path / WEIGHTS_FILE)
+    for name, field in Surrogate.load(tmp_path).predict(inputs).items():
+        np.testing.assert_array_equal(field, expected[name])

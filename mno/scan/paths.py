@@ -1,7 +1,7 @@
 """Paths: the orders in which scans visit the points of a grid, or points without one.
 
     bidirectional   row by row through all points, and back                          K = 2
-    cross           the same with each axis in turn as the fastest, and back         K = 2 per axis
+    cross           the same with each axis in turn as the fastest, then all back    K = 2 per axis
     axial           every line of the grid along every axis by itself, both ways     K = 2 per axis
     hilbert         along a Hilbert curve, and back                                  K = 2
     zigzag          row by row, every other row backwards, and back                  K = 2
@@ -9,6 +9,10 @@
 
 Only `axial` and `temporal` lines are straight, so only with them is a scaled step a length along a
 line in space or time. Points without a grid are visited along a Hilbert curve.
+
+Weights belong to directions by their order. It is axis by axis, the fastest first, each there and
+back, but for `cross`: there, row-major, column-major, both reversed, as in the public code of Cheng
+et al., arXiv:2410.02113.
 """
 
 from __future__ import annotations
@@ -110,17 +114,19 @@ def scan_path(path: str, place: Place, num_points: int) -> ScanPath:
     else:
         axes = axes[::-1]  # the fastest axis first
     ways = (False,) if path == "temporal" else (False, True)
+    walked = [(axis, back) for axis in axes for back in ways]
+    if path == "cross":
+        walked = [(axis, back) for back in ways for axis in axes]
     directions = []
-    for axis in axes:
+    for axis, back in walked:
         n, stride = grid.shape[axis], math.prod(grid.shape[axis + 1 :])
         if path == "bidirectional":
             n, stride = num_points, 1
-        line = num_points if path == "cross" else n
-        directions += [Direction(line, n, stride, reverse) for reverse in ways]
-    return ScanPath(tuple(directions), scale=_scale(grid, axes, len(ways)))
+        directions.append(Direction(num_points if path == "cross" else n, n, stride, back))
+    return ScanPath(tuple(directions), scale=_scale(grid, [axis for axis, _ in walked]))
 
 
-def _scale(grid: Grid, axes: tuple[int, ...], ways: int) -> Tensor | None:
+def _scale(grid: Grid, axes: list[int]) -> Tensor | None:
     factors = [grid.delta_scale[axis] for axis in axes]
     if all(factor == 1.0 for factor in factors):
         return None
@@ -130,7 +136,7 @@ def _scale(grid: Grid, axes: tuple[int, ...], ways: int) -> Tensor | None:
         shape[axis] = -1
         along = torch.tensor(factor, dtype=torch.float32).reshape(shape)
         rows.append(along.expand(grid.shape).reshape(-1))
-    return torch.stack(rows).repeat_interleave(ways, dim=0)[None]
+    return torch.stack(rows)[None]
 
 
 def _along_curve(path: str, grid: Grid) -> ScanPath:

@@ -19,12 +19,15 @@ from mno.core.errors import InputError
 from mno.core.forecast import Forecast
 from mno.data.normalise import Normaliser
 from mno.nn.config import ModelConfig
+from mno.nn.mixers.mamba import reorder_cross
 from mno.nn.operator import Operator, count_parameters
 from mno.surrogate.description import Description
 
 FORMAT = 5
 WEIGHTS_FILE = "weights.safetensors"
 DESCRIPTION_FILE = "surrogate.json"
+CROSS_ORDER = "all axes, then all reversed"
+"""Order of the directions of `path="cross"`; a model saved without this mark has the former one."""
 
 
 class Surrogate:
@@ -62,6 +65,8 @@ class Surrogate:
             **asdict(self.description),
             "model": self.description.model.model_dump(mode="json"),
         }
+        if "cross" in self.description.model.path:
+            content["cross_order"] = CROSS_ORDER
         text = json.dumps(content, indent=2)  # the order of the fields is that of the weights
         (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -76,6 +81,7 @@ class Surrogate:
         try:
             content = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
             form = content.pop("format")
+            cross_order = content.pop("cross_order", None)
             if form not in range(1, FORMAT + 1):
                 raise InputError(
                     f"{folder} holds a model of a format that this version does not know; "
@@ -92,7 +98,10 @@ class Surrogate:
                 content[key] = tuple(content.get(key, ()))  # older formats have not all of them
             description = Description(**content)
             operator = description.build()
-            operator.load_state_dict(load_file(folder / WEIGHTS_FILE))
+            weights = load_file(folder / WEIGHTS_FILE)
+            if cross_order != CROSS_ORDER:
+                weights = reorder_cross(operator, weights)
+            operator.load_state_dict(weights)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise InputError(f"{folder} does not hold a readable model: {error}") from None
         return cls(description, operator)

@@ -9,34 +9,112 @@ import torch
 from torch.nn import functional as F
 
 from mno.nn import Grid, MambaCrossMixer, MambaMixer, Points
+from mno.nn.mixers.mamba import reorder_cross
 from mno.scan.paths import PATHS
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference"
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason=f"no reference data at {REFERENCE}")
-@pytest.mark.parametrize("backend", ["cpu", "reference", "chunked"])
-@pytest.mark.parametrize("kind", ["self", "cross"])
-def test_outputs_and_gradients_agree_with_the_reference_code(kind, backend):
+CLASSES = {"self": MambaMixer, "cross": MambaCrossMixer}
+needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason=f"no data at {REFERENCE}")
+
+
+def reference(kind):
     data = np.load(REFERENCE / f"scan_mixer_{kind}_k2.npz")
     data = {k: torch.from_numpy(v) for k, v in data.items()}
-    mixer = {"self": MambaMixer, "cross": MambaCrossMixer}[kind](24, backend=backend)
     weights = {k.removeprefix("param/"): v for k, v in data.items() if k.startswith("param/")}
+    return data, weights
+
+
+def difference(ours, theirs):
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+@needs_reference
+@pytest.mark.parametrize("backend", ["cpu", "reference", "chunked"])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_outputs_and_gradients_agree_with_the_reference_code(kind, backend):
+    data, weights = reference(kind)
+    mixer = CLASSES[kind](24, backend=backend)
     mixer.load_state_dict(weights)
     inputs = {"x": data["x"].requires_grad_()}
     if kind == "cross":
         inputs["ref"] = data["ref"].requires_grad_()
     y = mixer(*inputs.values(), (6, 6))
     (y * data["w"]).sum().backward()
-
-    def difference(ours, theirs):
-        return ((ours - theirs).abs().max() / theirs.abs().max()).item()
-
     assert difference(y, data["y"]) < 1e-5
     for name, given in inputs.items():
         assert difference(given.grad, data[f"grad_{name}"]) < 1e-5, name
     for name, parameter in mixer.named_parameters():
         assert difference(parameter.grad, data[f"grad/{name}"]) < 1e-5, name
+
+
+def published(weights, walks, x, source=None):
+    """The published mixer step by step: `walks` are the points that each direction visits.
+
+    With h_t = exp(dt A) h_{t-1} + dt B u and y_t = C . h_t + D u along each, summed in place.
+    """
+    inner = weights["out_norm.weight"].shape[0]
+    rank, state = weights["dt_projs_weight"].shape[2], weights["A_logs"].shape[1]
+    u, gate = F.silu(x @ weights["in_proj.weight"].T).chunk(2, dim=-1)
+    total = torch.zeros_like(u)
+    for k, walk in enumerate(walks):
+        made = u @ weights["x_proj_weight"][k].T
+        if source is not None:
+            other = F.silu(source @ weights["in_proj.weight"].T).chunk(2, dim=-1)[0]
+            made = made + other @ weights["ref_proj_weight"][k].T
+        step, B, C = made.split((rank, state, state), dim=-1)
+        dt = F.softplus(step @ weights["dt_projs_weight"][k].T + weights["dt_projs_bias"][k])
+        A = -weights["A_logs"].unflatten(0, (-1, inner))[k].exp()
+        h, rows = u.new_zeros(len(x), inner, state), {}
+        for t in walk.tolist():
+            drive = (dt[:, t] * u[:, t])[..., None] * B[:, t, None]
+            h = torch.exp(dt[:, t, :, None] * A) * h + drive
+            rows[t] = (h * C[:, t, None]).sum(-1)
+        total = total + torch.stack([rows[t] for t in range(x.shape[1])], dim=1)
+        total = total + weights["Ds"].unflatten(0, (-1, inner))[k] * u
+    norm = (inner,), weights["out_norm.weight"], weights["out_norm.bias"]
+    return (F.layer_norm(total, *norm) * gate) @ weights["out_proj.weight"].T
+
+
+@needs_reference
+@pytest.mark.parametrize("kind", CLASSES)
+def test_the_statement_of_the_published_mixer_agrees_with_the_reference_code(kind):
+    data, weights = reference(kind)
+    rows = torch.arange(36)
+    y = published(weights, (rows, rows.flip(0)), data["x"], data.get("ref"))
+    assert difference(y, data["y"]) < 1e-5
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_the_directions_of_cross_are_rows_columns_rows_back_columns_back(kind):
+    torch.manual_seed(0)
+    mixer = CLASSES[kind](12, d_state=4, path="cross")
+    rows, columns = torch.arange(20), torch.arange(20).view(4, 5).T.flatten()
+    walks = (rows, columns, rows.flip(0), columns.flip(0))
+    inputs = [torch.randn(2, 20, 12, requires_grad=True) for _ in range(1 + (kind == "cross"))]
+    weights, w = dict(mixer.named_parameters()), torch.randn(2, 20, 12)
+    ours, theirs = mixer(*inputs, (4, 5)), published(weights, walks, *inputs)
+    assert difference(ours, theirs) < 1e-5
+    wanted = [*inputs, *weights.values()]
+    grads = [torch.autograd.grad((y * w).sum(), wanted) for y in (ours, theirs)]
+    for a, b in zip(*grads, strict=True):
+        assert difference(a, b) < 1e-5
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("shape", [(4, 5), (2, 3, 4)])
+def test_weights_saved_in_the_former_order_of_cross_mean_the_same(kind, shape):
+    torch.manual_seed(0)
+    dims = len(shape)
+    mixer = CLASSES[kind](12, d_state=4, path="cross", dims=dims)
+    former = mixer.state_dict()
+    order = [axis + back * dims for axis in range(dims) for back in range(2)]  # each there and back
+    for name in mixer.directed:
+        by_direction = former[name].unflatten(0, (2 * dims, -1))
+        former[name] = by_direction[order].flatten(0, 1)
+    again = reorder_cross(mixer, former)
+    assert all(torch.equal(again[name], value) for name, value in mixer.state_dict().items())
 
 
 @pytest.mark.parametrize(("path", "dims", "directions"), [

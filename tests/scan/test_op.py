@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -212,3 +213,26 @@ except ValueError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "numba is not installed; leave the backend out" in done.stdout
+
+
+def test_mamba_ssm_without_its_kernel_is_not_usable(tmp_path):
+    (tmp_path / "mamba_ssm").mkdir()
+    (tmp_path / "mamba_ssm/__init__.py").touch()
+    code = """
+import torch
+from mno.scan import selective_scan
+x = torch.ones(1, 2, 3)
+try:
+    selective_scan(x, x, -torch.ones(2, 1), *[torch.ones(1, 1, 1, 3)] * 2, backend="mamba_ssm")
+except ValueError as error:
+    print(error)
+"""
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "selective_scan_cuda" in done.stdout and "not installed" in done.stdout

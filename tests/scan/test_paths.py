@@ -44,9 +44,11 @@ def test_every_direction_visits_every_point_once_in_whole_lines(path, shape):
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(PATHS), st.lists(st.integers(1, 7), min_size=1, max_size=3).map(tuple))
-def test_every_other_direction_is_the_one_before_walked_back(path, shape):
+def test_every_direction_but_those_along_time_is_walked_back_too(path, shape):
     visited = walks(path, shape, math.prod(shape))
     there, back = (visited, None) if path == "temporal" else (visited[::2], visited[1::2])
+    if path == "cross":
+        there, back = visited.chunk(2)
     assert back is None or torch.equal(back, there.flip(-1))
     assert len(there) == (len(shape) if path in ("axial", "cross") else 1)
 
@@ -66,14 +68,14 @@ def test_axial_lines_are_the_lines_of_the_grid_the_fastest_axis_first(shape):
 def test_cross_is_row_major_and_column_major_in_one_line_each():
     laid = scan_path("cross", (3, 5), 15)
     assert {direction.line for direction in laid.directions} == {15}
-    rows, _, columns, _ = walks("cross", (3, 5), 15)
+    rows, columns, *_ = walks("cross", (3, 5), 15)
     assert torch.equal(rows, torch.arange(15))
     assert torch.equal(columns, numbered((3, 5)).t().flatten())
 
 
 def test_in_three_dimensions_cross_has_each_axis_as_the_fastest():
     visited = walks("cross", (2, 3, 4), 24)
-    for walk, axis in zip(visited[::2], (2, 1, 0), strict=True):
+    for walk, axis in zip(visited[:3], (2, 1, 0), strict=True):
         assert torch.equal(walk, numbered((2, 3, 4)).movedim(axis, -1).flatten())
 
 
@@ -113,7 +115,7 @@ def test_steps_are_not_scaled_where_nothing_says_so(path):
     ("path", "factors"),
     [
         ("axial", [0.25, 0.25, 0.5, 0.5]),
-        ("cross", [0.25, 0.25, 0.5, 0.5]),
+        ("cross", [0.25, 0.5, 0.25, 0.5]),
         ("bidirectional", [0.25, 0.25]),
         ("temporal", [0.5]),
     ],
@@ -128,7 +130,7 @@ def test_on_equal_cells_a_step_scales_with_the_spacing_along_its_axis(path, fact
     ("path", "axes"),
     [
         ("axial", [1, 1, 0, 0]),
-        ("cross", [1, 1, 0, 0]),
+        ("cross", [1, 0, 1, 0]),
         ("bidirectional", [1, 1]),
         ("temporal", [0]),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -45,6 +46,9 @@ class MambaMixer(nn.Module):
         Cheng et al., "Mamba Neural Operator", arXiv:2410.02113; the scan as in Gu and Dao,
         arXiv:2312.00752; its use on grids as in Liu et al., "VMamba", arXiv:2401.10166.
     """
+
+    directed = ("x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds")
+    """Weights whose first axis is that of the directions, in their order."""
 
     def __init__(
         self,
@@ -160,43 +164,16 @@ class MambaCrossMixer(MambaMixer):
     what the scans' weights are made of; what is scanned is the first input alone. Both live on the
     same points.
 
-    Args:
-        d_model: Features per point.
-        d_state: State size of a scan, per channel.
-        expand: Channels inside the mixer, `expand * d_model`.
-        path: One of `mno.scan.paths.PATHS`.
-        dims: Axes of the grids that it will be given; K depends on it for `axial` and `cross`.
-        discretization: `simplified`, the reference's; `zoh`, the exact zero-order hold; or
-            `centred`, the most alike from grid to grid (see `mno.scan.selective_scan`).
-        backend: That of the scan; chosen by itself if not given.
-
-    Raises:
-        ValueError: A size is not positive, or a name is not known.
+    Arguments and what is raised are those of `MambaMixer`.
 
     Source:
         Cheng et al., "Mamba Neural Operator", arXiv:2410.02113.
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        *,
-        d_state: int = 16,
-        expand: int = 2,
-        path: str = "bidirectional",
-        dims: int = 2,
-        discretization: str = "simplified",
-        backend: str | None = None,
-    ) -> None:
-        super().__init__(
-            d_model,
-            d_state=d_state,
-            expand=expand,
-            path=path,
-            dims=dims,
-            discretization=discretization,
-            backend=backend,
-        )
+    directed = (*MambaMixer.directed, "ref_proj_weight")
+
+    def __init__(self, d_model: int, **options: Any) -> None:
+        super().__init__(d_model, **options)
         self.ref_proj_weight = _uniform(*self.x_proj_weight.shape, fan_in=self.d_inner)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -240,6 +217,25 @@ class MambaCrossMixer(MambaMixer):
         weights = F.linear(inner, self.x_proj_weight.flatten(0, 1))
         weights = weights + F.linear(reference, self.ref_proj_weight.flatten(0, 1))
         return self._scan(inner, weights, place), gate
+
+
+def reorder_cross(operator: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return saved weights with the directions of `path="cross"` in today's order.
+
+    Theirs is the former one: axis by axis, each there and back.
+
+    Args:
+        operator: What the weights are to be loaded into.
+        weights: Its state dict, saved in the former order.
+    """
+    weights = dict(weights)
+    for name, module in operator.named_modules():
+        if not isinstance(module, MambaMixer) or module.path != "cross":
+            continue
+        for key in (f"{name}.{weight}".lstrip(".") for weight in module.directed):
+            by_axis = weights[key].unflatten(0, (module.directions // 2, 2, -1))
+            weights[key] = by_axis.transpose(0, 1).flatten(0, 2)
+    return weights
 
 
 def _check_samples(path: ScanPath, batch: int) -> None:
