@@ -18,6 +18,7 @@ from flows.commands.app import Json, Quiet, print_json
 from flows.progress import progress_bar
 from flows.workspace import RUN_LOCK, find_workspace
 from mno.core.errors import InputError
+from mno.imports import KINDS
 
 if TYPE_CHECKING:
     from mno.imports.collection import Outcome, Step
@@ -37,8 +38,6 @@ _TO_THE_RIGHT = {
 
 
 def _kinds(incomplete: str) -> list[str]:
-    from mno.imports.importer import KINDS
-
     return [kind for kind in KINDS if kind.startswith(incomplete)]
 
 
@@ -46,7 +45,7 @@ def import_(
     kind: Annotated[
         str,
         typer.Argument(
-            help="pdebench, the-well, fno-mat, neuralop, npz, zarr, netcdf or csv (sensor logs).",
+            help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]} (sensor logs).",
             autocompletion=_kinds,
         ),
     ],

@@ -1,9 +1,9 @@
 """What an importer is: it says what is in a file, and reads it a few samples at a time.
 
 An importer is one module of this package, named like its kind with underscores, that assigns its
-class to `IMPORTER`; its kind is listed in `KINDS`. Files are untrusted: whatever is in one, an
-importer raises `InputError` with one line (what was found, what was expected, what to do) and never
-runs code from it. Commands run it in `mno.imports.cage`.
+class to `IMPORTER`; its kind is listed in `mno.imports.KINDS`. Files are untrusted: whatever is in
+one, an importer raises `InputError` with one line (what was found, what was expected, what to do)
+and never runs code from it. Commands run it in `mno.imports.cage`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import numpy as np
 
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
+from mno.imports import KINDS
 
 if TYPE_CHECKING:
     from mno.imports.mapping import Mapping as FieldMapping
 
-KINDS = ("pdebench", "the-well", "fno-mat", "neuralop", "npz", "zarr", "netcdf", "csv")
 SPACE = ("x", "y", "z")
 ORDER = ("time", *SPACE, "point")
 
