@@ -2,39 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
-from flows.auditing.endpoint import is_address, served_model
-from flows.auditing.remote_data import fetched
-from flows.auditing.replay import replay
-from flows.progress import progress_bar
-from flows.workspace import cache_folder, find_workspace, prepare_environment
-from mno.core.errors import InputError
-from mno.lineage.audit.evidence import Evidence, entry
-from mno.lineage.audit.finding import Finding, Verdict, differs, worst
-from mno.lineage.replay.options import ReplayOptions
-from mno.lineage.replay.outcome import Outcome
-from mno.lineage.replay.plan import make_plan
+from flows.commands.app import Json, Quiet, print_json
+from mno.core.errors import InputError, first_line
+from mno.lineage.audit import Evidence, Finding, Verdict, differs, worst
+from mno.lineage.record import Tag, entry
 
 if TYPE_CHECKING:
-    from mno.certificate.content import Certificate
+    from mno.lineage.audit.walk import Check
+    from mno.lineage.replay.compare import Outcome
 
+DIFFERENCE_FOUND = 3
 STYLES = {
     Verdict.VERIFIED: "green",
     Verdict.CHANGED: "bold red",
     Verdict.MISSING: "bold red",
     Verdict.UNKNOWN: "yellow",
 }
+TIMEOUT = 10.0  # seconds that an endpoint may take
+LIMIT = 1 << 18  # bytes of its answer that are read
+_NAMED = re.compile(r"([^/@:\s]+)/([0-9]+)")
+_TIME = re.compile(r"[\dT:+-]+")
+_DATA = "outs:\n- md5: {md5}\n  hash: md5\n  path: data\n"
+
+
+def _models(incomplete: str) -> list[str]:
+    from flows.workspace import find_workspace
+    from mno.registry.catalogue import known_models
+
+    return [uri for uri in known_models(find_workspace()) if uri.startswith(incomplete)]
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID, a model's folder or its file "
+        "of weights, or the address of a served one, as http://127.0.0.1:5001.",
+        autocompletion=_models,
+    ),
+]
+Caches = Annotated[
+    list[Path] | None,
+    typer.Option("--cache", help="Look for data in this DVC cache, too; may be repeated.",
+                 metavar="FOLDER"),
+]  # fmt: skip
+Remote = Annotated[
+    str | None,
+    typer.Option(help="Take the copy of the data in this DVC remote instead of the cache's.",
+                 metavar="NAME"),
+]  # fmt: skip
+Originals = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Look here for the files that data were imported from; may be repeated.",
+        metavar="FOLDER",
+    ),
+]
+
+
+def audit(
+    model: Model,
+    cache: Caches = None,
+    remote: Remote = None,
+    originals: Originals = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show what was verified, too, check by check.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Verify where a registered model comes from: every link by its content, not by its label.
+
+    Weights, training run, record, dataset, imported files, code, parameters, environment, snapshot
+    and the decision to promote it; each is verified, changed, missing, or cannot be known. Nothing
+    that is looked at is written to. Exit code 3 if anything was changed or is missing.
+
+    Example: mno audit models:/mno-darcy@champion
+
+    To make it again, to the last bit: mno replay;  to certify it: mno certify
+    """
+    found = audit_model(model, Places(cache or (), originals or (), remote), quiet or as_json)
+    if as_json:
+        print_json(found.to_dict())
+    elif not quiet or not found.passed:
+        print_audit(found, plain_console(), everything)
+    if not found.passed:
+        raise typer.Exit(DIFFERENCE_FOUND)
 
 
 @dataclass(frozen=True)
@@ -46,14 +116,12 @@ class Audit:
         lineage: What the model says that it comes from: the chain whose links were verified.
         findings: One for each subject, in the order of the chain.
         replay: What making the model again has come to; none where that was not asked for.
-        certificate: What a certificate of it says; none where none was asked for.
     """
 
     model: str
     lineage: Mapping[str, str]
     findings: Sequence[Finding]
     replay: Outcome | None = None
-    certificate: Certificate | None = None
 
     @property
     def passed(self) -> bool:
@@ -91,67 +159,59 @@ class Places:
     remote: str | None = None
 
 
-def audit_model(
-    target: str,
-    places: Places,
-    quiet: bool,
-    options: ReplayOptions | None = None,
-    told: Callable[[Audit], None] = lambda _: None,
-    *,
-    certify: bool = False,
-) -> Audit:
-    """Audit a registered version; nothing that is looked at is written to.
+def audit_model(target: str, places: Places, quiet: bool) -> Audit:
+    """Audit a registered version; see `audited`."""
+    with audited(target, places, quiet) as (_, found):
+        return found
+
+
+@contextmanager
+def audited(target: str, places: Places, quiet: bool) -> Iterator[tuple[Evidence, Audit]]:
+    """Audit a registered version and yield what was looked at, too; none of it is written to.
 
     Args:
         target: What `mno.registry.evidence.find_model` takes, or the address of a served endpoint.
         places: Where to look for the rest.
         quiet: Draw no progress.
-        options: How to make the model again, too; it is not made again if none.
-        told: Is handed what the audit has found before the model is made again.
-        certify: Also take what a certificate says.
 
     Raises:
         InputError: There is no such model, endpoint, folder or remote.
-        MnoError: MLflow cannot be used, or the model cannot be made again.
+        MnoError: MLflow cannot be used.
     """
+    from flows.progress import progress_bar
+    from flows.workspace import cache_folder, find_workspace, prepare_environment
+    from mno.lineage.audit.walk import audit as walk
+    from mno.registry.catalogue import existing_workspace, registry_of
+    from mno.registry.evidence import find_model, gather
+
     root = find_workspace()
     prepare_environment(root)
     for folder in (*places.caches, *places.originals):
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder; give one that exists")
-    from mno.lineage.audit.walk import audit
-    from mno.registry.evidence import existing_workspace, find_model, gather, model_with_digest
-
-    if options is not None:
-        make_plan(options.stage, options.data)  # refuses what cannot be before anything is read
     workspace = existing_workspace(root)
-    served, said = served_model(target) if is_address(target) else (target, None)
-    name, version = find_model(workspace, served)
+    served, said = served_model(target) if "://" in target else (target, None)
+    version = find_model(registry_of(workspace), served)
     caches = [cache_folder(root), *places.caches]
     with ExitStack() as stack:
-        evidence = stack.enter_context(gather(workspace, name, version, caches, places.originals))
+        evidence = stack.enter_context(
+            gather(workspace, version.name, version.number, caches, places.originals)
+        )
         if places.remote is not None:
-            cache = stack.enter_context(fetched(root, places.remote, evidence.data_md5))
+            cache = stack.enter_context(_fetched(root, places.remote, evidence.data_md5))
             evidence = replace(evidence, caches=(cache,))
         with progress_bar(quiet, "links") as show:
-            findings = audit(evidence, show)
+            findings = walk(evidence, show, _links_of_annexes())
         lineage = {**({"endpoint": said} if said else {}), **_lineage(evidence)}
-        found = Audit(f"models:/{name}/{version}", lineage, findings)
-        told(found)
-        if options is not None:
-            scratch = Path(stack.enter_context(TemporaryDirectory(prefix="mno-replay-")))
-            outcome = replay(
-                evidence, options, lambda sha256: model_with_digest(workspace, sha256, scratch)
-            )
-            found = replace(found, replay=outcome)
-        return replace(found, certificate=_certificate(evidence, found)) if certify else found
+        yield evidence, Audit(version.uri, lineage, findings)
 
 
-def _certificate(evidence: Evidence, found: Audit) -> Certificate:
-    from mno.certificate.content import certificate_of
-
-    made = datetime.now(UTC).isoformat(timespec="seconds")
-    return certificate_of(evidence, found.findings, made, found.replay)
+def _links_of_annexes() -> Iterator[Check]:
+    try:
+        from mno.certificate.verify import CERTIFICATES, check_kept
+    except ModuleNotFoundError:  # the extra is not installed
+        return
+    yield CERTIFICATES, check_kept
 
 
 def _lineage(evidence: Evidence) -> dict[str, str]:
@@ -165,11 +225,131 @@ def _lineage(evidence: Evidence) -> dict[str, str]:
         "commit": entry(record, "head"),
         "environment": entry(record, "environment_sha256"),
         "machine": entry(record, "machine", "cpu"),
-        "decision": tags.get("mno.decision"),
-        "because": tags.get("mno.decision_reason"),
+        "decision": tags.get(Tag.DECISION),
+        "because": tags.get(Tag.REASON),
         "sealed": entry(evidence.sealed, "sealed"),
     }
     return {name: str(value) for name, value in known.items() if value}
+
+
+def served_model(address: str) -> tuple[str, str]:
+    """Ask an endpoint of `mno serve` which version it serves.
+
+    A token is taken from `MNO_SERVE_TOKEN`, as the server takes it. No redirection is followed.
+
+    Args:
+        address: For example `http://127.0.0.1:5001`, with or without `/invocations`.
+
+    Returns:
+        The version as `models:/NAME/VERSION`, and what the endpoint said, for a person.
+
+    Raises:
+        InputError: It is no such address, does not answer, or does not name a version.
+    """
+    import httpx
+
+    from flows.serving import TOKEN
+
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise InputError(
+            f"{address}: expected http://HOST:PORT or https://HOST:PORT of a served model, as "
+            f"http://127.0.0.1:5001; a token goes into {TOKEN}"
+        )
+    path = parts.path.rstrip("/").removesuffix("/invocations")
+    url = f"{parts.scheme}://{parts.netloc}{path}"
+    token = os.environ.get(TOKEN)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    body = b""
+    try:
+        with httpx.stream("GET", f"{url}/model", headers=headers, timeout=TIMEOUT) as response:
+            for block in response.iter_bytes():
+                body += block
+                if len(body) > LIMIT:
+                    break
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise InputError(
+            f"{url}/model does not answer ({first_line(error)}); start it with mno serve, or name "
+            "the version: models:/NAME/VERSION"
+        ) from None
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        raise InputError(f"{url}/model wants a token: set {TOKEN} to the one it was started with")
+    try:
+        content = json.loads(body) if response.status_code == httpx.codes.OK else None
+    except ValueError:
+        content = None
+    named, since = entry(content, "model"), entry(content, "since")
+    match = _NAMED.fullmatch(named) if isinstance(named, str) else None
+    if match is None:
+        text = " ".join(body[:200].decode(errors="replace").split())
+        said = text.encode("ascii", "backslashreplace").decode() or "nothing"
+        raise InputError(
+            f"{url}/model answered {response.status_code}: {said!r}; expected a version, as an "
+            "endpoint of mno serve names it"
+        )
+    dated = f" since {since}" if isinstance(since, str) and _TIME.fullmatch(since) else ""
+    return f"models:/{match[1]}/{match[2]}", f"{url} serves {named}{dated}"
+
+
+@contextmanager
+def _fetched(root: Path, remote: str, md5: str | None) -> Iterator[Path]:
+    """Yield a cache of its own with what a DVC remote has of a version of the data, for a while.
+
+    What the remote lacks is not in it; the caller finds that out object by object.
+
+    Args:
+        root: The workspace whose DVC remotes are known.
+        remote: Name of a remote.
+        md5: DVC's hash of the data; none where nobody knows it.
+
+    Raises:
+        InputError: There is no such remote.
+    """
+    # The list of the word `remote` is folded to the width of a terminal.
+    lines = (line.partition("=") for line in _dvc(root, "config", "--list").splitlines())
+    keys = ((key.split("."), value) for key, _, value in lines)
+    known = {".".join(k[1:-1]): value for k, value in keys if k[0] == "remote" and k[-1] == "url"}
+    if remote not in known:
+        raise InputError(
+            f"--remote {remote}: no such DVC remote (known: {', '.join(known) or 'none'}); "
+            "add it: dvc remote add"
+        )
+    with TemporaryDirectory(prefix="mno-remote-") as name:
+        folder, cache = Path(name) / "workspace", Path(name) / "cache"
+        folder.mkdir()
+        _dvc(folder, "init", "-q", "--no-scm")
+        for config in ("config", "config.local"):
+            if (root / ".dvc" / config).exists():
+                shutil.copy(root / ".dvc" / config, folder / ".dvc" / config)
+        # The workspace's settings say nothing of being outside git.
+        _dvc(folder, "config", "-q", "--local", "core.no_scm", "true")
+        _dvc(folder, "config", "-q", "--local", "cache.dir", str(cache))
+        # A relative address is relative to the workspace.
+        _dvc(folder, "remote", "modify", "-q", "--local", remote, "url", known[remote])
+        if md5 is not None:
+            (folder / "data.dvc").write_text(_DATA.format(md5=md5), encoding="utf-8")
+            # Fails if anything is missing.
+            _dvc(folder, "fetch", "-q", "-r", remote, "data.dvc", check=False)
+        yield cache
+
+
+def _dvc(folder: Path, *arguments: str, check: bool = True) -> str:
+    from flows.workspace import program
+
+    command = [program("dvc"), *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode and check:
+        reason = done.stderr.strip().splitlines() or [f"dvc {arguments[0]} failed"]
+        raise InputError(f"{folder}: {reason[-1].removeprefix('ERROR: ')}")
+    return done.stdout
+
+
+def plain_console() -> Console:
+    """Return a console that prints text as it is."""
+    return Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def print_audit(audit: Audit, console: Console, everything: bool) -> None:
@@ -180,38 +360,28 @@ def print_audit(audit: Audit, console: Console, everything: bool) -> None:
     console.print()
     for link, group in groupby(audit.findings, key=lambda finding: finding.link):
         findings = list(group)
-        console.print(Text.assemble(f"{link:<15}", _verdict(worst(findings)), _summary(findings)))
+        good = sum(finding.verdict is Verdict.VERIFIED for finding in findings)
+        summary = f"{good} of {len(findings)} checks verified"
+        console.print(Text.assemble(f"{link:<15}", styled(worst(findings)), summary))
         for finding in findings:
             if everything or finding.verdict is not Verdict.VERIFIED:
-                _print_finding(finding, console.print)
-    console.print()
-    console.print(_conclusion(audit))
-
-
-def _verdict(verdict: Verdict) -> Text:
-    return Text(f"{verdict:<16}", style=STYLES[verdict])
-
-
-def _summary(findings: Sequence[Finding]) -> str:
-    good = sum(finding.verdict is Verdict.VERIFIED for finding in findings)
-    return f"{good} of {len(findings)} checks verified"
-
-
-def _print_finding(finding: Finding, say: Callable[[Text], None]) -> None:
-    say(Text.assemble("  ", _verdict(finding.verdict), finding.subject))
-    if finding.verdict.is_difference:
-        say(Text(f"      expected  {finding.expected or 'it to be there'}"))
-    if finding.found:
-        say(Text(f"      found     {finding.found}"))
-    if finding.advice:
-        say(Text(f"      do        {finding.advice}"))
-
-
-def _conclusion(audit: Audit) -> Text:
-    unknown = audit.count(Verdict.UNKNOWN)
+                console.print(Text.assemble("  ", styled(finding.verdict), finding.subject))
+                if finding.verdict.is_difference:
+                    console.print(f"      expected  {finding.expected or 'it to be there'}")
+                if finding.found:
+                    console.print(f"      found     {finding.found}")
+                if finding.advice:
+                    console.print(f"      do        {finding.advice}")
+    unknown, good = audit.count(Verdict.UNKNOWN), audit.count(Verdict.VERIFIED)
     rest = f"; {unknown} cannot be known" if unknown else ""
-    if audit.passed:
-        good = audit.count(Verdict.VERIFIED)
-        return Text(f"PASSED: {good} checks verified{rest}", style="bold green")
     changed, missing = audit.count(Verdict.CHANGED), audit.count(Verdict.MISSING)
-    return Text(f"FAILED: {changed} changed, {missing} missing{rest}", style="bold red")
+    if differs(audit.findings):
+        said = Text(f"FAILED: {changed} changed, {missing} missing{rest}", style="bold red")
+    else:
+        said = Text(f"PASSED: {good} checks verified{rest}", style="bold green")
+    console.print(Text.assemble("\n", said))
+
+
+def styled(verdict: Verdict) -> Text:
+    """Return a verdict as it is drawn."""
+    return Text(f"{verdict:<16}", style=STYLES[verdict])

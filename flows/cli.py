@@ -31,13 +31,12 @@ _CORE = {
     "inspect": "flows.data:inspect_app",
     "predict": "flows.predict:predict",
     "schedule": "flows.commands.schedule:schedule_app",
-    "promote": "flows.commands.promotion:promote",
+    "promote": "flows.promotion:promote",
     "notify": "flows.commands.promotion:notify",
-    "audit": "flows.commands.lineage:audit",
-    "audit verify": "flows.commands.certificate:verify",
-    "audit keygen": "flows.commands.certificate:keygen",
-    "lineage": "flows.commands.questions:lineage_app",
-    "gc": "flows.commands.tidying:gc",
+    "audit": "flows.audit:audit",
+    "replay": "flows.replay:replay",
+    "lineage": "flows.lineage:lineage_app",
+    "gc": "flows.tidying:gc",
     "ui": "flows.commands.workspace:ui",
     "status": "flows.commands.workspace:status",
     "doctor": "flows.commands.workspace:doctor",
@@ -108,18 +107,13 @@ def _missing(entry: EntryPoint, error: Exception) -> str:
 
 
 class _Group(TyperGroup):
-    """Knows commands without importing them, and takes two words for one: `mno audit verify`."""
+    """Knows commands without importing them."""
 
     commands: Any
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = _Commands()
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that the arguments begin with (called by click)."""
-        two = " ".join(args[:2])
-        return super().resolve_command(ctx, [two, *args[2:]] if two in _CORE else args)
 
 
 app = typer.Typer(

@@ -175,8 +175,8 @@ def _registry(root: Path) -> Finding:
 def _models(root: Path, all_versions: bool, quiet: bool) -> list[Finding]:
     """Load registered versions and let them predict; say which no longer do as recorded."""
     from mno.registry.catalogue import read_catalogue
-    from mno.registry.health import try_health
     from mno.registry.settings import use_workspace
+    from mno.registry.trial import try_health
 
     try:
         catalogue = read_catalogue(root)

@@ -22,7 +22,7 @@ from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.imported import source_class, source_parameters
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision.kpis import check_kpis
-from mno.lineage.tidying.config import RetentionConfig
+from mno.lineage.tidying import RetentionConfig
 from mno.nn.config import ModelConfig
 from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.training.config import LearningCurveConfig, TrainConfig, check_unroll

@@ -14,9 +14,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from rich.console import Console
 
-from flows.decision_page import decision_page
 from flows.graph import read_graph, run_order
 from flows.leftovers import handed_down
+from flows.promotion import decision_page
 from flows.stages import StageResult, run_target
 from flows.unfinished import at_work
 from flows.workspace import find_workspace

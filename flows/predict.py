@@ -184,7 +184,8 @@ def _share(text: str) -> float:
 
 def _champion() -> str:
     from flows.params import load_params
-    from mno.registry.names import CHAMPION, model_name
+    from mno.lineage.decision import CHAMPION
+    from mno.registry.settings import model_name
 
     return f"models:/{model_name(load_params(find_workspace()).dataset_name)}@{CHAMPION}"
 
@@ -208,7 +209,7 @@ def _trust_of(model: str, folder: Path) -> Trust | str:
 
     It lies beside a registered model, and among the reports of the workspace that trained one.
     """
-    from mno.registry.serving import registered_trust, trust_in
+    from mno.registry.reading import registered_trust, trust_in
 
     if _is_registered(model):
         return registered_trust(folder)

@@ -1,4 +1,4 @@
-"""`mno promote`: who is in production, who was, and a person's say in it."""
+"""`mno promote`: who is in production, who was, and a person's say in it; pages on a decision."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import getpass
 import os
 import re
 import subprocess
-import tempfile
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from flows.commands.app import Json, Quiet, print_json
 from flows.notify import Event
 from flows.telling import tell
 from flows.workspace import find_workspace, prepare_environment
@@ -27,6 +29,70 @@ if TYPE_CHECKING:
 # A person waits for the answer: MLflow by itself would try a server that is away for minutes.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 _URI = re.compile(r"models:/([^/@]+)/(\d+)")
+
+
+def promote(
+    version: Annotated[
+        str | None,
+        typer.Argument(help="Number of the version, or models:/NAME/VERSION."),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option(help="Why; needed to approve or refuse what waits.", metavar="TEXT"),
+    ] = None,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Go back to the champion before the present one.")
+    ] = False,
+    refuse: Annotated[
+        bool, typer.Option("--refuse", help="Refuse the version, which waits for approval.")
+    ] = False,
+    waiting: Annotated[
+        bool, typer.Option("--waiting", help="List the versions that wait for approval.")
+    ] = False,
+    history: Annotated[
+        bool,
+        typer.Option(
+            "--history",
+            help="Show what was in production from when to when, who decided, and why.",
+        ),
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Registered model; that of the current scenario if not given."),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make a version champion by hand, approve or refuse one that waits, or go back.
+
+    The version is loaded and must predict what was recorded before the alias moves to it. What
+    the line itself promotes is said by the section promotion of params.yaml.
+
+    Example: mno promote 3 --reason "tried on furnace 2 for a week"
+    """
+    width = None if sys.stdout.isatty() else 240  # for files and pipes, which do not say theirs
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=width)
+    wishes = {"VERSION": version, "--rollback": rollback, "--waiting": waiting}
+    given = [name for name, value in {**wishes, "--history": history}.items() if value]
+    if len(given) != 1:
+        raise InputError(
+            f"{' and '.join(given) or 'nothing'} given; expected one of VERSION, --rollback, "
+            "--waiting and --history: mno promote --help"
+        )
+    if refuse and version is None:
+        raise InputError(f"--refuse given with {given[0]}; expected: mno promote VERSION --refuse")
+    if history or waiting:
+        if reason is not None:
+            raise InputError(f"--reason given with {given[0]}, which decides nothing; leave it out")
+        found = read_history(model) if history else read_waiting(model)
+        show = print_history if history else print_waiting
+    else:
+        options = PromoteOptions(version, reason, model, refuse, rollback)
+        found, show = decide(options), print_decision
+    if as_json:
+        print_json(found)
+    elif not quiet:
+        show(found, console)
 
 
 @dataclass(frozen=True)
@@ -52,7 +118,7 @@ def decide(options: PromoteOptions) -> dict[str, Any]:
     """Promote, approve, refuse or roll back; tell who is to be told.
 
     Returns:
-        What `mno.registry.promoting.promote` returns, and `not_told`: who could not be reached.
+        What `mno.registry.decision.promote` returns, and `not_told`: who could not be reached.
 
     Raises:
         InputError: The wish cannot be met.
@@ -61,22 +127,21 @@ def decide(options: PromoteOptions) -> dict[str, Any]:
     root = find_workspace()
     name, version = _wanted(root, options)
     workspace = _registry(root, name)
-    from mno.registry import promoting
-    from mno.registry.deciding import champion_of
+    from mno.registry.decision import Choice, champion_of, promote, refuse, rollback
 
     reason = (options.reason or "").strip()
     seen = champion_of(workspace, name)
-    choice = promoting.Choice(name, seen, _person(root), reason)
+    choice = Choice(name, seen, _person(root), reason)
     if options.rollback:
-        found = promoting.rollback(workspace, choice)
+        found = rollback(workspace, choice)
     elif version is None:
         raise InputError(
             "no version given; expected mno promote VERSION, or --rollback, --history, --waiting"
         )
     elif options.refuse:
-        found = promoting.refuse(workspace, choice, version)
+        found = refuse(workspace, choice, version)
     else:
-        found = promoting.promote(workspace, choice, version)
+        found = promote(workspace, choice, version)
     return {**found, "not_told": tell(root, decision_event(root, found))}
 
 
@@ -93,13 +158,12 @@ def read_history(model: str | None) -> dict[str, Any]:
     root = find_workspace()
     name = _name(root, model)
     workspace = _registry(root, name)
-    from mno.lineage.history import decisions_of, history_of
-    from mno.registry.deciding import champion_of
-    from mno.registry.sealing import read_chain
+    from mno.registry import decision
 
-    with tempfile.TemporaryDirectory(prefix="mno-history-") as scratch:
-        history = history_of(decisions_of(read_chain(workspace, name, Path(scratch))))
-    champion = champion_of(workspace, name)
+    history, champion = (
+        decision.read_history(workspace, name),
+        decision.champion_of(workspace, name),
+    )
     last = history.reigns[-1] if history.reigns else None
     recorded = last.version if last and last.until is None else None
     note = None
@@ -122,8 +186,7 @@ def read_waiting(model: str | None) -> dict[str, Any]:
     root = find_workspace()
     name = _name(root, model)
     workspace = _registry(root, name)
-    from mno.registry.deciding import champion_of
-    from mno.registry.promoting import waiting
+    from mno.registry.decision import champion_of, waiting
 
     found = waiting(workspace, name)
     return {"name": name, "champion": champion_of(workspace, name), "waiting": found}
@@ -200,7 +263,7 @@ def decision_event(root: Path, found: Mapping[str, Any]) -> Event:
     """
     name, version, decision = found["name"], found["version"], found["decision"]
     judged = found.get("judged") or {}
-    by = found.get("by") or judged.get("by", "the rule of the time")
+    by = found.get("by") or judged.get("by", "the rule")
     kept = ("relative_l2", "champion_relative_l2", "difference", "interval", "gates", "beside")
     figures = {key: judged[key] for key in kept if judged.get(key) not in (None, {})}
     if decision == "champion":
@@ -237,10 +300,10 @@ def _registry(root: Path, name: str) -> Workspace:
     prepare_environment(root)
     for setting, value in _IMPATIENT.items():
         os.environ.setdefault(setting, value)
-    from mno.registry.evidence import existing_workspace
+    from mno.registry.catalogue import existing_workspace, registry_of
 
     workspace = existing_workspace(root)
-    if not workspace.client.search_registered_models(f"name = '{name}'"):
+    if not registry_of(workspace).versions(name):
         raise InputError(f"{name} is not in the registry; see what is with: mno status")
     return workspace
 
@@ -264,3 +327,59 @@ def _named(version: int | None) -> str:
 
 def _minute(time: str) -> str:
     return time[:16].replace("T", " ")
+
+
+def decision_page(registered: Mapping[str, Any]) -> str:
+    """Return the page.
+
+    Args:
+        registered: The content of `reports/registered.json`.
+    """
+    name, version = registered["name"], registered["version"]
+    judged = registered.get("judged") or {}
+    lines = [
+        f"# {name} version {version}: {registered['decision']}",
+        "",
+        f"{registered['reason']}.",
+        "",
+        "| figure | value |",
+        "| --- | --- |",
+        f"| relative L2 on the test split | {registered['relative_l2']:.6g} |",
+    ]
+    if "difference" in judged:
+        found = judged["interval"]
+        shown = found if isinstance(found, str) else f"{found[0]:+.3g} to {found[1]:+.3g}"
+        lines += [
+            f"| of champion {judged['champion']}, on the same {judged['samples']} samples "
+            f"| {judged['champion_relative_l2']:.6g} |",
+            f"| difference | {judged['difference']:+.3g} |",
+            f"| {judged['level']:.0%} interval of the difference | {shown} |",
+        ]
+    lines += _beside(judged.get("beside"))
+    lines += [f"| {gate} | {status} |" for gate, status in judged.get("gates", {}).items()]
+    lines += ["", f"Decided by {judged.get('by', 'the rule')}.", ""]
+    if registered["decision"] == "waiting":
+        lines += [
+            "Waits for a person:",
+            "",
+            f"    mno promote {version} --reason '…'",
+            f"    mno promote {version} --refuse --reason '…'",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _beside(found: Mapping[str, Any] | str | None) -> list[str]:
+    """Return the rows of what was measured side by side with the champion."""
+    if not isinstance(found, Mapping):
+        return [f"| side by side with the champion | {found} |"] if found else []
+    rows = []
+    for name, sides in found.items():
+        shown = sides if isinstance(sides, str) else _two(sides["own"], sides["champion"])
+        rows.append(f"| {name}, side by side with the champion | {shown} |")
+    return rows
+
+
+def _two(own: float, champion: float) -> str:
+    times = f", {own / champion:.2f} times" if champion else ""
+    return f"{own:.4g} against {champion:.4g}{times}"

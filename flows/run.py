@@ -27,9 +27,8 @@ from mno.core.config import IMPORTED
 from mno.core.errors import MnoError, first_line
 from mno.core.files import locked
 from mno.lineage.snapshot import take_snapshot
-from mno.lineage.tidying.leftovers import RESUMABLE
-from mno.registry.reachable import require_answer
-from mno.registry.settings import registry_uri
+from mno.lineage.tidying import RESUMABLE
+from mno.registry.settings import registry_uri, require_answer
 
 _REPORTS = {"en": "report.html", "ja": "report.ja.html"}
 _VERDICTS = {
@@ -148,7 +147,7 @@ def _ran(stages: list[dict[str, Any]], target: str) -> bool:
 
 
 def _standing(root: Path, registered: dict[str, Any]) -> dict[str, Any]:
-    from mno.registry.promoting import standing
+    from mno.registry.decision import standing
     from mno.registry.settings import use_workspace
 
     return standing(use_workspace(root), registered["name"], registered["version"])

@@ -55,7 +55,7 @@ def serve(options: ServeOptions) -> None:
     prepare_environment(root)
     import uvicorn
 
-    from mno.registry.serving import NamedModel
+    from mno.registry.reading import NamedModel
     from mno.registry.settings import import_mlflow
     from mno.serving.app import Service, build_app
     from mno.serving.counts import FOLDER, Counts

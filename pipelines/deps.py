@@ -10,15 +10,14 @@ so that nothing becomes stale that should not.
 
 from __future__ import annotations
 
-import ast
 import sys
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from mno.lineage.stages import CODE_FOLDERS, IGNORED
+from mno.core.imports import OURS, imported_files
+from mno.lineage.dvcfiles import IGNORED
 
 MARK = "# Code: python -m pipelines.deps --write"
 # What a module imports by a name that parameters give.
@@ -40,9 +39,9 @@ def stage_code(root: Path, stage: str) -> list[str]:
         root: The checkout.
         stage: Whose module is `pipelines/<stage>.py`.
     """
-    modules = imported_by(root, [f"pipelines/{stage}.py"])
+    modules = imported_files(root, [f"pipelines/{stage}.py"])
     named = {name for module in modules for name in _BY_NAME.get(module, ())}
-    modules |= imported_by(root, (file for name in named for file in _code_files(root, name)))
+    modules |= imported_files(root, (file for name in named for file in _code_files(root, name)))
     read = {
         file
         for module in modules
@@ -52,52 +51,8 @@ def stage_code(root: Path, stage: str) -> list[str]:
     }
     scenarios = {name for name in named if "${" in name}
     if scenarios:  # what scenarios share counts for all of them, each by itself does not
-        modules |= imported_by(root, _shared_by_scenarios(root))
+        modules |= imported_files(root, _shared_by_scenarios(root))
     return sorted(_as_folders(root, modules | read) | scenarios)
-
-
-def imported_by(root: Path, start: Iterable[str]) -> set[str]:
-    """Return every file of ours that importing some files may run, themselves included."""
-    found: set[str] = set()
-    waiting = list(start)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(_imported_files(root, name))
-    return found
-
-
-@cache
-def _imported_files(root: Path, name: str) -> tuple[str, ...]:
-    """Return the files of ours that a file imports, with the packages that these are in."""
-    tree = ast.parse((root / name).read_text(encoding="utf-8"))
-    parents = [f"{path.as_posix()}/__init__.py" for path in Path(name).parents if path.name]
-    found = [file for module in _imports(tree) for file in _files_of(root, module)]
-    return tuple(dict.fromkeys([*filter(lambda p: (root / p).is_file(), parents), *found]))
-
-
-def _imports(node: ast.AST) -> Iterator[str]:
-    """Yield what a syntax tree imports, but for what only type checkers read."""
-    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-        for child in node.orelse:
-            yield from _imports(child)
-    elif isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        yield node.module or ""
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
-    else:
-        for child in ast.iter_child_nodes(node):
-            yield from _imports(child)
-
-
-def _files_of(root: Path, module: str) -> Iterator[str]:
-    parts = module.split(".")
-    if parts[0] in CODE_FOLDERS:
-        for count in range(1, len(parts) + 1):
-            path = "/".join(parts[:count])
-            yield from (n for n in (f"{path}.py", f"{path}/__init__.py") if (root / n).is_file())
 
 
 def _shared_by_scenarios(root: Path) -> set[str]:
@@ -108,7 +63,7 @@ def _shared_by_scenarios(root: Path) -> set[str]:
         for path in files
         if "\nSCENARIO = " in path.read_text(encoding="utf-8")
     }
-    return imported_by(root, own) - own
+    return imported_files(root, own) - own
 
 
 def _files_in(root: Path, folder: str) -> Iterator[str]:
@@ -152,7 +107,7 @@ def rewritten(root: Path) -> str:
             inside = False
         if line.strip().rstrip(":") in stages and line.startswith("  ") and line[2] != " ":
             stage = line.strip().rstrip(":")
-        code = line.strip().removeprefix("- ").split("/")[0] in CODE_FOLDERS
+        code = line.strip().removeprefix("- ").split("/")[0] in OURS
         if not inside or not (code or line.strip() == MARK):
             lines.append(line)
         inside = inside or line == "    deps:"

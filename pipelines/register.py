@@ -14,9 +14,14 @@ from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.pooling import Pooled
 from mno.evaluation.scoring import split_error
 from mno.registry.packaging import frames_given
-from mno.registry.recorded import CHECK_FILE, ERRORS_FILE, read_errors, read_predictions
-from mno.registry.registration import register
-from mno.registry.request import Evaluated, Request
+from mno.registry.registration import Evaluated, Request, register
+from mno.registry.trial import (
+    CHECK_FILE,
+    ERRORS_FILE,
+    read_errors,
+    read_evaluated,
+    read_predictions,
+)
 from mno.surrogate.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage
 
@@ -37,7 +42,8 @@ def body(stage: Stage) -> None:
         json.loads((reports / name).read_text(encoding="utf-8"))
         for name in ("metrics.json", "decision.json")
     )
-    inputs, predictions = read_predictions(reports / CHECK_FILE)
+    left = {name: read_evaluated(reports / name) for name in (CHECK_FILE, ERRORS_FILE)}
+    inputs, predictions = read_predictions(left[CHECK_FILE], CHECK_FILE)
     config = section(stage.params, "evaluate", EvaluateConfig)
     forecast = Surrogate.load(stage.root / CANDIDATE).description.forecast
     history = forecast.history if forecast else 0
@@ -63,7 +69,7 @@ def body(stage: Stage) -> None:
         stage.root / CANDIDATE,
         Evaluated(
             relative_l2=metrics["relative_l2"],
-            errors=read_errors(reports / ERRORS_FILE),
+            errors=read_errors(left[ERRORS_FILE], ERRORS_FILE),
             metrics={k: v for k, v in metrics.items() if isinstance(v, int | float)},
             inputs=inputs,
             predictions=predictions,

@@ -19,7 +19,7 @@ from rich.console import Console
 from mno.core.config import read_params
 from mno.core.errors import MnoError
 from mno.core.files import locked
-from mno.lineage.stages import StageInputs, stage_inputs
+from mno.lineage.dvcfiles import StageInputs, stage_inputs
 from pipelines.times import recorded
 from pipelines.watch import exit_when_orphaned
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from mno.core.config import section
 from mno.core.files import replacing_folder, write_json
 from mno.core.forecast import TaskConfig
-from mno.lineage.dvcfiles import DATA_FILE, read_data_version
+from mno.lineage.dvcfiles import DATA_FILE, flat, read_data_version
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
-from mno.lineage.stages import flat
 from mno.nn.config import ModelConfig
 from mno.registry.tracking import TrainingRun
 from mno.training.config import TrainConfig

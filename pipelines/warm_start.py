@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mno.core.errors import InputError, MnoError
 from mno.lineage.record import candidate_digest
-from mno.registry.reading import candidate_folder, whole_version
+from mno.registry.reading import whole_version
 from mno.surrogate.surrogate import Surrogate
 
 SHOWN = 16
@@ -54,8 +54,8 @@ def find_warm_start(root: Path, given: str | None) -> WarmStart | None:
         return None
     pinned = _PINNED.fullmatch(given)
     source, digest = pinned.groups() if pinned else (given.partition("#")[0], None)
-    version = whole_version(root, source) if source.startswith("models:") else None
-    folder = candidate_folder(version) if version else root / source
+    registered = source.startswith("models:")
+    version, folder = whole_version(root, source) if registered else (None, root / source)
     try:
         found = candidate_digest(folder)
     except MnoError:

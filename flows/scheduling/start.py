@@ -29,11 +29,10 @@ def start_of(root: Path, params: Params) -> tuple[list[str], str]:
     if params.schedule.start == "nothing":
         return (["train.warm_start=null"] if now else []), "from fresh weights"
     champion = f"models:/mno-{params.dataset_name}@champion"
-    from mno.registry.reading import candidate_folder, whole_version
+    from mno.registry.reading import whole_version
 
     try:
-        version = whole_version(root, champion)
-        folder = candidate_folder(version)
+        version, folder = whole_version(root, champion)
         pinned = f"{version}#{candidate_digest(folder)[:_SHOWN]}"
     except InputError:
         return (["train.warm_start=null"] if now else []), "from fresh weights: no champion yet"

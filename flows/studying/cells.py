@@ -20,7 +20,7 @@ from flows.study import Study
 from flows.studying.copies import FOLDER, Copy
 from mno.core.errors import MnoError
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
-from mno.registry.studies import log_cell
+from mno.registry.tracking import NestedRuns, log_cell
 from mno.study.design import Cell
 from mno.study.results import Found, done_record, failed_record
 
@@ -37,7 +37,7 @@ class CellMaker:
 
     Attributes:
         study: The study.
-        parent: Id of the study's run in MLflow.
+        parent: The study's run in MLflow.
         workers: Cells that are made at a time, at most.
         new_data: Whether data that differ from those of finished cells are accepted.
         say: Is handed lines for the person who watches.
@@ -45,7 +45,7 @@ class CellMaker:
     """
 
     study: Study
-    parent: str
+    parent: NestedRuns
     workers: int
     new_data: bool
     say: Callable[[str], None]
@@ -94,7 +94,7 @@ class CellMaker:
             commit = copy.save_experiment(cell.experiment, told)
         record["experiment"] = {"name": cell.experiment, "commit": commit, "base": copy.baseline}
         record["seconds"]["all"] = round(time.monotonic() - start, 1)
-        log_cell(self.study.root, self.study.name, self.parent, cell.name, record)
+        log_cell(self.parent, self.study.name, cell.name, record)
         return record
 
     def make_dataset(self, item: Found, copy: Copy) -> str:

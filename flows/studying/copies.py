@@ -25,7 +25,7 @@ from flows.workspace import program
 from mno.core.config import PARAMS_FILE
 from mno.core.errors import MnoError
 from mno.core.files import LockedError, locked
-from mno.lineage.git import git, toplevel
+from mno.lineage.snapshot import git, toplevel
 
 FOLDER = Path("build/study")
 _MOST = 64

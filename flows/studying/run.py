@@ -23,7 +23,7 @@ from flows.studying.copies import FOLDER, Copies, Copy
 from flows.workspace import find_workspace
 from mno.core.errors import MnoError, first_line
 from mno.core.files import locked
-from mno.registry.studies import close_study, open_study
+from mno.registry.tracking import study_log
 from mno.study.matching import count, signature_of
 from mno.study.planning import Plan, expected_seconds, make_plan
 from mno.study.results import Code, Found, scaling_name, scaling_record
@@ -79,7 +79,7 @@ def run_study(options: StudyOptions) -> dict[str, Any]:
         try:
             start_temporary_server()
             runner: Any = ThreadPoolTaskRunner(max_workers=options.workers)
-            parent = open_study(root, study.name, study.spec.title)
+            parent = study_log(root, study.name, study.spec.title)
             made = {"made": 0, "not_made": 0}
             try:
                 with Copies(root, options.workers) as copies:
@@ -97,7 +97,7 @@ def run_study(options: StudyOptions) -> dict[str, Any]:
             finally:
                 found = study.found()
                 whole = all(item.state == "fresh" for item in found)
-                close_study(root, parent, whole=whole)
+                parent.close(whole=whole)
         except httpx.TransportError as error:
             raise MnoError(
                 f"Prefect's server does not answer any more ({first_line(error)}); run again: "

@@ -17,7 +17,7 @@ from flows.tuning.search import DATA, FOLDER, Search, load_search
 from flows.tuning.trials import TrialMaker
 from mno.core.errors import InputError, MnoError
 from mno.core.files import locked
-from mno.registry.searches import SearchLog
+from mno.registry.tracking import SearchLog
 from mno.study.tuning.findings import (
     Confirmation,
     TrialRecord,

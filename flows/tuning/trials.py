@@ -15,7 +15,7 @@ from optuna.trial import Trial, TrialState
 from flows.tuning.pool import Pool
 from flows.tuning.search import DATA, Search
 from mno.core.errors import MnoError
-from mno.registry.searches import SearchLog
+from mno.registry.tracking import SearchLog
 from mno.study.tuning.findings import DEFAULT, WINNER, Confirmation, TrialRecord, records_of
 from mno.study.tuning.space import at, training_digest
 from mno.study.tuning.storage import Trials
@@ -182,7 +182,7 @@ class TrialMaker:
         if record.error is not None:
             figures["best_validation_relative_l2"] = record.error
         name = f"trial-{record.number:04d}"
-        self.log.keep(name, record.state, record.point, figures, record.epochs)
+        self.log.keep_trial(name, record.state, record.point, figures, record.epochs)
 
     def _tell(self, record: TrialRecord) -> None:
         best = self.trials.best

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mno.certificate.packages import Package, recorded_packages
-from mno.lineage.audit.environment import FILE as ENVIRONMENT_FILE
-from mno.lineage.audit.evidence import Evidence, entry
-from mno.lineage.audit.finding import Finding, Verdict, differs
-from mno.lineage.audit.objects import find_object, md5_of
-from mno.lineage.replay.outcome import Outcome
-from mno.lineage.seal import Seal, seal_sha256
-from mno.lineage.stages import flat
+from mno.lineage.audit import Evidence, Finding, Verdict, differs
+from mno.lineage.audit.objects import whole_object
+from mno.lineage.dvcfiles import flat
+from mno.lineage.environment import PACKAGES_FILE
+from mno.lineage.record import Tag, entry
+from mno.lineage.seal import Seal, seal_path, seal_sha256
+
+if TYPE_CHECKING:
+    from mno.lineage.replay.compare import Outcome
 
 SCHEMA = 2
+# The files of a certificate's folder.
+PAGE, AUDIT, BILL = "certificate.html", "audit.json", "environment.cdx.json"
+METADATA, SUMS = "ro-crate-metadata.json", "SHA256SUMS"
+SIGNATURE, SIGNER = "SHA256SUMS.sig", "signer.pem"
 RECORD, SEAL, METRICS = "record.json", "seal.json", "metrics.json"
 DATA_FILES, WEIGHTS = "data.json", "weights.json"
 PARAMS, WORKFLOW = "snapshot/params.yaml", "snapshot/dvc.yaml"
@@ -31,18 +38,26 @@ DOCUMENTS = {
     METRICS: "Metrics of the model on the test data",
     DATA_FILES: "MD5 of each file of the dataset, as DVC lists them; the MD5 of the list is the "
     "dataset's version",
-    ENVIRONMENT_FILE: "Installed packages with their versions",
+    PACKAGES_FILE: "Installed packages with their versions",
     PARAMS: "Parameters in the snapshot of the training",
     WORKFLOW: "Stages in the snapshot of the training",
     DATA_VERSION: "Version of the dataset in the snapshot of the training",
     CONSTRAINTS: "Versions that packages were installed by",
 }
-_OF_THE_RUN = {ENVIRONMENT_FILE: ENVIRONMENT_FILE, "evaluation/metrics.json": METRICS}
-_OF_THE_SNAPSHOT = (PARAMS, WORKFLOW, DATA_VERSION, CONSTRAINTS)
+_LONGEST = 60  # a longer licence is the text of one, and no name
 
 
 @dataclass(frozen=True)
-class Decision:
+class Package:
+    """An installed package, and its licence as its metadata say; empty where it is not known."""
+
+    name: str
+    version: str
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class SealedDecision:
     """A decision on a version of the model, as it was sealed.
 
     Attributes:
@@ -88,7 +103,7 @@ class Certificate:
     record: Mapping[str, Any]
     tags: Mapping[str, str]
     params: Mapping[str, Any]
-    decisions: Sequence[Decision]
+    decisions: Sequence[SealedDecision]
     packages: Sequence[Package]
     documents: Mapping[str, bytes] = field(repr=False)
     replay: Outcome | None = None
@@ -132,17 +147,23 @@ def certificate_of(
         made: When, ISO 8601 in UTC.
         replay: How making the model again compared.
     """
-    record, documents = evidence.record or {}, dict(_documents(evidence))
+    documents = dict(_documents(evidence))
+    params = evidence.tree.params or {}
+    # Those that a result may depend on, of the active scenario only.
+    chosen = {key: value for key, value in params.items() if key not in ("execution", "scenarios")}
+    settings = entry(params, "scenarios", str(params.get("scenario")))
+    if settings:
+        chosen["scenarios"] = {params["scenario"]: settings}
     return Certificate(
         name=evidence.name,
         version=evidence.version,
         made=made,
         findings=tuple(findings),
-        record=record,
+        record=evidence.record or {},
         tags=dict(evidence.tags),
-        params=_params(evidence.tree.params or {}),
+        params=flat(chosen),
         decisions=tuple(_decision(seal) for seal in evidence.chain if not seal.problem),
-        packages=recorded_packages(documents.get(ENVIRONMENT_FILE, b"")),
+        packages=recorded_packages(documents.get(PACKAGES_FILE, b"")),
         documents=documents,
         replay=replay,
     )
@@ -150,53 +171,70 @@ def certificate_of(
 
 def _documents(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
     """Yield what the chain consists of and is small; what cannot be read is left out."""
-    if evidence.record:
-        yield RECORD, _json(evidence.record)
-    if evidence.facts["package"]:
-        yield WEIGHTS, _json(evidence.facts["package"])
-    if evidence.run is not None:
-        for source, name in _OF_THE_RUN.items():
-            yield from _file(evidence.run / source, name)
-    if evidence.seal is not None and evidence.run is not None and not evidence.seal.problem:
-        sha256 = evidence.seal.pointer.sha256
-        for name, content in _file(evidence.run / "seals" / f"{sha256}.json", SEAL):
-            if seal_sha256(content) == sha256:
+    for name, content in ((RECORD, evidence.record), (WEIGHTS, evidence.facts["package"])):
+        if content:
+            yield name, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+    kept = {PACKAGES_FILE: PACKAGES_FILE, METRICS: "evaluation/metrics.json"}
+    if evidence.sealed and evidence.seal:
+        kept[SEAL] = seal_path(evidence.seal.pointer)
+    for name, source in kept.items():
+        path = evidence.run / source if evidence.run else None
+        if path is not None and path.is_file():
+            content = path.read_bytes()
+            if name != SEAL or seal_sha256(content) == Path(source).stem:
                 yield name, content
-    for name in _OF_THE_SNAPSHOT:
+    for name in (PARAMS, WORKFLOW, DATA_VERSION, CONSTRAINTS):
         content = evidence.tree.files.get(name.partition("/")[2])
         if content is not None:
             yield name, content
-    listing = find_object(evidence.caches, evidence.data_md5)
-    if listing is not None and evidence.data_md5:
-        content = listing.read_bytes()
-        if md5_of(content) == evidence.data_md5.removesuffix(".dir"):
-            yield DATA_FILES, content
+    listing = whole_object(evidence.caches, evidence.data_md5)
+    if listing is not None:
+        yield DATA_FILES, listing
 
 
-def _file(path: Path, name: str) -> Iterator[tuple[str, bytes]]:
-    if path.is_file():
-        yield name, path.read_bytes()
-
-
-def _params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that a result may depend on, of the active scenario only."""
-    scenario = str(params.get("scenario"))
-    own = {key: value for key, value in params.items() if key not in ("execution", "scenarios")}
-    settings = entry(params, "scenarios", scenario)
-    return flat({**own, "scenarios": {scenario: settings}} if settings else own)
-
-
-def _decision(seal: Seal) -> Decision:
+def _decision(seal: Seal) -> SealedDecision:
     tags: Mapping[str, str] = entry(seal.content, "version", "tags") or {}
-    return Decision(
+    return SealedDecision(
         version=seal.version,
         sealed=str(seal.content["sealed"]),
-        decision=tags.get("mno.decision", "none"),
-        reason=tags.get("mno.decision_reason", ""),
-        relative_l2=tags.get("mno.relative_l2", ""),
+        decision=tags.get(Tag.DECISION, "none"),
+        reason=tags.get(Tag.REASON, ""),
+        relative_l2=tags.get(Tag.RELATIVE_L2, ""),
         aliases=dict(entry(seal.content, "aliases") or {}),
     )
 
 
-def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+def recorded_packages(listing: bytes) -> tuple[Package, ...]:
+    """Return the packages of a run's list, each line `NAME==VERSION`.
+
+    A licence is known of a package that is installed here in the recorded version.
+    """
+    lines = listing.decode(errors="replace").splitlines()
+    pairs = [line.partition("==") for line in lines if "==" in line]
+    named = [(name.strip(), version.strip()) for name, _, version in pairs]
+    return tuple(Package(name, version, _licence(name, version)) for name, version in named)
+
+
+def licence_counts(packages: Iterable[Package]) -> list[tuple[str, int]]:
+    """Return how many packages are under each licence, the most frequent first."""
+    counts = Counter(package.licence or "not known" for package in packages)
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _licence(name: str, version: str) -> str:
+    """Return a package's licence: an SPDX expression (PEP 639), or what it calls itself."""
+    try:
+        installed = distribution(name)
+        if installed.version != version:
+            return ""
+    except (PackageNotFoundError, ValueError, KeyError):
+        return ""
+    metadata = installed.metadata
+    if "License-Expression" in metadata:
+        return metadata["License-Expression"].strip()
+    stated = [c for c in metadata.get_all("Classifier") or () if c.startswith("License ::")]
+    names = [c.rpartition(" :: ")[2] for c in stated if c.count("::") > 1]
+    lines = next(iter(metadata.get_all("License") or ()), "").strip().splitlines()
+    if names or not lines or len(lines[0]) > _LONGEST:
+        return ", ".join(sorted(set(names)))
+    return lines[0].strip()

@@ -2,22 +2,120 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
-from mno.certificate.content import DOCUMENTS, Certificate
-from mno.certificate.facts import LINKS, link_facts, replay_facts
-from mno.certificate.graph import draw_tall, draw_wide
-from mno.certificate.look import MARKS, findings_of, link_look, link_verdict, section_id
-from mno.certificate.packages import licence_counts
-from mno.lineage.audit.finding import Finding, Verdict
+from mno.certificate.content import DOCUMENTS, Certificate, licence_counts
+from mno.core.files import sha256
+from mno.lineage.audit import Finding, Verdict, worst
+from mno.lineage.record import Tag, entry
+from mno.lineage.replay import ConditionChange
 from mno.report.language import Words
 from mno.report.page import render_page, templates
 from mno.report.section import Section
+
+if TYPE_CHECKING:
+    from mno.lineage.replay.compare import Outcome
+
+# Verdicts are never shown by colour alone.
+_MARKS = {Verdict.VERIFIED: "✓", Verdict.UNKNOWN: "?"}
+_LOOKS = {Verdict.VERIFIED: "good", Verdict.UNKNOWN: "fair"}
+# Title on the page, and what its checks compare; in the order in which one asks.
+LINKS = {
+    "decision": ("Decision", "Why the version was let go on, and all decisions on the model."),
+    "registry": (
+        "Version in the registry",
+        "Every row of the registry and every file of the run, against the seal that was made when "
+        "the version was registered.",
+    ),
+    "record": ("Training run", "The lineage record, its digest computed again, and its copies."),
+    "weights": ("Weights", "Each file of the package, against the seal and the record."),
+    "data": ("Data", "Each file of the dataset, every byte of it read."),
+    "imported files": ("Imported files", "The files that the data were imported from."),
+    "stages": (
+        "Stages",
+        "What each stage depended on and made, by the lock at registration, against the snapshot.",
+    ),
+    "parameters": ("Parameters", "Those of the snapshot, against the record and the run."),
+    "snapshot": ("Code", "Commit, trees and files of the code that ran, hashed again."),
+    "environment": ("Environment", "Installed packages, and the machine that was trained on."),
+    "certificates": ("Earlier certificates", "Those that were kept with the version before."),
+}
+# What is recorded of each link: a title, and where the record has it, or which tag.
+_FACTS: dict[str, dict[str, str]] = {
+    "decision": {
+        "Decision": Tag.DECISION,
+        "Because": Tag.REASON,
+        "Test error (relative L2)": Tag.RELATIVE_L2,
+        "Compared with version": Tag.RIVAL,
+        "Its test error": Tag.RIVAL_L2,
+    },
+    "registry": {
+        "MLflow run": "ids mlflow_run",
+        "MLflow model": "ids mlflow_model",
+        "Registered": "times registered",
+    },
+    "record": {
+        "Scenario": "scenario",
+        "MLflow run": "ids mlflow_run",
+        "Prefect flow run": "ids prefect_flow_run",
+        "Started": "times started",
+        "Seed": "seed",
+        "Threads": "threads",
+        "Device": "device",
+        "Lineage SHA-256": "lineage_sha256",
+        "Began from the weights (SHA-256)": "warm_start sha256",
+    },
+    "weights": {
+        "SHA-256 over the model's files": "model sha256",
+        "MD5 by DVC": "model md5",
+        "SHA-256 over the package": Tag.PACKAGE,
+    },
+    "data": {
+        "Version (MD5 by DVC)": "data md5",
+        "Released from (MD5 by DVC)": "data source_md5",
+    },
+    "parameters": {"SHA-256": "params_sha256"},
+    "snapshot": {
+        "Snapshot commit": "snapshot commit",
+        "Its tree": "snapshot tree",
+        "Commit that was checked out": "head",
+    },
+    "environment": {
+        "SHA-256 of packages and constraints": "environment_sha256",
+        "Processor": "machine cpu",
+        "Cores": "machine cores",
+        "Architecture": "machine architecture",
+        "System": "machine system",
+        "Python": "machine python",
+    },
+}
+# The lineage as a graph: each part's title, the link that verified it, and the corner of its box
+# where there is room, each before what is made from it.
+_PARTS = {
+    "source": ("Generator", "stages", (0, 0)),
+    "parameters": ("Parameters", "parameters", (0, 98)),
+    "code": ("Code", "snapshot", (0, 196)),
+    "environment": ("Environment", "environment", (0, 294)),
+    "data": ("Data", "data", (180, 40)),
+    "training": ("Training run", "record", (360, 190)),
+    "weights": ("Weights", "weights", (540, 190)),
+    "evaluation": ("Evaluation", "stages", (720, 40)),
+    "version": ("Version", "registry", (720, 190)),
+    "decision": ("Decision", "decision", (900, 115)),
+}
+_EDGES = (
+    ("source", "data"), ("parameters", "data"), ("code", "data"),
+    ("data", "training"), ("parameters", "training"), ("code", "training"),
+    ("environment", "training"), ("training", "weights"), ("data", "evaluation"),
+    ("weights", "evaluation"), ("weights", "version"), ("evaluation", "decision"),
+    ("version", "decision"),
+)  # fmt: skip
+_WIDE_BOX, _TALL_BOX = (138.0, 68.0), (250.0, 62.0)
+_TALL_ROW, _MARGIN = 76.0, 70.0
 
 
 def render_certificate(certificate: Certificate, signer: str | None) -> str:
@@ -39,27 +137,36 @@ def render_certificate(certificate: Certificate, signer: str | None) -> str:
 
 
 def _sections(certificate: Certificate, signer: str | None) -> Iterator[Section]:
-    yield _section("verdict", "Verdict", certificate=certificate, tiles=_tiles(certificate),
+    counts = [(str(v)[:1].upper() + str(v)[1:], str(certificate.count(v))) for v in Verdict]
+    tiles = [("Checks", str(len(certificate.findings))), *counts]
+    yield _section("verdict", "Verdict", certificate=certificate, tiles=tiles,
                    unknown=certificate.count(Verdict.UNKNOWN))  # fmt: skip
-    yield _section(
-        "lineage", "Lineage", wide=draw_wide(certificate), tall=draw_tall(certificate),
-        links=[_link_row(certificate, link) for link in LINKS if findings_of(certificate, link)],
-    )  # fmt: skip
+    by_link = {link: [f for f in certificate.findings if f.link == link] for link in LINKS}
+    found = {link: findings for link, findings in by_link.items() if findings}
+    rows = [
+        {
+            "title": LINKS[link][0],
+            "target": _target(link),
+            **_shown(worst(findings)),
+            "summary": f"{sum(f.verdict is Verdict.VERIFIED for f in findings)} of {len(findings)}",
+        }
+        for link, findings in found.items()
+    ]
+    yield _section("lineage", "Lineage", links=rows, wide=_draw(certificate, by_link, wide=True),
+                   tall=_draw(certificate, by_link, wide=False))  # fmt: skip
     differing = [f for f in certificate.findings if f.verdict.is_difference]
     if differing:
         yield _section("differences", "What differs", rows=_rows(differing))
     if certificate.replay:
         replay = certificate.replay
-        yield _section("replay", "Made again", items=replay.items, told=list(replay_facts(replay)))
-    for link, (title, what) in LINKS.items():
-        findings = findings_of(certificate, link)
-        if findings:
-            yield _section(
-                "link", title, section_id(link), what=what, facts=link_facts(certificate, link),
-                rows=_rows(findings), extra=_extra(certificate, link),
-            )  # fmt: skip
-    digests = {n: hashlib.sha256(c).hexdigest() for n, c in certificate.documents.items()}
-    documents = [(name, DOCUMENTS[name], digest) for name, digest in digests.items()]
+        yield _section("replay", "Made again", items=replay.items, told=list(_replay(replay)))
+    for link, findings in found.items():
+        title, what = LINKS[link]
+        yield _section(
+            "link", title, _target(link), what=what, facts=list(_facts(certificate, link)),
+            rows=_rows(findings), extra=_extra(certificate, link),
+        )  # fmt: skip
+    documents = [(n, DOCUMENTS[n], sha256(content)) for n, content in certificate.documents.items()]
     yield _section("proof", "This certificate", documents=documents, signer=signer)
 
 
@@ -68,10 +175,12 @@ def _extra(certificate: Certificate, link: str) -> Markup:
     if link == "decision":
         return _render("decisions", certificate=certificate, moment=moment)
     if link == "parameters":
-        return _render("parameters", params=[(k, _shown(v)) for k, v in certificate.params.items()])
+        values = certificate.params.items()
+        shown = [(k, v if isinstance(v, str) else json.dumps(v, default=str)) for k, v in values]
+        return _render("parameters", params=shown)  # as `params.yaml` has them
     if link == "environment":
-        return _render("licences", packages=certificate.packages,
-                       counts=licence_counts(certificate.packages))  # fmt: skip
+        packages = certificate.packages
+        return _render("licences", packages=packages, counts=licence_counts(packages))
     return Markup()
 
 
@@ -84,39 +193,140 @@ def _render(template: str, **content: Any) -> Markup:
     return Markup(page.render(**content))
 
 
-def _tiles(certificate: Certificate) -> list[tuple[str, str]]:
-    counts = [(_title(verdict), str(certificate.count(verdict))) for verdict in Verdict]
-    return [("Checks", str(len(certificate.findings))), *counts]
+def _rows(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    return [{"finding": finding, **_shown(finding.verdict)} for finding in findings]
 
 
-def _title(verdict: Verdict) -> str:
-    return str(verdict)[:1].upper() + str(verdict)[1:]
+def _shown(verdict: Verdict) -> Mapping[str, str]:
+    look, mark = _LOOKS.get(verdict, "bad"), _MARKS.get(verdict, "✗")
+    return {"verdict": str(verdict), "mark": mark, "look": look}
 
 
-def _link_row(certificate: Certificate, link: str) -> dict[str, Any]:
-    verdict, findings = link_verdict(certificate, link), findings_of(certificate, link)
-    good = sum(finding.verdict is Verdict.VERIFIED for finding in findings)
-    return {
-        "title": LINKS[link][0],
-        "target": section_id(link),
-        **_verdict(verdict),
-        "summary": f"{good} of {len(findings)}",
-    }
-
-
-def _rows(findings: list[Finding]) -> list[dict[str, Any]]:
-    return [{"finding": finding, **_verdict(finding.verdict)} for finding in findings]
-
-
-def _verdict(verdict: Verdict) -> Mapping[str, str]:
-    return {"verdict": str(verdict), "mark": MARKS[verdict], "look": link_look(verdict)}
-
-
-def _shown(value: Any) -> str:
-    """Return a parameter as `params.yaml` has it."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+def _target(link: str) -> str:
+    """Return where on the page a link of the audit is told of."""
+    return link.replace(" ", "-")
 
 
 def moment(time: str) -> str:
     """Return a time in ISO 8601 as people read it."""
     return time.replace("T", " ").replace("+00:00", " UTC")
+
+
+def _facts(certificate: Certificate, link: str) -> Iterator[tuple[str, str]]:
+    """Yield what is recorded of a link; what is not is left out."""
+    record, tags = certificate.record, certificate.tags
+    if link == "registry":
+        yield "Name and version", certificate.model
+    for title, place in _FACTS.get(link, {}).items():
+        value = (tags.get(place) or None) if place in list(Tag) else entry(record, *place.split())
+        if value is not None:
+            yield title, str(value)
+    if link == "snapshot":
+        yield "Files in no commit", ", ".join(record.get("uncommitted") or ()) or "none"
+    if link == "imported files":
+        for file in entry(record, "data", "files") or ():
+            yield str(file["file"]), str(file["sha256"])
+
+
+def _replay(outcome: Outcome) -> Iterator[tuple[str, str]]:
+    """Yield how a model was made again, as name and text."""
+
+    def listed(changes: Sequence[ConditionChange] | None) -> str:
+        return "not known" if changes is None else "; ".join(map(str, changes)) or "none"
+
+    yield "Stages that were run again", ", ".join(outcome.stages)
+    if outcome.given:
+        yield "Taken as recorded", ", ".join(outcome.given)
+    yield "Tolerance", outcome.tolerance
+    yield "Packages that differ", listed(outcome.packages)
+    yield "Machine, what differs", listed(outcome.machine)
+
+
+class Box(NamedTuple):
+    """A part of the lineage as it is drawn; sizes are in the units of the drawing."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str
+    detail: str
+    target: str
+    verdict: str
+    mark: str
+    look: str
+
+
+def _draw(
+    certificate: Certificate, findings: Mapping[str, Sequence[Finding]], *, wide: bool
+) -> dict[str, Any]:
+    """Draw the lineage from left to right, or from top to bottom where there is little room.
+
+    Arrows to what is not next go round at the left there.
+
+    Returns:
+        `width` and `height`, `boxes`, and the paths of the `arrows` between them.
+    """
+    details, boxes = _details(certificate), {}
+    width, height = _WIDE_BOX if wide else _TALL_BOX
+    for row, (name, (title, link, corner)) in enumerate(_PARTS.items()):
+        if name == "source" and entry(certificate.record, "data", "files"):
+            title, link = "Imported files", "imported files"
+        x, y = corner if wide else (_MARGIN, row * _TALL_ROW)
+        verdict = worst(findings.get(link, ()), Verdict.UNKNOWN)  # of nothing, nothing is known
+        said = _shown(verdict)
+        boxes[name] = Box(x, y, width, height, title, details[name], _target(link), **said)
+    rows = {name: row for row, name in enumerate(_PARTS)}
+    arrows = [
+        _across(boxes[tail], boxes[head])
+        if wide
+        else _around(boxes[tail], boxes[head], rows[head] - rows[tail])
+        for tail, head in _EDGES
+    ]
+    size = (900 + width, 294 + height) if wide else (_MARGIN + width, len(boxes) * _TALL_ROW)
+    return {"width": size[0], "height": size[1], "boxes": list(boxes.values()), "arrows": arrows}
+
+
+def _details(certificate: Certificate) -> dict[str, str]:
+    """Return which one each part of the lineage is."""
+    record, tags = certificate.record, certificate.tags
+    files = entry(record, "data", "files")
+
+    def short(*keys: str) -> str:
+        digest = entry(record, *keys)
+        return str(digest).removesuffix(".dir")[:12] if digest else "not recorded"
+
+    try:
+        error = f"error {float(tags.get(Tag.RELATIVE_L2, '')):.4g}"
+    except ValueError:
+        error = "not recorded"
+    return {
+        "source": f"{len(files)} files" if files else str(record.get("scenario", "")),
+        "parameters": short("params_sha256"),
+        "code": short("snapshot", "commit"),
+        "environment": short("environment_sha256"),
+        "data": short("data", "md5"),
+        "training": short("ids", "mlflow_run"),
+        "weights": short("model", "sha256"),
+        "evaluation": error,
+        "version": f"{certificate.name}/{certificate.version}",
+        "decision": tags.get(Tag.DECISION, "none"),
+    }
+
+
+def _across(tail: Box, head: Box) -> str:
+    """Return an arrow from the right side of a box to the left side of another."""
+    x0, y0 = tail.x + tail.width, tail.y + tail.height / 2
+    x1, y1 = head.x - 3, head.y + head.height / 2
+    bend = max((x1 - x0) / 2, 18)
+    return f"M{x0:g} {y0:g}C{x0 + bend:g} {y0:g} {x1 - bend:g} {y1:g} {x1:g} {y1:g}"
+
+
+def _around(tail: Box, head: Box, rows: int) -> str:
+    """Return an arrow downwards, or round at the left past the rows between."""
+    if rows == 1:
+        x = tail.x + tail.width / 2
+        return f"M{x:g} {tail.y + tail.height:g}L{x:g} {head.y - 3:g}"
+    x0, y0, y1 = tail.x, tail.y + tail.height / 2, head.y + head.height / 2
+    out = x0 - 14 - 16 * (rows - 1)
+    return f"M{x0:g} {y0:g}C{out:g} {y0:g} {out:g} {y1:g} {x0 - 3:g} {y1:g}"

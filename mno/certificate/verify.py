@@ -1,25 +1,38 @@
-"""Verifying a certificate: every byte of its folder, and the signature over the digests."""
+"""Verifying a certificate: every byte of its folder, and the signature over the digests.
+
+One may be kept with a version: as files of its run, and a tag that names the last. A seal covers
+neither, so that keeping one changes nothing that an audit looks at; the audit verifies those kept.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mno.certificate.keys import fingerprint, is_signed, parse_public
-from mno.certificate.names import AUDIT, METADATA, PAGE, SIGNATURE, SIGNER, SUMS
+from mno.certificate.content import AUDIT, METADATA, PAGE, SIGNATURE, SIGNER, SUMS
+from mno.certificate.folder import fingerprint, is_signed, parse_public
 from mno.core.errors import InputError
-from mno.lineage.audit.evidence import entry
-from mno.lineage.audit.finding import Finding, Link
-from mno.lineage.audit.tree import is_inside
+from mno.core.files import file_sha256, sha256
+from mno.lineage.audit import Evidence, Finding, Link, differs
+from mno.lineage.audit.objects import is_inside
+from mno.lineage.questions import RegisteredVersion
+from mno.lineage.record import Tag, entry
+from mno.lineage.seal import CERTIFICATES as FOLDER
+from mno.registry.catalogue import Registry
+from mno.registry.evidence import run_folder
+from mno.registry.sealing import keep_with_version
+from mno.registry.settings import Workspace
 
 FILES, CRATE, SIGNED = Link("files"), Link("crate"), Link("signature")
+CERTIFICATES = Link("certificates")
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)\n")
-_BLOCK = 1 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_ANEW = "remove it from the files of the run, and make a new one: mno certify MODEL --log"
 _COPY = "take an unchanged copy of the certificate, or audit the model again"
 
 
@@ -33,7 +46,7 @@ def certificate_folder(path: Path) -> Path:
     if not (folder / SUMS).is_file() and not (folder / METADATA).is_file():
         raise InputError(
             f"{path} is no certificate (no {SUMS} in it); give the folder that "
-            "mno audit MODEL --certificate FOLDER wrote"
+            "mno certify MODEL --folder FOLDER wrote"
         )
     return folder
 
@@ -103,9 +116,9 @@ def _expected(sums: bytes | None) -> tuple[dict[str, str], list[Finding]]:
 
 
 def _digests(folder: Path, present: set[str], expected: Mapping[str, str]) -> Iterator[Finding]:
-    for name, sha256 in expected.items():
-        found = _sha256(folder / name) if name in present else None
-        yield FILES.equal(name, sha256, found, _COPY)
+    for name, digest in expected.items():
+        found = file_sha256(folder / name) if name in present else None
+        yield FILES.equal(name, digest, found, _COPY)
     for name in sorted(present - expected.keys() - {SUMS, SIGNATURE}):
         yield FILES.changed(name, "no such file", "a file", "remove it")
     for name in (PAGE, METADATA):
@@ -145,8 +158,8 @@ def _signature(
     if not names & present:
         if trusted is not None:
             yield SIGNED.missing(SIGNATURE, f"a signature of {fingerprint(trusted)}",
-                                 "ask for a signed certificate: mno audit MODEL --sign KEY.pem"
-                                 " --certificate FOLDER")  # fmt: skip
+                                 "ask for a signed certificate: mno certify MODEL --sign KEY.pem"
+                                 " --folder FOLDER")  # fmt: skip
         else:
             yield SIGNED.unknown("signer", "it is not signed: who can change all of it, can do so "
                                  "without trace")  # fmt: skip
@@ -173,16 +186,87 @@ def _signature(
                            "it was signed by somebody else")  # fmt: skip
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def check_kept(evidence: Evidence) -> Iterator[Finding]:
+    """Verify every certificate among the files of the run; there may be none."""
+    named = evidence.versions.get(evidence.version, {}).get(Tag.CERTIFICATE)
+    folder = evidence.run / FOLDER if evidence.run else None
+    kept = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
+    for path in kept:
+        yield from _kept(path)
+    subject = f"certificate that the tag {Tag.CERTIFICATE} names"
+    if named is not None and named not in {path.name for path in kept}:
+        yield CERTIFICATES.missing(subject, named, _ANEW)
+    elif named is None and kept:
+        why = "certificates are kept, and none is named"
+        yield CERTIFICATES.unknown(f"tag {Tag.CERTIFICATE} of the version", why)
+
+
+def _kept(path: Path) -> Iterator[Finding]:
+    subject = f"certificate {path.name[:12]}"
+    if path.is_symlink() or not path.is_dir() or not _SHA256.fullmatch(path.name):
+        yield CERTIFICATES.changed(path.name, "the folder of a certificate", "not that", _ANEW)
+        return
+    found = file_sha256(path / SUMS) if (path / SUMS).is_file() else None
+    findings = [CERTIFICATES.equal(SUMS, path.name, found, _ANEW), *verify_certificate(path)]
+    if not differs(findings):
+        yield CERTIFICATES.verified(subject, path.name)
+    for finding in findings:
+        if finding.verdict.is_difference:
+            link, of = CERTIFICATES.name, f"{subject}: {finding.subject}"
+            yield replace(finding, link=link, subject=of)
+
+
+def log_certificate(workspace: Workspace, uri: str, files: Mapping[str, bytes]) -> str:
+    """Keep a certificate among the files of a version's run, and name it in the version's tag.
+
+    Args:
+        workspace: The MLflow that the version is in.
+        uri: The version, `models:/NAME/VERSION`.
+        files: The certificate's files by name.
+
+    Returns:
+        Where it is, as `runs:/ID/PATH`.
+
+    Raises:
+        MnoError: The version has no run, or MLflow cannot write.
+    """
+    digest = sha256(files[SUMS])
+    path = f"{FOLDER}/{digest}"
+    return keep_with_version(workspace, uri, path, files, Tag.CERTIFICATE, digest)
+
+
+def logged_certificate(
+    registry: Registry, version: RegisteredVersion, scratch: Path
+) -> tuple[Path, list[Finding]]:
+    """Return the folder of the certificate that was last kept with a version.
+
+    Args:
+        registry: The registry that is asked.
+        version: The version.
+        scratch: Where files of a distant store are copied to.
+
+    Returns:
+        The folder, and whether its digests are those that the version names.
+
+    Raises:
+        InputError: None was kept, or its files are gone.
+    """
+    uri, digest = version.uri, version.tags.get(Tag.CERTIFICATE, "")
+    if not _SHA256.fullmatch(digest):
+        raise InputError(f"{uri} has no certificate; make one with: mno certify {uri} --log")
+    run = run_folder(registry, version.run_id, scratch)
+    folder = run / FOLDER / digest if run else None
+    if folder is None or not (folder / SUMS).is_file():
+        raise InputError(
+            f"the files of the certificate of {uri} are gone ({FOLDER}/{digest[:12]}… of its "
+            f"run); make a new one with: mno certify {uri} --log"
+        )
+    subject, found = f"{SUMS}, by the version's tag {Tag.CERTIFICATE}", file_sha256(folder / SUMS)
+    return folder, [Link("registry").equal(subject, digest, found)]

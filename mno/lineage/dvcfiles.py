@@ -1,7 +1,10 @@
-"""The hashes that DVC keeps in `data.dvc` and `dvc.lock`."""
+"""What DVC writes of hashes in `data.dvc` and `dvc.lock`, and `dvc.yaml` of the stages."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +12,16 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.core.errors import MnoError, first_line
+from mno.core.errors import InputError, MnoError, first_line
+from mno.core.files import file_sha256, sha256
+from mno.core.imports import OURS
 
 DATA_FILE = "data.dvc"
 LOCK_FILE = "dvc.lock"
 # The stages that a registered model and its figures come from.
 MAKING = ("generate", "train", "evaluate")
+# What `.dvcignore` leaves out of folders, too.
+IGNORED = {".pyc", ".nbi", ".nbc", ".md", ".swp"}
 
 
 @dataclass(frozen=True)
@@ -61,11 +68,7 @@ def locked_out(root: Path, stage: str, path: str) -> str | None:
     Raises:
         MnoError: The file is not what DVC writes.
     """
-    stages = _read(root / LOCK_FILE).get("stages") or {}
-    for out in (stages.get(stage) or {}).get("outs") or []:
-        if out.get("path") == path:
-            return out.get("md5")
-    return None
+    return (locked_stages(root).get(stage) or {}).get("outs", {}).get(path)
 
 
 def locked_stages(root: Path) -> dict[str, dict[str, Any]]:
@@ -131,9 +134,85 @@ def _parse(text: str, name: str) -> dict[str, Any]:
 
 
 def _data_version(content: dict[str, Any]) -> DataVersion:
-    return DataVersion(_first_hash(content, "outs"), _first_hash(content, "deps"))
+    named = ((content.get(part) or [{}])[0].get("md5") for part in ("outs", "deps"))
+    return DataVersion(*named)
 
 
-def _first_hash(content: dict[str, Any], part: str) -> str | None:
-    items = content.get(part) or [{}]
-    return items[0].get("md5")
+@dataclass(frozen=True)
+class StageInputs:
+    """The declared dependencies of one stage.
+
+    Attributes:
+        stage: Its name in `dvc.yaml`.
+        code: Our own files that it runs, relative to the workspace, in alphabetical order.
+        params: The tracked parameters, by dotted key.
+        digest: sha256 over `code` (names and bytes) and `params`.
+    """
+
+    stage: str
+    code: tuple[str, ...]
+    params: Mapping[str, Any]
+    digest: str
+
+
+def stage_inputs(root: Path, stage: str, params: Mapping[str, Any]) -> StageInputs:
+    """Read a stage's dependencies as they are on disk now.
+
+    Args:
+        root: The workspace.
+        stage: Name of a stage in `dvc.yaml`.
+        params: The content of `params.yaml`.
+
+    Raises:
+        InputError: The stage, a file it depends on, or a parameter it tracks does not exist.
+    """
+    stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
+    if stage not in stages:
+        raise InputError(f"dvc.yaml has no stage {stage!r}; it has {', '.join(stages)}")
+
+    def filled(part: str) -> list[str]:
+        texts = stages[stage].get(part, [])
+        named = re.compile(r"\$\{([\w.]+)\}")
+        return [named.sub(lambda match: str(lookup(params, match[1])), text) for text in texts]
+
+    paths = [path for path in filled("deps") if path.split("/")[0] in OURS]
+    code = tuple(sorted(name for path in paths for name in _files(root, path)))
+    tracked = {key: lookup(params, key) for key in filled("params")}
+    text = "".join(f"{name} {file_sha256(root / name)}\n" for name in code)
+    digest = sha256(json.dumps(tracked, sort_keys=True) + text)
+    return StageInputs(stage, code, tracked, digest)
+
+
+def lookup(params: Mapping[str, Any], key: str) -> Any:
+    """Return the parameter at a dotted key, for example `train.epochs`.
+
+    Raises:
+        InputError: There is no such parameter.
+    """
+    value: Any = params
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise InputError(f"params.yaml: {key} is missing")
+        value = value[part]
+    return value
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested parameters to dotted keys, as MLflow shows them."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _files(root: Path, name: str) -> Iterable[str]:
+    path = root / name
+    if not path.exists():
+        raise InputError(f"{name}, which dvc.yaml names, does not exist")
+    files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
+    for file in files:
+        if file is path or file.suffix not in IGNORED:
+            yield file.relative_to(root).as_posix()

@@ -12,6 +12,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 CONSTRAINTS_FILE = "constraints.txt"
+PACKAGES_FILE = "environment.txt"  # of a run: what `installed_packages` lists
 _FIELD = re.compile(r"^(Name|Version):(.*)$", re.MULTILINE)
 _OWN = "mno"  # its code is in the snapshot, however it was installed
 

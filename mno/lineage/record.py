@@ -1,8 +1,8 @@
 """The lineage record: which data, code, parameters and machine a model came from.
 
-A record is a plain dictionary, written when training starts and completed when the model is
-registered. `lineage_sha256` covers all of it but ids and times, so that the same lineage has the
-same digest whenever and wherever it is registered.
+It is written when training starts and completed when the model is registered. `lineage_sha256`
+covers all of it but ids and times, so that the same lineage has the same digest whenever and
+wherever it is registered.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from mno.core.errors import MnoError
 from mno.lineage.dvcfiles import DATA_FILE, locked_out, read_data_version
@@ -21,11 +22,71 @@ from mno.lineage.snapshot import Snapshot
 
 SCHEMA = 1
 CANDIDATE = "models/candidate"
+PACKAGED = "artifacts/candidate"  # where a registered package has it
+RECORD_FILE = "record.json"  # among the files of the training run
 # How a result is executed and what is kept afterwards does not change it.
 _UNTRACKED_PARAMS = ("execution", "retention", "schedule")
 _NOT_LINEAGE = ("ids", "times", "lineage_sha256")
 
-Record = dict[str, Any]
+
+class Tag(StrEnum):
+    """Names under which MLflow keeps what is known of runs, versions and models.
+
+    Of a run: `TRAINING_KEY` to `EXPERIMENT`, and `CANDIDATE`. Of a version: `CANDIDATE` to
+    `CERTIFICATE`. Of a model: `SEAL`, where its latest seal lies, and `DECIDING`.
+    """
+
+    TRAINING_KEY = "mno.training_key"
+    STATE = "mno.state"
+    OWNER = "mno.owner"
+    WORKSPACE = "mno.workspace"
+    EXPERIMENT = "mno.experiment"
+    CANDIDATE = "mno.candidate"
+    LINEAGE = "mno.lineage_sha256"
+    SNAPSHOT = "mno.snapshot"
+    PARAMS = "mno.params_sha256"
+    PACKAGE = "mno.package_sha256"
+    UNCOMMITTED = "mno.uncommitted"
+    RELATIVE_L2 = "mno.relative_l2"
+    DATA = "mno.data_md5"
+    EVALUATION = "mno.evaluation_sha256"
+    DECISION = "mno.decision"
+    REASON = "mno.decision_reason"
+    RIVAL = "mno.compared_with"
+    RIVAL_L2 = "mno.champion_relative_l2"
+    JUDGED = "mno.promotion"
+    SEAL = "mno.seal"
+    CERTIFICATE = "mno.certificate"
+    DECIDING = "mno.deciding"
+
+
+class Record(TypedDict):
+    """A lineage record. One that was read from a store may hold anything: see `entry`."""
+
+    schema: int
+    scenario: str | None
+    snapshot: dict[str, str]
+    """`commit` and `tree` of the snapshot that ran."""
+    head: str | None
+    uncommitted: list[str]
+    data: dict[str, Any]
+    """DVC's hashes `md5` of `data/` and `source_md5`; `files` that were imported."""
+    params_sha256: str
+    environment_sha256: str
+    seed: int | None
+    threads: int | None
+    processes: NotRequired[int]
+    device: str | None
+    machine: dict[str, str | int | None]
+    warm_start: NotRequired[dict[str, str]]
+    """`sha256` of the model that training began from."""
+    restored: NotRequired[bool]
+    """Whether the training run was lost, and the record made up at registration."""
+    ids: dict[str, Any]
+    times: dict[str, str]
+    model: NotRequired[dict[str, str | None]]
+    """`md5` by DVC and `sha256`; from registration on."""
+    lineage_sha256: NotRequired[str]
 
 
 def start_record(
@@ -57,7 +118,7 @@ def start_record(
         MnoError: `data.dvc` cannot be read.
     """
     data = read_data_version(root / DATA_FILE)
-    return {
+    record = {
         "schema": SCHEMA,
         "scenario": params.get("scenario"),
         "snapshot": {"commit": snapshot.commit, "tree": snapshot.tree},
@@ -79,10 +140,11 @@ def start_record(
         "ids": {key: value for key, value in (ids or {}).items() if value},
         "times": {"started": _now()},
     }
+    return cast(Record, record)  # of what is only said where it is so, the type is lost
 
 
 def complete_record(
-    record: Mapping[str, Any],
+    record: Record,
     root: Path,
     *,
     candidate_sha256: str,
@@ -104,7 +166,7 @@ def complete_record(
             f"the record of the training run has schema {record.get('schema')}; "
             f"this version writes {SCHEMA}: train again"
         )
-    full = {
+    full: Record = {
         **record,
         "model": {"md5": locked_out(root, "train", CANDIDATE), "sha256": candidate_sha256},
         "ids": {**record["ids"], **{k: v for k, v in (ids or {}).items() if v}},
@@ -138,6 +200,13 @@ def candidate_digest(folder: Path) -> str:
         digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()
+
+
+def entry(record: Any, *keys: str) -> Any:
+    """Return what is at a path of keys; none where there is nothing of that kind."""
+    for key in keys:
+        record = record.get(key) if isinstance(record, Mapping) else None
+    return record
 
 
 def _named(source: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 SCHEMA = 1
+SEALS, CERTIFICATES = "seals", "certificates"  # folders among the files of a run
 # What differs between two seals of the same facts.
 _OF_THE_MOMENT = ("sealed", "previous")
 
@@ -42,6 +43,11 @@ class SealPointer:
         hexadecimal = set(run_id + sha256) <= set("0123456789abcdef")
         whole = slash and run_id and len(sha256) == 64 and hexadecimal
         return cls(run_id, sha256) if whole else None
+
+
+def seal_path(pointer: SealPointer) -> str:
+    """Return where in the files of its run a seal lies."""
+    return f"{SEALS}/{pointer.sha256}.json"
 
 
 @dataclass(frozen=True)

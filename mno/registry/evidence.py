@@ -1,173 +1,209 @@
-"""Gathering what an audit looks at: a version in the registry, found by any of its names."""
+"""What the registry says of a version, gathered for a seal or an audit, found by any of its names.
+
+The same function reads it when a version is sealed and when it is audited. It reads files where
+they lie, since MLflow's own download leaves a note in the folder of a package.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlparse
 
 from mno.core.errors import InputError, MnoError
-from mno.lineage.audit.evidence import Evidence
-from mno.lineage.record import candidate_digest
-from mno.lineage.seal import Seal, SealPointer
-from mno.registry import names
-from mno.registry.facts import aliases, package_folder, read_facts, run_folder
-from mno.registry.reading import find_alias
-from mno.registry.sealing import read_chain, read_one
-from mno.registry.settings import DATABASE, Workspace, is_embedded, use_workspace
-from mno.surrogate.surrogate import DESCRIPTION_FILE
+from mno.core.files import file_sha256
+from mno.lineage.audit import Evidence
+from mno.lineage.questions import RegisteredVersion
+from mno.lineage.record import PACKAGED, Tag, candidate_digest
+from mno.lineage.seal import CERTIFICATES, SEALS, Seal, SealPointer, read_seal, seal_path
+from mno.registry.catalogue import Registry, aliases, find_version_of, local_path, registry_of
+from mno.registry.settings import Workspace, import_mlflow
 
-_MODEL = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))")
 _RUN = re.compile(r"runs:/([0-9a-f]+)(?:/.*)?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_PACKAGED = Path("artifacts/candidate")
+_DESCRIPTION = "surrogate.json"  # beside the weights of every model
+_PREFIX = "mno."
+# Of who works on a run, not of what came of it.
+_PASSING = (Tag.OWNER, Tag.STATE, Tag.WORKSPACE)
+_REGISTERED_META = "registered_model_meta"  # loading it may leave that in a package
 
 
-def existing_workspace(root: Path) -> Workspace:
-    """Return the MLflow of a workspace, without making one.
-
-    Raises:
-        InputError: There is none.
-        MnoError: It cannot be used.
-    """
-    if is_embedded(root) and not (root / DATABASE).exists():
-        raise InputError(
-            f"{root} has no registry ({DATABASE}): audit where the model was registered, or set "
-            "MLFLOW_TRACKING_URI to its registry"
-        )
-    return use_workspace(root)
-
-
-def find_model(workspace: Workspace, target: str) -> tuple[str, int]:
-    """Return name and number of the version that a person means.
+def read_facts(registry: Registry, version: RegisteredVersion, scratch: Path) -> dict[str, Any]:
+    """Read what the registry holds of a version.
 
     Args:
-        workspace: The MLflow to ask.
+        registry: The registry that is asked.
+        version: The version.
+        scratch: Where files of a distant store are copied to.
+
+    Returns:
+        `version`, `logged_model` (none where there is none), `package` (SHA-256 by file; none where
+        its files cannot be read), `run` (none where there is none).
+    """
+    package, source = package_folder(registry, version, scratch), version.source or ""
+    model = None
+    if source.startswith("models:/"):
+        model = registry.logged_model(source.removeprefix("models:/"))
+    run = registry.run(version.run_id) if version.run_id else None
+    if run is not None:
+        folder = run_folder(registry, version.run_id, scratch)
+        del run["folder"]
+        run |= {
+            "tags": _our_tags(run["tags"], *_PASSING),
+            "files": _run_files(folder) if folder else None,
+        }
+    return {
+        "version": {
+            "source": version.source,
+            "files": registry.location(version),
+            "run": version.run_id,
+            "created": version.created,
+            "tags": _our_tags(version.tags, Tag.SEAL, Tag.CERTIFICATE),
+        },
+        "logged_model": model and {**model, "tags": _our_tags(model["tags"])},
+        "package": package_files(package) if package else None,
+        "run": run,
+    }
+
+
+def package_folder(
+    registry: Registry, version: RegisteredVersion, scratch: Path | None = None
+) -> Path | None:
+    """Return the folder with the files of a version; none where they cannot be read.
+
+    A folder that holds no model is none either: the registry may name any, as large as a disk.
+
+    Args:
+        registry: The registry that is asked.
+        version: The version.
+        scratch: Where files of a distant store are copied to; a temporary folder if none.
+    """
+    folder = _folder(registry.location(version), scratch / "package" if scratch else None)
+    if folder is None or not any((folder / part).exists() for part in ("MLmodel", "artifacts")):
+        return None
+    return folder
+
+
+def run_folder(registry: Registry, run_id: str | None, scratch: Path) -> Path | None:
+    """Return the folder with the files of a run; none where they cannot be read."""
+    run = registry.run(run_id) if run_id else None
+    return _folder(run["folder"], scratch / f"run-{run_id}") if run else None
+
+
+def package_digest(folder: Path) -> str:
+    """Digest of all files of a package, but of those that loading it may leave there."""
+    text = "".join(f"{name}\0{sha256}\n" for name, sha256 in package_files(folder).items())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def package_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of those files, by path in the folder, in order."""
+    return {
+        path.relative_to(folder).as_posix(): file_sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts and path.name != _REGISTERED_META
+    }
+
+
+def damage(registry: Registry, version: RegisteredVersion) -> str | None:
+    """Say whether the files of a version differ from those that were registered; none if not."""
+    named = f"the files of version {version.number} of {version.name}"
+    with TemporaryDirectory(prefix="mno-registry-") as copies:
+        folder = package_folder(registry, version, Path(copies))
+        if folder is None:
+            return f"{named} cannot be read"
+        if package_digest(folder) != version.tags.get(Tag.PACKAGE):
+            return f"{named} are missing or altered"
+    return None
+
+
+def _our_tags(tags: Mapping[str, str], *without: str) -> dict[str, str]:
+    return {k: v for k, v in sorted(tags.items()) if k.startswith(_PREFIX) and k not in without}
+
+
+def _run_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of a run's files, without what has digests of its own and comes later."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    inside = ((path.relative_to(folder), path) for path in paths)
+    apart = (SEALS, CERTIFICATES)
+    return {n.as_posix(): file_sha256(path) for n, path in inside if n.parts[0] not in apart}
+
+
+def _folder(uri: str | None, copies: Path | None) -> Path | None:
+    """Return a local folder as it is, or a copy of a distant one."""
+    here = local_path(uri)
+    if here is not None or not uri:
+        return here if here is not None and here.is_dir() else None
+    name = PurePosixPath(urlparse(uri).path).name
+    if copies is not None and (copies / name).is_dir():
+        return copies / name
+    # Any store's own error: nothing is there, or it cannot be reached.
+    with suppress(Exception):
+        if copies is not None:
+            copies.mkdir(parents=True, exist_ok=True)
+        place = str(copies) if copies is not None else None
+        copied = Path(import_mlflow().artifacts.download_artifacts(uri, dst_path=place))
+        return copied if copied.is_dir() else None
+    return None
+
+
+def read_chain(registry: Registry, name: str, scratch: Path) -> Iterator[Seal]:
+    """Yield a model's seals, the latest first; one that is missing or damaged is the last.
+
+    Args:
+        registry: The registry that is asked.
+        name: The registered model.
+        scratch: Where files of a distant store are copied to.
+    """
+    pointer = SealPointer.parse(registry.seals().get(name, ""))
+    while pointer is not None:
+        seal = read_one(registry, pointer, scratch)
+        yield seal
+        pointer = None if seal.problem else seal.previous
+
+
+def read_one(registry: Registry, pointer: SealPointer, scratch: Path) -> Seal:
+    """Read a seal where its pointer says."""
+    folder = run_folder(registry, pointer.run_id, scratch)
+    path = folder / seal_path(pointer) if folder else None
+    return read_seal(pointer, path.read_bytes() if path and path.is_file() else None)
+
+
+def find_model(registry: Registry, target: str) -> RegisteredVersion:
+    """Return the version that a person means.
+
+    Args:
+        registry: The registry that is asked.
         target: `models:/NAME/VERSION`, `models:/NAME@ALIAS`, `runs:/ID`, the folder of a model or
             the file of its weights.
 
     Raises:
         InputError: It is nothing of that, or nothing of that is registered.
     """
-    model, run = _MODEL.fullmatch(target), _RUN.fullmatch(target)
-    if model:
-        return _named(workspace, *model.groups())
+    run = _RUN.fullmatch(target)
     if run:
-        filter_string, what = f"run_id = '{run[1]}'", "run"
+        found, what = [v for v in registry.versions() if v.run_id == run[1]], "run"
+    elif target.startswith("models:/"):
+        return find_version_of(registry, target)
     elif target.startswith(("models:", "runs:")):
         raise InputError(
             f"{target!r}: expected models:/NAME/VERSION, models:/NAME@ALIAS or runs:/ID"
         )
     else:
         digest = candidate_digest(_candidate(Path(target)))
-        filter_string, what = f"tags.`{names.CANDIDATE}` = '{digest}'", f"model ({digest[:12]})"
-    found = workspace.client.search_model_versions(filter_string)
+        found = registry.versions(tag=(Tag.CANDIDATE, digest))
+        what = f"model ({digest[:12]})"
     if not found:
         raise InputError(
             f"{target}: no registered version is of this {what}: it was never registered, or its "
             "files were changed since; see what is registered with: mno status"
         )
-    latest = max(found, key=lambda version: int(version.version))
-    return latest.name, int(latest.version)
-
-
-@contextmanager
-def gather(
-    workspace: Workspace,
-    name: str,
-    version: int,
-    caches: Sequence[Path],
-    originals: Sequence[Path] = (),
-) -> Iterator[Evidence]:
-    """Yield all that an audit of a version looks at; files of distant stores are copied meanwhile.
-
-    Args:
-        workspace: The MLflow to ask; its folder is the clone that snapshots are looked for in.
-        name: The registered model.
-        version: The version's number.
-        caches: Folders of DVC caches.
-        originals: Folders in which files that were imported may lie.
-    """
-    client = workspace.client
-    with TemporaryDirectory(prefix="mno-audit-") as folder:
-        scratch = Path(folder)
-        row = client.get_model_version(name, str(version))
-        chain = tuple(read_chain(workspace, name, scratch))
-        tag = row.tags.get(names.SEAL)
-        yield Evidence(
-            root=workspace.root,
-            name=name,
-            version=version,
-            facts=read_facts(workspace, name, version, scratch),
-            aliases=aliases(workspace, name),
-            versions={
-                int(found.version): found.tags
-                for found in client.search_model_versions(f"name = '{name}'")
-            },
-            chain=chain,
-            seal=_own_seal(workspace, chain, version, tag, scratch),
-            sealed_tag=tag,
-            package=package_folder(workspace, row, scratch),
-            run=run_folder(workspace, row.run_id, scratch),
-            caches=tuple(caches),
-            originals=tuple(originals),
-        )
-
-
-def model_with_digest(workspace: Workspace, sha256: str, scratch: Path) -> Path:
-    """Return the folder of a registered model's candidate by the digest of its files.
-
-    Args:
-        workspace: The MLflow to ask.
-        sha256: The digest, from a record that may hold anything.
-        scratch: Where files of a distant store are copied to.
-
-    Raises:
-        MnoError: No registered version has it.
-    """
-    found = []
-    if _DIGEST.fullmatch(str(sha256)):
-        found = workspace.client.search_model_versions(f"tags.`{names.CANDIDATE}` = '{sha256}'")
-    folders = (package_folder(workspace, row, scratch / str(row.version)) for row in found)
-    for folder in folders:
-        if folder is not None and (folder / _PACKAGED).is_dir():
-            return folder / _PACKAGED
-    raise MnoError(
-        f"no version in the registry is the model that training started from ({sha256}), so that "
-        "it cannot be made again here"
-    )
-
-
-def _own_seal(
-    workspace: Workspace, chain: Sequence[Seal], version: int, tag: str | None, scratch: Path
-) -> Seal | None:
-    """Return a version's latest seal: that of the chain, or else the one that the version names."""
-    for seal in chain:
-        if not seal.problem and seal.version == version:
-            return seal
-    pointer = SealPointer.parse(tag or "")
-    return read_one(workspace, pointer, scratch) if pointer else None
-
-
-def _named(
-    workspace: Workspace, name: str, number: str | None, alias: str | None
-) -> tuple[str, int]:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = (
-            workspace.client.get_model_version(name, number)
-            if number
-            else find_alias(workspace.client, name, alias or "")
-        )
-    except MlflowException:
-        found = None
-    if found is None:
-        uri = f"models:/{name}" + (f"/{number}" if number else f"@{alias}")
-        raise InputError(f"{uri} is not in the registry; see what is with: mno status")
-    return name, int(found.version)
+    return max(found, key=lambda version: version.number)
 
 
 def _candidate(path: Path) -> Path:
@@ -176,10 +212,76 @@ def _candidate(path: Path) -> Path:
     Raises:
         InputError: There is none.
     """
-    for folder in (path, path.parent if path.is_file() else path / _PACKAGED):
-        if (folder / DESCRIPTION_FILE).is_file():
+    for folder in (path, path.parent if path.is_file() else path / PACKAGED):
+        if (folder / _DESCRIPTION).is_file():
             return folder
     raise InputError(
-        f"{path} holds no model (no {DESCRIPTION_FILE} beside the weights); give its folder, "
+        f"{path} holds no model (no {_DESCRIPTION} beside the weights); give its folder, "
         "models:/NAME/VERSION, models:/NAME@ALIAS or runs:/ID"
+    )
+
+
+@contextmanager
+def gather(
+    workspace: Workspace,
+    name: str,
+    number: int,
+    caches: Sequence[Path],
+    originals: Sequence[Path] = (),
+) -> Iterator[Evidence]:
+    """Yield all that an audit of a version looks at; files of distant stores are copied meanwhile.
+
+    Args:
+        workspace: The MLflow to ask; its folder is the clone that snapshots are looked for in.
+        name: The registered model.
+        number: The version's number.
+        caches: Folders of DVC caches.
+        originals: Folders in which files that were imported may lie.
+    """
+    registry = registry_of(workspace)
+    version = find_version_of(registry, f"models:/{name}/{number}")
+    with TemporaryDirectory(prefix="mno-audit-") as folder:
+        scratch = Path(folder)
+        chain = tuple(read_chain(registry, name, scratch))
+        tag = version.tags.get(Tag.SEAL)
+        own = (seal for seal in chain if not seal.problem and seal.version == number)
+        seal, pointer = next(own, None), SealPointer.parse(tag or "")
+        if seal is None and pointer is not None:
+            seal = read_one(registry, pointer, scratch)
+        yield Evidence(
+            root=workspace.root,
+            name=name,
+            version=number,
+            facts=read_facts(registry, version, scratch),
+            aliases=aliases(registry, name),
+            versions={found.number: found.tags for found in registry.versions(name)},
+            chain=chain,
+            seal=seal,
+            sealed_tag=tag,
+            package=package_folder(registry, version, scratch),
+            run=run_folder(registry, version.run_id, scratch),
+            caches=tuple(caches),
+            originals=tuple(originals),
+        )
+
+
+def model_with_digest(registry: Registry, sha256: str, scratch: Path) -> Path:
+    """Return the folder of a registered model's candidate by the digest of its files.
+
+    Args:
+        registry: The registry that is asked.
+        sha256: The digest, from a record that may hold anything.
+        scratch: Where files of a distant store are copied to.
+
+    Raises:
+        MnoError: No registered version has it.
+    """
+    known = _DIGEST.fullmatch(str(sha256))
+    for version in registry.versions(tag=(Tag.CANDIDATE, sha256)) if known else ():
+        folder = package_folder(registry, version, scratch / str(version.number))
+        if folder is not None and (folder / PACKAGED).is_dir():
+            return folder / PACKAGED
+    raise MnoError(
+        f"no version in the registry is the model that training started from ({sha256}), so that "
+        "it cannot be made again here"
     )

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mno.core.errors import MnoError, first_line
-from mno.registry.closure import Closure, import_closure, requirements
-from mno.registry.settings import import_mlflow
+from mno.core.imports import imported_files, other_packages
+from mno.registry.reading import TRUST_FILE
+from mno.registry.settings import Workspace, import_mlflow
 from mno.surrogate.surrogate import DESCRIPTION_FILE, WEIGHTS_FILE, Surrogate
 
 if TYPE_CHECKING:
@@ -25,9 +27,10 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, np.ndarray]
 
 _MODEL_CODE = Path(__file__).with_name("pyfunc_model.py")
-TRUST_FILE = "trust.json"
 _SOURCES = Path(__file__).parents[2]
 _EXAMPLE_SAMPLES = 2
+_PREDICTION = "mno/surrogate/surrogate.py"
+_OTHERWISE_NAMED = {"neuralop": "neuraloperator", "ruamel": "ruamel.yaml"}
 # Relative to the largest value: what float32 loses between two batch sizes.
 TOLERANCE = 1e-5
 
@@ -50,8 +53,8 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | N
         name: np.asarray(inputs[name][:_EXAMPLE_SAMPLES], dtype=np.float32)
         for name in surrogate.description.given_names
     }
-    closure = import_closure(_SOURCES, "mno.surrogate")
-    packages = ["mlflow", *closure.packages]
+    code = imported_files(_SOURCES, [_PREDICTION], lazy=True)
+    packages = ["mlflow", *other_packages(_SOURCES, code)]
     if surrogate.description.model.backbone == "fno":
         packages.append("neuralop")  # imported by name, since the other backbones do without
     with tempfile.TemporaryDirectory(prefix="mno-package-") as scratch:
@@ -59,10 +62,11 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | N
         files.mkdir()
         for name in (WEIGHTS_FILE, DESCRIPTION_FILE):
             shutil.copy(candidate / name, files / name)
-        artifacts = {
-            "candidate": str(files),
-            "code": str(_copy_code(closure, Path(scratch))),
-        }
+        for name in code:
+            copy = Path(scratch) / "code" / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(_SOURCES / name, copy)
+        artifacts = {"candidate": str(files), "code": str(Path(scratch) / "code")}
         if trust is not None:
             (Path(scratch) / TRUST_FILE).write_bytes(trust)
             artifacts["trust"] = str(Path(scratch) / TRUST_FILE)
@@ -72,17 +76,21 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | N
             artifacts=artifacts,
             signature=_signature(surrogate),
             input_example=example,
-            pip_requirements=requirements(tuple(packages)),
+            pip_requirements=requirements(packages),
         )
 
 
-def load_model(uri: str | Path) -> Any:
-    """Load a packaged model by MLflow's URI or from a folder; its `predict` takes and gives arrays.
+def load_model(uri: str | Path, workspace: Workspace | None = None) -> Any:
+    """Load a packaged model; its `predict` takes and gives arrays.
+
+    Args:
+        uri: MLflow's address of it, or its folder.
+        workspace: The MLflow that is asked; none for a folder.
 
     Raises:
         MnoError: The model cannot be loaded; the message says why.
     """
-    import_mlflow()
+    _ = workspace.client if workspace else import_mlflow()
     from mlflow import pyfunc
 
     try:
@@ -122,12 +130,27 @@ def frames_given(model: Any) -> int:
     return max((spec.shape[1] for spec in given.inputs if spec.name in states), default=0)
 
 
-def _copy_code(closure: Closure, scratch: Path) -> Path:
-    code = scratch / "code"
-    for file in closure.files:
-        (code / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_SOURCES / file, code / file)
-    return code
+def requirements(packages: Iterable[str]) -> list[str]:
+    """Return ranges around the installed versions, for example `torch>=2.6,<3`.
+
+    Local versions such as `+cpu` are left out: the range fits any build.
+    """
+    found = set()
+    for package in packages:
+        name = _distribution(package)
+        major, minor = (version(name).split("+")[0].split(".") + ["0"])[:2]
+        found.add(f"{name}>={major}.{minor},<{int(major) + 1}")
+    return sorted(found)
+
+
+def _distribution(package: str) -> str:
+    """Return the name under which a top-level module is installed."""
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        # Looks at every installed file, which takes seconds: only for names like `ruamel`.
+        return _OTHERWISE_NAMED.get(package) or packages_distributions()[package][0]
+    return package
 
 
 def _signature(surrogate: Surrogate) -> ModelSignature:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mno.core.errors import InputError, first_line
-from mno.registry import names
-from mno.registry.digest import package_digest
-from mno.registry.settings import DATABASE, Workspace, import_mlflow, is_embedded, use_workspace
+import numpy as np
+
+from mno.core.errors import InputError
+from mno.lineage.decision import CHAMPION
+from mno.lineage.questions import RegisteredVersion
+from mno.lineage.record import PACKAGED, Tag, candidate_digest
+from mno.registry.catalogue import (
+    Registry,
+    find_alias,
+    find_version_of,
+    read_catalogue,
+    registry_of,
+)
+from mno.registry.evidence import damage, find_model, package_folder
+from mno.registry.settings import Workspace, import_mlflow, model_name
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
-
     from mno.surrogate.surrogate import Surrogate
+    from mno.surrogate.trust.trust import Trust
 
-_URI = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))")
+TRUST_FILE = "trust.json"  # what predictions are judged by, beside the candidate in a package
 
 
 def describe_registry(root: Path, scenario: str) -> list[dict[str, Any]]:
@@ -33,24 +40,17 @@ def describe_registry(root: Path, scenario: str) -> list[dict[str, Any]]:
     Raises:
         MnoError: MLflow cannot be used.
     """
-    if is_embedded(root) and not (root / DATABASE).exists():
-        return []
-    client = use_workspace(root).client
-    name = names.model_name(scenario)
-    aliases: dict[str, list[str]] = {}
-    for model in client.search_registered_models(f"name = '{name}'"):
-        for alias, version in model.aliases.items():
-            aliases.setdefault(str(version), []).append(alias)
-    found = client.search_model_versions(f"name = '{name}'", max_results=1000)
+    name = model_name(scenario)
+    found = [version for version in read_catalogue(root).versions if version.name == name]
     return [
         {
             "name": name,
-            "version": int(version.version),
-            "aliases": sorted(aliases.get(str(version.version), [])),
-            "relative_l2": _number(version.tags.get(names.RELATIVE_L2)),
-            "created": _local_time(version.creation_timestamp),
+            "version": version.number,
+            "aliases": list(version.aliases),
+            "relative_l2": version.relative_l2,
+            "created": _local_time(version.created),
         }
-        for version in sorted(found, key=lambda version: -int(version.version))
+        for version in sorted(found, key=lambda version: -version.number)
     ]
 
 
@@ -67,53 +67,32 @@ def why_version_is_unusable(root: Path, registered: Mapping[str, Any]) -> str | 
     Raises:
         MnoError: MLflow cannot be used.
     """
-    from mlflow.exceptions import MlflowException
-
-    name, version = registered.get("name"), registered.get("version")
-    if not name or not version:
+    name, number = registered.get("name"), registered.get("version")
+    if not name or not number:
         return "it names no version"
-    workspace = use_workspace(root)
-    try:
-        found = workspace.client.get_model_version(name, str(version))
-    except MlflowException:
-        return f"version {version} of {name} is not in the registry"
-    if found.tags.get(names.LINEAGE) != registered.get("lineage_sha256"):
-        return f"version {version} of {name} is another model"
-    problem = damage(workspace, name, int(version), found.tags.get(names.PACKAGE))
-    if problem:
-        return problem
-    if find_alias(workspace.client, name, names.CHAMPION) is None:
+    known = {version.uri: version for version in read_catalogue(root).versions}
+    found = known.get(f"models:/{name}/{number}")
+    if found is None:
+        return f"version {number} of {name} is not in the registry"
+    if found.tags.get(Tag.LINEAGE) != registered.get("lineage_sha256"):
+        return f"version {number} of {name} is another model"
+    registry = registry_of(Workspace(root))
+    problem = damage(registry, found)
+    if problem is None and find_alias(registry, name, CHAMPION) is None:
         return f"{name} has no champion"
-    return None
+    return problem
 
 
-def find_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
-    """Return the version that has an alias, if any has."""
-    from mlflow.exceptions import MlflowException
+def candidate_folder(registry: Registry, version: RegisteredVersion) -> Path:
+    """Return the folder of a version's candidate: the files that training wrote.
 
-    try:
-        return client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None  # no such alias; no such model
-        raise
-
-
-def damage(workspace: Workspace, name: str, version: int, digest: str | None) -> str | None:
-    """Say whether the files of a version differ from those that were registered."""
-    mlflow = import_mlflow()
-    with TemporaryDirectory(prefix="mno-registry-") as copies:
-        try:
-            folder = mlflow.artifacts.download_artifacts(
-                f"models:/{name}/{version}",
-                dst_path=None if workspace.embedded else copies,
-                tracking_uri=mlflow.get_tracking_uri(),
-            )
-        except Exception as error:  # missing files, or a store that cannot be reached
-            return f"the files of version {version} of {name} cannot be read ({first_line(error)})"
-        if package_digest(Path(folder)) != digest:
-            return f"the files of version {version} of {name} are missing or altered"
-    return None
+    Raises:
+        InputError: They cannot be read.
+    """
+    folder = package_folder(registry, version)
+    if folder is None or not (folder / PACKAGED).is_dir():
+        raise InputError(f"{version.uri} cannot be read; see the names with: mno status")
+    return folder / PACKAGED
 
 
 def registered_folder(root: Path, uri: str) -> Path:
@@ -126,8 +105,8 @@ def registered_folder(root: Path, uri: str) -> Path:
     Raises:
         InputError: There is no such model.
     """
-    use_workspace(root)
-    return candidate_folder(uri)
+    registry = registry_of(Workspace(root))
+    return candidate_folder(registry, find_model(registry, uri))
 
 
 def load_surrogate(root: Path, uri: str) -> Surrogate:
@@ -145,77 +124,102 @@ def load_surrogate(root: Path, uri: str) -> Surrogate:
     return Surrogate.load(registered_folder(root, uri))
 
 
-def whole_version(root: Path, uri: str) -> str:
-    """Return the URI of the version that another stands for, after its files were checked.
+def whole_version(root: Path, uri: str) -> tuple[str, Path]:
+    """Return the version that an address stands for, after its files were checked.
 
     Args:
         root: The workspace whose registry is asked.
         uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
 
+    Returns:
+        Its address, `models:/NAME/VERSION`, and the folder of its candidate.
+
     Raises:
         InputError: It is no such URI, there is no such version, or its files are damaged.
         MnoError: MLflow cannot be used.
     """
-    workspace = use_workspace(root)
-    found = find_version_of(workspace, uri)
-    problem = damage(workspace, found.name, int(found.version), found.tags.get(names.PACKAGE))
+    registry = registry_of(Workspace(root))
+    found = find_version_of(registry, uri)
+    problem = damage(registry, found)
     if problem:
         raise InputError(f"{uri}: {problem}; choose another")
-    return f"models:/{found.name}/{found.version}"
+    return found.uri, candidate_folder(registry, found)
 
 
-def find_version_of(workspace: Workspace, uri: str) -> ModelVersion:
-    """Return the version that an address names.
-
-    Args:
-        workspace: Whose registry is asked.
-        uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
-
-    Raises:
-        InputError: It is no such address, or there is no such version.
-    """
-    from mlflow.exceptions import MlflowException
-
-    match = _URI.fullmatch(uri)
-    if match is None:
-        raise InputError(f"{uri!r}: expected models:/NAME/VERSION or models:/NAME@ALIAS")
-    name, number, alias = match.groups()
-    client = workspace.client
-    try:
-        found = find_alias(client, name, alias) if alias else client.get_model_version(name, number)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        found = None
-    if found is None:
-        raise InputError(f"{uri} is not in the registry; see what is with: mno status")
-    return found
-
-
-def candidate_folder(uri: str) -> Path:
-    """Return the folder of a registered model's candidate: the files that training wrote.
+class NamedModel:
+    """A registered model by the name that clients know it by.
 
     Args:
-        uri: For example `models:/mno-darcy/3`, of the workspace in use.
+        root: The workspace whose registry is asked.
+        uri: `models:/NAME@ALIAS`, which may come to name another version, or
+            `models:/NAME/VERSION`.
 
     Raises:
-        InputError: There is no such model.
+        InputError: It is no such address.
+        MnoError: MLflow cannot be used.
     """
-    mlflow = import_mlflow()
-    try:
-        folder = Path(mlflow.artifacts.download_artifacts(uri))
-    except Exception as error:
-        raise InputError(
-            f"{uri} cannot be read ({first_line(error)}); see the names with: mno status"
-        ) from None
-    return folder / "artifacts" / "candidate"
+
+    def __init__(self, root: Path, uri: str) -> None:
+        self._registry, self._uri = registry_of(Workspace(root)), uri
+        find_version_of(self._registry, uri)
+
+    def named(self) -> str:
+        """Return the address of the version, `models:/NAME/VERSION`.
+
+        Raises:
+            InputError: There is none.
+        """
+        return find_version_of(self._registry, self._uri).uri
+
+    def load(self, uri: str) -> tuple[Surrogate, Mapping[str, np.ndarray], Trust | str]:
+        """Load a version, after its files were checked, its example of inputs, and its trust.
+
+        Args:
+            uri: What `named` returned.
+
+        Raises:
+            InputError: Its files are missing or altered, or cannot be read.
+        """
+        from mno.surrogate.surrogate import Surrogate
+
+        found = find_version_of(self._registry, uri)
+        problem = damage(self._registry, found)
+        if problem:
+            raise InputError(problem)
+        folder = candidate_folder(self._registry, found)
+        import_mlflow()
+        from mlflow.models import Model
+
+        package = folder.parents[1]
+        example: Any = Model.load(str(package)).load_input_example(str(package))
+        given = {name: np.asarray(x) for name, x in example.items()}
+        return Surrogate.load(folder), given, registered_trust(folder)
 
 
-def _number(text: str | None) -> float | None:
+def registered_trust(folder: Path) -> Trust | str:
+    """Return what a registered model's predictions are judged by; or, in one line, why nothing is.
+
+    Args:
+        folder: Of its candidate; the estimate lies beside it.
+    """
+    path = folder.with_name(TRUST_FILE)
+    if not path.is_file():
+        remedy = "registered before there was one; make one with: mno evaluate"
+        return f"no error estimate: {remedy}"
+    return trust_in(path, folder)
+
+
+def trust_in(path: Path, folder: Path) -> Trust | str:
+    """Return what a file says of the model in a folder; or, in one line, why it says nothing."""
+    from mno.surrogate.trust.trust import Trust
+
     try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return None
+        trust = Trust.read(path)
+    except InputError as error:
+        return f"no error estimate: {error}"
+    if trust.model_sha256 != candidate_digest(folder):
+        return f"no error estimate: {path} is of another model; make a new one with: mno evaluate"
+    return trust
 
 
 def _local_time(milliseconds: int) -> str:

@@ -17,35 +17,37 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mno.core.config import dataset_name, section
 from mno.core.errors import MnoError
 from mno.evaluation.config import EvaluateConfig
-from mno.lineage import rule
+from mno.evaluation.pooling import Pooled
+from mno.lineage.decision import CHAMPION
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import (
+    RECORD_FILE,
     Record,
+    Tag,
     candidate_digest,
     complete_record,
     params_sha256,
     start_record,
 )
 from mno.lineage.snapshot import changed_code, take_snapshot
-from mno.registry import names, promotion
+from mno.registry.catalogue import find_alias, find_version_of, registry_of
 from mno.registry.config import PromotionConfig, RegistryConfig
-from mno.registry.deciding import deciding
-from mno.registry.gates import gates
-from mno.registry.promotion import Case, Compare, Measured, Score
-from mno.registry.reading import find_alias
-from mno.registry.recorded import EVALUATION_FOLDER
-from mno.registry.request import Evaluated, Request
+from mno.registry.decision import Case, carry_out, decide, deciding, gates
+from mno.registry.evidence import damage, package_digest
+from mno.registry.packaging import Arrays, check_predictions, load_model, save_package
+from mno.registry.reading import TRUST_FILE, candidate_folder
 from mno.registry.sealing import seal_version
-from mno.registry.settings import Workspace, use_workspace
-from mno.registry.tracking import RECORD_FILE, STATE, log_record
-from mno.registry.versions import create_version, find_version
+from mno.registry.settings import Workspace, model_name, use_workspace
+from mno.registry.tracking import log_record
+from mno.registry.trial import EVALUATION_FOLDER
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -54,12 +56,60 @@ if TYPE_CHECKING:
 _PATIENCE = 1800.0
 
 
+@dataclass(frozen=True)
+class Request:
+    """Where and for whom a model is registered.
+
+    Attributes:
+        root: The folder whose code, parameters and `dvc.lock` made the model.
+        workspace: The folder whose MLflow is used; the same, but in a DVC experiment.
+        params: The content of `params.yaml`.
+        experiment: Name of the DVC experiment; in one, nothing is registered, only logged.
+        flow_run_id: Id of the Prefect flow run.
+    """
+
+    root: Path
+    workspace: Path
+    params: Mapping[str, Any]
+    experiment: str | None = None
+    flow_run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What the evaluation found.
+
+    Attributes:
+        relative_l2: Relative L2 error on the test split; the figure that decides.
+        errors: The same of each test sample; NaN where none is known.
+        metrics: Figures to log, by name.
+        inputs: Input fields of some samples, in physical units.
+        predictions: What the evaluation predicted from them.
+        history: Frames of states among these inputs; 0 without states.
+        reports: Files and folders to keep with the run.
+        trust: Content of the file that predictions are judged by, to go into the package.
+        kpis: `kpis` of `reports/decision.json`.
+        physics: `physics` of `reports/metrics.json`; or why nothing was checked.
+    """
+
+    relative_l2: float
+    errors: tuple[float, ...]
+    metrics: Mapping[str, float]
+    inputs: Arrays
+    predictions: Arrays
+    history: int = 0
+    reports: tuple[Path, ...] = ()
+    trust: bytes | None = None
+    kpis: Sequence[Mapping[str, Any]] = ()
+    physics: Mapping[str, Any] | str = "nothing was checked"
+
+
 def register(
     request: Request,
     candidate: Path,
     evaluated: Evaluated,
-    score: Score,
-    compare: Compare | None = None,
+    score: Callable[[Any], Pooled],
+    compare: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Register a candidate and decide on its alias; doing it again gives the same version.
 
@@ -80,56 +130,64 @@ def register(
     """
     if not math.isfinite(evaluated.relative_l2):
         raise MnoError(f"the test error is {evaluated.relative_l2}; such a model is not registered")
-    digest = candidate_digest(candidate)
-    workspace = use_workspace(request.workspace)
+    digest, workspace = candidate_digest(candidate), use_workspace(request.workspace)
     run, record = _find_run(request, workspace, digest)
     _log_evaluation(workspace, run, evaluated)
     ids = {"mlflow_run": run.info.run_id, "prefect_flow_run": request.flow_run_id}
     record = complete_record(record, request.root, candidate_sha256=digest, ids=ids)
-    if request.experiment is not None:
-        workspace.client.set_tag(run.info.run_id, "mno.experiment", request.experiment)
-        log_record(workspace, run.info.run_id, record)
-        return {"name": None, "version": None, "alias": None, **_summary(evaluated, record)}
-    uncommitted = _uncommitted(request, record)
-    name = names.model_name(dataset_name(request.params))
-    measured = Measured(
-        evaluated.relative_l2,
-        read_data_version(request.root / DATA_FILE).md5,
-        _evaluation_sha256(request, evaluated),
-    )
-    tags = {
-        names.CANDIDATE: digest,
-        names.LINEAGE: record["lineage_sha256"],
-        "mno.snapshot": record["snapshot"]["commit"],
-        "mno.params_sha256": record["params_sha256"],
-        names.UNCOMMITTED: str(bool(uncommitted)).lower(),
-        **measured.tags(),
+    summary = {
+        "relative_l2": evaluated.relative_l2,
+        "run_id": record["ids"]["mlflow_run"],
+        "lineage_sha256": record.get("lineage_sha256"),
+        "record": record,
     }
-    version = find_version(workspace, name, tags, evaluated)
+    if request.experiment is not None:
+        workspace.client.set_tag(run.info.run_id, Tag.EXPERIMENT, request.experiment)
+        log_record(workspace, run.info.run_id, record)
+        return {"name": None, "version": None, "alias": None, **summary}
+    uncommitted = _uncommitted(request, record)
+    name, case = model_name(dataset_name(request.params)), _case(request, evaluated, score, compare)
+    tags = {
+        Tag.CANDIDATE: digest,
+        Tag.LINEAGE: str(record.get("lineage_sha256")),
+        Tag.SNAPSHOT: record["snapshot"]["commit"],
+        Tag.PARAMS: record["params_sha256"],
+        Tag.UNCOMMITTED: str(uncommitted).lower(),
+        **case.tags(),
+    }
+    version = _known_version(workspace, name, tags, evaluated)
     if version is None:
-        version = create_version(workspace, run, name, tags, candidate, evaluated)
+        version = _create_version(workspace, run, name, tags, candidate, evaluated)
     record["ids"] |= {"model": name, "version": version}
     with deciding(workspace, name, patience=_PATIENCE):
-        case = replace(_case(request, evaluated, measured, score), compare=compare)
         decision = _decide(workspace, name, version, case)
         log_record(workspace, run.info.run_id, record)
         seal_version(workspace, name, version, record, request.root)
-    return {"name": name, "version": version, **decision, **_summary(evaluated, record)}
+    return {"name": name, "version": version, **decision, **summary}
 
 
-def _case(request: Request, evaluated: Evaluated, measured: Measured, score: Score) -> Case:
+def _case(
+    request: Request,
+    evaluated: Evaluated,
+    score: Callable[[Any], Pooled],
+    compare: Callable[[Path], Mapping[str, Any]] | None,
+) -> Case:
+    """Put together what is judged, with a digest of what an error depends on besides the model."""
     config = section(request.params, "promotion", PromotionConfig)
-    asked = gates(config, evaluated.kpis, evaluated.physics)
-    how = section(request.params, "evaluate", EvaluateConfig).intervals
-    return Case(measured, evaluated.errors, asked, config, how, score)
-
-
-def _evaluation_sha256(request: Request, evaluated: Evaluated) -> str:
-    """Return the digest of what an error depends on besides model and data."""
     settings = dict(request.params.get("evaluate") or {})
     if evaluated.history:  # the error is that of the frames behind these
         settings["history"] = evaluated.history
-    return params_sha256(settings)
+    return Case(
+        relative_l2=evaluated.relative_l2,
+        errors=evaluated.errors,
+        data_md5=read_data_version(request.root / DATA_FILE).md5,
+        evaluation_sha256=params_sha256(settings),
+        gates=gates(config, evaluated.kpis, evaluated.physics),
+        config=config,
+        intervals=section(request.params, "evaluate", EvaluateConfig).intervals,
+        score=score,
+        compare=compare,
+    )
 
 
 def _find_run(request: Request, workspace: Workspace, digest: str) -> tuple[Run, Record]:
@@ -140,14 +198,14 @@ def _find_run(request: Request, workspace: Workspace, digest: str) -> tuple[Run,
     experiment = workspace.experiment(dataset_name(request.params))
     found = client.search_runs(
         [experiment],
-        f"tags.`{names.CANDIDATE}` = '{digest}'",
+        f"tags.`{Tag.CANDIDATE}` = '{digest}'",
         order_by=["start_time DESC"],
         max_results=1,
     )
     if found:
         run = found[0]
     else:
-        tags = {STATE: "restored", names.CANDIDATE: digest}
+        tags: dict[str, Any] = {Tag.STATE: "restored", Tag.CANDIDATE: digest}
         run = client.create_run(experiment, tags=tags, run_name=f"restored-{digest[:8]}")
         client.set_terminated(run.info.run_id, "FINISHED")
         run = client.get_run(run.info.run_id)
@@ -179,8 +237,8 @@ def _log_evaluation(workspace: Workspace, run: Run, evaluated: Evaluated) -> Non
         log(run.info.run_id, str(path), inside)
 
 
-def _uncommitted(request: Request, record: Record) -> tuple[str, ...]:
-    """Name the files of the code that are in no commit; refuse them unless that is allowed."""
+def _uncommitted(request: Request, record: Record) -> bool:
+    """Tell whether some of the code is in no commit; refuse that unless it is allowed."""
     now = take_snapshot(request.root)
     changed = set(now.changed)
     if record["uncommitted"]:
@@ -195,7 +253,106 @@ def _uncommitted(request: Request, record: Record) -> tuple[str, ...]:
             f"not registered: the code that made the model is not committed ({shown}); commit it "
             "and run again, or set registry.allow_uncommitted: true in params.yaml"
         )
-    return tuple(sorted(changed))
+    return bool(changed)
+
+
+def _known_version(
+    workspace: Workspace, name: str, tags: Mapping[str, str], evaluated: Evaluated
+) -> int | None:
+    """Return the version of this lineage if there is one and it is whole; refresh its figures.
+
+    A version that judges predictions by something else is another one.
+    """
+    registry = registry_of(workspace)
+    found = [v for v in registry.versions(name) if v.tags.get(Tag.LINEAGE) == tags[Tag.LINEAGE]]
+    for version in sorted(found, key=lambda version: -version.number):
+        if damage(registry, version):
+            continue
+        trust = candidate_folder(registry, version).with_name(TRUST_FILE)
+        if (trust.read_bytes() if trust.is_file() else None) != evaluated.trust:
+            continue
+        model = load_model(version.uri, workspace)
+        if check_predictions(model, evaluated.inputs, evaluated.predictions):
+            continue
+        for tag, value in tags.items():
+            if version.tags.get(tag) != value:
+                workspace.client.set_model_version_tag(name, str(version.number), tag, value)
+        return version.number
+    return None
+
+
+def _create_version(
+    workspace: Workspace,
+    run: Run,
+    name: str,
+    tags: Mapping[str, str],
+    candidate: Path,
+    evaluated: Evaluated,
+) -> int:
+    """Package, try, log, register, and try again under the final name.
+
+    Returns:
+        The version's number; it has no alias yet.
+
+    Raises:
+        MnoError: The package does not load, or does not predict what was evaluated.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = workspace.client
+    with tempfile.TemporaryDirectory(prefix="mno-register-") as scratch:
+        folder = Path(scratch) / "model"
+        save_package(candidate, evaluated.inputs, folder, evaluated.trust)
+        _try(load_model(folder), evaluated)
+        model_id = _log_model(workspace, run, name, folder, tags[Tag.LINEAGE])
+        package = package_digest(folder)
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(
+        name,
+        source=f"models:/{model_id}",
+        run_id=run.info.run_id,
+        model_id=model_id,
+        tags={**tags, Tag.PACKAGE: package},
+    )
+    _try(load_model(f"models:/{name}/{version.version}", workspace), evaluated)
+    return int(version.version)
+
+
+def _try(model: Any, evaluated: Evaluated) -> None:
+    difference = check_predictions(model, evaluated.inputs, evaluated.predictions)
+    if difference:
+        raise MnoError(
+            f"not registered: the packaged model does not predict what was evaluated: {difference}"
+            "; models/candidate was changed after its evaluation: evaluate again, or train again"
+        )
+
+
+def _log_model(workspace: Workspace, run: Run, name: str, folder: Path, lineage: str) -> str:
+    """Log a package as a model of the run; what an earlier attempt left there goes."""
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    client, run_id = workspace.client, run.info.run_id
+    used = {version.model_id for version in client.search_model_versions(f"name = '{name}'")}
+    for old in client.search_logged_models(
+        [run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'"
+    ):
+        if old.model_id not in used:
+            client.delete_logged_model(old.model_id)
+    logged = client.create_logged_model(
+        run.info.experiment_id, name=name, source_run_id=run_id, tags={Tag.LINEAGE: lineage}
+    )
+    content = Model.load(str(folder))
+    content.run_id, content.model_id = run_id, logged.model_id
+    content.save(str(folder / "MLmodel"))
+    client.log_model_artifacts(logged.model_id, str(folder))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return logged.model_id
 
 
 def _decide(workspace: Workspace, name: str, version: int, case: Case) -> dict[str, Any]:
@@ -203,32 +360,21 @@ def _decide(workspace: Workspace, name: str, version: int, case: Case) -> dict[s
 
     A version that was decided on keeps what came of it since, by a better one or by a person.
     """
-    client = workspace.client
-    tags = client.get_model_version(name, str(version)).tags
-    lost = tags.get(names.DECISION) == rule.CHAMPION and (
-        find_alias(client, name, names.CHAMPION) is None
-    )
-    undecided = names.DECISION not in tags or lost
+    registry, uri = registry_of(workspace), f"models:/{name}/{version}"
+    decided = find_version_of(registry, uri).tags.get(Tag.DECISION)
+    lost = decided == CHAMPION and find_alias(registry, name, CHAMPION) is None
+    undecided = decided is None or lost
     if undecided:
-        promotion.apply(client, name, version, promotion.decide(workspace, name, version, case))
-    found = client.get_model_version(name, str(version))
-    rival, error = found.tags.get(names.RIVAL), found.tags.get(names.RIVAL_L2)
+        carry_out(workspace, name, version, decide(workspace, name, version, case))
+    found = find_version_of(registry, uri)
+    rival, error = found.tags.get(Tag.RIVAL), found.tags.get(Tag.RIVAL_L2)
     return {
-        "alias": next(iter(sorted(found.aliases)), None),
-        "decision": found.tags[names.DECISION],
-        "reason": found.tags[names.REASON],
+        "alias": next(iter(found.aliases), None),
+        "decision": found.tags[Tag.DECISION],
+        "reason": found.tags[Tag.REASON],
         "decided_now": undecided,
         "champion": int(rival) if rival else None,
         "champion_relative_l2": float(error) if error else None,
-        "judged": json.loads(found.tags.get(rule.PROMOTION, "null")),
-        "uncommitted": found.tags[names.UNCOMMITTED] == "true",
-    }
-
-
-def _summary(evaluated: Evaluated, record: Record) -> dict[str, Any]:
-    return {
-        "relative_l2": evaluated.relative_l2,
-        "run_id": record["ids"]["mlflow_run"],
-        "lineage_sha256": record["lineage_sha256"],
-        "record": record,
+        "judged": json.loads(found.tags.get(Tag.JUDGED, "null")),
+        "uncommitted": found.tags[Tag.UNCOMMITTED] == "true",
     }

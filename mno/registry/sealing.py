@@ -1,35 +1,34 @@
-"""Sealing a version when it is registered, and reading the chain of a model's seals."""
+"""Sealing a version when it is registered, and again when something was decided on it."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mno.core.errors import MnoError
-from mno.lineage import rule
 from mno.lineage.dvcfiles import locked_stages
-from mno.lineage.record import Record
+from mno.lineage.record import Record, Tag
 from mno.lineage.seal import (
     SCHEMA,
     Seal,
     SealPointer,
-    read_seal,
     same_facts,
+    seal_path,
     seal_sha256,
     seal_text,
 )
 from mno.lineage.snapshot import take_snapshot
-from mno.registry import names
-from mno.registry.facts import SEALS, aliases, read_facts, run_folder
+from mno.registry.catalogue import aliases, find_version_of, registry_of
+from mno.registry.evidence import read_chain, read_facts, read_one
 from mno.registry.settings import Workspace
 
-_OF_A_DECISION = (names.RIVAL, names.RIVAL_L2, names.REASON, names.DECISION, rule.PROMOTION)
+_OF_A_DECISION = (Tag.RIVAL, Tag.RIVAL_L2, Tag.REASON, Tag.DECISION, Tag.JUDGED)
 
 
 def seal_version(
-    workspace: Workspace, name: str, version: int, record: Record, root: Path
+    workspace: Workspace, name: str, number: int, record: Record, root: Path
 ) -> SealPointer:
     """Seal a version as the last act of registering it; the same facts are sealed once.
 
@@ -39,38 +38,28 @@ def seal_version(
     Args:
         workspace: The MLflow that it is registered in.
         name: The registered model.
-        version: The version's number.
+        number: The version's number.
         record: Its completed lineage record.
         root: The folder whose code, parameters and `dvc.lock` made it.
     """
-    client = workspace.client
-    snapshot = take_snapshot(root)
+    snapshot, registry = take_snapshot(root), registry_of(workspace)
+    version = find_version_of(registry, f"models:/{name}/{number}")
     with tempfile.TemporaryDirectory(prefix="mno-seal-") as scratch:
         content: dict[str, Any] = {
             "schema": SCHEMA,
             "model": name,
-            "number": version,
-            **read_facts(workspace, name, version, Path(scratch)),
+            "number": number,
+            **read_facts(registry, version, Path(scratch)),
             "record": dict(record),
             "lock": locked_stages(root),
-            "snapshot": {
-                "commit": snapshot.commit,
-                "tree": snapshot.tree,
-                "head": snapshot.head,
-            },
-            "aliases": aliases(workspace, name),
+            "snapshot": {key: getattr(snapshot, key) for key in ("commit", "tree", "head")},
+            "aliases": aliases(registry, name),
         }
-        head = next(read_chain(workspace, name, Path(scratch)), None)
-        latest = _own(workspace, name, version, head, Path(scratch))
-    if latest is not None and same_facts(latest, content):
-        pointer = latest.pointer
-    else:
-        pointer = _put(workspace, name, content, head)
-    client.set_model_version_tag(name, str(version), names.SEAL, str(pointer))
-    return pointer
+    head, own = _latest(workspace, name, number)
+    return _put(workspace, content, head, own)
 
 
-def seal_decision(workspace: Workspace, name: str, version: int) -> SealPointer:
+def seal_decision(workspace: Workspace, name: str, number: int) -> SealPointer:
     """Seal what was decided on a version after it was registered.
 
     The new seal holds what the one before held of everything but the decision and the aliases: what
@@ -79,85 +68,105 @@ def seal_decision(workspace: Workspace, name: str, version: int) -> SealPointer:
     Raises:
         MnoError: The version has no seal, or it cannot be relied on.
     """
-    client = workspace.client
-    with tempfile.TemporaryDirectory(prefix="mno-seal-") as scratch:
-        head = next(read_chain(workspace, name, Path(scratch)), None)
-        before = own_seal(workspace, name, version, Path(scratch))
-    tags = client.get_model_version(name, str(version)).tags
-    decided = {key: tags[key] for key in _OF_A_DECISION if key in tags}
+    before, registry = own_seal(workspace, name, number), registry_of(workspace)
+    head, _ = _latest(workspace, name, number)
+    tags = find_version_of(registry, f"models:/{name}/{number}").tags
+    decided = {str(key): tags[key] for key in _OF_A_DECISION if key in tags}
     sealed = before.content["version"]
     content = {k: v for k, v in before.content.items() if k not in ("sealed", "previous")} | {
         "version": {**sealed, "tags": {**sealed["tags"], **decided}},
-        "aliases": aliases(workspace, name),
+        "aliases": aliases(registry, name),
     }
-    same = head is not None and same_facts(head, content)
-    pointer = head.pointer if same and head else _put(workspace, name, content, head)
-    client.set_model_version_tag(name, str(version), names.SEAL, str(pointer))
-    return pointer
+    return _put(workspace, content, head, head)
 
 
-def own_seal(workspace: Workspace, name: str, version: int, scratch: Path) -> Seal:
+def own_seal(workspace: Workspace, name: str, number: int) -> Seal:
     """Return the latest seal of a version.
 
     Raises:
         MnoError: It has none, or it cannot be relied on.
     """
-    head = next(read_chain(workspace, name, scratch), None)
+    head, own = _latest(workspace, name, number)
     if head is not None and head.problem:
         raise MnoError(
             f"the latest seal of {name} is {head.problem} ({head.pointer}), so no decision can be "
-            f"added to the chain; see: mno audit models:/{name}/{version}"
+            f"added to the chain; see: mno audit models:/{name}/{number}"
         )
-    seal = _own(workspace, name, version, head, scratch)
-    if seal is None or seal.problem:
+    if own is None or own.problem:
         raise MnoError(
-            f"version {version} of {name} has no seal that can be read "
-            f"({seal.problem if seal else 'it was not registered to the end'}); register it again "
+            f"version {number} of {name} has no seal that can be read "
+            f"({own.problem if own else 'it was not registered to the end'}); register it again "
             "with: mno run"
         )
-    return seal
+    return own
+
+
+def keep_with_version(
+    workspace: Workspace, uri: str, path: str, files: Mapping[str, bytes], tag: Tag, value: str
+) -> str:
+    """Keep files with a version's run, and name them in a tag of the version.
+
+    The tag comes last: after a kill it names what was kept before, which is whole. A seal covers
+    neither `CERTIFICATES` nor the tag of them, so that an audit looks at the same as before.
+
+    Args:
+        workspace: The MLflow that the version is in.
+        uri: The version, `models:/NAME/VERSION`.
+        path: Where among the run's files they go.
+        files: By name.
+        tag: The tag.
+        value: What it says.
+
+    Returns:
+        Where they are, as `runs:/ID/PATH`.
+
+    Raises:
+        MnoError: The version has no run, or MLflow cannot write.
+    """
+    from mlflow.exceptions import MlflowException
+
+    version = find_version_of(registry_of(workspace), uri)
+    if not version.run_id:
+        raise MnoError(f"{uri} has no run to keep anything with")
+    try:
+        with tempfile.TemporaryDirectory(prefix="mno-kept-") as folder:
+            for name, content in files.items():
+                place = Path(folder, name)
+                place.parent.mkdir(exist_ok=True)
+                place.write_bytes(content)
+            workspace.client.log_artifacts(version.run_id, folder, path)
+        workspace.client.set_model_version_tag(version.name, str(version.number), tag, value)
+    except (MlflowException, OSError) as error:
+        raise MnoError(f"{path} cannot be kept in the registry: {error}") from None
+    return f"runs:/{version.run_id}/{path}"
+
+
+def _latest(workspace: Workspace, name: str, number: int) -> tuple[Seal | None, Seal | None]:
+    """Return the latest seals of a model and of a version.
+
+    The version may not name its own yet, if a kill came between.
+    """
+    registry = registry_of(workspace)
+    tag = find_version_of(registry, f"models:/{name}/{number}").tags.get(Tag.SEAL, "")
+    pointer = SealPointer.parse(tag)
+    with tempfile.TemporaryDirectory(prefix="mno-seal-") as scratch:
+        head = next(read_chain(registry, name, Path(scratch)), None)
+        if head is not None and not head.problem and head.version == number:
+            return head, head
+        return head, read_one(registry, pointer, Path(scratch)) if pointer else None
 
 
 def _put(
-    workspace: Workspace, name: str, content: dict[str, Any], head: Seal | None
+    workspace: Workspace, content: dict[str, Any], head: Seal | None, latest: Seal | None
 ) -> SealPointer:
-    """Add a seal to the chain of a model."""
-    text = seal_text(content, head.pointer if head else None)
-    pointer = SealPointer(content["run"]["id"], seal_sha256(text))
-    workspace.client.log_text(pointer.run_id, text, f"{SEALS}/{pointer.sha256}.json")
-    workspace.client.set_registered_model_tag(name, names.SEAL, str(pointer))
+    """Add a seal to the chain of a model, unless the latest holds just the same."""
+    client, name = workspace.client, content["model"]
+    if latest is not None and same_facts(latest, content):
+        pointer = latest.pointer
+    else:
+        text = seal_text(content, head.pointer if head else None)
+        pointer = SealPointer(content["run"]["id"], seal_sha256(text))
+        client.log_text(pointer.run_id, text, seal_path(pointer))
+        client.set_registered_model_tag(name, Tag.SEAL, str(pointer))
+    client.set_model_version_tag(name, str(content["number"]), Tag.SEAL, str(pointer))
     return pointer
-
-
-def _own(
-    workspace: Workspace, name: str, version: int, head: Seal | None, scratch: Path
-) -> Seal | None:
-    """Return the latest seal of a version, which it may not name yet if a kill came between."""
-    if head is not None and not head.problem and head.version == version:
-        return head
-    tag = workspace.client.get_model_version(name, str(version)).tags.get(names.SEAL, "")
-    pointer = SealPointer.parse(tag)
-    return read_one(workspace, pointer, scratch) if pointer else None
-
-
-def read_chain(workspace: Workspace, name: str, scratch: Path) -> Iterator[Seal]:
-    """Yield a model's seals, the latest first; one that is missing or damaged is the last.
-
-    Args:
-        workspace: The MLflow to ask.
-        name: The registered model.
-        scratch: Where files of a distant store are copied to.
-    """
-    tags = workspace.client.get_registered_model(name).tags
-    pointer = SealPointer.parse(tags.get(names.SEAL, ""))
-    while pointer is not None:
-        seal = read_one(workspace, pointer, scratch)
-        yield seal
-        pointer = None if seal.problem else seal.previous
-
-
-def read_one(workspace: Workspace, pointer: SealPointer, scratch: Path) -> Seal:
-    """Read a seal where its pointer says."""
-    folder = run_folder(workspace, pointer.run_id, scratch)
-    path = folder / SEALS / f"{pointer.sha256}.json" if folder else None
-    return read_seal(pointer, path.read_bytes() if path and path.is_file() else None)

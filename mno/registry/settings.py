@@ -8,8 +8,12 @@ set by the user, that server keeps runs, artifacts and models. It may also name 
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
-from dataclasses import dataclass
+import time
+import urllib.error
+import urllib.request
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,7 +21,6 @@ from urllib.parse import urlsplit
 import psutil
 
 from mno.core.errors import InputError, MnoError, first_line
-from mno.registry.reachable import require_answer, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,7 +40,15 @@ _BEHAVIOUR = {
 _TRACKING = "MLFLOW_TRACKING_URI"
 _REGISTRY = "MLFLOW_REGISTRY_URI"
 _PATIENCE = 60.0  # seconds for a server that is started anew
+_EACH = 10.0  # seconds that one look at it may take
+_STARTING = (502, 503, 504)  # what a proxy says of a server that is not there
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _FILES = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # as MLflow's own server reads it
+
+
+def model_name(scenario: str) -> str:
+    """Return the name under which a scenario's models are registered."""
+    return f"mno-{scenario}"
 
 
 def import_mlflow() -> Any:
@@ -49,19 +60,41 @@ def import_mlflow() -> Any:
     return mlflow
 
 
-@dataclass(frozen=True)
 class Workspace:
-    """The MLflow of a workspace.
+    """The MLflow of a workspace; its client is imported and connected when it is first used.
 
-    Attributes:
+    Args:
         root: The workspace's folder.
-        client: Talks to tracking and registry.
-        embedded: Whether MLflow's database lies in the workspace.
     """
 
-    root: Path
-    client: MlflowClient
-    embedded: bool
+    def __init__(self, root: Path) -> None:
+        self.root, self.embedded = root.resolve(), is_embedded(root)
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """Talks to tracking and registry, and points MLflow's own functions at them.
+
+        Raises:
+            MnoError: `mlflow.db` is not a database that this version of MLflow can use, or the
+                server cannot be reached. The file is not touched.
+        """
+        mlflow = import_mlflow()
+        prepare(self.root)
+        wishes = {name: os.environ.get(name) for name in (_TRACKING, _REGISTRY)}
+        uri = registry_uri(self.root)
+        require_answer(uri, _PATIENCE)
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(wishes[_REGISTRY] or uri)
+        for name, value in wishes.items():  # MLflow writes there what would pass for a user's wish
+            if value is None:
+                os.environ.pop(name, None)
+        try:
+            client = mlflow.MlflowClient()
+            client.search_experiments(max_results=1)
+        except Exception as error:  # sqlalchemy's, alembic's or MLflow's own
+            said = first_line(error).replace(uri, without_password(uri))
+            raise MnoError(f"MLflow at {without_password(uri)} cannot be used: {said}") from None
+        return client
 
     def experiment(self, name: str) -> str:
         """Return the id of an experiment; make it if it does not exist.
@@ -97,27 +130,11 @@ def use_workspace(root: Path) -> Workspace:
     """Point MLflow at a workspace; make its database the first time (1.3 s).
 
     Raises:
-        MnoError: `mlflow.db` is not a database that this version of MLflow can use, or the
-            server cannot be reached. The file is not touched.
+        MnoError: As `Workspace.client`.
     """
-    root = root.resolve()
-    mlflow = import_mlflow()
-    prepare(root)
-    wishes = {name: os.environ.get(name) for name in (_TRACKING, _REGISTRY)}
-    uri, embedded = registry_uri(root), is_embedded(root)
-    require_answer(uri, _PATIENCE)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(wishes[_REGISTRY] or uri)
-    for name, value in wishes.items():  # MLflow writes there what would pass for a user's wish
-        if value is None:
-            os.environ.pop(name, None)
-    try:
-        client = mlflow.MlflowClient()
-        client.search_experiments(max_results=1)
-    except Exception as error:  # sqlalchemy's, alembic's or MLflow's own
-        said = first_line(error).replace(uri, without_password(uri))
-        raise MnoError(f"MLflow at {without_password(uri)} cannot be used: {said}") from None
-    return Workspace(root, client, embedded)
+    workspace = Workspace(root)
+    _ = workspace.client
+    return workspace
 
 
 def prepare(root: Path) -> None:
@@ -220,3 +237,47 @@ def _is_database(path: Path) -> bool:
             "move it away, and the registered models are made again"
         )
     return True
+
+
+def require_answer(uri: str, patience: float) -> None:
+    """Wait until MLflow's server, or its database's, answers; a file or folder needs none.
+
+    Args:
+        uri: Of MLflow.
+        patience: Seconds to wait for one that is down, as while it starts anew.
+
+    Raises:
+        MnoError: It does not answer in that time.
+    """
+    deadline = time.monotonic() + patience
+    while problem := _problem(uri):
+        if time.monotonic() > deadline:
+            raise MnoError(
+                f"MLflow at {without_password(uri)} does not answer ({problem}); is it running? "
+                "MLFLOW_TRACKING_URI says where it is. Run again when it is: what is finished is "
+                "kept"
+            )
+        time.sleep(1.0)
+
+
+def without_password(uri: str) -> str:
+    """Return an address as it may be shown."""
+    password = urlsplit(uri).password
+    return uri.replace(f":{password}@", ":***@") if password else uri
+
+
+def _problem(uri: str) -> str | None:
+    parts = urlsplit(uri)
+    kind = parts.scheme.partition("+")[0]
+    try:
+        if kind in ("http", "https"):
+            host = parts.netloc.rpartition("@")[2]
+            address = f"{kind}://{host}{parts.path.rstrip('/')}/health"
+            urllib.request.urlopen(address, timeout=_EACH).close()  # noqa: S310 - http or https
+        elif parts.hostname and (port := parts.port or _PORTS.get(kind)):
+            socket.create_connection((parts.hostname, port), timeout=_EACH).close()
+    except urllib.error.HTTPError as error:  # it answers, whatever it thinks of the address
+        return f"HTTP {error.code}" if error.code in _STARTING else None
+    except (OSError, ValueError) as error:
+        return first_line(getattr(error, "reason", None) or error)
+    return None

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,19 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from mno.lineage.environment import installed_packages
+from mno.core.errors import MnoError, first_line
+from mno.lineage.dvcfiles import flat
+from mno.lineage.environment import PACKAGES_FILE, installed_packages
+from mno.lineage.record import RECORD_FILE, Tag
 from mno.registry.settings import Workspace, use_workspace
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-KEY = "mno.training_key"
-STATE = "mno.state"
-CANDIDATE = "mno.candidate"
-OWNER = "mno.owner"
-RECORD_FILE = "record.json"
-_MACHINE = "mno.workspace"
 _SAMPLING_SECONDS = 5
 
 
@@ -72,17 +70,26 @@ class TrainingRun:
         client, experiment = workspace.client, workspace.experiment(scenario)
         _sweep(workspace, experiment)
         found = client.search_runs(
-            [experiment], f"tags.`{KEY}` = '{key}'", order_by=["start_time DESC"], max_results=1
+            [experiment],
+            f"tags.`{Tag.TRAINING_KEY}` = '{key}'",
+            order_by=["start_time DESC"],
+            max_results=1,
         )
         if found:
             run_id = found[0].info.run_id
             client.update_run(run_id, status="RUNNING")
         else:
             name = f"train-{key[:8]}"
-            run_id = client.create_run(experiment, tags={KEY: key}, run_name=name).info.run_id
-        for tag, value in ((STATE, "pending"), (OWNER, _owner()), (_MACHINE, _machine(root))):
+            run_id = client.create_run(
+                experiment, tags={Tag.TRAINING_KEY: key}, run_name=name
+            ).info.run_id
+        for tag, value in (
+            (Tag.STATE, "pending"),
+            (Tag.OWNER, _owner()),
+            (Tag.WORKSPACE, _machine(root)),
+        ):
             client.set_tag(run_id, tag, value)
-        _log_params(workspace, run_id, params)
+        _log_params(client, run_id, params)
         return cls(workspace, run_id, resumed=bool(found))
 
     def log_dataset(self, name: str, source: str, md5: str, context: str) -> None:
@@ -139,12 +146,12 @@ class TrainingRun:
         self._stop_watching()
         client = self.workspace.client
         log_record(self.workspace, self.run_id, record)
-        client.log_text(self.run_id, "\n".join(installed_packages()) + "\n", "environment.txt")
+        client.log_text(self.run_id, "\n".join(installed_packages()) + "\n", PACKAGES_FILE)
         for path in artifacts:
             client.log_artifact(self.run_id, str(path), "training")
         # In this order: a run that is found by its candidate is complete.
-        client.set_tag(self.run_id, CANDIDATE, candidate_sha256)
-        client.set_tag(self.run_id, STATE, "trained")
+        client.set_tag(self.run_id, Tag.CANDIDATE, candidate_sha256)
+        client.set_tag(self.run_id, Tag.STATE, "trained")
         client.set_terminated(self.run_id, "FINISHED")
 
     def __enter__(self) -> TrainingRun:
@@ -182,32 +189,32 @@ def log_record(workspace: Workspace, run_id: str, record: Mapping[str, Any]) -> 
     workspace.client.log_text(run_id, text + "\n", RECORD_FILE)
 
 
-def _log_params(workspace: Workspace, run_id: str, params: Mapping[str, Any]) -> None:
+def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
     # Parameters cannot be changed; those that are not part of the key may differ on resuming.
-    known = workspace.client.get_run(run_id).data.params
+    known = client.get_run(run_id).data.params
     new = [Param(name, str(value)) for name, value in params.items() if name not in known]
     for start in range(0, len(new), 100):  # what one request may hold
-        workspace.client.log_batch(run_id, params=new[start : start + 100])
+        client.log_batch(run_id, params=new[start : start + 100])
 
 
 def _sweep(workspace: Workspace, experiment: str) -> None:
     """Close the runs of this workspace whose process is gone."""
     pending = workspace.client.search_runs(
         [experiment],
-        f"tags.`{STATE}` = 'pending' AND tags.`{_MACHINE}` = '{_machine(workspace.root)}'",
+        f"tags.`{Tag.STATE}` = 'pending' AND tags.`{Tag.WORKSPACE}` = '{_machine(workspace.root)}'",
     )
     for run in pending:
-        if not _is_alive(run.data.tags.get(OWNER, "")):
+        if not _is_alive(run.data.tags.get(Tag.OWNER, "")):
             _abandon(workspace, run, "KILLED")
 
 
 def _abandon(workspace: Workspace, run: Run, status: str) -> None:
     # A run that had finished before it was opened again still describes its candidate.
-    finished = CANDIDATE in run.data.tags
+    finished = Tag.CANDIDATE in run.data.tags
     client, run_id = workspace.client, run.info.run_id
-    client.set_tag(run_id, STATE, "trained" if finished else "abandoned")
+    client.set_tag(run_id, Tag.STATE, "trained" if finished else "abandoned")
     client.set_terminated(run_id, "FINISHED" if finished else status)
 
 
@@ -227,3 +234,181 @@ def _is_alive(owner: str) -> bool:
 def _machine(root: Path) -> str:
     """Tell this workspace from others on a shared server, without naming the machine."""
     return hashlib.sha256(f"{socket.gethostname()}:{root.resolve()}".encode()).hexdigest()[:16]
+
+
+STUDY, CELL, CELL_SHA256 = "mno.study", "mno.cell", "mno.cell_sha256"
+CELL_FILE = "cell.json"
+SEARCH, TRIAL, TRIAL_STATE = "mno.search", "mno.trial", "mno.trial_state"
+_AT_ONCE = 900  # metrics, of the 1,000 that one request may hold
+
+
+class NestedRuns:
+    """One parent run, and a nested run for each of its parts, such as a search and its trials.
+
+    Args:
+        root: The workspace.
+        experiment: The experiment's name.
+        tags: What the parent is known by.
+        title: What its run is called; the first time it is made.
+
+    Raises:
+        MnoError: MLflow cannot be used.
+    """
+
+    def __init__(self, root: Path, experiment: str, tags: Mapping[str, str], title: str) -> None:
+        workspace = use_workspace(root)
+        self._client, self._experiment = workspace.client, workspace.experiment(experiment)
+        asked = " AND ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        found = self._client.search_runs([self._experiment], asked, max_results=1)
+        if found:
+            self.run_id = found[0].info.run_id
+            self._client.update_run(self.run_id, status="RUNNING")
+        else:
+            made = self._client.create_run(self._experiment, tags=dict(tags), run_name=title)
+            self.run_id = made.info.run_id
+
+    def close(self, *, whole: bool, figures: Mapping[str, float] | None = None) -> None:
+        """Say of the parent that nobody works on it now.
+
+        Args:
+            whole: Whether all of its parts have been made.
+            figures: Of all of them.
+        """
+        for name, value in (figures or {}).items():
+            self._client.log_metric(self.run_id, name, value)
+        self._client.set_terminated(self.run_id, "FINISHED" if whole else "KILLED")
+
+    def kept(self, tag: str, value: str) -> list[Run]:
+        """Return the nested runs with a tag."""
+        asked = f"tags.`{tag}` = '{value}'"
+        return list(self._client.search_runs([self._experiment], asked, max_results=50_000))
+
+    def keep(
+        self,
+        name: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, Any],
+        steps: Sequence[tuple[int, Mapping[str, float]]],
+        status: str = "FINISHED",
+        files: Mapping[str, str] | None = None,
+        known_by: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep a part as a nested run.
+
+        Args:
+            name: Of the part.
+            tags: What is said of it.
+            params: What it was made with.
+            steps: What was measured, by step.
+            status: What became of it, in MLflow's words.
+            files: Texts to keep with it, by name.
+            known_by: Tags that come last: a kill leaves no half that passes for the whole.
+
+        Raises:
+            MnoError: MLflow cannot be used.
+        """
+        from mlflow.entities import Metric
+        from mlflow.exceptions import MlflowException
+        from mlflow.utils.time import get_current_time_millis
+
+        client, now = self._client, get_current_time_millis()
+        metrics = [Metric(k, v, now, step) for step, found in steps for k, v in found.items()]
+        try:
+            tags = {"mlflow.parentRunId": self.run_id, **tags}
+            run = client.create_run(self._experiment, tags=tags, run_name=name).info.run_id
+            _log_params(client, run, params)
+            for start in range(0, len(metrics), _AT_ONCE):
+                client.log_batch(run, metrics=metrics[start : start + _AT_ONCE])
+            for file, text in (files or {}).items():
+                client.log_text(run, text, file)
+            for key, value in (known_by or {}).items():
+                client.set_tag(run, key, value)
+            client.set_terminated(run, status)
+        except MlflowException as error:
+            raise MnoError(f"MLflow cannot keep {name}: {first_line(error)}") from None
+
+
+def study_log(root: Path, study: str, title: str) -> NestedRuns:
+    """Return where MLflow keeps a study and its cells: the experiment `study-<name>`."""
+    return NestedRuns(root, f"study-{study}", {STUDY: study, CELL: ""}, title)
+
+
+def log_cell(log: NestedRuns, study: str, name: str, record: Mapping[str, Any]) -> None:
+    """Keep a finished cell of a study; the same cell is kept once.
+
+    Args:
+        log: What `study_log` returned.
+        study: Name of the study.
+        name: Of the cell.
+        record: What is kept of it in `studies/results/`.
+
+    Raises:
+        MnoError: MLflow cannot be used.
+    """
+    digest = record["identity"]["cell"]
+    if log.kept(CELL_SHA256, digest):
+        return
+    figures: dict[str, Any] = dict(record["metrics"])
+    figures |= {key: record["cost"][key] for key in ("latency_ms", "peak_memory_mib")}
+    figures["parameters"] = record["parameters"]
+    train = record["seconds"]["train"]
+    if isinstance(train, Mapping):
+        figures["train_cpu_seconds"] = train["cpu_seconds"]
+    numbers = {k: float(v) for k, v in figures.items() if isinstance(v, int | float)}
+    tags = {
+        STUDY: study,
+        CELL: name,
+        Tag.EXPERIMENT: record["experiment"]["name"],
+        Tag.DATA: record["identity"]["data"],
+        "mno.training_run": record["training_run"],
+        "mlflow.note.content": name,
+    }
+    files = {CELL_FILE: json.dumps(record, indent=1) + "\n"}
+    known_by = {CELL_SHA256: digest}
+    log.keep(name, tags, flat(record["params"]), [(0, numbers)], files=files, known_by=known_by)
+
+
+class SearchLog(NestedRuns):
+    """What MLflow keeps of one search, in the experiment `tune-<name>`.
+
+    Args:
+        root: The workspace.
+        name: Of the search.
+        key: What tells it from earlier ones of that name.
+        title: What its run is called.
+
+    Raises:
+        MnoError: MLflow cannot be used.
+    """
+
+    def __init__(self, root: Path, name: str, key: str, title: str) -> None:
+        super().__init__(root, f"tune-{name}", {f"{SEARCH}.parent": key}, title)
+        self._key = key
+        self._trials = {run.data.tags[TRIAL] for run in self.kept(SEARCH, key)}
+
+    def keep_trial(
+        self,
+        trial: str,
+        state: str,
+        params: Mapping[str, Any],
+        figures: Mapping[str, float],
+        epochs: Sequence[Mapping[str, float]],
+    ) -> None:
+        """Keep a trial as a nested run; the same one is kept once.
+
+        Args:
+            trial: Its name, unique in the search.
+            state: What became of it.
+            params: Its point of the space.
+            figures: What was measured at its end.
+            epochs: What was measured after each epoch.
+
+        Raises:
+            MnoError: MLflow cannot be used.
+        """
+        if trial not in self._trials:
+            status = "FAILED" if state == "failed" else "FINISHED"
+            known_by = {TRIAL: trial, SEARCH: self._key}
+            steps = [(0, figures), *enumerate(epochs, 1)]
+            self.keep(trial, {TRIAL_STATE: state}, params, steps, status, known_by=known_by)
+            self._trials.add(trial)

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mno.core.errors import MnoError
+from mno.lineage.dvcfiles import stage_inputs
 from mno.lineage.environment import machine_facts
-from mno.lineage.stages import stage_inputs
 from mno.study.design import Cell, ScalingConfig
 
 EQUIVALENCES = Path("studies/results/equivalences.json")

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mno.lineage.audit.finding import Finding, differs
+from mno.certificate.verify import CERTIFICATES, check_kept
+from mno.lineage.audit import Finding, differs
 from mno.lineage.audit.walk import audit
-from mno.registry.evidence import existing_workspace, gather
+from mno.registry.catalogue import existing_workspace
+from mno.registry.evidence import gather
 from mno.registry.settings import Workspace
 
 MODEL = "mno-darcy"
@@ -42,7 +44,7 @@ class Line:
 
     def findings(self, version: int = 2) -> list[Finding]:
         with gather(self.mlflow, MODEL, version, [self.cache]) as evidence:
-            return audit(evidence)
+            return audit(evidence, extra=[(CERTIFICATES, check_kept)])
 
     def differences(self, version: int = 2) -> list[Finding]:
         return [found for found in self.findings(version) if differs([found])]

@@ -13,7 +13,7 @@ from audited_line import MODEL, Line
 
 from flows.audit import Places, audit_model
 from mno.core.errors import InputError
-from mno.registry.completion import known_models
+from mno.registry.catalogue import known_models
 from tests.support.undone_damage import byte
 from tests.support.workspaces import Workspace
 

@@ -13,11 +13,19 @@ from typing import Any
 import pytest
 from audited_line import MODEL, Line
 
-from mno.certificate.content import WORKFLOW, Certificate, certificate_of
+from mno.certificate.content import (
+    AUDIT,
+    BILL,
+    METADATA,
+    PAGE,
+    WORKFLOW,
+    Certificate,
+    certificate_of,
+)
 from mno.certificate.folder import certificate_files
-from mno.certificate.names import AUDIT, BILL, METADATA, PAGE
 from mno.lineage.audit.walk import audit
-from mno.lineage.replay.outcome import Change, Item, Likeness, Outcome
+from mno.lineage.replay import ConditionChange
+from mno.lineage.replay.compare import Agreement, Outcome, Remade
 from tests.support.undone_damage import byte
 
 Entity = dict[str, Any]
@@ -93,20 +101,22 @@ def test_a_difference_is_certified_as_one(line: Line) -> None:
 
 
 def outcome(
-    *items: Item, packages: Sequence[Change] = (), machine: Sequence[Change] = ()
+    *items: Remade,
+    packages: Sequence[ConditionChange] = (),
+    machine: Sequence[ConditionChange] = (),
 ) -> Outcome:
     return Outcome(["train", "evaluate"], ["data"], packages, machine, "none", items)
 
 
 @pytest.mark.parametrize(
     ("verdict", "passed"),
-    [(Likeness.IDENTICAL, True), (Likeness.CLOSE, True), (Likeness.DIFFERENT, False)],
+    [(Agreement.IDENTICAL, True), (Agreement.CLOSE, True), (Agreement.DIFFERENT, False)],
 )
 def test_a_replay_is_part_of_the_verdict(
-    certificate: Certificate, verdict: Likeness, passed: bool
+    certificate: Certificate, verdict: Agreement, passed: bool
 ) -> None:
-    item = Item("weights", verdict, "0a" * 32, "0b" * 32, "one remark")
-    machine = Change("cpu", "one", "another", matters=True)
+    item = Remade("weights", verdict, "0a" * 32, "0b" * 32, "one remark")
+    machine = ConditionChange("cpu", "one", "another", matters=True)
     made_again = replace(certificate, replay=outcome(item, machine=[machine]))
     files = certificate_files(made_again)
     told = json.loads(files[AUDIT])
@@ -118,14 +128,14 @@ def test_a_replay_is_part_of_the_verdict(
 
 def test_a_replay_that_compared_nothing_has_not_passed(certificate: Certificate) -> None:
     assert not replace(certificate, replay=outcome()).passed
-    unknown = Item("dataset", Likeness.UNKNOWN, "", "0a" * 32, "it was not kept")
+    unknown = Remade("dataset", Agreement.UNKNOWN, "", "0a" * 32, "it was not kept")
     assert not replace(certificate, replay=outcome(unknown)).passed
 
 
 def test_what_a_replay_tells_is_certified(certificate: Certificate) -> None:
-    same = Item("weights.safetensors", Likeness.IDENTICAL, "0a", "0a")
-    lost = Item("trust.json", Likeness.UNKNOWN, "", "0b", "not kept")
-    torch = Change("torch", "2.6", None, matters=True)
+    same = Remade("weights.safetensors", Agreement.IDENTICAL, "0a", "0a")
+    lost = Remade("trust.json", Agreement.UNKNOWN, "", "0b", "not kept")
+    torch = ConditionChange("torch", "2.6", None, matters=True)
     made_again = replace(certificate, replay=outcome(same, lost, packages=[torch]))
     assert made_again.passed
     words = page_of(made_again).words
@@ -214,12 +224,12 @@ def test_the_bill_of_materials_names_every_package_and_licences(certificate: Cer
     bill = json.loads(files[BILL])
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
     listed = files["environment.txt"].decode().split()
-    assert [f"{c['name']}=={c['version']}" for c in bill["components"]] == listed
-    references = [component["bom-ref"] for component in bill["components"]]
-    assert bill["dependencies"] == [
-        {"ref": f"models:/{MODEL}/2", "dependsOn": references},
-    ]
-    assert len(set(references)) == len(references)
+    assert sorted(f"{c['name']}=={c['version']}" for c in bill["components"]) == sorted(listed)
+    references = {component["bom-ref"] for component in bill["components"]}
+    depends = {entry["ref"]: set(entry.get("dependsOn", [])) for entry in bill["dependencies"]}
+    assert depends.pop(f"models:/{MODEL}/2") == references
+    assert depends == {reference: set() for reference in references}
+    assert len(references) == len(listed)
     licensed = {c["name"]: c["licenses"] for c in bill["components"] if "licenses" in c}
     assert len(licensed) > 0.9 * len(listed)
     assert "BSD" in json.dumps(licensed["numpy"])

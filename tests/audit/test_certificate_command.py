@@ -11,13 +11,13 @@ import pytest
 from audited_line import MODEL, Line
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from flows.auditing.certificate import Order, verify
+from flows.certificate import checked, verify
 from mno.certificate.content import Certificate
-from mno.certificate.folder import certificate_files, write_certificate
-from mno.certificate.keys import write_keys
+from mno.certificate.folder import certificate_files, write_certificate, write_keys
+from mno.certificate.verify import log_certificate
 from mno.core.errors import InputError
-from mno.registry.certificates import log_certificate
-from mno.registry.facts import CERTIFICATE, CERTIFICATES
+from mno.lineage.record import Tag
+from mno.lineage.seal import CERTIFICATES
 from mno.registry.sealing import seal_version
 from tests.support.undone_damage import byte
 from tests.support.workspaces import Workspace
@@ -31,21 +31,21 @@ def kept(line: Line) -> Iterator[Line]:
     yield line
     shutil.rmtree(line.run_files() / CERTIFICATES, ignore_errors=True)
     client = line.mlflow.client
-    if CERTIFICATE in client.get_model_version(MODEL, "2").tags:
-        client.delete_model_version_tag(MODEL, "2", CERTIFICATE)
+    if Tag.CERTIFICATE in client.get_model_version(MODEL, "2").tags:
+        client.delete_model_version_tag(MODEL, "2", Tag.CERTIFICATE)
 
 
 def test_an_audit_is_certified_signed_kept_and_verified(kept: Line, tmp_path: Path) -> None:
     workspace, folder, key = Workspace(kept.root), tmp_path / "certificate", tmp_path / "key.pem"
-    workspace.mno("audit", "keygen", str(key), check=True)
-    order = ("--certificate", str(folder), "--sign", str(key), "--log")
-    done = workspace.mno("audit", f"models:/{MODEL}@champion", *order, check=True)
-    assert f"mno audit verify {folder}" in done.stdout
-    done = workspace.mno("audit", "verify", str(folder), "--key", f"{key}.pub", "--json")
+    workspace.mno("certify", "keygen", str(key), check=True)
+    order = ("--folder", str(folder), "--sign", str(key), "--log")
+    done = workspace.mno("certify", f"models:/{MODEL}@champion", *order, check=True)
+    assert f"mno certify verify {folder}" in done.stdout
+    done = workspace.mno("certify", "verify", str(folder), "--key", f"{key}.pub", "--json")
     told = json.loads(done.stdout)
     assert (done.returncode, told["model"], told["audit_passed"]) == (0, SECOND, True)
     with byte(folder / "record.json"):
-        done = workspace.mno("audit", "verify", str(folder / "certificate.html"))
+        done = workspace.mno("certify", "verify", str(folder / "certificate.html"))
     assert done.returncode == 3
     assert "record.json" in done.stdout and "FAILED: 1 difference" in done.stdout
     assert kept.differences() == []
@@ -56,7 +56,7 @@ def test_one_that_is_kept_changes_nothing_that_is_sealed(
 ) -> None:
     monkeypatch.chdir(kept.root)
     before = kept.mlflow.client.get_model_version(MODEL, "2").tags["mno.seal"]
-    log_certificate(kept.mlflow, MODEL, 2, certificate_files(certificate, key))
+    log_certificate(kept.mlflow, SECOND, certificate_files(certificate, key))
     assert kept.differences(1) == kept.differences(2) == []
     assert "certificates" in {finding.link for finding in kept.findings()}
     assert verify(SECOND, None).passed
@@ -67,13 +67,13 @@ def test_a_change_to_one_that_is_kept_is_found(
     kept: Line, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(kept.root)
-    log_certificate(kept.mlflow, MODEL, 2, certificate_files(certificate))
+    log_certificate(kept.mlflow, SECOND, certificate_files(certificate))
     (folder,) = (kept.run_files() / CERTIFICATES).iterdir()
     for name in ("audit.json", "SHA256SUMS"):
         with byte(folder / name):
             assert {found.link for found in kept.differences()} == {"certificates"}
             assert not verify(SECOND, None).passed
-    with kept.row("model_version_tags", f"key = '{CERTIFICATE}'", "value = 'f' || value"):
+    with kept.row("model_version_tags", f"key = '{Tag.CERTIFICATE}'", "value = 'f' || value"):
         assert {found.link for found in kept.differences()} == {"certificates"}
     shutil.rmtree(folder)
     assert {found.link for found in kept.differences()} == {"certificates"}
@@ -91,12 +91,12 @@ def test_what_cannot_be_certified_is_wrong_use(
         (tmp_path / "none/certificate", None, "make it first"),
         (line.root / "data/certificate", None, "is audited"),
         (line.root / ".dvc/cache/certificate", None, "is audited"),
-        (None, tmp_path / "key.pem", "--certificate FOLDER"),
+        (None, tmp_path / "key.pem", "add --folder"),
         (tmp_path / "new", tmp_path / "key.pem.pub", "private Ed25519 key"),
         (tmp_path / "new", tmp_path / "nothing.pem", "give the file of a key"),
     ):
         with pytest.raises(InputError, match=message):
-            Order.given(folder, key, log=False)
+            checked(folder, key, log=False)
     with pytest.raises(InputError, match="has no certificate"):
         verify(f"models:/{MODEL}/1", None)
 

@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mno.certificate.content import Certificate
-from mno.certificate.folder import certificate_files, sums_text, write_certificate
-from mno.certificate.keys import public_pem, read_private, read_public, write_keys
-from mno.certificate.names import AUDIT, METADATA, PAGE, SIGNATURE, SIGNER, SUMS
+from mno.certificate.content import AUDIT, METADATA, PAGE, SIGNATURE, SIGNER, SUMS, Certificate
+from mno.certificate.folder import (
+    certificate_files,
+    public_pem,
+    read_private,
+    read_public,
+    sums_text,
+    write_certificate,
+    write_keys,
+)
 from mno.certificate.verify import certificate_folder, verify_certificate
 from mno.core.errors import InputError
 from tests.support.undone_damage import byte, content

@@ -21,8 +21,7 @@ from mno.core.errors import MnoError
 from mno.core.files import locked
 from mno.lineage.record import start_record
 from mno.lineage.snapshot import take_snapshot
-from mno.lineage.tidying.item import KINDS
-from mno.lineage.tidying.plan import Plan, fit
+from mno.lineage.tidying import KINDS, TidyingPlan, fit
 from mno.registry.tracking import TrainingRun
 from tests.support.file_hashes import hashes
 from tests.support.workspaces import Workspace
@@ -88,18 +87,18 @@ def verdicts(line: Line) -> list:
     ]
 
 
-def plan_of(line: Line, done: Sequence[str] = STAGES, cache: Path | None = None) -> Plan:
+def plan_of(line: Line, done: Sequence[str] = STAGES, cache: Path | None = None) -> TidyingPlan:
     """Return what may go, as DVC would have told it."""
     return Look(line.root, done, cache or line.cache).plan(0)
 
 
-def remove(line: Line) -> Plan:
+def remove(line: Line) -> TidyingPlan:
     plan = plan_of(line)
     tidying._remove(line.root, plan, lambda *_: None)
     return plan
 
 
-def counts(plan: Plan) -> dict[str, int]:
+def counts(plan: TidyingPlan) -> dict[str, int]:
     return {kind: number for kind, (number, _) in plan.by_kind().items()}
 
 
@@ -180,7 +179,7 @@ def half_removed(line: Line) -> None:
 def test_the_latest_runs_are_spared_while_there_is_room(place: Line) -> None:
     look = Look(place.root, STAGES, place.cache)
 
-    def settings(keep_runs: int, max_gib: float | None = None) -> Plan:
+    def settings(keep_runs: int, max_gib: float | None = None) -> TidyingPlan:
         return fit(look.plan, keep_runs, max_gib)
 
     edit_params(place.root, None, ["retention.keep_runs=2"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mno.certificate.names import BILL, METADATA
+from mno.certificate.content import BILL, METADATA
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 

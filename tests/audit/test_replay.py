@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from audited_line import MODEL, Line
 
-from flows.audit import Places, audit_model
+from flows.audit import Audit, Places, audit_model, audited
+from flows.replay import make_again
 from mno.core.errors import InputError, MnoError
-from mno.lineage.replay.options import DataFrom, ReplayOptions
-from mno.lineage.replay.outcome import Likeness
+from mno.lineage.replay import DataFrom, ReplayOptions
+from mno.lineage.replay.compare import Agreement
 from tests.support.file_hashes import hashes
 from tests.support.workspaces import Workspace
 
@@ -29,18 +31,18 @@ def there(line: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
     return line
 
 
+def replayed(options: ReplayOptions) -> Audit:
+    with audited(f"models:/{MODEL}/2", Places(), True) as (evidence, found):
+        return replace(found, replay=make_again(evidence, options))
+
+
 def test_the_data_are_made_again_bit_for_bit_and_nothing_else_is_touched(there: Line) -> None:
     before = contents(there.root)
-    told = []
-    audit = audit_model(
-        f"models:/{MODEL}/2", Places(), True, ReplayOptions(stage="generate", quiet=True),
-        told.append,
-    )  # fmt: skip
-    assert [known.replay for known in told] == [None]
+    audit = replayed(ReplayOptions(stage="generate", quiet=True))
     assert audit.passed
     assert audit.replay
-    assert [(item.name, item.likeness) for item in audit.replay.items] == [
-        ("dataset", Likeness.IDENTICAL)
+    assert [(item.name, item.agreement) for item in audit.replay.items] == [
+        ("dataset", Agreement.IDENTICAL)
     ]
     assert audit.replay.items[0].found == there.record()["data"]["md5"]
     assert (audit.replay.packages, audit.replay.machine) == ([], [])
@@ -52,14 +54,12 @@ def test_the_data_are_made_again_bit_for_bit_and_nothing_else_is_touched(there: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--stage", "train"), "add --replay"),
-        (("--environment", "build"), "add --replay"),
-        (("--replay", "--stage", "register"), "expected one of generate, train, evaluate"),
-        (("--replay", "--stage", "generate", "--data", "pull"), "leave out --data"),
+        (("--stage", "register"), "expected one of generate, train, evaluate"),
+        (("--stage", "generate", "--data", "pull"), "leave out --data"),
     ],
 )
 def test_wrong_use_is_one_line(line: Line, arguments: tuple[str, ...], said: str) -> None:
-    done = Workspace(line.root).mno("audit", f"models:/{MODEL}/2", *arguments)
+    done = Workspace(line.root).mno("replay", f"models:/{MODEL}/2", *arguments)
     assert done.returncode == 2
     assert said in done.stderr
     assert (done.stdout, len(done.stderr.strip().splitlines())) == ("", 1)
@@ -72,10 +72,10 @@ def test_data_that_are_not_at_hand_are_not_trained_on(there: Line) -> None:
     objects.unlink()
     try:
         with pytest.raises(MnoError, match="is not in DVC's cache: fetch it"):
-            audit_model(f"models:/{MODEL}/2", Places(), True, options)
+            replayed(options)
         objects.write_bytes(kept + b" ")
         with pytest.raises(MnoError, match="not what its name promises"):
-            audit_model(f"models:/{MODEL}/2", Places(), True, options)
+            replayed(options)
     finally:
         objects.write_bytes(kept)
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from flows.auditing.endpoint import served_model
+from flows.audit import served_model
 from mno.core.errors import InputError
 
 SERVED = json.dumps({"model": "mno-darcy/3", "since": "2026-11-26T15:00:00+0000"})

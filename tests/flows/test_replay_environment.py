@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.auditing.environment import build_environment, present_conditions, replay_variables
+from flows.replay import build_environment, present_conditions, replay_variables
 from mno.core.errors import InputError, MnoError
-from mno.lineage.replay.conditions import Conditions
+from mno.lineage.replay import Conditions
 from tests.support.workspaces import BINARIES
 
 HERE = {"python": platform.python_version()}

@@ -94,14 +94,14 @@ def forge(workspace: Workspace) -> None:
 
 def replay(workspace: Workspace, version: int, *arguments: str) -> tuple[int, dict[str, Any]]:
     target = f"models:/mno-darcy/{version}"
-    command = workspace.command(["audit", target, "--replay", "--json", *arguments])
+    command = workspace.command(["replay", target, "--json", *arguments])
     done = workspace.run(*command, timeout=PATIENCE)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
 
-def likenesses(told: dict[str, Any]) -> dict[str, str]:
-    return {item["name"]: item["likeness"] for item in told["replay"]["items"]}
+def agreements(told: dict[str, Any]) -> dict[str, str]:
+    return {item["name"]: item["agreement"] for item in told["replay"]["items"]}
 
 
 def working_in(folder: Path) -> list[psutil.Process]:
@@ -121,14 +121,14 @@ EVERYTHING = {
 
 def test_a_replay_that_was_killed_goes_on_and_ends_in_the_same_bits(registered: Workspace) -> None:
     before = contents(registered.root)
-    run = registered.start("audit", "models:/mno-darcy/1", "--replay")
+    run = registered.start("replay", "models:/mno-darcy/1")
     replays = registered.root / "build/replay"
     wait_for(lambda: any(checkpoints(p, 5) for p in replays.glob("*/line")), "five epochs")
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     code, told = replay(registered, 1, "--keep")
     assert (code, told["passed"]) == (0, True), told
-    items = likenesses(told)
+    items = agreements(told)
     assert items.keys() >= EVERYTHING - {"surrogate.json"}
     assert set(items.values()) == {"identical"}
     assert contents(registered.root) == before
@@ -138,7 +138,7 @@ def test_a_replay_that_was_killed_goes_on_and_ends_in_the_same_bits(registered: 
 def test_a_model_whose_training_was_killed_is_made_again(registered: Workspace) -> None:
     before = contents(registered.root)
     code, told = replay(registered, 2, "--data", "both", "--stage", "train")
-    assert (code, set(likenesses(told).values())) == (0, {"identical"}), told
+    assert (code, set(agreements(told).values())) == (0, {"identical"}), told
     assert "generate" in told["replay"]["stages"]
     assert any(given.startswith("data ") for given in told["replay"]["given"])
     assert contents(registered.root) == before
@@ -151,7 +151,7 @@ def test_data_of_other_workers_and_a_training_from_another_model_are_made_again(
     params = YAML(typ="safe").load(registered.root / "params.yaml")
     assert params["execution"]["workers"] == 2
     code, told = replay(registered, 3, "--data", "regenerate", "--stage", "train")
-    assert set(likenesses(told).values()) == {"identical"}, told
+    assert set(agreements(told).values()) == {"identical"}, told
     # The lock that was made to fit the forged weights is told as what it is.
     differing = [f for f in told["findings"] if f["verdict"] in ("changed", "missing")]
     assert [f["subject"] for f in differing] == [
@@ -172,7 +172,7 @@ def test_data_are_pulled_from_a_remote_or_it_is_said_what_lacks(
     try:
         pulled = ("--data", "pull", "--stage", "train")
         _, told = replay(registered, 3, *pulled, "--remote", "far")
-        assert set(likenesses(told).values()) == {"identical"}, told
+        assert set(agreements(told).values()) == {"identical"}, told
         code, told = replay(registered, 3, *pulled)
         assert code == 1 and "is not in DVC's cache: fetch it" in str(told["error"])
     finally:
@@ -183,19 +183,19 @@ def test_data_are_pulled_from_a_remote_or_it_is_said_what_lacks(
 def test_weights_that_no_training_made_are_told_apart(registered: Workspace) -> None:
     code, told = replay(registered, 4, "--stage", "train")
     assert code == 3
-    assert likenesses(told)["weights.safetensors"] == "different"
+    assert agreements(told)["weights.safetensors"] == "different"
     item = next(i for i in told["replay"]["items"] if i["name"] == "weights.safetensors")
     assert "of their length apart" in item["note"]
     folder = Path(told["replay"]["folder"])
     assert folder.is_dir()
     code, told = replay(registered, 4, "--stage", "evaluate")
-    assert set(likenesses(told).values()) == {"identical"}
+    assert set(agreements(told).values()) == {"identical"}
     assert code == 0 or not told["passed"]
     shutil.rmtree(folder)
 
 
 def test_ctrl_c_stops_it_cleanly(registered: Workspace) -> None:
-    run = registered.start("audit", "models:/mno-darcy/1", "--replay", "--stage", "train")
+    run = registered.start("replay", "models:/mno-darcy/1", "--stage", "train")
     replays = registered.root / "build/replay"
     wait_for(lambda: any(checkpoints(p, 2) for p in replays.glob("*/line")), "two epochs")
     os.killpg(run.pid, signal.SIGINT)

@@ -22,7 +22,7 @@ from benchmarks.lineage_registry import (
 )
 from flows.lineage import Answers, Asked
 from mno.core.errors import InputError
-from mno.lineage.questions.version import RegisteredVersion
+from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import lineage_sha256
 from tests.support.workspaces import Workspace
 
@@ -184,13 +184,6 @@ def test_before_a_damaged_seal_nothing_is_known_of_production(registry: Registry
         n for n in range(LAST, 20, -1) if is_champion(n)
     ]
     assert f"{20:032x}" in problems[0] and "changed" in problems[0]
-
-
-def test_versions_from_before_seals_tell_of_production_by_their_tags(registry: Registry) -> None:
-    change(registry, "DELETE FROM registered_model_tags")
-    found, _ = Answers().production(MODEL)
-    assert [p.version.number for p in found] == [n for n in range(LAST, 0, -1) if is_champion(n)]
-    assert (found[0].since, found[0].until) == (found[0].version.registered, None)
 
 
 def test_a_deleted_version_is_not_told_of(registry: Registry) -> None:

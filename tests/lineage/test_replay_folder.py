@@ -9,17 +9,18 @@ import pytest
 
 from mno.core.config import read_params
 from mno.core.errors import InputError, MnoError
-from mno.lineage.audit.tree import Tree
+from mno.lineage.audit.objects import Tree
 from mno.lineage.dvcfiles import DATA_FILE
-from mno.lineage.replay.conditions import (
+from mno.lineage.replay import (
     Conditions,
+    DataFrom,
     changed_machine,
     changed_packages,
+    make_plan,
     same_bits,
+    stages_of,
 )
-from mno.lineage.replay.folder import ReplayFolder, altered, check_out, replay_params
-from mno.lineage.replay.options import DataFrom
-from mno.lineage.replay.plan import make_plan, stages_of
+from mno.lineage.replay.folder import altered, check_out, replay_folder, replay_params
 from tests.support.file_hashes import hashes
 
 PARAMS = b"""scenario: darcy
@@ -35,10 +36,10 @@ def tree(**more: bytes) -> Tree:
 
 def test_a_name_of_any_kind_stays_in_the_folder_of_replays(tmp_path: Path) -> None:
     for name in ("../../etc", "/etc/passwd", "..", "mno-darcy/3", "a" * 500, "é\n"):
-        path = ReplayFolder.of(tmp_path, name, "snapshot").path
+        path = replay_folder(tmp_path, name, "snapshot")
         assert path.parent == tmp_path / "build/replay"
         assert len(os.fsencode(path.name)) < 100
-    assert ReplayFolder.of(tmp_path, "a/1", "x") != ReplayFolder.of(tmp_path, "a/1", "y")
+    assert replay_folder(tmp_path, "a/1", "x") != replay_folder(tmp_path, "a/1", "y")
 
 
 @pytest.mark.parametrize(

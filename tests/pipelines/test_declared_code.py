@@ -10,9 +10,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from mno.core.config import IMPORTED, read_params
-from mno.lineage.stages import stage_inputs
+from mno.core.imports import imported_files
+from mno.lineage.dvcfiles import stage_inputs
 from mno.scenarios.base import scenario_names
-from pipelines.deps import imported_by, rewritten, stage_code
+from pipelines.deps import rewritten, stage_code
 
 ROOT = Path(__file__).parents[2]
 STAGES = list(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
@@ -25,7 +26,7 @@ def test_dvc_yaml_names_what_the_stages_import() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_module_that_a_stage_imports_is_declared(stage: str) -> None:
     declared = set(stage_inputs(ROOT, stage, read_params(ROOT)).code)
-    imported = imported_by(ROOT, [f"pipelines/{stage}.py"])
+    imported = imported_files(ROOT, [f"pipelines/{stage}.py"])
     assert len(imported) > 5
     assert sorted(imported - declared) == []
 
@@ -36,7 +37,7 @@ def test_what_a_scenario_imports_is_declared_by_generation(name: str) -> None:
     params["scenarios"] = {name: {}}
     declared = set(stage_inputs(ROOT, "generate", params).code)
     assert f"mno/scenarios/{name}.py" in declared
-    assert sorted(imported_by(ROOT, [f"mno/scenarios/{name}.py"]) - declared) == []
+    assert sorted(imported_files(ROOT, [f"mno/scenarios/{name}.py"]) - declared) == []
 
 
 def test_no_scenario_is_declared_that_is_not_solved() -> None:

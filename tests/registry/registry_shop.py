@@ -18,9 +18,8 @@ from mno.evaluation.pooling import Pooled
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
 from mno.nn.config import ModelConfig
-from mno.registry.promotion import pooled
-from mno.registry.registration import register
-from mno.registry.request import Evaluated, Request
+from mno.registry.decision import pooled
+from mno.registry.registration import Evaluated, Request, register
 from mno.registry.tracking import TrainingRun
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate

@@ -11,8 +11,8 @@ import pytest
 from registry_shop import Shop
 
 from mno.registry.catalogue import read_catalogue
-from mno.registry.health import CHECK_FILE, Health, try_health
 from mno.registry.settings import use_workspace
+from mno.registry.trial import CHECK_FILE, Health, try_health
 
 
 def register(shop: Shop, off: float = 0.0) -> None:

@@ -13,9 +13,9 @@ import pytest
 from registry_shop import tiny_surrogate
 
 from mno.core.errors import MnoError
+from mno.core.imports import imported_files, other_packages
 from mno.nn import ModelConfig
-from mno.registry.closure import import_closure, requirements
-from mno.registry.packaging import check_predictions, load_model, save_package
+from mno.registry.packaging import check_predictions, load_model, requirements, save_package
 from mno.surrogate.surrogate import Surrogate
 
 CHECKOUT = Path(__file__).parents[2]
@@ -167,7 +167,7 @@ def test_closure_follows_imports_and_lazy_names(tmp_path):
     files = {
         "mno/__init__.py": "",
         "mno/a.py": "from mno import b\nimport os, numpy.linalg\n",
-        "mno/b.py": "def f():\n    from .deep.c import X\n",
+        "mno/b.py": "def f():\n    from mno.deep.c import X\n",
         "mno/deep/__init__.py": "LAZY = {'D': 'mno.deep.d'}\n",
         "mno/deep/c.py": "import torch\n",
         "mno/deep/d.py": "",
@@ -176,10 +176,12 @@ def test_closure_follows_imports_and_lazy_names(tmp_path):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    closure = import_closure(tmp_path, "mno.a")
-    assert {str(f) for f in closure.files} == set(files) - {"mno/unused.py"}
-    assert closure.packages == ("numpy", "torch")
-    assert [r.split(">=")[0] for r in requirements(closure.packages)] == ["numpy", "torch"]
+    found = imported_files(tmp_path, ["mno/a.py"], lazy=True)
+    assert found == set(files) - {"mno/unused.py"}
+    assert imported_files(tmp_path, ["mno/a.py"]) == found - {"mno/deep/d.py"}
+    packages = other_packages(tmp_path, found)
+    assert packages == ["numpy", "torch"]
+    assert [r.split(">=")[0] for r in requirements(packages)] == packages
 
 
 def test_what_predictions_are_judged_by_lies_beside_and_changes_no_prediction(

@@ -14,14 +14,21 @@ import pytest
 from registry_shop import Shop
 
 from mno.core.errors import InputError, MnoError
-from mno.lineage.audit import decision
-from mno.lineage.audit.finding import differs
-from mno.lineage.history import decisions_of, history_of
-from mno.registry.deciding import champion_of, deciding
-from mno.registry.evidence import existing_workspace, gather
-from mno.registry.promoting import Choice, promote, refuse, rollback, standing, waiting
+from mno.lineage.audit import decision, differs
+from mno.registry.catalogue import existing_workspace
+from mno.registry.decision import (
+    Choice,
+    champion_of,
+    deciding,
+    promote,
+    read_history,
+    refuse,
+    rollback,
+    standing,
+    waiting,
+)
+from mno.registry.evidence import gather
 from mno.registry.reading import describe_registry
-from mno.registry.sealing import read_chain
 
 NAME = "mno-darcy"
 PERSON = "Anna <anna@plant.test>"
@@ -46,17 +53,17 @@ def aliases(shop: Shop) -> dict[int, list[str]]:
     return {v["version"]: v["aliases"] for v in describe_registry(shop.root, "darcy")}
 
 
-def history(shop: Shop, folder: Path):
-    return history_of(decisions_of(read_chain(existing_workspace(shop.root), NAME, folder)))
+def history(shop: Shop):
+    return read_history(existing_workspace(shop.root), NAME)
 
 
 def differing(shop: Shop, version: int) -> list:
     with gather(existing_workspace(shop.root), NAME, version, []) as evidence:
-        return [found for found in decision.check(evidence) if differs([found])]
+        return [found for found in decision.check_decision(evidence) if differs([found])]
 
 
 def test_by_hand_and_back_with_a_history_and_of_two_deciders_one_wins(
-    shop: Shop, tmp_path: Path
+    shop: Shop,
 ) -> None:
     register(shop, 0.2, 0.1, 0.3)
     workspace = existing_workspace(shop.root)
@@ -72,7 +79,7 @@ def test_by_hand_and_back_with_a_history_and_of_two_deciders_one_wins(
     assert rollback(workspace, choice(shop))["version"] == 1
     with pytest.raises(InputError, match="no champion before version 1"):
         rollback(workspace, choice(shop))
-    told = history(shop, tmp_path)
+    told = history(shop)
     assert [(r.version, r.how) for r in told.reigns] == [
         (1, "rule"), (2, "rule"), (3, "manual"), (2, "rollback"), (1, "rollback"),
     ]  # fmt: skip
@@ -99,7 +106,7 @@ def test_by_hand_and_back_with_a_history_and_of_two_deciders_one_wins(
     winner = next(v for v, process in zip((2, 3), deciders, strict=True) if not process.returncode)
     assert "somebody else has decided meanwhile" in "".join(answers)
     assert aliases(shop)[winner] == ["champion"]
-    assert [r.version for r in history(shop, tmp_path).reigns] == [1, 2, 3, 2, 1, winner]
+    assert [r.version for r in history(shop).reigns] == [1, 2, 3, 2, 1, winner]
 
     # An alias that is moved past the line is noticed.
     workspace.client.set_registered_model_alias(NAME, "champion", "1")
@@ -108,7 +115,7 @@ def test_by_hand_and_back_with_a_history_and_of_two_deciders_one_wins(
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_approval_refusal_kills_and_damage(shop: Shop, tmp_path: Path) -> None:
+def test_approval_refusal_kills_and_damage(shop: Shop) -> None:
     registered = register(shop, 0.3, params=HUMAN)[0]
     workspace = existing_workspace(shop.root)
     assert (registered["decision"], registered["alias"]) == ("waiting", "challenger")
@@ -123,16 +130,16 @@ def test_approval_refusal_kills_and_damage(shop: Shop, tmp_path: Path) -> None:
     assert register(shop, 0.3, 0.2, params=HUMAN)[1]["decision"] == "waiting"
 
     # Killed before the alias moves, nothing has changed; killed after, the next one finishes it.
-    before = len(history(shop, tmp_path).decisions)
+    before = len(history(shop).decisions)
     assert killed(shop, 3, "before") and aliases(shop)[1] == ["champion"]
     assert [found["version"] for found in waiting(workspace, NAME)] == [3, 2]
     assert refuse(workspace, choice(shop, "too slow"), 2)["champion_then"] == 1
-    assert len(history(shop, tmp_path).decisions) == before + 1
+    assert len(history(shop).decisions) == before + 1
     assert killed(shop, 3, "after") and aliases(shop)[3] == ["challenger", "champion"]
     with pytest.raises(InputError, match="already champion"):
         promote(workspace, choice(shop, "again"), 3)
     assert aliases(shop) == {3: ["champion"], 2: [], 1: []}
-    assert [r.version for r in history(shop, tmp_path).reigns] == [1, 3]
+    assert [r.version for r in history(shop).reigns] == [1, 3]
     assert waiting(workspace, NAME) == []
     assert differing(shop, 2) == differing(shop, 3) == []
 
@@ -155,7 +162,7 @@ def test_a_version_that_does_not_predict_what_was_recorded_is_refused(shop: Shop
     assert aliases(shop) == {2: ["challenger"], 1: ["champion"]}
     with (
         deciding(workspace, NAME),
-        pytest.raises(MnoError, match=f"somebody else is deciding.*process {os.getpid()}"),
+        pytest.raises(MnoError, match=f"a decision on {NAME}.*process {os.getpid()}"),
         deciding(workspace, NAME, patience=0.0),
     ):
         pass
@@ -166,9 +173,9 @@ import os, signal, sys
 from pathlib import Path
 from mlflow import MlflowClient
 from mno.core.errors import MnoError
-from mno.registry.deciding import champion_of
-from mno.registry.evidence import existing_workspace
-from mno.registry.promoting import Choice, promote
+from mno.registry.decision import champion_of
+from mno.registry.catalogue import existing_workspace
+from mno.registry.decision import Choice, promote
 
 root, version, step = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 move = MlflowClient.set_registered_model_alias

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from mno.evaluation.config import IntervalConfig
-from mno.lineage import rule
-from mno.lineage.audit import promotion as audited
-from mno.lineage.audit.finding import differs
+from mno.lineage import decision as rule
+from mno.lineage.audit import decision as audited
+from mno.lineage.audit import differs
 from mno.registry.config import BesideConfig, PromotionConfig
-from mno.registry.gates import beside_gates, gates
-from mno.registry.promotion import Case, Measured, _compared, pooled
+from mno.registry.decision import Case, against, beside_gates, gates, pooled
 
 SAMPLES = 40
 RNG = np.random.default_rng(1)
@@ -29,8 +28,10 @@ PHYSICS = {"checks": {"residual": {"prediction": {"median": 0.01, "p95": 0.05}}}
 def decision(ours: np.ndarray, theirs: np.ndarray, asked: dict[str, str] | None = None, **rules):
     errors = tuple(map(float, ours))
     case = Case(
-        Measured(pooled(errors).value(), "md5", "sha"),
+        pooled(errors).value(),
         errors,
+        "md5",
+        "sha",
         asked or {},
         PromotionConfig(**rules),
         IntervalConfig(),
@@ -38,10 +39,10 @@ def decision(ours: np.ndarray, theirs: np.ndarray, asked: dict[str, str] | None 
     )
     judged = {
         "how": rule.BY_RULE, "by": "the rule", "gates": dict(case.gates), "champion": 1,
-        "relative_l2": case.measured.relative_l2,
+        "relative_l2": case.relative_l2,
         **case.config.model_dump(include={"rule", "margin", "approval"}),
     }  # fmt: skip
-    return _compared(judged, pooled(tuple(map(float, theirs))), case)
+    return against(judged, pooled(tuple(map(float, theirs))), case)
 
 
 def test_a_small_gain_on_every_sample_is_certain_although_samples_differ_much() -> None:
@@ -152,7 +153,7 @@ def test_with_human_approval_the_better_one_waits_and_the_worse_one_does_not() -
 
 def test_an_audit_applies_the_rule_again() -> None:
     found = decision(HARDNESS * 0.5, HARDNESS)
-    assert not differs(audited.check(found.judged, "champion", found.reason))
+    assert not differs(audited.check_noted(found.judged, "champion", found.reason))
     for changes in (
         {"interval": [-0.1, 0.1]},
         {"difference": 0.1},
@@ -165,10 +166,10 @@ def test_an_audit_applies_the_rule_again() -> None:
         {"by": ""},
     ):
         altered = {**found.judged, **changes}
-        assert differs(audited.check(altered, "champion", found.reason)), changes
+        assert differs(audited.check_noted(altered, "champion", found.reason)), changes
     for key in ("how", "interval", "gates", "standing"):
         without = {k: v for k, v in found.judged.items() if k != key}
-        assert differs(audited.check(without, "champion", found.reason)), key
-    assert differs(audited.check(found.judged, "challenger", found.reason))
+        assert differs(audited.check_noted(without, "champion", found.reason)), key
+    assert differs(audited.check_noted(found.judged, "challenger", found.reason))
     assert audited.judged_of({"mno.promotion": "{"}) == {}
-    assert audited.judged_of({}) is None
+    assert audited.judged_of({}) == {}

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mno.core.errors import MnoError
-from mno.registry import reachable
-from mno.registry.reachable import require_answer
+from mno.registry import settings as reachable
+from mno.registry.settings import require_answer
 
 
 @pytest.fixture

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from registry_shop import Shop
 
-from mno.lineage.audit import snapshot, sources, stages
-from mno.lineage.audit.finding import Finding, Verdict
+from mno.lineage.audit import Finding, Verdict
+from mno.lineage.audit.code import check_snapshot, check_stages
+from mno.lineage.audit.data import check_sources
 from mno.lineage.seal import Seal, SealPointer, seal_text
-from mno.registry.evidence import existing_workspace, gather
-from mno.registry.sealing import read_chain
+from mno.registry.catalogue import existing_workspace, find_version_of, registry_of
+from mno.registry.evidence import gather, read_chain, read_facts
+from mno.registry.settings import Workspace
 
 NAME = "mno-darcy"
 LOCK = """\
@@ -37,12 +39,29 @@ stages:
 
 
 def chain(shop: Shop, folder: Path) -> list[Seal]:
-    return list(read_chain(existing_workspace(shop.root), NAME, folder))
+    return list(read_chain(registry_of(existing_workspace(shop.root)), NAME, folder))
 
 
 def findings(shop: Shop, check, version: int = 1, originals: Sequence[Path] = ()) -> list[Finding]:
     with gather(existing_workspace(shop.root), NAME, version, [], originals) as evidence:
         return list(check(evidence))
+
+
+def test_the_database_and_mlflows_client_say_the_same(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.register(shop.train(1))
+
+    def facts(scratch: str) -> dict[str, object]:
+        registry = registry_of(Workspace(shop.root))
+        return read_facts(
+            registry, find_version_of(registry, f"models:/{NAME}/1"), tmp_path / scratch
+        )
+
+    read = facts("read")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:////{shop.root}/./mlflow.db")
+    assert not Workspace(shop.root).embedded
+    assert facts("asked") == read
 
 
 def test_each_version_is_sealed_once_and_names_the_seal_before(shop: Shop, tmp_path: Path) -> None:
@@ -94,12 +113,12 @@ def test_code_in_no_commit_is_named_and_a_forged_mark_is_found(shop: Shop) -> No
     evaluated = shop.train(1)
     allowed = {**shop.request.params, "registry": {"allow_uncommitted": True}}
     shop.register(evaluated, params=allowed)
-    (unknown,) = [f for f in findings(shop, snapshot.check) if f.verdict is not Verdict.VERIFIED]
+    (unknown,) = [f for f in findings(shop, check_snapshot) if f.verdict is not Verdict.VERIFIED]
     assert unknown.verdict is Verdict.UNKNOWN
     assert "mno/code.py" in unknown.found
     client = existing_workspace(shop.root).client
     client.set_model_version_tag(NAME, "1", "mno.uncommitted", "false")
-    (changed,) = [f for f in findings(shop, snapshot.check) if f.verdict is not Verdict.VERIFIED]
+    (changed,) = [f for f in findings(shop, check_snapshot) if f.verdict is not Verdict.VERIFIED]
     assert changed.verdict is Verdict.CHANGED
     assert "mno/code.py" in changed.found
 
@@ -109,7 +128,7 @@ def test_code_committed_after_the_training_counts_as_committed(shop: Shop) -> No
     evaluated = shop.train(1)
     shop.git("commit", "-q", "-a", "-m", "more")
     shop.register(evaluated)
-    assert {f.verdict for f in findings(shop, snapshot.check)} == {Verdict.VERIFIED}
+    assert {f.verdict for f in findings(shop, check_snapshot)} == {Verdict.VERIFIED}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +147,7 @@ def test_a_lock_that_was_edited_to_look_right_is_found(
     truth = {"data": "a" * 32, "code": code, "seed": 1, "model": "c" * 32}
     (shop.root / "dvc.lock").write_text(LOCK.format(**truth | lie))
     shop.register(evaluated)
-    found = [f.subject for f in findings(shop, stages.check) if f.verdict.is_difference]
+    found = [f.subject for f in findings(shop, check_stages) if f.verdict.is_difference]
     assert found == [subject]
 
 
@@ -145,7 +164,7 @@ def test_files_that_were_imported_are_held_against_their_digests(
     shop.register(shop.train(1))
 
     def verdict(*originals: Path) -> Verdict:
-        found = findings(shop, sources.check, originals=originals)
+        found = findings(shop, check_sources, originals=originals)
         (ours,) = [f for f in found if f.subject.startswith("plant.csv") and "as" not in f.subject]
         return ours.verdict
 

@@ -18,7 +18,7 @@ from mlflow.deployments import PredictionsResponse
 from registry_shop import Shop, open_shop, tiny_surrogate
 
 from mno.core.errors import InputError
-from mno.registry.serving import NamedModel
+from mno.registry.reading import NamedModel
 from mno.registry.settings import use_workspace
 from mno.serving.app import MODEL_HEADER
 from mno.serving.config import ServingConfig

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from mno.core.errors import InputError, MnoError
-from mno.registry.reachable import without_password
 from mno.registry.reading import describe_registry, why_version_is_unusable
-from mno.registry.settings import prepare, registry_uri, use_workspace
+from mno.registry.settings import prepare, registry_uri, use_workspace, without_password
 from mno.registry.tracking import TrainingRun
 
 RECORD = {"schema": 1, "ids": {}, "times": {}}

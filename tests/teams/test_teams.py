@@ -232,7 +232,7 @@ def test_a_schedule_is_kept_by_the_teams_server_and_models_by_everybody(team: Te
     second.mno("schedule", "remove", check=True)
     doctor = second.mno("doctor", "--versions", "--json")
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
-    replay = second.mno("audit", "models:/mno-darcy/2", "--replay", "--json")
+    replay = second.mno("replay", "models:/mno-darcy/2", "--json")
     assert replay.returncode == 0, replay.stdout + replay.stderr
     assert json.loads(replay.stdout)["verdicts"]["changed"] == 0
 

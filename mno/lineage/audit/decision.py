@@ -1,117 +1,128 @@
-"""Link: the decision on the version, its figures, and the aliases that followed from it."""
+"""Link: the decision on the version, its figures, and the aliases that followed from it.
+
+What was noted is judged again by the rule, or held against what a person may do.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mno.lineage.audit.evidence import Evidence, entry
-from mno.lineage.audit.finding import Finding
-from mno.lineage.audit.promotion import LINK, judged_of, same_error
-from mno.lineage.audit.promotion import check as check_noted
-from mno.lineage.audit.registry import BEFORE_SEALS
-from mno.lineage.rule import BY_RULE
+from mno.lineage import decision as rule
+from mno.lineage.audit import Evidence, Finding, Link, entry
+from mno.lineage.decision import CHALLENGER, CHAMPION
+from mno.lineage.record import Tag
 from mno.lineage.seal import Seal
 
-CHAMPION, CHALLENGER = "champion", "challenger"
-_ERROR, _RIVAL, _RIVAL_ERROR = (
-    "mno.relative_l2", "mno.compared_with", "mno.champion_relative_l2",
-)  # fmt: skip
-_DECISION, _REASON = "mno.decision", "mno.decision_reason"
-_SAME_TEST = ("mno.data_md5", "mno.evaluation_sha256")
-_COMPARED = re.compile(r"relative L2 (\S+) against (\S+) of champion (\d+)")
-_METRIC = "evaluation/relative_l2"
+DECISION = Link("decision")
+_NOTED = "what was judged"
+_SAME_TEST = (Tag.DATA, Tag.EVALUATION)
 
 
-def check(evidence: Evidence) -> Iterator[Finding]:
+def check_decision(evidence: Evidence) -> Iterator[Finding]:
     """Check the decision against its figures, these against their sources, and the aliases."""
-    tags = evidence.tags
-    if _DECISION not in tags:
-        yield LINK.missing("decision", "champion or challenger", "register with: mno run")
-    else:
-        judged = judged_of(evidence.tags)
+    if Tag.DECISION in evidence.tags:
         yield from _own_figure(evidence)
-        yield from _comparison(evidence) if judged is None else _noted(evidence, judged)
+        yield from _noted(evidence, judged_of(evidence.tags))
+    else:
+        yield DECISION.missing("decision", "champion or challenger", "register with: mno run")
     yield from _chain(evidence)
     yield from _aliases(evidence)
 
 
+def judged_of(tags: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return what was judged, or who decided; what is not there or cannot be read is empty."""
+    try:
+        content = json.loads(tags.get(Tag.JUDGED, ""))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def check_noted(judged: Mapping[str, Any], decision: str, reason: str) -> Iterator[Finding]:
+    """Check a decision against what was noted of it.
+
+    Args:
+        judged: What `judged_of` returned.
+        decision: What the version says was decided.
+        reason: What it says why.
+    """
+    try:
+        by_rule = judged["how"] == rule.BY_RULE
+        expected = rule.verdict(judged) if by_rule else rule.BY_PERSON[judged["how"]]
+        apart = _difference(judged) if by_rule else 0.0
+        who = str(judged["by"])
+    except (KeyError, TypeError, IndexError):
+        yield DECISION.changed(_NOTED, "figures, or who decided", "something else")
+        return
+    yield DECISION.equal("decision by its figures", expected, decision)
+    if apart > 1e-9:
+        found = judged["difference"]
+        yield DECISION.changed("difference that was judged", "of the two errors", found)
+    if reason and who:
+        yield DECISION.verified("who decided, and why", f"{who}: {reason}")
+    else:
+        yield DECISION.missing("who decided, and why")
+
+
+def _difference(judged: Mapping[str, Any]) -> float:
+    """Return how far the difference lies from that of the two errors, relative to these."""
+    if judged["standing"] != "against":
+        return 0.0
+    own, theirs = judged["relative_l2"], judged["champion_relative_l2"]
+    return abs(own - theirs - judged["difference"]) / max(abs(own), abs(theirs), 1e-30)
+
+
 def _own_figure(evidence: Evidence) -> Iterator[Finding]:
     """The error of the version, wherever it is kept."""
-    tag, subject = evidence.tags.get(_ERROR), "relative L2 of the version"
+    tag, subject = evidence.tags.get(Tag.RELATIVE_L2), "relative L2 of the version"
     ours = _number(tag)
     if ours is None:
-        yield LINK.equal(subject, "a number", tag)
+        yield DECISION.equal(subject, "a number", tag)
         return
     report = entry(evidence.run_json("evaluation/metrics.json"), "relative_l2")
-    if report is None:
-        yield LINK.missing(f"{subject} in the run's metrics.json", ours)
-    else:
-        yield LINK.equal(f"{subject} in the run's metrics.json", ours, report)
-    metric = entry(evidence.facts, "run", "metrics", _METRIC, "latest")
-    yield LINK.equal(f"{subject} in MLflow's run", ours, metric)
+    yield DECISION.equal(f"{subject} in the run's metrics.json", ours, report)
+    metric = entry(evidence.facts, "run", "metrics", "evaluation/relative_l2", "latest")
+    yield DECISION.equal(f"{subject} in MLflow's run", ours, metric)
 
 
 def _noted(evidence: Evidence, judged: Mapping[str, Any]) -> Iterator[Finding]:
     """The decision as it was noted, and the errors that it was judged by, wherever they are."""
     tags = evidence.tags
-    yield from check_noted(judged, tags[_DECISION], tags.get(_REASON, ""))
-    if judged.get("how") != BY_RULE:
+    yield from check_noted(judged, tags[Tag.DECISION], tags.get(Tag.REASON, ""))
+    if judged.get("how") != rule.BY_RULE:
         return
     ours = _number(judged.get("relative_l2"))
-    known = _history(evidence, evidence.version, tags, ())
-    if not any(same_error(ours, _number(error)) for error in known):
-        yield LINK.changed("error that was judged", " or ".join(sorted(known)), ours)
+    known = _errors(evidence, evidence.version, tags, ())
+    if not any(_same(ours, error) for error in known):
+        yield DECISION.changed("error that was judged", " or ".join(sorted(known)), ours)
     rival = judged.get("champion")
     if rival is not None:
-        yield LINK.equal("rival that was judged", tags.get(_RIVAL), str(rival))
+        yield DECISION.equal("rival that was judged", tags.get(Tag.RIVAL), str(rival))
     if judged.get("standing") == "against":
-        theirs = _number(judged.get("champion_relative_l2"))
-        yield LINK.equal("rival's error that was judged", _number(tags.get(_RIVAL_ERROR)), theirs)
-        yield from _rival(evidence, int(str(rival)))
+        noted, theirs = tags.get(Tag.RIVAL_L2), judged.get("champion_relative_l2")
+        yield DECISION.equal("rival's error that was judged", _number(noted), _number(theirs))
+        yield _rival(evidence, int(str(rival)))
 
 
-def _comparison(evidence: Evidence) -> Iterator[Finding]:
-    """The rule of old: a version became champion if it erred less than the champion of the time."""
-    tags = evidence.tags
-    compared = _COMPARED.fullmatch(tags.get(_REASON, ""))
-    if compared is None:
-        yield LINK.equal("decision without a rival", CHAMPION, tags[_DECISION])
-        yield LINK.verified("reason", tags.get(_REASON, "none"))
-        return
-    ours, theirs, rival = compared[1], compared[2], compared[3]
-    yield LINK.equal("rival in the reason", tags.get(_RIVAL), rival)
-    yield LINK.equal("rival's error in the reason", _shown(tags.get(_RIVAL_ERROR)), theirs)
-    if ours not in {_shown(error) for error in _history(evidence, evidence.version, tags, ())}:
-        yield LINK.changed("error in the reason", _shown(tags.get(_ERROR)), ours)
-    own, other = _number(ours), _number(tags.get(_RIVAL_ERROR))
-    if own is not None and other is not None:
-        expected = CHAMPION if own < other else CHALLENGER
-        if _shown(own) != _shown(other):  # else six digits do not tell
-            yield LINK.equal("decision by its figures", expected, tags[_DECISION])
-    yield from _rival(evidence, int(rival))
-
-
-def _rival(evidence: Evidence, rival: int) -> Iterator[Finding]:
+def _rival(evidence: Evidence, rival: int) -> Finding:
     """The rival's error as noted with the decision, against the rival's own."""
-    tags, subject = evidence.tags, f"error of rival {rival}"
-    theirs = evidence.versions.get(rival)
+    subject, theirs = f"error of rival {rival}", evidence.versions.get(rival)
     if theirs is None:
-        yield LINK.missing(f"version {rival}", "the rival that it was compared with")
-        return
-    known = _history(evidence, rival, theirs, _SAME_TEST)
-    noted = _number(tags.get(_RIVAL_ERROR))
+        return DECISION.missing(f"version {rival}", "the rival that it was compared with")
+    known = _errors(evidence, rival, theirs, _SAME_TEST)
+    noted = _number(evidence.tags.get(Tag.RIVAL_L2))
     if not known:
-        yield LINK.unknown(subject, "it was measured anew, on other data than it was registered by")
-    elif any(same_error(noted, _number(error)) for error in known):
-        yield LINK.verified(subject, str(noted))
-    else:
-        yield LINK.changed(subject, " or ".join(sorted(known)), noted)
+        why = "it was measured anew, on other data than it was registered by"
+        return DECISION.unknown(subject, why)
+    if any(_same(noted, error) for error in known):
+        return DECISION.verified(subject, str(noted))
+    return DECISION.changed(subject, " or ".join(sorted(known)), noted)
 
 
-def _history(
+def _errors(
     evidence: Evidence, version: int, tags: Mapping[str, str], same: tuple[str, ...]
 ) -> set[str]:
     """Return the errors that a version has had, those of the same test only if that is asked."""
@@ -119,54 +130,53 @@ def _history(
     if version == evidence.version and evidence.sealed:
         sealed.append(evidence.sealed["version"]["tags"])
     return {
-        found[_ERROR]
+        found[Tag.RELATIVE_L2]
         for found in (tags, *sealed)
-        if _ERROR in found and all(found.get(key) == evidence.tags.get(key) for key in same)
+        if Tag.RELATIVE_L2 in found
+        and all(found.get(key) == evidence.tags.get(key) for key in same)
     }
 
 
 def _chain(evidence: Evidence) -> Iterator[Finding]:
     """Check that the chain of the model's decisions is whole."""
     if not evidence.chain:
-        yield LINK.unknown("chain of decisions", BEFORE_SEALS)
+        yield DECISION.missing("chain of decisions", "seals", "register with: mno run")
         return
     last = evidence.chain[-1]
     advice = "restore the files of the runs, or the tag mno.seal of the model, from a backup"
     if last.problem == "missing":
-        yield LINK.missing("chain of decisions", str(last.pointer), advice)
+        yield DECISION.missing("chain of decisions", str(last.pointer), advice)
     elif last.problem:
-        yield LINK.changed("chain of decisions", str(last.pointer), last.problem, advice)
+        yield DECISION.changed("chain of decisions", str(last.pointer), last.problem, advice)
     else:
-        yield LINK.verified("chain of decisions", f"{len(evidence.chain)} seals")
+        yield DECISION.verified("chain of decisions", f"{len(evidence.chain)} seals")
     for version in sorted({seal.version for seal in _seals(evidence.chain)}):
         if version not in evidence.versions:
-            yield LINK.missing(f"version {version}", "a sealed version", "it was deleted by hand")
+            yield DECISION.missing(f"version {version}", "a sealed version", "deleted by hand")
 
 
 def _aliases(evidence: Evidence) -> Iterator[Finding]:
     """Check the model's aliases against those that the last decision left."""
     seals = _seals(evidence.chain)
-    if not seals:
-        champion = evidence.aliases.get(CHAMPION)
-        if champion is not None:
-            decided = evidence.versions.get(champion, {}).get(_DECISION)
-            yield LINK.equal(f"decision on champion {champion}", CHAMPION, decided)
-        return
-    left: Mapping[str, Any] = seals[0].content["aliases"]
+    left: Mapping[str, Any] = seals[0].content["aliases"] if seals else {}
+    advice = "it was moved past the pipeline, by hand; see who did, or set it back"
     for alias in (CHAMPION, CHALLENGER):
         expected, found = left.get(alias), evidence.aliases.get(alias)
-        subject = f"alias {alias}"
-        advice = "it was moved past the pipeline, by hand; see who did, or set it back"
-        if found is not None and expected is None:
-            yield LINK.changed(subject, "nobody", f"version {found}", advice)
+        if expected is None and found is not None:
+            yield DECISION.changed(f"alias {alias}", "nobody", f"version {found}", advice)
         elif expected is not None:
-            yield LINK.equal(
-                subject, f"version {expected}", f"version {found}" if found else None, advice
-            )
+            now = f"version {found}" if found else None
+            yield DECISION.equal(f"alias {alias}", f"version {expected}", now, advice)
 
 
 def _seals(chain: tuple[Seal, ...]) -> list[Seal]:
     return [seal for seal in chain if not seal.problem]
+
+
+def _same(noted: float | None, known: str) -> bool:
+    """Compare an error that was judged with one that was recorded: their sums may round apart."""
+    number = _number(known)
+    return None not in (noted, number) and math.isclose(noted, number, rel_tol=1e-9)  # type: ignore[arg-type]
 
 
 def _number(text: Any) -> float | None:
@@ -175,9 +185,3 @@ def _number(text: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return value if math.isfinite(value) else None
-
-
-def _shown(value: Any) -> str | None:
-    """Return a figure as the reason shows it."""
-    number = _number(value)
-    return None if number is None else f"{number:.6g}"

@@ -1,1 +1,213 @@
-"""Questions people ask of all registered versions at once: from what, what changed, since when."""
+"""Questions people ask of all registered versions at once: from what, what changed, since when.
+
+Here is what they are asked of: rows and tags of versions, their records, and an index that keeps
+what was read of many files. Only questions use the index, never an audit, which reads every byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from mno.core.errors import InputError
+from mno.lineage.record import RECORD_FILE, Tag, lineage_sha256
+
+INDEX_FOLDER = Path("build/lineage")
+_SCHEMA = 1
+_PREFIX = re.compile(r"[0-9a-f]{6,64}")
+_ASKED = ("scenario", "head", "warm_start", "data")
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """One version of a registered model.
+
+    Attributes:
+        name: The registered model.
+        number: The version's number.
+        created: When it was registered, milliseconds since 1970.
+        run_id: The MLflow run that trained it; none where it was registered by hand.
+        source: Where its files are, as MLflow says, for example `models:/m-…`.
+        tags: Its tags.
+        aliases: What it is called now, in alphabetical order.
+    """
+
+    name: str
+    number: int
+    created: int
+    run_id: str | None
+    source: str | None
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def uri(self) -> str:
+        """Its address, `models:/NAME/VERSION`."""
+        return f"models:/{self.name}/{self.number}"
+
+    @property
+    def registered(self) -> str:
+        """When it was registered, in UTC, ISO 8601."""
+        return datetime.fromtimestamp(self.created / 1000, UTC).isoformat(timespec="seconds")
+
+    @property
+    def relative_l2(self) -> float | None:
+        """Its recorded test error; none where none is recorded."""
+        try:
+            return float(self.tags[Tag.RELATIVE_L2])
+        except (KeyError, ValueError):
+            return None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what `--json` prints of it."""
+        return {
+            "model": self.name,
+            "version": self.number,
+            "aliases": list(self.aliases),
+            "registered": self.registered,
+            "relative_l2": self.relative_l2,
+            "data_md5": self.tags.get(Tag.DATA),
+            "snapshot": self.tags.get(Tag.SNAPSHOT),
+        }
+
+
+class RunFiles(Protocol):
+    """Files of runs, by the run's id and a path in its folder."""
+
+    def read(self, run_id: str, path: str) -> bytes | None:
+        """Return the content of a file; none where it cannot be read."""
+        ...
+
+    def signature(self, run_id: str, path: str) -> str | None:
+        """Return what tells whether a file was changed; none where that cannot be told."""
+        ...
+
+    def names(self, run_id: str, folder: str) -> list[str]:
+        """Return the paths of what is in a folder of a run; nothing where there is none."""
+        ...
+
+
+class Index:
+    """Short answers by what was read; the file may be removed at any time.
+
+    An entry counts as long as its file is what it was by size, times and place on the disk. The
+    time of the last change of its status is among them, which cannot be set: a file is read again
+    even where size and time of its content were restored.
+
+    Args:
+        path: The file; made when there is something to keep. None is read where it is missing,
+            damaged or of another schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._changed = path, False
+        self._entries: dict[str, list[Any]] = {}
+        with contextlib.suppress(OSError, ValueError):
+            mark, _, text = path.read_text(encoding="utf-8").partition("\n")
+            self._entries = json.loads(text) if mark == _mark(text) else {}
+
+    def kept(self, key: str, signature: str | None, make: Callable[[], Any]) -> Any:
+        """Return what is kept of a file, or make it, which reads the file.
+
+        Args:
+            key: Names what is kept.
+            signature: What the file is now; none where that cannot be told, and nothing is kept.
+            make: Returns plain values.
+        """
+        kept = self._entries.get(key)
+        if signature is not None and kept is not None and kept[0] == signature:
+            return kept[1]
+        value = make()
+        if signature is not None:
+            self._entries[key] = [signature, value]
+            self._changed = True
+        return value
+
+    def save(self) -> None:
+        """Write what is new, beside and then in place; where that cannot be, nothing is kept."""
+        if not self._changed:
+            return
+        text = json.dumps(self._entries, separators=(",", ":"))
+        partial = self._path.with_name(f"{self._path.name}.{os.getpid()}.partial")
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                partial.write_text(f"{_mark(text)}\n{text}", encoding="utf-8")
+                os.replace(partial, self._path)
+            finally:
+                partial.unlink(missing_ok=True)
+        self._changed = False
+
+
+def _mark(text: str) -> str:
+    return f"{_SCHEMA} {hashlib.sha256(text.encode()).hexdigest()}"
+
+
+class Records:
+    """The records of versions, as far as questions ask for them.
+
+    Args:
+        files: The files of the runs.
+        index: Keeps what was read.
+    """
+
+    def __init__(self, files: RunFiles, index: Index) -> None:
+        self._files, self._index = files, index
+        self._known: dict[str, Mapping[str, Any] | None] = {}
+
+    def __call__(self, version: RegisteredVersion) -> Mapping[str, Any] | None:
+        """Return scenario, commit, beginning and data of a version's record.
+
+        None where there is no record that can be relied on.
+        """
+        run, digest = version.run_id, version.tags.get(Tag.LINEAGE)
+        if run is None or digest is None:
+            return None
+        if version.uri not in self._known:
+            signature = self._files.signature(run, RECORD_FILE)
+            self._known[version.uri] = self._index.kept(
+                f"{run} {digest}", signature, lambda: self._read(version)
+            )
+        return self._known[version.uri]
+
+    def _read(self, version: RegisteredVersion) -> dict[str, Any] | None:
+        record = whole_record(version, self._files)
+        return None if record is None else {key: record.get(key) for key in _ASKED}
+
+
+def whole_record(version: RegisteredVersion, files: RunFiles) -> dict[str, Any] | None:
+    """Return a version's record if its digest is that of the version's tag."""
+    content = files.read(version.run_id, RECORD_FILE) if version.run_id else None
+    try:
+        record = json.loads(content or b"")
+    except ValueError:
+        return None
+    whole = isinstance(record, dict) and lineage_sha256(record) == version.tags.get(Tag.LINEAGE)
+    return record if whole else None
+
+
+def digest_prefix(text: str, what: str) -> str:
+    """Return the beginning of a digest as it is compared: lower case, without DVC's `.dir`.
+
+    Args:
+        text: What a person gave.
+        what: What it is the digest of, for the message.
+
+    Raises:
+        InputError: It is no hexadecimal number of at least six digits.
+    """
+    prefix = text.strip().lower().removesuffix(".dir")
+    if not _PREFIX.fullmatch(prefix):
+        raise InputError(
+            f"{text!r} is no digest of {what}; expected 6 to 64 hexadecimal digits, as "
+            "`mno audit` and the tags of a version show them"
+        )
+    return prefix

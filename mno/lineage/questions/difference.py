@@ -12,12 +12,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mno.core.errors import MnoError
-from mno.lineage.audit.evidence import entry
-from mno.lineage.audit.objects import find_object, md5_of, read_listing
-from mno.lineage.git import git
-from mno.lineage.questions.version import DATA, SNAPSHOT, RegisteredVersion
-from mno.lineage.snapshot import CODE
-from mno.lineage.stages import flat
+from mno.lineage.audit.objects import listed_files, whole_object
+from mno.lineage.dvcfiles import flat
+from mno.lineage.environment import PACKAGES_FILE
+from mno.lineage.questions import RegisteredVersion
+from mno.lineage.record import Tag, entry
+from mno.lineage.snapshot import CODE, git
 
 Read = Callable[[str], bytes | None]
 _UNTRACKED = "execution."
@@ -44,11 +44,11 @@ class Side:
     @property
     def snapshot(self) -> str | None:
         """The commit of the code and parameters that trained it."""
-        return self.version.tags.get(SNAPSHOT)
+        return self.version.tags.get(Tag.SNAPSHOT)
 
 
 @dataclass(frozen=True)
-class Change:
+class Difference:
     """One thing that differs.
 
     Attributes:
@@ -73,7 +73,7 @@ class Part:
     """
 
     name: str
-    changes: Sequence[Change] = field(default_factory=tuple)
+    changes: Sequence[Difference] = field(default_factory=tuple)
     unknown: str | None = None
 
     def to_dict(self) -> dict[str, object]:
@@ -107,43 +107,40 @@ def _parameters(root: Path, before: Side, after: Side) -> Part:
     for side in (before, after):
         try:
             text = git(root, "show", f"{side.snapshot}:./params.yaml").decode()
-            given.append(flat(YAML(typ="safe").load(text)))
+            params = flat(YAML(typ="safe").load(text))
         except (MnoError, YAMLError, AttributeError, UnicodeDecodeError):
             return Part("parameters", unknown=_no_snapshot(side))
-    kept = [{k: v for k, v in params.items() if not k.startswith(_UNTRACKED)} for params in given]
-    return Part("parameters", _changes(*kept))
+        given.append({k: v for k, v in params.items() if not k.startswith(_UNTRACKED)})
+    return Part("parameters", _changes(*given))
 
 
 def _data(caches: Iterable[Path], before: Side, after: Side) -> Part:
-    names = [side.version.tags.get(DATA) for side in (before, after)]
+    sides = (before, after)
+    names = [side.version.tags.get(Tag.DATA) for side in sides]
     if names[0] == names[1]:
         return Part("data")
-    changes = [Change("version (DVC's md5)", *names)]
-    listings = [_object(caches, name) for name in names]
-    if all(listing is not None for listing in listings):
-        one, other = (read_listing(listing or b"") for listing in listings)
-        ours, theirs = set(one.values()), set(other.values())
-        shared = f"{len(ours & theirs)} of them in both"
-        changes.append(Change("files", f"{len(one)}, {shared}", f"{len(other)}, {shared}"))
-    files = [_imported(side) for side in (before, after)]
-    changes += _changes(*files)
-    statistics = [_statistics(caches, side) for side in (before, after)]
-    lacking = [s for s, found in zip((before, after), statistics, strict=True) if found is None]
-    if lacking:
-        why = f"statistics: {lacking[0].version.uri} has no reports/dataset.json in DVC's cache"
-        return Part("data", changes, why)
+    changes = [Difference("version (DVC's md5)", *names)]
+    one, other = (listed_files(caches, name) for name in names)
+    if one is not None and other is not None:
+        shared = f"{len(set(one.values()) & set(other.values()))} of them in both"
+        changes.append(Difference("files", *(f"{len(files)}, {shared}" for files in (one, other))))
+    imported = [
+        {f"imported file {item['file']}": item["sha256"] for item in files}
+        for files in (entry(side.record, "data", "files") or () for side in sides)
+    ]
+    changes += _changes(*imported)
+    statistics = [_statistics(caches, side) for side in sides]
+    for side, found in zip(sides, statistics, strict=True):
+        if found is None:
+            why = f"statistics: {side.version.uri} has no reports/dataset.json in DVC's cache"
+            return Part("data", changes, why)
     return Part("data", changes + _changes(*(found or {} for found in statistics)))
-
-
-def _imported(side: Side) -> dict[str, Any]:
-    given = entry(side.record, "data", "files") or []
-    return {f"imported file {item['file']}": item["sha256"] for item in given}
 
 
 def _statistics(caches: Iterable[Path], side: Side) -> dict[str, Any] | None:
     """Return what the stage generate had reported of the data."""
     md5 = entry(side.sealed, "lock", "generate", "outs", "reports/dataset.json")
-    content = _object(caches, md5)
+    content = whole_object(caches, md5)
     if content is None:
         return None
     report = json.loads(content)
@@ -152,14 +149,6 @@ def _statistics(caches: Iterable[Path], side: Side) -> dict[str, Any] | None:
     for name, about in (report.get("fields") or {}).items():
         found |= {f"{name} {key}": about.get(key) for key in _STATISTICS}
     return found
-
-
-def _object(caches: Iterable[Path], md5: str | None) -> bytes | None:
-    """Return an object of DVC's cache if it holds what its name says."""
-    path = find_object(caches, md5)
-    content = path.read_bytes() if path else None
-    whole = content is not None and md5_of(content) == str(md5).removesuffix(".dir")
-    return content if whole else None
 
 
 def _code(root: Path, before: Side, after: Side) -> Part:
@@ -174,7 +163,7 @@ def _code(root: Path, before: Side, after: Side) -> Part:
     listed = git(root, "diff-tree", "-r", "-z", "--numstat", "--no-renames", "--relative",
                  str(ours), str(theirs), "--", *CODE)  # fmt: skip
     lines = [line.split("\t") for line in listed.decode(errors="replace").split("\0") if line]
-    return Part("code", [Change(path, f"-{gone}", f"+{new}") for new, gone, path in lines])
+    return Part("code", [Difference(path, f"-{gone}", f"+{new}") for new, gone, path in lines])
 
 
 def _metrics(before: Side, after: Side) -> Part:
@@ -196,7 +185,7 @@ def _metrics(before: Side, after: Side) -> Part:
 def _environment(before: Side, after: Side) -> Part:
     found = []
     for side in (before, after):
-        packages = side.read("environment.txt")
+        packages = side.read(PACKAGES_FILE)
         if packages is None or side.record is None:
             return Part("environment", unknown=f"{side.version.uri} has no record of it")
         pairs = (line.partition("==") for line in packages.decode(errors="replace").splitlines())
@@ -206,10 +195,10 @@ def _environment(before: Side, after: Side) -> Part:
     return Part("environment", _changes(*found))
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
     keys = list(dict.fromkeys([*before, *after]))
     return [
-        Change(key, before.get(key), after.get(key))
+        Difference(key, before.get(key), after.get(key))
         for key in keys
         if before.get(key) != after.get(key)
     ]

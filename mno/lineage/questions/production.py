@@ -1,15 +1,28 @@
-"""What was in production from when to when, by the sealed decisions of each model."""
+"""What was in production from when to when, by the sealed decisions of each model.
+
+A seal is long, and a model may have had thousands. After its digest was checked, only what a
+decision consists of is parsed (`mno.lineage.seal.seal_text` writes keys in order, the outermost
+with one space before them), and that is kept in an index.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from mno.lineage.history import BY_HAND, DECISION, REASON, Reign, history_of
-from mno.lineage.questions.decisions import decisions
-from mno.lineage.questions.index import Index
-from mno.lineage.questions.version import RegisteredVersion, RunFiles
-from mno.lineage.rule import CHAMPION
+from mno.lineage.decision import (
+    BY_HAND,
+    CHAMPION,
+    Decision,
+    History,
+    decision_of,
+    history_from,
+    lost,
+)
+from mno.lineage.questions import Index, RegisteredVersion, RunFiles
+from mno.lineage.seal import SealPointer, seal_path, seal_sha256
 
 _DELETED = "the version was deleted since"
 
@@ -36,14 +49,8 @@ class Period:
 
     def to_dict(self) -> dict[str, object]:
         """Return what `--json` prints of it."""
-        return {
-            **self.version.to_dict(),
-            "since": self.since,
-            "until": self.until,
-            "current": self.current,
-            "reason": self.reason,
-            "by": self.by,
-        }
+        keys = ("since", "until", "current", "reason", "by")
+        return {**self.version.to_dict(), **{key: getattr(self, key) for key in keys}}
 
 
 def periods(
@@ -57,47 +64,26 @@ def periods(
         files: The files of the runs.
         index: Keeps what was read.
     """
-    by_model: dict[str, list[RegisteredVersion]] = {}
+    by_model: dict[str, dict[int, RegisteredVersion]] = {}
     for version in versions:
-        by_model.setdefault(version.name, []).append(version)
+        by_model.setdefault(version.name, {})[version.number] = version
     found: list[Period] = []
     problems: list[str] = []
     for name, made in sorted(by_model.items()):
-        history = history_of(decisions(seals.get(name, ""), files, index))
+        history = indexed_history(seals.get(name, ""), files, index)
         problems += [f"{name}: {history.problem}"] if history.problem else []
-        ordered = sorted(made, key=lambda version: version.number)
-        sealed = bool(history.decisions)
-        told = _of_seals(name, ordered, history.reigns) if sealed else _of_tags(ordered)
-        found += _with_the_present(told, ordered)[::-1]
+        of_model = []
+        for reign in history.reigns:
+            version, reason = made.get(reign.version), reign.reason
+            if version is None:
+                version = RegisteredVersion(name, reign.version, 0, None, None, {})
+                reason = f"{reason} ({_DELETED})"
+            of_model.append(Period(version, reign.since, reign.until, False, reason, reign.by))
+        found += _with_the_present(of_model, made.values())[::-1]
     return found, problems
 
 
-def _of_seals(
-    name: str, versions: list[RegisteredVersion], reigns: Sequence[Reign]
-) -> list[Period]:
-    """Return the periods that sealed decisions tell of, the first one first."""
-    known = {version.number: version for version in versions}
-    found = []
-    for reign in reigns:
-        version, reason = known.get(reign.version), reign.reason
-        if version is None:
-            version = RegisteredVersion(name, reign.version, 0, None, None, {})
-            reason = f"{reason} ({_DELETED})"
-        found.append(Period(version, reign.since, reign.until, False, reason, reign.by))
-    return found
-
-
-def _of_tags(versions: list[RegisteredVersion]) -> list[Period]:
-    """Return what the tags of versions say that were registered before seals were made."""
-    decided = [version for version in versions if version.tags.get(DECISION) == CHAMPION]
-    ends = [*(version.registered for version in decided[1:]), None]
-    return [
-        Period(version, version.registered, end, False, version.tags.get(REASON, ""))
-        for version, end in zip(decided, ends, strict=False)
-    ]
-
-
-def _with_the_present(found: list[Period], versions: list[RegisteredVersion]) -> list[Period]:
+def _with_the_present(found: list[Period], versions: Iterable[RegisteredVersion]) -> list[Period]:
     """Mark the period that lasts, or add one that no decision began."""
     current = next((version for version in versions if CHAMPION in version.aliases), None)
     if current is None:
@@ -105,3 +91,51 @@ def _with_the_present(found: list[Period], versions: list[RegisteredVersion]) ->
     if found and found[-1].version == current and found[-1].until is None:
         return [*found[:-1], replace(found[-1], current=True)]
     return [*found, Period(current, None, None, True, f"{BY_HAND}; mno audit says more")]
+
+
+def indexed_history(pointer: str, files: RunFiles, index: Index) -> History:
+    """Return the history of a model.
+
+    Args:
+        pointer: Where the model's latest seal lies, as its tag says.
+        files: The files of the runs.
+        index: Keeps what was read.
+    """
+    place, decisions = SealPointer.parse(pointer), list[Decision]()
+    while place is not None:
+        seal = place
+        signature = files.signature(seal.run_id, seal_path(seal))
+        read = index.kept(str(seal), signature, lambda s=seal: _read(s, files))
+        if isinstance(read, str):
+            return history_from(decisions, lost(seal, read))
+        decisions.append(decision_of(read))
+        place = SealPointer.parse(read["previous"] or "")
+    return history_from(decisions, None)
+
+
+def _read(seal: SealPointer, files: RunFiles) -> dict[str, Any] | str:
+    """Return what a decision consists of in a seal, or what is wrong with that, for the index."""
+    text = files.read(seal.run_id, seal_path(seal))
+    if text is None or seal_sha256(text) != seal.sha256:
+        return "missing" if text is None else "changed"
+    return {
+        **{key: _value(text, key) for key in ("number", "previous", "sealed")},
+        "aliases": _inner(text, "aliases"),
+        "version": {"tags": _inner(text, "version").get("tags", {})},
+    }
+
+
+def _value(text: bytes, key: str) -> Any:
+    """Return the value of an outermost key that is written in one line."""
+    mark = f'\n "{key}": '.encode()
+    start = text.index(mark) + len(mark)
+    return json.loads(text[start : text.index(b"\n", start)].removesuffix(b","))
+
+
+def _inner(text: bytes, key: str) -> dict[str, Any]:
+    """Return the object that is the value of an outermost key; an empty one is in one line."""
+    mark, end = f'\n "{key}": '.encode(), b"\n }"
+    start = text.find(mark + b"{\n")
+    if start < 0:
+        return {}
+    return json.loads(text[start + len(mark) : text.index(end, start) + len(end)])

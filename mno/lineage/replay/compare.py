@@ -1,27 +1,116 @@
 """Holding what a replay made against what was recorded: bytes first, then by how much.
 
 Where nothing differs that bits depend on, they have to be the same. Elsewhere rounding differs in
-the last digits, training carries that on from step to step, and a tolerance is allowed.
+the last digits, training carries that on from step to step, and a tolerance is allowed. Distances
+are relative, and infinite where the two are not alike.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import zarr
 from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from mno.core.errors import MnoError
-from mno.lineage.audit.objects import digests, folder_md5
+from mno.lineage.audit.objects import digests, folder_md5, folder_md5s
 from mno.lineage.record import candidate_digest
-from mno.lineage.replay.distance import arrays_apart, figures_apart, weights_apart
-from mno.lineage.replay.outcome import Item, Likeness
+from mno.lineage.replay import ConditionChange
 
 DATASET = "dataset"
 _WEIGHTS = ".safetensors"
+
+
+class Agreement(StrEnum):
+    """How what was made again compares with what was recorded.
+
+    `identical`: the same bytes, or the same figures to the last digit. `within tolerance`: close
+    enough for another kind of machine. `different`: neither. `unknown`: there is nothing at hand to
+    compare with.
+    """
+
+    IDENTICAL = "identical"
+    CLOSE = "within tolerance"
+    DIFFERENT = "different"
+    UNKNOWN = "cannot be compared"
+
+
+@dataclass(frozen=True)
+class Remade:
+    """One thing that was made again.
+
+    Attributes:
+        name: For example `dataset` or `weights.safetensors`.
+        agreement: The verdict.
+        recorded: Digest of what was recorded; empty where nothing was.
+        found: Digest of what was made.
+        note: By how much it differs, or why it cannot be compared.
+    """
+
+    name: str
+    agreement: Agreement
+    recorded: str = ""
+    found: str = ""
+    note: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """Return it as plain values."""
+        return {**asdict(self), "agreement": str(self.agreement)}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a replay has come to.
+
+    Attributes:
+        stages: The stages that were run again, in their order.
+        given: What was not made again but taken as it was recorded, its digests verified.
+        packages: Packages that are not those of the record; none if those are not known.
+        machine: Facts of the machine that are not those of the record.
+        tolerance: What was allowed: text; says that bits had to be the same where nothing was.
+        items: What was compared.
+        folder: Where it was made; none where that was removed.
+    """
+
+    stages: Sequence[str]
+    given: Sequence[str]
+    packages: Sequence[ConditionChange] | None
+    machine: Sequence[ConditionChange]
+    tolerance: str
+    items: Sequence[Remade]
+    folder: str | None = None
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether something was compared and nothing is different."""
+        agreements = {item.agreement for item in self.items}
+        return Agreement.DIFFERENT not in agreements and bool(agreements - {Agreement.UNKNOWN})
+
+    def count(self, agreement: Agreement) -> int:
+        """Return how many items have a verdict."""
+        return sum(item.agreement is agreement for item in self.items)
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """Return it as plain values."""
+        return {
+            "reproduced": self.reproduced,
+            "stages": list(self.stages),
+            "given": list(self.given),
+            "packages": None if self.packages is None else list(map(asdict, self.packages)),
+            "machine": list(map(asdict, self.machine)),
+            "tolerance": self.tolerance,
+            "agreements": {str(agreement): self.count(agreement) for agreement in Agreement},
+            "items": [item.to_dict() for item in self.items],
+            "folder": self.folder,
+        }
 
 
 @dataclass(frozen=True)
@@ -47,7 +136,7 @@ class Tolerance:
 
 def compare_dataset(
     md5: str | None, recorded: Path | None, folder: Path, tolerance: Tolerance | None
-) -> Item:
+) -> Remade:
     """Compare a dataset, every byte of it, with DVC's hash of it; then, if allowed, its values.
 
     Args:
@@ -56,22 +145,24 @@ def compare_dataset(
         folder: What was made.
         tolerance: What is allowed; none if bits have to be the same.
     """
-    made = folder_md5({p.relative_to(folder).as_posix(): digests(p).md5 for p in _files(folder)})
+    made = folder_md5(folder_md5s(folder))
     if md5 is None:
-        return Item(DATASET, Likeness.UNKNOWN, "", made, "the record names no hash of it")
+        return Remade(DATASET, Agreement.UNKNOWN, "", made, "the record names no hash of it")
     if made == md5:
-        return Item(DATASET, Likeness.IDENTICAL, md5, made)
+        return Remade(DATASET, Agreement.IDENTICAL, md5, made)
     if tolerance is None or recorded is None:
         note = "" if tolerance is None else "the recorded data are not at hand to say by how much"
-        return Item(DATASET, Likeness.DIFFERENT, md5, made, note)
-    distance, where = arrays_apart(recorded, folder)
-    likeness = Likeness.CLOSE if distance <= tolerance.data else Likeness.DIFFERENT
-    return Item(DATASET, likeness, md5, made, f"{where} at most {distance:.1e} of its length apart")
+        return Remade(DATASET, Agreement.DIFFERENT, md5, made, note)
+    distance, where = _arrays_apart(recorded, folder)
+    agreement = Agreement.CLOSE if distance <= tolerance.data else Agreement.DIFFERENT
+    return Remade(
+        DATASET, agreement, md5, made, f"{where} at most {distance:.1e} of its length apart"
+    )
 
 
 def compare_model(
     sha256: str | None, recorded: Path | None, folder: Path, tolerance: Tolerance | None
-) -> Iterator[Item]:
+) -> Iterator[Remade]:
     """Compare a trained model with the recorded one, as a whole and file by file.
 
     Args:
@@ -83,26 +174,24 @@ def compare_model(
     try:
         made = candidate_digest(folder)
     except MnoError as error:
-        yield Item("model", Likeness.DIFFERENT, sha256 or "", "", str(error))
+        yield Remade("model", Agreement.DIFFERENT, sha256 or "", "", str(error))
         return
     if sha256 is None:
-        yield Item("model", Likeness.UNKNOWN, "", made, "the record names no digest of it")
-        return
-    if made == sha256:
+        yield Remade("model", Agreement.UNKNOWN, "", made, "the record names no digest of it")
+    elif made == sha256:
         for path in _files(folder):
             sha = digests(path).sha256
-            yield Item(path.name, Likeness.IDENTICAL, sha, sha)
-        return
-    if recorded is None or not recorded.is_dir() or candidate_digest(recorded) != sha256:
+            yield Remade(path.name, Agreement.IDENTICAL, sha, sha)
+    elif recorded is None or not recorded.is_dir() or candidate_digest(recorded) != sha256:
         note = "the recorded model is not at hand to say by how much"
-        yield Item("model", Likeness.DIFFERENT, sha256, made, note)
-        return
-    folders = (recorded, folder)
-    for name in sorted({p.relative_to(f).as_posix() for f in folders for p in _files(f)}):
-        yield _compare_file(name, recorded / name, folder / name, tolerance)
+        yield Remade("model", Agreement.DIFFERENT, sha256, made, note)
+    else:
+        folders = (recorded, folder)
+        for name in sorted({p.relative_to(f).as_posix() for f in folders for p in _files(f)}):
+            yield _compare_file(name, recorded / name, folder / name, tolerance)
 
 
-def compare_report(recorded: Path | None, made: Path, tolerance: Tolerance | None) -> Item:
+def compare_report(recorded: Path | None, made: Path, tolerance: Tolerance | None) -> Remade:
     """Compare a report, a file of JSON, figure by figure to the last digit.
 
     Args:
@@ -112,39 +201,104 @@ def compare_report(recorded: Path | None, made: Path, tolerance: Tolerance | Non
     """
     if recorded is None or not recorded.is_file():
         found = digests(made).sha256 if made.is_file() else ""
-        return Item(made.name, Likeness.UNKNOWN, "", found, "it was not kept with the run")
+        return Remade(made.name, Agreement.UNKNOWN, "", found, "it was not kept with the run")
     return _compare_file(made.name, recorded, made, tolerance)
 
 
-def _compare_file(name: str, recorded: Path, made: Path, tolerance: Tolerance | None) -> Item:
+def _compare_file(name: str, recorded: Path, made: Path, tolerance: Tolerance | None) -> Remade:
     before, now = (digests(p).sha256 if p.is_file() else "" for p in (recorded, made))
     if before == now and now:
-        return Item(name, Likeness.IDENTICAL, before, now)
+        return Remade(name, Agreement.IDENTICAL, before, now)
     if not before or not now:
         note = "not made again" if before else "there was none"
-        return Item(name, Likeness.DIFFERENT, before, now, note)
+        return Remade(name, Agreement.DIFFERENT, before, now, note)
     try:
         if name.endswith(_WEIGHTS):
-            distance, note = weights_apart(recorded, made)
+            distance, note = _weights_apart(recorded, made)
             allowed = tolerance.weights if tolerance else 0.0
         else:
-            distance, note = figures_apart(_json(recorded), _json(made))
+            distance, note = _figures_apart(*(json.loads(p.read_bytes()) for p in (recorded, made)))
             allowed = tolerance.figures if tolerance else 0.0
     except (ValueError, SafetensorError):
-        return Item(name, Likeness.DIFFERENT, before, now, "it cannot be read")
+        return Remade(name, Agreement.DIFFERENT, before, now, "it cannot be read")
     if distance == 0.0:  # written otherwise, with the same content
-        return Item(name, Likeness.IDENTICAL, before, now, "the same content, other bytes")
-    close = Likeness.CLOSE if distance <= allowed else Likeness.DIFFERENT
-    return Item(name, close, before, now, note)
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_bytes())
+        return Remade(name, Agreement.IDENTICAL, before, now, "the same content, other bytes")
+    close = Agreement.CLOSE if distance <= allowed else Agreement.DIFFERENT
+    return Remade(name, close, before, now, note)
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _verdict(same: bool) -> Likeness:
-    return Likeness.IDENTICAL if same else Likeness.DIFFERENT
+def _weights_apart(recorded: Path, made: Path) -> tuple[float, str]:
+    """Return the relative distance of all weights; infinite where they are of another shape."""
+    before, now = load_file(recorded), load_file(made)
+    if {k: v.shape for k, v in before.items()} != {k: v.shape for k, v in now.items()}:
+        return math.inf, "other tensors"
+    squares = [(np.square(now[k] - v, dtype=float).sum(), np.square(v, dtype=float).sum())
+               for k, v in before.items()]  # fmt: skip
+    apart, length = (math.sqrt(sum(column)) for column in zip(*squares, strict=True))
+    distance = apart / length if length else math.inf
+    same = all(before[k].tobytes() == now[k].tobytes() for k in before)
+    if not same and not distance > 0:  # a sign of zero, or a NaN
+        distance = math.inf
+    return distance, f"{distance:.1e} of their length apart"
+
+
+def _arrays_apart(recorded: Path, made: Path) -> tuple[float, str]:
+    """Return the largest relative distance of the arrays of two stores, and which array's it is."""
+    before, now = (dict(zarr.open_group(p, mode="r").arrays()) for p in (recorded, made))
+    if {k: v.shape for k, v in before.items()} != {k: v.shape for k, v in now.items()}:
+        return math.inf, "other arrays:"
+    return max((_array_apart(before[name], now[name]), name) for name in before)
+
+
+def _array_apart(before: zarr.Array, now: zarr.Array) -> float:
+    """Return the distance of two arrays over the length of the first, a shard at a time."""
+    step = max(1, (before.shards or before.chunks or (1,))[0]) if before.ndim else 1
+    apart = length = 0.0
+    for start in range(0, before.shape[0] if before.ndim else 1, step):
+        part = slice(start, start + step) if before.ndim else ...
+        ours, theirs = np.asarray(before[part]), np.asarray(now[part])
+        if ours.dtype.kind not in "fiub":
+            if not np.array_equal(ours, theirs):
+                return math.inf
+            continue
+        if not np.array_equal(np.isnan(ours), np.isnan(theirs)):
+            return math.inf
+        apart += np.nansum(np.square(theirs.astype(float) - ours.astype(float)))
+        length += np.nansum(np.square(ours.astype(float)))
+    return math.sqrt(apart / length) if length else (math.inf if apart else 0.0)
+
+
+def _figures_apart(before: Any, now: Any) -> tuple[float, str]:
+    """Return the largest relative difference of figures, and where; infinite for other things."""
+    distance, path, ours, theirs = max(_differences(before, now), key=lambda found: found[0])
+    if distance == math.inf:
+        return distance, f"{path}: {ours} → {theirs}"[:200]
+    return distance, f"at most {distance:.1e} apart, at {path}"
+
+
+def _differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[float, str, Any, Any]]:
+    """Yield of each leaf of plain values its relative difference, its path, and both values."""
+    if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
+        parts = [(f"{path} {key}".strip(), before[key], now[key]) for key in before]
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        parts = [(f"{path} {i}", *pair) for i, pair in enumerate(zip(before, now, strict=True))]
+    else:
+        yield _apart(before, now), path, before, now
+        return
+    yield 0.0, path, before, now  # of what is empty, nothing differs
+    for inside, ours, theirs in parts:
+        yield from _differences(ours, theirs, inside)
+
+
+def _apart(before: Any, now: Any) -> float:
+    if json.dumps(before, sort_keys=True) == json.dumps(now, sort_keys=True):  # NaN, too
+        return 0.0
+    numbers = [v for v in (before, now) if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(numbers) < 2 or not all(map(math.isfinite, numbers)):
+        return math.inf
+    largest = max(abs(before), abs(now))
+    return abs(before - now) / largest if largest else math.inf  # 0.0 and -0.0

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mno.core.config import Config
 from mno.core.errors import InputError
-from mno.lineage.stages import lookup, stage_inputs
+from mno.lineage.dvcfiles import lookup, stage_inputs
 from mno.study.design import read_file
 
 FOLDER = Path("studies/tune")

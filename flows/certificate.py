@@ -1,0 +1,318 @@
+"""`mno certify`: the certificate of an audit, its verification, and keys to sign with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from flows.audit import (
+    DIFFERENCE_FOUND,
+    Caches,
+    Model,
+    Places,
+    Remote,
+    audited,
+    plain_console,
+    print_audit,
+    styled,
+)
+from flows.commands.app import Json, Quiet, print_json
+from flows.workspace import find_workspace, prepare_environment
+from mno.certificate.content import Certificate, certificate_of
+from mno.certificate.folder import (
+    certificate_files,
+    check_place,
+    read_private,
+    read_public,
+    write_certificate,
+    write_keys,
+)
+from mno.certificate.verify import (
+    certificate_folder,
+    log_certificate,
+    logged_certificate,
+    summary,
+    verify_certificate,
+)
+from mno.core.errors import InputError, MnoError
+from mno.lineage.audit import Finding, Verdict, differs
+
+
+class _Commands(TyperGroup):
+    """Takes what is no command for the model to certify: `mno certify MODEL`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments begin with (called by click)."""
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["model", *args])
+
+
+certify_app = typer.Typer(
+    cls=_Commands,
+    help="Certify where a registered model comes from: mno certify MODEL --folder FOLDER.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@certify_app.command("model")
+def certify(
+    model: Model,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the certificate to this new folder: a page to read and print, and an "
+            "RO-Crate for programs.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign it with this private Ed25519 key; make one with: mno certify keygen KEY.pem",
+            metavar="KEY.pem",
+        ),
+    ] = None,
+    log: Annotated[
+        bool, typer.Option("--log", help="Keep it with the version in the registry, too.")
+    ] = False,
+    replayed: Annotated[
+        bool, typer.Option("--replay", help="Make the model again and certify that, too.")
+    ] = False,
+    cache: Caches = None,
+    remote: Remote = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Audit a registered model and write a certificate of what was found; MODEL as for mno audit.
+
+    Exit code 3 if the audit found a difference: that is certified, too.
+
+    Example: mno certify models:/mno-darcy@champion --folder darcy-certificate --sign KEY.pem
+    """
+    key, silent = checked(folder, sign, log), quiet or as_json
+    with audited(model, Places(cache or (), (), remote), silent) as (evidence, found):
+        if not as_json and (not quiet or not found.passed):
+            print_audit(found, plain_console(), everything=False)
+        if replayed:
+            from flows.replay import make_again
+            from mno.lineage.replay import ReplayOptions
+
+            found = replace(found, replay=make_again(evidence, ReplayOptions(quiet=silent)))
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        certificate = certificate_of(evidence, found.findings, made, found.replay)
+    if found.replay is not None and not as_json and (not quiet or not found.replay.reproduced):
+        from flows.replay import print_replay
+
+        print_replay(found.model, found.replay, plain_console())
+    delivered = deliver(certificate, folder, key, log)
+    if as_json:
+        print_json({**found.to_dict(), "certificate": delivered})
+    elif not quiet:
+        if folder is not None:
+            typer.echo(f"Certificate: {folder / 'certificate.html'}")
+            typer.echo(f"Check it with: mno certify verify {folder}")
+        if delivered["logged"]:
+            typer.echo(f"Kept with the version: {delivered['logged']}")
+    if not found.passed:
+        raise typer.Exit(DIFFERENCE_FOUND)
+
+
+def checked(folder: Path | None, key: Path | None, log: bool) -> Ed25519PrivateKey | None:
+    """Return the key to sign with, after what is asked was checked, before the work is done.
+
+    Raises:
+        InputError: The certificate would go nowhere, its folder cannot be written, or the key
+            cannot be used.
+    """
+    if folder is None and not log:
+        raise InputError("the certificate would go nowhere: add --folder FOLDER, or --log")
+    if folder is not None:
+        check_place(folder, find_workspace())
+    return read_private(key) if key else None
+
+
+def deliver(
+    certificate: Certificate, folder: Path | None, key: Ed25519PrivateKey | None, log: bool
+) -> dict[str, Any]:
+    """Write a certificate and keep it in the registry, as ordered; return where it is.
+
+    Raises:
+        MnoError: The folder cannot be written to, or MLflow cannot keep it.
+    """
+    from mno.registry.catalogue import existing_workspace
+
+    files = certificate_files(certificate, key)
+    if folder is not None:
+        try:
+            write_certificate(folder, files)
+        except OSError as error:
+            raise MnoError(f"{folder} cannot be written: {error.strerror}") from None
+    logged = None
+    if log:
+        logged = log_certificate(existing_workspace(find_workspace()), certificate.model, files)
+    shown = str(folder) if folder else None
+    return {"folder": shown, "signed": key is not None, "logged": logged}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What verifying a certificate has found.
+
+    Attributes:
+        certificate: What was verified.
+        model: The version that it says it is of.
+        audit_passed: What it says the audit came to; none where it does not say.
+        findings: One for each subject.
+    """
+
+    certificate: str
+    model: str
+    audit_passed: bool | None
+    findings: Sequence[Finding]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the certificate is as it was written."""
+        return not differs(self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "certificate": self.certificate,
+            "model": self.model,
+            "audit_passed": self.audit_passed,
+            "passed": self.passed,
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+
+@certify_app.command("verify")
+def verify_command(
+    certificate: Annotated[
+        str,
+        typer.Argument(
+            help="The folder of a certificate, the page in it, or the registered version that one "
+            "is kept with, as models:/NAME/VERSION."
+        ),
+    ],
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="The public Ed25519 key that it must be signed with.", metavar="KEY.pem.pub"
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show what was verified, too, file by file.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Verify a certificate: every byte of it, and its signature.
+
+    Needs neither the workspace nor the network. Without --key a signature shows that nothing was
+    changed since, but not who signed. Exit code 3 if anything was changed or is missing.
+
+    Example: mno certify verify darcy-certificate --key KEY.pem.pub
+    """
+    found = verify(certificate, key)
+    if as_json:
+        print_json(found.to_dict())
+    elif not quiet or not found.passed:
+        print_verification(found, plain_console(), everything)
+    if not found.passed:
+        raise typer.Exit(DIFFERENCE_FOUND)
+
+
+def verify(target: str, key: Path | None) -> Verification:
+    """Verify a certificate.
+
+    Args:
+        target: Its folder, the page in it, or a registered version that one is kept with.
+        key: The public key that it must be signed with.
+
+    Raises:
+        InputError: There is no such certificate, or no such key.
+        MnoError: The registry cannot be used.
+    """
+    trusted = read_public(key) if key else None
+    with _folder(target) as (folder, findings):
+        found = [*findings, *verify_certificate(folder, trusted)]
+        return Verification(target, *summary(folder), found)
+
+
+@contextmanager
+def _folder(target: str) -> Iterator[tuple[Path, list[Finding]]]:
+    """Yield a certificate's folder, and what the registry's name for it comes to."""
+    if not target.startswith(("models:", "runs:")):
+        yield certificate_folder(Path(target)), []
+        return
+    from mno.registry.catalogue import existing_workspace, registry_of
+    from mno.registry.evidence import find_model
+
+    root = find_workspace()
+    prepare_environment(root)
+    registry = registry_of(existing_workspace(root))
+    with TemporaryDirectory(prefix="mno-certificate-") as scratch:
+        yield logged_certificate(registry, find_model(registry, target), Path(scratch))
+
+
+def print_verification(found: Verification, console: Console, everything: bool) -> None:
+    """Say what differs, who signed, and what the certificate says."""
+    console.print(f"Certificate of {found.model}: {found.certificate}\n")
+    for finding in found.findings:
+        if everything or finding.verdict is not Verdict.VERIFIED or finding.link == "signature":
+            of = f"{finding.link:<11}{finding.subject}"
+            console.print(Text.assemble(styled(finding.verdict), of))
+            said = {"expected": finding.expected, "found": finding.found, "do": finding.advice}
+            for name, text in said.items():
+                if text:
+                    console.print(f"{'':<16}{name:<11}{text}")
+    console.print()
+    bad = sum(finding.verdict.is_difference for finding in found.findings)
+    good = sum(finding.verdict is Verdict.VERIFIED for finding in found.findings)
+    if bad:
+        plural = "differences" if bad > 1 else "difference"
+        said = f"FAILED: {bad} {plural}; do not rely on what it says"
+        console.print(Text(said, style="bold red"))
+        return
+    said = f"PASSED: it is as it was written, {good} checks verified"
+    console.print(Text(said, style="bold green"))
+    if found.audit_passed:
+        console.print("It certifies that the audit found no difference.")
+    else:
+        said = "It says that the audit FOUND DIFFERENCES; read certificate.html."
+        console.print(Text(said, "bold red"))
+
+
+@certify_app.command("keygen")
+def keygen(
+    file: Annotated[
+        Path, typer.Argument(help="Where the private key goes; the public one goes to FILE.pub.")
+    ],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make a key to sign certificates with (Ed25519, in PEM, as OpenSSL has them).
+
+    The private key is readable by you alone and has no password; keep it out of the repository.
+    Hand the public key to whoever is to verify. An existing file is never overwritten.
+
+    Example: mno certify keygen ~/keys/audit.pem
+    """
+    public, fingerprint = write_keys(file)
+    if as_json:
+        print_json({"private": str(file), "public": str(public), "fingerprint": fingerprint})
+    elif not quiet:
+        typer.echo(f"Private key: {file}\nPublic key:  {public}\nFingerprint: {fingerprint}")
+        typer.echo(f"Sign with: mno certify MODEL --folder FOLDER --sign {file}")

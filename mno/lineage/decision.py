@@ -1,0 +1,210 @@
+"""Decisions on versions: the rule of promotion, and the history that sealed decisions tell.
+
+The registry applies the rule, and an audit applies it again. What was judged is a mapping that is
+kept with the version (`Tag.JUDGED`):
+
+- `standing`: `first` (there was no champion), `already` (it was the champion), `unusable` (the
+  champion's files are gone or do not predict), `unreachable` (the champion could not be read from
+  a server, perhaps for a while only) or `against` (it was compared with the champion);
+- `approval`, `rule`, `margin`: as `params.yaml` had them;
+- `gates`: of each indicator that had to be met, whether it was `met`, `missed`, `undecided` or
+  `unknown`;
+- `beside`: figures of the version (`own`) and of the `champion`, measured side by side, by name; or
+  why there are none. Where they have a limit, it is among the gates;
+- `difference`: its error minus the champion's on the same samples; `interval`: the two ends of the
+  interval of that, or why there is none; `champion_relative_l2`: the champion's error.
+
+The history is read from the chain of seals, so that it cannot be altered without breaking that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mno.lineage.record import Tag
+from mno.lineage.seal import Seal
+
+CHAMPION, CHALLENGER, WAITING, REFUSED = "champion", "challenger", "waiting", "refused"
+BY_RULE = "rule"
+BY_PERSON = {"manual": CHAMPION, "approval": CHAMPION, "rollback": CHAMPION, "refusal": REFUSED}
+"""What a person may do, and what the decision on the version then is."""
+BY_HAND = "the alias was moved past the recorded decisions"
+UNKNOWN = "unknown"
+
+
+def verdict(judged: Mapping[str, Any]) -> str:
+    """Return what the rule makes of a version: champion, challenger, or waiting for approval."""
+    if judged["standing"] == "already":
+        return CHAMPION
+    if judged["standing"] == "unreachable" or failing(judged):
+        return CHALLENGER
+    if judged["standing"] == "against" and not is_better(judged):
+        return CHALLENGER
+    return WAITING if judged["approval"] == "human" else CHAMPION
+
+
+def failing(judged: Mapping[str, Any]) -> list[str]:
+    """Name the indicators that keep a version from becoming champion."""
+    return [name for name, status in judged["gates"].items() if status in ("missed", "unknown")]
+
+
+def is_better(judged: Mapping[str, Any]) -> bool:
+    """Tell whether the error is lower than the champion's, as surely as the rule asks.
+
+    With the rule `certain` the whole interval of the difference has to lie below -margin times the
+    champion's error; with `likely` the difference itself.
+    """
+    limit = -judged["margin"] * judged["champion_relative_l2"]
+    if judged["rule"] == "likely":
+        return judged["difference"] < limit
+    interval = judged["interval"]
+    return not isinstance(interval, str) and interval[1] < limit
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision, as it was sealed.
+
+    Attributes:
+        version: On which version.
+        decision: `champion`, `challenger`, `waiting` or `refused`.
+        how: `rule`, `manual`, `approval`, `rollback` or `refusal`; `unknown` where that is lost.
+        by: Who decided.
+        reason: Why.
+        at: When, ISO 8601.
+        champion: The version that was champion afterwards.
+        figures: What it was judged by.
+    """
+
+    version: int
+    decision: str
+    how: str
+    by: str
+    reason: str
+    at: str
+    champion: int | None
+    figures: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Reign:
+    """A version's time in production.
+
+    Attributes:
+        version: Which.
+        since: From when, ISO 8601.
+        until: To when; none while it lasts.
+        how: How it came; see `Decision`.
+        by: Who decided.
+        reason: Why.
+    """
+
+    version: int
+    since: str
+    until: str | None
+    how: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class History:
+    """All decisions on a model, and the reigns that came of them, the oldest first.
+
+    Attributes:
+        decisions: Also those that changed no champion.
+        reigns: Of champions.
+        problem: Why the history does not begin at the first decision; none if it does.
+    """
+
+    decisions: tuple[Decision, ...]
+    reigns: tuple[Reign, ...]
+    problem: str | None = None
+
+    def before(self, champion: int | None) -> int | None:
+        """Return the version to go back to from a champion: rolling back twice goes two back."""
+        stack: list[int] = []
+        for reign in self.reigns:
+            if reign.how == "rollback" and reign.version in stack:
+                stack = stack[: len(stack) - 1 - stack[::-1].index(reign.version)]
+            stack.append(reign.version)
+        earlier = stack[:-1] if stack and stack[-1] == champion else stack
+        return next((version for version in reversed(earlier) if version != champion), None)
+
+
+def decision_of(sealed: Mapping[str, Any]) -> Decision:
+    """Return the decision that a seal holds.
+
+    Args:
+        sealed: The seal's content; of it `number`, `sealed`, `aliases` and the version's tags.
+    """
+    tags = sealed["version"].get("tags") or {}
+    figures = json.loads(tags.get(Tag.JUDGED, "{}"))
+    champion = sealed["aliases"].get(CHAMPION)
+    return Decision(
+        version=int(sealed["number"]),
+        decision=tags.get(Tag.DECISION, UNKNOWN),
+        how=figures.pop("how", UNKNOWN),
+        by=figures.pop("by", UNKNOWN),
+        reason=tags.get(Tag.REASON, ""),
+        at=figures.pop("at", sealed["sealed"]),
+        champion=None if champion is None else int(champion),
+        figures=figures,
+    )
+
+
+def history_of(chain: Iterable[Seal]) -> History:
+    """Read the history of a model from its seals, the latest first as `read_chain` yields them."""
+    decisions, problem = [], None
+    for seal in chain:
+        if seal.problem:
+            problem = lost(seal.pointer, seal.problem)
+            break
+        decisions.append(decision_of(seal.content))
+    return history_from(decisions, problem)
+
+
+def lost(seal: object, problem: str) -> str:
+    """Return what is said of a seal that cannot be read."""
+    return f"the seal {seal} is {problem}: what was decided before is not known"
+
+
+def history_from(decisions: Sequence[Decision], problem: str | None) -> History:
+    """Read the history of a model.
+
+    Args:
+        decisions: Those of its seals, the latest first.
+        problem: Why there are none before these; none if they are all.
+    """
+    kept: list[Decision] = []
+    latest: dict[int, Decision] = {}
+    for found in reversed(decisions):
+        # A version may be sealed again for other reasons than a new decision.
+        same = latest.get(found.version)
+        if same and (same.decision, same.reason) == (found.decision, found.reason) and (
+            kept[-1].champion == found.champion
+        ):  # fmt: skip
+            continue
+        kept.append(found)
+        latest[found.version] = found
+    return History(tuple(kept), _reigns(kept), problem)
+
+
+def _reigns(decisions: Sequence[Decision]) -> tuple[Reign, ...]:
+    reigns: list[Reign] = []
+    for decided in decisions:
+        lasting = bool(reigns) and reigns[-1].until is None
+        if lasting and reigns[-1].version == decided.champion:
+            continue
+        if lasting:
+            reigns[-1] = replace(reigns[-1], until=decided.at)
+        if decided.champion is None:
+            continue
+        how, by, reason = decided.how, decided.by, decided.reason
+        if decided.champion != decided.version:
+            how, by, reason = UNKNOWN, UNKNOWN, BY_HAND
+        reigns.append(Reign(decided.champion, decided.at, None, how, by, reason))
+    return tuple(reigns)

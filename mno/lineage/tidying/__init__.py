@@ -1,1 +1,0 @@
-"""Tidying without lying: what no model, certificate or workspace needs may go, nothing else."""

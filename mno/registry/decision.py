@@ -1,0 +1,519 @@
+"""Who becomes champion: by the rule, on the same test samples; or as a person decides.
+
+Whoever decides on a model holds a lock on a file beside MLflow's database; the kernel releases it
+when the holder dies. Deciders on other machines, who share a server, do not see it: they are told
+apart by the champion that each has seen when it began.
+
+A person's decision goes in this order, so that a kill at any moment leaves either what was or what
+was decided: the version is loaded and tried; the decision is announced in a tag of the model; the
+aliases move; it is noted on the version and sealed; the announcement goes. The next decider
+finishes what the aliases say was done, or forgets what was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mno.core.errors import InputError, MnoError, first_line
+from mno.core.files import locked
+from mno.lineage import decision as rule
+from mno.lineage.decision import CHALLENGER, CHAMPION
+from mno.lineage.questions import RegisteredVersion
+from mno.lineage.record import Tag, entry
+from mno.registry.catalogue import aliases, find_alias, find_version_of, registry_of
+from mno.registry.config import BesideConfig, PromotionConfig
+from mno.registry.evidence import read_chain
+from mno.registry.reading import candidate_folder
+from mno.registry.sealing import own_seal, seal_decision
+from mno.registry.settings import DATABASE, Workspace
+from mno.registry.trial import ERRORS_FILE, EVALUATION_FOLDER, read_errors, try_version
+
+if TYPE_CHECKING:
+    from mno.evaluation.config import IntervalConfig
+    from mno.evaluation.pooling import Pooled
+
+LOCK = f"{DATABASE}.deciding"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is judged of a version, and by which rule.
+
+    Attributes:
+        relative_l2: Its relative L2 error on the test split.
+        errors: The same of each test sample; NaN where none is known.
+        data_md5: DVC's hash of the dataset; none where it is not known.
+        evaluation_sha256: Digest of the evaluation's settings.
+        gates: Of each indicator that is asked for, whether it is met.
+        config: The rule.
+        intervals: How the interval of a difference is found.
+        score: Measures a loaded champion, where its errors on these samples are not recorded.
+        compare: Measures the version beside the champion in a folder (see `mno.evaluation.beside`);
+            none: it is not.
+    """
+
+    relative_l2: float
+    errors: tuple[float, ...]
+    data_md5: str | None
+    evaluation_sha256: str
+    gates: Mapping[str, str]
+    config: PromotionConfig
+    intervals: IntervalConfig
+    score: Callable[[Any], Pooled]
+    compare: Callable[[Path], Mapping[str, Any]] | None = None
+
+    def tags(self) -> dict[str, str]:
+        """Return the error, and what it was measured on, as tags of a version."""
+        return {
+            Tag.RELATIVE_L2: repr(self.relative_l2),
+            Tag.DATA: self.data_md5 or "unknown",
+            Tag.EVALUATION: self.evaluation_sha256,
+        }
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What is decided on a version now, and on which figures.
+
+    Attributes:
+        verdict: `champion`, `challenger`, `waiting` or `refused`.
+        reason: One sentence.
+        judged: The figures, who decided and when; see `mno.lineage.decision`.
+    """
+
+    verdict: str
+    reason: str
+    judged: Mapping[str, Any]
+
+    @property
+    def alias(self) -> str | None:
+        """The alias that goes with it; one that waits is a challenger."""
+        return {rule.CHAMPION: CHAMPION, rule.REFUSED: None}.get(self.verdict, CHALLENGER)
+
+
+def gates(
+    config: PromotionConfig, kpis: Sequence[Mapping[str, Any]], physics: Mapping[str, Any] | str
+) -> dict[str, str]:
+    """Return whether each indicator that is asked for is met, whatever the champion achieves.
+
+    Args:
+        config: Which are.
+        kpis: `kpis` of `reports/decision.json`.
+        physics: `physics` of `reports/metrics.json`; or why nothing was checked.
+
+    Returns:
+        By name `met`, `missed`, `undecided` (the interval has the target inside) or `unknown`.
+    """
+    found = {}
+    for kpi in kpis if config.kpis else ():
+        name = f"{kpi['name']}.{kpi['field']}" if kpi.get("field") else str(kpi["name"])
+        found[name] = str(kpi["status"])
+    checks = physics.get("checks", {}) if isinstance(physics, Mapping) else {}
+    for name, limit in config.physics.items():
+        check = checks.get(name)
+        prediction = check.get("prediction") if isinstance(check, Mapping) else None
+        value = prediction.get("p95") if isinstance(prediction, Mapping) else None
+        if isinstance(value, int | float) and math.isfinite(value):
+            found[f"physics.{name}"] = _met(value <= limit)
+        else:
+            found[f"physics.{name}"] = "unknown"
+    return found
+
+
+def beside_gates(config: BesideConfig, figures: Mapping[str, Any] | str) -> dict[str, str]:
+    """Return whether each limit beside the champion is met.
+
+    Args:
+        config: The limits.
+        figures: What `mno.evaluation.beside` measured; or why it did not.
+
+    Returns:
+        By name `met`, `missed` or `unknown`; nothing of what has no limit.
+    """
+    measured = figures if isinstance(figures, Mapping) else {}
+    limits = {"latency_ms": config.latency, "peak_memory_mib": config.memory}
+    limits |= {name: config.physics for name in measured if name not in limits}
+    if not any(name.startswith("physics") for name in limits):
+        limits["physics"] = config.physics  # all but latency and memory is physical consistency
+    found = {}
+    for name, limit in limits.items():
+        sides = measured.get(name)
+        if limit is not None:
+            known = isinstance(sides, Mapping)
+            within = known and sides["own"] <= limit * sides["champion"]
+            found[f"beside.{name}"] = _met(within) if known else "unknown"
+    return found
+
+
+def _met(within: bool) -> str:
+    return "met" if within else "missed"
+
+
+def decide(workspace: Workspace, name: str, version: int, case: Case) -> Ruling:
+    """Judge a version by the rule, on the same test samples as the champion.
+
+    The champion's recorded errors count only if they were measured on the same data with the same
+    settings; otherwise the champion is loaded and measured now.
+    """
+    registry = registry_of(workspace)
+    champion = find_alias(registry, name, CHAMPION)
+    judged: dict[str, Any] = {
+        "how": rule.BY_RULE,
+        "by": "the rule in params.yaml",
+        "at": _now(),
+        **case.config.model_dump(include={"rule", "margin", "approval"}),
+        "gates": dict(case.gates),
+        "relative_l2": case.relative_l2,
+    }
+    if champion is None:
+        return ruled({**judged, "standing": "first"}, "there was no champion")
+    if champion.number == version:
+        return ruled({**judged, "standing": "already"}, "it is the champion already")
+    judged |= {"champion": champion.number}
+    try:
+        theirs = _errors_of(workspace, champion, case)
+    except MnoError as error:
+        reason = f"champion {champion.number} cannot be used any more: {error}"
+        # On a server it may be out of reach for a while only: nothing takes over for that.
+        standing = "unusable" if workspace.embedded else "unreachable"
+        return ruled({**judged, "standing": standing}, reason)
+    found: Mapping[str, Any] | str = "not measured"
+    if case.compare is not None:
+        try:
+            found = case.compare(candidate_folder(registry, champion))
+        except Exception as error:  # whatever a model of another time cannot do
+            found = f"not measured: {first_line(error)}"
+    judged |= {"beside": found, "gates": {**case.gates, **beside_gates(case.config.beside, found)}}
+    return against(judged, theirs, case)
+
+
+def against(judged: dict[str, Any], theirs: Pooled, case: Case) -> Ruling:
+    """Judge a version by its errors and the champion's on the same samples.
+
+    Args:
+        judged: What is known so far.
+        theirs: The champion's errors.
+        case: The version's.
+    """
+    from mno.evaluation.intervals import intervals
+
+    difference = pooled(case.errors).minus(theirs)
+    found = intervals({"": difference}, case.intervals)[""]
+    error, level = theirs.value(), case.intervals.level
+    judged |= {
+        "standing": "against",
+        "champion_relative_l2": error,
+        "difference": difference.value(),
+        "interval": found if isinstance(found, str) else [found.low, found.high],
+        "level": level,
+        "samples": len(case.errors),
+    }
+    if isinstance(found, str):
+        shown = f"no interval: {found}"
+    else:
+        shown = f"{level:.0%} interval {found.low:+.3g} to {found.high:+.3g}"
+    lower = "lower" if not case.config.margin else f"lower by more than {case.config.margin:.3g}"
+    lower = f"certainly {lower}" if case.config.rule == "certain" else lower
+    return ruled(
+        judged,
+        f"relative L2 {case.relative_l2:.6g} against {error:.6g} of champion "
+        f"{judged['champion']}; difference {difference.value():+.3g}, {shown}: "
+        f"{lower if rule.is_better(judged) else f'not {lower}'}",
+    )
+
+
+def ruled(judged: dict[str, Any], reason: str) -> Ruling:
+    """Apply the rule to what was judged, and add to the reason what bars a version."""
+    verdict, barred = rule.verdict(judged), rule.failing(judged)
+    if barred and judged["standing"] != "already":
+        shown = []
+        for gate in barred:
+            sides = entry(judged, "beside", gate.removeprefix("beside.")) or {}
+            times = sides["own"] / sides["champion"] if entry(sides, "champion") else None
+            shown.append(gate if times is None else f"{gate} ({times:.2f} times the champion's)")
+        reason += f"; does not meet {', '.join(shown)}"
+    if verdict == rule.WAITING:
+        reason += "; waits for a person's approval"
+    return Ruling(verdict, reason, judged)
+
+
+def pooled(errors: tuple[float, ...]) -> Pooled:
+    """Return the mean of errors by sample, of those that are known."""
+    import numpy as np
+
+    from mno.evaluation.metrics import mean_over
+
+    values = np.array(errors, dtype=np.float64)
+    return mean_over(values, ~np.isnan(values))
+
+
+def _errors_of(workspace: Workspace, champion: RegisteredVersion, case: Case) -> Pooled:
+    """Return the champion's errors on the samples of the case.
+
+    Raises:
+        MnoError: It does not load, or cannot predict on this data.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from mno.registry.packaging import load_model
+
+    tags, own = champion.tags, case.tags()
+    if case.data_md5 is not None and all(tags.get(t) == own[t] for t in (Tag.DATA, Tag.EVALUATION)):
+        files, path = registry_of(workspace).files, f"{EVALUATION_FOLDER}/{ERRORS_FILE}"
+        content = files.read(champion.run_id, path) if champion.run_id else None
+        errors: tuple[float, ...] = ()
+        with suppress(MnoError):
+            errors = read_errors(content or b"", path)
+        if len(errors) == len(case.errors):
+            found = pooled(errors)
+            if math.isclose(found.value(), float(tags[Tag.RELATIVE_L2]), rel_tol=1e-9):
+                return found
+    model = load_model(champion.uri, workspace)
+    try:
+        found = case.score(model)
+    except MlflowException as error:
+        message = f"{champion.uri} cannot predict on this data: {first_line(error)}"
+        raise MnoError(message) from error
+    if not math.isfinite(found.value()):
+        raise MnoError(f"{champion.uri} has the test error {found.value()} on this data")
+    return found
+
+
+def carry_out(workspace: Workspace, name: str, version: int, ruling: Ruling) -> None:
+    """Set the aliases, then note the decision on the version; doing it again changes nothing.
+
+    In this order, so that a version without a decision is decided on again. Whoever lost against a
+    champion of the past loses `challenger`.
+    """
+    client, alias = workspace.client, ruling.alias
+    if alias is not None:
+        client.set_registered_model_alias(name, alias, str(version))
+    challenger = find_alias(registry_of(workspace), name, CHALLENGER)
+    if challenger and alias != CHALLENGER and (alias or challenger.number == version):
+        client.delete_registered_model_alias(name, CHALLENGER)
+    notes = {
+        Tag.RIVAL: ruling.judged.get("champion"),
+        Tag.RIVAL_L2: ruling.judged.get("champion_relative_l2"),
+        Tag.REASON: ruling.reason,
+        Tag.JUDGED: json.dumps(ruling.judged, sort_keys=True),
+        Tag.DECISION: ruling.verdict,  # last
+    }
+    for tag, value in notes.items():
+        if value is not None:
+            client.set_model_version_tag(name, str(version), tag, str(value))
+
+
+@contextmanager
+def deciding(workspace: Workspace, name: str, patience: float = 30.0) -> Iterator[None]:
+    """Be the only one who decides on models of a workspace while the body runs.
+
+    Args:
+        workspace: The MLflow whose models are decided on.
+        name: The registered model, for the message of whoever waits in vain.
+        patience: Seconds to wait for another decider to end.
+
+    Raises:
+        MnoError: Another one is still at it after that time.
+    """
+    with locked(workspace.root / LOCK, f"a decision on {name}", patience):
+        yield
+
+
+def champion_of(workspace: Workspace, name: str) -> int | None:
+    """Return the version that is champion; none where there is none."""
+    found = find_alias(registry_of(workspace), name, CHAMPION)
+    return found.number if found else None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a person wants.
+
+    Attributes:
+        name: The registered model.
+        champion: The version that was champion when the person decided; none if there was none.
+        by: The person.
+        reason: Why.
+    """
+
+    name: str
+    champion: int | None
+    by: str
+    reason: str
+
+
+def promote(workspace: Workspace, choice: Choice, version: int) -> dict[str, Any]:
+    """Make a version champion; where it waits for approval, that approves it.
+
+    Returns:
+        What was decided: `name`, `version`, `decision`, `how`, `by`, `reason`, `at`, `champion`
+        (whom it took over from) and `tried`.
+
+    Raises:
+        InputError: There is no such version, it is champion already, its files are damaged, or a
+            reason is missing.
+        MnoError: It does not predict what was recorded, or somebody else decided meanwhile.
+    """
+    row = find_version_of(registry_of(workspace), f"models:/{choice.name}/{version}")
+    waits = row.tags.get(Tag.DECISION) == rule.WAITING
+    if waits and not choice.reason:
+        raise InputError(
+            f"version {version} of {choice.name} waits for approval, which needs a reason: "
+            f"mno promote {version} --reason '…'"
+        )
+    return _conclude(workspace, choice, row, "approval" if waits else "manual")
+
+
+def rollback(workspace: Workspace, choice: Choice) -> dict[str, Any]:
+    """Make the champion before the present one champion again; returns what `promote` returns.
+
+    Raises:
+        InputError: There was none.
+        MnoError: As `promote`.
+    """
+    before = read_history(workspace, choice.name).before(choice.champion)
+    if before is None:
+        raise InputError(
+            f"{choice.name} has had no champion before version {choice.champion} that it could go "
+            "back to; see: mno promote --history"
+        )
+    row = find_version_of(registry_of(workspace), f"models:/{choice.name}/{before}")
+    return _conclude(workspace, choice, row, "rollback")
+
+
+def refuse(workspace: Workspace, choice: Choice, version: int) -> dict[str, Any]:
+    """Refuse a version that waits for approval; returns what `promote` returns.
+
+    Raises:
+        InputError: It does not wait, or a reason is missing.
+    """
+    row = find_version_of(registry_of(workspace), f"models:/{choice.name}/{version}")
+    if row.tags.get(Tag.DECISION) != rule.WAITING:
+        raise InputError(
+            f"version {version} of {choice.name} does not wait for approval (it is "
+            f"{row.tags.get(Tag.DECISION, 'undecided')}); see who does: mno promote --waiting"
+        )
+    if not choice.reason:
+        raise InputError(f"a refusal needs a reason: mno promote {version} --refuse --reason '…'")
+    return _conclude(workspace, choice, row, "refusal")
+
+
+def read_history(workspace: Workspace, name: str) -> rule.History:
+    """Return who was champion of a model, and all decisions on it, from its seals."""
+    with tempfile.TemporaryDirectory(prefix="mno-history-") as scratch:
+        return rule.history_of(read_chain(registry_of(workspace), name, Path(scratch)))
+
+
+def waiting(workspace: Workspace, name: str) -> list[dict[str, Any]]:
+    """List the versions that wait for approval, the newest first: `version`, `reason`, `judged`."""
+    return [
+        {
+            "version": version.number,
+            "reason": version.tags.get(Tag.REASON, ""),
+            "judged": json.loads(version.tags.get(Tag.JUDGED, "null")),
+        }
+        for version in sorted(registry_of(workspace).versions(name), key=lambda v: -v.number)
+        if version.tags.get(Tag.DECISION) == rule.WAITING
+    ]
+
+
+def standing(workspace: Workspace, name: str, version: int) -> dict[str, Any]:
+    """Return what has come of a version by now: its `alias`, if any, `decision` and `reason`.
+
+    Raises:
+        InputError: There is no such version.
+    """
+    row = find_version_of(registry_of(workspace), f"models:/{name}/{version}")
+    return {
+        "alias": next(iter(row.aliases), None),
+        "decision": row.tags.get(Tag.DECISION),
+        "reason": row.tags.get(Tag.REASON),
+    }
+
+
+def finish_announced(workspace: Workspace, name: str) -> None:
+    """Finish, or forget, a decision that a kill has interrupted; call it while deciding."""
+    client = workspace.client
+    text = client.get_registered_model(name).tags.get(Tag.DECIDING)
+    if text is None:
+        return
+    announced = json.loads(text)
+    version, ruling = announced["version"], Ruling(**announced["decision"])
+    if champion_of(workspace, name) == version or ruling.verdict == rule.REFUSED:
+        carry_out(workspace, name, version, ruling)
+        seal_decision(workspace, name, version)
+    client.delete_registered_model_tag(name, Tag.DECIDING)
+
+
+def _conclude(
+    workspace: Workspace, choice: Choice, row: RegisteredVersion, how: str
+) -> dict[str, Any]:
+    """Carry out what a person has decided; nobody else decides on the model meanwhile."""
+    client, name, version = workspace.client, choice.name, row.number
+    verdict = rule.BY_PERSON[how]
+    with deciding(workspace, name):
+        finish_announced(workspace, name)
+        tried = ""
+        if verdict == rule.CHAMPION:
+            _expect_champion(workspace, choice)
+            if choice.champion == version:
+                raise InputError(f"version {version} of {name} is already champion")
+            tried = _tried(workspace, row)
+        own_seal(workspace, name, version)  # says what is wrong before all else
+        judged = {"how": how, "by": choice.by, "at": _now(), "champion_then": choice.champion}
+        reason = choice.reason or f"{how}, no reason given"
+        ruling = Ruling(verdict, reason, {**judged, "tried": tried} if tried else judged)
+        if verdict == rule.CHAMPION:
+            _expect_champion(workspace, choice)  # on a server, others do not see our lock
+        announced = {"version": version, "decision": vars(ruling)}
+        client.set_registered_model_tag(name, Tag.DECIDING, json.dumps(announced))
+        carry_out(workspace, name, version, ruling)
+        seal_decision(workspace, name, version)
+        client.delete_registered_model_tag(name, Tag.DECIDING)
+    return {
+        "name": name,
+        "version": version,
+        "decision": verdict,
+        "reason": reason,
+        **judged,
+        "tried": tried,
+        "aliases": aliases(registry_of(workspace), name),
+    }
+
+
+def _expect_champion(workspace: Workspace, choice: Choice) -> None:
+    """Refuse to go on where the champion is not the one that was seen before."""
+    seen, now = choice.champion, champion_of(workspace, choice.name)
+    if now != seen:
+        before, after = (f"version {v}" if v is not None else "nobody" for v in (seen, now))
+        raise MnoError(
+            f"{before} was the champion of {choice.name} when you decided, {after} is now: "
+            "somebody else has decided meanwhile and nothing was changed; see mno promote "
+            "--history, then decide anew"
+        )
+
+
+def _tried(workspace: Workspace, row: RegisteredVersion) -> str:
+    """Try a version, and return in a few words how."""
+    try:
+        trial = try_version(workspace, row, registry_of(workspace).files)
+    except InputError as error:
+        raise InputError(f"not promoted: {error}; choose another: mno promote --history") from None
+    except MnoError as error:
+        raise MnoError(f"not promoted: {row.uri}: {error}; see: mno audit {row.uri}") from None
+    if trial.how == "loaded":
+        raise MnoError(f"not promoted: version {row.number} {trial.what}; register it again")
+    return f"it {trial.what}"
+
+
+def _now() -> str:
+    """Return the time, ISO 8601 with the offset from UTC."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
