@@ -22,12 +22,14 @@ from mno.scenarios.base import (
 )
 from mno.scenarios.kernels.random_fields import covariance_spectrum, draw_at
 from mno.scenarios.kernels.ring_mesh import (
+    MESH,
     SWING,
     RingMesh,
     draw_curve,
     edges_of,
     factorise,
     lumped,
+    smallness,
     stiffness,
 )
 
@@ -126,12 +128,7 @@ class DarcyRing(Scenario):
             1e-6,
         ),
         Check("wall", "largest pressure on the outer wall", 0.0),
-        Check(
-            "mesh",
-            "share by which the smallest triangle is smaller than a hundredth of the mean one",
-            0.0,
-            of_given=True,
-        ),
+        MESH,
     )
 
     def __init__(self, parameters: DarcyRingParameters, resolution: int) -> None:
@@ -145,9 +142,7 @@ class DarcyRing(Scenario):
     @property
     def axes(self) -> tuple[Axis, ...]:
         """The axis of points, which numbers them."""
-        points = self._mesh.num_points
-        numbers = np.arange(points, dtype=np.float64)
-        return (Axis("point", "1", "number of the point", numbers, (0.0, float(points))),)
+        return (self._mesh.axis,)
 
     def outside(self) -> Mapping[str, Mapping[str, Any]]:
         """Return changes of the parameters that lead out of what they draw."""
@@ -207,12 +202,11 @@ class DarcyRing(Scenario):
             free = slice(0, self._mesh.outer.start)
             left = np.abs(outflow - load)[free] / (terms + np.abs(load))[free]
             through_wall = np.sum((load - outflow)[self._mesh.outer])
-            smallest, typical = np.min(edges.size), np.mean(edges.size)
             return {
                 "residual": float(np.max(left)),
                 "flux_balance": float(np.abs(through_wall / load.sum() - 1.0)),
                 "wall": float(np.max(np.abs(pressure[self._mesh.outer]))),
-                "mesh": float(np.max([1.0 - 100.0 * smallest / typical, 0.0])),
+                "mesh": smallness(edges.size),
             }
 
 

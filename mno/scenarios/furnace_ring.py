@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
-from mno.core.fields import Axis, Field
+from mno.core.fields import Field
 from mno.scenarios.base import Check, Fields, in_order, require_resolution
 from mno.scenarios.heated_furnace import (
     CHECKS,
@@ -26,7 +26,7 @@ from mno.scenarios.heated_furnace import (
 )
 from mno.scenarios.kernels.furnaces import RoundFurnace, draw_round_furnace
 from mno.scenarios.kernels.ring_conduction import advance_again, assemble, restate, solve_conduction
-from mno.scenarios.kernels.ring_mesh import SWING, Edges, RingMesh, edges_of
+from mno.scenarios.kernels.ring_mesh import MESH, SWING, Edges, RingMesh, edges_of, smallness
 
 COARSEST, FINEST = 8, 512  # resolutions; at the finest a check takes more than 1 GB of memory
 _SIZING = 32, 25, 2  # least resolution, frames and steps at which elements are sized
@@ -180,12 +180,7 @@ class FurnaceRing(HeatedFurnace):
             "times the greatest that elements are sized for, over the latter",
             1e-3,
         ),
-        Check(
-            "mesh",
-            "share by which the smallest triangle is smaller than a hundredth of the mean one",
-            0.0,
-            of_given=True,
-        ),
+        MESH,
     )
 
     largest_rise: ClassVar[float] = 1.5
@@ -202,9 +197,7 @@ class FurnaceRing(HeatedFurnace):
             parameters.crucible_transfer_coefficient,
             parameters.shell_transfer_coefficient,
         )
-        points = self._mesh.num_points
-        numbers, extent = np.arange(points, dtype=np.float64), (0.0, float(points))
-        self._space = (Axis("point", "1", "number of the point", numbers, extent),)
+        self._space = (self._mesh.axis,)
 
     def outside(self) -> Mapping[str, Mapping[str, Any]]:
         """Return changes of the parameters that lead out of what they draw."""
@@ -269,7 +262,7 @@ class FurnaceRing(HeatedFurnace):
         """Measure defect, energy, range and mesh; a triangle without an area gives NaN."""
         with np.errstate(divide="ignore", invalid="ignore"):
             size = self._edges(given).size
-        mesh = {"mesh": float(max(1.0 - 100.0 * size.min() / size.mean(), 0.0))}
+            mesh = {"mesh": smallness(size)}
         if not size.min() > 0.0:
             return {check.name: math.nan for check in self.checks[1:]} | mesh
         return super()._measure(given, frames) | mesh

@@ -27,11 +27,33 @@ def covariance_spectrum(exponent: float, inverse_length: float, side: float) -> 
     return (squares + inverse_length**2) ** -exponent
 
 
-class CosineField:
-    """A random field `sum over k, l of w_kl c_k(x) c_l(y)` with independent normal weights.
+class _ProductField:
+    """A sum of products of functions, one per axis, with independent normal weights.
 
-    `c_k(x) = sqrt(2) cos(k pi x)`, `c_0 = 1`, `x` and `y` being shares of the square's side. The
-    weights are drawn in an order that does not depend on the grid.
+    The weights are drawn in an order that does not depend on the grid.
+
+    Args:
+        basis: The functions at the points of every axis, shape `(points, functions)`.
+        deviations: Standard deviations of the weights, one axis for each of the field's.
+    """
+
+    def __init__(self, basis: np.ndarray, deviations: np.ndarray) -> None:
+        self._basis, self._deviations = basis, deviations
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw a field, float64."""
+        field = self._deviations * rng.standard_normal(self._deviations.shape)
+        # einsum, not a matrix product: BLAS may add in another order with another number of
+        # threads. The sums run over last axes, which is the fast case.
+        for _ in range(field.ndim):
+            field = np.einsum("xk,...k->x...", self._basis, field)
+        return field
+
+
+class CosineField(_ProductField):
+    """A random field `sum over k, l of w_kl c_k(x) c_l(y)` on a square.
+
+    `c_k(x) = sqrt(2) cos(k pi x)`, `c_0 = 1`, `x` and `y` being shares of the square's side.
 
     Args:
         points: Where the grid's points lie along either axis, in (0, 1).
@@ -39,16 +61,7 @@ class CosineField:
     """
 
     def __init__(self, points: np.ndarray, variances: np.ndarray) -> None:
-        self._cosines = _cosines(points, len(variances))
-        self._deviations = np.sqrt(variances)
-
-    def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a field, shape `(x, y)`, float64."""
-        weights = self._deviations * rng.standard_normal(self._deviations.shape)
-        # einsum, not a matrix product: BLAS may add in another order with another number of
-        # threads. Both sums run over last axes, which is the fast case.
-        half = np.einsum("yl,kl->yk", self._cosines, weights)
-        return np.einsum("xk,yk->xy", self._cosines, half)
+        super().__init__(_cosines(points, len(variances)), np.sqrt(variances))
 
 
 def draw_at(
@@ -93,11 +106,10 @@ def periodic_spectrum(exponent: float, inverse_length: float, waves: int, axes: 
     return variances
 
 
-class PeriodicField:
-    """A sum of products of `1`, `sqrt(2) cos(2 pi k x)` and `sqrt(2) sin(2 pi k x)`, one per axis.
+class PeriodicField(_ProductField):
+    """A random field of products of `1`, `sqrt(2) cos(2 pi k x)` and `sqrt(2) sin(2 pi k x)`.
 
-    Their weights are independent normal numbers, drawn in an order that does not depend on the
-    grid. If variances depend on the length of the wave vector alone, the field is stationary.
+    If variances depend on the length of the wave vector alone, the field is stationary.
 
     Args:
         points: Where the grid's points lie along every axis, in periods.
@@ -107,20 +119,15 @@ class PeriodicField:
     def __init__(self, points: np.ndarray, variances: np.ndarray) -> None:
         waves = np.arange(1, len(variances))
         angles = 2.0 * np.pi * np.outer(points, waves)
-        self._basis = np.ones((len(points), 2 * len(waves) + 1))
-        self._basis[:, 1::2] = math.sqrt(2.0) * np.cos(angles)
-        self._basis[:, 2::2] = math.sqrt(2.0) * np.sin(angles)
-        index = (np.arange(self._basis.shape[1]) + 1) // 2
-        self._deviations = np.sqrt(variances[np.ix_(*(index,) * variances.ndim)])
+        basis = np.ones((len(points), 2 * len(waves) + 1))
+        basis[:, 1::2] = math.sqrt(2.0) * np.cos(angles)
+        basis[:, 2::2] = math.sqrt(2.0) * np.sin(angles)
+        index = (np.arange(basis.shape[1]) + 1) // 2
+        super().__init__(basis, np.sqrt(variances[np.ix_(*(index,) * variances.ndim)]))
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a field, one axis for each of the variances, float64."""
-        field = self._deviations * rng.standard_normal(self._deviations.shape)
-        # einsum, not a matrix product: BLAS may add in another order with another number of
-        # threads. The sums run over last axes, which is the fast case.
-        for _ in range(field.ndim):
-            field = np.einsum("xk,...k->x...", self._basis, field)
-        return field if field.ndim == 1 else field.T
+        return super().draw(rng).T
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

@@ -16,10 +16,24 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import SuperLU, splu
 
 from mno.core.errors import InputError
+from mno.core.fields import Axis
+from mno.scenarios.base import Check
 
 WAVES = np.arange(2, 6)  # of a curve around the ring; one wave would only shift it
 SWING = math.sqrt(2.0) * float(np.sum(1.0 / WAVES))
 """Largest relative distance of a curve from its circle, over `waviness`."""
+
+MESH = Check(
+    "mesh",
+    "share by which the smallest triangle is smaller than a hundredth of the mean one",
+    0.0,
+    of_given=True,
+)
+
+
+def smallness(sizes: np.ndarray) -> float:
+    """Measure the check `MESH` on the areas of triangles; NaN if one of them is."""
+    return float(np.max([1.0 - 100.0 * np.min(sizes) / np.mean(sizes), 0.0]))
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,12 @@ class RingMesh:
     def num_points(self) -> int:
         """Points of the mesh."""
         return self.around * self.rings
+
+    @property
+    def axis(self) -> Axis:
+        """The axis of points, which numbers them."""
+        numbers, points = np.arange(self.num_points, dtype=np.float64), float(self.num_points)
+        return Axis("point", "1", "number of the point", numbers, (0.0, points))
 
     @property
     def inner(self) -> slice:

@@ -64,55 +64,31 @@ def _begin(builder: Any, omega: Any, fixed: Any, z: Any, z_opposite: Any) -> Non
     _spread(load(builder, omega), fixed, z, z_opposite)
 
 
-@emitted
-def _stage_a(
-    builder: Any, omega: Any, fixed: Any, weights: Any, squared: Any, squared_opposite: Any,
-    z: Any, z_opposite: Any, here: Any, before: Any, total: Any,
-) -> None:  # fmt: skip
-    now, term = load(builder, omega), _term(builder, fixed, squared, squared_opposite)
-    stage = _weighted(now, weights, _HALF) + _weighted(term, weights, _Q)
-    store(stage, here)
-    store(term, before)
-    store(_weighted(now, weights, _WHOLE) + _weighted(term, weights, _FIRST), total)
-    _spread(stage, fixed, z, z_opposite)
+def _stage(kind):
+    """Return a function that does a stage of ETDRK4 with all rows: `a`, `b`, `c`, or the `end`."""
 
-
-@emitted
-def _stage_b(
-    builder: Any, omega: Any, fixed: Any, weights: Any, squared: Any, squared_opposite: Any,
-    z: Any, z_opposite: Any, here: Any, before: Any, total: Any,
-) -> None:  # fmt: skip
-    now, term = load(builder, omega), _term(builder, fixed, squared, squared_opposite)
-    stage = _weighted(now, weights, _HALF) + _weighted(term, weights, _Q)
-    store(load(builder, total) + _weighted(term, weights, _MIDDLE), total)
-    _spread(stage, fixed, z, z_opposite)
-
-
-@emitted
-def _stage_c(
-    builder: Any, omega: Any, fixed: Any, weights: Any, squared: Any, squared_opposite: Any,
-    z: Any, z_opposite: Any, here: Any, before: Any, total: Any,
-) -> None:  # fmt: skip
-    term = _term(builder, fixed, squared, squared_opposite)
-    change = term + term - load(builder, before)
-    stage = _weighted(load(builder, here), weights, _HALF) + _weighted(change, weights, _Q)
-    store(load(builder, total) + _weighted(term, weights, _MIDDLE), total)
-    _spread(stage, fixed, z, z_opposite)
-
-
-@emitted
-def _end(
-    builder: Any, omega: Any, fixed: Any, weights: Any, squared: Any, squared_opposite: Any,
-    z: Any, z_opposite: Any, here: Any, before: Any, total: Any,
-) -> None:  # fmt: skip
-    term = _term(builder, fixed, squared, squared_opposite)
-    now = load(builder, total) + _weighted(term, weights, _LAST)
-    store(now, omega)
-    _spread(now, fixed, z, z_opposite)
-
-
-def _pass(emitted_stage: Any, name: str) -> Any:
-    """Return a function that does a stage with all rows."""
+    @emitted
+    def stage(
+        builder: Any, omega: Any, fixed: Any, weights: Any, squared: Any, squared_opposite: Any,
+        z: Any, z_opposite: Any, here: Any, before: Any, total: Any,
+    ) -> None:  # fmt: skip
+        term = _term(builder, fixed, squared, squared_opposite)
+        if kind in "ab":
+            now = load(builder, omega)
+            state = _weighted(now, weights, _HALF) + _weighted(term, weights, _Q)
+        if kind == "a":
+            store(state, here)
+            store(term, before)
+            store(_weighted(now, weights, _WHOLE) + _weighted(term, weights, _FIRST), total)
+        if kind == "c":
+            change = term + term - load(builder, before)
+            state = _weighted(load(builder, here), weights, _HALF) + _weighted(change, weights, _Q)
+        if kind in "bc":
+            store(load(builder, total) + _weighted(term, weights, _MIDDLE), total)
+        if kind == "end":
+            state = load(builder, total) + _weighted(term, weights, _LAST)
+            store(state, omega)
+        _spread(state, fixed, z, z_opposite)
 
     def over_rows(omega, fixed, weights, squared, z, here, before, total):
         waves, chunks = omega.shape[0], omega.shape[1]
@@ -121,7 +97,7 @@ def _pass(emitted_stage: Any, name: str) -> Any:
                 row = wave * chunks + chunk
                 up = ROW * (2 * wave * chunks + chunk)
                 down = ROW * ((2 * (waves - 1 - wave) + 1) * chunks + chunk)
-                emitted_stage(
+                stage(
                     omega.ctypes.data + ROW * row,
                     fixed.ctypes.data + SIX * row,
                     weights.ctypes.data + SIX * row,
@@ -134,11 +110,10 @@ def _pass(emitted_stage: Any, name: str) -> Any:
                     total.ctypes.data + ROW * row,
                 )
 
-    return inlined(named(over_rows, name))
+    return inlined(named(over_rows, f"stage_{kind}"))
 
 
-_pass_a, _pass_b = _pass(_stage_a, "pass_a"), _pass(_stage_b, "pass_b")
-_pass_c, _pass_end = _pass(_stage_c, "pass_c"), _pass(_end, "pass_end")
+_stage_a, _stage_b, _stage_c, _stage_end = (_stage(kind) for kind in ("a", "b", "c", "end"))
 
 
 @compiled
@@ -172,13 +147,13 @@ def advance(omega, fixed, weights, steps, squaring, work, velocities):
             )
     fastest = square_on_torus(z, places, columns, rows, tables, block, between, squared)
     for _ in range(steps):
-        _pass_a(omega, fixed, weights, squared, z, here, before, total)
+        _stage_a(omega, fixed, weights, squared, z, here, before, total)
         square_on_torus(z, places, columns, rows, tables, block, between, squared)
-        _pass_b(omega, fixed, weights, squared, z, here, before, total)
+        _stage_b(omega, fixed, weights, squared, z, here, before, total)
         square_on_torus(z, places, columns, rows, tables, block, between, squared)
-        _pass_c(omega, fixed, weights, squared, z, here, before, total)
+        _stage_c(omega, fixed, weights, squared, z, here, before, total)
         square_on_torus(z, places, columns, rows, tables, block, between, squared)
-        _pass_end(omega, fixed, weights, squared, z, here, before, total)
+        _stage_end(omega, fixed, weights, squared, z, here, before, total)
         speed = square_on_torus(z, places, columns, rows, tables, block, between, squared)
         fastest = max(fastest, speed)
     return fastest
