@@ -8,7 +8,6 @@ more than it should, the cage ends.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -24,7 +23,6 @@ from mno.imports.importer import MAX_SAMPLE_BYTES, MAX_SAMPLES, check_numbers, p
 from mno.imports.tiles import Box, SampleTiles, boxes, pieces, shifted
 
 _CACHE_BYTES = 64 * 2**20  # what HDF5 keeps of the chunks of one array
-_IN_A_CORE = 2**19
 _MAX_COORDINATES = 16 * 2**20
 _MAX_ATTRIBUTE = 1024
 _MAX_EMPTY = 2**20
@@ -223,7 +221,7 @@ class StoredArray:
         out = np.empty([part.stop - part.start for part in where], dtype=np.float32)
         trailing = self.shape[len(where) :]
         if self.dataset.dtype == np.float32 and not trailing and not self._is_scattered:
-            with self._damage():
+            with readable(self.path, self.name):
                 self.dataset.read_direct(out, tuple(where))
             return out
         for piece in pieces(out.shape, self.dataset.dtype.itemsize * math.prod(trailing)):
@@ -240,11 +238,6 @@ class StoredArray:
         Raises:
             InputError: The file is damaged.
         """
-        offset = self.offset
-        if offset is not None and all(target.flags.c_contiguous for target in out):
-            with self._damage():
-                self._read_past_hdf5(offset, [target.reshape(-1) for target in out])
-            return
         width = self.dataset.dtype.itemsize * self.shape[-1]
         for piece in pieces(self.shape[:-1], width):
             values = self._piece(piece)
@@ -266,57 +259,17 @@ class StoredArray:
         Raises:
             InputError: The file is damaged there.
         """
-        with self._damage():
+        with readable(self.path, self.name):
             return self.dataset[where]
 
     def boxes(self, fastest: Iterator[int] | range) -> Iterator[Box]:
         """Cut the array into boxes of whole chunks; see `tiles.boxes`."""
         return boxes(self.shape, self.dataset.chunks, self.dataset.dtype.itemsize, fastest)
 
-    @property
-    def offset(self) -> int | None:
-        """Where an array of float32 begins that lies in one piece; none where HDF5 has to read."""
-        properties, file = self.dataset.id.get_create_plist(), self.dataset.file
-        if (
-            self.dataset.dtype != np.dtype("<f4")
-            or properties.get_layout() != h5py.h5d.CONTIGUOUS
-            or properties.get_nfilters()
-            or file.driver != "sec2"
-            or file.userblock_size
-            or self.dataset.id.get_storage_size() != self.dataset.nbytes
-        ):
-            return None
-        return self.dataset.id.get_offset()
-
-    def _read_past_hdf5(self, offset: int, targets: Sequence[np.ndarray]) -> None:
-        """Read channels through a buffer that stays in a core's cache.
-
-        HDF5 would clear and fill an array for all of a piece before its channels can be told apart.
-        """
-        channels, file = len(targets), self.dataset.file.id.get_vfd_handle()
-        buffer = np.empty((max(1, _IN_A_CORE // (4 * channels)), channels), dtype="<f4")
-        points = math.prod(self.shape) // channels
-        for start in range(0, points, len(buffer)):
-            piece = buffer[: points - start]
-            waiting = piece.data.cast("B")
-            while waiting:
-                length = os.preadv(file, [waiting], offset)
-                if not length:
-                    raise OSError("the file ends within the array")
-                waiting, offset = waiting[length:], offset + length
-            for channel, target in enumerate(targets):
-                target[start : start + len(piece)] = piece[:, channel]
-
     def _piece(self, where: Box) -> np.ndarray:
         if not self._is_scattered:
             return self.part(where)
         return self._tiles.read(where[0].start, where[0].stop)[(slice(None), *where[1:])]
-
-    @contextmanager
-    def _damage(self) -> Iterator[None]:
-        """Turn what reading a damaged file raises into one line."""
-        with readable(self.path, self.name):
-            yield
 
     @property
     def _is_scattered(self) -> bool:
