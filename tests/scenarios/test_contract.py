@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mno.scenarios.base import make_scenario, scenario_class, scenario_names
+from mno.scenarios.base import SQUARE, make_scenario, scenario_class, scenario_names
 from mno.scenarios.check import check_scenario
+from mno.scenarios.darcy import Darcy
 
 TRIED: dict[str, tuple[int, dict]] = {
     "burgers": (24, {"frames": 5, "duration": 0.2}),
@@ -120,3 +121,42 @@ def test_a_stream_draws_the_same_function_on_any_grid(name, parameters, seed):
 
 def test_a_number_per_cell_is_another_function_on_every_grid():
     assert not make_scenario("diffusion_reaction", 16, {"sampling": "pdebench"}).same_on_any_grid
+
+
+class Forgiving(Darcy):
+    """A scenario whose checks pass on anything."""
+
+    def check(self, inputs, outputs):
+        return {check.name: 0.0 for check in self.checks}
+
+
+class Moody(Darcy):
+    """A scenario whose samples depend on how many were drawn before."""
+
+    drawn = 0
+
+    def sample(self, rng):
+        Moody.drawn += 1
+        return {"permeability": super().sample(rng)["permeability"] * np.float32(Moody.drawn)}
+
+
+class Lopsided(Darcy):
+    """A scenario that declares symmetries which a channel does not have."""
+
+    def __init__(self, parameters, resolution):
+        super().__init__(parameters, resolution)
+        self.symmetries = SQUARE
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (Forgiving, "passes all checks"),
+        (Moody, "changes a sample"),
+        (Lopsided, "'-x y' does not hold"),
+    ],
+)
+def test_the_contract_finds_a_scenario_that_breaks_it(broken, words, monkeypatch):
+    monkeypatch.setattr("mno.scenarios.darcy.SCENARIO", broken)
+    with pytest.raises(AssertionError, match=words):
+        check_scenario("darcy", 16, {"inlet_pressure": 1.0})

@@ -107,47 +107,37 @@ def _stage(radix: int, sign: int) -> Any:
     return inlined(named(stage, f"to_{'points' if sign > 0 else 'waves'}_{radix}"))
 
 
-_to_points_8, _to_points_4, _to_points_2, _to_points_3, _to_points_5 = (
-    _stage(radix, 1) for radix in RADICES
-)
-_to_waves_8, _to_waves_4, _to_waves_2, _to_waves_3, _to_waves_5 = (
-    _stage(radix, -1) for radix in RADICES
-)
+_STAGES = {(radix, sign): _stage(radix, sign) for sign in (1, -1) for radix in RADICES}
 
 
-@inlined
-def to_points(block, n, radices, turns, starts):
-    """Transform a block of `n` rows at an address from waves, at their places, to points."""
-    length = 1
-    for k in range(radices.size - 1, -1, -1):
-        length *= radices[k]
-        table = turns.ctypes.data + 8 * starts[k]
-        if radices[k] == 8:
-            _to_points_8(block, table, n, length)
-        elif radices[k] == 4:
-            _to_points_4(block, table, n, length)
-        elif radices[k] == 2:
-            _to_points_2(block, table, n, length)
-        elif radices[k] == 3:
-            _to_points_3(block, table, n, length)
-        else:
-            _to_points_5(block, table, n, length)
+def _transform(sign: int) -> Any:
+    """Return a function that does all stages, to points for a positive sign.
+
+    It takes the address of a block of `n` rows, `n`, and the tables of a plan.
+    """
+    by_8, by_4, by_2, by_3, by_5 = (_STAGES[radix, sign] for radix in RADICES)
+
+    def transform(block, n, radices, turns, starts):
+        length = 1 if sign > 0 else n
+        for stage in range(radices.size):
+            k = radices.size - 1 - stage if sign > 0 else stage
+            if sign > 0:
+                length *= radices[k]
+            table = turns.ctypes.data + 8 * starts[k]
+            if radices[k] == 8:
+                by_8(block, table, n, length)
+            elif radices[k] == 4:
+                by_4(block, table, n, length)
+            elif radices[k] == 2:
+                by_2(block, table, n, length)
+            elif radices[k] == 3:
+                by_3(block, table, n, length)
+            else:
+                by_5(block, table, n, length)
+            if sign < 0:
+                length //= radices[k]
+
+    return inlined(named(transform, "to_points" if sign > 0 else "to_waves"))
 
 
-@inlined
-def to_waves(block, n, radices, turns, starts):
-    """Transform a block of `n` rows at an address from points to waves, at their places."""
-    length = n
-    for k in range(radices.size):
-        table = turns.ctypes.data + 8 * starts[k]
-        if radices[k] == 8:
-            _to_waves_8(block, table, n, length)
-        elif radices[k] == 4:
-            _to_waves_4(block, table, n, length)
-        elif radices[k] == 2:
-            _to_waves_2(block, table, n, length)
-        elif radices[k] == 3:
-            _to_waves_3(block, table, n, length)
-        else:
-            _to_waves_5(block, table, n, length)
-        length //= radices[k]
+to_points, to_waves = _transform(1), _transform(-1)
