@@ -30,11 +30,9 @@ from mno.core.memory import keep_freed_memory
 from mno.data.normalise import Normaliser
 from mno.nn.config import ModelConfig
 from mno.registry.packaging import save_package
-from mno.serving.app import Service, build_app
-from mno.serving.config import ServingConfig
-from mno.serving.follower import Follower
-from mno.serving.forward import POINTS
-from mno.serving.monitor import Monitor
+from mno.serving.app import Monitor, Service, ServingConfig, build_app
+from mno.serving.batcher import POINTS
+from mno.serving.model import Follower
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio.to_thread
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from pydantic import Field
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -19,17 +23,139 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from mno.core.config import Config
 from mno.core.errors import InputError
 from mno.serving.batcher import Answer, Batcher, BusyError
-from mno.serving.config import ServingConfig
-from mno.serving.counts import Counts
-from mno.serving.estimate import as_json
-from mno.serving.follower import Follower
-from mno.serving.monitor import CONTENT_TYPE, Monitor
+from mno.serving.counts import FLAG, Counts, relative_bound
+from mno.serving.model import Follower, as_json
 from mno.serving.protocol import JSON, NPZ, Asked, UnsupportedError, decode, encode, media_type
-from mno.serving.refusal import RefusedError, refusal
 
-_OPEN = ("/ping", "/health")
+
+class RefusedError(Exception):
+    """A request that is not answered.
+
+    Args:
+        status: HTTP status.
+        message: Why, and what was expected.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def response(self) -> Response:
+        """Return the refusal in the form that MLflow's server gives it."""
+        codes = {400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 503: "TEMPORARILY_UNAVAILABLE"}
+        code = codes.get(self.status, "INVALID_PARAMETER_VALUE")
+        headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
+        content = {"error_code": code, "message": str(self)}
+        return JSONResponse(content, self.status, headers.get(self.status))
+
+
+class ServingConfig(Config):
+    """Limits of the service; no prediction depends on them."""
+
+    max_body_mib: float = Field(default=64.0, gt=0, description="largest request, MiB")
+    max_batch: int = Field(default=32, ge=1, description="samples per forward pass")
+    max_waiting: int = Field(
+        default=256, ge=1, description="requests that may wait before one is refused"
+    )
+    read_timeout: float = Field(
+        default=20.0, gt=0, description="seconds in which a request must arrive"
+    )
+    answer_timeout: float = Field(
+        default=120.0, gt=0, description="seconds in which a request must be answered"
+    )
+    poll_interval: float = Field(
+        default=2.0, gt=0, description="seconds between looks at which version has the alias"
+    )
+    solver_timeout: float = Field(
+        default=60.0, gt=0, description="seconds that a call of the solver by the page may take"
+    )
+    counts_interval: float = Field(
+        default=5.0, gt=0, description="seconds between writes of what was seen, where it changes"
+    )
+    token: str | None = Field(
+        default=None,
+        min_length=8,
+        description="what clients must send as `Authorization: Bearer TOKEN`",
+    )
+    hosts: tuple[str, ...] = Field(
+        default=("127.0.0.1", "localhost", "[::1]"),
+        description="names that requests may call this machine; `*` allows any",
+    )
+
+    @property
+    def max_body(self) -> int:
+        """Largest request, bytes."""
+        return int(self.max_body_mib * 2**20)
+
+
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+_BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # the rest has none
+_SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Monitor:
+    """What one service counts, for Prometheus."""
+
+    def __init__(self) -> None:
+        known = self._registry = CollectorRegistry()
+        model = ["model"]
+        self.requests = Counter(
+            "mno_requests", "Requests to /invocations, by status", ["status"], registry=known
+        )
+        self.seconds = Histogram(
+            "mno_request_seconds", "Time from a request's arrival to its answer",
+            buckets=_SECONDS, registry=known,
+        )  # fmt: skip
+        self.batch_samples = Histogram(
+            "mno_batch_samples", "Samples that were predicted together",
+            buckets=_SAMPLES, registry=known,
+        )  # fmt: skip
+        self.waiting = Gauge(
+            "mno_waiting_requests", "Requests that wait for the model", registry=known
+        )
+        self.changes = Counter(
+            "mno_model_changes", "Times another version was taken", registry=known
+        )
+        self.failures = Counter(
+            "mno_model_failures", "Versions that were named and not served", registry=known
+        )
+        self.model = Gauge(
+            "mno_model_since_seconds", "When the model was taken into service", model,
+            registry=known,
+        )  # fmt: skip
+        self.samples = Counter("mno_samples", "Samples that were answered", model, registry=known)
+        self.flagged = Counter(
+            "mno_flagged_samples", "Samples that are unlike the training data", model,
+            registry=known,
+        )  # fmt: skip
+        self.bounds = Histogram(
+            "mno_relative_l2_bound", "Bounds on the relative L2 errors of what was answered", model,
+            buckets=_BOUNDS, registry=known,
+        )  # fmt: skip
+
+    def answered(self, name: str, samples: int, found: Mapping[str, np.ndarray] | str) -> None:
+        """Count an answer: the model that gave it, its samples, and what is known of them."""
+        self.samples.labels(model=name).inc(samples)
+        if isinstance(found, str):
+            return
+        self.flagged.labels(model=name).inc(int(found[FLAG].sum()))
+        observe = self.bounds.labels(model=name).observe
+        for bound in relative_bound(found).tolist():
+            observe(bound)
+
+    def serves(self, name: str, since: float) -> None:
+        """Note which model is in service."""
+        self.model.clear()
+        self.model.labels(model=name).set(since)
+
+    def text(self) -> bytes:
+        """Return all counters as Prometheus reads them."""
+        return generate_latest(self._registry)
+
+
 _SMALL = 2**18  # bytes that are read and written in no time, without another thread
 MODEL_HEADER = "X-MNO-Model"
 
@@ -98,7 +224,7 @@ class Service:
         served = self._follower.current
         self._monitor.serves(served.name, served.since)
         self._monitor.waiting.set(self.batcher.waiting)
-        return Response(self._monitor.text(), media_type=CONTENT_TYPE)
+        return Response(self._monitor.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def _invocations(self, request: Request) -> Response:
         start = time.perf_counter()
@@ -202,7 +328,7 @@ class Service:
                 self._require_token(request)
                 return await handler(request)
             except RefusedError as error:
-                return refusal(error)
+                return error.response()
 
         return guarded
 

@@ -1,7 +1,7 @@
 """Requests that wait are answered by all cores, small ones together and large ones in parts.
 
 A core that is free takes the request that waits longest. What is smaller than a part of
-`mno.serving.forward` it answers together with others of the same shapes; what is larger it cuts, so
+`mno.serving.batcher` it answers together with others of the same shapes; what is larger it cuts, so
 that the other cores help. Parts take turns with requests that wait, so that small ones need not
 wait for all of a large one. Nobody waits for the slowest of a batch: an answer is given as soon as
 its own samples are there.
@@ -9,6 +9,7 @@ its own samples are there.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -19,9 +20,86 @@ import numpy as np
 import torch
 
 from mno.core.memory import keep_freed_memory
-from mno.serving.follower import Served
-from mno.serving.forward import Arrays, Found, forward, joined, samples_of_a_part
+from mno.serving.model import Served, estimate
 from mno.serving.protocol import Asked
+
+Arrays = Mapping[str, np.ndarray]
+
+POINTS = 4096  # of a part; at a width of 64 an array of features is then 1 MiB
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a model says of some samples.
+
+    Attributes:
+        predictions: Arrays by field name.
+        estimate: How far they may be trusted, arrays `(samples, ...)` by name; see
+            `mno.serving.model`. Or, in one line, why nothing is known of that.
+    """
+
+    predictions: dict[str, np.ndarray]
+    estimate: dict[str, np.ndarray] | str
+
+    def split(self, samples: Sequence[int]) -> list[Found]:
+        """Return the parts of so many samples each, one after the other."""
+        ends = np.cumsum(samples)
+        spans = [slice(end - count, end) for end, count in zip(ends, samples, strict=True)]
+        estimate = self.estimate
+        return [
+            Found(
+                {name: array[span] for name, array in self.predictions.items()},
+                estimate
+                if isinstance(estimate, str)
+                else {name: array[span] for name, array in estimate.items()},
+            )
+            for span in spans
+        ]
+
+
+def samples_of_a_part(served: Served, inputs: Arrays) -> int:
+    """Return how many samples one pass on one core is to have, at least one.
+
+    Args:
+        served: The model.
+        inputs: As `Surrogate.predict` takes them.
+    """
+    description = served.surrogate.description
+    some = inputs.get(description.fields[0])
+    points = 1 if some is None else math.prod(some.shape[1:][-len(description.space) :])
+    return max(1, POINTS // max(points, 1))
+
+
+def forward(served: Served, inputs: Arrays, steps: int | None, threads: int) -> Found:
+    """Predict in one pass, and estimate how far the predictions may be trusted.
+
+    Args:
+        served: The model.
+        inputs: As `Surrogate.predict` takes them.
+        steps: Likewise.
+        threads: On how many; a setting of the thread that calls this.
+
+    Raises:
+        InputError: The inputs do not fit the model.
+    """
+    torch.set_num_threads(threads)
+    size = max((len(array) for array in inputs.values() if array.ndim), default=1)
+    predictions = served.surrogate.predict(inputs, max(size, 1), steps)
+    return Found(predictions, estimate(served, inputs, predictions, steps))
+
+
+def joined(found: Sequence[Found]) -> Found:
+    """Return what was found of several parts as one; an estimate, if there is one of each."""
+    reasons = [part.estimate for part in found if isinstance(part.estimate, str)]
+    known = [part.estimate for part in found if not isinstance(part.estimate, str)]
+    return Found(
+        _together([part.predictions for part in found]),
+        reasons[0] if reasons else _together(known),
+    )
+
+
+def _together(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 class BusyError(Exception):
@@ -96,7 +174,7 @@ class Batcher:
         max_batch: Samples of waiting requests that are predicted at once, at most.
         max_waiting: Requests that may wait.
         max_bytes: Inputs that may be put together.
-        told: Is told the number of samples of each pass.
+        on_pass: Called with the number of samples of each pass.
         cores: Threads; as many as torch has, if not given.
     """
 
@@ -106,10 +184,10 @@ class Batcher:
         max_batch: int,
         max_waiting: int,
         max_bytes: int,
-        told: Callable[[int], None] = lambda _: None,
+        on_pass: Callable[[int], None] = lambda _: None,
         cores: int | None = None,
     ) -> None:
-        self._model, self._told = model, told
+        self._model, self._on_pass = model, on_pass
         self._max_batch, self._max_waiting, self._max_bytes = max_batch, max_waiting, max_bytes
         self._cores = cores or torch.get_num_threads()
         keep_freed_memory()  # else a fifth of a pass is page faults
@@ -239,11 +317,11 @@ class Batcher:
         served, steps = parts[0].served, parts[0].job.asked.steps
         given = [part.inputs for part in parts]
         if len(parts) == 1:
-            self._told(max((len(a) for a in given[0].values() if a.ndim), default=0))
+            self._on_pass(max((len(a) for a in given[0].values() if a.ndim), default=0))
             return [forward(served, given[0], steps, threads)]
         inputs = {name: np.concatenate([arrays[name] for arrays in given]) for name in given[0]}
         samples = [part.job.samples or 0 for part in parts]
-        self._told(sum(samples))
+        self._on_pass(sum(samples))
         return forward(served, inputs, steps, threads).split(samples)
 
     def _found(self, part: _Part, of_it: Found) -> None:

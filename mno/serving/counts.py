@@ -25,7 +25,6 @@ files of a workspace added up.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections import Counter
@@ -35,9 +34,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from mno.serving.follower import Served
+from mno.core.files import write_text
 
+if TYPE_CHECKING:
+    from mno.serving.model import Served
+
+FLAG = "unlike_training"
+"""Name of the array of an estimate that says of which samples the input is out of range."""
 FORMAT = 1
 FOLDER = Path("build") / "serving"
 _MOST_VERSIONS = 20  # in a file, the latest ones
@@ -57,7 +60,6 @@ class Counts:
 
     def __init__(self, path: Path, interval: float) -> None:
         self._path, self._interval = path, interval
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._versions = _versions(path)
         self._changed = False
         self._lock = threading.Lock()
@@ -72,7 +74,7 @@ class Counts:
         Args:
             served: The model that gave it.
             samples: Of it.
-            found: What is known of it, as `mno.serving.estimate.estimate` returns it.
+            found: What is known of it, as `mno.serving.model.estimate` returns it.
         """
         now = _time()
         with self._lock:
@@ -107,12 +109,13 @@ class Counts:
             latest = sorted(self._versions, key=lambda name: self._versions[name]["last"])
             kept = {name: self._versions[name] for name in latest[-_MOST_VERSIONS:]}
             content = json.dumps({"format": FORMAT, "written": _time(), "versions": kept}, indent=1)
-        beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        try:
-            beside.write_text(content + "\n", encoding="utf-8")
-            os.replace(beside, self._path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_text(self._path, content + "\n")
+
+
+def relative_bound(estimate: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the bound on the relative L2 error, the largest of all fields; `(samples,)`."""
+    bounds = [array for name, array in estimate.items() if name.endswith("_relative_l2_bound")]
+    return np.max(bounds, axis=0)
 
 
 def read(root: Path) -> dict[str, dict[str, Any]]:
@@ -128,8 +131,6 @@ def read(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def _judge(seen: dict[str, Any], served: Served, found: Mapping[str, np.ndarray]) -> None:
-    from mno.serving.estimate import FLAG, relative_bound  # needs torch, which `read` does not
-
     flags, trust = found[FLAG].astype(bool), served.trust
     bounds = relative_bound(found)
     finite = bounds[np.isfinite(bounds)]
@@ -148,18 +149,9 @@ def _judge(seen: dict[str, Any], served: Served, found: Mapping[str, np.ndarray]
 
 
 def _fresh(now: str) -> dict[str, Any]:
-    return {
-        "since": now,
-        "last": now,
-        "samples": 0,
-        "judged": 0,
-        "flagged": 0,
-        "bounded": 0,
-        "mean_bound": None,
-        "level": None,
-        "expected_flags": None,
-        "most_unusual": {},
-    }
+    unknown = dict.fromkeys(("mean_bound", "level", "expected_flags"))
+    counted = dict.fromkeys(_NUMBERS, 0)
+    return {"since": now, "last": now, **counted, **unknown, "most_unusual": {}}
 
 
 def _added(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,18 +174,15 @@ def _versions(path: Path) -> dict[str, dict[str, Any]]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             return {}
-        fresh = _fresh("")
-        found = {name: {**fresh, **seen} for name, seen in content["versions"].items()}
-        return {name: seen for name, seen in found.items() if _is_counted(seen)}
+        found = {n: {**_fresh(""), **seen} for n, seen in content["versions"].items()}
+        return {
+            name: seen
+            for name, seen in found.items()
+            if all(isinstance(seen[key], int) for key in _NUMBERS)
+            and isinstance(seen["mean_bound"], int | float | None)
+        }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
-
-
-def _is_counted(seen: Mapping[str, Any]) -> bool:
-    mean = seen["mean_bound"]
-    return all(isinstance(seen[name], int) for name in _NUMBERS) and (
-        mean is None or isinstance(mean, int | float)
-    )
 
 
 def _time() -> str:

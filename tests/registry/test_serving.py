@@ -20,8 +20,7 @@ from registry_shop import Shop, open_shop, tiny_surrogate
 from mno.core.errors import InputError
 from mno.registry.reading import NamedModel
 from mno.registry.settings import use_workspace
-from mno.serving.app import MODEL_HEADER
-from mno.serving.config import ServingConfig
+from mno.serving.app import MODEL_HEADER, ServingConfig
 from tests.support.running_service import Running, running
 
 NAME = "mno-darcy"

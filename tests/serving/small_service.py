@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
+from starlette.routing import Route
 
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
 from mno.evaluation.trust.calibration import calibrate
 from mno.nn.config import ModelConfig
 from mno.scenarios.base import make_scenario
+from mno.serving.app import Service, ServingConfig
+from mno.serving.model import Follower
+from mno.serving.trial.routes import Trial
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.config import TrustConfig
 from mno.surrogate.trust.trust import Trust
+from tests.support.running_service import Running, running
 
 SIDE = 8
 SAMPLES = 40
@@ -78,3 +85,16 @@ class OneVersion:
 def inputs(samples: int, factor: float = 1.0) -> np.ndarray:
     """Return permeabilities like those of the training data, times a factor."""
     return factor * solved("test", 2).fields["permeability"][:samples]
+
+
+def with_page(
+    root: Path, limit: float = 60.0, config: ServingConfig | None = None
+) -> AbstractContextManager[Running]:
+    """Serve with the page for trying the model, in a workspace."""
+    trials: list[Trial] = []
+
+    def more(service: Service, follower: Follower) -> list[Route]:
+        trials.append(Trial(service, follower, root, limit))
+        return trials[0].routes()
+
+    return running(OneVersion(*trusted()), config, more=more, at_end=lambda: trials[0].close())

@@ -14,7 +14,7 @@ from mno.core.errors import InputError
 from mno.data.normalise import Normaliser
 from mno.nn.config import ModelConfig
 from mno.serving.batcher import Batcher, BusyError
-from mno.serving.follower import Served
+from mno.serving.model import Served
 from mno.serving.protocol import Asked
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
@@ -51,7 +51,7 @@ class Gate:
 @pytest.fixture
 def parts_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have requests of more than two samples of 8 x 8 points cut."""
-    monkeypatch.setattr("mno.serving.forward.POINTS", 2 * 8 * 8)
+    monkeypatch.setattr("mno.serving.batcher.POINTS", 2 * 8 * 8)
 
 
 @pytest.fixture

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from small_service import SIDE, OneVersion, trusted
+from small_service import SIDE, trusted, with_page
 
 from mno.scenarios.base import make_scenario
-from mno.serving.config import ServingConfig
-from mno.serving.trial.parameters import movable
-from mno.serving.trial.routes import Trial
-from tests.support.running_service import Running, running
+from mno.serving.app import ServingConfig
+from mno.serving.trial.problem import Problem, movable
+from tests.support.running_service import Running
 
 JSON = {"Content-Type": "application/json"}
 SLOW = 120  # s: the first call starts a process
@@ -26,16 +24,6 @@ def trial(tmp_path_factory) -> Iterator[Running]:
     """A service with its page, in a workspace without a dataset."""
     with with_page(tmp_path_factory.mktemp("workspace")) as service:
         yield service
-
-
-def with_page(root: Path, limit: float = 60.0, config: ServingConfig | None = None):
-    trials = []
-
-    def more(service, follower):
-        trials.append(Trial(service, follower, root, limit))
-        return trials[0].routes()
-
-    return running(OneVersion(*trusted()), config, more=more, at_end=lambda: trials[0].close())
 
 
 def asked(service: Running, path: str, body: dict) -> dict:
@@ -131,7 +119,7 @@ def test_the_token_is_asked_for_by_all_but_the_bare_page(tmp_path):
 
 
 def test_a_solver_that_takes_too_long_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr("mno.serving.trial.solver._TO_START", 0.0)
+    monkeypatch.setattr("mno.serving.trial.problem._TO_START", 0.0)
     with with_page(tmp_path, limit=0.05) as service:
         answer = httpx.post(f"{service.url}/try/ask", json={"seed": 1}, timeout=SLOW)
         assert answer.status_code == 504
@@ -140,7 +128,7 @@ def test_a_solver_that_takes_too_long_is_ended(tmp_path, monkeypatch):
 
 def test_only_parameters_that_leave_fields_where_they_are_may_be_moved():
     given = make_scenario("diffusion_reaction", 8, {})
-    found = {p["name"]: p for p in movable("diffusion_reaction", 8, {})}
+    found = {p["name"]: p for p in movable(Problem("diffusion_reaction", 8, {}, 0))}
     assert given.axes[0].name == "time"
     assert not {"frames", "duration", "sampling"} & set(found)
     assert found["inverse_length"]["least"] < found["inverse_length"]["value"]

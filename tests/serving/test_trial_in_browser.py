@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from small_service import OneVersion, trusted
+from small_service import with_page
 
-from mno.serving.config import ServingConfig
-from mno.serving.trial.routes import Trial
-from tests.support.running_service import Running, running
+from mno.serving.app import ServingConfig
+from tests.support.running_service import Running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -22,19 +20,9 @@ DONE = "#status:text-matches('^(Done|完了)')"
 pytestmark = pytest.mark.browser
 
 
-def served(root: Path, config: ServingConfig | None = None):
-    trials = []
-
-    def more(service, follower):
-        trials.append(Trial(service, follower, root, 60.0))
-        return trials[0].routes()
-
-    return running(OneVersion(*trusted()), config, more=more, at_end=lambda: trials[0].close())
-
-
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory) -> Iterator[Running]:
-    with served(tmp_path_factory.mktemp("workspace")) as service:
+    with with_page(tmp_path_factory.mktemp("workspace")) as service:
         yield service
 
 
@@ -99,7 +87,7 @@ def test_a_refusal_is_said(browser, trial) -> None:
 
 
 def test_the_token_is_asked_for(browser, tmp_path) -> None:
-    with served(tmp_path, ServingConfig(token="a secret token")) as service:  # noqa: S106
+    with with_page(tmp_path, config=ServingConfig(token="a secret token")) as service:  # noqa: S106
         page, _ = opened(browser, f"{service.url}/?lang=en")
         page.locator("#token").fill("a secret token")
         page.locator("#token-form button").click()

@@ -10,11 +10,10 @@ import pytest
 from small_service import SIDE, OneVersion, inputs, trusted
 
 from mno.serving import counts as seen
-from mno.serving.batcher import Batcher
-from mno.serving.config import ServingConfig
+from mno.serving.app import ServingConfig
+from mno.serving.batcher import Batcher, Found
 from mno.serving.counts import Counts
-from mno.serving.follower import Served
-from mno.serving.forward import Found
+from mno.serving.model import Served
 from mno.serving.protocol import Asked
 from tests.support.running_service import running
 

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 import uvicorn
 from starlette.routing import Route
 
-from mno.serving.app import Service, build_app
-from mno.serving.config import ServingConfig
+from mno.serving.app import Monitor, Service, ServingConfig, build_app
 from mno.serving.counts import Counts
-from mno.serving.follower import Follower, Registry
-from mno.serving.monitor import Monitor
+from mno.serving.model import Follower, Registry
 
 
 @dataclass

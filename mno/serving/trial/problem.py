@@ -1,18 +1,30 @@
-"""What a served model's problems are: the scenario that draws and solves them, if there is one."""
+"""What a model's problems are drawn and solved by: a scenario, in a process of its own.
+
+Its functions run there (`describe`, `draw`, `solve`), one call at a time and each within a time
+limit; so nothing that takes long to import is imported here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from mno.core.errors import MnoError
-from mno.data.reading import read_schema
-from mno.scenarios.base import scenario_names
-from mno.serving.follower import Served
+import numpy as np
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic.fields import FieldInfo
 
-DATA = "data"
+from mno.core.config import PARAMS_FILE
+from mno.core.errors import InputError, MnoError, first_line
+from mno.core.workers import LostError, Worker
+from mno.scenarios.base import Scenario, make_scenario, scenario_class
+
+_REACH = 3.0  # a parameter is moved to a third and to three times of what the data have
+_TO_START = 120.0  # s; importing and compiling take some, once
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -20,43 +32,169 @@ class Problem:
     """A scenario as the model's dataset was solved by it.
 
     Attributes:
-        scenario: Its name.
+        name: Of the scenario.
         resolution: Points along each space axis.
         parameters: The scenario's own.
         history: First frames of states that the model is given; none without states.
     """
 
-    scenario: str
+    name: str
     resolution: int
     parameters: Mapping[str, Any]
     history: int
 
-    def moved(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return it as the worker takes it, with other parameters."""
-        return {**asdict(self), "parameters": {**self.parameters, **changes}}
+    def moved(self, changes: Mapping[str, Any]) -> Problem:
+        """Return the same with other parameters."""
+        return replace(self, parameters={**self.parameters, **changes})
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario.
+
+        Raises:
+            InputError: It does not take the parameters.
+        """
+        return make_scenario(self.name, self.resolution, self.parameters)
 
 
-def problem_of(served: Served, root: Path) -> Problem | str:
-    """Return what a model's problems are drawn and solved by; or, in one line, why nothing does.
+def describe(problem: Problem) -> dict[str, Any]:
+    """Return `title`, `labels` of fields, `axes`, and the `parameters` that may be moved."""
+    scenario = problem.scenario
+    return {
+        "title": scenario.title,
+        "labels": {field.name: field.long_name for field in scenario.fields},
+        "axes": [
+            {"name": axis.name, "units": axis.units, "extent": list(axis.extent)}
+            for axis in scenario.axes
+        ],
+        "parameters": movable(problem),
+    }
+
+
+def draw(problem: Problem, seed: int) -> dict[str, np.ndarray]:
+    """Draw a sample; return all its fields that a model is given, states with a frame axis."""
+    scenario = problem.scenario
+    drawn = scenario.sample(np.random.default_rng(seed))
+    if problem.history > 1:  # the first frames are those of a solution
+        return {**drawn, **scenario.solve(drawn)}
+    states = [field.name for field in scenario.fields if field.role == "state"]
+    return {name: a[None] if name in states else a for name, a in drawn.items()}
+
+
+def solve(problem: Problem, drawn: Mapping[str, np.ndarray]) -> tuple[float, dict[str, np.ndarray]]:
+    """Solve for what was drawn; return the seconds, and outputs and states at all frames."""
+    scenario = problem.scenario
+    scenario.compile()
+    start = time.perf_counter()
+    solved = scenario.solve(drawn)
+    return time.perf_counter() - start, dict(solved)
+
+
+def movable(problem: Problem) -> list[dict[str, Any]]:
+    """Return the parameters that change samples, but not what fields they have and where.
+
+    A number of frames or a duration is not among them: the model would predict other frames.
+
+    Returns:
+        For each its `name`, `value`, `least`, `most`, `whole` (whether only whole numbers will do)
+        and `description`.
+    """
+    scenario, found = problem.scenario, []
+    for key, info in scenario_class(problem.name).Parameters.model_fields.items():
+        value = problem.parameters.get(key, info.default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        whole = isinstance(value, int)
+        least, most = _range(value, info, whole)
+        ends = [end for end in (most, least) if end != value]
+        if any(_stays(scenario, problem.moved({key: end})) for end in ends):
+            about = (info.description or "").strip()
+            found.append(
+                {"name": key, "value": value, "least": least, "most": most, "whole": whole,
+                 "description": about}
+            )  # fmt: skip
+    return found
+
+
+def _range(value: float, info: FieldInfo, whole: bool) -> tuple[float, float]:
+    """Return how far a slider goes: around the value, within what the scenario takes."""
+    size = abs(value) or 1.0
+    least, most = (value / _REACH, value * _REACH) if value > 0 else (value - size, value + size)
+    for limit in info.metadata:
+        match limit:
+            case Ge(ge):
+                least = max(least, float(ge))  # type: ignore[arg-type]
+            case Gt(gt):
+                least = max(least, float(gt) + size / 1000.0)  # type: ignore[arg-type]
+            case Le(le):
+                most = min(most, float(le))  # type: ignore[arg-type]
+            case Lt(lt):
+                most = min(most, float(lt) - size / 1000.0)  # type: ignore[arg-type]
+    if whole:
+        return float(np.ceil(least)), float(np.floor(most))
+    return least, most
+
+
+def _stays(scenario: Scenario, moved: Problem) -> bool:
+    """Whether a scenario of other parameters has the same fields at the same places and times."""
+    try:
+        other = moved.scenario
+    except MnoError:
+        return False
+    return other.fields == scenario.fields and all(
+        a.name == b.name and np.array_equal(a.points, b.points)
+        for a, b in zip(scenario.axes, other.axes, strict=True)
+    )
+
+
+class SolverBusyError(MnoError):
+    """The solver is at work for somebody else."""
+
+
+class Solver:
+    """The process in which a scenario draws and solves.
 
     Args:
-        served: The model; its trust knows, and without one the workspace's dataset does.
-        root: The workspace.
+        limit: Seconds that a call may take; the first of a process may take longer.
     """
-    trust, description = served.trust, served.surrogate.description
-    history = description.forecast.history if description.forecast else 0
-    if not isinstance(trust, str):
-        if trust.no_solver is not None:
-            return trust.no_solver
-        scenario, resolution, parameters = trust.scenario, trust.resolution, trust.parameters
-    else:
+
+    def __init__(self, limit: float) -> None:
+        self._limit, self._worker, self._lock = limit, Worker(niceness=10), asyncio.Lock()
+
+    async def call(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Return what a function of this module answers.
+
+        Raises:
+            SolverBusyError: Others are before, and it takes them too long.
+            InputError: The scenario cannot be used so.
+            MnoError: It failed, or took too long.
+        """
         try:
-            schema = read_schema(root / DATA)
+            await asyncio.wait_for(self._lock.acquire(), self._limit)
+        except TimeoutError:
+            raise SolverBusyError(
+                "the solver is at work for others; try again in a moment"
+            ) from None
+        limit = self._limit if self._worker.is_running else self._limit + _TO_START
+        answer = self._worker.submit(function, *arguments)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(answer), limit)
+        except TimeoutError:
+            raise MnoError(f"the solver took longer than {limit:g} s and was ended") from None
+        except LostError:
+            raise MnoError("the solver's process ended; try again") from None
+        except InputError as error:
+            raise InputError(first_line(error).removeprefix(f"{PARAMS_FILE}: ")) from None
         except MnoError as error:
-            return f"no solver: {error}"
-        if schema.sources or schema.scenario != description.scenario:
-            return f"no solver: {DATA}/ is not of solved samples of {description.scenario}"
-        scenario, resolution, parameters = schema.scenario, schema.resolution, schema.parameters
-    if scenario not in scenario_names() or resolution is None:
-        return f"no solver is known for {scenario}"
-    return Problem(scenario, resolution, dict(parameters), history)
+            raise MnoError(first_line(error)) from None
+        except Exception as error:  # whatever a scenario may do
+            raise MnoError(f"the solver failed: {first_line(error)}") from None
+        finally:
+            whole = answer.done() and not answer.cancelled()
+            if not whole or isinstance(answer.exception(), LostError):
+                self.close()  # also where whoever asked has gone: half an answer is of no use
+            self._lock.release()
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        self._worker.end()

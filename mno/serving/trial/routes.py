@@ -10,31 +10,95 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import anyio.to_thread
 import numpy as np
 import orjson
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
-from mno.data.reading import StoredSplit
-from mno.serving.app import Service
-from mno.serving.estimate import as_json
-from mno.serving.follower import Follower, Served
+from mno.data.reading import StoredSplit, open_split, read_schema
+from mno.scenarios.base import scenario_names
+from mno.serving.app import Handler, RefusedError, Service
+from mno.serving.model import Follower, Served, as_json
 from mno.serving.protocol import JSON, Asked
-from mno.serving.refusal import RefusedError
-from mno.serving.trial.page import language_of, page
-from mno.serving.trial.problem import Problem, problem_of
-from mno.serving.trial.samples import stored_sample, stored_samples
-from mno.serving.trial.shown import shown
-from mno.serving.trial.solver import BusyError, Solver
-from mno.serving.trial.wanted import Wanted, wanted
+from mno.serving.trial.page import language_of, page, shown
+from mno.serving.trial.problem import Problem, Solver, SolverBusyError, describe, draw, solve
 from mno.surrogate.description import Description
 
+DATA = "data"
+
 Fields = Mapping[str, np.ndarray]
+
+
+def problem_of(served: Served, root: Path) -> Problem | str:
+    """Return what a model's problems are drawn and solved by; or, in one line, why nothing does.
+
+    Args:
+        served: The model; its trust knows, and without one the workspace's dataset does.
+        root: The workspace.
+    """
+    trust, description = served.trust, served.surrogate.description
+    history = description.forecast.history if description.forecast else 0
+    if not isinstance(trust, str):
+        if trust.no_solver is not None:
+            return trust.no_solver
+        scenario, resolution, parameters = trust.scenario, trust.resolution, trust.parameters
+    else:
+        try:
+            schema = read_schema(root / DATA)
+        except MnoError as error:
+            return f"no solver: {error}"
+        if schema.sources or schema.scenario != description.scenario:
+            return f"no solver: {DATA}/ is not of solved samples of {description.scenario}"
+        scenario, resolution, parameters = schema.scenario, schema.resolution, schema.parameters
+    if scenario not in scenario_names() or resolution is None:
+        return f"no solver is known for {scenario}"
+    return Problem(scenario, resolution, dict(parameters), history)
+
+
+def stored_samples(root: Path, description: Description) -> StoredSplit | str:
+    """Return the test split of the workspace's dataset; or, in one line, why it cannot be used.
+
+    Args:
+        root: The workspace.
+        description: Of the model, whose fields the samples must have.
+    """
+    try:
+        split = open_split(root / DATA, "test", checked=False)
+    except MnoError as error:
+        return str(error)
+    missing = {*description.given_names, *description.outputs} - set(split.fields)
+    if missing or len(split.schema.space) != len(description.space):
+        return f"{DATA}/ is of {split.schema.scenario}, not of this model"
+    return split
+
+
+class SampleRequest(Config):
+    """What the page asks to try: a stored sample, or one drawn with a seed and moved parameters.
+
+    Attributes:
+        sample: Number of a stored one in the test split.
+        seed: That one is drawn with.
+        parameters: Of the scenario, in place of those of the model's dataset; with a seed.
+    """
+
+    sample: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    parameters: dict[str, int | FiniteFloat] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if (self.sample is None) == (self.seed is None):
+            raise ValueError('expected either {"sample": number} or {"seed": number}')
+        if self.parameters and self.seed is None:
+            raise ValueError("parameters go with a seed: a stored sample has its own")
+        return self
 
 
 class Trial:
@@ -58,8 +122,8 @@ class Trial:
         return [
             Route("/", self._page),
             Route("/try/setup", guarded(self._setup)),
-            Route("/try/ask", guarded(self._ask), methods=["POST"]),
-            Route("/try/solve", guarded(self._solve), methods=["POST"]),
+            Route("/try/ask", guarded(_refusing(self._ask)), methods=["POST"]),
+            Route("/try/solve", guarded(_refusing(self._solve)), methods=["POST"]),
         ]
 
     def close(self) -> None:
@@ -72,15 +136,16 @@ class Trial:
     async def _setup(self, _: Request) -> Response:
         served = self._follower.current
         description = served.surrogate.description
-        split = await anyio.to_thread.run_sync(stored_samples, self._root, description)
-        problem = await anyio.to_thread.run_sync(problem_of, served, self._root)
-        told: dict[str, Any] = {
+        split = await _aside(stored_samples, self._root, description)
+        problem = await _aside(problem_of, served, self._root)
+        forecast = description.forecast
+        content: dict[str, Any] = {
             "model": served.name,
             "scenario": description.scenario,
             "space": list(description.space),
             "extent": list(description.extent),
-            "interval": description.forecast.interval if description.forecast else None,
-            "history": description.forecast.history if description.forecast else 0,
+            "interval": forecast.interval if forecast else None,
+            "history": forecast.history if forecast else 0,
             "inputs": list(description.inputs),
             "outputs": list(description.outputs),
             "samples": 0 if isinstance(split, str) else len(split),
@@ -91,93 +156,97 @@ class Trial:
         }
         if isinstance(problem, Problem):
             try:
-                told |= await self._describe(problem)
+                content |= await self._describe(problem)
             except MnoError as error:
-                told["no_solver"] = str(error)
-        return _json(told)
+                content["no_solver"] = str(error)
+        return _json(content)
 
     async def _describe(self, problem: Problem) -> dict[str, Any]:
-        """Return what the worker says of a problem; it is asked once."""
+        """Return what the solver says of a problem; it is asked once."""
         if self._described is None or self._described[0] != problem:
-            found, _ = await self._solver.call("describe", problem.moved({}))
-            self._described = problem, found
+            self._described = problem, await self._solver.call(describe, problem)
         return self._described[1]
 
     async def _ask(self, request: Request) -> Response:
-        served = self._follower.current
-        asked = await self._wanted(request)
-        try:
-            fields, stored = await self._fields(served, asked)
-        except MnoError as error:
-            raise _refused(error) from None
+        asked, served = await self._read(request), self._follower.current
+        fields = await self._fields(served, asked)
         description = served.surrogate.description
         given = description.given(dict(fields))
         start = time.perf_counter()
         answer = await self._service.ask(Asked(dict(given), bounds=True))
-        seconds = time.perf_counter() - start
-        labels = self._described[1]["labels"] if self._described else {}
         content = {
             **as_json(answer.served, answer.estimate, full=True),
-            "seconds": seconds,
-            "inputs": shown(description, given, labels),
-            "outputs": shown(description, answer.predictions, labels),
+            "seconds": time.perf_counter() - start,
+            "inputs": self._shown(description, given),
+            "outputs": self._shown(description, answer.predictions),
             "truth": None,
         }
-        if stored:
+        if asked.sample is not None:
             frames = {name: a.shape[1] for name, a in answer.predictions.items() if a.ndim > 1}
-            truth = _truth(description, fields, frames)
-            content["truth"] = shown(description, truth, labels)
+            content["truth"] = self._shown(description, _truth(description, fields, frames))
         return _json(content)
 
     async def _solve(self, request: Request) -> Response:
-        served = self._follower.current
+        asked, served = await self._read(request), self._follower.current
         description = served.surrogate.description
-        asked = await self._wanted(request)
-        problem = await anyio.to_thread.run_sync(problem_of, served, self._root)
+        problem = await _aside(problem_of, served, self._root)
         if isinstance(problem, str):
             raise RefusedError(400, problem)
-        try:
-            fields, _ = await self._fields(served, asked)
-            drawn = _as_drawn(description, fields)
-            changed = problem.moved(asked.parameters)
-            found, solved = await self._solver.call("solve", changed, drawn)
-        except MnoError as error:
-            raise _refused(error) from None
-        whole = {name: array[None] for name, array in solved.items()}
+        fields = await self._fields(served, asked)
+        drawn = _as_drawn(description, fields)
+        seconds, solved = await self._solver.call(solve, problem.moved(asked.parameters), drawn)
         forecast = description.forecast
         frames = dict.fromkeys(description.states, forecast.steps) if forecast else {}
-        truth = _truth(description, whole, frames)
-        labels = self._described[1]["labels"] if self._described else {}
-        return _json({"seconds": found["seconds"], "outputs": shown(description, truth, labels)})
+        truth = _truth(description, {name: a[None] for name, a in solved.items()}, frames)
+        return _json({"seconds": seconds, "outputs": self._shown(description, truth)})
 
-    async def _wanted(self, request: Request) -> Wanted:
+    async def _read(self, request: Request) -> SampleRequest:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != JSON:
             raise RefusedError(415, f"content type {kind!r}; expected {JSON}")
+        body = await self._service.body(request)
         try:
-            return wanted(await self._service.body(request))
-        except InputError as error:
-            raise RefusedError(400, str(error)) from None
+            return SampleRequest.model_validate(orjson.loads(body))
+        except orjson.JSONDecodeError as error:
+            raise RefusedError(
+                400, f'the request is not JSON ({error}); expected {{"sample": 0}}'
+            ) from None
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(str(part) for part in problem["loc"])
+            raise RefusedError(400, f"{where or 'the request'}: {problem['msg']}") from None
 
-    async def _fields(self, served: Served, asked: Wanted) -> tuple[Fields, bool]:
-        """Return a sample's fields, shape `(1, *dims)`, and whether all of them are stored."""
-        description = served.surrogate.description
+    async def _fields(self, served: Served, asked: SampleRequest) -> Fields:
+        """Return a sample's fields, shape `(1, *dims)`: all of a stored one, of another its inputs.
+
+        Raises:
+            InputError: There is no such sample.
+            MnoError: It cannot be read or drawn.
+        """
         if asked.sample is not None:
-            split = await anyio.to_thread.run_sync(stored_samples, self._root, description)
-            if not isinstance(split, StoredSplit):
+            number = asked.sample
+            split = await _aside(stored_samples, self._root, served.surrogate.description)
+            if isinstance(split, str):
                 raise InputError(split)
-            if asked.sample >= len(split):
-                raise InputError(f"sample={asked.sample}; expected 0 to {len(split) - 1}")
-            return await anyio.to_thread.run_sync(stored_sample, split, asked.sample), True
-        problem = await anyio.to_thread.run_sync(problem_of, served, self._root)
+            if number >= len(split):
+                raise InputError(f"sample={number}; expected 0 to {len(split) - 1}")
+            return await _aside(
+                lambda: {name: array[number : number + 1] for name, array in split.fields.items()}
+            )
+        problem = await _aside(problem_of, served, self._root)
         if isinstance(problem, str):
             raise InputError(problem)
         known = {parameter["name"] for parameter in (await self._describe(problem))["parameters"]}
         if unknown := sorted(set(asked.parameters) - known):
             raise InputError(f"parameters {unknown} cannot be moved; expected {sorted(known)}")
-        question = {**problem.moved(asked.parameters), "seed": asked.seed}
-        _, fields = await self._solver.call("draw", question)
-        return {name: array[None] for name, array in fields.items()}, False
+        fields = await self._solver.call(draw, problem.moved(asked.parameters), asked.seed)
+        return {name: array[None] for name, array in fields.items()}
+
+    def _shown(self, description: Description, fields: Fields) -> list[dict[str, Any]]:
+        return shown(description, fields, self._described[1]["labels"] if self._described else {})
+
+
+_aside = anyio.to_thread.run_sync
 
 
 def _truth(description: Description, fields: Fields, frames: Mapping[str, int]) -> Fields:
@@ -196,10 +265,19 @@ def _as_drawn(description: Description, fields: Fields) -> dict[str, np.ndarray]
     }
 
 
-def _refused(error: MnoError) -> RefusedError:
-    if isinstance(error, BusyError):
-        return RefusedError(503, str(error))
-    return RefusedError(400 if isinstance(error, InputError) else 504, str(error))
+def _refusing(handler: Handler) -> Handler:
+    """Return a handler that refuses what it has no sample or solution for."""
+
+    async def refusing(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except SolverBusyError as error:
+            raise RefusedError(503, str(error)) from None
+        except MnoError as error:
+            status = 400 if isinstance(error, InputError) else 504
+            raise RefusedError(status, str(error)) from None
+
+    return refusing
 
 
 def _json(content: Mapping[str, Any]) -> Response:

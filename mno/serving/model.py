@@ -1,4 +1,10 @@
-"""The model in service: it follows an alias of the registry, and keeps what works."""
+"""The model in service: it follows an alias of the registry, and keeps what works.
+
+How far an answer may be trusted is said by the arrays that `mno predict` writes beside predictions:
+`FIELD_relative_l2_bound`, `FIELD_rmse_bound` and `FIELD_max_error_bound` (which holds at every
+point), `unlike_training`, `training_distance`, `most_unusual` and, where there is one,
+`equation_residual`.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from mno.core.errors import first_line
+from mno.serving.counts import FLAG, relative_bound
 from mno.surrogate.surrogate import Surrogate
+from mno.surrogate.trust.answers import Answers
 from mno.surrogate.trust.trust import Trust
+
+Arrays = Mapping[str, np.ndarray]
 
 
 class Registry(Protocol):
@@ -70,16 +80,16 @@ class Follower:
     Args:
         registry: Says what to serve.
         interval: Seconds between two looks.
-        told: Is told of each change, and of each failure once: whether it went well, and one line.
+        on_change: Called of each change, and of each failure once: whether it went well, one line.
 
     Raises:
         Exception: There is no model that can be served.
     """
 
     def __init__(
-        self, registry: Registry, interval: float, told: Callable[[bool, str], None]
+        self, registry: Registry, interval: float, on_change: Callable[[bool, str], None]
     ) -> None:
-        self._registry, self._interval, self._told = registry, interval, told
+        self._registry, self._interval, self._on_change = registry, interval, on_change
         self.current = self._load(registry.named())
         self.problem: str | None = None
         """Why the version that is named now is not served; none where it is."""
@@ -100,13 +110,13 @@ class Follower:
             if named != self.current.uri:
                 before = self.current.name
                 self.current = self._load(named)
-                self._told(True, f"{self.current.name} takes the place of {before}")
+                self._on_change(True, f"{self.current.name} takes the place of {before}")
             self.problem = None
         except Exception as error:  # whatever a registry, files or a model may do
             what = f"{named} is not served" if named else "the registry cannot be asked"
             problem = f"{what}: {first_line(error)}; {self.current.name} goes on"
             if problem != self.problem:
-                self._told(False, problem)
+                self._on_change(False, problem)
             self.problem = problem
 
     def _follow(self) -> None:
@@ -119,3 +129,61 @@ class Follower:
             if not np.isfinite(values).all():
                 raise ValueError(f"it predicts {name} that is not finite")
         return Served(uri, surrogate, example, trust)
+
+
+def estimate(
+    served: Served, inputs: Arrays, predictions: Arrays, steps: int | None
+) -> dict[str, np.ndarray] | str:
+    """Return what is known of predictions, arrays by name; or, in one line, why nothing is.
+
+    Args:
+        served: The model that made them.
+        inputs: What it was given; it has taken them.
+        predictions: What it predicted.
+        steps: Frames it was asked for; those of its training if none.
+    """
+    trust, description = served.trust, served.surrogate.description
+    if isinstance(trust, str):
+        return trust
+    given = {name: np.asarray(array, dtype=np.float32) for name, array in inputs.items()}
+    for name in description.forcings:  # more frames may be given than are looked at
+        given[name] = given[name][:, : description.frames_given(name, steps)]
+    try:
+        _, beside = Answers(trust, description).complete(given, predictions)
+    except Exception as error:  # an answer is not withheld because its estimate cannot be had
+        return f"no error estimate: {first_line(error)}"
+    return beside
+
+
+def as_json(served: Served, found: Arrays | str, full: bool) -> dict[str, Any]:
+    """Return the keys that a JSON answer has besides its predictions.
+
+    Args:
+        served: The model that answered.
+        found: What `estimate` returned.
+        full: Whether the bounds of each field, and of each frame, are asked for.
+
+    Returns:
+        `model`, and `trust` with `level`, `relative_l2_bound`, `unlike_training`,
+        `training_distance` and `most_unusual`, one for each sample; `bounds` if they are asked
+        for. Without an estimate `trust` is none, and `no_trust` says why.
+    """
+    about: dict[str, Any] = {"model": served.name, "trust": None}
+    trust = served.trust
+    if isinstance(found, str) or isinstance(trust, str):
+        return about | {"no_trust": found if isinstance(found, str) else trust}
+    names = trust.likeness.names
+    shown = {
+        "level": trust.level,
+        "calibrated_on": list(trust.shape),
+        "relative_l2_bound": relative_bound(found),
+        FLAG: found[FLAG].astype(bool),
+        "training_distance": found["training_distance"],
+        "most_unusual": [names[k] for k in found["most_unusual"]],
+    }
+    if full:
+        shown["bounds"] = {
+            field: {kind: np.ascontiguousarray(found[f"{field}_{kind}_bound"]) for kind in measures}
+            for field, measures in trust.bounds.items()
+        }
+    return about | {"trust": shown}

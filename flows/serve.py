@@ -6,98 +6,117 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from flows.commands.app import Quiet
 from flows.workspace import find_workspace, prepare_environment
 from mno.core.config import dataset_name, read_params
 from mno.core.errors import InputError, MnoError
-from mno.serving.config import ServingConfig
+
+if TYPE_CHECKING:
+    from mno.serving.app import ServingConfig
 
 TOKEN = "MNO_SERVE_TOKEN"  # noqa: S105 - the name of a variable
 
 
-@dataclass(frozen=True)
-class ServeOptions:
-    """What a user may say of a service.
+def serve(
+    alias: Annotated[
+        str, typer.Option(help="Serve the version that has this alias, and follow it.")
+    ] = "champion",
+    model: Annotated[
+        str | None,
+        typer.Option(help="Registered model; that of the current scenario if not given."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 serves other machines, too.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, help="Port; 0 takes a free one.")] = 5002,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with a token of 8 characters or more that clients must send; or set "
+            "MNO_SERVE_TOKEN.",
+            metavar="FILE",
+        ),
+    ] = None,
+    max_body: Annotated[
+        float, typer.Option(min=0.001, help="Largest request, MiB.", metavar="MIB")
+    ] = 64.0,
+    max_batch: Annotated[
+        int, typer.Option(min=1, help="Samples of waiting requests that are predicted at once.")
+    ] = 32,
+    timeout: Annotated[
+        float,
+        typer.Option(min=0.1, help="Time in which a request is answered, s.", metavar="SECONDS"),
+    ] = 120.0,
+    poll: Annotated[
+        float,
+        typer.Option(min=0.1, help="Time between looks at the alias, s.", metavar="SECONDS"),
+    ] = 2.0,
+    solver_timeout: Annotated[
+        float,
+        typer.Option(
+            min=0.1, help="Time in which the page's solver must be done, s.", metavar="SECONDS"
+        ),
+    ] = 60.0,
+    quiet: Quiet = False,
+) -> None:
+    """Answer requests for predictions over HTTP, by MLflow's protocol; follow the champion.
 
-    Attributes:
-        alias: The alias to follow.
-        model: Name of the registered model; that of the current scenario if none.
-        host: Address to listen at.
-        port: Port to listen at; 0 takes a free one.
-        token_file: File that holds the token clients must send.
-        config: Limits.
-        quiet: Print failures only.
-    """
-
-    alias: str
-    model: str | None
-    host: str
-    port: int
-    token_file: Path | None
-    config: ServingConfig
-    quiet: bool
-
-
-def serve(options: ServeOptions) -> None:
-    """Serve until Ctrl-C or a plain kill; requests that have begun are answered first.
-
-    Raises:
-        InputError: There is no such model, or the port is taken.
-        MnoError: The registry or the model cannot be used.
+    Example: mno serve --port 5002    then: curl http://127.0.0.1:5002/model
+    or open http://127.0.0.1:5002/ to try the model by hand.
     """
     root = find_workspace()
-    config = options.config.model_copy(
-        update={"token": _token(options.token_file), "hosts": _hosts(options)}
-    )
-    listening = _listen(options.host, options.port)
+    token, listening = _token(token_file), _listen(host, port)
     prepare_environment(root)
     import uvicorn
 
     from mno.registry.reading import NamedModel
     from mno.registry.settings import import_mlflow
-    from mno.serving.app import Service, build_app
+    from mno.serving.app import Monitor, Service, ServingConfig, build_app
     from mno.serving.counts import FOLDER, Counts
-    from mno.serving.follower import Follower
-    from mno.serving.monitor import Monitor
+    from mno.serving.model import Follower
     from mno.serving.trial.routes import Trial
 
+    # Any name will do by which requests call this machine, if it is not for it alone.
+    hosts = {} if host in ("127.0.0.1", "::1", "localhost") else {"hosts": ("*",)}
+    config = ServingConfig(
+        max_body_mib=max_body, max_batch=max_batch, answer_timeout=timeout, poll_interval=poll,
+        solver_timeout=solver_timeout, **hosts,
+    ).model_copy(update={"token": token})  # fmt: skip
     monitor = Monitor()
 
-    def told(went_well: bool, line: str) -> None:
+    def on_change(went_well: bool, line: str) -> None:
         (monitor.changes if went_well else monitor.failures).inc()
-        if not (options.quiet and went_well):
+        if not (quiet and went_well):
             print(line, file=sys.stderr, flush=True)
 
-    name = options.model or f"mno-{dataset_name(read_params(root))}"
-    registry = NamedModel(root, f"models:/{name}@{options.alias}")
-    seen = root / FOLDER / f"{name}@{options.alias}.{listening.getsockname()[1]}.json"
+    name = model or f"mno-{dataset_name(read_params(root))}"
+    registry = NamedModel(root, f"models:/{name}@{alias}")
+    seen = root / FOLDER / f"{name}@{alias}.{listening.getsockname()[1]}.json"
     try:
         counts = Counts(seen, config.counts_interval)
     except OSError as error:
         raise MnoError(f"{seen} cannot be written ({error}); make room or allow it") from None
     try:
-        follower = Follower(registry, config.poll_interval, told)
+        follower = Follower(registry, config.poll_interval, on_change)
     except ValueError as error:
-        raise MnoError(f"{name}@{options.alias} cannot be served: {error}") from None
+        raise MnoError(f"{name}@{alias} cannot be served: {error}") from None
     service = Service(follower, config, monitor, import_mlflow().__version__, counts)
     trial = Trial(service, follower, root, config.solver_timeout)
     app = build_app(service, config.hosts, trial.routes())
-    if not options.quiet:
+    if not quiet:
         _print_start(follower.current.name, listening, config)
     server = uvicorn.Server(
         uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=int(config.answer_timeout),
+            app, log_level="warning", access_log=False, lifespan="off", server_header=False,
+            timeout_keep_alive=30, timeout_graceful_shutdown=int(config.answer_timeout),
             h11_max_incomplete_event_size=2**16,
-        )  # fmt: skip
-    )
+        )
+    )  # fmt: skip
     # uvicorn raises the signal that ended it once more, by which the process would end at once.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
@@ -119,12 +138,6 @@ def _token(file: Path | None) -> str | None:
     if len(token) < 8:
         raise InputError(f"--token-file {file} holds {len(token)} characters; expected 8 or more")
     return token
-
-
-def _hosts(options: ServeOptions) -> tuple[str, ...]:
-    """Return the names by which requests may call this machine: any, if it is not for it alone."""
-    loopback = ServingConfig().hosts
-    return loopback if options.host in ("127.0.0.1", "::1", "localhost") else ("*",)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,0 +1,85 @@
+"""A process that makes calls for this one: one that hangs or is lost takes nothing along."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+LostError = BrokenProcessPool
+"""What a call raises whose process was lost."""
+
+_Result = TypeVar("_Result")
+
+
+class Worker:
+    """A process of its own for one call at a time, begun with the first, and anew after its end.
+
+    It ends with the process that it works for. Ctrl-C, which both hear, ends it through that alone.
+
+    Args:
+        niceness: How far others come first, as `os.nice` takes it.
+    """
+
+    def __init__(self, niceness: int = 0) -> None:
+        self._niceness = niceness
+        self._pool: ProcessPoolExecutor | None = None
+        self._line: Connection | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process, which need not be started for the next call."""
+        return self._pool is not None
+
+    def submit(self, function: Callable[..., _Result], *arguments: Any) -> Future[_Result]:
+        """Have a function called; what it returns or raises, or `LostError`, comes with the future.
+
+        Args:
+            function: One of a module's own, which the process imports.
+            arguments: Sent to it, so pickled.
+        """
+        while True:
+            pool = self._pool or self._started()
+            try:
+                return pool.submit(function, *arguments)
+            except LostError:
+                self.end()
+
+    def end(self) -> None:
+        """End the process, whatever it is doing; calls that it has not answered are lost."""
+        pool, line, self._pool, self._line = self._pool, self._line, None, None
+        if pool is None or line is None:
+            return
+        with suppress(OSError, EOFError):
+            if line.poll():
+                os.kill(line.recv(), signal.SIGKILL)
+        line.close()  # which one that is still starting finds, and ends
+        pool.shutdown(wait=False, cancel_futures=True)
+
+    def _started(self) -> ProcessPoolExecutor:
+        # Not forked: compiled loops that have run in threads end a forked child.
+        context = multiprocessing.get_context("spawn")
+        self._line, theirs = context.Pipe()
+        self._pool = ProcessPoolExecutor(1, context, _begin, (theirs, self._niceness))
+        return self._pool
+
+
+def _begin(line: Connection, niceness: int) -> None:
+    """Prepare the process: say its number, and end it when the other end of the line is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(niceness)
+    line.send(os.getpid())
+    threading.Thread(target=_end_with, args=(line,), daemon=True, name="end-with").start()
+
+
+def _end_with(line: Connection) -> None:
+    with suppress(OSError, EOFError):
+        line.recv()
+    os._exit(1)
