@@ -25,10 +25,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from flows.study import Study, load_study
+from flows.study import load_study
 from mno.lineage.dvcfiles import read_data_version
 from mno.study.design import study_names
-from mno.study.results import EQUIVALENCES, Code, Found
+from mno.study.results import EQUIVALENCES, Code, Found, Study
 
 ROOT = Path(__file__).parents[1]
 

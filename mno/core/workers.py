@@ -1,4 +1,4 @@
-"""A process that makes calls for this one: one that hangs or is lost takes nothing along."""
+"""Processes that make calls for this one: one that hangs or is lost takes nothing along."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -17,6 +17,7 @@ LostError = BrokenProcessPool
 """What a call raises whose process was lost."""
 
 _Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
 
 
 class Worker:
@@ -69,6 +70,30 @@ class Worker:
         self._line, theirs = context.Pipe()
         self._pool = ProcessPoolExecutor(1, context, _begin, (theirs, self._niceness))
         return self._pool
+
+
+def keep_busy(
+    begin: Callable[[], tuple[_Item, Future[Any]] | None],
+    end: Callable[[_Item, Future[Any]], None],
+    most: int,
+) -> None:
+    """Make calls, so many at a time, until none is running and none is to be begun.
+
+    Args:
+        begin: Begins one and returns it with its future; none where there is none for now.
+        end: Takes one that has ended.
+        most: Calls at a time.
+    """
+    running: dict[Future[Any], _Item] = {}
+    while True:
+        while len(running) < most and (begun := begin()) is not None:
+            item, future = begun
+            running[future] = item
+        if not running:
+            return
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in [future for future in running if future in done]:
+            end(running.pop(future), future)
 
 
 def _begin(line: Connection, niceness: int) -> None:

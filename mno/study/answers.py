@@ -11,7 +11,7 @@ import math
 import statistics
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,9 +21,9 @@ from jinja2.sandbox import SandboxedEnvironment
 from mno.core.errors import InputError
 from mno.core.numbers import number, percent
 from mno.study.design import StudySpec
-from mno.study.findings import Row, ScenarioFindings
-from mno.study.report import Section, markdown_table
-from mno.study.results import Found
+from mno.study.findings import Row, ScenarioFindings, findings_of, machines_of, usable
+from mno.study.report import Section, markdown_table, sections_of
+from mno.study.results import Found, Study
 from mno.study.statistics import Comparison, Mean, SampleFindings, mean_with_interval, samples_of
 
 QUANTITIES = ("error", "finer", "latency_ms", "memory_mib", "train_seconds")
@@ -109,9 +109,7 @@ class Answers:
     @property
     def machines(self) -> list[tuple[str | None, int, int]]:
         """Processor, cores and cells at a time of each machine that made cells."""
-        records = [item.record for item in self.found if item.record is not None]
-        made = {(m["cpu"], m["cores"], m["workers"]) for r in records for m in [r["machine"]]}
-        return sorted(made, key=str)
+        return machines_of(self.found)
 
     @property
     def seconds(self) -> float:
@@ -293,6 +291,40 @@ class Reported:
     sections: list[Section]
 
 
+def reported(study: Study) -> Reported:
+    """Return what a page asks a study for.
+
+    A page tells what was measured with the code of its day, so that code that has changed since
+    takes nothing away; but all cells of a scenario must come of the same code and data.
+
+    Raises:
+        InputError: There is no cell, or they do not go together.
+    """
+    used = _of_one_code(study.found())
+    if not used:
+        raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
+    findings = findings_of(study.spec, used, stale=False)
+    grids = _of_one_code(study.scaling())
+    return Reported(Answers(study.spec, used, findings, grids), sections_of(findings, used, grids))
+
+
+def _of_one_code(found: Sequence[Found]) -> list[Found]:
+    used, made_by = [], {}
+    for item in usable(found):
+        assert item.record is not None  # noqa: S101  (usable ones have one)
+        identity = item.record["identity"]
+        if identity["params"] != item.identity.params:
+            raise InputError(f"{item.cell.name} is of another study file; run the study again")
+        made = (identity["code"], identity["data"])
+        if made_by.setdefault(item.cell.scenario, made) != made:
+            raise InputError(
+                f"cells of {item.cell.scenario} come of different code or data ({item.cell.name}); "
+                f"run: mno study run {item.cell.study}"
+            )
+        used.append(replace(item, state="fresh", reason=""))
+    return used
+
+
 def fill(
     template: str, studies: Callable[[str], Reported], figures_at: str
 ) -> tuple[str, dict[str, bytes]]:
@@ -359,18 +391,14 @@ def _line(error: Exception) -> int:
 
 def _error(of: Row | Mean) -> str:
     """Write a model's mean error and its interval, for example `2.0 % (1.9 %–2.1 %)`."""
-    mean = of.mean if isinstance(of, Row) else of
-    if mean.low is None or mean.high is None:
-        return percent(mean.value)
-    return f"{percent(mean.value)} ({percent(max(mean.low, 0.0))}–{percent(mean.high)})"
+    return (of.mean if isinstance(of, Row) else of).text(percent, "–", least=0.0)
 
 
 def _mean(mean: Mean) -> str:
     """Write a mean and its interval, for example `0.02 (−0.01 to 0.05)`."""
-    if mean.low is None or mean.high is None:
+    if mean.low is None:
         return _ratio(mean.value)
-    said = f"{_ratio(mean.value)} ({_ratio(mean.low)} to {_ratio(mean.high)})"
-    return said.replace("-", "−")  # a minus, at which no line breaks
+    return mean.text(_ratio).replace("-", "−")  # a minus, at which no line breaks
 
 
 def _times(spread: Spread | Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -155,24 +155,12 @@ def study_file(root: Path, given: str) -> Path:
     Raises:
         InputError: There is none.
     """
-    path = Path(given)
-    named = root / FOLDER / f"{given}.yaml"
-    if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
-            return path
-        if (root / path).is_file():
-            return root / path
-    elif named.is_file():
-        return named
-    known = ", ".join(study_names(root)) or "none"
-    raise InputError(
-        f"there is no study {given!r}; give a file, or one of those in {FOLDER}/: {known}"
-    )
+    return find_file(root, FOLDER, given, "study")
 
 
 def study_names(root: Path) -> list[str]:
     """Return the names of the studies that a workspace has files of."""
-    return sorted(path.stem for path in (root / FOLDER).glob("*.yaml"))
+    return names_in(root, FOLDER)
 
 
 def read_study(path: Path) -> StudySpec:
@@ -181,12 +169,32 @@ def read_study(path: Path) -> StudySpec:
     Raises:
         InputError: One line that says what cannot be used.
     """
-    return read_file(path, StudySpec, "study", "title, seeds, scenarios and models", _said)
+    return read_file(path, StudySpec, "study", "title, seeds, scenarios and models")
 
 
-def read_file(
-    path: Path, model: type[_Spec], kind: str, keys: str, said: Callable[[Any], str]
-) -> _Spec:
+def find_file(root: Path, folder: Path, given: str, kind: str) -> Path:
+    """Return a file of a kind that is given by its path or by its name in a folder.
+
+    Raises:
+        InputError: There is none.
+    """
+    path = Path(given)
+    by_path = path.suffix in (".yaml", ".yml")
+    for candidate in (path, root / path) if by_path else (root / folder / f"{given}.yaml",):
+        if candidate.is_file():
+            return candidate
+    known = ", ".join(names_in(root, folder)) or "none"
+    raise InputError(
+        f"there is no {kind} {given!r}; give a file, or one of those in {folder}/: {known}"
+    )
+
+
+def names_in(root: Path, folder: Path) -> list[str]:
+    """Return the names of the files of a kind that a workspace has in a folder."""
+    return sorted(path.stem for path in (root / folder).glob("*.yaml"))
+
+
+def read_file(path: Path, model: type[_Spec], kind: str, keys: str) -> _Spec:
     """Read and check a file of a kind, and its name.
 
     Args:
@@ -194,7 +202,6 @@ def read_file(
         model: What it has to say.
         kind: What it is called in messages.
         keys: What it must have, in words.
-        said: Says in words what pydantic found wrong.
 
     Raises:
         InputError: One line that says what cannot be used.
@@ -215,17 +222,23 @@ def read_file(
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        found = "; ".join(said(item) for item in error.errors())
+        found = "; ".join(_problem(item, model) for item in error.errors())
         raise InputError(f"{path.name}: {found}") from None
 
 
-def _said(item: Any) -> str:
+def _problem(item: Any, model: type[Config]) -> str:
+    """Say in words what pydantic found wrong."""
     key = ".".join(str(part) for part in item["loc"])
     match item["type"]:
         case "extra_forbidden":
-            return f"{key} is not known (known: {', '.join(StudySpec.model_fields)})"
+            known = f" (known: {', '.join(model.model_fields)})" if "." not in key else ""
+            return f"{key} is not known{known}"
         case "missing":
             return f"{key} is missing"
+        case "union_tag_invalid" | "union_tag_not_found":
+            return (
+                f"{key} needs type: float, log, int or choice, as in {{type: int, low: 2, high: 4}}"
+            )
         case "value_error":
             return f"{key}: {item['ctx']['error']}" if key else str(item["ctx"]["error"])
         case _:
@@ -323,7 +336,7 @@ def models_of(spec: StudySpec) -> list[Model]:
 def cells_of(name: str, spec: StudySpec) -> list[Cell]:
     """Return all cells of a study: seeds outermost, then scenarios, then models.
 
-    Widths are as the file says; see `mno.study.matching`.
+    Widths are as the file says; see `mno.study.operators`.
 
     Args:
         name: Of the study.

@@ -36,7 +36,7 @@ Kinds = Mapping[str, tuple[str, str]]
 
 def errors_figure(found: ScenarioFindings) -> Figure:
     """Draw the error of every model of a scenario: each seed, mean and interval."""
-    return _figure(
+    return drawn(
         f"errors_{found.scenario}",
         f"{found.scenario}: test error",
         "Relative L2 on the test split: each seed a dot, the mean a line with its 95 % interval. "
@@ -52,7 +52,7 @@ def front_figure(found: ScenarioFindings, cost: str, label: str) -> Figure | Non
     if len(points) < 2:
         return None
     best = front(points)
-    return _figure(
+    return drawn(
         f"front_{cost}_{found.scenario}",
         f"{found.scenario}: error against {label}",
         f"Mean test error against {label}; lower left is better. The line joins the models that "
@@ -66,19 +66,18 @@ def growth_figure(
     name: str, title: str, curves: Curves, kinds: Kinds, x: str, y: str, why: str
 ) -> Figure | None:
     """Draw a quantity that grows, both axes logarithmic; none without curves of two points."""
-    drawn = {model: points for model, points in curves.items() if len(points) > 1}
-    if not drawn:
+    long = {model: points for model, points in curves.items() if len(points) > 1}
+    if not long:
         return None
     per_cent = y.endswith("error")
-    return _figure(
-        name, title, why, f"{title}, of {', '.join(drawn)}.",
-        lambda width: _growth(drawn, _styles(kinds), x, y, width, per_cent),
+    return drawn(
+        name, title, why, f"{title}, of {', '.join(long)}.",
+        lambda width: _growth(long, _styles(kinds), x, y, width, per_cent),
     )  # fmt: skip
 
 
-def _figure(
-    name: str, title: str, caption: str, alt: str, draw: Callable[[float], bytes]
-) -> Figure:
+def drawn(name: str, title: str, caption: str, alt: str, draw: Callable[[float], bytes]) -> Figure:
+    """Return a figure in the house style, drawn for wide and for narrow pages."""
     with house_style():
         return Figure(name, title, caption, alt, draw(WIDE), draw(NARROW))
 

@@ -140,6 +140,17 @@ class ScenarioFindings:
         )
 
 
+def usable(found: Iterable[Found]) -> list[Found]:
+    """Return the cells that were made, be they stale or not."""
+    return [item for item in found if item.state in ("fresh", "stale")]
+
+
+def machines_of(found: Iterable[Found]) -> list[tuple[str | None, int, int]]:
+    """Return processor, cores and cells at a time of each machine that made cells."""
+    made = [item.record["machine"] for item in found if item.record is not None]
+    return sorted({(m["cpu"], m["cores"], m["workers"]) for m in made}, key=str)
+
+
 def findings_of(
     spec: StudySpec, found: Sequence[Found], *, stale: bool
 ) -> dict[str, ScenarioFindings]:
@@ -178,7 +189,9 @@ def _scenario(spec: StudySpec, scenario: str, own: list[Found]) -> ScenarioFindi
     for item in own:
         by_model.setdefault(item.cell.model.name, []).append(item)
     records = [_record(item) for item in own]
-    solver = _known(r["cost"]["solver"].get("ms") for r in records if _is(r["cost"]["solver"]))
+    solver = _known(
+        r["cost"]["solver"].get("ms") for r in records if isinstance(r["cost"]["solver"], Mapping)
+    )
     why = next((r["cost"]["solver"] for r in records if isinstance(r["cost"]["solver"], str)), "")
     memory = _known(r["cost"]["solver_memory_mib"] for r in records)
     data = _known(_cpu(r["seconds"]["generate"]) for r in records)
@@ -196,7 +209,7 @@ def _scenario(spec: StudySpec, scenario: str, own: list[Found]) -> ScenarioFindi
 
 
 def _row(items: list[Found], solver_ms: float | None, data_seconds: float | None) -> Row:
-    records = [_record(item) for item in items]
+    records, seeds = [_record(item) for item in items], [item.cell.seed for item in items]
     first = items[0].cell.model
     latency = statistics.median(r["cost"]["latency_ms"] for r in records)
     train = _known(_cpu(r["seconds"]["train"]) for r in records)
@@ -210,22 +223,18 @@ def _row(items: list[Found], solver_ms: float | None, data_seconds: float | None
         backbone=first.backbone,
         mixer=first.mixer,
         parameters=records[0]["parameters"],
-        errors={i.cell.seed: r["metrics"]["relative_l2"] for i, r in _both(items, records)},
+        errors=dict(zip(seeds, (r["metrics"]["relative_l2"] for r in records), strict=True)),
         train_seconds=train,
         latency_ms=latency,
         memory_mib=_known(r["cost"]["peak_memory_mib"] for r in records),
         finer=statistics.fmean(error for _, error in finer) if finer else None,
         finer_ratio=finer[0][0] if finer else None,
         undertrained=tuple(
-            i.cell.seed for i, r in _both(items, records) if is_undertrained(r["training"])
+            seed for seed, r in zip(seeds, records, strict=True) if is_undertrained(r["training"])
         ),
         stale=tuple(i.cell.seed for i in items if i.state == "stale"),
         break_even=pays,
     )
-
-
-def _both(items: list[Found], records: list[Record]) -> list[tuple[Found, Record]]:
-    return list(zip(items, records, strict=True))
 
 
 def _finer(resolution: Record | str | None) -> tuple[float, float] | None:
@@ -241,7 +250,8 @@ def _finer(resolution: Record | str | None) -> tuple[float, float] | None:
 
 def _pairs(kind: str, rows: list[Row]) -> list[tuple[str, str]]:
     if kind not in (ALL_PAIRS, WITHIN_BACKBONE):
-        return [(row.model, kind) for row in rows if row.model != kind] if _has(rows, kind) else []
+        others = [row.model for row in rows if row.model != kind]
+        return [(other, kind) for other in others] if len(others) < len(rows) else []
     return [
         (a.model, b.model)
         for a, b in combinations(rows, 2)
@@ -249,17 +259,9 @@ def _pairs(kind: str, rows: list[Row]) -> list[tuple[str, str]]:
     ]
 
 
-def _has(rows: list[Row], name: str) -> bool:
-    return any(row.model == name for row in rows)
-
-
 def _record(item: Found) -> Record:
     assert item.record is not None  # noqa: S101  (fresh and stale cells have one)
     return item.record
-
-
-def _is(value: Any) -> bool:
-    return isinstance(value, Mapping)
 
 
 def _cpu(spent: Record | str) -> float | None:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mno.study.results import Found
+from mno.study.design import models_of
+from mno.study.results import Found, Study, counts
 
 Group = tuple[str, str]  # scenario and model
 
@@ -81,29 +82,49 @@ def make_plan(found: Sequence[Found]) -> Plan:
     return Plan(chosen, tuple(expected_seconds(item, found) for item in chosen))
 
 
-def expected_seconds(wanted: Found, found: Iterable[Found]) -> float | None:
+def expected_seconds(planned: Found, found: Iterable[Found]) -> float | None:
     """Return how long a cell will take, from the ones most like it; none where there are none.
 
     Like it are, in this order: the same model on the same scenario, the same scenario, the same
     model, any cell; stale ones too.
     """
-    times: dict[str, list[float]] = {"both": [], "scenario": [], "model": [], "any": []}
-    for item in found:
-        if item.record is None or item.record["state"] != "done":
-            continue
-        seconds = _seconds(item.record)
-        same = (item.cell.scenario == wanted.cell.scenario, item.cell.model == wanted.cell.model)
-        times["any"].append(seconds)
-        if same[0]:
-            times["scenario"].append(seconds)
-        if same[1]:
-            times["model"].append(seconds)
-        if all(same):
-            times["both"].append(seconds)
-    for kind in ("both", "scenario", "model", "any"):
-        if times[kind]:
-            return statistics.median(times[kind])
-    return None
+    done = [i for i in found if i.record is not None and i.record["state"] == "done"]
+    same_scenario = [i for i in done if i.cell.scenario == planned.cell.scenario]
+    same_model = [i for i in done if i.cell.model == planned.cell.model]
+    both = [i for i in same_scenario if i.cell.model == planned.cell.model]
+    alike = both or same_scenario or same_model or done
+    seconds = [float(i.record["seconds"]["all"]) for i in alike if i.record is not None]
+    return statistics.median(seconds) if seconds else None
+
+
+def details(study: Study) -> dict[str, Any]:
+    """Return all that is known of a study and its cells."""
+    found = study.found()
+    plan = make_plan(found)
+    turns = {item.cell.name: number for number, item in enumerate(plan.order, 1)}
+    return {
+        "name": study.name,
+        "title": study.spec.title,
+        "question": study.spec.question,
+        "file": str(study.file),
+        **counts(found),
+        "expected_seconds": plan.expected(),
+        "models": [model.name for model in models_of(study.spec)],
+        "states": [
+            {
+                "cell": item.cell.name,
+                "state": item.state,
+                "reason": item.reason,
+                "width": item.cell.params["model"]["width"],
+                "next": turns.get(item.cell.name),
+                "relative_l2": item.record["metrics"]["relative_l2"]
+                if item.record is not None and item.record["state"] == "done"
+                else None,
+            }
+            for item in found
+        ],
+        "strays": study.results.strays(study.cells),
+    }
 
 
 def _group(item: Found) -> Group:
@@ -114,7 +135,3 @@ def _scatter(errors: Sequence[float | None]) -> float:
     """Return the relative standard deviation of errors; 0 where there are fewer than two."""
     known = [error for error in errors if error]
     return statistics.stdev(known) / statistics.fmean(known) if len(known) > 1 else 0.0
-
-
-def _seconds(record: Any) -> float:
-    return float(record["seconds"]["all"])

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mno import __version__
+from mno.core.errors import InputError
+from mno.core.files import write_bytes, write_text
 from mno.core.numbers import number, percent
 from mno.report.figures import Figure
 from mno.report.page import embedded, render_page
 from mno.study.drawing import Curves, Kinds, errors_figure, front_figure, growth_figure
-from mno.study.findings import RULE, Row, ScenarioFindings
-from mno.study.results import Found
-from mno.study.statistics import LEVEL, MARGIN, Mean, SampleCurve, samples_of
+from mno.study.findings import (
+    RULE,
+    Row,
+    ScenarioFindings,
+    findings_of,
+    machines_of,
+    usable,
+)
+from mno.study.results import Found, Study, counts
+from mno.study.statistics import LEVEL, MARGIN, SampleCurve, samples_of
 
 _NONE = "–"
 _EXPONENT = (
@@ -150,6 +158,87 @@ def samples_section(found: Sequence[Found]) -> Section | None:
     return part
 
 
+def sections_of(
+    findings: Mapping[str, ScenarioFindings], found: Sequence[Found], grids: Sequence[Found]
+) -> list[Section]:
+    """Return the sections of a study's report.
+
+    Args:
+        findings: By scenario.
+        found: The cells that they are of.
+        grids: Measurements of untrained operators on several grids.
+    """
+    machines = machines_of(found)
+    facts = [
+        f"Measured on {cpu or 'a processor of unknown make'}, {cores} cores, {workers} "
+        f"cell{'s' if workers > 1 else ''} at a time."
+        for cpu, cores, workers in machines
+    ]
+    if len(machines) > 1:
+        facts.append("Times of different machines, or numbers of cells at a time, do not compare.")
+    extra = (scaling_section(grids), samples_section(found))
+    return [
+        Section("verdicts", "Verdicts", [f"{n}: {f.verdict}." for n, f in findings.items()]),
+        *(scenario_section(part) for part in findings.values()),
+        *(section for section in extra if section is not None),
+        how_section(facts),
+    ]
+
+
+def write_study_report(
+    folder: Path, study: Study, found: Sequence[Found], grids: Sequence[Found]
+) -> tuple[Path, dict[str, str]]:
+    """Write the report of a study, of stale cells too; return its page, and verdicts by scenario.
+
+    Args:
+        folder: Made if missing.
+        study: The study.
+        found: Its cells.
+        grids: Measurements of untrained operators on several grids.
+
+    Raises:
+        InputError: No cell was made.
+        OSError: The folder cannot be written to.
+    """
+    findings = findings_of(study.spec, found, stale=True)
+    if not findings:
+        raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
+    stale = sum(item.state == "stale" for item in (*found, *grids))
+    missing = sum(item.state == "missing" for item in found)
+    warnings = [
+        f"{item.cell.name} failed: {item.reason}" for item in found if item.state == "failed"
+    ]
+    if stale:
+        warnings.insert(
+            0,
+            f"{stale} results are STALE: made by other code, data or parameters than those of "
+            "now. They are marked, and comparisons that use them may mean nothing.",
+        )
+    if missing:
+        warnings.append(f"{missing} of {len(found)} cells have not been made.")
+    numbers = {
+        "study": study.name,
+        **counts(found),
+        "cells": {item.cell.name: item.identity.digest for item in found if item.record},
+        "scenarios": {
+            name: {
+                "verdict": part.verdict,
+                "best": part.best.model,
+                "not_told_apart": part.not_told_apart,
+                "models": [{**asdict(row), "mean": asdict(row.mean)} for row in part.rows],
+                "comparisons": [
+                    {**asdict(c), "verdict": c.verdict, "sentence": c.sentence()}
+                    for c in part.comparisons
+                ],
+            }
+            for name, part in findings.items()
+        },
+    }
+    sections = sections_of(findings, usable(found), usable(grids))
+    page = write_report(folder, study.spec.title, study.spec.question, warnings, sections, numbers)
+    return page, {name: part.verdict for name, part in findings.items()}
+
+
 def how_section(facts: Sequence[str]) -> Section:
     """Return the section that says how all was measured and compared."""
     return Section(
@@ -177,10 +266,10 @@ def how_section(facts: Sequence[str]) -> Section:
 
 def _sample_row(curve: SampleCurve, numbers: Sequence[int]) -> dict[str, str]:
     errors, exponent = curve.errors, curve.exponent
-    power = f"{exponent.value:.2f}"
-    if exponent.low is not None and exponent.high is not None:
-        power += f" ({exponent.low:.2f} to {exponent.high:.2f})"
-    cells = {number(n): _mean(errors[n]) if n in errors else _NONE for n in numbers}
+    power = exponent.text("{:.2f}".format)
+    cells = {
+        number(n): errors[n].text(percent, least=0.0) if n in errors else _NONE for n in numbers
+    }
     return {"model": curve.model, **cells, "exponent": power}
 
 
@@ -207,7 +296,7 @@ def _model_row(row: Row) -> dict[str, str]:
     return {
         "model": row.model,
         "parameters": number(row.parameters),
-        "test error": _mean(row.mean),
+        "test error": row.mean.text(percent, least=0.0),
         "seeds": str(len(row.errors)),
         "on a finer grid": finer,
         "training, cpu s": _or_none(row.train_seconds, 3),
@@ -216,12 +305,6 @@ def _model_row(row: Row) -> dict[str, str]:
         "break-even, solves": "never" if row.break_even is None else number(row.break_even),
         "remarks": "; ".join(marks) or _NONE,
     }
-
-
-def _mean(mean: Mean) -> str:
-    if mean.low is None or mean.high is None:
-        return percent(mean.value)
-    return f"{percent(mean.value)} ({percent(max(mean.low, 0.0))} to {percent(mean.high)})"
 
 
 def _crossings(curves: Curves, kinds: Kinds) -> list[str]:
@@ -288,13 +371,12 @@ def write_report(
     figures = {f"{f.name}.png": f.png for section in sections for f in section.figures}
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, png in figures.items():
-        _replace(folder / "figures" / name, png)
+        write_bytes(folder / "figures" / name, png)
     for old in (folder / "figures").glob("*.png"):
         if old.name not in figures:
             old.unlink()
-    _replace(folder / NUMBERS, (json.dumps(numbers, indent=1) + "\n").encode())
-    markdown = _markdown(title, question, warnings, sections, source)
-    _replace(folder / MARKDOWN, markdown.encode())
+    write_text(folder / NUMBERS, json.dumps(numbers, indent=1) + "\n")
+    write_text(folder / MARKDOWN, _markdown(title, question, warnings, sections, source))
     html = render_page(
         "study/study.html.j2",
         title=title,
@@ -312,7 +394,7 @@ def write_report(
             for s in sections
         ],
     )
-    _replace(folder / PAGE, html.encode())
+    write_text(folder / PAGE, html)
     return folder / PAGE
 
 
@@ -359,9 +441,3 @@ def _cell(text: str) -> str:
 
 def _numeric(table: Table) -> list[str]:
     return [head for head in table.rows[0] if head not in _TEXT_COLUMNS]
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(path.name + ".partial")
-    beside.write_bytes(content)
-    os.replace(beside, path)

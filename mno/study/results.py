@@ -10,20 +10,19 @@ continued anywhere: the files are all that is needed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from mno.core.errors import MnoError
-from mno.lineage.dvcfiles import stage_inputs
+from mno.core.files import file_sha256, json_sha256, write_text
 from mno.lineage.environment import machine_facts
-from mno.study.design import Cell, ScalingConfig
+from mno.lineage.dvcfiles import stage_inputs
+from mno.study.design import Cell, ScalingConfig, StudySpec
 
 EQUIVALENCES = Path("studies/results/equivalences.json")
 CELL_STAGES = ("train", "learning_curve", "evaluate")
@@ -77,7 +76,7 @@ class Code:
             "parameters": cell.params["scenarios"].get(scenario, {}),
         }
         code = self._digest(self._names("generate", cell.params))
-        return _sha256({"params": made_from, "code": code})
+        return json_sha256({"params": made_from, "code": code})
 
     def _names(self, stage: str, params: Mapping[str, Any]) -> tuple[str, ...]:
         key = (stage, params["scenario"])
@@ -88,9 +87,8 @@ class Code:
     def _digest(self, names: list[str] | tuple[str, ...]) -> str:
         for name in names:
             if name not in self._files:
-                content = (self.root / name).read_bytes()
-                self._files[name] = hashlib.sha256(content).hexdigest()
-        return _sha256([[name, self._files[name]] for name in names])
+                self._files[name] = file_sha256(self.root / name)
+        return json_sha256([[name, self._files[name]] for name in names])
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class Identity:
     @property
     def digest(self) -> str:
         """One digest of all; two cells with the same one are the same cell."""
-        return _sha256([self.params, self.data, self.code])
+        return json_sha256([self.params, self.data, self.code])
 
     def differs_from(
         self, recorded: Mapping[str, Any], equivalent: frozenset[tuple[str, str]] = frozenset()
@@ -149,7 +147,7 @@ def identify(cell: Cell, code: Code, datasets: Mapping[str, str]) -> Identity:
     """
     dataset = code.dataset_digest(cell)
     return Identity(
-        params=_sha256(cell.tracked),
+        params=json_sha256(cell.tracked),
         dataset=dataset,
         data=datasets.get(dataset),
         code=code.cell_digest(cell),
@@ -161,17 +159,14 @@ def identify_scaling(cell: Cell, code: Code, scaling: ScalingConfig) -> Identity
     measured = {key: cell.params[key] for key in ("scenario", "task", "model")}
     own = cell.params["scenarios"].get(cell.params["scenario"], {})
     resolution = cell.params["generate"]["resolution"]
-    params = _sha256([measured, own, resolution, scaling.model_dump()])
+    params = json_sha256([measured, own, resolution, scaling.model_dump()])
     return Identity(params=params, dataset="", data="", code=code.cell_digest(cell))
-
-
-def _sha256(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 FOLDER = Path("studies/results")
 SCHEMA = 1
 State = Literal["fresh", "stale", "failed", "missing"]
+STATES: tuple[State, ...] = ("fresh", "stale", "failed", "missing")
 
 
 @dataclass(frozen=True)
@@ -227,11 +222,8 @@ class Results:
     def write(self, name: str, content: Mapping[str, Any]) -> Path:
         """Keep a result; numbers that are not finite become null."""
         path = self.folder / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         text = json.dumps(_finite({"schema": SCHEMA, **content}), indent=1, allow_nan=False)
-        partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        write_text(path, text + "\n")
         return path
 
     def datasets(self) -> dict[str, str]:
@@ -283,6 +275,42 @@ class Results:
         if reason is not None:
             return Found(cell, identity, "stale", reason, record)
         return Found(cell, identity, "fresh", "", record)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study of a workspace, every cell of which can be made.
+
+    Attributes:
+        root: The workspace.
+        name: Its name, that of its file.
+        file: Its file.
+        spec: What the file says.
+        cells: All cells, widths matched.
+        results: Where they are kept.
+    """
+
+    root: Path
+    name: str
+    file: Path
+    spec: StudySpec
+    cells: list[Cell]
+    results: Results
+
+    def found(self, code: Code | None = None) -> list[Found]:
+        """Hold what is kept of each cell against what it would be now, or by the code given."""
+        return self.results.find(self.cells, code or Code(self.root))
+
+    def scaling(self, code: Code | None = None) -> list[Found]:
+        """Do the same with the measurements on several grids; none where none are asked for."""
+        if self.spec.scaling is None:
+            return []
+        return self.results.find_scaling(self.cells, code or Code(self.root), self.spec.scaling)
+
+
+def counts(found: Sequence[Found]) -> dict[str, int]:
+    """Return how many cells there are, and of each state."""
+    return {"cells": len(found), **{s: sum(f.state == s for f in found) for s in STATES}}
 
 
 def scaling_cells(cells: list[Cell], scaling: ScalingConfig) -> list[Cell]:

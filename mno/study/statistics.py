@@ -22,7 +22,7 @@ the comparisons at each number.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
@@ -56,6 +56,23 @@ class Mean:
     low: float | None
     high: float | None
     seeds: int
+
+    def text(
+        self, write: Callable[[float], str], between: str = " to ", least: float = -math.inf,
+        label: str = "",
+    ) -> str:  # fmt: skip
+        """Return it in words with its interval, if there is one: `2 % (1.9 % to 2.1 %)`.
+
+        Args:
+            write: Writes a value.
+            between: What comes between both ends.
+            least: A lower end below this is written as this.
+            label: What comes before the interval.
+        """
+        if self.low is None or self.high is None:
+            return write(self.value)
+        ends = f"{write(max(self.low, least))}{between}{write(self.high)}"
+        return f"{write(self.value)} ({label}{ends})"
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.study import load_study
-from flows.studying.pages import FIGURES, PAGES
-from flows.studying.report import reported
-from mno.study.answers import Reported, fill
+from flows.study import FIGURES, PAGES, load_study
+from mno.study.answers import Reported, fill, reported
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = sorted((ROOT / "studies/pages").glob("*.j2"))

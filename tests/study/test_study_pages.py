@@ -9,11 +9,11 @@ import pytest
 from study_records import ROOT, SPEC, cells, keep, record, spec
 
 from flows.study import load_study
-from flows.studying.report import reported, sections_of
 from mno.core.errors import InputError
-from mno.study.answers import Answers, Reported, fill
+from mno.study.answers import Answers, Reported, fill, reported
 from mno.study.design import StudySpec
 from mno.study.findings import findings_of
+from mno.study.report import sections_of
 from mno.study.results import Code, Found, Identity, Results
 
 ERRORS = {"plain-axial": 0.02, "plain-softmax": 0.04}
@@ -133,7 +133,8 @@ def test_a_scenario_may_be_asked_of_some_models_only() -> None:
 
 
 def _reported(answers: Answers) -> Reported:
-    return Reported(answers, sections_of(answers))
+    sections = sections_of(answers.findings, answers.found, answers.grids)
+    return Reported(answers, sections)
 
 
 def _set_code(results: Results, name: str, code: str) -> None:

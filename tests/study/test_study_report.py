@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from study_records import ROOT, SPEC, cells, keep, record, spec
 
-from flows.study import load_study
-from flows.studying.report import report_study
+from flows.study import load_study, report_study
 from mno.core.errors import InputError
 from mno.study.findings import findings_of, front
 from mno.study.results import Code, Results

@@ -1,8 +1,14 @@
-"""Operators of equal size: the width of every cell's model, before any data are there."""
+"""Operators of cells before any data are there: widths of equal size, and cost on larger grids.
+
+Time and memory do not depend on what was learned. Each operator is measured with fresh weights in a
+process of its own, on one thread, one sample at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ctypes
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,11 +16,15 @@ from typing import Any
 
 import torch
 
+from mno.core.batch import Batch
 from mno.core.config import section, validate
-from mno.core.errors import InputError
+from mno.core.errors import InputError, MnoError, first_line
 from mno.core.forecast import TaskConfig, forecast_of
+from mno.core.grid import Grid
+from mno.core.workers import Worker
 from mno.data.config import GenerateConfig
 from mno.data.imported import source_class, source_parameters
+from mno.evaluation.cost.timing import times_of
 from mno.nn.build import build_operator, match_parameters_to
 from mno.nn.config import ModelConfig
 from mno.nn.operator import count_parameters
@@ -111,3 +121,100 @@ def _width(cell: Cell, match: MatchConfig | None, signature: Signature) -> int:
             "target, fewer heads, or a larger tolerance"
         )
     return fitted.width
+
+
+_SLOWEST = 20.0
+"""Seconds of one call beyond which no larger grid is tried."""
+_TIMEOUT = 1800.0
+
+
+def measure_scaling(
+    params: Mapping[str, Any], resolutions: list[int], seconds: float, root: Path
+) -> list[dict[str, Any]]:
+    """Measure an operator at several resolutions.
+
+    Args:
+        params: The content of `params.yaml`: scenario, task and model.
+        resolutions: Points along each axis of space.
+        seconds: To spend on each measurement.
+        root: The workspace, where imported data are.
+
+    Returns:
+        For each resolution `points`, `predict_ms`, `step_ms` (forward and backward), and
+        `predict_mib` and `step_mib`, memory beyond that of the idle process; null where the system
+        does not say. Resolutions beyond the first that takes too long are left out.
+
+    Raises:
+        MnoError: The process failed.
+    """
+    worker = Worker()
+    try:
+        measured = worker.submit(_measured, params, resolutions, seconds, root)
+        return measured.result(_TIMEOUT)
+    except TimeoutError:
+        raise MnoError(f"measuring took longer than {_TIMEOUT:g} s; ask for fewer points") from None
+    except Exception as error:  # whatever it is, the one who waits is told in one line
+        said = first_line(error) or type(error).__name__
+        raise MnoError(f"the measuring process failed: {said}") from None
+    finally:
+        worker.end()
+
+
+def _measured(
+    params: Mapping[str, Any], resolutions: list[int], seconds: float, root: Path
+) -> list[dict[str, Any]]:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    signature = signature_of(params, root)
+    operator = build_operator(validate(ModelConfig, params["model"], "model"), **signature)
+    dims, spacing = signature["dims"], 1 / params["generate"]["resolution"]
+    found = []
+    for n in resolutions:
+        shape = (n,) * dims
+        grid = Grid(shape, (1 / n,) * dims, (spacing,) * dims)
+        fields = {
+            name: torch.randn((1, *([frames] if frames else []), *shape))
+            for name, frames in signature["inputs"].items()
+        }
+        batch = Batch(fields, grid, {name: torch.ones(1) for name in signature["scalars"]})
+
+        def predict(batch: Batch = batch) -> None:
+            with torch.no_grad():
+                operator(batch)
+
+        def step(batch: Batch = batch) -> None:
+            operator.zero_grad(set_to_none=True)
+            losses = [values.square().mean() for values in operator(batch).fields.values()]
+            torch.stack(losses).sum().backward()
+
+        step()  # compiles, and allocates, what the first call alone does
+        figures: dict[str, Any] = {"resolution": n, "points": n**dims}
+        for name, call in (("predict", predict), ("step", step)):
+            figures[f"{name}_mib"] = _added_mib(call)
+            figures[f"{name}_ms"] = 1e3 * times_of(call, seconds).median
+        found.append(figures)
+        if figures["step_ms"] > 1e3 * _SLOWEST:
+            break
+    return found
+
+
+def _added_mib(call: Callable[[], None]) -> float | None:
+    """Return how much memory a call takes at its peak, in MiB; none where nobody can tell."""
+    with suppress(OSError, AttributeError):  # else earlier calls' freed memory would hide this one
+        ctypes.CDLL(None).malloc_trim(0)
+    before = _status("VmRSS")
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+        call()
+        peak = _status("VmHWM")
+        if before is not None and peak is not None:
+            return max(0.0, (peak - before) / 2**10)
+    return None
+
+
+def _status(key: str) -> int | None:
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith(f"{key}:"):
+                return int(line.split()[1])
+    return None

@@ -11,20 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from mno.core.numbers import number, percent
-from mno.report.curves import HEIGHT, NARROW, PER_CENT, WIDE
+from mno.report.curves import HEIGHT, NARROW, PER_CENT
 from mno.report.figures import Figure
 from mno.report.style import (
     PREDICTION_COLOUR,
     REFERENCE_COLOUR,
     TRUTH_COLOUR,
-    house_style,
     new_figure,
     png_bytes,
 )
+from mno.study.drawing import drawn
 from mno.study.report import Section, Table, write_report
-from mno.study.statistics import LEVEL, Mean
-from mno.study.tuning.findings import DEFAULT, WINNER, Confirmation, TrialRecord, best_so_far
-from mno.study.tuning.space import Axis, ChoiceAxis, IntAxis, TuneSpec
+from mno.study.search_space import Axis, ChoiceAxis, IntAxis, SearchSpec
+from mno.study.statistics import LEVEL, mean_with_interval
+from mno.study.trials import DEFAULT, WINNER, Confirmation, TrialRecord, best_so_far
 
 _COLUMNS = 3
 _DRAWN = 200
@@ -39,45 +39,38 @@ def figures_of(
     if len(done) < 2:
         return []
     winner = min(done, key=lambda r: r.error or 0.0)
-    with house_style():
-        found = [
-            _both(
-                "best_so_far", "The best so far",
-                "Validation error of every finished trial, and the lowest until then.",
-                f"Validation errors of {len(done)} trials; the lowest is {winner.error:.2%}.",
-                lambda width: _progress(done, width),
-            ),
-            _both(
-                "slices", "Error along each parameter",
-                "Finished trials as dots, the winner in the other colour. All other parameters "
-                "differ from dot to dot, so read trends, not differences.",
-                f"Validation error against each of {', '.join(space)}.",
-                lambda width: _slices(done, winner, space, width),
-            ),
-            _both(
-                "parallel", "Trials in parallel coordinates",
-                "A line is a trial; the darker, the lower its error. The winner is in the other "
-                "colour.",
-                f"Up to {_DRAWN} trials as lines across {', '.join(space)} and the error.",
-                lambda width: _parallel(done, winner, space, width),
-            ),
-        ]  # fmt: skip
-        if shares:
-            found.insert(
-                1,
-                _both(
-                    "importances", "What mattered",
-                    "Each parameter's share in how far the best trials gather, by PED-ANOVA; of "
-                    "few trials it is a hint.",
-                    "; ".join(f"{name} {share:.0%}" for name, share in shares.items()),
-                    lambda width: _importances(shares, width),
-                ),
-            )  # fmt: skip
+    found = [
+        drawn(
+            "best_so_far", "The best so far",
+            "Validation error of every finished trial, and the lowest until then.",
+            f"Validation errors of {len(done)} trials; the lowest is {winner.error:.2%}.",
+            lambda width: _progress(done, width),
+        ),
+        drawn(
+            "slices", "Error along each parameter",
+            "Finished trials as dots, the winner in the other colour. All other parameters "
+            "differ from dot to dot, so read trends, not differences.",
+            f"Validation error against each of {', '.join(space)}.",
+            lambda width: _slices(done, winner, space, width),
+        ),
+        drawn(
+            "parallel", "Trials in parallel coordinates",
+            "A line is a trial; the darker, the lower its error. The winner is in the other "
+            "colour.",
+            f"Up to {_DRAWN} trials as lines across {', '.join(space)} and the error.",
+            lambda width: _parallel(done, winner, space, width),
+        ),
+    ]  # fmt: skip
+    if shares:
+        mattered = drawn(
+            "importances", "What mattered",
+            "Each parameter's share in how far the best trials gather, by PED-ANOVA; of few "
+            "trials it is a hint.",
+            "; ".join(f"{name} {share:.0%}" for name, share in shares.items()),
+            lambda width: _importances(shares, width),
+        )  # fmt: skip
+        found.insert(1, mattered)
     return found
-
-
-def _both(name: str, title: str, caption: str, alt: str, draw: Any) -> Figure:
-    return Figure(name, title, caption, alt, draw(WIDE), draw(NARROW))
 
 
 def _progress(done: Sequence[TrialRecord], width: float) -> bytes:
@@ -208,7 +201,7 @@ HOW = (
 def write_search_report(
     root: Path,
     name: str,
-    spec: TuneSpec,
+    spec: SearchSpec,
     records: Sequence[TrialRecord],
     shares: Mapping[str, float],
     confirmation: Confirmation,
@@ -232,11 +225,11 @@ def write_search_report(
         OSError: The folder cannot be written to.
     """
     done = sorted((r for r in records if r.state == "done"), key=lambda r: r.error or 0.0)
+    states = ", ".join(f"{n} {state}" for state, n in counted(records).items() if n)
+    figures = figures_of(records, spec.space, shares)
     sections = [
         _winner_section(done[0], confirmation),
-        Section(
-            "trials", "The search", [_counted(records)], [], figures_of(records, spec.space, shares)
-        ),
+        Section("trials", "The search", [f"Trials: {states}."], [], figures),
         Section("all", "Trials", [], [_trials_table(done, records)]),
         Section("how", "How it was measured", [HOW, _rules(spec)]),
     ]
@@ -270,7 +263,9 @@ def _confirmed(confirmation: Confirmation) -> list[dict[str, str]]:
     return [
         {
             "model": name,
-            "validation error": _mean(confirmation.mean(errors)),
+            "validation error": mean_with_interval(list(errors.values())).text(
+                _percent, least=0.0, label=f"{LEVEL:.0%} interval "
+            ),
             "seeds": ", ".join(f"{seed}: {_percent(error)}" for seed, error in errors.items()),
         }
         for name, errors in pairs
@@ -278,19 +273,10 @@ def _confirmed(confirmation: Confirmation) -> list[dict[str, str]]:
     ]
 
 
-def _mean(mean: Mean | None) -> str:
-    if mean is None:
-        return _NONE
-    if mean.low is None or mean.high is None:
-        return _percent(mean.value)
-    span = f"{_percent(max(mean.low, 0.0))} to {_percent(mean.high)}"
-    return f"{_percent(mean.value)} ({LEVEL:.0%} interval {span})"
-
-
-def _counted(records: Sequence[TrialRecord]) -> str:
+def counted(records: Sequence[TrialRecord]) -> dict[str, int]:
+    """Return how many trials there are of each state."""
     states = ("done", "pruned", "refused", "failed", "broken")
-    counts = {state: sum(r.state == state for r in records) for state in states}
-    return "Trials: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n) + "."
+    return {state: sum(r.state == state for r in records) for state in states}
 
 
 def _trials_table(done: Sequence[TrialRecord], records: Sequence[TrialRecord]) -> Table:
@@ -313,7 +299,7 @@ def _row(record: TrialRecord) -> dict[str, str]:
     }
 
 
-def _rules(spec: TuneSpec) -> str:
+def _rules(spec: SearchSpec) -> str:
     limits = [
         f"{key.replace('_', ' ')} at most {value:g}"
         for key, value in spec.limits.model_dump().items()

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from optuna.trial import Trial
 
 from mno.core.config import section
 from mno.core.errors import InputError, MnoError
+from mno.core.files import file_sha256
 from mno.core.forecast import TaskConfig
-from mno.core.memory import fits_in_memory
+from mno.core.memory import fits_in_memory, keep_freed_memory
 from mno.data.reading import Split, StoredSplit, open_split
 from mno.evaluation.cost.timing import latency, one_thread
 from mno.nn.config import ModelConfig
+from mno.study.search_space import SearchSpec
+from mno.study.trials import Trials
 from mno.training.config import TrainConfig
 from mno.training.fit import train
 
@@ -32,7 +36,8 @@ class SearchSplits:
     validation: Split | StoredSplit
 
 
-def search_splits(data: Path) -> SearchSplits:
+@cache
+def _search_splits(data: Path) -> SearchSplits:
     """Open the training and the validation split, in memory if they fit well.
 
     Raises:
@@ -64,7 +69,7 @@ def made_from(data: Path) -> dict[str, Any]:
 def data_digest(data: Path) -> str:
     """Return the SHA-256 of a dataset's root file, which holds the checksums of all others."""
     try:
-        return hashlib.sha256((data / "zarr.json").read_bytes()).hexdigest()
+        return file_sha256(data / "zarr.json")
     except OSError:
         return ""
 
@@ -121,35 +126,52 @@ class _EndedEarlyError(Exception):
 
 
 class _Epochs:
-    """Hands each epoch's best validation error so far on, and ends the training when told to."""
+    """Reports each epoch's best validation error so far, and ends the training when told to."""
 
-    def __init__(self, goes_on: Callable[[int, float], bool]) -> None:
-        self.goes_on = goes_on
+    def __init__(self, trial: Trial | None) -> None:
+        self.trial = trial
         self.metrics: list[dict[str, float]] = []
 
     @property
     def best(self) -> float | None:
         """The lowest validation error so far; none before the first epoch."""
-        errors = [epoch["validation_relative_l2"] for epoch in self.metrics]
-        return min(errors) if errors else None
+        return min((epoch["validation_relative_l2"] for epoch in self.metrics), default=None)
 
     def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Record an epoch (called by the training)."""
         self.metrics.append(dict(metrics))
-        if not self.goes_on(epoch, self.best or 0.0):
-            raise _EndedEarlyError
+        if self.trial is not None:
+            self.trial.report(self.best or 0.0, epoch)
+            if self.trial.should_prune():
+                raise _EndedEarlyError
 
 
-def run_training(job: Job, splits: SearchSplits, goes_on: Callable[[int, float], bool]) -> Outcome:
+def train_in_worker(job: Job, data: Path, root: Path, search: str, spec: SearchSpec) -> Outcome:
+    """Make a training of a search, in a process of its own that keeps the data in its memory.
+
+    Args:
+        job: The training.
+        data: The dataset.
+        root: The workspace.
+        search: What the database knows the search by.
+        spec: The search.
+    """
+    keep_freed_memory()
+    trial = Trials(root, search, spec).of(job.number) if job.watched else None
+    return run_training(job, _search_splits(data), trial)
+
+
+def run_training(job: Job, splits: SearchSplits, trial: Trial | None = None) -> Outcome:
     """Make a training, or continue what an earlier attempt has begun.
 
     Args:
         job: The training.
         splits: What it is trained on and judged by.
-        goes_on: Told of every epoch and the lowest validation error so far; says whether to go on.
+        trial: Is told the lowest validation error after every epoch, and says whether to go on;
+            none trains to the end.
     """
     start = time.monotonic()
-    epochs = _Epochs(goes_on)
+    epochs = _Epochs(trial)
     state, reason, found, measured = "done", None, None, None
     try:
         measured = _latency(job, splits)

@@ -9,25 +9,25 @@ import pytest
 
 from mno.core.config import read_params
 from mno.core.errors import InputError
-from mno.study.tuning.findings import preset_path, write_preset
-from mno.study.tuning.space import (
-    TuneSpec,
+from mno.study.search_space import (
+    SearchSpec,
     at,
     default_params,
     default_point,
-    read_tune,
+    read_search,
     search_digest,
+    search_file,
+    search_names,
     training_digest,
-    tune_file,
-    tune_names,
 )
+from mno.study.trials import preset_path, write_preset
 
 ROOT = Path(__file__).parents[2]
 SPACE = {"train.learning_rate": {"type": "log", "low": 1e-4, "high": 1e-2}}
 
 
-def spec_of(**changes) -> TuneSpec:
-    return TuneSpec.model_validate({"title": "A search", "space": SPACE, **changes})
+def spec_of(**changes) -> SearchSpec:
+    return SearchSpec.model_validate({"title": "A search", "space": SPACE, **changes})
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line(
     path = tmp_path / "search.yaml"
     path.write_text(text)
     with pytest.raises(InputError) as refused:
-        read_tune(path)
+        read_search(path)
     assert expected in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -68,14 +68,14 @@ def test_a_search_that_is_not_there_is_named_with_those_that_are(tmp_path: Path)
     (tmp_path / "studies/tune").mkdir(parents=True)
     (tmp_path / "studies/tune/own.yaml").write_text("")
     with pytest.raises(InputError, match="no search 'other'.*own"):
-        tune_file(tmp_path, "other")
+        search_file(tmp_path, "other")
 
 
 def test_the_searches_that_are_shipped_can_be_read() -> None:
-    names = tune_names(ROOT)
+    names = search_names(ROOT)
     assert names
     for name in names:
-        assert read_tune(tune_file(ROOT, name)).space
+        assert read_search(search_file(ROOT, name)).space
 
 
 def test_the_default_lies_in_the_space_or_is_said_not_to() -> None:
@@ -141,15 +141,14 @@ def read_params_of(path: Path) -> dict:
 def test_no_way_leads_from_a_search_to_the_test_split() -> None:
     """Only `training` reads data, and it asks for two splits by name."""
     asked = []
-    for folder in ("mno/study/tuning", "flows/tuning"):
-        for path in sorted((ROOT / folder).glob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.ImportFrom):
-                    names = {alias.name for alias in node.names}
-                    known = {"open_split"} if path.name == "training.py" else set()
-                    assert not names & {"open_split", "read_split", "zarr"} - known, path
-                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "open_split":
-                    name = node.args[1]
-                    assert isinstance(name, ast.Constant)
-                    asked.append(name.value)
+    for path in [*sorted((ROOT / "mno/study").glob("*.py")), ROOT / "flows/tune.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names = {alias.name for alias in node.names}
+                known = {"open_split"} if path.name == "training.py" else set()
+                assert not names & {"open_split", "read_split", "zarr"} - known, path
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "open_split":
+                name = node.args[1]
+                assert isinstance(name, ast.Constant)
+                asked.append(name.value)
     assert sorted(asked) == ["train", "validation"]

@@ -23,7 +23,7 @@ from mno.data.generate import generate
 from mno.data.plan import make_plan
 from mno.data.store import seal
 from mno.scenarios.darcy import Darcy, DarcyParameters
-from mno.study.tuning.storage import DATABASE
+from mno.study.trials import DATABASE
 from tests.support.workspaces import Workspace, end_processes_in, make_workspace
 
 SEARCH = """\

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mno.core.config import Config
-from mno.core.errors import InputError
+from mno.core.files import file_sha256, json_sha256
 from mno.lineage.dvcfiles import lookup, stage_inputs
-from mno.study.design import read_file
+from mno.study.design import find_file, names_in, read_file
 
 FOLDER = Path("studies/tune")
 SECTIONS = ("task", "model", "train")
@@ -48,7 +46,8 @@ class FloatAxis(Config):
 
     def holds(self, value: Any) -> bool:
         """Whether a value lies on the axis."""
-        return _is_number(value) and self.low <= value <= self.high
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and self.low <= value <= self.high
 
 
 class IntAxis(Config):
@@ -114,7 +113,7 @@ class Limits(Config):
     )  # fmt: skip
 
 
-class TuneSpec(Config):
+class SearchSpec(Config):
     """A search, as its file says."""
 
     title: str = Field(description="What its report is called")
@@ -146,7 +145,7 @@ class TuneSpec(Config):
     limits: Limits = Field(default=Limits(), description="What a model may cost")
 
     @model_validator(mode="after")
-    def _stays_off_the_data(self) -> TuneSpec:
+    def _stays_off_the_data(self) -> SearchSpec:
         for key in self.space:
             if not _KEY.fullmatch(key):
                 raise ValueError(
@@ -159,65 +158,34 @@ class TuneSpec(Config):
         return self
 
 
-def tune_names(root: Path) -> list[str]:
+def search_names(root: Path) -> list[str]:
     """Return the names of the searches that a workspace has files of."""
-    return sorted(path.stem for path in (root / FOLDER).glob("*.yaml"))
+    return names_in(root, FOLDER)
 
 
-def tune_file(root: Path, given: str) -> Path:
+def search_file(root: Path, given: str) -> Path:
     """Return the file of a search that is given by its path or by its name in `studies/tune/`.
 
     Raises:
         InputError: There is none.
     """
-    path, named = Path(given), root / FOLDER / f"{given}.yaml"
-    if path.suffix in (".yaml", ".yml"):
-        for candidate in (path, root / path):
-            if candidate.is_file():
-                return candidate
-    elif named.is_file():
-        return named
-    known = ", ".join(tune_names(root)) or "none"
-    raise InputError(
-        f"there is no search {given!r}; give a file, or one of those in {FOLDER}/: {known}"
-    )
+    return find_file(root, FOLDER, given, "search")
 
 
-def read_tune(path: Path) -> TuneSpec:
+def read_search(path: Path) -> SearchSpec:
     """Read and check a search file.
 
     Raises:
         InputError: One line that says what cannot be used.
     """
-    return read_file(path, TuneSpec, "search", "title and space", _said)
-
-
-def _said(item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"])
-    match item["type"]:
-        case "extra_forbidden":
-            return f"{key} is not known"
-        case "missing":
-            return f"{key} is missing"
-        case "union_tag_invalid" | "union_tag_not_found":
-            return (
-                f"{key} needs type: float, log, int or choice, as in {{type: int, low: 2, high: 4}}"
-            )
-        case "value_error":
-            return f"{key}: {item['ctx']['error']}" if key else str(item["ctx"]["error"])
-        case _:
-            return f"{key}={item['input']!r} {item['msg'].removeprefix('Input ')}"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return read_file(path, SearchSpec, "search", "title and space")
 
 
 Point = Mapping[str, Any]
 """Values by dotted key."""
 
 
-def default_params(params: Mapping[str, Any], spec: TuneSpec) -> dict[str, Any]:
+def default_params(params: Mapping[str, Any], spec: SearchSpec) -> dict[str, Any]:
     """Return what a search starts from: `params.yaml` with the file's `base`, no warm start."""
     made = copy.deepcopy(dict(params))
     for section, values in spec.base.items():
@@ -235,7 +203,7 @@ def at(params: Mapping[str, Any], point: Point) -> dict[str, Any]:
     return made
 
 
-def default_point(params: Mapping[str, Any], spec: TuneSpec) -> dict[str, Any] | None:
+def default_point(params: Mapping[str, Any], spec: SearchSpec) -> dict[str, Any] | None:
     """Return where the default lies in the space; none where it lies outside."""
     point = {}
     for key, axis in spec.space.items():
@@ -247,7 +215,7 @@ def default_point(params: Mapping[str, Any], spec: TuneSpec) -> dict[str, Any] |
     return point
 
 
-def search_digest(root: Path, params: Mapping[str, Any], spec: TuneSpec, data: str) -> str:
+def search_digest(root: Path, params: Mapping[str, Any], spec: SearchSpec, data: str) -> str:
     """Return what tells searches apart: data, parameters, space, rules and the training's code.
 
     Title, trials, budget and confirmation are left out: these may change while a search goes on.
@@ -259,18 +227,11 @@ def search_digest(root: Path, params: Mapping[str, Any], spec: TuneSpec, data: s
         data: Digest of the dataset.
     """
     rules = spec.model_dump(exclude={"title", "trials", "budget_minutes", "confirm_seeds", "base"})
-    code = [
-        [name, hashlib.sha256((root / name).read_bytes()).hexdigest()]
-        for name in stage_inputs(root, "train", params).code
-    ]
+    code = [[name, file_sha256(root / name)] for name in stage_inputs(root, "train", params).code]
     sections = {key: lookup(params, key) for key in (*SECTIONS, "seed")}
-    return _sha256([rules, sections, data, code])
+    return json_sha256([rules, sections, data, code])
 
 
 def training_digest(params: Mapping[str, Any], seed: int) -> str:
     """Return what names the training of these parameters in a search."""
-    return _sha256([{key: params[key] for key in SECTIONS}, seed])
-
-
-def _sha256(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return json_sha256([{key: params[key] for key in SECTIONS}, seed])

@@ -8,12 +8,11 @@ import pytest
 from optuna.trial import TrialState
 
 from mno.core.errors import MnoError
-from mno.study.tuning.findings import Confirmation, best_so_far, importances, records_of
-from mno.study.tuning.report import write_search_report
-from mno.study.tuning.space import TuneSpec
-from mno.study.tuning.storage import DATABASE, Trials
+from mno.study.search_report import write_search_report
+from mno.study.search_space import SearchSpec
+from mno.study.trials import DATABASE, Confirmation, Trials, best_so_far, importances, records_of
 
-SPEC = TuneSpec.model_validate(
+SPEC = SearchSpec.model_validate(
     {
         "title": "A search",
         "seed": 3,
