@@ -79,7 +79,7 @@ def serve(
     from mno.serving.app import Monitor, Service, ServingConfig, build_app
     from mno.serving.counts import FOLDER, Counts
     from mno.serving.model import Follower
-    from mno.serving.trial.routes import Trial
+    from mno.serving.trial.routes import TrialPage
 
     # Any name will do by which requests call this machine, if it is not for it alone.
     hosts = {} if host in ("127.0.0.1", "::1", "localhost") else {"hosts": ("*",)}
@@ -106,7 +106,7 @@ def serve(
     except ValueError as error:
         raise MnoError(f"{name}@{alias} cannot be served: {error}") from None
     service = Service(follower, config, monitor, import_mlflow().__version__, counts)
-    trial = Trial(service, follower, root, config.solver_timeout)
+    trial = TrialPage(service, follower, root, config.solver_timeout)
     app = build_app(service, config.hosts, trial.routes())
     if not quiet:
         _print_start(follower.current.name, listening, config)

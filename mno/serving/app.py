@@ -28,7 +28,15 @@ from mno.core.errors import InputError
 from mno.serving.batcher import Answer, Batcher, BusyError
 from mno.serving.counts import FLAG, Counts, relative_bound
 from mno.serving.model import Follower, as_json
-from mno.serving.protocol import JSON, NPZ, Asked, UnsupportedError, decode, encode, media_type
+from mno.serving.protocol import (
+    JSON,
+    NPZ,
+    PredictionRequest,
+    UnsupportedError,
+    decode,
+    encode,
+    media_type,
+)
 
 
 class RefusedError(Exception):
@@ -266,7 +274,7 @@ class Service:
         content = await _aside(size, encode, answer.predictions, form, about)
         return Response(content, media_type=form, headers={MODEL_HEADER: answer.served.name})
 
-    async def ask(self, asked: Asked) -> Answer:
+    async def ask(self, asked: PredictionRequest) -> Answer:
         """Return the model's answer, which comes with that of others who wait.
 
         Raises:

@@ -1,10 +1,12 @@
 """Requests that wait are answered by all cores, small ones together and large ones in parts.
 
-A core that is free takes the request that waits longest. What is smaller than a part of
-`mno.serving.batcher` it answers together with others of the same shapes; what is larger it cuts, so
-that the other cores help. Parts take turns with requests that wait, so that small ones need not
-wait for all of a large one. Nobody waits for the slowest of a batch: an answer is given as soon as
-its own samples are there.
+A core that is free takes the request that waits longest. What is smaller than a part, of `POINTS`,
+it answers together with others of the same shapes; what is larger it cuts, so that the other cores
+help. Threads that share one pass wait for each other after every operation, and spin while they
+wait, which costs most where clients want the same cores; parts have nothing to wait for, and what a
+small part works on stays in its core's cache. Parts take turns with requests that wait, so that
+small ones need not wait for all of a large one. Nobody waits for the slowest of a batch: an answer
+is given as soon as its own samples are there.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import torch
 
 from mno.core.memory import keep_freed_memory
 from mno.serving.model import Served, estimate
-from mno.serving.protocol import Asked
+from mno.serving.protocol import PredictionRequest
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -29,7 +31,7 @@ POINTS = 4096  # of a part; at a width of 64 an array of features is then 1 MiB
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class ModelOutput:
     """What a model says of some samples.
 
     Attributes:
@@ -41,13 +43,13 @@ class Found:
     predictions: dict[str, np.ndarray]
     estimate: dict[str, np.ndarray] | str
 
-    def split(self, samples: Sequence[int]) -> list[Found]:
+    def split(self, samples: Sequence[int]) -> list[ModelOutput]:
         """Return the parts of so many samples each, one after the other."""
         ends = np.cumsum(samples)
         spans = [slice(end - count, end) for end, count in zip(ends, samples, strict=True)]
         estimate = self.estimate
         return [
-            Found(
+            ModelOutput(
                 {name: array[span] for name, array in self.predictions.items()},
                 estimate
                 if isinstance(estimate, str)
@@ -70,7 +72,7 @@ def samples_of_a_part(served: Served, inputs: Arrays) -> int:
     return max(1, POINTS // max(points, 1))
 
 
-def forward(served: Served, inputs: Arrays, steps: int | None, threads: int) -> Found:
+def forward(served: Served, inputs: Arrays, steps: int | None, threads: int) -> ModelOutput:
     """Predict in one pass, and estimate how far the predictions may be trusted.
 
     Args:
@@ -85,14 +87,14 @@ def forward(served: Served, inputs: Arrays, steps: int | None, threads: int) -> 
     torch.set_num_threads(threads)
     size = max((len(array) for array in inputs.values() if array.ndim), default=1)
     predictions = served.surrogate.predict(inputs, max(size, 1), steps)
-    return Found(predictions, estimate(served, inputs, predictions, steps))
+    return ModelOutput(predictions, estimate(served, inputs, predictions, steps))
 
 
-def joined(found: Sequence[Found]) -> Found:
+def joined(found: Sequence[ModelOutput]) -> ModelOutput:
     """Return what was found of several parts as one; an estimate, if there is one of each."""
     reasons = [part.estimate for part in found if isinstance(part.estimate, str)]
     known = [part.estimate for part in found if not isinstance(part.estimate, str)]
-    return Found(
+    return ModelOutput(
         _together([part.predictions for part in found]),
         reasons[0] if reasons else _together(known),
     )
@@ -112,7 +114,7 @@ class Answer:
 
     Attributes:
         predictions: Arrays by field name.
-        estimate: How far they may be trusted, as `Found` has it.
+        estimate: How far they may be trusted, as `ModelOutput` has it.
         served: The model that made all of them.
     """
 
@@ -125,9 +127,9 @@ class Answer:
 class _Job:
     """A request, and what has been found of it so far."""
 
-    asked: Asked
+    asked: PredictionRequest
     answer: Future[Answer] = field(default_factory=Future)
-    parts: list[Found | None] = field(default_factory=lambda: [None])
+    parts: list[ModelOutput | None] = field(default_factory=lambda: [None])
     missing: int = 1
 
     @property
@@ -153,7 +155,7 @@ class _Part:
 
     job: _Job
     served: Served
-    place: int = 0
+    index: int = 0
     span: slice = field(default_factory=lambda: slice(None))
 
     @property
@@ -207,7 +209,7 @@ class Batcher:
         """How many requests wait."""
         return len(self._jobs)
 
-    def ask(self, asked: Asked) -> Future[Answer]:
+    def ask(self, asked: PredictionRequest) -> Future[Answer]:
         """Hand in a request; the answer, or an `InputError`, comes with the future.
 
         Raises:
@@ -272,7 +274,7 @@ class Batcher:
         else:
             spans = [slice(start, start + most) for start in range(0, samples, most)]
             job.parts, job.missing = [None] * len(spans), len(spans)
-            parts = [_Part(job, served, place, span) for place, span in enumerate(spans)]
+            parts = [_Part(job, served, index, span) for index, span in enumerate(spans)]
             with self._changed:
                 self._parts.extend(parts[1:])
                 self._changed.notify_all()
@@ -310,7 +312,7 @@ class Batcher:
         for part, of_it in zip(parts, found, strict=True):
             self._found(part, of_it)
 
-    def _predict(self, parts: Sequence[_Part]) -> list[Found]:
+    def _predict(self, parts: Sequence[_Part]) -> list[ModelOutput]:
         with self._changed:
             others = len(self._jobs) + len(self._parts)
             threads = max(1, self._cores // (self._busy + others))
@@ -324,10 +326,10 @@ class Batcher:
         self._on_pass(sum(samples))
         return forward(served, inputs, steps, threads).split(samples)
 
-    def _found(self, part: _Part, of_it: Found) -> None:
+    def _found(self, part: _Part, of_it: ModelOutput) -> None:
         job = part.job
         with self._changed:
-            job.parts[part.place] = of_it
+            job.parts[part.index] = of_it
             job.missing -= 1
             if job.missing or job.answer.done():
                 return

@@ -35,7 +35,7 @@ class UnsupportedError(InputError):
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class PredictionRequest:
     """What a request asks.
 
     Attributes:
@@ -63,7 +63,7 @@ def media_type(content_type: str | None) -> str:
     return kind
 
 
-def decode(body: bytes, kind: str, address: Mapping[str, str], limit: int) -> Asked:
+def decode(body: bytes, kind: str, address: Mapping[str, str], limit: int) -> PredictionRequest:
     """Read a request.
 
     Args:
@@ -80,7 +80,7 @@ def decode(body: bytes, kind: str, address: Mapping[str, str], limit: int) -> As
     else:
         inputs, params = _read_json(body)
     said = {name: address.get(name) for name in _PARAMS} | params
-    return Asked(inputs, _steps(said["steps"]), _yes(said["bounds"]))
+    return PredictionRequest(inputs, _steps(said["steps"]), _yes(said["bounds"]))
 
 
 def encode(predictions: Mapping[str, np.ndarray], kind: str, about: Mapping[str, Any]) -> bytes:

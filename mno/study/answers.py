@@ -1,8 +1,8 @@
 """Pages whose figures come from the cells of studies: a template in, Markdown out.
 
-A template is Jinja's. It says `study("who_wins")` and asks `Answers` of it, one figure at a time;
-`table`, `comparisons` and `figure` put in what the report of that study shows. Nobody types a
-number, so none can be wrong, or older than the cells.
+A template is Jinja's. It says `study("who_wins")` and asks `StudyAnswers` of it, one figure at a
+time; `table` and `figure` put in what the report of that study shows. Nobody types a number, so
+none can be wrong, or older than the cells.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Spread:
     likely: tuple[float, float] | None
 
 
-class Answers:
+class StudyAnswers:
     """A study's answers.
 
     Two kinds of models are compared by the names of mixers, backbone by backbone, or by the names
@@ -287,7 +287,7 @@ class Reported:
         sections: Its report.
     """
 
-    answers: Answers
+    answers: StudyAnswers
     sections: list[Section]
 
 
@@ -305,7 +305,9 @@ def reported(study: Study) -> Reported:
         raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
     findings = findings_of(study.spec, used, stale=False)
     grids = _of_one_code(study.scaling())
-    return Reported(Answers(study.spec, used, findings, grids), sections_of(findings, used, grids))
+    return Reported(
+        StudyAnswers(study.spec, used, findings, grids), sections_of(findings, used, grids)
+    )
 
 
 def _of_one_code(found: Sequence[Found]) -> list[Found]:

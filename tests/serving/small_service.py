@@ -17,7 +17,7 @@ from mno.nn.config import ModelConfig
 from mno.scenarios.base import make_scenario
 from mno.serving.app import Service, ServingConfig
 from mno.serving.model import Follower
-from mno.serving.trial.routes import Trial
+from mno.serving.trial.routes import TrialPage
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.config import TrustConfig
@@ -91,10 +91,10 @@ def with_page(
     root: Path, limit: float = 60.0, config: ServingConfig | None = None
 ) -> AbstractContextManager[Running]:
     """Serve with the page for trying the model, in a workspace."""
-    trials: list[Trial] = []
+    trials: list[TrialPage] = []
 
     def more(service: Service, follower: Follower) -> list[Route]:
-        trials.append(Trial(service, follower, root, limit))
+        trials.append(TrialPage(service, follower, root, limit))
         return trials[0].routes()
 
     return running(OneVersion(*trusted()), config, more=more, at_end=lambda: trials[0].close())

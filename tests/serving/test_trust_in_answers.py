@@ -11,10 +11,10 @@ from small_service import SIDE, OneVersion, inputs, trusted
 
 from mno.serving import counts as seen
 from mno.serving.app import ServingConfig
-from mno.serving.batcher import Batcher, Found
+from mno.serving.batcher import Batcher, ModelOutput
 from mno.serving.counts import Counts
 from mno.serving.model import Served
-from mno.serving.protocol import Asked
+from mno.serving.protocol import PredictionRequest
 from tests.support.running_service import running
 
 NPZ = {"Content-Type": "application/x-npz"}
@@ -73,14 +73,14 @@ def test_parts_together_are_one_answer():
     batcher = Batcher(lambda: served, 8, 8, 2**24)
     side = 64  # so that each sample is a part
     given = {"permeability": np.random.default_rng(0).random((5, side, side), dtype=np.float32)}
-    found = batcher.ask(Asked(given)).result(60)
+    found = batcher.ask(PredictionRequest(given)).result(60)
     batcher.close()
     whole = surrogate.predict(given)
     assert np.allclose(found.predictions["pressure"], whole["pressure"], atol=1e-6)
     distance = trust.assess(surrogate.description, given, whole).distance
     assert not isinstance(found.estimate, str)
     assert np.allclose(found.estimate["training_distance"], distance, rtol=1e-4)
-    first, rest = Found(dict(found.predictions), found.estimate).split([2, 3])
+    first, rest = ModelOutput(dict(found.predictions), found.estimate).split([2, 3])
     assert np.array_equal(first.predictions["pressure"], found.predictions["pressure"][:2])
     assert np.array_equal(rest.predictions["pressure"], found.predictions["pressure"][2:])
 
@@ -90,7 +90,7 @@ def test_an_estimate_that_fails_costs_no_answer():
     other = trust.model_copy(update={"bounds": {"depth": trust.bounds["pressure"]}})
     served = Served("models:/mno-darcy/3", surrogate, {}, other)
     batcher = Batcher(lambda: served, 8, 8, 2**24)
-    answer = batcher.ask(Asked({"permeability": inputs(2)})).result(30)
+    answer = batcher.ask(PredictionRequest({"permeability": inputs(2)})).result(30)
     assert isinstance(answer.estimate, str) and "no error estimate" in answer.estimate
     assert answer.predictions["pressure"].shape == (2, SIDE, SIDE)
     batcher.close()

@@ -10,7 +10,7 @@ from study_records import ROOT, SPEC, cells, keep, record, spec
 
 from flows.study import load_study
 from mno.core.errors import InputError
-from mno.study.answers import Answers, Reported, fill, reported
+from mno.study.answers import Reported, StudyAnswers, fill, reported
 from mno.study.design import StudySpec
 from mno.study.findings import findings_of
 from mno.study.report import sections_of
@@ -20,7 +20,7 @@ ERRORS = {"plain-axial": 0.02, "plain-softmax": 0.04}
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
+def answers(tmp_path_factory: pytest.TempPathFactory) -> StudyAnswers:
     results, code = Results(tmp_path_factory.mktemp("study"), "small"), Code(ROOT)
     for cell in cells():
         error = ERRORS[cell.model.name] * (1 + 0.02 * cell.seed)
@@ -28,10 +28,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
             error = 0.03 * (1 + 0.01 * ((2 * cell.seed + len(cell.model.name)) % 3))
         keep(results, cell, code, record(error))
     found = results.find(cells(), code)
-    return Answers(spec(), found, findings_of(spec(), found, stale=False))
+    return StudyAnswers(spec(), found, findings_of(spec(), found, stale=False))
 
 
-def test_kinds_of_models_are_compared_pair_by_pair(answers: Answers) -> None:
+def test_kinds_of_models_are_compared_pair_by_pair(answers: StudyAnswers) -> None:
     tally = answers.tally("axial", "softmax")
     assert (tally.lower, tally.higher, tally.equal, tally.unknown) == (1, 0, 1, 0)
     assert answers.tally("plain-axial", "plain-softmax") == tally
@@ -55,7 +55,7 @@ def test_operators_are_compared_grid_by_grid() -> None:
         identity = Identity("", "", "", "")
         return Found(cell, identity, "fresh", "", {"cell": known, "points": points})
 
-    asked = Answers(spec(), [], {}, [grid("axial", 2.0), grid("softmax", 8.0)])
+    asked = StudyAnswers(spec(), [], {}, [grid("axial", 2.0), grid("softmax", 8.0)])
     ratio = asked.ratio_on_grid("predict_ms", "axial", "softmax", 64)
     assert (ratio.mean, ratio.pairs, ratio.likely) == (pytest.approx(0.25), 1, None)
     for quantity, resolution in (("predict_ms", 32), ("step_mib", 64)):
@@ -63,14 +63,14 @@ def test_operators_are_compared_grid_by_grid() -> None:
             asked.ratio_on_grid(quantity, "axial", "softmax", resolution)
 
 
-def test_a_comparison_may_be_asked_either_way(answers: Answers) -> None:
+def test_a_comparison_may_be_asked_either_way(answers: StudyAnswers) -> None:
     one = answers.comparison("darcy", "plain-axial", "plain-softmax")
     other = answers.comparison("darcy", "plain-softmax", "plain-axial")
     assert one.verdict == "lower" and other.verdict == "higher"
     assert one.low is not None and other.high == pytest.approx(1 / one.low)
 
 
-def test_a_page_is_filled(answers: Answers) -> None:
+def test_a_page_is_filled(answers: StudyAnswers) -> None:
     template = (
         "Axial: {{ study('small').row('darcy', 'plain-axial') | error }},\n"
         "{{ study('small').ratio('error', 'axial', 'softmax', 'darcy') | times }} of softmax.\n"
@@ -101,7 +101,9 @@ def test_a_page_is_filled(answers: Answers) -> None:
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
     ],
 )
-def test_what_a_page_asks_for_in_vain_is_said(answers: Answers, template: str, said: str) -> None:
+def test_what_a_page_asks_for_in_vain_is_said(
+    answers: StudyAnswers, template: str, said: str
+) -> None:
     with pytest.raises(InputError, match=said):
         fill(template, lambda _: _reported(answers), "figures")
 
@@ -132,7 +134,7 @@ def test_a_scenario_may_be_asked_of_some_models_only() -> None:
         StudySpec.model_validate({**SPEC, "scenarios": {"darcy": {"only": ["plain-gnot"]}}})
 
 
-def _reported(answers: Answers) -> Reported:
+def _reported(answers: StudyAnswers) -> Reported:
     sections = sections_of(answers.findings, answers.found, answers.grids)
     return Reported(answers, sections)
 

@@ -8,7 +8,7 @@ import pytest
 from study_records import ROOT, cells, keep, record, spec
 
 from mno.core.errors import InputError
-from mno.study.answers import Answers
+from mno.study.answers import StudyAnswers
 from mno.study.findings import findings_of
 from mno.study.report import samples_section
 from mno.study.results import Code, Results
@@ -19,7 +19,7 @@ POWERS = {"plain-axial": 0.5, "plain-softmax": 0.25}  # by which errors fall
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
+def answers(tmp_path_factory: pytest.TempPathFactory) -> StudyAnswers:
     results, code = Results(tmp_path_factory.mktemp("study"), "small"), Code(ROOT)
     for cell in cells():
         luck = 1 + 0.01 * ((cell.seed + len(cell.model.name)) % 3)
@@ -35,10 +35,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
             curve[1]["test"] = {"relative_l2": None}  # not finite
         keep(results, cell, code, record(0.1, learning_curve=curve))
     found = results.find(cells(), code)
-    return Answers(spec(), found, findings_of(spec(), found, stale=False))
+    return StudyAnswers(spec(), found, findings_of(spec(), found, stale=False))
 
 
-def test_errors_fall_by_the_power_that_the_cells_have(answers: Answers) -> None:
+def test_errors_fall_by_the_power_that_the_cells_have(answers: StudyAnswers) -> None:
     of = answers.samples("darcy")
     assert of.numbers == list(NUMBERS)
     for model, power in POWERS.items():
@@ -49,7 +49,7 @@ def test_errors_fall_by_the_power_that_the_cells_have(answers: Answers) -> None:
         assert [mean.seeds for mean in curve.errors.values()] == [3, 3, 3]
 
 
-def test_models_are_compared_at_each_number_of_samples_as_one_family(answers: Answers) -> None:
+def test_models_are_compared_at_each_number_of_samples_as_one_family(answers: StudyAnswers) -> None:
     few, many = (answers.comparison("darcy", *POWERS, samples=n) for n in (50, 800))
     assert (few.verdict, many.verdict) == ("equal", "lower")
     assert many.ratio == pytest.approx(0.5, rel=0.02)
@@ -60,14 +60,14 @@ def test_models_are_compared_at_each_number_of_samples_as_one_family(answers: An
         answers.samples("heat")
 
 
-def test_a_training_that_failed_is_left_out(answers: Answers) -> None:
+def test_a_training_that_failed_is_left_out(answers: StudyAnswers) -> None:
     of = answers.samples("burgers")
     assert [mean.seeds for mean in of.curves["plain-axial"].errors.values()] == [3, 2, 3]
     assert of.curves["plain-axial"].exponent.seeds == 2
     assert {c.seeds for c in of.comparisons[200]} == {2}
 
 
-def test_the_report_has_a_column_for_each_number_of_samples(answers: Answers) -> None:
+def test_the_report_has_a_column_for_each_number_of_samples(answers: StudyAnswers) -> None:
     section = samples_section(answers.found)
     assert section is not None
     errors, comparisons = section.tables[:2]

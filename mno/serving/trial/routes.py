@@ -26,7 +26,7 @@ from mno.data.reading import StoredSplit, open_split, read_schema
 from mno.scenarios.base import scenario_names
 from mno.serving.app import Handler, RefusedError, Service
 from mno.serving.model import Follower, Served, as_json
-from mno.serving.protocol import JSON, Asked
+from mno.serving.protocol import JSON, PredictionRequest
 from mno.serving.trial.page import language_of, page, shown
 from mno.serving.trial.problem import Problem, Solver, SolverBusyError, describe, draw, solve
 from mno.surrogate.description import Description
@@ -101,7 +101,7 @@ class SampleRequest(Config):
         return self
 
 
-class Trial:
+class TrialPage:
     """The handlers of the page's addresses.
 
     Args:
@@ -173,7 +173,7 @@ class Trial:
         description = served.surrogate.description
         given = description.given(dict(fields))
         start = time.perf_counter()
-        answer = await self._service.ask(Asked(dict(given), bounds=True))
+        answer = await self._service.ask(PredictionRequest(dict(given), bounds=True))
         content = {
             **as_json(answer.served, answer.estimate, full=True),
             "seconds": time.perf_counter() - start,
