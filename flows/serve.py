@@ -81,12 +81,13 @@ def serve(
     from mno.serving.model import Follower
     from mno.serving.trial.routes import TrialPage
 
-    # Any name will do by which requests call this machine, if it is not for it alone.
-    hosts = {} if host in ("127.0.0.1", "::1", "localhost") else {"hosts": ("*",)}
     config = ServingConfig(
         max_body_mib=max_body, max_batch=max_batch, answer_timeout=timeout, poll_interval=poll,
-        solver_timeout=solver_timeout, **hosts,
-    ).model_copy(update={"token": token})  # fmt: skip
+        solver_timeout=solver_timeout,
+    )  # fmt: skip
+    loopback = host in ("127.0.0.1", "::1", "localhost")
+    hosts = config.hosts if loopback else ("*",)  # of a machine that is not for itself alone any
+    config = config.model_copy(update={"token": token, "hosts": hosts})
     monitor = Monitor()
 
     def on_change(went_well: bool, line: str) -> None:

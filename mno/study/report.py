@@ -13,7 +13,7 @@ from mno.core.errors import InputError
 from mno.core.files import write_bytes, write_text
 from mno.core.numbers import number, percent
 from mno.report.figures import Figure
-from mno.report.page import embedded, render_page
+from mno.report.page import render_page
 from mno.study.drawing import Curves, Kinds, errors_figure, front_figure, growth_figure
 from mno.study.findings import (
     RULE,
@@ -26,6 +26,10 @@ from mno.study.findings import (
 from mno.study.results import Found, Study, counts
 from mno.study.statistics import LEVEL, MARGIN, SampleCurve, samples_of
 
+PAGE, MARKDOWN, NUMBERS = "index.html", "report.md", "report.json"
+_TEXT_COLUMNS = (
+    "model", "operator", "scenario", "comparison", "remarks", "parameter",
+)  # fmt: skip
 _NONE = "–"
 _EXPONENT = (
     "Subsets of one training split, each within the next; as many steps of the optimiser on each. "
@@ -45,6 +49,11 @@ class Table:
 
     caption: str
     rows: list[dict[str, str]]
+
+    @property
+    def numeric(self) -> list[str]:
+        """Headings of the columns that hold numbers."""
+        return [head for head in self.rows[0] if head not in _TEXT_COLUMNS]
 
 
 @dataclass
@@ -337,12 +346,6 @@ def _or_none(value: float | None, digits: int) -> str:
     return _NONE if value is None else number(float(value), digits)
 
 
-PAGE, MARKDOWN, NUMBERS = "index.html", "report.md", "report.json"
-_TEXT_COLUMNS = (
-    "model", "operator", "scenario", "comparison", "remarks", "parameter",
-)  # fmt: skip
-
-
 def write_report(
     folder: Path,
     title: str,
@@ -377,24 +380,8 @@ def write_report(
             old.unlink()
     write_text(folder / NUMBERS, json.dumps(numbers, indent=1) + "\n")
     write_text(folder / MARKDOWN, _markdown(title, question, warnings, sections, source))
-    html = render_page(
-        "study/study.html.j2",
-        title=title,
-        question=question,
-        warnings=warnings,
-        source=source,
-        sections=[
-            {
-                "name": s.name,
-                "title": s.title,
-                "paragraphs": s.paragraphs,
-                "tables": [(t.caption, t.rows, _numeric(t)) for t in s.tables if t.rows],
-                "figures": [embedded(figure) for figure in s.figures],
-            }
-            for s in sections
-        ],
-    )
-    write_text(folder / PAGE, html)
+    about = {"title": title, "question": question, "warnings": warnings, "source": source}
+    write_text(folder / PAGE, render_page("study/study.html.j2", sections=sections, **about))
     return folder / PAGE
 
 
@@ -425,7 +412,7 @@ def markdown_table(table: Table, heads: Mapping[str, str] | None = None) -> str:
         table: With one row at least.
         heads: Other words for some of its headings.
     """
-    numeric = _numeric(table)
+    numeric = table.numeric
     said = [(heads or {}).get(head, head) for head in table.rows[0]]
     lines = [
         "| " + " | ".join(said) + " |",
@@ -437,7 +424,3 @@ def markdown_table(table: Table, heads: Mapping[str, str] | None = None) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _numeric(table: Table) -> list[str]:
-    return [head for head in table.rows[0] if head not in _TEXT_COLUMNS]

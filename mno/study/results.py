@@ -243,19 +243,16 @@ class Results:
     def find(self, cells: list[Cell], code: Code) -> list[Found]:
         """Hold what is kept against what the cells would be now."""
         datasets = self.datasets()
-        return [self._found(cell, identify(cell, code, datasets), code) for cell in cells]
+        return [
+            self._found(cell, cell.name, identify(cell, code, datasets), code) for cell in cells
+        ]
 
     def find_scaling(self, cells: list[Cell], code: Code, scaling: ScalingConfig) -> list[Found]:
         """Do the same with the measurements of operators on several grids, one for each model."""
-        found = []
-        for cell in scaling_cells(cells, scaling):
-            identity, record = identify_scaling(cell, code, scaling), self.read(scaling_name(cell))
-            reason = None
-            if record is not None:
-                reason = identity.differs_from(record["identity"], code.equivalent)
-            state: State = "missing" if record is None else "stale" if reason else "fresh"
-            found.append(Found(cell, identity, state, reason or "", record))
-        return found
+        return [
+            self._found(cell, scaling_name(cell), identify_scaling(cell, code, scaling), code)
+            for cell in scaling_cells(cells, scaling)
+        ]
 
     def strays(self, cells: list[Cell]) -> list[str]:
         """Return the names of kept cells that the study no longer has."""
@@ -263,8 +260,8 @@ class Results:
         kept = (path.stem for path in self.folder.glob("*--*--*.json"))
         return sorted(name for name in kept if name not in known)
 
-    def _found(self, cell: Cell, identity: Identity, code: Code) -> Found:
-        record = self.read(cell.name)
+    def _found(self, cell: Cell, name: str, identity: Identity, code: Code) -> Found:
+        record = self.read(name)
         if record is None:
             return Found(cell, identity, "missing", "", None)
         reason = identity.differs_from(record["identity"], code.equivalent)
@@ -272,9 +269,7 @@ class Results:
             if reason is None:
                 return Found(cell, identity, "failed", record["reason"], record)
             return Found(cell, identity, "missing", "", None)  # what failed was another cell
-        if reason is not None:
-            return Found(cell, identity, "stale", reason, record)
-        return Found(cell, identity, "fresh", "", record)
+        return Found(cell, identity, "stale" if reason else "fresh", reason or "", record)
 
 
 @dataclass(frozen=True)
@@ -315,8 +310,8 @@ def counts(found: Sequence[Found]) -> dict[str, int]:
 
 def scaling_cells(cells: list[Cell], scaling: ScalingConfig) -> list[Cell]:
     """Return one cell for each model whose operator is to be measured on several grids."""
-    wanted = scaling.scenarios or [cells[0].scenario]
-    return [c for c in cells if c.scenario in wanted and c.seed == cells[0].seed]
+    scenarios = scaling.scenarios or [cells[0].scenario]
+    return [c for c in cells if c.scenario in scenarios and c.seed == cells[0].seed]
 
 
 def scaling_name(cell: Cell) -> str:

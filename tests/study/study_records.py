@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mno.study.answers import StudyAnswers
 from mno.study.design import Cell, StudySpec, cells_of
-from mno.study.results import Code, Results, identify
+from mno.study.findings import findings_of
+from mno.study.results import Code, Found, Results, identify
 
 ROOT = Path(__file__).parents[2]
 SPEC: dict[str, Any] = {
@@ -56,3 +58,18 @@ def keep(
     results.keep_dataset(cell, code.dataset_digest(cell), md5)
     identity = vars(identify(cell, code, results.datasets()))
     results.write(cell.name, {"identity": identity, **content})
+
+
+def found_with(folder: Path, finished: Callable[[Cell], dict[str, Any] | None]) -> list[Found]:
+    """All cells of the study in a folder of results; those are kept that have a record."""
+    results, code = Results(folder, "small"), Code(ROOT)
+    for cell in cells():
+        if (content := finished(cell)) is not None:
+            keep(results, cell, code, content)
+    return results.find(cells(), code)
+
+
+def answers_with(folder: Path, finished: Callable[[Cell], dict[str, Any] | None]) -> StudyAnswers:
+    """What the study answers from such cells."""
+    found = found_with(folder, finished)
+    return StudyAnswers(spec(), found, findings_of(spec(), found, stale=False))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from study_records import ROOT, SPEC, cells, keep, record, spec
+from study_records import ROOT, SPEC, answers_with, cells, keep, record, spec
 
 from flows.study import load_study
 from mno.core.errors import InputError
 from mno.study.answers import Reported, StudyAnswers, fill, reported
-from mno.study.design import StudySpec
-from mno.study.findings import findings_of
+from mno.study.design import Cell, StudySpec
 from mno.study.report import sections_of
 from mno.study.results import Code, Found, Identity, Results
 
@@ -21,14 +21,12 @@ ERRORS = {"plain-axial": 0.02, "plain-softmax": 0.04}
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> StudyAnswers:
-    results, code = Results(tmp_path_factory.mktemp("study"), "small"), Code(ROOT)
-    for cell in cells():
-        error = ERRORS[cell.model.name] * (1 + 0.02 * cell.seed)
+    def finished(cell: Cell) -> dict[str, Any]:
         if cell.scenario == "burgers":
-            error = 0.03 * (1 + 0.01 * ((2 * cell.seed + len(cell.model.name)) % 3))
-        keep(results, cell, code, record(error))
-    found = results.find(cells(), code)
-    return StudyAnswers(spec(), found, findings_of(spec(), found, stale=False))
+            return record(0.03 * (1 + 0.01 * ((2 * cell.seed + len(cell.model.name)) % 3)))
+        return record(ERRORS[cell.model.name] * (1 + 0.02 * cell.seed))
+
+    return answers_with(tmp_path_factory.mktemp("study"), finished)
 
 
 def test_kinds_of_models_are_compared_pair_by_pair(answers: StudyAnswers) -> None:

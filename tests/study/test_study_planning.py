@@ -6,22 +6,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from study_records import ROOT, cells, keep, record, spec
+from study_records import ROOT, cells, found_with, record, spec
 
 from flows.study import load_study
 from mno.core.errors import InputError
 from mno.study.design import cells_of, read_study, study_names
 from mno.study.planning import make_plan
-from mno.study.results import Code, Found, Results
+from mno.study.results import Found
 
 
 def found_in(folder: Path, errors: dict[str, float]) -> list[Found]:
     """Cells of the small study, some of which are finished with an error."""
-    results, code = Results(folder, "small"), Code(ROOT)
-    for cell in cells():
-        if cell.name in errors:
-            keep(results, cell, code, record(errors[cell.name]))
-    return results.find(cells(), code)
+    return found_with(folder, lambda c: record(errors[c.name]) if c.name in errors else None)
 
 
 def names(found: list[Found]) -> list[str]:

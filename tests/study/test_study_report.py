@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from study_records import ROOT, SPEC, cells, keep, record, spec
+from study_records import ROOT, SPEC, answers_with, keep, record
 
 from flows.study import load_study, report_study
 from mno.core.errors import InputError
-from mno.study.findings import findings_of, front
+from mno.study.design import Cell
+from mno.study.findings import front
 from mno.study.results import Code, Results
 
 SCALES = {"plain-axial": 0.02, "plain-softmax": 0.04}
 
 
 def test_findings_hold_means_comparisons_and_a_verdict(tmp_path: Path) -> None:
-    results, code = Results(tmp_path, "small"), Code(ROOT)
-    for cell in cells():
-        error = SCALES[cell.model.name] * (1 + 0.02 * cell.seed)
+    def finished(cell: Cell) -> dict[str, Any]:
         if cell.scenario == "burgers":  # where seeds matter more than models
-            error = (0.03, 0.02, 0.05)[(cell.seed + (cell.model.name == "plain-axial")) % 3]
-        keep(results, cell, code, record(error))
-    found = findings_of(spec(), results.find(cells(), code), stale=False)
+            return record((0.03, 0.02, 0.05)[(cell.seed + ("axial" in cell.model.name)) % 3])
+        return record(SCALES[cell.model.name] * (1 + 0.02 * cell.seed))
+
+    found = answers_with(tmp_path, finished).findings
     assert found["darcy"].best.model == "plain-axial"
     assert found["darcy"].verdict.startswith("plain-axial wins: the lowest error is that of")
     assert found["burgers"].verdict.startswith("nobody wins: ")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from study_records import ROOT, cells, keep, record, spec
+from study_records import answers_with, cells, found_with, record
 
 from mno.core.errors import InputError
 from mno.study.answers import StudyAnswers
-from mno.study.findings import findings_of
+from mno.study.design import Cell
 from mno.study.report import samples_section
-from mno.study.results import Code, Results
 from mno.study.statistics import samples_of
 
 NUMBERS = (50, 200, 800)
@@ -20,22 +20,18 @@ POWERS = {"plain-axial": 0.5, "plain-softmax": 0.25}  # by which errors fall
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> StudyAnswers:
-    results, code = Results(tmp_path_factory.mktemp("study"), "small"), Code(ROOT)
-    for cell in cells():
-        luck = 1 + 0.01 * ((cell.seed + len(cell.model.name)) % 3)
-        curve = [
-            {
-                "samples": number,
-                "seed": cell.seed,
-                "test": {"relative_l2": 0.3 * luck * (number / 50) ** -POWERS[cell.model.name]},
-            }
-            for number in NUMBERS
-        ]
+    def finished(cell: Cell) -> dict[str, Any]:
+        luck, power = 1 + 0.01 * ((cell.seed + len(cell.model.name)) % 3), POWERS[cell.model.name]
+        errors: list[float | None] = [0.3 * luck * (number / 50) ** -power for number in NUMBERS]
         if cell.scenario == "burgers" and cell.seed == 2:
-            curve[1]["test"] = {"relative_l2": None}  # not finite
-        keep(results, cell, code, record(0.1, learning_curve=curve))
-    found = results.find(cells(), code)
-    return StudyAnswers(spec(), found, findings_of(spec(), found, stale=False))
+            errors[1] = None  # not finite
+        curve = [
+            {"samples": number, "seed": cell.seed, "test": {"relative_l2": error}}
+            for number, error in zip(NUMBERS, errors, strict=True)
+        ]
+        return record(0.1, learning_curve=curve)
+
+    return answers_with(tmp_path_factory.mktemp("study"), finished)
 
 
 def test_errors_fall_by_the_power_that_the_cells_have(answers: StudyAnswers) -> None:
@@ -78,8 +74,6 @@ def test_the_report_has_a_column_for_each_number_of_samples(answers: StudyAnswer
 
 
 def test_without_learning_curves_there_is_no_section(tmp_path: Path) -> None:
-    results, code = Results(tmp_path, "small"), Code(ROOT)
-    keep(results, cells()[0], code, record(0.1))
-    found = results.find(cells(), code)
+    found = found_with(tmp_path, lambda cell: record(0.1) if cell == cells()[0] else None)
     assert samples_of(found) == {}
     assert samples_section(found) is None
