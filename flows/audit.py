@@ -248,7 +248,7 @@ def served_model(address: str) -> tuple[str, str]:
     """
     import httpx
 
-    from flows.serving import TOKEN
+    from flows.serve import TOKEN
 
     try:
         parts = urlsplit(address)

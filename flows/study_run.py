@@ -46,9 +46,8 @@ from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import LockedError, locked, replacing
 from mno.core.workers import keep_busy
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
-from mno.lineage.git import git, toplevel
-from mno.lineage.snapshot import take_snapshot
-from mno.registry.studies import close_study, log_cell, open_study
+from mno.lineage.snapshot import git, take_snapshot, toplevel
+from mno.registry.tracking import NestedRuns, log_cell, study_log
 from mno.study.design import Cell
 from mno.study.operators import count, measure_scaling, signature_of
 from mno.study.planning import expected_seconds, make_plan
@@ -108,7 +107,7 @@ def run_study(
         try:
             start_temporary_server()
             runner: Any = ThreadPoolTaskRunner(max_workers=workers)
-            parent = open_study(root, study.name, study.spec.title)
+            parent = study_log(root, study.name, study.spec.title)
             try:
                 with held_copies(root, workers) as copies:
                     maker = CellMaker(study, parent, workers, new_data, say)
@@ -123,7 +122,7 @@ def run_study(
                     made = make_all()
             finally:
                 found = study.found()
-                close_study(root, parent, whole=all(item.state == "fresh" for item in found))
+                parent.close(whole=all(item.state == "fresh" for item in found))
         except httpx.TransportError as error:
             raise MnoError(
                 f"Prefect's server does not answer any more ({first_line(error)}); run again: "
@@ -264,7 +263,7 @@ class CellMaker:
 
     Attributes:
         study: The study.
-        parent: Id of the study's run in MLflow.
+        parent: The study's run in MLflow.
         workers: Cells that are made at a time, at most.
         new_data: Whether data that differ from those of finished cells are accepted.
         say: Is handed lines for the person who watches.
@@ -272,7 +271,7 @@ class CellMaker:
     """
 
     study: Study
-    parent: str
+    parent: NestedRuns
     workers: int
     new_data: bool
     say: Callable[[str], None]
@@ -321,7 +320,7 @@ class CellMaker:
             commit = copy.save_experiment(cell.experiment, variables)
         record["experiment"] = {"name": cell.experiment, "commit": commit, "base": copy.baseline}
         record["seconds"]["all"] = round(time.monotonic() - start, 1)
-        log_cell(self.study.root, self.study.name, self.parent, cell.name, record)
+        log_cell(self.parent, self.study.name, cell.name, record)
         return record
 
     def make_dataset(self, item: Found, copy: Copy) -> str:

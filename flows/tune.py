@@ -26,7 +26,7 @@ from mno.core.files import locked
 from mno.core.workers import LostError, Worker, keep_busy
 from mno.data.imported import source_class, source_parameters
 from mno.data.plan import make_plan
-from mno.registry.searches import SearchLog
+from mno.registry.tracking import SearchLog
 from mno.study.operators import count, signature_of
 from mno.study.search_report import counted, write_search_report
 from mno.study.search_space import (
@@ -439,7 +439,7 @@ class TrialMaker:
         if record.error is not None:
             figures["best_validation_relative_l2"] = record.error
         name = f"trial-{record.number:04d}"
-        self.log.keep(name, record.state, record.point, figures, record.epochs)
+        self.log.keep_trial(name, record.state, record.point, figures, record.epochs)
 
 
 def _written(

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 from mno.core.errors import MnoError
 from mno.core.files import file_sha256, json_sha256, write_text
-from mno.lineage.environment import machine_facts
 from mno.lineage.dvcfiles import stage_inputs
+from mno.lineage.environment import machine_facts
 from mno.study.design import Cell, ScalingConfig, StudySpec
 
 EQUIVALENCES = Path("studies/results/equivalences.json")
