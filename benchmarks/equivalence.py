@@ -72,7 +72,7 @@ def made(commit: str, name: str, record: Mapping[str, Any], cache: Path) -> dict
     whole = _merged(yaml.load(params), {**given, "scenarios": own})
     with params.open("w", encoding="utf-8") as file:
         yaml.dump(whole, file)
-    _run("dvc", "repro", "-q", "evaluate", cwd=root)
+    _run("dvc", "repro", "evaluate", cwd=root)
     found = {
         "data": str(read_data_version(root / "data.dvc").md5),
         "weights": _digest(next((root / "models/candidate").glob("*.safetensors"))),
