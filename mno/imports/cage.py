@@ -35,6 +35,7 @@ MEMORY = 2**30
 """Bytes that reading may take beyond what Python and the libraries have."""
 
 _SECONDS, _BYTES_A_SECOND = 600, 10**6  # time for any file, and how fast larger ones must go
+_STACK = 2**21  # of a thread; all of it counts
 _NEW_NETWORK, _NEW_USER = 0x40000000, 0x10000000  # of unshare, in sched.h
 _END_WITH_PARENT = 1  # of prctl, in sys/prctl.h
 _NETWORK = ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo")
@@ -154,9 +155,11 @@ def make_room(nbytes: int) -> None:
 
 
 def _started() -> subprocess.Popen[str]:
-    # A few arenas, since each counts for more than it uses.
-    environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
-    command = [sys.executable, "-m", "mno.imports.cage"]
+    # It finds what this process does, and nothing else in the current folder (-P). Memory has few
+    # arenas, since each counts for more than it uses.
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    environment = {**os.environ, "PYTHONPATH": path, "MALLOC_ARENA_MAX": "2"}
+    command = [sys.executable, "-P", "-m", "mno.imports.cage"]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
 
@@ -176,6 +179,7 @@ def _main() -> None:
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever libraries print
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it decides
+    threading.stack_size(_STACK)
     _cut_off()
     for line in sys.stdin:
         channel.write(json.dumps(_answer(json.loads(line), channel)) + "\n")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
+from mno.core.errors import InputError
 from mno.imports.cage import Cage
 from mno.imports.importer import Contents, importer_class
-from mno.imports.mapping import Mapping
+from mno.imports.mapping import FieldRule, MappedFile, Mapping
 
 _CAGE = Cage()  # for all tests of a process
 
@@ -45,3 +48,49 @@ def caged_contents_and_values(kind: str, path: Path) -> tuple[Contents, dict[str
 
 def read_into(kind: str, path: str, target: str, progress: Callable) -> None:
     Path(target).write_bytes(pickle.dumps(contents_and_values(kind, Path(path))))
+
+
+def refusal(kind: str, path: Path, mapping: Mapping | None = None, *, caged: bool = False) -> str:
+    """Return the one line with which a file is refused."""
+    with pytest.raises(InputError) as error:
+        if caged:
+            caged_contents_and_values(kind, path)
+        else:
+            contents_and_values(kind, path, mapping)
+    message = str(error.value)
+    assert "\n" not in message and str(path) in message and len(message) < 600 + len(str(path))
+    return message
+
+
+def assert_cuts_are_refused(kind: str, whole: Path, step: int) -> None:
+    """Assert that a file is refused in one line wherever it ends too early."""
+    raw, path = whole.read_bytes(), whole.with_name(f"cut{whole.suffix}")
+    for length in range(0, len(raw) - 8, step):
+        path.write_bytes(raw[:length])
+        refusal(kind, path, caged=True)
+
+
+def assert_flips_do_no_harm(kind: str, whole: Path, places: Iterable[int], least: int) -> None:
+    """Assert that a file with one altered byte is read or refused; the latter at least so often."""
+    raw, path, refused = whole.read_bytes(), whole.with_name(f"flipped{whole.suffix}"), 0
+    for place in places:
+        flipped = bytearray(raw)
+        flipped[place] ^= 0x55
+        path.write_bytes(flipped)
+        try:
+            caged_contents_and_values(kind, path)
+        except InputError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > least
+
+
+def mapped(kind: str, path: Path, mapping: Mapping | None = None) -> MappedFile:
+    """Open a file and see it through a mapping."""
+    mapping = mapping or Mapping()
+    return MappedFile(importer_class(kind)(path, mapping), path, mapping)
+
+
+def rules(**given: dict[str, Any]) -> Mapping:
+    """Return the mapping with these rules for fields."""
+    return Mapping(fields={name: FieldRule(**rule) for name, rule in given.items()})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from plant_log import POWER, Plant, write_long
 
 from mno.core.errors import InputError
-from mno.imports.mapping import Sensor, SensorRules, conversion
+from mno.imports.mapping import Sensor, SensorRules
 from mno.imports.readings import Readings, read_readings
 
 HEADER = "time,x,quantity,value,unit\n"
@@ -182,31 +182,6 @@ def test_a_column_of_readings_named_like_a_position_is_refused(tmp_path: Path) -
     rows = "".join(f"{n},{n},T,1,K\n" for n in range(100_001))
     with pytest.raises(InputError, match="more than 100000 sensors and places"):
         read(tmp_path, HEADER + rows)
-
-
-@pytest.mark.parametrize(
-    ("given", "wanted", "factor", "offset"),
-    [
-        ("degC", "K", 1.0, 273.15),
-        ("bar", "Pa", 1e5, 0.0),
-        ("m3/h", "m^3/s", 1 / 3600, 0.0),
-        ("W m-2 K-1", "kW/m^2/K", 1e-3, 0.0),
-        ("kg m2", "kg*m^2", 1.0, 0.0),
-        ("%", "1", 0.01, 0.0),
-    ],
-)
-def test_units_are_understood_as_plants_and_conventions_write_them(
-    given: str, wanted: str, factor: float, offset: float
-) -> None:
-    assert conversion(given, wanted, "T") == pytest.approx((factor, offset))
-
-
-@pytest.mark.parametrize(
-    "unit", ["9**9**9**9", "9^9^9*m", "(9)**9**9", "m**(9**9)", "9⁹⁹⁹", "m999", "m*" * 30 + "m"]
-)
-def test_units_that_would_never_be_worked_out_are_refused(unit: str) -> None:
-    with pytest.raises(InputError, match="is no unit that is known here"):
-        conversion(unit, "m", "T")
 
 
 @settings(max_examples=300, deadline=None)

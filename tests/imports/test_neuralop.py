@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from opened import mapped
 
 from mno.core.errors import InputError
-from mno.imports.importer import importer_class
 from mno.imports.mapping import FieldRule, MappedFile, Mapping
 
 
 def opened(path: Path, mapping: Mapping | None = None) -> MappedFile:
-    mapping = mapping or Mapping()
-    return MappedFile(importer_class("neuralop")(path, mapping), path, mapping)
+    return mapped("neuralop", path, mapping)
 
 
 def saved(folder: Path, content: object, **options: object) -> Path:

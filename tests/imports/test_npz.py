@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opened import mapped, rules
 from pytest import MonkeyPatch
 
 from mno.core.errors import InputError
 from mno.imports import npz as npy
 from mno.imports.importer import importer_class
-from mno.imports.mapping import FieldRule, MappedFile, Mapping
+from mno.imports.mapping import MappedFile, Mapping
 
 RNG = np.random.default_rng(0)
 SAVERS = {"stored": np.savez, "compressed": np.savez_compressed}
@@ -30,13 +31,8 @@ def values(*shape: int) -> np.ndarray:
     return RNG.normal(size=shape).astype(np.float32)
 
 
-def rules(**given: dict[str, Any]) -> Mapping:
-    return Mapping(fields={name: FieldRule(**rule) for name, rule in given.items()})
-
-
 def opened(path: Path, mapping: Mapping | None = None) -> MappedFile:
-    mapping = mapping or Mapping()
-    return MappedFile(importer_class("npz")(path, mapping), path, mapping)
+    return mapped("npz", path, mapping)
 
 
 def saved(folder: Path, mapping: Mapping | None = None, /, **arrays: Any) -> MappedFile:

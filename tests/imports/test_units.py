@@ -18,6 +18,13 @@ from mno.imports.mapping import check_unit, conversion
         ("percent", "1", 50.0, 0.5),
         ("kg*m/s**2", "N", 2.0, 2.0),
         ("W m^-2 K^-1", "W/(m^2*K)", 2.0, 2.0),
+        # As plants and conventions write them.
+        ("bar", "Pa", 0.0, 0.0),
+        ("degC", "K", 0.0, 273.15),
+        ("m3/h", "m^3/s", 3600.0, 1.0),
+        ("W m-2 K-1", "kW/m^2/K", 1000.0, 1.0),
+        ("kg m2", "kg*m^2", 1.0, 1.0),
+        ("%", "1", 1.0, 0.01),
     ],
 )
 def test_values_are_converted(given: str, wanted: str, value: float, expected: float) -> None:
@@ -36,6 +43,11 @@ def test_values_are_converted(given: str, wanted: str, value: float, expected: f
         ("(9**99)**99", "K", "is no unit"),
         ("9**9999999999", "K", "is no unit"),
         ("m" * 1000, "K", "is no unit"),
+        *(
+            (unit, "m", "is no unit that is known here")
+            for unit in ("9**9**9**9", "9^9^9*m", "(9)**9**9", "m**(9**9)", "9⁹⁹⁹", "m999")
+        ),
+        ("m*" * 30 + "m", "m", "is no unit that is known here"),
     ],
 )
 def test_what_does_not_fit_is_one_line(given: str, wanted: str, message: str) -> None:

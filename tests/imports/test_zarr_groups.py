@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import xarray
 import zarr
-from opened import contents_and_values
+from opened import contents_and_values, refusal, rules
 
 from mno.core.config import Config
 from mno.core.errors import InputError
@@ -24,7 +24,7 @@ from mno.data.plan import DatasetPlan
 from mno.data.store import create_store, seal, write_values
 from mno.imports.collection import import_files
 from mno.imports.importer import importer_class
-from mno.imports.mapping import FieldRule, Mapping
+from mno.imports.mapping import Mapping
 from mno.scenarios.base import SampleSource
 
 RNG = np.random.default_rng(0)
@@ -34,16 +34,8 @@ def values(*shape: int) -> np.ndarray:
     return RNG.normal(size=shape).astype(np.float32)
 
 
-def rules(**given: dict[str, Any]) -> Mapping:
-    return Mapping(fields={name: FieldRule(**rule) for name, rule in given.items()})
-
-
 def refused(path: Path, mapping: Mapping | None = None) -> str:
-    with pytest.raises(InputError) as error:
-        contents_and_values("zarr", path, mapping)
-    message = str(error.value)
-    assert "\n" not in message and len(message) < 600
-    return message
+    return refusal("zarr", path, mapping)
 
 
 class NoParameters(Config):
