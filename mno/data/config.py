@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -44,81 +43,10 @@ class SamplesConfig(Config):
         return self.model_dump(mode="json")
 
 
-class ActiveConfig(Config):
-    """How training samples are chosen where `strategy` is `active`.
-
-    A committee of small regressors, each fitted to samples drawn anew from those that have been
-    solved, predicts the solutions of a pool of candidates. Those are solved next on which it
-    disagrees most, with a rule that keeps them apart.
-    """
-
-    initial: int = Field(
-        default=100, ge=8,
-        description="training samples drawn at random before any is chosen; raised so that rounds "
-        "begin with a shard",
-    )  # fmt: skip
-    rounds: int = Field(default=3, ge=1, le=100, description="times that samples are chosen")
-    pool: int = Field(
-        default=2000, ge=2, le=1_000_000, description="candidates of each round; not solved"
-    )
-    members: int = Field(default=8, ge=2, le=100, description="regressors of the committee")
-    components: int = Field(
-        default=32, ge=1, le=1000,
-        description="principal components of the inputs, and of the solutions, at most",
-    )  # fmt: skip
-    features: int = Field(
-        default=256, ge=1, le=10_000, description="random features of each regressor"
-    )
-
-
 class GenerateConfig(SamplesConfig):
     """All that determines a dataset, apart from the scenario's own parameters."""
 
     split: SplitConfig
-    strategy: Literal["random", "active"] = Field(
-        default="random",
-        description="how training samples are chosen: as the scenario draws them, or from many "
-        "such, where a committee disagrees most. Validation and test are always drawn at random",
-    )
-    active: ActiveConfig = Field(default=ActiveConfig(), description="for `active`")
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """What determines a dataset, as plain values; what is not used is left out."""
-        unused = {"strategy", "active"} if self.strategy == "random" else set()
-        return self.model_dump(mode="json", exclude=unused)
-
-    @property
-    def round_starts(self) -> list[int]:
-        """Number of the first sample of each round, 0 first; one round where nothing is chosen.
-
-        The first holds validation, test and the training samples drawn at random; all begin with a
-        shard.
-        """
-        if self.strategy == "random":
-            return [0]
-        counts, size = self.split_counts, self.shard_size
-        first = -(-(counts["validation"] + counts["test"] + self.active.initial) // size)
-        left = -(-self.samples // size) - first
-        rounds = min(self.active.rounds, left)
-        return [0, *((first + left * k // rounds) * size for k in range(rounds))]
-
-    @model_validator(mode="after")
-    def _leaves_something_to_choose(self) -> GenerateConfig:
-        if self.strategy == "active" and len(self.round_starts) < 2:
-            raise ValueError(
-                f"samples={self.samples} leaves no shard to choose after {self.active.initial} "
-                "training samples, validation and test; lower active.initial or shard_size, or "
-                "make more samples"
-            )
-        ends = [*self.round_starts[1:], self.samples]
-        largest = max((b - a for a, b in pairwise(ends)), default=0)
-        if self.active.pool <= largest:
-            raise ValueError(
-                f"active.pool={self.active.pool} must be more than the {largest} samples that a "
-                "round chooses; raise it, or active.rounds"
-            )
-        return self
 
     @model_validator(mode="after")
     def _fills_every_split(self) -> GenerateConfig:

@@ -15,7 +15,6 @@ import numpy as np
 import mno
 from mno.core.errors import InputError, MnoError
 from mno.core.memory import keep_freed_memory
-from mno.data.choosing import rounds
 from mno.data.config import ExecutionConfig
 from mno.data.plan import DatasetPlan
 from mno.data.report import DatasetReport, summarise
@@ -76,18 +75,15 @@ def generate(
     folder = WorkFolder(work, plan)
     records = folder.resume()
     missing = [shard for shard in range(plan.num_shards) if shard not in records]
-    in_rounds = len(plan.round_starts) > 1
     done, rate = set(records), _rate(records.values())
     progress(_progress(plan, done, rate))
-    if missing or in_rounds:
+    if missing:
         _require_space(plan, folder, missing)
         folder.prepare()
         scenario.compile()
-        for known, shards in rounds(plan, folder.path, folder.store):
-            plan = known
-            for shard in _solve(plan, folder, [s for s in shards if s not in done], execution):
-                done.add(shard)
-                progress(_progress(plan, done, rate))
+        for shard in _solve(plan, folder, missing, execution):
+            done.add(shard)
+            progress(_progress(plan, done, rate))
         records = folder.finished()
     _refuse_duplicates(plan, records)
     if released_as:
@@ -206,8 +202,6 @@ def _solve(
     plan: DatasetPlan, folder: WorkFolder, missing: list[int], execution: ExecutionConfig
 ) -> Iterator[int]:
     """Make the missing shards; yield the number of each as it is done."""
-    if not missing:
-        return
     if execution.scheduler is None and min(execution.workers, len(missing)) == 1:
         yield from _solve_here(plan, folder, missing)
         return

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +11,7 @@ import numpy as np
 
 from mno.core.config import Config
 from mno.core.fields import Field
+from mno.core.files import json_sha256
 from mno.data.config import SPLITS, GenerateConfig, SamplesConfig
 from mno.scenarios.base import SampleSource
 
@@ -22,23 +20,6 @@ UNASSIGNED = "unassigned"
 
 # Samples use spawn keys of length one, so this key can never be one of theirs.
 _SPLIT_STREAM = (0, 0)
-_CANDIDATES = 1
-"""First of the two numbers of a candidate's spawn key."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Why a sample is in a dataset.
-
-    Attributes:
-        round: In which round it was chosen, from 1.
-        candidate: Number of its candidate.
-        score: How far the committee disagreed on it, relative to what it predicts.
-    """
-
-    round: int
-    candidate: int
-    score: float
 
 
 def make_plan(
@@ -69,7 +50,6 @@ class DatasetPlan:
         config: Samples, resolution, shards, seed and splits.
         code: Digest of the code that makes the dataset; shards of other code are not reused.
         root: Where files that the scenario reads are found; determines nothing.
-        chosen: For samples that were chosen from candidates, which; follows from the rest.
     """
 
     scenario: type[SampleSource]
@@ -77,7 +57,6 @@ class DatasetPlan:
     config: SamplesConfig
     code: str
     root: Path = field(default=Path(), compare=False)
-    chosen: Mapping[int, Choice] = field(default_factory=dict, compare=False)
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -105,13 +84,7 @@ class DatasetPlan:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the whole plan: the name of a folder in which its shards may be kept."""
-        text = json.dumps({**self.content, "code": self.code}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    @property
-    def round_starts(self) -> list[int]:
-        """First sample of each round; see `GenerateConfig`."""
-        return self.config.round_starts if isinstance(self.config, GenerateConfig) else [0]
+        return json_sha256({**self.content, "code": self.code})
 
     @property
     def num_shards(self) -> int:
@@ -125,12 +98,7 @@ class DatasetPlan:
 
     def rng(self, sample: int) -> np.random.Generator:
         """Return the sample's own random stream, the same wherever the sample is made."""
-        choice = self.chosen.get(sample)
-        return self._stream(sample) if choice is None else self.candidate(choice.candidate)
-
-    def candidate(self, number: int) -> np.random.Generator:
-        """Return the random stream of a candidate, of which it is drawn and, if chosen, solved."""
-        return self._stream(_CANDIDATES, number)
+        return self._stream(sample)
 
     def _stream(self, *key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.config.seed, spawn_key=key))
@@ -147,10 +115,5 @@ class DatasetPlan:
         if not isinstance(self.config, GenerateConfig):
             return np.full(self.config.samples, UNASSIGNED, dtype=object)
         counts = self.config.split_counts
-        # Those that are chosen come last, and are trained on.
-        starts = self.round_starts
-        later = self.config.samples - starts[1] if starts[1:] else 0
-        counts = {**counts, "train": counts["train"] - later}
         names = np.repeat(np.array(SPLITS, dtype=object), [counts[name] for name in SPLITS])
-        drawn = self._stream(*_SPLIT_STREAM).permutation(names)
-        return np.append(drawn, np.full(later, "train", dtype=object))
+        return self._stream(*_SPLIT_STREAM).permutation(names)

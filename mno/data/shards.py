@@ -24,7 +24,6 @@ import numpy as np
 
 from mno.core.errors import MnoError
 from mno.core.files import file_sha256
-from mno.data.choosing import chosen_numbers
 from mno.data.plan import DatasetPlan
 from mno.data.solve import SolvedShard
 from mno.data.statistics import Margins, Moments
@@ -262,9 +261,7 @@ class WorkFolder:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _identities(self, records: Mapping[int, ShardRecord]) -> dict[str, np.ndarray]:
-        """Return why samples were chosen, or by what those with the same inputs are known."""
-        if self.plan.chosen:
-            return chosen_numbers(self.plan)
+        """Return by what samples with the same inputs are known."""
         if not self.plan.scenario.may_repeat:
             return {}
         digests = [digest for _, record in sorted(records.items()) for digest in record.inputs]
