@@ -239,7 +239,7 @@ def _answers(
     """
     from mno.surrogate.predictions import open_inputs
     from mno.surrogate.trust.answers import Answers
-    from mno.surrogate.trust.fallback import fallback_to
+    from mno.surrogate.trust.answers import fallback_to
 
     if fallback not in ("none", "solver"):
         raise InputError(f"--fallback {fallback}: expected solver, or none")

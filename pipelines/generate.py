@@ -8,9 +8,9 @@ from pathlib import Path
 from mno.core.config import section
 from mno.core.files import write_json
 from mno.data.config import ExecutionConfig, GenerateConfig
-from mno.data.generate import generate
+from mno.data.generate.plan import make_plan
+from mno.data.generate.run import generate
 from mno.data.imported import source_class, source_parameters
-from mno.data.plan import make_plan
 from pipelines.progress import SampleProgress
 from pipelines.stage import Stage, run_stage
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from mno.data.generate import Progress as Generated
+from mno.data.generate.run import Progress as Generated
 from pipelines.stage import Stage
 
 LINES = 5

@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
-from mno.data.generate import generate
-from mno.data.plan import DatasetPlan
+from mno.data.generate.plan import DatasetPlan
+from mno.data.generate.run import generate
 from mno.report.inspection.drawing import draw_inspection
 from mno.report.inspection.survey import inspect_store
 from mno.scenarios.darcy import Darcy, DarcyParameters

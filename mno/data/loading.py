@@ -2,16 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+import threading
+from collections.abc import Iterable, Iterator
+from queue import Empty, Queue
+from typing import Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mno.core.errors import InputError
-from mno.data.order import epoch_order
-from mno.data.prefetch import prefetched
+
+
+def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the permutation of samples in an epoch.
+
+    Args:
+        num_samples: Samples in the training split.
+        seed: The run's seed, not negative.
+        epoch: Counted from 0.
+    """
+    sequence = np.random.SeedSequence(seed, spawn_key=(epoch, 0))
+    return np.random.default_rng(sequence).permutation(num_samples)
+
+
+T = TypeVar("T")
+
+
+def prefetched(items: Iterable[T], ahead: int) -> Iterator[T]:
+    """Yield items in their order, a few of them prepared ahead by a thread.
+
+    The thread ends with the items, or when the iterator is closed or forgotten. An error in it is
+    raised here, in its place among the items.
+
+    Args:
+        items: What prepares an item when asked for the next one.
+        ahead: Items that are kept ready; 0 for no thread.
+    """
+    if ahead < 1:
+        yield from items
+        return
+    queue: Queue[tuple[str, T | BaseException | None]] = Queue(ahead)
+    ended = threading.Event()
+    thread = threading.Thread(
+        target=_prepare, args=(items, queue, ended), name="mno-prefetch", daemon=True
+    )
+    thread.start()
+    try:
+        while True:
+            kind, item = queue.get()
+            if kind == "end":
+                return
+            if isinstance(item, BaseException) and kind == "error":
+                raise item
+            yield item  # type: ignore[misc]  # an item, then
+    finally:
+        ended.set()
+        while thread.is_alive():
+            try:  # make room, so that the thread sees that it has ended
+                queue.get(timeout=0.01)
+            except Empty:
+                continue
+
+
+def _prepare(items: Iterable[T], queue: Queue, ended: threading.Event) -> None:
+    try:
+        for item in items:
+            queue.put(("item", item))
+            if ended.is_set():
+                return
+        queue.put(("end", None))
+    except BaseException as error:  # noqa: BLE001 - raised again by who asked
+        queue.put(("error", error))
+
 
 Batch = dict[str, Tensor]
 

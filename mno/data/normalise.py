@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
-from mno.data.blocks import SampleArray, blocks
+from mno.data.reading import SampleArray, blocks
 
 ArrayT = TypeVar("ArrayT", np.ndarray, Tensor)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +16,236 @@ from torch.utils.data import Dataset
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.core.memory import available_memory, fits_in_memory
-from mno.data.blocks import blocks
-from mno.data.form import Form, Wanted
-from mno.data.forms import Every
 from mno.data.normalise import Normaliser
-from mno.data.reading import Schema, open_split
-from mno.data.stored import StoredArray
+from mno.data.reading import Schema, StoredArray, blocks, open_split
+
+Every = int | Sequence[int] | Mapping[str, int]
+"""Of every axis, or of each in order or by name: one of how many points is taken."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of consecutive frames in every sample.
+
+    Attributes:
+        length: Frames of a window.
+        stride: Frames from the beginning of a window to that of the next.
+        frames: Frames of a sample.
+    """
+
+    length: int
+    stride: int
+    frames: int
+
+    @property
+    def per_sample(self) -> int:
+        """Windows of one sample."""
+        return (self.frames - self.length) // self.stride + 1
+
+    def cut(self, values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Return a window of each sample, shape `(samples, length, *space)`.
+
+        Args:
+            values: Shape `(samples, frames, *space)`.
+            positions: Which window, shape `(samples,)`, from 0 to below `per_sample`.
+        """
+        frames = (positions * self.stride)[:, None] + np.arange(self.length)
+        return values[np.arange(len(values))[:, None], frames]
+
+
+def windows_of(
+    length: int | None, stride: int, fields: Sequence[Field], axes: Sequence[Axis]
+) -> Windows | None:
+    """Return the windows of some frames, or none if no length is given.
+
+    Raises:
+        InputError: No field has frames, or no window fits.
+    """
+    if length is None:
+        return None
+    if not any("time" in field.dims for field in fields):
+        raise InputError(
+            f"window={length}: no field has a time axis among "
+            f"{', '.join(field.name for field in fields)}; leave the window out"
+        )
+    (frames,) = (len(axis.points) for axis in axes if axis.name == "time")
+    if not 1 <= length <= frames or stride < 1:
+        raise InputError(
+            f"window={length} with stride={stride} does not fit: a sample has {frames} frames; "
+            f"give a window of 1 to {frames} and a stride of 1 or more"
+        )
+    return Windows(length, stride, frames)
+
+
+def steps_of(every: Every, space: Sequence[Axis]) -> dict[str, int]:
+    """Return by axis of space which of its points are taken: one of so many.
+
+    Raises:
+        InputError: It does not fit the axes.
+    """
+    names = [axis.name for axis in space]
+    if isinstance(every, int):
+        steps = dict.fromkeys(names, every)
+    elif isinstance(every, Mapping):
+        steps = dict.fromkeys(names, 1) | dict(every)
+    else:
+        steps = dict(zip(names, every, strict=True)) if len(every) == len(names) else {}
+    if list(steps) != names or any(step < 1 for step in steps.values()):
+        raise InputError(
+            f"every={every!r} does not fit the axes {', '.join(names)}; give one number, 1 or "
+            "more, or one for each of them"
+        )
+    return steps
+
+
+def flattened(values: np.ndarray, axes: int) -> np.ndarray:
+    """Make one axis of points of the last axes, which are those of a grid."""
+    return values.reshape(*values.shape[: values.ndim - axes], -1)
+
+
+def places_of(axes: Sequence[Axis], fields: Sequence[Field]) -> dict[str, np.ndarray]:
+    """Return the coordinates of all points of a grid, shape `(points,)`, float32, by axis.
+
+    Raises:
+        InputError: A field lies on some of the axes only, or has the name of one.
+    """
+    names = tuple(axis.name for axis in axes)
+    for field in fields:
+        on = tuple(name for name in field.dims if name != "time")
+        if on not in ((), names) or field.name in names:
+            raise InputError(
+                f"as_points: field {field.name} lies on ({', '.join(field.dims)}), and the points "
+                f"on ({', '.join(names)}); choose other fields"
+            )
+    grids = np.meshgrid(*(axis.points for axis in axes), indexing="ij")
+    return {name: grid.ravel().astype(np.float32) for name, grid in zip(names, grids, strict=True)}
+
+
+def drawn_points(count: int, total: int, seed: int, epoch: int, item: int) -> np.ndarray:
+    """Draw points of an item in an epoch, without repetition, in ascending order."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(epoch, item, 0))
+    return np.sort(np.random.default_rng(sequence).choice(total, count, replace=False))
+
+
+def with_presence(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return values with 0 for what is missing, and beside them which are present."""
+    present = ~np.isnan(values)
+    return {name: np.where(present, values, np.float32(0)), f"{name}_present": present}
+
+
+@dataclass(frozen=True)
+class FormOptions:
+    """What is asked for; `mno.data.Samples` says what each means."""
+
+    window: int | None = None
+    stride: int = 1
+    every: Every = 1
+    as_points: bool = False
+    points: int | None = None
+    normaliser: Normaliser | None = None
+    masked: bool = False
+    seed: int = 0
+
+
+class Form:
+    """Makes items of the values of samples.
+
+    Args:
+        fields: Of an item.
+        axes: Of the dataset.
+        wanted: What is asked for.
+
+    Attributes:
+        axes: The axes with the points that are taken.
+        windows: Windows in time, if there are any.
+
+    Raises:
+        InputError: The fields and axes do not allow it.
+    """
+
+    def __init__(self, fields: Sequence[Field], axes: Sequence[Axis], wanted: FormOptions) -> None:
+        self.fields, self.wanted = tuple(fields), wanted
+        space = [axis for axis in axes if axis.name != "time"]
+        self._steps = steps_of(wanted.every, space)
+        self.axes = tuple(
+            replace(axis, points=axis.points[:: self._steps.get(axis.name, 1)]) for axis in axes
+        )
+        self.windows: Windows | None = windows_of(wanted.window, wanted.stride, fields, axes)
+        on_grid = [axis.name for axis in space] != ["point"]
+        self._flat = wanted.as_points and on_grid
+        thinned = [axis for axis in self.axes if axis.name != "time"]
+        self._places = places_of(thinned, fields) if self._flat else {}
+        self._total = math.prod(len(axis.points) for axis in thinned)
+        if wanted.points is not None and on_grid and not wanted.as_points:
+            raise InputError(
+                f"points={wanted.points} draws unordered points, but the dataset is on a grid; set "
+                "as_points=True as well"
+            )
+        if wanted.points is not None and not 1 <= wanted.points <= self._total:
+            raise InputError(
+                f"points={wanted.points} cannot be drawn from {self._total}; give 1 to "
+                f"{self._total}"
+            )
+        if wanted.normaliser:
+            _require_known(wanted.normaliser, fields)
+
+    @property
+    def items_per_sample(self) -> int:
+        """How many items a sample makes."""
+        return self.windows.per_sample if self.windows else 1
+
+    def kept(self, field: Field) -> tuple[slice, ...]:
+        """Return the points that are taken of a field's values, shape `(samples, *dims)`."""
+        return (
+            slice(None),
+            *(slice(None, None, self._steps.get(name, 1)) for name in field.dims),
+        )
+
+    def __call__(
+        self, values: Mapping[str, np.ndarray], items: np.ndarray, epoch: int
+    ) -> dict[str, np.ndarray]:
+        """Return items.
+
+        Args:
+            values: The points taken of each item's sample, shape `(batch, *dims)`, by field name.
+            items: The items' numbers.
+            epoch: Of the drawn points.
+        """
+        drawn = self._drawn(items, epoch)
+        batch: dict[str, np.ndarray] = {}
+        for field in self.fields:
+            made = values[field.name]
+            if self.windows and "time" in field.dims:
+                made = self.windows.cut(made, items % self.windows.per_sample)
+            space = [name for name in field.dims if name != "time"]
+            if self._flat and space:
+                made = flattened(made, len(space))
+            if drawn is not None and space:
+                index = drawn if made.ndim == 2 else drawn[:, None, :]
+                made = np.take_along_axis(made, index, axis=-1)
+            if self.wanted.normaliser:
+                made = self.wanted.normaliser.encode(field.name, made)
+            batch |= with_presence(field.name, made) if self.wanted.masked and field.gaps else {}
+            batch.setdefault(field.name, made)
+        for name, places in self._places.items():
+            batch[name] = np.tile(places, (len(items), 1)) if drawn is None else places[drawn]
+        return {name: np.ascontiguousarray(made) for name, made in batch.items()}
+
+    def _drawn(self, items: np.ndarray, epoch: int) -> np.ndarray | None:
+        """Return the points drawn for each item, shape `(batch, points)`."""
+        count, seed = self.wanted.points, self.wanted.seed
+        if count is None:
+            return None
+        return np.stack([drawn_points(count, self._total, seed, epoch, int(n)) for n in items])
+
+
+def _require_known(normaliser: Normaliser, fields: Sequence[Field]) -> None:
+    unknown = [field.name for field in fields if field.name not in normaliser.mean]
+    if unknown:
+        raise InputError(
+            f"the normaliser knows nothing of {', '.join(unknown)}; choose fields among "
+            f"{', '.join(normaliser.mean)}"
+        )
 
 
 class Samples(Dataset[dict[str, Tensor]]):
@@ -83,8 +308,8 @@ class Samples(Dataset[dict[str, Tensor]]):
         stored = open_split(Path(store), split, checked=verify)
         self.schema, self.indices, self.epoch = stored.schema, stored.indices, 0
         self.fields = _chosen(stored.schema, fields)
-        wanted = Wanted(window, stride, every, as_points, points, normaliser, masked, seed)
-        self._form = Form(self.fields, stored.schema.axes, wanted)
+        options = FormOptions(window, stride, every, as_points, points, normaliser, masked, seed)
+        self._form = Form(self.fields, stored.schema.axes, options)
         self._kept = {field.name: self._form.kept(field) for field in self.fields}
         arrays = {field.name: stored.fields[field.name] for field in self.fields}
         self._arrays: dict[str, StoredArray | np.ndarray] = dict(arrays)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mno.data.blocks import SampleArray, blocks
+from mno.data.reading import SampleArray, blocks
 
 if TYPE_CHECKING:
     from mno.data.reading import Split, StoredSplit

@@ -12,7 +12,7 @@ from mno.core.errors import MnoError
 from mno.evaluation.samples import some_samples
 from mno.evaluation.solving import solver_of
 from mno.scenarios.base import Scenario, split_samples
-from mno.surrogate.trust.equation import equation_residual
+from mno.surrogate.trust.trust import equation_residual
 
 if TYPE_CHECKING:
     from mno.data.reading import Split, StoredSplit

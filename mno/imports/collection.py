@@ -27,7 +27,7 @@ from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
 from mno.core.files import file_sha256
 from mno.core.memory import keep_freed_memory
-from mno.data.generate import Progress
+from mno.data.generate.run import Progress
 from mno.data.reading import Schema, read_schema
 from mno.imports.cage import Cage
 from mno.imports.convert import FileParameters, FileSource, convert_file, files_in

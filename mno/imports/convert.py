@@ -15,9 +15,9 @@ from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 from mno.data.config import ExecutionConfig, SamplesConfig
-from mno.data.generate import Progress, generate
-from mno.data.plan import DatasetPlan
-from mno.data.report import DatasetReport
+from mno.data.generate.plan import DatasetPlan
+from mno.data.generate.report import DatasetReport
+from mno.data.generate.run import Progress, generate
 from mno.data.store import sample_shape
 from mno.imports.cage import make_room
 from mno.imports.importer import Contents, importer_class

@@ -20,8 +20,7 @@ from mno.core.batch import Batch
 from mno.core.errors import InputError
 from mno.core.fields import Field
 from mno.data.normalise import Normaliser
-from mno.data.reading import Schema
-from mno.data.stored import StoredArray
+from mno.data.reading import Schema, StoredArray
 from mno.training.processes import Rank
 
 Purpose = Literal["turn", "window"]

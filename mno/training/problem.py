@@ -14,9 +14,8 @@ from torch import Tensor
 
 from mno.core.errors import InputError
 from mno.core.forecast import Forecast, TaskConfig, forecast_of
-from mno.data.blocks import SampleArray, blocks
 from mno.data.normalise import Normaliser
-from mno.data.reading import Schema, Split, StoredSplit
+from mno.data.reading import SampleArray, Schema, Split, StoredSplit, blocks
 from mno.nn.config import ModelConfig
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate

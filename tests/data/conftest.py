@@ -11,9 +11,9 @@ import pytest
 from heat import Heat
 
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
-from mno.data.generate import generate
-from mno.data.plan import DatasetPlan
-from mno.data.report import DatasetReport
+from mno.data.generate.plan import DatasetPlan
+from mno.data.generate.report import DatasetReport
+from mno.data.generate.run import generate
 from tests.support.file_hashes import hashes
 
 HERE = Path(__file__).parent

@@ -13,11 +13,10 @@ from conftest import HERE, ROOT, Made, hashes, make, make_plan
 
 from mno.core.errors import MnoError
 from mno.data.config import ExecutionConfig
-from mno.data.generate import _ShardTask, generate
-from mno.data.plan import DatasetPlan
+from mno.data.generate.plan import DatasetPlan
+from mno.data.generate.run import _ShardTask, generate
+from mno.data.generate.work import WorkFolder, loaded_sources
 from mno.data.reading import read_split
-from mno.data.shards import WorkFolder
-from mno.data.sources import loaded_sources
 from mno.scenarios.darcy import Darcy
 
 TWO = ExecutionConfig(workers=2)
@@ -136,7 +135,10 @@ def test_workers_that_run_older_code_are_refused(tmp_path, start):
     code, error = run("after")
     assert code == 1
     assert error.startswith("worker tcp://127.0.0.1:") and "\n" not in error
-    assert "runs other code than this process (mno.data.solve); run again, and restart" in error
+    assert (
+        "runs other code than this process (mno.data.generate.work); run again, and restart"
+        in error
+    )
     assert not (tmp_path / "after" / "data").exists()
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mno.data.prefetch import prefetched
+from mno.data.loading import prefetched
 
 
 def threads() -> list[threading.Thread]:

@@ -11,7 +11,9 @@ from plates import FRAMES, POINTS, SHAPE, Plate, Sensors, released
 from torch.utils.data import DataLoader
 
 from mno.core.errors import InputError, MnoError
-from mno.data import Loader, Normaliser, Samples, read_split
+from mno.data import Loader, Samples
+from mno.data.normalise import Normaliser
+from mno.data.reading import read_split
 
 LAZY_AND_NOT = pytest.mark.parametrize("in_memory", [False, True])
 

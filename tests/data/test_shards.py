@@ -9,10 +9,9 @@ import pytest
 from conftest import ALONE, Made, hashes, make, make_plan
 
 from mno.core.errors import MnoError
-from mno.data.generate import generate
+from mno.data.generate.run import generate
+from mno.data.generate.work import WorkFolder, solve_shard
 from mno.data.reading import verify
-from mno.data.shards import WorkFolder
-from mno.data.solve import solve_shard
 
 
 def stamps(work: Path) -> dict[str, tuple[int, int]]:

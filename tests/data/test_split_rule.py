@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from mno.core.errors import InputError
 from mno.data.config import GenerateConfig, SplitConfig
-from mno.data.groups import joined
-from mno.data.split_rule import assign
+from mno.data.imported import assign, joined
 from mno.scenarios.imported import SplitRule
 
 SHARES = SplitConfig(train=0.8, validation=0.1, test=0.1)

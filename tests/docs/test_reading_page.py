@@ -10,8 +10,8 @@ import pytest
 from markdown_files import ROOT
 
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
-from mno.data.generate import generate
-from mno.data.plan import DatasetPlan
+from mno.data.generate.plan import DatasetPlan
+from mno.data.generate.run import generate
 from mno.scenarios.base import scenario_class
 
 PAGE = ROOT / "docs/how-to/read-a-dataset.md"

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mno.data.report import CheckReport
-from mno.data.statistics import Margins
+from mno.data.generate.report import CheckReport, Margins
 from mno.report.checks import check_figure
 from mno.report.figures import Figure
 

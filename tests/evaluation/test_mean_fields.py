@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mno.core.fields import Axis, Field
-from mno.data import blocks
+from mno.data import reading as blocks
 from mno.data.reading import Schema, Split
 from mno.evaluation.baselines import mean_fields
 

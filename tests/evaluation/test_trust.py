@@ -15,7 +15,7 @@ from mno.core.errors import InputError
 from mno.scenarios.base import make_scenario
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.answers import Answers
-from mno.surrogate.trust.fallback import fallback_to
+from mno.surrogate.trust.answers import fallback_to
 from mno.surrogate.trust.trust import Trust
 
 

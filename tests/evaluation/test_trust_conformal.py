@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from mno.surrogate.trust.conformal import (
+from mno.surrogate.trust.bounds import (
     coverage_interval,
     expected_coverage,
     quantile,
     rank,
     samples_needed,
 )
-from mno.surrogate.trust.likeness import Likeness
-from mno.surrogate.trust.scale import Scale
+from mno.surrogate.trust.out_of_distribution import Likeness
+from mno.surrogate.trust.bounds import Scale
 
 
 @pytest.mark.parametrize(("samples", "level"), [(9, 0.9), (19, 0.8), (37, 0.9), (200, 0.95)])

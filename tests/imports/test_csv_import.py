@@ -13,8 +13,8 @@ from plant_log import POWER, Plant, Row, without, write_long
 
 from mno.core.errors import InputError
 from mno.data.config import SamplesConfig
-from mno.data.plan import DatasetPlan
-from mno.data.solve import solve_shard
+from mno.data.generate.plan import DatasetPlan
+from mno.data.generate.work import solve_shard
 from mno.imports.convert import FileParameters, FileSource
 from mno.imports.csv import SensorLog
 from mno.imports.mapping import FieldRule, MappedFile, Mapping, Sensor, SensorRules

@@ -20,7 +20,7 @@ from mno.core.config import Config
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.data.config import GenerateConfig, SplitConfig
-from mno.data.plan import DatasetPlan
+from mno.data.generate.plan import DatasetPlan
 from mno.data.store import create_store, seal, write_values
 from mno.imports.collection import import_files
 from mno.imports.importer import importer_class

@@ -9,7 +9,7 @@ import numpy as np
 from mno.core.config import Config
 from mno.core.fields import Axis, Field
 from mno.data.config import GenerateConfig, SplitConfig
-from mno.data.plan import DatasetPlan
+from mno.data.generate.plan import DatasetPlan
 from mno.data.store import create_store, seal, write_values
 from mno.scenarios.base import Scenario
 

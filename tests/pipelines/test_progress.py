@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mno.data.generate import Progress
+from mno.data.generate.run import Progress
 from mno.lineage.dvcfiles import StageInputs
 from pipelines.progress import SampleProgress
 from pipelines.stage import HandedDown, Stage

@@ -9,8 +9,8 @@ import pytest
 
 from mno.core.errors import InputError
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
-from mno.data.generate import generate
-from mno.data.plan import DatasetPlan
+from mno.data.generate.plan import DatasetPlan
+from mno.data.generate.run import generate
 from mno.scenarios.base import make_scenario
 from mno.scenarios.check import failed_checks, solved_sample
 from mno.scenarios.furnace import Furnace, FurnaceParameters

@@ -9,8 +9,8 @@ import pytest
 from distributed import LocalCluster
 
 from mno.data.config import ExecutionConfig, GenerateConfig
-from mno.data.generate import generate
-from mno.data.plan import DatasetPlan
+from mno.data.generate.plan import DatasetPlan
+from mno.data.generate.run import generate
 from mno.scenarios.base import scenario_class, scenario_names
 from tests.support.file_hashes import hashes
 

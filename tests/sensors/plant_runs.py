@@ -11,9 +11,9 @@ import torch
 
 from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
-from mno.data.generate import generate
+from mno.data.generate.plan import DatasetPlan
+from mno.data.generate.run import generate
 from mno.data.normalise import Normaliser
-from mno.data.plan import DatasetPlan
 from mno.data.reading import read_schema, read_split
 from mno.imports.mapping import SensorRules
 from mno.imports.readings import Readings, read_readings

@@ -19,8 +19,8 @@ from flows.params import edit_params
 from mno.core.config import read_params, validate
 from mno.core.files import file_sha256
 from mno.data.config import ExecutionConfig
-from mno.data.generate import generate
-from mno.data.plan import make_plan
+from mno.data.generate.plan import make_plan
+from mno.data.generate.run import generate
 from mno.data.store import seal
 from mno.scenarios.darcy import Darcy, DarcyParameters
 from mno.study.trials import DATABASE

@@ -67,7 +67,7 @@ def test_a_changed_solver_makes_the_cells_of_its_scenario_stale(workspace: Path)
 
 
 def test_new_code_that_makes_the_same_data_leaves_cells_fresh(workspace: Path) -> None:
-    change(workspace / "mno/data/shards.py")  # of `generate` alone
+    change(workspace / "mno/data/generate/work.py")  # of `generate` alone
     assert len(stale(workspace)) == 12  # nobody has made the data since
     results, code = Results(workspace, "small"), Code(workspace)
     for cell in cells():
@@ -84,7 +84,7 @@ def test_code_that_was_shown_to_make_the_same_cells_leaves_them_fresh(workspace:
     was = {cell.name: Code(workspace).cell_digest(cell) for cell in cells()}
     data = {cell.name: Code(workspace).dataset_digest(cell) for cell in cells()}
     change(workspace / "mno/training/fit.py")
-    change(workspace / "mno/data/shards.py")  # of `generate`
+    change(workspace / "mno/data/generate/work.py")  # of `generate`
     assert len(stale(workspace)) == 12
     shown, code = [cell for cell in cells() if cell.scenario == "darcy"], Code(workspace)
     entry = {

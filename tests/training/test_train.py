@@ -15,7 +15,7 @@ from torch import nn
 
 from mno.core.batch import Batch
 from mno.core.errors import InputError, MnoError
-from mno.data.order import epoch_order
+from mno.data.loading import epoch_order
 from mno.nn.config import ModelConfig
 from mno.surrogate.surrogate import Surrogate
 from mno.training.config import TrainConfig

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from smoothing_problem import MODEL
 from torch import nn
 
-from mno.data.loading import Loader
+from mno.data.loading import Loader, epoch_order
 from mno.data.normalise import Normaliser
-from mno.data.order import epoch_order
 from mno.nn.build import build_operator
 from mno.training.batches import TrainingSamples, seed_epoch
 from mno.training.history import EpochRecord, History

@@ -16,10 +16,10 @@ from mno.evaluation.trust.observed import Observed, describe_split, observe
 from mno.evaluation.trust.outside import outside_inputs
 from mno.surrogate.trust import conformal
 from mno.surrogate.trust.config import TrustConfig
-from mno.surrogate.trust.equation import equation_of
-from mno.surrogate.trust.likeness import Likeness
-from mno.surrogate.trust.measured import Measured, Pairs, Rate, coverage, finite
-from mno.surrogate.trust.scale import Scale
+from mno.surrogate.trust.trust import equation_of
+from mno.surrogate.trust.out_of_distribution import Likeness
+from mno.surrogate.trust.trust import Measured, Pairs, Rate, coverage, finite
+from mno.surrogate.trust.bounds import Scale
 from mno.surrogate.trust.trust import Bound, Trust
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import zarr
 
 from mno.core.errors import InputError, first_line
 from mno.core.fields import Field
+from mno.data.generate.report import count_duplicates
 from mno.data.reading import Schema, read_schema, verify
-from mno.data.report import count_duplicates
 from mno.report.inspection.measure import FieldMeasurement
 from mno.report.inspection.result import Duplicates, Inspection
 from mno.report.inspection.sensors import Sensors, find_sensors

@@ -10,8 +10,8 @@ import numpy as np
 
 from mno.surrogate.description import Description
 from mno.surrogate.predictions import Variable
-from mno.surrogate.trust.errors import MEASURES
-from mno.surrogate.trust.fallback import Fallback
+from mno.surrogate.trust.bounds import MEASURES
+from mno.surrogate.trust.answers import Fallback
 from mno.surrogate.trust.trust import Assessment, Trust
 
 Arrays = Mapping[str, np.ndarray]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mno.core.config import Config
-from mno.surrogate.trust.conformal import (
+from mno.surrogate.trust.bounds import (
     coverage_interval,
     expected_coverage,
     samples_needed,

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from mno.core.config import Config
 from mno.core.errors import InputError, first_line
 from mno.surrogate.description import Description
-from mno.surrogate.trust.equation import Equation, equation_of
-from mno.surrogate.trust.errors import size
-from mno.surrogate.trust.features import describe
-from mno.surrogate.trust.likeness import Likeness
-from mno.surrogate.trust.measured import Measured
-from mno.surrogate.trust.scale import Scale
+from mno.surrogate.trust.trust import Equation, equation_of
+from mno.surrogate.trust.bounds import size
+from mno.surrogate.trust.out_of_distribution import describe
+from mno.surrogate.trust.out_of_distribution import Likeness
+from mno.surrogate.trust.trust import Measured
+from mno.surrogate.trust.bounds import Scale
 
 FORMAT = 1
 FILE = "trust.json"

@@ -10,7 +10,7 @@ import numpy as np
 from mno.report.curves import HEIGHT, LEGEND, NARROW, PER_CENT, WIDE
 from mno.report.figures import Figure
 from mno.report.style import REFERENCE_COLOUR, house_style, new_figure, png_bytes
-from mno.surrogate.trust.measured import Pairs
+from mno.surrogate.trust.trust import Pairs
 
 if TYPE_CHECKING:
     from mno.report.language import Words

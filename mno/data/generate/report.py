@@ -8,8 +8,8 @@ from functools import reduce
 from operator import add
 
 from mno.data.config import SPLITS
-from mno.data.plan import DatasetPlan
-from mno.data.shards import ShardRecord
+from mno.data.generate.plan import DatasetPlan
+from mno.data.generate.work import ShardRecord
 from mno.data.statistics import Margins
 from mno.data.store import sample_shape
 

@@ -16,11 +16,9 @@ import mno
 from mno.core.errors import InputError, MnoError
 from mno.core.memory import keep_freed_memory
 from mno.data.config import ExecutionConfig
-from mno.data.plan import DatasetPlan
-from mno.data.report import DatasetReport, summarise
-from mno.data.shards import ShardRecord, WorkFolder
-from mno.data.solve import solve_shard
-from mno.data.sources import differing, loaded_sources
+from mno.data.generate.plan import DatasetPlan
+from mno.data.generate.report import DatasetReport, summarise
+from mno.data.generate.work import ShardRecord, WorkFolder, differing, loaded_sources, solve_shard
 from mno.data.store import sample_shape
 
 # A foreign process that imports this module later on keeps what it imported now.
@@ -206,7 +204,7 @@ def _solve(
         yield from _solve_here(plan, folder, missing)
         return
     # Imported here: starting Dask takes longer than solving a small dataset.
-    from mno.data.cluster import connect, run_tasks
+    from mno.data.generate.dask import connect, run_tasks
 
     sources = loaded_sources(plan.scenario.__module__)
     token = folder.token.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The work folder: shards, their completion records, and the release of a dataset.
+"""The work of generation: shards, solved, written with a record of each, and released as a dataset.
 
     work/store/           the Zarr store, as far as it is done
     work/done/<k>.json    the record of shard k, written last, with the SHA-256 of its files
@@ -9,9 +9,12 @@ be read proves nothing, since Zarr reads a missing file as fill values.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +24,152 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mno.core.errors import MnoError
-from mno.core.files import file_sha256
-from mno.data.plan import DatasetPlan
-from mno.data.solve import SolvedShard
+from mno.core.files import file_sha256, replacing_folder, write_text
+from mno.data.generate.plan import DatasetPlan
 from mno.data.statistics import Margins, Moments
-from mno.data.store import create_store, seal, shard_file, write_values
+from mno.data.store import create_store, sample_shape, seal, shard_file, write_values
+from mno.scenarios.base import FilesSource, SampleSource, split_samples
+
+# What decides the bits of an array or of a compressed file.
+_LIBRARIES = ("numpy", "numba", "zarr", "numcodecs")
+# A process keeps running what it once imported, whatever the files say now; a cluster that was
+# started yesterday may run yesterday's solver.
+_seen: dict[str, str] = {}
+
+
+def loaded_sources(*modules: str) -> dict[str, str]:
+    """Return what this process runs.
+
+    Args:
+        modules: Modules to include besides those of `mno` that are loaded.
+
+    Returns:
+        SHA-256 of the source file by module, and the versions of Python and of the libraries that
+        decide bits. A module is read when it is first seen here and never again.
+    """
+    for name, module in list(sys.modules.items()):
+        if name in _seen:
+            continue
+        if name in modules or name.split(".")[0] == "mno":
+            path = getattr(getattr(module, "__spec__", None), "origin", None)
+            if path:
+                _seen[name] = file_sha256(path)
+        elif name in _LIBRARIES:
+            _seen[name] = str(getattr(module, "__version__", "unknown"))
+    return {"python": platform.python_version(), **_seen}
+
+
+def differing(ours: dict[str, str], theirs: dict[str, str]) -> list[str]:
+    """Return the names that both know and that differ, in order."""
+    return sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
+
+
+@dataclass
+class SolvedShard:
+    """The samples of one shard, and what was measured on them.
+
+    Attributes:
+        values: Arrays of shape `(samples, *sample shape)`, float32, by field name.
+        inputs: Digest of each sample's inputs and initial states, of states with gaps the whole.
+        statistics: Moments of each field.
+        checks: Moments of each physics check over the samples.
+        margins: How far each physics check stays below its tolerance.
+        begun: When work on it began, UTC.
+    """
+
+    values: dict[str, np.ndarray]
+    inputs: list[str]
+    statistics: dict[str, Moments]
+    checks: dict[str, Moments]
+    margins: dict[str, Margins]
+    begun: datetime
+
+
+def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
+    """Sample, solve and check every sample of a shard.
+
+    Raises:
+        MnoError: A value is not finite, a check exceeds its tolerance, or the scenario yields
+            arrays that are not what it declares.
+    """
+    begun = datetime.now(UTC)
+    scenario = plan.build()
+    samples = plan.samples_of(shard)
+    read = scenario.read(samples) if isinstance(scenario, FilesSource) else None
+    values = read or {
+        field.name: np.empty((len(samples), *sample_shape(scenario, field)), np.float32)
+        for field in scenario.fields
+    }
+    measured = {check.name: np.empty(len(samples)) for check in scenario.checks}
+    # Their first frames are the same where nothing was measured: whole recordings tell them apart.
+    recorded = [f.name for f in scenario.fields if f.role == "state" and f.gaps]
+    inputs: list[str] = []
+    statistics: dict[str, Moments] = {}
+    # One thread, so that the order of summation in BLAS does not depend on the machine's cores.
+    with threadpool_limits(limits=1):
+        made = split_samples(scenario.fields, read) if read else scenario.make(samples, plan.rng)
+        for row, (sample, (given, solved)) in enumerate(zip(samples, made, strict=True)):
+            if not read:
+                _store_row(scenario, {**given, **solved}, row, values)
+            for field in scenario.fields:
+                array = values[field.name][row]
+                moments = Moments.of(array)
+                statistics[field.name] = statistics[field.name] + moments if row else moments
+                if moments.missing and not (field.gaps and not np.isinf(array).any()):
+                    raise scenario.not_finite(field, array, sample)
+            inputs.append(_digest({**given, **{name: solved[name] for name in recorded}}))
+            for name, value in scenario.check(given, solved).items():
+                measured[name][row] = value
+            _require_checks(
+                scenario, {name: array[row] for name, array in measured.items()}, sample
+            )
+    checks = {name: Moments.of(array) for name, array in measured.items()}
+    margins = {c.name: Margins.of(measured[c.name], c.tolerance) for c in scenario.checks}
+    return SolvedShard(values, inputs, statistics, checks, margins, begun)
+
+
+def _store_row(
+    scenario: SampleSource,
+    arrays: Mapping[str, np.ndarray],
+    row: int,
+    values: dict[str, np.ndarray],
+) -> None:
+    dataset = scenario.dataset_name
+    if set(arrays) != set(values):
+        raise MnoError(
+            f"scenario {dataset} yields fields {sorted(arrays)}; it declares {sorted(values)}"
+        )
+    for name, array in arrays.items():
+        expected = values[name].shape[1:]
+        if array.dtype != np.float32 or array.shape != expected:
+            raise MnoError(
+                f"scenario {dataset} yields {name} as {array.dtype} of shape {array.shape}; "
+                f"expected float32 of shape {expected}"
+            )
+        values[name][row] = array
+
+
+def _require_checks(scenario: SampleSource, measured: Mapping[str, float], sample: int) -> None:
+    for check in scenario.checks:
+        # Written so that NaN fails too.
+        if not measured[check.name] <= check.tolerance:
+            raise MnoError(
+                f"sample {sample} of {scenario.dataset_name}: {check.name} ({check.description}) "
+                f"is {measured[check.name]:.3g}; tolerance {check.tolerance:.3g}; nothing is "
+                "released"
+            )
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()
+
 
 _Stamp = tuple[int, int, int]  # what changes when somebody writes to a file
 
@@ -213,11 +355,8 @@ class WorkFolder:
                 begun=solved.begun,
                 time=datetime.now(UTC),
             )
-            # Dask may run a task twice when it loses sight of a worker: names must not clash.
-            beside = self.done / f"{shard}.{uuid.uuid4().hex}.partial"
             text = json.dumps(asdict(record), default=datetime.isoformat)
-            beside.write_text(text, encoding="utf-8")
-            os.replace(beside, self.done / f"{shard}.json")
+            write_text(self.done / f"{shard}.json", text)
         return record
 
     def release(self, destination: Path, records: Mapping[int, ShardRecord]) -> None:
@@ -239,25 +378,13 @@ class WorkFolder:
                 f"shards {missing} in {self.path} are missing or were altered while the others "
                 "were made; run again to make them"
             )
-        partial = destination.with_name(f"{destination.name}.partial")
-        replaced = destination.with_name(f"{destination.name}.replaced")
         files = {name: sha for record in records.values() for name, sha in record.files.items()}
         with writing(destination):
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            for leftover in (partial, replaced):
-                shutil.rmtree(leftover, ignore_errors=True)
-            try:
-                create_store(partial, self.plan, self._identities(records))
+            with replacing_folder(destination) as fresh:
+                create_store(fresh, self.plan, self._identities(records))
                 for name in files:
-                    _link(self.store / name, partial / name)
-                seal(partial, files)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-            if destination.exists():
-                destination.rename(replaced)
-            partial.rename(destination)
-            shutil.rmtree(replaced, ignore_errors=True)
+                    _link(self.store / name, fresh / name)
+                seal(fresh, files)
             shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _identities(self, records: Mapping[int, ShardRecord]) -> dict[str, np.ndarray]:

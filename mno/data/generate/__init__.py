@@ -1,0 +1,1 @@
+"""Generation of datasets: what is made (plan), shard by shard (work), here or on Dask."""
