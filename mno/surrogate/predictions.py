@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from zarr.codecs import ZstdCodec
 from zarr.errors import ZarrUserWarning
 
 from mno.core.errors import InputError
+from mno.core.files import replacing_folder
 from mno.core.forecast import Forecast
 from mno.surrogate.surrogate import Surrogate
 
@@ -92,10 +91,7 @@ def predict_store(
     if destination.exists():
         raise InputError(f"{destination} exists already; choose another name or remove it")
     samples = next(iter(inputs.values())).shape[0]
-    partial = destination.with_name(destination.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_folder(destination) as partial:
         outputs = _create_outputs(surrogate, source, partial, inputs, steps, companion)
         for start in range(0, samples, batch_size):
             stop = min(start + batch_size, samples)
@@ -113,10 +109,6 @@ def predict_store(
             # Consolidated metadata is an agreed extension of Zarr v3; without it xarray warns.
             warnings.simplefilter("ignore", ZarrUserWarning)
             zarr.consolidate_metadata(str(partial))
-        os.replace(partial, destination)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return samples
 
 

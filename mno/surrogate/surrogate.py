@@ -80,22 +80,18 @@ class Surrogate:
         folder = Path(folder)
         try:
             content = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-            form = content.pop("format")
             cross_order = content.pop("cross_order", None)
-            if form not in range(1, FORMAT + 1):
+            if content.pop("format") != FORMAT:
                 raise InputError(
                     f"{folder} holds a model of a format that this version does not know; "
                     "use the version of mno that wrote it"
                 )
-            if form == 1:  # knew one discretisation
-                content["model"]["discretization"] = "simplified"
             content["normaliser"] = Normaliser(**content["normaliser"])
             content["model"] = validate(ModelConfig, content["model"], "model")
-            if content.get("forecast") is not None:
+            if content["forecast"] is not None:
                 content["forecast"] = Forecast(**content["forecast"])
-            content.setdefault("coordinates", {})
             for key in ("extent", "reference_spacing", "offset", "scalars", "forcings", "gaps"):
-                content[key] = tuple(content.get(key, ()))  # older formats have not all of them
+                content[key] = tuple(content[key])
             description = Description(**content)
             operator = description.build()
             weights = load_file(folder / WEIGHTS_FILE)

@@ -98,7 +98,7 @@ def test_frames_that_do_not_fit_are_refused_and_nothing_is_left(
     assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]
 
 
-ROD = Path(__file__).parents[1] / "formats" / "format-4"
+ROD = Path(__file__).parents[1] / "surrogate/formats/frames"
 
 
 @pytest.mark.parametrize("steps", [None, 2])
@@ -136,7 +136,7 @@ def test_a_forcing_that_ends_too_early_is_refused_and_nothing_is_left(tmp_path):
 
 
 def test_predictions_at_points_say_where_they_are(tmp_path):
-    saved = Path(__file__).parents[1] / "formats" / "format-4-points"
+    saved = Path(__file__).parents[1] / "surrogate/formats/points"
     surrogate, known = Surrogate.load(saved), np.load(saved / "prediction.npz")
     group = zarr.open_group(str(tmp_path / "in.zarr"), mode="w")
     for name in ("x", "y", "load"):

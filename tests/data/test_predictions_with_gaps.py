@@ -12,7 +12,7 @@ from mno.core.errors import InputError
 from mno.surrogate.predictions import predict_store
 from mno.surrogate.surrogate import Surrogate
 
-SAVED = Path(__file__).parents[1] / "formats" / "format-5-gaps"
+SAVED = Path(__file__).parents[1] / "surrogate/formats/gaps"
 POINT, TIME = ("sample", "point"), ("sample", "time", "point")
 DIMS = {"cover": POINT, "loss": ("sample",), "temperature": TIME, "x": POINT, "y": POINT}
 

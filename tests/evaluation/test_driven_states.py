@@ -42,7 +42,7 @@ def make_split(samples: int, frames: int = FRAMES) -> Split:
 
 @pytest.fixture(scope="module")
 def surrogate() -> Surrogate:
-    return Surrogate.load(Path(__file__).parents[1] / "formats" / "format-4")
+    return Surrogate.load(Path(__file__).parents[1] / "surrogate/formats/frames")
 
 
 @pytest.fixture(scope="module", params=[FRAMES, FRAMES + 3])

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mno.registry.packaging import check_predictions, load_model, save_package
 from mno.surrogate.surrogate import Surrogate
 
-SAVED = Path(__file__).parents[1] / "formats" / "format-5-gaps"
+SAVED = Path(__file__).parents[1] / "surrogate/formats/gaps"
 
 
 @pytest.fixture(scope="module")

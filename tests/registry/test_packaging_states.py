@@ -70,7 +70,7 @@ def test_a_model_without_states_is_given_no_frames(tmp_path):
 
 
 def test_a_package_is_given_forcings_and_numbers(tmp_path):
-    saved = Path(__file__).parents[1] / "formats" / "format-4"
+    saved = Path(__file__).parents[1] / "surrogate/formats/frames"
     known = dict(np.load(saved / "prediction.npz"))
     expected = {"temperature": known.pop("temperature")}
     inputs = known | {"temperature": known.pop("given temperature")}
