@@ -238,8 +238,7 @@ def _answers(
         above: Bound on the relative L2 error, as a fraction, beyond which samples are solved, too.
     """
     from mno.surrogate.predictions import open_inputs
-    from mno.surrogate.trust.answers import Answers
-    from mno.surrogate.trust.answers import fallback_to
+    from mno.surrogate.trust.answers import Answers, fallback_to
 
     if fallback not in ("none", "solver"):
         raise InputError(f"--fallback {fallback}: expected solver, or none")

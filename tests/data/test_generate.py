@@ -13,8 +13,9 @@ import zarr
 from conftest import ALONE, HERE, ROOT, Made, make, make_plan
 
 from mno.core.errors import MnoError
-from mno.data.generate.report import Faults, Margins, Moments, count_duplicates
+from mno.data.generate.report import Faults, count_duplicates
 from mno.data.generate.run import generate
+from mno.data.statistics import Margins, Moments
 
 
 def fails(folder: Path, match: str, **plan) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mno.data.generate.report import CheckReport, Margins
+from mno.data.generate.report import CheckReport
+from mno.data.statistics import Margins
 from mno.report.checks import check_figure
 from mno.report.figures import Figure
 

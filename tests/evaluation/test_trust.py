@@ -14,8 +14,7 @@ from trusted import darcy_model, darcy_splits, imported, reactions, rings, trust
 from mno.core.errors import InputError
 from mno.scenarios.base import make_scenario
 from mno.surrogate.surrogate import Surrogate
-from mno.surrogate.trust.answers import Answers
-from mno.surrogate.trust.answers import fallback_to
+from mno.surrogate.trust.answers import Answers, fallback_to
 from mno.surrogate.trust.trust import Trust
 
 

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import binomtest
 
 from mno.surrogate.trust.bounds import (
+    Scale,
     coverage_interval,
     expected_coverage,
     quantile,
@@ -16,7 +17,6 @@ from mno.surrogate.trust.bounds import (
     samples_needed,
 )
 from mno.surrogate.trust.out_of_distribution import Likeness
-from mno.surrogate.trust.bounds import Scale
 
 
 @pytest.mark.parametrize(("samples", "level"), [(9, 0.9), (19, 0.8), (37, 0.9), (200, 0.95)])

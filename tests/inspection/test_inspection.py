@@ -14,7 +14,8 @@ from stores import axis, plan_of, release
 
 from mno.core.errors import InputError
 from mno.core.fields import Field
-from mno.data.generate.report import CheckReport, FieldReport, Margins
+from mno.data.generate.report import CheckReport, FieldReport
+from mno.data.statistics import Margins
 from mno.report.inspection.page import write_inspection
 from mno.report.inspection.result import Inspection
 from mno.report.inspection.survey import inspect_store

@@ -14,13 +14,19 @@ from mno.evaluation.evaluator import frames_to_predict
 from mno.evaluation.solving import solver_of
 from mno.evaluation.trust.observed import Observed, describe_split, observe
 from mno.evaluation.trust.outside import outside_inputs
-from mno.surrogate.trust import conformal
+from mno.surrogate.trust.bounds import Scale, quantile
 from mno.surrogate.trust.config import TrustConfig
-from mno.surrogate.trust.trust import equation_of
-from mno.surrogate.trust.out_of_distribution import Likeness
-from mno.surrogate.trust.trust import Measured, Pairs, Rate, coverage, finite
-from mno.surrogate.trust.bounds import Scale
-from mno.surrogate.trust.trust import Bound, Trust
+from mno.surrogate.trust.out_of_distribution import OutOfDistribution
+from mno.surrogate.trust.trust import (
+    Bound,
+    Measured,
+    Pairs,
+    Rate,
+    Trust,
+    coverage,
+    equation_of,
+    finite,
+)
 
 if TYPE_CHECKING:
     from mno.data.reading import Split, StoredSplit
@@ -74,7 +80,7 @@ def calibrate(
     typical = describe_split(description, train, min(shape), batch_size, _MOST_TRAINING)
     seen = observe(surrogate, validation, equation, min(shape), batch_size, steps)
     names = tuple(typical)
-    likeness = Likeness.fit(names, _stacked(typical, names))
+    likeness = OutOfDistribution.fit(names, _stacked(typical, names))
     distance = likeness.distances(_stacked(seen.features, names))
     solver = solver_of(schema)
     return Trust(
@@ -159,7 +165,7 @@ def _bound(signals: Mapping[str, np.ndarray], errors: np.ndarray, level: float) 
     known = [column[~np.isnan(column)] for column in divided.T]
     return Bound(
         scale=scale,
-        values=finite(np.array([conformal.quantile(scores, level) for scores in known])),
+        values=finite(np.array([quantile(scores, level) for scores in known])),
         calibrated_on=min(len(scores) for scores in known),
     )
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mno.surrogate.trust.trust import Equation
 from mno.surrogate.trust.bounds import sample_errors, size
 from mno.surrogate.trust.out_of_distribution import describe
+from mno.surrogate.trust.trust import Equation
 
 if TYPE_CHECKING:
     from mno.data.reading import Split, StoredSplit

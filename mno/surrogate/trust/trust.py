@@ -8,22 +8,227 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from pydantic import ValidationError
 
 from mno.core.config import Config
 from mno.core.errors import InputError, first_line
+from mno.core.grid import Grid
+from mno.data.reading import Schema
+from mno.scenarios.residuals import residual_names, residual_of
 from mno.surrogate.description import Description
-from mno.surrogate.trust.trust import Equation, equation_of
-from mno.surrogate.trust.bounds import size
-from mno.surrogate.trust.out_of_distribution import describe
-from mno.surrogate.trust.out_of_distribution import Likeness
-from mno.surrogate.trust.trust import Measured
-from mno.surrogate.trust.bounds import Scale
+from mno.surrogate.trust.bounds import (
+    Scale,
+    coverage_interval,
+    expected_coverage,
+    samples_needed,
+    size,
+)
+from mno.surrogate.trust.out_of_distribution import OutOfDistribution, describe
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Equation:
+    """A scenario's equation, into which predictions are put; see `equation_of`.
+
+    Args:
+        description: Of the model that predicts.
+        parameters: The scenario's own; those that are numbers may stand in the equation.
+    """
+
+    def __init__(self, description: Description, parameters: Mapping[str, Any]) -> None:
+        self._description = description
+        self._schema = Schema(description.scenario, (), (), parameters=parameters)
+
+    def residual(self, given: Arrays, predicted: Arrays) -> np.ndarray | str:
+        """Return the norm of each prediction's residual, relative to the equation's source or size.
+
+        Args:
+            given: What the model was given, in physical units, `(samples, *dims)` by name.
+            predicted: What it predicted of it.
+
+        Returns:
+            Shape `(samples,)`, nondimensional; NaN where the prediction is. Or, in one line, why
+            the equation has no residual on this grid.
+        """
+        description = self._description
+        whole = {**given, **predicted}
+        for name in description.states:
+            whole[name] = np.concatenate([given[name], predicted[name]], axis=1)
+        for name in description.forcings:  # as long as the states; the last is not looked at
+            frames = whole[description.states[0]].shape[1]
+            whole[name] = np.concatenate([given[name], given[name][:, -1:]], axis=1)[:, :frames]
+        found = equation_residual(description, self._schema, whole)
+        return f"no equation residual: {found}" if isinstance(found, str) else found
+
+
+def equation_of(
+    description: Description, parameters: Mapping[str, Any], imported: bool
+) -> Equation | str:
+    """Return the equation of a model's scenario; or, in one line, why none can be put to use.
+
+    Args:
+        description: Of the model.
+        parameters: The scenario's own, which the dataset was made with.
+        imported: Whether the dataset was imported.
+    """
+    name = description.scenario
+    if imported:
+        return f"no equation residual for imported data ({name})"
+    if name not in residual_names():
+        return f"no equation residual: none is written for {name}"
+    if description.gaps:
+        return f"no equation residual: {', '.join(description.gaps)} may have missing values"
+    if description.coordinates:
+        return "no equation residual on unordered points"
+    return Equation(description, parameters)
+
+
+def equation_residual(description: Description, schema: Schema, fields: Arrays) -> np.ndarray | str:
+    """Return the norm of each sample's residual in torch, shape `(samples,)`.
+
+    Args:
+        description: Of the model; the residual over time begins with the last frame it is given.
+        schema: The dataset's, whose scenario's parameters the equation has.
+        fields: Whole fields in physical units, states with all frames.
+
+    Returns:
+        The residuals; or, in one line, why there are none.
+    """
+    if schema.scenario not in residual_names():
+        return f"no residual is written for {schema.scenario}"
+    if description.coordinates:
+        return "the residual takes differences between neighbours on a grid"
+    forecast = description.forecast
+    first = forecast.history - 1 if forecast else 0
+    timed = (*description.states, *description.forcings)
+    known = {
+        name: torch.from_numpy(values[:, first:] if name in timed else values).double()
+        for name, values in fields.items()
+    }
+    numbers = {
+        name: torch.tensor(float(value), dtype=torch.float64)
+        for name, value in schema.parameters.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    shape = tuple(known[description.fields[0]].shape[-len(description.extent) :])
+    grid = description.grid(shape)
+    if forecast:
+        grid = _in_time(grid, known[description.states[0]].shape[1], forecast.interval)
+    try:
+        with torch.inference_mode():
+            return residual_of(schema.scenario)(known | numbers, grid).numpy()
+    except ValueError as error:
+        return str(error)
+
+
+def _in_time(grid: Grid, frames: int, interval: float) -> Grid:
+    """Return a grid whose first axis is time."""
+    times = tuple((k + 0.5) / frames for k in range(frames))
+    places = (times, *grid.places) if grid.places else ()
+    return Grid((frames, *grid.shape), (interval, *grid.spacing), places=places)
+
+
+class Rate(Config):
+    """How many of some samples had what is counted.
+
+    Attributes:
+        count: How many.
+        samples: Of how many.
+        low: Lower end of the 95 % binomial interval of the rate.
+        high: Upper end.
+        expected: Range in which the rate lies in 95 % of all cases, where the sizes of the splits
+            tell it.
+    """
+
+    count: int
+    samples: int
+    low: float
+    high: float
+    expected: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, which: np.ndarray) -> Rate:
+        """Count.
+
+        Args:
+            which: Shape `(samples,)`, boolean.
+        """
+        count, samples = int(which.sum()), len(which)
+        low, high = coverage_interval(count, samples)
+        return cls(count=count, samples=samples, low=low, high=high)
+
+    @property
+    def rate(self) -> float | None:
+        """The share of the samples; none of no samples."""
+        return self.count / self.samples if self.samples else None
+
+
+class Pairs(Config):
+    """Relative L2 errors of some test samples and the bounds on them; none where infinite.
+
+    Attributes:
+        error: Of each sample.
+        bound: Likewise.
+    """
+
+    error: tuple[float | None, ...]
+    bound: tuple[float | None, ...]
+
+
+class Measured(Config):
+    """What was found on samples that nothing was calibrated on.
+
+    Attributes:
+        coverage: Test samples whose error a bound held for: by field, by measure, of each frame;
+            samples without a known truth do not count, and none is measured where there is no
+            bound.
+        false_alarms: Test samples that were flagged as unlike the training data.
+        outside: Inputs from outside the training data that were flagged, by kind; the others are
+            missed alarms.
+        pairs: Errors and bounds of the first test samples, by field.
+    """
+
+    coverage: Mapping[str, Mapping[str, tuple[Rate | None, ...]]]
+    false_alarms: Rate
+    outside: Mapping[str, Rate]
+    pairs: Mapping[str, Pairs]
+
+
+def coverage(errors: np.ndarray, bounds: np.ndarray, calibrated_on: int, level: float) -> tuple[
+    Rate | None, ...
+]:  # fmt: skip
+    """Count the samples whose error is within its bound.
+
+    Args:
+        errors: Shape `(samples, frames)`; NaN where no truth is known.
+        bounds: Likewise; infinite where there is none.
+        calibrated_on: Samples that the bounds were calibrated on.
+        level: Of the bounds.
+
+    Returns:
+        The rate of each frame; none where no finite bound was given on a measured error.
+    """
+    rates = []
+    for error, bound in zip(errors.T, bounds.T, strict=True):
+        known = ~np.isnan(error)
+        if not (known & np.isfinite(bound)).any() or calibrated_on < samples_needed(level):
+            rates.append(None)
+            continue
+        held = Rate.of((error <= bound)[known])
+        expected = expected_coverage(calibrated_on, held.samples, level)
+        rates.append(held.model_copy(update={"expected": expected}))
+    return tuple(rates)
+
+
+def finite(values: np.ndarray) -> tuple[float | None, ...]:
+    """Return numbers as JSON takes them, none for those that are infinite or not a number."""
+    return tuple(float(v) if np.isfinite(v) else None for v in values)
+
 
 FORMAT = 1
 FILE = "trust.json"
-
-Arrays = Mapping[str, np.ndarray]
 
 
 class Bound(Config):
@@ -111,7 +316,7 @@ class Trust(Config):
     shape: tuple[int, ...]
     steps: int | None
     bounds: Mapping[str, Mapping[str, Bound]]
-    likeness: Likeness
+    likeness: OutOfDistribution
     measured: Measured | None = None
 
     @classmethod

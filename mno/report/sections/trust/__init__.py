@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from mno.report.section import Section, render
 from mno.report.sections.trust.bounds import bounds_figure
 from mno.surrogate.trust.bounds import MEASURES
-from mno.surrogate.trust.trust import Rate
-from mno.surrogate.trust.trust import Trust
+from mno.surrogate.trust.trust import Rate, Trust
 
 if TYPE_CHECKING:
     from mno.report.language import Words
