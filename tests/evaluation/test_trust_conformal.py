@@ -16,7 +16,7 @@ from mno.surrogate.trust.bounds import (
     rank,
     samples_needed,
 )
-from mno.surrogate.trust.out_of_distribution import Likeness
+from mno.surrogate.trust.out_of_distribution import OutOfDistribution
 
 
 @pytest.mark.parametrize(("samples", "level"), [(9, 0.9), (19, 0.8), (37, 0.9), (200, 0.95)])
@@ -91,7 +91,7 @@ def test_false_alarms_are_as_rare_as_stated():
     names = ("a", "b", "c")
     mix = rng.standard_normal((3, 3))
     train, validation, new = (rng.standard_normal((n, 3)) @ mix for n in (500, 399, 20000))
-    likeness = Likeness.fit(names, train)
+    likeness = OutOfDistribution.fit(names, train)
     likeness = likeness.calibrated(likeness.distances(validation), 0.05)
     rate = likeness.unlike(likeness.distances(new)).mean()
     assert likeness.false_alarm_rate == 0.05
@@ -100,7 +100,7 @@ def test_false_alarms_are_as_rare_as_stated():
 
 def test_a_feature_that_never_varied_gives_a_far_input_away():
     train = np.stack([np.random.default_rng(0).random(50), np.full(50, 3.0)], axis=1)
-    likeness = Likeness.fit(("varied", "constant"), train)
+    likeness = OutOfDistribution.fit(("varied", "constant"), train)
     likeness = likeness.calibrated(likeness.distances(train), 0.1)
     odd = np.array([[0.5, 3.3], [np.nan, 3.0]])
     assert likeness.unlike(likeness.distances(odd)).all()
@@ -108,7 +108,7 @@ def test_a_feature_that_never_varied_gives_a_far_input_away():
 
 
 def test_with_a_single_validation_sample_the_rate_is_what_one_sample_can_give():
-    likeness = Likeness.fit(("a",), np.random.default_rng(0).random((20, 1)))
+    likeness = OutOfDistribution.fit(("a",), np.random.default_rng(0).random((20, 1)))
     one = likeness.calibrated(np.array([1.0]), 0.01)
     assert (one.threshold, one.false_alarm_rate) == (1.0, 0.5)
     assert not likeness.calibrated(np.empty(0), 0.01).unlike(np.array([9.0])).any()
