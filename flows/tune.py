@@ -24,8 +24,8 @@ from mno.core.config import IMPORTED, dataset_name, read_params
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import locked
 from mno.core.workers import LostError, Worker, keep_busy
+from mno.data.generate.plan import make_plan
 from mno.data.imported import source_class, source_parameters
-from mno.data.plan import make_plan
 from mno.registry.tracking import SearchLog
 from mno.study.operators import count, signature_of
 from mno.study.search_report import counted, write_search_report
