@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mno.scenarios.base import SQUARE, make_scenario, scenario_class, scenario_names
-from mno.scenarios.check import check_scenario
+from mno.scenarios.check import check_scenario, solved_sample, turned
 from mno.scenarios.darcy import Darcy
 
 TRIED: dict[str, tuple[int, dict]] = {
@@ -121,6 +121,26 @@ def test_a_stream_draws_the_same_function_on_any_grid(name, parameters, seed):
 
 def test_a_number_per_cell_is_another_function_on_every_grid():
     assert not make_scenario("diffusion_reaction", 16, {"sampling": "pdebench"}).same_on_any_grid
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "parameters", "tolerance"),
+    [
+        ("diffusion_reaction", 12, {"frames": 4, "sampling": "pdebench"}, 0.0),
+        ("shallow_water", 18, {"frames": 4}, 0.0),
+        ("furnace", 20, {"frames": 5}, 2e-7),
+    ],
+)
+def test_all_symmetries_of_the_square_hold_to_the_last_bits(
+    name, resolution, parameters, tolerance
+):
+    scenario = make_scenario(name, resolution, parameters)
+    assert scenario.symmetries == SQUARE
+    given, solved = solved_sample(scenario, 3)
+    for turn in SQUARE:
+        again = scenario.solve({key: turned(field, turn) for key, field in given.items()})
+        for key, field in solved.items():
+            np.testing.assert_allclose(again[key], turned(field, turn), rtol=tolerance)
 
 
 class Forgiving(Darcy):

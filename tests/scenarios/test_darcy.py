@@ -10,7 +10,7 @@ from scipy.ndimage import label
 
 from mno.core.errors import InputError, MnoError
 from mno.scenarios.base import SQUARE, make_scenario
-from mno.scenarios.check import failed_checks, solved_sample
+from mno.scenarios.check import failed_checks, solved_sample, turned
 from mno.scenarios.darcy import Darcy
 
 
@@ -197,14 +197,8 @@ def test_declared_symmetries_are_those_that_the_solver_has(inlet):
     inputs, outputs = solved_sample(scenario, seed=3)
     held = set()
     for turn in SQUARE:
-
-        def turned(field: np.ndarray, turn=turn) -> np.ndarray:
-            parts = turn.split()
-            field = field.T if parts[0].endswith("y") else field
-            return np.flip(field, tuple(k for k, part in enumerate(parts) if part[0] == "-"))
-
-        again = scenario.solve({"permeability": turned(inputs["permeability"])})["pressure"]
-        if np.allclose(again, turned(outputs["pressure"]), rtol=1e-5):
+        again = scenario.solve({"permeability": turned(inputs["permeability"], turn)})["pressure"]
+        if np.allclose(again, turned(outputs["pressure"], turn), rtol=1e-5):
             held.add(turn)
     assert held == set(scenario.symmetries)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mno.scenarios.base import SQUARE, make_scenario
+from mno.scenarios.base import make_scenario
 from mno.scenarios.check import failed_checks, solved_sample
 from mno.scenarios.diffusion_reaction import DiffusionReaction
 
@@ -101,20 +101,3 @@ def test_checks_catch_values_that_the_reaction_does_not_reach():
     assert failed_checks(scenario, inputs, outputs) == {"range"}
     outputs["activator"][7, 3, 4] = -1e30
     assert failed_checks(scenario, inputs, outputs) == {"range", "defect"}
-
-
-def test_declared_symmetries_commute_with_the_solver_to_the_last_bit():
-    scenario = scenario_of(12, frames=4, sampling="pdebench")
-    inputs, outputs = solved_sample(scenario)
-    assert scenario.symmetries == SQUARE
-    for turn in SQUARE:
-        axes = [part.removeprefix("-") for part in turn.split()]
-
-        def turned(field: np.ndarray, axes=axes, turn=turn) -> np.ndarray:
-            field = field.swapaxes(-2, -1) if axes == ["y", "x"] else field
-            flipped = [k - 2 for k, part in enumerate(turn.split()) if part.startswith("-")]
-            return np.flip(field, flipped)
-
-        again = scenario.solve({name: turned(field) for name, field in inputs.items()})
-        for name, field in outputs.items():
-            np.testing.assert_array_equal(again[name], turned(field))

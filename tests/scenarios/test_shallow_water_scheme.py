@@ -10,6 +10,7 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import root_scalar
 
 from mno.scenarios.base import SQUARE
+from mno.scenarios.check import turned
 from mno.scenarios.kernels.shallow_water import STEP, later_depth, solve_shallow_water
 
 SIDE = 5.0
@@ -205,14 +206,7 @@ def test_all_symmetries_of_the_square_hold_to_the_last_bit():
     depth = rough(20)
     frames = integrate(depth, 1.0, 3)
     for turn in SQUARE:
-
-        def turned(field: np.ndarray, turn=turn) -> np.ndarray:
-            parts = turn.split()
-            field = field.swapaxes(-2, -1) if parts[0].endswith("y") else field
-            backwards = (k - 2 for k, part in enumerate(parts) if part.startswith("-"))
-            return np.flip(field, tuple(backwards))
-
-        np.testing.assert_array_equal(integrate(turned(depth), 1.0, 3), turned(frames))
+        np.testing.assert_array_equal(integrate(turned(depth, turn), 1.0, 3), turned(frames, turn))
 
 
 def test_deeper_water_does_the_same_faster():
