@@ -15,7 +15,7 @@ from mno.core.errors import InputError
 from mno.core.fields import Field
 from mno.scenarios.base import Check, Fields, in_order, require_resolution, space_axes
 from mno.scenarios.kernels.random_fields import PeriodicField, log_uniform, periodic_spectrum
-from mno.scenarios.kernels.squares import torus_points
+from mno.scenarios.kernels.transforms import torus_points
 from mno.scenarios.kernels.vorticity import PlainFlow, VorticityFlow, values_of, waves_of
 from mno.scenarios.time_dependent import INITIAL, Frames, TimeDependent
 

@@ -58,8 +58,8 @@ def test_bumps_lie_anywhere_and_take_the_two_values():
     assert all(1 <= label(one)[1] <= 5 for one in inside)
     often = inside.mean(axis=0)
     assert 0.05 < often.min() < often.max() < 0.6
-    for turned in (often.T, often[::-1], often[:, ::-1]):
-        assert np.abs(often - turned).mean() < 0.04
+    for other in (often.T, often[::-1], often[:, ::-1]):
+        assert np.abs(often - other).mean() < 0.04
 
 
 def test_the_logarithm_of_a_lognormal_permeability_is_normal():

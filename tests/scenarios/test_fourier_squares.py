@@ -13,7 +13,7 @@ import pytest
 import mno
 from mno.scenarios.kernels import transforms, vorticity
 from mno.scenarios.kernels.runge_kutta import etdrk4
-from mno.scenarios.kernels.squares import (
+from mno.scenarios.kernels.transforms import (
     LineSquare,
     TorusSquare,
     line_points,

@@ -2,13 +2,13 @@
 
 | scenario | modules |
 | --- | --- |
-| `burgers` | `burgers`, `squares` |
+| `burgers` | `burgers` |
 | `darcy` | `multigrid` |
 | `darcy_ring` | `ring_mesh` |
 | `diffusion_reaction` | `reaction_diffusion` |
 | `furnace` | `furnaces`, `heat_conduction`, `thermal_stress` |
 | `furnace_ring` | `furnaces`, `ring_conduction`, `ring_mesh` |
-| `navier_stokes` | `vorticity`, `squares` |
+| `navier_stokes` | `vorticity` |
 | `shallow_water` | `shallow_water` |
 | several | `random_fields`, `runge_kutta`, `transforms`, `vectors` |
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from mno.core.compiled import compiled, inlined
 from mno.scenarios.kernels.runge_kutta import etdrk4
-from mno.scenarios.kernels.squares import LineSquare, line_points, square_on_line
+from mno.scenarios.kernels.transforms import LineSquare, line_points, square_on_line
 
 STEP = 0.25  # length of a step times the rate that `BurgersFlow.advance` speaks of
 

@@ -1,4 +1,4 @@
-"""Fourier transforms of eight columns at a time, in place.
+"""Fourier transforms of eight columns at a time, in place, and squares of periodic functions.
 
     z_j = sum over k of exp(2 pi i j k / n) Z_k        (`to_points`)
     Z_k = sum over j of exp(-2 pi i j k / n) z_j       (`to_waves`, not normalised)
@@ -9,6 +9,26 @@ nothing need be reordered. `n` is a product of the radices 2, 3, 4, 5 and 8, and
 has a stage for each: from the whole to parts to reach the waves (Gentleman and Sande 1966,
 doi:10.1145/1464291.1464352), and from parts to the whole to reach the points (Cooley and Tukey
 1965, doi:10.2307/2003354).
+
+Squares go from Fourier coefficients to Fourier coefficients. Waves beyond the cutoff are zero;
+products are exact for more than three times as many points, the rule of two thirds.
+
+**A real function on a circle.** Of `2 n` real values the even ones are taken as real, the odd ones
+as imaginary parts of `n` complex values `z_j`, whose transform has those of both in it. The
+`n = 8 m` complex values are a block of `m` rows as they lie in memory, `j = 8 p + lane`. Transforms
+of the eight lanes, turns, and transforms across them (the four steps of Bailey 1990,
+doi:10.1007/BF00162341) make one of all. Its waves lie where it leaves them.
+
+**A complex function on a torus.** A velocity `(u, v)` as the function `z = u + i v` has in its
+square both products that the equations of a plane flow need, `z^2 = u^2 - v^2 + 2 i u v`. So one
+call is one evaluation of their nonlinear term: a transform to points, the square, a transform back.
+What is done with eight columns between two transforms is done while they are in the nearest cache.
+
+Glossary of the torus
+    wave        along `x`: from `-cutoff` on
+    chunk       eight waves along `y`: first those from 0 on, then those from 0 down, so that a wave
+                and its opposite are in the same lane; those beyond the cutoff are zero
+    group       eight points along `x`
 """
 
 from __future__ import annotations
@@ -18,16 +38,20 @@ from typing import Any
 
 import numpy as np
 
-from mno.core.compiled import inlined, named
+from mno.core.compiled import compiled, inlined, named
 from mno.scenarios.kernels.vectors import (
+    LANES,
     ROW,
+    VECTOR,
     Row,
     beyond,
     emitted,
     load,
     load_everywhere,
+    pointer,
     store,
     transformed,
+    transposed,
 )
 
 RADICES = (8, 4, 2, 3, 5)
@@ -141,3 +165,209 @@ def _transform(sign: int) -> Any:
 
 
 to_points, to_waves = _transform(1), _transform(-1)
+
+
+@emitted
+def _join(builder: Any, rows: Any, turns: Any) -> None:
+    """Transform eight rows of lanes into eight rows of waves."""
+    lanes = transposed(
+        [load(builder, rows, k) * load(builder, turns, k).conjugate_if(True) for k in range(LANES)]
+    )
+    for k, row in enumerate(transformed(lanes, -1)):
+        store(row, rows, k)
+
+
+@emitted
+def _part(builder: Any, rows: Any, turns: Any) -> None:
+    """Transform eight rows of waves into eight rows of lanes."""
+    waves = [load(builder, rows, k) for k in range(LANES)]
+    for k, row in enumerate(transposed(transformed(waves, 1))):
+        store(row * load(builder, turns, k), rows, k)
+
+
+@emitted
+def _square_parts(builder: Any, row: Any) -> None:
+    """Square real and imaginary parts, each for itself."""
+    b, z = builder, load(builder, row)
+    store(Row(b, b.fmul(z.re, z.re), b.fmul(z.im, z.im)), row)
+
+
+@compiled
+def square_on_line(u, places, turns, tables, across, block, out):
+    """Square `u`, coefficients from the constant on, into `out`, times the number of points.
+
+    Both are complex128; what is between them is `LineSquare.arguments`.
+    """
+    waves, n, m = u.size, block.size // 2, block.shape[0]
+    flat = block.ravel()
+    radices, table, starts = tables
+    here, lanes = block.ctypes.data, across.ctypes.data
+    flat[:] = 0.0
+    # exp(2 pi i j k / n) for the even points; the odd ones are half a distance further.
+    flat[places[0]] = flat[places[0] + LANES] = u[0].real
+    for k in range(1, waves):
+        turned = 1j * turns[k] * u[k]
+        z, mirror = u[k] + turned, np.conj(u[k] - turned)
+        flat[places[k]] += z.real
+        flat[places[k] + LANES] += z.imag
+        flat[places[n - k]] += mirror.real
+        flat[places[n - k] + LANES] += mirror.imag
+    for group in range(m // LANES):
+        _part(here + LANES * ROW * group, lanes + LANES * ROW * group)
+    to_points(here, m, radices, table, starts)
+    for point in range(m):
+        _square_parts(here + ROW * point)
+    to_waves(here, m, radices, table, starts)
+    for group in range(m // LANES):
+        _join(here + LANES * ROW * group, lanes + LANES * ROW * group)
+    out[0] = flat[places[0]] + flat[places[0] + LANES]
+    for k in range(1, waves):
+        z = complex(flat[places[k]], flat[places[k] + LANES])
+        mirror = complex(flat[places[n - k]], -flat[places[n - k] + LANES])
+        out[k] = 0.5 * ((z + mirror) - 1j * np.conj(turns[k]) * (z - mirror))
+
+
+def line_points(cutoff: int) -> int:
+    """Return the fewest points on which squares are exact up to a wave number."""
+    parts = 3 * cutoff // (2 * LANES**2) + 1
+    while parts > 1 and not factors(parts):
+        parts += 1
+    return 2 * LANES**2 * parts
+
+
+class LineSquare:
+    """The plan and the workspace of `square_on_line`, for one thread.
+
+    Attributes:
+        points: Number of points.
+        arguments: What `square_on_line` takes between `u` and `out`.
+
+    Args:
+        cutoff: Largest wave number, at least 1.
+        points: `line_points(cutoff)`, or more of that kind.
+    """
+
+    def __init__(self, cutoff: int, points: int) -> None:
+        n, m = points // 2, points // 2 // LANES
+        transform = plan(m)
+        waves = np.arange(n)
+        row = transform.places[waves % m]
+        angles = 2.0 * np.pi * np.outer(np.arange(m), np.arange(LANES)) / n
+        across = np.empty((m, 2, LANES))
+        across[transform.places, 0], across[transform.places, 1] = np.cos(angles), np.sin(angles)
+        self.points = points
+        self.arguments = (
+            (row // LANES * LANES + waves // m) * 2 * LANES + row % LANES,
+            np.exp(2j * np.pi * np.arange(cutoff + 1) / points),
+            transform.tables,
+            across,
+            np.empty((m, 2, LANES)),
+        )
+
+
+@emitted
+def _copy(builder: Any, source: Any, target: Any) -> None:
+    """Copy one row."""
+    store(load(builder, source), target)
+
+
+@emitted
+def _transpose(builder: Any, source: Any, target: Any) -> None:
+    """Copy eight rows to eight rows, transposed."""
+    for k, row in enumerate(transposed([load(builder, source, k) for k in range(LANES)])):
+        store(row, target, k)
+
+
+@emitted
+def _square_rows(builder: Any, rows: Any, largest: Any) -> None:
+    """Square eight rows; raise the eight numbers `largest` to the squares of absolute values."""
+    b, place = builder, pointer(builder, largest, 0, VECTOR)
+    most = b.load(place, align=8)
+    for k in range(LANES):
+        z = load(b, rows, k)
+        re, im, product = b.fmul(z.re, z.re), b.fmul(z.im, z.im), b.fmul(z.re, z.im)
+        store(Row(b, b.fsub(re, im), b.fadd(product, product)), rows, k)
+        size = b.fadd(re, im)
+        most = b.select(b.fcmp_ordered(">", size, most), size, most)
+    b.store(most, place, align=8)
+
+
+@compiled
+def square_on_torus(z, places, columns, rows, tables, block, between, out):
+    """Square `z` into `out`, times the number of points; the rest is `TorusSquare.arguments`.
+
+    The wave 0 along `y` is read among those from 0 on, and written among both.
+
+    Returns:
+        The square of the largest absolute value of `z` at the points.
+    """
+    waves, chunks = z.shape[0], z.shape[1]
+    n, groups = block.shape[0], between.shape[0]
+    radices, turns, starts = tables
+    given, made = z.ctypes.data, out.ctypes.data
+    here, there = block.ctypes.data, between.ctypes.data
+    line = ROW * LANES * chunks
+    for chunk in range(chunks):
+        block[:] = 0.0
+        for wave in range(waves):
+            _copy(given + ROW * (wave * chunks + chunk), here + ROW * places[wave])
+        to_points(here, n, radices, turns, starts)
+        for group in range(groups):
+            _transpose(here + ROW * LANES * group, there + line * group + ROW * LANES * chunk)
+    largest = np.zeros(LANES)
+    for group in range(groups):
+        block[:] = 0.0
+        for k in range(1, columns.size):
+            _copy(there + line * group + ROW * columns[k], here + ROW * rows[k])
+        to_points(here, n, radices, turns, starts)
+        for point in range(0, n, LANES):
+            _square_rows(here + ROW * point, largest.ctypes.data)
+        to_waves(here, n, radices, turns, starts)
+        for k in range(columns.size):
+            _copy(here + ROW * rows[k], there + line * group + ROW * columns[k])
+    for chunk in range(chunks):
+        for group in range(groups):
+            _transpose(there + line * group + ROW * LANES * chunk, here + ROW * LANES * group)
+        to_waves(here, n, radices, turns, starts)
+        for wave in range(waves):
+            _copy(here + ROW * places[wave], made + ROW * (wave * chunks + chunk))
+    return largest.max()
+
+
+def torus_points(cutoff: int) -> int:
+    """Return the fewest points along an axis on which squares are exact up to a wave number."""
+    groups = 3 * cutoff // LANES + 1
+    while groups > 1 and not factors(groups):
+        groups += 1
+    return LANES * groups
+
+
+class TorusSquare:
+    """The plan and the workspace of `square_on_torus`, for one thread.
+
+    Attributes:
+        shape: Of coefficients, `(waves, chunks, 2, 8)`, float64: wave of `x`, chunk of waves of
+            `y`, real or imaginary parts, wave in the chunk.
+        points: Along each axis.
+        arguments: What `square_on_torus` takes between `z` and `out`, its first and its last
+            argument, both of that shape.
+
+    Args:
+        cutoff: Largest wave number along either axis, at least 1.
+        points: `torus_points(cutoff)`, or more of that kind.
+    """
+
+    def __init__(self, cutoff: int, points: int) -> None:
+        transform = plan(points)
+        half = cutoff // LANES + 1  # chunks of waves from 0 on
+        waves, up = np.arange(-cutoff, cutoff + 1), np.arange(cutoff + 1)
+        self.shape = (len(waves), 2 * half, 2, LANES)
+        self.points = points
+        self.arguments = (
+            transform.places[waves],
+            np.concatenate([half * LANES + up, up]),
+            transform.places[np.concatenate([-up, up])],
+            transform.tables,
+            np.empty((points, 2, LANES)),
+            np.zeros((points // LANES, 2 * half * LANES, 2, LANES)),
+        )

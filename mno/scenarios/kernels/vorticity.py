@@ -6,7 +6,7 @@
 In coefficients, with `k = (k_x, k_y)`, the velocity as one complex function `z = v_x + i v_y` is
 `z_k = omega_k (k_x + i k_y) / (2 pi |k|^2)`. The nonlinear term is minus the curl of the divergence
 of `v v`: `4 pi^2` times `k_x^2 - k_y^2` by the coefficients of `v_x v_y`, minus `k_x k_y` by those
-of `v_x^2 - v_y^2`. Both are in those of `z^2` (`mno.scenarios.kernels.squares`). A mean of
+of `v_x^2 - v_y^2`. Both are in those of `z^2` (`mno.scenarios.kernels.transforms`). A mean of
 the vorticity, which no flow on a torus has, is kept and moves nothing.
 
 Glossary
@@ -28,7 +28,7 @@ import numpy as np
 from mno.core.compiled import compiled, inlined, named
 from mno.core.errors import MnoError
 from mno.scenarios.kernels.runge_kutta import etdrk4
-from mno.scenarios.kernels.squares import TorusSquare, square_on_torus, torus_points
+from mno.scenarios.kernels.transforms import TorusSquare, square_on_torus, torus_points
 from mno.scenarios.kernels.vectors import LANES, ROW, Row, emitted, load, load_vector, store
 
 STEP = 1.5  # length of a step times the rate at which the fastest speed turns the shortest wave
