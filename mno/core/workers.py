@@ -59,8 +59,10 @@ class Worker:
         if pool is None or line is None:
             return
         with suppress(OSError, EOFError):
-            if line.poll():
-                os.kill(line.recv(), signal.SIGKILL)
+            number = line.recv() if line.poll() else None
+            for child in multiprocessing.active_children():
+                if child.pid == number:
+                    child.kill()
         line.close()  # which one that is still starting finds, and ends
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -100,7 +102,8 @@ def _begin(line: Connection, niceness: int) -> None:
     """Prepare the process: say its number, and end it when the other end of the line is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(niceness)
-    line.send(os.getpid())
+    with suppress(OSError):  # where it has been closed already, which ends this process next
+        line.send(os.getpid())
     threading.Thread(target=_end_with, args=(line,), daemon=True, name="end-with").start()
 
 

@@ -94,30 +94,29 @@ def scaling_section(found: Sequence[Found]) -> Section | None:
     records = [item.record for item in found if item.record is not None]
     if not records:
         return None
-    names = {r["cell"]["scenario"] for r in records}
+    several = len({r["cell"]["scenario"] for r in records}) > 1
+    by_label = {
+        f"{r['cell']['model']} ({r['cell']['scenario']})" if several else r["cell"]["model"]: r
+        for r in records
+    }
+    kinds = {label: (r["cell"]["backbone"], r["cell"]["mixer"]) for label, r in by_label.items()}
 
     def curves(key: str) -> Curves:
         return {
-            _label(r, several=len(names) > 1): [
-                (point["points"], point[key]) for point in r["points"] if point[key]
-            ]
-            for r in records
+            label: [(point["points"], point[key]) for point in r["points"] if point[key]]
+            for label, r in by_label.items()
         }
 
-    kinds = {
-        _label(r, several=len(names) > 1): (r["cell"]["backbone"], r["cell"]["mixer"])
-        for r in records
-    }
     rows = [
         {
-            "operator": _label(r, several=len(names) > 1),
+            "operator": label,
             "grid": str(p["resolution"]),
             "points": number(p["points"]),
             "prediction, ms": number(p["predict_ms"], 3),
             "training step, ms": number(p["step_ms"], 3),
             "memory of a step, MiB": _or_none(p["step_mib"], 3),
         }
-        for r in records
+        for label, r in by_label.items()
         for p in r["points"]
     ]
     why = "One sample, one thread, fresh weights. Where two curves cross, the cheaper changes."
@@ -335,11 +334,6 @@ def _crossings(curves: Curves, kinds: Kinds) -> list[str]:
                         f"becomes faster than {b if faster == a else a}."
                     )
     return said
-
-
-def _label(record: Mapping[str, Any], *, several: bool) -> str:
-    cell = record["cell"]
-    return f"{cell['model']} ({cell['scenario']})" if several else cell["model"]
 
 
 def _or_none(value: float | None, digits: int) -> str:

@@ -74,9 +74,6 @@ def data_digest(data: Path) -> str:
         return ""
 
 
-State = Literal["done", "pruned", "refused", "failed"]
-
-
 @dataclass(frozen=True)
 class Job:
     """A training to be made.
@@ -112,7 +109,7 @@ class Outcome:
         reason: Why it is not done.
     """
 
-    state: State
+    state: Literal["done", "pruned", "refused", "failed"]
     error: float | None = None
     epochs: list[dict[str, float]] = field(default_factory=list)
     parameters: int | None = None

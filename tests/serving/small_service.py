@@ -44,21 +44,26 @@ def solved(name: str, seed: int) -> Split:
     return Split(name, schema, fields, np.arange(SAMPLES))
 
 
-@cache
-def trusted() -> tuple[Surrogate, Trust]:
-    """Return a model with the weights it begins with, and what its predictions are judged by."""
-    torch.manual_seed(0)
-    train, validation = solved("train", 0), solved("validation", 1)
+def untrained(normaliser: Normaliser, seed: int = 0) -> Surrogate:
+    """Return a model of Darcy flow with the weights it begins with."""
+    torch.manual_seed(seed)
     description = Description(
         scenario="darcy",
         inputs={"permeability": "1"},
         outputs={"pressure": "1"},
         extent=(1.0, 1.0),
         reference_spacing=(1 / SIDE, 1 / SIDE),
-        normaliser=Normaliser.fit(train.fields),
+        normaliser=normaliser,
         model=ModelConfig(width=8, layers=1, d_state=2, expand=1),
     )
-    surrogate = Surrogate(description, description.build())
+    return Surrogate(description, description.build())
+
+
+@cache
+def trusted() -> tuple[Surrogate, Trust]:
+    """Return such a model, and what its predictions are judged by."""
+    train, validation = solved("train", 0), solved("validation", 1)
+    surrogate = untrained(Normaliser.fit(train.fields))
     trust = calibrate(surrogate, train, validation, TrustConfig(), "0" * 64, 64)
     return surrogate, trust
 

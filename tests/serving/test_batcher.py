@@ -8,32 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import torch
+from small_service import untrained
 
 from mno.core.errors import InputError
 from mno.data.normalise import Normaliser
-from mno.nn.config import ModelConfig
 from mno.serving.batcher import Batcher, BusyError
 from mno.serving.model import Served
 from mno.serving.protocol import PredictionRequest
-from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 
 
 def surrogate(seed: int = 0) -> Surrogate:
-    torch.manual_seed(seed)
-    description = Description(
-        scenario="darcy",
-        inputs={"permeability": "1"},
-        outputs={"pressure": "1"},
-        extent=(1.0, 1.0),
-        reference_spacing=(1 / 8, 1 / 8),
-        normaliser=Normaliser(
-            {"permeability": 0.0, "pressure": 0.0}, {"permeability": 1.0, "pressure": 1.0}
-        ),
-        model=ModelConfig(width=8, layers=1, d_state=2, expand=1),
-    )
-    return Surrogate(description, description.build())
+    names = ("permeability", "pressure")
+    return untrained(Normaliser(dict.fromkeys(names, 0.0), dict.fromkeys(names, 1.0)), seed)
 
 
 class Gate:
