@@ -22,7 +22,7 @@ def marks(root: Path) -> dict[str, str]:
 
 
 def handed_down(root: Path, quiet: bool) -> dict[str, str]:
-    """Return what a stage is told by its environment (see `pipelines.stage.HandedDown`)."""
+    """Return what a stage is told by its environment (see `pipelines.stage.StageEnvironment`)."""
     told = marks(root)
     if quiet:
         told["MNO_QUIET"] = "1"

@@ -73,7 +73,7 @@ def pipeline(
 
 
 def environment(root: Path, quiet: bool) -> dict[str, str]:
-    """Return what a stage is told by its environment (see `pipelines.stage.HandedDown`)."""
+    """Return what a stage is told by its environment (see `pipelines.stage.StageEnvironment`)."""
     told = handed_down(root, quiet)
     run_id = flow_run.get_id()
     if run_id:

@@ -26,7 +26,7 @@ def body(stage: Stage) -> None:
         source_parameters(name, stage.params["scenarios"][name]),
         section(stage.params, "generate", GenerateConfig),
         code=stage.inputs.digest,
-        root=stage.handed_down.workspace,
+        root=stage.environment.workspace,
     )
     execution = section(stage.params, "execution", ExecutionConfig)
     work = stage.work_folder("work")

@@ -37,7 +37,7 @@ def measured_points(stage: Stage, config: LearningCurveConfig) -> list[dict[str,
     options = section(stage.params, "train", TrainConfig)
     task = section(stage.params, "task", TaskConfig)
     training, validation, test = _splits(stage.root / DATA)
-    start = find_warm_start(stage.handed_down.workspace, options.warm_start)
+    start = find_warm_start(stage.environment.workspace, options.warm_start)
     inputs = stage_inputs(stage.root, "train", stage.params).digest
     work = stage.work_folder("learning_curve", stage.data_digest, inputs)
 
@@ -73,7 +73,7 @@ def measured_points(stage: Stage, config: LearningCurveConfig) -> list[dict[str,
             task=task,
             initial=start.surrogate if start else None,
             console=stage.console,
-            quiet=stage.handed_down.quiet,
+            quiet=stage.environment.quiet,
         )
         for checkpoint in checkpoints(folder):  # its weights are kept, in less room
             checkpoint.unlink()

@@ -61,10 +61,10 @@ def body(stage: Stage) -> None:
     registered = register(
         Request(
             root=stage.root,
-            workspace=stage.handed_down.workspace,
+            workspace=stage.environment.workspace,
             params=stage.params,
-            experiment=stage.handed_down.experiment,
-            flow_run_id=stage.handed_down.flow_run_id,
+            experiment=stage.environment.experiment,
+            flow_run_id=stage.environment.flow_run_id,
         ),
         stage.root / CANDIDATE,
         Evaluated(

@@ -25,7 +25,7 @@ from pipelines.watch import exit_when_orphaned
 
 
 @dataclass(frozen=True)
-class HandedDown:
+class StageEnvironment:
     """What the flow, or DVC, tells a stage through the environment; no result depends on it.
 
     Attributes:
@@ -48,7 +48,7 @@ class HandedDown:
     workspace: Path
 
     @classmethod
-    def read(cls) -> HandedDown:
+    def read(cls) -> StageEnvironment:
         """Read it from this process's environment."""
         get = os.environ.get
         pid = get("MNO_RUN_PID")
@@ -72,13 +72,13 @@ class Stage:
         root: The folder it works in.
         params: The content of `params.yaml`.
         inputs: Its code and tracked parameters as they were at its start.
-        handed_down: What the flow and DVC say.
+        environment: What the flow and DVC say.
     """
 
     root: Path
     params: Mapping[str, Any]
     inputs: StageInputs
-    handed_down: HandedDown
+    environment: StageEnvironment
 
     def work_folder(self, kind: str, data: str = "", inputs: str | None = None) -> Path:
         """Return the folder for resumable work of this code, these parameters and this data.
@@ -118,17 +118,17 @@ class Stage:
 
     def say(self, text: str) -> None:
         """Print one line for the person who watches the run, unless it is to be quiet."""
-        if not self.handed_down.quiet:
+        if not self.environment.quiet:
             print(text, flush=True)
 
     @cached_property
     def console(self) -> Console | None:
         """Where to draw progress: the flow's terminal, or ours; None where nobody watches."""
-        if self.handed_down.quiet:
+        if self.environment.quiet:
             return None
-        if self.handed_down.terminal is not None:
+        if self.environment.terminal is not None:
             try:
-                terminal = open(self.handed_down.terminal, "w", encoding="utf-8")  # noqa: SIM115
+                terminal = open(self.environment.terminal, "w", encoding="utf-8")  # noqa: SIM115
             except OSError:
                 return None
             return Console(file=terminal, force_terminal=True)
@@ -141,28 +141,28 @@ def run_stage(name: str, body: Callable[[Stage], None]) -> None:
     Raises:
         SystemExit: Always.
     """
-    handed_down = HandedDown.read()
-    exit_when_orphaned(handed_down.run_pid)
+    environment = StageEnvironment.read()
+    exit_when_orphaned(environment.run_pid)
     try:
-        _run(name, body, handed_down)
+        _run(name, body, environment)
     except MnoError as error:
-        _fail(name, str(error), error.exit_code, handed_down)
+        _fail(name, str(error), error.exit_code, environment)
     except KeyboardInterrupt:
-        _fail(name, "interrupted; what is finished is kept", 130, handed_down)
+        _fail(name, "interrupted; what is finished is kept", 130, environment)
     except Exception as error:
         if not _is_full_disk(error):
             raise
-        _fail(name, "no space left on the disk; make room and run again", 1, handed_down)
+        _fail(name, "no space left on the disk; make room and run again", 1, environment)
     raise SystemExit(0)
 
 
-def _run(name: str, body: Callable[[Stage], None], handed_down: HandedDown) -> None:
+def _run(name: str, body: Callable[[Stage], None], environment: StageEnvironment) -> None:
     root = Path.cwd()
     # An orphan of a killed run ends within one look of its watch: wait for it rather than fail.
     with locked(root / "build" / "locks" / name, f"the stage {name}", patience=10.0):
         params = read_params(root)
         inputs = stage_inputs(root, name, params)
-        stage = Stage(root, params, inputs, handed_down)
+        stage = Stage(root, params, inputs, environment)
         with recorded(root, name, stage.key):
             body(stage)
             if stage_inputs(root, name, read_params(root)).digest != inputs.digest:
@@ -183,9 +183,9 @@ def _is_full_disk(error: BaseException | None) -> bool:
     return False
 
 
-def _fail(name: str, message: str, code: int, handed_down: HandedDown) -> None:
+def _fail(name: str, message: str, code: int, environment: StageEnvironment) -> None:
     print(f"error: {name}: {message}", file=sys.stderr, flush=True)
-    if handed_down.failure_file is not None:
+    if environment.failure_file is not None:
         content = json.dumps({"stage": name, "message": message, "exit_code": code})
-        handed_down.failure_file.write_text(content, encoding="utf-8")
+        environment.failure_file.write_text(content, encoding="utf-8")
     raise SystemExit(code)

@@ -43,7 +43,7 @@ def body(stage: Stage) -> None:
     data = stage.root / DATA
     training, validation = splits(data)
     scenario = training.schema.scenario
-    start = find_warm_start(stage.handed_down.workspace, config.warm_start)
+    start = find_warm_start(stage.environment.workspace, config.warm_start)
     work = stage.work_folder("checkpoints", stage.data_digest)
     record = start_record(
         stage.root,
@@ -55,12 +55,12 @@ def body(stage: Stage) -> None:
         warm_start_sha256=start.sha256 if start else None,
         sources=training.schema.sources,
         ids={
-            "prefect_flow_run": stage.handed_down.flow_run_id,
+            "prefect_flow_run": stage.environment.flow_run_id,
             "warm_start": start.version if start else None,
         },
     )
     with TrainingRun.open(
-        stage.handed_down.workspace, scenario, stage.key, flat(stage.inputs.params)
+        stage.environment.workspace, scenario, stage.key, flat(stage.inputs.params)
     ) as run:
         md5 = read_data_version(stage.root / DATA_FILE).md5
         if md5 is not None:
@@ -78,7 +78,7 @@ def body(stage: Stage) -> None:
                 initial=start.surrogate if start else None,
                 observers=[_TrackedEpochs(run)],
                 console=stage.console,
-                quiet=stage.handed_down.quiet,
+                quiet=stage.environment.quiet,
             )
         with replacing_folder(stage.root / CANDIDATE) as fresh:
             surrogate.save(fresh)

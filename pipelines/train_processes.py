@@ -25,7 +25,7 @@ from mno.core.memory import fits_in_memory
 from mno.data.reading import Split, StoredSplit, open_split
 from mno.nn.config import ModelConfig
 from mno.training.config import TrainConfig
-from pipelines.stage import HandedDown
+from pipelines.stage import StageEnvironment
 from pipelines.warm_start import find_warm_start
 from pipelines.watch import exit_when_orphaned
 
@@ -122,7 +122,7 @@ def _help(rank: int, size: int, meeting: Path, work: Path) -> None:
 
     params = read_params()
     config = section(params, "train", TrainConfig)
-    start = find_warm_start(HandedDown.read().workspace, config.warm_start)
+    start = find_warm_start(StageEnvironment.read().workspace, config.warm_start)
     training, validation = splits(DATA)
     with joined(Rank(rank, size), file_url(meeting)):
         train(

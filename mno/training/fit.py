@@ -9,11 +9,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from mno.core.errors import InputError, MnoError
@@ -64,6 +63,9 @@ from mno.training.step import (
     optimiser_of,
     steps_per_epoch,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def train(

@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class TrainingObserver(Protocol):
@@ -162,6 +161,10 @@ class ProgressBar(Progress):
     """Shows epochs, the batches of the current one, the validation error and the time left."""
 
     def __init__(self, epochs: int, batches: int, done: int, console: Console) -> None:
+        # Imported here: the library trains without a terminal, and without rich.
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
         super().__init__(epochs, batches, done)
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         note = TextColumn("{task.fields[note]}")

@@ -9,13 +9,13 @@ import pytest
 from mno.data.generate.run import Progress
 from mno.lineage.dvcfiles import StageInputs
 from pipelines.progress import SampleProgress
-from pipelines.stage import HandedDown, Stage
+from pipelines.stage import Stage, StageEnvironment
 
 
 @pytest.fixture
 def make_stage(tmp_path: Path):
     def make(terminal: Path | None = None) -> Stage:
-        handed_down = HandedDown(
+        environment = StageEnvironment(
             run_pid=None,
             flow_run_id=None,
             terminal=None if terminal is None else str(terminal),
@@ -24,7 +24,7 @@ def make_stage(tmp_path: Path):
             experiment=None,
             workspace=tmp_path,
         )
-        return Stage(tmp_path, {}, StageInputs("generate", (), {}, ""), handed_down)
+        return Stage(tmp_path, {}, StageInputs("generate", (), {}, ""), environment)
 
     return make
 
