@@ -23,7 +23,7 @@ from numcodecs.zstd import decompress
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 from mno.core.files import file_sha256, metadata_sha256
-from mno.data.store import content_size, read_index
+from mno.data.shard_file import content_size, read_index
 
 BLOCK_BYTES = 2**26
 

@@ -3,30 +3,18 @@
 One float32 array per field with dimensions `sample`, then the axes of the field; one coordinate
 array per axis; and `split`, the name of each sample's split. A chunk is one sample; a shard is
 what one task makes. The same plan gives the same bytes.
-
-A shard's file is that of `ZEP 2
-<https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/>`_: the compressed chunks
-one after the other; then offset and length of each, and a checksum of these. It is written by hand,
-since zarr-python leaves out chunks of nothing but the fill value, whatever it is told, and a lost
-sample and a missing one would look the same; and since it copies all values twice.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import warnings
-from collections import deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from google_crc32c import value as crc32c
-from numcodecs.zstd import compress
 from zarr.codecs import ZstdCodec
 from zarr.core.array_spec import ArrayConfigParams
 from zarr.errors import ZarrUserWarning
@@ -36,110 +24,11 @@ from mno.core.files import (
     file_sha256,
     folder_files,
     metadata_sha256,
-    replacing,
     write_text,
 )
 from mno.data.generate.plan import DatasetPlan
+from mno.data.shard_file import COMPRESSION_LEVEL, write_shard_file
 from mno.scenarios.base import SampleSource
-
-COMPRESSION_LEVEL = 1
-FAST_LEVEL = -1
-"""For what hardly gets smaller, such as a smooth field's digits: a third of the time."""
-
-_WORTH = 7 / 8
-_PROBE_BYTES = 2**17
-_EMPTY = 2**64 - 1
-_MAGIC = b"\x28\xb5\x2f\xfd"
-
-
-def write_shard_file(path: Path, values: np.ndarray, size: int) -> str:
-    """Write samples as a whole shard; the file appears when it is complete.
-
-    Args:
-        path: The file, which is replaced.
-        values: Shape `(samples, *sample)`, float32.
-        size: Samples of a whole shard; the last one of an array may have fewer.
-
-    Returns:
-        SHA-256 of the file.
-    """
-    digest = hashlib.sha256()
-    index = np.full((size, 2), _EMPTY, dtype="<u8")
-    offset = 0
-    # Dask may run a task twice when it loses sight of a worker: names beside must not clash.
-    # A frame is hashed while it is written: either takes as long as all that comes before.
-    with (
-        replacing(path) as beside,
-        ThreadPoolExecutor(1) as hashing,
-        open(beside, "wb") as file,
-    ):
-        for row, frame in enumerate(_compressed(values)):
-            hashed = hashing.submit(digest.update, frame)
-            index[row] = offset, len(frame)
-            offset += file.write(frame)
-            hashed.result()
-        content = index.tobytes()
-        content += crc32c(content).to_bytes(4, "little")
-        file.write(content)
-        digest.update(content)
-    return digest.hexdigest()
-
-
-def _compressed(values: np.ndarray) -> Iterator[bytes]:
-    """Yield the chunk of each sample; the next ones are made while one is written."""
-    threads = os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:
-        ahead: deque[Future[bytes]] = deque()
-        for sample in values:
-            ahead.append(pool.submit(_compress, sample))
-            if len(ahead) > threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-
-
-def _compress(sample: np.ndarray) -> bytes:
-    values = np.ascontiguousarray(sample, dtype="<f4").reshape(-1)
-    return compress(values, _level(values))
-
-
-def _level(values: np.ndarray) -> int:
-    """Return how hard to compress a large sample: tried on a part of it."""
-    if values.nbytes < 8 * _PROBE_BYTES:
-        return COMPRESSION_LEVEL
-    start, length = values.size // 2, _PROBE_BYTES // values.itemsize
-    probe = compress(values[start : start + length], COMPRESSION_LEVEL)
-    return COMPRESSION_LEVEL if len(probe) <= _WORTH * _PROBE_BYTES else FAST_LEVEL
-
-
-def read_index(file: int, size: int) -> list[list[int]]:
-    """Return offset and length of each sample's chunk in the open file of a shard.
-
-    Args:
-        file: Its descriptor.
-        size: Samples of a whole shard.
-
-    Raises:
-        ValueError: The file is damaged.
-    """
-    whole, length = os.fstat(file).st_size, 16 * size + 4
-    content = os.pread(file, length, max(0, whole - length))
-    if len(content) != length or crc32c(content[:-4]) != int.from_bytes(content[-4:], "little"):
-        raise ValueError("the index is damaged")
-    return np.frombuffer(content, "<u8", 2 * size).reshape(-1, 2).tolist()
-
-
-def content_size(frame: bytes) -> int:
-    """Return the size that a chunk says its content has (RFC 8878, 3.1.1.1); -1 if it does not."""
-    header = frame[:18].ljust(18, b"\0")
-    flags = header[4]
-    single = flags >> 5 & 1
-    start = 5 + (not single) + (0, 1, 2, 4)[flags & 3]
-    length = (single, 2, 4, 8)[flags >> 6]
-    if header[:4] != _MAGIC or not length:
-        return -1
-    return int.from_bytes(header[start : start + length], "little") + 256 * (length == 2)
-
 
 ROOT_FILE = "zarr.json"
 _COMPRESSION = ZstdCodec(level=COMPRESSION_LEVEL)

@@ -6,7 +6,7 @@ import zarr
 from numcodecs.zstd import compress
 from zarr.codecs import ZstdCodec
 
-from mno.data.store import content_size, read_index, write_shard_file
+from mno.data.shard_file import content_size, read_index, write_shard_file
 
 
 @pytest.fixture(params=[(), (7,), (5, 4), (3, 32, 33)], ids=str)
