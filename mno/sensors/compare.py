@@ -15,7 +15,7 @@ from mno.evaluation.solving import solver_of
 from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.readings import Readings, caged_readings, field_name, posix_seconds
 from mno.scenarios.base import scenario_names
-from mno.sensors.given import Given, can_begin_with, from_readings, from_store, read_whole
+from mno.sensors.inputs import RunInputs, can_begin_with, from_readings, from_store, read_whole
 from mno.sensors.interpolation import Predicted
 from mno.sensors.pairs import pair
 from mno.sensors.scores import Comparison, compare
@@ -61,7 +61,7 @@ def compare_with_file(
 
 def compare_with_readings(
     surrogate: Surrogate,
-    given: Given,
+    given: RunInputs,
     readings: Readings,
     position_units: str = "m",
     start: float | None = None,
@@ -100,7 +100,7 @@ def compare_with_readings(
     return compare(pairs, known, missing)
 
 
-def predict(surrogate: Surrogate, given: Given) -> Predicted:
+def predict(surrogate: Surrogate, given: RunInputs) -> Predicted:
     """Ask the model.
 
     Raises:
@@ -118,7 +118,7 @@ def predict(surrogate: Surrogate, given: Given) -> Predicted:
     return Predicted(fields, times)
 
 
-def solve(surrogate: Surrogate, given: Given, model: Predicted) -> Predicted | str:
+def solve(surrogate: Surrogate, given: RunInputs, model: Predicted) -> Predicted | str:
     """Solve the same sample by the scenario's own solver.
 
     Args:

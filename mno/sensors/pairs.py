@@ -11,7 +11,7 @@ import numpy as np
 from mno.core.errors import InputError
 from mno.core.fields import Axis
 from mno.imports.mapping import conversion
-from mno.sensors.given import Given
+from mno.sensors.inputs import RunInputs
 from mno.sensors.interpolation import Predicted, brackets
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def seconds_to(time_units: str) -> float:
 SAME = 1e-6  # of an interval: nearer than this, a time is that of the frame
 
 
-class Sieve:
+class ReadingFilter:
     """Leaves out readings for one reason after the other; each counts for the first alone.
 
     Args:
@@ -202,7 +202,7 @@ class Pairs:
 def pair(
     readings: Readings,
     outputs: Mapping[str, str],
-    given: Given,
+    given: RunInputs,
     predictions: tuple[Predicted, ...],
     position_units: str = "m",
     start: float = 0.0,
@@ -239,19 +239,19 @@ def pair(
     moving = among(names, [name for name, curve in curves[0].items() if len(curve) > 1])
 
     times = predictions[0].times
-    sieve = Sieve(readings)
-    sieve.leave_out("of quantities that the model does not predict", ~measured)
-    sieve.leave_out_repeated()
-    sieve.leave_out("without a place", np.isnan(places[:, 0]))
-    sieve.leave_out("outside the domain", ~stencil.inside)
-    sieve.leave_out_of_time(moving, time, times, given.known_until)
+    chosen = ReadingFilter(readings)
+    chosen.leave_out("of quantities that the model does not predict", ~measured)
+    chosen.leave_out_repeated()
+    chosen.leave_out("without a place", np.isnan(places[:, 0]))
+    chosen.leave_out("outside the domain", ~stencil.inside)
+    chosen.leave_out_of_time(moving, time, times, given.known_until)
     said = [_curves(fields, names, measured, times) for fields in curves]
     columns = [_in_time(times, curve, readings.series, time) for curve in said]
-    sieve.leave_out_rows(
+    chosen.leave_out_rows(
         "where a frame that is given lacks a value", np.isnan(np.sum(columns, axis=0))
     )
-    sieve.require_some()
-    kept = sieve.kept
+    chosen.require_some()
+    kept = chosen.kept
     used, row_series = np.unique(readings.series[kept], return_inverse=True)
     return Pairs(
         units={name: units for name, units in outputs.items() if name in {names[s] for s in used}},
@@ -272,7 +272,7 @@ def pair(
         uncertainty=_positive((readings.uncertainty * factor)[kept]),
         model=columns[0][kept],
         solver=columns[1][kept] if columns[1:] else None,
-        left_out=sieve.left_out,
+        left_out=chosen.left_out,
     )
 
 

@@ -11,7 +11,7 @@ from plant_runs import HEADER, readings_of
 
 from mno.core.errors import InputError
 from mno.core.fields import Axis
-from mno.sensors.given import Given, axes_of_points
+from mno.sensors.inputs import RunInputs, axes_of_points
 from mno.sensors.interpolation import Predicted
 from mno.sensors.pairs import Pairs, pair
 from mno.sensors.scores import Comparison, compare
@@ -30,7 +30,7 @@ def axis(name: str) -> Axis:
     return Axis(name, "m", name, (np.arange(SIZE) + 0.5) / SIZE, (0.0, 1.0))
 
 
-def given(**changes: Any) -> Given:
+def given(**changes: Any) -> RunInputs:
     known = {
         "inputs": {},
         "axes": (axis("x"), axis("y")),
@@ -41,7 +41,7 @@ def given(**changes: Any) -> Given:
         "steps": None,
         "source": "a run",
     }
-    return Given(**(known | changes))
+    return RunInputs(**(known | changes))
 
 
 def predicted(offset: float = 0.0) -> Predicted:

@@ -15,7 +15,7 @@ from mno.imports.convert import FileParameters, convert_file
 from mno.imports.mapping import Mapping, SensorRules, validate_mapping
 from mno.imports.readings import read_readings
 from mno.sensors.compare import compare_with_readings, renamed, units_in_file
-from mno.sensors.given import can_begin_with, from_readings, from_store
+from mno.sensors.inputs import can_begin_with, from_readings, from_store
 from mno.surrogate.surrogate import Surrogate
 from tests.imports.plant_log import POWER, Plant, without, write_long
 

@@ -18,7 +18,7 @@ from plant_runs import dataset, readings_of, untrained
 from mno.core.errors import InputError, MnoError
 from mno.imports.readings import Readings
 from mno.sensors.compare import compare_with_readings
-from mno.sensors.given import from_store
+from mno.sensors.inputs import from_store
 from mno.sensors.page import write_comparison
 from mno.sensors.scores import Comparison
 from mno.surrogate.surrogate import Surrogate

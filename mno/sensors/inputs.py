@@ -43,7 +43,7 @@ class Origin:
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class RunInputs:
     """One sample as a model takes it, and where and when its points and frames are.
 
     Attributes:
@@ -88,7 +88,7 @@ def axes_of_points(coordinates: Mapping[str, str]) -> tuple[Axis, ...]:
     )
 
 
-def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> Given:
+def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInputs:
     """Read what a model is given of one sample of a Zarr store.
 
     Args:
@@ -116,7 +116,7 @@ def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> Given:
         points = np.stack(columns, axis=-1).astype(np.float64)
     start, time = group.get("start"), group.get("time")
     times = _times(description, time)
-    return Given(
+    return RunInputs(
         inputs=inputs,
         axes=_axes(description, schema, group, inputs),
         points=points,
@@ -252,7 +252,7 @@ def can_begin_with(description: Description, quantities: set[str]) -> bool:
 
 def from_readings(
     surrogate: Surrogate, path: Path, mapping: FieldMapping, sample: int | None
-) -> Given:
+) -> RunInputs:
     """Make what a model is given of the readings, as an import would, missing ones NaN.
 
     Args:
@@ -278,7 +278,7 @@ def from_readings(
     times = whole.pop("times")
     inputs = description.given(whole)
     columns = [inputs[name][0] for name in description.coordinates]
-    return Given(
+    return RunInputs(
         inputs=inputs,
         axes=axes_of_points(description.coordinates),
         points=np.stack(columns, axis=-1).astype(np.float64),
