@@ -6,19 +6,19 @@ again by DVC, from what is still good or from the solver.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mno.core.errors import InputError
+from mno.core.files import file_md5
 from mno.data.reading import verify
+from mno.lineage.audit.objects import find_object
 from mno.lineage.dvcfiles import DATA_FILE, locked_out, read_data_version
 
-CACHE = Path(".dvc/cache/files/md5")
-DATASET = "build/dataset"
-DATA = "data"
+CACHE = Path(".dvc/cache")
+DATASET, DATA = "build/dataset", "data"
 
 
 def remove_damage(root: Path, say: Callable[[str], None]) -> bool:
@@ -56,20 +56,13 @@ def remove_damage(root: Path, say: Callable[[str], None]) -> bool:
 
 def _damaged_objects(cache: Path, directory: str) -> Iterator[Path]:
     """Yield the objects of a directory in DVC's cache whose bytes do not match their names."""
-    listing = _object(cache, directory)
-    if not listing.exists():
+    listing = find_object([cache], directory)
+    if listing is None:
         return
-    content = listing.read_bytes()
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != directory.removesuffix(".dir"):
+    if file_md5(listing) != directory.removesuffix(".dir"):
         yield listing
         return
-    for md5 in sorted({entry["md5"] for entry in json.loads(content)}):
-        path = _object(cache, md5)
-        if path.exists():
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "md5").hexdigest() != md5:
-                    yield path
-
-
-def _object(cache: Path, md5: str) -> Path:
-    return cache / md5[:2] / md5[2:]
+    for md5 in sorted({entry["md5"] for entry in json.loads(listing.read_bytes())}):
+        path = find_object([cache], md5)
+        if path is not None and file_md5(path) != md5:
+            yield path

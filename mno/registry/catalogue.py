@@ -48,12 +48,22 @@ class Registry(Protocol):
         """Return all versions, or those of a model, or with a tag; the latest first."""
         ...
 
+    def find(
+        self, name: str, number: int | None = None, alias: str | None = None
+    ) -> RegisteredVersion | None:
+        """Return the version of a model with a number or an alias; none where there is none."""
+        ...
+
     def seals(self) -> Mapping[str, str]:
         """Return where the latest seal of each model lies, as its tag says."""
         ...
 
     def run(self, run_id: str) -> dict[str, Any] | None:
-        """Return the rows of a run as plain values, with the address of its `folder`."""
+        """Return the rows of a run as plain values."""
+        ...
+
+    def run_files(self, run_id: str) -> str | None:
+        """Return the address of a run's files."""
         ...
 
     def logged_model(self, model_id: str) -> dict[str, Any] | None:
@@ -92,7 +102,7 @@ def aliases(registry: Registry, name: str) -> dict[str, int]:
 
 def find_alias(registry: Registry, name: str, alias: str) -> RegisteredVersion | None:
     """Return the version that has an alias, if any has."""
-    return next((found for found in registry.versions(name) if alias in found.aliases), None)
+    return registry.find(name, alias=alias)
 
 
 def find_version_of(registry: Registry, uri: str) -> RegisteredVersion:
@@ -109,10 +119,10 @@ def find_version_of(registry: Registry, uri: str) -> RegisteredVersion:
     if match is None:
         raise InputError(f"{uri!r}: expected models:/NAME/VERSION or models:/NAME@ALIAS")
     name, number, alias = match.groups()
-    for version in registry.versions(name):
-        if (number and version.number == int(number)) or alias in version.aliases:
-            return version
-    raise InputError(f"{uri} is not in the registry; see what is with: mno status")
+    found = registry.find(name, int(number) if number else None, alias)
+    if found is None:
+        raise InputError(f"{uri} is not in the registry; see what is with: mno status")
+    return found
 
 
 @dataclass(frozen=True)
@@ -211,17 +221,25 @@ class _Database:
             if tag is None or tags.get((model, number), {}).get(tag[0]) == tag[1]
         )  # fmt: skip
 
+    def find(
+        self, name: str, number: int | None = None, alias: str | None = None
+    ) -> RegisteredVersion | None:
+        for version in self.versions(name):
+            if version.number == number or alias in version.aliases:
+                return version
+        return None
+
     def seals(self) -> Mapping[str, str]:
         return dict(
             self._rows("SELECT name, value FROM registered_model_tags WHERE key = ?", [Tag.SEAL])
         )
 
     def run(self, run_id: str) -> dict[str, Any] | None:
-        columns = "SELECT status, start_time, end_time, artifact_uri FROM runs"
+        columns = "SELECT status, start_time, end_time FROM runs"
         found = self._rows(f"{columns} WHERE run_uuid = ?", [run_id])
         if not found:
             return None
-        status, begun, ended, folder = found[0]
+        status, begun, ended = found[0]
         of_run = "WHERE run_uuid = ?"
         latest = self._rows(f"SELECT key, value, is_nan FROM latest_metrics {of_run}", [run_id])
         history: dict[str, list[list[Any]]] = defaultdict(list)
@@ -239,7 +257,6 @@ class _Database:
             "status": status,
             "begun": begun,
             "ended": ended,
-            "folder": folder,
             "tags": dict(self._rows(f"SELECT key, value FROM tags {of_run}", [run_id])),
             "params": dict(self._rows(f"SELECT key, value FROM params {of_run}", [run_id])),
             "metrics": {
@@ -249,6 +266,10 @@ class _Database:
             },
             "datasets": sorted(map(list, datasets)),
         }
+
+    def run_files(self, run_id: str) -> str | None:
+        found = self._rows("SELECT artifact_uri FROM runs WHERE run_uuid = ?", [run_id])
+        return found[0][0] if found else None
 
     def logged_model(self, model_id: str) -> dict[str, Any] | None:
         columns = "SELECT name, source_run_id, status, artifact_location FROM logged_models"
@@ -296,24 +317,32 @@ class _Server:
             for alias, number in sorted(model.aliases.items()):
                 named[model.name, int(number)].append(alias)
         asked += [f"tags.`{tag[0]}` = '{tag[1]}'"] if tag is not None else []
-        return _latest_first(
-            RegisteredVersion(
-                row.name, int(row.version), row.creation_timestamp, row.run_id or None, row.source,
-                dict(row.tags), tuple(named.get((row.name, int(row.version)), ())),
-            )
-            for row in _pages(self._client.search_model_versions, " AND ".join(asked))
-        )  # fmt: skip
+        rows = _pages(self._client.search_model_versions, " AND ".join(asked))
+        return _latest_first(_version(row, named[row.name, int(row.version)]) for row in rows)
+
+    def find(
+        self, name: str, number: int | None = None, alias: str | None = None
+    ) -> RegisteredVersion | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if alias is not None:
+                row = self._client.get_model_version_by_alias(name, alias)
+            else:
+                row = self._client.get_model_version(name, str(number))
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None  # no such version or alias; no such model
+            raise
+        return _version(row, sorted(row.aliases))
 
     def seals(self) -> Mapping[str, str]:
         models = _pages(self._client.search_registered_models, "")
         return {model.name: model.tags[Tag.SEAL] for model in models if Tag.SEAL in model.tags}
 
     def run(self, run_id: str) -> dict[str, Any] | None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            run = self._client.get_run(run_id)
-        except MlflowException:
+        run = self._run(run_id)
+        if run is None:
             return None
         kept = sorted(key for key in run.data.metrics if not key.startswith(_MEASURED_MACHINE))
         histories = {key: self._client.get_metric_history(run_id, key) for key in kept}
@@ -323,7 +352,6 @@ class _Server:
             "status": run.info.status,
             "begun": run.info.start_time,
             "ended": run.info.end_time,
-            "folder": run.info.artifact_uri,
             "tags": dict(run.data.tags),
             "params": dict(run.data.params),
             "metrics": {
@@ -335,6 +363,18 @@ class _Server:
             },
             "datasets": sorted([g.dataset.name, g.dataset.digest, g.dataset.source] for g in given),
         }
+
+    def run_files(self, run_id: str) -> str | None:
+        run = self._run(run_id)
+        return run.info.artifact_uri if run else None
+
+    def _run(self, run_id: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_run(run_id)
+        except MlflowException:
+            return None
 
     def logged_model(self, model_id: str) -> dict[str, Any] | None:
         from mlflow.exceptions import MlflowException
@@ -364,6 +404,13 @@ def _pages(search: Any, asked: str) -> Iterator[Any]:
         token = page.token
         if not token:
             return
+
+
+def _version(row: Any, aliases: Sequence[str]) -> RegisteredVersion:
+    """Return a version from a row of MLflow's client."""
+    created, tags = row.creation_timestamp, dict(row.tags)
+    number, run = int(row.version), row.run_id or None
+    return RegisteredVersion(row.name, number, created, run, row.source, tags, tuple(aliases))
 
 
 def _latest_first(versions: Iterable[RegisteredVersion]) -> list[RegisteredVersion]:

@@ -52,7 +52,6 @@ def read_facts(registry: Registry, version: RegisteredVersion, scratch: Path) ->
     run = registry.run(version.run_id) if version.run_id else None
     if run is not None:
         folder = run_folder(registry, version.run_id, scratch)
-        del run["folder"]
         run |= {
             "tags": _our_tags(run["tags"], *_PASSING),
             "files": _run_files(folder) if folder else None,
@@ -91,8 +90,8 @@ def package_folder(
 
 def run_folder(registry: Registry, run_id: str | None, scratch: Path) -> Path | None:
     """Return the folder with the files of a run; none where they cannot be read."""
-    run = registry.run(run_id) if run_id else None
-    return _folder(run["folder"], scratch / f"run-{run_id}") if run else None
+    uri = registry.run_files(run_id) if run_id else None
+    return _folder(uri, scratch / f"run-{run_id}")
 
 
 def package_digest(folder: Path) -> str:

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from mno.core.config import dataset_name, section
 from mno.core.errors import MnoError
-from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.config import EvaluateConfig, IntervalConfig
 from mno.evaluation.pooling import Pooled
 from mno.lineage.decision import CHAMPION
-from mno.lineage.dvcfiles import DATA_FILE, read_data_version
+from mno.lineage.dvcfiles import DATA_FILE, locked_stages, read_data_version
 from mno.lineage.record import (
     RECORD_FILE,
     Record,
@@ -37,7 +37,7 @@ from mno.lineage.record import (
     params_sha256,
     start_record,
 )
-from mno.lineage.snapshot import changed_code, take_snapshot
+from mno.lineage.snapshot import Snapshot, changed_code, take_snapshot
 from mno.registry.catalogue import find_alias, find_version_of, registry_of
 from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.registry.decision import Case, carry_out, decide, deciding, gates
@@ -130,8 +130,9 @@ def register(
     """
     if not math.isfinite(evaluated.relative_l2):
         raise MnoError(f"the test error is {evaluated.relative_l2}; such a model is not registered")
+    settings, snapshot = Settings.read(request.params), take_snapshot(request.root)
     digest, workspace = candidate_digest(candidate), use_workspace(request.workspace)
-    run, record = _find_run(request, workspace, digest)
+    run, record = _find_run(request, workspace, settings, snapshot, digest)
     _log_evaluation(workspace, run, evaluated)
     ids = {"mlflow_run": run.info.run_id, "prefect_flow_run": request.flow_run_id}
     record = complete_record(record, request.root, candidate_sha256=digest, ids=ids)
@@ -145,8 +146,18 @@ def register(
         workspace.client.set_tag(run.info.run_id, Tag.EXPERIMENT, request.experiment)
         log_record(workspace, run.info.run_id, record)
         return {"name": None, "version": None, "alias": None, **summary}
-    uncommitted = _uncommitted(request, record)
-    name, case = model_name(dataset_name(request.params)), _case(request, evaluated, score, compare)
+    uncommitted = _uncommitted(request.root, settings, snapshot, record)
+    case = Case(
+        relative_l2=evaluated.relative_l2,
+        errors=evaluated.errors,
+        data_md5=read_data_version(request.root / DATA_FILE).md5,
+        evaluation_sha256=settings.evaluation_sha256(evaluated.history),
+        gates=gates(settings.promotion, evaluated.kpis, evaluated.physics),
+        config=settings.promotion,
+        intervals=settings.intervals,
+        score=score,
+        compare=compare,
+    )
     tags = {
         Tag.CANDIDATE: digest,
         Tag.LINEAGE: str(record.get("lineage_sha256")),
@@ -155,6 +166,7 @@ def register(
         Tag.UNCOMMITTED: str(uncommitted).lower(),
         **case.tags(),
     }
+    name = model_name(settings.dataset)
     version = _known_version(workspace, name, tags, evaluated)
     if version is None:
         version = _create_version(workspace, run, name, tags, candidate, evaluated)
@@ -162,40 +174,52 @@ def register(
     with deciding(workspace, name, patience=_PATIENCE):
         decision = _decide(workspace, name, version, case)
         log_record(workspace, run.info.run_id, record)
-        seal_version(workspace, name, version, record, request.root)
+        seal_version(workspace, name, version, record, snapshot, locked_stages(request.root))
     return {"name": name, "version": version, **decision, **summary}
 
 
-def _case(
-    request: Request,
-    evaluated: Evaluated,
-    score: Callable[[Any], Pooled],
-    compare: Callable[[Path], Mapping[str, Any]] | None,
-) -> Case:
-    """Put together what is judged, with a digest of what an error depends on besides the model."""
-    config = section(request.params, "promotion", PromotionConfig)
-    settings = dict(request.params.get("evaluate") or {})
-    if evaluated.history:  # the error is that of the frames behind these
-        settings["history"] = evaluated.history
-    return Case(
-        relative_l2=evaluated.relative_l2,
-        errors=evaluated.errors,
-        data_md5=read_data_version(request.root / DATA_FILE).md5,
-        evaluation_sha256=params_sha256(settings),
-        gates=gates(config, evaluated.kpis, evaluated.physics),
-        config=config,
-        intervals=section(request.params, "evaluate", EvaluateConfig).intervals,
-        score=score,
-        compare=compare,
-    )
+@dataclass(frozen=True)
+class Settings:
+    """What registration reads of the parameters.
+
+    Attributes:
+        dataset: Name of the scenario, or of the imported data.
+        promotion: The rule.
+        intervals: How the interval of a difference of errors is found.
+        allow_uncommitted: Whether code that is in no commit is registered.
+        evaluate: The evaluation's own.
+    """
+
+    dataset: str
+    promotion: PromotionConfig
+    intervals: IntervalConfig
+    allow_uncommitted: bool
+    evaluate: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, params: Mapping[str, Any]) -> Settings:
+        """Read them from the content of `params.yaml`."""
+        return cls(
+            dataset_name(params),
+            section(params, "promotion", PromotionConfig),
+            section(params, "evaluate", EvaluateConfig).intervals,
+            section(params, "registry", RegistryConfig).allow_uncommitted,
+            params.get("evaluate") or {},
+        )
+
+    def evaluation_sha256(self, history: int) -> str:
+        """Return the digest of what an error depends on besides model and data."""
+        # The error is that of the frames behind those of the history.
+        return params_sha256({**self.evaluate, "history": history} if history else self.evaluate)
 
 
-def _find_run(request: Request, workspace: Workspace, digest: str) -> tuple[Run, Record]:
+def _find_run(
+    request: Request, workspace: Workspace, settings: Settings, snapshot: Snapshot, digest: str
+) -> tuple[Run, Record]:
     """Find the run that trained a candidate and its record; make them up if they are lost."""
     from mlflow.exceptions import MlflowException
 
-    client = workspace.client
-    experiment = workspace.experiment(dataset_name(request.params))
+    client, experiment = workspace.client, workspace.experiment(settings.dataset)
     found = client.search_runs(
         [experiment],
         f"tags.`{Tag.CANDIDATE}` = '{digest}'",
@@ -214,10 +238,8 @@ def _find_run(request: Request, workspace: Workspace, digest: str) -> tuple[Run,
             path = client.download_artifacts(run.info.run_id, RECORD_FILE, scratch)
             return run, json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, MlflowException):
-        snapshot = take_snapshot(request.root)
         record = start_record(request.root, snapshot, request.params, threads=None, device=None)
         record["restored"] = True
-        log_record(workspace, run.info.run_id, record)
         return run, record
 
 
@@ -237,17 +259,16 @@ def _log_evaluation(workspace: Workspace, run: Run, evaluated: Evaluated) -> Non
         log(run.info.run_id, str(path), inside)
 
 
-def _uncommitted(request: Request, record: Record) -> bool:
+def _uncommitted(root: Path, settings: Settings, snapshot: Snapshot, record: Record) -> bool:
     """Tell whether some of the code is in no commit; refuse that unless it is allowed."""
-    now = take_snapshot(request.root)
-    changed = set(now.changed)
+    changed = set(snapshot.changed)
     if record["uncommitted"]:
         # Perhaps the code was committed after the training, as the message below advises.
         try:
-            changed.update(changed_code(request.root, record["snapshot"]["commit"], now.head))
+            changed.update(changed_code(root, record["snapshot"]["commit"], snapshot.head))
         except MnoError:  # the snapshot was taken in another clone
             changed.update(record["uncommitted"])
-    if changed and not section(request.params, "registry", RegistryConfig).allow_uncommitted:
+    if changed and not settings.allow_uncommitted:
         shown = ", ".join(sorted(changed)[:5]) + (" and more" if len(changed) > 5 else "")
         raise MnoError(
             f"not registered: the code that made the model is not committed ({shown}); commit it "

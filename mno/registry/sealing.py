@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from mno.core.errors import MnoError
-from mno.lineage.dvcfiles import locked_stages
 from mno.lineage.record import Record, Tag
 from mno.lineage.seal import (
     SCHEMA,
@@ -19,7 +18,7 @@ from mno.lineage.seal import (
     seal_sha256,
     seal_text,
 )
-from mno.lineage.snapshot import take_snapshot
+from mno.lineage.snapshot import Snapshot
 from mno.registry.catalogue import aliases, find_version_of, registry_of
 from mno.registry.evidence import read_chain, read_facts, read_one
 from mno.registry.settings import Workspace
@@ -28,7 +27,12 @@ _OF_A_DECISION = (Tag.RIVAL, Tag.RIVAL_L2, Tag.REASON, Tag.DECISION, Tag.JUDGED)
 
 
 def seal_version(
-    workspace: Workspace, name: str, number: int, record: Record, root: Path
+    workspace: Workspace,
+    name: str,
+    number: int,
+    record: Record,
+    snapshot: Snapshot,
+    lock: Mapping[str, Any],
 ) -> SealPointer:
     """Seal a version as the last act of registering it; the same facts are sealed once.
 
@@ -40,9 +44,10 @@ def seal_version(
         name: The registered model.
         number: The version's number.
         record: Its completed lineage record.
-        root: The folder whose code, parameters and `dvc.lock` made it.
+        snapshot: The code and parameters that it is registered from.
+        lock: What `dvc.lock` says of the stages that made it; see `locked_stages`.
     """
-    snapshot, registry = take_snapshot(root), registry_of(workspace)
+    registry = registry_of(workspace)
     version = find_version_of(registry, f"models:/{name}/{number}")
     with tempfile.TemporaryDirectory(prefix="mno-seal-") as scratch:
         content: dict[str, Any] = {
@@ -51,7 +56,7 @@ def seal_version(
             "number": number,
             **read_facts(registry, version, Path(scratch)),
             "record": dict(record),
-            "lock": locked_stages(root),
+            "lock": lock,
             "snapshot": {key: getattr(snapshot, key) for key in ("commit", "tree", "head")},
             "aliases": aliases(registry, name),
         }

@@ -34,6 +34,17 @@ def test_says_what_it_verified_and_exits_with_0_or_3(line: Line) -> None:
         assert any(f["subject"].endswith("weights.safetensors") for f in told["findings"])
 
 
+def test_an_audit_loads_neither_torch_nor_mlflow(line: Line) -> None:
+    heavy = ["mlflow", "torch", "numba", "pandas", "prefect", "sqlalchemy", "lightning"]
+    code = (
+        "import sys; from flows.audit import Places, audit_model;"
+        f"found = audit_model('models:/{MODEL}@champion', Places(), quiet=True);"
+        f"print(found.passed, [m for m in {heavy} if m in sys.modules])"
+    )
+    done = Workspace(line.root).run(sys.executable, "-c", code, check=True)
+    assert done.stdout == "True []\n"
+
+
 @pytest.fixture
 def there(line: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
     monkeypatch.chdir(line.root)
