@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mno.nn.mixers.mamba import MambaCrossMixer, MambaMixer
 from mno.scan.arguments import ScanArguments
-from mno.scan.paths import Place
+from mno.scan.paths import Domain
 from mno.scan.plain import decay_and_drive, step_lengths, visited_points
 
 Kernels = Float[Tensor, "batch direction target point channel"]
@@ -65,7 +65,7 @@ class EffectiveKernel:
 def effective_kernel(
     mixer: MambaMixer,
     x: Tensor,
-    place: Place,
+    domain: Domain,
     *,
     source: Tensor | None = None,
     points: Sequence[int] | Tensor | None = None,
@@ -78,7 +78,7 @@ def effective_kernel(
     Args:
         mixer: A Mamba mixer.
         x: Features as the mixer is given them, `(batch, points, d_model)`.
-        place: As the mixer is given it.
+        domain: As the mixer is given it.
         source: The second input of a cross mixer.
         points: The targets, as numbers of points in row-major order; all points if not given.
             Memory grows with targets times points times channels.
@@ -88,8 +88,8 @@ def effective_kernel(
         Channels are those inside the mixer, `expand * d_model`.
 
     Raises:
-        ValueError: The input or the place does not fit the mixer, a source is missing or is one too
-            many, or a target is not among the points.
+        ValueError: The input or the domain does not fit the mixer, a source is missing or is one
+            too many, or a target is not among the points.
 
     Source:
         The kernel form of a selective scan is that of Dao and Gu, "Transformers are SSMs",
@@ -100,14 +100,14 @@ def effective_kernel(
             raise ValueError(
                 "a cross mixer has a kernel only with its second input; give it as source"
             )
-        scan, _ = mixer.prepare(x, source, place)
+        scan, _ = mixer.prepare(x, source, domain)
     elif source is not None:
         raise ValueError(
             f"a source of shape {tuple(source.shape)} is given for a {type(mixer).__name__}; only "
             "a cross mixer takes a source, leave it out"
         )
     else:
-        scan, _ = mixer.prepare(x, place)
+        scan, _ = mixer.prepare(x, domain)
     targets = _targets(points, scan.u.shape[1]).to(scan.u.device)
     dt = step_lengths(scan, torch.float64)  # so that sums of many can be subtracted
     visits = visited_points(scan.path, scan.u.shape[1], scan.u.device)

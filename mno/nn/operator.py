@@ -17,7 +17,7 @@ from mno.core.points import Points
 from mno.nn.backbones import BACKBONES
 from mno.nn.config import ModelConfig
 from mno.nn.mixers import MIXERS, build_mixer
-from mno.scan.paths import Place
+from mno.scan.paths import Domain
 
 
 class Mixers:
@@ -35,11 +35,11 @@ class Mixers:
         """The mixers made so far, and the layer of each."""
 
     def self_mixer(self, layer: int) -> nn.Module:
-        """Return the mixer of a layer, called as `mixer(x, place)`."""
+        """Return the mixer of a layer, called as `mixer(x, domain)`."""
         return self._mixer(layer, cross=False)
 
     def cross_mixer(self, layer: int) -> nn.Module:
-        """Return the cross form, called as `mixer(x, source, place, source_place)`."""
+        """Return the cross form, called as `mixer(x, source, domain, source_domain)`."""
         return self._mixer(layer, cross=True)
 
     def _mixer(self, layer: int, *, cross: bool) -> nn.Module:
@@ -135,10 +135,10 @@ def _frames(names: Names) -> dict[str, int | None]:
 
 
 class Operator(nn.Module):
-    """An operator from fields to fields, on any place that has as many axes.
+    """An operator from fields to fields, on any domain that has as many axes.
 
     A subclass takes the same arguments and defines `forward(batch)` by way of `_inputs`, or its
-    parts, `_mixing_place` and `_answer`.
+    parts, `_mixing_domain` and `_answer`.
 
     A missing value, NaN, of an input that may have gaps is given to the network as 0, the mean of a
     normalised field, and beside the values of such an input stand as many numbers that are 1 where
@@ -205,7 +205,7 @@ class Operator(nn.Module):
         """Return the input fields and their frames, side by side, and which values are present.
 
         Raises:
-            ValueError: A field or scalar is missing, or has another number of frames, or the place
+            ValueError: A field or scalar is missing, or has another number of frames, or the domain
                 another number of axes.
         """
         missing = [name for name in self.inputs if name not in batch.fields]
@@ -268,11 +268,11 @@ class Operator(nn.Module):
                 are if `None`.
 
         Raises:
-            ValueError: The place has another number of axes, or is one for each of another number
+            ValueError: The domain has another number of axes, or is one for each of another number
                 of samples.
         """
-        place = batch.place if at is None else at
-        given = coordinates(place, next(iter(batch.fields.values())))
+        domain = batch.place if at is None else at
+        given = coordinates(domain, next(iter(batch.fields.values())))
         if given.shape[-1] != self.dims:
             raise ValueError(
                 f"at has {given.shape[-1]} axes, but this operator was built for {self.dims}; ask "
@@ -283,7 +283,7 @@ class Operator(nn.Module):
                 f"at holds the places of {len(given)} samples, but the batch has {len(batch)}; "
                 "give one set of places for all, or one per sample"
             )
-        return place, given.expand(len(batch), -1, -1)
+        return domain, given.expand(len(batch), -1, -1)
 
     def _on_image(self, network: Callable[[Tensor], Tensor], batch: Batch) -> Batch:
         """Answer by a network of images, `(batch, channels, *grid)`, given each point's `_inputs`.
@@ -291,58 +291,58 @@ class Operator(nn.Module):
         Raises:
             ValueError: As for `_inputs`, or the points are not those of a grid.
         """
-        x, place = self._inputs(batch), batch.place
-        if isinstance(place, Points):
+        x, domain = self._inputs(batch), batch.place
+        if isinstance(domain, Points):
             others = [name for name, entry in BACKBONES.items() if entry.own_mixer]
             raise ValueError(
                 f"backbone={self.config.backbone!r} takes grids only, and was given "
-                f"{place.num_points} scattered points; interpolate them to a grid, or use "
+                f"{domain.num_points} scattered points; interpolate them to a grid, or use "
                 f"{', '.join(others[:-1])} or {others[-1]}"
             )
-        image = x.transpose(1, 2).unflatten(2, place.shape)
+        image = x.transpose(1, 2).unflatten(2, domain.shape)
         # Not every layer takes an empty batch: there, one sample is computed and left out.
         out = network(image) if len(x) else network(image.new_zeros(1, *image.shape[1:]))[:0]
-        return self._answer(out.flatten(2).transpose(1, 2), place)
+        return self._answer(out.flatten(2).transpose(1, 2), domain)
 
-    def _mixing_place(self, place: Grid | Points) -> Place:
-        """Return what mixers are told of a place; its spacing only if it scales their steps."""
+    def _mixing_domain(self, domain: Grid | Points) -> Domain:
+        """Return what mixers are given of a domain; its spacing only if it scales their steps."""
         if self.config.scale_delta:
-            return place
-        return place.shape if isinstance(place, Grid) else Points(place.coordinates)
+            return domain
+        return domain.shape if isinstance(domain, Grid) else Points(domain.coordinates)
 
-    def _answer(self, out: Float[Tensor, "batch point output"], place: Grid | Points) -> Batch:
+    def _answer(self, out: Float[Tensor, "batch point output"], domain: Grid | Points) -> Batch:
         """Return the output fields, given their numbers side by side at each point.
 
         Raises:
             ValueError: They are known at the walls, and points are given, which have none.
         """
         if self.walls == "zero":
-            out = out * wall_factor(place, out)
-        shape = place.shape if isinstance(place, Grid) else (place.num_points,)
+            out = out * wall_factor(domain, out)
+        shape = domain.shape if isinstance(domain, Grid) else (domain.num_points,)
         fields = {}
         parts = out.split([frames or 1 for frames in self.outputs.values()], dim=-1)
         for (name, frames), part in zip(self.outputs.items(), parts, strict=True):
             points = part[..., 0] if frames is None else part.transpose(1, 2)
             fields[name] = points.unflatten(-1, shape)
-        return Batch(fields, place)
+        return Batch(fields, domain)
 
 
-def coordinates(place: Grid | Points, like: Tensor) -> Float[Tensor, "sample point axis"]:
+def coordinates(domain: Grid | Points, like: Tensor) -> Float[Tensor, "sample point axis"]:
     """Return the coordinates of points, for each sample or, with one row, for all.
 
     Args:
-        place: A grid, whose points are given relative to the domain, in row-major order; or points,
-            whose coordinates are taken as they are.
+        domain: A grid, whose points are given as fractions of its extent, in row-major order; or
+            points, whose coordinates are taken as they are.
         like: A tensor of the wanted type on the wanted device.
     """
-    if isinstance(place, Points):
-        places = place.coordinates.to(like)
+    if isinstance(domain, Points):
+        places = domain.coordinates.to(like)
         return places if places.ndim == 3 else places[None]
-    axes = [like.new_tensor(place.centres(axis)) for axis in range(len(place.shape))]
+    axes = [like.new_tensor(domain.centres(axis)) for axis in range(len(domain.shape))]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)[None]
 
 
-def wall_factor(place: Grid | Points, like: Tensor) -> Float[Tensor, "point 1"]:
+def wall_factor(domain: Grid | Points, like: Tensor) -> Float[Tensor, "point 1"]:
     """Return what makes a field vanish at the walls of its domain when it is multiplied by it.
 
     The product over the axes of `tanh(d / l)`, `d` being the distance to the nearer wall and `l`
@@ -352,21 +352,21 @@ def wall_factor(place: Grid | Points, like: Tensor) -> Float[Tensor, "point 1"]:
     function of place, the factor is the same on every grid.
 
     Args:
-        place: A grid that covers the domain.
+        domain: A grid that covers the domain.
         like: A tensor of the wanted type on the wanted device.
 
     Raises:
         ValueError: Points are given, which have no walls.
     """
-    if isinstance(place, Points):
+    if isinstance(domain, Points):
         raise ValueError(
             "walls='zero' needs a grid, whose ends are the walls, but the batch holds points; "
             "give a grid, or build the operator with walls='free'"
         )
     axes = []
-    for axis, (h, n) in enumerate(zip(place.spacing, place.shape, strict=True)):
-        cells = (sum(h) if isinstance(h, tuple) else n * h) / place.reference_spacing[axis]
-        near = (min(x, 1.0 - x) * cells for x in place.centres(axis))
+    for axis, (h, n) in enumerate(zip(domain.spacing, domain.shape, strict=True)):
+        cells = (sum(h) if isinstance(h, tuple) else n * h) / domain.reference_spacing[axis]
+        near = (min(x, 1.0 - x) * cells for x in domain.centres(axis))
         axes.append(like.new_tensor([math.tanh(d / WALL_LAYER) for d in near]))
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).prod(dim=-1).flatten()[:, None]
 
@@ -376,8 +376,8 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() * (2 if p.is_complex() else 1) for p in module.parameters())
 
 
-def _num_axes(place: Grid | Points) -> int:
-    return len(place.shape) if isinstance(place, Grid) else place.coordinates.shape[-1]
+def _num_axes(domain: Grid | Points) -> int:
+    return len(domain.shape) if isinstance(domain, Grid) else domain.coordinates.shape[-1]
 
 
 def perceptron(inputs: int, hidden: int, outputs: int, layers: int = 1) -> nn.Sequential:

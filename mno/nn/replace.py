@@ -59,9 +59,9 @@ def replace_mixer(
         new.get_submodule(name).to(next(operator.get_submodule(name).parameters()))
     # Assigned rather than copied into place, so that device and type come along.
     inside = tuple(f"{name}." for name in replaced)
-    state = operator.state_dict()
+    state, fresh = operator.state_dict(), new.state_dict()
     kept = {key: value.clone() for key, value in state.items() if not key.startswith(inside)}
-    new.load_state_dict(kept | _inside(new, inside), assign=True)
+    new.load_state_dict(fresh | kept, assign=True)
     return new.train(operator.training)
 
 
@@ -143,7 +143,3 @@ def _check_kept(operator: Operator, config: ModelConfig, layers: set[int]) -> No
 
 def _names(operator: Operator, layers: set[int]) -> list[str]:
     return [name for layer, name in operator.mixers() if layer in layers]
-
-
-def _inside(operator: Operator, prefixes: tuple[str, ...]) -> dict[str, Any]:
-    return {k: v for k, v in operator.state_dict().items() if k.startswith(prefixes)}

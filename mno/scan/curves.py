@@ -101,8 +101,8 @@ def _walk(box: Box, known: dict[Box, np.ndarray]) -> np.ndarray:
             lengths = [abs(length) for _, length in edges]
             part = _walk((lengths[0], lengths[1], lengths[2]), known)
             for (axis, length), along in zip(edges, part.T, strict=True):
-                place = start[axis] + along * (1 if length > 0 else -1)
-                walk[done : done + len(part), axis] = place
+                domain = start[axis] + along * (1 if length > 0 else -1)
+                walk[done : done + len(part), axis] = domain
             done += len(part)
     known[box] = walk
     return walk

@@ -28,8 +28,8 @@ from mno.scan.arguments import Direction, ScanPath
 from mno.scan.curves import hilbert_curve, order_points, zigzag_curve
 
 PATHS = ("axial", "bidirectional", "cross", "hilbert", "zigzag", "temporal")
-Place = Grid | Points | tuple[int, ...] | None
-"""What a mixer is told of its points: a grid; its bare shape, for steps that are not scaled;
+Domain = Grid | Points | tuple[int, ...] | None
+"""What a mixer is given of its points: a grid; its bare shape, for steps that are not scaled;
 unordered points; or nothing, for points to be taken as they come."""
 
 _CURVES = {"hilbert": hilbert_curve, "zigzag": zigzag_curve}
@@ -48,33 +48,33 @@ def num_directions(path: str, dims: int) -> int:
     return 2 * dims if path in ("axial", "cross") else 2
 
 
-def check_place(place: Place, num_points: int, name: str = "input") -> None:
-    """Raise a `ValueError` if a place does not have as many points as what lives there.
+def check_num_points(domain: Domain, num_points: int, name: str = "input") -> None:
+    """Raise a `ValueError` if a domain does not have as many points as what lives there.
 
     Args:
-        place: A grid, its bare shape, or points; `None` has any number.
+        domain: A grid, its bare shape, or points; `None` has any number.
         num_points: Points that are there.
-        name: What to call that which lives at the place.
+        name: What to call that which lives there.
     """
-    if place is None:
+    if domain is None:
         return
-    known = isinstance(place, Grid | Points)
-    points = place.num_points if known else math.prod(place)
+    known = isinstance(domain, Grid | Points)
+    points = domain.num_points if known else math.prod(domain)
     if points == num_points:
         return
-    if isinstance(place, Points):
+    if isinstance(domain, Points):
         raise ValueError(
             f"coordinates of {points} points are given, but the {name} has {num_points}; give "
             f"those at which the {name} lives"
         )
-    shape = place.shape if isinstance(place, Grid) else place
+    shape = domain.shape if isinstance(domain, Grid) else domain
     raise ValueError(
         f"grid of shape {shape} has {points} points, but the {name} has {num_points}; give the "
         f"grid on which the {name} lives"
     )
 
 
-def same_place(one: Place, other: Place) -> bool:
+def same_domain(one: Domain, other: Domain) -> bool:
     """Say whether two places are known to be the same points."""
     if isinstance(one, Points) and isinstance(other, Points):
         return one.coordinates is other.coordinates or torch.equal(
@@ -83,12 +83,12 @@ def same_place(one: Place, other: Place) -> bool:
     return one == other
 
 
-def scan_path(path: str, place: Place, num_points: int) -> ScanPath:
+def scan_path(path: str, domain: Domain, num_points: int) -> ScanPath:
     """Lay a path through points.
 
     Args:
         path: One of `PATHS`.
-        place: The grid, whose spacing scales the steps; its bare shape for no scaling; unordered
+        domain: The grid, whose spacing scales the steps; its bare shape for no scaling; unordered
             points; or `None` for points to be taken in the order in which they come.
         num_points: Points that are there.
 
@@ -100,10 +100,10 @@ def scan_path(path: str, place: Place, num_points: int) -> ScanPath:
             grid and there is none.
     """
     num_directions(path, 1)
-    if place is None or isinstance(place, Points):
-        return _without_grid(path, place, num_points)
-    grid = place if isinstance(place, Grid) else Grid(tuple(place), (1.0,) * len(place))
-    check_place(grid, num_points)
+    if domain is None or isinstance(domain, Points):
+        return _without_grid(path, domain, num_points)
+    grid = domain if isinstance(domain, Grid) else Grid(tuple(domain), (1.0,) * len(domain))
+    check_num_points(grid, num_points)
     if path in _CURVES:
         return _along_curve(path, grid)
     axes = tuple(range(len(grid.shape)))
@@ -179,7 +179,7 @@ def _without_grid(path: str, points: Points | None, num_points: int) -> ScanPath
             )
         line = Direction(num_points, num_points)
         return ScanPath((line, Direction(num_points, num_points, reverse=True)))
-    check_place(points, num_points)
+    check_num_points(points, num_points)
     places = points.coordinates if points.coordinates.ndim == 3 else points.coordinates[None]
     order = order_points(places)
     scale = None

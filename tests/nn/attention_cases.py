@@ -46,8 +46,8 @@ def features(*shape, seed=1):
     return torch.randn(*shape, D, generator=generator, dtype=torch.float64)
 
 
-def call(mixer, x, source, place=None, source_place=None):
+def call(mixer, x, source, domain=None, source_domain=None):
     """Call either form; the self form sees the source alone."""
     if isinstance(mixer, tuple(CROSS)):
-        return mixer(x, source, place, source_place)
-    return mixer(source, source_place)
+        return mixer(x, source, domain, source_domain)
+    return mixer(source, source_domain)

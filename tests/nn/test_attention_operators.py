@@ -223,5 +223,5 @@ def test_points_that_count_equally_may_be_given_in_any_way(kind):
         Points(torch.rand(6, 2)),
         Points(torch.rand(2, 6, 3)),
     ]
-    for place in places:
-        torch.testing.assert_close(call(mixer, x, source, place, place), expected, rtol=0, atol=0)
+    for domain in places:
+        torch.testing.assert_close(call(mixer, x, source, domain, domain), expected, rtol=0, atol=0)

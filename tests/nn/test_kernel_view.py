@@ -13,7 +13,7 @@ from mno.nn.kernel_view import EffectiveKernel, effective_kernel
 from mno.nn.mixers.mamba import MambaCrossMixer, MambaMixer
 from mno.scan.arguments import DISCRETIZATIONS, ScanArguments, ScanPath
 from mno.scan.backends import compute
-from mno.scan.paths import PATHS, Place, num_directions
+from mno.scan.paths import PATHS, Domain, num_directions
 
 GRIDS = [(7,), (4, 5), (3, 2, 4)]
 
@@ -33,7 +33,7 @@ def features(num_points: int, batch: int = 2) -> torch.Tensor:
     return torch.randn(batch, num_points, 3, dtype=torch.float64, generator=generator)
 
 
-def uneven(shape: tuple[int, ...]) -> Place:
+def uneven(shape: tuple[int, ...]) -> Domain:
     """A grid with cells of several widths along every axis."""
     widths = tuple(tuple(0.1 + 0.05 * (i % 3) for i in range(n)) for n in shape)
     return Grid(shape, widths, (0.1,) * len(shape))
@@ -74,9 +74,9 @@ def check(kernel: EffectiveKernel, scan: ScanArguments) -> None:
 @torch.no_grad()
 def test_applying_the_kernel_is_the_scan(path, shape, discretization):
     mixer = mixer_for(path, len(shape), discretization=discretization)
-    for place in (shape, uneven(shape)):
+    for domain in (shape, uneven(shape)):
         x = features(torch.Size(shape).numel())
-        check(effective_kernel(mixer, x, place), mixer.prepare(x, place)[0])
+        check(effective_kernel(mixer, x, domain), mixer.prepare(x, domain)[0])
 
 
 @pytest.mark.parametrize("path", ["bidirectional", "hilbert"])
@@ -84,8 +84,8 @@ def test_applying_the_kernel_is_the_scan(path, shape, discretization):
 def test_applying_the_kernel_is_the_scan_on_scattered_points(path):
     places = torch.rand(2, 11, 2, generator=torch.Generator().manual_seed(2))
     mixer, x = mixer_for(path, 2), features(11)
-    for place in (Points(places, 0.1), Points(places[0])):
-        check(effective_kernel(mixer, x, place), mixer.prepare(x, place)[0])
+    for domain in (Points(places, 0.1), Points(places[0])):
+        check(effective_kernel(mixer, x, domain), mixer.prepare(x, domain)[0])
 
 
 @torch.no_grad()

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load_file, save_file
 
 from mno.data import Batch
 from mno.nn import Grid, ModelConfig, build_mixer, build_operator
-from mno.nn.mixers import MIXERS
 
 SMALL = ModelConfig(width=16, layers=2, d_state=2, expand=1)
 
@@ -51,12 +49,6 @@ def test_it_overfits_one_batch(path):
     assert losses[0] > 0.5 and min(losses[-60:]) < 0.06
 
 
-def test_the_same_seed_gives_the_same_weights():
-    first, second, other = (train(3, seed=seed)[0].state_dict() for seed in (0, 0, 1))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not all(torch.equal(first[name], other[name]) for name in first)
-
-
 @pytest.mark.parametrize("shape", [(7,), (5, 6), (3, 4, 2)])
 @pytest.mark.parametrize("path", ["axial", "bidirectional"])
 def test_one_code_serves_one_two_and_three_dimensions(path, shape):
@@ -82,17 +74,6 @@ def test_the_same_weights_answer_on_any_grid_and_agree_between_grids():
     coarse, fine = answer(16), answer(32)
     fine = fine.unflatten(2, (-1, 2)).mean(3).unflatten(1, (-1, 2)).mean(2)
     assert ((fine - coarse).norm() / coarse.norm()).item() < 0.1
-
-
-@pytest.mark.parametrize("mixer", MIXERS)
-def test_every_mixer_can_be_asked_for_by_name(mixer):
-    operator = build_operator(
-        SMALL.model_copy(update={"mixer": [mixer]}), inputs=("a",), outputs=("p",)
-    )
-    out = operator(batch_of(unit_grid(4, 6), "a")).fields["p"]
-    out.sum().backward()
-    assert out.shape == (3, 4, 6) and out.isfinite().all()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in operator.parameters())
 
 
 def test_each_layer_may_have_its_own_mixer_and_path():
@@ -127,32 +108,6 @@ def test_inputs_are_told_apart_by_name_not_by_order():
     batch = batch_of(unit_grid(4, 4), "a", "b")
     turned = Batch(dict(reversed(batch.fields.items())), batch.place)
     assert torch.equal(operator(batch).fields["p"], operator(turned).fields["p"])
-
-
-def test_samples_do_not_touch_each_other():
-    operator = build_operator(SMALL, inputs=("a",), outputs=("p",))
-    batch = batch_of(unit_grid(4, 6), "a")
-    single = Batch({"a": batch.fields["a"][1:2]}, batch.place)
-    whole, alone = operator(batch).fields["p"][1:2], operator(single).fields["p"]
-    torch.testing.assert_close(whole, alone)
-
-
-def test_weights_survive_safetensors(tmp_path):
-    operator, _ = train(2)
-    save_file(operator.state_dict(), tmp_path / "weights.safetensors")
-    other = build_operator(SMALL, inputs=("a",), outputs=("p",))
-    other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    batch = batch_of(unit_grid(8, 8), "a")
-    assert torch.equal(operator(batch).fields["p"], other(batch).fields["p"])
-
-
-def test_an_empty_batch_gives_an_empty_batch():
-    operator = build_operator(SMALL, inputs=("a",), outputs=("p",))
-    assert operator(Batch({"a": torch.zeros(0, 4, 4)}, unit_grid(4, 4))).fields["p"].shape == (
-        0,
-        4,
-        4,
-    )
 
 
 @pytest.mark.parametrize(
@@ -204,7 +159,9 @@ def test_reading_a_configuration_does_not_load_torch():
 
 def test_the_library_is_usable_without_the_production_line():
     code = "import sys; from mno.nn import build_operator, ModelConfig; import mno.scan.interface;"
-    code += "sys.exit(bool({'prefect', 'dvc', 'mlflow', 'zarr'} & set(sys.modules)))"
+    code += (
+        "sys.exit(bool({'prefect', 'dvc', 'mlflow', 'zarr', 'torch._dynamo'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

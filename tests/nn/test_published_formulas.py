@@ -125,7 +125,7 @@ def test_a_galerkin_layer_is_the_papers_attention_and_feed_forward_network():
 class Double(torch.nn.Module):
     """A mixer that tells nothing but that it was asked."""
 
-    def forward(self, x, place):
+    def forward(self, x, domain):
         return 2 * x
 
 
@@ -154,8 +154,8 @@ def test_a_fourier_layer_multiplies_each_kept_wave_by_its_weight_on_any_grid(sha
     for parameter in layer.linear.parameters():
         torch.nn.init.zeros_(parameter)
     axes = [torch.arange(n, dtype=torch.float64) / n for n in shape]
-    place = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    phase = 2 * torch.pi * (place * torch.tensor(wave)).sum(-1)
+    domain = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    phase = 2 * torch.pi * (domain * torch.tensor(wave)).sum(-1)
     found = layer(phase.cos()[None, ..., None])[0, ..., 0]
     kept = all(-modes <= k < modes for k in wave)
     corner = sum((k < 0) << (dims - 2 - axis) for axis, k in enumerate(wave[:-1]))

@@ -7,19 +7,19 @@ from torch import Tensor, nn
 
 from mno.core.grid import Grid
 from mno.core.points import Points
-from mno.scan.paths import Place, scan_path
+from mno.scan.paths import Domain, scan_path
 from mno.scan.plain import visited_points
 
 
 class Walk(nn.Module):
     """Reads its points along a path, as a mixer does."""
 
-    def __init__(self, path: str, place: Place) -> None:
+    def __init__(self, path: str, domain: Domain) -> None:
         super().__init__()
-        self.path, self.place = path, place
+        self.path, self.domain = path, domain
 
     def forward(self, x: Tensor) -> Tensor:
-        return walked(x, self.path, self.place)
+        return walked(x, self.path, self.domain)
 
 
 class ScatteredWalk(nn.Module):
@@ -29,8 +29,8 @@ class ScatteredWalk(nn.Module):
         return walked(x, "hilbert", Points(coordinates, reference_spacing=0.1))
 
 
-def walked(x: Tensor, path: str, place: Place) -> Tensor:
-    laid = scan_path(path, place, x.shape[1])
+def walked(x: Tensor, path: str, domain: Domain) -> Tensor:
+    laid = scan_path(path, domain, x.shape[1])
     visits = visited_points(laid, x.shape[1], x.device)
     y = torch.take_along_dim(x[:, None], visits[..., None], dim=2)
     return y if laid.scale is None else y * laid.scale[..., None]
@@ -52,8 +52,8 @@ if __name__ == "__main__":
     x = torch.rand(2, 12, 3)
     uneven = Grid((3, 4), ((0.5, 0.1, 0.2), 0.3), (0.1, 0.2))
     for path in ("axial", "hilbert", "zigzag"):
-        for place in ((3, 4), uneven):
-            check(Walk(path, place), x)
+        for domain in ((3, 4), uneven):
+            check(Walk(path, domain), x)
             print(path)
     check(ScatteredWalk(), x, torch.rand(2, 12, 2))
     print("points")

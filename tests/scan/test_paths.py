@@ -21,9 +21,9 @@ SHAPES = [(1,), (5,), (3, 4), (1, 6), (5, 2), (2, 3, 4), (3, 1, 2)]
 UNEVEN = Grid((3, 4), ((0.5, 0.1, 0.2), (1.0, 2.0, 3.0, 4.0)), (0.1, 2.0))
 
 
-def walks(path, place, num_points):
+def walks(path, domain, num_points):
     """The points each direction visits, `(K, points)`."""
-    return visited_points(scan_path(path, place, num_points), num_points)[0]
+    return visited_points(scan_path(path, domain, num_points), num_points)[0]
 
 
 def numbered(shape):
@@ -79,14 +79,14 @@ def test_in_three_dimensions_cross_has_each_axis_as_the_fastest():
         assert torch.equal(walk, numbered((2, 3, 4)).movedim(axis, -1).flatten())
 
 
-@pytest.mark.parametrize("place", [(3, 5), None])
-def test_bidirectional_takes_all_points_in_one_line_as_they_lie(place):
-    laid = scan_path("bidirectional", place, 15)
+@pytest.mark.parametrize("domain", [(3, 5), None])
+def test_bidirectional_takes_all_points_in_one_line_as_they_lie(domain):
+    laid = scan_path("bidirectional", domain, 15)
     assert [direction.line for direction in laid.directions] == [15, 15]
     forwards, backwards = laid.directions
     assert forwards.stride == 1 and not forwards.reverse
     assert backwards.stride == 1 and backwards.reverse
-    assert torch.equal(walks("bidirectional", place, 15)[0], torch.arange(15))
+    assert torch.equal(walks("bidirectional", domain, 15)[0], torch.arange(15))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -220,7 +220,7 @@ SCATTERED = Points(torch.zeros(5, 2))
 
 
 @pytest.mark.parametrize(
-    ("path", "place", "message"),
+    ("path", "domain", "message"),
     [
         ("spiral", (3, 4), "path='spiral' is not known; choose one of axial, bidirectional"),
         ("axial", None, "path='axial' needs a grid.*give a grid or its shape, or use path='bidir"),
@@ -233,9 +233,9 @@ SCATTERED = Points(torch.zeros(5, 2))
         ("hilbert", (), "from one to three"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_the_remedy(path, place, message):
+def test_what_does_not_fit_is_refused_with_the_remedy(path, domain, message):
     with pytest.raises(ValueError, match=message):
-        scan_path(path, place, 12)
+        scan_path(path, domain, 12)
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ class FNOOperator(Operator):
         """Predict the output fields where the input fields are.
 
         Raises:
-            ValueError: The batch does not fit the operator, its place is not a grid, or the grid
+            ValueError: The batch does not fit the operator, its domain is not a grid, or the grid
                 is odd (see above).
         """
         return self._on_image(self._network, batch)

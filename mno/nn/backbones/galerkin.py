@@ -14,7 +14,7 @@ from mno.core.grid import Grid
 from mno.core.points import Points
 from mno.nn.config import ModelConfig
 from mno.nn.operator import Mixers, Operator, Signature
-from mno.scan.paths import Place
+from mno.scan.paths import Domain
 
 HALF = (torch.float16, torch.bfloat16)
 """Types that Fourier transforms do not take everywhere; they are computed in float32."""
@@ -53,6 +53,8 @@ class FourierLayer(nn.Module):
 
     def _filter(self, x: Tensor) -> Tensor:
         shape = x.shape[1:-1]
+        if not len(x):  # which Fourier transforms do not take
+            return x.new_zeros(*x.shape[:-1], self.linear.out_features)
         axes = tuple(range(1, x.ndim - 1))
         x = x.float() if x.dtype in HALF else x
         spectrum = torch.fft.rfftn(x, dim=axes, norm="ortho")
@@ -135,7 +137,7 @@ class EncoderLayer(nn.Module):
     Args:
         width: Features per point.
         hidden: Hidden features of the feed-forward network.
-        mixer: The layer in which points exchange information, called as `mixer(x, place)`.
+        mixer: The layer in which points exchange information, called as `mixer(x, domain)`.
         dropout: Share of the features that are dropped, while training.
     """
 
@@ -148,10 +150,10 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Float[Tensor, "batch point width"], place: Place
+        self, x: Float[Tensor, "batch point width"], domain: Domain
     ) -> Float[Tensor, "batch point width"]:
         """Apply the layer to features of shape `(batch, points, width)`."""
-        x = x + self.dropout(self.mixer(x, place))
+        x = x + self.dropout(self.mixer(x, domain))
         return x + self.dropout(self.feed_forward(x))
 
 
@@ -202,20 +204,20 @@ class GalerkinOperator(Operator):
         """
         shape = _shape_of(batch.place)
         x, places = self.lifting(self._inputs(batch)), self._coordinates(batch)
-        place = self._mixing_place(batch.place)
+        domain = self._mixing_domain(batch.place)
         for block in self.blocks:
-            x = block(x, place)
+            x = block(x, domain)
         return self._answer(self.regressor(x, places, shape), batch.place)
 
 
-def _shape_of(place: Grid | Points) -> tuple[int, ...]:
+def _shape_of(domain: Grid | Points) -> tuple[int, ...]:
     """Return the shape of a grid with equal cells; refuse what cannot be Fourier-transformed."""
-    if isinstance(place, Points):
-        given = f"{place.num_points} scattered points"
-    elif any(isinstance(h, tuple) for h in place.spacing):
-        given = f"a grid of shape {place.shape} with cells of different widths"
+    if isinstance(domain, Points):
+        given = f"{domain.num_points} scattered points"
+    elif any(isinstance(h, tuple) for h in domain.spacing):
+        given = f"a grid of shape {domain.shape} with cells of different widths"
     else:
-        return place.shape
+        return domain.shape
     raise ValueError(
         f"backbone='galerkin' ends in Fourier transforms, which need a grid with equal cells along "
         f"each axis, and was given {given}; interpolate to such a grid, or use plain, gnot, "

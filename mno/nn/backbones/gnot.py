@@ -12,10 +12,10 @@ from mno.core.grid import Grid
 from mno.core.points import Points
 from mno.nn.config import ModelConfig
 from mno.nn.operator import Mixers, Operator, Signature, perceptron
-from mno.scan.paths import Place
+from mno.scan.paths import Domain
 
-Shares = Float[Tensor, "batch point expert"] | None
-"""What each expert counts at each point; `None` where there is but one."""
+GateWeights = Float[Tensor, "batch point expert"] | None
+"""What each expert counts at each point; sums to one; `None` where there is but one."""
 
 
 class Gate(nn.Module):
@@ -33,7 +33,7 @@ class Gate(nn.Module):
         super().__init__()
         self.network = perceptron(dims, hidden, experts, layers=2) if experts > 1 else None
 
-    def forward(self, coordinates: Float[Tensor, "batch point axis"]) -> Shares:
+    def forward(self, coordinates: Float[Tensor, "batch point axis"]) -> GateWeights:
         """Return each expert's share at each point; shares sum to one."""
         return None if self.network is None else self.network(coordinates).softmax(-1)
 
@@ -52,13 +52,13 @@ class Experts(nn.Module):
         self.networks = nn.ModuleList(perceptron(width, hidden, width) for _ in range(experts))
 
     def forward(
-        self, x: Float[Tensor, "batch point width"], shares: Shares
+        self, x: Float[Tensor, "batch point width"], gates: GateWeights
     ) -> Float[Tensor, "batch point width"]:
         """Apply the networks to features of shape `(batch, points, width)`."""
-        if shares is None:
+        if gates is None:
             return self.networks[0](x)
         answers = torch.stack([network(x) for network in self.networks], dim=-1)
-        return (answers * shares[..., None, :]).sum(-1)
+        return (answers * gates[..., None, :]).sum(-1)
 
 
 class ResidualPerceptron(nn.Module):
@@ -123,8 +123,8 @@ class GNOTBlock(nn.Module):
         x: Float[Tensor, "batch point width"],
         branches: list[Tensor],
         coordinates: Float[Tensor, "batch point axis"],
-        place: Place,
-        branch_place: Place,
+        domain: Domain,
+        branch_domain: Domain,
     ) -> Float[Tensor, "batch point width"]:
         """Apply the layer.
 
@@ -132,21 +132,21 @@ class GNOTBlock(nn.Module):
             x: Features of the query points.
             branches: Features of each input function, `(batch, branch points, width)`.
             coordinates: Where the query points are.
-            place: The place of the query points, for the mixers.
-            branch_place: That of the input functions.
+            domain: The domain of the query points, for the mixers.
+            branch_domain: That of the input functions.
         """
-        shares = self.gate(coordinates)
+        gates = self.gate(coordinates)
         query = self.cross_norm(x)
         taken = [
-            mixer(query, norm(branch), place, branch_place)
+            mixer(query, norm(branch), domain, branch_domain)
             for mixer, norm, branch in zip(
                 self.cross_mixers, self.branch_norms, branches, strict=True
             )
         ]
         x = x + self.dropout(torch.stack(taken).mean(0))
-        x = x + self.cross_experts_norm(self.cross_experts(x, shares))
-        x = x + self.dropout(self.mixer(self.mixer_norm(x), place))
-        return x + self.experts_norm(self.experts(x, shares))
+        x = x + self.cross_experts_norm(self.cross_experts(x, gates))
+        x = x + self.dropout(self.mixer(self.mixer_norm(x), domain))
+        return x + self.experts_norm(self.experts(x, gates))
 
 
 class GNOTOperator(Operator):
@@ -194,7 +194,7 @@ class GNOTOperator(Operator):
             ValueError: The batch or the places do not fit the operator.
         """
         fields = self._features(batch).split(self.input_sizes, -1)
-        places, branch_place = self._coordinates(batch), self._mixing_place(batch.place)
+        places, branch_domain = self._coordinates(batch), self._mixing_domain(batch.place)
         asked, asked_at = self._asked(batch, at)
         scalars = self._scalars(batch)[:, None].expand(-1, asked_at.shape[1], -1)
         x = self.trunk(torch.cat([asked_at, scalars], dim=-1))
@@ -202,7 +202,7 @@ class GNOTOperator(Operator):
             branch(torch.cat([places, field], dim=-1))
             for branch, field in zip(self.branches, fields, strict=True)
         ]
-        place = self._mixing_place(asked)
+        domain = self._mixing_domain(asked)
         for block in self.blocks:
-            x = block(x, functions, asked_at, place, branch_place)
+            x = block(x, functions, asked_at, domain, branch_domain)
         return self._answer(self.projection(x), asked)

@@ -14,7 +14,7 @@ from mno.core.grid import Grid
 from mno.core.points import Points
 from mno.nn.config import ModelConfig
 from mno.nn.operator import Mixers, Operator, Signature
-from mno.scan.paths import Place
+from mno.scan.paths import Domain
 
 
 class GatedFeedForward(nn.Module):
@@ -46,7 +46,7 @@ class EncoderLayer(nn.Module):
 
     Args:
         config: Kind and size of the operator.
-        mixer: The layer in which points exchange information, called as `mixer(x, place)`.
+        mixer: The layer in which points exchange information, called as `mixer(x, domain)`.
     """
 
     def __init__(self, config: ModelConfig, mixer: nn.Module) -> None:
@@ -59,11 +59,11 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Float[Tensor, "batch point width"], place: Place
+        self, x: Float[Tensor, "batch point width"], domain: Domain
     ) -> Float[Tensor, "batch point width"]:
         """Apply the layer to features of shape `(batch, points, width)`."""
         x = self.mixer_norm(x)
-        x = self.feed_forward_norm(x + self.dropout(self.mixer(x, place)))
+        x = self.feed_forward_norm(x + self.dropout(self.mixer(x, domain)))
         return x + self.feed_forward(x)
 
 
@@ -178,12 +178,12 @@ class OFormerOperator(Operator):
         Raises:
             ValueError: The batch or the places do not fit the operator.
         """
-        x, place = self.lifting(self._inputs(batch)), self._mixing_place(batch.place)
+        x, domain = self.lifting(self._inputs(batch)), self._mixing_domain(batch.place)
         for block in self.blocks:
-            x = block(x, place)
+            x = block(x, domain)
         asked, asked_at = self._asked(batch, at)
         z = self.query_features(asked_at)
-        z = z + self.cross_mixer(z, self.encoded(x), self._mixing_place(asked), place)
+        z = z + self.cross_mixer(z, self.encoded(x), self._mixing_domain(asked), domain)
         z = self.expansion(z + self.feed_forward(z))
         frames = []
         for _ in range(next(iter(self.outputs.values())) or 1):

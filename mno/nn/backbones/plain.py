@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mno.core.batch import Batch
 from mno.nn.config import ModelConfig
 from mno.nn.operator import Mixers, Operator, Signature, perceptron
-from mno.scan.paths import Place
+from mno.scan.paths import Domain
 
 
 class Block(nn.Module):
@@ -17,7 +17,7 @@ class Block(nn.Module):
     Args:
         width: Features per point.
         feed_forward: Hidden features of the feed-forward network per feature.
-        mixer: The layer in which points exchange information, called as `mixer(x, place)`.
+        mixer: The layer in which points exchange information, called as `mixer(x, domain)`.
         dropout: Share of the features that are dropped from what is added, while training.
     """
 
@@ -30,10 +30,10 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Float[Tensor, "batch point width"], place: Place
+        self, x: Float[Tensor, "batch point width"], domain: Domain
     ) -> Float[Tensor, "batch point width"]:
         """Apply the layer to features of shape `(batch, points, width)`."""
-        x = x + self.dropout(self.mixer(self.mixer_norm(x), place))
+        x = x + self.dropout(self.mixer(self.mixer_norm(x), domain))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
@@ -64,7 +64,7 @@ class PlainOperator(Operator):
             ValueError: The batch does not fit the operator.
         """
         x = self.lifting(self._inputs(batch))
-        place = self._mixing_place(batch.place)
+        domain = self._mixing_domain(batch.place)
         for block in self.blocks:
-            x = block(x, place)
+            x = block(x, domain)
         return self._answer(self.projection(self.norm(x)), batch.place)

@@ -56,7 +56,7 @@ class UNetOperator(Operator):
         """Predict the output fields where the input fields are.
 
         Raises:
-            ValueError: The batch does not fit the operator, or its place is not a grid.
+            ValueError: The batch does not fit the operator, or its domain is not a grid.
         """
         return self._on_image(self._network, batch)
 

@@ -1,8 +1,8 @@
 """Mixers: layers in which points exchange information, all behind one interface.
 
-A mixer is called as `mixer(x, place)`, a cross mixer as `mixer(x, source, place)`. `MIXERS` is the
-one list of them, which whatever checks a configuration, builds, replaces or matches reads. It loads
-no torch.
+A mixer is called as `mixer(x, domain)`, a cross mixer as `mixer(x, source, domain)`. `MIXERS` is
+the one list of them: what checks a configuration, builds, replaces or matches reads it. It loads no
+torch.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class MixerEntry:
 
     Attributes:
         module: The module of its two forms.
-        self_form: Class that mixes points, called as `mixer(x, place)`.
-        cross_form: Class that mixes in a second input, called as `mixer(x, source, place, ...)`.
+        self_form: Class that mixes points, called as `mixer(x, domain)`.
+        cross_form: Class that mixes in a second input, called as `mixer(x, source, domain, ...)`.
         options: Keyword arguments that both take, by the names of `ModelConfig`'s fields; of a
             field that is a list, each layer's mixer takes its own. `dims` is the number of axes.
     """

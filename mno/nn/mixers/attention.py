@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mno.core.grid import Grid
-from mno.scan.paths import Place, check_place
+from mno.scan.paths import Domain, check_num_points
 
-Shares = Float[Tensor, " source"] | None
-"""Each source point's share of the volume; `None` where all are equal."""
+Quadrature = Float[Tensor, " source"] | None
+"""Each source point's weight in an integral, its cell's fraction of the volume; `None` if equal."""
 
 
 class SelfMixer(nn.Module):
@@ -40,24 +40,24 @@ class SelfMixer(nn.Module):
         self.d_model = d_model
         self.heads = heads
 
-    def forward(self, x: Tensor, place: Place) -> Tensor:
+    def forward(self, x: Tensor, domain: Domain) -> Tensor:
         """Mix points.
 
         Args:
             x: Features, `(batch, points, d_model)`; points of a grid in row-major order.
-            place: The grid, whose cells weigh the points by their size; or, for points that count
+            domain: The grid, whose cells weigh the points by their size; or, for points that count
                 equally, a grid's bare shape, `Points` or `None`.
 
         Returns:
             Features of the same shape.
 
         Raises:
-            ValueError: The input or the place does not fit the mixer or each other.
+            ValueError: The input or the domain does not fit the mixer or each other.
         """
         self._check("input", x)
-        return self._mix(x, x, _shares("input", x, place))
+        return self._mix(x, x, _quadrature("input", x, domain))
 
-    def _mix(self, x: Tensor, source: Tensor, shares: Shares) -> Tensor:
+    def _mix(self, x: Tensor, source: Tensor, quadrature: Quadrature) -> Tensor:
         raise NotImplementedError
 
     def _check(self, name: str, x: Tensor) -> None:
@@ -76,7 +76,7 @@ class CrossMixer(SelfMixer):
     """The cross form of a mixer: points take up what a second input holds at its own points."""
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, x: Tensor, source: Tensor, place: Place, source_place: Place = None
+        self, x: Tensor, source: Tensor, domain: Domain, source_domain: Domain = None
     ) -> Tensor:
         """Mix a second input into points.
 
@@ -84,15 +84,15 @@ class CrossMixer(SelfMixer):
             x: Features, `(batch, points, d_model)`; points of a grid in row-major order.
             source: Features of the second input, `(batch, source points, d_model)`, at any number
                 of points.
-            place: The place of `x`; only its number of points matters.
-            source_place: The place of the source. A grid's cells weigh the points by their size;
+            domain: The domain of `x`; only its number of points matters.
+            source_domain: The domain of the source. A grid's cells weigh the points by their size;
                 with a grid's bare shape, `Points` or `None` they count equally.
 
         Returns:
             Features of the shape of `x`.
 
         Raises:
-            ValueError: An input or a place does not fit the mixer or each other.
+            ValueError: An input or a domain does not fit the mixer or each other.
         """
         self._check("input", x)
         self._check("source", source)
@@ -101,8 +101,8 @@ class CrossMixer(SelfMixer):
                 f"source has a batch of {len(source)}, but the input one of {len(x)}; give each "
                 "sample its own source"
             )
-        _shares("input", x, place)
-        return self._mix(x, source, _shares("source", source, source_place))
+        _quadrature("input", x, domain)
+        return self._mix(x, source, _quadrature("source", source, source_domain))
 
 
 class HeadNorm(nn.Module):
@@ -133,10 +133,10 @@ def merge(x: Float[Tensor, "batch head point feature"]) -> Float[Tensor, "batch 
 
 
 def weigh(
-    x: Float[Tensor, "batch head source feature"], shares: Shares
+    x: Float[Tensor, "batch head source feature"], quadrature: Quadrature
 ) -> Float[Tensor, "batch head source feature"]:
     """Multiply by the shares of the volume, so that a sum over points becomes an integral."""
-    return x / x.shape[-2] if shares is None else x * shares[:, None]
+    return x / x.shape[-2] if quadrature is None else x * quadrature[:, None]
 
 
 def dominant_projection(d_model: int) -> nn.Linear:
@@ -154,15 +154,15 @@ def dominant_projection(d_model: int) -> nn.Linear:
     return layer
 
 
-def _shares(name: str, x: Tensor, place: Place) -> Shares:
-    check_place(place, x.shape[1], name)
-    if not isinstance(place, Grid) or not any(isinstance(h, tuple) for h in place.spacing):
+def _quadrature(name: str, x: Tensor, domain: Domain) -> Quadrature:
+    check_num_points(domain, x.shape[1], name)
+    if not isinstance(domain, Grid) or not any(isinstance(h, tuple) for h in domain.spacing):
         return None
-    shares = torch.ones(1, dtype=torch.float64)
-    for n, share in zip(place.shape, place.volumes(), strict=True):
+    quadrature = torch.ones(1, dtype=torch.float64)
+    for n, share in zip(domain.shape, domain.volumes(), strict=True):
         along = torch.tensor(share, dtype=torch.float64).expand(n)
-        shares = (shares[:, None] * along).flatten()
-    return shares.to(x)
+        quadrature = (quadrature[:, None] * along).flatten()
+    return quadrature.to(x)
 
 
 class SoftmaxMixer(SelfMixer):
@@ -195,12 +195,12 @@ class SoftmaxMixer(SelfMixer):
         self.v_proj = nn.Linear(d_model, d_model, bias=False)
         self.out_proj = nn.Linear(d_model, d_model)
 
-    def _mix(self, x: Tensor, source: Tensor, shares: Shares) -> Tensor:
+    def _mix(self, x: Tensor, source: Tensor, quadrature: Quadrature) -> Tensor:
         y = F.scaled_dot_product_attention(
             self._split(self.q_proj(x)),
             self._split(self.k_proj(source)),
             self._split(self.v_proj(source)),
-            attn_mask=None if shares is None else shares.log().expand(1, 1, 1, -1),
+            attn_mask=None if quadrature is None else quadrature.log().expand(1, 1, 1, -1),
         )
         return self.out_proj(merge(y))
 

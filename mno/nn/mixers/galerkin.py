@@ -1,4 +1,4 @@
-"""The Galerkin mixers: attention without softmax, as a Petrov-Galerkin projection."""
+"""The Galerkin and the Fourier mixers: attention without softmax, as an integral."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from mno.nn.mixers.attention import (
     CrossMixer,
     HeadNorm,
+    Quadrature,
     SelfMixer,
-    Shares,
     dominant_projection,
     merge,
     weigh,
@@ -38,20 +38,24 @@ class GalerkinMixer(SelfMixer):
         Cao, "Choose a Transformer: Fourier or Galerkin", arXiv:2105.14995, section 3.
     """
 
+    normed = ("k", "v")
+
     def __init__(self, d_model: int, *, heads: int = 4) -> None:
         super().__init__(d_model, heads)
         self.q_proj = dominant_projection(d_model)
         self.k_proj = dominant_projection(d_model)
         self.v_proj = dominant_projection(d_model)
-        self.k_norm = HeadNorm(d_model, heads)
-        self.v_norm = HeadNorm(d_model, heads)
+        for name in self.normed:
+            self.add_module(f"{name}_norm", HeadNorm(d_model, heads))
         self.out_proj = nn.Linear(d_model, d_model)
 
-    def _mix(self, x: Tensor, source: Tensor, shares: Shares) -> Tensor:
-        q = self._split(self.q_proj(x))
-        k = self.k_norm(self._split(self.k_proj(source)))
-        v = self.v_norm(self._split(self.v_proj(source)))
-        return self.out_proj(merge(q @ (k.mT @ weigh(v, shares))))
+    def _mix(self, x: Tensor, source: Tensor, quadrature: Quadrature) -> Tensor:
+        parts = {"q": self.q_proj(x), "k": self.k_proj(source), "v": self.v_proj(source)}
+        parts = {name: self._split(part) for name, part in parts.items()}
+        for name in self.normed:
+            parts[name] = self.get_submodule(f"{name}_norm")(parts[name])
+        weighed = weigh(parts["v"], quadrature)
+        return self.out_proj(merge(parts["q"] @ (parts["k"].mT @ weighed)))
 
 
 class GalerkinCrossMixer(CrossMixer, GalerkinMixer):
@@ -61,7 +65,7 @@ class GalerkinCrossMixer(CrossMixer, GalerkinMixer):
     """
 
 
-class FourierMixer(SelfMixer):
+class FourierMixer(GalerkinMixer):
     """Mix points by Fourier attention: an integral with the learned kernel q_i . k_j.
 
     With queries q, keys k and values v linear in the features, q and k normalised in each head, and
@@ -85,20 +89,7 @@ class FourierMixer(SelfMixer):
         divides by the root of the features per head, which the learned scales of q and k take up.
     """
 
-    def __init__(self, d_model: int, *, heads: int = 4) -> None:
-        super().__init__(d_model, heads)
-        self.q_proj = dominant_projection(d_model)
-        self.k_proj = dominant_projection(d_model)
-        self.v_proj = dominant_projection(d_model)
-        self.q_norm = HeadNorm(d_model, heads)
-        self.k_norm = HeadNorm(d_model, heads)
-        self.out_proj = nn.Linear(d_model, d_model)
-
-    def _mix(self, x: Tensor, source: Tensor, shares: Shares) -> Tensor:
-        q = self.q_norm(self._split(self.q_proj(x)))
-        k = self.k_norm(self._split(self.k_proj(source)))
-        v = self._split(self.v_proj(source))
-        return self.out_proj(merge(q @ (k.mT @ weigh(v, shares))))
+    normed = ("q", "k")
 
 
 class FourierCrossMixer(CrossMixer, FourierMixer):

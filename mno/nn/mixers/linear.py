@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mno.nn.mixers.attention import CrossMixer, SelfMixer, Shares, merge, weigh
+from mno.nn.mixers.attention import CrossMixer, Quadrature, SelfMixer, merge, weigh
 
 
 class LinearMixer(SelfMixer):
@@ -35,9 +35,9 @@ class LinearMixer(SelfMixer):
         self.v_proj = nn.Linear(d_model, d_model)
         self.out_proj = nn.Linear(d_model, d_model)
 
-    def _mix(self, x: Tensor, source: Tensor, shares: Shares) -> Tensor:
+    def _mix(self, x: Tensor, source: Tensor, quadrature: Quadrature) -> Tensor:
         q = self._split(self.q_proj(x)).softmax(-1)
-        k = weigh(self._split(self.k_proj(source)).softmax(-1), shares)
+        k = weigh(self._split(self.k_proj(source)).softmax(-1), quadrature)
         v = self._split(self.v_proj(source))
         total = q @ k.sum(-2).unsqueeze(-1)
         return self.out_proj(merge(q + q @ (k.mT @ v) / total))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mno.scan.arguments import DISCRETIZATIONS, ScanArguments, ScanPath
 from mno.scan.backends import compute
-from mno.scan.paths import Place, num_directions, same_place, scan_path
+from mno.scan.paths import Domain, num_directions, same_domain, scan_path
 
 STEP_RANGE = (1e-3, 1e-1)
 """Range in which the steps of fresh weights lie, log-uniformly; 1 is the grid's spacing."""
@@ -91,36 +91,36 @@ class MambaMixer(nn.Module):
         self.out_norm = nn.LayerNorm(inner)
         self.out_proj = nn.Linear(inner, d_model, bias=False)
 
-    def forward(self, x: Tensor, place: Place) -> Tensor:
+    def forward(self, x: Tensor, domain: Domain) -> Tensor:
         """Mix points.
 
         Args:
             x: Features, `(batch, points, d_model)`; points of a grid in row-major order.
-            place: The grid, whose spacing scales the scans' steps; its bare shape for no scaling;
+            domain: The grid, whose spacing scales the scans' steps; its bare shape for no scaling;
                 `Points` for scattered points; or `None` for points in the order in which they come.
 
         Returns:
             Features of the same shape.
 
         Raises:
-            ValueError: The input or the place does not fit the mixer or each other.
+            ValueError: The input or the domain does not fit the mixer or each other.
         """
-        scan, gate = self.prepare(x, place)
+        scan, gate = self.prepare(x, domain)
         return self._finish(compute(scan, self.backend), gate)
 
-    def prepare(self, x: Tensor, place: Place) -> tuple[ScanArguments, Tensor]:
+    def prepare(self, x: Tensor, domain: Domain) -> tuple[ScanArguments, Tensor]:
         """Return the scan that the mixer runs on its input, and the gate of the result."""
         self._check("input", x)
         inner, gate = F.silu(self.in_proj(x)).chunk(2, dim=-1)
-        return self._scan(inner, F.linear(inner, self.x_proj_weight.flatten(0, 1)), place), gate
+        return self._scan(inner, F.linear(inner, self.x_proj_weight.flatten(0, 1)), domain), gate
 
     def _scan(
         self,
         inner: Float[Tensor, "batch point d_inner"],
         weights: Float[Tensor, "batch point all"],
-        place: Place,
+        domain: Domain,
     ) -> ScanArguments:
-        path = scan_path(self.path, place, inner.shape[1])
+        path = scan_path(self.path, domain, inner.shape[1])
         if len(path.directions) != self.directions:
             axes = len(path.directions) // 2
             raise ValueError(
@@ -177,32 +177,32 @@ class MambaCrossMixer(MambaMixer):
         self.ref_proj_weight = _uniform(*self.x_proj_weight.shape, fan_in=self.d_inner)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, x: Tensor, source: Tensor, place: Place, source_place: Place = None
+        self, x: Tensor, source: Tensor, domain: Domain, source_domain: Domain = None
     ) -> Tensor:
         """Mix points under the influence of a second input.
 
         Args:
             x: Features, `(batch, points, d_model)`; points of a grid in row-major order.
             source: Features of the second input at the same points, of the same shape.
-            place: As for `MambaMixer`.
-            source_place: That of the source, which has to be the same; not looked at if `None`.
+            domain: As for `MambaMixer`.
+            source_domain: That of the source, which has to be the same; not looked at if `None`.
 
         Returns:
             Features of the same shape.
 
         Raises:
-            ValueError: An input or the place does not fit the mixer or each other.
+            ValueError: An input or the domain does not fit the mixer or each other.
         """
-        if source_place is not None and not same_place(place, source_place):
+        if source_domain is not None and not same_domain(domain, source_domain):
             raise ValueError(
                 "the source lives elsewhere than the input, and a Mamba cross mixer needs it at "
                 "the same points; interpolate it there, or use an attention mixer"
             )
-        scan, gate = self.prepare(x, source, place)
+        scan, gate = self.prepare(x, source, domain)
         return self._finish(compute(scan, self.backend), gate)
 
     def prepare(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, x: Tensor, source: Tensor, place: Place
+        self, x: Tensor, source: Tensor, domain: Domain
     ) -> tuple[ScanArguments, Tensor]:
         """Return the scan that the mixer runs on its inputs, and the gate of the result."""
         self._check("input", x)
@@ -216,7 +216,7 @@ class MambaCrossMixer(MambaMixer):
         reference = F.silu(F.linear(source, self.in_proj.weight[: self.d_inner]))
         weights = F.linear(inner, self.x_proj_weight.flatten(0, 1))
         weights = weights + F.linear(reference, self.ref_proj_weight.flatten(0, 1))
-        return self._scan(inner, weights, place), gate
+        return self._scan(inner, weights, domain), gate
 
 
 def reorder_cross(operator: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:

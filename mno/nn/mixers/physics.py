@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mno.nn.mixers.attention import CrossMixer, SelfMixer, Shares, check_sizes, merge, weigh
+from mno.nn.mixers.attention import CrossMixer, Quadrature, SelfMixer, check_sizes, merge, weigh
 
 TEMPERATURES = (0.1, 5.0)
 """Range to which the temperature of a head is clamped, as in the published code."""
@@ -53,16 +53,16 @@ class PhysicsMixer(SelfMixer):
         self.v_proj = nn.Linear(d_head, d_head, bias=False)
         self.out_proj = nn.Linear(d_model, d_model)
 
-    def _mix(self, x: Tensor, source: Tensor, shares: Shares) -> Tensor:
+    def _mix(self, x: Tensor, source: Tensor, quadrature: Quadrature) -> Tensor:
         slices = self._slices(self.assign_proj(x))
-        return self._read(slices, self._tokens(source, slices, shares))
+        return self._read(slices, self._tokens(source, slices, quadrature))
 
     def _slices(self, assigned: Tensor) -> Tensor:
         logits = self.slice_proj(self._split(assigned))
         return (logits / self.temperature.clamp(*TEMPERATURES)).softmax(-1)
 
-    def _tokens(self, source: Tensor, slices: Tensor, shares: Shares) -> Tensor:
-        weights = weigh(slices, shares)
+    def _tokens(self, source: Tensor, slices: Tensor, quadrature: Quadrature) -> Tensor:
+        weights = weigh(slices, quadrature)
         volumes = weights.sum(-2).unsqueeze(-1) + EMPTY
         return weights.mT @ self._split(self.value_proj(source)) / volumes
 
@@ -82,6 +82,6 @@ class PhysicsCrossMixer(CrossMixer, PhysicsMixer):
         super().__init__(d_model, heads=heads, slices=slices)
         self.source_proj = nn.Linear(d_model, d_model)
 
-    def _mix(self, x: Tensor, source: Tensor, shares: Shares) -> Tensor:
-        tokens = self._tokens(source, self._slices(self.source_proj(source)), shares)
+    def _mix(self, x: Tensor, source: Tensor, quadrature: Quadrature) -> Tensor:
+        tokens = self._tokens(source, self._slices(self.source_proj(source)), quadrature)
         return self._read(self._slices(self.assign_proj(x)), tokens)

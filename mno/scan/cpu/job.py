@@ -22,46 +22,15 @@ ROW = WIDTH * FLOAT_BYTES
 VIEW = 5
 TENSORS = 21
 (
-    U,
-    DELTA,
-    A,
-    B,
-    C,
-    D,
-    BIAS,
-    DT_WEIGHT,
-    SCALE,
-    ORDER,
-    Y,
-    STATES,
-    DY,
-    DU,
-    DDELTA,
-    DA,
-    DB,
-    DC,
-    DD,
-    DBIAS,
-    DDT_WEIGHT,
-) = range(0, VIEW * TENSORS, VIEW)
+    U, DELTA, A, B, C, D, BIAS, DT_WEIGHT, SCALE, ORDER, Y, STATES,
+    DY, DU, DDELTA, DA, DB, DC, DD, DBIAS, DDT_WEIGHT,
+) = range(0, VIEW * TENSORS, VIEW)  # fmt: skip
 
 SIZES = 14
 (
-    BATCH,
-    POINTS,
-    GROUPS,
-    SUMMED,
-    CHANNEL,
-    STATE,
-    RANK,
-    SOFTPLUS,
-    CENTRED,
-    SAVING,
-    CHUNKS,
-    CHUNK,
-    SPLITS,
-    SPLIT,
-) = range(VIEW * TENSORS, VIEW * TENSORS + SIZES)
+    BATCH, POINTS, GROUPS, SUMMED, CHANNEL, STATE, RANK, SOFTPLUS, CENTRED, SAVING,
+    CHUNKS, CHUNK, SPLITS, SPLIT,
+) = range(VIEW * TENSORS, VIEW * TENSORS + SIZES)  # fmt: skip
 # Two numbers per group follow: the length of its lines and whether `order` is walked backwards.
 DIRECTIONS = VIEW * TENSORS + SIZES
 JOB = types.Array(types.int64, 1, "C")
