@@ -92,6 +92,17 @@ class Grid:
         shape = tuple(len(places) for places in axes)
         return cls(shape, tuple(spacing), reference_spacing, tuple(shares))
 
+    def in_time(self, frames: int, interval: float) -> Grid:
+        """Return the grid with time as its first axis, each frame in the middle of its cell.
+
+        Args:
+            frames: Points along that axis.
+            interval: Time from one to the next, in the axis's unit.
+        """
+        times = tuple((k + 0.5) / frames for k in range(frames))
+        places = (times, *self.places) if self.places else ()
+        return Grid((frames, *self.shape), (interval, *self.spacing), places=places)
+
     @property
     def num_points(self) -> int:
         """Number of points of the grid."""

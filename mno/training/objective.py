@@ -364,8 +364,4 @@ class Objective:
         forecast = self.description.forecast
         if forecast is None:
             return self.grid
-        frames = fields[self.description.states[0]].shape[1]
-        times = tuple((k + 0.5) / frames for k in range(frames))
-        places = (times, *self.grid.places) if self.grid.places else ()
-        spacing = (forecast.interval, *self.grid.spacing)
-        return Grid((frames, *self.grid.shape), spacing, places=places)
+        return self.grid.in_time(fields[self.description.states[0]].shape[1], forecast.interval)

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from mno.core.config import Config
 from mno.core.errors import InputError, first_line
-from mno.core.grid import Grid
 from mno.data.reading import Schema
 from mno.scenarios.residuals import residual_names, residual_of
 from mno.surrogate.description import Description
@@ -115,19 +114,12 @@ def equation_residual(description: Description, schema: Schema, fields: Arrays) 
     shape = tuple(known[description.fields[0]].shape[-len(description.extent) :])
     grid = description.grid(shape)
     if forecast:
-        grid = _in_time(grid, known[description.states[0]].shape[1], forecast.interval)
+        grid = grid.in_time(known[description.states[0]].shape[1], forecast.interval)
     try:
         with torch.inference_mode():
             return residual_of(schema.scenario)(known | numbers, grid).numpy()
     except ValueError as error:
         return str(error)
-
-
-def _in_time(grid: Grid, frames: int, interval: float) -> Grid:
-    """Return a grid whose first axis is time."""
-    times = tuple((k + 0.5) / frames for k in range(frames))
-    places = (times, *grid.places) if grid.places else ()
-    return Grid((frames, *grid.shape), (interval, *grid.spacing), places=places)
 
 
 class Rate(Config):
