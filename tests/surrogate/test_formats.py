@@ -68,7 +68,7 @@ def test_fields_keep_the_order_that_the_weights_know_them_in(tmp_path):
 
 
 def test_a_model_saved_before_the_order_of_cross_changed_answers_as_it_did(tmp_path):
-    saved = Surrogate.load(SAVED / "format-2").description
+    saved = Surrogate.load(SAVED / "grid").description
     description = replace(saved, model=saved.model.model_copy(update={"path": ["cross"]}))
     model = Surrogate(description, description.build())
     draw = np.random.default_rng(0)
