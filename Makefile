@@ -6,7 +6,7 @@ ARGS ?=
 COMMA := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench ui docs clean
+.PHONY: help run test check bench size ui docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ check: $(VENV)/.dev ## lint, format, types, import contracts
 
 bench: $(VENV)/.bench ## speed against named peers, written to docs/benchmarks.md
 	@$(BIN)/python -m benchmarks
+
+size: $(VENV)/.run ## how large the project is, beside what is asked for
+	@$(BIN)/python -m benchmarks.size
 
 ui: $(VENV)/.run ## MLflow's and Prefect's pages on this machine
 	@$(BIN)/mno ui $(ARGS)

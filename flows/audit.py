@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from flows.commands.app import Json, Quiet, print_json
+from flows.options import Json, Quiet, print_json
 from mno.core.errors import InputError, first_line
 from mno.lineage.audit import Evidence, Finding, Verdict, differs, worst
 from mno.lineage.record import Tag, entry
@@ -178,8 +178,7 @@ def audited(target: str, places: Places, quiet: bool) -> Iterator[tuple[Evidence
         InputError: There is no such model, endpoint, folder or remote.
         MnoError: MLflow cannot be used.
     """
-    from flows.progress import progress_bar
-    from flows.workspace import cache_folder, find_workspace, prepare_environment
+    from flows.workspace import cache_folder, find_workspace, prepare_environment, progress_bar
     from mno.lineage.audit.walk import audit as walk
     from mno.registry.catalogue import existing_workspace, registry_of
     from mno.registry.evidence import find_model, gather

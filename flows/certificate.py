@@ -27,7 +27,7 @@ from flows.audit import (
     print_audit,
     styled,
 )
-from flows.commands.app import Json, Quiet, print_json
+from flows.options import Json, Quiet, print_json
 from flows.workspace import find_workspace, prepare_environment
 from mno.certificate.content import Certificate, certificate_of
 from mno.certificate.folder import (

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.commands.app import print_json
+from flows.options import print_json
 from mno import __version__
 from mno.core.errors import InputError, MnoError
 
@@ -23,23 +23,22 @@ extra is what is to be installed where a package that it imports is missing."""
 
 # The commands of the core, in the order of the help; each is imported when it is asked for.
 _CORE = {
-    "run": "flows.commands.line:run",
-    "generate": "flows.commands.line:generate",
-    "train": "flows.commands.line:train",
-    "evaluate": "flows.commands.line:evaluate",
-    "register": "flows.commands.line:register",
+    "run": "flows.line:run",
+    "generate": "flows.line:generate",
+    "train": "flows.line:train",
+    "evaluate": "flows.line:evaluate",
+    "register": "flows.line:register",
     "inspect": "flows.data:inspect_app",
     "predict": "flows.predict:predict",
-    "schedule": "flows.commands.schedule:schedule_app",
+    "schedule": "flows.schedule:schedule_app",
     "promote": "flows.promotion:promote",
-    "notify": "flows.commands.promotion:notify",
     "audit": "flows.audit:audit",
     "replay": "flows.replay:replay",
     "lineage": "flows.lineage:lineage_app",
     "gc": "flows.tidying:gc",
-    "ui": "flows.commands.workspace:ui",
-    "status": "flows.commands.workspace:status",
-    "doctor": "flows.commands.workspace:doctor",
+    "ui": "flows.pages:ui",
+    "status": "flows.status:status",
+    "doctor": "flows.status:doctor",
 }
 _OURS = ("mno", "flows", "pipelines")
 

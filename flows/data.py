@@ -14,9 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flows.commands.app import Json, Quiet, print_json
-from flows.progress import progress_bar
-from flows.workspace import RUN_LOCK, find_workspace
+from flows.options import Json, Quiet, print_json
+from flows.workspace import RUN_LOCK, find_workspace, progress_bar
 from mno.core.errors import InputError
 from mno.imports import KINDS
 

@@ -13,9 +13,8 @@ import typer
 from rich.console import Console
 
 from flows.audit import plain_console
-from flows.commands.app import Json, print_json
-from flows.text_table import aligned
-from flows.workspace import cache_folder, find_workspace, prepare_environment
+from flows.options import Json, print_json
+from flows.workspace import aligned, cache_folder, find_workspace, prepare_environment
 from mno.core.errors import InputError
 from mno.lineage.decision import CHAMPION
 from mno.lineage.questions import INDEX_FOLDER, Index, Records, RegisteredVersion, whole_record

@@ -1,4 +1,4 @@
-"""MLflow's and Prefect's pages, served on the loopback interface only."""
+"""`mno ui`: MLflow's and Prefect's pages, served on the loopback interface only."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from flows.workspace import find_workspace, prepare_environment, program
 from mno.core.errors import InputError, MnoError
@@ -20,13 +23,15 @@ HOST = "127.0.0.1"
 STARTUP = 90.0  # seconds
 
 
-def serve_pages(mlflow_port: int, prefect_port: int) -> None:
-    """Serve both until Ctrl-C; print their addresses when they answer.
-
-    Raises:
-        InputError: A port is taken, or a team's servers have pages already.
-        MnoError: A server does not start.
-    """
+def ui(
+    mlflow_port: Annotated[
+        int, typer.Option(help="Port of MLflow's pages; 0 takes a free one.")
+    ] = 5000,
+    prefect_port: Annotated[
+        int, typer.Option(help="Port of Prefect's pages; 0 takes a free one.")
+    ] = 4200,
+) -> None:
+    """Serve MLflow's and Prefect's pages on this machine only, until Ctrl-C."""
     root = find_workspace()
     prepare_environment(root)
     from mno.registry.settings import registry_uri

@@ -8,24 +8,68 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from flows.scheduling.config import ScheduleConfig
 from mno.core.config import PARAMS_FILE, Config, dataset_name, read_params, validate
 from mno.core.errors import InputError, first_line
 from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.config import ExecutionConfig, GenerateConfig
-from mno.data.imported import source_class, source_parameters
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision.kpis import check_kpis
 from mno.lineage.tidying import RetentionConfig
 from mno.nn.config import ModelConfig
 from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.training.config import LearningCurveConfig, TrainConfig, check_unroll
+
+
+class DriftConfig(Config):
+    """When the inputs that the service sees are a reason to retrain."""
+
+    flagged_share: float | None = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="share of the served samples that are unlike the training data, above which "
+        "it is; null: never",
+    )
+    mean_bound: float | None = Field(
+        default=None,
+        gt=0,
+        description="mean bound on the relative L2 error that the service reports, as a fraction, "
+        "above which it is; null: never",
+    )
+    least_samples: int = Field(
+        default=100,
+        ge=1,
+        description="samples that must have been served since the last run that drift has led to",
+    )
+    set: dict[str, Any] = Field(
+        default_factory=dict,
+        description="parameters to set before such a run, by dotted key, as "
+        "{generate.samples: 8000}; without any, and with the same data, only `start: champion` "
+        "gives such a run something to do",
+    )
+
+
+class ScheduleConfig(Config):
+    """What `mno schedule` runs do."""
+
+    start: Literal["champion", "nothing"] | None = Field(
+        default=None,
+        description="what a scheduled training starts from: the champion's weights, or fresh ones; "
+        "it is written into train.warm_start. null: as train.warm_start says",
+    )
+    tidy: bool = Field(
+        default=False,
+        description="after a run that has brought something up to date, remove what nothing needs, "
+        "as `mno gc --retention --delete` does",
+    )
+    drift: DriftConfig = Field(default=DriftConfig(), description="Of the service's inputs.")
+
 
 PRESETS_FOLDER = "presets"
 
@@ -73,8 +117,7 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
         InputError: One line that names each key that cannot be used.
     """
     params = validate(Params, values)
-    own = source_parameters(params.scenario, params.scenarios.get(params.scenario))
-    scenario = source_class(params.scenario).open(own, params.generate, root)
+    scenario = _source(params, root)
     check_unroll(params.train, forecast_of(params.task, scenario.fields, scenario.axes))
     check_kpis(params.evaluate.kpis, [field.name for field in scenario.outputs])
     if any(field.role == "coordinate" for field in scenario.fields):
@@ -85,6 +128,14 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
             "`pip install neuraloperator` in this environment, or choose another backbone"
         )
     return params
+
+
+def _source(params: Params, root: Path) -> Any:
+    """Return where samples come from: a scenario, which takes a second to import, or files."""
+    from mno.data.imported import source_class, source_parameters
+
+    own = source_parameters(params.scenario, params.scenarios.get(params.scenario))
+    return source_class(params.scenario).open(own, params.generate, root)
 
 
 def _unsuited_to_points(params: Params) -> dict[str, tuple[str, Any]]:
@@ -129,8 +180,7 @@ def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
         _put(content, key, value)
     params = validate(Params, content)
-    own = source_parameters(params.scenario, params.scenarios.get(params.scenario))
-    source = source_class(params.scenario).open(own, params.generate, root)
+    source = _source(params, root)
     changes: dict[str, Any] = {}
     if any(field.role == "coordinate" for field in source.fields):
         changes |= {key: remedy for key, (_, remedy) in _unsuited_to_points(params).items()}
@@ -164,6 +214,15 @@ def replace_params(root: Path, values: Mapping[str, Any]) -> list[str]:
     _write(path, yaml, document, root)
     after = read_params(root)
     return [key for key in values if get_param(before, key) != get_param(after, key)]
+
+
+def parse_params(root: Path) -> Params:
+    """Read `params.yaml` and validate each value, but not whether they go together.
+
+    Raises:
+        InputError: The file cannot be read, or a value cannot be used.
+    """
+    return validate(Params, read_params(root))
 
 
 def load_params(root: Path) -> Params:

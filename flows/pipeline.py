@@ -2,32 +2,127 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import httpx
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas import filters
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.runtime import flow_run
+from prefect.states import Crashed
 from rich.console import Console
 
-from flows.graph import read_graph, run_order
-from flows.leftovers import handed_down
 from flows.promotion import decision_page
-from flows.stages import StageResult, run_target
-from flows.unfinished import at_work
-from flows.workspace import find_workspace
+from flows.schedule import KILLED
+from flows.stages import (
+    REGISTERED,
+    StageResult,
+    forget_missing_version,
+    read_graph,
+    run_order,
+    run_target,
+)
+from flows.workspace import find_workspace, handed_down, read_json
+from mno.core.errors import MnoError, first_line
+from mno.core.files import write_json
 from mno.lineage.dvcfiles import read_data_version
 
-REGISTERED = Path("reports/registered.json")
+FILE = Path("build/flow_run.json")
+GRACE = timedelta(minutes=5)
+"""A run that lives has the lock by then, or has ended because another has it."""
+
+
+@contextmanager
+def at_work(root: Path, run: str | None, warn: Callable[[str], None]) -> Iterator[None]:
+    """Leave a run's id while the body runs; set the run crashed that was killed before it.
+
+    Args:
+        root: The workspace, of which no other run is alive.
+        run: The flow run's id; none where Prefect does not know the run.
+        warn: Is handed a line if Prefect cannot be told.
+    """
+    file = root / FILE
+    killed = read_json(file).get("id")
+    if killed and killed != run:
+        set_crashed(killed, KILLED, warn)
+    if run:
+        write_json(file, {"id": run})
+    yield
+    file.unlink(missing_ok=True)  # after an error the next run looks whether Prefect knows of it
+
+
+def set_crashed(run: str, said: str, warn: Callable[[str], None]) -> None:
+    """Have Prefect know that a flow run was killed.
+
+    Args:
+        run: Its id.
+        said: What is known of it, in one line.
+        warn: Is handed a line if Prefect cannot be told.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(run)).state
+            if state is None or not state.is_final():
+                client.set_flow_run_state(UUID(run), Crashed(message=said), force=True)
+    except ObjectNotFound:  # of another server
+        return
+    except (ValueError, RuntimeError, httpx.HTTPError, PrefectHTTPStatusError) as error:
+        warn(f"the run {run} was killed, which Prefect was not told: {first_line(error)}")
+
+
+def set_silent_crashed(
+    deployment: str | None, run: str | None, warn: Callable[[str], None], grace: timedelta = GRACE
+) -> None:
+    """Have Prefect know of the runs of a deployment that were killed before they left a trace.
+
+    Call it with the lock on retraining, which every living run of the deployment wants, too.
+
+    Args:
+        deployment: Its id; without one nothing is done.
+        run: The id of the run that asks.
+        warn: Is handed a line if Prefect cannot be told.
+        grace: Runs that began within it are left.
+    """
+    if deployment is None:
+        return
+    running = filters.FlowRunFilterStateType(any_=[StateType.RUNNING])
+    try:
+        with get_client(sync_client=True) as client:
+            found = client.read_flow_runs(
+                deployment_filter=filters.DeploymentFilter(
+                    id=filters.DeploymentFilterId(any_=[UUID(deployment)])
+                ),
+                flow_run_filter=filters.FlowRunFilter(
+                    state=filters.FlowRunFilterState(type=running)
+                ),
+            )
+    except (ValueError, RuntimeError, httpx.HTTPError, PrefectHTTPStatusError) as error:
+        warn(f"Prefect was not asked for runs that were killed: {first_line(error)}")
+        return
+    for other in found:
+        began = other.state and other.state.timestamp
+        if str(other.id) != run and began and began < datetime.now(UTC) - grace:
+            set_crashed(str(other.id), KILLED, warn)
 
 
 @flow(name="pipeline", validate_parameters=False)
 def pipeline(
-    root: str | None = None, target: str | None = None, quiet: bool = False
+    root: str | None = None,
+    target: str | None = None,
+    quiet: bool = False,
+    current: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Bring the line, or one target of it and what that needs, up to date.
 
@@ -35,6 +130,7 @@ def pipeline(
         root: The workspace; the one around the working folder if not given.
         target: A stage's name, or `data.dvc`; everything if not given.
         quiet: Print nothing but failures.
+        current: Targets that are known to be up to date; DVC is not asked for them again.
 
     Returns:
         The result of each target, in the order in which they ran.
@@ -55,6 +151,10 @@ def pipeline(
     with at_work(workspace, flow_run.get_id(), say):
         graph = read_graph(workspace)
         for name in run_order(graph, target):
+            if name in current:
+                results[name] = StageResult(name, "reused", 0.0)
+                say(str(results[name]))
+                continue
             if name == "register":
                 forget_missing_version(workspace, say)
             before = read_data_version(workspace / name).md5 if name.endswith(".dvc") else None
@@ -65,58 +165,22 @@ def pipeline(
             results[name] = result
             if name == "register" and result.action == "ran":
                 show_decision(workspace)
-            say(_describe(result))
-    return [
-        {"target": r.target, "action": r.action, "seconds": round(r.seconds, 2)}
-        for r in results.values()
-    ]
+            say(str(result))
+    return [result.to_dict() for result in results.values()]
 
 
 def environment(root: Path, quiet: bool) -> dict[str, str]:
     """Return what a stage is told by its environment (see `pipelines.stage.StageEnvironment`)."""
-    told = handed_down(root, quiet)
     run_id = flow_run.get_id()
-    if run_id:
-        told["MNO_FLOW_RUN_ID"] = str(run_id)
-    return told
-
-
-def forget_missing_version(root: Path, say: Callable[[str], None]) -> None:
-    """Remove the record of a registration whose version is gone, so that DVC registers again."""
-    path = root / REGISTERED
-    if not path.exists():
-        return
-    from mno.registry.reading import why_version_is_unusable
-
-    registered = {}
-    try:
-        registered = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        reason = "the record is not readable"
-    else:
-        reason = why_version_is_unusable(root, registered)
-    if reason and not _has_no_champion_by_decision(registered, reason):
-        say(f"register: {REGISTERED} is out of date ({reason}); registering again")
-        path.unlink()
-
-
-def _has_no_champion_by_decision(registered: dict[str, Any], reason: str) -> bool:
-    """Tell whether a model has no champion because no version was let through so far."""
-    decision = registered.get("decision", "champion")
-    return reason == f"{registered.get('name')} has no champion" and decision != "champion"
+    return handed_down(root, quiet) | ({"MNO_FLOW_RUN_ID": str(run_id)} if run_id else {})
 
 
 def show_decision(root: Path) -> None:
     """Keep the decision on a version with the flow run, as an artifact of Prefect's."""
-    try:
-        registered = json.loads((root / REGISTERED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    if registered["version"] is None:
-        return
-    create_markdown_artifact(
-        decision_page(registered), key="promotion", description="The decision on a version"
-    )
+    registered = read_json(root / REGISTERED)
+    if registered.get("version") is not None:
+        page = decision_page(registered)
+        create_markdown_artifact(page, key="promotion", description="The decision on a version")
 
 
 def _told_if_restored(result: StageResult, before: str, file: Path) -> StageResult:
@@ -126,10 +190,36 @@ def _told_if_restored(result: StageResult, before: str, file: Path) -> StageResu
     return result
 
 
-def _describe(result: StageResult) -> str:
-    said = {
-        "ran": "done",
-        "reused": "reused, nothing it depends on has changed",
-        "restored": "restored: it was missing or altered, and was put back as recorded",
-    }
-    return f"{result.target:<10} {said[result.action]} ({result.seconds:.1f} s)"
+def start_temporary_server() -> None:
+    """Start the server that Prefect would start by itself, unless the user names another.
+
+    A terminal sends Ctrl-C to every process of the command. The server must outlive it, or the
+    flow waits for minutes to report to it that it was cancelled. A child inherits which signals
+    its parent's thread blocks, so it is started from a thread that blocks this one.
+
+    Raises:
+        MnoError: It does not answer in time.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value():
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    failures: list[RuntimeError] = []
+
+    def start() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            SubprocessASGIServer().start()
+        except RuntimeError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=start, daemon=True, name="prefect-server")
+    thread.start()
+    thread.join()
+    if failures:
+        raise MnoError(
+            f"Prefect's temporary server did not start ({first_line(failures[0])}); is the machine "
+            "very busy? Run again: what is finished is kept"
+        )

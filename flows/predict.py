@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from flows.commands.app import Json, Quiet, print_json
 from flows.data import from_here, plain_console, table, workspace_or_none
-from flows.progress import progress_bar
-from flows.workspace import find_workspace, prepare_environment
+from flows.options import Json, Quiet, print_json
+from flows.workspace import find_workspace, prepare_environment, progress_bar
 from mno.core.errors import InputError
 
 if TYPE_CHECKING:

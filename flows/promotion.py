@@ -16,9 +16,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flows.commands.app import Json, Quiet, print_json
-from flows.notify import Event
-from flows.telling import tell
+from flows.notify import Event, tell
+from flows.options import Json, Quiet, print_json
 from flows.workspace import find_workspace, prepare_environment
 from mno.core.config import dataset_name, read_params
 from mno.core.errors import InputError

@@ -28,7 +28,7 @@ from flows.audit import (
     plain_console,
     print_audit,
 )
-from flows.commands.app import Json, Quiet, print_json
+from flows.options import Json, Quiet, print_json
 from mno.core.errors import InputError, MnoError, first_line
 from mno.lineage.audit import Evidence
 from mno.lineage.dvcfiles import DATA_FILE
@@ -147,7 +147,7 @@ def make_again(evidence: Evidence, options: ReplayOptions) -> Outcome:
         MnoError: The snapshot or something else that is needed is not at hand, or a stage failed.
         KeyboardInterrupt: Passed on; what is finished is kept.
     """
-    from flows.leftovers import end_leftovers
+    from flows.workspace import end_leftovers
     from mno.core.files import locked
     from mno.lineage.replay.folder import replay_folder
 
@@ -193,9 +193,8 @@ def _make(
     options: ReplayOptions,
     say: Callable[[str], None],
 ) -> Outcome:
-    from flows.progress import progress_bar
     from flows.stages import run_dvc
-    from flows.workspace import program
+    from flows.workspace import program, progress_bar
     from mno.core.config import PARAMS_FILE, read_params
     from mno.lineage.replay.compare import Outcome, Tolerance
     from mno.lineage.replay.folder import altered, check_out, give, replay_params
@@ -288,7 +287,7 @@ def replay_variables(line: Path, binaries: Path, quiet: bool) -> dict[str, str]:
         binaries: Folder with `python` and `dvc`.
         quiet: Let the stages print failures only.
     """
-    from flows.leftovers import handed_down
+    from flows.workspace import handed_down
 
     kept = {
         name: value

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.app import Quiet
+from flows.options import Quiet
 from flows.workspace import find_workspace, prepare_environment
 from mno.core.config import dataset_name, read_params
 from mno.core.errors import InputError, MnoError

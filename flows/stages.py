@@ -1,4 +1,4 @@
-"""Runs one target of the line: `dvc repro <target>` in a process group of its own."""
+"""What DVC says of the targets of the line, and running one: `dvc repro <target>`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from flows.workspace import program
-from mno.core.errors import MnoError
+from mno.core.config import read_params
+from mno.core.errors import InputError, MnoError, first_line
+from mno.core.files import lock_holder
+from mno.lineage.dvcfiles import lookup
 
+REGISTERED = Path("reports/registered.json")
 GRACE = 15.0  # seconds between asking a stage to stop and killing it
 _STARTED = re.compile(r"Running stage '(.+)':")
+_PARAMETER = re.compile(r"\$\{([\w.]+)\}")
 _DVC_CHATTER = (
     "Running stage '", "> ", "Stage '", "'data.dvc' didn't", "Importing ", "Updating lock file",
     "Generating lock file", "Data and pipelines are up to date", "To track the changes with git",
@@ -29,6 +37,11 @@ _DVC_CHATTER = (
 )  # fmt: skip
 
 Action = Literal["ran", "reused", "restored"]
+_SAID = {
+    "ran": "done",
+    "reused": "reused, nothing it depends on has changed",
+    "restored": "restored: it was missing or altered, and was put back as recorded",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,13 @@ class StageResult:
     target: str
     action: Action
     seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.target:<10} {_SAID[self.action]} ({self.seconds:.1f} s)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return {**vars(self), "seconds": round(self.seconds, 2)}
 
 
 class StageFailedError(MnoError):
@@ -173,3 +193,190 @@ def _failure(target: str, failure_file: Path) -> StageFailedError:
         return StageFailedError(f"{failure['stage']}: {failure['message']}", failure["exit_code"])
     except (OSError, ValueError, KeyError):
         return StageFailedError(f"{target}: dvc repro failed", 1)
+
+
+def read_graph(root: Path) -> dict[str, set[str]]:
+    """Return each target of the line (a stage, or a `.dvc` file) with those it depends on.
+
+    Raises:
+        InputError: `dvc.yaml` or a `.dvc` file cannot be used.
+    """
+    params = read_params(root)
+    stages = _yaml(root / "dvc.yaml").get("stages") or {}
+    needs, makes = {}, {}
+    for name, stage in stages.items():
+        if "cmd" not in stage:
+            raise InputError(f"dvc.yaml cannot be used: stage {name!r} has no cmd")
+        outs = [stage.get(kind) or () for kind in ("outs", "metrics", "plots")]
+        needs[name] = _paths(stage.get("deps") or (), params)
+        makes[name] = [path for kind in outs for path in _paths(kind, params)]
+    for file in sorted(path for path in root.glob("?*.dvc") if path.is_file()):
+        content = _yaml(file)
+        needs[file.name] = [item["path"] for item in content.get("deps") or ()]
+        makes[file.name] = [item["path"] for item in content.get("outs") or ()]
+    return {
+        name: {
+            other
+            for other, outs in makes.items()
+            if other != name and any(_overlap(a, b) for a in paths for b in outs)
+        }
+        for name, paths in needs.items()
+    }
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = YAML(typ="safe").load(path)
+    except (OSError, YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name} cannot be used: {first_line(error)}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path.name} cannot be used: expected a mapping")
+    return content
+
+
+def _paths(entries: Iterable[Any], params: Mapping[str, Any]) -> list[str]:
+    """Return the paths of a list of `dvc.yaml`: entries may have settings, paths parameters."""
+    listed = [path for e in entries for path in ([e] if isinstance(e, str) else e)]
+    return [_PARAMETER.sub(lambda m: str(lookup(params, m[1])), path) for path in listed]
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether a path is another, or inside it, or around it."""
+    a, b = Path(one).parts, Path(other).parts
+    shared = min(len(a), len(b))
+    return a[:shared] == b[:shared]
+
+
+def run_order(graph: Mapping[str, set[str]], target: str | None = None) -> list[str]:
+    """Return the targets in an order in which each comes after what it depends on.
+
+    Args:
+        graph: From `read_graph`.
+        target: Keep only this one and what it depends on; None keeps all.
+
+    Raises:
+        InputError: The target is not in the graph, or the graph has a cycle.
+    """
+    if target is not None:
+        graph = {name: graph[name] for name in _ancestors(graph, target)}
+    try:
+        ordered = {name: sorted(graph[name]) for name in sorted(graph)}
+        return list(TopologicalSorter(ordered).static_order())
+    except CycleError as error:
+        raise InputError(f"dvc.yaml: stages depend on each other: {error.args[1]}") from None
+
+
+def _ancestors(graph: Mapping[str, set[str]], target: str) -> set[str]:
+    if target not in graph:
+        raise InputError(f"dvc.yaml has no stage {target!r}; it has: {', '.join(sorted(graph))}")
+    found, waiting = set(), [target]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(graph[name])
+    return found
+
+
+def read_changes(root: Path) -> dict[str, Any] | None:
+    """Return what DVC says has changed, by target; none where a stage at work is in its way.
+
+    Raises:
+        MnoError: DVC cannot tell.
+    """
+    done = subprocess.run(
+        [program("dvc"), "status", "--json"], cwd=root, capture_output=True, text=True, check=False
+    )
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        if " is busy, " in done.stderr:
+            return None
+        reason = done.stderr.strip().splitlines() or ["dvc status failed"]
+        raise MnoError(reason[0].removeprefix("ERROR: ")) from None
+
+
+def current_targets(
+    root: Path,
+    graph: Mapping[str, set[str]],
+    changes: Mapping[str, Any] | None,
+    say: Callable[[str], None],
+) -> set[str]:
+    """Return the targets that need not be run: neither they nor what they depend on has changed.
+
+    Args:
+        root: The workspace.
+        graph: From `read_graph`.
+        changes: From `read_changes`.
+        say: Is handed a line where the registry does not agree.
+    """
+    if changes is None or not all(name in graph for name in changes):
+        return set()
+    stale = set(changes)
+    if "register" not in stale and forget_missing_version(root, say):
+        stale.add("register")
+    return {name for name in graph if not _ancestors(graph, name) & stale}
+
+
+def forget_missing_version(root: Path, say: Callable[[str], None]) -> bool:
+    """Remove the record of a registration whose version is gone, so that DVC registers again."""
+    path = root / REGISTERED
+    if not path.exists():
+        return False
+    from mno.registry.reading import why_version_is_unusable
+
+    try:
+        registered = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        reason = "the record is not readable"
+    else:
+        reason = why_version_is_unusable(root, registered)
+    if not reason:
+        return False
+    say(f"register: {REGISTERED} is out of date ({reason}); registering again")
+    path.unlink()
+    return True
+
+
+def read_stages(root: Path) -> list[dict[str, Any]]:
+    """Return, for each target in the order of the line, `name`, `state` and `reasons`.
+
+    `state` is `current`, `stale`, `waiting` for a stale one before it, `running`, or `unknown`
+    where a running stage keeps DVC from looking.
+
+    Raises:
+        MnoError: DVC cannot tell.
+    """
+    graph = read_graph(root)
+    running = {name for name in graph if lock_holder(root / "build/locks" / name)}
+    changes = read_changes(root)
+    stages: list[dict[str, Any]] = []
+    stale: set[str] = set()
+    for name in run_order(graph):
+        if changes is None or name in running:
+            state = "running" if name in running else "unknown"
+            stages.append({"name": name, "state": state, "reasons": []})
+            continue
+        reasons = _reasons(changes.get(name, []))
+        state = "waiting" if graph[name] & stale else "stale" if reasons else "current"
+        if state != "current":
+            stale.add(name)
+        stages.append({"name": name, "state": state, "reasons": reasons})
+    return stages
+
+
+def _reasons(changes: list[Any]) -> list[str]:
+    """Turn DVC's account of a stage's changes into words."""
+    reasons = []
+    for change in changes:
+        if isinstance(change, str):
+            reasons.append(change)
+            continue
+        for kind, paths in change.items():
+            for path, what in paths.items():
+                if isinstance(what, dict):  # parameters: {"params.yaml": {"train": "modified"}}
+                    reasons += [f"{key} {how}" for key, how in what.items()]
+                else:
+                    verb = "missing" if what == "deleted" and kind == "changed outs" else what
+                    reasons.append(f"{path} {verb}")
+    return reasons

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from flows.commands.app import Json, Quiet, print_json
+from flows.options import Json, Quiet, print_json
 from flows.workspace import find_workspace, prepare_environment
 from mno.core.errors import InputError, MnoError
 from mno.core.files import write_bytes

@@ -35,12 +35,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 from ruamel.yaml import YAML
 
-from flows.leftovers import end_leftovers, marks
-from flows.pipeline import environment
-from flows.server import start_temporary_server
+from flows.pipeline import environment, start_temporary_server
 from flows.stages import StageFailedError, run_target, stop_group
 from flows.study import load_study
-from flows.workspace import find_workspace, program
+from flows.workspace import end_leftovers, find_workspace, marks, program
 from mno.core.config import PARAMS_FILE
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import LockedError, locked, replacing

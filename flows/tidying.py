@@ -16,11 +16,16 @@ import typer
 from rich.console import Console
 from rich.filesize import decimal
 
-from flows.commands.app import Json, Quiet, print_json
-from flows.progress import progress_bar
-from flows.scheduling.journal import RETRAIN_LOCK, SERVE_LOCK
-from flows.text_table import aligned
-from flows.workspace import RUN_LOCK, cache_folder, find_workspace, prepare_environment
+from flows.options import Json, Quiet, print_json
+from flows.schedule import RETRAIN_LOCK, SERVE_LOCK
+from flows.workspace import (
+    RUN_LOCK,
+    aligned,
+    cache_folder,
+    find_workspace,
+    prepare_environment,
+    progress_bar,
+)
 from mno.core.errors import MnoError
 from mno.core.files import LockedError, lock_holder, locked
 from mno.lineage.questions import RunFiles
@@ -126,7 +131,7 @@ def make_plan(root: Path, retention: bool) -> TidyingPlan:
         retention: As for `tidy`.
     """
     from flows.params import load_params
-    from flows.status import read_stages
+    from flows.stages import read_stages
 
     states = {stage["name"]: stage["state"] for stage in read_stages(root)}
     done = [name for name, state in states.items() if state == "current"]

@@ -1,15 +1,26 @@
-"""The workspace a command works in, and the environment of what it starts."""
+"""The workspace a command works in, the environment of what it starts, and what it prints."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from mno.core.errors import InputError
 
 RUN_LOCK = Path("build/locks/run")
+RUN_PID = "MNO_RUN_PID"
+WORKSPACE = "MNO_WORKSPACE"
+QUIET_SECONDS = 2.0  # before progress is drawn
 _MARKS = ("params.yaml", "dvc.yaml", "data.dvc")
 
 
@@ -73,3 +84,113 @@ def cache_folder(root: Path) -> Path:
         reason = done.stderr.strip().splitlines() or ["dvc cache dir failed"]
         raise InputError(f"{root}: {reason[-1].removeprefix('ERROR: ')}")
     return root / done.stdout.strip()
+
+
+def marks(root: Path) -> dict[str, str]:
+    """Return the environment variables by which what this process starts can be recognised."""
+    return {RUN_PID: str(os.getpid()), WORKSPACE: str(root)}
+
+
+def handed_down(root: Path, quiet: bool) -> dict[str, str]:
+    """Return what a stage is told by its environment (see `pipelines.stage.StageEnvironment`)."""
+    told = marks(root)
+    if quiet:
+        told["MNO_QUIET"] = "1"
+    elif sys.stderr.isatty():
+        # DVC runs a stage without a terminal; the stage draws its progress on ours by name.
+        told["MNO_TERMINAL"] = os.ttyname(sys.stderr.fileno())
+    return told
+
+
+def leftovers(root: Path) -> list[psutil.Process]:
+    """Return the processes of runs of this workspace that have died."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            environment = process.environ()
+            if environment.get(WORKSPACE) != str(root) or process.pid == os.getpid():
+                continue
+            run = int(environment.get(RUN_PID, 0))
+            if run != os.getpid() and not _runs(run, process):
+                found.append(process)
+    return found
+
+
+def end_leftovers(root: Path) -> int:
+    """End them, and return how many there were; what they had finished is kept."""
+    found = leftovers(root)
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, stubborn = psutil.wait_procs(found, timeout=3)
+    for process in stubborn:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(stubborn, timeout=3)
+    return len(found)
+
+
+def _runs(pid: int, descendant: psutil.Process) -> bool:
+    """Whether the run lives; a process younger than what it is said to have started is another."""
+    try:
+        run = psutil.Process(pid)
+        return (
+            run.status() != psutil.STATUS_ZOMBIE
+            and run.create_time() <= descendant.create_time() + 1
+        )
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def progress_bar(quiet: bool, unit: str = "samples") -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what draws how far something is: what is being done, how much is done, of how much.
+
+    Args:
+        quiet: Draw nothing.
+        unit: What is counted.
+    """
+    from rich import progress  # which commands that draw nothing need not wait for
+    from rich.console import Console
+
+    console = Console(stderr=True, quiet=quiet)
+    begun = time.monotonic()
+    bar = progress.Progress(
+        progress.TextColumn("{task.description}"), progress.BarColumn(),
+        progress.MofNCompleteColumn(), progress.TextColumn(unit), progress.TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    tasks: dict[str, progress.TaskID] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        if time.monotonic() - begun > QUIET_SECONDS:
+            bar.start()
+        if what not in tasks:
+            for other in tasks.values():
+                bar.update(other, visible=False)
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done, total=total)
+
+    try:
+        yield show
+    finally:
+        bar.stop()
+
+
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table: its head, then a line per row, with two spaces between columns."""
+    lines = [head, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a file's content; nothing if it is not there or cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -33,8 +33,7 @@ from mno.report.language import LANGUAGES
 from mno.report.results import Results
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
-from pipelines.stage import Stage, run_stage
-from pipelines.times import taken_so_far
+from pipelines.stage import Stage, run_stage, taken_so_far
 
 DATA = Path("data")
 CANDIDATE = Path("models/candidate")

@@ -2,26 +2,140 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 
 from mno.core.config import read_params
 from mno.core.errors import MnoError
 from mno.core.files import locked
+from mno.core.times import Seconds, earlier_attempts, is_recorded, write_attempt, write_finished
 from mno.lineage.dvcfiles import StageInputs, stage_inputs
-from pipelines.times import recorded
-from pipelines.watch import exit_when_orphaned
+from pipelines import BEGUN
+
+INTERVAL = 2.0  # seconds between two records: what a kill may lose
+
+
+@contextlib.contextmanager
+def recorded(root: Path, stage: str, key: str) -> Iterator[None]:
+    """Record how long the body works, again and again, and at its end as finished.
+
+    Times are those of this process since it began. What the body raises leaves the record
+    unfinished: the next attempt with the same key adds to it. Where nothing can be written (a full
+    disk) there is no record; that stops no work.
+
+    Args:
+        root: The workspace.
+        stage: The stage's name; those of which no times are kept just run.
+        key: Digest of the stage's inputs.
+    """
+    if not is_recorded(stage):
+        yield
+        return
+    before = earlier_attempts(root, stage, key)
+    ended = threading.Event()
+
+    def keep() -> None:
+        while not ended.wait(INTERVAL):
+            with contextlib.suppress(OSError):
+                write_attempt(root, stage, key, before, taken_so_far())
+
+    keeper = threading.Thread(target=keep, daemon=True, name="times")
+    keeper.start()
+    try:
+        yield
+    except BaseException:
+        _end(keeper, ended)
+        with contextlib.suppress(OSError):
+            write_attempt(root, stage, key, before, taken_so_far())
+        raise
+    _end(keeper, ended)
+    taken = taken_so_far()
+    with contextlib.suppress(OSError):
+        write_finished(root, stage, key, before + taken if before else taken)
+
+
+def _end(keeper: threading.Thread, ended: threading.Event) -> None:
+    ended.set()
+    keeper.join()
+
+
+def taken_so_far() -> Seconds:
+    """Return what this process and its children have taken since it began."""
+    process = psutil.Process()
+    used = process.cpu_times()  # with those of children that have ended
+    cpu = used.user + used.system + used.children_user + used.children_system
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            now = child.cpu_times()
+            cpu += now.user + now.system + now.children_user + now.children_system
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Seconds(time.monotonic() - BEGUN, cpu, 1, cores or 1)
+
+
+_LOOK = 0.5  # seconds between two looks at whom a stage works for
+
+
+def exit_when_orphaned(run_pid: int | None) -> None:
+    """Watch the processes this one works for, from a thread; when one is gone, end at once.
+
+    Killing `dvc` alone, or the flow alone, would otherwise leave the stage running, and the next
+    run would start a second one beside it. Child processes are ended too.
+
+    Args:
+        run_pid: The process of the flow, if a flow started the stage.
+    """
+    watched = [_launcher()]
+    if run_pid is not None:
+        try:
+            watched.append(psutil.Process(run_pid))
+        except psutil.NoSuchProcess:
+            _give_up()
+    threading.Thread(target=_watch, args=(watched,), daemon=True, name="orphan-watch").start()
+
+
+def _launcher() -> psutil.Process:
+    """Return the process that ordered this one: its parent, seen through a `sh -c` between."""
+    parent = psutil.Process(os.getppid())
+    with contextlib.suppress(psutil.Error):
+        grandparent = parent.parent()
+        if "-c" in parent.cmdline()[1:2] and grandparent is not None:
+            return grandparent
+    return parent
+
+
+def _watch(processes: list[psutil.Process]) -> None:
+    while all(_alive(process) for process in processes):
+        time.sleep(_LOOK)
+    _give_up()
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _give_up() -> None:
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    os._exit(1)
 
 
 @dataclass(frozen=True)

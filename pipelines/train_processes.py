@@ -25,9 +25,8 @@ from mno.core.memory import fits_in_memory
 from mno.data.reading import Split, StoredSplit, open_split
 from mno.nn.config import ModelConfig
 from mno.training.config import TrainConfig
-from pipelines.stage import StageEnvironment
+from pipelines.stage import StageEnvironment, exit_when_orphaned
 from pipelines.warm_start import find_warm_start
-from pipelines.watch import exit_when_orphaned
 
 DATA = Path("data")
 _PATIENCE = 10.0  # seconds to see that another process is gone

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 SPREAD = "PYTEST_XDIST_WORKER" in os.environ
+
+# Started by nohup, or in the background of a script, tests and children would be deaf to Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if SPREAD:
     # Threads of several processes on the same cores would mostly wait for each other. Tests that
@@ -52,6 +57,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the tests, the longest first."""
     items.sort(key=order)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """End what a test that failed, or took too long, has left at work."""
+    if call.excinfo is not None:
+        for given in getattr(item, "funcargs", {}).values():
+            if isinstance(given, Workspace):
+                end_processes_in(given.root)
+    return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,8 @@ def why_version_is_unusable(root: Path, registered: Mapping[str, Any]) -> str | 
     """Say why the version that `registered.json` names cannot be relied on; none if it can.
 
     It can if it is in the registry, its files are those that were loaded and tried before it got
-    its alias, byte for byte, and the model has a champion.
+    its alias, byte for byte, and the model has a champion, unless it was decided that this version
+    is none.
 
     Args:
         root: The workspace.
@@ -78,7 +79,8 @@ def why_version_is_unusable(root: Path, registered: Mapping[str, Any]) -> str | 
         return f"version {number} of {name} is another model"
     registry = registry_of(Workspace(root))
     problem = damage(registry, found)
-    if problem is None and find_alias(registry, name, CHAMPION) is None:
+    expected = registered.get("decision", CHAMPION) == CHAMPION
+    if problem is None and expected and find_alias(registry, name, CHAMPION) is None:
         return f"{name} has no champion"
     return problem
 

@@ -13,8 +13,8 @@ from moved_line import moved
 
 from flows import tidying
 from flows.params import edit_params
-from flows.scheduling.tidying import tidy_up
-from flows.status import read_stages
+from flows.retrain import tidy_up
+from flows.stages import read_stages
 from flows.tidying import Look, tidy
 from mno.core.config import read_params
 from mno.core.errors import MnoError

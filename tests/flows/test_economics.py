@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.economics import OwnFigures, parse_seconds
+from flows.line import OwnFigures, parse_seconds
 from mno.core.errors import InputError
 
 

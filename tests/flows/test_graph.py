@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.graph import read_graph, run_order
+from flows.stages import read_graph, run_order
 from mno.core.errors import InputError
 
 ROOT = Path(__file__).parents[2]

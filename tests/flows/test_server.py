@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 CODE = """
-from flows.server import start_temporary_server
+from flows.pipeline import start_temporary_server
 from mno.core.errors import MnoError
 
 try:

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Running
 
-from flows.unfinished import FILE, at_work, set_silent_crashed
+from flows.pipeline import FILE, at_work, set_silent_crashed
 
 
 @pytest.fixture

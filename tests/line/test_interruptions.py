@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.leftovers import leftovers
+from flows.workspace import leftovers
 from tests.support.workspaces import Workspace, make_workspace
 
 PATIENCE = 180.0  # seconds until something that must happen has happened

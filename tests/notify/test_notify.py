@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from receivers_nearby import free_port, mail_server, web_server
 
-from flows.notify import Event, NotifyConfig, notify, read_settings
-from flows.notify.settings import EmailConfig, WebhookConfig
+from flows.notify import EmailConfig, Event, NotifyConfig, WebhookConfig, notify, read_settings
 from mno.core.errors import InputError
 
 EVENT = Event(
@@ -46,8 +45,8 @@ def test_all_receivers_get_what_happened_its_figures_and_the_next_command(tmp_pa
     assert posted["next_command"] == "mno promote --history"
     assert posted["text"].startswith("mno-darcy version 2 is champion — now\nrelative L2")
     assert web.headers[0]["Authorization"] == "Bearer sesame"
-    recipients, letter = mailbox.letters[0]
-    assert recipients == ["anna@plant.test", "ken@plant.test"]
+    (first, letter), (second, _) = mailbox.letters[:2]
+    assert first + second == ["anna@plant.test", "ken@plant.test"]
     message = email.message_from_string(letter, policy=email.policy.default)
     assert message["Subject"] == "[mno] mno-darcy version 2 is champion — now"
     text = message.get_content()
@@ -95,10 +94,12 @@ def test_refusals_of_servers_are_told_with_their_reason() -> None:
         webhook, mailed = notify(settings, EVENT)
         assert "403" in webhook
         assert "535" in mailed
-        right = mail(port, username="line", password="right", recipients=["nobody@x", "ken@x"])
+        right = mail(
+            port, username="line", password="right", recipients=["nobody@x.test", "ken@x.test"]
+        )
         (refused,) = notify(NotifyConfig(email=right), EVENT)
-        assert refused == "email: the server refused nobody@x"
-        assert [to for to, _ in mailbox.letters] == [["ken@x"]]
+        assert refused.startswith("email: ") and "nobody@x.test" in refused
+        assert [to for to, _ in mailbox.letters] == [["ken@x.test"]]
 
 
 def test_a_mail_server_that_does_not_encrypt_gets_no_mail_unless_that_is_allowed() -> None:

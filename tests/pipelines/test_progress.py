@@ -8,7 +8,7 @@ import pytest
 
 from mno.data.generate.run import Progress
 from mno.lineage.dvcfiles import StageInputs
-from pipelines.progress import SampleProgress
+from pipelines.generate import SampleProgress
 from pipelines.stage import Stage, StageEnvironment
 
 

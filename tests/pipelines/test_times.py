@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from mno.core.times import Seconds, recorded_seconds
-from pipelines.times import INTERVAL
+from pipelines.stage import INTERVAL
 from tests.support.workspaces import Workspace, make_workspace
 
 WORK = """
 import pathlib, sys, time
-from pipelines.times import recorded
+from pipelines.stage import recorded
 
 root, key, answer, seconds, fails = sys.argv[1:]
 with recorded(pathlib.Path(root), "evaluate", key):

@@ -1,4 +1,4 @@
-"""`mno promote` and `mno notify` as a person types them."""
+"""`mno promote` and `mno doctor --notify` as a person types them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from registry_shop import Shop
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
+from flows.notify import read_settings, who_is_told
 from mno.core.errors import InputError, MnoError
 
 ROOT = Path(__file__).parents[2]
@@ -106,22 +107,23 @@ def test_what_is_not_registered_is_said(stand: Shop) -> None:
 
 
 def test_a_test_event_reaches_the_receiver_or_says_why_not(stand: Shop) -> None:
-    assert mno("notify", "--test").stdout == "Told: file.\n"
+    done = mno("doctor", "--notify")
+    assert done.exit_code == 0 and "file " in done.stdout and "told of a test" in done.stdout
     assert [event["kind"] for event in told(stand)] == ["test"]
-    assert "Told: file; of: failure, promotion" in mno("notify").stdout
+    assert who_is_told(read_settings(stand.root)).startswith("told: file; of: failure, promotion")
     (stand.root / "notify.yaml").write_text("file: .\n")
-    done = mno("notify", "--test")
+    done = mno("doctor", "--notify")
     assert done.exit_code == 1
-    assert "error: file: " in done.stderr
+    assert "PROBLEM  file " in done.stdout
     (stand.root / "notify.yaml").unlink()
-    assert "Nobody is told" in mno("notify").stdout
-    assert isinstance(mno("notify", "--test").exception, InputError)
+    assert "nobody is told" in who_is_told(read_settings(stand.root))
+    assert isinstance(mno("doctor", "--notify").exception, InputError)
 
 
 def test_a_refused_command_ends_with_2_and_no_traceback(stand: Shop) -> None:
     (stand.root / "notify.yaml").write_text("fiel: told.jsonl\n")
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "notify"],
+        [sys.executable, "-m", "flows.cli", "doctor", "--notify"],
         cwd=stand.root, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flows.scheduling import journal
-from flows.scheduling.config import DriftConfig
-from flows.scheduling.drift import drift, served
+from flows import schedule as journal
+from flows.params import DriftConfig
+from flows.retrain import drift, served
 
 CONFIG = DriftConfig(flagged_share=0.2, mean_bound=0.1, least_samples=100)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.scheduling import journal
-from flows.scheduling.limit import TooLongError, at_most
-from flows.scheduling.plan import PLAN, Plan, read_plan, write_plan
+from flows import schedule as journal
+from flows.retrain import TooLongError, at_most
+from flows.schedule import PLAN, Plan, read_plan, write_plan
 from mno.core.files import locked
 
 

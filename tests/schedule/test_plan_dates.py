@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flows.deployments import check_cron
-from flows.scheduling.dates import next_dates
-from flows.scheduling.plan import Plan, parse_interval, parse_timezone
+from flows.schedule import Plan, parse_interval, parse_timezone
+from flows.schedule_service import check_cron, next_dates
 from mno.core.errors import InputError
 
 MARCH = "2027-03-27T12:00:00+00:00"  # the day before clocks go forward in Europe

@@ -1,0 +1,583 @@
+"""Retraining by the clock: `mno schedule`, what is planned, and what became of its runs.
+
+All of it is in files of the workspace, so that `mno status` can tell without Prefect, and a run
+that was killed with its server is not forgotten. When the plan fires is said by Prefect's own
+schedules (`flows.schedule_service`), so that both always agree.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import typer
+from pydantic import Field, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from flows.notify import Event, tell
+from flows.options import Json, Quiet, console, print_json
+from flows.workspace import find_workspace, read_json
+from mno.core.config import Config
+from mno.core.errors import InputError, MnoError, first_line
+from mno.core.files import lock_holder, locked, write_json
+
+# What knows Prefect is imported where it is used: it takes seconds.
+
+FOLDER = Path("build/schedule")
+PLAN = FOLDER / "schedule.json"
+JOURNAL = FOLDER / "runs.json"
+SERVER = FOLDER / "server.json"
+SERVE_LOCK = Path("build/locks/schedule")
+RETRAIN_LOCK = Path("build/locks/retrain")
+GRACE = timedelta(minutes=2)
+"""What a run may be late: Prefect looks every few seconds, and a busy machine takes longer."""
+KILLED = "its process was killed; what it had finished is kept"
+_WRITING = Path("build/locks/journal")
+_KEPT = 100  # runs in the journal
+_SHOWN = 5  # of them in a table
+_POLL = 1.0  # seconds between two looks at a run that is served elsewhere
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+schedule_app = typer.Typer(
+    help="Retrain by the clock, if there is a reason to: new data, changed parameters or code, or "
+    "drift of what the service is asked.\n\n"
+    'Begin with: mno schedule --cron "0 3 * * *" --timezone Asia/Tokyo    then: mno schedule serve',
+    invoke_without_command=True,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@schedule_app.callback()
+def schedule(
+    context: typer.Context,
+    cron: Annotated[
+        str | None,
+        typer.Option(
+            help='When, as in cron: minute hour day month weekday, "0 3 * * *".', metavar="CRON"
+        ),
+    ] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(help="Or how often, as 30m, 1h or 2d.", metavar="TIME"),
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option(
+            help="In which --cron is read, as Asia/Tokyo; this machine's if not given.",
+            metavar="NAME",
+        ),
+    ] = None,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(help="Stop a run that takes longer; the next one continues.", metavar="HOURS"),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Retrain by the clock, if there is a reason to."""
+    given = {"--cron": cron, "--interval": interval, "--timezone": timezone}
+    if context.invoked_subcommand is not None:
+        wrong = [name for name, value in {**given, "--max-hours": max_hours}.items() if value]
+        if wrong:
+            raise InputError(
+                f"{wrong[0]} given to mno schedule {context.invoked_subcommand}; expected alone: "
+                'mno schedule --cron "0 3 * * *"'
+            )
+        return
+    made = create_schedule(cron, interval, timezone, max_hours)
+    if as_json:
+        print_json(made)
+    elif not quiet:
+        out = console()
+        describe(made, out)
+        out.print(
+            "Next:      mno schedule serve, which runs it as long as it is running itself "
+            "(as a systemd unit: docs/how-to/retrain-at-night.md);  mno schedule run, to try it now"
+            if not made["serving"]
+            else "Next:      nothing; mno schedule serve runs and takes it over"
+        )
+
+
+@schedule_app.command("list")
+def list_schedule(as_json: Json = False) -> None:
+    """Show what is scheduled and when it runs next, what was missed, and the last runs."""
+    found = read_schedule()
+    if as_json:
+        print_json(found)
+        return
+    out = console()
+    if found["plan"] is None:
+        out.print('Nothing is scheduled. Next: mno schedule --cron "0 3 * * *"')
+    else:
+        describe(found, out)
+    describe_runs(found, out)
+
+
+@schedule_app.command()
+def pause(as_json: Json = False) -> None:
+    """Let nothing run by the clock until it is resumed; a run at work goes on."""
+    _change("pause", as_json, "Paused. Next: mno schedule resume")
+
+
+@schedule_app.command()
+def resume(as_json: Json = False) -> None:
+    """Run by the clock again; what was paused over is not made up for."""
+    _change("resume", as_json, "Resumed. Next: mno schedule list")
+
+
+@schedule_app.command()
+def remove(as_json: Json = False) -> None:
+    """Schedule nothing any more; models, runs and their journal stay."""
+    _change("remove", as_json, "Removed; mno schedule serve, if it runs, ends by itself.")
+
+
+@schedule_app.command("run")
+def run_now(quiet: Quiet = False, as_json: Json = False) -> None:
+    """Do now what would be done at night: look for a reason, and retrain if there is one."""
+    start = time.monotonic()
+    try:
+        run = run_schedule(quiet or as_json)
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted; what is finished is kept, run again to continue", err=True)
+        raise typer.Exit(130) from None
+    if as_json:
+        print_json(run)
+    elif not quiet:
+        out = console()
+        for reason in run.get("reasons", []):
+            out.print(f"Reason:  {reason}")
+        out.print(f"\nDone in {time.monotonic() - start:.0f} s; {run['said']}.")
+        out.print("Next:    mno schedule list;  mno status")
+    if run["outcome"] == "busy":
+        raise typer.Exit(1)
+
+
+@schedule_app.command()
+def serve(
+    port: Annotated[
+        int, typer.Option(min=0, help="Port of the Prefect server and its page; 0: a free one.")
+    ] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Run what is scheduled, on time, as long as this command runs; on this machine only."""
+    from flows.schedule_service import serve as serve_schedule
+
+    serve_schedule(port, quiet)
+
+
+def _change(how: str, as_json: bool, line: str) -> None:
+    """Pause, resume or remove what is scheduled.
+
+    Raises:
+        InputError: Nothing is scheduled.
+        MnoError: Prefect's server does not answer.
+    """
+    root = find_workspace()
+    plan = need_plan(root)
+    from flows import schedule_service as service
+
+    with service.prefect_server(root):
+        if how == "remove":
+            service.remove(root, plan)
+        else:
+            service.set_paused(root, plan, how == "pause")
+    if as_json:
+        print_json(read_schedule())
+    else:
+        typer.echo(line)
+
+
+def create_schedule(
+    cron: str | None, interval: str | None, timezone: str | None, max_hours: float | None
+) -> dict[str, Any]:
+    """Schedule the workspace's retraining; what was scheduled before is replaced.
+
+    Returns:
+        As `read_schedule`.
+
+    Raises:
+        InputError: The time cannot be read.
+        MnoError: Prefect's server does not answer.
+    """
+    root = find_workspace()
+    if (cron is None) == (interval is None):
+        raise InputError(
+            'expected --cron "0 3 * * *" or --interval 1h, one of them; see mno schedule --help'
+        )
+    if max_hours is not None and not 0.0 < max_hours < math.inf:
+        raise InputError(f"--max-hours {max_hours}: expected a number of hours above 0, as 6")
+    plan = Plan(
+        cron=cron,
+        interval=None if interval is None else parse_interval(interval),
+        timezone=parse_timezone(timezone),
+        max_hours=max_hours,
+        since=now().isoformat(),
+    )
+    from flows import schedule_service as service
+
+    if cron is not None:
+        service.check_cron(plan)
+    with service.prefect_server(root):
+        service.create(root, plan)
+    return read_schedule()
+
+
+def read_schedule() -> dict[str, Any]:
+    """Return what `mno schedule list --json` prints.
+
+    Keys: `plan` (see `Plan`, or null), `next` (ISO 8601, or null), `overdue` (one line, or null),
+    `serving` (who serves it, or null), `runs` (see `Journal`, the newest last).
+    """
+    root = find_workspace()
+    plan, known = read_plan(root), read_journal(root)
+    runs = known.runs
+    if lock_holder(root / RETRAIN_LOCK) is None:
+        runs = [{**run, "outcome": run["outcome"] or "crashed"} for run in runs]
+    return {
+        "plan": plan.model_dump() if plan else None,
+        "next": known.due if plan and not plan.paused else None,
+        "overdue": overdue(root, plan),
+        "serving": serving(root),
+        "runs": runs,
+    }
+
+
+def run_schedule(quiet: bool) -> dict[str, Any]:
+    """Do now what is done by the clock; served by `mno schedule serve` if it runs, else here.
+
+    Returns:
+        The run's entry in the journal; `outcome` is `busy` where another run is active.
+
+    Raises:
+        MnoError: The run failed.
+    """
+    root = find_workspace()
+    plan = read_plan(root)
+    from flows import schedule_service as service
+
+    with service.prefect_server(root):
+        if plan is not None and serving(root):
+            return _served_run(root, plan, quiet)
+        from flows.retrain import retrain
+
+        # Called as a function, a flow that returns a state gives what the state holds.
+        found: Any = retrain(str(root), plan.max_hours if plan else None, None, quiet)
+        return found
+
+
+def _served_run(root: Path, plan: Plan, quiet: bool) -> dict[str, Any]:
+    """Wait for a run elsewhere."""
+    from flows import schedule_service as service
+
+    serves = serving(root)
+    identity, name = service.run_now(plan)
+    if not quiet:
+        print(f"mno schedule serve runs it as {name}; Ctrl-C leaves it to it", flush=True)
+    while not (state := _state_of(identity, name)).is_final():
+        if serving(root) != serves:
+            raise MnoError(
+                f"the mno schedule serve that ran {name} was killed; start it again, and the run "
+                "is begun anew from what it had finished"
+            )
+        time.sleep(_POLL)
+    found = next((run for run in read_journal(root).runs if run["id"] == str(identity)), None)
+    if state.name == "Busy" or (found is None and state.is_completed()):
+        return {"outcome": "busy", "said": state.message or "another run is active", "reasons": []}
+    if not state.is_completed():
+        raise MnoError(f"{name}: {(found or {}).get('said') or state.message or state.name}")
+    return found or {}
+
+
+def _state_of(run: UUID, name: str) -> Any:
+    from httpx import HTTPError
+
+    from flows import schedule_service as service
+
+    try:
+        return service.state_of(run)
+    except HTTPError as error:
+        raise MnoError(
+            f"Prefect's server cannot be asked any more how {name} fares ({first_line(error)}); "
+            "see mno schedule list"
+        ) from None
+
+
+def describe(found: dict[str, Any], console: Console) -> None:
+    """Print a plan, what serves it, and what it has missed."""
+    plan = Plan.model_validate(found["plan"])
+    limit = f", at most {plan.max_hours:g} h" if plan.max_hours else ""
+    console.print(f"Schedule:  {plan.words}{limit}{', paused' if plan.paused else ''}")
+    if found["next"] and not found["overdue"]:
+        console.print(f"Next run:  {local(found['next'])}")
+    if found["overdue"]:
+        console.print(f"Missed:    {found['overdue']}")
+    serves = found["serving"]
+    console.print(
+        f"Served by: process {serves['pid']}, since {local(serves['since'])}; {serves['api']}"
+        if serves
+        else "Served by: nobody; start mno schedule serve"
+    )
+
+
+def describe_runs(found: dict[str, Any], console: Console) -> None:
+    """Print the last runs as a table."""
+    if not found["runs"]:
+        return
+    table = Table("Began", "Outcome", "Why, and what came of it", box=None, pad_edge=False)
+    for run in found["runs"][-_SHOWN:]:
+        reasons = "; ".join(run.get("reasons") or [])
+        said = f"{reasons} → {run['said']}" if reasons else run["said"]
+        table.add_row(local(run["began"]), run["outcome"] or "running", said)
+    console.print()
+    console.print(table)
+
+
+class Plan(Config):
+    """When a workspace retrains.
+
+    Attributes:
+        cron: As in cron, `0 3 * * *`; none if an interval is given.
+        interval: Seconds between two runs; none if `cron` is given.
+        timezone: Name in the IANA database, in which `cron` is read.
+        max_hours: A run that takes longer is stopped; none: no limit.
+        since: When it was made, or resumed last; ISO 8601. An interval counts from here.
+        paused: Whether it is at rest.
+        deployment: Prefect's id of it.
+    """
+
+    cron: str | None = Field(default=None)
+    interval: float | None = Field(default=None)
+    timezone: str = Field(default="UTC")
+    max_hours: float | None = Field(default=None)
+    since: str = Field(default="")
+    paused: bool = Field(default=False)
+    deployment: str = Field(default="")
+
+    @property
+    def words(self) -> str:
+        """The plan in words."""
+        if self.interval is not None:
+            return f"every {said_seconds(self.interval)}"
+        return f"cron {self.cron} in {self.timezone}"
+
+
+def read_plan(root: Path) -> Plan | None:
+    """Return what is scheduled in a workspace; none if nothing is, or the file cannot be read."""
+    try:
+        return Plan.model_validate_json((root / PLAN).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def write_plan(root: Path, plan: Plan) -> None:
+    """Keep what is scheduled."""
+    write_json(root / PLAN, plan.model_dump())
+
+
+def need_plan(root: Path) -> Plan:
+    """Return what is scheduled.
+
+    Raises:
+        InputError: Nothing is.
+    """
+    plan = read_plan(root)
+    if plan is None:
+        raise InputError(
+            'nothing is scheduled in this workspace; begin with: mno schedule --cron "0 3 * * *"'
+        )
+    return plan
+
+
+def parse_interval(text: str) -> float:
+    """Return the seconds that `30m`, `1h` or `2d` stands for.
+
+    Raises:
+        InputError: It is no time, or shorter than a second.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)", text.strip())
+    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if not 1.0 <= seconds <= 366 * 86400:
+        raise InputError(f"--interval {text}: expected a time of 1s to 366d, as 30m, 1h or 2d")
+    return seconds
+
+
+def parse_timezone(name: str | None) -> str:
+    """Return the name of a time zone that exists; that of this machine if none is given.
+
+    Raises:
+        InputError: There is none of this name.
+    """
+    if name is None:
+        return _local_timezone()
+    if not _is_timezone(name):
+        raise InputError(
+            f"--timezone {name}: there is no such time zone; expected a name like Asia/Tokyo, "
+            "Europe/Berlin or UTC"
+        )
+    return name
+
+
+def _local_timezone() -> str:
+    """Return this machine's, by the ways in which systems name it; UTC if they do not."""
+    link = os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
+    for name in (os.environ.get("TZ", "").lstrip(":"), link):
+        if name and _is_timezone(name):
+            return name
+    return "UTC"
+
+
+def _is_timezone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # which it is differs by system
+        return False
+    return True
+
+
+def said_seconds(seconds: float) -> str:
+    """Return a time as a person writes it, as `1h`."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def local(time: str | datetime) -> str:
+    """Return a moment for a person, in this machine's time, as `2026-11-26 03:00`."""
+    moment = datetime.fromisoformat(time) if isinstance(time, str) else time
+    near = abs(datetime.now().astimezone() - moment) < timedelta(minutes=10)
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S" if near else "%Y-%m-%d %H:%M")
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The last runs, the newest last.
+
+    Attributes:
+        runs: Each with `id` (of the flow run), `scheduled`, `began`, `ended` (ISO 8601), `pid`,
+            `outcome` (`trained`, `updated`, `nothing changed`, `failed`, `too long`, `busy`,
+            `cancelled`, `crashed`), `reasons` and `said`, in one line. While it runs, there is no
+            `ended` and no `outcome`.
+        due: When the plan wants a run that has not begun yet, ISO 8601; none if it never does.
+    """
+
+    runs: list[dict[str, Any]]
+    due: str | None
+
+
+def read_journal(root: Path) -> Journal:
+    """Return what is known of a workspace's runs."""
+    content = read_json(root / JOURNAL)
+    runs = content.get("runs")
+    return Journal(runs if isinstance(runs, list) else [], content.get("due"))
+
+
+def set_due(root: Path, due: datetime | None) -> None:
+    """Note when a run is wanted next."""
+    with locked(root / _WRITING, "the journal of runs", patience=30.0):
+        _write(root, read_journal(root).runs, due.isoformat() if due else None)
+
+
+def begin(root: Path, run: dict[str, Any], due: datetime | None) -> None:
+    """Note that a run began, and when the next is due."""
+    started = {
+        **run, "began": now().isoformat(timespec="seconds"), "ended": None, "pid": os.getpid(),
+        "outcome": None, "reasons": [], "said": "",
+    }  # fmt: skip
+    with locked(root / _WRITING, "the journal of runs", patience=30.0):
+        runs = [other for other in read_journal(root).runs if other.get("id") != run["id"]]
+        _write(root, [*runs, started], due.isoformat() if due else None)
+
+
+def end(root: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """Note how a run ended, by its `id`; returns all that is known of it."""
+    ended = {**run, "ended": now().isoformat(timespec="seconds")}
+    with locked(root / _WRITING, "the journal of runs", patience=30.0):
+        journal = read_journal(root)
+        runs = [{**r, **ended} if r.get("id") == run["id"] else r for r in journal.runs]
+        _write(root, runs, journal.due)
+    return next((r for r in runs if r.get("id") == run["id"]), ended)
+
+
+def end_crashed(root: Path) -> list[dict[str, Any]]:
+    """Note of the runs that have not ended that they crashed; returns those.
+
+    Call it only where none can be alive: while holding `RETRAIN_LOCK`, or where nobody does.
+    """
+    open_runs = [run for run in read_journal(root).runs if run.get("outcome") is None]
+    return [end(root, {"id": run["id"], "outcome": "crashed", "said": KILLED}) for run in open_runs]
+
+
+def overdue(root: Path, plan: Plan | None = None) -> str | None:
+    """Say, in one line, that a run was due and did not begin; none if all is as planned."""
+    plan = plan or read_plan(root)
+    due = read_journal(root).due
+    if plan is None or plan.paused or due is None:
+        return None
+    if now() < datetime.fromisoformat(due) + GRACE or lock_holder(root / RETRAIN_LOCK):
+        return None
+    why = "mno schedule serve runs" if serving(root) else "no mno schedule serve runs"
+    return f"should have run at {local(due)}, did not: {why}"
+
+
+def serving(root: Path) -> dict[str, Any] | None:
+    """Return what serves the plan (`pid`, `since`, `api`), or none."""
+    who = lock_holder(root / SERVE_LOCK)
+    if who is None:
+        return None
+    return {**who, **{"api": read_json(root / SERVER).get("api")}}
+
+
+def now() -> datetime:
+    """Return the present moment, with this machine's time zone."""
+    return datetime.now().astimezone()
+
+
+def _write(root: Path, runs: list[dict[str, Any]], due: str | None) -> None:
+    write_json(root / JOURNAL, {"due": due, "runs": runs[-_KEPT:]})
+
+
+def tell_of_failure(root: Path, run: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Tell of a run that failed, took too long or crashed.
+
+    Args:
+        root: The workspace.
+        run: Its entry in the journal.
+        say: Is handed a line for each receiver that was not reached.
+    """
+    title, command = f"Scheduled retraining: {run['outcome']}", "mno schedule run"
+    _tell(root, Event("failure", title, run["said"], command, _figures(run), str(root)), say)
+
+
+def tell_of_drift(root: Path, run: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Tell of inputs unlike the training data, where a run had nothing to train on instead."""
+    title, command = "The inputs have drifted", "mno import --help"
+    _tell(root, Event("failure", title, run["said"], command, _figures(run), str(root)), say)
+
+
+def tell_of_missed(root: Path, due: str, say: Callable[[str], None]) -> None:
+    """Tell of a run that did not begin when it should have, and is made up for now."""
+    text = f"The run of {local(due)} did not begin; it is made up for now."
+    event = Event("missed", "A scheduled run was missed", text, "mno schedule list")
+    _tell(root, event, say)
+
+
+def _figures(run: dict[str, Any]) -> dict[str, Any]:
+    return {"began": run.get("began"), "reasons": "; ".join(run.get("reasons") or [])}
+
+
+def _tell(root: Path, event: Event, say: Callable[[str], None]) -> None:
+    for problem in tell(root, event):
+        say(f"could not tell of it: {problem}")
