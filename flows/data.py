@@ -21,7 +21,7 @@ from mno.imports import KINDS
 
 if TYPE_CHECKING:
     from mno.imports.collection import Outcome, Step
-    from mno.report.inspection.result import Inspection
+    from mno.report.inspection import Inspection
 
 inspect_app = typer.Typer(
     help="Look at what the line has made, before going on with it.",
@@ -341,8 +341,8 @@ def inspect_data(
 
     Example: mno inspect data --output /tmp/inspection
     """
-    from mno.report.inspection.page import write_inspection
-    from mno.report.inspection.survey import inspect_store
+    from mno.report.inspection import inspect_store
+    from mno.report.inspection_page import write_inspection
 
     root = workspace_or_none() if data is not None else find_workspace()
     store = data or (root or Path()) / "data"
@@ -377,7 +377,7 @@ def _own_report(store: Path, root: Path | None) -> dict[str, Any] | None:
 
 def _print_inspection(inspection: Inspection, page: Path, console: Console) -> None:
     """Draw it as tables, and say what to do next."""
-    from mno.report.inspection import page as rows
+    from mno.report import inspection_page as rows
 
     scenario, samples = inspection.schema.scenario, len(inspection.splits)
     console.print(f"{from_here(inspection.store)}  {scenario}, {samples} samples")

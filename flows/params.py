@@ -19,7 +19,7 @@ from mno.core.errors import InputError, first_line
 from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.decision.kpis import check_kpis
+from mno.evaluation.decision import check_kpis
 from mno.lineage.tidying import RetentionConfig
 from mno.nn.config import ModelConfig
 from mno.registry.config import PromotionConfig, RegistryConfig

@@ -29,7 +29,10 @@ _BY_NAME = {
     "mno/registry/packaging.py": ("mno/registry/pyfunc_model.py",),
 }
 # Folders of which a module reads what is no code: templates, words.
-_READ = {"mno/report/document.py": ("mno/report",)}
+_READ = {
+    "mno/core/words/__init__.py": ("mno/core/words",),
+    "mno/report/document.py": ("mno/report",),
+}
 
 
 def stage_code(root: Path, stage: str) -> list[str]:

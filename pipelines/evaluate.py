@@ -11,26 +11,26 @@ from typing import Any
 
 import numpy as np
 
+from mno.core.absent import as_json
 from mno.core.config import section
 from mno.core.files import write_json
 from mno.core.times import Seconds, recorded_seconds
+from mno.core.words import LANGUAGES
 from mno.data.reading import open_split
-from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.cost.measuring import MemoryUse, measure_cost
-from mno.evaluation.cost.spent import spent
-from mno.evaluation.decision.deciding import decide
+from mno.evaluation.cost import MemoryUse, measure_cost, spent
+from mno.evaluation.decision import decide
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.influence import influence
 from mno.evaluation.learning import fit_points
-from mno.evaluation.physics import physical_consistency
-from mno.evaluation.robustness.measure import measure_robustness
-from mno.evaluation.trust.calibration import calibrated_trust
+from mno.evaluation.robustness import measure_robustness
+from mno.evaluation.scoring import mean_fields
+from mno.evaluation.solver import physical_consistency
+from mno.evaluation.trust import calibrated_trust
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
 from mno.report.document import write_report
-from mno.report.language import LANGUAGES
-from mno.report.results import Results
+from mno.report.page import Results
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage, taken_so_far
@@ -52,7 +52,7 @@ def body(stage: Stage) -> None:
         "cost": results.cost,
         "decision": results.decision,
     }.items():
-        write_json(reports / f"{name}.json", content)
+        write_json(reports / f"{name}.json", content, as_json)
     _write_check(reports / "check.npz", results)
     _write_reports(reports, results)
     stage.say(_summary(results.metrics))

@@ -7,23 +7,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mno.core.absent import Absent
 from mno.core.config import section
 from mno.core.files import write_json
 from mno.training.config import LearningCurveConfig
 from pipelines.stage import Stage, run_stage
 
 REPORT = Path("reports/learning_curve.json")
-OFF = (
-    "not measured; it takes about one more training per share: run "
-    "`mno evaluate --learning-curve`, or set learning_curve.shares"
-)
 
 
 def body(stage: Stage) -> None:
     """Measure the error at every share, or say that none was asked for."""
     config = section(stage.params, "learning_curve", LearningCurveConfig)
     if not config.shares:
-        write_json(stage.root / REPORT, {"points": [], "why_off": OFF})
+        write_json(stage.root / REPORT, {"points": [], "why_off": str(Absent("learning.off"))})
         return
     from pipelines.learning_curve_points import measured_points
 

@@ -9,7 +9,7 @@ from mno.core.config import section
 from mno.core.forecast import TaskConfig
 from mno.core.memory import fits_in_memory
 from mno.data.reading import Split, StoredSplit, open_split
-from mno.evaluation.sample_errors import mean_error, sample_errors
+from mno.evaluation.scoring import mean_error, sample_errors
 from mno.lineage.dvcfiles import stage_inputs
 from mno.nn.config import ModelConfig
 from mno.surrogate.surrogate import Surrogate

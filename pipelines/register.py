@@ -9,9 +9,9 @@ from typing import Any
 from mno.core.config import section
 from mno.core.files import write_json
 from mno.data.reading import open_split
-from mno.evaluation.beside import Beside
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.pooling import Pooled
+from mno.evaluation.metrics import Pooled
+from mno.evaluation.paired import Beside
 from mno.evaluation.scoring import split_error
 from mno.registry.packaging import frames_given
 from mno.registry.registration import Evaluated, Request, register

@@ -17,7 +17,7 @@ from mno.core.batch import Batch
 from mno.core.grid import Grid
 from mno.nn import ModelConfig, build_operator
 from mno.nn.kernel_view import effective_kernel
-from mno.report.kernel_figure import draw_kernel
+from mno.report.examples import draw_kernel
 from mno.scenarios.darcy import Darcy, DarcyParameters
 
 ASSETS = Path(__file__).parents[1] / "assets"

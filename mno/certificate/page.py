@@ -14,8 +14,7 @@ from mno.lineage.audit import Finding, Verdict, worst
 from mno.lineage.record import Tag, entry
 from mno.lineage.replay import ConditionChange
 from mno.report.language import Words
-from mno.report.page import render_page, templates
-from mno.report.section import Section
+from mno.report.page import Section, render_page, templates
 
 if TYPE_CHECKING:
     from mno.lineage.replay.compare import Outcome

@@ -59,9 +59,15 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON for people and programs to read, as `write_bytes` does."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+def write_json(path: Path, value: Any, default: Callable[[Any], Any] | None = None) -> None:
+    """Write a value as JSON for people and programs to read, as `write_bytes` does.
+
+    Args:
+        path: The file.
+        value: Its content.
+        default: What JSON holds of values that it has no form for; `mno.core.absent.as_json`.
+    """
+    write_text(path, json.dumps(value, indent=2, default=default) + "\n")
 
 
 @contextmanager

@@ -2,13 +2,122 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from mno.core.config import Config
-from mno.evaluation.cost.config import EconomicsConfig
-from mno.evaluation.decision.config import KpiConfig
-from mno.evaluation.robustness.config import RobustnessConfig
 from mno.surrogate.trust.config import TrustConfig
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Level = Annotated[float, Field(gt=0.0, le=10.0)]
+Ratio = Annotated[float, Field(ge=0.125, le=8.0)]
+
+
+class RobustnessConfig(Config):
+    """How far from its training data a surrogate is tried; none of it changes another metric."""
+
+    enabled: bool = Field(default=True, description="whether it is measured at all")
+    samples: int = Field(
+        default=32, ge=1, description="test samples that are changed, and checked for their physics"
+    )
+    solved_samples: int = Field(
+        default=8,
+        ge=1,
+        description="samples that the solver solves anew, for each thing that is tried",
+    )
+    noise: list[Level] = Field(
+        default=[0.01, 0.02, 0.05, 0.1, 0.2],
+        description="noise on the inputs, in standard deviations of each over the training split; "
+        "none where it is empty, as for the other lists",
+    )
+    missing: list[Share] = Field(
+        default=[0.1, 0.25, 0.5],
+        description="shares of the places at which inputs are not measured",
+    )
+    resolutions: list[Ratio] = Field(
+        default=[0.5, 2.0], description="points along each axis, in those of the training data"
+    )
+    threshold: float = Field(
+        default=0.2,
+        gt=0.0,
+        le=10.0,
+        description="relative error up to which a rollout counts as usable",
+    )
+    seed: int = Field(default=0, ge=0, description="of noise, missing places and solved samples")
+
+
+class EconomicsConfig(Config):
+    """What solving and computing cost you; what is not given is measured, or left out."""
+
+    solver_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds that one solve takes your own solver; if not given, the scenario's "
+        "own is measured",
+    )
+    queries_per_day: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="solutions that are needed in a day"
+    )
+    hourly_rate: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="price of one hour of computing, of one core",
+    )
+    currency: str = Field(default="", max_length=8, description="of that price, as EUR")
+    horizon_days: float = Field(
+        default=365.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="days within which the surrogate should have paid for itself",
+    )
+    watts_per_core: float = Field(
+        default=12.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="power of a busy processor core, W, for the estimate of energy; by default "
+        "that of Green Algorithms for any processor (doi:10.1002/advs.202100707)",
+    )
+    comparison_seconds: float = Field(
+        default=4.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="seconds to spend on solving problems, to compare with the solver; 0 for none",
+    )
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class KpiConfig(Config):
+    """Targets; what has none is measured, and decides nothing."""
+
+    relative_l2: Positive | None = Field(
+        default=None, description="largest relative L2 on the test split, a fraction: 0.03 is 3 %"
+    )
+    rmse: dict[str, Positive] = Field(
+        default_factory=dict, description="largest RMSE by output field, in its unit"
+    )
+    max_error: dict[str, Positive] = Field(
+        default_factory=dict, description="largest error at any point by output field, in its unit"
+    )
+    latency_ms: Positive | None = Field(
+        default=None, description="longest time of one prediction (median), ms, one thread"
+    )
+    latency_p95_ms: Positive | None = Field(
+        default=None, description="longest time that 95 % of predictions stay below, ms, one thread"
+    )
+    throughput_per_s: Positive | None = Field(
+        default=None, description="least predictions per second, with the best batch, one thread"
+    )
+    memory_mib: Positive | None = Field(
+        default=None, description="largest memory of a process that predicts one sample, MiB"
+    )
+    speedup: Positive | None = Field(
+        default=None, description="least number of times that a prediction is faster than a solve"
+    )
 
 
 class IntervalConfig(Config):

@@ -12,16 +12,23 @@ inputs unlike those of the split.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
+from mno.core.absent import Absent
 from mno.evaluation.config import IntervalConfig
-from mno.evaluation.metrics import METRICS, Figure, Metric
-from mno.evaluation.overall import pooled_relative_l2
-from mno.evaluation.pooling import Largest, Pooled
+from mno.evaluation.metrics import (
+    METRICS,
+    Figure,
+    Largest,
+    Metric,
+    Pooled,
+    mean,
+    pooled_relative_l2,
+)
 from mno.evaluation.statistics import Statistics
 
 Key = TypeVar("Key")
@@ -36,7 +43,9 @@ class Interval:
     high: float
 
 
-def intervals(figures: Mapping[Key, Figure], config: IntervalConfig) -> dict[Key, Interval | str]:
+def intervals(
+    figures: Mapping[Key, Figure], config: IntervalConfig
+) -> dict[Key, Interval | Absent]:
     """Return the interval of each figure, or why it has none.
 
     Args:
@@ -47,12 +56,10 @@ def intervals(figures: Mapping[Key, Figure], config: IntervalConfig) -> dict[Key
         ValueError: The figures are of different numbers of samples.
     """
     pooled = {key: f for key, f in figures.items() if isinstance(f, Pooled) and not _alone(f)}
-    found: dict[Key, Interval | str] = {
-        key: "one sample does not show how much samples differ" for key in figures
-    }
-    found |= {key: figure for key, figure in figures.items() if isinstance(figure, str)}
+    found: dict[Key, Interval | Absent] = {key: Absent("interval.one_sample") for key in figures}
+    found |= {key: figure for key, figure in figures.items() if isinstance(figure, Absent)}
     found |= {
-        key: "samples drawn again never show more than the largest error that was seen"
+        key: Absent("interval.largest")
         for key, figure in figures.items()
         if isinstance(figure, Largest)
     }
@@ -93,19 +100,21 @@ def intervals_of(
         for name, statistics in fields.items():
             for metric in METRICS:
                 figure = metric.figure(statistics)
-                if not isinstance(figure, str):
+                if not isinstance(figure, Absent):
                     figures["fields", name, f"{way}{metric.name}"] = figure
     found: dict[str, Any] = {"level": config.level, "resamples": config.resamples}
     found["fields"] = {name: {} for name in ways[""]}
     for path, interval in intervals(figures, config).items():
         place = found if len(path) == 1 else found["fields"][path[1]]
-        place[path[-1]] = interval if isinstance(interval, str) else [interval.low, interval.high]
+        place[path[-1]] = (
+            interval if isinstance(interval, Absent) else [interval.low, interval.high]
+        )
     return found
 
 
 def difference(
     a: Statistics, b: Statistics, metric: Metric, config: IntervalConfig
-) -> Interval | str:
+) -> Interval | Absent:
     """Return the interval of metric(a) - metric(b), of two models on the same samples.
 
     Below 0 throughout, a is better than b; with 0 inside, the samples do not tell.
@@ -125,7 +134,7 @@ def difference(
 def _minus(a: Figure, b: Figure) -> Figure:
     if isinstance(a, Pooled) and isinstance(b, Pooled):
         return a.minus(b)
-    return b if isinstance(b, str) else a
+    return b if isinstance(b, Absent) else a
 
 
 def _alone(figure: Pooled) -> bool:
@@ -156,3 +165,51 @@ def _middle(values: np.ndarray, whole: float, level: float) -> Interval:
         return Interval(math.nan, math.nan)
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
+
+
+LEVEL, RESAMPLES = 0.95, 1000
+
+
+def mean_interval(errors: np.ndarray, seed: int) -> tuple[float, float | None, float | None]:
+    """Return the mean of some errors, and where it lies in 95 % of draws of other samples.
+
+    The percentile bootstrap (Efron and Tibshirani 1993, chapter 13). Errors of the same number of
+    samples are drawn alike, so that curves over the same samples move together.
+
+    Args:
+        errors: One for each sample, shape `(samples,)`; NaN gives NaN.
+        seed: Of the draws.
+
+    Returns:
+        The mean and the two ends; no ends of a single sample, which shows no spread.
+    """
+    ends = _ends(errors, lambda drawn: np.mean(drawn, axis=1), seed, "linear")
+    return mean(errors), *ends
+
+
+def median_interval(values: np.ndarray, seed: int) -> tuple[float, float | None, float | None]:
+    """Return the same of the median, of values that may be infinite: the lower of the middle two.
+
+    Raises:
+        ValueError: There are no values.
+    """
+
+    def middle(drawn: np.ndarray) -> np.ndarray:
+        return np.quantile(drawn, 0.5, axis=1, method="inverted_cdf")
+
+    (median,) = middle(values[None])
+    return float(median), *_ends(values, middle, seed, "inverted_cdf")
+
+
+def _ends(
+    values: np.ndarray, figure: Callable[[np.ndarray], np.ndarray], seed: int, method: Any
+) -> tuple[float | None, float | None]:
+    if len(values) < 2:
+        return None, None
+    rng = np.random.default_rng(seed)
+    drawn = figure(values[rng.integers(len(values), size=(RESAMPLES, len(values)))])
+    if np.isnan(drawn).any():
+        return math.nan, math.nan
+    with np.errstate(invalid="ignore"):  # between two infinite ones
+        low, high = np.quantile(drawn, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], method=method)
+    return float(low), float(high)

@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
+from mno.core.absent import Absent
+
 LEVEL = 0.9
 """Share of the weight that lies in an interval."""
 FURTHEST = 10
@@ -161,21 +163,18 @@ class LearningCurve:
         return Interval(*(float(v) if math.isfinite(v) else None for v in (middle, low, high)))
 
 
-def fit_points(measured: Mapping[str, Any]) -> LearningCurve | str:
+def fit_points(measured: Mapping[str, Any]) -> LearningCurve | Absent:
     """Return the curve through what `reports/learning_curve.json` holds, or why there is none.
 
     It is that of the validation split: nothing is fitted to the test split.
     """
     points = measured["points"]
     if not points:
-        return measured["why_off"]
+        return Absent("learning.off")
     known = [p for p in points if _is_positive(p["validation"]["relative_l2"])]
     sizes = {p["samples"] for p in known}
     if len(sizes) < FEWEST:
-        return (
-            f"{len(sizes)} numbers of training samples have a finite error above 0; a learning "
-            f"curve needs {FEWEST}: give more shares in learning_curve.shares"
-        )
+        return Absent("learning.few", {"count": len(sizes), "fewest": FEWEST})
     errors = [p["validation"]["relative_l2"] for p in known]
     largest = max(known, key=lambda p: p["samples"])["validation"]
     deviation = largest["standard_error"]

@@ -9,10 +9,10 @@ field whose truth is known:
     maximum error       largest |e| of all points of all samples
     boundary RMSE       the RMSE over the outermost points along each space axis, each once
     conserved RMSE      sqrt(mean over samples and frames of (mean of e over the points)^2)
-    Fourier RMSE        the RMSE of the part of e in waves of a band (`mno.evaluation.waves`):
+    Fourier RMSE        the RMSE of the part of e in waves of a band (`mno.evaluation.statistics`):
                         k < 4 low, 4 <= k < 12 middle, k >= 12 high, with k waves on the longest
                         side of the domain; the squares of the three add up to that of the RMSE
-    relative H1         mean over samples of ||e||_H1 / ||t||_H1 (`mno.evaluation.spatial`)
+    relative H1         mean over samples of ||e||_H1 / ||t||_H1 (`mno.evaluation.statistics`)
 
 They are those of PDEBench (Takamoto et al. 2022, https://arxiv.org/abs/2210.07182, appendix B), and
 H1. Where ours differ: PDEBench's nRMSE averages a ratio per sample, which is the relative L2 here;
@@ -28,23 +28,86 @@ all truths are zero, a relative error is 0 where there is no error and infinite 
 constant field and a single sample need no special case. NaN in a prediction gives NaN. A sample
 without any known truth is not measured: its own relative error is NaN, and means leave it out.
 
-A metric that a field has no grid for, or no waves, is absent: a sentence says why in its place.
+A metric that a field has no grid for, or no waves, is `Absent`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from mno.evaluation.pooling import Largest, Pooled, ratio
-from mno.evaluation.space import Space
-from mno.evaluation.statistics import Statistics
-from mno.evaluation.waves import band_of
+from mno.core.absent import Absent
+from mno.evaluation.statistics import Space, Statistics, band_of, shell_numbers
 
-Figure = Pooled | Largest | str
+
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """A function of sums over samples.
+
+    Attributes:
+        columns: What is summed, shape `(sums, samples)`, float64.
+        of: The figure that the sums make, from shape `(sums, *any)` to `(*any)`.
+    """
+
+    columns: np.ndarray
+    of: Callable[[np.ndarray], np.ndarray]
+
+    def value(self) -> float:
+        """Return the figure of all samples; its sums are exact, so order does not matter."""
+        return self._figure(np.array([math.fsum(column) for column in self.columns]))
+
+    def per_sample(self) -> np.ndarray:
+        """Return the figure of each sample alone, shape `(samples,)`."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.of(self.columns)
+
+    def minus(self, other: Pooled) -> Pooled:
+        """Return the difference of two figures of the same samples.
+
+        Raises:
+            ValueError: They are of different numbers of samples.
+        """
+        (own, samples), theirs = self.columns.shape, other.columns.shape[1]
+        if samples != theirs:
+            raise ValueError(
+                f"figures of {samples} and of {theirs} samples have no difference per sample; "
+                "expected figures of the same samples"
+            )
+        columns = np.concatenate([self.columns, other.columns])
+        return Pooled(columns, lambda sums: self.of(sums[:own]) - other.of(sums[own:]))
+
+    def _figure(self, sums: np.ndarray) -> float:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(self.of(sums))
+
+
+@dataclass(frozen=True, eq=False)
+class Largest:
+    """The largest of one number per sample, shape `(samples,)`; NaN where it is not measured."""
+
+    values: np.ndarray
+    measured: np.ndarray
+
+    def value(self) -> float:
+        """Return the largest; NaN where one is, or where no sample was measured."""
+        return float(np.max(self.values)) if self.measured.any() else math.nan
+
+    def per_sample(self) -> np.ndarray:
+        """Return the number of each sample, shape `(samples,)`; NaN where it was not measured."""
+        return np.where(self.measured, self.values, math.nan)
+
+
+def ratio(squared_error: np.ndarray, squared_size: np.ndarray) -> np.ndarray:
+    """Return sqrt(error / size), with 0 for 0 / 0 and infinity for a positive number / 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.sqrt(squared_error) / np.sqrt(squared_size)
+    return np.where(squared_error == 0, 0.0, found)
+
+
+Figure = Pooled | Largest | Absent
 
 
 @dataclass(frozen=True)
@@ -61,15 +124,15 @@ class Metric:
     physical: bool
     figure: Callable[[Statistics], Figure]
 
-    def value(self, statistics: Statistics) -> float | str:
+    def value(self, statistics: Statistics) -> float | Absent:
         """Return its value over all samples, or why there is none."""
         figure = self.figure(statistics)
-        return figure if isinstance(figure, str) else figure.value()
+        return figure if isinstance(figure, Absent) else figure.value()
 
-    def per_sample(self, statistics: Statistics) -> np.ndarray | str:
+    def per_sample(self, statistics: Statistics) -> np.ndarray | Absent:
         """Return its value for each sample alone, shape `(samples,)`, or why there is none."""
         figure = self.figure(statistics)
-        return figure if isinstance(figure, str) else figure.per_sample()
+        return figure if isinstance(figure, Absent) else figure.per_sample()
 
 
 def relative_l2_per_sample(statistics: Statistics) -> np.ndarray:
@@ -144,7 +207,7 @@ def _max_error(statistics: Statistics) -> Largest:
 
 def _on_grid(figure: Callable[[Statistics], Figure]) -> Callable[[Statistics], Figure]:
     """Return the figure where a grid was measured, and else why there was none."""
-    return lambda s: s.space if isinstance(s.space, str) else figure(s)
+    return lambda s: s.space if isinstance(s.space, Absent) else figure(s)
 
 
 def _in_band(name: str) -> Callable[[Statistics], Figure]:
@@ -154,7 +217,7 @@ def _in_band(name: str) -> Callable[[Statistics], Figure]:
             return space
         band = band_of(name, space)
         if band.start >= band.stop:
-            return "the grid is too coarse for waves as short as that"
+            return Absent("grid.too_coarse")
         power = statistics.per_sample("error_power")[:, band].sum(axis=1)
         return Pooled(np.array([power, statistics.per_sample("points")]), _root_of_quotient)
 
@@ -185,3 +248,54 @@ METRICS = (
         _on_grid(lambda s: _relative(s, "squared_error_h1", "squared_truth_h1")),
     ),
 )
+
+
+def relative_l2(statistics: Mapping[str, Statistics]) -> np.ndarray:
+    """Return every sample's relative L2, the mean over fields, shape `(samples,)`.
+
+    Fields may differ in unit, so their relative errors are averaged, not their errors. Fields of
+    which a sample has no known truth are left out of its mean, which is NaN where that is all.
+    """
+    errors = np.array([relative_l2_per_sample(s) for s in statistics.values()])
+    known = np.array([s.measured for s in statistics.values()])
+    if known.all():
+        return np.mean(errors, axis=0)
+    counts = known.sum(axis=0)
+    return np.where(known, errors, 0.0).sum(axis=0) / np.where(counts, counts, math.nan)
+
+
+def measured(statistics: Mapping[str, Statistics]) -> np.ndarray:
+    """Return which samples have a true value of any field, shape `(samples,)`, boolean."""
+    return np.any([s.measured for s in statistics.values()], axis=0)
+
+
+def pooled_relative_l2(statistics: Mapping[str, Statistics]) -> Pooled:
+    """Return the mean of `relative_l2` over the samples that were measured."""
+    return mean_over(relative_l2(statistics), measured(statistics))
+
+
+def overall_relative_l2(statistics: Mapping[str, Statistics]) -> float:
+    """Return that mean as a number; NaN where no sample was measured."""
+    return pooled_relative_l2(statistics).value()
+
+
+def spectra_of(statistics: Statistics) -> dict[str, list[float]] | Absent:
+    """Return mean spectra over samples and frames, or why there are none.
+
+    Args:
+        statistics: Of one field, measured with `spectra`, of one sample or more.
+
+    Returns:
+        `wavenumber` k, and for each the share of the mean square in the square of the field's unit
+        that lies in waves from k to below k + 1, of `truth`, `prediction` and `error`; see
+        `mno.evaluation.statistics`. Each is added up in the samples' order.
+    """
+    if not isinstance(statistics.space, Space):
+        return statistics.space
+    points = statistics.total("points")
+    shares = {
+        name: statistics.per_sample(f"{name}_power").cumsum(axis=0)[-1] / points
+        for name in ("truth", "prediction", "error")
+    }
+    numbers: np.ndarray = shell_numbers(statistics.space)
+    return {"wavenumber": numbers.tolist()} | {n: v.tolist() for n, v in shares.items()}

@@ -2,27 +2,218 @@
 
 A metric is a function of these (`mno.evaluation.metrics`), never of the fields themselves. Each
 sample is measured alone, in float64, and totals are exact sums, so batches, their size and their
-order cannot change a result: neither a bit of it nor its meaning.
+order cannot change a result: neither a bit of it nor its meaning. The split into statistics and
+metrics is that of weatherbenchX.
 
 Where the truth is missing, NaN, nothing is compared: such values are counted and left out.
 
-The split into statistics and metrics is that of weatherbenchX.
+On a grid (`Space`) walls, means, gradients and waves are measured, too. The wavenumber of a wave is
+how many fit into the longest side of the domain, whatever their direction: with m_i waves along
+axis i of length L_i and the longest side L,
+
+    k = sqrt(sum over axes of (m_i L / L_i)^2).
+
+Shell n holds the waves with n <= k < n + 1. By Parseval's theorem the power of all shells adds up
+to the sum of squares over the points; nothing is left out at the corners, and no window is laid
+over the field, so that of a field that is not periodic the jump from end to end is seen as well.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mno.evaluation.space import Space
-from mno.evaluation.spatial import measure_on_grid
+from mno.core.absent import Absent
+from mno.core.fields import Axis, Field
+
+if TYPE_CHECKING:
+    from mno.data.reading import Schema
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """A grid of equal steps along each axis.
+
+    Attributes:
+        shape: Points along each space axis.
+        spacing: Distance between neighbouring points along each, in the axis's unit.
+    """
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+
+    @property
+    def length(self) -> float:
+        """The longest side of the domain, in the axes' unit, by which lengths are measured."""
+        return max(n * h for n, h in zip(self.shape, self.spacing, strict=True))
+
+    @cached_property
+    def boundary(self) -> np.ndarray:
+        """The outermost points along each axis, each once; numbers in the flattened grid."""
+        places = np.indices(self.shape)
+        ends = [
+            (place == 0) | (place == n - 1) for place, n in zip(places, self.shape, strict=True)
+        ]
+        return np.flatnonzero(np.logical_or.reduce(ends))
+
+
+def space_of(field: Field, schema: Schema) -> Space | Absent:
+    """Return the grid of a predicted field, or why it has none to measure on.
+
+    Args:
+        field: Of the dataset.
+        schema: Of the dataset.
+    """
+    axes = [axis for axis in schema.space if axis.name in field.dims]
+    if not axes or "point" in field.dims:
+        return Absent("grid.points")
+    if field.gaps:
+        return Absent("grid.gaps")
+    if any(len(axis.points) < 2 for axis in axes):
+        return Absent("grid.single_point")
+    if not all(_even(axis) for axis in axes):
+        return Absent("grid.uneven")
+    steps = tuple(float(np.ptp(axis.points)) / (len(axis.points) - 1) for axis in axes)
+    return Space(tuple(len(axis.points) for axis in axes), steps)
+
+
+def _even(axis: Axis) -> bool:
+    steps = np.diff(axis.points)
+    return bool(np.allclose(steps, steps[0], rtol=1e-4, atol=0.0))
+
+
+BANDS = {"low": (0, 4), "middle": (4, 12), "high": (12, None)}
+"""Shells of each band, from and to below: the wavenumbers at which PDEBench parts the bands."""
+
+
+def coefficients(fields: np.ndarray, space: Space) -> np.ndarray:
+    """Return Fourier coefficients over the space axes, those of the last axis from 0 on.
+
+    Args:
+        fields: Real, shape `(samples, frames, *grid)`.
+        space: The grid.
+    """
+    return np.fft.rfftn(fields, axes=tuple(range(-len(space.shape), 0)))
+
+
+def shell_power(waves: np.ndarray, space: Space) -> np.ndarray:
+    """Return each sample's power in each shell, shape `(samples, shells)`.
+
+    It is a sum of squares over points and frames, in the square of the field's unit.
+
+    Args:
+        waves: What `coefficients` returned.
+        space: The grid.
+    """
+    order, starts, weights, _ = _shells(space.shape, space.spacing)
+    power = np.square(np.real(waves)) + np.square(np.imag(waves))
+    sums = power.reshape(*power.shape[:2], len(order)).sum(axis=1) * weights
+    return np.add.reduceat(sums[:, order], starts, axis=1)
+
+
+def shell_numbers(space: Space) -> np.ndarray:
+    """Return the numbers of the shells that a grid has waves for, ascending."""
+    return _shells(space.shape, space.spacing)[3]
+
+
+def band_of(name: str, space: Space) -> slice:
+    """Return which of a grid's shells belong to a band; an empty slice where none does.
+
+    Args:
+        name: Among `BANDS`.
+        space: The grid.
+    """
+    first, end = BANDS[name]
+    numbers = shell_numbers(space)
+    stop = len(numbers) if end is None else int(np.searchsorted(numbers, end))
+    return slice(int(np.searchsorted(numbers, first)), stop)
+
+
+@lru_cache(maxsize=16)
+def _shells(
+    shape: tuple[int, ...], spacing: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the order of waves by shell, each shell's start in it, weights of waves, and numbers.
+
+    A wave weighs 2 where its mirror image is not among the coefficients, over the number of points.
+    """
+    longest = max(n * h for n, h in zip(shape, spacing, strict=True))
+    per_axis = [np.fft.fftfreq(n, h) for n, h in zip(shape[:-1], spacing[:-1], strict=True)]
+    per_axis.append(np.fft.rfftfreq(shape[-1], spacing[-1]))
+    waves = np.meshgrid(*per_axis, indexing="ij")
+    k = np.sqrt(sum(np.square(longest * along) for along in waves)).ravel()
+    shell = np.floor(np.round(k, 6)).astype(int)  # 3 stays 3, whatever the spacing's last digits
+    order = np.argsort(shell, kind="stable")
+    numbers, starts = np.unique(shell[order], return_index=True)
+    last = np.arange(shape[-1] // 2 + 1)
+    alone = (last == 0) | (2 * last == shape[-1])
+    weights = np.broadcast_to(np.where(alone, 1.0, 2.0), waves[0].shape).ravel() / math.prod(shape)
+    return order, starts, weights, numbers
+
+
+def measure_on_grid(
+    predictions: np.ndarray, truths: np.ndarray, space: Space, spectra: bool
+) -> dict[str, np.ndarray]:
+    """Measure each sample; shape `(samples,)` by name, of powers `(samples, shells)`.
+
+    Sums are over the points and frames of a sample. With e the error at the points of a frame,
+
+        squared_mean_error      sum over frames of the square of the mean of e over the points
+        squared_boundary_error  sum of e^2 over the outermost points along each axis
+        squared_error_h1        sum of e^2 + |L grad e|^2, L the longest side of the domain
+        error_power             sum of squares of e in each shell (`mno.evaluation.statistics`)
+
+    The gradient is by central differences, one-sided at the ends, as of an axis that is not
+    periodic. Scaled by L it has the field's unit, and the norm does not depend on how the domain is
+    measured; on a unit square it is the usual one.
+
+    Args:
+        predictions: Shape `(samples, [frames,] *grid)`, float64.
+        truths: The same shape.
+        space: The grid.
+        spectra: Whether `truth_power` and `prediction_power` are measured as well.
+    """
+    samples, points = len(truths), math.prod(space.shape)
+    frames = math.prod(truths.shape[1:]) // points
+    predicted, true = (a.reshape(samples, frames, *space.shape) for a in (predictions, truths))
+    error = predicted - true
+    flat = error.reshape(samples, frames, points)
+    at_walls = flat[:, :, space.boundary].reshape(samples, frames * len(space.boundary))
+    error_waves = coefficients(error, space)
+    found = {
+        "frames": np.full(samples, float(frames)),
+        "squared_mean_error": np.square(flat.mean(axis=2)).sum(axis=1),
+        "boundary_points": np.full(samples, float(at_walls.shape[1])),
+        "squared_boundary_error": np.square(at_walls).sum(axis=1),
+        "squared_error_h1": _squared_h1(error, space),
+        "squared_truth_h1": _squared_h1(true, space),
+        "error_power": shell_power(error_waves, space),
+    }
+    if spectra:
+        true_waves = coefficients(true, space)
+        found["truth_power"] = shell_power(true_waves, space)
+        found["prediction_power"] = shell_power(true_waves + error_waves, space)
+    return found
+
+
+def _squared_h1(fields: np.ndarray, space: Space) -> np.ndarray:
+    """Return the square of the H1 norm of each sample, shape `(samples,)`."""
+    first = fields.ndim - len(space.shape)
+    total = np.square(fields)
+    for axis, spacing in enumerate(space.spacing, start=first):
+        total += np.square(np.gradient(fields, spacing / space.length, axis=axis))
+    return total.reshape(len(fields), math.prod(fields.shape[1:])).sum(axis=1)
+
 
 POINTWISE = ("points", "missing", "squared_error", "squared_truth", "max_error")
-"""What is measured of every field; on a grid there is more (`mno.evaluation.spatial`)."""
+"""What is measured of every field; on a grid there is more (`mno.evaluation.statistics`)."""
 
-NO_GRID = "no grid was given"
+NO_GRID = Absent("grid.not_given")
 
 _AT_ONCE = 2**17  # values, so that what is computed on the way stays in the processor's cache
 
@@ -36,7 +227,7 @@ class Statistics:
     """
 
     def __init__(
-        self, values: Mapping[str, np.ndarray] | None = None, space: Space | str = NO_GRID
+        self, values: Mapping[str, np.ndarray] | None = None, space: Space | Absent = NO_GRID
     ) -> None:
         self._values = dict(values) if values else {name: np.zeros(0) for name in POINTWISE}
         self.space = space
@@ -46,7 +237,7 @@ class Statistics:
         cls,
         predictions: np.ndarray,
         truths: np.ndarray,
-        space: Space | str = NO_GRID,
+        space: Space | Absent = NO_GRID,
         spectra: bool = False,
     ) -> Statistics:
         """Measure a batch.
@@ -118,7 +309,7 @@ def of_frames(predictions: np.ndarray, truths: np.ndarray) -> list[Statistics]:
 
 
 def _measure(
-    predictions: np.ndarray, truths: np.ndarray, space: Space | str, spectra: bool
+    predictions: np.ndarray, truths: np.ndarray, space: Space | Absent, spectra: bool
 ) -> dict[str, np.ndarray]:
     predicted, true = (np.ascontiguousarray(a, dtype=np.float64) for a in (predictions, truths))
     with np.errstate(invalid="ignore", over="ignore"):  # of predictions that are not numbers

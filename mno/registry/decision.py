@@ -22,6 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mno.core.absent import Absent
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import locked
 from mno.lineage import decision as rule
@@ -38,7 +39,7 @@ from mno.registry.trial import ERRORS_FILE, EVALUATION_FOLDER, read_errors, try_
 
 if TYPE_CHECKING:
     from mno.evaluation.config import IntervalConfig
-    from mno.evaluation.pooling import Pooled
+    from mno.evaluation.metrics import Pooled
 
 LOCK = f"{DATABASE}.deciding"
 
@@ -56,7 +57,7 @@ class Case:
         config: The rule.
         intervals: How the interval of a difference is found.
         score: Measures a loaded champion, where its errors on these samples are not recorded.
-        compare: Measures the version beside the champion in a folder (see `mno.evaluation.beside`);
+        compare: Measures the version beside the champion in a folder (see `mno.evaluation.paired`);
             none: it is not.
     """
 
@@ -133,7 +134,7 @@ def beside_gates(config: BesideConfig, figures: Mapping[str, Any] | str) -> dict
 
     Args:
         config: The limits.
-        figures: What `mno.evaluation.beside` measured; or why it did not.
+        figures: What `mno.evaluation.paired` measured; or why it did not.
 
     Returns:
         By name `met`, `missed` or `unknown`; nothing of what has no limit.
@@ -212,11 +213,11 @@ def against(judged: dict[str, Any], theirs: Pooled, case: Case) -> Ruling:
         "standing": "against",
         "champion_relative_l2": error,
         "difference": difference.value(),
-        "interval": found if isinstance(found, str) else [found.low, found.high],
+        "interval": str(found) if isinstance(found, Absent) else [found.low, found.high],
         "level": level,
         "samples": len(case.errors),
     }
-    if isinstance(found, str):
+    if isinstance(found, Absent):
         shown = f"no interval: {found}"
     else:
         shown = f"{level:.0%} interval {found.low:+.3g} to {found.high:+.3g}"

@@ -62,7 +62,7 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | N
         files.mkdir()
         for name in (WEIGHTS_FILE, DESCRIPTION_FILE):
             shutil.copy(candidate / name, files / name)
-        for name in code:
+        for name in (*code, *_words(code)):
             copy = Path(scratch) / "code" / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(_SOURCES / name, copy)
@@ -78,6 +78,13 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | N
             input_example=example,
             pip_requirements=requirements(packages),
         )
+
+
+def _words(code: Iterable[str]) -> list[str]:
+    """Return the files beside packages of ours that hold what their modules say."""
+    folders = [Path(name).parent for name in code if Path(name).name == "__init__.py"]
+    found = (path for folder in folders for path in (_SOURCES / folder).glob("*.toml"))
+    return [path.relative_to(_SOURCES).as_posix() for path in found]
 
 
 def load_model(uri: str | Path, workspace: Workspace | None = None) -> Any:

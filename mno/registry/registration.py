@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from mno.core.config import dataset_name, section
 from mno.core.errors import MnoError
 from mno.evaluation.config import EvaluateConfig, IntervalConfig
-from mno.evaluation.pooling import Pooled
+from mno.evaluation.metrics import Pooled
 from mno.lineage.decision import CHAMPION
 from mno.lineage.dvcfiles import DATA_FILE, locked_stages, read_data_version
 from mno.lineage.record import (

@@ -1,5 +1,5 @@
-"""The report: one HTML file that is complete in itself, for whoever decides about a model.
+"""The report and the page of an inspection: each one HTML file that is complete in itself.
 
-Each section is a package under `sections`: what it tells, its template, and its words in each
-language.
+Each section of the report is a module under `sections` with its template beside it; what is said is
+in one file for each language, `en.toml` and `ja.toml`.
 """

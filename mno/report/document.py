@@ -13,9 +13,7 @@ from mno.report.sections import SECTIONS
 
 if TYPE_CHECKING:
     from mno.data.reading import Schema
-    from mno.report.figures import Figure
-    from mno.report.results import Results
-    from mno.report.section import Section
+    from mno.report.page import Figure, Results, Section
 
 
 def write_report(path: Path, results: Results, language: str = "en") -> tuple[Figure, ...]:

@@ -1,18 +1,19 @@
-"""The words of the report, in each language: texts from TOML files, numbers as people read them."""
+"""The words of the report in each language: texts, numbers, amounts, facts as people read them."""
 
 from __future__ import annotations
 
 import math
-import tomllib
 import warnings
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mno.core import numbers as plain
+from mno.core.absent import Absent
+from mno.core.words import texts_of
 
-LANGUAGES = ("en", "ja")
+if TYPE_CHECKING:
+    from mno.report.page import Known
 
 
 class Words:
@@ -20,57 +21,53 @@ class Words:
 
     Args:
         language: Its code, for example `ja`.
-        texts: What is said, by key.
-        names: What quantities and settings are called, where that is not what the data call them.
+        section: Name of the section; without it, only what all sections share.
     """
 
-    def __init__(self, language: str, texts: Mapping[str, str], names: Mapping[str, str]) -> None:
+    def __init__(self, language: str, section: str | None = None) -> None:
         self.language = language
-        self._texts, self._names = texts, names
+        self._section = section
+        self._texts = texts_of("mno.report", language)
 
     @classmethod
     @cache
     def of(cls, language: str, section: str | None = None) -> Words:
         """Return the words of a section.
 
-        Args:
-            language: One of `LANGUAGES`.
-            section: Name of the section's folder under `mno/report/sections`; without
-                it, only what all sections share.
-
         Raises:
             ValueError: There is no such language.
         """
-        if language not in LANGUAGES:
-            raise ValueError(f"language {language!r} is none of {', '.join(LANGUAGES)}")
-        shared = texts_of(f"{language}.toml")
-        names = shared.pop("names", {})
-        own = texts_of(f"sections/{section}/{language}.toml") if section else {}
-        return cls(language, flat(shared) | flat(own), names)
+        return cls(language, section)
 
     def __call__(self, key: str, **values: Any) -> str:
         """Return a text with its placeholders filled in.
 
         Args:
-            key: Its key in the section's TOML files, tables and keys joined by dots.
+            key: Its key in the section's table, tables and keys joined by dots.
             values: What its placeholders stand for.
 
         Raises:
             KeyError: There is no such text, or a placeholder has no value.
         """
-        if key not in self._texts:
-            raise KeyError(f"no text {key!r} in {self.language}.toml of the section")
-        return self._texts[key].format_map(values)
+        own = self._texts.get(f"{self._section}.{key}", self._texts.get(key))
+        if own is None:
+            raise KeyError(f"no text {key!r} in {self.language}.toml of {self._section}")
+        return own.format_map(values)
+
+    def why(self, absent: Absent) -> str:
+        """Return why there is none of something, as a part of a sentence."""
+        own = self._texts.get(f"why.{absent.code}")
+        return absent.text(self.language) if own is None else own.format_map(absent.values)
 
     def name(self, name: str) -> str:
         """Return what a quantity or a setting is called; its own name where nothing is known."""
-        return self._names.get(name, name)
+        return self._texts.get(f"names.{name}", name)
 
     def check(self, name: str, description: str) -> str:
         """Return what a physics check looks at; the data's own description if nothing is known."""
-        if self.language != "en" and f"check {name}" not in self._names:
+        if self.language != "en" and f"names.check {name}" not in self._texts:
             _warn_of_english(self.language)
-        return self._names.get(f"check {name}", description)
+        return self._texts.get(f"names.check {name}", description)
 
     def number(self, value: float, digits: int = 4) -> str:
         """Return a number with so many significant digits."""
@@ -107,16 +104,84 @@ def _warn_of_english(language: str) -> None:
     )
 
 
-def texts_of(path: str) -> dict[str, Any]:
-    """Return a TOML file under `mno/report`."""
-    text = files("mno.report").joinpath(path).read_text(encoding="utf-8")
-    return tomllib.loads(text)
+Rows = list[tuple[str, str]]
 
 
-def flat(texts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return nested tables as one, their keys joined by dots."""
-    found: dict[str, str] = {}
-    for key, value in texts.items():
-        nested = isinstance(value, Mapping)
-        found |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return found
+def check_rows(dataset: Mapping[str, Any], words: Words | None = None) -> list[dict[str, str]]:
+    """Return the physics checks of a dataset's report, none where it has none."""
+    words = words or Words.of("en")
+    return [
+        {
+            "what": words.check(name, check["description"]),
+            "value": words.number(check["max"], 2),
+            "tolerance": words.setting(check["tolerance"]),
+            "result": words("within" if check["max"] <= check["tolerance"] else "exceeded"),
+        }
+        for name, check in dataset.get("checks", {}).items()
+    ]
+
+
+def fact_rows(facts: Mapping[str, Any], words: Words | None = None) -> Rows:
+    """Return settings as rows, nested ones with their path, for example `Splits: train`."""
+    words = words or Words.of("en")
+    rows: Rows = []
+    for key, value in facts.items():
+        name = words.name(str(key).replace("_", " "))
+        name = name[:1].upper() + name[1:]
+        if isinstance(value, Mapping):
+            rows += [
+                (words("nested", outer=name, inner=inner.lower()), text)
+                for inner, text in fact_rows(value, words)
+            ]
+        else:
+            rows.append((name, _text(value, words)))
+    return rows
+
+
+def unit_text(units: str) -> str:
+    """Return a unit for a table, `–` where there is none."""
+    return "–" if units == "1" else units
+
+
+def _text(value: Any, words: Words) -> str:
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return words("yes" if value else "no")
+        case int() | float():
+            return words.setting(value)
+        case list() | tuple():
+            return words.list(_text(item, words) for item in value) or "–"
+        case _:
+            return str(value)
+
+
+def unknown(pays: Known, words: Words) -> str:
+    """Say what is not known of a break-even: of the solver, or of each part that was spent."""
+    why = pays["why"]
+    if isinstance(why, Absent):
+        return words.why(why)
+    return words.list(
+        words("nested", outer=words(f"part.{part}"), inner=words.why(found))
+        for part, found in pays["spent"].items()
+        if why and isinstance(found, Absent)
+    )
+
+
+_SPACE = "\u202f"
+_UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
+
+
+def duration(seconds: float, words: Words) -> str:
+    """Return a time with two digits and the largest unit in which it is 1 or more, at least ms."""
+    if not math.isfinite(seconds):
+        return words.number(seconds)
+    size, unit = next((found for found in _UNITS if seconds >= found[0]), _UNITS[-1])
+    amount = seconds / size
+    return f"{words.number(amount, 3 if amount >= 10 else 2)}{_SPACE}{unit}"
+
+
+def price(amount: float, currency: str, words: Words) -> str:
+    """Return an amount of money; without a currency it is a bare number."""
+    return f"{words.number(amount, 3)}{_SPACE}{currency}" if currency else words.number(amount, 3)

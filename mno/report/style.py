@@ -1,4 +1,4 @@
-"""How all figures look, and how one becomes bytes."""
+"""How all figures look: colours, sizes, legends; and how one becomes bytes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
 TRUTH_COLOUR = "#0072b2"  # the palette of Okabe and Ito, told apart by all kinds of sight
@@ -85,3 +87,27 @@ def encoded(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+WIDE, NARROW = 7.2, 4.2  # inches, for a page and for a telephone
+HEIGHT = 3.4
+LEGEND: dict[str, Any] = {  # above the axes, where it hides nothing
+    "loc": "lower left",
+    "bbox_to_anchor": (0, 1),
+    "ncols": 3,
+    "frameon": False,
+    "borderaxespad": 0.2,
+    "columnspacing": 1.0,
+    "handlelength": 1.5,
+    "handletextpad": 0.5,
+}
+
+
+def draw_legend(ax: Axes, columns: int = 3, narrow: int = 3) -> None:
+    """Explain the curves of axes above them, in so many columns on a page and on a telephone."""
+    figure = ax.get_figure()
+    is_narrow = figure is None or figure.get_figwidth() < WIDE  # type: ignore[union-attr]
+    ax.legend(**LEGEND | {"ncols": narrow if is_narrow else columns})
+
+
+PER_CENT = FuncFormatter(lambda fraction, _: f"{100 * fraction:g}\u202f%")

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from mno.core.absent import Absent
 from mno.core.errors import InputError, MnoError, first_line
-from mno.evaluation.solving import solver_of
+from mno.evaluation.solver import solver_of
 from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.readings import Readings, caged_readings, field_name, posix_seconds
 from mno.scenarios.base import scenario_names
@@ -139,8 +140,8 @@ def solve(surrogate: Surrogate, given: RunInputs, model: Predicted) -> Predicted
             f"{given.source} holds samples of {origin.schema.scenario}, but the model is of {name}"
         )
     scenario = solver_of(origin.schema)
-    if isinstance(scenario, str):
-        return scenario
+    if isinstance(scenario, Absent):
+        return str(scenario)
     try:
         solved = scenario.solve(read_whole(origin))
     except MnoError as error:

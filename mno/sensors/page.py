@@ -14,15 +14,16 @@ from matplotlib.ticker import MaxNLocator
 
 from mno.core.files import write_bytes
 from mno.core.numbers import number, percent
-from mno.report.curves import LEGEND, NARROW, WIDE
-from mno.report.facts import fact_rows
-from mno.report.figures import Figure
-from mno.report.page import embedded, render_page
+from mno.report.language import fact_rows
+from mno.report.page import Figure, embedded, render_page
 from mno.report.panels import labelled
 from mno.report.style import (
+    LEGEND,
+    NARROW,
     PREDICTION_COLOUR,
     REFERENCE_COLOUR,
     TRUTH_COLOUR,
+    WIDE,
     house_style,
     new_figure,
     png_bytes,

@@ -11,9 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mno.core.numbers import setting
-from mno.report.curves import HEIGHT, LEGEND, NARROW, PER_CENT, WIDE
-from mno.report.figures import Figure
-from mno.report.style import REFERENCE_COLOUR, house_style, new_figure, png_bytes
+from mno.report.page import Figure
+from mno.report.style import (
+    HEIGHT,
+    LEGEND,
+    NARROW,
+    PER_CENT,
+    REFERENCE_COLOUR,
+    WIDE,
+    house_style,
+    new_figure,
+    png_bytes,
+)
 from mno.study.findings import Row, ScenarioFindings, front
 
 # Okabe and Ito, told apart by all kinds of sight: one for each mixer, a marker for each backbone.

@@ -24,7 +24,7 @@ from mno.core.grid import Grid
 from mno.core.workers import Worker
 from mno.data.config import GenerateConfig
 from mno.data.imported import source_class, source_parameters
-from mno.evaluation.cost.timing import times_of
+from mno.evaluation.timing import times_of
 from mno.nn.build import build_operator, match_parameters_to
 from mno.nn.config import ModelConfig
 from mno.nn.operator import count_parameters

@@ -12,8 +12,7 @@ from mno import __version__
 from mno.core.errors import InputError
 from mno.core.files import write_bytes, write_text
 from mno.core.numbers import number, percent
-from mno.report.figures import Figure
-from mno.report.page import render_page
+from mno.report.page import Figure, render_page
 from mno.study.drawing import Curves, Kinds, errors_figure, front_figure, growth_figure
 from mno.study.findings import (
     RULE,

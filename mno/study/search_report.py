@@ -11,9 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from mno.core.numbers import number, percent
-from mno.report.curves import HEIGHT, NARROW, PER_CENT
-from mno.report.figures import Figure
+from mno.report.page import Figure
 from mno.report.style import (
+    HEIGHT,
+    NARROW,
+    PER_CENT,
     PREDICTION_COLOUR,
     REFERENCE_COLOUR,
     TRUTH_COLOUR,

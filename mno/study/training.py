@@ -20,7 +20,7 @@ from mno.core.files import file_sha256
 from mno.core.forecast import TaskConfig
 from mno.core.memory import fits_in_memory, keep_freed_memory
 from mno.data.reading import Split, StoredSplit, open_split
-from mno.evaluation.cost.timing import latency, one_thread
+from mno.evaluation.timing import latency, one_thread
 from mno.nn.config import ModelConfig
 from mno.study.search_space import SearchSpec
 from mno.study.trials import Trials

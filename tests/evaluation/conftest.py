@@ -14,13 +14,12 @@ from drawn import figures_of, results_of
 from mno.core.fields import Axis, Field
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
-from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.result import Evaluation
+from mno.evaluation.scoring import mean_fields
 from mno.nn.config import ModelConfig
-from mno.report.figures import Figure
-from mno.report.results import Results
+from mno.report.page import Figure, Results
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mno.evaluation.cost.config import EconomicsConfig
-from mno.evaluation.decision.config import KpiConfig
-from mno.evaluation.decision.deciding import decide
+from mno.evaluation.config import EconomicsConfig, KpiConfig
+from mno.evaluation.decision import decide
 
 COST: dict[str, Any] = {
     "parameters": 1234567,

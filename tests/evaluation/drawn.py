@@ -8,8 +8,7 @@ from typing import Any
 from mno.data.reading import Schema
 from mno.evaluation.result import Evaluation
 from mno.report.document import sections_of
-from mno.report.figures import Figure
-from mno.report.results import Results
+from mno.report.page import Figure, Results
 
 
 def figures_of(results: Results) -> tuple[Figure, ...]:

@@ -10,8 +10,8 @@ from small_lines import solved_split
 
 from mno.core.errors import MnoError
 from mno.data.normalise import Normaliser
-from mno.evaluation.beside import Beside
-from mno.evaluation.physics import physical_consistency
+from mno.evaluation.paired import Beside
+from mno.evaluation.solver import physical_consistency
 from mno.nn.config import ModelConfig
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate

@@ -11,8 +11,8 @@ from PIL import Image
 
 from mno.data.generate.report import CheckReport
 from mno.data.statistics import Margins
-from mno.report.checks import check_figure
-from mno.report.figures import Figure
+from mno.report.page import Figure
+from mno.report.sections.data import check_figure
 
 
 def dataset_of(*values: np.ndarray, tolerance: float = 1e-7) -> dict:

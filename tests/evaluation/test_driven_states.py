@@ -11,11 +11,10 @@ from drawn import figures_of, results_of
 from mno.core.fields import Axis, Field
 from mno.core.numbers import number
 from mno.data.reading import Schema, Split
-from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.result import Evaluation
-from mno.evaluation.scoring import split_relative_l2
+from mno.evaluation.scoring import mean_fields, split_relative_l2
 from mno.surrogate.surrogate import Surrogate
 
 FRAMES, POINTS = 6, 8

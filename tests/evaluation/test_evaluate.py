@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from mno.core.absent import as_json
 from mno.core.errors import InputError
 from mno.data.reading import Split
-from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate, ranked
 from mno.evaluation.result import Evaluation
+from mno.evaluation.scoring import mean_fields
 from mno.surrogate.surrogate import Surrogate
 
 MakeSplit = Callable[..., Split]
@@ -129,8 +130,10 @@ def test_the_samples_kept_for_the_check_are_the_first_with_their_predictions(
 
 
 def test_metrics_and_per_sample_values_survive_json(evaluation: Evaluation) -> None:
-    assert json.loads(json.dumps(evaluation.metrics())) == evaluation.metrics()
-    per_sample = json.loads(json.dumps(evaluation.per_sample()))
+    metrics = evaluation.metrics()
+    text = json.dumps(metrics, default=as_json)
+    assert json.dumps(json.loads(text)) == text
+    per_sample = json.loads(json.dumps(evaluation.per_sample(), default=as_json))
     assert per_sample["sample"] == evaluation.indices.tolist()
     assert per_sample["relative_l2"] == evaluation.relative_l2.tolist()
     assert per_sample["fields"]["temperature"]["relative_l2"] == per_sample["relative_l2"]

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import matplotlib
 import numpy as np
 import pytest
 from drawn import figures_of
+from matplotlib.axes import Axes as Drawn
 from PIL import Image
 
 from mno.core.fields import Axis, Field
 from mno.data.reading import Schema
 from mno.evaluation.result import Evaluation, Example
 from mno.report.examples import _output_panels, draw_example
-from mno.report.figures import Figure
 from mno.report.language import Words
+from mno.report.page import Figure, Results, curve_figure
 from mno.report.panels import Panel, draw_panel, plane, scale
-from mno.report.results import Results
-from mno.report.sections.figures.histogram import draw_histogram
-from mno.report.sections.training.losses import draw_losses
+from mno.report.sections.figures import draw_histogram
+from mno.report.sections.training import losses
 from mno.report.style import new_figure
 
 WORDS = Words.of("en", "figures")
@@ -120,11 +121,15 @@ def test_degenerate_predictions_are_drawn(value: float) -> None:
     size(draw_example(example, schema, WORDS)[0])
 
 
+def drawn(draw: Callable[[Drawn], None]) -> bytes:
+    return curve_figure("a", "a", "a", "a", draw).png
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("errors", [[0.1], [0.1, 0.1], [np.nan, 0.2], [np.nan], [0.0, 0.0]])
 def test_histograms_of_few_equal_or_missing_errors_are_drawn(errors: list[float]) -> None:
-    size(draw_histogram(np.array(errors), baseline=0.3, words=WORDS))
-    size(draw_histogram(np.array(errors), baseline=np.nan, words=WORDS))
+    for baseline in (0.3, np.nan):
+        size(drawn(lambda ax, b=baseline: draw_histogram(ax, np.array(errors), b, WORDS)))
 
 
 @pytest.mark.filterwarnings("error")
@@ -134,8 +139,8 @@ def test_loss_curves_of_short_or_failed_training_are_drawn(errors: list[float]) 
         {"epoch": i, "train_relative_l2": e, "validation_relative_l2": e, "learning_rate": 1e-3}
         for i, e in enumerate(errors, start=1)
     ]
-    size(draw_losses({"best_epoch": 1, "epochs": epochs}, Words.of("en", "training")))
-    size(draw_losses({"best_epoch": None, "epochs": epochs}, Words.of("en", "training")))
+    for best in (1, None):
+        size(losses({"best_epoch": best, "epochs": epochs}, Words.of("en", "training")).png)
 
 
 def test_values_without_neighbours_are_marked_between_gaps() -> None:

@@ -10,16 +10,16 @@ import pytest
 import torch
 from drawn import figures_of, results_of
 
+from mno.core.absent import as_json
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.core.forecast import Forecast
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
-from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.result import Evaluation
-from mno.evaluation.scoring import split_relative_l2
+from mno.evaluation.scoring import mean_fields, split_relative_l2
 from mno.nn.config import ModelConfig
 from mno.report.document import render_report, write_report
 from mno.surrogate.description import Description
@@ -138,7 +138,10 @@ def test_the_error_over_time_is_that_of_each_frame(surrogate, evaluation):
                 / np.linalg.norm(t.reshape(9, -1), axis=1)
             )
         assert over_time.model[k] == pytest.approx(np.mean(ratios), rel=1e-5)
-    assert json.loads(json.dumps(evaluation.per_sample()))["over_time"] == over_time.to_dict()
+    assert (
+        json.loads(json.dumps(evaluation.per_sample(), default=as_json))["over_time"]
+        == over_time.to_dict()
+    )
 
 
 def test_the_batch_size_changes_no_baseline(surrogate, evaluation):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mno.core.fields import Field
+from mno.evaluation.evaluator import ErrorMap
 from mno.evaluation.influence import influence
-from mno.evaluation.maps import ErrorMap
 from mno.evaluation.result import Evaluation
 from mno.surrogate.surrogate import Surrogate
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mno.core.absent import Absent
 from mno.evaluation.config import IntervalConfig
 from mno.evaluation.intervals import Interval, difference, intervals, intervals_of
 from mno.evaluation.metrics import METRICS
@@ -101,13 +102,13 @@ def test_a_difference_of_other_samples_is_refused():
 def test_what_has_no_interval_says_why():
     one, many = statistics(1), statistics(9)
     for found, name, reason in (
-        (one, "rmse", "one sample"),
-        (many, "max_error", "largest error that was seen"),
-        (many, "boundary_rmse", "no grid was given"),
+        (one, "rmse", "interval.one_sample"),
+        (many, "max_error", "interval.largest"),
+        (many, "boundary_rmse", "grid.not_given"),
     ):
         interval = intervals({0: BY_NAME[name].figure(found)}, CONFIG)[0]
-        assert isinstance(interval, str)
-        assert reason in interval
+        assert isinstance(interval, Absent)
+        assert interval.code == reason
     assert "no grid" in str(difference(many, many, BY_NAME["relative_h1"], CONFIG))
 
 
@@ -139,4 +140,4 @@ def test_the_table_has_the_paths_of_the_metrics():
     assert found["baseline_relative_l2"] == found["fields"]["t"]["baseline_relative_l2"]
     assert found["relative_l2_minus_baseline_relative_l2"][1] < 0
     assert "boundary_rmse" not in found["fields"]["t"]
-    assert isinstance(found["fields"]["t"]["max_error"], str)
+    assert isinstance(found["fields"]["t"]["max_error"], Absent)

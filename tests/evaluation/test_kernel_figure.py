@@ -12,7 +12,7 @@ import torch
 from mno.core.fields import Axis, Field
 from mno.nn.kernel_view import EffectiveKernel, effective_kernel
 from mno.nn.mixers.mamba import MambaMixer
-from mno.report.kernel_figure import draw_kernel
+from mno.report.examples import draw_kernel
 
 
 def axes(*shape: int) -> list[Axis]:

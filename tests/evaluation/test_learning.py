@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mno.core.absent import Absent
 from mno.evaluation.learning import FURTHEST, LearningCurve, fit_points
 
 SIZES = (400, 800, 1600, 3200)
@@ -119,5 +120,5 @@ def test_points_without_an_error_are_left_out_and_too_few_are_explained() -> Non
     assert isinstance(curve, LearningCurve)
     assert curve.largest == 3200
     few = fit_points({"points": [*points[:2], point(3200, None)], "why_off": None})
-    assert isinstance(few, str) and few.startswith("2 numbers of training samples")
-    assert fit_points({"points": [], "why_off": "not measured"}) == "not measured"
+    assert isinstance(few, Absent) and str(few).startswith("2 numbers of training samples")
+    assert fit_points({"points": [], "why_off": "not measured"}) == Absent("learning.off")

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from mno.core.words import LANGUAGES
 from mno.evaluation.learning import LearningCurve
 from mno.evaluation.result import Evaluation
-from mno.report.language import LANGUAGES, Words
-from mno.report.results import Results
+from mno.report.language import Words
+from mno.report.page import Results
 from mno.report.sections.learning import section
 from tests.evaluation.drawn import results_of
 

@@ -7,7 +7,7 @@ import numpy as np
 from mno.core.fields import Axis, Field
 from mno.data import reading as blocks
 from mno.data.reading import Schema, Split
-from mno.evaluation.baselines import mean_fields
+from mno.evaluation.scoring import mean_fields
 
 SAMPLES, POINTS = 23, 6
 AXES = (Axis("x", "m", "x", (np.arange(POINTS) + 0.5) / POINTS, (0.0, 1.0)),)

@@ -13,16 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mno.evaluation.metrics import METRICS, mean, relative_l2_per_sample
-from mno.evaluation.space import Space
-from mno.evaluation.spectra import spectra_of
-from mno.evaluation.statistics import POINTWISE, Statistics
+from mno.core.absent import Absent
+from mno.evaluation.metrics import METRICS, mean, relative_l2_per_sample, spectra_of
+from mno.evaluation.statistics import POINTWISE, Space, Statistics
 
 
 def values(statistics: Statistics) -> dict[str, float]:
     """Return the metrics that there are."""
     found = {metric.name: metric.value(statistics) for metric in METRICS}
-    return {name: value for name, value in found.items() if not isinstance(value, str)}
+    return {name: value for name, value in found.items() if not isinstance(value, Absent)}
 
 
 def unit_square(*shape: int) -> Space:

@@ -12,18 +12,18 @@ import pytest
 import torch
 from drawn import figures_of, results_of
 
+from mno.core.absent import as_json
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.core.forecast import Forecast
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
-from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.metrics import METRICS
 from mno.evaluation.result import Evaluation
-from mno.evaluation.scoring import split_relative_l2
-from mno.evaluation.statistics import Statistics
+from mno.evaluation.scoring import mean_fields, split_relative_l2
+from mno.evaluation.statistics import NO_GRID, Statistics
 from mno.nn.config import ModelConfig
 from mno.report.document import render_report
 from mno.surrogate.description import Description
@@ -169,7 +169,7 @@ def test_what_was_compared_is_counted(evaluation):
         assert (found["values"], found["missing"]) == ((~missing).sum(), missing.sum())
         counts = evaluation.per_sample()["fields"][name]["values"]
         assert counts == (~missing).sum(axis=(1, 2)).tolist()
-    json.dumps([evaluation.metrics(), evaluation.per_sample()])
+    json.dumps([evaluation.metrics(), evaluation.per_sample()], default=as_json)
 
 
 def test_the_mean_field_is_that_of_what_was_measured(evaluation, means):
@@ -217,9 +217,9 @@ def test_a_prediction_that_is_no_number_still_counts():
     for where, finite in ((0, False), (2, True)):
         broken = np.ones((1, 3))
         broken[0, where] = math.nan
-        statistics = Statistics.of(broken, values, "no grid")
+        statistics = Statistics.of(broken, values)
         found = {metric.name: metric.value(statistics) for metric in METRICS}
-        numbers = {name: value for name, value in found.items() if value != "no grid"}
+        numbers = {name: value for name, value in found.items() if value != NO_GRID}
         assert set(numbers) == {"relative_l2", "rmse", "nrmse", "max_error"}
         assert all(math.isfinite(value) == finite for value in numbers.values())
 

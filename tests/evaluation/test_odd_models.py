@@ -14,23 +14,19 @@ import torch
 from small_lines import Line, line, solved_split
 
 from mno.core.times import Seconds
+from mno.core.words import LANGUAGES
 from mno.data.reading import Split
-from mno.evaluation.baselines import mean_fields
-from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.cost.config import EconomicsConfig
-from mno.evaluation.cost.measuring import measure_cost
-from mno.evaluation.cost.spent import spent
-from mno.evaluation.decision.config import KpiConfig
-from mno.evaluation.decision.deciding import decide
+from mno.evaluation.config import EconomicsConfig, EvaluateConfig, KpiConfig, RobustnessConfig
+from mno.evaluation.cost import measure_cost, spent
+from mno.evaluation.decision import decide
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.influence import influence
-from mno.evaluation.physics import physical_consistency
-from mno.evaluation.robustness.config import RobustnessConfig
-from mno.evaluation.robustness.measure import measure_robustness
-from mno.evaluation.trust.calibration import calibrated_trust
+from mno.evaluation.robustness import measure_robustness
+from mno.evaluation.scoring import mean_fields
+from mno.evaluation.solver import physical_consistency
+from mno.evaluation.trust import calibrated_trust
 from mno.report.document import render_report
-from mno.report.language import LANGUAGES
-from mno.report.results import Results
+from mno.report.page import Results
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.config import TrustConfig
 

@@ -12,17 +12,20 @@ from typing import Any
 import pytest
 from costs import COST, decision_of
 
+from mno.core.absent import Absent
 from mno.core.numbers import number, percent, setting
+from mno.core.words import LANGUAGES
 from mno.data.reading import Schema
-from mno.evaluation.cost.config import EconomicsConfig
-from mno.evaluation.decision.config import KpiConfig
+from mno.evaluation.config import EconomicsConfig, KpiConfig
 from mno.report.document import render_report, write_report
-from mno.report.language import LANGUAGES, Words
-from mno.report.reasons import told
-from mno.report.results import Results
+from mno.report.language import Words, unknown
+from mno.report.page import Results
 
 VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
 HOSTILE = '<script>alert("1")</script><img src=https://evil.example/x.png>'
+
+NONE = Absent("solver.imported", {"scenario": "plant"})
+CACHED = Absent("cost.restored")
 
 
 class Page(HTMLParser):
@@ -192,7 +195,7 @@ def test_targets_have_a_light_each(results: Results) -> None:
         "intervals": {**results.metrics["intervals"], "relative_l2": [0.01, 0.05]},
     }
     kpis = KpiConfig(relative_l2=0.03, latency_ms=50.0, memory_mib=100.0, speedup=2.0)
-    decision = decision_of(metrics, kpis, cost={**COST, "solver": "no solver"})
+    decision = decision_of(metrics, kpis, cost={**COST, "solver": NONE})
     text = Page(render_report(replace(results, metrics=metrics, decision=decision))).text
     for light in ("✓ met", "✗ missed", "~ undecided", "? not known"):
         assert light in text
@@ -205,9 +208,9 @@ def test_targets_have_a_light_each(results: Results) -> None:
     [
         (EconomicsConfig(hourly_rate=1.2, currency="EUR", queries_per_day=9.0), {}),
         (EconomicsConfig(), {"solver": {"ms": 1.0, "p95_ms": 1.0}}),
-        (EconomicsConfig(), {"solver": "no solver", "equal_error": "no solver"}),
-        (EconomicsConfig(solver_seconds=3.0), {"peak_memory_mib": "not known"}),
-        (EconomicsConfig(), {"spent": dict.fromkeys(("generate", "train", "evaluate"), "cached")}),
+        (EconomicsConfig(), {"solver": NONE, "equal_error": NONE}),
+        (EconomicsConfig(solver_seconds=3.0), {"peak_memory_mib": Absent("memory.silent")}),
+        (EconomicsConfig(), {"spent": dict.fromkeys(("generate", "train", "evaluate"), CACHED)}),
     ],
 )
 def test_costs_are_told_whatever_is_known_of_them(
@@ -218,17 +221,15 @@ def test_costs_are_told_whatever_is_known_of_them(
     html = render_report(replace(results, cost=cost, decision=decision), language)
     text = Page(html).text
     assert ("EUR" in text) == (economics.hourly_rate is not None)
-    for why in ("no solver", "cached"):
-        assert (why in text) == (why in str(changed))
+    for why in (NONE, CACHED):
+        assert (Words.of(language).why(why) in text) == (repr(why) in str(changed))
 
 
 def test_reasons_of_costs_are_told_in_the_language(results: Results) -> None:
-    lost = "not recorded: what this stage makes was not made here, but restored from a cache"
-    imported = "no solver for imported data (plant)"
     cost = {
         **COST,
-        "spent": COST["spent"] | {"train": lost, "evaluate": lost},
-        "equal_error": "no curve over grids: a problem would take up to 7.1 s to solve on all",
+        "spent": COST["spent"] | {"train": CACHED, "evaluate": CACHED},
+        "equal_error": Absent("cost.too_long", {"seconds": 7.1}),
     }
     found = render_report(
         replace(results, cost=cost, decision=decision_of(results.metrics, cost=cost)), "ja"
@@ -236,10 +237,9 @@ def test_reasons_of_costs_are_told_in_the_language(results: Results) -> None:
     text = Page(found).text
     assert "not recorded" not in text and text.count("記録なし") >= 4
     assert "最大 7.1 秒" in text and "no curve" not in text
-    words = Words.of("en", "cost")
-    assert told(imported, words) == "imported data have no solver"
-    assert told("training " + lost, words).startswith("training: not recorded, since")
-    assert told("the disk was full", words) == "the disk was full"
+    pays = decision_of(results.metrics, cost=cost)["break_even"]
+    assert unknown(pays, Words.of("en", "cost")).startswith("training: not recorded, since")
+    assert Words.of("en").why(NONE) == "imported data have no solver"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

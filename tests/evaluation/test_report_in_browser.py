@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mno.core.words import LANGUAGES
 from mno.report.document import write_report
-from mno.report.language import LANGUAGES
-from mno.report.results import Results
+from mno.report.page import Results
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

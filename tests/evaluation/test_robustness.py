@@ -14,20 +14,21 @@ import torch
 from small_lines import Line, line, solved_split
 from test_missing_truth import TEST, TRAIN, make_surrogate
 
+from mno.core.absent import Absent, as_json
 from mno.data.reading import Split
-from mno.evaluation.baselines import mean_fields
-from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.config import EvaluateConfig, RobustnessConfig
 from mno.evaluation.evaluator import evaluate
-from mno.evaluation.robustness import reasons
-from mno.evaluation.robustness.config import RobustnessConfig
-from mno.evaluation.robustness.growth import over_time
-from mno.evaluation.robustness.measure import KINDS, measure_robustness
-from mno.evaluation.robustness.missing import without_sensors
-from mno.evaluation.robustness.noise import under_noise
-from mno.evaluation.robustness.outside import AS_TRAINED, outside_training
-from mno.evaluation.robustness.resolution import at_resolutions
-from mno.evaluation.robustness.solved import solved_anew
-from mno.evaluation.robustness.trial import Trial
+from mno.evaluation.other_times import over_time
+from mno.evaluation.robustness import (
+    AS_TRAINED,
+    KINDS,
+    at_resolutions,
+    measure_robustness,
+    outside_training,
+)
+from mno.evaluation.scoring import mean_fields
+from mno.evaluation.solver import solved_anew
+from mno.evaluation.trial import Trial, under_noise, without_sensors
 from mno.surrogate.surrogate import Surrogate
 
 CONFIG = RobustnessConfig(samples=6, solved_samples=3, noise=[0.05, 0.5], missing=[0.25])
@@ -94,7 +95,9 @@ def test_the_result_is_json_and_depends_on_neither_batches_nor_threads(
     try:
         for batch_size, count in ((4, 1), (64, 2)):
             torch.set_num_threads(count)
-            texts.append(json.dumps(_rounded(measured(small, batch_size=batch_size))))
+            texts.append(
+                json.dumps(_rounded(measured(small, batch_size=batch_size)), default=as_json)
+            )
     finally:
         torch.set_num_threads(threads)
     assert texts[0] == texts[1]
@@ -112,7 +115,9 @@ def _rounded(value: Any) -> Any:
 
 def test_the_same_call_gives_the_same_bits() -> None:
     small = line("darcy")
-    assert json.dumps(measured(small)) == json.dumps(measured(small))
+    assert json.dumps(measured(small), default=as_json) == json.dumps(
+        measured(small), default=as_json
+    )
 
 
 def test_more_noise_and_fewer_sensors_bring_the_last_frame_further_from_the_truth() -> None:
@@ -216,14 +221,14 @@ def test_a_grid_that_the_solver_refuses_is_left_out_and_says_why() -> None:
     found = at_resolutions(trial_of(small), small.test.schema, [0.25, 2.0], 2, seed=0)
     assert isinstance(found, dict)
     assert found["level"] == [16, 32]
-    assert "at least 8" in found["absent"]["4"]
+    assert "at least 8" in str(found["absent"]["4"])
 
 
 def test_a_scenario_that_is_another_problem_on_every_grid_has_no_curve() -> None:
     small = line("diffusion_reaction", history=2)
     rough = solved_split("test", "diffusion_reaction", 2, 5, 16, sampling="pdebench", frames=7)
     found = at_resolutions(trial_of(small), rough.schema, [2.0], 2, seed=0)
-    assert found == reasons.OTHER_ON_EVERY_GRID
+    assert found == Absent("robustness.other_on_every_grid")
 
 
 def test_neighbouring_problems_say_what_was_changed() -> None:
@@ -246,7 +251,7 @@ def test_frame_rates_of_a_model_that_is_given_several_frames() -> None:
     for who in ("mean_field", "persistence"):
         assert means(found["half"], who)[0] == means(found["half"], who)[1]
     one = measured(line("diffusion_reaction"))["frame_rate"]
-    assert one["half"] == reasons.ONE_FRAME
+    assert one["half"] == Absent("robustness.one_frame")
     assert isinstance(one["double"], dict)
 
 
@@ -277,12 +282,12 @@ def test_a_threshold_that_is_not_reached_has_no_time() -> None:
 
 def test_what_continues_no_states_says_so() -> None:
     found = measured(line("darcy"))
-    assert found["frame_rate"] == found["over_time"] == reasons.NO_STATES
+    assert found["frame_rate"] == found["over_time"] == Absent("robustness.no_states")
 
 
 def test_forcings_are_not_invented_beyond_their_time() -> None:
     found = measured(line("furnace_ring"))
-    assert found["over_time"]["beyond"] == reasons.FORCED
+    assert found["over_time"]["beyond"] == Absent("robustness.forced")
     assert found["frame_rate"]["half"]["level"] == [1.0, 0.5]
     assert found["frame_rate"]["double"]["level"] == [1.0, 2.0]
 
@@ -290,7 +295,7 @@ def test_forcings_are_not_invented_beyond_their_time() -> None:
 def test_all_at_once_is_not_rolled_out_further() -> None:
     small = line("diffusion_reaction", history=1, scheme="horizon")
     found = measured(small)
-    assert found["over_time"]["beyond"] == reasons.FIXED_FRAMES
+    assert found["over_time"]["beyond"] == Absent("robustness.fixed_frames")
     assert len(found["over_time"]["within"]["time"]) == 6
 
 
@@ -299,7 +304,7 @@ def test_imported_data_have_no_solver_and_are_tried_all_the_same() -> None:
     imported = _imported(source)
     found = measured(imported)
     for kind in ("resolution", "outside"):
-        assert "imported" in found[kind]
+        assert "imported" in str(found[kind])
     assert found["noise"]["level"] == [0.0, 0.05, 0.5]
     assert found["missing"]["random"]["level"] == [0.0, 0.25]
 
@@ -325,7 +330,7 @@ def test_a_model_with_gaps_is_told_what_is_missing() -> None:
     assert missing["told"] == ["cover", "temperature", "pressure"]
     assert missing["filled"] == []
     assert all(math.isfinite(value) for value in means(missing["random"]))
-    assert "imported" in found["outside"]
+    assert "imported" in str(found["outside"])
 
 
 def test_a_single_sample_has_no_interval() -> None:
@@ -367,4 +372,4 @@ def test_predictions_that_are_not_numbers_give_figures_that_are_not(task: dict[s
 
 def test_switched_off_it_says_so() -> None:
     found = measured(line("darcy"), RobustnessConfig(enabled=False))
-    assert found == dict.fromkeys(KINDS, reasons.OFF)
+    assert found == dict.fromkeys(KINDS, Absent("robustness.off"))

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 import pytest
 from small_lines import line
 
-from mno.evaluation.config import EvaluateConfig
+from mno.core.absent import Absent
+from mno.core.words import LANGUAGES, own_texts
+from mno.evaluation.config import EvaluateConfig, RobustnessConfig
 from mno.evaluation.evaluator import evaluate
-from mno.evaluation.physics import physical_consistency
-from mno.evaluation.robustness import reasons
-from mno.evaluation.robustness.config import RobustnessConfig
-from mno.evaluation.robustness.measure import KINDS, measure_robustness
-from mno.report.language import LANGUAGES, Words
-from mno.report.results import Results
-from mno.report.section import Section
-from mno.report.sections.robustness import section
-from mno.report.sections.robustness.part import change, reason
+from mno.evaluation.robustness import KINDS, measure_robustness
+from mno.evaluation.solver import physical_consistency
+from mno.report.language import Words
+from mno.report.page import Results, Section
+from mno.report.sections.robustness import change, section
 
 CONFIG = RobustnessConfig(samples=4, solved_samples=2, noise=[0.1], missing=[0.25])
 
@@ -33,9 +30,7 @@ def written(
         schema=small.test.schema,
         evaluation=evaluate(small.surrogate, small.test, small.mean, EvaluateConfig()),
         metrics={"physics": physical_consistency(small.surrogate, small.test, 4, 8)},
-        robustness=json.loads(
-            json.dumps(measure_robustness(small.surrogate, small.test, small.mean, config, 8))
-        )
+        robustness=dict(measure_robustness(small.surrogate, small.test, small.mean, config, 8))
         | changed,
     )
     found = section(results, Words.of(language, "robustness"))
@@ -58,8 +53,8 @@ def test_every_kind_is_told(scenario: str, language: str) -> None:
 
 def test_reasons_are_told_in_the_language() -> None:
     absent: dict[str, Any] = {
-        "resolution": "no solver for imported data (plant)",
-        "over_time": reasons.NO_STATES,
+        "resolution": Absent("solver.imported", {"scenario": "plant"}),
+        "over_time": Absent("robustness.no_states"),
     }
     found = written("darcy", "ja", **absent)
     assert "取り込みデータにはソルバーがないため" in found.body
@@ -73,7 +68,7 @@ def test_of_an_empty_list_one_line_says_so(
 ) -> None:
     empty = RobustnessConfig(samples=4, solved_samples=2, noise=[], missing=[], resolutions=[])
     found, words = written("darcy", language, empty), Words.of(language, "robustness")
-    said = words("not_tried", reason=words("reason.nothing_listed"))
+    said = words("not_tried", reason=words.why(Absent("robustness.nothing_listed")))
     assert found.body.count(said) == 3
     assert {figure.name for figure in found.figures} == {"robustness_outside"}
 
@@ -99,7 +94,10 @@ def test_changes_are_said_plainly(after: float, text: str) -> None:
 
 
 def test_all_known_reasons_have_words_of_their_own() -> None:
-    known = {text for name, text in vars(reasons).items() if name.isupper()}
-    said = {reason(text, Words.of("ja", "robustness")) for text in known}
+    texts = own_texts("mno.core.words", "en")
+    known = {
+        Absent(k) for k, text in texts.items() if k.startswith("robustness.") and "{" not in text
+    }
+    said = {Words.of("ja", "robustness").why(reason) for reason in known}
     assert len(said) == len(known)
-    assert not said & known
+    assert not said & {str(reason) for reason in known}

@@ -9,7 +9,7 @@ import pytest
 
 from mno.data.reading import Split
 from mno.evaluation.result import Evaluation
-from mno.evaluation.sample_errors import mean_error, sample_errors
+from mno.evaluation.scoring import mean_error, sample_errors
 from mno.surrogate.surrogate import Surrogate
 
 

@@ -13,7 +13,7 @@ from mno.core.fields import Axis, Field
 from mno.core.forecast import Forecast
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
-from mno.evaluation.trust.calibration import calibrated_trust
+from mno.evaluation.trust import calibrated_trust
 from mno.nn.config import ModelConfig
 from mno.scenarios.base import make_scenario
 from mno.surrogate.description import Description

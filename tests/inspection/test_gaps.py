@@ -12,12 +12,11 @@ from stores import axis, plan_of, release
 from mno.core.fields import Axis, Field
 from mno.imports.csv import SensorLog
 from mno.imports.mapping import FieldRule, Mapping, SensorRules
-from mno.report.inspection.coverage import largest_hole, points_per_axis
-from mno.report.inspection.page import write_inspection
-from mno.report.inspection.presence import Presence
-from mno.report.inspection.presence_drawing import presence_figures
-from mno.report.inspection.result import Inspection
-from mno.report.inspection.survey import inspect_store
+from mno.report.inspected_sensors import Presence
+from mno.report.inspection import Inspection, inspect_store
+from mno.report.inspection_figures import presence_figures
+from mno.report.inspection_page import write_inspection
+from mno.report.sufficiency import largest_hole, points_per_axis
 from tests.imports.plant_log import Plant, at_value, without, write_long
 
 SAMPLES, FRAMES, STEP = 64, 16, 5.0

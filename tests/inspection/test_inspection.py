@@ -16,9 +16,8 @@ from mno.core.errors import InputError
 from mno.core.fields import Field
 from mno.data.generate.report import CheckReport, FieldReport
 from mno.data.statistics import Margins
-from mno.report.inspection.page import write_inspection
-from mno.report.inspection.result import Inspection
-from mno.report.inspection.survey import inspect_store
+from mno.report.inspection import Inspection, inspect_store
+from mno.report.inspection_page import write_inspection
 
 SIZE, FRAMES, SAMPLES = 12, 5, 16
 SOURCE = Field("source", "W", "source", "input", ("x", "y"))

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mno.report.inspection.histogram import BINS, Histogram
-from mno.report.inspection.spectrum import Spectrum, noise_of_differences
+from mno.report.inspected_fields import BINS, Histogram, Spectrum, noise_of_differences
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mno.data.normalise import Normaliser
-from mno.evaluation.pooling import Pooled
+from mno.evaluation.metrics import Pooled
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
 from mno.nn.config import ModelConfig

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
-from mno.evaluation.trust.calibration import calibrate
+from mno.evaluation.trust import calibrate
 from mno.nn.config import ModelConfig
 from mno.scenarios.base import make_scenario
 from mno.serving.app import Service, ServingConfig

@@ -21,9 +21,9 @@ from mno.core.forecast import TaskConfig
 from mno.core.grid import Grid
 from mno.data.normalise import Normaliser
 from mno.data.reading import Split
-from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
+from mno.evaluation.scoring import mean_fields
 from mno.nn.config import ModelConfig
 from mno.surrogate.surrogate import Surrogate
 from mno.training.batches import corrupt

@@ -10,9 +10,9 @@ from scattered_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, r
 
 from mno.core.errors import InputError
 from mno.core.fields import Axis
-from mno.evaluation.baselines import mean_fields
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
+from mno.evaluation.scoring import mean_fields
 from mno.nn.config import ModelConfig
 from mno.report.examples import draw_example
 from mno.report.language import Words

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mno.report.section import Section, render
+from mno.report.page import Section, render
 
 if TYPE_CHECKING:
     from mno.report.language import Words
-    from mno.report.results import Results
+    from mno.report.page import Results
 
 _FAILURES = ("bad_values", "fields", "resolution", "unlike", "silent")
 
@@ -16,7 +16,7 @@ _FAILURES = ("bad_values", "fields", "resolution", "unlike", "silent")
 def section(results: Results, words: Words) -> Section:
     """Return the section."""
     body = render(
-        "limits/section.html.j2",
+        "limits",
         words,
         use=_intended_use(results, words),
         failures=[words(f"failure.{name}") for name in _FAILURES],

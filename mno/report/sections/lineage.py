@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mno.report.facts import fact_rows
-from mno.report.section import Section, render
+from mno.report.language import fact_rows
+from mno.report.page import Section, render
 
 if TYPE_CHECKING:
     from mno.report.language import Words
-    from mno.report.results import Results
+    from mno.report.page import Results
 
 
 def section(results: Results, words: Words) -> Section | None:
@@ -17,4 +17,4 @@ def section(results: Results, words: Words) -> Section | None:
     if not results.lineage:
         return None
     rows = fact_rows(results.lineage, words)
-    return Section("lineage", words("title"), render("lineage/section.html.j2", words, rows=rows))
+    return Section("lineage", words("title"), render("lineage", words, rows=rows))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
+from mno.core.absent import Absent
 from mno.core.config import Config
 from mno.core.errors import InputError, first_line
 from mno.data.reading import Schema
@@ -59,7 +60,7 @@ class Equation:
             frames = whole[description.states[0]].shape[1]
             whole[name] = np.concatenate([given[name], given[name][:, -1:]], axis=1)[:, :frames]
         found = equation_residual(description, self._schema, whole)
-        return f"no equation residual: {found}" if isinstance(found, str) else found
+        return f"no equation residual: {found}" if isinstance(found, Absent) else found
 
 
 def equation_of(
@@ -84,7 +85,9 @@ def equation_of(
     return Equation(description, parameters)
 
 
-def equation_residual(description: Description, schema: Schema, fields: Arrays) -> np.ndarray | str:
+def equation_residual(
+    description: Description, schema: Schema, fields: Arrays
+) -> np.ndarray | Absent:
     """Return the norm of each sample's residual in torch, shape `(samples,)`.
 
     Args:
@@ -96,9 +99,9 @@ def equation_residual(description: Description, schema: Schema, fields: Arrays) 
         The residuals; or, in one line, why there are none.
     """
     if schema.scenario not in residual_names():
-        return f"no residual is written for {schema.scenario}"
+        return Absent("residual.none_written", {"scenario": schema.scenario})
     if description.coordinates:
-        return "the residual takes differences between neighbours on a grid"
+        return Absent("residual.points")
     forecast = description.forecast
     first = forecast.history - 1 if forecast else 0
     timed = (*description.states, *description.forcings)
@@ -119,7 +122,7 @@ def equation_residual(description: Description, schema: Schema, fields: Arrays) 
         with torch.inference_mode():
             return residual_of(schema.scenario)(known | numbers, grid).numpy()
     except ValueError as error:
-        return str(error)
+        return Absent("residual.fails", {"error": str(error)})
 
 
 class Rate(Config):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mno.data.normalise import Normaliser
-from mno.evaluation.cost.flops import flops_per_prediction, scan_flops
+from mno.evaluation.cost import flops_per_prediction, scan_flops
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.mamba import MambaMixer
 from mno.surrogate.description import Description

@@ -8,18 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mno.evaluation.cost.config import EconomicsConfig
-from mno.evaluation.decision.break_even import break_even, solves_to_break_even
+from mno.core.absent import Absent
+from mno.evaluation.break_even import break_even, solves_to_break_even
+from mno.evaluation.config import EconomicsConfig
 
 SECONDS = st.floats(1e-6, 1e6)
+
+NONE = Absent("solver.imported", {"scenario": "plant"})
+RESTORED = Absent("cost.restored")
 
 
 def cost(solver: float | str = 2000.0, latency: float = 1000.0, **spent: Any) -> dict[str, Any]:
     stages = {"generate": 100.0, "train": 60.0, "evaluate": 40.0} | spent
     return {
         "latency_ms": latency,
-        "solver": solver if isinstance(solver, str) else {"ms": solver},
-        "spent": {k: v if isinstance(v, str) else {"cpu_seconds": v} for k, v in stages.items()},
+        "solver": solver if isinstance(solver, Absent) else {"ms": solver},
+        "spent": {k: v if isinstance(v, Absent) else {"cpu_seconds": v} for k, v in stages.items()},
     }
 
 
@@ -67,15 +71,15 @@ def test_the_users_own_solver_takes_the_place_of_the_measured_one_for_the_data_t
 
 
 def test_data_that_nobody_recorded_cost_a_solve_each() -> None:
-    found = break_even(cost(generate="restored"), 10, EconomicsConfig())
+    found = break_even(cost(generate=RESTORED), 10, EconomicsConfig())
     assert (found.spent["data"], found.data_source) == (20.0, "computed")
     assert found.state == "reached"
 
 
 def test_a_training_that_nobody_recorded_leaves_it_unknown() -> None:
-    found = break_even(cost(train="restored"), 10, EconomicsConfig(queries_per_day=2.0))
+    found = break_even(cost(train=RESTORED), 10, EconomicsConfig(queries_per_day=2.0))
     assert (found.state, found.solves, found.total_spent) == ("unknown", None, None)
-    assert found.why == "training restored"
+    assert found.why == f"training {RESTORED}"
     assert found.saved_a_day == 2.0
 
 
@@ -83,15 +87,15 @@ def test_trainings_of_a_learning_curve_are_spent_too() -> None:
     found = break_even(cost(learning_curve=300.0), 10, EconomicsConfig())
     assert list(found.spent) == ["data", "training", "learning_curve", "evaluation"]
     assert (found.total_spent, found.solves) == (500.0, 500)
-    lost = break_even(cost(learning_curve="restored"), 10, EconomicsConfig())
-    assert (lost.state, lost.why) == ("unknown", "learning_curve restored")
+    lost = break_even(cost(learning_curve=RESTORED), 10, EconomicsConfig())
+    assert (lost.state, lost.why) == ("unknown", f"learning_curve {RESTORED}")
 
 
 def test_without_a_solver_nothing_is_known_until_the_user_names_its_cost() -> None:
-    unknown = break_even(cost("no solver for imported data"), 10, EconomicsConfig())
-    assert (unknown.state, unknown.why) == ("unknown", "no solver for imported data")
+    unknown = break_even(cost(NONE), 10, EconomicsConfig())
+    assert (unknown.state, unknown.why) == ("unknown", NONE)
     assert unknown.solver_source is None
-    named = break_even(cost("no solver for imported data"), 10, EconomicsConfig(solver_seconds=3.0))
+    named = break_even(cost(NONE), 10, EconomicsConfig(solver_seconds=3.0))
     assert named.solves == 65  # (30 + 60 + 40) / (3 - 1)
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from costs import ASKED, COST, USED, decision_of
 
-from mno.evaluation.cost.config import EconomicsConfig
-from mno.evaluation.decision.config import KpiConfig
+from mno.core.absent import Absent, as_json
+from mno.evaluation.config import EconomicsConfig, KpiConfig
 from mno.evaluation.learning import LearningCurve
 
 METRICS = {"relative_l2": 0.02, "baseline_relative_l2": 0.5, "fields": {}}
+NONE = Absent("solver.not_recorded")
 
 
 def decided(
@@ -22,7 +23,7 @@ def decided(
     metrics, cost = ({k: changed.get(k, v) for k, v in d.items()} for d in (METRICS, COST))
     metrics |= {k: v for k, v in changed.items() if k == "persistence_relative_l2"}
     found = decision_of(metrics, kpis, economics, cost, curve)
-    json.dumps(found)
+    json.dumps(found, default=as_json)
     sides = [reason["side"] for reason in found["reasons"]]
     assert sides == sorted(sides, key=["against", "condition", "for"].index)
     return found["verdict"], [reason["code"] for reason in found["reasons"]]
@@ -92,7 +93,7 @@ def test_a_missed_target_that_more_data_meet_is_a_condition() -> None:
     assert 800 < values["samples"] < 2000
     assert values["more_solves"] == pytest.approx(1.25 * (values["samples"] - 800), abs=2)
     assert decided(far, curve=curve)[0] == "not_worth_it"
-    assert decided(near, curve="two points")[0] == "not_worth_it"
+    assert decided(near, curve=NONE)[0] == "not_worth_it"
 
 
 @pytest.mark.parametrize(
@@ -102,9 +103,9 @@ def test_a_missed_target_that_more_data_meet_is_a_condition() -> None:
         (KpiConfig(latency_ms=50.0), USED, {}, "no_accuracy_kpi"),
         (ASKED, EconomicsConfig(), {}, "volume_unknown"),
         (ASKED, EconomicsConfig(queries_per_day=1.0), {}, "pays_late"),
-        (ASKED, USED, {"solver": "no solver for imported data"}, "solver_unknown"),
-        (ASKED, USED, {"spent": COST["spent"] | {"train": "restored"}}, "spent_unknown"),
-        (KpiConfig(relative_l2=0.03, memory_mib=999.0), USED, {"peak_memory_mib": "?"},
+        (ASKED, USED, {"solver": NONE}, "solver_unknown"),
+        (ASKED, USED, {"spent": COST["spent"] | {"train": NONE}}, "spent_unknown"),
+        (KpiConfig(relative_l2=0.03, memory_mib=999.0), USED, {"peak_memory_mib": NONE},
          "kpi_unknown"),
     ],
 )  # fmt: skip

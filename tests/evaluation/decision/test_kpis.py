@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 
+from mno.core.absent import Absent
 from mno.core.errors import InputError
-from mno.evaluation.decision.config import KpiConfig
-from mno.evaluation.decision.kpis import Kpi, check_kpis, indicators
+from mno.evaluation.config import KpiConfig
+from mno.evaluation.decision import Kpi, check_kpis, indicators
 
+NONE = Absent("solver.not_recorded")
 METRICS: dict[str, Any] = {
     "relative_l2": 0.02,
     "fields": {"pressure": {"unit": "Pa", "rmse": 3.0, "max_error": 9.0}},
     "intervals": {
         "relative_l2": [0.018, 0.024],
-        "fields": {"pressure": {"rmse": [2.0, 4.0], "max_error": "too few samples"}},
+        "fields": {"pressure": {"rmse": [2.0, 4.0], "max_error": Absent("interval.largest")}},
     },
 }
 COST = {
@@ -24,7 +26,7 @@ COST = {
 }  # fmt: skip
 
 
-def statuses(config: KpiConfig, speedup: float | str = 4.0, **metrics: Any) -> list[str]:
+def statuses(config: KpiConfig, speedup: float | Absent = 4.0, **metrics: Any) -> list[str]:
     return [kpi.status for kpi in indicators(config, METRICS | metrics, COST, speedup)]
 
 
@@ -76,10 +78,10 @@ def test_intervals_that_are_no_numbers_are_none() -> None:
 
 
 def test_what_cannot_be_known_says_why() -> None:
-    (kpi,) = indicators(KpiConfig(speedup=2.0), METRICS, COST, "no solver")
-    assert (kpi.status, kpi.value) == ("unknown", "no solver")
+    (kpi,) = indicators(KpiConfig(speedup=2.0), METRICS, COST, NONE)
+    assert (kpi.status, kpi.value) == ("unknown", NONE)
     (kpi,) = indicators(KpiConfig(rmse={"depth": 2.0}), METRICS, COST, 1.0)
-    assert (kpi.status, kpi.value) == ("unknown", "the model does not predict depth")
+    assert (kpi.status, kpi.value) == ("unknown", Absent("kpi.not_predicted", {"field": "depth"}))
 
 
 def test_an_indicator_of_a_field_that_is_not_predicted_is_refused() -> None:

@@ -1,0 +1,66 @@
+"""The one way to say that there is none of something, and why.
+
+A function that finds a thing or none returns `Thing | Absent`, and its caller asks
+`isinstance(found, Absent)`:
+
+    def solver_of(schema: Schema) -> Scenario | Absent:
+        if schema.sources:
+            return Absent("solver.imported", {"scenario": schema.scenario})
+
+Code looks at `code` and `values`, people at the words: `str(found)`, and so an f-string, is the
+English text of the code in `mno/core/words/en.toml`, with the values in its placeholders; `text`
+says it in another language. Files of JSON hold the English text (`json.dumps(…,
+default=as_json)`): who reads such a file has text for people, and no code.
+
+To add a code, add a line to `en.toml`; other languages fall back to English (`mno.core.words`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mno.core.words import texts_of
+
+
+@dataclass(frozen=True)
+class Absent:
+    """There is none.
+
+    Attributes:
+        code: Why, for code: a key of `mno/core/words/en.toml`, as `solver.imported`.
+        values: What the words need, by name; some may be absent themselves.
+    """
+
+    code: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def text(self, language: str = "en") -> str:
+        """Say why, in one line.
+
+        Raises:
+            KeyError: There are no words for the code, or one of its values is not given.
+        """
+        values = {
+            name: value.text(language) if isinstance(value, Absent) else value
+            for name, value in self.values.items()
+        }
+        return texts_of("mno.core.words", language)[self.code].format_map(values)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __hash__(self) -> int:
+        return hash(self.code)
+
+
+def as_json(value: object) -> str:
+    """Return what JSON holds of what is absent: its English text; the `default` of `json.dumps`.
+
+    Raises:
+        TypeError: It is something else that JSON does not hold.
+    """
+    if isinstance(value, Absent):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not serializable as JSON")

@@ -1,0 +1,303 @@
+"""What a surrogate costs, measured on the machine that evaluates it, beside its solver.
+
+Of floating-point operations are counted matrix products, convolutions and attention (by torch's
+counter), and Fourier transforms and the selective scan (by the formulas here). A multiplication and
+an addition are two operations, an exponential is one; products of complex numbers count four times
+those of real ones. Pointwise operations (activations, norms, sums) are not counted, as is the
+convention.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, bmm_flop, mm_flop, sdpa_flop_count
+
+import mno.scan.op  # noqa: F401 - registers the operator
+from mno.core.absent import Absent
+from mno.core.errors import MnoError
+from mno.evaluation.config import EconomicsConfig
+from mno.evaluation.equal_error import equal_error
+from mno.evaluation.memory import Process, predicting, solving
+from mno.evaluation.solver import solver_of
+from mno.evaluation.timing import Times, best_throughput, latency, one_thread, seconds_of
+from mno.scenarios.base import Fields, Scenario, split_samples
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mno.core.times import Seconds
+    from mno.data.reading import Schema, Split, StoredSplit
+    from mno.surrogate.description import Description
+    from mno.surrogate.surrogate import Surrogate
+
+
+MOST_PROBLEMS = 32
+
+
+def given_of(test: Split | StoredSplit, samples: int = MOST_PROBLEMS) -> Iterator[Fields]:
+    """Yield what the solver is given of the first samples of a split, shape `dims` by name."""
+    fields = {field.name: test.fields[field.name][:samples] for field in test.schema.fields}
+    for given, _ in islice(split_samples(test.schema.fields, fields), samples):
+        yield given
+
+
+def solver_times(scenario: Scenario, test: Split | StoredSplit, budget: float) -> Times | Absent:
+    """Time the solver on the inputs of test samples, each once, at the dataset's grid.
+
+    Args:
+        scenario: At the dataset's parameters and resolution.
+        test: The test split.
+        budget: Seconds; the sample in hand when they have passed is the last.
+
+    Returns:
+        The times; or, in one line, why there are none.
+    """
+    if budget <= 0:
+        return Absent("cost.off")
+    times: list[float] = []
+    with threadpool_limits(limits=1):
+        scenario.compile()
+        for number, given in enumerate(given_of(test)):
+            try:
+                if not number:
+                    scenario.solve(given)  # pays for what is set up once
+                times.append(seconds_of(lambda g=given: scenario.solve(g)))
+            except MnoError as error:
+                return Absent("solver.fails_on_test", {"error": str(error)})
+            if sum(times) >= budget:
+                break
+    return Times(np.array(times))
+
+
+_PER_STATE = {"simplified": 7, "zoh": 9, "centred": 9}
+"""Operations per state, channel and point, by the rules of `mno.scan.selective_scan`:
+
+    simplified  a = exp(delta A): 2;  b = (delta u) B: 1;  h = a h + b: 2;  y += C h: 2
+    zoh         the same, and (a - 1) / A in place of delta: 2 more
+    centred     the same as simplified with m for h, and h = a (m + b): 2 more
+"""
+
+
+def flops_per_prediction(surrogate: Surrogate, one: Mapping[str, np.ndarray]) -> int:
+    """Count the operations of one prediction, of a rollout those of all its frames.
+
+    Args:
+        surrogate: The trained operator.
+        one: What it is given, of one sample: shape `(1, *dims)`, by name.
+    """
+    formulas: dict[Any, Any] = {
+        torch.ops.mno.selective_scan: _scan,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+        torch.ops.aten.mm: _products(mm_flop),
+        torch.ops.aten.bmm: _products(bmm_flop),
+        torch.ops.aten._fft_r2c: _transform,
+        torch.ops.aten._fft_c2r: _transform,
+        torch.ops.aten._fft_c2c: _transform,
+    }
+    for formula in formulas.values():
+        formula._get_raw = True  # wants tensors, not their shapes
+    description = surrogate.description
+    steps = description.forecast.steps if description.forecast and description.rolls_out else 1
+    with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+        surrogate.predict(one, 1, steps=1 if description.rolls_out else None)
+    return steps * int(counter.get_total_flops())  # all steps of a rollout are alike
+
+
+def scan_flops(
+    batch: int,
+    points: int,
+    groups: int,
+    channels: int,
+    state: int,
+    *,
+    rank: int = 0,
+    direct: bool = True,
+    discretization: str = "simplified",
+) -> int:
+    """Return the operations of a selective scan.
+
+    Args:
+        batch: Samples.
+        points: Steps along each direction.
+        groups: Directions.
+        channels: Channels of each direction.
+        state: State size of each channel.
+        rank: Features that the raw step is made of by a matrix; 0 where it is given as it is.
+        direct: Whether there is a direct path, `y += D u`.
+        discretization: One of `mno.scan.arguments.DISCRETIZATIONS`.
+    """
+    step = 2 * rank + 1  # and delta u
+    each = step + (2 if direct else 0) + _PER_STATE[discretization] * state
+    return batch * points * groups * channels * each
+
+
+def _scan(*args: Any, out_val: Any) -> int:
+    u, _, A, _, _, D, _, dt_weight, *_, discretization, _ = args
+    groups, state, channels = A.shape
+    rank = 0 if dt_weight is None else dt_weight.shape[1]
+    return scan_flops(
+        u.shape[0], u.shape[1], groups, channels, state,
+        rank=rank, direct=D is not None, discretization=discretization,
+    )  # fmt: skip
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query.shape, key.shape, value.shape)
+
+
+def _products(real: Any) -> Any:
+    def count(a: Tensor, b: Tensor, *_: Any, out_val: Any, **__: Any) -> int:
+        return (4 if a.is_complex() else 1) * real(a, b, out_val=out_val)
+
+    return count
+
+
+def _transform(values: Tensor, dim: list[int], *_: Any, out_val: Tensor, **__: Any) -> int:
+    """Return 5 n log2 n for each complex transform of n points, half of that for a real one."""
+    whole = out_val if values.is_complex() else values  # the side that has all points
+    length = math.prod(whole.shape[d] for d in dim)
+    per_point = 5.0 if values.is_complex() and out_val.is_complex() else 2.5
+    return round(per_point * whole.numel() * math.log2(max(length, 1)))
+
+
+_SHARE = 0.25  # of the time for comparisons that goes to the solver at the dataset's grid
+
+
+def measure_cost(
+    surrogate: Surrogate, test: Split | StoredSplit, economics: EconomicsConfig | None = None
+) -> dict[str, Any]:
+    """Measure what predictions cost, beside the solver of the dataset; warm, on this machine.
+
+    Both use one thread: so they can be compared, and other work on the machine disturbs least.
+
+    Args:
+        surrogate: The trained operator.
+        test: Samples to predict and to solve.
+        economics: How much time to spend on the comparison; the defaults if not given.
+
+    Returns:
+        `parameters`; `flops` of one prediction; of one sample at a time `latency_ms` (median) and
+        `latency_p95_ms`; `throughput_per_s` with the best `batch_size`; `threads`. Of the solver:
+        `solver`, with `ms` per solve (median), `p95_ms`, the number of `problems` and how many
+        times faster a prediction is (`speedup`); and `equal_error`, see there. Either may be one
+        line that says why there is no such figure.
+    """
+    economics = economics or EconomicsConfig()
+    one = _given(surrogate.description, test)
+    with one_thread():
+        batch_size, throughput = best_throughput(surrogate, one)
+        alone = latency(surrogate, one)
+        ms = 1e3 * alone.median
+        return {
+            "parameters": surrogate.num_parameters,
+            "flops": flops_per_prediction(surrogate, one),
+            "latency_ms": ms,
+            "latency_p95_ms": 1e3 * alone.p95,
+            "throughput_per_s": throughput,
+            "batch_size": batch_size,
+            "threads": torch.get_num_threads(),
+            **_beside_solver(surrogate, test, ms, economics.comparison_seconds),
+        }
+
+
+def _beside_solver(
+    surrogate: Surrogate, test: Split | StoredSplit, ms: float, seconds: float
+) -> dict[str, dict[str, Any] | Absent]:
+    scenario = solver_of(test.schema)
+    if isinstance(scenario, Absent):
+        return {"solver": scenario, "equal_error": scenario}
+    if not seconds:
+        why = Absent("cost.off")
+        return {"solver": why, "equal_error": why}
+    times = solver_times(scenario, test, _SHARE * seconds)
+    if isinstance(times, Absent):
+        return {"solver": times, "equal_error": times}
+    solver = {
+        "ms": 1e3 * times.median,
+        "p95_ms": 1e3 * times.p95,
+        "problems": len(times.seconds),
+        "speedup": 1e3 * times.median / ms,
+    }
+    left = (1 - _SHARE) * seconds
+    return {"solver": solver, "equal_error": equal_error(surrogate, test.schema, ms, left)}
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Measures memory in processes of their own, while other work goes on.
+
+    Attributes:
+        predicting: Loads the model and predicts one sample.
+        solving: Loads the solver and solves one sample; or why there is none.
+    """
+
+    predicting: Process
+    solving: Process | Absent
+
+    @classmethod
+    def start(cls, model: Path, description: Description, test: Split | StoredSplit) -> MemoryUse:
+        """Start to measure.
+
+        Args:
+            model: Folder of the surrogate.
+            description: Of the surrogate.
+            test: Samples to predict and to solve, at least one.
+        """
+        return cls(predicting(model, _given(description, test)), _start_solving(test))
+
+    def measured(self) -> dict[str, float | Absent]:
+        """Wait, and return `peak_memory_mib` and `solver_memory_mib`, or why they are not known."""
+        solver = self.solving if isinstance(self.solving, Absent) else self.solving.peak_mib()
+        return {"peak_memory_mib": self.predicting.peak_mib(), "solver_memory_mib": solver}
+
+
+def _start_solving(test: Split | StoredSplit) -> Process | Absent:
+    schema: Schema = test.schema
+    scenario = solver_of(schema)
+    if isinstance(scenario, Absent):
+        return scenario
+    assert schema.resolution is not None  # or there would be no solver
+    return solving(schema.scenario, schema.resolution, schema.parameters, next(given_of(test)))
+
+
+def _given(description: Description, test: Split | StoredSplit) -> dict[str, np.ndarray]:
+    """Return what the surrogate is given of the first sample of a split."""
+    return description.given({name: field[:1] for name, field in test.fields.items()})
+
+
+_CACHED = Absent("cost.restored")
+
+
+def spent(
+    recorded: Mapping[str, Seconds | None], watts_per_core: float
+) -> dict[str, dict[str, Any] | Absent]:
+    """Return the computing that each stage took; or, in one line, why it is not known.
+
+    Args:
+        recorded: Times of the stages, by name; none where none were recorded.
+        watts_per_core: Power of a busy processor core, W.
+
+    Returns:
+        By stage `seconds` by the clock, `cpu_seconds` of all cores together, and `watt_hours`, an
+        estimate: the latter times the power of a core.
+    """
+    return {
+        stage: _CACHED
+        if times is None
+        else {
+            "seconds": times.seconds,
+            "cpu_seconds": times.cpu_seconds,
+            "watt_hours": times.cpu_seconds * watts_per_core / 3600,
+        }
+        for stage, times in recorded.items()
+    }

@@ -1,0 +1,103 @@
+"""Peak memory of a process that does nothing but predict, or nothing but solve.
+
+The evaluating process holds data and figures as well, and keeps what it frees, so that its own
+memory says little. A fresh process loads the model (or the solver), is given a few samples, and
+answers with the most that was resident of it (`VmHWM`), libraries included.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mno.core.absent import Absent
+from mno.core.errors import first_line
+
+_TIMEOUT = 300.0
+
+
+class Process:
+    """A process that works and then says how much memory it took.
+
+    It runs beside whatever its maker does; `peak_mib` waits for it.
+
+    Args:
+        task: `["predict", folder of the model]`, or `["solve", scenario, resolution, parameters]`.
+        inputs: What it is given, arrays by name.
+    """
+
+    def __init__(self, task: list[str], inputs: Mapping[str, np.ndarray]) -> None:
+        with tempfile.TemporaryFile() as given:
+            np.savez(given, allow_pickle=False, **inputs)
+            given.seek(0)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, *task],
+                stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+
+    def peak_mib(self) -> float | Absent:
+        """Return the peak of its resident memory in MiB; or, in one line, why it is not known."""
+        try:
+            answer, said = self._process.communicate(timeout=_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            return Absent("memory.too_long", {"seconds": _TIMEOUT})
+        if self._process.returncode:
+            *_, last = ["", *said.decode(errors="replace").strip().splitlines()]
+            return Absent("memory.failed", {"said": last}) if last else Absent("memory.silent")
+        return float(answer)
+
+
+def predicting(model: Path, inputs: Mapping[str, np.ndarray]) -> Process:
+    """Start a process that loads a model and predicts all samples of some inputs at once."""
+    return Process(["predict", str(model)], inputs)
+
+
+def solving(
+    scenario: str, resolution: int, parameters: Mapping[str, Any], given: Mapping[str, np.ndarray]
+) -> Process:
+    """Start a process that solves one sample, shape `dims` by name."""
+    return Process(["solve", scenario, str(resolution), json.dumps(dict(parameters))], given)
+
+
+def own_peak_mib() -> float:
+    """Return the peak of this process's resident memory, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the process was before it became this program
+        lines = status.read_text(encoding="utf-8").splitlines()
+        (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+        return int(peak) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
+
+
+def _work(kind: str, *what: str) -> None:
+    with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as arrays:
+        inputs = {name: arrays[name] for name in arrays}
+    if kind == "predict":
+        from mno.surrogate.surrogate import Surrogate
+
+        samples = len(next(iter(inputs.values())))
+        Surrogate.load(what[0]).predict(inputs, samples)
+    else:
+        from mno.scenarios.base import make_scenario
+
+        make_scenario(what[0], int(what[1]), json.loads(what[2])).solve(inputs)
+    sys.stdout.write(str(own_peak_mib()))
+
+
+if __name__ == "__main__":
+    try:
+        _work(*sys.argv[1:])
+    except Exception as error:  # whatever it is, the one who waits is told in one line
+        sys.exit(first_line(error) or type(error).__name__)

@@ -1,0 +1,278 @@
+"""Trials of a surrogate's robustness: it is asked, and its errors stand beside those of guesses.
+
+A trial yields a curve of errors by level, as `reports/robustness.json` holds it, or is `Absent`.
+Here are those whose inputs are changed: noise, and sensors that are missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from mno.core.absent import Absent
+from mno.data.reading import Split
+from mno.evaluation.intervals import mean_interval
+from mno.evaluation.metrics import measured, relative_l2
+from mno.evaluation.scoring import kept_frame
+from mno.evaluation.solver import stream
+from mno.evaluation.statistics import Statistics
+from mno.surrogate.description import Description
+
+if TYPE_CHECKING:
+    from mno.surrogate.surrogate import Surrogate
+
+
+Arrays: TypeAlias = Mapping[str, np.ndarray]
+Errors: TypeAlias = dict[str, np.ndarray]
+"""The relative L2 of each sample, shape `(samples,)`, by who predicted it: `model`, and the guesses
+`mean_field` (of the training split) and `persistence` (the last given frame of states is kept)."""
+
+
+class Trial:
+    """Asks a surrogate about samples.
+
+    Args:
+        surrogate: The trained operator.
+        train_mean: The training split's `mean_fields`.
+        batch_size: Samples per forward pass.
+    """
+
+    def __init__(self, surrogate: Surrogate, train_mean: Arrays, batch_size: int) -> None:
+        self.surrogate = surrogate
+        self.description = surrogate.description
+        self.batch_size = batch_size
+        self.train_mean = {name: mean[None] for name, mean in train_mean.items()}
+
+    def predict(self, given: Arrays, truth: Arrays) -> dict[str, np.ndarray]:
+        """Return what the surrogate answers, as many frames of states as the truth has."""
+        states, steps = self.description.states, None
+        if states and self.description.rolls_out:
+            steps = truth[states[0]].shape[1]
+        return self.surrogate.predict(given, self.batch_size, steps)
+
+    def errors(self, given: Arrays, truth: Arrays, means: Arrays | None = None) -> Errors:
+        """Return the errors of the surrogate and of the guesses.
+
+        Args:
+            given: What the surrogate is given, shape `(samples, *dims)`.
+            truth: What it is to predict; NaN where that is missing.
+            means: The mean field at the truth's points and times, shape `(1, *dims)`; that of the
+                training split, if it fits, where not given.
+        """
+        found = {"model": errors_of(self.predict(given, truth), truth)}
+        means = self.description.truth(self.train_mean) if means is None else means
+        if any(means[name].shape[1:] != field.shape[1:] for name, field in truth.items()):
+            return found
+        expected = {
+            name: np.broadcast_to(means[name], field.shape) for name, field in truth.items()
+        }
+        found["mean_field"] = errors_of(expected, truth)
+        if self.description.states:
+            kept = self.kept(given, expected, truth)
+            found["persistence"] = errors_of({**expected, **kept}, truth)
+        return found
+
+    def kept(self, given: Arrays, expected: Arrays, truth: Arrays) -> dict[str, np.ndarray]:
+        """Return the last given frame of each state, as often as the truth has frames.
+
+        Args:
+            given: What the surrogate is given.
+            expected: The mean field, shape `(1 or samples, frames, *grid)`, for what is missing.
+            truth: What is to be predicted.
+        """
+        frames = {n: kept_frame(given[n], expected[n]) for n in self.description.states}
+        return {n: np.broadcast_to(frame, truth[n].shape) for n, frame in frames.items()}
+
+
+def errors_of(predicted: Arrays, truth: Arrays) -> np.ndarray:
+    """Return the relative L2 of each sample that has a known truth, the mean over its fields."""
+    statistics = {n: Statistics.of(np.asarray(predicted[n]), truth[n]) for n in truth}
+    return relative_l2(statistics)[measured(statistics)]
+
+
+Result: TypeAlias = dict[str, Any]
+
+
+def curve(levels: Mapping[Any, Errors | Absent], seed: int, **facts: Any) -> Result | Absent:
+    """Put errors by level into a curve.
+
+    Args:
+        levels: Errors, or in one line why there are none, by level, in the curve's order.
+        seed: Of the intervals' draws.
+        facts: What else is to be said of the whole curve.
+
+    Returns:
+        `level`; `relative_l2`, by who predicted, with lists `mean`, `low` and `high` along the
+        levels; the number of `samples`; and by level what is `absent`. A guess that is not there at
+        every level is left out. If no level has errors, why there are none.
+    """
+    found = {level: errors for level, errors in levels.items() if not isinstance(errors, Absent)}
+    absent = {str(level): why for level, why in levels.items() if isinstance(why, Absent)}
+    if not found:
+        return next(iter(absent.values()))
+    everywhere = [
+        who for who in next(iter(found.values())) if all(who in e for e in found.values())
+    ]
+    return {
+        "samples": max(len(errors["model"]) for errors in found.values()),
+        "level": list(found),
+        "relative_l2": {
+            who: along([errors[who] for errors in found.values()], seed) for who in everywhere
+        },
+        **({"absent": absent} if absent else {}),
+        **facts,
+    }
+
+
+def along(errors: list[Any], seed: int) -> dict[str, list[float | None]]:
+    """Return mean and ends of the interval of each of some arrays of errors."""
+    means, lows, highs = zip(*(mean_interval(values, seed) for values in errors), strict=True)
+    return {"mean": list(means), "low": list(lows), "high": list(highs)}
+
+
+def under_noise(
+    trial: Trial, samples: Split, levels: Sequence[float], seed: int
+) -> Result | Absent:
+    """Return the errors by level of white normal noise on all that the model is given.
+
+    A level is in standard deviations of each input over the training split; coordinates of points
+    are known. Each sample has one draw, that levels only scale, so that curves are smooth. Level 0
+    is the model on the data as they are. Keeping the last frame suffers from the noise, too.
+    """
+    given = trial.description.given(samples.fields)
+    truth = trial.description.truth(samples.fields)
+    draws = _draws(trial.description, given, samples.indices, seed)
+    return curve(
+        {
+            level: trial.errors(_noisy(given, draws, level), truth)
+            for level in (0.0, *sorted(set(levels)))
+        },
+        seed,
+    )
+
+
+def _noisy(given: Arrays, draws: Arrays, level: float) -> dict[str, np.ndarray]:
+    if not level:
+        return dict(given)
+    return {n: x + np.float32(level) * draws[n] if n in draws else x for n, x in given.items()}
+
+
+def _draws(
+    description: Description, given: Arrays, numbers: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """Return noise of one standard deviation for each input, float32."""
+    draws = {name: np.empty_like(given[name]) for name in description.inputs}
+    for row, number in enumerate(numbers):
+        rng = stream(seed, "noise", int(number))
+        for name, values in draws.items():
+            normal = rng.standard_normal(values.shape[1:])
+            values[row] = _deviation(description, name, given[name]) * normal
+    return draws
+
+
+def _deviation(description: Description, name: str, values: np.ndarray) -> float:
+    """Return an input's standard deviation; 0 of a constant one, where a normaliser says 1."""
+    deviation = description.normaliser.std[name]
+    constant = deviation == 1.0 and _spread(values) == 0.0
+    return 0.0 if constant else deviation
+
+
+def _spread(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.ptp(known)) if known.size else 0.0
+
+
+Pick = Callable[[float, int], np.ndarray]
+"""Returns which places of a sample are missing, shape `(*places,)`, by share and row."""
+
+
+def without_sensors(
+    trial: Trial, samples: Split, shares: Sequence[float], seed: int
+) -> Result | Absent:
+    """Return the errors by share of places without a measurement, at random and in one block.
+
+    No input has a value at such a place, at any time; numbers that hold for a whole sample stay,
+    and so do coordinates. An input that may have gaps is given NaN there, `told`; in the others the
+    training data's mean stands in, `filled`. Share 0 is the model on the data as they are. Larger
+    random shares hold the smaller ones.
+    """
+    description = trial.description
+    if not description.fields:
+        return Absent("robustness.no_places")
+    given = description.given(samples.fields)
+    truth = description.truth(samples.fields)
+    picks = {
+        "random": _at_random(description, given, samples.indices, seed),
+        "block": _in_a_block(description, given, samples.indices, seed),
+    }
+    facts = {
+        "told": [name for name in description.fields if name in description.gaps],
+        "filled": [name for name in description.fields if name not in description.gaps],
+    }
+    return facts | {
+        kind: curve(
+            {
+                share: trial.errors(_without(description, given, pick, share), truth)
+                for share in (0.0, *sorted(set(shares)))
+            },
+            seed,
+        )
+        for kind, pick in picks.items()
+    }
+
+
+def _without(
+    description: Description, given: Arrays, pick: Pick, share: float
+) -> dict[str, np.ndarray]:
+    if not share:
+        return dict(given)
+    changed = dict(given)
+    for name in description.fields:
+        mean = np.float32(description.normaliser.mean[name])
+        hole = np.float32(math.nan) if name in description.gaps else mean
+        rows = [np.where(pick(share, row), hole, x) for row, x in enumerate(given[name])]
+        changed[name] = np.stack(rows)
+    return changed
+
+
+def _places(description: Description, given: Arrays) -> tuple[int, ...]:
+    return given[description.fields[0]].shape[-len(description.space) :]
+
+
+def _at_random(description: Description, given: Arrays, numbers: np.ndarray, seed: int) -> Pick:
+    shape = _places(description, given)
+    total = math.prod(shape)
+    orders = [stream(seed, "missing", int(n)).permutation(total) for n in numbers]
+
+    def pick(share: float, row: int) -> np.ndarray:
+        missing = np.zeros(total, bool)
+        missing[orders[row][: round(share * total)]] = True
+        return missing.reshape(shape)
+
+    return pick
+
+
+def _in_a_block(description: Description, given: Arrays, numbers: np.ndarray, seed: int) -> Pick:
+    """Return a box of a grid, or the points that are nearest to one of them."""
+    shape = _places(description, given)
+    draws = [stream(seed, "block", int(n)).random(len(shape)) for n in numbers]
+
+    def box(share: float, row: int) -> np.ndarray:
+        missing = np.zeros(shape, bool)
+        sides = [min(n, math.ceil(n * share ** (1 / len(shape)))) for n in shape]
+        starts = [int(at * (n - m + 1)) for at, n, m in zip(draws[row], shape, sides, strict=True)]
+        missing[tuple(slice(a, a + m) for a, m in zip(starts, sides, strict=True))] = True
+        return missing
+
+    def nearest(share: float, row: int) -> np.ndarray:
+        points = np.stack([given[name][row] for name in description.coordinates], axis=-1)
+        middle = points[int(draws[row][0] * len(points))]
+        order = np.argsort(np.square(points - middle).sum(axis=-1), kind="stable")
+        missing = np.zeros(len(points), bool)
+        missing[order[: round(share * len(points))]] = True
+        return missing
+
+    return nearest if description.coordinates else box

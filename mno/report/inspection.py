@@ -1,0 +1,353 @@
+"""What is in a dataset: every shard is read once and measured, one field of it at a time.
+
+`inspect_store` works on any released dataset, without a workspace:
+
+    from pathlib import Path
+    from mno.report.inspection import inspect_store
+    from mno.report.inspection_page import write_inspection
+
+    inspection = inspect_store(Path("data"))
+    print(inspection.findings)
+    write_inspection(inspection, Path("reports/inspection"))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from mno.core.errors import InputError, first_line
+from mno.core.fields import Field
+from mno.core.numbers import percent
+from mno.data.generate.report import count_duplicates
+from mno.data.reading import Schema, read_schema, verify
+from mno.report.inspected_fields import FieldMeasurement, spacing_of
+from mno.report.inspected_sensors import Sensors, find_sensors
+from mno.report.sufficiency import Judgement, facts, judge, verdict
+
+_MUCH_AT_CUTOFF = 0.01  # share of the variance
+_MUCH_NOISE = 0.02  # share of the deviation
+_FAR_OFF = 4.0  # standard errors
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Samples with identical inputs.
+
+    Attributes:
+        samples: Samples whose inputs an earlier sample has too.
+        in_two_splits: Inputs that are in more than one split.
+        pairs: The first few: an earlier sample and one like it.
+    """
+
+    samples: int
+    in_two_splits: int
+    pairs: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What is in a dataset.
+
+    Attributes:
+        store: The dataset.
+        schema: Its fields and axes.
+        splits: Split of each sample, shape `(samples,)`.
+        fields: What was measured on each field.
+        duplicates: Samples with identical inputs.
+        checks: The physics checks of the dataset's own report, by name; empty where it has none.
+        checks_missing: Why there are none; empty where there are.
+        sensors: What is there of data with gaps, or of points in fixed places; None for others.
+    """
+
+    store: Path
+    schema: Schema
+    splits: np.ndarray
+    fields: tuple[FieldMeasurement, ...]
+    duplicates: Duplicates
+    checks: Mapping[str, Any]
+    checks_missing: str
+    sensors: Sensors | None = None
+
+    @cached_property
+    def judgements(self) -> tuple[Judgement, ...]:
+        """What data of sensors must keep to suffice for training; empty for other data."""
+        return judge(self.sensors, self.fields, self.split_counts) if self.sensors else ()
+
+    @property
+    def verdict(self) -> str:
+        """Whether data of sensors suffice, and what is missing; empty for other data."""
+        return verdict(self.judgements, self._predicted) if self.sensors else ""
+
+    @property
+    def _predicted(self) -> list[str]:
+        return [field.name for field in self.schema.outputs]
+
+    @property
+    def split_counts(self) -> dict[str, int]:
+        """Number of samples by split."""
+        names, counts = np.unique(self.splits, return_counts=True)
+        return {str(n): int(c) for n, c in sorted(zip(names, counts, strict=True), key=_by_use)}
+
+    @property
+    def problems(self) -> list[str]:
+        """What should not be in a dataset, one sentence each."""
+        found = []
+        if self.duplicates.samples:
+            pairs = ", ".join(f"{a} and {b}" for a, b in self.duplicates.pairs)
+            found.append(
+                f"{self.duplicates.samples} samples have the inputs of another ({pairs}); "
+                f"{self.duplicates.in_two_splits} inputs are in two splits: leakage"
+            )
+        for measured in self.fields:
+            name, total = measured.field.name, measured.total
+            if measured.field.gaps:
+                continue  # what is missing, or never changes, is judged sensor by sensor
+            if total.missing:
+                share = total.missing / (total.missing + total.count)
+                found.append(f"{name}: {total.missing} values ({percent(share)}) are not finite")
+            if measured.constant:
+                where = ", ".join(map(str, measured.constant[:5]))
+                found.append(f"{name}: {len(measured.constant)} samples are constant ({where})")
+        return found
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is worth knowing, one sentence each."""
+        found = []
+        for measured in self.fields:
+            name, spectrum, total = measured.field.name, measured.spectrum, measured.total
+            if total.count and total.min == total.max and not measured.constant:
+                found.append(f"{name} is {total.min:.3g} in all samples")
+            if measured.still:
+                found.append(
+                    f"{name}: {measured.repeated_frames} frames repeat the one before, in "
+                    f"{len(measured.still)} samples (a steady state, or a gap)"
+                )
+            for split, off in self.imbalance(measured).items():
+                if abs(off) > _FAR_OFF:
+                    found.append(f"{name}: the mean norm of {split} is {off:+.1f} standard errors "
+                                 "from that of all samples")  # fmt: skip
+            if spectrum and spectrum.share_at_cutoff > _MUCH_AT_CUTOFF:
+                found.append(
+                    f"{name}: {percent(spectrum.share_at_cutoff)} of its variance is at the "
+                    "cut-off: it has jumps or noise, or the resolution is too coarse for it"
+                )
+            if measured.noise > _MUCH_NOISE * total.std:
+                share = percent(measured.noise / total.std)
+                found.append(f"{name}: noise of up to {share} of its deviation (curvature counts)")
+        return found
+
+    def imbalance(self, measured: FieldMeasurement) -> dict[str, float]:
+        """Return by split how many standard errors its mean norm is from that of all samples."""
+        known = np.isfinite(measured.norms)
+        if not known.any():
+            return {}
+        mean, std = measured.norms[known].mean(), measured.norms[known].std()
+        if std <= _ROUNDING * abs(mean):  # the same everywhere, but for the last digits
+            return {}
+        found = {}
+        for split in self.split_counts:
+            norms = measured.norms[known & (self.splits == split)]
+            rest = 1 - len(norms) / max(int(known.sum()), 1)  # the split is a part of all samples
+            if len(norms) > 1 and std and rest:
+                found[split] = float((norms.mean() - mean) / (std * math.sqrt(rest / len(norms))))
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values; what could not be measured is None."""
+        return {
+            "data": str(self.store),
+            "scenario": self.schema.scenario,
+            "samples": len(self.splits),
+            "splits": self.split_counts,
+            "fields": {m.field.name: self._field(m) for m in self.fields},
+            "axes": {axis.name: _axis(axis) for axis in self.schema.axes},
+            "duplicates": {
+                "samples": self.duplicates.samples,
+                "inputs_in_two_splits": self.duplicates.in_two_splits,
+                "pairs": [list(pair) for pair in self.duplicates.pairs],
+            },
+            "checks": {name: dict(check) for name, check in self.checks.items()},
+            "problems": self.problems,
+            "remarks": self.remarks,
+            "sufficiency": self.sensors and facts(self.sensors, self.judgements, self._predicted),
+        }
+
+    def _field(self, measured: FieldMeasurement) -> dict[str, Any]:
+        total, field, spectrum = measured.total, measured.field, measured.spectrum
+        return {
+            "role": field.role,
+            "units": field.units,
+            "long_name": field.long_name,
+            "dims": list(field.dims),
+            "shape": [len(axis.points) for axis in measured.axes],
+            **{k: _finite(getattr(total, k)) for k in ("mean", "std", "min", "max")},
+            "not_finite": total.missing,
+            "means_by_split": {s: _finite(m.mean) for s, m in measured.moments.items()},
+            "standard_errors_by_split": self.imbalance(measured),
+            "constant_samples": len(measured.constant),
+            "repeated_frames": measured.repeated_frames,
+            "noise_of_differences": _finite(measured.noise),
+            "noise_of_spectrum": spectrum and _finite(spectrum.noise),
+            "share_at_cutoff": spectrum and spectrum.share_at_cutoff,
+        }
+
+
+def _axis(axis: Any) -> dict[str, Any]:
+    low, high, equal = spacing_of(axis)
+    facts = {
+        "units": axis.units,
+        "points": len(axis.points),
+        "extent": list(axis.extent),
+        "first": float(axis.points[0]),
+        "last": float(axis.points[-1]),
+        "spacing": [_finite(low), _finite(high)],
+        "equal": equal,
+    }
+    rate = 1 / low if axis.name == "time" and equal else None
+    return facts | ({"samples_per_unit_time": rate} if axis.name == "time" else {})
+
+
+def _by_use(item: tuple[Any, Any]) -> tuple[int, str]:
+    order = ("train", "validation", "test")
+    name = str(item[0])
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+_PAIRS = 3
+
+
+def inspect_store(
+    store: Path,
+    report: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Inspection:
+    """Measure what is in a released dataset.
+
+    Every file's checksum is verified first. Memory holds one shard of one field, and beside it less
+    than a hundred bytes per sample and field.
+
+    Args:
+        store: The dataset.
+        report: Its own report, the content of `reports/dataset.json`, for its physics checks.
+        progress: Is told how many samples of how many have been read.
+
+    Raises:
+        InputError: The folder is not a released dataset, or cannot be read, or a file of it is
+            missing or altered.
+    """
+    with _reading(store):
+        problems = verify(store)
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
+            raise InputError(
+                f'{store}/{problems[0]}{more}; make the dataset again with "mno generate --repair"'
+            )
+        schema = read_schema(store)
+        group: Any = zarr.open_group(store, mode="r", zarr_format=3)
+        splits = np.array([str(name) for name in group["split"][:]])
+        axes = {axis.name: axis for axis in schema.axes}
+        fields = tuple(
+            FieldMeasurement(field, [axes[name] for name in field.dims], len(splits))
+            for field in schema.fields
+        )
+        sensors = find_sensors(group, schema, len(splits))
+    digests = _measure(group, schema, splits, fields, sensors, progress)
+    checks, missing = _checks(report, schema.scenario, splits, fields)
+    twice = _duplicates(digests, splits)
+    return Inspection(store, schema, splits, fields, twice, checks, missing, sensors)
+
+
+def _measure(
+    group: Any,
+    schema: Schema,
+    splits: np.ndarray,
+    fields: tuple[FieldMeasurement, ...],
+    sensors: Sensors | None,
+    progress: Callable[[int, int], None],
+) -> list[bytes]:
+    """Read all samples, shard by shard; return the digest of each one's inputs."""
+    size = max((group[m.field.name].shards or group[m.field.name].chunks)[0] for m in fields)
+    given = {field.name for field in schema.fields if field.role != "output"} or set(group)
+    presence = {one.field.name: one for one in sensors.presence} if sensors else {}
+    digests: list[bytes] = []
+    progress(0, len(splits))
+    for start in range(0, len(splits), size):
+        here = splits[start : start + size]
+        hashes = [hashlib.blake2b(digest_size=16) for _ in here]
+        for measured in fields:
+            with _reading(Path(group.store.root)):
+                values = np.asarray(group[measured.field.name][start : start + size])
+            measured.add(start, values, here)
+            if measured.field.name in presence:
+                presence[measured.field.name].add(start, values)
+            if measured.field.name in given:
+                for hasher, sample in zip(hashes, values, strict=True):
+                    hasher.update(_given(measured.field, sample))
+        digests += [hasher.digest() for hasher in hashes]
+        progress(len(digests), len(splits))
+    return digests
+
+
+def _given(field: Field, sample: np.ndarray) -> bytes:
+    """Return what is given of a field: of states, the first frame.
+
+    The first frames of two recordings are the same where nothing was measured in either.
+    """
+    first = sample[0] if field.role == "state" and not field.gaps else sample
+    return np.ascontiguousarray(first).tobytes()
+
+
+def _duplicates(digests: list[bytes], splits: np.ndarray) -> Duplicates:
+    first: dict[bytes, int] = {}
+    pairs = []
+    for sample, digest in enumerate(digests):
+        earlier = first.setdefault(digest, sample)
+        if earlier != sample and len(pairs) < _PAIRS:
+            pairs.append((earlier, sample))
+    return Duplicates(*count_duplicates(digests, splits.tolist()), tuple(pairs))
+
+
+def _checks(
+    report: Mapping[str, Any] | None,
+    scenario: str,
+    splits: np.ndarray,
+    fields: tuple[FieldMeasurement, ...],
+) -> tuple[Mapping[str, Any], str]:
+    """Return the checks of a report if it belongs to the data, else why there are none."""
+    if report is None:
+        return {}, "not known: there is no reports/dataset.json beside the data"
+    ranges = {name: (f.get("min"), f.get("max")) for name, f in report.get("fields", {}).items()}
+    measured = {m.field.name: (m.total.min, m.total.max) for m in fields}
+    ours = (report.get("scenario"), report.get("samples")) == (scenario, len(splits))
+    if not ours or ranges != measured:
+        return {}, "not known: reports/dataset.json is of other data"
+    checks = report.get("checks", {})
+    return checks, "" if checks else "none: the scenario has no physics checks"
+
+
+@contextmanager
+def _reading(store: Path) -> Iterator[None]:
+    """Turn a failure to read into one line."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"{store} cannot be read ({type(error).__name__}: {first_line(error)}); expected a "
+            'dataset as "mno generate" releases it'
+        ) from error
