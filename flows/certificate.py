@@ -52,9 +52,12 @@ from mno.lineage.audit import Finding, Verdict, differs
 class _Commands(TyperGroup):
     """Takes what is no command for the model to certify: `mno certify MODEL`."""
 
+    otherwise = "model"
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that the arguments begin with (called by click)."""
-        return super().resolve_command(ctx, args if args[0] in self.commands else ["model", *args])
+        given = args if args[0] in self.commands else [self.otherwise, *args]
+        return super().resolve_command(ctx, given)
 
 
 certify_app = typer.Typer(

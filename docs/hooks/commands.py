@@ -28,6 +28,8 @@ def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
         if hasattr(command, "commands"):
             if command.invoke_without_command:  # it does something by itself
                 yield before + name, command
+            if hasattr(command, "otherwise"):  # what it does with what is no command of it
+                yield before + name, command.commands[command.otherwise]
             yield from _commands(command, f"{before}{name} ")
         elif not command.hidden:
             yield before + name, command
