@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mno.core.absent import Absent
@@ -347,7 +347,7 @@ def decide(
     verdict = {"against": "not_worth_it", "condition": "worth_it_if", "for": "worth_it"}
     return {
         "verdict": verdict[reasons[0].side],
-        "reasons": [asdict(reason) for reason in reasons],
+        "reasons": [dict(vars(reason)) for reason in reasons],
         "kpis": [kpi.to_dict() for kpi in kpis],
         "break_even": pays.to_dict(economics),
         "error": metrics["relative_l2"],
