@@ -337,7 +337,7 @@ def in_order(parameters: ConfigT, *pairs: tuple[str, str]) -> ConfigT:
 
 
 def require_resolution(
-    resolution: int, least: int, most: int | None = None, multiple: int = 1, why: str = ""
+    resolution: int, least: int, most: int | None = None, multiple: int = 1, possible: str = ""
 ) -> None:
     """Refuse a resolution that is out of bounds, or no multiple, and name the nearest possible.
 
@@ -346,7 +346,7 @@ def require_resolution(
         least: The least possible one.
         most: The greatest possible one, if there is one.
         multiple: What all of them are multiples of.
-        why: What asks for the least one.
+        possible: Which are possible and why, in words, where that is not plain.
 
     Raises:
         InputError: It is not possible.
@@ -357,14 +357,13 @@ def require_resolution(
     kind = {1: "", 2: "even and "}.get(multiple, f"a multiple of {multiple} and ")
     range_ = f"at least {least}" if most is None else f"from {least} to {most}"
     if resolution < least:
-        choice = f"{least}"
+        choice = "more" if most is None and multiple == 1 else f"{least}"
     elif most is not None and below + multiple > most:
         choice = f"{most}"
     else:
         choice = f"{below} or {below + multiple}"
     raise InputError(
-        f"generate.resolution={resolution} must be {kind}{range_}{why and f' ({why})'}; choose "
-        f"{choice}"
+        f"generate.resolution={resolution} must be {possible or kind + range_}; choose {choice}"
     )
 
 

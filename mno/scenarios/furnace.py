@@ -213,7 +213,8 @@ class Furnace(HeatedFurnace):
                 f"that two lie in the wall; at most {FINEST} are possible, choose "
                 f"{math.ceil(2e4 * side / FINEST) / 1e4} or more"
             )
-        require_resolution(resolution, least, FINEST, multiple=4, why=needs)
+        possible = f"a multiple of 4 from {least} ({needs}) to {FINEST}"
+        require_resolution(resolution, least, FINEST, multiple=4, possible=possible)
         self._parameters = parameters
         self._resolution = resolution
         self._width = parameters.side / resolution

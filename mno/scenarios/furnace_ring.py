@@ -187,8 +187,11 @@ class FurnaceRing(HeatedFurnace):
 
     def __init__(self, parameters: FurnaceRingParameters, resolution: int) -> None:
         least = _least_resolution(parameters)
-        why = "which resolves elements and layers of scenarios.furnace_ring"
-        require_resolution(resolution, least, FINEST, multiple=2, why=why)
+        possible = (
+            f"even and from {least} (which resolves elements and layers of scenarios.furnace_ring) "
+            f"to {FINEST}"
+        )
+        require_resolution(resolution, least, FINEST, multiple=2, possible=possible)
         self._parameters = parameters
         self._mesh = RingMesh(2 * resolution, resolution // 2)
         sizing = max(_SIZING[0], least)

@@ -147,8 +147,11 @@ class ShallowWater(TimeDependent):
     def __init__(self, parameters: ShallowWaterParameters, resolution: int) -> None:
         radius = parameters.min_radius
         needed = max(8, math.ceil(SIDE / (2.0 * radius)))
-        why = f"so that a cell is no wider than the smallest dam, min_radius={radius}"
-        require_resolution(resolution, needed, why=why)
+        possible = (
+            f"at least {needed}, so that a cell is no wider than the smallest dam "
+            f"(min_radius={radius})"
+        )
+        require_resolution(resolution, needed, possible=possible)
         self._parameters = parameters
         self._width = SIDE / resolution
         self._points = SIDE * ((np.arange(resolution) + 0.5) / resolution - 0.5)
