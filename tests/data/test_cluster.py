@@ -130,7 +130,7 @@ def test_workers_that_run_older_code_are_refused(tmp_path, start):
         return process.returncode, error.strip()
 
     assert run("before") == (0, "")
-    with (root / "mno" / "data" / "solve.py").open("a") as file:
+    with (root / "mno/data/generate/work.py").open("a") as file:
         file.write("\n# An edit that the workers have not seen.\n")
     code, error = run("after")
     assert code == 1

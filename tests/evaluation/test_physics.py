@@ -85,4 +85,6 @@ def test_imported_data_have_no_checks_and_say_so() -> None:
     small = line("darcy")
     schema = replace(small.test.schema, scenario="plant", sources=({"file": "a", "sha256": "0"},))
     test = replace(small.test, schema=schema)
-    assert "imported" in physical_consistency(small.surrogate, test, 4, 8)
+    found = physical_consistency(small.surrogate, test, 4, 8)
+    assert isinstance(found, Absent)
+    assert "imported" in str(found)

@@ -217,7 +217,8 @@ def test_a_quiet_run_prints_its_failure_and_a_program_can_read_it(workspace: Wor
     done = workspace.mno("train", "--set", "seed=1", "--quiet", "--json")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: train: ")
+    assert done.stderr.startswith("error: ")
+    assert "mlflow.db is not a database" in done.stderr
     answer = json.loads(done.stdout)
     assert answer["exit_code"] == 1
     assert answer["error"] in done.stderr
