@@ -4,6 +4,9 @@ Besides lines, modules, folders and commands two walks are measured: from the fu
 registers a model, and from the one that plans a dataset. A walk follows each name that a function
 mentions to the function of ours that bears it, as a reader would. It counts the functions that are
 handed the request (or the plan), and how often the walk comes back to a file that it had left.
+
+The walks are not calibrated: they count by this file's own call graph, which finds other numbers
+than a reader who follows the calls. Compare them with each other, not with counts made otherwise.
 """
 
 from __future__ import annotations
