@@ -5,54 +5,36 @@ The public names are loaded on first use, so that reading a configuration does n
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mno.core.lazy import loaded_on_use
 
 if TYPE_CHECKING:
-    from mno.core.grid import Grid
-    from mno.core.points import Points
-    from mno.nn.build import build_operator, match_parameters_to
-    from mno.nn.config import ModelConfig
-    from mno.nn.kernel_view import EffectiveKernel, effective_kernel
-    from mno.nn.mixers import build_mixer
-    from mno.nn.mixers.mamba import MambaCrossMixer, MambaMixer
-    from mno.nn.operator import count_parameters
-    from mno.nn.replace import replace_mixer, trainable_stages
+    from mno.core.grid import Grid as Grid
+    from mno.core.points import Points as Points
+    from mno.nn.build import build_operator as build_operator
+    from mno.nn.build import match_parameters_to as match_parameters_to
+    from mno.nn.config import ModelConfig as ModelConfig
+    from mno.nn.kernel_view import EffectiveKernel as EffectiveKernel
+    from mno.nn.kernel_view import effective_kernel as effective_kernel
+    from mno.nn.mixers import build_mixer as build_mixer
+    from mno.nn.mixers.mamba import MambaCrossMixer as MambaCrossMixer
+    from mno.nn.mixers.mamba import MambaMixer as MambaMixer
+    from mno.nn.operator import count_parameters as count_parameters
+    from mno.nn.replace import replace_mixer as replace_mixer
+    from mno.nn.replace import trainable_stages as trainable_stages
 
 _PUBLIC = {
-    "EffectiveKernel": "mno.nn.kernel_view",
-    "Grid": "mno.core.grid",
-    "MambaCrossMixer": "mno.nn.mixers.mamba",
-    "MambaMixer": "mno.nn.mixers.mamba",
-    "ModelConfig": "mno.nn.config",
-    "Points": "mno.core.points",
-    "build_mixer": "mno.nn.mixers",
-    "build_operator": "mno.nn.build",
-    "count_parameters": "mno.nn.operator",
-    "effective_kernel": "mno.nn.kernel_view",
-    "match_parameters_to": "mno.nn.build",
-    "replace_mixer": "mno.nn.replace",
-    "trainable_stages": "mno.nn.replace",
+    "mno.core.grid": ("Grid",),
+    "mno.core.points": ("Points",),
+    "mno.nn.build": ("build_operator", "match_parameters_to"),
+    "mno.nn.config": ("ModelConfig",),
+    "mno.nn.kernel_view": ("EffectiveKernel", "effective_kernel"),
+    "mno.nn.mixers": ("build_mixer",),
+    "mno.nn.mixers.mamba": ("MambaCrossMixer", "MambaMixer"),
+    "mno.nn.operator": ("count_parameters",),
+    "mno.nn.replace": ("replace_mixer", "trainable_stages"),
 }
-
-__all__ = [
-    "EffectiveKernel",
-    "Grid",
-    "MambaCrossMixer",
-    "MambaMixer",
-    "ModelConfig",
-    "Points",
-    "build_mixer",
-    "build_operator",
-    "count_parameters",
-    "effective_kernel",
-    "match_parameters_to",
-    "replace_mixer",
-    "trainable_stages",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+__getattr__ = loaded_on_use(
+    __name__, {name: module for module, names in _PUBLIC.items() for name in names}
+)

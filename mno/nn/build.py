@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 import torch
 
@@ -12,9 +13,7 @@ from mno.nn.backbones import BACKBONES
 from mno.nn.config import ModelConfig
 from mno.nn.operator import Mixers, Names, Operator, Signature, count_parameters
 
-TOLERANCE = 0.1
-"""How far from the target the number of parameters may be, as a fraction of it."""
-
+TOLERANCE = 0.1  # how far from the target the number of parameters may be, as a fraction of it
 WIDEST = 4096
 
 
@@ -54,47 +53,30 @@ def build_operator(
 
 
 def match_parameters_to(
-    config: ModelConfig,
-    target: int,
-    *,
-    inputs: Names,
-    outputs: Names,
-    scalars: Sequence[str] = (),
-    dims: int = 2,
-    gaps: Collection[str] = (),
+    config: ModelConfig, target: int, *, dims: int = 2, **signature: Any
 ) -> ModelConfig:
     """Return the configuration with the width whose number of parameters is closest to a target.
 
-    All else stays: layers, heads, modes. Where a mixer has heads, the width is a multiple of them.
-    Nothing is allocated, and no random number is drawn: operators are built on the device `meta`.
-
-    Args:
-        config: Kind of operator; its width is where the search begins.
-        target: Number of parameters to come close to, as `count_parameters` counts.
-        inputs: As for `build_operator`, and so the others.
-        outputs: Likewise.
-        scalars: Likewise.
-        dims: Likewise.
-        gaps: Likewise.
+    They are counted as by `count_parameters`; the signature is that of `build_operator`. All else
+    stays: layers, heads, modes. Where a mixer has heads, the width is a multiple of them. Nothing
+    is allocated, and no random number is drawn: operators are built on the device `meta`.
 
     Raises:
         ValueError: No width comes within 10 % of the target.
     """
 
+    def with_width(width: int) -> ModelConfig:
+        return ModelConfig.model_validate(config.model_dump() | {"width": width})
+
     @cache
     def parameters(width: int) -> int:
         with torch.device("meta"):
-            operator = build_operator(
-                _with_width(config, width),
-                inputs=inputs,
-                outputs=outputs,
-                scalars=scalars,
-                dims=dims,
-                gaps=gaps,
-            )
-        return count_parameters(operator)
+            return count_parameters(build_operator(with_width(width), dims=dims, **signature))
 
-    step = _step(config, dims)
+    step = 1  # what the width must be a multiple of
+    if BACKBONES[config.backbone].own_mixer is not None:
+        options = [Mixers(config, dims).choice(layer)[1] for layer in range(config.layers)]
+        step = config.heads if any("heads" in chosen for chosen in options) else 1
     width, found = _closest(parameters, target, step, config.width)
     if abs(found - target) > TOLERANCE * target:
         multiple = f" that is a multiple of heads={step}" if step > 1 else ""
@@ -103,7 +85,7 @@ def match_parameters_to(
             f"the closest is width={width} with {found}; choose that target, or another number of "
             "layers"
         )
-    return _with_width(config, width)
+    return with_width(width)
 
 
 def _closest(
@@ -118,15 +100,3 @@ def _closest(
         low, high = (middle, high) if parameters(middle * step) < target else (low, middle)
     counts = {n * step: parameters(n * step) for n in (low, high) if n}
     return min(counts.items(), key=lambda pair: abs(pair[1] - target))
-
-
-def _step(config: ModelConfig, dims: int) -> int:
-    """Return what the width must be a multiple of."""
-    if BACKBONES[config.backbone].own_mixer is None:
-        return 1
-    options = [Mixers(config, dims).choice(layer)[1] for layer in range(config.layers)]
-    return config.heads if any("heads" in chosen for chosen in options) else 1
-
-
-def _with_width(config: ModelConfig, width: int) -> ModelConfig:
-    return ModelConfig.model_validate(config.model_dump() | {"width": width})

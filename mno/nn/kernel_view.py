@@ -35,14 +35,11 @@ Targets = Int[Tensor, " target"]
 class EffectiveKernel:
     """What the outputs of a scan at some points, its targets, made of the inputs at all points.
 
-    Attributes:
-        directions: The kernel of each scan direction, `(batch, K, targets, points, channel)`; zero
-            where a direction had not come by before it reached the target.
-        targets: Which points the targets are, `(targets,)`.
+    The kernel of a direction is zero where it had not come by before it reached the target.
     """
 
     directions: Kernels
-    targets: Targets
+    targets: Targets  # their numbers as points
 
     @property
     def total(self) -> Kernel:
@@ -50,14 +47,7 @@ class EffectiveKernel:
         return self.directions.sum(dim=1)
 
     def apply(self, u: PerPoint) -> Float[Tensor, "batch target channel"]:
-        """Apply the sum of all directions to an input.
-
-        Args:
-            u: `(batch, points, channel)`; `MambaMixer.prepare` gives what the mixer itself scans.
-
-        Returns:
-            `(batch, targets, channel)`.
-        """
+        """Apply the sum of all directions to an input, such as `MambaMixer.prepare` gives."""
         return torch.einsum("btpc,bpc->btc", self.total, u.to(self.directions.dtype))
 
 
@@ -70,22 +60,13 @@ def effective_kernel(
     source: Tensor | None = None,
     points: Sequence[int] | Tensor | None = None,
 ) -> EffectiveKernel:
-    """Return the kernel that a mixer's scans amount to on an input.
+    """Return the kernel that a mixer's scans amount to on its inputs.
 
     It is that of the scans alone: the projections, the normalisation and the gate around them act
-    on each point by itself.
-
-    Args:
-        mixer: A Mamba mixer.
-        x: Features as the mixer is given them, `(batch, points, d_model)`.
-        domain: As the mixer is given it.
-        source: The second input of a cross mixer.
-        points: The targets, as numbers of points in row-major order; all points if not given.
-            Memory grows with targets times points times channels.
-
-    Returns:
-        The kernel, without a graph for gradients; in float64 where the input is, else in float32.
-        Channels are those inside the mixer, `expand * d_model`.
+    on each point by itself. Channels are those inside the mixer, `expand * d_model`. Targets are
+    the numbers of `points` in row-major order, or all points; memory grows with targets times
+    points times channels. There is no graph for gradients; numbers are float64 where the input is,
+    else float32.
 
     Raises:
         ValueError: The input or the domain does not fit the mixer, a source is missing or is one
@@ -135,12 +116,7 @@ def _targets(points: Sequence[int] | Tensor | None, num_points: int) -> Targets:
 def _kernel(scan: ScanArguments, k: int, dt: PerPoint, visits: Order, targets: Targets) -> Kernel:
     """Return the kernel of direction k, state by state, so that no state needs memory of its own.
 
-    Args:
-        scan: The scan.
-        k: The direction.
-        dt: Its steps.
-        visits: Which point it visits when.
-        targets: The points at which the output is taken.
+    It has steps `dt`, and visits points in the order `visits`.
     """
     line = scan.path.directions[k].line
     walked = torch.take_along_dim(dt, visits, dim=1)

@@ -19,14 +19,16 @@ from mno.nn.config import ModelConfig
 from mno.nn.mixers import MIXERS, build_mixer
 from mno.scan.paths import Domain
 
+Names: TypeAlias = Sequence[str] | Mapping[str, int | None]
+"""Fields in the order of the weights; a mapping gives the number of frames of each, `None` for a
+field without."""
+
+WALL_LAYER = 0.5
+"""Length of the layer at a known wall, in cells of training: where their outermost points are."""
+
 
 class Mixers:
-    """Makes the mixers of an operator, given the number of a layer.
-
-    Args:
-        config: The operator's configuration.
-        dims: Axes of the places it will be given.
-    """
+    """Makes the mixers of an operator on places of `dims` axes, given the number of a layer."""
 
     def __init__(self, config: ModelConfig, dims: int) -> None:
         self.config = config
@@ -59,36 +61,24 @@ class Mixers:
             raise ValueError(f"backbone={self.config.backbone!r} has no mixers")
         name = self.config.mixer[layer % len(self.config.mixer)]
         name = own if name == "own" else name
-        return name, {option: self._option(option, layer) for option in MIXERS[name].options}
-
-    def _option(self, option: str, layer: int) -> Any:
-        value = self.dims if option == "dims" else getattr(self.config, option)
-        return value[layer % len(value)] if isinstance(value, list) else value
-
-
-Names: TypeAlias = Sequence[str] | Mapping[str, int | None]
-"""Fields in the order of the weights; a mapping gives the number of frames of each, `None` for a
-field without."""
-
-WALL_LAYER = 0.5
-"""Length of the layer at a known wall, in cells of training: where their outermost points are."""
+        options = {}
+        for option in MIXERS[name].options:
+            value = self.dims if option == "dims" else getattr(self.config, option)
+            options[option] = value[layer % len(value)] if isinstance(value, list) else value
+        return name, options
 
 
 @dataclass(frozen=True)
 class Signature:
     """What an operator is given and what it predicts.
 
-    Attributes:
-        inputs: Number of frames of each field it is given, by name, in the order of the weights;
-            `None` for a field without. Frames are features of a point.
-        outputs: The same of the fields it predicts: all frames at once.
-        scalars: Names of the numbers it is given with each sample.
-        dims: Axes of the grids or coordinates it will be given, from one to three.
-        gaps: Names of the inputs whose values may be missing, which are NaN.
+    Inputs and outputs have their number of frames by name, `None` for a field without, in the order
+    of the weights. Frames are features of a point; of outputs all are predicted at once. `gaps` are
+    the inputs whose values may be missing, which are NaN.
 
     Raises:
-        ValueError: No input or no output is named, a name is listed twice, a field has no frame,
-            `dims` is not from one to three, or `gaps` names what is not an input.
+        ValueError: No input or no output is named, a field has no frame, there are not one to three
+            axes, or `gaps` names what is not an input.
     """
 
     inputs: dict[str, int | None]
@@ -106,11 +96,15 @@ class Signature:
         dims: int,
         gaps: Collection[str] = (),
     ) -> Signature:
-        """Make a signature from names, as `build_operator` takes them."""
+        """Make a signature of names, as `build_operator` takes them, each named once."""
         for names in (inputs, outputs, scalars):
             if len(set(names)) != len(names):
                 raise ValueError(f"{tuple(names)} names a field twice; name each once")
-        return cls(_frames(inputs), _frames(outputs), tuple(scalars), dims, frozenset(gaps))
+        given, predicted = (
+            dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
+            for names in (inputs, outputs)
+        )
+        return cls(given, predicted, tuple(scalars), dims, frozenset(gaps))
 
     def __post_init__(self) -> None:
         if not self.inputs or not self.outputs:
@@ -130,10 +124,6 @@ class Signature:
             )
 
 
-def _frames(names: Names) -> dict[str, int | None]:
-    return dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
-
-
 class Operator(nn.Module):
     """An operator from fields to fields, on any domain that has as many axes.
 
@@ -144,11 +134,6 @@ class Operator(nn.Module):
     normalised field, and beside the values of such an input stand as many numbers that are 1 where
     a value is present and 0 where it is missing. So what the network answers does not depend on
     what could be thought to stand there, and no missing value is taken for a measured one.
-
-    Args:
-        config: Kind and size of the operator.
-        mixers: Makes the mixers of its layers.
-        signature: What it is given and what it predicts.
     """
 
     def __init__(self, config: ModelConfig, mixers: Mixers, signature: Signature) -> None:
@@ -161,26 +146,13 @@ class Operator(nn.Module):
         self.dims = signature.dims
         self.gaps = signature.gaps
         self._layer_of = mixers.layer_of  # filled as the subclass builds its layers
-
-    @property
-    def input_sizes(self) -> list[int]:
-        """Numbers per point that `_features` returns of each input, in their order."""
-        return [(frames or 1) * (1 + (name in self.gaps)) for name, frames in self.inputs.items()]
-
-    @property
-    def num_inputs(self) -> int:
-        """Numbers per point that `_features` returns."""
-        return sum(self.input_sizes)
-
-    @property
-    def num_point_inputs(self) -> int:
-        """Numbers per point that `_inputs` returns."""
-        return self.num_inputs + self.dims + len(self.scalars)
-
-    @property
-    def num_outputs(self) -> int:
-        """Numbers per point that `_answer` expects."""
-        return sum(frames or 1 for frames in self.outputs.values())
+        # Numbers per point: of each input in `_features`, of all there, in `_inputs`, in `_answer`.
+        self.input_sizes = [
+            (frames or 1) * (1 + (name in self.gaps)) for name, frames in self.inputs.items()
+        ]
+        self.num_inputs = sum(self.input_sizes)
+        self.num_point_inputs = self.num_inputs + self.dims + len(self.scalars)
+        self.num_outputs = sum(frames or 1 for frames in self.outputs.values())
 
     def mixers(self) -> Iterator[tuple[int, str]]:
         """Yield the layer of each mixer and its name as a module, in order of registration.
@@ -192,11 +164,7 @@ class Operator(nn.Module):
                 yield self._layer_of[module], name
 
     def _inputs(self, batch: Batch) -> Float[Tensor, "batch point input"]:
-        """Return at each point its input fields, its coordinates, and the scalars of its sample.
-
-        Raises:
-            ValueError: As for `_features`.
-        """
+        """Return at each point its input fields, its coordinates, and the scalars of its sample."""
         features, places = self._features(batch), self._coordinates(batch)
         scalars = self._scalars(batch)[:, None].expand(-1, features.shape[1], -1)
         return torch.cat([features, places, scalars], dim=-1)
@@ -208,24 +176,20 @@ class Operator(nn.Module):
             ValueError: A field or scalar is missing, or has another number of frames, or the domain
                 another number of axes.
         """
-        missing = [name for name in self.inputs if name not in batch.fields]
-        if missing:
+        if missing := [name for name in self.inputs if name not in batch.fields]:
             raise ValueError(
                 f"the batch holds {sorted(batch.fields)}; this operator also needs {missing}"
             )
-        given = _num_axes(batch.place)
+        if isinstance(batch.place, Grid):
+            given, where = len(batch.place.shape), f"grid of shape {batch.place.shape} has"
+        else:
+            given, where = batch.place.coordinates.shape[-1], "points have"
         if given != self.dims:
-            where = (
-                f"grid of shape {batch.place.shape} has"
-                if isinstance(batch.place, Grid)
-                else "points have"
-            )
             raise ValueError(
                 f"{where} {given} axes, but this operator was built for {self.dims}; build it "
                 f"with dims={given}"
             )
-        missing = [name for name in self.scalars if name not in batch.scalars]
-        if missing:
+        if missing := [name for name in self.scalars if name not in batch.scalars]:
             raise ValueError(
                 f"the batch holds scalars {sorted(batch.scalars)}; this operator also needs "
                 f"{missing}"
@@ -262,10 +226,7 @@ class Operator(nn.Module):
     def _asked(self, batch: Batch, at: Grid | Points | None) -> tuple[Grid | Points, Tensor]:
         """Return where the operator is asked for its outputs, and the coordinates of the points.
 
-        Args:
-            batch: What it is given.
-            at: Where it is asked, in the coordinates that the inputs are given in; where the inputs
-                are if `None`.
+        That is where the inputs are, or at places `at` in their coordinates.
 
         Raises:
             ValueError: The domain has another number of axes, or is one for each of another number
@@ -289,7 +250,7 @@ class Operator(nn.Module):
         """Answer by a network of images, `(batch, channels, *grid)`, given each point's `_inputs`.
 
         Raises:
-            ValueError: As for `_inputs`, or the points are not those of a grid.
+            ValueError: As for `_features`, or the points are not those of a grid.
         """
         x, domain = self._inputs(batch), batch.place
         if isinstance(domain, Points):
@@ -328,12 +289,9 @@ class Operator(nn.Module):
 
 
 def coordinates(domain: Grid | Points, like: Tensor) -> Float[Tensor, "sample point axis"]:
-    """Return the coordinates of points, for each sample or, with one row, for all.
+    """Return coordinates for each sample or, in one row, for all; of the type and device of `like`.
 
-    Args:
-        domain: A grid, whose points are given as fractions of its extent, in row-major order; or
-            points, whose coordinates are taken as they are.
-        like: A tensor of the wanted type on the wanted device.
+    Those of a grid are fractions of its extent, in row-major order; those of points are as given.
     """
     if isinstance(domain, Points):
         places = domain.coordinates.to(like)
@@ -349,11 +307,7 @@ def wall_factor(domain: Grid | Points, like: Tensor) -> Float[Tensor, "point 1"]
     half a cell of training, where its outermost points are: linear at the wall, and one within a
     percent from the second points of training on, where values are learned as without it. A wider
     layer makes the model learn values divided by small factors, which are rough along a wall. As a
-    function of place, the factor is the same on every grid.
-
-    Args:
-        domain: A grid that covers the domain.
-        like: A tensor of the wanted type on the wanted device.
+    function of place, the factor is the same on every grid. It has the type and device of `like`.
 
     Raises:
         ValueError: Points are given, which have no walls.
@@ -376,19 +330,8 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() * (2 if p.is_complex() else 1) for p in module.parameters())
 
 
-def _num_axes(domain: Grid | Points) -> int:
-    return len(domain.shape) if isinstance(domain, Grid) else domain.coordinates.shape[-1]
-
-
 def perceptron(inputs: int, hidden: int, outputs: int, layers: int = 1) -> nn.Sequential:
-    """Return linear layers with GELU between them.
-
-    Args:
-        inputs: Features given.
-        hidden: Features of the hidden layers.
-        outputs: Features returned.
-        layers: Hidden layers.
-    """
+    """Return linear layers with GELU between them, so many of them hidden."""
     widths = [inputs, *[hidden] * layers]
     parts: list[nn.Module] = []
     for before, after in zip(widths, widths[1:], strict=False):

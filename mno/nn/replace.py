@@ -38,14 +38,13 @@ def replace_mixer(
         ValueError: The backbone has no mixers, a layer does not exist, a name or option is not
             known or does not fit, or an option would change a mixer that is kept.
     """
-    chosen = _checked(operator, layers)
+    replaced = _mixers_of(operator, layers)
     if mixer not in ("own", *MIXERS):
         raise ValueError(f"mixer={mixer!r} is not known; choose one of own, {', '.join(MIXERS)}")
-    unknown = sorted(set(options) - set(OPTIONS))
-    if unknown:
+    if unknown := sorted(set(options) - set(OPTIONS)):
         raise ValueError(f"{unknown} are not options of mixers; choose among {', '.join(OPTIONS)}")
-    config = _changed(operator.config, chosen, mixer, options)
-    _check_kept(operator, config, chosen)
+    config = _changed(operator.config, set(layers), mixer, options)
+    _check_kept(operator, config, set(layers))
     new = build_operator(
         config,
         inputs=operator.inputs,
@@ -54,7 +53,6 @@ def replace_mixer(
         dims=operator.dims,
         gaps=operator.gaps,
     )
-    replaced = _names(operator, chosen)
     for name in replaced:
         new.get_submodule(name).to(next(operator.get_submodule(name).parameters()))
     # Assigned rather than copied into place, so that device and type come along.
@@ -75,28 +73,25 @@ def trainable_stages(operator: Operator, layers: Sequence[int]) -> Iterator[list
             optimiser = torch.optim.AdamW(parameters, learning_rate)
             ...
 
-    Args:
-        operator: For example what `replace_mixer` returned.
-        layers: Numbers of the layers that train first, from 0.
-
     Raises:
         ValueError: The backbone has no mixers, or a layer does not exist.
     """
-    names = _names(operator, _checked(operator, layers))
+    names = _mixers_of(operator, layers)
     first = [p for name in names for p in operator.get_submodule(name).parameters()]
-    return _stages(operator, first)
+
+    def stages() -> Iterator[list[nn.Parameter]]:
+        operator.requires_grad_(False)
+        for parameter in first:
+            parameter.requires_grad_(True)
+        yield first
+        operator.requires_grad_(True)
+        yield list(operator.parameters())
+
+    return stages()
 
 
-def _stages(operator: Operator, first: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
-    operator.requires_grad_(False)
-    for parameter in first:
-        parameter.requires_grad_(True)
-    yield first
-    operator.requires_grad_(True)
-    yield list(operator.parameters())
-
-
-def _checked(operator: Operator, layers: Sequence[int]) -> set[int]:
+def _mixers_of(operator: Operator, layers: Sequence[int]) -> list[str]:
+    """Return the names of the layers' mixers as modules."""
     known = {layer for layer, _ in operator.mixers()}
     if not known:
         raise ValueError(f"backbone={operator.config.backbone!r} has no mixers to replace")
@@ -106,15 +101,16 @@ def _checked(operator: Operator, layers: Sequence[int]) -> set[int]:
             f"layers={wrong or list(layers)}: this operator has mixers in layers "
             f"{', '.join(map(str, sorted(known)))}; name at least one, and only these"
         )
-    return set(layers)
+    return [name for layer, name in operator.mixers() if layer in layers]
 
 
 def _changed(
     config: ModelConfig, layers: set[int], mixer: str, options: dict[str, Any]
 ) -> ModelConfig:
-    per_layer = {"mixer": mixer, **({"path": options["path"]} if "path" in options else {})}
     values = config.model_dump() | options
-    for key, name in per_layer.items():
+    for key, name in {"mixer": mixer, "path": options.get("path")}.items():
+        if name is None:
+            continue
         before = getattr(config, key)
         names = [name if i in layers else before[i % len(before)] for i in range(config.layers)]
         values[key] = names[:1] if len(set(names)) == 1 else names
@@ -139,7 +135,3 @@ def _check_kept(operator: Operator, config: ModelConfig, layers: set[int]) -> No
                 f"{', '.join(differ)} would change the {name} mixer of layer {layer}, too, which "
                 "is kept; keep the operator's own value, or replace that layer as well"
             )
-
-
-def _names(operator: Operator, layers: set[int]) -> list[str]:
-    return [name for layer, name in operator.mixers() if layer in layers]

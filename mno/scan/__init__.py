@@ -1,22 +1,15 @@
 """The selective scan, the recurrence inside every Mamba mixer, and the paths it runs along.
 
-The public names are loaded on first use, so that reading a configuration does not load torch.
+The public name is loaded on first use, so that reading a configuration does not load torch.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mno.core.lazy import loaded_on_use
 
 if TYPE_CHECKING:
-    from mno.scan.interface import selective_scan
+    from mno.scan.interface import selective_scan as selective_scan
 
-_PUBLIC = {"selective_scan": "mno.scan.interface"}
-
-__all__ = ["selective_scan"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+__getattr__ = loaded_on_use(__name__, {"selective_scan": "mno.scan.interface"})

@@ -5,15 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mno.nn.mixers.attention import SoftmaxCrossMixer, SoftmaxMixer
-from mno.nn.mixers.galerkin import (
+from mno.nn.mixers.attention import (
     FourierCrossMixer,
     FourierMixer,
     GalerkinCrossMixer,
     GalerkinMixer,
+    LinearCrossMixer,
+    LinearMixer,
+    PhysicsCrossMixer,
+    PhysicsMixer,
+    SoftmaxCrossMixer,
+    SoftmaxMixer,
 )
-from mno.nn.mixers.linear import LinearCrossMixer, LinearMixer
-from mno.nn.mixers.physics import PhysicsCrossMixer, PhysicsMixer
 
 SELF = [SoftmaxMixer, LinearMixer, GalerkinMixer, FourierMixer, PhysicsMixer]
 CROSS = [

@@ -20,7 +20,7 @@ from attention_cases import (
 
 from mno.core.grid import Grid
 from mno.core.points import Points
-from mno.nn.mixers.physics import PhysicsCrossMixer, PhysicsMixer
+from mno.nn.mixers.attention import PhysicsCrossMixer, PhysicsMixer
 
 # --- symmetries
 

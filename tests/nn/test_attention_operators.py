@@ -23,9 +23,12 @@ from attention_cases import (
 
 from mno.core.grid import Grid
 from mno.core.points import Points
-from mno.nn.mixers.attention import SoftmaxCrossMixer
-from mno.nn.mixers.galerkin import FourierMixer, GalerkinMixer
-from mno.nn.mixers.physics import PhysicsCrossMixer
+from mno.nn.mixers.attention import (
+    FourierMixer,
+    GalerkinMixer,
+    PhysicsCrossMixer,
+    SoftmaxCrossMixer,
+)
 
 
 def in_heads(x):

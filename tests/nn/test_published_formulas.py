@@ -15,7 +15,7 @@ from mno.nn import ModelConfig, build_operator
 from mno.nn.backbones.galerkin import EncoderLayer, FourierLayer
 from mno.nn.backbones.gnot import GNOTBlock
 from mno.nn.backbones.oformer import EncoderLayer as OFormerLayer
-from mno.nn.mixers.galerkin import GalerkinMixer
+from mno.nn.mixers.attention import GalerkinMixer
 from mno.nn.operator import Mixers
 
 

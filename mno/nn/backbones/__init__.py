@@ -5,19 +5,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class BackboneEntry:
-    """Where a backbone is defined.
-
-    Attributes:
-        module: Its module.
-        operator: The class in it, made of a configuration, mixers and a signature (see
-            `mno.nn.operator.Operator`).
-        own_mixer: The mixer that it was published with; `None` if it has no mixers.
-    """
+class BackboneEntry(NamedTuple):
+    """Where an `Operator` is defined, and the mixer that it was published with, if any."""
 
     module: str
     operator: str

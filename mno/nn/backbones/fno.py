@@ -32,11 +32,6 @@ class FNOOperator(Operator):
     shifts what it computes by one frequency, and so answers another function than on an even
     number. With padding, one cell more is added there; without, such a grid is refused.
 
-    Args are those of `Operator`.
-
-    Raises:
-        ValueError: As for `Operator`, or the package is not installed.
-
     Source:
         Li et al., "Fourier Neural Operator for Parametric Partial Differential Equations",
         arXiv:2010.08895; Kossaifi et al., arXiv:2412.10354 (the package).
@@ -57,12 +52,7 @@ class FNOOperator(Operator):
         self.register_state_dict_post_hook(_only_weights)
 
     def forward(self, batch: Batch) -> Batch:
-        """Predict the output fields where the input fields are.
-
-        Raises:
-            ValueError: The batch does not fit the operator, its domain is not a grid, or the grid
-                is odd (see above).
-        """
+        """Predict the output fields where the input fields are, on a grid."""
         return self._on_image(self._network, batch)
 
     def _network(

@@ -23,16 +23,9 @@ HALF = (torch.float16, torch.bfloat16)
 class FourierLayer(nn.Module):
     """silu(linear(x) + inverse transform of weights times the lowest modes of x).
 
-    The weights of a mode are those of its frequency on any grid; a grid too coarse for some of
-    them leaves those out.
-
-    Args:
-        inputs: Features per point given.
-        outputs: Features per point returned.
-        modes: Frequencies kept along each axis: 0 to `modes - 1` and, on all axes but the last,
-            their negatives -`modes` to -1.
-        dims: Axes of the grid.
-        dropout: Share of the features that the transform does not see, while training.
+    Frequencies along each axis are 0 to `modes - 1` and, on all axes but the last, their negatives
+    -`modes` to -1. The weights of a mode are those of its frequency on any grid; a grid too coarse
+    for some of them leaves those out. Dropout is of what the transform sees.
 
     Source:
         Li et al., arXiv:2010.08895, section 4; the initial scale is that of Cao's code.
@@ -82,34 +75,17 @@ class SpectralRegressor(nn.Module):
 
     Each point is given its coordinates again, and the features are reduced before the transform.
 
-    Args:
-        inputs: Features per point given.
-        width: Features per point of the Fourier layers.
-        outputs: Numbers per point returned.
-        layers: Fourier layers.
-        modes: Frequencies kept along each axis.
-        dims: Axes of the grid.
-        dropout: Share of features dropped in front of each transform, while training.
-
     Source:
         Cao, arXiv:2105.14995, section 4 and its code.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        width: int,
-        outputs: int,
-        *,
-        layers: int,
-        modes: int,
-        dims: int,
-        dropout: float,
-    ) -> None:
+    def __init__(self, config: ModelConfig, outputs: int, dims: int) -> None:
         super().__init__()
-        self.reduction = nn.Linear(inputs + dims, width)
+        width = config.spectral_width
+        self.reduction = nn.Linear(config.width + dims, width)
         self.layers = nn.ModuleList(
-            FourierLayer(width, width, modes, dims, dropout) for _ in range(layers)
+            FourierLayer(width, width, config.modes, dims, config.dropout)
+            for _ in range(config.spectral_layers)
         )
         hidden = 2 * dims * width
         self.projection = nn.Sequential(
@@ -133,12 +109,6 @@ class EncoderLayer(nn.Module):
     """One layer: x <- x + mixer(x), then x <- x + second(relu(first(x))).
 
     Nothing is normalised but what the mixer normalises, so that the scale of the input is kept.
-
-    Args:
-        width: Features per point.
-        hidden: Hidden features of the feed-forward network.
-        mixer: The layer in which points exchange information, called as `mixer(x, domain)`.
-        dropout: Share of the features that are dropped, while training.
     """
 
     def __init__(self, width: int, hidden: int, mixer: nn.Module, dropout: float) -> None:
@@ -171,8 +141,6 @@ class GalerkinOperator(Operator):
     to the products of keys and values; and in that outputs vanish at the walls only where the
     configuration says so. Its pointwise regressor, for outputs that jump, is not built.
 
-    Args are those of `Operator`.
-
     Source:
         Cao, "Choose a Transformer: Fourier or Galerkin", arXiv:2105.14995, sections 3 and 4; code
         at github.com/scaomath/galerkin-transformer. Cheng et al., arXiv:2410.02113.
@@ -186,22 +154,10 @@ class GalerkinOperator(Operator):
             EncoderLayer(width, hidden, mixers.self_mixer(i), config.dropout)
             for i in range(config.layers)
         )
-        self.regressor = SpectralRegressor(
-            width,
-            config.spectral_width,
-            self.num_outputs,
-            layers=config.spectral_layers,
-            modes=config.modes,
-            dims=self.dims,
-            dropout=config.dropout,
-        )
+        self.regressor = SpectralRegressor(config, self.num_outputs, self.dims)
 
     def forward(self, batch: Batch) -> Batch:
-        """Predict the output fields where the input fields are.
-
-        Raises:
-            ValueError: The batch does not fit the operator, or is not on a grid with equal cells.
-        """
+        """Predict the output fields where the input fields are, on a grid with equal cells."""
         shape = _shape_of(batch.place)
         x, places = self.lifting(self._inputs(batch)), self._coordinates(batch)
         domain = self._mixing_domain(batch.place)

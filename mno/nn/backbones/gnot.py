@@ -22,11 +22,6 @@ class Gate(nn.Module):
     """A soft division of the domain: softmax(perceptron(coordinates)), one share per expert.
 
     With one expert there is nothing to divide, and the gate has no weights.
-
-    Args:
-        dims: Coordinates of a point.
-        hidden: Hidden features of its two hidden layers.
-        experts: Parts that the domain is divided into.
     """
 
     def __init__(self, dims: int, hidden: int, experts: int) -> None:
@@ -39,13 +34,7 @@ class Gate(nn.Module):
 
 
 class Experts(nn.Module):
-    """Feed-forward networks whose answers are averaged at each point: sum_e share_e network_e(x).
-
-    Args:
-        width: Features per point.
-        hidden: Hidden features of each network.
-        experts: Networks.
-    """
+    """Feed-forward networks, averaged at each point: sum_e share_e network_e(x)."""
 
     def __init__(self, width: int, hidden: int, experts: int) -> None:
         super().__init__()
@@ -62,14 +51,7 @@ class Experts(nn.Module):
 
 
 class ResidualPerceptron(nn.Module):
-    """GNOT's perceptron: h = gelu(first(x)), then h + gelu(layer(h)) for each layer, then last(h).
-
-    Args:
-        inputs: Features given.
-        width: Features of the hidden layers.
-        outputs: Features returned.
-        layers: Hidden layers behind the first.
-    """
+    """h = gelu(first(x)), then h + gelu(layer(h)) for each layer, then last(h)."""
 
     def __init__(self, inputs: int, width: int, outputs: int, layers: int) -> None:
         super().__init__()
@@ -92,13 +74,6 @@ class GNOTBlock(nn.Module):
 
         x <- x + mean over b of cross_b(N(x), N_b(y_b)),    x <- x + N(E_1(x)),
         x <- x + mixer(N(x)),                               x <- x + N(E_2(x)).
-
-    Args:
-        config: Kind and size of the operator.
-        mixers: Makes the mixers.
-        layer: Number of the layer.
-        branches: Input functions.
-        dims: Coordinates of a point.
     """
 
     def __init__(
@@ -126,15 +101,7 @@ class GNOTBlock(nn.Module):
         domain: Domain,
         branch_domain: Domain,
     ) -> Float[Tensor, "batch point width"]:
-        """Apply the layer.
-
-        Args:
-            x: Features of the query points.
-            branches: Features of each input function, `(batch, branch points, width)`.
-            coordinates: Where the query points are.
-            domain: The domain of the query points, for the mixers.
-            branch_domain: That of the input functions.
-        """
+        """Apply the layer."""
         gates = self.gate(coordinates)
         query = self.cross_norm(x)
         taken = [
@@ -164,8 +131,6 @@ class GNOTOperator(Operator):
     attention: queries + mean over branches, of which the code takes the sum); in the weights of the
     quadrature; and in that no gate is built for a single expert, where its softmax is one.
 
-    Args are those of `Operator`.
-
     Source:
         Hao et al., "GNOT: A General Neural Operator Transformer for Operator Learning",
         arXiv:2302.14376, section 3; code at github.com/HaoZhongkai/GNOT.
@@ -184,11 +149,7 @@ class GNOTOperator(Operator):
         self.projection = ResidualPerceptron(width, width, self.num_outputs, layers)
 
     def forward(self, batch: Batch, at: Grid | Points | None = None) -> Batch:
-        """Predict the output fields.
-
-        Args:
-            batch: The input fields and scalars.
-            at: Where to predict, in the inputs' coordinates; where the inputs are if not given.
+        """Predict the output fields at places in the inputs' coordinates, or where the inputs are.
 
         Raises:
             ValueError: The batch or the places do not fit the operator.

@@ -20,11 +20,6 @@ from mno.scan.paths import Domain
 class GatedFeedForward(nn.Module):
     """out(gelu(a) * b) with (a, b) = first(x).
 
-    Args:
-        width: Features per point.
-        hidden: Features of a and of b.
-        dropout: Share of the features that are dropped, while training.
-
     Source:
         Shazeer, arXiv:2002.05202.
     """
@@ -42,12 +37,7 @@ class GatedFeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """One layer: x <- n + mixer(n) with n = norm(x), then x <- m + feed_forward(m), m = norm(x).
-
-    Args:
-        config: Kind and size of the operator.
-        mixer: The layer in which points exchange information, called as `mixer(x, domain)`.
-    """
+    """One layer: x <- n + mixer(n) with n = norm(x), then x <- m + feed_forward(m), m = norm(x)."""
 
     def __init__(self, config: ModelConfig, mixer: nn.Module) -> None:
         super().__init__()
@@ -70,11 +60,6 @@ class EncoderLayer(nn.Module):
 class FourierFeatures(nn.Module):
     """linear(gelu(sin, cos (2 pi B c))) of coordinates c, the matrix B random and not trained.
 
-    Args:
-        dims: Coordinates of a point.
-        width: Features returned, as many as there are frequencies.
-        spread: Standard deviation of the frequencies.
-
     Source:
         Tancik et al., arXiv:2006.10739.
     """
@@ -94,12 +79,7 @@ class FourierFeatures(nn.Module):
 
 
 class Propagator(nn.Module):
-    """A step of the latent state at each point by itself: z + network(norm(z), coordinates).
-
-    Args:
-        width: Features per point.
-        dims: Coordinates of a point.
-    """
+    """A step of the latent state at each point by itself: z + network(norm(z), coordinates)."""
 
     def __init__(self, width: int, dims: int) -> None:
         super().__init__()
@@ -132,8 +112,6 @@ class OFormerOperator(Operator):
     heads that divide the width and do not each have all of it; in that encoder and decoder are
     equally wide (Darcy there: 96 and 256; Navier-Stokes: 96 and 192, and 384 in the latent state,
     twice the decoder's width as here); and in that outputs without frames take a step, too.
-
-    Args are those of `Operator`.
 
     Raises:
         ValueError: The outputs differ in their number of frames; or as for `Operator`.
@@ -169,11 +147,7 @@ class OFormerOperator(Operator):
         )
 
     def forward(self, batch: Batch, at: Grid | Points | None = None) -> Batch:
-        """Predict the output fields.
-
-        Args:
-            batch: The input fields and scalars.
-            at: Where to predict, in the inputs' coordinates; where the inputs are if not given.
+        """Predict the output fields at places in the inputs' coordinates, or where the inputs are.
 
         Raises:
             ValueError: The batch or the places do not fit the operator.

@@ -12,14 +12,7 @@ from mno.scan.paths import Domain
 
 
 class Block(nn.Module):
-    """One layer: x + mixer(norm(x)), then x + feed_forward(norm(x)).
-
-    Args:
-        width: Features per point.
-        feed_forward: Hidden features of the feed-forward network per feature.
-        mixer: The layer in which points exchange information, called as `mixer(x, domain)`.
-        dropout: Share of the features that are dropped from what is added, while training.
-    """
+    """One layer: x + mixer(norm(x)), then x + feed_forward(norm(x))."""
 
     def __init__(self, width: int, feed_forward: int, mixer: nn.Module, dropout: float) -> None:
         super().__init__()
@@ -42,8 +35,6 @@ class PlainOperator(Operator):
 
     Each point is given its coordinates and the scalars of its sample next to the input fields. Any
     grid that covers the domain may be given, whatever the model was trained on.
-
-    Args are those of `Operator`.
     """
 
     def __init__(self, config: ModelConfig, mixers: Mixers, signature: Signature) -> None:
@@ -58,11 +49,7 @@ class PlainOperator(Operator):
         self.projection = perceptron(width, 2 * width, self.num_outputs)
 
     def forward(self, batch: Batch) -> Batch:
-        """Predict the output fields where the input fields are.
-
-        Raises:
-            ValueError: The batch does not fit the operator.
-        """
+        """Predict the output fields where the input fields are."""
         x = self.lifting(self._inputs(batch))
         domain = self._mixing_domain(batch.place)
         for block in self.blocks:

@@ -24,8 +24,6 @@ class TransolverOperator(PlainOperator):
     are treated like any others (there, a convolution projects them), and that `dropout` also drops
     from what the feed-forward network adds.
 
-    Args are those of `Operator`.
-
     Source:
         Wu et al., "Transolver: A Fast Transformer Solver for PDEs on General Geometries",
         arXiv:2402.02366, sections 3 and D; code at github.com/thuml/Transolver.

@@ -31,8 +31,6 @@ class UNetOperator(Operator):
     answer on another grid than that of training is another function: it is a baseline, not an
     operator. `layers`, `feed_forward` and what concerns mixers have no effect.
 
-    Args are those of `Operator`.
-
     Source:
         Ronneberger et al., "U-Net", arXiv:1505.04597; with padding, a norm and GELU, as is usual
         for PDEs (Gupta and Brandstetter, arXiv:2209.15616).
@@ -53,11 +51,7 @@ class UNetOperator(Operator):
         self.projection = CONVOLUTIONS[self.dims](config.width, self.num_outputs, 1)
 
     def forward(self, batch: Batch) -> Batch:
-        """Predict the output fields where the input fields are.
-
-        Raises:
-            ValueError: The batch does not fit the operator, or its domain is not a grid.
-        """
+        """Predict the output fields where the input fields are, on a grid."""
         return self._on_image(self._network, batch)
 
     def _network(

@@ -7,32 +7,27 @@ torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True)
-class MixerEntry:
-    """Where a mixer is defined, and what it takes.
+class MixerEntry(NamedTuple):
+    """Where a mixer is defined, its two classes, and the options that both take by keyword.
 
-    Attributes:
-        module: The module of its two forms.
-        self_form: Class that mixes points, called as `mixer(x, domain)`.
-        cross_form: Class that mixes in a second input, called as `mixer(x, source, domain, ...)`.
-        options: Keyword arguments that both take, by the names of `ModelConfig`'s fields; of a
-            field that is a list, each layer's mixer takes its own. `dims` is the number of axes.
+    Options are fields of `ModelConfig`; of a field that is a list, each layer's mixer takes its
+    own. `dims` is the number of axes.
     """
 
     module: str
     self_form: str
     cross_form: str
-    options: tuple[str, ...]
+    options: tuple[str, ...] = ("heads",)
 
 
+_ATTENTION = "mno.nn.mixers.attention"
 MIXERS = {
     "mamba": MixerEntry(
         "mno.nn.mixers.mamba",
@@ -40,31 +35,27 @@ MIXERS = {
         "MambaCrossMixer",
         ("path", "d_state", "expand", "discretization", "dims"),
     ),
-    "softmax": MixerEntry(
-        "mno.nn.mixers.attention", "SoftmaxMixer", "SoftmaxCrossMixer", ("heads",)
-    ),
-    "linear": MixerEntry("mno.nn.mixers.linear", "LinearMixer", "LinearCrossMixer", ("heads",)),
-    "galerkin": MixerEntry(
-        "mno.nn.mixers.galerkin", "GalerkinMixer", "GalerkinCrossMixer", ("heads",)
-    ),
-    "fourier": MixerEntry(
-        "mno.nn.mixers.galerkin", "FourierMixer", "FourierCrossMixer", ("heads",)
-    ),
-    "physics": MixerEntry(
-        "mno.nn.mixers.physics", "PhysicsMixer", "PhysicsCrossMixer", ("heads", "slices")
-    ),
+    "softmax": MixerEntry(_ATTENTION, "SoftmaxMixer", "SoftmaxCrossMixer"),
+    "linear": MixerEntry(_ATTENTION, "LinearMixer", "LinearCrossMixer"),
+    "galerkin": MixerEntry(_ATTENTION, "GalerkinMixer", "GalerkinCrossMixer"),
+    "fourier": MixerEntry(_ATTENTION, "FourierMixer", "FourierCrossMixer"),
+    "physics": MixerEntry(_ATTENTION, "PhysicsMixer", "PhysicsCrossMixer", ("heads", "slices")),
 }
 """All mixers, by name."""
 
 
-def build_mixer(name: str, d_model: int, *, cross: bool = False, **options: Any) -> nn.Module:
-    """Build a mixer with fresh weights.
+def check_sizes(**sizes: int) -> None:
+    """Raise a `ValueError` that names the first size below one."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}={size} must be at least 1")
 
-    Args:
-        name: One of `MIXERS`.
-        d_model: Features per point.
-        cross: Whether it mixes with a second input.
-        options: Of that mixer, for example `heads=8` or `path="axial"`.
+
+def build_mixer(name: str, d_model: int, *, cross: bool = False, **options: Any) -> nn.Module:
+    """Build one of `MIXERS` with fresh weights, for `d_model` features per point.
+
+    With `cross` it mixes in a second input. Options are that mixer's own, for example `heads=8` or
+    `path="axial"`.
 
     Raises:
         ValueError: The name is not known, or an option does not fit.

@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mno.scan.arguments import DISCRETIZATIONS, ScanArguments, ScanPath
+from mno.nn.mixers import check_sizes
+from mno.scan.arguments import DISCRETIZATIONS, ScanArguments
 from mno.scan.backends import compute
 from mno.scan.paths import Domain, num_directions, same_domain, scan_path
 
@@ -29,15 +29,10 @@ class MambaMixer(nn.Module):
     Parameters are named, shaped and initialised as in the reference code, so that its checkpoints
     load: steps log-uniform in [1e-3, 1e-1], A = -(1, 2, ..., d_state), D = 1.
 
-    Args:
-        d_model: Features per point.
-        d_state: State size of a scan, per channel.
-        expand: Channels inside the mixer, `expand * d_model`.
-        path: One of `mno.scan.paths.PATHS`.
-        dims: Axes of the grids that it will be given; K depends on it for `axial` and `cross`.
-        discretization: `simplified`, the reference's; `zoh`, the exact zero-order hold; or
-            `centred`, the most alike from grid to grid (see `mno.scan.selective_scan`).
-        backend: That of the scan; chosen by itself if not given.
+    Inside are `expand * d_model` channels. `path` is one of `mno.scan.paths.PATHS`; with `axial`
+    and `cross` K depends on `dims`, the axes of the grids that the mixer will be given. Of the
+    discretisations (see `mno.scan.selective_scan`) `simplified` is the reference's, and `centred`
+    the most alike from grid to grid. The scan's backend is chosen by itself if not given.
 
     Raises:
         ValueError: A size is not positive, or a name is not known.
@@ -62,10 +57,7 @@ class MambaMixer(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        sizes = {"d_model": d_model, "d_state": d_state, "expand": expand, "dims": dims}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name}={size} must be at least 1")
+        check_sizes(d_model=d_model, d_state=d_state, expand=expand, dims=dims)
         if discretization not in DISCRETIZATIONS:
             raise ValueError(
                 f"discretization={discretization!r} is not known; "
@@ -84,7 +76,9 @@ class MambaMixer(nn.Module):
         self.in_proj = nn.Linear(d_model, 2 * inner, bias=False)
         self.x_proj_weight = _uniform(k, self.dt_rank + 2 * d_state, inner, fan_in=inner)
         self.dt_projs_weight = _uniform(k, inner, self.dt_rank, fan_in=self.dt_rank)
-        self.dt_projs_bias = nn.Parameter(_inverse_softplus(_steps(k, inner)))
+        low, high = (math.log(step) for step in STEP_RANGE)
+        steps = torch.empty(k, inner).uniform_(low, high).exp()
+        self.dt_projs_bias = nn.Parameter(steps + torch.log(-torch.expm1(-steps)))
         decays = torch.arange(1, d_state + 1, dtype=torch.float32)
         self.A_logs = nn.Parameter(decays.log().repeat(k * inner, 1))
         self.Ds = nn.Parameter(torch.ones(k * inner))
@@ -92,34 +86,32 @@ class MambaMixer(nn.Module):
         self.out_proj = nn.Linear(inner, d_model, bias=False)
 
     def forward(self, x: Tensor, domain: Domain) -> Tensor:
-        """Mix points.
+        """Mix features `(batch, points, d_model)`, points of a grid in row-major order.
 
-        Args:
-            x: Features, `(batch, points, d_model)`; points of a grid in row-major order.
-            domain: The grid, whose spacing scales the scans' steps; its bare shape for no scaling;
-                `Points` for scattered points; or `None` for points in the order in which they come.
-
-        Returns:
-            Features of the same shape.
+        A grid's spacing scales the scans' steps, its bare shape does not; points without a domain
+        are taken in the order in which they come.
 
         Raises:
             ValueError: The input or the domain does not fit the mixer or each other.
         """
-        scan, gate = self.prepare(x, domain)
-        return self._finish(compute(scan, self.backend), gate)
+        return self._finish(*self.prepare(x, domain))
 
     def prepare(self, x: Tensor, domain: Domain) -> tuple[ScanArguments, Tensor]:
         """Return the scan that the mixer runs on its input, and the gate of the result."""
-        self._check("input", x)
-        inner, gate = F.silu(self.in_proj(x)).chunk(2, dim=-1)
-        return self._scan(inner, F.linear(inner, self.x_proj_weight.flatten(0, 1)), domain), gate
+        return self._prepare(x, None, domain)
 
-    def _scan(
-        self,
-        inner: Float[Tensor, "batch point d_inner"],
-        weights: Float[Tensor, "batch point all"],
-        domain: Domain,
-    ) -> ScanArguments:
+    def _prepare(
+        self, x: Tensor, source: Tensor | None, domain: Domain
+    ) -> tuple[ScanArguments, Tensor]:
+        d_model = self.in_proj.in_features
+        if x.ndim != 3 or x.shape[-1] != d_model:
+            raise ValueError(
+                f"input has shape {tuple(x.shape)}; expected (batch, points, d_model={d_model})"
+            )
+        inner, gate = F.silu(self.in_proj(x)).chunk(2, dim=-1)
+        weights = F.linear(inner, self.x_proj_weight.flatten(0, 1))
+        if source is not None:
+            weights = weights + self._of_source(x, source)
         path = scan_path(self.path, domain, inner.shape[1])
         if len(path.directions) != self.directions:
             axes = len(path.directions) // 2
@@ -127,11 +119,16 @@ class MambaMixer(nn.Module):
                 f"a grid of {axes} axes gives path={self.path!r} {2 * axes} directions, but this "
                 f"mixer was built for {self.directions}; build it with dims={axes}"
             )
-        _check_samples(path, len(inner))
+        for tensor in (path.order, path.scale):
+            if tensor is not None and tensor.shape[0] not in (1, len(x)):
+                raise ValueError(
+                    f"coordinates of {tensor.shape[0]} samples are given, but the input has "
+                    f"{len(x)}; give one set of coordinates for all, or one per sample"
+                )
         per_direction = weights.unflatten(-1, (self.directions, -1))
         step, b, c = per_direction.split((self.dt_rank, self.d_state, self.d_state), dim=-1)
         shape = (self.directions, self.d_inner)
-        return ScanArguments(
+        scan = ScanArguments(
             inner[:, :, None],
             step,
             -torch.exp(self.A_logs.float()).unflatten(0, shape).transpose(1, 2),
@@ -143,18 +140,14 @@ class MambaMixer(nn.Module):
             path.to(inner.device),
             discretization=self.discretization,
         )
+        return scan, gate
 
-    def _finish(
-        self, y: Float[Tensor, "batch point 1 d_inner"], gate: Float[Tensor, "batch point d_inner"]
-    ) -> Tensor:
+    def _of_source(self, x: Tensor, source: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _finish(self, scan: ScanArguments, gate: Tensor) -> Tensor:
+        y = compute(scan, self.backend)
         return self.out_proj(self.out_norm(y[:, :, 0]) * gate)
-
-    def _check(self, name: str, x: Tensor) -> None:
-        d_model = self.in_proj.in_features
-        if x.ndim != 3 or x.shape[-1] != d_model:
-            raise ValueError(
-                f"{name} has shape {tuple(x.shape)}; expected (batch, points, d_model={d_model})"
-            )
 
 
 class MambaCrossMixer(MambaMixer):
@@ -179,16 +172,9 @@ class MambaCrossMixer(MambaMixer):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, x: Tensor, source: Tensor, domain: Domain, source_domain: Domain = None
     ) -> Tensor:
-        """Mix points under the influence of a second input.
+        """Mix features under the influence of a source of the same shape, at the same points.
 
-        Args:
-            x: Features, `(batch, points, d_model)`; points of a grid in row-major order.
-            source: Features of the second input at the same points, of the same shape.
-            domain: As for `MambaMixer`.
-            source_domain: That of the source, which has to be the same; not looked at if `None`.
-
-        Returns:
-            Features of the same shape.
+        The domain is as for `MambaMixer`; that of the source must be the same, or `None`.
 
         Raises:
             ValueError: An input or the domain does not fit the mixer or each other.
@@ -198,35 +184,29 @@ class MambaCrossMixer(MambaMixer):
                 "the source lives elsewhere than the input, and a Mamba cross mixer needs it at "
                 "the same points; interpolate it there, or use an attention mixer"
             )
-        scan, gate = self.prepare(x, source, domain)
-        return self._finish(compute(scan, self.backend), gate)
+        return self._finish(*self.prepare(x, source, domain))
 
     def prepare(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, x: Tensor, source: Tensor, domain: Domain
     ) -> tuple[ScanArguments, Tensor]:
         """Return the scan that the mixer runs on its inputs, and the gate of the result."""
-        self._check("input", x)
+        return self._prepare(x, source, domain)
+
+    def _of_source(self, x: Tensor, source: Tensor) -> Tensor:
         if source.shape != x.shape:
             raise ValueError(
                 f"source has shape {tuple(source.shape)}; a Mamba cross mixer needs it at the same "
                 f"points as the input, {tuple(x.shape)}; interpolate it there, or use an attention "
                 "mixer"
             )
-        inner, gate = F.silu(self.in_proj(x)).chunk(2, dim=-1)
         reference = F.silu(F.linear(source, self.in_proj.weight[: self.d_inner]))
-        weights = F.linear(inner, self.x_proj_weight.flatten(0, 1))
-        weights = weights + F.linear(reference, self.ref_proj_weight.flatten(0, 1))
-        return self._scan(inner, weights, domain), gate
+        return F.linear(reference, self.ref_proj_weight.flatten(0, 1))
 
 
 def reorder_cross(operator: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return saved weights with the directions of `path="cross"` in today's order.
+    """Return an operator's saved weights with the directions of `path="cross"` in today's order.
 
     Theirs is the former one: axis by axis, each there and back.
-
-    Args:
-        operator: What the weights are to be loaded into.
-        weights: Its state dict, saved in the former order.
     """
     weights = dict(weights)
     for name, module in operator.named_modules():
@@ -238,23 +218,5 @@ def reorder_cross(operator: nn.Module, weights: dict[str, Tensor]) -> dict[str, 
     return weights
 
 
-def _check_samples(path: ScanPath, batch: int) -> None:
-    for tensor in (path.order, path.scale):
-        if tensor is not None and tensor.shape[0] not in (1, batch):
-            raise ValueError(
-                f"coordinates of {tensor.shape[0]} samples are given, but the input has {batch}; "
-                "give one set of coordinates for all, or one per sample"
-            )
-
-
 def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).uniform_(-(fan_in**-0.5), fan_in**-0.5))
-
-
-def _steps(*shape: int) -> Tensor:
-    low, high = (math.log(step) for step in STEP_RANGE)
-    return torch.empty(shape).uniform_(low, high).exp()
-
-
-def _inverse_softplus(x: Tensor) -> Tensor:
-    return x + torch.log(-torch.expm1(-x))
