@@ -27,7 +27,7 @@ from ruamel.yaml import YAML
 
 from flows.study import load_study
 from mno.lineage.dvcfiles import read_data_version
-from mno.study.design import study_names
+from mno.study.design import StudySpec
 from mno.study.results import EQUIVALENCES, Code, Found, Study
 
 ROOT = Path(__file__).parents[1]
@@ -139,7 +139,7 @@ def main() -> int:
     cache = ROOT / "build/equivalence"
     for commit in commits:
         (cache / commit).mkdir(parents=True, exist_ok=True)
-    studies = [load_study(name, ROOT) for name in study_names(ROOT) if name != "paper"]
+    studies = [load_study(name, ROOT) for name in StudySpec.names(ROOT) if name != "paper"]
     shown, differing = [], []
     chosen = kinds(studies)
     for number, (study, item) in enumerate(chosen, 1):

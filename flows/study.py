@@ -35,15 +35,15 @@ _NAMED = 5  # stale cells that the refusal names
 
 
 def _study_names(incomplete: str) -> list[str]:
-    from mno.study.design import study_names
+    from mno.study.design import StudySpec
 
-    return [name for name in study_names(find_workspace()) if name.startswith(incomplete)]
+    return [name for name in StudySpec.names(find_workspace()) if name.startswith(incomplete)]
 
 
 def _search_names(incomplete: str) -> list[str]:
-    from mno.study.search_space import search_names
+    from mno.study.search_space import SearchSpec
 
-    return [name for name in search_names(find_workspace()) if name.startswith(incomplete)]
+    return [name for name in SearchSpec.names(find_workspace()) if name.startswith(incomplete)]
 
 
 StudyName = Annotated[
@@ -188,11 +188,11 @@ def study_page(
 @study_app.command("list")
 def study_list(as_json: Json = False) -> None:
     """List the studies of this workspace, and how far each has come."""
-    from mno.study.design import study_names
+    from mno.study.design import StudySpec
     from mno.study.results import STATES, counts
 
     root, lines = find_workspace(), []
-    for name in study_names(root):
+    for name in StudySpec.names(root):
         try:
             study = load_study(name, root)
             lines.append({"name": name, "title": study.spec.title, **counts(study.found())})
@@ -313,29 +313,23 @@ def seconds_of(text: str) -> float:
 
 
 def load_study(given: str, root: Path | None = None) -> Study:
-    """Read a study and check that each of its cells can be made.
-
-    Args:
-        given: Its file, or its name in `studies/`.
-        root: The workspace; the one around the working folder if not given.
+    """Read a study, by its file or its name in `studies/`, and check that each cell can be made.
 
     Raises:
         InputError: One line that names what cannot be used.
     """
     from flows.params import check_params
-    from mno.study.design import Cell, cells_of, read_study, study_file
+    from mno.study.design import StudySpec, cells_of
     from mno.study.operators import matched
     from mno.study.results import Results, Study
 
     root = root or find_workspace()
-    file = study_file(root, given)
-    spec = read_study(file)
+    file = StudySpec.find(root, given)
+    spec = StudySpec.read(file)
     try:
         cells = matched(cells_of(file.stem, spec), spec.parameters, root)
-        kinds: dict[tuple[str, str], Cell] = {}
-        for cell in cells:
-            kinds.setdefault((cell.scenario, cell.model.name), cell)
-        for (scenario, model), cell in kinds.items():
+        kinds = {(cell.scenario, cell.model.name): cell for cell in reversed(cells)}
+        for (scenario, model), cell in reversed(kinds.items()):
             try:
                 check_params(cell.params, root)
             except InputError as error:
@@ -346,12 +340,7 @@ def load_study(given: str, root: Path | None = None) -> Study:
 
 
 def report_study(given: str, output: Path | None, *, allow_stale: bool) -> dict[str, Any]:
-    """Write the report of a study.
-
-    Args:
-        given: Its file, or its name.
-        output: The folder; `reports/studies/<name>/` of the workspace if not given.
-        allow_stale: Whether stale cells are used, and marked.
+    """Write the report of a study into `output`, or `reports/studies/<name>/` of the workspace.
 
     Returns:
         `page`, `markdown`, `verdicts` by scenario, and the numbers of cells by state.

@@ -12,7 +12,6 @@ The words of the command are in `flows.study`.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -152,7 +151,9 @@ def _make_all(
     end = None if budget is None else time.monotonic() + budget
     try:
         code = Code(copies[0].root)  # what makes the cells, whatever is edited meanwhile
-        for item in _unverified(study.found(code)):
+        # The version of each dataset has to be known to tell what is stale.
+        kept = [i for i in study.found(code) if i.identity.data is None and i.record]
+        for item in {i.identity.dataset: i for i in reversed(kept)}.values():
             maker.make_dataset(item, copies[0])
         plan, say = make_plan(study.found(code)), maker.say
         expected = plan.expected(maker.workers)
@@ -168,12 +169,6 @@ def _make_all(
     except BaseException:
         maker.stop()
         raise
-
-
-def _unverified(found: list[Found]) -> list[Found]:
-    """Return a cell of each dataset whose version has to be known to tell what is stale."""
-    first = {i.identity.dataset: i for i in reversed(found) if i.identity.data is None and i.record}
-    return list(first.values())
 
 
 def _make_cells(
@@ -219,9 +214,7 @@ def _next(found: list[Found], begun: set[str], end: float | None) -> Found | Non
     return None
 
 
-def _measure_scaling(
-    study: Study, code: Code, end: float | None, say: Callable[[str], None]
-) -> None:
+def _measure_scaling(study: Study, code: Code, end: float | None, say: Say) -> None:
     scaling = study.spec.scaling
     if scaling is None:
         return
@@ -230,17 +223,15 @@ def _measure_scaling(
             continue
         if end is not None and time.monotonic() > end:
             return
-        cell = item.cell
-        say(f"{scaling_name(cell)}: time and memory at {', '.join(map(str, scaling.resolutions))}")
+        cell, name = item.cell, scaling_name(item.cell)
+        say(f"{name}: time and memory at {', '.join(map(str, scaling.resolutions))}")
         try:
             points = measure_scaling(cell.params, scaling.resolutions, scaling.seconds, study.root)
         except MnoError as error:
-            say(f"{scaling_name(cell)}: failed: {error}")
+            say(f"{name}: failed: {error}")
             continue
         parameters = count(cell.params["model"], signature_of(cell.params, study.root))
-        study.results.write(
-            scaling_name(cell), scaling_record(cell, item.identity, parameters, points)
-        )
+        study.results.write(name, scaling_record(cell, item.identity, parameters, points))
 
 
 def said_time(seconds: float) -> str:
@@ -257,23 +248,15 @@ class DataDifferError(MnoError):
 
 @dataclass
 class CellMaker:
-    """Makes cells, in several threads at a time.
-
-    Attributes:
-        study: The study.
-        parent: The study's run in MLflow.
-        workers: Cells that are made at a time, at most.
-        new_data: Whether data that differ from those of finished cells are accepted.
-        say: Is handed lines for the person who watches.
-        stopping: Set when all is to end: what fails from then on is no failure of a cell.
-    """
+    """Makes cells, in several threads at a time."""
 
     study: Study
-    parent: NestedRuns
-    workers: int
-    new_data: bool
-    say: Callable[[str], None]
+    parent: NestedRuns  # the study's run in MLflow
+    workers: int  # cells that are made at a time, at most
+    new_data: bool  # whether data that differ from those of finished cells are accepted
+    say: Say  # is handed lines for the person who watches
     stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when all is to end: what fails from then on is no failure of a cell."""
     _made: dict[str, str] = field(default_factory=dict)
     _locks: defaultdict[str, threading.Lock] = field(
         default_factory=lambda: defaultdict(threading.Lock)
@@ -355,7 +338,7 @@ class CellMaker:
         self.stopping.set()
         inside = self.study.root / FOLDER
         for child in psutil.Process().children():
-            with contextlib.suppress(psutil.Error, OSError):
+            with suppress(psutil.Error, OSError):
                 if inside in (folder := Path(child.cwd())).parents or folder == inside:
                     stop_group(child.pid)
 
@@ -379,19 +362,12 @@ def _repro(copy: Copy, target: str, variables: Mapping[str, str]) -> None:
 
 @dataclass
 class Copy:
-    """A copy of the workspace, held by this process.
+    """A copy of the workspace, held by this process."""
 
-    Attributes:
-        workspace: The workspace it is of.
-        clone: The root of its repository.
-        root: The folder in it that corresponds to the workspace.
-        baseline: The commit that is checked out.
-    """
-
-    workspace: Path
-    clone: Path
-    root: Path
-    baseline: str
+    workspace: Path  # that it is of
+    clone: Path  # the root of its repository
+    root: Path  # the folder in it that corresponds to the workspace
+    baseline: str  # the commit that is checked out
 
     def set_params(self, params: Mapping[str, Any]) -> None:
         """Replace `params.yaml` of the copy."""
@@ -419,21 +395,20 @@ def held_copies(workspace: Path, number: int) -> Iterator[list[Copy]]:
 
     Afterwards they are left, compiled kernels and all, to the next study.
     """
+    copies: list[Copy] = []
     with ExitStack() as held:
-        yield [_take(workspace, held) for _ in range(number)]
-
-
-def _take(workspace: Path, held: ExitStack) -> Copy:
-    for number in range(_MOST_COPIES):
-        path = workspace / FOLDER / f"copy-{number}"
-        try:
-            held.enter_context(locked(path.with_suffix(".lock"), "a study", patience=0.0))
-        except LockedError:
-            continue
-        return _prepared(workspace, path)
-    raise MnoError(
-        f"{_MOST_COPIES} copies of the workspace are in use by studies; wait for one to end"
-    )
+        for place in range(_MOST_COPIES):
+            path = workspace / FOLDER / f"copy-{place}"
+            with suppress(LockedError):
+                held.enter_context(locked(path.with_suffix(".lock"), "a study", patience=0.0))
+                copies.append(_prepared(workspace, path))
+            if len(copies) == number:
+                break
+        else:
+            raise MnoError(
+                f"{_MOST_COPIES} copies of the workspace are in use by studies; wait for one to end"
+            )
+        yield copies
 
 
 def _prepared(workspace: Path, clone: Path) -> Copy:
@@ -450,18 +425,13 @@ def _prepared(workspace: Path, clone: Path) -> Copy:
     git(clone, "fetch", "-q", "--no-tags", str(top), baseline)
     git(clone, "checkout", "-q", "--force", "--detach", baseline)
     root = clone / inside
-    _share_cache(workspace, root)
+    own = workspace / ".dvc/config.local"  # the settings of the workspace's DVC, and its cache
+    if own.exists():
+        shutil.copy(own, root / ".dvc/config.local")
+    cache = _output([program("dvc"), "cache", "dir"], workspace, {}).strip()
+    _output([program("dvc"), "config", "--local", "cache.dir", cache], root, {})
     (clone / ".git" / "mno-complete").touch()
     return Copy(workspace, clone, root, baseline)
-
-
-def _share_cache(workspace: Path, copy: Path) -> None:
-    """Give the copy the settings of the workspace's DVC, and its cache."""
-    own = workspace / ".dvc/config.local"
-    if own.exists():
-        shutil.copy(own, copy / ".dvc/config.local")
-    cache = _output([program("dvc"), "cache", "dir"], workspace, {}).strip()
-    _output([program("dvc"), "config", "--local", "cache.dir", cache], copy, {})
 
 
 def _output(command: list[str], folder: Path, environment: Mapping[str, str]) -> str:

@@ -34,9 +34,7 @@ from mno.study.search_space import (
     at,
     default_params,
     default_point,
-    read_search,
     search_digest,
-    search_file,
     training_digest,
 )
 from mno.study.training import Job, Outcome, data_digest, made_from, train_in_worker
@@ -48,7 +46,6 @@ from mno.study.trials import (
     TrialRecord,
     Trials,
     best_so_far,
-    importances,
     preset_path,
     records_of,
     write_preset,
@@ -63,23 +60,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Search:
-    """A search that can be run: its file, its parameters and its data fit each other.
-
-    Attributes:
-        root: The workspace.
-        name: Its name, that of its file.
-        spec: What the file says.
-        default: Parameters that it starts from, complete.
-        data: Digest of the dataset.
-        digest: What tells it from other searches of that name.
-    """
+    """A search that can be run: its file, its parameters and its data fit each other."""
 
     root: Path
-    name: str
+    name: str  # that of its file
     spec: SearchSpec
-    default: Mapping[str, Any]
-    data: str
-    digest: str
+    default: Mapping[str, Any]  # parameters that it starts from, complete
+    data: str  # digest of the dataset
+    digest: str  # tells it from other searches of that name
 
     @property
     def key(self) -> str:
@@ -91,17 +79,25 @@ class Search:
         """Folder of its trainings."""
         return self.root / FOLDER / self.name / self.digest[:12]
 
-    def refusal(self, params: Mapping[str, Any]) -> str | None:
-        """Return why parameters are not to be trained; none if they are."""
+    def problem(self, params: Mapping[str, Any]) -> str:
+        """Say why parameters cannot be used; empty if they can."""
         try:
             check_params(params, self.root)
+        except InputError as error:
+            return str(error).replace("params.yaml: ", "")
+        return ""
+
+    def refusal(self, params: Mapping[str, Any]) -> str:
+        """Say why parameters are not to be trained; empty if they are."""
+        if said := self.problem(params):
+            return said
+        try:
             parameters = count(params["model"], signature_of(params, self.root))
         except (InputError, ValueError, ImportError) as error:
             return str(error).replace("params.yaml: ", "")
         most = self.spec.limits.parameters
-        if most is not None and parameters > most:
-            return f"{parameters} parameters; at most {most}"
-        return None
+        too_many = most is not None and parameters > most
+        return f"{parameters} parameters; at most {most}" if too_many else ""
 
 
 def load_search(given: str, root: Path | None = None) -> Search:
@@ -115,56 +111,32 @@ def load_search(given: str, root: Path | None = None) -> Search:
         InputError: One line that names what cannot be used.
     """
     root = root or find_workspace()
-    file = search_file(root, given)
-    spec = read_search(file)
-    load_params(root)
+    file = SearchSpec.find(root, given)
+    spec = SearchSpec.read(file)
+    checked = load_params(root)
     params = default_params(read_params(root), spec)
-    _check_data(root, params)
-    data = data_digest(root / DATA)
-    search = Search(root, file.stem, spec, params, data, search_digest(root, params, spec, data))
-    _check_space(search, file.name)
-    return search
-
-
-def _check_data(root: Path, params: Mapping[str, Any]) -> None:
-    """Refuse data that are not those of the parameters."""
     found, expected = made_from(root / DATA), dataset_name(params)
     if found["scenario"] != expected:
         raise InputError(
             f"data/ holds {found['scenario']}, but the scenario of params.yaml is {expected}; "
             "run mno generate"
         )
-    if params["scenario"] == IMPORTED:
-        return
-    checked = load_params(root)
-    own = source_parameters(checked.scenario, checked.scenarios.get(checked.scenario))
-    plan = make_plan(source_class(checked.scenario), own, checked.generate, "", root)
-    if found != plan.content:
-        raise InputError(
-            "data/ was made from other parameters than params.yaml says; run mno generate"
-        )
-
-
-def _check_space(search: Search, file: str) -> None:
-    """Refuse a default that cannot be used, and an axis none of whose values can."""
-
-    def problem(params: Mapping[str, Any]) -> str:
-        try:
-            check_params(params, search.root)
-        except InputError as error:
-            return str(error).replace("params.yaml: ", "")
-        return ""
-
-    if said := problem(search.default):
-        raise InputError(f"{file}: base: {said}")
-    for key, axis in search.spec.space.items():
-        problems = []
-        for value in axis.samples:
-            problems.append(problem(at(search.default, {key: value})))
-            if not problems[-1]:
-                break
-        else:
-            raise InputError(f"{file}: space.{key}: {problems[0]}")
+    if params["scenario"] != IMPORTED:
+        own = source_parameters(checked.scenario, checked.scenarios.get(checked.scenario))
+        plan = make_plan(source_class(checked.scenario), own, checked.generate, "", root)
+        if found != plan.content:
+            raise InputError(
+                "data/ was made from other parameters than params.yaml says; run mno generate"
+            )
+    data = data_digest(root / DATA)
+    search = Search(root, file.stem, spec, params, data, search_digest(root, params, spec, data))
+    if said := search.problem(params):
+        raise InputError(f"{file.name}: base: {said}")
+    for key, axis in spec.space.items():
+        problems = [search.problem(at(params, {key: value})) for value in axis.samples]
+        if all(problems):
+            raise InputError(f"{file.name}: space.{key}: {problems[0]}")
+    return search
 
 
 def run_search(
@@ -194,25 +166,30 @@ def run_search(
     search = load_search(given)
     if trials is not None:
         search = replace(search, spec=search.spec.model_copy(update={"trials": trials}))
-    path = preset_path(
-        search.root, preset or f"tuned-{search.name}", search.name, replace=replace_preset
-    )
-    _check_workers(search, workers)
+    root, name = search.root, search.name
+    path = preset_path(root, preset or f"tuned-{name}", name, replace=replace_preset)
+    threads, cores = int(search.default["train"].get("threads", 1)), os.cpu_count() or 1
+    if workers > 1 and workers * threads > cores:
+        raise InputError(
+            f"--workers {workers} with train.threads={threads} is more than the {cores} cores "
+            f"here; give --workers {max(1, cores // threads)}, or base: {{train: {{threads: 1}}}} "
+            "in the search file"
+        )
     minutes = search.spec.budget_minutes
     seconds = budget or (None if minutes is None else 60 * minutes)
-    end = None if seconds is None else start + seconds
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
     def say(line: str) -> None:
         if not quiet or ": failed: " in line:
             console.print(line)
 
-    with locked(search.root / FOLDER / f"{search.name}.lock", f"the search {search.name}"):
+    with locked(root / FOLDER / f"{name}.lock", f"the search {name}"):
         for other in search.work.parent.glob("*"):  # of earlier data or code: it cannot go on
             if other != search.work:
                 shutil.rmtree(other, ignore_errors=True)
-        kept = Trials(search.root, search.key, search.spec, workers)
-        log = SearchLog(search.root, search.name, search.key, search.spec.title)
+        kept = Trials(root, search.key, search.spec, workers)
+        log = SearchLog(root, name, search.key, search.spec.title)
+        end = None if seconds is None else start + seconds
         maker = TrialMaker(search, kept, [Worker() for _ in range(workers)], log, end, say)
         begun = False
         try:
@@ -221,26 +198,20 @@ def run_search(
             maker.make_all()
             best = kept.best
             if best is None:
-                raise MnoError(_nothing(records_of(kept)))
+                reasons = [record.reason for record in records_of(kept) if record.reason]
+                why = f"the last one: {reasons[-1]}" if reasons else "give it more time (--budget)"
+                raise MnoError(
+                    f"no trial was trained to its end, so that there is no winner; {why}"
+                )
             is_default = bool(best.user_attrs.get("default"))
             winner = at(search.default, best.params)
             confirmation = Confirmation({}, {}) if is_default else maker.confirm(winner)
             return _written(search, kept, maker, confirmation, path)
         finally:
-            maker.close()
-            log.close(
-                whole=begun and not maker.left, figures={"trials": float(len(records_of(kept)))}
-            )
-
-
-def _check_workers(search: Search, workers: int) -> None:
-    threads, cores = int(search.default["train"].get("threads", 1)), os.cpu_count() or 1
-    if workers > 1 and workers * threads > cores:
-        raise InputError(
-            f"--workers {workers} with train.threads={threads} is more than the {cores} cores "
-            f"here; give --workers {max(1, cores // threads)}, or base: {{train: {{threads: 1}}}} "
-            "in the search file"
-        )
+            for worker in maker.workers:  # what is being trained goes on after its last whole epoch
+                worker.end()
+            whole, ended = begun and not maker.left, float(len(records_of(kept)))
+            log.close(whole=whole, figures={"trials": ended})
 
 
 def _announce(search: Search, trials: Trials, say: Say) -> None:
@@ -256,37 +227,17 @@ def _announce(search: Search, trials: Trials, say: Say) -> None:
         say("params.yaml lies outside the space: the default is no trial, but is compared")
 
 
-def _nothing(records: list[TrialRecord]) -> str:
-    reasons = [record.reason for record in records if record.reason]
-    why = f"; the last one: {reasons[-1]}" if reasons else "; give it more time (--budget)"
-    return f"no trial was trained to its end, so that there is no winner{why}"
-
-
 @dataclass
 class TrialMaker:
-    """Makes what is missing of a search.
-
-    Attributes:
-        search: The search.
-        trials: Its trials.
-        workers: Processes that train, each with the data in its memory.
-        log: What MLflow keeps.
-        end: When the time is up, on the monotonic clock; none for never.
-        say: Is handed lines for the person who watches.
-    """
+    """Makes what is missing of a search."""
 
     search: Search
     trials: Trials
-    workers: list[Worker]
-    log: SearchLog
-    end: float | None
-    say: Say
+    workers: list[Worker]  # processes that train, each with the data in its memory
+    log: SearchLog  # what MLflow keeps
+    end: float | None  # when the time is up, on the monotonic clock; none for never
+    say: Say  # is handed lines for the person who watches
     _at_work: dict[int, tuple[Job, Worker]] = field(default_factory=dict)  # by number of the job
-
-    def close(self) -> None:
-        """End all processes; what they were training goes on after its last whole epoch."""
-        for worker in self.workers:
-            worker.end()
 
     @property
     def left(self) -> int:
@@ -309,11 +260,7 @@ class TrialMaker:
         keep_busy(self._next_trial, self._keep_trial, len(self.workers))
 
     def confirm(self, winner: Mapping[str, Any]) -> Confirmation:
-        """Train the winner and the default with seeds that chose nothing; what is known is kept.
-
-        Args:
-            winner: Its parameters, complete.
-        """
+        """Train the winner and the default with seeds that chose nothing; what is known is kept."""
         first = int(self.search.default["seed"]) + 1
         seeds = range(first, first + self.search.spec.confirm_seeds)
         params = {WINNER: winner, DEFAULT: self.search.default}
@@ -333,9 +280,8 @@ class TrialMaker:
         def end(job: Job, future: Future[Outcome]) -> None:
             who, seed = missing[-1 - job.number]
             outcome = self._outcome(job, future)
-            if isinstance(outcome, str) or outcome.state != "done" or outcome.error is None:
-                why = outcome if isinstance(outcome, str) else outcome.reason
-                self.say(f"{who}, seed {seed}: left out: {why}")
+            if outcome.state != "done" or outcome.error is None:
+                self.say(f"{who}, seed {seed}: left out: {outcome.reason}")
                 return
             known[names[who, seed]] = outcome.error
             self.trials.study.set_user_attr(_CONFIRMED, known)
@@ -343,17 +289,14 @@ class TrialMaker:
             self.say(f"{who}, seed {seed}: validation error {outcome.error:.2%}")
 
         keep_busy(begin, end, len(self.workers))
-
-        def errors(who: str) -> dict[int, float]:
-            return {seed: known[names[who, seed]] for seed in seeds if names[who, seed] in known}
-
-        return Confirmation(errors(WINNER), errors(DEFAULT))
+        return Confirmation(*(
+            {seed: known[names[who, seed]] for seed in seeds if names[who, seed] in known}
+            for who in (WINNER, DEFAULT)
+        ))  # fmt: skip
 
     def _in_time(self) -> bool:
-        if self.end is None:
-            return True
         rounds = 1 + 2 * self.search.spec.confirm_seeds / self.trials.workers
-        return time.monotonic() + rounds * (self.expected or 0.0) < self.end
+        return self.end is None or time.monotonic() + rounds * (self.expected or 0.0) < self.end
 
     def _next_trial(self) -> tuple[Job, Future[Outcome]] | None:
         while self.left and self._in_time():
@@ -390,28 +333,28 @@ class TrialMaker:
             train_in_worker, job, search.root / DATA, search.root, search.key, search.spec
         )
 
-    def _outcome(self, job: Job, future: Future[Outcome]) -> Outcome | str:
-        """Return what came of a training; or, in one line, how it was lost."""
+    def _outcome(self, job: Job, future: Future[Outcome]) -> Outcome:
+        """Return what came of a training; one that was lost is `broken`."""
         _, worker = self._at_work.pop(job.number)
         try:
             return future.result()
         except LostError:
             worker.end()
-            return "its process was lost, perhaps for want of memory"
+            return Outcome("broken", reason="its process was lost, perhaps for want of memory")
         except MnoError:
             raise
         except Exception as error:  # whatever torch may do
-            return f"its training broke off: {first_line(error)}"
+            return Outcome("broken", reason=f"its training broke off: {first_line(error)}")
 
     def _keep_trial(self, job: Job, future: Future[Outcome]) -> None:
         outcome = self._outcome(job, future)
-        if not isinstance(outcome, str):
+        if outcome.state != "broken":
             self._keep(job.number, outcome)
             shutil.rmtree(job.work, ignore_errors=True)
             return
-        again = self.trials.broke_off(job.number, outcome)
+        again = self.trials.broke_off(job.number, outcome.reason or "")
         then = "it is made again" if again else "it is given up"
-        self.say(f"trial {job.number}: {outcome}; {then}")
+        self.say(f"trial {job.number}: {outcome.reason}; {then}")
         self._log_all()
 
     def _keep(self, number: int, outcome: Outcome) -> None:
@@ -423,7 +366,7 @@ class TrialMaker:
         best = self.trials.best
         shown = ", ".join(f"{k.split('.')[-1]} {_plain(v, 3)}" for k, v in record.point.items())
         said = f"{record.state}: {record.reason}"
-        if record.state == "done" and record.error is not None and best is not None:
+        if done and best is not None:
             said = (
                 f"validation error {record.error:.2%} (best {best.value:.2%}, trial {best.number})"
             )
@@ -450,12 +393,9 @@ def _written(
     done = [r for r in records if r.state == "done"]
     winner = min(done, key=lambda r: r.error or 0.0)
     default = next((r for r in done if r.is_default), None)
-    said = (
-        "No trial has a lower validation error than the default: the winner is the default."
-        if winner.is_default
-        else confirmation.sentence()
-    )
-    shares, expected, found = importances(trials), maker.expected, confirmation.comparison
+    said = "No trial has a lower validation error than the default: the winner is the default."
+    said = said if winner.is_default else confirmation.sentence()
+    expected, found = maker.expected, confirmation.comparison
     result: dict[str, Any] = {
         "search": search.name,
         "digest": search.digest,
@@ -467,10 +407,10 @@ def _written(
         "said": said,
         "better": bool(found and found.high is not None and found.high < 1),
         "confirmed": {
-            "winner": {str(k): v for k, v in confirmation.winner.items()},
-            "default": {str(k): v for k, v in confirmation.default.items()},
+            who: {str(seed): error for seed, error in errors.items()}
+            for who, errors in asdict(confirmation).items()
         },
-        "importances": shares,
+        "importances": trials.importances(),
         "preset": f"presets/{preset.name}",
         "database": DATABASE,
     }
@@ -478,9 +418,7 @@ def _written(
         **result, "best_so_far": best_so_far(records), "all": [r.to_dict() for r in records]
     }  # fmt: skip
     try:
-        page = write_search_report(
-            search.root, search.name, search.spec, records, shares, confirmation, numbers
-        )
+        page = write_search_report(search.root, search.name, trials, confirmation, numbers)
     except OSError as error:
         raise MnoError(f"the report cannot be written: {error.strerror}") from None
     lines = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -31,13 +31,9 @@ QUANTITIES = ("error", "finer", "latency_ms", "memory_mib", "train_seconds")
 
 @dataclass(frozen=True)
 class Tally:
-    """How often one kind of model had a lower error than another, pair by pair.
+    """In how many pairs one kind of model is shown to have a lower error than another, and so on.
 
-    Attributes:
-        lower: Pairs in which the first is shown to be lower.
-        higher: Pairs in which it is shown to be higher.
-        equal: Pairs shown to be equal within the margin.
-        unknown: Pairs that the seeds do not tell apart.
+    `unknown` are the pairs that the seeds do not tell apart.
     """
 
     lower: int
@@ -53,15 +49,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Spread:
-    """A ratio over several pairs of models.
+    """A ratio over several pairs of models: geometric mean, smallest and largest.
 
-    Attributes:
-        mean: Geometric mean.
-        low: The smallest.
-        high: The largest.
-        pairs: How many there are.
-        likely: Interval of the mean, by how much pairs scatter: of other problems and backbones
-            like these; none from one pair.
+    `likely` is the interval of the mean, by how much pairs scatter: of other problems and backbones
+    like these; none from one pair.
     """
 
     mean: float
@@ -71,30 +62,18 @@ class Spread:
     likely: tuple[float, float] | None
 
 
+@dataclass
 class StudyAnswers:
     """A study's answers.
 
     Two kinds of models are compared by the names of mixers, backbone by backbone, or by the names
-    of models.
-
-    Args:
-        spec: The study.
-        found: Its cells.
-        findings: The same put together, by scenario.
-        grids: Measurements of untrained operators on several grids.
+    of models. What is asked for and not there is an `InputError`.
     """
 
-    def __init__(
-        self,
-        spec: StudySpec,
-        found: Sequence[Found],
-        findings: Mapping[str, ScenarioFindings],
-        grids: Sequence[Found] = (),
-    ) -> None:
-        self.spec = spec
-        self.found = found
-        self.findings = findings
-        self.grids = grids
+    spec: StudySpec
+    found: Sequence[Found]  # its cells
+    findings: Mapping[str, ScenarioFindings]  # the same put together, by scenario
+    grids: Sequence[Found] = ()  # measurements of untrained operators on several grids
 
     @property
     def cells(self) -> int:
@@ -118,21 +97,13 @@ class StudyAnswers:
         return statistics.median(r["seconds"]["all"] for r in records if r["state"] == "done")
 
     def scenario(self, name: str) -> ScenarioFindings:
-        """Return what was found on a scenario.
-
-        Raises:
-            InputError: It is not in the study, or has no cell.
-        """
+        """Return what was found on a scenario."""
         if name not in self.findings:
             raise InputError(f"no cell of scenario {name!r}; there are {', '.join(self.findings)}")
         return self.findings[name]
 
     def row(self, scenario: str, model: str) -> Row:
-        """Return a model on a scenario.
-
-        Raises:
-            InputError: There is no such model.
-        """
+        """Return a model on a scenario."""
         rows = {row.model: row for row in self.scenario(scenario).rows}
         if model not in rows:
             raise InputError(f"no cell of {model!r} on {scenario}; there are {', '.join(rows)}")
@@ -149,9 +120,6 @@ class StudyAnswers:
             b: The other.
             asked: Of the family that the study asks for, rather than that of all pairs.
             samples: After training on so many, of the family of all pairs and numbers of samples.
-
-        Raises:
-            InputError: They were not compared.
         """
         if samples is not None:
             family = self.samples(scenario).comparisons.get(samples, [])
@@ -167,11 +135,7 @@ class StudyAnswers:
         raise InputError(f"{a} and {b} were not compared on {scenario}{at}")
 
     def samples(self, scenario: str) -> SampleFindings:
-        """Return the errors by number of training samples on a scenario.
-
-        Raises:
-            InputError: They were not measured.
-        """
+        """Return the errors by number of training samples on a scenario."""
         if scenario not in self._samples:
             known = ", ".join(self._samples)
             raise InputError(f"no learning curve of {scenario!r}; there are {known}")
@@ -182,16 +146,7 @@ class StudyAnswers:
         return samples_of(self.found)
 
     def tally(self, a: str, b: str, scenario: str | None = None) -> Tally:
-        """Count how often a kind of model has a lower error than another.
-
-        Args:
-            a: Mixer or model.
-            b: The other.
-            scenario: Only there; everywhere if not given.
-
-        Raises:
-            InputError: Nothing of that kind was compared.
-        """
+        """Count how often a mixer, or model, has a lower error than another."""
         verdicts = [
             self.comparison(part.scenario, first.model, second.model).verdict
             for part, first, second in self._pairs(a, b, scenario)
@@ -199,17 +154,7 @@ class StudyAnswers:
         return Tally(*(verdicts.count(kind) for kind in ("lower", "higher", "equal", "unknown")))
 
     def ratio(self, quantity: str, a: str, b: str, scenario: str | None = None) -> Spread:
-        """Return a quantity of one kind of model, relative to that of another.
-
-        Args:
-            quantity: One of `QUANTITIES`.
-            a: Mixer or model.
-            b: The other.
-            scenario: Only there; everywhere if not given.
-
-        Raises:
-            InputError: Nothing of that kind was measured.
-        """
+        """Return one of `QUANTITIES` of a mixer, or model, relative to that of another."""
         if quantity not in QUANTITIES:
             raise InputError(f"{quantity!r} must be one of {', '.join(QUANTITIES)}")
         ratios = [
@@ -222,16 +167,9 @@ class StudyAnswers:
         return _spread(ratios)
 
     def ratio_on_grid(self, quantity: str, a: str, b: str, resolution: int) -> Spread:
-        """Return a quantity of untrained operators of one mixer on a grid, relative to another's.
+        """Return a quantity of untrained operators of a mixer on a grid, relative to another's.
 
-        Args:
-            quantity: `predict_ms`, `step_ms` or `step_mib`.
-            a: Mixer.
-            b: The other.
-            resolution: Points along an axis.
-
-        Raises:
-            InputError: Nothing of that kind was measured.
+        It is `predict_ms`, `step_ms` or `step_mib`; `resolution` are points along an axis.
         """
         measured = {
             (r["cell"]["scenario"], r["cell"]["backbone"], r["cell"]["mixer"]): point.get(quantity)
@@ -251,19 +189,19 @@ class StudyAnswers:
 
     def _pairs(
         self, a: str, b: str, scenario: str | None
-    ) -> Iterator[tuple[ScenarioFindings, Row, Row]]:
+    ) -> list[tuple[ScenarioFindings, Row, Row]]:
         parts = list(self.findings.values()) if scenario is None else [self.scenario(scenario)]
-        none = True
-        for part in parts:
-            for first in part.rows:
-                for second in part.rows:
-                    crossed = first.backbone == second.backbone
-                    by_mixer = crossed and (first.mixer, second.mixer) == (a, b)
-                    if by_mixer or (first.model, second.model) == (a, b):
-                        none = False
-                        yield part, first, second
-        if none:
+        found = [
+            (part, first, second)
+            for part in parts
+            for first in part.rows
+            for second in part.rows
+            if (first.model, second.model) == (a, b)
+            or (first.backbone == second.backbone and (first.mixer, second.mixer) == (a, b))
+        ]
+        if not found:
             raise InputError(f"{a!r} and {b!r} are no two mixers of a backbone, and no two models")
+        return found
 
 
 def _spread(ratios: Sequence[float]) -> Spread:
@@ -280,12 +218,7 @@ def _value(row: Row, quantity: str) -> float | None:
 
 @dataclass(frozen=True)
 class Reported:
-    """A study and its report.
-
-    Attributes:
-        answers: Its answers.
-        sections: Its report.
-    """
+    """A study's answers, and its report."""
 
     answers: StudyAnswers
     sections: list[Section]
@@ -330,15 +263,12 @@ def _of_one_code(found: Sequence[Found]) -> list[Found]:
 def fill(
     template: str, studies: Callable[[str], Reported], figures_at: str
 ) -> tuple[str, dict[str, bytes]]:
-    """Fill a page.
+    """Fill a page's template; return it, and the figures that it shows, PNG by file name.
 
     Args:
         template: Its text.
         studies: Returns a study by its name.
         figures_at: Where the page finds figures, relative to itself.
-
-    Returns:
-        The page, and the figures that it shows, PNG by file name.
 
     Raises:
         InputError: The template asks for what is not there; the message names line and reason.

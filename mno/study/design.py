@@ -7,13 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.core.config import Config
+from mno.core.config import PARAMS_FILE, Config, validate
 from mno.core.errors import InputError, first_line
 from mno.core.forecast import TaskConfig
 from mno.data.config import ExecutionConfig
@@ -22,14 +22,68 @@ from mno.nn.config import ModelConfig
 from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.training.config import LearningCurveConfig, TrainConfig
 
-FOLDER = Path("studies")
 WITHIN_BACKBONE, ALL_PAIRS = "backbone", "all"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*(-[a-z0-9_]+)*")
 _SECTIONS = ("generate", "task", "model", "train", "learning_curve", "evaluate")
 
 Options = dict[str, Any]
-_Spec = TypeVar("_Spec", bound=Config)
+
+
+class FileSpec(Config):
+    """What a file of a workspace says: a study or a search."""
+
+    kind: ClassVar[str]  # what it is called in messages
+    folder: ClassVar[Path]
+    needs: ClassVar[str]  # the keys that it must have, in words
+
+    @classmethod
+    def names(cls, root: Path) -> list[str]:
+        """Return the names of the files of this kind that a workspace has."""
+        return sorted(path.stem for path in (root / cls.folder).glob("*.yaml"))
+
+    @classmethod
+    def find(cls, root: Path, given: str) -> Path:
+        """Return a file that is given by its path, or by its name in the folder.
+
+        Raises:
+            InputError: There is none.
+        """
+        path = Path(given)
+        by_path = path.suffix in (".yaml", ".yml")
+        for candidate in (path, root / path) if by_path else (root / cls.folder / f"{given}.yaml",):
+            if candidate.is_file():
+                return candidate
+        known = ", ".join(cls.names(root)) or "none"
+        raise InputError(
+            f"there is no {cls.kind} {given!r}; give a file, or one of those in {cls.folder}/: "
+            f"{known}"
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read and check a file, and its name.
+
+        Raises:
+            InputError: One line that says what cannot be used.
+        """
+        if not _NAME.fullmatch(path.stem):
+            raise InputError(
+                f"{path.name}: the name of a {cls.kind} file must consist of small letters, "
+                "digits, _ and single hyphens, and end in .yaml; rename it"
+            )
+        try:
+            content = YAML(typ="safe").load(path)
+        except (YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not valid YAML: {first_line(error)}") from None
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        if not isinstance(content, dict):
+            raise InputError(f"{path} must be a mapping with {cls.needs}")
+        try:
+            return validate(cls, content)
+        except InputError as error:
+            raise InputError(str(error).replace(PARAMS_FILE, path.name, 1)) from None
 
 
 class MatchConfig(Config):
@@ -55,12 +109,16 @@ class ScalingConfig(Config):
     )
 
 
-class StudySpec(Config):
+class StudySpec(FileSpec):
     """A study, as its file says.
 
     What it does not say takes the default of the code, never what `params.yaml` says at the moment:
     cells do not become stale because somebody works on the line.
     """
+
+    kind = "study"
+    folder = Path("studies")
+    needs = "title, seeds, scenarios and models"
 
     title: str = Field(description="What the report is called")
     question: str = Field(default="", description="What the study is to answer")
@@ -107,32 +165,35 @@ class StudySpec(Config):
         return value
 
     @model_validator(mode="after")
-    def _fits_together(self) -> StudySpec:
+    def _fits_together(self) -> Self:
+        names = [model.name for model in models_of(self)]
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds={self.seeds} lists one twice; give each once")
         if bool(self.backbones) != bool(self.mixers):
             raise ValueError("backbones and mixers are crossed: give both, or models instead")
-        if not self.backbones and not self.models:
+        if not names:
             raise ValueError("there is no model; give backbones and mixers, or models")
-        twice = set(self.models) & {f"{b}-{m}" for b in self.backbones for m in self.mixers}
+        twice = [name for name in self.models if names.count(name) > 1]
         if twice:
             raise ValueError(f"the model {min(twice)} is there twice; rename it in models")
-        names = [*self.models, *(f"{b}-{m}" for b in self.backbones for m in self.mixers)]
         if self.compare not in (WITHIN_BACKBONE, ALL_PAIRS, *names):
             raise ValueError(
                 f"compare={self.compare} must be backbone, all, or a model: {', '.join(names)}"
             )
         for where, options in [("base", self.base), *self.scenarios.items()]:
-            extra = () if where == "base" else ("scenario", "parameters", "only")
-            for key, section in options.items():
-                if key not in (*_SECTIONS, *extra):
-                    raise ValueError(
-                        f"{where}.{key} is not known (known here: "
-                        f"{', '.join((*extra, *_SECTIONS))})"
-                    )
+            own = () if where == "base" else ("scenario", "parameters", "only")
+            for key, value in options.items():
+                if key not in (*own, *_SECTIONS):
+                    known = ", ".join((*own, *_SECTIONS))
+                    raise ValueError(f"{where}.{key} is not known (known here: {known})")
                 if key == "only":
-                    _check_only(where, section, names)
-                elif key != "scenario" and not isinstance(section, dict):
+                    listed = isinstance(value, list) and value
+                    if not listed or any(name not in names for name in value):
+                        raise ValueError(
+                            f"{where}.only={value!r} must list models of the study: "
+                            f"{', '.join(names)}"
+                        )
+                elif key != "scenario" and not isinstance(value, dict):
                     raise ValueError(f"{where}.{key} must be a mapping of parameters")
         unknown = set(self.scaling.scenarios if self.scaling else ()) - set(self.scenarios)
         if unknown:
@@ -142,114 +203,8 @@ class StudySpec(Config):
         return self
 
 
-def _check_only(where: str, only: Any, names: list[str]) -> None:
-    listed = isinstance(only, list) and len(only) > 0
-    unknown = [name for name in only if name not in names] if listed else [only]
-    if unknown:
-        raise ValueError(f"{where}.only={only!r} must list models of the study: {', '.join(names)}")
-
-
-def study_file(root: Path, given: str) -> Path:
-    """Return the file of a study that is given by its path or by its name in `studies/`.
-
-    Raises:
-        InputError: There is none.
-    """
-    return find_file(root, FOLDER, given, "study")
-
-
-def study_names(root: Path) -> list[str]:
-    """Return the names of the studies that a workspace has files of."""
-    return names_in(root, FOLDER)
-
-
-def read_study(path: Path) -> StudySpec:
-    """Read and check a study file; whether each cell can be made is checked with its parameters.
-
-    Raises:
-        InputError: One line that says what cannot be used.
-    """
-    return read_file(path, StudySpec, "study", "title, seeds, scenarios and models")
-
-
-def find_file(root: Path, folder: Path, given: str, kind: str) -> Path:
-    """Return a file of a kind that is given by its path or by its name in a folder.
-
-    Raises:
-        InputError: There is none.
-    """
-    path = Path(given)
-    by_path = path.suffix in (".yaml", ".yml")
-    for candidate in (path, root / path) if by_path else (root / folder / f"{given}.yaml",):
-        if candidate.is_file():
-            return candidate
-    known = ", ".join(names_in(root, folder)) or "none"
-    raise InputError(
-        f"there is no {kind} {given!r}; give a file, or one of those in {folder}/: {known}"
-    )
-
-
-def names_in(root: Path, folder: Path) -> list[str]:
-    """Return the names of the files of a kind that a workspace has in a folder."""
-    return sorted(path.stem for path in (root / folder).glob("*.yaml"))
-
-
-def read_file(path: Path, model: type[_Spec], kind: str, keys: str) -> _Spec:
-    """Read and check a file of a kind, and its name.
-
-    Args:
-        path: The file.
-        model: What it has to say.
-        kind: What it is called in messages.
-        keys: What it must have, in words.
-
-    Raises:
-        InputError: One line that says what cannot be used.
-    """
-    if not _NAME.fullmatch(path.stem):
-        raise InputError(
-            f"{path.name}: the name of a {kind} file must consist of small letters, digits, _ and "
-            "single hyphens, and end in .yaml; rename it"
-        )
-    try:
-        content = YAML(typ="safe").load(path)
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {first_line(error)}") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} must be a mapping with {keys}")
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        found = "; ".join(_problem(item, model) for item in error.errors())
-        raise InputError(f"{path.name}: {found}") from None
-
-
-def _problem(item: Any, model: type[Config]) -> str:
-    """Say in words what pydantic found wrong."""
-    key = ".".join(str(part) for part in item["loc"])
-    match item["type"]:
-        case "extra_forbidden":
-            known = f" (known: {', '.join(model.model_fields)})" if "." not in key else ""
-            return f"{key} is not known{known}"
-        case "missing":
-            return f"{key} is missing"
-        case "union_tag_invalid" | "union_tag_not_found":
-            return (
-                f"{key} needs type: float, log, int or choice, as in {{type: int, low: 2, high: 4}}"
-            )
-        case "value_error":
-            return f"{key}: {item['ctx']['error']}" if key else str(item["ctx"]["error"])
-        case _:
-            return f"{key}={item['input']!r} {item['msg'].removeprefix('Input ')}"
-
-
-_GENERATE = {
-    "shard_size": 50,
-    "seed": 0,
-    "split": {"train": 0.8, "validation": 0.1, "test": 0.1},
-}
+_SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
+_GENERATE = {"shard_size": 50, "seed": 0, "split": _SPLIT}
 _DEFAULTS = {
     "task": TaskConfig,
     "model": ModelConfig,
@@ -268,38 +223,25 @@ TRACKED = ("scenario", "seed", "generate", "task", "model", "train", "learning_c
 class Model:
     """One kind of model of a study.
 
-    Attributes:
-        name: Unique in the study.
-        backbone: Key in `backbones`; of a model that is not crossed its architecture.
-        mixer: Key in `mixers`; of others their name.
-        options: Its section `model`, as far as the study says.
-        train: What it changes of the section `train`.
+    Where backbones and mixers are not crossed, `backbone` is its architecture and `mixer` its name.
     """
 
     name: str
     backbone: str
     mixer: str
-    options: Mapping[str, Any]
-    train: Mapping[str, Any]
+    options: Mapping[str, Any]  # its section `model`, as far as the study says
+    train: Mapping[str, Any]  # what it changes of the section `train`
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training and its evaluation.
-
-    Attributes:
-        study: Name of the study.
-        scenario: Its name in the study.
-        model: Its model.
-        seed: Of the training.
-        params: What `params.yaml` holds for it, complete.
-    """
+    """One training and its evaluation."""
 
     study: str
-    scenario: str
+    scenario: str  # its name in the study
     model: Model
     seed: int
-    params: Mapping[str, Any]
+    params: Mapping[str, Any]  # what `params.yaml` holds for it, complete
 
     @property
     def name(self) -> str:
@@ -312,11 +254,14 @@ class Cell:
         return f"{self.study}--{self.name}"
 
     @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Those of its own scenario."""
+        return self.params["scenarios"].get(self.params["scenario"], {})
+
+    @property
     def tracked(self) -> dict[str, Any]:
         """The parameters that its result depends on."""
-        scenario = self.params["scenario"]
-        own = self.params["scenarios"].get(scenario, {})
-        return {key: self.params[key] for key in TRACKED} | {"parameters": own}
+        return {key: self.params[key] for key in TRACKED} | {"parameters": self.parameters}
 
 
 def models_of(spec: StudySpec) -> list[Model]:
@@ -326,21 +271,16 @@ def models_of(spec: StudySpec) -> list[Model]:
         for backbone, body in spec.backbones.items()
         for mixer, change in spec.mixers.items()
     ]
-    alone = [
+    return crossed + [
         _model(name, options, str(options.get("backbone", "plain")), name)
         for name, options in spec.models.items()
     ]
-    return crossed + alone
 
 
 def cells_of(name: str, spec: StudySpec) -> list[Cell]:
     """Return all cells of a study: seeds outermost, then scenarios, then models.
 
     Widths are as the file says; see `mno.study.operators`.
-
-    Args:
-        name: Of the study.
-        spec: What its file says.
     """
     return [
         Cell(name, scenario, model, seed, _params(spec, scenario, model, seed))
@@ -352,34 +292,30 @@ def cells_of(name: str, spec: StudySpec) -> list[Cell]:
 
 
 def _model(name: str, options: Mapping[str, Any], backbone: str, mixer: str) -> Model:
-    kept = dict(options)
-    train = kept.pop("train", {})
-    return Model(name, backbone, mixer, kept, train)
+    kept = {key: value for key, value in options.items() if key != "train"}
+    return Model(name, backbone, mixer, kept, options.get("train", {}))
 
 
 def _params(spec: StudySpec, scenario: str, model: Model, seed: int) -> dict[str, Any]:
     own = spec.scenarios[scenario]
     name = str(own.get("scenario", scenario))
-    given = _merged(
-        spec.base, {k: v for k, v in own.items() if k not in ("scenario", "parameters", "only")}
-    )
+    given = _merged(spec.base, {key: own[key] for key in own if key in _SECTIONS})
     given = _merged(given, {"model": model.options, "train": model.train})
-    params: dict[str, Any] = {
+    defaults = {section: config().model_dump() for section, config in _DEFAULTS.items()}
+    return {
         "scenario": name,
         "seed": seed,
         "scenarios": {name: dict(own.get("parameters", {}))},
-        "generate": _merged(_GENERATE, given.get("generate", {})),
+        **{
+            section: _merged(default, given.get(section, {}))
+            for section, default in {"generate": _GENERATE, **defaults}.items()
+        },
     }
-    for section, config in _DEFAULTS.items():
-        params[section] = _merged(config().model_dump(), given.get(section, {}))
-    return params
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     merged = copy.deepcopy(dict(values))
     for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merged(merged[key], value)
-        else:
-            merged[key] = copy.deepcopy(value)
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if both else copy.deepcopy(value)
     return merged

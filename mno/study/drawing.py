@@ -60,14 +60,22 @@ def front_figure(found: ScenarioFindings, cost: str, label: str) -> Figure | Non
     points = [(r.model, getattr(r, cost), r.mean.value) for r in found.rows if getattr(r, cost)]
     if len(points) < 2:
         return None
-    best = front(points)
+    best, styles = front(points), _styles(_kinds(found))
+    by_name = {name: place for name, *place in points}
+    line = np.array([by_name[name] for name in best])
+
+    def draw(ax: Axes) -> None:
+        ax.step(line[:, 0], line[:, 1], where="post", color=REFERENCE_COLOUR, lw=1)
+        for name, cost, error in points:
+            ax.plot(cost, error, label=name, ls="", ms=6, **styles[name])
+
     return drawn(
         f"front_{cost}_{found.scenario}",
         f"{found.scenario}: error against {label}",
         f"Mean test error against {label}; lower left is better. The line joins the models that "
         f"no other beats in both: {', '.join(best)}.",
         f"Error against {label} of {len(points)} models; on the front: {', '.join(best)}.",
-        lambda width: _front(points, best, label, _styles(_kinds(found)), width),
+        lambda width: _logarithmic(draw, label, "relative L2 error", width),
     )
 
 
@@ -78,11 +86,14 @@ def growth_figure(
     long = {model: points for model, points in curves.items() if len(points) > 1}
     if not long:
         return None
-    per_cent = y.endswith("error")
-    return drawn(
-        name, title, why, f"{title}, of {', '.join(long)}.",
-        lambda width: _growth(long, _styles(kinds), x, y, width, per_cent),
-    )  # fmt: skip
+    styles = _styles(kinds)
+
+    def draw(ax: Axes) -> None:
+        for model, points in long.items():
+            ax.plot(*np.array(points, float).T, label=model, ms=4, lw=1.4, **styles[model])
+
+    alt = f"{title}, of {', '.join(long)}."
+    return drawn(name, title, why, alt, lambda width: _logarithmic(draw, x, y, width))
 
 
 def drawn(name: str, title: str, caption: str, alt: str, draw: Callable[[float], bytes]) -> Figure:
@@ -126,59 +137,21 @@ def _errors(rows: Sequence[Row], styles: Mapping[str, dict[str, Any]], width: fl
     return png_bytes(figure)
 
 
-def _front(
-    points: Sequence[tuple[str, float, float]],
-    best: Sequence[str],
-    label: str,
-    styles: Mapping[str, dict[str, Any]],
-    width: float,
-) -> bytes:
+def _logarithmic(draw: Callable[[Axes], None], x: str, y: str, width: float) -> bytes:
+    """Draw into axes that are both logarithmic, with numbers as people write them."""
     figure = new_figure(width, HEIGHT + 0.6)
     ax = figure.add_subplot()
-    by_name = {name: (cost, error) for name, cost, error in points}
-    line = np.array([by_name[name] for name in best])
-    ax.step(line[:, 0], line[:, 1], where="post", color=REFERENCE_COLOUR, lw=1)
-    for name, cost, error in points:
-        ax.plot(cost, error, label=name, ls="", ms=6, **styles[name])
-    _logarithmic(ax, per_cent=True)
-    ax.set_xlabel(label)
-    ax.set_ylabel("relative L2 error")
-    _legend(ax, width)
-    return png_bytes(figure)
-
-
-def _growth(
-    curves: Curves,
-    styles: Mapping[str, dict[str, Any]],
-    x: str,
-    y: str,
-    width: float,
-    per_cent: bool,
-) -> bytes:
-    figure = new_figure(width, HEIGHT + 0.6)
-    ax = figure.add_subplot()
-    for name, points in curves.items():
-        values: Any = np.array(points, float)
-        ax.plot(values[:, 0], values[:, 1], label=name, ms=4, lw=1.4, **styles[name])
-    _logarithmic(ax, per_cent=per_cent)
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
-    _legend(ax, width)
-    return png_bytes(figure)
-
-
-def _logarithmic(ax: Axes, *, per_cent: bool) -> None:
-    """Make both axes logarithmic, with numbers as people write them."""
+    draw(ax)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    for axis, text in ((ax.xaxis, _PLAIN), (ax.yaxis, PER_CENT if per_cent else _PLAIN)):
+    for axis, text in ((ax.xaxis, _PLAIN), (ax.yaxis, PER_CENT if y.endswith("error") else _PLAIN)):
         low, high = sorted(axis.get_view_interval())
         steps = next((s for decades, s in _STEPS if math.log10(high / low) <= decades), (1,))
         axis.set_major_locator(LogLocator(subs=steps, numticks=20))
         axis.set_minor_locator(LogLocator(subs=range(1, 10), numticks=20))
         axis.set_major_formatter(text)
         axis.set_minor_formatter(NullFormatter())
-
-
-def _legend(ax: Axes, width: float) -> None:
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
     ax.legend(**(LEGEND | {"ncols": 3 if width > NARROW else 2}))
+    return png_bytes(figure)

@@ -23,11 +23,9 @@ RULE = (
 
 
 def is_undertrained(training: Mapping[str, Any]) -> bool:
-    """Say whether the validation error was still falling at the end, by `RULE`.
+    """Say whether the error of each epoch, `validation`, was still falling at the end, by `RULE`.
 
-    Args:
-        training: `validation`, the error after each epoch; training that stopped early, for want of
-            a better epoch, has a fall of zero.
+    Training that stopped early, for want of a better epoch, has a fall of zero.
     """
     errors = [error for error in training["validation"] if error is not None]
     first = len(errors) - max(1, round(LAST_SHARE * len(errors)))
@@ -42,38 +40,21 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """One model on one scenario, over its seeds.
-
-    Attributes:
-        model: Its name.
-        backbone: Its backbone.
-        mixer: Its mixer; its name where backbones and mixers are not crossed.
-        parameters: Trainable ones.
-        errors: Relative L2 on the test split, by seed.
-        train_seconds: Processor seconds of a training; none where not recorded.
-        latency_ms: Of one prediction on one core.
-        memory_mib: Peak of a process that predicts; none where not known.
-        finer: Mean relative L2 on the finest grid that was tried, relative to that of training in
-            points along an axis (`finer_ratio`); none where not measured.
-        finer_ratio: Those points, as a multiple.
-        undertrained: Seeds whose training ended too early, by the stated rule.
-        stale: Seeds whose cell is stale.
-        break_even: Solves after which data and training are paid for; none if never or not known.
-    """
+    """One model on one scenario, over its seeds; what is not known or not measured is none."""
 
     model: str
     backbone: str
-    mixer: str
-    parameters: int
-    errors: Mapping[int, float]
-    train_seconds: float | None
-    latency_ms: float
-    memory_mib: float | None
-    finer: float | None
-    finer_ratio: float | None
-    undertrained: tuple[int, ...]
-    stale: tuple[int, ...]
-    break_even: int | None
+    mixer: str  # the model's name where backbones and mixers are not crossed
+    parameters: int  # trainable ones
+    errors: Mapping[int, float]  # relative L2 on the test split, by seed
+    train_seconds: float | None  # processor seconds of a training
+    latency_ms: float  # of one prediction on one core
+    memory_mib: float | None  # peak of a process that predicts
+    finer: float | None  # mean relative L2 on the finest grid that was tried
+    finer_ratio: float | None  # its points along an axis, relative to those of training
+    undertrained: tuple[int, ...]  # seeds whose training ended too early, by `RULE`
+    stale: tuple[int, ...]  # seeds whose cell is stale
+    break_even: int | None  # solves after which data and training are paid for; none if never
 
     @property
     def mean(self) -> Mean:
@@ -83,25 +64,15 @@ class Row:
 
 @dataclass(frozen=True)
 class ScenarioFindings:
-    """One scenario of a study.
+    """One scenario of a study."""
 
-    Attributes:
-        scenario: Its name in the study.
-        rows: Its models, in the order of the study.
-        baseline: Error of predicting the mean field.
-        solver_ms: Of one solve on one core; or why not known.
-        solver_mib: Peak memory of a process that solves; none where not known.
-        comparisons: Those that the study asks for, one family.
-        all_pairs: All pairs, one family: what the verdict is drawn from.
-    """
-
-    scenario: str
-    rows: list[Row]
-    baseline: float
-    solver_ms: float | str
-    solver_mib: float | None
-    comparisons: list[Comparison]
-    all_pairs: list[Comparison]
+    scenario: str  # its name in the study
+    rows: list[Row]  # its models, in the order of the study
+    baseline: float  # error of predicting the mean field
+    solver_ms: float | str  # of one solve on one core; or why not known
+    solver_mib: float | None  # peak memory of a process that solves; none where not known
+    comparisons: list[Comparison]  # those that the study asks for, one family
+    all_pairs: list[Comparison]  # all pairs, one family: what the verdict is drawn from
 
     @property
     def best(self) -> Row:
@@ -111,12 +82,10 @@ class ScenarioFindings:
     @property
     def not_told_apart(self) -> list[str]:
         """Models whose error is not shown to be higher than that of the best."""
-        best, worse = self.best.model, set()
-        for c in self.all_pairs:
-            if c.a == best and c.verdict == "lower":
-                worse.add(c.b)
-            if c.b == best and c.verdict == "higher":
-                worse.add(c.a)
+        best = self.best.model
+        pairs = [(c.a, c.b) if c.verdict == "lower" else (c.b, c.a)
+                 for c in self.all_pairs if c.verdict in ("lower", "higher")]  # fmt: skip
+        worse = {higher for lower, higher in pairs if lower == best}
         return [row.model for row in self.rows if row.model not in {best, *worse}]
 
     @property
@@ -154,7 +123,7 @@ def machines_of(found: Iterable[Found]) -> list[tuple[str | None, int, int]]:
 def findings_of(
     spec: StudySpec, found: Sequence[Found], *, stale: bool
 ) -> dict[str, ScenarioFindings]:
-    """Put cells together, by scenario; scenarios without a cell are left out.
+    """Put cells together, by scenario; those without a cell are left out.
 
     Args:
         spec: The study.
@@ -162,19 +131,14 @@ def findings_of(
         stale: Whether stale ones count.
     """
     used = [f for f in found if f.state == "fresh" or (stale and f.state == "stale")]
-    answers = {}
-    for scenario in spec.scenarios:
-        own = [item for item in used if item.cell.scenario == scenario]
-        if own:
-            answers[scenario] = _scenario(spec, scenario, own)
-    return answers
+    of = {name: [item for item in used if item.cell.scenario == name] for name in spec.scenarios}
+    return {name: _scenario(spec, name, own) for name, own in of.items() if own}
 
 
 def front(points: Iterable[tuple[str, float, float]]) -> list[str]:
     """Return the names of the points that no other beats in both coordinates, the cheapest first.
 
-    Args:
-        points: Name, cost and error of each; the less the better.
+    A point is a name, a cost and an error; the less the better.
     """
     kept, lowest = [], float("inf")
     for name, _, error in sorted(points, key=lambda point: (point[1], point[2])):
@@ -189,11 +153,9 @@ def _scenario(spec: StudySpec, scenario: str, own: list[Found]) -> ScenarioFindi
     for item in own:
         by_model.setdefault(item.cell.model.name, []).append(item)
     records = [_record(item) for item in own]
-    solver = _known(
-        r["cost"]["solver"].get("ms") for r in records if isinstance(r["cost"]["solver"], Mapping)
-    )
-    why = next((r["cost"]["solver"] for r in records if isinstance(r["cost"]["solver"], str)), "")
-    memory = _known(r["cost"]["solver_memory_mib"] for r in records)
+    solvers = [r["cost"]["solver"] for r in records]
+    solver = _known(s.get("ms") for s in solvers if isinstance(s, Mapping))
+    why = next((s for s in solvers if isinstance(s, str)), "")
     data = _known(_cpu(r["seconds"]["generate"]) for r in records)
     rows = [_row(items, solver, data) for items in by_model.values()]
     errors = {row.model: row.errors for row in rows}
@@ -202,7 +164,7 @@ def _scenario(spec: StudySpec, scenario: str, own: list[Found]) -> ScenarioFindi
         rows=rows,
         baseline=float(records[0]["metrics"]["baseline_relative_l2"]),
         solver_ms=solver if solver is not None else why,
-        solver_mib=memory,
+        solver_mib=_known(r["cost"]["solver_memory_mib"] for r in records),
         comparisons=compare(errors, _pairs(spec.compare, rows)),
         all_pairs=compare(errors, _pairs(ALL_PAIRS, rows)),
     )

@@ -88,17 +88,19 @@ def matched(cells: list[Cell], match: MatchConfig | None, root: Path) -> list[Ce
     Raises:
         InputError: A model cannot be built, or no width comes close enough; the message names it.
     """
-    widths: dict[tuple[str, str], int] = {}
-    signatures = cache(lambda scenario: signature_of(first[scenario].params, root))
     first = {cell.scenario: cell for cell in reversed(cells)}
-    changed = []
+    signature = cache(lambda scenario: signature_of(first[scenario].params, root))
+    widths: dict[tuple[str, str], int] = {}
     for cell in cells:
         key = (cell.scenario, cell.model.name)
         if key not in widths:
-            widths[key] = _width(cell, match, signatures(cell.scenario))
-        model = {**cell.params["model"], "width": widths[key]}
-        changed.append(replace(cell, params={**cell.params, "model": model}))
-    return changed
+            widths[key] = _width(cell, match, signature(cell.scenario))
+
+    def changed(cell: Cell) -> Cell:
+        model = {**cell.params["model"], "width": widths[cell.scenario, cell.model.name]}
+        return replace(cell, params={**cell.params, "model": model})
+
+    return [changed(cell) for cell in cells]
 
 
 def _width(cell: Cell, match: MatchConfig | None, signature: Signature) -> int:

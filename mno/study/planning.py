@@ -8,6 +8,7 @@ most over its seeds, relative to its mean; and otherwise the order of the study 
 from __future__ import annotations
 
 import statistics
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,29 +16,21 @@ from typing import Any
 from mno.study.design import models_of
 from mno.study.results import Found, Study, counts
 
-Group = tuple[str, str]  # scenario and model
-
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be made.
+    """The cells to make, the most informative first, and how many seconds each is expected to take.
 
-    Attributes:
-        order: The cells to make, the most informative first.
-        seconds: How long each is expected to take; none where nothing like it was ever made.
+    That is none where nothing like it was ever made.
     """
 
     order: tuple[Found, ...]
     seconds: tuple[float | None, ...]
 
     def within(self, budget: float | None, workers: int = 1) -> int:
-        """Return how many of the first cells fit into a budget, as far as it is known.
+        """Return how many of the first cells fit into a budget in seconds, as far as it is known.
 
         At least one cell without an expected time is taken: it is how times become known.
-
-        Args:
-            budget: Seconds; none takes all.
-            workers: Cells that are made at a time.
         """
         if budget is None:
             return len(self.order)
@@ -53,33 +46,23 @@ class Plan:
     def expected(self, workers: int = 1) -> float | None:
         """Return how long all would take, in seconds; none where it cannot be known."""
         known = [seconds for seconds in self.seconds if seconds is not None]
-        if len(known) < len(self.seconds):
-            return None
-        return sum(known) / workers
+        return sum(known) / workers if len(known) == len(self.seconds) else None
 
 
 def make_plan(found: Sequence[Found]) -> Plan:
-    """Return which cells to make, in order, given what is finished.
-
-    Args:
-        found: All cells of a study, in the order of its file.
-    """
-    order = [item for item in found if item.state != "fresh"]
-    finished: dict[Group, list[float]] = {}
+    """Return which of all cells of a study to make, in order, given what is finished."""
+    finished: defaultdict[tuple[str, str], list[float | None]] = defaultdict(list)
     for item in found:
         if item.state == "fresh" and item.record is not None:
-            error = item.record["metrics"]["relative_l2"]
-            finished.setdefault(_group(item), []).append(error)
-    planned: dict[Group, int] = {group: len(errors) for group, errors in finished.items()}
-    ranked: list[tuple[tuple[float, float, int], Found]] = []
-    for place, item in enumerate(order):
+            finished[_group(item)].append(item.record["metrics"]["relative_l2"])
+    planned = Counter({group: len(errors) for group, errors in finished.items()})
+    ranked = []
+    for place, item in enumerate(item for item in found if item.state != "fresh"):
         group = _group(item)
-        round_ = planned.get(group, 0)
-        planned[group] = round_ + 1
-        ranked.append(((round_, -_scatter(finished.get(group, [])), place), item))
-    ranked.sort(key=lambda pair: pair[0])
-    chosen = tuple(item for _, item in ranked)
-    return Plan(chosen, tuple(expected_seconds(item, found) for item in chosen))
+        ranked.append((planned[group], -_scatter(finished[group]), place, item))
+        planned[group] += 1
+    order = tuple(item for *_, item in sorted(ranked, key=lambda rank: rank[:3]))
+    return Plan(order, tuple(expected_seconds(item, found) for item in order))
 
 
 def expected_seconds(planned: Found, found: Iterable[Found]) -> float | None:
@@ -117,9 +100,7 @@ def details(study: Study) -> dict[str, Any]:
                 "reason": item.reason,
                 "width": item.cell.params["model"]["width"],
                 "next": turns.get(item.cell.name),
-                "relative_l2": item.record["metrics"]["relative_l2"]
-                if item.record is not None and item.record["state"] == "done"
-                else None,
+                "relative_l2": (item.record or {}).get("metrics", {}).get("relative_l2"),
             }
             for item in found
         ],
@@ -127,7 +108,7 @@ def details(study: Study) -> dict[str, Any]:
     }
 
 
-def _group(item: Found) -> Group:
+def _group(item: Found) -> tuple[str, str]:
     return item.cell.scenario, item.cell.model.name
 
 

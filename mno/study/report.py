@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,9 @@ from mno.core.files import write_bytes, write_text
 from mno.core.numbers import number, percent
 from mno.report.page import Figure, render_page
 from mno.study.drawing import Curves, Kinds, errors_figure, front_figure, growth_figure
-from mno.study.findings import (
-    RULE,
-    Row,
-    ScenarioFindings,
-    findings_of,
-    machines_of,
-    usable,
-)
+from mno.study.findings import RULE, Row, ScenarioFindings, findings_of, machines_of, usable
 from mno.study.results import Found, Study, counts
-from mno.study.statistics import LEVEL, MARGIN, SampleCurve, samples_of
+from mno.study.statistics import LEVEL, MARGIN, samples_of
 
 PAGE, MARKDOWN, NUMBERS = "index.html", "report.md", "report.json"
 _TEXT_COLUMNS = (
@@ -68,20 +62,17 @@ class Section:
 
 def scenario_section(found: ScenarioFindings) -> Section:
     """Return the section of a scenario: verdict, table, comparisons, figures."""
-    part = Section(found.scenario, found.scenario, [f"Verdict: {found.verdict}."])
-    part.tables.append(Table(f"{found.scenario}: models", _model_rows(found)))
+    name = found.scenario
+    part = Section(name, name, [f"Verdict: {found.verdict}."])
+    part.tables.append(Table(f"{name}: models", _model_rows(found)))
     undertrained = [row.model for row in found.rows if row.undertrained]
     if undertrained:
         part.paragraphs.append(
             f"Under-trained, so that their errors are upper bounds: {', '.join(undertrained)}."
         )
-    if found.comparisons:
-        part.tables.append(
-            Table(
-                f"{found.scenario}: comparisons, a family of {len(found.comparisons)}",
-                [{"comparison": c.sentence(), "seeds": str(c.seeds)} for c in found.comparisons],
-            )
-        )
+    said = [{"comparison": c.sentence(), "seeds": str(c.seeds)} for c in found.comparisons]
+    if said:
+        part.tables.append(Table(f"{name}: comparisons, a family of {len(said)}", said))
     figures = [errors_figure(found)]
     figures += [front_figure(found, cost, label) for cost, label in _COSTS.items()]
     part.figures = [figure for figure in figures if figure is not None]
@@ -120,13 +111,14 @@ def scaling_section(found: Sequence[Found]) -> Section | None:
     ]
     why = "One sample, one thread, fresh weights. Where two curves cross, the cheaper changes."
     figures = [
-        growth_figure(f"scaling_{key}", title, curves(key), kinds, "points of the grid", y, why)
+        growth_figure(f"scaling_{key}", f"{title} with the grid", curves(key), kinds,
+                      "points of the grid", y, why)
         for key, title, y in (
-            ("predict_ms", "Time of a prediction with the grid", "time, ms"),
-            ("step_ms", "Time of a training step with the grid", "time, ms"),
-            ("step_mib", "Memory of a training step with the grid", "memory, MiB"),
+            ("predict_ms", "Time of a prediction", "time, ms"),
+            ("step_ms", "Time of a training step", "time, ms"),
+            ("step_mib", "Memory of a training step", "memory, MiB"),
         )
-    ]
+    ]  # fmt: skip
     return Section(
         "scaling", "Growth with the grid", [why, *_crossings(curves("predict_ms"), kinds)],
         [Table("Time and memory by grid", rows)], [f for f in figures if f is not None],
@@ -141,7 +133,19 @@ def samples_section(found: Sequence[Found]) -> Section | None:
     kinds = {f.cell.model.name: (f.cell.model.backbone, f.cell.model.mixer) for f in found}
     part = Section("samples", "Error by number of training samples", [_EXPONENT])
     for scenario, of in measured.items():
-        rows = [_sample_row(curve, of.numbers) for curve in of.curves.values()]
+        rows = [
+            {
+                "model": curve.model,
+                **{
+                    number(n): curve.errors[n].text(percent, least=0.0)
+                    if n in curve.errors
+                    else _NONE
+                    for n in of.numbers
+                },
+                "exponent": curve.exponent.text("{:.2f}".format),
+            }
+            for curve in of.curves.values()
+        ]
         part.tables.append(Table(f"{scenario}: test error by number of training samples", rows))
         said = [
             {"comparison": c.sentence(), "samples": number(n), "seeds": str(c.seeds)}
@@ -271,15 +275,6 @@ def how_section(facts: Sequence[str]) -> Section:
     )  # fmt: skip
 
 
-def _sample_row(curve: SampleCurve, numbers: Sequence[int]) -> dict[str, str]:
-    errors, exponent = curve.errors, curve.exponent
-    power = exponent.text("{:.2f}".format)
-    cells = {
-        number(n): errors[n].text(percent, least=0.0) if n in errors else _NONE for n in numbers
-    }
-    return {"model": curve.model, **cells, "exponent": power}
-
-
 def _model_rows(found: ScenarioFindings) -> list[dict[str, str]]:
     rows = [_model_row(row) for row in found.rows]
     blank = dict.fromkeys(rows[0], _NONE)
@@ -318,20 +313,18 @@ def _crossings(curves: Curves, kinds: Kinds) -> list[str]:
     """Say which operator of a backbone overtakes which as grids grow."""
     said = []
     names = [name for name, points in curves.items() if len(points) > 1]
-    for place, a in enumerate(names):
-        for b in names[place + 1 :]:
-            if kinds[a][0] != kinds[b][0]:
-                continue
-            of_a, of_b = dict(curves[a]), dict(curves[b])
-            common = sorted(set(of_a) & set(of_b))
-            for low, high in zip(common, common[1:], strict=False):
-                before, after = of_a[low] - of_b[low], of_a[high] - of_b[high]
-                if before * after < 0:
-                    faster = a if after < 0 else b
-                    said.append(
-                        f"Between {number(int(low))} and {number(int(high))} points {faster} "
-                        f"becomes faster than {b if faster == a else a}."
-                    )
+    for a, b in combinations(names, 2):
+        if kinds[a][0] != kinds[b][0]:
+            continue
+        of_a, of_b = dict(curves[a]), dict(curves[b])
+        for low, high in pairwise(sorted(set(of_a) & set(of_b))):
+            before, after = of_a[low] - of_b[low], of_a[high] - of_b[high]
+            if before * after < 0:
+                faster, slower = (a, b) if after < 0 else (b, a)
+                said.append(
+                    f"Between {number(int(low))} and {number(int(high))} points {faster} becomes "
+                    f"faster than {slower}."
+                )
     return said
 
 
@@ -348,12 +341,12 @@ def write_report(
     numbers: Mapping[str, Any],
     source: str = "cells",
 ) -> Path:
-    """Write a report into a folder; return the path of its page.
+    """Write a report into a folder, which is made if missing; return the path of its page.
 
     Figures of an earlier report in the folder are removed.
 
     Args:
-        folder: Made if missing.
+        folder: Where to.
         title: Of the study.
         question: What it is to answer.
         warnings: What a reader must know first: stale, failed or missing cells.
@@ -372,18 +365,14 @@ def write_report(
         if old.name not in figures:
             old.unlink()
     write_text(folder / NUMBERS, json.dumps(numbers, indent=1) + "\n")
-    write_text(folder / MARKDOWN, _markdown(title, question, warnings, sections, source))
     about = {"title": title, "question": question, "warnings": warnings, "source": source}
+    write_text(folder / MARKDOWN, _markdown(sections, **about))
     write_text(folder / PAGE, render_page("study/study.html.j2", sections=sections, **about))
     return folder / PAGE
 
 
 def _markdown(
-    title: str,
-    question: str,
-    warnings: Sequence[str],
-    sections: Sequence[Section],
-    source: str,
+    sections: Sequence[Section], title: str, question: str, warnings: Sequence[str], source: str
 ) -> str:
     parts = [f"# {title}", question, *(f"**{warning}**" for warning in warnings)]
     for section in sections:
@@ -399,21 +388,14 @@ def _markdown(
 
 
 def markdown_table(table: Table, heads: Mapping[str, str] | None = None) -> str:
-    """Return a table in Markdown, without its caption.
-
-    Args:
-        table: With one row at least.
-        heads: Other words for some of its headings.
-    """
+    """Return a table of one row at least in Markdown, with other words for some of its headings."""
     numeric = table.numeric
     said = [(heads or {}).get(head, head) for head in table.rows[0]]
     lines = [
         "| " + " | ".join(said) + " |",
         "| " + " | ".join("---:" if head in numeric else "---" for head in table.rows[0]) + " |",
-        *("| " + " | ".join(_cell(text) for text in row.values()) + " |" for row in table.rows),
     ]
+    for row in table.rows:
+        cells = (text.replace("|", "\\|").replace("\n", " ") for text in row.values())
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -33,11 +33,7 @@ _SHOWN_SUFFIXES = (".j2", ".css", ".toml")
 
 @dataclass
 class Code:
-    """Digests of the code that cells of a workspace depend on, each file read once.
-
-    Attributes:
-        root: The workspace.
-    """
+    """Digests of the code that cells of a workspace depend on, each file read once."""
 
     root: Path
     _files: dict[str, str] = field(default_factory=dict)
@@ -70,11 +66,8 @@ class Code:
     def dataset_digest(self, cell: Cell) -> str:
         """Return the digest of what makes a cell's data: parameters and code of `generate`."""
         scenario = cell.params["scenario"]
-        made_from = {
-            "scenario": scenario,
-            "generate": cell.params["generate"],
-            "parameters": cell.params["scenarios"].get(scenario, {}),
-        }
+        generate = cell.params["generate"]
+        made_from = {"scenario": scenario, "generate": generate, "parameters": cell.parameters}
         code = self._digest(self._names("generate", cell.params))
         return json_sha256({"params": made_from, "code": code})
 
@@ -95,11 +88,8 @@ class Code:
 class Identity:
     """What determines a cell's figures, but for measured times.
 
-    Attributes:
-        params: Digest of the parameters.
-        dataset: Digest of what its data are made from: parameters and code.
-        data: DVC's md5 of the data; none while nobody has made them.
-        code: Digest of the code that trains and measures.
+    Digests of the parameters, of what its data are made from, parameters and code, and of the code
+    that trains and measures; and DVC's md5 of the data, none while nobody has made them.
     """
 
     params: str
@@ -115,12 +105,7 @@ class Identity:
     def differs_from(
         self, recorded: Mapping[str, Any], equivalent: frozenset[tuple[str, str]] = frozenset()
     ) -> str | None:
-        """Return why a recorded cell is not this one; none if it is.
-
-        Args:
-            recorded: Its identity, as it is kept.
-            equivalent: See `Code.equivalent`.
-        """
+        """Return why a cell whose identity was recorded is not this one; none if it is."""
 
         def same(part: str, now: str) -> bool:
             known = str(recorded.get(part))
@@ -138,13 +123,7 @@ class Identity:
 
 
 def identify(cell: Cell, code: Code, datasets: Mapping[str, str]) -> Identity:
-    """Return the identity of a cell.
-
-    Args:
-        cell: The cell.
-        code: Of the workspace.
-        datasets: DVC's md5 of each dataset that has been made, by `Code.dataset_digest`.
-    """
+    """Return the identity of a cell, given DVC's md5 of the datasets that have been made."""
     dataset = code.dataset_digest(cell)
     return Identity(
         params=json_sha256(cell.tracked),
@@ -157,9 +136,8 @@ def identify(cell: Cell, code: Code, datasets: Mapping[str, str]) -> Identity:
 def identify_scaling(cell: Cell, code: Code, scaling: ScalingConfig) -> Identity:
     """Return the identity of the measurements of a cell's operator on several grids."""
     measured = {key: cell.params[key] for key in ("scenario", "task", "model")}
-    own = cell.params["scenarios"].get(cell.params["scenario"], {})
     resolution = cell.params["generate"]["resolution"]
-    params = json_sha256([measured, own, resolution, scaling.model_dump()])
+    params = json_sha256([measured, cell.parameters, resolution, scaling.model_dump()])
     return Identity(params=params, dataset="", data="", code=code.cell_digest(cell))
 
 
@@ -171,30 +149,17 @@ STATES: tuple[State, ...] = ("fresh", "stale", "failed", "missing")
 
 @dataclass(frozen=True)
 class Found:
-    """A cell as it is planned, and what is kept of it.
+    """A cell as it is planned, and what is kept of it."""
 
-    Attributes:
-        cell: As the study file and the code say now.
-        identity: Of that cell.
-        state: `fresh`; `stale`, made otherwise than it would be now; `failed`; or `missing`.
-        reason: Why it is stale, or has failed; empty otherwise.
-        record: The content of its file; none where there is none.
-    """
-
-    cell: Cell
-    identity: Identity
-    state: State
-    reason: str
-    record: Mapping[str, Any] | None
+    cell: Cell  # as the study file and the code say now
+    identity: Identity  # of that cell
+    state: State  # `stale`: made otherwise than it would be now
+    reason: str  # why it is stale, or has failed; empty otherwise
+    record: Mapping[str, Any] | None  # the content of its file
 
 
 class Results:
-    """The results of one study.
-
-    Args:
-        root: The workspace.
-        study: Name of the study.
-    """
+    """The results of a study of a workspace."""
 
     def __init__(self, root: Path, study: str) -> None:
         self.folder = root / FOLDER / study
@@ -228,12 +193,9 @@ class Results:
 
     def datasets(self) -> dict[str, str]:
         """Return DVC's md5 of the datasets of this study that have been made, by their digest."""
-        found = {}
-        for path in sorted((self.folder / "datasets").glob("*.json")):
-            record = self.read(f"datasets/{path.stem}")
-            if record is not None:
-                found[record["dataset"]] = record["md5"]
-        return found
+        paths = sorted((self.folder / "datasets").glob("*.json"))
+        records = [self.read(f"datasets/{path.stem}") for path in paths]
+        return {record["dataset"]: record["md5"] for record in records if record is not None}
 
     def keep_dataset(self, cell: Cell, digest: str, md5: str) -> None:
         """Note which version of the data came of a dataset's parameters and code."""
@@ -274,16 +236,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Study:
-    """A study of a workspace, every cell of which can be made.
-
-    Attributes:
-        root: The workspace.
-        name: Its name, that of its file.
-        file: Its file.
-        spec: What the file says.
-        cells: All cells, widths matched.
-        results: Where they are kept.
-    """
+    """A study of a workspace, named by its file; its widths are matched, each cell can be made."""
 
     root: Path
     name: str
@@ -333,16 +286,12 @@ _DIGITS = 6  # significant, of each sample's error: the files are to be committe
 
 
 def done_record(cell: Cell, identity: Identity, folder: Path, workers: int) -> dict[str, Any]:
-    """Return what is kept of a cell that was made in a folder.
+    """Return what is kept of a cell that was made in a folder, with its `reports/`.
 
-    Args:
-        cell: The cell.
-        identity: As it was made: with the md5 of its data.
-        folder: Where its `reports/` are.
-        workers: Cells that were made at the same time, at most.
+    Its identity has the md5 of its data; `workers` cells, at most, were made at the same time.
     """
     reports = {
-        name: _read(folder / f"reports/{name}.json")
+        name: json.loads((folder / f"reports/{name}.json").read_text(encoding="utf-8"))
         for name in ("metrics", "per_sample", "train", "cost", "robustness", "learning_curve")
     }
     metrics, cost, train = reports["metrics"], reports["cost"], reports["train"]
@@ -399,7 +348,3 @@ def _head(cell: Cell, identity: Identity, state: str, workers: int) -> dict[str,
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.{_DIGITS}g}")
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))

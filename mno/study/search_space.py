@@ -6,37 +6,35 @@ import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from mno.core.config import Config
 from mno.core.files import file_sha256, json_sha256
-from mno.lineage.dvcfiles import lookup, stage_inputs
-from mno.study.design import find_file, names_in, read_file
+from mno.lineage.dvcfiles import flat, lookup, stage_inputs
+from mno.study.design import FileSpec
 
-FOLDER = Path("studies/tune")
 SECTIONS = ("task", "model", "train")
 """Sections of the parameters that may be searched: what leaves the data as they are."""
 
 _KEY = re.compile(rf"({'|'.join(SECTIONS)})\.[a-z0-9_]+")
 
+_TYPES = ("float", "log", "int", "choice")
+
 Plain = bool | int | float | str
 
 
-class FloatAxis(Config):
-    """A number between two ends, uniform, or uniform in its logarithm."""
+class _Range(Config):
+    """A number between two ends, both included."""
 
-    type: Literal["float", "log"]
     low: float = Field(allow_inf_nan=False)
     high: float = Field(allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> FloatAxis:
+    def _is_a_range(self) -> Self:
         if not self.low < self.high:
             raise ValueError(f"low={self.low:g} must be less than high={self.high:g}")
-        if self.type == "log" and self.low <= 0:
-            raise ValueError(f"low={self.low:g} must be above 0 for type: log")
         return self
 
     @property
@@ -50,8 +48,20 @@ class FloatAxis(Config):
         return number and self.low <= value <= self.high
 
 
-class IntAxis(Config):
-    """A whole number between two ends, both included."""
+class FloatAxis(_Range):
+    """A number, uniform, or uniform in its logarithm."""
+
+    type: Literal["float", "log"]
+
+    @model_validator(mode="after")
+    def _has_a_logarithm(self) -> Self:
+        if self.type == "log" and self.low <= 0:
+            raise ValueError(f"low={self.low:g} must be above 0 for type: log")
+        return self
+
+
+class IntAxis(_Range):
+    """A whole number."""
 
     type: Literal["int"]
     low: int
@@ -59,22 +69,16 @@ class IntAxis(Config):
     step: int = Field(default=1, ge=1, description="Distance of neighbouring values")
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> IntAxis:
-        if not self.low < self.high:
-            raise ValueError(f"low={self.low} must be less than high={self.high}")
+    def _ends_on_a_step(self) -> Self:
         if (self.high - self.low) % self.step:
             raise ValueError(f"high={self.high} must lie a multiple of step={self.step} above low")
         return self
 
-    @property
-    def samples(self) -> list[Plain]:
-        """Values that show whether the axis can be used at all: its ends."""
-        return [self.low, self.high]
-
     def holds(self, value: Any) -> bool:
         """Whether a value lies on the axis."""
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return whole and self.low <= value <= self.high and not (value - self.low) % self.step
+        return (
+            isinstance(value, int) and super().holds(value) and not (value - self.low) % self.step
+        )
 
 
 class ChoiceAxis(Config):
@@ -96,7 +100,7 @@ class ChoiceAxis(Config):
         return list(self.values)
 
     def holds(self, value: Any) -> bool:
-        """Whether a value lies on the axis."""
+        """Whether a value is one of them."""
         return any(type(value) is type(own) and value == own for own in self.values)
 
 
@@ -113,8 +117,12 @@ class Limits(Config):
     )  # fmt: skip
 
 
-class SearchSpec(Config):
+class SearchSpec(FileSpec):
     """A search, as its file says."""
+
+    kind = "search"
+    folder = Path("studies/tune")
+    needs = "title and space"
 
     title: str = Field(description="What its report is called")
     space: dict[str, Axis] = Field(
@@ -144,6 +152,17 @@ class SearchSpec(Config):
     )  # fmt: skip
     limits: Limits = Field(default=Limits(), description="What a model may cost")
 
+    @field_validator("space", mode="before")
+    @classmethod
+    def _says_its_types(cls, space: Any) -> Any:
+        for key, axis in space.items() if isinstance(space, dict) else ():
+            if not isinstance(axis, dict) or axis.get("type") not in _TYPES:
+                raise ValueError(
+                    f"{key} needs type: float, log, int or choice, as in "
+                    "{type: int, low: 2, high: 4}"
+                )
+        return space
+
     @model_validator(mode="after")
     def _stays_off_the_data(self) -> SearchSpec:
         for key in self.space:
@@ -158,40 +177,14 @@ class SearchSpec(Config):
         return self
 
 
-def search_names(root: Path) -> list[str]:
-    """Return the names of the searches that a workspace has files of."""
-    return names_in(root, FOLDER)
-
-
-def search_file(root: Path, given: str) -> Path:
-    """Return the file of a search that is given by its path or by its name in `studies/tune/`.
-
-    Raises:
-        InputError: There is none.
-    """
-    return find_file(root, FOLDER, given, "search")
-
-
-def read_search(path: Path) -> SearchSpec:
-    """Read and check a search file.
-
-    Raises:
-        InputError: One line that says what cannot be used.
-    """
-    return read_file(path, SearchSpec, "search", "title and space")
-
-
 Point = Mapping[str, Any]
 """Values by dotted key."""
 
 
 def default_params(params: Mapping[str, Any], spec: SearchSpec) -> dict[str, Any]:
     """Return what a search starts from: `params.yaml` with the file's `base`, no warm start."""
-    made = copy.deepcopy(dict(params))
-    for section, values in spec.base.items():
-        made[section] = {**(made.get(section) or {}), **values}
-    made["train"] = {**(made.get("train") or {}), "warm_start": None}
-    return made
+    base = {f"{section}.{k}": v for section, own in spec.base.items() for k, v in own.items()}
+    return at(params, {**base, "train.warm_start": None})
 
 
 def at(params: Mapping[str, Any], point: Point) -> dict[str, Any]:
@@ -205,26 +198,15 @@ def at(params: Mapping[str, Any], point: Point) -> dict[str, Any]:
 
 def default_point(params: Mapping[str, Any], spec: SearchSpec) -> dict[str, Any] | None:
     """Return where the default lies in the space; none where it lies outside."""
-    point = {}
-    for key, axis in spec.space.items():
-        section, name = key.split(".")
-        value = (params.get(section) or {}).get(name)
-        if not axis.holds(value):
-            return None
-        point[key] = value
-    return point
+    known = flat(params)
+    point = {key: known.get(key) for key in spec.space}
+    return point if all(axis.holds(point[key]) for key, axis in spec.space.items()) else None
 
 
 def search_digest(root: Path, params: Mapping[str, Any], spec: SearchSpec, data: str) -> str:
     """Return what tells searches apart: data, parameters, space, rules and the training's code.
 
     Title, trials, budget and confirmation are left out: these may change while a search goes on.
-
-    Args:
-        root: The workspace.
-        params: The default, complete.
-        spec: The search.
-        data: Digest of the dataset.
     """
     rules = spec.model_dump(exclude={"title", "trials", "budget_minutes", "confirm_seeds", "base"})
     code = [[name, file_sha256(root / name)] for name in stage_inputs(root, "train", params).code]

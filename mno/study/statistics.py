@@ -25,7 +25,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.optimize import root_scalar
@@ -43,13 +43,9 @@ Verdict = Literal["lower", "higher", "equal", "unknown"]
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of some values, with the interval of Student's t.
+    """The mean of some values, mostly one for each seed, with the interval of Student's t.
 
-    Attributes:
-        value: The mean.
-        low: Lower end; none from one value, which does not show how much values differ.
-        high: Upper end, likewise.
-        seeds: How many values there are; mostly one for each seed.
+    The ends are none from one value, which does not show how much values differ.
     """
 
     value: float
@@ -79,16 +75,10 @@ class Mean:
 class Comparison:
     """One model against another, over the seeds that both have.
 
-    Attributes:
-        a: Name of the one.
-        b: Name of the other.
-        ratio: Error of a over error of b, the geometric mean over seeds.
-        low: Lower end of the interval of that ratio, not corrected; none from one seed.
-        high: Upper end, likewise.
-        p: Of the moderated paired t test, two-sided; none from one seed.
-        corrected: The same after Holm's correction.
-        seeds: Seeds that both have.
-        family: Number of comparisons that it was corrected for.
+    `ratio` is the error of a over that of b, the geometric mean over seeds, `low` and `high` the
+    ends of its interval, not corrected; `p` is of the moderated paired t test, two-sided, and
+    `corrected` the same after Holm's correction for the number of comparisons in its `family`. From
+    one seed there is neither interval nor p.
     """
 
     a: str
@@ -126,10 +116,8 @@ class Comparison:
         by = f"{abs(self.ratio - 1):.0%}"
         span = f"ratio of errors {self.ratio:.2f}, 95 % interval {self.low:.2f} to {self.high:.2f}"
         match self.verdict:
-            case "lower":
-                return f"{a} has a lower error than {b}, by {by} ({span}; p = {p:.2g})"
-            case "higher":
-                return f"{a} has a higher error than {b}, by {by} ({span}; p = {p:.2g})"
+            case "lower" | "higher" as how:
+                return f"{a} has a {how} error than {b}, by {by} ({span}; p = {p:.2g})"
             case "equal":
                 return f"no difference between {a} and {b}: equal within {MARGIN:.0%} ({span})"
             case _:
@@ -147,11 +135,13 @@ def mean_with_interval(given: Sequence[float]) -> Mean:
     """
     if not len(given):
         raise ValueError("there is no value; expected one at least")
-    values = np.asarray(given, float)
-    mean, half = float(values.mean()), _half_width(values)
-    if half is None:
-        return Mean(mean, None, None, len(values))
-    return Mean(mean, mean - half, mean + half, len(values))
+    values, n = np.asarray(given, float), len(given)
+    mean = float(values.mean())
+    if n < 2:
+        return Mean(mean, None, None, n)
+    quantile = float(stdtrit(n - 1, (1 + LEVEL) / 2))
+    half = quantile * float(values.std(ddof=1)) / math.sqrt(n)
+    return Mean(mean, mean - half, mean + half, n)
 
 
 def compare(
@@ -189,8 +179,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-@dataclass(frozen=True)
-class _Scatter:
+class _Scatter(NamedTuple):
     """A variance and the degrees of freedom that it counts for."""
 
     variance: float
@@ -260,26 +249,15 @@ def _moderated(logs: np.ndarray, prior: _Scatter | None) -> _Scatter:
     return _Scatter(max(shared, own.variance), freedom)
 
 
-def _half_width(values: np.ndarray) -> float | None:
-    n = len(values)
-    if n < 2:
-        return None
-    quantile = float(stdtrit(n - 1, (1 + LEVEL) / 2))
-    return quantile * float(values.std(ddof=1)) / math.sqrt(n)
-
-
 Errors = Mapping[str, Mapping[int, Mapping[int, float]]]
 
 
 @dataclass(frozen=True)
 class SampleCurve:
-    """The error of one model by number of training samples.
+    """The error of one model by number of training samples, the fewest first.
 
-    Attributes:
-        model: Its name.
-        errors: Test error by number of samples, over seeds, the fewest samples first.
-        exponent: By which power of the number of samples the error falls: the slope, in logarithms,
-            of the line that fits best; 0.5 halves the error by four times the samples.
+    `exponent` says by which power of the number of samples the error falls: the slope, in
+    logarithms, of the line that fits best; 0.5 halves the error by four times the samples.
     """
 
     model: str
@@ -289,13 +267,7 @@ class SampleCurve:
 
 @dataclass(frozen=True)
 class SampleFindings:
-    """One scenario's curves.
-
-    Attributes:
-        scenario: Its name in the study.
-        curves: By model.
-        comparisons: All pairs of models by number of samples; all of them are one family.
-    """
+    """One scenario's curves by model; and all pairs of models, by number of samples, one family."""
 
     scenario: str
     curves: Mapping[str, SampleCurve]
@@ -314,10 +286,9 @@ def samples_of(found: Sequence[Found]) -> dict[str, SampleFindings]:
         for point in (item.record or {}).get("learning_curve", []):
             error = point["test"]["relative_l2"]
             if error is not None:
-                model = errors.setdefault(item.cell.scenario, {}).setdefault(
-                    item.cell.model.name, {}
-                )
-                model.setdefault(point["samples"], {})[point["seed"]] = error
+                by_model = errors.setdefault(item.cell.scenario, {})
+                by_number = by_model.setdefault(item.cell.model.name, {})
+                by_number.setdefault(point["samples"], {})[point["seed"]] = error
     return {name: _findings(name, by_model) for name, by_model in errors.items()}
 
 
@@ -330,15 +301,16 @@ def _findings(scenario: str, errors: Errors) -> SampleFindings:
     family = as_one_family([comparison for _, comparison in compared])
     return SampleFindings(
         scenario,
-        {model: _curve(model, of) for model, of in errors.items()},
+        {
+            model: SampleCurve(
+                model,
+                {n: mean_with_interval(list(of[n].values())) for n in sorted(of)},
+                _exponent({n: of[n] for n in sorted(of)}),
+            )
+            for model, of in errors.items()
+        },
         {n: [c for (m, _), c in zip(compared, family, strict=True) if m == n] for n in numbers},
     )
-
-
-def _curve(model: str, errors: Mapping[int, Mapping[int, float]]) -> SampleCurve:
-    numbers = sorted(errors)
-    means = {n: mean_with_interval(list(errors[n].values())) for n in numbers}
-    return SampleCurve(model, means, _exponent({n: errors[n] for n in numbers}))
 
 
 def _exponent(errors: Mapping[int, Mapping[int, float]]) -> Mean:

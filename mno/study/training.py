@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from optuna.trial import Trial
@@ -27,17 +27,12 @@ from mno.study.trials import Trials
 from mno.training.config import TrainConfig
 from mno.training.fit import train
 
-
-@dataclass(frozen=True)
-class SearchSplits:
-    """What a trial is trained on and what it is judged by."""
-
-    training: Split | StoredSplit
-    validation: Split | StoredSplit
+Splits = tuple[Split | StoredSplit, Split | StoredSplit]
+"""What a trial is trained on, and what it is judged by."""
 
 
 @cache
-def _search_splits(data: Path) -> SearchSplits:
+def _search_splits(data: Path) -> Splits:
     """Open the training and the validation split, in memory if they fit well.
 
     Raises:
@@ -47,8 +42,8 @@ def _search_splits(data: Path) -> SearchSplits:
     # Files are verified once.
     validation = open_split(data, "validation", training.schema, checked=False)
     if fits_in_memory(training.nbytes + validation.nbytes):
-        return SearchSplits(training.load(), validation.load())
-    return SearchSplits(training, validation)
+        return training.load(), validation.load()
+    return training, validation
 
 
 def made_from(data: Path) -> dict[str, Any]:
@@ -76,31 +71,21 @@ def data_digest(data: Path) -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """A training to be made.
+    """A training to be made."""
 
-    Attributes:
-        number: Of the trial.
-        params: Sections `task`, `model` and `train`.
-        seed: Of the training.
-        work: Folder of its checkpoints, its alone.
-        latency_ms: Longest time of a prediction; none for any.
-        watched: Whether it may be ended early.
-    """
-
-    number: int
-    params: Mapping[str, Any]
+    number: int  # of the trial
+    params: Mapping[str, Any]  # sections `task`, `model` and `train`
     seed: int
-    work: Path
-    latency_ms: float | None = None
-    watched: bool = True
+    work: Path  # folder of its checkpoints, its alone
+    latency_ms: float | None = None  # longest time of a prediction; none for any
+    watched: bool = True  # whether it may be ended early
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
-    """What came of a training.
+    """What came of a training: `done`; `pruned`, ended early; `refused`, beyond a limit; `failed`.
 
     Attributes:
-        state: `done`; `pruned`, ended early; `refused`, beyond a limit; `failed`, for its reason.
         error: Lowest validation error of an epoch, relative L2; none where there was no epoch.
         epochs: Metrics of each epoch.
         parameters: Trainable parameters; none where it was not trained to the end.
@@ -109,7 +94,7 @@ class Outcome:
         reason: Why it is not done.
     """
 
-    state: Literal["done", "pruned", "refused", "failed"]
+    state: str
     error: float | None = None
     epochs: list[dict[str, float]] = field(default_factory=list)
     parameters: int | None = None
@@ -122,29 +107,27 @@ class _EndedEarlyError(Exception):
     """A training has shown enough of itself."""
 
 
+@dataclass
 class _Epochs:
-    """Reports each epoch's best validation error so far, and ends the training when told to."""
+    """Tells the search of each epoch, and ends the training when told to."""
 
-    def __init__(self, trial: Trial | None) -> None:
-        self.trial = trial
-        self.metrics: list[dict[str, float]] = []
-
-    @property
-    def best(self) -> float | None:
-        """The lowest validation error so far; none before the first epoch."""
-        return min((epoch["validation_relative_l2"] for epoch in self.metrics), default=None)
+    outcome: Outcome
+    trial: Trial | None
 
     def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Record an epoch (called by the training)."""
-        self.metrics.append(dict(metrics))
+        self.outcome.epochs.append(dict(metrics))
+        self.outcome.error = min(e["validation_relative_l2"] for e in self.outcome.epochs)
         if self.trial is not None:
-            self.trial.report(self.best or 0.0, epoch)
+            self.trial.report(self.outcome.error, epoch)
             if self.trial.should_prune():
                 raise _EndedEarlyError
 
 
 def train_in_worker(job: Job, data: Path, root: Path, search: str, spec: SearchSpec) -> Outcome:
-    """Make a training of a search, in a process of its own that keeps the data in its memory.
+    """Make a training of a search, or continue what an earlier attempt has begun.
+
+    It is called in a process of its own, which keeps the data in its memory.
 
     Args:
         job: The training.
@@ -155,61 +138,45 @@ def train_in_worker(job: Job, data: Path, root: Path, search: str, spec: SearchS
     """
     keep_freed_memory()
     trial = Trials(root, search, spec).of(job.number) if job.watched else None
-    return run_training(job, _search_splits(data), trial)
-
-
-def run_training(job: Job, splits: SearchSplits, trial: Trial | None = None) -> Outcome:
-    """Make a training, or continue what an earlier attempt has begun.
-
-    Args:
-        job: The training.
-        splits: What it is trained on and judged by.
-        trial: Is told the lowest validation error after every epoch, and says whether to go on;
-            none trains to the end.
-    """
-    start = time.monotonic()
-    epochs = _Epochs(trial)
-    state, reason, found, measured = "done", None, None, None
+    splits, start, outcome = _search_splits(data), time.monotonic(), Outcome("done")
     try:
-        measured = _latency(job, splits)
-        if job.latency_ms is not None and measured is not None and measured > job.latency_ms:
-            state = "refused"
-            reason = f"a prediction takes {measured:.3g} ms; at most {job.latency_ms:g}"
+        outcome.latency_ms = _latency(job, splits)
+        if (outcome.latency_ms or 0.0) > (job.latency_ms or np.inf):
+            outcome.state = "refused"
+            outcome.reason = (
+                f"a prediction takes {outcome.latency_ms:.3g} ms; at most {job.latency_ms:g}"
+            )
         else:
-            surrogate, _ = _train(job, splits, job.work, observers=[epochs])
-            found = surrogate.num_parameters
+            surrogate, _ = _train(job, splits, job.work, observers=[_Epochs(outcome, trial)])
+            outcome.parameters = surrogate.num_parameters
     except _EndedEarlyError:
-        state, reason = "pruned", f"ended after epoch {len(epochs.metrics)}"
+        outcome.state, outcome.reason = "pruned", f"ended after epoch {len(outcome.epochs)}"
     except MnoError as error:
-        state, reason = "failed", str(error).replace("params.yaml: ", "")
-    seconds = round(time.monotonic() - start, 2)
-    return Outcome(state, epochs.best, epochs.metrics, found, measured, seconds, reason)
+        outcome.state, outcome.reason = "failed", str(error).replace("params.yaml: ", "")
+    outcome.seconds = round(time.monotonic() - start, 2)
+    return outcome
 
 
-def _latency(job: Job, splits: SearchSplits) -> float | None:
+def _latency(job: Job, splits: Splits) -> float | None:
     """Return how long a prediction takes, of a model of this shape that has barely been trained."""
     if job.latency_ms is None:
         return None
-    few = np.arange(min(4, len(splits.training), len(splits.validation)))
-    small = SearchSplits(splits.training.take(few), splits.validation.take(few))
+    few = np.arange(min(4, *map(len, splits)))
     folder = job.work.with_name(f"{job.work.name}-timed")
     try:
-        surrogate, _ = _train(job, small, folder, epochs=1)
+        surrogate, _ = _train(job, (splits[0].take(few), splits[1].take(few)), folder, epochs=1)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    one = {name: field[:1] for name, field in splits.validation.fields.items()}
-    given = surrogate.description.given(one)
+    one = {name: field[:1] for name, field in splits[1].fields.items()}
     with one_thread():
-        return 1e3 * latency(surrogate, given).median
+        return 1e3 * latency(surrogate, surrogate.description.given(one)).median
 
 
-def _train(job: Job, splits: SearchSplits, work: Path, observers: Any = (), **changes: Any) -> Any:
-    config = section(job.params, "train", TrainConfig)
+def _train(job: Job, splits: Splits, work: Path, observers: Any = (), **changes: Any) -> Any:
     return train(
-        splits.training,
-        splits.validation,
+        *splits,
         model=section(job.params, "model", ModelConfig),
-        config=config.model_copy(update=changes),
+        config=section(job.params, "train", TrainConfig).model_copy(update=changes),
         seed=job.seed,
         work=work,
         task=section(job.params, "task", TaskConfig),

@@ -35,6 +35,12 @@ DATABASE = "optuna.db"
 ATTEMPT, REASON, DETAILS = "attempt", "reason", "details"
 ATTEMPTS = 2
 """Times that a trial is begun at most, where what made it was killed."""
+STATES = ("done", "pruned", "refused", "failed", "broken")
+"""What became of a trial; `broken`: its process was lost."""
+FEWEST = 4
+"""Finished trials below which nothing is said of what mattered."""
+IMPORTANCE = optuna.importance.PedAnovaImportanceEvaluator
+"""PED-ANOVA (Watanabe et al. 2023, doi:10.24963/ijcai.2023/488): how far the best trials gather."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -61,7 +67,20 @@ class Trials:
         self.spec = spec
         self.workers = workers
         self.distributions = {key: _distribution(axis) for key, axis in spec.space.items()}
-        self.study = _open(root, name, _pruner(spec))
+        path = root.resolve() / DATABASE
+        url = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+        try:
+            storage = optuna.storages.RDBStorage(
+                url, engine_kwargs={"connect_args": {"timeout": 60}}
+            )
+            self.study = optuna.create_study(
+                storage=storage, study_name=name, load_if_exists=True, pruner=_pruner(spec)
+            )
+        except (SQLAlchemyError, RuntimeError, OSError) as error:
+            raise MnoError(
+                f"{path} is not a database of searches that can be used "
+                f"({first_line(error)[:200]}); move it away, and searches begin anew"
+            ) from None
 
     @property
     def all(self) -> list[FrozenTrial]:
@@ -100,12 +119,12 @@ class Trials:
 
     def ask(self) -> Trial:
         """Return the next trial, with values for the whole space."""
-        seed = np.random.SeedSequence([self.spec.seed, self.begun]).generate_state(1)[0]
+        seed = int(np.random.SeedSequence([self.spec.seed, self.begun]).generate_state(1)[0])
         if self.spec.sampler == "random":
-            self.study.sampler = optuna.samplers.RandomSampler(seed=int(seed))
+            self.study.sampler = optuna.samplers.RandomSampler(seed=seed)
         else:
             self.study.sampler = optuna.samplers.TPESampler(
-                seed=int(seed), constant_liar=self.workers > 1
+                seed=seed, constant_liar=self.workers > 1
             )
         return self.study.ask(self.distributions)
 
@@ -132,6 +151,16 @@ class Trials:
         self.study.tell(number, state=TrialState.FAIL)
         return again
 
+    def importances(self) -> dict[str, float]:
+        """Return each parameter's share in what the error varied by; none of too few trials."""
+        values = [trial.value for trial in self.done]
+        if len(values) < FEWEST or len(set(values)) < 2:
+            return {}
+        try:
+            return optuna.importance.get_param_importances(self.study, evaluator=IMPORTANCE())
+        except (ValueError, RuntimeError):  # all at one point, for example
+            return {}
+
     def _note(self, number: int, key: str, value: Any) -> None:
         storage = self.study._storage
         storage.set_trial_user_attr(self.all[number]._trial_id, key, value)
@@ -139,21 +168,6 @@ class Trials:
 
 def _attempt(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get(ATTEMPT, 1))
-
-
-def _open(root: Path, name: str, pruner: optuna.pruners.BasePruner) -> optuna.Study:
-    path = root.resolve() / DATABASE
-    url = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
-    try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-        return optuna.create_study(
-            storage=storage, study_name=name, load_if_exists=True, pruner=pruner
-        )
-    except (SQLAlchemyError, RuntimeError, OSError) as error:
-        raise MnoError(
-            f"{path} is not a database of searches that can be used ({first_line(error)[:200]}); "
-            "move it away, and searches begin anew"
-        ) from None
 
 
 def _pruner(spec: SearchSpec) -> optuna.pruners.BasePruner:
@@ -174,34 +188,18 @@ def _distribution(axis: Axis) -> BaseDistribution:
     return FloatDistribution(axis.low, axis.high, log=axis.type == "log")
 
 
-WINNER, DEFAULT = "the winner", "the default"
-FEWEST = 4
-"""Finished trials below which nothing is said of what mattered."""
-
-
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial.
-
-    Attributes:
-        number: Of the trial.
-        state: `done`, `pruned`, `refused`, `failed` or `broken`: its process was lost.
-        error: Lowest validation error, relative L2; of a pruned one as far as it came.
-        point: Its values by dotted key.
-        epochs: Metrics of each epoch.
-        figures: `parameters`, `latency_ms` and `seconds`, where they are known.
-        reason: Why it is not done.
-        is_default: Whether it is the parameters that the search started from.
-    """
+    """One trial that has ended."""
 
     number: int
-    state: str
-    error: float | None
-    point: Mapping[str, Any]
-    epochs: Sequence[Mapping[str, float]]
-    figures: Mapping[str, float]
-    reason: str | None = None
-    is_default: bool = False
+    state: str  # one of `STATES`
+    error: float | None  # lowest validation error, relative L2; of a pruned one as far as it came
+    point: Mapping[str, Any]  # values by dotted key
+    epochs: Sequence[Mapping[str, float]]  # metrics of each
+    figures: Mapping[str, float]  # `parameters`, `latency_ms` and `seconds`, where known
+    reason: str | None  # why it is not done
+    is_default: bool  # whether it is the parameters that the search started from
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, without the epochs."""
@@ -218,6 +216,21 @@ def records_of(trials: Trials) -> list[TrialRecord]:
     return [_record(trial) for trial in trials.all if trial.state in ended]
 
 
+def _record(trial: FrozenTrial) -> TrialRecord:
+    # What a lost attempt left of it counts for nothing.
+    details = {} if trial.state == TrialState.FAIL else trial.user_attrs.get(DETAILS, {})
+    return TrialRecord(
+        number=trial.number,
+        state=details.get("state", "broken"),
+        error=details.get("error"),
+        point=dict(trial.params),
+        epochs=details.get("epochs", []),
+        figures={k: details[k] for k in ("parameters", "latency_ms", "seconds") if details.get(k)},
+        reason=details.get("reason") or trial.user_attrs.get(REASON),
+        is_default=bool(trial.user_attrs.get("default")),
+    )
+
+
 def best_so_far(records: Sequence[TrialRecord]) -> list[tuple[int, float]]:
     """Return the lowest error of a finished trial after each finished trial, by number."""
     curve: list[tuple[int, float]] = []
@@ -227,31 +240,12 @@ def best_so_far(records: Sequence[TrialRecord]) -> list[tuple[int, float]]:
     return curve
 
 
-def importances(trials: Trials) -> dict[str, float]:
-    """Return each parameter's share in what the error varied by; none where trials are too few.
-
-    By PED-ANOVA (Watanabe et al. 2023, doi:10.24963/ijcai.2023/488): how far the best trials gather
-    on each axis.
-    """
-    values = [trial.value for trial in trials.done]
-    if len(values) < FEWEST or len(set(values)) < 2:
-        return {}
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    try:
-        found = optuna.importance.get_param_importances(trials.study, evaluator=evaluator)
-    except (ValueError, RuntimeError):  # all at one point, for example
-        return {}
-    return {name: float(share) for name, share in found.items()}
+WINNER, DEFAULT = "the winner", "the default"
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """The winner against the default, with seeds that chose nothing.
-
-    Attributes:
-        winner: Validation error of the winner by seed.
-        default: That of the default.
-    """
+    """The winner against the default: validation errors by seed, of seeds that chose nothing."""
 
     winner: Mapping[int, float]
     default: Mapping[int, float]
@@ -273,29 +267,12 @@ class Confirmation:
                 f"With {seeds} the winner has {found.ratio:.3f} times the default's validation "
                 "error; one seed shows no more than that."
             )
-        interval = f"({LEVEL:.0%} interval {found.low:.3f} to {found.high:.3f})"
-        how = f"has {found.ratio:.3f} times the default's validation error {interval}"
-        if found.high < 1:
-            return f"The winner is better than the default: with {seeds} it {how}."
-        if found.low > 1:
-            return f"The winner is worse than the default: with {seeds} it {how}."
-        return f"The winner is not shown to be better than the default: with {seeds} it {how}."
-
-
-def _record(trial: FrozenTrial) -> TrialRecord:
-    # What a lost attempt left of it counts for nothing.
-    details = {} if trial.state == TrialState.FAIL else trial.user_attrs.get(DETAILS, {})
-    figures = {k: details[k] for k in ("parameters", "latency_ms", "seconds") if details.get(k)}
-    return TrialRecord(
-        number=trial.number,
-        state=details.get("state", "broken"),
-        error=details.get("error"),
-        point=dict(trial.params),
-        epochs=details.get("epochs", []),
-        figures=figures,
-        reason=details.get("reason") or trial.user_attrs.get(REASON),
-        is_default=bool(trial.user_attrs.get("default")),
-    )
+        better = "is better than" if found.high < 1 else "is not shown to be better than"
+        return (
+            f"The winner {'is worse than' if found.low > 1 else better} the default: with {seeds} "
+            f"it has {found.ratio:.3f} times the default's validation error ({LEVEL:.0%} interval "
+            f"{found.low:.3f} to {found.high:.3f})."
+        )
 
 
 FOLDER = Path("presets")
@@ -303,7 +280,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 def preset_path(root: Path, preset: str, search: str, *, replace: bool) -> Path:
-    """Return where the winner goes.
+    """Return where the winner of a search goes.
 
     Args:
         root: The workspace.

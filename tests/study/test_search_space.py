@@ -14,10 +14,7 @@ from mno.study.search_space import (
     at,
     default_params,
     default_point,
-    read_search,
     search_digest,
-    search_file,
-    search_names,
     training_digest,
 )
 from mno.study.trials import preset_path, write_preset
@@ -59,7 +56,7 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line(
     path = tmp_path / "search.yaml"
     path.write_text(text)
     with pytest.raises(InputError) as refused:
-        read_search(path)
+        SearchSpec.read(path)
     assert expected in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -68,14 +65,14 @@ def test_a_search_that_is_not_there_is_named_with_those_that_are(tmp_path: Path)
     (tmp_path / "studies/tune").mkdir(parents=True)
     (tmp_path / "studies/tune/own.yaml").write_text("")
     with pytest.raises(InputError, match="no search 'other'.*own"):
-        search_file(tmp_path, "other")
+        SearchSpec.find(tmp_path, "other")
 
 
 def test_the_searches_that_are_shipped_can_be_read() -> None:
-    names = search_names(ROOT)
+    names = SearchSpec.names(ROOT)
     assert names
     for name in names:
-        assert read_search(search_file(ROOT, name)).space
+        assert SearchSpec.read(SearchSpec.find(ROOT, name)).space
 
 
 def test_the_default_lies_in_the_space_or_is_said_not_to() -> None:

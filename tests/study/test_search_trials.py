@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from mno.core.errors import MnoError
 from mno.study.search_report import write_search_report
 from mno.study.search_space import SearchSpec
-from mno.study.trials import DATABASE, Confirmation, Trials, best_so_far, importances, records_of
+from mno.study.trials import DATABASE, Confirmation, Trials, best_so_far, records_of
 
 SPEC = SearchSpec.model_validate(
     {
@@ -84,14 +84,14 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 def test_the_report_shows_trials_and_what_mattered(tmp_path: Path) -> None:
     trials = make(tmp_path, 16)
-    records, shares = records_of(trials), importances(trials)
+    records, shares = records_of(trials), trials.importances()
     assert set(shares) == set(SPEC.space)
     assert shares["train.loss"] < shares["train.learning_rate"]  # on which the error depends
     curve = best_so_far(records)
     assert [error for _, error in curve] == sorted((e for _, e in curve), reverse=True)
     assert curve[-1][1] == pytest.approx(min(record.error or 1 for record in records))
     found = Confirmation({1: 0.1, 2: 0.11, 3: 0.09}, {1: 0.2, 2: 0.21, 3: 0.19})
-    page = write_search_report(tmp_path, "a", SPEC, records, shares, found, {"all": []})
+    page = write_search_report(tmp_path, "a", trials, found, {"all": []})
     text = page.read_text()
     assert "The winner is better than the default" in text
     assert text.count("data:image/png;base64,") >= 4

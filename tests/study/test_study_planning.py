@@ -10,7 +10,7 @@ from study_records import ROOT, cells, found_with, record, spec
 
 from flows.study import load_study
 from mno.core.errors import InputError
-from mno.study.design import cells_of, read_study, study_names
+from mno.study.design import StudySpec, cells_of
 from mno.study.planning import make_plan
 from mno.study.results import Found
 
@@ -78,7 +78,7 @@ def test_a_cell_has_every_parameter_that_a_stage_reads() -> None:
         ("mixers: {}", "give both"),
         ("compare: nobody", "must be backbone, all, or a model"),
         ("base: {modle: {}}", "base.modle is not known"),
-        ("surprise: 1", "surprise is not known"),
+        ("surprise: 1", "surprise is not a parameter"),
         ("scenarios: {Bad Name: {}}", "the name 'Bad Name'"),
         ("title: [", "not valid YAML"),
     ],
@@ -94,20 +94,20 @@ def test_a_study_file_that_cannot_be_used_is_refused_in_one_line(
     path = tmp_path / "bad.yaml"
     path.write_text("\n".join((given | {key: change}).values()))
     with pytest.raises(InputError) as error:
-        read_study(path)
+        StudySpec.read(path)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_the_shipped_studies_can_be_read() -> None:
-    assert {"ablation", "data", "paper", "who_wins"} <= set(study_names(ROOT))
-    for name in study_names(ROOT):
-        study = read_study(ROOT / f"studies/{name}.yaml")
+    assert {"ablation", "data", "paper", "who_wins"} <= set(StudySpec.names(ROOT))
+    for name in StudySpec.names(ROOT):
+        study = StudySpec.read(ROOT / f"studies/{name}.yaml")
         assert len(study.seeds) >= 3
         assert len({cell.name for cell in cells_of(name, study)}) == len(cells_of(name, study))
 
 
-@pytest.mark.parametrize("name", study_names(ROOT))
+@pytest.mark.parametrize("name", StudySpec.names(ROOT))
 def test_every_cell_of_a_shipped_study_can_be_made_at_its_size(name: str) -> None:
     study = load_study(name, ROOT)
     assert len(study.cells) == len(cells_of(name, study.spec))
