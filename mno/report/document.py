@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from mno.core.files import write_text
+from mno.data.reading import Schema
 from mno.report.language import Words
-from mno.report.page import render_page
-from mno.report.sections import SECTIONS
+from mno.report.page import Figure, Results, Section, render_page
+from mno.report.sections import (
+    accuracy,
+    cost,
+    data,
+    decision,
+    explainability,
+    figures,
+    learning,
+    limits,
+    lineage,
+    robustness,
+    training,
+    trust,
+)
 
-if TYPE_CHECKING:
-    from mno.data.reading import Schema
-    from mno.report.page import Figure, Results, Section
+SECTIONS = {
+    "decision": decision.section,
+    "accuracy": accuracy.section,
+    "figures": figures.section,
+    "robustness": robustness.section,
+    "trust": trust.section,
+    "cost": cost.section,
+    "learning": learning.section,
+    "explainability": explainability.section,
+    "data": data.section,
+    "training": training.section,
+    "limits": limits.section,
+    "lineage": lineage.section,
+}
 
 
 def write_report(path: Path, results: Results, language: str = "en") -> tuple[Figure, ...]:
     """Render a report, put it in place in one step, and return the figures in it."""
     sections = sections_of(results, language)
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(_page(results, language, sections), encoding="utf-8")
-    os.replace(beside, path)
+    write_text(path, _page(results, language, sections))
     return tuple(figure for section in sections for figure in section.figures)
 
 
@@ -32,12 +54,12 @@ def render_report(results: Results, language: str = "en") -> str:
 
 def sections_of(results: Results, language: str) -> tuple[Section, ...]:
     """Return the sections that there is something to tell in, in the order of the page."""
-    results = replace(results, schema=named(results.schema, Words.of(language)))
+    results = replace(results, schema=_named(results.schema, Words.of(language)))
     found = [section(results, Words.of(language, name)) for name, section in SECTIONS.items()]
     return tuple(section for section in found if section is not None)
 
 
-def named(schema: Schema, words: Words) -> Schema:
+def _named(schema: Schema, words: Words) -> Schema:
     """Return a schema whose fields and axes are called as the language calls them."""
     fields = tuple(replace(f, long_name=words.name(f.long_name)) for f in schema.fields)
     axes = tuple(replace(a, long_name=words.name(a.long_name)) for a in schema.axes)
@@ -46,7 +68,7 @@ def named(schema: Schema, words: Words) -> Schema:
 
 def _page(results: Results, language: str, sections: tuple[Section, ...]) -> str:
     words = Words.of(language)
-    schema = named(results.schema, words)
+    schema = _named(results.schema, words)
     samples = results.metrics["samples"]
     return render_page(
         "report/page.html.j2",

@@ -1,39 +1,44 @@
-"""Figures of panels: single samples, and kernels, as fields side by side."""
+"""Figures of single samples: input, truth, prediction and error, a forecast in motion, kernels."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from PIL import Image
 
 from mno.core.fields import Axis, Field
+from mno.data.reading import Schema
 from mno.evaluation.result import Example
-from mno.report.panels import Panel, draw_panel, labelled, plane, scale
+from mno.report.language import Words
+from mno.report.page import Figure, figure_of
+from mno.report.panels import (
+    PANEL_WIDTH,
+    Panel,
+    draw_panel,
+    drawn,
+    labelled,
+    pictures,
+    placed,
+    plane,
+    scale,
+    tiled,
+)
 from mno.report.style import (
     DPI,
     PREDICTION_COLOUR,
     TRUTH_COLOUR,
-    encoded,
     house_style,
     new_figure,
-    pixels_of,
     png_bytes,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from mno.data.reading import Schema
+if TYPE_CHECKING:  # who inspects data does without torch
     from mno.nn.kernel_view import EffectiveKernel
-    from mno.report.language import Words
-
-
-# Inches: a panel with what stands around its axes.
-_PANEL_WIDTH = 2.9
-_LEFT, _RIGHT, _ABOVE, _BELOW = 0.6, 0.8, 0.35, 0.5
 
 
 def draw_example(
@@ -42,160 +47,71 @@ def draw_example(
     """Draw one sample, once for each number of panels in a row.
 
     Truth and prediction share a scale; the error has one of its own, symmetric about zero. What is
-    missing in fields with gaps is left blank, and so is the error where the truth is missing.
-
-    Args:
-        example: The sample.
-        schema: Axes and units of its fields.
-        words: Those of the report's section on figures.
-        columns: Panels in a row, of each picture.
+    missing in fields with gaps is left blank, and so is the error where the truth is missing. The
+    words are those of the report's section on figures.
     """
     panels = [_input_panel(example, field, schema, words) for field in schema.inputs if field.dims]
     for field in schema.outputs:
         panels += _output_panels(example, field, schema, words)
-    if schema.coordinates:
-        names = [field.name for field in schema.coordinates][:2]
-        places = np.stack([example.inputs[name] for name in names], axis=-1)
-        panels = [placed(panel, schema, places) for panel in panels]
-    truth, missing = words("panel.truth"), words("not_numbers")
-    return pictures(panels, columns, truth=truth, not_numbers=missing)
-
-
-def pictures(panels: Sequence[Panel], columns: tuple[int, ...], **said: str) -> list[bytes]:
-    """Return panels as PNG, once for each number of panels in a row; each panel is drawn once."""
-    with house_style():
-        figure = drawn(panels, max(columns), **said)
-        figure.set_dpi(DPI)
-    return tiled(figure, len(panels), columns)
-
-
-def tiled(figure: Figure, count: int, columns: tuple[int, ...]) -> list[bytes]:
-    """Return what `drawn` returned as PNG, its panels laid out anew for each number in a row.
-
-    Args:
-        figure: As many panels in a row as the largest of `columns`, or all of them.
-        count: How many panels there are.
-        columns: Panels in a row, of each picture.
-    """
-    across = min(max(columns), count)
-    with house_style():
-        pixels = pixels_of(figure)
-    height, width = pixels.shape[0] // -(-count // across), pixels.shape[1] // across
-    cells = [
-        pixels[row * height : (row + 1) * height, column * width : (column + 1) * width]
-        for row, column in (divmod(k, across) for k in range(count))
-    ]
-    found = []
-    for most in columns:
-        each = min(most, count)
-        blank = [np.full_like(cells[0], 255)] * (-count % each)
-        rows = [[*cells, *blank][k : k + each] for k in range(0, count, each)]
-        found.append(encoded(np.concatenate([np.concatenate(row, axis=1) for row in rows])))
-    return found
-
-
-def drawn(panels: Sequence[Panel], columns: int, **said: str) -> Figure:
-    """Return a figure of panels of one size, so many in a row, each where it is reckoned to be."""
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    inner = _PANEL_WIDTH - _LEFT - _RIGHT
-    height = max(_height(panel, inner) for panel in panels)
-    width, cell = _PANEL_WIDTH * columns, _ABOVE + height + _BELOW
-    figure = new_figure(width, cell * rows, arranged=False)
-    for position, panel in enumerate(panels):
-        row, column = divmod(position, columns)
-        left, bottom = _LEFT + column * _PANEL_WIDTH, _BELOW + (rows - 1 - row) * cell
-        place = (left / width, bottom / (cell * rows), inner / width, height / (cell * rows))
-        draw_panel(figure.add_axes(place), panel, **said)
-    return figure
-
-
-def _height(panel: Panel, width: float) -> float:
-    """Return how high a panel of some width is, in inches: as its map is, within bounds."""
-    if len(panel.axes) != 2 or panel.axes[1].name == "time":
-        return width
-    across, up = (axis.extent[1] - axis.extent[0] for axis in panel.axes)
-    return width * min(max(up / across, 0.3), 1.0)
-
-
-def placed(panel: Panel, schema: Schema, places: np.ndarray) -> Panel:
-    """Return a panel with its unordered points where they are; along one axis, in its order.
-
-    Args:
-        panel: With one value per point.
-        schema: Names and units of the coordinates.
-        places: The first one or two of them, shape `(points, axes)`.
-    """
-    axes = _box(schema, places)
-    if len(axes) == 2:
-        return replace(panel, axes=axes, places=places)
-    order = np.argsort(places[:, 0])
-    line = replace(axes[0], points=places[order, 0])
-    reference = None if panel.reference is None else panel.reference[order]
-    return replace(panel, axes=(line,), values=panel.values[order], reference=reference)
-
-
-def _box(schema: Schema, places: np.ndarray) -> tuple[Axis, ...]:
-    """Return the axes of a box around points, a little wider than they are."""
-    low, high = places.min(axis=0), places.max(axis=0)
-    margin = 0.05 * (high - low)
-    return tuple(
-        Axis(f.name, f.units, f.long_name, points, (float(a), float(b)))
-        for f, points, a, b in zip(
-            schema.coordinates, places.T, low - margin, high + margin, strict=False
-        )
-    )
+    return pictures(placed(panels, schema, example.inputs), columns, words)
 
 
 def _input_panel(example: Example, field: Field, schema: Schema, words: Words) -> Panel:
     given = _blank(example.inputs[field.name], field)
     frames = slice(len(given)) if "time" in field.dims else slice(None)
-    axes = _axes(field, schema, frames)
+    axes = axes_of(field, schema, frames)
     if field.is_forcing and field.dims != ("time", "x"):  # no one frame says what it does
         values, cut = np.ma.mean(given, axis=0, dtype=np.float64), words("mean_over_time")
         axes = tuple(axis for axis in axes if axis.name != "time")
     else:
         values, axes, cut = plane(given, axes)
-    colours = TRUTH_COLOUR if _is_line(values, schema) else "cividis"
+    colours = TRUTH_COLOUR if is_line(values, schema) else "cividis"
     label = labelled(field.long_name, field.units)
-    return Panel(_title(words("panel.input"), cut), label, values, axes, scale(values), colours)
+    return Panel(titled(words("panel.input"), cut), label, values, axes, scale(values), colours)
 
 
 def _output_panels(example: Example, field: Field, schema: Schema, words: Words) -> list[Panel]:
     known, predicted = _blank(example.truth[field.name], field), example.prediction[field.name]
     steps, shown = len(known), _length_to_show(known, field)
-    later = slice(-steps, shown - steps or None)
-    truth, axes, cut = plane(known[:shown], _axes(field, schema, later))
-    prediction, _, _ = plane(predicted[:shown], _axes(field, schema, later))
+    axes = axes_of(field, schema, slice(-steps, shown - steps or None))
+    truth, kept, cut = plane(known[:shown], axes)
+    prediction, _, _ = plane(predicted[:shown], axes)
     error = prediction - truth
-    if _is_line(truth, schema):
+    return _compared(
+        (truth, prediction, error), (truth, prediction, error), kept, cut, field, schema, words
+    )
+
+
+def _compared(
+    shown: Sequence[np.ndarray],
+    all_frames: Sequence[np.ndarray],
+    axes: tuple[Axis, ...],
+    cut: str,
+    field: Field,
+    schema: Schema,
+    words: Words,
+) -> list[Panel]:
+    """Return panels of truth, prediction and error, on scales that hold for all frames."""
+    lines = is_line(shown[0], schema)
+    if lines:
         colours = (TRUTH_COLOUR, PREDICTION_COLOUR, "black")
-        limits, reference = scale(truth, prediction), truth
+        limits = scale(*all_frames[:2])
     else:  # on a map, a prediction out of range must not wash out the truth
         colours = ("viridis", "viridis", "RdBu_r")
-        limits, reference = scale(truth if np.ma.count(truth) else prediction), None
+        limits = scale(all_frames[0] if np.ma.count(all_frames[0]) else all_frames[1])
     label = labelled(field.long_name, field.units)
-    difference = labelled(words("prediction_minus_truth"), field.units)
-    return [
-        Panel(_title(words("panel.truth"), cut), label, truth, axes, limits, colours[0]),
-        Panel(
-            _title(words("panel.prediction"), cut),
-            label,
-            prediction,
-            axes,
-            limits,
-            colours[1],
-            reference,
-        ),
-        Panel(
-            _title(words("panel.error"), cut),
-            difference,
-            error,
-            axes,
-            _symmetric(error),
-            colours[2],
-        ),
+    labels = (label, label, labelled(words("prediction_minus_truth"), field.units))
+    scales = (limits, limits, scale(all_frames[2], symmetric=True))
+    titles = (titled(words(f"panel.{what}"), cut) for what in ("truth", "prediction", "error"))
+    panels = [
+        Panel(title, label, values, axes, limits, colour)
+        for title, label, values, limits, colour in zip(
+            titles, labels, shown, scales, colours, strict=True
+        )
     ]
+    if lines:
+        panels[1] = replace(panels[1], reference=shown[0])
+    return panels
 
 
 def _blank(values: np.ndarray, field: Field) -> np.ndarray:
@@ -211,30 +127,149 @@ def _length_to_show(values: np.ndarray, field: Field) -> int:
     return int(np.flatnonzero(known)[-1]) + 1 if known.any() else len(values)
 
 
-def _is_line(values: np.ndarray, schema: Schema) -> bool:
+def is_line(values: np.ndarray, schema: Schema) -> bool:
+    """Whether values are drawn as a line: those along one axis, or on points along one."""
     return values.ndim == 1 and len(schema.coordinates) < 2
 
 
-def _symmetric(error: np.ndarray) -> tuple[float, float]:
-    return scale(error, symmetric=True)
-
-
-def _title(what: str, cut: str) -> str:
+def titled(what: str, cut: str) -> str:
+    """Return a title that says where a field was cut, if it was."""
     return f"{what} ({cut})" if cut else what
 
 
-def _axes(field: Field, schema: Schema, frames: slice) -> tuple[Axis, ...]:
-    """Return the axes of a field, where it has frames only some of them."""
+def axes_of(field: Field, schema: Schema, frames: slice | None = None) -> tuple[Axis, ...]:
+    """Return a field's axes, of time some frames; of space alone where none are given."""
     by_name = {axis.name: axis for axis in schema.axes}
-    axes = tuple(by_name[name] for name in field.dims)
+    axes = (by_name[name] for name in field.dims)
+    if frames is None:
+        return tuple(axis for axis in axes if axis.name != "time")
     return tuple(
         replace(axis, points=axis.points[frames]) if axis.name == "time" else axis for axis in axes
     )
 
 
-_PANEL_HEIGHT = 2.35
+_MOST_FRAMES = 24
+_MOST_BYTES = 1_000_000
+_MOST_FIELDS = 2
+_MOVING_DPI = 90
+_MILLISECONDS = 200
+_CORNER: dict[str, Any] = {"va": "top", "ha": "left", "fontsize": 8.5}
+
+
+def animation(example: Example, schema: Schema, words: Words) -> Figure | None:
+    """Return the figure of a sample's states; none where there are none, or fewer than two frames.
+
+    Its picture is the last frame; the animation runs through all frames, or every so many-th where
+    they would be too many or the file too large.
+    """
+    fields = [field for field in schema.outputs if "time" in field.dims][:_MOST_FIELDS]
+    count = len(example.truth[fields[0].name]) if fields else 0
+    if count < 2:
+        return None
+    by_field = [_frames(example, field, schema, words) for field in fields]
+    frames = [
+        placed([panel for panels in of_fields for panel in panels], schema, example.inputs)
+        for of_fields in zip(*by_field, strict=True)
+    ]
+    (time,) = (axis for axis in schema.axes if axis.name == "time")
+    unit = "" if time.units == "1" else f" {time.units}"
+    said = [
+        words("animation.time", time=words.number(float(t), 3), unit=unit)
+        for t in time.points[-count:]
+    ]
+    with house_style():
+        still = drawn(frames[-1], 3, words)
+        still.text(0.005, 0.985, said[-1], **_CORNER)
+        still.set_dpi(DPI)
+        return figure_of(
+            "forecast",
+            words,
+            "animation",
+            tiled(still, len(frames[-1]), (3, 1)),
+            full_width=True,
+            animation=_small_enough(frames, said, words),
+            index=example.index,
+            frames=count,
+            time=said[-1],
+        )
+
+
+def _frames(example: Example, field: Field, schema: Schema, words: Words) -> list[list[Panel]]:
+    """Return truth, prediction and error of each frame."""
+    truth, prediction = _blank(example.truth[field.name], field), example.prediction[field.name]
+    whole, axes = (truth, prediction, prediction - truth), axes_of(field, schema)
+    found = []
+    for k in range(len(truth)):
+        shown = [plane(values[k], axes) for values in whole]
+        kept = shown[0][1]
+        found.append(
+            _compared([values for values, _, _ in shown], whole, kept, "", field, schema, words)
+        )
+    return found
+
+
+def _small_enough(frames: list[list[Panel]], said: list[str], words: Words) -> bytes:
+    """Return an animation within the bounds, of every so many-th frame and the last."""
+    every = -(-len(frames) // _MOST_FRAMES)
+    while True:
+        chosen = sorted({*range(0, len(frames), every), len(frames) - 1})
+        gif = _gif([frames[k] for k in chosen], [said[k] for k in chosen], words)
+        if len(gif) <= _MOST_BYTES or len(chosen) <= 2:
+            return gif
+        every *= 2
+
+
+def _gif(frames: list[list[Panel]], said: list[str], words: Words) -> bytes:
+    """Draw everything but the fields once, and of each frame only the fields anew."""
+    canvas = drawn(frames[0], 3, words)
+    canvas.set_dpi(_MOVING_DPI)
+    label = canvas.text(0.005, 0.985, "", animated=True, **_CORNER)
+    shown = [ax for ax in canvas.axes if ax.get_title()]
+    for ax in shown:
+        for artist in _fields(ax):
+            artist.set_animated(True)
+    agg: Any = canvas.canvas
+    agg.draw()
+    empty = agg.copy_from_bbox(canvas.bbox)
+    palette = []
+    for panels, time in zip(frames, said, strict=True):
+        agg.restore_region(empty)
+        for ax, panel in zip(shown, panels, strict=True):
+            _update(ax, panel)
+            for artist in (*_fields(ax), *ax.spines.values()):
+                ax.draw_artist(artist)
+        label.set_text(time)
+        canvas.draw_artist(label)
+        picture = Image.fromarray(np.asarray(agg.buffer_rgba())[..., :3].copy())
+        palette.append(picture.quantize(128, method=Image.Quantize.FASTOCTREE))
+    buffer = io.BytesIO()
+    palette[0].save(
+        buffer, format="GIF", save_all=True, append_images=palette[1:], loop=0,
+        duration=[_MILLISECONDS] * (len(palette) - 1) + [5 * _MILLISECONDS],
+    )  # fmt: skip
+    return buffer.getvalue()
+
+
+def _fields(ax: Axes) -> list[Any]:
+    """Return what shows a field in a panel: an image, discs or lines."""
+    return [*ax.images, *ax.collections, *ax.lines]
+
+
+def _update(ax: Axes, panel: Panel) -> None:
+    values = np.ma.filled(panel.values, np.nan)
+    if ax.images:
+        ax.images[0].set_data(values.T)
+    elif ax.collections:
+        ax.collections[0].set_array(values)
+    else:
+        lines = list(ax.lines)
+        if panel.reference is not None:
+            lines.pop(0).set_ydata(np.ma.filled(panel.reference, np.nan))
+        lines[0].set_ydata(values)
+
+
+_ROW_HEIGHT = 2.35  # inches
 _DECADES = 4
-_LABEL = "log10 of mean |kernel|"
 
 
 def draw_kernel(
@@ -279,42 +314,30 @@ def draw_kernel(
     names = directions or [f"Direction {k + 1}" for k in range(len(each))]
     place = np.unravel_index(int(kernel.targets[target]), shape)
     at = [float(axis.points[i]) for axis, i in zip(axes, place, strict=True)]
+    line = len(shape) == 1
 
-    panels = [] if shown is None else [_field(*shown, axes)]
-    panels += _sizes(["All directions", *names], sizes, axes)
+    panels = []
+    if shown is not None:
+        field, values = shown
+        label = labelled(field.long_name, field.units)
+        colours = TRUTH_COLOUR if line else "cividis"
+        panels.append(Panel("Input and target", label, values, tuple(axes), scale(values), colours))
+    highest = max(float(size.max()) for size in sizes)
+    top = float(np.log10(highest)) if highest > 0 else 0.0
+    for name, size in zip(["All directions", *names], sizes, strict=True):
+        with np.errstate(divide="ignore"):
+            blank = np.ma.masked_less(np.log10(size), top - _DECADES)
+        colours, limits = TRUTH_COLOUR if line else "viridis", (top - _DECADES, top)
+        panels.append(Panel(name, "log10 of mean |kernel|", blank, tuple(axes), limits, colours))
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     with house_style():
-        figure = new_figure(_PANEL_WIDTH * columns, _PANEL_HEIGHT * rows)
+        figure = new_figure(PANEL_WIDTH * columns, _ROW_HEIGHT * rows)
         for position, panel in enumerate(panels, start=1):
             ax = figure.add_subplot(rows, columns, position)
             draw_panel(ax, panel)
-            _mark(ax, at)
+            if line:
+                ax.axvline(at[0], color=PREDICTION_COLOUR, lw=1)
+            else:
+                ax.plot(*at, "o", mfc="none", mec=PREDICTION_COLOUR, ms=9, mew=1.5)
         return png_bytes(figure)
-
-
-def _field(field: Field, values: np.ndarray, axes: Sequence[Axis]) -> Panel:
-    colours = TRUTH_COLOUR if values.ndim == 1 else "cividis"
-    label = labelled(field.long_name, field.units)
-    return Panel("Input and target", label, values, tuple(axes), scale(values), colours)
-
-
-def _sizes(names: Sequence[str], sizes: list[np.ndarray], axes: Sequence[Axis]) -> list[Panel]:
-    highest = max(float(size.max()) for size in sizes)
-    top = np.log10(highest) if highest > 0 else 0.0
-    limits = (float(top) - _DECADES, float(top))
-    panels = []
-    for name, size in zip(names, sizes, strict=True):
-        with np.errstate(divide="ignore"):
-            logarithm = np.log10(size)
-        blank = np.ma.masked_less(logarithm, limits[0])
-        colours = TRUTH_COLOUR if size.ndim == 1 else "viridis"
-        panels.append(Panel(name, _LABEL, blank, tuple(axes), limits, colours))
-    return panels
-
-
-def _mark(ax: Axes, at: Sequence[float]) -> None:
-    if len(at) == 1:
-        ax.axvline(at[0], color=PREDICTION_COLOUR, lw=1)
-    else:
-        ax.plot(*at, "o", mfc="none", mec=PREDICTION_COLOUR, ms=9, mew=1.5)

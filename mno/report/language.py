@@ -6,52 +6,41 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mno.core import numbers as plain
 from mno.core.absent import Absent
 from mno.core.words import texts_of
 
-if TYPE_CHECKING:
-    from mno.report.page import Known
+Known = Mapping[str, Any]
+Rows = list[tuple[str, str]]
 
 
 class Words:
     """The texts of one section in one language; those that all sections share are among them.
 
-    Args:
-        language: Its code, for example `ja`.
-        section: Name of the section; without it, only what all sections share.
+    Without a section, such as `cost`, they are only what all share.
     """
 
-    def __init__(self, language: str, section: str | None = None) -> None:
-        self.language = language
-        self._section = section
+    def __init__(self, language: str, section: str = "") -> None:
+        self.language, self.section = language, section
         self._texts = texts_of("mno.report", language)
 
     @classmethod
     @cache
-    def of(cls, language: str, section: str | None = None) -> Words:
-        """Return the words of a section.
-
-        Raises:
-            ValueError: There is no such language.
-        """
+    def of(cls, language: str, section: str = "") -> Words:
+        """Return the words of a section; a `ValueError` where there is no such language."""
         return cls(language, section)
 
-    def __call__(self, key: str, **values: Any) -> str:
-        """Return a text with its placeholders filled in.
-
-        Args:
-            key: Its key in the section's table, tables and keys joined by dots.
-            values: What its placeholders stand for.
+    def __call__(self, key: str, /, **values: Any) -> str:
+        """Return a text with its placeholders filled in, by tables and keys joined by dots.
 
         Raises:
             KeyError: There is no such text, or a placeholder has no value.
         """
-        own = self._texts.get(f"{self._section}.{key}", self._texts.get(key))
+        own = self._texts.get(f"{self.section}.{key}", self._texts.get(key))
         if own is None:
-            raise KeyError(f"no text {key!r} in {self.language}.toml of {self._section}")
+            raise KeyError(f"no text {key!r} in {self.language}.toml of {self.section}")
         return own.format_map(values)
 
     def why(self, absent: Absent) -> str:
@@ -81,6 +70,17 @@ class Words:
         """Return a number that somebody chose, as short as it was written."""
         return self._odd(value) or plain.setting(value)
 
+    def duration(self, seconds: float) -> str:
+        """Return a time with two digits in the largest unit of which it is 1 or more, at least ms.
+
+        From 10 on it has three.
+        """
+        if not math.isfinite(seconds):
+            return self.number(seconds)
+        size, unit = next((found for found in _UNITS if seconds >= found[0]), _UNITS[-1])
+        amount = seconds / size
+        return f"{self.number(amount, 3 if amount >= 10 else 2)}\u202f{unit}"
+
     def list(self, items: Iterable[str]) -> str:
         """Return items one after the other."""
         return self("separator").join(items)
@@ -94,9 +94,11 @@ class Words:
         return self("infinite" if value > 0 else "minus_infinite")
 
 
+_UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
+
+
 @cache
 def _warn_of_english(language: str) -> None:
-    """Say, once, that some words are not there in a language."""
     warnings.warn(
         f"a scenario's checks have no words in mno/report/{language}.toml, table names; their own "
         "descriptions stand in the report",
@@ -104,10 +106,12 @@ def _warn_of_english(language: str) -> None:
     )
 
 
-Rows = list[tuple[str, str]]
+def unit_text(units: str) -> str:
+    """Return a unit for a table, `–` where there is none."""
+    return "–" if units == "1" else units
 
 
-def check_rows(dataset: Mapping[str, Any], words: Words | None = None) -> list[dict[str, str]]:
+def check_rows(dataset: Known, words: Words | None = None) -> list[dict[str, str]]:
     """Return the physics checks of a dataset's report, none where it has none."""
     words = words or Words.of("en")
     return [
@@ -121,7 +125,7 @@ def check_rows(dataset: Mapping[str, Any], words: Words | None = None) -> list[d
     ]
 
 
-def fact_rows(facts: Mapping[str, Any], words: Words | None = None) -> Rows:
+def fact_rows(facts: Known, words: Words | None = None) -> Rows:
     """Return settings as rows, nested ones with their path, for example `Splits: train`."""
     words = words or Words.of("en")
     rows: Rows = []
@@ -136,11 +140,6 @@ def fact_rows(facts: Mapping[str, Any], words: Words | None = None) -> Rows:
         else:
             rows.append((name, _text(value, words)))
     return rows
-
-
-def unit_text(units: str) -> str:
-    """Return a unit for a table, `–` where there is none."""
-    return "–" if units == "1" else units
 
 
 def _text(value: Any, words: Words) -> str:
@@ -167,21 +166,3 @@ def unknown(pays: Known, words: Words) -> str:
         for part, found in pays["spent"].items()
         if why and isinstance(found, Absent)
     )
-
-
-_SPACE = "\u202f"
-_UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
-
-
-def duration(seconds: float, words: Words) -> str:
-    """Return a time with two digits and the largest unit in which it is 1 or more, at least ms."""
-    if not math.isfinite(seconds):
-        return words.number(seconds)
-    size, unit = next((found for found in _UNITS if seconds >= found[0]), _UNITS[-1])
-    amount = seconds / size
-    return f"{words.number(amount, 3 if amount >= 10 else 2)}{_SPACE}{unit}"
-
-
-def price(amount: float, currency: str, words: Words) -> str:
-    """Return an amount of money; without a currency it is a bare number."""
-    return f"{words.number(amount, 3)}{_SPACE}{currency}" if currency else words.number(amount, 3)

@@ -1,20 +1,33 @@
-"""Drawing one field of one sample: as a line in one dimension, as a map in two or more."""
+"""Fields of one sample side by side: each a line in one dimension, a map in two or more."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from mno.core.fields import Axis
-from mno.report.style import PREDICTION_COLOUR, REFERENCE_COLOUR
+from mno.data.reading import Schema
+from mno.report.language import Words
+from mno.report.style import (
+    DPI,
+    PREDICTION_COLOUR,
+    REFERENCE_COLOUR,
+    encoded,
+    house_style,
+    new_figure,
+    pixels_of,
+)
 
+PANEL_WIDTH = 2.9  # inches: a panel with what stands around its axes
+_LEFT, _RIGHT, _ABOVE, _BELOW = 0.6, 0.8, 0.35, 0.5
 _MAP_INCHES = 1.6
 _LARGEST_DISC = 9.0  # 1/72 inch
 _FRAMES_OF_A_PLANE = 3
@@ -23,29 +36,107 @@ _NOT_NUMBERS = "contains values that\nare not numbers"
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One field as it is drawn.
-
-    Attributes:
-        title: What is shown, above the panel.
-        label: Quantity with unit, at the scale.
-        values: Shape `(points,)` or `(x, y)`; what is masked is left blank.
-        axes: The axes of `values`.
-        limits: Lowest and highest value of the scale.
-        colours: Colour map of a map, or colour of a line.
-        reference: Drawn thinly behind a line, to compare with.
-        places: Where unordered points are, shape `(points, 2)`; none for a line or a map.
-        mark: A place to mark, one number per axis of space.
-    """
+    """One field as it is drawn."""
 
     title: str
-    label: str
-    values: np.ndarray
+    label: str  # quantity with unit, at the scale
+    values: np.ndarray  # of shape (points,) or (x, y); what is masked is left blank
     axes: tuple[Axis, ...]
-    limits: tuple[float, float]
-    colours: str
-    reference: np.ndarray | None = None
-    places: np.ndarray | None = None
-    mark: tuple[float, ...] | None = None
+    limits: tuple[float, float]  # of the scale
+    colours: str  # colour map of a map, or colour of a line
+    reference: np.ndarray | None = None  # drawn thinly behind a line, to compare with
+    places: np.ndarray | None = None  # of unordered points, shape (points, 2)
+    mark: tuple[float, ...] | None = None  # a place to mark, one number per axis of space
+
+
+def pictures(
+    panels: Sequence[Panel], columns: tuple[int, ...], words: Words | None = None
+) -> list[bytes]:
+    """Return panels as PNG, once for each number of panels in a row; each panel is drawn once."""
+    with house_style():
+        figure = drawn(panels, max(columns), words)
+        figure.set_dpi(DPI)
+    return tiled(figure, len(panels), columns)
+
+
+def tiled(figure: Figure, count: int, columns: tuple[int, ...]) -> list[bytes]:
+    """Return what `drawn` returned as PNG, its panels laid out anew for each number in a row.
+
+    Args:
+        figure: As many panels in a row as the largest of `columns`, or all of them.
+        count: How many panels there are.
+        columns: Panels in a row, of each picture.
+    """
+    across = min(max(columns), count)
+    with house_style():
+        pixels = pixels_of(figure)
+    height, width = pixels.shape[0] // -(-count // across), pixels.shape[1] // across
+    cells = [
+        pixels[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        for row, column in (divmod(k, across) for k in range(count))
+    ]
+    found = []
+    for most in columns:
+        each = min(most, count)
+        blank = [np.full_like(cells[0], 255)] * (-count % each)
+        rows = [[*cells, *blank][k : k + each] for k in range(0, count, each)]
+        found.append(encoded(np.concatenate([np.concatenate(row, axis=1) for row in rows])))
+    return found
+
+
+def drawn(panels: Sequence[Panel], columns: int, words: Words | None = None) -> Figure:
+    """Return a figure of panels of one size, so many in a row, each where it is reckoned to be."""
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    inner = PANEL_WIDTH - _LEFT - _RIGHT
+    height = max(_height(panel, inner) for panel in panels)
+    width, cell = PANEL_WIDTH * columns, _ABOVE + height + _BELOW
+    figure = new_figure(width, cell * rows, arranged=False)
+    for position, panel in enumerate(panels):
+        row, column = divmod(position, columns)
+        left, bottom = _LEFT + column * PANEL_WIDTH, _BELOW + (rows - 1 - row) * cell
+        place = (left / width, bottom / (cell * rows), inner / width, height / (cell * rows))
+        draw_panel(figure.add_axes(place), panel, words)
+    return figure
+
+
+def _height(panel: Panel, width: float) -> float:
+    """Return how high a panel of some width is, in inches: as its map is, within bounds."""
+    if len(panel.axes) != 2 or panel.axes[1].name == "time":
+        return width
+    across, up = (axis.extent[1] - axis.extent[0] for axis in panel.axes)
+    return width * min(max(up / across, 0.3), 1.0)
+
+
+def placed(panels: Iterable[Panel], schema: Schema, given: Mapping[str, np.ndarray]) -> list[Panel]:
+    """Return panels with their unordered points where they are; along one axis, in its order.
+
+    Args:
+        panels: With one value per point; they stay as they are where a schema has no coordinates.
+        schema: Names and units of the coordinates, of which the first two are shown.
+        given: Those of the sample, shape `(points,)` by name.
+    """
+    coordinates = schema.coordinates[:2]
+    if not coordinates:
+        return list(panels)
+    places = np.stack([given[field.name] for field in coordinates], axis=-1)
+    low, high = places.min(axis=0), places.max(axis=0)
+    margin = 0.05 * (high - low)  # the box is a little wider than the points are
+    axes = tuple(
+        Axis(f.name, f.units, f.long_name, points, (float(a), float(b)))
+        for f, points, a, b in zip(coordinates, places.T, low - margin, high + margin, strict=True)
+    )
+    if len(axes) == 2:
+        return [replace(panel, axes=axes, places=places) for panel in panels]
+    order = np.argsort(places[:, 0])
+    line = (replace(axes[0], points=places[order, 0]),)
+    return [
+        replace(
+            panel, axes=line, values=panel.values[order],
+            reference=None if panel.reference is None else panel.reference[order],
+        )
+        for panel in panels
+    ]  # fmt: skip
 
 
 def plane(values: np.ndarray, axes: Sequence[Axis]) -> tuple[np.ndarray, tuple[Axis, ...], str]:
@@ -91,22 +182,13 @@ def scale(*arrays: np.ndarray, symmetric: bool = False) -> tuple[float, float]:
     return low, high
 
 
-def draw_panel(
-    ax: Axes, panel: Panel, *, truth: str = "truth", not_numbers: str = _NOT_NUMBERS
-) -> None:
-    """Draw a panel into matplotlib axes.
-
-    Args:
-        ax: Where to draw.
-        panel: What to draw.
-        truth: What the line behind a line is called.
-        not_numbers: What is said where values are neither numbers nor masked.
-    """
+def draw_panel(ax: Axes, panel: Panel, words: Words | None = None) -> None:
+    """Draw a panel into axes, with the words of the report's section on figures, or English."""
     ax.set_title(panel.title)
     if panel.places is not None:
         _draw_points(ax, panel, panel.places)
     elif panel.values.ndim == 1:
-        _draw_line(ax, panel, truth)
+        _draw_line(ax, panel, words("panel.truth") if words else "truth")
     else:
         _draw_map(ax, panel)
     if panel.mark is not None and len(panel.mark) == 1:
@@ -116,7 +198,8 @@ def draw_panel(
     if not np.isfinite(np.ma.compressed(panel.values)).all():
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85}
         place = {"transform": ax.transAxes, "ha": "center", "va": "center"}
-        ax.text(0.5, 0.5, not_numbers, color="#b00020", bbox=box, **place)
+        said = words("not_numbers") if words else _NOT_NUMBERS
+        ax.text(0.5, 0.5, said, color="#b00020", bbox=box, **place)
 
 
 def mark_alone(ax: Axes, x: np.ndarray, values: np.ndarray, colour: str) -> None:

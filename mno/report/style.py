@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import distribution
@@ -49,7 +49,7 @@ def house_style() -> Iterator[None]:
 
 @cache
 def _add_japanese_font() -> None:
-    """Make the font known; importing its package would change the settings of all figures."""
+    # Importing the font's package would change the settings of all figures.
     font = distribution("matplotlib-fontja").locate_file("matplotlib_fontja/fonts/ipaexg.ttf")
     font_manager.fontManager.addfont(str(font))
 
@@ -57,11 +57,8 @@ def _add_japanese_font() -> None:
 def new_figure(width: float, height: float, *, arranged: bool = True) -> Figure:
     """Return an empty figure, in inches, that no window system knows of.
 
-    Args:
-        width: Its width in inches.
-        height: Its height in inches.
-        arranged: Whether matplotlib finds places for what is added, which takes most of the time of
-            drawing; otherwise whoever adds something says where.
+    Where it is `arranged`, matplotlib finds places for what is added, which takes most of the time
+    of drawing; otherwise whoever adds something says where.
     """
     figure = Figure(figsize=(width, height), layout="compressed" if arranged else None)
     FigureCanvasAgg(figure)
@@ -101,6 +98,24 @@ LEGEND: dict[str, Any] = {  # above the axes, where it hides nothing
     "handlelength": 1.5,
     "handletextpad": 0.5,
 }
+
+
+def on_page_and_telephone(
+    draw: Callable[[Figure], None], height: float = HEIGHT, wide: float = WIDE
+) -> tuple[bytes, bytes]:
+    """Return what is drawn into an empty figure as PNG, once for each of the two widths."""
+    pictures = []
+    for width in (wide, NARROW):
+        with house_style():
+            figure = new_figure(width, height)
+            draw(figure)
+            pictures.append(png_bytes(figure))
+    return pictures[0], pictures[1]
+
+
+def curves(draw: Callable[[Axes], None], height: float = HEIGHT) -> tuple[bytes, bytes]:
+    """Return what is drawn into empty axes, for a page and for the screen of a telephone."""
+    return on_page_and_telephone(lambda figure: draw(figure.add_subplot()), height)
 
 
 def draw_legend(ax: Axes, columns: int = 3, narrow: int = 3) -> None:

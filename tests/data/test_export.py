@@ -28,7 +28,7 @@ from mno.nn.config import ModelConfig
 from mno.surrogate.description import Description
 from mno.surrogate.predictions import predict_store
 from mno.surrogate.surrogate import Surrogate
-from tests.inspection.stores import axis, release
+from tests.report.stores import axis, release
 from tests.support.file_hashes import hashes
 
 ROOT = Path(__file__).parents[2]

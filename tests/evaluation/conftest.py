@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from costs import COST, decision_of
-from drawn import figures_of, results_of
 
 from mno.core.fields import Axis, Field
 from mno.data.normalise import Normaliser
@@ -22,6 +20,8 @@ from mno.nn.config import ModelConfig
 from mno.report.page import Figure, Results
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
+from tests.evaluation.costs import COST, decision_of
+from tests.evaluation.drawn import figures_of, results_of
 
 SIZE = 8
 

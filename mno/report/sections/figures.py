@@ -2,99 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from mno.core.fields import Field
+from mno.data.reading import Schema
 from mno.evaluation.metrics import mean
-from mno.report.animation import animation
-from mno.report.examples import draw_example, pictures
-from mno.report.page import Figure, Section, curve_figure, render
-from mno.report.panels import Panel, labelled, mark_alone, plane, scale
+from mno.evaluation.result import Evaluation, Example, OverTime
+from mno.report.examples import animation, axes_of, draw_example, titled
+from mno.report.language import Words
+from mno.report.page import Figure, Results, Section, figure_of, section_of
+from mno.report.panels import Panel, labelled, mark_alone, pictures, plane, scale
 from mno.report.style import (
     PER_CENT,
     PREDICTION_COLOUR,
     REFERENCE_COLOUR,
     TRUTH_COLOUR,
+    curves,
     draw_legend,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from mno.core.fields import Field
-    from mno.data.reading import Schema
-    from mno.evaluation.result import Evaluation, Example, OverTime
-    from mno.report.language import Words
-    from mno.report.page import Results
+_MOST_BINS = 40
 
 
-def error_map(evaluation: Evaluation, schema: Schema, words: Words) -> Figure | None:
-    """Return the figure of each field's error per point; none of unordered points."""
-    panels, told = [], []
-    by_name = {axis.name: axis for axis in schema.axes}
-    for field in schema.outputs:
-        error = evaluation.error_maps.get(field.name)
-        if error is None or not error.size:
-            continue
-        axes = tuple(by_name[name] for name in field.dims if name != "time")
-        shown, kept, cut = plane(np.ma.masked_invalid(error) if field.gaps else error, axes)
-        limits = (0.0, scale(shown)[1])
-        colours = PREDICTION_COLOUR if shown.ndim == 1 else "magma_r"
-        label = labelled(words("error_map.rmse"), field.units)
-        title = f"{field.long_name} ({cut})" if cut else field.long_name
-        panels.append(Panel(title, label, shown, kept, limits, colours))
-        told.append(_worst(field.long_name, error, axes, words))
-    if not panels:
-        return None
-    wide, narrow = pictures(panels, (4, 2), not_numbers=words("not_numbers"))
-    said = {"fields": words.list(p.title for p in panels), "worst": " ".join(told)}
-    return Figure(
-        name="error_map",
-        title=words("error_map.title"),
-        caption=words("error_map.caption", **said),
-        alt=words("error_map.alt", **said),
-        png=wide,
-        narrow=narrow,
-        full_width=len(panels) > 2,
-    )
+def section(results: Results, words: Words) -> Section:
+    """Return the section."""
+    found, schema = results.evaluation, results.schema
+    figures = [
+        *(_example_figure(example, schema, words) for example in found.examples),
+        _error_map(found, schema, words),
+        animation(found.example("median"), schema, words),
+        _over_time(found.over_time, words) if found.over_time else None,
+        _histogram(found, words),
+    ]
+    return section_of(words, figures)
 
 
-def _worst(name: str, error: np.ndarray, axes: tuple, words: Words) -> str:
-    """Say where the error is largest, and how many times its mean."""
-    if not np.isfinite(error).any():
-        return words("error_map.nowhere", field=name)
-    finite = np.where(np.isfinite(error), error, 0.0)
-    at = np.unravel_index(int(np.argmax(finite)), error.shape)
-    place = words.list(
-        f"{axis.name} = {words.number(float(axis.points[i]), 3)}"
-        for axis, i in zip(axes, at, strict=True)
-    )
-    mean = float(finite.mean())
-    times = words.number(float(finite.max()) / mean, 2) if mean else words.number(1.0, 2)
-    return words("error_map.worst", field=name, place=place, times=times)
-
-
-def example_figure(example: Example, schema: Schema, words: Words) -> Figure:
-    """Return the figure of one sample of an evaluation."""
-    said = {
-        "rank": words("and").join(words(f"rank.{rank}") for rank in example.ranks),
-        "index": example.index,
-        "inputs": words.list(_given(field, example, words) for field in schema.inputs),
-        "outputs": words.list(field.long_name for field in schema.outputs),
-        "error": words.percent(example.relative_l2),
-        "blank": words("blank") if any(field.gaps for field in schema.fields) else "",
-    }
-    wide, narrow = draw_example(example, schema, words)
-    return Figure(
-        name="example_" + "_".join(example.ranks),
-        title=words("example.title", **said),
-        caption=words("example.caption", **said),
-        alt=words("example.alt", **said),
-        png=wide,
-        narrow=narrow,
+def _example_figure(example: Example, schema: Schema, words: Words) -> Figure:
+    return figure_of(
+        "example_" + "_".join(example.ranks),
+        words,
+        "example",
+        draw_example(example, schema, words),
         full_width=True,
+        rank=words("and").join(words(f"rank.{rank}") for rank in example.ranks),
+        index=example.index,
+        inputs=words.list(_given(field, example, words) for field in schema.inputs),
+        outputs=words.list(field.long_name for field in schema.outputs),
+        error=words.percent(example.relative_l2),
+        blank=words("blank") if any(field.gaps for field in schema.fields) else "",
     )
 
 
@@ -106,10 +63,45 @@ def _given(field: Field, example: Example, words: Words) -> str:
     return f"{field.long_name} = {words.number(float(example.inputs[field.name]), 3)}{unit}"
 
 
-_MOST_BINS = 40
+def _error_map(evaluation: Evaluation, schema: Schema, words: Words) -> Figure | None:
+    """Return the figure of each field's error per point; none of unordered points."""
+    panels, worst = [], []
+    for field in schema.outputs:
+        error = evaluation.error_maps.get(field.name)
+        if error is None or not error.size:
+            continue
+        axes = axes_of(field, schema)
+        shown, kept, cut = plane(np.ma.masked_invalid(error) if field.gaps else error, axes)
+        colours = PREDICTION_COLOUR if shown.ndim == 1 else "magma_r"
+        label, limits = labelled(words("error_map.rmse"), field.units), (0.0, scale(shown)[1])
+        panels.append(Panel(titled(field.long_name, cut), label, shown, kept, limits, colours))
+        if not np.isfinite(error).any():
+            worst.append(words("error_map.nowhere", field=field.long_name))
+            continue
+        finite = np.where(np.isfinite(error), error, 0.0)
+        at = np.unravel_index(int(np.argmax(finite)), error.shape)
+        place = words.list(
+            f"{axis.name} = {words.number(float(axis.points[i]), 3)}"
+            for axis, i in zip(axes, at, strict=True)
+        )
+        average = float(finite.mean())
+        times = words.number(float(finite.max()) / average if average else 1.0, 2)
+        said = words("error_map.worst", field=field.long_name, place=place, times=times)
+        worst.append(said)
+    if not panels:
+        return None
+    return figure_of(
+        "error_map",
+        words,
+        "error_map",
+        pictures(panels, (4, 2), words),
+        full_width=len(panels) > 2,
+        fields=words.list(panel.title for panel in panels),
+        worst=" ".join(worst),
+    )
 
 
-def histogram(evaluation: Evaluation, words: Words) -> Figure:
+def _histogram(evaluation: Evaluation, words: Words) -> Figure:
     """Return the figure of an evaluation's errors of single samples."""
     known = evaluation.measured
     errors = evaluation.relative_l2[known]
@@ -117,21 +109,20 @@ def histogram(evaluation: Evaluation, words: Words) -> Figure:
     finite = errors[np.isfinite(errors)]
     spread = words("histogram.no_spread")
     if finite.size:
-        spread = words(
-            "histogram.spread",
-            best=words.percent(float(finite.min())),
-            median=words.percent(float(np.median(finite))),
-            worst=words.percent(float(finite.max())),
-        )
+        ends = (finite.min(), np.median(finite), finite.max())
+        best, median, worst = (words.percent(float(error)) for error in ends)
+        spread = words("histogram.spread", best=best, median=median, worst=worst)
     lost, without = errors.size - finite.size, int((~known).sum())
     left_out = words("histogram.lost", lost=lost, of=errors.size) if lost else ""
     left_out += words("histogram.without_truth", count=without) if without else ""
-    return curve_figure(
+    return figure_of(
         "error_histogram",
-        words("histogram.title"),
-        words("histogram.caption", spread=spread, left_out=left_out),
-        words("histogram.alt", count=errors.size, spread=spread),
-        lambda ax: draw_histogram(ax, errors, baseline, words),
+        words,
+        "histogram",
+        curves(lambda ax: draw_histogram(ax, errors, baseline, words)),
+        spread=spread,
+        left_out=left_out,
+        count=errors.size,
     )
 
 
@@ -142,12 +133,8 @@ def draw_histogram(ax: Axes, errors: np.ndarray, baseline: float, words: Words) 
         bins = int(np.clip(1.5 * np.sqrt(finite.size), 1, _MOST_BINS))
         ax.hist(finite, bins=bins, color=TRUTH_COLOUR, edgecolor="white", linewidth=0.6)
         median = float(np.median(finite))
-        ax.axvline(
-            median,
-            color="black",
-            lw=1.5,
-            label=words("histogram.median", error=words.percent(median)),
-        )
+        label = words("histogram.median", error=words.percent(median))
+        ax.axvline(median, color="black", lw=1.5, label=label)
     if np.isfinite(baseline):
         label = words("histogram.baseline", error=words.percent(baseline))
         ax.axvline(baseline, color=PREDICTION_COLOUR, lw=1.5, ls="--", label=label)
@@ -160,29 +147,31 @@ def draw_histogram(ax: Axes, errors: np.ndarray, baseline: float, words: Words) 
         draw_legend(ax)
 
 
-def over_time(errors: OverTime, words: Words) -> Figure:
+def _over_time(errors: OverTime, words: Words) -> Figure:
     """Return the figure of an evaluation's errors of single frames."""
     known = np.flatnonzero(~np.isnan(errors.baseline))  # else no sample has a true value there
     ends = known[[0, -1]] if known.size else (0, -1)
     first, last = (words.percent(float(errors.model[k])) for k in ends)
-    left_out = words("over_time.left_out") if known.size < len(errors.times) else ""
-    return curve_figure(
+    frames = len(errors.times)
+    return figure_of(
         "error_over_time",
-        words("over_time.title"),
-        words("over_time.caption", first=first, last=last, left_out=left_out),
-        words("over_time.alt", frames=len(errors.times), first=first, last=last),
-        lambda ax: _draw_over_time(ax, errors, words),
+        words,
+        "over_time",
+        curves(lambda ax: _draw_over_time(ax, errors, words)),
+        first=first,
+        last=last,
+        frames=frames,
+        left_out=words("over_time.left_out") if known.size < frames else "",
     )
 
 
 def _draw_over_time(ax: Axes, errors: OverTime, words: Words) -> None:
     """Draw the relative L2 of each predicted frame, of the model and of both baselines."""
-    curves = [
+    for values, label, colour, dashes in (
         (errors.model, words("over_time.model"), PREDICTION_COLOUR, "-"),
         (errors.persistence, words("over_time.kept"), TRUTH_COLOUR, "--"),
         (errors.baseline, words("over_time.mean"), REFERENCE_COLOUR, ":"),
-    ]
-    for values, label, colour, dashes in curves:
+    ):
         ax.plot(errors.times, values, color=colour, ls=dashes, label=label, lw=1.7)
         mark_alone(ax, errors.times, values, colour)
     ax.set_ylim(bottom=0)
@@ -191,17 +180,3 @@ def _draw_over_time(ax: Axes, errors: OverTime, words: Words) -> None:
     ax.set_xlabel(labelled(words("over_time.time"), errors.units))
     ax.set_ylabel(words("over_time.error"))
     draw_legend(ax)
-
-
-def section(results: Results, words: Words) -> Section:
-    """Return the section."""
-    found = results.evaluation
-    figures = (
-        *(example_figure(example, results.schema, words) for example in found.examples),
-        *filter(None, [error_map(found, results.schema, words)]),
-        *filter(None, [animation(found.example("median"), results.schema, words)]),
-        *([over_time(found.over_time, words)] if found.over_time else []),
-        histogram(found, words),
-    )
-    body = render("figures", words, figures=figures)
-    return Section("figures", words("title"), body, figures)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from costs import COST, decision_of
 
 from mno.core.absent import Absent
 from mno.core.numbers import number, percent, setting
@@ -20,6 +19,7 @@ from mno.evaluation.config import EconomicsConfig, KpiConfig
 from mno.report.document import render_report, write_report
 from mno.report.language import Words, unknown
 from mno.report.page import Results
+from tests.evaluation.costs import COST, decision_of
 
 VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
 HOSTILE = '<script>alert("1")</script><img src=https://evil.example/x.png>'

@@ -12,8 +12,8 @@ import mno.report
 from mno.core.config import Config
 from mno.core.words import LANGUAGES, own_texts
 from mno.nn.config import ModelConfig
+from mno.report.document import SECTIONS
 from mno.report.language import Words
-from mno.report.sections import SECTIONS
 from mno.scenarios.base import make_scenario
 from mno.scenarios.kernels.thermal_stress import ChargeStress
 from mno.training.config import TrainConfig
@@ -61,10 +61,11 @@ def test_every_text_is_said_somewhere() -> None:
     literals = set(re.findall(r"""["']([a-z0-9_.]+)["']""", SOURCES))
     literals |= {f"why.{code}" for code in own_texts("mno.core.words", "en")}
     starts = set(re.findall(r"""["']([a-z0-9_.]+\.)(?:\{|["'] ~)""", SOURCES))  # f"term.{name}"
+    figures = {f"{key}.{part}" for key in literals for part in ("title", "caption", "alt")}
     for text in texts("en"):
         section, _, own = text.partition(".")
         key = own if section in SECTIONS else text
-        assert key in literals or any(key.startswith(start) for start in starts), text
+        assert key in literals | figures or any(key.startswith(start) for start in starts), text
 
 
 def test_japanese_texts_are_in_japanese() -> None:

@@ -10,7 +10,6 @@ from dataclasses import replace
 import matplotlib
 import numpy as np
 import pytest
-from drawn import figures_of
 from matplotlib.axes import Axes as Drawn
 from PIL import Image
 
@@ -19,11 +18,12 @@ from mno.data.reading import Schema
 from mno.evaluation.result import Evaluation, Example
 from mno.report.examples import _output_panels, draw_example
 from mno.report.language import Words
-from mno.report.page import Figure, Results, curve_figure
+from mno.report.page import Figure, Results
 from mno.report.panels import Panel, draw_panel, plane, scale
 from mno.report.sections.figures import draw_histogram
 from mno.report.sections.training import losses
-from mno.report.style import new_figure
+from mno.report.style import curves, new_figure
+from tests.evaluation.drawn import figures_of
 
 WORDS = Words.of("en", "figures")
 
@@ -122,7 +122,7 @@ def test_degenerate_predictions_are_drawn(value: float) -> None:
 
 
 def drawn(draw: Callable[[Drawn], None]) -> bytes:
-    return curve_figure("a", "a", "a", "a", draw).png
+    return curves(draw)[0]
 
 
 @pytest.mark.filterwarnings("error")
