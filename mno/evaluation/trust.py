@@ -30,6 +30,7 @@ from mno.surrogate.trust.trust import (
     coverage,
     equation_of,
     finite,
+    known_signals,
 )
 
 if TYPE_CHECKING:
@@ -44,13 +45,13 @@ class Observed:
 
     Attributes:
         features: Of the inputs, shape `(samples,)` each, by name.
-        residual: That predictions leave in the equation, shape `(samples,)`; or why there is none.
+        residual: That predictions leave in the equation, shape `(samples,)`.
         sizes: Root mean squares of the predictions by field, shape `(samples,)`.
         errors: By field and measure, shape `(samples, frames)`; see `sample_errors`.
     """
 
     features: Mapping[str, np.ndarray]
-    residual: np.ndarray | str
+    residual: np.ndarray | Absent
     sizes: Mapping[str, np.ndarray]
     errors: Mapping[str, Mapping[str, np.ndarray]]
 
@@ -58,7 +59,7 @@ class Observed:
 def observe(
     surrogate: Surrogate,
     split: Split | StoredSplit,
-    equation: Equation | str,
+    equation: Equation | Absent,
     finest: int,
     batch_size: int,
     steps: int | None,
@@ -68,23 +69,21 @@ def observe(
     Args:
         surrogate: The model.
         split: The samples.
-        equation: What predictions are put into; or why there is none.
+        equation: What predictions are put into.
         finest: Points along the shortest axis of the training grid.
         batch_size: Samples per forward pass.
         steps: Frames to predict; none without states.
     """
     description = surrogate.description
     features: list[Mapping[str, np.ndarray]] = []
-    residuals: list[np.ndarray | str] = []
+    residuals: list[np.ndarray | Absent] = []
     sizes: list[Mapping[str, np.ndarray]] = []
     errors: list[Mapping[str, Mapping[str, np.ndarray]]] = []
     for fields in batches(split, batch_size):
         given, truth = description.given(fields), description.truth(fields)
         predicted = surrogate.predict(given, batch_size, steps)
         features.append(describe(description, given, finest))
-        residuals.append(
-            equation if isinstance(equation, str) else equation.residual(given, predicted)
-        )
+        residuals.append(equation if isinstance(equation, Absent) else equation(given, predicted))
         sizes.append({name: size(predicted[name]) for name in description.outputs})
         errors.append(
             {
@@ -127,9 +126,9 @@ def joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _joined_residuals(parts: list[np.ndarray | str]) -> np.ndarray | str:
-    reasons = [part for part in parts if isinstance(part, str)]
-    return reasons[0] if reasons else np.concatenate([p for p in parts if not isinstance(p, str)])
+def _joined_residuals(parts: list[np.ndarray | Absent]) -> np.ndarray | Absent:
+    absent = [part for part in parts if isinstance(part, Absent)]
+    return absent[0] if absent else np.concatenate([p for p in parts if not isinstance(p, Absent)])
 
 
 Arrays = dict[str, np.ndarray]
@@ -292,12 +291,14 @@ def calibrate(
         parameters=dict(schema.parameters),
         resolution=None if schema.sources else schema.resolution,
         no_solver=str(solver) if isinstance(solver, Absent) else None,
-        no_residual=seen.residual if isinstance(seen.residual, str) else None,
+        no_residual=str(seen.residual) if isinstance(seen.residual, Absent) else None,
         shape=shape,
         steps=steps,
         bounds={
             name: {
-                measure: _bound(_signals(seen, name, distance), errors, config.level)
+                measure: _bound(
+                    known_signals(seen.sizes[name], distance, seen.residual), errors, config.level
+                )
                 for measure, errors in seen.errors[name].items()
             }
             for name in description.outputs
@@ -324,7 +325,8 @@ def measure(
     rates: dict[str, dict[str, tuple[Rate | None, ...]]] = {}
     pairs = {}
     for name, by_measure in seen.errors.items():
-        signals, rates[name] = _signals(seen, name, distance), {}
+        signals = known_signals(seen.sizes[name], distance, seen.residual)
+        rates[name] = {}
         for kind, errors in by_measure.items():
             bound = trust.bounds[name][kind]
             bounds = bound.of(signals, errors.shape[1])
@@ -342,11 +344,6 @@ def measure(
         outside={kind: Rate.of(which) for kind, which in flagged.items()},
         pairs=pairs,
     )
-
-
-def _signals(seen: Observed, name: str, distance: np.ndarray) -> dict[str, np.ndarray]:
-    signals = {"size": seen.sizes[name], "distance": distance}
-    return signals if isinstance(seen.residual, str) else signals | {"residual": seen.residual}
 
 
 def _bound(signals: Mapping[str, np.ndarray], errors: np.ndarray, level: float) -> Bound:

@@ -22,44 +22,29 @@ from mno.surrogate.rollout import roll_out
 class Description:
     """What a surrogate is, apart from its weights.
 
-    Attributes:
-        scenario: The family of problems it was trained on.
-        inputs: Units of the fields it is given, by name.
-        outputs: Units of the fields it predicts, by name; a state is among both.
-        extent: Length of the domain along each space axis.
-        reference_spacing: Distance between grid points in the training data, along each axis. Of
-            unordered points one number: their typical distance, in normalised coordinates.
-        normaliser: Fitted on the training split.
-        model: The operator's configuration.
-        offset: Where points lie in their cells along each axis, as shares of the cells' width; in
-            the middle where not given.
-        forecast: How it continues states; none where there are no states.
-        scalars: Names of the inputs that are one number per sample, in the order of the weights.
-        forcings: Names of the inputs that have frames and are known in advance: frame `k` holds
-            from frame `k` of the states to the next.
-        coordinates: Units of the coordinates of unordered points, by name; none on a grid. They are
-            given with each sample, and the normaliser knows them.
-        gaps: Names of the inputs whose values may be missing, states among them; a missing value is
-            NaN, and the operator is told which are.
+    A forcing has frames that are known in advance: frame `k` holds from frame `k` of the states to
+    the next. Coordinates of unordered points are given with each sample, and the normaliser knows
+    them. A missing value is NaN, and the operator is told which are. Of unordered points the
+    reference spacing is one number, their typical distance in normalised coordinates.
 
     Raises:
         ValueError: The outputs should be zero at walls, but are normalised about another number, or
             `gaps` names what is no input with a value at each point.
     """
 
-    scenario: str
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
-    extent: tuple[float, ...]
-    reference_spacing: tuple[float, ...]
-    normaliser: Normaliser
+    scenario: str  # the family of problems it was trained on
+    inputs: Mapping[str, str]  # units of the fields it is given, by name
+    outputs: Mapping[str, str]  # of those it predicts; a state is among both
+    extent: tuple[float, ...]  # of the domain along each space axis
+    reference_spacing: tuple[float, ...]  # between grid points in training, along each axis
+    normaliser: Normaliser  # fitted on the training split
     model: ModelConfig
-    offset: tuple[float, ...] = ()
-    forecast: Forecast | None = None
-    scalars: tuple[str, ...] = ()
+    offset: tuple[float, ...] = ()  # of points in their cells, as shares of their width; middle
+    forecast: Forecast | None = None  # how it continues states
+    scalars: tuple[str, ...] = ()  # inputs that are one number per sample, as the weights have them
     forcings: tuple[str, ...] = ()
-    coordinates: Mapping[str, str] = field(default_factory=dict)
-    gaps: tuple[str, ...] = ()
+    coordinates: Mapping[str, str] = field(default_factory=dict)  # units by name; none on a grid
+    gaps: tuple[str, ...] = ()  # inputs whose values may be missing
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.gaps) - set(self.fields)):
@@ -130,11 +115,9 @@ class Description:
         return self.frames_given(name) if whole else self.forecast.history
 
     def frames_given(self, name: str, steps: int | None = None) -> int | None:
-        """Return how many frames of an input are given for a prediction; none where it has none.
+        """Return how many frames of an input are given to predict `steps`; none where it has none.
 
-        Args:
-            name: The input.
-            steps: Frames to predict; those of the forecast if not given.
+        They are those of the forecast if not given.
         """
         if self.forecast is None or name not in (*self.states, *self.forcings):
             return None
@@ -142,13 +125,10 @@ class Description:
         return history if name in self.states else history + (steps or self.forecast.steps) - 1
 
     def given(self, fields: Mapping[str, ArrayT]) -> dict[str, ArrayT]:
-        """Return what the operator is given of whole fields: of states, the first frames.
+        """Return what the operator is given of whole fields, `(samples, *dims)` by name.
 
-        Of forcings it is all frames but the last, which belongs to the time after the states' last.
-
-        Args:
-            fields: Shape `(samples, *dims)` by name, states and forcings
-                `(samples, frames, *grid)`.
+        Of states, `(samples, frames, *grid)`, the first frames; of forcings all frames but the
+        last, which belongs to the time after the states' last.
         """
         history = self.forecast.history if self.forecast else 0
         kept = dict.fromkeys(self.states, history) | dict.fromkeys(self.forcings, -1)
@@ -161,23 +141,18 @@ class Description:
 
     def batch(self, given: Mapping[str, Tensor]) -> Batch:
         """Put what is given, normalised, into the form that an operator takes."""
-        fields = {name: given[name] for name in self.fields}
-        return Batch(fields, self._place(given), {name: given[name] for name in self.scalars})
-
-    def _place(self, given: Mapping[str, Tensor]) -> Grid | Points:
-        """Return where the fields of a batch are."""
         if self.coordinates:
             places = torch.stack([given[name] for name in self.coordinates], dim=-1)
-            return Points(places, self.reference_spacing[0])
-        return self.grid(tuple(given[self.fields[0]].shape[-len(self.extent) :]))
+            place = Points(places, self.reference_spacing[0])
+        else:
+            place = self.grid(tuple(given[self.fields[0]].shape[-len(self.extent) :]))
+        fields = {name: given[name] for name in self.fields}
+        return Batch(fields, place, {name: given[name] for name in self.scalars})
 
     def answer(self, operator: nn.Module, batch: Batch, steps: int | None = None) -> Batch:
         """Return what an operator predicts, by a rollout where that is the scheme.
 
-        Args:
-            operator: Made by `build`.
-            batch: What it is given, normalised.
-            steps: Frames of a rollout; those of the forecast if not given.
+        The rollout has as many steps as the forecast if they are not given.
         """
         if self.forecast is None or not self.rolls_out:
             return operator(batch)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -15,59 +14,39 @@ from mno.core.batch import Batch
 def roll_out(
     operator: nn.Module, batch: Batch, steps: int, forcings: Collection[str] = ()
 ) -> Batch:
-    """Continue the fields of a batch by a number of frames.
+    """Continue the fields of a batch by a number of frames, `(batch, steps, *place)`.
 
-    The operator is given the last frames of each field and predicts the next one; that is appended,
-    the first is dropped, and it is asked again. An output continues the input of its name. Inputs
-    that no output continues, and scalars, stay as they are. Fields are normalised, an output as the
-    input that it continues, so that an answer can be put in as it comes out.
+    The operator is given the last frames of each field, `(batch, frames, *place)`, or one without
+    an axis for it, and predicts the next one; that is appended, the first is dropped, and it is
+    asked again. An output continues the input of its name. Inputs that no output continues, and
+    scalars, stay as they are. Fields are normalised, an output as the input that it continues, so
+    that an answer can be put in as it comes out.
 
     A forcing is an input whose frames are known in advance: frame `k` holds from frame `k` of the
     others to the next. At each step the operator sees as many of its frames as it sees of the
-    fields that are continued, beginning and ending at the same time.
+    fields that are continued, beginning and ending at the same time. It has those frames and those
+    of all steps but the last, or more: the surplus is not looked at.
 
     Gradients, where they are recorded, pass through all steps.
-
-    Args:
-        operator: Takes and returns a `Batch`; predicts one frame of each output, shape
-            `(batch, *place)` or `(batch, 1, *place)`.
-        batch: The first frames, shape `(batch, frames, *place)`, or `(batch, *place)` for an
-            operator that is given one frame without an axis for it.
-        steps: Frames to predict.
-        forcings: Names of forcings, which have the frames of the others and those of all steps but
-            the last, or more: the surplus is not looked at.
-
-    Returns:
-        The predicted frames of each output, shape `(batch, steps, *place)`.
 
     Raises:
         ValueError: `steps` is less than 1, an output has no input of its name, or it is not one
             frame, or a forcing ends too early.
     """
     check_steps(steps)
-    frames = list(islice(_frames(operator, batch, forcings), steps))
+    frames = []
+    for step in range(steps):
+        if step:
+            batch = advanced(batch, frames[-1], forcings)
+        frames.append(next_frame(operator, batch, forcings))
     fields = {name: torch.cat([frame[name] for frame in frames], dim=1) for name in frames[0]}
     return Batch(fields, batch.place)
-
-
-def _frames(
-    operator: nn.Module, batch: Batch, forcings: Collection[str]
-) -> Iterator[dict[str, Tensor]]:
-    while True:
-        frame = next_frame(operator, batch, forcings)
-        yield frame
-        batch = advanced(batch, frame, forcings)
 
 
 def next_frame(
     operator: nn.Module, batch: Batch, forcings: Collection[str] = ()
 ) -> dict[str, Tensor]:
-    """Return the next frame of each output, shape `(batch, 1, *place)`.
-
-    Raises:
-        ValueError: An output has no input of its name, or is not one frame, or a forcing ends too
-            early.
-    """
+    """Return the next frame of each output, shape `(batch, 1, *place)`; see `roll_out`."""
     answer: Batch = operator(_seen(batch, forcings))
     size = (len(batch), 1, *batch.shape)
     fields = {}
@@ -95,13 +74,12 @@ def _seen(batch: Batch, forcings: Collection[str]) -> Batch:
         if name not in forcings
     }
     history = max(lengths, default=1)
-    short = [name for name in forcings if batch.fields[name].shape[1] < history]
-    if short:
-        raise ValueError(
-            f"forcing {short[0]} ends {history - batch.fields[short[0]].shape[1]} frames too early "
-            "for this number of steps; give it the frames of the others and those of all steps but "
-            "the last"
-        )
+    for name in forcings:
+        if (given := batch.fields[name].shape[1]) < history:
+            raise ValueError(
+                f"forcing {name} ends {history - given} frames too early for this number of steps; "
+                "give it the frames of the others and those of all steps but the last"
+            )
     cut = {name: batch.fields[name][:, :history] for name in forcings}
     return replace(batch, fields={**batch.fields, **cut})
 
@@ -119,10 +97,6 @@ def advanced(batch: Batch, frame: Mapping[str, Tensor], forcings: Collection[str
 
 
 def check_steps(steps: int) -> None:
-    """Refuse a rollout of no step.
-
-    Raises:
-        ValueError: `steps` is less than 1.
-    """
+    """Raise a `ValueError` for a rollout of no step."""
     if steps < 1:
         raise ValueError(f"steps={steps}; expected at least one")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,7 @@ CROSS_ORDER = "all axes, then all reversed"
 
 
 class Surrogate:
-    """A trained operator that predicts named numpy arrays in physical units.
-
-    Args:
-        description: What it is.
-        operator: The trained operator, built by `description.build()`.
-    """
+    """A trained operator, built by `description.build()`, for named arrays in physical units."""
 
     def __init__(self, description: Description, operator: nn.Module) -> None:
         self.description = description
@@ -50,9 +45,8 @@ class Surrogate:
     def with_operator(self, operator: Operator) -> Surrogate:
         """Return a surrogate of the same fields and units with another operator.
 
-        Args:
-            operator: For the same inputs and outputs; its configuration takes the place of that of
-                the description. For example what `mno.nn.replace.replace_mixer` returns.
+        That may be what `mno.nn.replace.replace_mixer` returns. Its configuration takes the place
+        of the description's.
         """
         return Surrogate(replace(self.description, model=operator.config), operator)
 
@@ -105,57 +99,42 @@ class Surrogate:
     def predict(
         self, inputs: Mapping[str, np.ndarray], batch_size: int = 32, steps: int | None = None
     ) -> dict[str, np.ndarray]:
-        """Predict the output fields of any number of samples.
+        """Predict the output fields of any number of samples, in physical units, by field name.
 
-        Args:
-            inputs: Arrays of shape `(samples, *grid)`, by field name, in physical units; any grid
-                that covers the whole domain. Of states `(samples, history, *grid)`, of a number
-                per sample `(samples,)`. Forcings have the frames of the states and those of all
-                steps but the last; more are not looked at. A model of unordered points is given
-                their coordinates, too, and all fields are `(samples, points)` in place of a grid.
-                NaN stands for a missing value, in the fields that the description's `gaps` names.
-            batch_size: Samples per forward pass.
-            steps: Frames to predict, where the model rolls out; those of its training data if not
-                given.
+        Inputs are `(samples, *grid)` on any grid that covers the whole domain, states
+        `(samples, history, *grid)`, a number per sample `(samples,)`. Forcings have the frames of
+        the states and those of all steps but the last; more are not looked at. A model of unordered
+        points is given their coordinates, too, and all fields are `(samples, points)` in place of a
+        grid. NaN stands for a missing value, in the fields that the description's `gaps` names. A
+        model that rolls out predicts any number of steps, those of its training data if not given.
 
         Returns:
-            Arrays of shape `(samples, *grid)`, of states `(samples, steps, *grid)`, float32, by
-            field name, in physical units.
+            Arrays of shape `(samples, *grid)`, of states `(samples, steps, *grid)`, float32.
 
         Raises:
             InputError: A field is missing, unknown, or of the wrong shape or type, or has a value
                 that is infinite, or missing where the model knows no missing ones, or the model
                 cannot predict that number of frames.
         """
-        self._check_steps(steps)
-        arrays = self._checked(inputs, steps)
-        parts = list(self._batches(arrays, batch_size, steps))
-        return {name: np.concatenate([p[name] for p in parts]) for name in self.description.outputs}
-
-    def _check_steps(self, steps: int | None) -> None:
-        forecast = self.description.forecast
-        if steps is None or (forecast and steps == forecast.steps):
-            return
-        if not self.description.rolls_out:
-            fixed = f"{forecast.steps} frames at once" if forecast else "no frames"
-            raise InputError(f"steps={steps}: this model predicts {fixed}; leave steps out")
-        if steps < 1:
-            raise InputError(f"steps={steps} must be at least 1")
-
-    def _batches(
-        self, arrays: Mapping[str, np.ndarray], batch_size: int, steps: int | None
-    ) -> Iterator[dict[str, np.ndarray]]:
         description, normaliser = self.description, self.description.normaliser
-        some = arrays[description.fields[0]]
-        samples = len(some)
-        for start in range(0, max(samples, 1), batch_size):
+        forecast = description.forecast
+        if steps is not None and not (forecast and steps == forecast.steps):
+            if not description.rolls_out:
+                fixed = f"{forecast.steps} frames at once" if forecast else "no frames"
+                raise InputError(f"steps={steps}: this model predicts {fixed}; leave steps out")
+            if steps < 1:
+                raise InputError(f"steps={steps} must be at least 1")
+        arrays = self._checked(inputs, steps)
+        parts = []
+        for start in range(0, max(len(arrays[description.fields[0]]), 1), batch_size):
             batch = {
                 name: normaliser.encode(name, torch.from_numpy(array[start : start + batch_size]))
                 for name, array in arrays.items()
             }
             with torch.inference_mode():
                 out = description.answer(self.operator, description.batch(batch), steps)
-            yield {name: normaliser.decode(name, f).numpy() for name, f in out.fields.items()}
+            parts.append({n: normaliser.decode(n, f).numpy() for n, f in out.fields.items()})
+        return {name: np.concatenate([p[name] for p in parts]) for name in description.outputs}
 
     def _checked(self, inputs: Mapping[str, Any], steps: int | None) -> dict[str, np.ndarray]:
         expected = self.description.given_names
@@ -196,16 +175,11 @@ class Surrogate:
                 f"shape ({', '.join(axes)}{',' if len(axes) == 1 else ''})"
             )
         needed = array if frames is None else array[:, :frames]
-        taken = np.ascontiguousarray(needed, dtype=np.float32)
-        self._check_values(name, taken)
-        return taken
-
-    def _check_values(self, name: str, values: np.ndarray) -> None:
-        """Refuse values that are infinite, and missing ones where the model knows none."""
+        values = np.ascontiguousarray(needed, dtype=np.float32)
         knows_gaps = name in self.description.gaps
         bad = np.isinf(values) if knows_gaps else ~np.isfinite(values)
         if not bad.any():
-            return
+            return values
         sample = int(bad.nonzero()[0][0])
         found = "infinite" if np.isinf(values[sample]).any() else "missing (NaN)"
         expected = "finite numbers, or NaN where one is missing" if knows_gaps else "finite numbers"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from mno.core.absent import Absent
 from mno.core.errors import InputError, MnoError, first_line
 from mno.scenarios.base import Scenario, StartsFromGuess, make_scenario
 from mno.surrogate.description import Description
@@ -22,32 +22,8 @@ Arrays = Mapping[str, np.ndarray]
 _COMPARED = 10  # samples that are also solved from zero, to know what the predictions have saved
 
 
-@dataclass
-class Tally:
-    """What the solver has done so far.
-
-    Attributes:
-        solved: Samples it answered.
-        failures: How many it could not solve, by reason.
-        iterations: From the predictions, of each sample that was also solved from zero.
-        iterations_from_zero: Of the same samples.
-    """
-
-    solved: int = 0
-    failures: dict[str, int] = field(default_factory=dict)
-    iterations: list[int] = field(default_factory=list)
-    iterations_from_zero: list[int] = field(default_factory=list)
-
-
 class Fallback:
-    """A solver that takes the place of a model; see `fallback_to`.
-
-    Args:
-        scenario: Solves at the grid of the inputs.
-        description: Of the model.
-        steps: Frames of states that are predicted; none without states.
-        above: Bound on the relative L2 error from which on the solver answers, too, as a fraction.
-    """
+    """A solver that takes the place of a model, and counts what it has done; see `fallback_to`."""
 
     def __init__(
         self, scenario: Scenario, description: Description, steps: int | None, above: float | None
@@ -55,7 +31,9 @@ class Fallback:
         self._scenario, self._description = scenario, description
         self._steps, self._above = steps, above
         self._frames = next((len(a.points) for a in scenario.axes if a.name == "time"), 0)
-        self.tally = Tally()
+        self.solved = 0
+        self.failures: Counter[str] = Counter()  # samples that it could not solve, by reason
+        self.iterations: list[tuple[int, int]] = []  # from predictions, and of the same from zero
 
     def wanted(self, assessment: Assessment) -> np.ndarray:
         """Return which samples the solver is to answer, shape `(samples,)`, boolean."""
@@ -65,23 +43,17 @@ class Fallback:
     def answer(self, given: Arrays, predicted: Arrays) -> dict[str, np.ndarray] | None:
         """Solve one sample, starting from its prediction where the solver iterates.
 
-        Args:
-            given: What the model was given, one sample's arrays by name.
-            predicted: What it predicted.
-
         Returns:
-            The same fields as predicted; none where the solver cannot solve it, as the tally says.
+            The same fields as predicted; none where the solver cannot solve it.
         """
         inputs = {name: self._as_drawn(name, values) for name, values in given.items()}
         try:
             solved = self._solve(inputs, predicted)
         except MnoError as error:
-            reason = first_line(error)
-            self.tally.failures[reason] = self.tally.failures.get(reason, 0) + 1
+            self.failures[first_line(error)] += 1
             return None
-        self.tally.solved += 1
-        whole = {name: solved[name][None] for name in predicted}
-        later = self._description.truth(whole)
+        self.solved += 1
+        later = self._description.truth({name: solved[name][None] for name in predicted})
         states = self._description.states
         return {n: later[n][0][: self._steps] if n in states else later[n][0] for n in predicted}
 
@@ -95,14 +67,11 @@ class Fallback:
         return values
 
     def _solve(self, inputs: Arrays, guess: Arrays) -> dict[str, np.ndarray]:
-        scenario, tally = self._scenario, self.tally
-        if not isinstance(scenario, StartsFromGuess):
-            return scenario.solve(inputs)
-        solved, iterations = scenario.solve_from(inputs, guess)
-        if len(tally.iterations) < _COMPARED:
-            _, from_zero = scenario.solve_from(inputs, None)
-            tally.iterations.append(iterations)
-            tally.iterations_from_zero.append(from_zero)
+        if not isinstance(self._scenario, StartsFromGuess):
+            return self._scenario.solve(inputs)
+        solved, iterations = self._scenario.solve_from(inputs, guess)
+        if len(self.iterations) < _COMPARED:
+            self.iterations.append((iterations, self._scenario.solve_from(inputs, None)[1]))
         return solved
 
 
@@ -115,12 +84,9 @@ def fallback_to(
 ) -> Fallback:
     """Return the solver that a model's dataset was made with, at the grid of some inputs.
 
-    Args:
-        trust: Of the model; it knows the scenario and its parameters.
-        description: Of the model.
-        shape: Grid of the inputs, or number of their points.
-        steps: Frames of states to predict; those of the description if not given.
-        above: Bound on the relative L2 error from which on the solver answers, too, as a fraction.
+    It answers what is unlike the training data, and from a bound on the relative L2 error on that
+    is `above` this fraction. `shape` is the grid of the inputs or the number of their points;
+    `steps` are the frames of states to predict, those of the description if not given.
 
     Raises:
         InputError: There is no solver, or it does not solve on that grid or for so many frames.
@@ -163,12 +129,8 @@ _FLAG = np.int8
 class Answers:
     """Completes predictions batch by batch, and adds up what was found; see `summary`.
 
-    It is what `mno.surrogate.predictions.predict_store` takes as its companion.
-
-    Args:
-        trust: Of the model.
-        description: Of the model.
-        fallback: Solves what is flagged; none if the model is to answer all.
+    It is what `mno.surrogate.predictions.predict_store` takes as its companion. With a fallback,
+    the solver answers what is flagged.
     """
 
     def __init__(
@@ -176,46 +138,39 @@ class Answers:
     ) -> None:
         self._trust, self._description, self._fallback = trust, description, fallback
         self._flagged: Counter[str] = Counter()
-        self._samples = 0
         self._bounds: list[np.ndarray] = []
         self._residuals: list[np.ndarray] = []
         self._shape: tuple[int, ...] = trust.shape
 
+    def _has_frames(self, name: str, kind: str) -> bool:
+        return MEASURES[kind].by_frame and name in self._description.states
+
     @property
     def variables(self) -> tuple[Variable, ...]:
         """The arrays beside the predicted fields."""
-        trust, description = self._trust, self._description
-        found = []
-        for name, bounds in trust.bounds.items():
-            for kind in bounds:
-                measure = MEASURES[kind]
-                timed = measure.by_frame and name in description.states
-                found.append(
-                    Variable(
-                        f"{name}_{kind}_bound",
-                        ("time",) if timed else (),
-                        np.dtype(np.float32),
-                        {
-                            "units": description.outputs[name] if measure.physical else "1",
-                            "long_name": f"bound on the {measure.words} of {name}",
-                            "comment": f"holds for {trust.level:.0%} of predictions of inputs like "
-                            "the training data; inf where there is none, NaN where the solver "
-                            "answered",
-                        },
-                    )
-                )
+        trust = self._trust
+        found = [
+            Variable(
+                f"{name}_{kind}_bound",
+                self._description.outputs[name] if MEASURES[kind].physical else "1",
+                f"bound on the {MEASURES[kind].words} of {name}",
+                {
+                    "comment": f"holds for {trust.level:.0%} of predictions of inputs like the "
+                    "training data; inf where there is none, NaN where the solver answered"
+                },
+                ("time",) if self._has_frames(name, kind) else (),
+            )
+            for name, bounds in trust.bounds.items()
+            for kind in bounds
+        ]
         if trust.no_residual is None:
             words = "norm of the residual in the equation, relative to its source or size"
-            number = {"units": "1", "long_name": words}
-            found.append(Variable("equation_residual", (), np.dtype(np.float32), number))
+            found.append(Variable("equation_residual", "1", words))
         names = [name.replace(" ", "_") for name in trust.likeness.names]
-        distance = {
-            "units": "1",
-            "long_name": "distance of the input from the training data",
-            "comment": f"flagged beyond {trust.likeness.threshold}",
-        }
+        comment = {"comment": f"flagged beyond {trust.likeness.threshold}"}
+        words = "distance of the input from the training data"
         found += [
-            Variable("training_distance", (), np.dtype(np.float32), distance),
+            Variable("training_distance", "1", words, comment),
             _flags("unlike_training", "whether the input is unlike the training data", "no yes"),
             _flags("most_unusual", "the input's most unusual feature", " ".join(names)),
         ]
@@ -228,10 +183,6 @@ class Answers:
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Judge a batch of predictions, and let the solver take the place of some.
 
-        Args:
-            given: What the model was given, `(samples, *dims)` by name.
-            predicted: What it predicted.
-
         Returns:
             The fields to keep, and the arrays of `variables`, by name.
         """
@@ -239,9 +190,9 @@ class Answers:
         found = trust.assess(description, given, predicted)
         solved, fields = self._solved(found, given, predicted)
         residual = found.residual
-        if solved.any() and not isinstance(residual, str):
+        if solved.any() and not isinstance(residual, Absent):
             again = trust.assess(description, given, fields).residual
-            residual = again if not isinstance(again, str) else residual
+            residual = residual if isinstance(again, Absent) else again
         beside: dict[str, np.ndarray] = {
             "training_distance": found.distance,
             "unlike_training": found.unlike_training.astype(_FLAG),
@@ -249,15 +200,22 @@ class Answers:
         }
         for name, bounds in found.bounds.items():
             for kind, bound in bounds.items():
-                timed = MEASURES[kind].by_frame and name in description.states
                 values = np.where(solved[:, None], np.nan, bound)
+                timed = self._has_frames(name, kind)
                 beside[f"{name}_{kind}_bound"] = values if timed else values[:, 0]
         if trust.no_residual is None:
             unknown = np.full(len(found.distance), np.nan)
-            beside["equation_residual"] = unknown if isinstance(residual, str) else residual
+            beside["equation_residual"] = unknown if isinstance(residual, Absent) else residual
         if self._fallback:
             beside["answered_by"] = solved.astype(_FLAG)
-        self._add(found, fields)
+
+        names = trust.likeness.names
+        self._flagged.update(names[k] for k in found.most_unusual[found.unlike_training])
+        self._bounds.append(found.relative_bound)
+        if not isinstance(found.residual, Absent):
+            self._residuals.append(found.residual)
+        some = fields[next(iter(description.outputs))]
+        self._shape = some.shape[some.ndim - len(description.space) :]
         return fields, beside
 
     def _solved(
@@ -265,31 +223,18 @@ class Answers:
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return which samples the solver answered, and the fields with its answers."""
         solved = np.zeros(len(found.distance), dtype=bool)
-        fields = dict(predicted)
         if self._fallback is None or not (wanted := self._fallback.wanted(found)).any():
-            return solved, fields
+            return solved, dict(predicted)
         fields = {name: values.copy() for name, values in predicted.items()}
         for sample in np.flatnonzero(wanted):
             answer = self._fallback.answer(
                 {name: values[sample] for name, values in given.items()},
                 {name: values[sample] for name, values in predicted.items()},
             )
-            if answer is None:
-                continue
-            solved[sample] = True
-            for name, values in answer.items():
+            solved[sample] = answer is not None
+            for name, values in (answer or {}).items():
                 fields[name][sample] = values
         return solved, fields
-
-    def _add(self, found: Assessment, fields: Arrays) -> None:
-        names = self._trust.likeness.names
-        self._flagged.update(names[k] for k in found.most_unusual[found.unlike_training])
-        self._samples += len(found.distance)
-        self._bounds.append(found.relative_bound)
-        if not isinstance(found.residual, str):
-            self._residuals.append(found.residual)
-        some = fields[next(iter(self._description.outputs))]
-        self._shape = some.shape[some.ndim - len(self._description.space) :]
 
     def summary(self) -> dict[str, Any]:
         """Return what was found, as JSON takes it.
@@ -302,27 +247,22 @@ class Answers:
         guess).
         """
         bounds = np.concatenate(self._bounds) if self._bounds else np.empty(0)
-        finite = bounds[np.isfinite(bounds)]
         residuals = np.concatenate(self._residuals) if self._residuals else np.empty(0)
-        residuals = residuals[np.isfinite(residuals)]
         summary: dict[str, Any] = {
             "unlike_training": sum(self._flagged.values()),
             "most_unusual": dict(self._flagged.most_common()),
             "level": self._trust.level,
-            "typical_relative_bound": float(np.median(finite)) if len(finite) else None,
-            "typical_residual": float(np.median(residuals)) if len(residuals) else None,
+            "typical_relative_bound": _finite_median(bounds),
+            "typical_residual": _finite_median(residuals),
             "notes": self._notes(bounds),
         }
-        if self._fallback:
-            tally = self._fallback.tally
-            both = bool(tally.iterations)
+        if fallback := self._fallback:
+            means = np.mean(fallback.iterations, axis=0).tolist() if fallback.iterations else None
             summary |= {
-                "solved": tally.solved,
-                "not_solved": tally.failures,
-                "iterations": float(np.mean(tally.iterations)) if both else None,
-                "iterations_from_zero": (
-                    float(np.mean(tally.iterations_from_zero)) if both else None
-                ),
+                "solved": fallback.solved,
+                "not_solved": dict(fallback.failures),
+                "iterations": means and means[0],
+                "iterations_from_zero": means and means[1],
             }
         return summary
 
@@ -340,18 +280,16 @@ class Answers:
             notes.append(f"{without} of {len(bounds)} predictions have no error bound: {reason}")
         if trust.likeness.threshold is None:
             notes.append("inputs unlike the training data are not flagged: no validation sample")
-        if trust.no_residual:
-            notes.append(trust.no_residual)
-        return notes
+        return notes + ([trust.no_residual] if trust.no_residual else [])
+
+
+def _finite_median(values: np.ndarray) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else None
 
 
 def _flags(name: str, long_name: str, meanings: str) -> Variable:
     numbers = list(range(len(meanings.split())))
-    attributes = {
-        "units": "1",
-        "long_name": long_name,
-        "flag_values": numbers,
-        "flag_meanings": meanings,
-    }
+    attributes = {"flag_values": numbers, "flag_meanings": meanings}
     dtype = np.dtype(_FLAG) if len(numbers) <= 2 else np.dtype(np.int16)
-    return Variable(name, (), dtype, attributes)
+    return Variable(name, "1", long_name, attributes, dtype=dtype)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -42,11 +42,9 @@ def samples_needed(level: float) -> int:
 
 
 def quantile(scores: np.ndarray, level: float) -> float:
-    """Return the bound on the score of a new sample; infinite where the samples do not give one.
+    """Return the bound that holds for the score of a new sample with probability `level` or more.
 
-    Args:
-        scores: Of calibration samples, shape `(samples,)`; NaN counts as infinite.
-        level: Probability with which the bound is to hold at least.
+    Infinite where the scores, `(samples,)`, do not give one; a NaN counts as infinite.
     """
     k = rank(len(scores), level)
     if k > len(scores):
@@ -58,10 +56,7 @@ def quantile(scores: np.ndarray, level: float) -> float:
 def coverage_interval(covered: int, samples: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the binomial confidence interval of a rate (Clopper and Pearson 1934).
 
-    Args:
-        covered: How many samples had what is counted.
-        samples: Of how many; 0 gives the whole range.
-        confidence: Probability that the interval holds the rate, at least.
+    Without any sample it is the whole range.
     """
     tail = (1.0 - confidence) / 2.0
     low = beta.ppf(tail, covered, samples - covered + 1) if covered else 0.0
@@ -75,13 +70,8 @@ def expected_coverage(
     """Return the range in which the coverage of a sound bound lies, by the sizes of both splits.
 
     With continuous scores the number of covered samples has a beta-binomial distribution of
-    parameters k and n + 1 - k (Vovk 2012, doi:10.1007/s10994-013-5355-6, section 2).
-
-    Args:
-        calibration: Samples that the bound was calibrated on, `samples_needed` or more.
-        samples: Samples that coverage is measured on, at least one.
-        level: Of the bound.
-        confidence: Probability that the coverage lies in the range.
+    parameters k and n + 1 - k (Vovk 2012, doi:10.1007/s10994-013-5355-6, section 2). There must be
+    `samples_needed` calibration samples, and at least one to measure on.
     """
     k = rank(calibration, level)
     counts = betabinom(samples, k, calibration + 1 - k)
@@ -89,40 +79,26 @@ def expected_coverage(
     return float(counts.ppf(tail)) / samples, float(counts.ppf(1.0 - tail)) / samples
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A measure of the error of one field of one sample.
+class Measure(NamedTuple):
+    """A measure of the error of one field of one sample."""
 
-    Attributes:
-        name: Key in `reports/trust.json`, and the end of an array's name in a store.
-        words: What it is, for attributes and tables.
-        physical: Whether it carries the field's unit; otherwise it is a fraction.
-        by_frame: Whether a state has one for each frame, rather than one for all together.
-    """
-
-    name: str
     words: str
-    physical: bool
-    by_frame: bool
+    physical: bool  # whether it carries the field's unit; otherwise it is a fraction
+    by_frame: bool  # whether a state has one for each frame, rather than one for all together
 
 
-MEASURES: Mapping[str, Measure] = {
-    measure.name: measure
-    for measure in (
-        Measure("rmse", "root mean square error", physical=True, by_frame=True),
-        Measure("max_error", "largest error", physical=True, by_frame=True),
-        Measure("relative_l2", "relative L2 error", physical=False, by_frame=False),
-    )
+MEASURES = {
+    "rmse": Measure("root mean square error", physical=True, by_frame=True),
+    "max_error": Measure("largest error", physical=True, by_frame=True),
+    "relative_l2": Measure("relative L2 error", physical=False, by_frame=False),
 }
+"""By key in `reports/trust.json`, which is also in the name of an array in a store."""
 
 
 def sample_errors(predicted: np.ndarray, truth: np.ndarray, state: bool) -> dict[str, np.ndarray]:
-    """Measure each prediction of one field.
+    """Measure each prediction of one field, `(samples, *dims)`, a state `(samples, frames, *grid)`.
 
-    Args:
-        predicted: Shape `(samples, *dims)`, a state `(samples, frames, *grid)`.
-        truth: Likewise; NaN where it is missing, which is not compared.
-        state: Whether the second axis is one of frames.
+    The truth is NaN where it is missing, which is not compared.
 
     Returns:
         By measure, shape `(samples, frames)`, or `(samples, 1)` where there is one error for all of
@@ -158,29 +134,22 @@ def size(predicted: np.ndarray) -> np.ndarray:
 
 
 Signals = Mapping[str, np.ndarray]
+"""Numbers known of each prediction, shape `(samples,)`, by name."""
 
 
 class Factor(Config):
     """One number known of a prediction, and how the error grows with it.
 
-    Attributes:
-        exponent: `b`; with 0 the number tells nothing.
-        centre: `c`, in the number's unit.
-        least: Smallest value that the number counts with: the least one it was fitted to, since
-            nothing is known of errors below.
+    It counts with the least value it was fitted to, or more: nothing is known of errors below.
     """
 
-    exponent: float = Field(ge=0.0)
-    centre: float = Field(gt=0.0)
+    exponent: float = Field(ge=0.0)  # `b`; with 0 the number tells nothing
+    centre: float = Field(gt=0.0)  # `c`, in the number's unit
     least: float = Field(gt=0.0)
 
 
 class Scale(Config):
-    """The scale of an error.
-
-    Attributes:
-        factors: By name of the number; none where all predictions are taken to err alike.
-    """
+    """The scale of an error, by name of the number; no factor where all are taken to err alike."""
 
     factors: Mapping[str, Factor] = Field(default_factory=dict)
 
@@ -188,10 +157,8 @@ class Scale(Config):
     def fit(cls, signals: Signals, errors: np.ndarray) -> Scale:
         """Fit exponents to errors, by least squares of their logarithms.
 
-        Args:
-            signals: Numbers known of each prediction, shape `(samples,)`, by name.
-            errors: Shape `(samples, kinds)`; each kind has a size of its own. Those that are zero
-                or not finite are left out.
+        Errors are `(samples, kinds)`, and each kind has a size of its own. Those that are zero or
+        not finite are left out.
         """
         names = [name for name, values in signals.items() if _tells(values)]
         if not names:
@@ -216,12 +183,7 @@ class Scale(Config):
         return cls(factors=factors)
 
     def of(self, signals: Signals, samples: int) -> np.ndarray:
-        """Return the scale of each prediction, shape `(samples,)`; infinite where one is not known.
-
-        Args:
-            signals: As for `fit`.
-            samples: Their number.
-        """
+        """Return the scale of each prediction, `(samples,)`; infinite where one is not known."""
         scale = np.ones(samples)
         for name, factor in self.factors.items():
             if name not in signals:

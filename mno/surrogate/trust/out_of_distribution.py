@@ -28,12 +28,9 @@ _FAINTEST = 1e-6  # share of the variance below which a band counts as empty
 
 
 def describe(description: Description, given: Arrays, finest: int) -> dict[str, np.ndarray]:
-    """Return the features of some inputs, shape `(samples,)` each, by name.
+    """Return the features of what a model is given, in physical units: `(samples,)` by name.
 
-    Args:
-        description: Of the model.
-        given: What it is given, in physical units, as `Surrogate.predict` takes it.
-        finest: Points along the shortest axis of the training grid, which ends the bands.
+    Bands of waves end with `finest`, the points along the shortest axis of the training grid.
     """
     places = None
     if description.coordinates:
@@ -103,9 +100,7 @@ def _waves(centred: np.ndarray, finest: int) -> dict[str, np.ndarray]:
 def _slope(centred: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Return the root mean square slope from each point to its nearest neighbour, as a logarithm.
 
-    Args:
-        centred: Shape `(samples, frames, points)`.
-        places: Shape `(samples, points, axes)`.
+    The field is `(samples, frames, points)`, places are `(samples, points, axes)`.
     """
     slopes = np.zeros(len(centred))
     if centred.shape[2] < 2:
@@ -129,33 +124,21 @@ _QUARTILES = 1.349  # distance between the quartiles of a normal distribution, i
 class OutOfDistribution(Config):
     """What inputs were like in training.
 
-    Attributes:
-        names: Of the features.
-        centre: Median of each over the training split.
-        spread: Of each about it: the distance between quartiles in normal deviations.
-        correlation: Of the standardised features, shape `(features, features)`.
-        threshold: Largest distance that is like the training data; none where no validation sample
-            could tell.
-        false_alarm_rate: What share of inputs like the training data may lie beyond it.
-        calibrated_on: Validation samples.
+    The threshold is the largest distance that is like the training data, `None` where no validation
+    sample could tell; the rate is the share of inputs like the training data that may lie beyond.
     """
 
-    names: tuple[str, ...]
-    centre: tuple[float, ...]
-    spread: tuple[float, ...]
-    correlation: tuple[tuple[float, ...], ...]
+    names: tuple[str, ...]  # of the features
+    centre: tuple[float, ...]  # their medians over the training split
+    spread: tuple[float, ...]  # the distance between their quartiles in normal deviations
+    correlation: tuple[tuple[float, ...], ...]  # of the standardised features
     threshold: float | None = None
     false_alarm_rate: float = 1.0
     calibrated_on: int = 0
 
     @classmethod
     def fit(cls, names: Sequence[str], features: np.ndarray) -> OutOfDistribution:
-        """Describe the training split; without a threshold yet.
-
-        Args:
-            names: Of the features.
-            features: Shape `(samples, features)`, at least one sample.
-        """
+        """Describe the training split by its features, `(samples, features)`; no threshold yet."""
         centre = np.median(features, axis=0)
         low, high = np.quantile(features, (0.25, 0.75), axis=0)
         spread = (high - low) / _QUARTILES
@@ -176,11 +159,9 @@ class OutOfDistribution(Config):
         )
 
     def calibrated(self, distances: np.ndarray, false_alarm_rate: float) -> OutOfDistribution:
-        """Return the same with a threshold.
+        """Return the same with a threshold by the distances of validation samples.
 
-        Args:
-            distances: Of validation samples, shape `(samples,)`.
-            false_alarm_rate: Wanted; 1 / (samples + 1) where that is more.
+        Its false alarm rate is as wanted, or 1 / (samples + 1) where that is more.
         """
         if not len(distances):
             return self
@@ -197,8 +178,7 @@ class OutOfDistribution(Config):
     def distances(self, features: np.ndarray) -> np.ndarray:
         """Return how far inputs are from the training data, in spreads, shape `(samples,)`.
 
-        Args:
-            features: Shape `(samples, features)`; one that is not finite is infinitely far.
+        One with a feature that is not finite is infinitely far.
         """
         z = (features - np.array(self.centre)) / np.array(self.spread)
         fine: np.ndarray = np.all(np.isfinite(z), axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,62 +27,43 @@ from mno.surrogate.trust.bounds import (
 from mno.surrogate.trust.out_of_distribution import OutOfDistribution, describe
 
 Arrays = Mapping[str, np.ndarray]
-
-
-class Equation:
-    """A scenario's equation, into which predictions are put; see `equation_of`.
-
-    Args:
-        description: Of the model that predicts.
-        parameters: The scenario's own; those that are numbers may stand in the equation.
-    """
-
-    def __init__(self, description: Description, parameters: Mapping[str, Any]) -> None:
-        self._description = description
-        self._schema = Schema(description.scenario, (), (), parameters=parameters)
-
-    def residual(self, given: Arrays, predicted: Arrays) -> np.ndarray | str:
-        """Return the norm of each prediction's residual, relative to the equation's source or size.
-
-        Args:
-            given: What the model was given, in physical units, `(samples, *dims)` by name.
-            predicted: What it predicted of it.
-
-        Returns:
-            Shape `(samples,)`, nondimensional; NaN where the prediction is. Or, in one line, why
-            the equation has no residual on this grid.
-        """
-        description = self._description
-        whole = {**given, **predicted}
-        for name in description.states:
-            whole[name] = np.concatenate([given[name], predicted[name]], axis=1)
-        for name in description.forcings:  # as long as the states; the last is not looked at
-            frames = whole[description.states[0]].shape[1]
-            whole[name] = np.concatenate([given[name], given[name][:, -1:]], axis=1)[:, :frames]
-        found = equation_residual(description, self._schema, whole)
-        return f"no equation residual: {found}" if isinstance(found, Absent) else found
+Equation = Callable[[Arrays, Arrays], np.ndarray | Absent]
+"""Returns the norm of each prediction's residual, relative to the equation's source or size, of
+what a model was given and what it predicted of it, `(samples, *dims)` by name in physical units:
+`(samples,)`, nondimensional, NaN where the prediction is. Absent where the grid has none."""
 
 
 def equation_of(
     description: Description, parameters: Mapping[str, Any], imported: bool
-) -> Equation | str:
-    """Return the equation of a model's scenario; or, in one line, why none can be put to use.
+) -> Equation | Absent:
+    """Return the equation of a model's scenario, into which predictions are put.
 
-    Args:
-        description: Of the model.
-        parameters: The scenario's own, which the dataset was made with.
-        imported: Whether the dataset was imported.
+    The parameters are the scenario's own, which the dataset was made with, unless it was imported;
+    those that are numbers may stand in the equation.
     """
     name = description.scenario
     if imported:
-        return f"no equation residual for imported data ({name})"
+        return Absent("trust.imported", {"scenario": name})
     if name not in residual_names():
-        return f"no equation residual: none is written for {name}"
+        return Absent("trust.none_written", {"scenario": name})
     if description.gaps:
-        return f"no equation residual: {', '.join(description.gaps)} may have missing values"
+        return Absent("trust.gaps", {"names": ", ".join(description.gaps)})
     if description.coordinates:
-        return "no equation residual on unordered points"
-    return Equation(description, parameters)
+        return Absent("trust.points")
+    schema = Schema(name, (), (), parameters=parameters)
+
+    def residual(given: Arrays, predicted: Arrays) -> np.ndarray | Absent:
+        whole = {**given, **predicted}
+        for state in description.states:
+            whole[state] = np.concatenate([given[state], predicted[state]], axis=1)
+        for forcing in description.forcings:  # as long as the states; the last is not looked at
+            frames = whole[description.states[0]].shape[1]
+            longer = np.concatenate([given[forcing], given[forcing][:, -1:]], axis=1)
+            whole[forcing] = longer[:, :frames]
+        found = equation_residual(description, schema, whole)
+        return Absent("trust.fails", {"reason": found}) if isinstance(found, Absent) else found
+
+    return residual
 
 
 def equation_residual(
@@ -90,13 +71,8 @@ def equation_residual(
 ) -> np.ndarray | Absent:
     """Return the norm of each sample's residual in torch, shape `(samples,)`.
 
-    Args:
-        description: Of the model; the residual over time begins with the last frame it is given.
-        schema: The dataset's, whose scenario's parameters the equation has.
-        fields: Whole fields in physical units, states with all frames.
-
-    Returns:
-        The residuals; or, in one line, why there are none.
+    The parameters in the equation are those of the dataset's schema. Fields are whole, states with
+    all frames, in physical units; the residual over time begins with the last frame that is given.
     """
     if schema.scenario not in residual_names():
         return Absent("residual.none_written", {"scenario": schema.scenario})
@@ -114,8 +90,7 @@ def equation_residual(
         for name, value in schema.parameters.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
-    shape = tuple(known[description.fields[0]].shape[-len(description.extent) :])
-    grid = description.grid(shape)
+    grid = description.grid(tuple(known[description.fields[0]].shape[-len(description.extent) :]))
     if forecast:
         grid = grid.in_time(known[description.states[0]].shape[1], forecast.interval)
     try:
@@ -126,15 +101,10 @@ def equation_residual(
 
 
 class Rate(Config):
-    """How many of some samples had what is counted.
+    """How many of some samples had what is counted, and the 95 % binomial interval of the rate.
 
-    Attributes:
-        count: How many.
-        samples: Of how many.
-        low: Lower end of the 95 % binomial interval of the rate.
-        high: Upper end.
-        expected: Range in which the rate lies in 95 % of all cases, where the sizes of the splits
-            tell it.
+    `expected` is the range in which the rate lies in 95 % of all cases, where the sizes of the
+    splits tell it.
     """
 
     count: int
@@ -145,11 +115,7 @@ class Rate(Config):
 
     @classmethod
     def of(cls, which: np.ndarray) -> Rate:
-        """Count.
-
-        Args:
-            which: Shape `(samples,)`, boolean.
-        """
+        """Count the samples, `(samples,)`, that are true."""
         count, samples = int(which.sum()), len(which)
         low, high = coverage_interval(count, samples)
         return cls(count=count, samples=samples, low=low, high=high)
@@ -161,12 +127,7 @@ class Rate(Config):
 
 
 class Pairs(Config):
-    """Relative L2 errors of some test samples and the bounds on them; none where infinite.
-
-    Attributes:
-        error: Of each sample.
-        bound: Likewise.
-    """
+    """Relative L2 errors of some test samples and the bounds on them; none where infinite."""
 
     error: tuple[float | None, ...]
     bound: tuple[float | None, ...]
@@ -175,35 +136,23 @@ class Pairs(Config):
 class Measured(Config):
     """What was found on samples that nothing was calibrated on.
 
-    Attributes:
-        coverage: Test samples whose error a bound held for: by field, by measure, of each frame;
-            samples without a known truth do not count, and none is measured where there is no
-            bound.
-        false_alarms: Test samples that were flagged as unlike the training data.
-        outside: Inputs from outside the training data that were flagged, by kind; the others are
-            missed alarms.
-        pairs: Errors and bounds of the first test samples, by field.
+    Coverage is of test samples whose error a bound held for: by field, by measure, of each frame;
+    samples without a known truth do not count, and none is measured where there is no bound.
     """
 
     coverage: Mapping[str, Mapping[str, tuple[Rate | None, ...]]]
-    false_alarms: Rate
-    outside: Mapping[str, Rate]
-    pairs: Mapping[str, Pairs]
+    false_alarms: Rate  # test samples that were flagged as unlike the training data
+    outside: Mapping[str, Rate]  # flagged inputs from outside it, by kind; others are missed alarms
+    pairs: Mapping[str, Pairs]  # of the first test samples, by field
 
 
-def coverage(errors: np.ndarray, bounds: np.ndarray, calibrated_on: int, level: float) -> tuple[
-    Rate | None, ...
-]:  # fmt: skip
-    """Count the samples whose error is within its bound.
+def coverage(
+    errors: np.ndarray, bounds: np.ndarray, calibrated_on: int, level: float
+) -> tuple[Rate | None, ...]:
+    """Count, for each frame, the samples whose error is within its bound, `(samples, frames)` each.
 
-    Args:
-        errors: Shape `(samples, frames)`; NaN where no truth is known.
-        bounds: Likewise; infinite where there is none.
-        calibrated_on: Samples that the bounds were calibrated on.
-        level: Of the bounds.
-
-    Returns:
-        The rate of each frame; none where no finite bound was given on a measured error.
+    An error is NaN where no truth is known, a bound infinite where there is none. There is no rate
+    where no finite bound was given on a measured error.
     """
     rates = []
     for error, bound in zip(errors.T, bounds.T, strict=True):
@@ -222,18 +171,15 @@ def finite(values: np.ndarray) -> tuple[float | None, ...]:
     return tuple(float(v) if np.isfinite(v) else None for v in values)
 
 
-FORMAT = 1
 FILE = "trust.json"
 
 
 class Bound(Config):
     """A bound on one measure of the error of one field.
 
-    Attributes:
-        scale: How the bound differs among predictions.
-        values: The bound of each frame where the scale is 1, or one for all of a sample; none
-            where the validation split does not give one.
-        calibrated_on: Validation samples it was calibrated on; the scale was fitted to others.
+    Values are of each frame where the scale is 1, or one for all of a sample; none where the
+    validation split does not give one. It is calibrated on other samples than the scale was fitted
+    to.
     """
 
     scale: Scale
@@ -243,14 +189,11 @@ class Bound(Config):
     def of(self, signals: Arrays, frames: int) -> np.ndarray:
         """Return the bound on each prediction, shape `(samples, frames)`; infinite where none is.
 
-        Args:
-            signals: What is known of the predictions, by name.
-            frames: How many there are; more than were calibrated have no bound.
+        Signals are what is known of the predictions. Frames beyond those calibrated have no bound.
         """
-        samples = len(signals["distance"])
         values = [np.inf if value is None else value for value in self.values][:frames]
         values += [np.inf] * (frames - len(values))
-        scale = self.scale.of(signals, samples)
+        scale = self.scale.of(signals, len(signals["distance"]))
         with np.errstate(invalid="ignore"):
             bounds = scale[:, None] * np.array(values)
         return np.where(np.isnan(bounds), np.inf, bounds)
@@ -258,22 +201,17 @@ class Bound(Config):
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """What is known of the predictions of some samples.
+    """What is known of the predictions of some samples, shape `(samples,)` where nothing is said.
 
-    Attributes:
-        bounds: By field and measure, shape `(samples, frames)`, or `(samples, 1)` where there is
-            one for all of a sample; infinite where there is none.
-        residual: That each leaves in the equation, shape `(samples,)`; or why there is none.
-        distance: Of the input from the training data, shape `(samples,)`.
-        unlike_training: Whether that is too far, shape `(samples,)`, boolean.
-        most_unusual: Number of the input's feature that is farthest, shape `(samples,)`.
+    Bounds are by field and measure `(samples, frames)`, or `(samples, 1)` where there is one for
+    all of a sample; infinite where there is none.
     """
 
     bounds: Mapping[str, Mapping[str, np.ndarray]]
-    residual: np.ndarray | str
-    distance: np.ndarray
-    unlike_training: np.ndarray
-    most_unusual: np.ndarray
+    residual: np.ndarray | Absent  # that each leaves in the equation
+    distance: np.ndarray  # of the input from the training data
+    unlike_training: np.ndarray  # whether that is too far
+    most_unusual: np.ndarray  # number of the input's feature that is farthest
 
     @property
     def relative_bound(self) -> np.ndarray:
@@ -282,37 +220,21 @@ class Assessment:
 
 
 class Trust(Config):
-    """What predictions of one model are judged by, calibrated on its validation split.
+    """What predictions of one model are judged by, calibrated on its validation split."""
 
-    Attributes:
-        format: Of the file.
-        model_sha256: Digest of the model that it belongs to.
-        level: Share of predictions that a bound holds for.
-        scenario: What the dataset was solved by.
-        parameters: The scenario's own, in the dataset.
-        resolution: Points along each space axis that the scenario was solved at, where it was.
-        no_solver: Why there is no solver to fall back on; none if there is one.
-        no_residual: Why predictions have no residual; none if they have one.
-        shape: The grid of the dataset, or its number of points.
-        steps: Frames that were predicted; none without states.
-        bounds: By field and measure.
-        likeness: What inputs were like in training.
-        measured: What came of it on the test split and on inputs from outside.
-    """
-
-    format: Literal[1] = FORMAT
-    model_sha256: str
-    level: float
-    scenario: str
-    parameters: Mapping[str, Any]
-    resolution: int | None
-    no_solver: str | None
-    no_residual: str | None
-    shape: tuple[int, ...]
-    steps: int | None
-    bounds: Mapping[str, Mapping[str, Bound]]
-    likeness: OutOfDistribution
-    measured: Measured | None = None
+    format: Literal[1] = 1
+    model_sha256: str  # of the model that it belongs to
+    level: float  # share of predictions that a bound holds for
+    scenario: str  # what the dataset was solved by
+    parameters: Mapping[str, Any]  # the scenario's own, in the dataset
+    resolution: int | None  # points along each space axis that the scenario was solved at
+    no_solver: str | None  # why there is none to fall back on
+    no_residual: str | None  # why predictions have none
+    shape: tuple[int, ...]  # the grid of the dataset, or its number of points
+    steps: int | None  # frames that were predicted; none without states
+    bounds: Mapping[str, Mapping[str, Bound]]  # by field and measure
+    likeness: OutOfDistribution  # what inputs were like in training
+    measured: Measured | None = None  # on the test split and on inputs from outside
 
     @classmethod
     def read(cls, path: Path) -> Trust:
@@ -333,37 +255,30 @@ class Trust(Config):
         """Return it as JSON takes it, what `reports/trust.json` holds; `read` is the way back."""
         return self.model_dump(mode="json")
 
-    def equation(self, description: Description) -> Equation | str:
-        """Return the equation that predictions are put into; or why there is none."""
+    def equation(self, description: Description) -> Equation | Absent:
+        """Return the equation that predictions are put into."""
         if self.no_residual is not None:
-            return self.no_residual
+            return Absent("trust.recorded", {"error": self.no_residual})
         return equation_of(description, self.parameters, imported=False)
 
     def assess(self, description: Description, given: Arrays, predicted: Arrays) -> Assessment:
-        """Judge predictions.
-
-        Args:
-            description: Of the model that `model_sha256` names.
-            given: What it was given, in physical units, `(samples, *dims)` by name.
-            predicted: What it predicted of that.
-        """
+        """Judge what the model predicted of what it was given, in physical units, by name."""
         features = self.features(description, given)
         distance = self.likeness.distances(features)
         equation = self.equation(description)
-        residual = equation if isinstance(equation, str) else equation.residual(given, predicted)
+        residual = equation if isinstance(equation, Absent) else equation(given, predicted)
         bounds = {}
         for name, measures in self.bounds.items():
-            signals = known_signals(predicted[name], distance, residual)
+            signals = known_signals(size(predicted[name]), distance, residual)
             frames = predicted[name].shape[1] if name in description.states else 1
             as_calibrated = self.steps is None or frames == self.steps
+            finite = np.isfinite(signals["size"])[:, None]
             bounds[name] = {
-                measure: bound.of(signals, frames)
+                measure: np.where(finite, bound.of(signals, frames), np.inf)
                 if len(bound.values) > 1 or as_calibrated
                 else np.full((len(distance), 1), np.inf)
                 for measure, bound in measures.items()
             }
-            finite = np.isfinite(signals["size"])[:, None]
-            bounds[name] = {m: np.where(finite, b, np.inf) for m, b in bounds[name].items()}
         return Assessment(
             bounds=bounds,
             residual=residual,
@@ -379,14 +294,8 @@ class Trust(Config):
 
 
 def known_signals(
-    predicted: np.ndarray, distance: np.ndarray, residual: np.ndarray | str
+    size: np.ndarray, distance: np.ndarray, residual: np.ndarray | Absent
 ) -> dict[str, np.ndarray]:
-    """Return what a scale may depend on: numbers known of each prediction of one field.
-
-    Args:
-        predicted: The field, shape `(samples, *dims)`.
-        distance: Of the input from the training data, shape `(samples,)`.
-        residual: That each prediction leaves in the equation, likewise; or why there is none.
-    """
-    signals = {"size": size(predicted), "distance": distance}
-    return signals if isinstance(residual, str) else signals | {"residual": residual}
+    """Return what a scale may depend on, numbers known of each prediction, shape `(samples,)`."""
+    signals = {"size": size, "distance": distance}
+    return signals if isinstance(residual, Absent) else signals | {"residual": residual}
