@@ -35,23 +35,32 @@ Kind = Literal["failure", "promotion", "refusal", "waiting", "missed", "test"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened.
 
-    A `refusal` is of a version that did not become champion, `waiting` for a person's approval,
-    `missed` of a scheduled run that did not happen.
+    Attributes:
+        kind: `failure` of a run, `promotion`, `refusal` (a version did not become champion),
+            `waiting` (for a person's approval), `missed` (a scheduled run did not happen), `test`.
+        title: What happened, a few words.
+        text: The same with its reason, one or more lines.
+        next_command: What to type next.
+        figures: What it was decided by, plain values.
+        workspace: The folder it happened in.
+        time: When, ISO 8601 with the offset from UTC.
     """
 
     kind: Kind
-    title: str  # what happened, a few words
-    text: str  # the same with its reason, one or more lines
+    title: str
+    text: str
     next_command: str
-    figures: Mapping[str, Any] = field(default_factory=dict)  # what it was decided by
+    figures: Mapping[str, Any] = field(default_factory=dict)
     workspace: str = ""
-    time: str = field(  # ISO 8601 with the offset from UTC
-        default_factory=lambda: datetime.now().astimezone().isoformat(timespec="seconds")
-    )
+    time: str = field(default_factory=_now)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
@@ -129,7 +138,10 @@ class NotifyConfig(Config):
 
 
 def read_settings(root: Path) -> NotifyConfig:
-    """Read `notify.yaml`; without one, nobody is told. The path in `file` is taken from there.
+    """Read `notify.yaml`; without one, nobody is told.
+
+    Args:
+        root: The workspace; the path in `file` is taken from there.
 
     Raises:
         InputError: It cannot be read, or something in it cannot be used; one line says what.
@@ -157,6 +169,10 @@ def read_settings(root: Path) -> NotifyConfig:
 
 def notify(settings: NotifyConfig, event: Event) -> list[str]:
     """Tell every receiver of an event; never raise, and never take longer than the time limit.
+
+    Args:
+        settings: Who is told, and of what; see `read_settings`.
+        event: What happened.
 
     Returns:
         For each receiver that was not reached, one line that says so and why.
@@ -266,7 +282,12 @@ class _Said(logging.Handler):
 
 
 def tell(root: Path, event: Event) -> list[str]:
-    """Tell those in `notify.yaml` of an event; what goes wrong with that is returned in lines."""
+    """Tell of an event; what goes wrong with that is returned in lines and breaks nothing.
+
+    Args:
+        root: The workspace, with its `notify.yaml`.
+        event: What happened.
+    """
     try:
         return notify(read_settings(root), event)
     except InputError as error:
@@ -274,7 +295,12 @@ def tell(root: Path, event: Event) -> list[str]:
 
 
 def failure_event(root: Path, reason: str) -> Event:
-    """Return what somebody is told of a run that failed for a reason, one line."""
+    """Return what somebody is told of a run that failed.
+
+    Args:
+        root: The workspace.
+        reason: One line.
+    """
     stage, colon, _ = reason.partition(": ")
     title = f"The run failed at {stage}" if colon and " " not in stage else "The run failed"
     return Event("failure", title, reason, "mno status   then: mno run", {}, str(root))

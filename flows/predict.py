@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -166,9 +166,14 @@ def compare(
 
 
 def _share(text: str) -> float:
-    """Return what `0.05` or `5%` stands for."""
+    """Return what `0.05` or `5%` stands for.
+
+    Raises:
+        InputError: It is no number above zero.
+    """
+    number, percent = text.removesuffix("%"), text.endswith("%")
     try:
-        found = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+        found = float(number) / (100.0 if percent else 1.0)
     except ValueError:
         found = math.nan
     if not 0.0 < found < math.inf:
@@ -223,8 +228,13 @@ def _answers(
 ) -> Answers | None:
     """Return what judges predictions, with a solver to fall back on if one is asked for.
 
-    `trust` is what `_trust_of` returned; `above` a bound on the relative L2 error, as a fraction,
-    beyond which samples are solved, too.
+    Args:
+        surrogate: The model.
+        trust: What `_trust_of` returned.
+        source: The store of inputs.
+        steps: Frames of states to predict.
+        fallback: `solver` or `none`.
+        above: Bound on the relative L2 error, as a fraction, beyond which samples are solved, too.
     """
     from mno.surrogate.predictions import open_inputs
     from mno.surrogate.trust.answers import Answers, fallback_to
@@ -247,43 +257,50 @@ def _answers(
 
 def _print_prediction(result: Mapping[str, Any], console: Console) -> None:
     """Say what was written, and how far it may be trusted."""
-    store = result["destination"]
-    console.print(f"{result['samples']} samples predicted in {result['seconds']:.1f} s: {store}")
+    destination = result["destination"]
+    console.print(
+        f"{result['samples']} samples predicted in {result['seconds']:.1f} s: {destination}"
+    )
     for line in _trust_lines(result):
         console.print(line)
     console.print(
-        f"Look at it with: python -c \"import xarray; print(xarray.open_zarr('{store}'))\""
+        f"Look at it with: python -c \"import xarray; print(xarray.open_zarr('{destination}'))\""
     )
 
 
-def _trust_lines(result: Mapping[str, Any]) -> Iterator[str]:
-    trust, samples = result["trust"], result["samples"]
+def _trust_lines(result: Mapping[str, Any]) -> list[str]:
+    trust = result["trust"]
     if trust is None:
-        yield str(result["no_trust"])
-        return
-    flagged, bound = trust["unlike_training"], trust["typical_relative_bound"]
+        return [str(result["no_trust"])]
+    lines = []
+    flagged, samples = trust["unlike_training"], result["samples"]
+    verb = "is" if flagged == 1 else "are"
     if flagged:
         most = ", ".join(f"{name} ({count})" for name, count in trust["most_unusual"].items())
-        verb = "is" if flagged == 1 else "are"
-        yield f"{flagged} of {samples} inputs {verb} unlike the training data, most by: {most}"
+        lines.append(
+            f"{flagged} of {samples} inputs {verb} unlike the training data, most by: {most}"
+        )
     else:
-        yield f"none of {samples} inputs is unlike the training data"
+        lines.append(f"none of {samples} inputs is unlike the training data")
+    bound = trust["typical_relative_bound"]
     if bound is not None:
-        yield (
+        lines.append(
             f"typical error bound {bound:.2g} relative L2 ({bound:.1%}), which "
             f"{trust['level']:.0%} of predictions of inputs like the training data keep"
         )
     if "solved" in trust:
-        line = f"{trust['solved']} of {samples} samples are answered by the solver (answered_by)"
+        lines.append(f"{trust['solved']} of {samples} samples are answered by the solver")
+        lines[-1] += " (answered_by)"
         if trust["iterations"] is not None:
-            line += (
+            lines[-1] += (
                 f": {trust['iterations']:.1f} iterations each from the prediction, "
                 f"{trust['iterations_from_zero']:.1f} from zero"
             )
-        yield line
-        for reason, count in trust["not_solved"].items():
-            yield f"{count} could not be solved and keep the prediction: {reason}"
-    yield from trust["notes"]
+        lines += [
+            f"{count} could not be solved and keep the prediction: {reason}"
+            for reason, count in trust["not_solved"].items()
+        ]
+    return [*lines, *trust["notes"]]
 
 
 def _print_comparison(comparison: Comparison, page: Path) -> None:
@@ -298,9 +315,13 @@ def _print_comparison(comparison: Comparison, page: Path) -> None:
     console.print(f"{facts['readings']}  against {facts['model']}, given {facts['inputs']}")
     several = [comparison.overall] if len(comparison.quantities) > 1 else []
     for scores in (*comparison.quantities, *several):
-        read = f"{scores.readings} readings of {scores.sensors} sensors"
-        console.print(f"\n{title_of(scores)}  {read}", drawn(error_rows(scores)), sep="\n")
-    console.print("", drawn(sensor_rows(comparison, _MOST_SENSORS)), "", sep="\n")
+        console.print(
+            f"\n{title_of(scores)}  {scores.readings} readings of {scores.sensors} sensors"
+        )
+        console.print(drawn(error_rows(scores)))
+    console.print()
+    console.print(drawn(sensor_rows(comparison, _MOST_SENSORS)))
+    console.print()
     for line in verdicts(comparison):
         console.print(line)
     for remark in (*comparison.remarks, *filter(None, [left_out(comparison)])):

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.notify import Event, tell
-from flows.options import Json, Quiet, console, print_json
+from flows.options import Json, Quiet, print_json
 from flows.workspace import find_workspace, prepare_environment
 from mno.core.config import dataset_name, read_params
 from mno.core.errors import InputError
@@ -70,6 +70,7 @@ def promote(
     Example: mno promote 3 --reason "tried on furnace 2 for a week"
     """
     width = None if sys.stdout.isatty() else 240  # for files and pipes, which do not say theirs
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=width)
     wishes = {"VERSION": version, "--rollback": rollback, "--waiting": waiting}
     given = [name for name, value in {**wishes, "--history": history}.items() if value]
     if len(given) != 1:
@@ -85,28 +86,35 @@ def promote(
         found = read_history(model) if history else read_waiting(model)
         show = print_history if history else print_waiting
     else:
-        found, show = decide(version, reason, model, refuse, rollback), print_decision
+        options = PromoteOptions(version, reason, model, refuse, rollback)
+        found, show = decide(options), print_decision
     if as_json:
         print_json(found)
     elif not quiet:
-        show(found, console(width))
+        show(found, console)
 
 
-def decide(
-    given: str | None = None,
-    reason: str | None = None,
-    model: str | None = None,
-    refuse: bool = False,
-    rollback: bool = False,
-) -> dict[str, Any]:
-    """Promote, approve, refuse or roll back; tell who is to be told.
+@dataclass(frozen=True)
+class PromoteOptions:
+    """What a person may say of a promotion.
 
-    Args:
-        given: The version: a number, or `models:/NAME/VERSION`.
+    Attributes:
+        version: A number, or `models:/NAME/VERSION`.
         reason: Why.
         model: Name of the registered model; that of the current scenario if none.
         refuse: Refuse the version instead.
         rollback: Go back to the champion before.
+    """
+
+    version: str | None = None
+    reason: str | None = None
+    model: str | None = None
+    refuse: bool = False
+    rollback: bool = False
+
+
+def decide(options: PromoteOptions) -> dict[str, Any]:
+    """Promote, approve, refuse or roll back; tell who is to be told.
 
     Returns:
         What `mno.registry.decision.promote` returns, and `not_told`: who could not be reached.
@@ -115,24 +123,24 @@ def decide(
         InputError: The wish cannot be met.
         MnoError: MLflow cannot be used, or somebody else decided meanwhile.
     """
-    match = _URI.fullmatch(given or "")
-    if match is None and given is not None and not given.isdecimal():
-        raise InputError(f"{given!r}: expected the number of a version, or models:/NAME/VERSION")
-    root, workspace, name = _registry(match[1] if match else model)
-    from mno.registry import decision
+    root = find_workspace()
+    name, version = _wanted(root, options)
+    workspace = _registry(root, name)
+    from mno.registry.decision import Choice, champion_of, promote, refuse, rollback
 
-    person = decision.Choice(
-        name, decision.champion_of(workspace, name), _person(root), (reason or "").strip()
-    )
-    if rollback:
-        found = decision.rollback(workspace, person)
-    elif given is None:
+    reason = (options.reason or "").strip()
+    seen = champion_of(workspace, name)
+    choice = Choice(name, seen, _person(root), reason)
+    if options.rollback:
+        found = rollback(workspace, choice)
+    elif version is None:
         raise InputError(
             "no version given; expected mno promote VERSION, or --rollback, --history, --waiting"
         )
+    elif options.refuse:
+        found = refuse(workspace, choice, version)
     else:
-        take = decision.refuse if refuse else decision.promote
-        found = take(workspace, person, int(match[2] if match else given))
+        found = promote(workspace, choice, version)
     return {**found, "not_told": tell(root, decision_event(root, found))}
 
 
@@ -146,11 +154,15 @@ def read_history(model: str | None) -> dict[str, Any]:
         InputError: There is no such model.
         MnoError: MLflow cannot be used.
     """
-    _, workspace, name = _registry(model)
+    root = find_workspace()
+    name = _name(root, model)
+    workspace = _registry(root, name)
     from mno.registry import decision
 
-    history = decision.read_history(workspace, name)
-    champion = decision.champion_of(workspace, name)
+    history, champion = (
+        decision.read_history(workspace, name),
+        decision.champion_of(workspace, name),
+    )
     last = history.reigns[-1] if history.reigns else None
     recorded = last.version if last and last.until is None else None
     note = None
@@ -170,7 +182,9 @@ def read_waiting(model: str | None) -> dict[str, Any]:
         InputError: There is no such model.
         MnoError: MLflow cannot be used.
     """
-    _, workspace, name = _registry(model)
+    root = find_workspace()
+    name = _name(root, model)
+    workspace = _registry(root, name)
     from mno.registry.decision import champion_of, waiting
 
     found = waiting(workspace, name)
@@ -197,18 +211,23 @@ def print_history(found: Mapping[str, Any], console: Console) -> None:
     if not found["reigns"]:
         console.print(f"{found['name']} has had no champion.")
     else:
-        heads = ("Version", "In production from", "until", "Decided by", "Why")
-        table = Table(*heads, box=None, pad_edge=False)
+        table = Table(
+            "Version", "In production from", "until", "Decided by", "Why", box=None, pad_edge=False
+        )
         for reign in reversed(found["reigns"]):
             until = _minute(reign["until"]) if reign["until"] else "now"
-            how = "" if reign["how"] in ("rule", "unknown") else f" ({reign['how']})"
-            by, version = f"{reign['by']}{how}", str(reign["version"])
-            table.add_row(version, _minute(reign["since"]), until, by, reign["reason"])
+            by = reign["by"] if reign["how"] in ("rule", "unknown") else (
+                f"{reign['by']} ({reign['how']})"
+            )  # fmt: skip
+            table.add_row(
+                str(reign["version"]), _minute(reign["since"]), until, by, reign["reason"]
+            )
         console.print(table)
     latest = {decided["version"]: decided for decided in found["decisions"]}
     others = [decided for decided in latest.values() if decided["decision"] != "champion"]
     if others:
-        console.print("\nNot promoted:")
+        console.print()
+        console.print("Not promoted:")
         for decided in reversed(others):
             console.print(
                 f"  version {decided['version']}, {_minute(decided['at'])}, {decided['decision']} "
@@ -235,7 +254,12 @@ def print_waiting(found: Mapping[str, Any], console: Console) -> None:
 
 
 def decision_event(root: Path, found: Mapping[str, Any]) -> Event:
-    """Return what somebody is told of a decision, the line's or a person's."""
+    """Return what somebody is told of a decision, the line's or a person's.
+
+    Args:
+        root: The workspace.
+        found: `name`, `version`, `decision`, `reason`; `judged`, or `by`.
+    """
     name, version, decision = found["name"], found["version"], found["decision"]
     judged = found.get("judged") or {}
     by = found.get("by") or judged.get("by", "the rule")
@@ -256,10 +280,22 @@ def decision_event(root: Path, found: Mapping[str, Any]) -> Event:
     return Event(kind, title, text, command, figures, str(root))
 
 
-def _registry(model: str | None) -> tuple[Path, Workspace, str]:
-    """Return workspace, registry and name of a model, that of the scenario if none is given."""
-    root = find_workspace()
-    name = model or f"mno-{dataset_name(read_params(root))}"
+def _wanted(root: Path, options: PromoteOptions) -> tuple[str, int | None]:
+    text = options.version
+    if text is None or text.isdecimal():
+        return _name(root, options.model), int(text) if text else None
+    match = _URI.fullmatch(text)
+    if match is None:
+        raise InputError(f"{text!r}: expected the number of a version, or models:/NAME/VERSION")
+    return match[1], int(match[2])
+
+
+def _name(root: Path, model: str | None) -> str:
+    return model or f"mno-{dataset_name(read_params(root))}"
+
+
+def _registry(root: Path, name: str) -> Workspace:
+    """Return the registry; refuse a model that is not in it."""
     prepare_environment(root)
     for setting, value in _IMPATIENT.items():
         os.environ.setdefault(setting, value)
@@ -268,21 +304,20 @@ def _registry(model: str | None) -> tuple[Path, Workspace, str]:
     workspace = existing_workspace(root)
     if not registry_of(workspace).versions(name):
         raise InputError(f"{name} is not in the registry; see what is with: mno status")
-    return root, workspace, name
+    return workspace
 
 
 def _person(root: Path) -> str:
     """Return who is at the keyboard: as git knows them, else by the name of the account."""
-    ask = ("git", "config", "--get")
-    name, mail = (
+    known = [
         subprocess.run(
-            [*ask, key], cwd=root, capture_output=True, text=True, check=False
+            ["git", "config", key], cwd=root, capture_output=True, text=True, check=False
         ).stdout.strip()
         for key in ("user.name", "user.email")
-    )
-    if name:
-        return f"{name} <{mail}>" if mail else name
-    return mail or getpass.getuser()
+    ]
+    if known[0]:
+        return f"{known[0]} <{known[1]}>" if known[1] else known[0]
+    return known[1] or getpass.getuser()
 
 
 def _named(version: int | None) -> str:
@@ -294,7 +329,11 @@ def _minute(time: str) -> str:
 
 
 def decision_page(registered: Mapping[str, Any]) -> str:
-    """Return the page on a decision, from the content of `reports/registered.json`."""
+    """Return the page.
+
+    Args:
+        registered: The content of `reports/registered.json`.
+    """
     name, version = registered["name"], registered["version"]
     judged = registered.get("judged") or {}
     lines = [

@@ -18,7 +18,7 @@ from mno.core.times import Seconds, recorded_seconds
 from mno.core.words import LANGUAGES
 from mno.data.reading import open_split
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.cost import MemoryUse, measure_cost, spent
+from mno.evaluation.cost import measure_cost, memory_use, spent
 from mno.evaluation.decision import decide
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.influence import influence
@@ -76,14 +76,14 @@ def _measure(stage: Stage) -> Results:
     )
     batch_size, baseline = config.batch_size, mean_fields(train)
 
-    memory = MemoryUse.start(candidate, surrogate.description, test)
+    memory = memory_use(candidate, surrogate.description, test)
     evaluation = evaluate(surrogate, test, baseline, config)
     physics = physical_consistency(surrogate, test, config.robustness.samples, batch_size)
     robustness = measure_robustness(surrogate, test, baseline, config.robustness, batch_size)
     trust = calibrated_trust(
         surrogate, train, validation, test, config.trust, digest, batch_size
     ).to_json()
-    cost = memory.measured() | measure_cost(surrogate, test, config.economics)
+    cost = memory() | measure_cost(surrogate, test, config.economics)
     worked = ("generate", "train", *(("learning_curve",) if learning["points"] else ()))
     cost["spent"] = spent(_recorded(stage.root, worked), config.economics.watts_per_core)
     metrics = {**evaluation.metrics(), "physics": physics}

@@ -11,7 +11,7 @@ from mno.core.files import write_json
 from mno.data.reading import open_split
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.metrics import Pooled
-from mno.evaluation.paired import Beside
+from mno.evaluation.paired import measure_beside
 from mno.evaluation.scoring import split_error
 from mno.registry.packaging import frames_given
 from mno.registry.registration import Evaluated, Request, register
@@ -55,8 +55,10 @@ def body(stage: Stage) -> None:
 
     def compare(champion: Path) -> dict[str, Any]:
         test = open_split(stage.root / DATA, "test")
-        beside = Beside(test, config.robustness.samples, config.batch_size)
-        return beside.measure(stage.root / CANDIDATE, champion, metrics["physics"])
+        own, samples = stage.root / CANDIDATE, config.robustness.samples
+        return measure_beside(
+            own, champion, test, metrics["physics"], samples=samples, batch_size=config.batch_size
+        )
 
     registered = register(
         Request(

@@ -9,6 +9,8 @@ from pydantic import Field
 from mno.core.config import Config
 from mno.surrogate.trust.config import TrustConfig
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Level = Annotated[float, Field(gt=0.0, le=10.0)]
 Ratio = Annotated[float, Field(ge=0.125, le=8.0)]
@@ -38,11 +40,8 @@ class RobustnessConfig(Config):
     resolutions: list[Ratio] = Field(
         default=[0.5, 2.0], description="points along each axis, in those of the training data"
     )
-    threshold: float = Field(
-        default=0.2,
-        gt=0.0,
-        le=10.0,
-        description="relative error up to which a rollout counts as usable",
+    threshold: Level = Field(
+        default=0.2, description="relative error up to which a rollout counts as usable"
     )
     seed: int = Field(default=0, ge=0, description="of noise, missing places and solved samples")
 
@@ -50,45 +49,30 @@ class RobustnessConfig(Config):
 class EconomicsConfig(Config):
     """What solving and computing cost you; what is not given is measured, or left out."""
 
-    solver_seconds: float | None = Field(
+    solver_seconds: Positive | None = Field(
         default=None,
-        gt=0,
-        allow_inf_nan=False,
         description="seconds that one solve takes your own solver; if not given, the scenario's "
         "own is measured",
     )
-    queries_per_day: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="solutions that are needed in a day"
+    queries_per_day: Positive | None = Field(
+        default=None, description="solutions that are needed in a day"
     )
-    hourly_rate: float | None = Field(
-        default=None,
-        ge=0,
-        allow_inf_nan=False,
-        description="price of one hour of computing, of one core",
+    hourly_rate: NotNegative | None = Field(
+        default=None, description="price of one hour of computing, of one core"
     )
     currency: str = Field(default="", max_length=8, description="of that price, as EUR")
-    horizon_days: float = Field(
-        default=365.0,
-        gt=0,
-        allow_inf_nan=False,
-        description="days within which the surrogate should have paid for itself",
+    horizon_days: Positive = Field(
+        default=365.0, description="days within which the surrogate should have paid for itself"
     )
-    watts_per_core: float = Field(
+    watts_per_core: Positive = Field(
         default=12.0,
-        gt=0,
-        allow_inf_nan=False,
         description="power of a busy processor core, W, for the estimate of energy; by default "
         "that of Green Algorithms for any processor (doi:10.1002/advs.202100707)",
     )
-    comparison_seconds: float = Field(
+    comparison_seconds: NotNegative = Field(
         default=4.0,
-        ge=0,
-        allow_inf_nan=False,
         description="seconds to spend on solving problems, to compare with the solver; 0 for none",
     )
-
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class KpiConfig(Config):
@@ -98,10 +82,10 @@ class KpiConfig(Config):
         default=None, description="largest relative L2 on the test split, a fraction: 0.03 is 3 %"
     )
     rmse: dict[str, Positive] = Field(
-        default_factory=dict, description="largest RMSE by output field, in its unit"
+        default={}, description="largest RMSE by output field, in its unit"
     )
     max_error: dict[str, Positive] = Field(
-        default_factory=dict, description="largest error at any point by output field, in its unit"
+        default={}, description="largest error at any point by output field, in its unit"
     )
     latency_ms: Positive | None = Field(
         default=None, description="longest time of one prediction (median), ms, one thread"
@@ -123,7 +107,7 @@ class KpiConfig(Config):
 class IntervalConfig(Config):
     """Bootstrap intervals of the metrics, over test samples."""
 
-    level: float = Field(default=0.95, gt=0, lt=1, description="confidence of an interval")
+    level: Share = Field(default=0.95, description="confidence of an interval")
     resamples: int = Field(
         default=2000, ge=100, le=100_000, description="times the samples are drawn anew"
     )
@@ -133,24 +117,22 @@ class IntervalConfig(Config):
 class EvaluateConfig(Config):
     """How a surrogate is evaluated, and what it has to achieve; none of it changes a metric."""
 
-    batch_size: int = Field(32, ge=1, description="samples per forward pass")
+    batch_size: int = Field(default=32, ge=1, description="samples per forward pass")
     check_samples: int = Field(
-        4,
+        default=4,
         ge=1,
         description="test samples whose predictions are kept, to check the packaged model by",
     )
     intervals: IntervalConfig = Field(
-        IntervalConfig(), description="bootstrap intervals of the metrics"
+        default=IntervalConfig(), description="bootstrap intervals of the metrics"
     )
     robustness: RobustnessConfig = Field(
-        default_factory=RobustnessConfig, description="errors on data unlike the training data"
+        default=RobustnessConfig(), description="errors on data unlike the training data"
     )
     trust: TrustConfig = Field(
-        default_factory=TrustConfig, description="bounds on the errors of single predictions"
+        default=TrustConfig(), description="bounds on the errors of single predictions"
     )
-    kpis: KpiConfig = Field(
-        default_factory=KpiConfig, description="what the surrogate has to achieve"
-    )
+    kpis: KpiConfig = Field(default=KpiConfig(), description="what the surrogate has to achieve")
     economics: EconomicsConfig = Field(
-        default_factory=EconomicsConfig, description="what solving and computing cost you"
+        default=EconomicsConfig(), description="what solving and computing cost you"
     )

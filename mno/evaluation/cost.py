@@ -9,12 +9,12 @@ convention.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,49 +25,84 @@ from torch.utils.flop_counter import FlopCounterMode, bmm_flop, mm_flop, sdpa_fl
 import mno.scan.op  # noqa: F401 - registers the operator
 from mno.core.absent import Absent
 from mno.core.errors import MnoError
+from mno.core.times import Seconds
+from mno.data.reading import Split, StoredSplit
 from mno.evaluation.config import EconomicsConfig
 from mno.evaluation.equal_error import equal_error
-from mno.evaluation.memory import Process, predicting, solving
+from mno.evaluation.memory import Process
 from mno.evaluation.solver import solver_of
 from mno.evaluation.timing import Times, best_throughput, latency, one_thread, seconds_of
-from mno.scenarios.base import Fields, Scenario, split_samples
+from mno.scenarios.base import Fields, split_samples
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from mno.core.times import Seconds
-    from mno.data.reading import Schema, Split, StoredSplit
-    from mno.surrogate.description import Description
-    from mno.surrogate.surrogate import Surrogate
+_MOST_PROBLEMS = 32
+_SHARE = 0.25  # of the time for comparisons that goes to the solver at the dataset's grid
 
 
-MOST_PROBLEMS = 32
+def measure_cost(
+    surrogate: Surrogate, test: Split | StoredSplit, economics: EconomicsConfig
+) -> dict[str, Any]:
+    """Measure what predictions cost, beside the solver of the dataset; warm, on this machine.
 
-
-def given_of(test: Split | StoredSplit, samples: int = MOST_PROBLEMS) -> Iterator[Fields]:
-    """Yield what the solver is given of the first samples of a split, shape `dims` by name."""
-    fields = {field.name: test.fields[field.name][:samples] for field in test.schema.fields}
-    for given, _ in islice(split_samples(test.schema.fields, fields), samples):
-        yield given
-
-
-def solver_times(scenario: Scenario, test: Split | StoredSplit, budget: float) -> Times | Absent:
-    """Time the solver on the inputs of test samples, each once, at the dataset's grid.
+    Both use one thread: so they can be compared, and other work on the machine disturbs least.
 
     Args:
-        scenario: At the dataset's parameters and resolution.
-        test: The test split.
-        budget: Seconds; the sample in hand when they have passed is the last.
+        surrogate: The trained operator.
+        test: Samples to predict and to solve.
+        economics: How much time to spend on the comparison.
 
     Returns:
-        The times; or, in one line, why there are none.
+        `parameters`; `flops` of one prediction; of one sample at a time `latency_ms` (median) and
+        `latency_p95_ms`; `throughput_per_s` with the best `batch_size`; `threads`. Of the solver:
+        `solver`, with `ms` per solve (median), `p95_ms`, the number of `problems` and how many
+        times faster a prediction is (`speedup`); and `equal_error`, see there. Either may be one
+        line that says why there is no such figure.
     """
+    one = _first_given(surrogate.description, test)
+    with one_thread():
+        batch_size, throughput = best_throughput(surrogate, one)
+        alone = latency(surrogate, one)
+        ms = 1e3 * alone.median
+        return {
+            "parameters": surrogate.num_parameters,
+            "flops": flops_per_prediction(surrogate, one),
+            "latency_ms": ms,
+            "latency_p95_ms": 1e3 * alone.p95,
+            "throughput_per_s": throughput,
+            "batch_size": batch_size,
+            "threads": torch.get_num_threads(),
+            **_beside_solver(surrogate, test, ms, economics.comparison_seconds),
+        }
+
+
+def _beside_solver(
+    surrogate: Surrogate, test: Split | StoredSplit, ms: float, seconds: float
+) -> dict[str, dict[str, Any] | Absent]:
+    times = _solver_times(test, _SHARE * seconds)
+    if isinstance(times, Absent):
+        return {"solver": times, "equal_error": times}
+    solver = {
+        "ms": 1e3 * times.median,
+        "p95_ms": 1e3 * times.p95,
+        "problems": len(times.seconds),
+        "speedup": 1e3 * times.median / ms,
+    }
+    left = (1 - _SHARE) * seconds
+    return {"solver": solver, "equal_error": equal_error(surrogate, test.schema, ms, left)}
+
+
+def _solver_times(test: Split | StoredSplit, budget: float) -> Times | Absent:
+    """Time the solver on test samples, each once; the one in hand after the budget is the last."""
+    scenario = solver_of(test.schema)
+    if isinstance(scenario, Absent):
+        return scenario
     if budget <= 0:
         return Absent("cost.off")
     times: list[float] = []
     with threadpool_limits(limits=1):
         scenario.compile()
-        for number, given in enumerate(given_of(test)):
+        for number, given in enumerate(_problems(test)):
             try:
                 if not number:
                     scenario.solve(given)  # pays for what is set up once
@@ -79,21 +114,22 @@ def solver_times(scenario: Scenario, test: Split | StoredSplit, budget: float) -
     return Times(np.array(times))
 
 
-_PER_STATE = {"simplified": 7, "zoh": 9, "centred": 9}
-"""Operations per state, channel and point, by the rules of `mno.scan.selective_scan`:
+def _problems(test: Split | StoredSplit) -> Iterator[Fields]:
+    """Yield what the solver is given of the first samples of a split, shape `dims` by name."""
+    fields = {f.name: test.fields[f.name][:_MOST_PROBLEMS] for f in test.schema.fields}
+    for given, _ in islice(split_samples(test.schema.fields, fields), _MOST_PROBLEMS):
+        yield given
 
-    simplified  a = exp(delta A): 2;  b = (delta u) B: 1;  h = a h + b: 2;  y += C h: 2
-    zoh         the same, and (a - 1) / A in place of delta: 2 more
-    centred     the same as simplified with m for h, and h = a (m + b): 2 more
-"""
+
+def _first_given(description: Description, test: Split | StoredSplit) -> dict[str, np.ndarray]:
+    """Return what the surrogate is given of the first sample of a split."""
+    return description.given({name: field[:1] for name, field in test.fields.items()})
 
 
 def flops_per_prediction(surrogate: Surrogate, one: Mapping[str, np.ndarray]) -> int:
     """Count the operations of one prediction, of a rollout those of all its frames.
 
-    Args:
-        surrogate: The trained operator.
-        one: What it is given, of one sample: shape `(1, *dims)`, by name.
+    The surrogate is given one sample, shape `(1, *dims)` by name.
     """
     formulas: dict[Any, Any] = {
         torch.ops.mno.selective_scan: _scan,
@@ -113,6 +149,15 @@ def flops_per_prediction(surrogate: Surrogate, one: Mapping[str, np.ndarray]) ->
     return steps * int(counter.get_total_flops())  # all steps of a rollout are alike
 
 
+_PER_STATE = {"simplified": 7, "zoh": 9, "centred": 9}
+"""Operations per state, channel and point, by the rules of `mno.scan.selective_scan`:
+
+    simplified  a = exp(delta A): 2;  b = (delta u) B: 1;  h = a h + b: 2;  y += C h: 2
+    zoh         the same, and (a - 1) / A in place of delta: 2 more
+    centred     the same as simplified with m for h, and h = a (m + b): 2 more
+"""
+
+
 def scan_flops(
     batch: int,
     points: int,
@@ -124,7 +169,7 @@ def scan_flops(
     direct: bool = True,
     discretization: str = "simplified",
 ) -> int:
-    """Return the operations of a selective scan.
+    """Return the operations of a selective scan over `points` steps in each of `groups` directions.
 
     Args:
         batch: Samples.
@@ -170,118 +215,32 @@ def _transform(values: Tensor, dim: list[int], *_: Any, out_val: Tensor, **__: A
     return round(per_point * whole.numel() * math.log2(max(length, 1)))
 
 
-_SHARE = 0.25  # of the time for comparisons that goes to the solver at the dataset's grid
+def memory_use(
+    model: Path, description: Description, test: Split | StoredSplit
+) -> Callable[[], dict[str, float | Absent]]:
+    """Start to measure memory, in processes of their own, while other work goes on.
 
-
-def measure_cost(
-    surrogate: Surrogate, test: Split | StoredSplit, economics: EconomicsConfig | None = None
-) -> dict[str, Any]:
-    """Measure what predictions cost, beside the solver of the dataset; warm, on this machine.
-
-    Both use one thread: so they can be compared, and other work on the machine disturbs least.
-
-    Args:
-        surrogate: The trained operator.
-        test: Samples to predict and to solve.
-        economics: How much time to spend on the comparison; the defaults if not given.
-
-    Returns:
-        `parameters`; `flops` of one prediction; of one sample at a time `latency_ms` (median) and
-        `latency_p95_ms`; `throughput_per_s` with the best `batch_size`; `threads`. Of the solver:
-        `solver`, with `ms` per solve (median), `p95_ms`, the number of `problems` and how many
-        times faster a prediction is (`speedup`); and `equal_error`, see there. Either may be one
-        line that says why there is no such figure.
+    One loads the model of a folder and predicts the first sample, one loads the solver and solves
+    it. What is returned waits, and returns `peak_memory_mib` and `solver_memory_mib`, or why they
+    are not known.
     """
-    economics = economics or EconomicsConfig()
-    one = _given(surrogate.description, test)
-    with one_thread():
-        batch_size, throughput = best_throughput(surrogate, one)
-        alone = latency(surrogate, one)
-        ms = 1e3 * alone.median
-        return {
-            "parameters": surrogate.num_parameters,
-            "flops": flops_per_prediction(surrogate, one),
-            "latency_ms": ms,
-            "latency_p95_ms": 1e3 * alone.p95,
-            "throughput_per_s": throughput,
-            "batch_size": batch_size,
-            "threads": torch.get_num_threads(),
-            **_beside_solver(surrogate, test, ms, economics.comparison_seconds),
-        }
+    predicting = Process(["predict", str(model)], _first_given(description, test))
+    schema, solving = test.schema, solver_of(test.schema)
+    if not isinstance(solving, Absent):
+        task = [schema.scenario, str(schema.resolution), json.dumps(dict(schema.parameters))]
+        solving = Process(["solve", *task], next(_problems(test)))
 
+    def measured() -> dict[str, float | Absent]:
+        solver = solving if isinstance(solving, Absent) else solving.peak_mib()
+        return {"peak_memory_mib": predicting.peak_mib(), "solver_memory_mib": solver}
 
-def _beside_solver(
-    surrogate: Surrogate, test: Split | StoredSplit, ms: float, seconds: float
-) -> dict[str, dict[str, Any] | Absent]:
-    scenario = solver_of(test.schema)
-    if isinstance(scenario, Absent):
-        return {"solver": scenario, "equal_error": scenario}
-    if not seconds:
-        why = Absent("cost.off")
-        return {"solver": why, "equal_error": why}
-    times = solver_times(scenario, test, _SHARE * seconds)
-    if isinstance(times, Absent):
-        return {"solver": times, "equal_error": times}
-    solver = {
-        "ms": 1e3 * times.median,
-        "p95_ms": 1e3 * times.p95,
-        "problems": len(times.seconds),
-        "speedup": 1e3 * times.median / ms,
-    }
-    left = (1 - _SHARE) * seconds
-    return {"solver": solver, "equal_error": equal_error(surrogate, test.schema, ms, left)}
-
-
-@dataclass(frozen=True)
-class MemoryUse:
-    """Measures memory in processes of their own, while other work goes on.
-
-    Attributes:
-        predicting: Loads the model and predicts one sample.
-        solving: Loads the solver and solves one sample; or why there is none.
-    """
-
-    predicting: Process
-    solving: Process | Absent
-
-    @classmethod
-    def start(cls, model: Path, description: Description, test: Split | StoredSplit) -> MemoryUse:
-        """Start to measure.
-
-        Args:
-            model: Folder of the surrogate.
-            description: Of the surrogate.
-            test: Samples to predict and to solve, at least one.
-        """
-        return cls(predicting(model, _given(description, test)), _start_solving(test))
-
-    def measured(self) -> dict[str, float | Absent]:
-        """Wait, and return `peak_memory_mib` and `solver_memory_mib`, or why they are not known."""
-        solver = self.solving if isinstance(self.solving, Absent) else self.solving.peak_mib()
-        return {"peak_memory_mib": self.predicting.peak_mib(), "solver_memory_mib": solver}
-
-
-def _start_solving(test: Split | StoredSplit) -> Process | Absent:
-    schema: Schema = test.schema
-    scenario = solver_of(schema)
-    if isinstance(scenario, Absent):
-        return scenario
-    assert schema.resolution is not None  # or there would be no solver
-    return solving(schema.scenario, schema.resolution, schema.parameters, next(given_of(test)))
-
-
-def _given(description: Description, test: Split | StoredSplit) -> dict[str, np.ndarray]:
-    """Return what the surrogate is given of the first sample of a split."""
-    return description.given({name: field[:1] for name, field in test.fields.items()})
-
-
-_CACHED = Absent("cost.restored")
+    return measured
 
 
 def spent(
     recorded: Mapping[str, Seconds | None], watts_per_core: float
 ) -> dict[str, dict[str, Any] | Absent]:
-    """Return the computing that each stage took; or, in one line, why it is not known.
+    """Return the computing that each stage took, or why it is not known.
 
     Args:
         recorded: Times of the stages, by name; none where none were recorded.
@@ -292,7 +251,7 @@ def spent(
         estimate: the latter times the power of a core.
     """
     return {
-        stage: _CACHED
+        stage: Absent("cost.restored")
         if times is None
         else {
             "seconds": times.seconds,

@@ -1,50 +1,137 @@
-"""The verdict on a surrogate: indicators against targets, and what speaks for and against it."""
+"""The verdict on a surrogate: indicators against targets, what speaks for and against it.
+
+Break-even is the number of solves after which it has paid for what was spent on it. With S spent at
+first, s for each solve by the solver and p for each prediction, all in seconds of computing, N
+solves cost N s by the solver and S + N p by the surrogate, so that
+
+    N = S / (s - p)    if s > p, and never if not.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mno.core.absent import Absent
 from mno.core.errors import InputError
-from mno.evaluation.break_even import BreakEven, break_even
 from mno.evaluation.config import EconomicsConfig, KpiConfig
 
 if TYPE_CHECKING:
-    from mno.evaluation.config import EconomicsConfig, KpiConfig
-
+    from mno.evaluation.learning import LearningCurve  # scipy, which no start needs
 
 Known = Mapping[str, Any]
 Bound = Literal["at_most", "at_least"]
-Status = Literal["met", "missed", "undecided", "unknown"]
+
+_PARTS = {
+    "data": "generate",
+    "training": "train",
+    "learning_curve": "learning_curve",
+    "evaluation": "evaluate",
+}
+
+
+def solves_to_break_even(spent: float, solver: float, surrogate: float) -> int | None:
+    """Return after how many solves the surrogate has cost no more than the solver; none if never.
+
+    Given are what was spent before the first use, and for one solve and one prediction, in one
+    unit.
+    """
+    saved = solver - surrogate
+    return math.ceil(spent / saved) if saved > 0 and math.isfinite(spent / saved) else None
+
+
+def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[str, Any]:
+    """Return what it takes for a surrogate to pay, as JSON takes it.
+
+    Where the user names the cost of a solve, the data are taken to cost as much per sample; so are
+    they where nobody has recorded what they took.
+
+    Args:
+        cost: `reports/cost.json`.
+        samples: Of the whole dataset.
+        economics: The user's own figures.
+
+    Returns:
+        `state`: `reached` after so many `solves` and, at the user's number of queries, `days`;
+        `never`, where a prediction takes as long as a solve or longer; `unknown`, where `why` says
+        what is not known. `solver_seconds` and `surrogate_seconds` of one solve and one prediction,
+        on one core; `solver_source`, `given` by the user or `measured`. `spent`: seconds of
+        computing by `data`, `training`, `learning_curve` (where one was trained) and `evaluation`,
+        or why not known, and `total_spent`; `data_source`, `recorded`, or `computed` from the
+        samples and the seconds of a solve. `saved_a_day`, seconds of computing; and `money`, what
+        that costs at the user's hourly rate. None is what is not known.
+    """
+    solver, given = cost["solver"], economics.solver_seconds
+    measured = None if isinstance(solver, Absent) else 1e-3 * solver["ms"]
+    solve, prediction = measured if given is None else given, 1e-3 * cost["latency_ms"]
+    recorded = {
+        stage: found if isinstance(found, Absent) else found["cpu_seconds"]
+        for stage, found in cost["spent"].items()
+    }
+    spent: dict[str, Any] = {
+        part: recorded[stage] for part, stage in _PARTS.items() if stage in recorded
+    }
+    computed = given is not None or isinstance(spent["data"], Absent)
+    if solve is not None and computed:
+        spent["data"] = samples * solve
+    missing = [f"{name} {why}" for name, why in spent.items() if isinstance(why, Absent)]
+    total = None if missing else sum(spent.values())
+
+    state, why, queries = "unknown", None, economics.queries_per_day
+    solves = days = saved_a_day = None
+    if solve is None:
+        why = solver
+    elif solve <= prediction:
+        state = "never"
+    else:
+        saved_a_day = None if queries is None else queries * (solve - prediction)
+        if total is None:
+            why = "; ".join(missing)
+        else:
+            state, solves = "reached", solves_to_break_even(total, solve, prediction)
+            days = None if queries is None or solves is None else solves / queries
+    amounts = {
+        "spent": total, "a_solve": solve, "a_prediction": prediction, "saved_a_day": saved_a_day,
+    }  # fmt: skip
+    rate = economics.hourly_rate
+    return {
+        "state": state,
+        "solver_seconds": solve,
+        "solver_source": None if solve is None else "measured" if given is None else "given",
+        "surrogate_seconds": prediction,
+        "spent": spent,
+        "data_source": "computed" if solve is not None and computed else "recorded",
+        "solves": solves,
+        "days": days,
+        "saved_a_day": saved_a_day,
+        "why": why,
+        "total_spent": total,
+        "money": None
+        if rate is None
+        else {
+            "currency": economics.currency,
+            "hourly_rate": rate,
+            **{name: None if s is None else s * (rate / 3600) for name, s in amounts.items()},
+        },
+    }
 
 
 @dataclass(frozen=True)
 class Kpi:
-    """One indicator.
+    """One indicator, of an output field or, with none, of the whole."""
 
-    Attributes:
-        name: Of the parameter under `evaluate.kpis`.
-        field: The output field it is of; none where it is of the whole.
-        unit: Of value and target; `1` for fractions and factors.
-        target: What is asked for.
-        bound: Whether the value has to be `at_most` or `at_least` that.
-        value: What was measured; or, in one line, why it is not known.
-        interval: Where the value lies with confidence, given the test samples; none if not known.
-    """
-
-    name: str
+    name: str  # of the parameter under `evaluate.kpis`
     field: str | None
-    unit: str
+    unit: str  # of value and target; 1 for fractions and factors
     target: float
     bound: Bound
     value: float | Absent
-    interval: tuple[float, float] | None = None
+    interval: tuple[float, float] | None = None  # of the value, given the test samples, if known
 
     @property
-    def status(self) -> Status:
+    def status(self) -> Literal["met", "missed", "undecided", "unknown"]:
         """Whether the target is met; undecided where the interval has it inside.
 
         What is not a finite number misses.
@@ -58,11 +145,6 @@ class Kpi:
         at_most = self.bound == "at_most"
         met = self.value <= self.target if at_most else self.value >= self.target
         return "met" if met else "missed"
-
-    @property
-    def is_accuracy(self) -> bool:
-        """Whether it is about errors, not about cost."""
-        return self.name in ("relative_l2", *_OF_FIELDS)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
@@ -80,15 +162,7 @@ _OF_COST: Mapping[str, tuple[str, str, Bound]] = {
 
 
 def check_kpis(config: KpiConfig, outputs: Sequence[str]) -> None:
-    """Refuse indicators of fields that are not predicted.
-
-    Args:
-        config: What is asked for.
-        outputs: Names of the fields that are.
-
-    Raises:
-        InputError: One is of another field.
-    """
+    """Refuse indicators of fields that are not among the predicted ones with an InputError."""
     for name in _OF_FIELDS:
         for field in getattr(config, name):
             if field not in outputs:
@@ -109,32 +183,25 @@ def indicators(
         cost: `reports/cost.json`.
         speedup: How many times faster than a solve a prediction is; or why that is not known.
     """
-    return tuple(_wanted(config, metrics, cost, speedup))
-
-
-def _wanted(
-    config: KpiConfig, metrics: Known, cost: Known, speedup: float | Absent
-) -> Iterator[Kpi]:
+    found: list[Kpi] = []
     intervals = metrics.get("intervals", {})
     if config.relative_l2 is not None:
-        yield Kpi(
-            "relative_l2", None, "1", config.relative_l2, "at_most", metrics["relative_l2"],
-            _interval(intervals.get("relative_l2")),
-        )  # fmt: skip
+        value, interval = metrics["relative_l2"], _interval(intervals.get("relative_l2"))
+        found.append(Kpi("relative_l2", None, "1", config.relative_l2, "at_most", value, interval))
     for name in _OF_FIELDS:
         for field, target in getattr(config, name).items():
             figures, bounds = metrics["fields"].get(field, {}), intervals.get("fields", {})
             value = figures.get(name, Absent("kpi.not_predicted", {"field": field}))
-            yield Kpi(
-                name, field, figures.get("unit", ""), target, "at_most", value,
-                _interval(bounds.get(field, {}).get(name)),
-            )  # fmt: skip
+            interval = _interval(bounds.get(field, {}).get(name))
+            unit = figures.get("unit", "")
+            found.append(Kpi(name, field, unit, target, "at_most", value, interval))
     for name, (key, unit, bound) in _OF_COST.items():
         target = getattr(config, name)
         if target is not None:
-            yield Kpi(name, None, unit, target, bound, cost[key])
+            found.append(Kpi(name, None, unit, target, bound, cost[key]))
     if config.speedup is not None:
-        yield Kpi("speedup", None, "1", config.speedup, "at_least", speedup)
+        found.append(Kpi("speedup", None, "1", config.speedup, "at_least", speedup))
+    return tuple(found)
 
 
 def _interval(found: Sequence[float] | Absent | None) -> tuple[float, float] | None:
@@ -147,17 +214,14 @@ def _interval(found: Sequence[float] | Absent | None) -> tuple[float, float] | N
 
 _POINTS = 0.03  # by which the coverage of bounds may fall short
 CLEARLY_BETTER = 3.0  # a surrogate should be at least so many times better than a guess
+_SIDES = ("against", "condition", "for")
 
 
-@dataclass(frozen=True)
-class Reason:
-    """A finding.
+class Reason(NamedTuple):
+    """A finding: what it is, which the report has words for, and the figures that they need.
 
-    Attributes:
-        side: `against` the surrogate, which decides; a `condition` under which it is worth it; or
-            `for` it.
-        code: What was found; the report has words for it.
-        values: The figures that the words need, by name.
+    It is `against` the surrogate, which decides, a `condition` under which it is worth it, or `for`
+    it.
     """
 
     side: Literal["against", "condition", "for"]
@@ -165,19 +229,7 @@ class Reason:
     values: Mapping[str, Any]
 
 
-class Curve(Protocol):
-    """The error as a function of the number of training samples."""
-
-    @property
-    def largest(self) -> int:
-        """Most training samples that an error was measured with."""
-        ...
-
-    def samples_for(self, error: float) -> Any:
-        """Return `middle`, `low` and `high` of the samples that an error takes, None if unknown."""
-
-
-def about_errors(metrics: Known) -> Iterator[Reason]:
+def _about_errors(metrics: Known) -> Iterator[Reason]:
     """Compare the relative L2 with the better of the guesses that need no model.
 
     These are the training split's mean field and, of states, the last given frame.
@@ -191,27 +243,22 @@ def about_errors(metrics: Known) -> Iterator[Reason]:
         "persistence": metrics.get("persistence_relative_l2", math.inf),
     }
     guess = min(guesses, key=guesses.__getitem__)
-    values = {"error": error, "guess": guess, "guess_error": guesses[guess]}
-    if error >= guesses[guess] > 0 or error > guesses[guess]:
+    theirs = guesses[guess]
+    values = {"error": error, "guess": guess, "guess_error": theirs}
+    if error >= theirs > 0 or error > theirs:
         yield Reason("against", "no_better_than_guess", values)
-    elif error > guesses[guess] / CLEARLY_BETTER:
-        times = {"times": guesses[guess] / error, "wanted": CLEARLY_BETTER}
-        yield Reason("against", "barely_better_than_guess", values | times)
+    elif error > theirs / CLEARLY_BETTER:
+        values |= {"times": theirs / error, "wanted": CLEARLY_BETTER}
+        yield Reason("against", "barely_better_than_guess", values)
     else:
-        times = guesses[guess] / error if error else None
-        yield Reason("for", "better_than_guess", values | {"times": times})
+        values |= {"times": theirs / error if error else None}
+        yield Reason("for", "better_than_guess", values)
 
 
-def about_kpis(
-    kpis: Sequence[Kpi], curve: Curve | Absent | None, samples: Known
+def _about_kpis(
+    kpis: Sequence[Kpi], curve: LearningCurve | Absent | None, samples: Known
 ) -> Iterator[Reason]:
-    """Say which targets are missed, undecided or not known, and that there is none for errors.
-
-    Args:
-        kpis: The indicators that have a target.
-        curve: Of the training samples it takes; a line or None where there is none.
-        samples: `train` and `all`: training samples there are, and all that were solved for them.
-    """
+    """Say which targets are missed, undecided or not known, and that there is none for errors."""
     for kpi in kpis:
         values = kpi.to_dict()
         if kpi.status == "missed":
@@ -223,39 +270,57 @@ def about_kpis(
     met = sum(kpi.status == "met" for kpi in kpis)
     if kpis and met == len(kpis):
         yield Reason("for", "kpis_met", {"count": met})
-    if not any(kpi.is_accuracy for kpi in kpis):
+    if not any(kpi.name in ("relative_l2", *_OF_FIELDS) for kpi in kpis):
         yield Reason("condition", "no_accuracy_kpi", {})
 
 
-def about_solver(found: BreakEven, cost: Known, economics: EconomicsConfig) -> Iterator[Reason]:
+def _more_data(kpi: Kpi, curve: LearningCurve | Absent | None, samples: Known) -> dict[str, Any]:
+    """Return how many training samples should meet an indicator; nothing where that is unknown."""
+    if kpi.name != "relative_l2" or curve is None or isinstance(curve, Absent):
+        return {}
+    needed = curve.samples_for(kpi.target)
+    if needed.middle is None:
+        return {}
+    solved = samples["all"] / samples["train"]  # for each training sample, others are set aside
+    more = max(0.0, needed.middle - samples["train"]) * solved
+    return {"samples": round(needed.middle), "low": needed.low, "high": needed.high,
+            "more_solves": round(more)}  # fmt: skip
+
+
+def _about_solver(pays: Known, cost: Known, economics: EconomicsConfig) -> Iterator[Reason]:
     """Say whether the surrogate is faster than the solver, and whether and when that pays."""
-    prediction, solve = found.surrogate_seconds, found.solver_seconds
+    prediction, solve = pays["surrogate_seconds"], pays["solver_seconds"]
     if solve is None:
         yield Reason("condition", "solver_unknown", {"surrogate_seconds": prediction})
         return
     speeds = {"solver_seconds": solve, "surrogate_seconds": prediction}
-    if found.state == "never":
+    if pays["state"] == "never":
         yield Reason("against", "never_pays", speeds)
         return
     yield Reason("for", "faster", {**speeds, "speedup": solve / prediction})
-    yield from _about_coarser_solver(found, cost)
-    if found.state == "unknown":
-        yield Reason("condition", "spent_unknown", {"why": found.why})
-    elif found.days is None:
-        yield Reason("condition", "volume_unknown", {"solves": found.solves})
+    compared = cost["equal_error"]
+    found = compared if isinstance(compared, Absent) else compared["solver"]
+    # A solver of the user's own may behave otherwise on coarser grids: then nothing is said.
+    if pays["solver_source"] == "measured" and not isinstance(found, Absent):
+        ms, model = found["ms"], cost["equal_error"]["model"]
+        if found["how"] != "at_least" and ms <= model["ms"]:
+            values = {"error": model["error"], "solver_ms": ms, "model_ms": model["ms"]}
+            yield Reason("against", "coarser_solver_as_good", values)
+    if pays["state"] == "unknown":
+        yield Reason("condition", "spent_unknown", {"why": pays["why"]})
+    elif pays["days"] is None:
+        yield Reason("condition", "volume_unknown", {"solves": pays["solves"]})
     else:
-        values = {"solves": found.solves, "days": found.days, "horizon": economics.horizon_days}
-        late = found.days > economics.horizon_days
+        horizon = economics.horizon_days
+        values = {"solves": pays["solves"], "days": pays["days"], "horizon": horizon}
+        late = pays["days"] > horizon
         yield Reason("condition" if late else "for", "pays_late" if late else "pays", values)
 
 
-def about_trust(trust: Known) -> Iterator[Reason]:
+def _about_trust(trust: Known | None) -> Iterator[Reason]:
     """Say where the bounds given with predictions hold clearly more seldom than they should.
 
     That is more than three points below their level, and less often than chance explains.
-
-    Args:
-        trust: `reports/trust.json`; empty where nothing is known.
     """
     if not trust:
         return
@@ -273,34 +338,6 @@ def about_trust(trust: Known) -> Iterator[Reason]:
         yield Reason("condition", "bounds_fail", {"share": share, "level": level, "field": field})
 
 
-def _about_coarser_solver(found: BreakEven, cost: Known) -> Iterator[Reason]:
-    """A solver of the user's own may behave otherwise on coarser grids: then nothing is said."""
-    compared = cost["equal_error"]
-    if isinstance(compared, Absent) or isinstance(compared["solver"], Absent):
-        return
-    solver, model = compared["solver"], compared["model"]
-    is_reached = solver["how"] != "at_least" and solver["ms"] <= model["ms"]
-    if found.solver_source == "measured" and is_reached:
-        values = {"error": model["error"], "solver_ms": solver["ms"], "model_ms": model["ms"]}
-        yield Reason("against", "coarser_solver_as_good", values)
-
-
-def _more_data(kpi: Kpi, curve: Curve | Absent | None, samples: Known) -> dict[str, Any]:
-    """Return how many training samples should meet an indicator; nothing where that is unknown."""
-    if kpi.name != "relative_l2" or curve is None or isinstance(curve, Absent):
-        return {}
-    needed = curve.samples_for(kpi.target)
-    if needed.middle is None:
-        return {}
-    solved = samples["all"] / samples["train"]  # for each training sample, others are set aside
-    more = max(0.0, needed.middle - samples["train"]) * solved
-    return {"samples": round(needed.middle), "low": needed.low, "high": needed.high,
-            "more_solves": round(more)}  # fmt: skip
-
-
-_SIDES = ("against", "condition", "for")
-
-
 def decide(
     kpi_config: KpiConfig,
     economics: EconomicsConfig,
@@ -308,7 +345,7 @@ def decide(
     metrics: Known,
     cost: Known,
     samples: Known,
-    curve: Curve | Absent | None = None,
+    curve: LearningCurve | Absent | None = None,
     trust: Known | None = None,
 ) -> dict[str, Any]:
     """Judge a surrogate by its errors, its cost, its targets and the user's own figures.
@@ -327,28 +364,25 @@ def decide(
 
     Returns:
         `verdict` (`worth_it`, `worth_it_if`, `not_worth_it`), `reasons` (`side`, `code`, `values`,
-        see `Reason`; those that decide first), `kpis` (see `Kpi`), `break_even` (see `BreakEven`)
-        and `error`, the relative L2 on the test split.
+        see `Reason`; those that decide first), `kpis` (see `Kpi`), `break_even` and `error`, the
+        relative L2 on the test split.
     """
     pays = break_even(cost, samples["all"], economics)
-    speedup = (
-        cost["solver"]
-        if pays.solver_seconds is None
-        else pays.solver_seconds / pays.surrogate_seconds
-    )
+    solve = pays["solver_seconds"]
+    speedup = cost["solver"] if solve is None else solve / pays["surrogate_seconds"]
     kpis = indicators(kpi_config, metrics, cost, speedup)
     found = [
-        *about_errors(metrics),
-        *about_kpis(kpis, curve, samples),
-        *about_solver(pays, cost, economics),
-        *about_trust(trust or {}),
+        *_about_errors(metrics),
+        *_about_kpis(kpis, curve, samples),
+        *_about_solver(pays, cost, economics),
+        *_about_trust(trust),
     ]
     reasons = sorted(found, key=lambda reason: _SIDES.index(reason.side))  # stable: by weight
     verdict = {"against": "not_worth_it", "condition": "worth_it_if", "for": "worth_it"}
     return {
         "verdict": verdict[reasons[0].side],
-        "reasons": [dict(vars(reason)) for reason in reasons],
+        "reasons": [reason._asdict() for reason in reasons],
         "kpis": [kpi.to_dict() for kpi in kpis],
-        "break_even": pays.to_dict(economics),
+        "break_even": pays,
         "error": metrics["relative_l2"],
     }

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -22,94 +21,24 @@ from threadpoolctl import threadpool_limits
 
 from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
+from mno.data.reading import Schema
 from mno.evaluation.solver import other_solver
 from mno.evaluation.timing import seconds_of
 from mno.scenarios.base import Fields, Scenario
-
-if TYPE_CHECKING:
-    from mno.data.reading import Schema
-    from mno.surrogate.surrogate import Surrogate
-
+from mno.surrogate.surrogate import Surrogate
 
 _STREAM = 0x636F7374  # of random numbers, apart from those of any dataset
-
-
-def draw(scenario: Scenario, problem: int) -> Fields:
-    """Draw a problem by its number: with the same random numbers on every grid."""
-    return scenario.sample(np.random.default_rng((_STREAM, problem)))
-
-
-def solve(scenario: Scenario, given: Fields) -> tuple[Fields, float]:
-    """Return the solution, and the seconds that it took."""
-    solved: list[Fields] = []
-    seconds = seconds_of(lambda: solved.append(scenario.solve(given)))
-    return solved[0], seconds
-
-
-def onto(places: Sequence[np.ndarray], scenario: Scenario, fields: Fields) -> Fields:
-    """Interpolate a solution to other points, by cubic splines along each axis of space.
-
-    Args:
-        places: Those points, along each axis; an axis of as many points is taken for the same.
-        scenario: At the resolution of the solution.
-        fields: Shape `(*dims)` by name, the axes of space last.
-    """
-    space = [axis.points for axis in scenario.axes if axis.name != "time"]
-    result = {}
-    for name, values in fields.items():
-        there = values.astype(np.float64)
-        for axis, (old, new) in enumerate(zip(space, places, strict=True)):
-            if len(old) != len(new):
-                there = CubicSpline(old, there, axis=there.ndim - len(space) + axis)(new)
-        result[name] = there
-    return result
-
-
-def relative_difference(fields: Fields, others: Fields) -> float:
-    """Return `||a - b|| / ||b||`, the mean over fields; infinite where `b` is zero and `a` not."""
-    differences = []
-    for name, other in others.items():
-        distance, size = np.linalg.norm(fields[name] - other), np.linalg.norm(other)
-        differences.append(distance / size if size else (math.inf if distance else 0.0))
-    return float(np.mean(differences))
-
-
-def difference_from_finer(coarse: Fields, fine: Fields, dims: int) -> float:
-    """Return the largest relative difference of an input from a finer one's means.
-
-    Args:
-        coarse: Inputs on one grid, by name.
-        fine: Those on a grid of twice as many points along each axis of space.
-        dims: Axes of space; an input that is a number has none of them.
-    """
-    differences = []
-    for name, values in coarse.items():
-        means = fine[name]
-        for axis in range(-min(dims, values.ndim), 0):
-            even, odd = (np.arange(start, means.shape[axis], 2) for start in (0, 1))
-            means = (means.take(even, axis) + means.take(odd, axis)) / 2
-        differences.append(relative_difference({name: means}, {name: values}))
-    return max(differences)
-
-
 _MOST_PROBLEMS = 8
 _COARSER = (1 / 4, 3 / 8, 1 / 2, 3 / 4)  # of the dataset's points along each axis
 _OTHER_PROBLEM = 0.5  # relative difference of inputs; unrelated ones differ by 1 or more
 
 
-@dataclass(frozen=True)
-class Point:
-    """The solver on one grid.
+class Point(NamedTuple):
+    """The solver on one grid."""
 
-    Attributes:
-        resolution: Points along each axis.
-        error: Relative L2 from the reference, the mean over problems.
-        ms: Time per solve in milliseconds, the median over problems, one thread.
-    """
-
-    resolution: int
-    error: float
-    ms: float
+    resolution: int  # points along each axis
+    error: float  # relative L2 from the reference, the mean over problems
+    ms: float  # per solve, the median over problems, one thread
 
 
 def equal_error(
@@ -126,34 +55,39 @@ def equal_error(
     Returns:
         `problems` and `reference` (points along each axis), `curve` (see `Point`), `model` (`error`
         and `ms`), and, as `solver`, the time at the model's error: `ms`, whether that is
-        `interpolated` or the solver takes `at_most` or `at_least` so long, and `speedup`; or, in
-        one line, why there is no comparison.
+        `interpolated` or the solver takes `at_most` or `at_least` so long, and `speedup`; or why
+        there is no comparison.
     """
     if schema.coordinates:
         return Absent("cost.points")
     grids = _grids(schema)
     if isinstance(grids, Absent):
         return grids
+    *_, same, fine = grids
     try:
         with threadpool_limits(limits=1):
-            problems = _affordable(grids, schema, ms, budget)
-            if isinstance(problems, Absent):
-                return problems
-            return _compare(surrogate, schema, grids, range(problems), ms)
+            given = _draw(same, 0)
+            difference = _difference_from_finer(given, _draw(fine, 0), len(schema.space))
+            if not difference <= _OTHER_PROBLEM:
+                return Absent("cost.other_problem", {"difference": difference})
+            seconds = seconds_of(lambda: same.solve(given))
+            # Twice as fine takes up to so many times as long (with shorter steps); the others a few
+            # times.
+            each = seconds * (2 ** (len(schema.space) + 1) + 4) + 1e-3 * ms
+            if each > budget:
+                return Absent("cost.too_long", {"seconds": each})
+            problems = range(min(_MOST_PROBLEMS, math.floor(budget / each)))
+            return _compare(surrogate, schema, grids, problems, ms)
     except MnoError as error:
         return Absent("cost.no_curve", {"reason": first_line(error)})
 
 
 def time_at(error: float, curve: Sequence[Point]) -> tuple[float, str]:
-    """Return the solver's time, milliseconds, at which its error is as large as another.
+    """Return the solver's time, milliseconds, at which its error is as large as another, not NaN.
 
-    Args:
-        error: That other one; not NaN.
-        curve: At least one grid, from the coarsest to the finest.
-
-    Returns:
-        The time, and `interpolated` (between the logarithms of neighbours), or `at_most` where the
-        coarsest grid is exact enough, `at_least` where the finest is not.
+    The curve goes from the coarsest grid to the finest. The time is `interpolated` (between the
+    logarithms of neighbours), or `at_most` where the coarsest grid is exact enough, `at_least`
+    where the finest is not.
     """
     enough = [point.error <= error for point in curve]
     if not any(enough):
@@ -180,21 +114,56 @@ def _grids(schema: Schema) -> list[Scenario] | Absent:
     return [grid for grid in (*made, *last) if not isinstance(grid, Absent)]
 
 
-def _affordable(
-    grids: Sequence[Scenario], schema: Schema, ms: float, budget: float
-) -> int | Absent:
-    """Return how many problems there is time for; or, in one line, why there is none to solve."""
-    *_, same, fine = grids
-    given = draw(same, 0)
-    difference = difference_from_finer(given, draw(fine, 0), len(schema.space))
-    if not difference <= _OTHER_PROBLEM:
-        return Absent("cost.other_problem", {"difference": difference})
-    _, seconds = solve(same, given)
-    # Twice as fine takes up to so many times as long (with shorter steps); the others a few times.
-    each = seconds * (2 ** (len(schema.space) + 1) + 4) + 1e-3 * ms
-    if each > budget:
-        return Absent("cost.too_long", {"seconds": each})
-    return min(_MOST_PROBLEMS, math.floor(budget / each))
+def _draw(scenario: Scenario, problem: int) -> Fields:
+    """Draw a problem by its number: with the same random numbers on every grid."""
+    return scenario.sample(np.random.default_rng((_STREAM, problem)))
+
+
+def _solve(scenario: Scenario, given: Fields) -> tuple[Fields, float]:
+    """Return the solution, and the seconds that it took."""
+    solved: list[Fields] = []
+    seconds = seconds_of(lambda: solved.append(scenario.solve(given)))
+    return solved[0], seconds
+
+
+def _onto(places: Sequence[np.ndarray], scenario: Scenario, fields: Fields) -> Fields:
+    """Bring a scenario's solution to other points, by cubic splines along each axis of space.
+
+    An axis of as many points is taken for the same.
+    """
+    space = [axis.points for axis in scenario.axes if axis.name != "time"]
+    result = {}
+    for name, values in fields.items():
+        there = values.astype(np.float64)
+        for axis, (old, new) in enumerate(zip(space, places, strict=True)):
+            if len(old) != len(new):
+                there = CubicSpline(old, there, axis=there.ndim - len(space) + axis)(new)
+        result[name] = there
+    return result
+
+
+def _relative_difference(fields: Fields, others: Fields) -> float:
+    """Return `||a - b|| / ||b||`, the mean over fields; infinite where `b` is zero and `a` not."""
+    differences = []
+    for name, other in others.items():
+        distance, size = np.linalg.norm(fields[name] - other), np.linalg.norm(other)
+        differences.append(distance / size if size else (math.inf if distance else 0.0))
+    return float(np.mean(differences))
+
+
+def _difference_from_finer(coarse: Fields, fine: Fields, dims: int) -> float:
+    """Return the largest relative difference of an input from its means on a grid twice as fine.
+
+    An input that is a number has none of the `dims` axes of space.
+    """
+    differences = []
+    for name, values in coarse.items():
+        means = fine[name]
+        for axis in range(-min(dims, values.ndim), 0):
+            even, odd = (np.arange(start, means.shape[axis], 2) for start in (0, 1))
+            means = (means.take(even, axis) + means.take(odd, axis)) / 2
+        differences.append(_relative_difference({name: means}, {name: values}))
+    return max(differences)
 
 
 def _compare(
@@ -204,43 +173,38 @@ def _compare(
     places = [axis.points for axis in schema.space]
 
     def predicted_part(scenario: Scenario, solved: Fields) -> Fields:
-        whole = {n: field[None] for n, field in onto(places, scenario, solved).items()}
+        whole = {n: field[None] for n, field in _onto(places, scenario, solved).items()}
         return surrogate.description.truth(whole)
 
-    truth = [predicted_part(fine, solve(fine, draw(fine, k))[0]) for k in problems]
+    def predicted(problem: int) -> Fields:
+        given = _draw(same, problem)
+        whole = {**given, **same.solve(given)}  # states with all frames: some may be given
+        inputs = surrogate.description.given({name: array[None] for name, array in whole.items()})
+        return surrogate.predict(inputs, 1)
+
+    truth = [predicted_part(fine, fine.solve(_draw(fine, k))) for k in problems]
     curve = []
     for grid in (*coarser, same):
-        grid.solve(draw(grid, 0))  # pays for what is set up once
-        solved = [solve(grid, draw(grid, k)) for k in problems]
+        grid.solve(_draw(grid, 0))  # pays for what is set up once
+        solved = [_solve(grid, _draw(grid, k)) for k in problems]
         errors = [
-            relative_difference(predicted_part(grid, solution), truth[k])
+            _relative_difference(predicted_part(grid, solution), truth[k])
             for k, (solution, _) in zip(problems, solved, strict=True)
         ]
         seconds = float(np.median([seconds for _, seconds in solved]))
         curve.append(Point(_points(grid), float(np.mean(errors)), 1e3 * seconds))
-    errors = [relative_difference(_predicted(surrogate, same, k), truth[k]) for k in problems]
-    error = float(np.mean(errors))
+    error = float(np.mean([_relative_difference(predicted(k), truth[k]) for k in problems]))
+    solver: dict[str, Any] | Absent = Absent("cost.no_error")
+    if math.isfinite(error):
+        time, how = time_at(error, curve)
+        solver = {"ms": time, "how": how, "speedup": time / ms}
     return {
         "problems": len(problems),
         "reference": _points(fine),
-        "curve": [asdict(point) for point in curve],
+        "curve": [point._asdict() for point in curve],
         "model": {"error": error, "ms": ms},
-        "solver": _at(error, curve, ms),
+        "solver": solver,
     }
-
-
-def _predicted(surrogate: Surrogate, scenario: Scenario, problem: int) -> Fields:
-    given = draw(scenario, problem)
-    whole = {**given, **scenario.solve(given)}  # states with all frames: some may be given
-    inputs = surrogate.description.given({name: array[None] for name, array in whole.items()})
-    return surrogate.predict(inputs, 1)
-
-
-def _at(error: float, curve: Sequence[Point], ms: float) -> dict[str, Any] | Absent:
-    if not math.isfinite(error):
-        return Absent("cost.no_error")
-    solver, how = time_at(error, curve)
-    return {"ms": solver, "how": how, "speedup": solver / ms}
 
 
 def _points(scenario: Scenario) -> int:

@@ -4,53 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mno.core.errors import InputError
+from mno.core.fields import Field
 from mno.core.forecast import TaskConfig, forecast_of
+from mno.data.reading import Schema, Split, StoredSplit
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.metrics import measured, relative_l2
 from mno.evaluation.result import Errors, Evaluation, Example, FieldArrays, OverTime
 from mno.evaluation.scoring import kept_frame
 from mno.evaluation.statistics import space_of
-
-if TYPE_CHECKING:
-    from mno.core.fields import Field
-    from mno.data.reading import Schema, Split, StoredSplit
-    from mno.surrogate.description import Description
-    from mno.surrogate.surrogate import Surrogate
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
 
 
 class ErrorMap:
-    """Sums of squared errors at each point, of samples and frames; added batch by batch.
-
-    Args:
-        field: The predicted field. Of unordered points, which differ from sample to sample, there
-            is no map.
-    """
+    """Sums of squared errors of a field at each point, of samples and frames, batch by batch."""
 
     def __init__(self, field: Field) -> None:
-        self._axis = 1 if "time" in field.dims else None
-        self._squares: np.ndarray | None = None
-        self._counts: np.ndarray | None = None
+        self._axes = (0, 1) if "time" in field.dims else (0,)
+        self._squares, self._counts = np.zeros(()), np.zeros((), dtype=np.int64)
 
     def add(self, predicted: np.ndarray, truth: np.ndarray) -> None:
         """Add a batch, of shape `(samples, *dims)`; a missing truth, NaN, does not count."""
         known = ~np.isnan(truth)
         error = np.where(known, predicted - np.where(known, truth, 0.0), 0.0).astype(np.float64)
-        axes = (0,) if self._axis is None else (0, self._axis)
-        squares, counts = np.sum(error**2, axis=axes), np.sum(known, axis=axes)
-        if self._squares is None or self._counts is None:
-            self._squares, self._counts = squares, counts
-        else:
-            self._squares, self._counts = self._squares + squares, self._counts + counts
+        self._squares = self._squares + np.sum(error**2, axis=self._axes)
+        self._counts = self._counts + np.sum(known, axis=self._axes)
 
     def rmse(self) -> np.ndarray:
         """Return the root mean square error at each point; NaN where no truth is known."""
-        if self._squares is None or self._counts is None:
-            raise ValueError("no batch was added; expected one at least")
         mean = self._squares / np.where(self._counts, self._counts, 1)
         return np.where(self._counts, np.sqrt(mean), np.nan)
 
@@ -86,6 +71,7 @@ def evaluate(
 
     model = Errors(description.outputs, states, spaces, spectra=True)
     baseline, persistence = (Errors(description.outputs, states, spaces) for _ in range(2))
+    # Unordered points differ from sample to sample, so that they have no map.
     maps = {} if test.schema.coordinates else {f.name: ErrorMap(f) for f in outputs if f.dims}
     for start in range(0, len(test), config.batch_size):
         given, true = _read(description, test, slice(start, start + config.batch_size))
@@ -106,39 +92,35 @@ def evaluate(
         )
 
     checked, _ = _read(description, test, slice(0, config.check_samples))
+    over_time = None
+    if steps:
+        (time,) = (axis for axis in test.schema.axes if axis.name == "time")
+        over_time = OverTime.of(time.points[-steps:], time.units, model, baseline, persistence)
     return Evaluation(
-        split=test.name,
         outputs=tuple(outputs),
         model=model.whole,
         baseline=baseline.whole,
+        persistence=persistence.whole if states else {},
         indices=test.indices,
         examples=_examples(surrogate, test, steps, model),
         check_inputs=checked,
         check_predictions=surrogate.predict(checked, config.batch_size),
-        persistence=persistence.whole if states else {},
-        over_time=_over_time(test.schema, steps, model, baseline, persistence) if steps else None,
+        over_time=over_time,
         error_maps={name: error_map.rmse() for name, error_map in maps.items()},
         interval_config=config.intervals,
     )
 
 
 def ranked(errors: np.ndarray, known: np.ndarray) -> dict[str, int]:
-    """Return the positions of the best, the median and the worst sample among those measured.
+    """Return the positions of the best, the median and the worst sample among those known.
 
-    Ties go to the earlier sample, the median of an even number is the better of the middle two,
-    and NaN counts as the worst.
-
-    Args:
-        errors: Shape `(samples,)`.
-        known: Which samples were measured, shape `(samples,)`, boolean; at least one.
+    Both shapes are `(samples,)`. Ties go to the earlier sample, the median of an even number is the
+    better of the middle two, and NaN counts as the worst.
     """
     among = np.flatnonzero(known)
     order = among[np.argsort(errors[among], kind="stable")]
-    return {
-        "best": int(order[0]),
-        "median": int(order[(len(order) - 1) // 2]),
-        "worst": int(order[-1]),
-    }
+    middle = (len(order) - 1) // 2
+    return {"best": int(order[0]), "median": int(order[middle]), "worst": int(order[-1])}
 
 
 def frames_to_predict(description: Description, schema: Schema) -> int | None:
@@ -166,13 +148,6 @@ def frames_to_predict(description: Description, schema: Schema) -> int | None:
     return here.steps
 
 
-def _over_time(
-    schema: Schema, steps: int, model: Errors, baseline: Errors, persistence: Errors
-) -> OverTime:
-    (time,) = (axis for axis in schema.axes if axis.name == "time")
-    return OverTime.of(time.points[-steps:], time.units, model, baseline, persistence)
-
-
 def _examples(
     surrogate: Surrogate, test: Split | StoredSplit, steps: int | None, found: Errors
 ) -> tuple[Example, ...]:
@@ -183,15 +158,13 @@ def _examples(
     examples = []
     for position, names in ranks.items():
         given, true = _read(surrogate.description, test, slice(position, position + 1))
-        predicted = surrogate.predict(given, steps=steps)
+        arrays = (given, true, surrogate.predict(given, steps=steps))
         examples.append(
             Example(
-                ranks=tuple(names),
-                index=int(test.indices[position]),
-                relative_l2=float(errors[position]),
-                inputs={name: array[0] for name, array in given.items()},
-                truth={name: array[0] for name, array in true.items()},
-                prediction={name: array[0] for name, array in predicted.items()},
+                tuple(names),
+                int(test.indices[position]),
+                float(errors[position]),
+                *({name: array[0] for name, array in fields.items()} for fields in arrays),
             )
         )
     return tuple(examples)
@@ -206,9 +179,7 @@ def _read(
 
 
 def _require_fit(
-    surrogate: Surrogate,
-    test: Split | StoredSplit,
-    train_mean: Mapping[str, np.ndarray],
+    surrogate: Surrogate, test: Split | StoredSplit, train_mean: Mapping[str, np.ndarray]
 ) -> None:
     if not len(test):
         raise InputError(

@@ -14,34 +14,24 @@ Zisserman, 2014, arXiv:1312.6034, call it a saliency map.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from mno.evaluation.result import Example
-    from mno.surrogate.surrogate import Surrogate
+from mno.evaluation.result import Example
+from mno.surrogate.surrogate import Surrogate
 
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """What one predicted value listened to.
-
-    Attributes:
-        example: The sample.
-        output: The predicted field.
-        point: Which point of the field: one number per axis of space.
-        maps: The influence of each input that has a value at each point, of the shape of space.
-        scalars: That of each input that is one number per sample.
-    """
+    """What one predicted value listened to."""
 
     example: Example
-    output: str
-    point: tuple[int, ...]
-    maps: dict[str, np.ndarray]
-    scalars: dict[str, float]
+    output: str  # the predicted field
+    point: tuple[int, ...]  # of the field: one number per axis of space
+    maps: dict[str, np.ndarray]  # of each input with values at points, of the shape of space
+    scalars: dict[str, float]  # of each input that is one number per sample
 
     @property
     def total(self) -> np.ndarray:
@@ -54,19 +44,20 @@ def influence(surrogate: Surrogate, example: Example) -> Influence:
 
     Of states that is a point of the first predicted frame where the model rolls out, since a later
     one listens through those before it.
-
-    Args:
-        surrogate: The trained operator.
-        example: The sample.
     """
     description = surrogate.description
     output = next(iter(description.outputs))
     frame = 0 if description.rolls_out else -1
     framed = output in description.states
-    point = _worst_point(example, output, frame if framed else None)
+    error = np.abs(example.prediction[output] - example.truth[output])
+    error = error[frame] if framed else error
+    worst = np.argmax(np.where(np.isfinite(error), error, -1.0))  # the first where none is finite
+    point = tuple(int(i) for i in np.unravel_index(worst, error.shape))
 
     leaves = {
-        name: description.normaliser.encode(name, _tensor(array)).requires_grad_()
+        name: description.normaliser.encode(
+            name, torch.from_numpy(np.array(array, dtype=np.float32)[None])
+        ).requires_grad_()
         for name, array in example.inputs.items()
         if name in description.given_names
     }
@@ -92,18 +83,6 @@ def influence(surrogate: Surrogate, example: Example) -> Influence:
         {n: size.reshape(-1, *size.shape[-dims:]).sum(0) for n, size in sizes.items() if size.ndim},
         {n: float(size) for n, size in sizes.items() if not size.ndim},
     )
-
-
-def _worst_point(example: Example, output: str, frame: int | None) -> tuple[int, ...]:
-    """Return where the error is largest, the first point where it is nowhere a number."""
-    error = np.abs(example.prediction[output] - example.truth[output])
-    error = error if frame is None else error[frame]
-    worst = np.argmax(np.where(np.isfinite(error), error, -1.0))
-    return tuple(int(i) for i in np.unravel_index(worst, error.shape))
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(array, dtype=np.float32)[None])
 
 
 def _size(gradient: Tensor) -> np.ndarray:

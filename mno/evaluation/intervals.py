@@ -13,30 +13,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from mno.core.absent import Absent
 from mno.evaluation.config import IntervalConfig
-from mno.evaluation.metrics import (
-    METRICS,
-    Figure,
-    Largest,
-    Metric,
-    Pooled,
-    mean,
-    pooled_relative_l2,
-)
+from mno.evaluation.metrics import METRICS, Figure, Largest, Pooled, mean, pooled_relative_l2
 from mno.evaluation.statistics import Statistics
 
 Key = TypeVar("Key")
 _AT_ONCE = 2**18  # weights, so that memory does not grow with the number of samples
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """Where a figure lies with the confidence that was asked for; both ends NaN where it is NaN."""
 
     low: float
@@ -46,34 +36,35 @@ class Interval:
 def intervals(
     figures: Mapping[Key, Figure], config: IntervalConfig
 ) -> dict[Key, Interval | Absent]:
-    """Return the interval of each figure, or why it has none.
-
-    Args:
-        figures: All of the same samples, in the same order.
-        config: Level, number of resamples and seed.
+    """Return the interval of each figure, all of the same samples, or why it has none.
 
     Raises:
         ValueError: The figures are of different numbers of samples.
     """
-    pooled = {key: f for key, f in figures.items() if isinstance(f, Pooled) and not _alone(f)}
-    found: dict[Key, Interval | Absent] = {key: Absent("interval.one_sample") for key in figures}
-    found |= {key: figure for key, figure in figures.items() if isinstance(figure, Absent)}
-    found |= {
-        key: Absent("interval.largest")
-        for key, figure in figures.items()
-        if isinstance(figure, Largest)
-    }
+    found: dict[Key, Interval | Absent] = {}
+    pooled: dict[Key, Pooled] = {}
+    for key, figure in figures.items():
+        found[key] = Absent("interval.one_sample")
+        if isinstance(figure, Absent):
+            found[key] = figure
+        elif isinstance(figure, Largest):
+            found[key] = Absent("interval.largest")
+        elif np.any(figure.columns != 0, axis=0).sum() > 1:
+            pooled[key] = figure
     if not pooled:
         return found
     if len({figure.columns.shape[1] for figure in pooled.values()}) > 1:
         raise ValueError("the figures are of different numbers of samples; expected the same ones")
     sums = _resampled(np.concatenate([figure.columns for figure in pooled.values()]), config)
-    start = 0
-    for key, figure in pooled.items():
-        end = start + len(figure.columns)
+    ends = np.cumsum([len(figure.columns) for figure in pooled.values()])
+    for (key, figure), own in zip(pooled.items(), np.split(sums, ends[:-1]), strict=True):
         with np.errstate(divide="ignore", invalid="ignore"):
-            found[key] = _middle(figure.of(sums[start:end]), figure.value(), config.level)
-        start = end
+            values = figure.of(own)
+        known = values[~np.isnan(values)]  # draws without any measured sample do not count
+        found[key] = Interval(math.nan, math.nan)
+        if math.isfinite(figure.value()) and np.isfinite(known).all() and known.size:
+            low, high = np.quantile(known, [(1 - config.level) / 2, (1 + config.level) / 2])
+            found[key] = Interval(float(low), float(high))
     return found
 
 
@@ -106,40 +97,8 @@ def intervals_of(
     found["fields"] = {name: {} for name in ways[""]}
     for path, interval in intervals(figures, config).items():
         place = found if len(path) == 1 else found["fields"][path[1]]
-        place[path[-1]] = (
-            interval if isinstance(interval, Absent) else [interval.low, interval.high]
-        )
+        place[path[-1]] = interval if isinstance(interval, Absent) else list(interval)
     return found
-
-
-def difference(
-    a: Statistics, b: Statistics, metric: Metric, config: IntervalConfig
-) -> Interval | Absent:
-    """Return the interval of metric(a) - metric(b), of two models on the same samples.
-
-    Below 0 throughout, a is better than b; with 0 inside, the samples do not tell.
-
-    Args:
-        a: Statistics of one model's predictions of a field.
-        b: Those of another's, of the same samples in the same order.
-        metric: What is compared.
-        config: Level, number of resamples and seed.
-
-    Raises:
-        ValueError: They are of different numbers of samples.
-    """
-    return intervals({"": _minus(metric.figure(a), metric.figure(b))}, config)[""]
-
-
-def _minus(a: Figure, b: Figure) -> Figure:
-    if isinstance(a, Pooled) and isinstance(b, Pooled):
-        return a.minus(b)
-    return b if isinstance(b, Absent) else a
-
-
-def _alone(figure: Pooled) -> bool:
-    """Say whether fewer than two samples count."""
-    return int(np.any(figure.columns != 0, axis=0).sum()) < 2
 
 
 def _resampled(columns: np.ndarray, config: IntervalConfig) -> np.ndarray:
@@ -158,33 +117,17 @@ def _resampled(columns: np.ndarray, config: IntervalConfig) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def _middle(values: np.ndarray, whole: float, level: float) -> Interval:
-    """Return the middle of what came out; draws without any measured sample do not count."""
-    known = values[~np.isnan(values)]
-    if not math.isfinite(whole) or not np.isfinite(known).all() or not known.size:
-        return Interval(math.nan, math.nan)
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
-
-
 LEVEL, RESAMPLES = 0.95, 1000
 
 
 def mean_interval(errors: np.ndarray, seed: int) -> tuple[float, float | None, float | None]:
     """Return the mean of some errors, and where it lies in 95 % of draws of other samples.
 
-    The percentile bootstrap (Efron and Tibshirani 1993, chapter 13). Errors of the same number of
-    samples are drawn alike, so that curves over the same samples move together.
-
-    Args:
-        errors: One for each sample, shape `(samples,)`; NaN gives NaN.
-        seed: Of the draws.
-
-    Returns:
-        The mean and the two ends; no ends of a single sample, which shows no spread.
+    The ends of the percentile bootstrap are None of a single sample, which shows no spread; NaN
+    gives NaN. Errors of the same number of samples are drawn alike, so that curves over the same
+    samples move together.
     """
-    ends = _ends(errors, lambda drawn: np.mean(drawn, axis=1), seed, "linear")
-    return mean(errors), *ends
+    return mean(errors), *_ends(errors, lambda drawn: np.mean(drawn, axis=1), seed, "linear")
 
 
 def median_interval(values: np.ndarray, seed: int) -> tuple[float, float | None, float | None]:

@@ -22,19 +22,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
 
 from mno.core.absent import Absent
 
-LEVEL = 0.9
-"""Share of the weight that lies in an interval."""
-FURTHEST = 10
-"""Times the largest measured number of samples beyond which nothing is said."""
-FEWEST = 3
-"""Different numbers of samples without which there is no curve."""
+LEVEL = 0.9  # share of the weight that lies in an interval
+FURTHEST = 10  # times the largest measured number of samples, beyond which nothing is said
+FEWEST = 3  # different numbers of samples without which there is no curve
 
 _EXPONENTS = np.linspace(0.02, 2.0, 67)
 _FLOORS = np.linspace(0.0, 0.98, 25)
@@ -44,8 +41,7 @@ _NEGLIGIBLE = 1e-6  # weight, relative to the largest, of curves that are left o
 _LEVELS = ndtri((np.arange(5) + 0.5) / 5)  # equally likely standard normal numbers
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A median and the bounds of an interval of 90 %; None where it is further than can be told."""
 
     middle: float | None
@@ -55,33 +51,22 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class LearningCurve:
-    """All curves that explain the measured points, each with its weight.
+    """All curves that explain the measured points, one in each row, with their weights."""
 
-    Attributes:
-        largest: The largest number of training samples that was measured.
-        exponents: b, shape `(curves,)`.
-        floors: r, likewise.
-        errors: e_N, likewise.
-        weights: Their weights, likewise; they sum to one.
-    """
-
-    largest: int
-    exponents: np.ndarray
-    floors: np.ndarray
-    errors: np.ndarray
-    weights: np.ndarray
+    largest: int  # N
+    exponents: np.ndarray  # b
+    floors: np.ndarray  # r
+    errors: np.ndarray  # e_N
+    weights: np.ndarray  # they sum to one
 
     @classmethod
     def fit(
         cls, samples: Sequence[int], errors: Sequence[float], relative_deviation: float = 0.0
     ) -> LearningCurve:
-        """Weigh the curves by the points.
+        """Weigh the curves by the number of training samples of each training, and its error.
 
-        Args:
-            samples: Number of training samples of each training.
-            errors: Its error; of several trainings with as many samples each counts.
-            relative_deviation: Standard deviation of the measured error, relative to it, that the
-                finite number of measured samples brings, alike for all points.
+        The relative deviation is the standard deviation of the measured error, relative to it, that
+        the finite number of measured samples brings, alike for all points.
 
         Raises:
             ValueError: There are fewer than three different numbers, or an error is not above 0.
@@ -131,8 +116,7 @@ class LearningCurve:
         """
         found = self._interval(self._samples_for(error))
         furthest = FURTHEST * self.largest
-        told = (None if v is None or v > furthest else v for v in vars(found).values())
-        return Interval(*told)
+        return Interval(*(None if v is None or v > furthest else v for v in found))
 
     def chance(self, error: float) -> float:
         """Return the weight of the curves that reach an error within ten times the samples."""

@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,13 +25,12 @@ _TIMEOUT = 300.0
 
 
 class Process:
-    """A process that works and then says how much memory it took.
-
-    It runs beside whatever its maker does; `peak_mib` waits for it.
+    """A process that works beside its maker, and then says how much memory it took.
 
     Args:
-        task: `["predict", folder of the model]`, or `["solve", scenario, resolution, parameters]`.
-        inputs: What it is given, arrays by name.
+        task: `["predict", folder of the model]`, or `["solve", scenario, resolution, parameters as
+            JSON]`.
+        inputs: What it is given, arrays by name: samples to predict at once, or one to solve.
     """
 
     def __init__(self, task: list[str], inputs: Mapping[str, np.ndarray]) -> None:
@@ -45,7 +43,7 @@ class Process:
             )  # fmt: skip
 
     def peak_mib(self) -> float | Absent:
-        """Return the peak of its resident memory in MiB; or, in one line, why it is not known."""
+        """Wait, and return the peak of its resident memory in MiB, or why it is not known."""
         try:
             answer, said = self._process.communicate(timeout=_TIMEOUT)
         except subprocess.TimeoutExpired:
@@ -58,20 +56,7 @@ class Process:
         return float(answer)
 
 
-def predicting(model: Path, inputs: Mapping[str, np.ndarray]) -> Process:
-    """Start a process that loads a model and predicts all samples of some inputs at once."""
-    return Process(["predict", str(model)], inputs)
-
-
-def solving(
-    scenario: str, resolution: int, parameters: Mapping[str, Any], given: Mapping[str, np.ndarray]
-) -> Process:
-    """Start a process that solves one sample, shape `dims` by name."""
-    return Process(["solve", scenario, str(resolution), json.dumps(dict(parameters))], given)
-
-
-def own_peak_mib() -> float:
-    """Return the peak of this process's resident memory, in MiB."""
+def _own_peak_mib() -> float:
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would count what the process was before it became this program
         lines = status.read_text(encoding="utf-8").splitlines()
@@ -83,17 +68,16 @@ def own_peak_mib() -> float:
 
 def _work(kind: str, *what: str) -> None:
     with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as arrays:
-        inputs = {name: arrays[name] for name in arrays}
+        inputs = dict(arrays)
     if kind == "predict":
         from mno.surrogate.surrogate import Surrogate
 
-        samples = len(next(iter(inputs.values())))
-        Surrogate.load(what[0]).predict(inputs, samples)
-    else:
+        Surrogate.load(what[0]).predict(inputs, len(next(iter(inputs.values()))))
+    else:  # does without torch
         from mno.scenarios.base import make_scenario
 
         make_scenario(what[0], int(what[1]), json.loads(what[2])).solve(inputs)
-    sys.stdout.write(str(own_peak_mib()))
+    sys.stdout.write(str(_own_peak_mib()))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mno.core.absent import Absent
-from mno.evaluation.statistics import Space, Statistics, band_of, shell_numbers
+from mno.evaluation.statistics import Space, Statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,9 @@ class Pooled:
 
     def value(self) -> float:
         """Return the figure of all samples; its sums are exact, so order does not matter."""
-        return self._figure(np.array([math.fsum(column) for column in self.columns]))
+        sums = np.array([math.fsum(column) for column in self.columns])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(self.of(sums))
 
     def per_sample(self) -> np.ndarray:
         """Return the figure of each sample alone, shape `(samples,)`."""
@@ -79,10 +81,6 @@ class Pooled:
         columns = np.concatenate([self.columns, other.columns])
         return Pooled(columns, lambda sums: self.of(sums[:own]) - other.of(sums[own:]))
 
-    def _figure(self, sums: np.ndarray) -> float:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return float(self.of(sums))
-
 
 @dataclass(frozen=True, eq=False)
 class Largest:
@@ -98,13 +96,6 @@ class Largest:
     def per_sample(self) -> np.ndarray:
         """Return the number of each sample, shape `(samples,)`; NaN where it was not measured."""
         return np.where(self.measured, self.values, math.nan)
-
-
-def ratio(squared_error: np.ndarray, squared_size: np.ndarray) -> np.ndarray:
-    """Return sqrt(error / size), with 0 for 0 / 0 and infinity for a positive number / 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.sqrt(squared_error) / np.sqrt(squared_size)
-    return np.where(squared_error == 0, 0.0, found)
 
 
 Figure = Pooled | Largest | Absent
@@ -135,74 +126,49 @@ class Metric:
         return figure if isinstance(figure, Absent) else figure.per_sample()
 
 
-def relative_l2_per_sample(statistics: Statistics) -> np.ndarray:
-    """Return ||p - t|| / ||t|| of every sample, shape `(samples,)`; NaN where not measured."""
-    return _relative(statistics, "squared_error", "squared_truth").per_sample()
-
-
-def mean_relative_l2(statistics: Statistics) -> float:
-    """Return the mean relative L2 over the samples that were measured; NaN where none was."""
-    return _relative(statistics, "squared_error", "squared_truth").value()
-
-
-def rmse(statistics: Statistics) -> float:
-    """Return the root mean square error over all known values; NaN where there is none."""
-    return _rmse(statistics).value()
-
-
 def mean(values: np.ndarray) -> float:
     """Return the mean by an exact sum, so that order does not matter; NaN without values."""
     return math.fsum(values) / len(values) if len(values) else math.nan
 
 
 def mean_over(values: np.ndarray, known: np.ndarray) -> Pooled:
-    """Return the mean of a number per sample over those that are known.
-
-    Args:
-        values: Shape `(samples,)`.
-        known: Which of them count, shape `(samples,)`, boolean.
-    """
-    return Pooled(np.array([np.where(known, values, 0.0), known], dtype=np.float64), _quotient)
+    """Return the mean of a number per sample over those that are known; shapes `(samples,)`."""
+    columns = np.array([np.where(known, values, 0.0), known], dtype=np.float64)
+    return Pooled(columns, lambda sums: sums[0] / sums[1])
 
 
-def _quotient(sums: np.ndarray) -> np.ndarray:
-    return sums[0] / sums[1]
+def _ratio(squared_error: np.ndarray, squared_size: np.ndarray) -> np.ndarray:
+    """Return sqrt(error / size), with 0 for 0 / 0 and infinity for a positive number / 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.sqrt(squared_error) / np.sqrt(squared_size)
+    return np.where(squared_error == 0, 0.0, found)
 
 
-def _root_of_quotient(sums: np.ndarray) -> np.ndarray:
-    return np.sqrt(sums[0] / sums[1])
-
-
-def _pooled_ratio(sums: np.ndarray) -> np.ndarray:
-    error, size, measured = sums
-    return np.where(measured > 0, ratio(error, size), math.nan)
-
-
-def _relative(statistics: Statistics, error: str, size: str) -> Pooled:
-    squared_error, squared_size = statistics.per_sample(error), statistics.per_sample(size)
+def relative(statistics: Statistics, norm: str = "") -> Pooled:
+    """Return the mean of ||p - t|| / ||t|| over the samples measured: in L2, or in `_h1`."""
+    squared_error = statistics.per_sample(f"squared_error{norm}")
+    squared_size = statistics.per_sample(f"squared_truth{norm}")
     measured = statistics.measured
     typical = math.fsum(squared_size) / max(int(measured.sum()), 1)
-    return mean_over(
-        ratio(squared_error, np.where(squared_size == 0, typical, squared_size)), measured
-    )
+    sizes = np.where(squared_size == 0, typical, squared_size)
+    return mean_over(_ratio(squared_error, sizes), measured)
 
 
-def _root_mean(statistics: Statistics, error: str, count: str) -> Pooled:
-    columns = [statistics.per_sample(error), statistics.per_sample(count)]
-    return Pooled(np.array(columns), _root_of_quotient)
-
-
-def _rmse(statistics: Statistics) -> Pooled:
-    return _root_mean(statistics, "squared_error", "points")
+def root_mean(
+    statistics: Statistics, squares: str | np.ndarray = "squared_error", count: str = "points"
+) -> Pooled:
+    """Return the root of squares over a count; by default the root mean square error."""
+    values = statistics.per_sample(squares) if isinstance(squares, str) else squares
+    columns = np.array([values, statistics.per_sample(count)])
+    return Pooled(columns, lambda sums: np.sqrt(sums[0] / sums[1]))
 
 
 def _nrmse(statistics: Statistics) -> Pooled:
     columns = [statistics.per_sample(name) for name in ("squared_error", "squared_truth")]
-    return Pooled(np.array([*columns, statistics.measured]), _pooled_ratio)
-
-
-def _max_error(statistics: Statistics) -> Largest:
-    return Largest(statistics.per_sample("max_error"), statistics.measured)
+    return Pooled(
+        np.array([*columns, statistics.measured]),
+        lambda sums: np.where(sums[2] > 0, _ratio(sums[0], sums[1]), math.nan),
+    )
 
 
 def _on_grid(figure: Callable[[Statistics], Figure]) -> Callable[[Statistics], Figure]:
@@ -213,40 +179,33 @@ def _on_grid(figure: Callable[[Statistics], Figure]) -> Callable[[Statistics], F
 def _in_band(name: str) -> Callable[[Statistics], Figure]:
     def figure(statistics: Statistics) -> Figure:
         space = statistics.space
-        if not isinstance(space, Space):
+        if isinstance(space, Absent):
             return space
-        band = band_of(name, space)
+        band = space.band(name)
         if band.start >= band.stop:
             return Absent("grid.too_coarse")
-        power = statistics.per_sample("error_power")[:, band].sum(axis=1)
-        return Pooled(np.array([power, statistics.per_sample("points")]), _root_of_quotient)
+        return root_mean(statistics, statistics.per_sample("error_power")[:, band].sum(axis=1))
 
     return figure
 
 
 METRICS = (
-    Metric("relative_l2", False, lambda s: _relative(s, "squared_error", "squared_truth")),
-    Metric("rmse", True, _rmse),
+    Metric("relative_l2", False, relative),
+    Metric("rmse", True, root_mean),
     Metric("nrmse", False, _nrmse),
-    Metric("max_error", True, _max_error),
+    Metric("max_error", True, lambda s: Largest(s.per_sample("max_error"), s.measured)),
     Metric(
         "boundary_rmse",
         True,
-        _on_grid(lambda s: _root_mean(s, "squared_boundary_error", "boundary_points")),
+        _on_grid(lambda s: root_mean(s, "squared_boundary_error", "boundary_points")),
     ),
     Metric(
-        "conserved_rmse",
-        True,
-        _on_grid(lambda s: _root_mean(s, "squared_mean_error", "frames")),
+        "conserved_rmse", True, _on_grid(lambda s: root_mean(s, "squared_mean_error", "frames"))
     ),
     Metric("fourier_low_rmse", True, _in_band("low")),
     Metric("fourier_middle_rmse", True, _in_band("middle")),
     Metric("fourier_high_rmse", True, _in_band("high")),
-    Metric(
-        "relative_h1",
-        False,
-        _on_grid(lambda s: _relative(s, "squared_error_h1", "squared_truth_h1")),
-    ),
+    Metric("relative_h1", False, _on_grid(lambda s: relative(s, "_h1"))),
 )
 
 
@@ -256,7 +215,7 @@ def relative_l2(statistics: Mapping[str, Statistics]) -> np.ndarray:
     Fields may differ in unit, so their relative errors are averaged, not their errors. Fields of
     which a sample has no known truth are left out of its mean, which is NaN where that is all.
     """
-    errors = np.array([relative_l2_per_sample(s) for s in statistics.values()])
+    errors = np.array([relative(s).per_sample() for s in statistics.values()])
     known = np.array([s.measured for s in statistics.values()])
     if known.all():
         return np.mean(errors, axis=0)
@@ -274,28 +233,19 @@ def pooled_relative_l2(statistics: Mapping[str, Statistics]) -> Pooled:
     return mean_over(relative_l2(statistics), measured(statistics))
 
 
-def overall_relative_l2(statistics: Mapping[str, Statistics]) -> float:
-    """Return that mean as a number; NaN where no sample was measured."""
-    return pooled_relative_l2(statistics).value()
-
-
 def spectra_of(statistics: Statistics) -> dict[str, list[float]] | Absent:
-    """Return mean spectra over samples and frames, or why there are none.
+    """Return mean spectra over the samples and frames of one field, or why there are none.
 
-    Args:
-        statistics: Of one field, measured with `spectra`, of one sample or more.
-
-    Returns:
-        `wavenumber` k, and for each the share of the mean square in the square of the field's unit
-        that lies in waves from k to below k + 1, of `truth`, `prediction` and `error`; see
-        `mno.evaluation.statistics`. Each is added up in the samples' order.
+    It has to be measured with `spectra`, of one sample or more. By `wavenumber` k they hold the
+    share of the mean square, in the square of the field's unit, that lies in waves from k to below
+    k + 1, of `truth`, `prediction` and `error`; each is added up in the samples' order.
     """
-    if not isinstance(statistics.space, Space):
-        return statistics.space
+    space = statistics.space
+    if not isinstance(space, Space):
+        return space
     points = statistics.total("points")
     shares = {
         name: statistics.per_sample(f"{name}_power").cumsum(axis=0)[-1] / points
         for name in ("truth", "prediction", "error")
     }
-    numbers: np.ndarray = shell_numbers(statistics.space)
-    return {"wavenumber": numbers.tolist()} | {n: v.tolist() for n, v in shares.items()}
+    return {"wavenumber": space.shells.tolist()} | {n: v.tolist() for n, v in shares.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,11 +16,11 @@ from mno.evaluation.intervals import intervals_of
 from mno.evaluation.metrics import (
     METRICS,
     mean,
-    mean_relative_l2,
     measured,
-    overall_relative_l2,
+    pooled_relative_l2,
+    relative,
     relative_l2,
-    rmse,
+    root_mean,
     spectra_of,
 )
 from mno.evaluation.statistics import NO_GRID, Space, Statistics, of_frames
@@ -53,12 +53,7 @@ class Errors:
         self.frames: dict[str, list[Statistics]] = {name: [] for name in states}
 
     def add(self, predicted: Arrays, truth: Arrays) -> None:
-        """Measure a batch.
-
-        Args:
-            predicted: Fields of shape `(samples, *dims)`, states `(samples, frames, *grid)`.
-            truth: The same fields as solved.
-        """
+        """Measure a batch of fields `(samples, *dims)`, of states `(samples, frames, *grid)`."""
         for name, before in self.whole.items():
             self.whole[name] = before + Statistics.of(
                 predicted[name], truth[name], before.space, self.spectra
@@ -75,33 +70,31 @@ class Errors:
         """
         frames = zip(*self.frames.values(), strict=True)
         known = [[state for state in states if state.measured.any()] for states in frames]
-        return np.array([mean(np.array([mean_relative_l2(s) for s in states])) for states in known])
+        return np.array([mean(np.array([relative(s).value() for s in states])) for states in known])
 
     def rmse_over_time(self) -> dict[str, np.ndarray]:
         """Return the RMSE of each frame, `(frames,)`, by name of the state, in its unit."""
-        return {name: np.array([rmse(s) for s in frames]) for name, frames in self.frames.items()}
+        return {
+            name: np.array([root_mean(s).value() for s in frames])
+            for name, frames in self.frames.items()
+        }
 
 
 @dataclass(frozen=True, eq=False)
 class OverTime:
     """Errors of each predicted frame, each of shape `(frames,)`; NaN without truth.
 
-    Attributes:
-        times: When the frames are, in the unit of the dataset's time axis.
-        units: That unit.
-        model: Relative L2 of the surrogate, the mean over states.
-        baseline: Of the mean field of the training split at the same time.
-        persistence: Of keeping the last given frame.
-        rmse: RMSE of each state in its unit, by the state's name and then `rmse`, `baseline_rmse`
-            and `persistence_rmse`.
+    `model`, `baseline` (the training split's mean field at the same time) and `persistence` (the
+    last given frame is kept) are relative L2, the mean over states; `rmse` has, by the state's name
+    and then `rmse`, `baseline_rmse` and `persistence_rmse`, the RMSE in the state's unit.
     """
 
     times: np.ndarray
-    units: str
+    units: str  # of the times
     model: np.ndarray
     baseline: np.ndarray
     persistence: np.ndarray
-    rmse: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    rmse: Mapping[str, Mapping[str, np.ndarray]]
 
     @classmethod
     def of(
@@ -130,59 +123,48 @@ class OverTime:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One sample shown in the report.
+    """One sample shown in the report; its arrays have shape `(*dims)`, by field name."""
 
-    Attributes:
-        ranks: What it is among all samples: `best`, `median`, `worst`; several in small splits.
-        index: Its number in the store.
-        relative_l2: Its error, the mean over output fields.
-        inputs: Arrays of shape `(*dims)`, by field name; of states the frames that are given.
-        truth: The same for the output fields; of states the frames that are predicted.
-        prediction: The same for the output fields.
-    """
-
-    ranks: tuple[str, ...]
-    index: int
-    relative_l2: float
-    inputs: FieldArrays
-    truth: FieldArrays
+    ranks: tuple[str, ...]  # among all samples: best, median, worst; several in small splits
+    index: int  # its number in the store
+    relative_l2: float  # the mean over output fields
+    inputs: FieldArrays  # of states the frames that are given
+    truth: FieldArrays  # of states the frames that are predicted
     prediction: FieldArrays
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What an evaluation found.
+    """What an evaluation found; of the split's fields only the examples are kept in here.
 
     Attributes:
-        split: The split that was predicted; of its fields only the examples are kept in here.
         outputs: The predicted fields.
         model: Statistics of the surrogate's predictions, by field name.
         baseline: Statistics of predicting the training split's mean field, by field name.
+        persistence: Statistics of keeping the last given frame of states, and the mean field of
+            other outputs, by field name; empty without states. Where a value of that frame is
+            missing, it is the point's last that is given, or else the mean field's.
         indices: The samples' numbers in the store, in their order.
         examples: The best, the median and the worst sample.
         check_inputs: Inputs of the first samples, by field name, shape `(samples, *dims)`.
         check_predictions: The surrogate's predictions for them, to check the packaged model by.
-        persistence: Statistics of keeping the last given frame of states, and the mean field of
-            other outputs, by field name; empty without states. Where a value of that frame is
-            missing, it is the point's last that is given, or else the mean field's.
         over_time: Errors of single frames; none without states.
         error_maps: Root mean square error at each point of space, over samples and frames, by field
             name; none of unordered points.
         interval_config: Of the metrics' intervals.
     """
 
-    split: str
     outputs: tuple[Field, ...]
     model: Mapping[str, Statistics]
     baseline: Mapping[str, Statistics]
+    persistence: Mapping[str, Statistics]
     indices: np.ndarray
     examples: tuple[Example, ...]
     check_inputs: FieldArrays
     check_predictions: FieldArrays
-    persistence: Mapping[str, Statistics] = field(default_factory=dict)
-    over_time: OverTime | None = None
-    error_maps: Mapping[str, np.ndarray] = field(default_factory=dict)
-    interval_config: IntervalConfig = IntervalConfig()
+    over_time: OverTime | None
+    error_maps: Mapping[str, np.ndarray]
+    interval_config: IntervalConfig
 
     def example(self, rank: str) -> Example:
         """Return the best, the median or the worst sample."""
@@ -203,7 +185,7 @@ class Evaluation:
 
     @property
     def baseline_relative_l2(self) -> np.ndarray:
-        """The same for predicting the training split's mean field."""
+        """The same as `relative_l2` for predicting the training split's mean field."""
         return relative_l2(self.baseline)
 
     @cached_property
@@ -227,8 +209,9 @@ class Evaluation:
         be. `intervals` has the same paths as the metrics, with two numbers in their places; see
         `mno.evaluation.intervals`.
         """
+        overall = {f"{way}relative_l2": pooled_relative_l2(s) for way, s in self.ways.items()}
         return {
-            **{f"{way}relative_l2": overall_relative_l2(s) for way, s in self.ways.items()},
+            **{name: figure.value() for name, figure in overall.items()},
             "samples": len(self.indices),
             "fields": {output.name: self._metrics_of(output) for output in self.outputs},
             "intervals": self.intervals,
@@ -254,12 +237,10 @@ class Evaluation:
     def _metrics_of(self, output: Field) -> dict[str, Any]:
         values: dict[str, Any] = {"unit": output.units}
         for way, statistics in self.ways.items():
-            found = {metric.name: metric.value(statistics[output.name]) for metric in METRICS}
-            values |= {
-                f"{way}{name}": value
-                for name, value in found.items()
-                if not way or not isinstance(value, Absent)
-            }
+            for metric in METRICS:
+                value = metric.value(statistics[output.name])
+                if not way or not isinstance(value, Absent):
+                    values[f"{way}{metric.name}"] = value
         if output.gaps:
             counted = self.model[output.name]
             values |= {"values": int(counted.total("points"))}

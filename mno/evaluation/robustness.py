@@ -1,13 +1,15 @@
 """Robustness: errors of a surrogate on data unlike those that it was trained on.
 
-`measure_robustness` tries all kinds of difference; here are those whose problems are solved anew:
-other resolutions, and other parameters than those of the training data.
+`measure_robustness` tries all kinds of difference; here are those whose problems are solved anew
+(other resolutions, and other parameters than those of the training data) and those over time (other
+frame rates than the trained one, and the growth of errors).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
@@ -15,11 +17,15 @@ from scipy.interpolate import RegularGridInterpolator
 from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
 from mno.core.fields import Axis
-from mno.data.reading import Schema, Split
-from mno.evaluation.other_times import at_frame_rates, over_time
+from mno.data.reading import Schema, Split, StoredSplit
+from mno.evaluation.config import RobustnessConfig
+from mno.evaluation.intervals import median_interval
+from mno.evaluation.metrics import measured, relative_l2
 from mno.evaluation.scoring import some_samples
-from mno.evaluation.solver import solved_anew, solver_of
+from mno.evaluation.solver import solved_anew, solved_in_time, solver_of
+from mno.evaluation.statistics import Statistics
 from mno.evaluation.trial import (
+    Arrays,
     Errors,
     Result,
     Trial,
@@ -29,163 +35,12 @@ from mno.evaluation.trial import (
     under_noise,
     without_sensors,
 )
-
-if TYPE_CHECKING:
-    from mno.data.reading import Split, StoredSplit
-    from mno.evaluation.config import RobustnessConfig
-    from mno.surrogate.surrogate import Surrogate
-
-
-def on_grid(
-    values: np.ndarray, points: Sequence[np.ndarray], others: Sequence[np.ndarray]
-) -> np.ndarray:
-    """Interpolate linearly along the last axes, beyond the outermost points along the last cell.
-
-    Args:
-        values: Shape `(..., *grid)`.
-        points: Where the values are along each axis of the grid, ascending, two or more.
-        others: Where they are wanted.
-
-    Returns:
-        Shape `(..., *other grid)`; the values themselves where the points are the same.
-    """
-    if all(np.array_equal(a, b) for a, b in zip(points, others, strict=True)):
-        return values
-    dims = len(points)
-    first = np.moveaxis(values, range(-dims, 0), range(dims))
-    interpolate = RegularGridInterpolator(
-        tuple(points),
-        first,
-        method="linear",
-        bounds_error=False,
-        fill_value=None,  # type: ignore[arg-type]
-    )
-    found = interpolate(np.stack(np.meshgrid(*others, indexing="ij"), axis=-1))
-    return np.moveaxis(found, range(dims), range(-dims, 0)).astype(values.dtype)
-
-
-def fields_on_grid(
-    fields: Mapping[str, np.ndarray], space: Sequence[Axis], others: Sequence[Axis]
-) -> dict[str, np.ndarray]:
-    """Bring fields of shape `(..., *grid)` from some axes of space to others, by `on_grid`."""
-    here, there = [axis.points for axis in space], [axis.points for axis in others]
-    return {name: on_grid(values, here, there) for name, values in fields.items()}
-
-
-FINER = 2  # times the finest resolution tried, by which the solver's own error is measured
-MULTIPLE = 4  # of points along an axis; all scenarios can be solved with such numbers
-
-
-def at_resolutions(
-    trial: Trial, schema: Schema, ratios: Sequence[float], count: int, seed: int
-) -> Result | Absent:
-    """Return the errors by points along an axis, on the same problems solved anew on each grid.
-
-    The truth on each grid is the solver's own answer there. So that an error of the grid is not
-    blamed on the surrogate, `solver` has the relative L2 between the solver's answers on that grid
-    and on one twice as fine as the finest tried, interpolated linearly. On grids, `mean_field` is
-    that of the training data interpolated, and `interpolated` is what a careful user would do
-    instead: ask the surrogate on the trained grid, and interpolate its answer.
-
-    Returns:
-        A curve whose levels are numbers of points; or why there is none.
-    """
-    scenario = solver_of(schema)
-    if isinstance(scenario, Absent):
-        return scenario
-    if not scenario.same_on_any_grid:
-        return Absent("robustness.other_on_every_grid")
-    trained = schema.resolution or 0
-    tried = sorted({trained, *(_points(trained, ratio) for ratio in ratios)})
-    solved = {n: solved_anew(schema, count, seed, n) for n in tried}
-    base = solved[trained]
-    if isinstance(base, Absent):
-        return base
-    levels: dict[int, Errors | Absent] = {}
-    for points, samples in solved.items():
-        levels[points] = samples if isinstance(samples, Absent) else _errors(trial, base, samples)
-    there = {n: s for n, s in solved.items() if not isinstance(levels[n], Absent)}
-    own = _solver_errors(trial, schema, there, count, seed)
-    solver: Any = own if isinstance(own, Absent) else along(own, seed)
-    return curve(levels, seed, trained=trained, solver=solver)
-
-
-def _points(trained: int, ratio: float) -> int:
-    return max(MULTIPLE, MULTIPLE * round(trained * ratio / MULTIPLE))
-
-
-def _errors(trial: Trial, base: Split, samples: Split) -> Errors | Absent:
-    """Return the errors on one grid, given the same problems on the trained one."""
-    description = trial.description
-    given, truth = description.given(samples.fields), description.truth(samples.fields)
-    try:
-        if description.coordinates:
-            return trial.errors(given, truth)
-        here, there = base.schema.space, samples.schema.space
-        means = fields_on_grid(description.truth(trial.train_mean), here, there)
-        found = trial.errors(given, truth, means)
-        answer = trial.predict(description.given(base.fields), description.truth(base.fields))
-        found["interpolated"] = errors_of(fields_on_grid(answer, here, there), truth)
-    except (MnoError, ValueError, RuntimeError) as error:  # a backbone's own limits on grids
-        return Absent("robustness.model_fails", {"error": first_line(error)})
-    return found
-
-
-def _solver_errors(
-    trial: Trial, schema: Schema, solved: Mapping[int, Split | Absent], count: int, seed: int
-) -> list[np.ndarray] | Absent:
-    if schema.coordinates:
-        return Absent("robustness.solver_on_points")
-    finest = FINER * max(solved, default=1)
-    reference = solved_anew(schema, count, seed, finest)
-    if isinstance(reference, Absent):
-        return reference
-    exact = trial.description.truth(reference.fields)
-    errors = []
-    for samples in solved.values():
-        assert not isinstance(samples, Absent)  # noqa: S101  (these have been left out)
-        restricted = fields_on_grid(exact, reference.schema.space, samples.schema.space)
-        errors.append(errors_of(trial.description.truth(samples.fields), restricted))
-    return errors
-
-
-AS_TRAINED = "as trained"
-
-
-def outside_training(trial: Trial, schema: Schema, count: int, seed: int) -> Result | Absent:
-    """Return the errors on the problems that the scenario names as its neighbours, solved anew.
-
-    The first level are new problems as the training data were drawn, from the same streams. A
-    parameter that changes may be none of the model's inputs: then it cannot know of it.
-
-    Returns:
-        A curve whose levels are names, and for each name what was `changed`: by parameter, the
-        value of the training data and that of the trial. Or why there is none.
-    """
-    scenario = solver_of(schema)
-    if isinstance(scenario, Absent):
-        return scenario
-    changes = {AS_TRAINED: {}, **scenario.outside()}
-    levels = {}
-    for label, changed in changes.items():
-        samples = solved_anew(schema, count, seed, changed=changed)
-        if isinstance(samples, Absent):
-            levels[label] = samples
-            continue
-        given = trial.description.given(samples.fields)
-        levels[label] = trial.errors(given, trial.description.truth(samples.fields))
-    was = schema.parameters
-    return curve(
-        levels,
-        seed,
-        changed={
-            label: {name: [was.get(name), value] for name, value in changed.items()}
-            for label, changed in changes.items()
-        },
-    )
-
+from mno.surrogate.surrogate import Surrogate
 
 KINDS = ("noise", "missing", "resolution", "frame_rate", "outside", "over_time")
+AS_TRAINED = "as trained"
+_FINER = 2  # times the finest resolution tried, by which the solver's own error is measured
+_MULTIPLE = 4  # of points along an axis; all scenarios can be solved with such numbers
 
 
 def measure_robustness(
@@ -221,7 +76,325 @@ def measure_robustness(
         "resolution": at_resolutions(trial, schema, resolutions, count, seed)
         if resolutions
         else nothing,
-        "frame_rate": at_frame_rates(trial, samples, schema, count, seed),
+        "frame_rate": _at_frame_rates(trial, samples, schema, count, seed),
         "outside": outside_training(trial, schema, count, seed),
         "over_time": over_time(trial, samples, schema, count, seed, config.threshold),
     }
+
+
+def _on_grid(fields: Arrays, space: Sequence[Axis], others: Sequence[Axis]) -> Arrays:
+    """Interpolate fields `(..., *grid)` linearly from some axes of space to others.
+
+    Beyond the outermost points they go on along the last cell.
+    """
+    here, there = (tuple(axis.points for axis in axes) for axes in (space, others))
+    if all(np.array_equal(a, b) for a, b in zip(here, there, strict=True)):
+        return fields
+    places = np.stack(np.meshgrid(*there, indexing="ij"), axis=-1)
+    last, first = range(-len(here), 0), range(len(here))
+
+    def interpolated(values: np.ndarray) -> np.ndarray:
+        known = np.moveaxis(values, last, first)
+        interpolate = RegularGridInterpolator(
+            here,
+            known,
+            method="linear",
+            bounds_error=False,
+            fill_value=None,  # type: ignore[arg-type]
+        )
+        return np.moveaxis(interpolate(places), first, last).astype(values.dtype)
+
+    return {name: interpolated(values) for name, values in fields.items()}
+
+
+def at_resolutions(
+    trial: Trial, schema: Schema, ratios: Sequence[float], count: int, seed: int
+) -> Result | Absent:
+    """Return the errors by points along an axis, on the same problems solved anew on each grid.
+
+    The truth on each grid is the solver's own answer there. So that an error of the grid is not
+    blamed on the surrogate, `solver` has the relative L2 between the solver's answers on that grid
+    and on one twice as fine as the finest tried, interpolated linearly. On grids, `mean_field` is
+    that of the training data interpolated, and `interpolated` is what a careful user would do
+    instead: ask the surrogate on the trained grid, and interpolate its answer.
+
+    Returns:
+        A curve whose levels are numbers of points; or why there is none.
+    """
+    scenario = solver_of(schema)
+    if isinstance(scenario, Absent):
+        return scenario
+    if not scenario.same_on_any_grid:
+        return Absent("robustness.other_on_every_grid")
+    trained = schema.resolution or 0
+    points = (max(_MULTIPLE, _MULTIPLE * round(trained * r / _MULTIPLE)) for r in ratios)
+    solved = {n: solved_anew(schema, count, seed, n) for n in sorted({trained, *points})}
+    base = solved[trained]
+    if isinstance(base, Absent):
+        return base
+    levels: dict[int, Errors | Absent] = {}
+    there: dict[int, Split] = {}
+    for n, samples in solved.items():
+        found = samples if isinstance(samples, Absent) else _on_one_grid(trial, base, samples)
+        levels[n] = found
+        if not isinstance(samples, Absent) and not isinstance(found, Absent):
+            there[n] = samples
+    return curve(
+        levels, seed, trained=trained, solver=_solver_errors(trial, schema, there, count, seed)
+    )
+
+
+def _on_one_grid(trial: Trial, base: Split, samples: Split) -> Errors | Absent:
+    """Return the errors on one grid, given the same problems on the trained one."""
+    description = trial.description
+    given, truth = description.given(samples.fields), description.truth(samples.fields)
+    try:
+        if description.coordinates:
+            return trial.errors(given, truth)
+        here, there = base.schema.space, samples.schema.space
+        means = _on_grid(description.truth(trial.train_mean), here, there)
+        found = trial.errors(given, truth, means)
+        answer = trial.predict(description.given(base.fields), description.truth(base.fields))
+        found["interpolated"] = errors_of(_on_grid(answer, here, there), truth)
+    except (MnoError, ValueError, RuntimeError) as error:  # a backbone's own limits on grids
+        return Absent("robustness.model_fails", {"error": first_line(error)})
+    return found
+
+
+def _solver_errors(
+    trial: Trial, schema: Schema, solved: Mapping[int, Split], count: int, seed: int
+) -> dict[str, Any] | Absent:
+    if schema.coordinates:
+        return Absent("robustness.solver_on_points")
+    reference = solved_anew(schema, count, seed, _FINER * max(solved, default=1))
+    if isinstance(reference, Absent):
+        return reference
+    exact = trial.description.truth(reference.fields)
+    errors = []
+    for samples in solved.values():
+        restricted = _on_grid(exact, reference.schema.space, samples.schema.space)
+        errors.append(errors_of(trial.description.truth(samples.fields), restricted))
+    return along(errors, seed)
+
+
+def outside_training(trial: Trial, schema: Schema, count: int, seed: int) -> Result | Absent:
+    """Return the errors on the problems that the scenario names as its neighbours, solved anew.
+
+    The first level are new problems as the training data were drawn, from the same streams. A
+    parameter that changes may be none of the model's inputs: then it cannot know of it.
+
+    Returns:
+        A curve whose levels are names, and for each name what was `changed`: by parameter, the
+        value of the training data and that of the trial. Or why there is none.
+    """
+    scenario = solver_of(schema)
+    if isinstance(scenario, Absent):
+        return scenario
+    changes = {AS_TRAINED: {}, **scenario.outside()}
+    levels = {}
+    for label, changed in changes.items():
+        samples = levels[label] = solved_anew(schema, count, seed, changed=changed)
+        if not isinstance(samples, Absent):
+            given = trial.description.given(samples.fields)
+            levels[label] = trial.errors(given, trial.description.truth(samples.fields))
+    was = schema.parameters
+    return curve(
+        levels,
+        seed,
+        changed={
+            label: {name: [was.get(name), value] for name, value in changed.items()}
+            for label, changed in changes.items()
+        },
+    )
+
+
+def _at_frame_rates(
+    trial: Trial, samples: Split, schema: Schema, count: int, seed: int
+) -> Result | Absent:
+    """Return the errors where frames come at half and at double the trained rate.
+
+    A model continues states in steps of its own and cannot be told of others, so its user has to
+    interpolate in time, and that is what is measured:
+
+    `half`: of what the model is given, every second frame is known. Between them states are
+    interpolated linearly, and of a forcing the mean of both intervals stands for either.
+    `double`: an answer is wanted twice as often. The model is given every second frame, a forcing
+    as its mean over both intervals; between the frames that it predicts, and the last one given, it
+    is interpolated linearly. The truth is solved anew.
+
+    Levels are the rate of frames over that of the training data.
+    """
+    if not trial.description.states:
+        return Absent("robustness.no_states")
+    return {"half": _half(trial, samples, seed), "double": _double(trial, schema, count, seed)}
+
+
+def _half(trial: Trial, samples: Split, seed: int) -> Result | Absent:
+    description = trial.description
+    history, states, forcings = _timed(trial)
+    if history == 1 and not forcings:
+        return Absent("robustness.one_frame")
+    first = (history - 1) % 2  # frame to begin with, so that the last one given is an even one
+    if first and not description.rolls_out:
+        return Absent("robustness.fixed_frames")
+    if samples.fields[states[0]].shape[1] <= history + first:
+        return Absent("robustness.no_frame_left")
+    slow = dict(samples.fields)
+    slow |= {name: _even_frames_known(slow[name]) for name in states}
+    slow |= {name: _pairs_alike(slow[name]) for name in forcings}
+
+    def later(fields: Arrays) -> dict[str, np.ndarray]:
+        timed = (*states, *forcings)
+        return {n: x[:, first:] if n in timed else x for n, x in fields.items()}
+
+    truth = description.truth(later(samples.fields))
+    means = description.truth(later(trial.train_mean))
+    given = {1.0: later(samples.fields), 0.5: later(slow)}
+    return curve(
+        {rate: trial.errors(description.given(x), truth, means) for rate, x in given.items()}, seed
+    )
+
+
+def _double(trial: Trial, schema: Schema, count: int, seed: int) -> Result | Absent:
+    samples = solved_in_time(schema, count, seed, intervals=2)
+    if isinstance(samples, Absent):
+        return samples
+    description = trial.description
+    history, states, forcings = _timed(trial)
+    slow = dict(samples.fields)
+    slow |= {name: slow[name][:, ::2] for name in states}
+    slow |= {name: _pairs_alike(slow[name])[:, ::2] for name in forcings}
+    given, truth = description.given(slow), description.truth(slow)
+    finer = {n: x[:, 2 * history - 1 :] if n in states else x for n, x in samples.fields.items()}
+    finer = {name: finer[name] for name in truth}
+
+    def between(frames: Arrays, before: Arrays) -> dict[str, np.ndarray]:
+        joined = {n: np.concatenate([before[n][:, -1:], frames[n]], axis=1) for n in states}
+        return {**frames, **{n: _twice_as_often(joined[n]) for n in states}}
+
+    expected = description.truth(trial.train_mean)
+    means = between(expected, {n: trial.train_mean[n][:, :history] for n in states})
+    means = {n: np.broadcast_to(mean, finer[n].shape) for n, mean in means.items()}
+    kept = {n: np.broadcast_to(given[n][:, -1:], finer[n].shape) for n in states}
+    answer = between(trial.predict(given, truth), given)
+    doubled: Errors = {
+        "model": errors_of(answer, finer),
+        "mean_field": errors_of(means, finer),
+        "persistence": errors_of({**means, **kept}, finer),
+    }
+    return curve({1.0: trial.errors(given, truth), 2.0: doubled}, seed)
+
+
+def _timed(trial: Trial) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+    """Return frames given, and the names of states and forcings."""
+    description = trial.description
+    history = description.forecast.history if description.forecast else 0
+    return history, description.states, description.forcings
+
+
+def _even_frames_known(frames: np.ndarray) -> np.ndarray:
+    """Return frames whose odd ones lie halfway between their neighbours; a last odd one stays."""
+    slow = frames.copy()
+    odd = slice(1, frames.shape[1] - 1, 2)
+    after = frames[:, 2::2]
+    slow[:, odd] = (frames[:, 0:-1:2][:, : after.shape[1]] + after) / 2
+    return slow
+
+
+def _pairs_alike(frames: np.ndarray) -> np.ndarray:
+    """Return frames 2k and 2k + 1 as the mean of both; a last one without a partner stays."""
+    alike, last = frames.copy(), frames.shape[1] // 2 * 2
+    alike[:, 0:last:2] = alike[:, 1:last:2] = (frames[:, 0:last:2] + frames[:, 1:last:2]) / 2
+    return alike
+
+
+def _twice_as_often(frames: np.ndarray) -> np.ndarray:
+    """Return all frames but the first, each after its middle with the one before."""
+    middles = (frames[:, :-1] + frames[:, 1:]) / 2
+    pairs = np.stack([middles, frames[:, 1:]], axis=2)
+    return pairs.reshape(len(frames), -1, *frames.shape[2:])
+
+
+def over_time(
+    trial: Trial, samples: Split, schema: Schema, count: int, seed: int, threshold: float
+) -> Result | Absent:
+    """Return how errors grow, `within` the trained duration and `beyond` it.
+
+    Beyond it the solver goes on to twice the duration, where the model rolls out and no forcing
+    would have to be invented. Either has the `time` of each predicted frame, the relative L2 of
+    each frame as a curve does, and `usable`: by who predicted, the time from the last given frame
+    to the first whose error is above the threshold, as median over samples with its interval. It is
+    none where half of the samples do not get there; `reached` is the share that does. An error that
+    is not a number is above.
+    """
+    description = trial.description
+    if not description.states:
+        return Absent("robustness.no_states")
+    beyond: Result | Absent
+    if description.forcings:
+        beyond = Absent("robustness.forced")
+    elif not description.rolls_out:
+        beyond = Absent("robustness.fixed_frames")
+    else:
+        longer = solved_in_time(schema, count, seed, duration=2, intervals=2)
+        beyond = longer if isinstance(longer, Absent) else _grown(trial, longer, seed, threshold)
+    (time,) = (axis for axis in schema.axes if axis.name == "time")
+    return {
+        "threshold": threshold,
+        "unit": time.units,
+        "trained_until": float(time.points[-1]),
+        "within": _grown(trial, samples, seed, threshold),
+        "beyond": beyond,
+    }
+
+
+def _grown(trial: Trial, samples: Split, seed: int, threshold: float) -> Result:
+    description = trial.description
+    states = description.states
+    given, whole = description.given(samples.fields), description.truth(samples.fields)
+    answer, truth = trial.predict(given, whole), {n: whole[n] for n in states}
+    expected = {n: description.truth(trial.train_mean)[n] for n in states}
+    ways = {"model": answer}
+    if all(expected[n].shape[1] == truth[n].shape[1] for n in states):
+        ways["mean_field"] = expected
+    ways["persistence"] = trial.kept(given, expected, truth)
+    (time,) = (axis for axis in samples.schema.axes if axis.name == "time")
+    steps = truth[states[0]].shape[1]
+    times, last = time.points[-steps:], float(time.points[-steps - 1])
+    errors = {who: _by_frame(frames, truth) for who, frames in ways.items()}
+    return {
+        "samples": len(samples),
+        "time": times.tolist(),
+        "relative_l2": {
+            who: along([frame[known] for frame, known in zip(e, k, strict=True)], seed)
+            for who, (e, k) in errors.items()
+        },
+        "usable": {
+            who: _usable(e, k, times - last, threshold, seed) for who, (e, k) in errors.items()
+        },
+    }
+
+
+def _by_frame(predicted: Arrays, truth: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Return the relative L2 of each frame and sample, and whether it has a known truth."""
+    errors, known = [], []
+    for k in range(next(iter(truth.values())).shape[1]):
+        statistics = {}
+        for name, frames in truth.items():
+            there = np.broadcast_to(predicted[name], frames.shape)[:, k]
+            statistics[name] = Statistics.of(there, frames[:, k])
+        errors.append(relative_l2(statistics))
+        known.append(measured(statistics))
+    return np.array(errors), np.array(known)
+
+
+def _usable(
+    errors: np.ndarray, known: np.ndarray, times: np.ndarray, threshold: float, seed: int
+) -> Result:
+    """Return the time until the threshold, over the samples; shapes `(frames, samples)`."""
+    above = known & ~(errors <= threshold)
+    reached = above.any(axis=0)
+    first = np.where(reached, times[np.argmax(above, axis=0)], math.inf)
+    found = zip(("median", "low", "high"), median_interval(first, seed), strict=True)
+    ends = {name: None if v is None or math.isinf(v) else v for name, v in found}
+    return {**ends, "reached": float(np.mean(reached))}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,30 +18,11 @@ from mno.evaluation.result import Errors
 from mno.evaluation.statistics import Statistics
 from mno.surrogate.surrogate import Surrogate
 
-if TYPE_CHECKING:
-    from mno.data.reading import Split, StoredSplit
-
-
 Predict = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
 
 
-def split_relative_l2(
-    predict: Predict,
-    split: Split | StoredSplit,
-    batch_size: int,
-    history: int = 0,
-    first: int = 0,
-) -> float:
-    """Return the mean relative L2 error of a model on a split; see `split_error`."""
-    return split_error(predict, split, batch_size, history, first).value()
-
-
 def split_error(
-    predict: Predict,
-    split: Split | StoredSplit,
-    batch_size: int,
-    history: int = 0,
-    first: int = 0,
+    predict: Predict, split: Split | StoredSplit, batch_size: int, history: int = 0, first: int = 0
 ) -> Pooled:
     """Return the relative L2 error of a model on a split, as `evaluate` measures it, by sample.
 
@@ -100,11 +80,11 @@ def _mean(field: SampleArray) -> np.ndarray:
 
 
 def kept_frame(given: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Return the frame that persistence predicts of a state, again and again.
+    """Return the frame that persistence predicts of a state again and again: the last given one.
 
-    It is the last given one. A point whose value is missing there keeps its last given value that
-    is not; where all are, the mean field's next value takes its place. So the baseline is defined
-    everywhere; nothing is filled in in the data, nor in what a model is given.
+    A point whose value is missing there keeps its last given value that is not; where all are, the
+    mean field's next value takes its place. So the baseline is defined everywhere; nothing is
+    filled in in the data, nor in what a model is given.
 
     Args:
         given: The given frames, shape `(samples, history, *grid)`; NaN where missing.
@@ -114,12 +94,13 @@ def kept_frame(given: np.ndarray, expected: np.ndarray) -> np.ndarray:
         One frame, shape `(samples, 1, *grid)`.
     """
     kept = given[:, -1:]
-    for earlier in reversed(range(given.shape[1] - 1)):
+    for earlier in (*reversed(range(given.shape[1] - 1)), None):
         missing = np.isnan(kept)
         if not missing.any():
             return kept
-        kept = np.where(missing, given[:, earlier : earlier + 1], kept)
-    return np.where(np.isnan(kept), expected[:, :1], kept) if np.isnan(kept).any() else kept
+        other = expected[:, :1] if earlier is None else given[:, earlier : earlier + 1]
+        kept = np.where(missing, other, kept)
+    return kept
 
 
 def some_samples(split: Split | StoredSplit, count: int) -> Split:
@@ -133,13 +114,8 @@ def some_samples(split: Split | StoredSplit, count: int) -> Split:
 def sample_errors(surrogate: Surrogate, split: Split | StoredSplit, batch_size: int) -> np.ndarray:
     """Return the relative L2 of each sample that has a known truth, as `evaluate` measures it.
 
-    Args:
-        surrogate: The trained operator.
-        split: The samples to predict, of the dataset that it was trained on, in memory or in files.
-        batch_size: Samples per forward pass.
-
-    Returns:
-        Shape `(samples,)`; NaN or infinite where a prediction is.
+    Of a split of the dataset that the surrogate was trained on, in memory or in files; shape
+    `(samples,)`, NaN or infinite where a prediction is.
     """
     description = surrogate.description
     errors = Errors(description.outputs, ())

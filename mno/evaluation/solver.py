@@ -5,32 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
-from mno.data.reading import Split
+from mno.data.reading import Schema, Split, StoredSplit
 from mno.evaluation.scoring import some_samples
 from mno.scenarios.base import Scenario, make_scenario, scenario_names, split_samples
+from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.trust import equation_residual
 
-if TYPE_CHECKING:
-    from mno.data.reading import Schema, Split, StoredSplit
-    from mno.surrogate.surrogate import Surrogate
+Arrays = Mapping[str, np.ndarray]
+_USES = ("noise", "missing", "block", "solved", "drawn")
 
 
 def solver_of(schema: Schema) -> Scenario | Absent:
-    """Return the scenario that a dataset was solved by, at its parameters and resolution.
-
-    Args:
-        schema: The dataset's.
-
-    Returns:
-        The scenario, whose points are those of the dataset; or, in one line, why there is none.
-    """
+    """Return the scenario that a dataset was solved by, at its parameters and on its points."""
     if schema.sources or schema.scenario not in scenario_names():
         return Absent("solver.imported", {"scenario": schema.scenario})
     scenario = other_solver(schema)
@@ -46,16 +39,7 @@ def solver_of(schema: Schema) -> Scenario | Absent:
 def other_solver(
     schema: Schema, resolution: int | None = None, changed: Mapping[str, Any] | None = None
 ) -> Scenario | Absent:
-    """Return a dataset's scenario at another resolution, or with other parameters.
-
-    Args:
-        schema: The dataset's.
-        resolution: Points along each space axis; the dataset's if not given.
-        changed: Parameters of the scenario that take the place of the dataset's, by name.
-
-    Returns:
-        The scenario; or, in one line, why there is none.
-    """
+    """Return a dataset's scenario at another resolution, or with some parameters changed."""
     points = resolution or schema.resolution
     if points is None:
         return Absent("solver.not_recorded")
@@ -65,19 +49,11 @@ def other_solver(
         return Absent("solver.refuses", {"error": first_line(error)})
 
 
-_USES = ("noise", "missing", "block", "solved", "drawn")
-
-
 def stream(seed: int, use: str, number: int) -> np.random.Generator:
-    """Return the random stream of one sample for one use.
+    """Return the random stream of one sample for one of `_USES`.
 
     Its key has three numbers more than the keys that datasets are made with, so that it is none of
     theirs, whatever the seed.
-
-    Args:
-        seed: `evaluate.robustness.seed`.
-        use: What is drawn.
-        number: Of the sample.
     """
     key = (0, 0, 0, _USES.index(use), number)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
@@ -90,20 +66,10 @@ def solved_anew(
     resolution: int | None = None,
     changed: Mapping[str, Any] | None = None,
 ) -> Split | Absent:
-    """Draw and solve samples of a dataset's scenario, or of another near it.
+    """Draw and solve samples of a dataset's scenario, or of another near it (`other_solver`).
 
     Sample k is drawn from the same stream whatever is changed, so that it is the same problem but
     for the change. None of them is a sample of the dataset.
-
-    Args:
-        schema: The dataset's.
-        count: Samples.
-        seed: Of their streams.
-        resolution: Points along each space axis; the dataset's if not given.
-        changed: Parameters in place of the dataset's, by name.
-
-    Returns:
-        The samples; or, in one line, why there are none.
     """
     own = solver_of(schema)
     scenario = own if isinstance(own, Absent) else other_solver(schema, resolution, changed)
@@ -123,33 +89,20 @@ def solved_anew(
     return Split("solved", there, fields, np.arange(count))
 
 
-def solved_longer(schema: Schema, count: int, seed: int, times: int) -> Split | Absent:
-    """Solve for a number of times the duration, frames following each other as in the dataset."""
-    return _with_frames(schema, count, seed, times, times)
-
-
-def solved_closer(schema: Schema, count: int, seed: int, times: int) -> Split | Absent:
-    """Solve for as long as in the dataset, with so many frames where it has one."""
-    return _with_frames(schema, count, seed, 1, times)
-
-
-def _with_frames(
-    schema: Schema, count: int, seed: int, longer: int, intervals: int
+def solved_in_time(
+    schema: Schema, count: int, seed: int, *, duration: int = 1, intervals: int = 1
 ) -> Split | Absent:
-    scenario = solver_of(schema)
+    """Solve anew for so many times the duration, with so many times the intervals of frames."""
+    scenario, parameters = solver_of(schema), schema.parameters
     if isinstance(scenario, Absent):
         return scenario
-    parameters = schema.parameters
     if not {"duration", "frames"} <= set(parameters):
         return Absent("robustness.no_time")
     changed = {
-        "duration": longer * parameters["duration"],
+        "duration": duration * parameters["duration"],
         "frames": intervals * (parameters["frames"] - 1) + 1,
     }
     return solved_anew(schema, count, seed, changed=changed)
-
-
-Arrays: TypeAlias = Mapping[str, np.ndarray]
 
 
 def physical_consistency(
@@ -163,56 +116,42 @@ def physical_consistency(
     left out. Frames that were given stand before those predicted. The residual of the equation in
     torch, where the scenario has one, is what training may punish.
 
-    Args:
-        surrogate: The trained operator.
-        test: Samples it was not trained on.
-        count: How many of them are looked at, evenly spread over the split.
-        batch_size: Samples per forward pass.
-
-    Returns:
-        For each of `checks` and for `residual`, `median`, `p95` and `largest` over the samples of
-        `prediction` and `truth`; NaN where a value is not a number. In place of what cannot be
-        measured, why.
+    Looked at are `count` samples, evenly spread over the split. For each of `checks` and for
+    `residual` there are `median`, `p95` and `largest` over the samples of `prediction` and `truth`;
+    NaN where a value is not a number. In place of what cannot be measured stands why.
     """
     scenario = solver_of(test.schema)
     if isinstance(scenario, Absent):
         return scenario
     samples = some_samples(test, count)
     description = surrogate.description
-    predicted = _predicted(surrogate, samples.fields, batch_size)
-    checks = {check.name: check for check in scenario.checks if not check.of_given}
-    found, true = (_checked(scenario, fields) for fields in (predicted, samples.fields))
-    residuals = [
-        equation_residual(description, samples.schema, fields)
-        for fields in (predicted, samples.fields)
-    ]
+    given, truth = description.given(samples.fields), description.truth(samples.fields)
+    steps = truth[description.states[0]].shape[1] if description.rolls_out else None
+    answer = surrogate.predict(given, batch_size, steps)
+    states = {n: np.concatenate([given[n], answer[n]], axis=1) for n in description.states}
+    sides = {"prediction": {**samples.fields, **answer, **states}, "truth": samples.fields}
+
+    checked = {side: _checked(scenario, fields) for side, fields in sides.items()}
+    residual: dict[str, Any] | Absent = {}
+    for side, fields in sides.items():
+        found = equation_residual(description, samples.schema, fields)
+        if isinstance(found, Absent):
+            residual = found
+            break
+        residual[side] = _summary(found)
     return {
         "samples": len(samples),
         "checks": {
-            name: {
+            check.name: {
                 "description": check.description,
                 "tolerance": check.tolerance,
-                "prediction": _summary(found[name]),
-                "truth": _summary(true[name]),
+                **{side: _summary(values[check.name]) for side, values in checked.items()},
             }
-            for name, check in checks.items()
+            for check in scenario.checks
+            if not check.of_given
         },
-        "residual": residuals[0]
-        if isinstance(residuals[0], Absent) or isinstance(residuals[1], Absent)
-        else {"prediction": _summary(residuals[0]), "truth": _summary(residuals[1])},
+        "residual": residual,
     }
-
-
-def _predicted(surrogate: Surrogate, fields: Arrays, batch_size: int) -> dict[str, np.ndarray]:
-    """Return whole fields whose outputs are predicted, of states after the given frames."""
-    description = surrogate.description
-    given, truth = description.given(fields), description.truth(fields)
-    steps = truth[description.states[0]].shape[1] if description.rolls_out else None
-    answer = surrogate.predict(given, batch_size, steps)
-    states = {
-        name: np.concatenate([given[name], answer[name]], axis=1) for name in description.states
-    }
-    return {**fields, **answer, **states}
 
 
 def _checked(scenario: Scenario, fields: Arrays) -> dict[str, np.ndarray]:

@@ -3,9 +3,8 @@
 A metric is a function of these (`mno.evaluation.metrics`), never of the fields themselves. Each
 sample is measured alone, in float64, and totals are exact sums, so batches, their size and their
 order cannot change a result: neither a bit of it nor its meaning. The split into statistics and
-metrics is that of weatherbenchX.
-
-Where the truth is missing, NaN, nothing is compared: such values are counted and left out.
+metrics is that of weatherbenchX. Where the truth is missing, NaN, nothing is compared: such values
+are counted and left out.
 
 On a grid (`Space`) walls, means, gradients and waves are measured, too. The wavenumber of a wave is
 how many fit into the longest side of the domain, whatever their direction: with m_i waves along
@@ -21,28 +20,23 @@ over the field, so that of a field that is not periodic the jump from end to end
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from functools import cached_property
 
 import numpy as np
 
 from mno.core.absent import Absent
-from mno.core.fields import Axis, Field
+from mno.core.fields import Field
+from mno.data.reading import Schema
 
-if TYPE_CHECKING:
-    from mno.data.reading import Schema
+BANDS = {"low": (0, 4), "middle": (4, 12), "high": (12, None)}
+"""Shells of each band, from and to below: the wavenumbers at which PDEBench parts the bands."""
 
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """A grid of equal steps along each axis.
-
-    Attributes:
-        shape: Points along each space axis.
-        spacing: Distance between neighbouring points along each, in the axis's unit.
-    """
+    """A grid of equal steps: points along each axis, and their distance in the axis's unit."""
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
@@ -55,20 +49,58 @@ class Space:
     @cached_property
     def boundary(self) -> np.ndarray:
         """The outermost points along each axis, each once; numbers in the flattened grid."""
-        places = np.indices(self.shape)
-        ends = [
-            (place == 0) | (place == n - 1) for place, n in zip(places, self.shape, strict=True)
-        ]
-        return np.flatnonzero(np.logical_or.reduce(ends))
+        inner = np.zeros(self.shape, dtype=bool)
+        inner[(slice(1, -1),) * inner.ndim] = True
+        return np.flatnonzero(~inner)
+
+    @property
+    def shells(self) -> np.ndarray:
+        """The numbers of the shells that the grid has waves for, ascending."""
+        return self._shells[3]
+
+    def band(self, name: str) -> slice:
+        """Return which of `shells` belong to one of `BANDS`; an empty slice where none does."""
+        first, end = BANDS[name]
+        stop = len(self.shells) if end is None else int(np.searchsorted(self.shells, end))
+        return slice(int(np.searchsorted(self.shells, first)), stop)
+
+    def waves(self, fields: np.ndarray) -> np.ndarray:
+        """Return Fourier coefficients over the last axes; those of the last one from 0 on."""
+        return np.fft.rfftn(fields, axes=tuple(range(-len(self.shape), 0)))
+
+    def power(self, waves: np.ndarray) -> np.ndarray:
+        """Return the power of each sample's waves in each shell, shape `(samples, shells)`.
+
+        It is a sum of squares over points and frames, in the square of the field's unit. The waves
+        have shape `(samples, frames, *waves)`.
+        """
+        order, starts, weights, _ = self._shells
+        power = np.square(np.real(waves)) + np.square(np.imag(waves))
+        sums = power.reshape(*power.shape[:2], len(order)).sum(axis=1) * weights
+        return np.add.reduceat(sums[:, order], starts, axis=1)
+
+    @cached_property
+    def _shells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Order of waves by shell, each shell's start in it, weights of waves, shells' numbers.
+
+        A wave weighs 2 where its mirror image is not among the coefficients, over the number of
+        points.
+        """
+        *others, last = zip(self.shape, self.spacing, strict=True)
+        per_axis = [*(np.fft.fftfreq(n, h) for n, h in others), np.fft.rfftfreq(*last)]
+        waves = np.meshgrid(*per_axis, indexing="ij")
+        k = np.sqrt(sum(np.square(self.length * along) for along in waves)).ravel()
+        shell = np.floor(np.round(k, 6)).astype(int)  # 3 stays 3, despite the spacing's last digits
+        order = np.argsort(shell, kind="stable")
+        numbers, starts = np.unique(shell[order], return_index=True)
+        number = np.arange(last[0] // 2 + 1)
+        weight = np.where((number == 0) | (2 * number == last[0]), 1.0, 2.0)
+        weights = np.broadcast_to(weight, waves[0].shape).ravel() / math.prod(self.shape)
+        return order, starts, weights, numbers
 
 
 def space_of(field: Field, schema: Schema) -> Space | Absent:
-    """Return the grid of a predicted field, or why it has none to measure on.
-
-    Args:
-        field: Of the dataset.
-        schema: Of the dataset.
-    """
+    """Return the grid of a dataset's predicted field, or why it has none to measure on."""
     axes = [axis for axis in schema.space if axis.name in field.dims]
     if not axes or "point" in field.dims:
         return Absent("grid.points")
@@ -76,84 +108,13 @@ def space_of(field: Field, schema: Schema) -> Space | Absent:
         return Absent("grid.gaps")
     if any(len(axis.points) < 2 for axis in axes):
         return Absent("grid.single_point")
-    if not all(_even(axis) for axis in axes):
+    steps = [np.diff(axis.points) for axis in axes]
+    if not all(np.allclose(step, step[0], rtol=1e-4, atol=0.0) for step in steps):
         return Absent("grid.uneven")
-    steps = tuple(float(np.ptp(axis.points)) / (len(axis.points) - 1) for axis in axes)
-    return Space(tuple(len(axis.points) for axis in axes), steps)
-
-
-def _even(axis: Axis) -> bool:
-    steps = np.diff(axis.points)
-    return bool(np.allclose(steps, steps[0], rtol=1e-4, atol=0.0))
-
-
-BANDS = {"low": (0, 4), "middle": (4, 12), "high": (12, None)}
-"""Shells of each band, from and to below: the wavenumbers at which PDEBench parts the bands."""
-
-
-def coefficients(fields: np.ndarray, space: Space) -> np.ndarray:
-    """Return Fourier coefficients over the space axes, those of the last axis from 0 on.
-
-    Args:
-        fields: Real, shape `(samples, frames, *grid)`.
-        space: The grid.
-    """
-    return np.fft.rfftn(fields, axes=tuple(range(-len(space.shape), 0)))
-
-
-def shell_power(waves: np.ndarray, space: Space) -> np.ndarray:
-    """Return each sample's power in each shell, shape `(samples, shells)`.
-
-    It is a sum of squares over points and frames, in the square of the field's unit.
-
-    Args:
-        waves: What `coefficients` returned.
-        space: The grid.
-    """
-    order, starts, weights, _ = _shells(space.shape, space.spacing)
-    power = np.square(np.real(waves)) + np.square(np.imag(waves))
-    sums = power.reshape(*power.shape[:2], len(order)).sum(axis=1) * weights
-    return np.add.reduceat(sums[:, order], starts, axis=1)
-
-
-def shell_numbers(space: Space) -> np.ndarray:
-    """Return the numbers of the shells that a grid has waves for, ascending."""
-    return _shells(space.shape, space.spacing)[3]
-
-
-def band_of(name: str, space: Space) -> slice:
-    """Return which of a grid's shells belong to a band; an empty slice where none does.
-
-    Args:
-        name: Among `BANDS`.
-        space: The grid.
-    """
-    first, end = BANDS[name]
-    numbers = shell_numbers(space)
-    stop = len(numbers) if end is None else int(np.searchsorted(numbers, end))
-    return slice(int(np.searchsorted(numbers, first)), stop)
-
-
-@lru_cache(maxsize=16)
-def _shells(
-    shape: tuple[int, ...], spacing: tuple[float, ...]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the order of waves by shell, each shell's start in it, weights of waves, and numbers.
-
-    A wave weighs 2 where its mirror image is not among the coefficients, over the number of points.
-    """
-    longest = max(n * h for n, h in zip(shape, spacing, strict=True))
-    per_axis = [np.fft.fftfreq(n, h) for n, h in zip(shape[:-1], spacing[:-1], strict=True)]
-    per_axis.append(np.fft.rfftfreq(shape[-1], spacing[-1]))
-    waves = np.meshgrid(*per_axis, indexing="ij")
-    k = np.sqrt(sum(np.square(longest * along) for along in waves)).ravel()
-    shell = np.floor(np.round(k, 6)).astype(int)  # 3 stays 3, whatever the spacing's last digits
-    order = np.argsort(shell, kind="stable")
-    numbers, starts = np.unique(shell[order], return_index=True)
-    last = np.arange(shape[-1] // 2 + 1)
-    alone = (last == 0) | (2 * last == shape[-1])
-    weights = np.broadcast_to(np.where(alone, 1.0, 2.0), waves[0].shape).ravel() / math.prod(shape)
-    return order, starts, weights, numbers
+    return Space(
+        tuple(len(axis.points) for axis in axes),
+        tuple(float(np.ptp(axis.points)) / (len(axis.points) - 1) for axis in axes),
+    )
 
 
 def measure_on_grid(
@@ -166,7 +127,7 @@ def measure_on_grid(
         squared_mean_error      sum over frames of the square of the mean of e over the points
         squared_boundary_error  sum of e^2 over the outermost points along each axis
         squared_error_h1        sum of e^2 + |L grad e|^2, L the longest side of the domain
-        error_power             sum of squares of e in each shell (`mno.evaluation.statistics`)
+        error_power             sum of squares of e in each shell
 
     The gradient is by central differences, one-sided at the ends, as of an axis that is not
     periodic. Scaled by L it has the field's unit, and the norm does not depend on how the domain is
@@ -184,7 +145,7 @@ def measure_on_grid(
     error = predicted - true
     flat = error.reshape(samples, frames, points)
     at_walls = flat[:, :, space.boundary].reshape(samples, frames * len(space.boundary))
-    error_waves = coefficients(error, space)
+    error_waves = space.waves(error)
     found = {
         "frames": np.full(samples, float(frames)),
         "squared_mean_error": np.square(flat.mean(axis=2)).sum(axis=1),
@@ -192,17 +153,16 @@ def measure_on_grid(
         "squared_boundary_error": np.square(at_walls).sum(axis=1),
         "squared_error_h1": _squared_h1(error, space),
         "squared_truth_h1": _squared_h1(true, space),
-        "error_power": shell_power(error_waves, space),
+        "error_power": space.power(error_waves),
     }
     if spectra:
-        true_waves = coefficients(true, space)
-        found["truth_power"] = shell_power(true_waves, space)
-        found["prediction_power"] = shell_power(true_waves + error_waves, space)
+        true_waves = space.waves(true)
+        found["truth_power"] = space.power(true_waves)
+        found["prediction_power"] = space.power(true_waves + error_waves)
     return found
 
 
 def _squared_h1(fields: np.ndarray, space: Space) -> np.ndarray:
-    """Return the square of the H1 norm of each sample, shape `(samples,)`."""
     first = fields.ndim - len(space.shape)
     total = np.square(fields)
     for axis, spacing in enumerate(space.spacing, start=first):
@@ -211,7 +171,24 @@ def _squared_h1(fields: np.ndarray, space: Space) -> np.ndarray:
 
 
 POINTWISE = ("points", "missing", "squared_error", "squared_truth", "max_error")
-"""What is measured of every field; on a grid there is more (`mno.evaluation.statistics`)."""
+"""What is measured of every field; on a grid there is more (`measure_on_grid`)."""
+
+
+def _measure_pointwise(predicted: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:
+    """Measure samples of shape `(samples, values)`."""
+    missing = np.isnan(true)
+    counts = missing.sum(axis=1).astype(np.float64)
+    if counts.any():
+        predicted, true = (np.where(missing, 0.0, a) for a in (predicted, true))
+    error = predicted - true
+    return {
+        "points": true.shape[1] - counts,
+        "missing": counts,
+        "squared_error": np.square(error).sum(axis=1),
+        "squared_truth": np.square(true).sum(axis=1),
+        "max_error": np.abs(error).max(axis=1, initial=0.0),
+    }
+
 
 NO_GRID = Absent("grid.not_given")
 
@@ -261,8 +238,20 @@ class Statistics:
                 f"fields have shape {truths.shape[1:]}; expected the grid's {space.shape}, frames "
                 "before it"
             )
-        blocks = _blocks(truths.shape)
-        parts = [_measure(predictions[rows], truths[rows], space, spectra) for rows in blocks]
+        size = math.prod(truths.shape[1:])
+        step = max(1, _AT_ONCE // max(size, 1))
+        parts = []
+        for start in range(0, max(len(truths), 1), step):
+            predicted, true = (
+                np.ascontiguousarray(a[start : start + step], dtype=np.float64)
+                for a in (predictions, truths)
+            )
+            with np.errstate(invalid="ignore", over="ignore"):  # predictions that are no numbers
+                shape = len(true), size
+                found = _measure_pointwise(predicted.reshape(shape), true.reshape(shape))
+                if isinstance(space, Space):
+                    found |= measure_on_grid(predicted, true, space, spectra)
+            parts.append(found)
         return cls({n: np.concatenate([part[n] for part in parts]) for n in parts[0]}, space)
 
     def __add__(self, other: Statistics) -> Statistics:
@@ -288,17 +277,11 @@ class Statistics:
         """Return the exact sum over samples; NaN where a sample's is."""
         return math.fsum(self._values[name])
 
-    def largest(self, name: str) -> float:
-        """Return the largest value over samples; NaN where a sample's is, 0 without samples."""
-        return float(np.max(self._values[name], initial=0.0))
-
 
 def of_frames(predictions: np.ndarray, truths: np.ndarray) -> list[Statistics]:
     """Measure each frame of a batch for itself, without what a grid would add.
 
-    Args:
-        predictions: Shape `(samples, frames, *grid)`.
-        truths: The same shape; NaN where it is missing.
+    Predictions and truths have shape `(samples, frames, *grid)`; NaN where a truth is missing.
     """
     frames = truths.shape[1]
     rows = Statistics.of(
@@ -306,37 +289,3 @@ def of_frames(predictions: np.ndarray, truths: np.ndarray) -> list[Statistics]:
     )
     values = {name: rows.per_sample(name).reshape(-1, frames) for name in POINTWISE}
     return [Statistics({n: v[:, frame] for n, v in values.items()}) for frame in range(frames)]
-
-
-def _measure(
-    predictions: np.ndarray, truths: np.ndarray, space: Space | Absent, spectra: bool
-) -> dict[str, np.ndarray]:
-    predicted, true = (np.ascontiguousarray(a, dtype=np.float64) for a in (predictions, truths))
-    with np.errstate(invalid="ignore", over="ignore"):  # of predictions that are not numbers
-        flat = len(true), math.prod(true.shape[1:])
-        found = _measure_pointwise(predicted.reshape(flat), true.reshape(flat))
-        if isinstance(space, Space):
-            found |= measure_on_grid(predicted, true, space, spectra)
-    return found
-
-
-def _measure_pointwise(predicted: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:
-    """Measure samples of shape `(samples, values)`."""
-    missing = np.isnan(true)
-    counts = missing.sum(axis=1).astype(np.float64)
-    if counts.any():
-        predicted, true = (np.where(missing, 0.0, a) for a in (predicted, true))
-    error = predicted - true
-    return {
-        "points": true.shape[1] - counts,
-        "missing": counts,
-        "squared_error": np.square(error).sum(axis=1),
-        "squared_truth": np.square(true).sum(axis=1),
-        "max_error": np.abs(error).max(axis=1, initial=0.0),
-    }
-
-
-def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    step = max(1, _AT_ONCE // max(math.prod(shape[1:]), 1))
-    for start in range(0, max(shape[0], 1), step):
-        yield slice(start, start + step)

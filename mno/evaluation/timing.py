@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-if TYPE_CHECKING:
-    from mno.surrogate.surrogate import Surrogate
+from mno.surrogate.surrogate import Surrogate
 
 LARGEST_BATCH = 256
 _SECONDS_EACH, _SECONDS_A_BATCH = 0.25, 0.05
@@ -21,13 +19,8 @@ _LONG = 0.5  # seconds of a batch, beyond which no larger one is tried
 _GAIN = 1.05  # throughput has to grow by that much for a larger batch to be worth trying
 
 
-@dataclass(frozen=True)
-class Times:
-    """Seconds of each of several calls.
-
-    Attributes:
-        seconds: Shape `(calls,)`.
-    """
+class Times(NamedTuple):
+    """Seconds of each of several calls, shape `(calls,)`."""
 
     seconds: np.ndarray
 
@@ -42,15 +35,18 @@ class Times:
         return float(np.quantile(self.seconds, 0.95))
 
 
+def seconds_of(call: Callable[[], object]) -> float:
+    """Return the seconds that one call takes by the clock."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
 def times_of(call: Callable[[], object], budget: float = _SECONDS_EACH) -> Times:
-    """Time calls one after the other, for as long as the budget lasts.
+    """Time calls one after the other, for as many seconds as the budget has.
 
     The first call also pays for what is set up once; it counts only if it alone takes longer than
     the budget.
-
-    Args:
-        call: What to time.
-        budget: Seconds.
     """
     first = seconds_of(call)
     if first > budget:
@@ -69,12 +65,8 @@ def latency(surrogate: Surrogate, one: Mapping[str, np.ndarray]) -> Times:
 def best_throughput(surrogate: Surrogate, one: Mapping[str, np.ndarray]) -> tuple[int, float]:
     """Double the batch for as long as the throughput grows, to 256 samples at most.
 
-    Args:
-        surrogate: The trained operator.
-        one: What it is given of one sample, shape `(1, *dims)`, by name.
-
-    Returns:
-        The best number of samples per forward pass, and samples per second with it.
+    Given one sample, shape `(1, *dims)` by name, return the best number of samples per forward
+    pass, and samples per second with it.
     """
     best, size = (1, 0.0), 1
     while size <= LARGEST_BATCH:
@@ -97,10 +89,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def seconds_of(call: Callable[[], object]) -> float:
-    """Return the seconds that one call takes."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -20,12 +20,10 @@ from mno.evaluation.scoring import kept_frame
 from mno.evaluation.solver import stream
 from mno.evaluation.statistics import Statistics
 from mno.surrogate.description import Description
-
-if TYPE_CHECKING:
-    from mno.surrogate.surrogate import Surrogate
-
+from mno.surrogate.surrogate import Surrogate
 
 Arrays: TypeAlias = Mapping[str, np.ndarray]
+Result: TypeAlias = dict[str, Any]
 Errors: TypeAlias = dict[str, np.ndarray]
 """The relative L2 of each sample, shape `(samples,)`, by who predicted it: `model`, and the guesses
 `mean_field` (of the training split) and `persistence` (the last given frame of states is kept)."""
@@ -66,9 +64,7 @@ class Trial:
         means = self.description.truth(self.train_mean) if means is None else means
         if any(means[name].shape[1:] != field.shape[1:] for name, field in truth.items()):
             return found
-        expected = {
-            name: np.broadcast_to(means[name], field.shape) for name, field in truth.items()
-        }
+        expected = {n: np.broadcast_to(means[n], field.shape) for n, field in truth.items()}
         found["mean_field"] = errors_of(expected, truth)
         if self.description.states:
             kept = self.kept(given, expected, truth)
@@ -78,10 +74,7 @@ class Trial:
     def kept(self, given: Arrays, expected: Arrays, truth: Arrays) -> dict[str, np.ndarray]:
         """Return the last given frame of each state, as often as the truth has frames.
 
-        Args:
-            given: What the surrogate is given.
-            expected: The mean field, shape `(1 or samples, frames, *grid)`, for what is missing.
-            truth: What is to be predicted.
+        For what is missing in it there is the mean field, shape `(1 or samples, frames, *grid)`.
         """
         frames = {n: kept_frame(given[n], expected[n]) for n in self.description.states}
         return {n: np.broadcast_to(frame, truth[n].shape) for n, frame in frames.items()}
@@ -93,14 +86,11 @@ def errors_of(predicted: Arrays, truth: Arrays) -> np.ndarray:
     return relative_l2(statistics)[measured(statistics)]
 
 
-Result: TypeAlias = dict[str, Any]
-
-
 def curve(levels: Mapping[Any, Errors | Absent], seed: int, **facts: Any) -> Result | Absent:
-    """Put errors by level into a curve.
+    """Put errors by level, or why there are none, into a curve, in their order.
 
     Args:
-        levels: Errors, or in one line why there are none, by level, in the curve's order.
+        levels: Errors by level.
         seed: Of the intervals' draws.
         facts: What else is to be said of the whole curve.
 
@@ -113,14 +103,14 @@ def curve(levels: Mapping[Any, Errors | Absent], seed: int, **facts: Any) -> Res
     absent = {str(level): why for level, why in levels.items() if isinstance(why, Absent)}
     if not found:
         return next(iter(absent.values()))
-    everywhere = [
-        who for who in next(iter(found.values())) if all(who in e for e in found.values())
-    ]
+    first, *others = found.values()
     return {
         "samples": max(len(errors["model"]) for errors in found.values()),
         "level": list(found),
         "relative_l2": {
-            who: along([errors[who] for errors in found.values()], seed) for who in everywhere
+            who: along([errors[who] for errors in found.values()], seed)
+            for who in first
+            if all(who in errors for errors in others)
         },
         **({"absent": absent} if absent else {}),
         **facts,
@@ -142,47 +132,27 @@ def under_noise(
     are known. Each sample has one draw, that levels only scale, so that curves are smooth. Level 0
     is the model on the data as they are. Keeping the last frame suffers from the noise, too.
     """
-    given = trial.description.given(samples.fields)
-    truth = trial.description.truth(samples.fields)
-    draws = _draws(trial.description, given, samples.indices, seed)
-    return curve(
-        {
-            level: trial.errors(_noisy(given, draws, level), truth)
-            for level in (0.0, *sorted(set(levels)))
-        },
-        seed,
-    )
-
-
-def _noisy(given: Arrays, draws: Arrays, level: float) -> dict[str, np.ndarray]:
-    if not level:
-        return dict(given)
-    return {n: x + np.float32(level) * draws[n] if n in draws else x for n, x in given.items()}
-
-
-def _draws(
-    description: Description, given: Arrays, numbers: np.ndarray, seed: int
-) -> dict[str, np.ndarray]:
-    """Return noise of one standard deviation for each input, float32."""
+    description = trial.description
+    given, truth = description.given(samples.fields), description.truth(samples.fields)
     draws = {name: np.empty_like(given[name]) for name in description.inputs}
-    for row, number in enumerate(numbers):
+    deviations = {name: _deviation(description, name, given[name]) for name in draws}
+    for row, number in enumerate(samples.indices):
         rng = stream(seed, "noise", int(number))
         for name, values in draws.items():
-            normal = rng.standard_normal(values.shape[1:])
-            values[row] = _deviation(description, name, given[name]) * normal
-    return draws
+            values[row] = deviations[name] * rng.standard_normal(values.shape[1:])
+    errors: dict[float, Errors | Absent] = {}
+    for level in (0.0, *sorted(set(levels))):
+        noise = {n: np.float32(level) * draw for n, draw in draws.items()} if level else {}
+        noisy = {n: x + noise[n] if n in noise else x for n, x in given.items()}
+        errors[level] = trial.errors(noisy, truth)
+    return curve(errors, seed)
 
 
 def _deviation(description: Description, name: str, values: np.ndarray) -> float:
     """Return an input's standard deviation; 0 of a constant one, where a normaliser says 1."""
-    deviation = description.normaliser.std[name]
-    constant = deviation == 1.0 and _spread(values) == 0.0
+    deviation, known = description.normaliser.std[name], values[np.isfinite(values)]
+    constant = deviation == 1.0 and (not known.size or np.ptp(known) == 0.0)
     return 0.0 if constant else deviation
-
-
-def _spread(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(np.ptp(known)) if known.size else 0.0
 
 
 Pick = Callable[[float, int], np.ndarray]
@@ -202,40 +172,25 @@ def without_sensors(
     description = trial.description
     if not description.fields:
         return Absent("robustness.no_places")
-    given = description.given(samples.fields)
-    truth = description.truth(samples.fields)
-    picks = {
-        "random": _at_random(description, given, samples.indices, seed),
-        "block": _in_a_block(description, given, samples.indices, seed),
+    given, truth = description.given(samples.fields), description.truth(samples.fields)
+    told = [name for name in description.fields if name in description.gaps]
+    found: Result = {
+        "told": told,
+        "filled": [name for name in description.fields if name not in told],
     }
-    facts = {
-        "told": [name for name in description.fields if name in description.gaps],
-        "filled": [name for name in description.fields if name not in description.gaps],
-    }
-    return facts | {
-        kind: curve(
-            {
-                share: trial.errors(_without(description, given, pick, share), truth)
-                for share in (0.0, *sorted(set(shares)))
-            },
-            seed,
-        )
-        for kind, pick in picks.items()
-    }
-
-
-def _without(
-    description: Description, given: Arrays, pick: Pick, share: float
-) -> dict[str, np.ndarray]:
-    if not share:
-        return dict(given)
-    changed = dict(given)
-    for name in description.fields:
-        mean = np.float32(description.normaliser.mean[name])
-        hole = np.float32(math.nan) if name in description.gaps else mean
-        rows = [np.where(pick(share, row), hole, x) for row, x in enumerate(given[name])]
-        changed[name] = np.stack(rows)
-    return changed
+    for kind, picks in (("random", _at_random), ("block", _in_a_block)):
+        pick = picks(description, given, samples.indices, seed)
+        errors: dict[float, Errors | Absent] = {}
+        for share in (0.0, *sorted(set(shares))):
+            changed = dict(given)
+            for name in description.fields if share else ():
+                mean = np.float32(description.normaliser.mean[name])
+                hole = np.float32(math.nan) if name in told else mean
+                rows = [np.where(pick(share, row), hole, x) for row, x in enumerate(given[name])]
+                changed[name] = np.stack(rows)
+            errors[share] = trial.errors(changed, truth)
+        found[kind] = curve(errors, seed)
+    return found
 
 
 def _places(description: Description, given: Arrays) -> tuple[int, ...]:

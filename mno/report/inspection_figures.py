@@ -18,11 +18,12 @@ from matplotlib.ticker import (
 )
 
 from mno.core.numbers import number, percent
+from mno.report.examples import placed
 from mno.report.inspected_fields import CUTOFF, FieldMeasurement, Spectrum
 from mno.report.inspected_sensors import Presence, Sensors
 from mno.report.inspection import Inspection
 from mno.report.page import Figure
-from mno.report.panels import Panel, draw_panel, labelled, placed, plane, scale
+from mno.report.panels import Panel, draw_panel, labelled, plane, scale
 from mno.report.sections.data import check_figure
 from mno.report.style import (
     NARROW,
@@ -174,9 +175,9 @@ def _panel(inspection: Inspection, measured: FieldMeasurement, rank: str, sample
     panel = Panel(title, label, values, axes, scale(values), colours)
     if not on_points:
         return panel
-    places = {field.name: np.asarray(group[field.name][sample]) for field in schema.coordinates}
-    (found,) = placed([panel], schema, places)
-    return found
+    names = [coordinate.name for coordinate in schema.coordinates][:2]
+    places = np.stack([np.asarray(group[name][sample]) for name in names], axis=-1)
+    return placed(panel, schema, places)
 
 
 def _row(panels: list[Panel], limits: tuple[float, float], columns: int) -> bytes:

@@ -86,10 +86,9 @@ def compare_with_readings(
         start = 0.0 if given.start is None else given.start - posix_seconds(readings.epoch)
     if not math.isfinite(start):
         raise InputError(f"--start {start}: expected the seconds at which the run begins")
-    model = predict(surrogate, given)
-    solver = solve(surrogate, given, model)
-    missing = solver if isinstance(solver, str) else ""
-    predictions = (model,) if isinstance(solver, str) else (model, solver)
+    model = _predict(surrogate, given)
+    solver = _solve(surrogate, given, model)
+    predictions = (model,) if isinstance(solver, Absent) else (model, solver)
     pairs = pair(readings, surrogate.description.outputs, given, predictions, position_units, start)
     known = {
         **(facts or {}),
@@ -98,15 +97,11 @@ def compare_with_readings(
         "start_seconds": start,
         "time_units": given.time_units,
     }
-    return compare(pairs, known, missing)
+    return compare(pairs, known, str(solver) if isinstance(solver, Absent) else "")
 
 
-def predict(surrogate: Surrogate, given: RunInputs) -> Predicted:
-    """Ask the model.
-
-    Raises:
-        InputError: It cannot be asked with what is given.
-    """
+def _predict(surrogate: Surrogate, given: RunInputs) -> Predicted:
+    """Ask the model; of states the last given frame stands before the predicted ones."""
     description = surrogate.description
     fields, times = {}, np.empty(0)
     for name, values in surrogate.predict(given.inputs, steps=given.steps).items():
@@ -119,47 +114,33 @@ def predict(surrogate: Surrogate, given: RunInputs) -> Predicted:
     return Predicted(fields, times)
 
 
-def solve(surrogate: Surrogate, given: RunInputs, model: Predicted) -> Predicted | str:
-    """Solve the same sample by the scenario's own solver.
-
-    Args:
-        surrogate: The model.
-        given: What it was given.
-        model: What it predicted.
-
-    Returns:
-        The same fields at the same frames as `model`; or why there is no solution.
-    """
-    name, origin = surrogate.description.scenario, given.origin
+def _solve(surrogate: Surrogate, given: RunInputs, model: Predicted) -> Predicted | Absent:
+    """Solve the same sample by the scenario's own solver; return what the model predicted of it."""
+    name, origin, run = surrogate.description.scenario, given.origin, {"run": given.source}
     if name not in scenario_names():
-        return f"no solver for imported data ({name})"
+        return Absent("solver.imported", {"scenario": name})
     if origin is None:
-        return f"{given.source} does not record the parameters and the resolution to solve with"
+        return Absent("solver.run_not_recorded", run)
     if origin.schema.scenario != name:
-        return (
-            f"{given.source} holds samples of {origin.schema.scenario}, but the model is of {name}"
-        )
+        return Absent("solver.other_run", {**run, "other": origin.schema.scenario, "model": name})
     scenario = solver_of(origin.schema)
     if isinstance(scenario, Absent):
-        return str(scenario)
+        return scenario
     try:
         solved = scenario.solve(read_whole(origin))
     except MnoError as error:
-        return f"the solver cannot solve {given.source}: {first_line(error)}"
+        return Absent("solver.fails_on_run", {**run, "error": first_line(error)})
     missing = sorted(set(model.fields) - set(solved))
     if missing:
-        return f"the solver does not yield {', '.join(missing)}"
-    states = surrogate.description.states
-    first = len(given.times) - 1
-    return Predicted(
-        {
-            field: solved[field][first : first + len(values)]
-            if field in states
-            else solved[field][None]
-            for field, values in model.fields.items()
-        },
-        model.times,
-    )
+        return Absent("solver.yields_none", {"fields": ", ".join(missing)})
+    states, first = surrogate.description.states, len(given.times) - 1
+    fields = {
+        field: solved[field][first : first + len(values)]
+        if field in states
+        else solved[field][None]
+        for field, values in model.fields.items()
+    }
+    return Predicted(fields, model.times)
 
 
 def units_in_file(mapping: FieldMapping) -> dict[str, str]:

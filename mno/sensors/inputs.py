@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
@@ -21,21 +21,13 @@ from mno.imports.cage import call_for_arrays
 from mno.imports.importer import importer_class
 from mno.imports.mapping import FieldRule, MappedFile
 from mno.imports.mapping import Mapping as FieldMapping
-from mno.sensors.interpolation import Stencil, on_grid, on_points
 from mno.surrogate.description import Description
 from mno.surrogate.predictions import open_inputs, read_inputs
 from mno.surrogate.surrogate import Surrogate
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where in a dataset a sample is.
-
-    Attributes:
-        store: The dataset.
-        schema: What it holds.
-        sample: Number of the sample.
-    """
+class Origin(NamedTuple):
+    """The sample of a dataset."""
 
     store: Path
     schema: Schema
@@ -71,22 +63,6 @@ class RunInputs:
     start: float | None = None
     origin: Origin | None = None
 
-    def stencil(self, places: np.ndarray) -> Stencil:
-        """Return how fields are interpolated at places, shape `(places, axes)`."""
-        return on_grid(self.axes, places) if self.points is None else on_points(self.points, places)
-
-
-def axes_of_points(coordinates: Mapping[str, str]) -> tuple[Axis, ...]:
-    """Return names and units of the axes in which unordered points lie.
-
-    Args:
-        coordinates: Units by name.
-    """
-    nowhere = np.empty(0)
-    return tuple(
-        Axis(name, units, name, nowhere, (0.0, 0.0)) for name, units in coordinates.items()
-    )
-
 
 def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInputs:
     """Read what a model is given of one sample of a Zarr store.
@@ -101,7 +77,15 @@ def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInpu
         MnoError: A file of the sample is missing or altered.
     """
     description = surrogate.description
-    group, schema = _open(store)
+    try:
+        group: Any = zarr.open_group(store, mode="r")
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{store} is not a Zarr group that can be read ({type(error).__name__}); expected one "
+            "with the inputs of the measured run: name it with --inputs"
+        ) from None
+    released = "shards" in group.attrs and "fields" in group.attrs
+    schema = read_schema(store) if released else None
     steps = None
     if schema and set(description.states) <= {field.name for field in schema.fields}:
         steps = frames_to_predict(description, schema)
@@ -110,18 +94,19 @@ def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInpu
     if schema:
         _verify(store, schema, group, number)
     inputs = read_inputs(surrogate, arrays, slice(number, number + 1), steps)
-    points = None
-    if description.coordinates:
-        columns = [inputs[name][0] for name in description.coordinates]
-        points = np.stack(columns, axis=-1).astype(np.float64)
     start, time = group.get("start"), group.get("time")
     times = _times(description, time)
+    known_until, forecast = -np.inf, description.forecast
+    if forecast:
+        # Frames with gaps are means of readings half an interval before and after their times.
+        gaps = schema is not None and any(f.gaps for f in schema.fields if f.role == "state")
+        known_until = float(times[-1]) + (forecast.interval / 2 if gaps else 0.0)
     return RunInputs(
         inputs=inputs,
         axes=_axes(description, schema, group, inputs),
-        points=points,
+        points=_points(description, inputs),
         times=times,
-        known_until=_known_until(description, schema, times),
+        known_until=known_until,
         time_units=str(time.attrs.get("units", "s")) if isinstance(time, zarr.Array) else "s",
         steps=steps,
         source=f"{store}, sample {number}",
@@ -142,19 +127,6 @@ def read_whole(origin: Origin) -> dict[str, np.ndarray]:
     return whole
 
 
-def _open(store: Path) -> tuple[zarr.Group, Schema | None]:
-    """Open a store; its schema is known where it was released as a dataset."""
-    try:
-        group = zarr.open_group(store, mode="r")
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{store} is not a Zarr group that can be read ({type(error).__name__}); expected one "
-            "with the inputs of the measured run: name it with --inputs"
-        ) from None
-    released = "shards" in group.attrs and "fields" in group.attrs
-    return group, read_schema(store) if released else None
-
-
 def _chosen(sample: int | None, samples: int, store: Path) -> int:
     if sample is None and samples == 1:
         return 0
@@ -173,8 +145,7 @@ def _verify(store: Path, schema: Schema, group: Any, sample: int) -> None:
     recorded: Mapping[str, str] = group.attrs["shards"]
     for field in schema.fields:
         array = group[field.name]
-        shard = sample // (array.shards or array.chunks)[0]
-        name = shard_file(field, shard)
+        name = shard_file(field, sample // (array.shards or array.chunks)[0])
         path = store / name
         if not path.is_file() or file_sha256(path) != recorded.get(name):
             raise MnoError(
@@ -182,50 +153,41 @@ def _verify(store: Path, schema: Schema, group: Any, sample: int) -> None:
             )
 
 
+def axes_of_points(coordinates: Mapping[str, str]) -> tuple[Axis, ...]:
+    """Return the axes in which unordered points lie, whose units are given by name."""
+    return tuple(Axis(n, units, n, np.empty(0), (0.0, 0.0)) for n, units in coordinates.items())
+
+
+def _points(description: Description, inputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    columns = [inputs[name][0] for name in description.coordinates]
+    return np.stack(columns, axis=-1).astype(np.float64) if columns else None
+
+
 def _axes(
     description: Description, schema: Schema | None, group: Any, inputs: Mapping[str, np.ndarray]
 ) -> tuple[Axis, ...]:
+    """Return the axes of space; of a store that is no dataset those of the model's domain."""
     if description.coordinates:
         return axes_of_points(description.coordinates)
     if schema:
         return schema.space
     shape = inputs[description.fields[0]].shape[-len(description.extent) :]
-    return tuple(
-        _axis(description, place, group.get(name), length)
-        for place, (name, length) in enumerate(zip(description.space, shape, strict=True))
-    )
-
-
-def _axis(description: Description, place: int, array: Any, num_points: int) -> Axis:
-    """Return the axis of a store that is no dataset: the model's domain, at its coordinates."""
-    name, length = description.space[place], description.extent[place]
-    share = description.offset[place] if description.offset else 0.5
-    points, units = (np.arange(num_points) + share) * length / num_points, "1"
-    if isinstance(array, zarr.Array) and array.shape == (num_points,):
-        points = np.asarray(array[:], dtype=np.float64)
-        units = str(array.attrs.get("units", "1"))
-    low = float(points[0]) - share * length / num_points
-    return Axis(name, units, name, points, (low, low + length))
-
-
-def _known_until(description: Description, schema: Schema | None, times: np.ndarray) -> float:
-    """Return up to when readings may be among what is given.
-
-    Frames with gaps are means of readings around their times, half an interval before and after.
-    """
-    forecast = description.forecast
-    if forecast is None:
-        return -np.inf
-    gaps = schema is not None and any(f.gaps for f in schema.fields if f.role == "state")
-    return float(times[-1]) + (forecast.interval / 2 if gaps else 0.0)
+    offsets = description.offset or (0.5,) * len(shape)
+    axes = []
+    for name, n, length, share in zip(
+        description.space, shape, description.extent, offsets, strict=True
+    ):
+        points, units, array = (np.arange(n) + share) * length / n, "1", group.get(name)
+        if isinstance(array, zarr.Array) and array.shape == (n,):
+            points = np.asarray(array[:], dtype=np.float64)
+            units = str(array.attrs.get("units", "1"))
+        low = float(points[0]) - share * length / n
+        axes.append(Axis(name, units, name, points, (low, low + length)))
+    return tuple(axes)
 
 
 def _times(description: Description, array: Any) -> np.ndarray:
-    """Return when the given frames are.
-
-    Raises:
-        InputError: They are at other distances than the model continues them.
-    """
+    """Return when the given frames are, which have to be as far apart as the model's."""
     forecast = description.forecast
     if forecast is None:
         return np.empty(0)
@@ -277,11 +239,10 @@ def from_readings(
     (number, start), whole = call_for_arrays(_save_window, arguments, [path])
     times = whole.pop("times")
     inputs = description.given(whole)
-    columns = [inputs[name][0] for name in description.coordinates]
     return RunInputs(
         inputs=inputs,
         axes=axes_of_points(description.coordinates),
-        points=np.stack(columns, axis=-1).astype(np.float64),
+        points=_points(description, inputs),
         times=times[: forecast.history],
         known_until=float(times[forecast.history - 1]) + forecast.interval / 2,
         time_units="s",

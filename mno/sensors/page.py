@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +54,21 @@ def title_of(scores: Scores) -> str:
 
 def error_rows(scores: Scores) -> list[Row]:
     """Return one row for each figure that could be measured."""
-    rows = []
-    for name in scores.model:
-        if name in TO_UNCERTAINTY and not scores.judged:
-            continue
-        row = {"figure": _TITLES[name], "model": _with_interval(name, scores.model[name])}
-        if scores.solver is not None:
-            row["solver"] = _with_interval(name, scores.solver[name])
-        if scores.difference is not None:
-            known = name in scores.difference
-            row["model less solver"] = (
-                _with_interval(name, scores.difference[name]) if known else "–"
-            )
-        rows.append(row)
-    return rows
+    sides = {
+        "model": scores.model,
+        "solver": scores.solver,
+        "model less solver": scores.difference,
+    }
+    return [
+        {"figure": _TITLES[name]}
+        | {
+            side: _with_interval(name, found[name]) if name in found else "–"
+            for side, found in sides.items()
+            if found is not None
+        }
+        for name in scores.model
+        if name not in TO_UNCERTAINTY or scores.judged
+    ]
 
 
 def sensor_rows(comparison: Comparison, most: int) -> list[Row]:
@@ -93,9 +94,9 @@ def left_out(comparison: Comparison) -> str:
 
 
 def _verdict(scores: Scores, comparison: Comparison) -> Iterator[str]:
-    rmse = _with_interval("rmse", scores.model["rmse"])
-    unit = "" if scores.units == "1" else f" {scores.units}"
-    yield f"{scores.quantity}: RMSE {rmse}{unit} at {_counted(scores.sensors, 'sensor')}."
+    rmse, unit = _with_interval("rmse", scores.model["rmse"]), _unit(scores.units)
+    sensors = f"{number(scores.sensors)} sensor{'' if scores.sensors == 1 else 's'}"
+    yield f"{scores.quantity}: RMSE {rmse}{unit} at {sensors}."
     if scores.judged:
         ratio = number(scores.model["rmse_in_uncertainties"].value, 2)
         share = percent(scores.model["within_two_uncertainties"].value)
@@ -141,64 +142,78 @@ def _with_interval(name: str, estimate: Estimate) -> str:
     return f"{value} ({show(estimate.low)} to {show(estimate.high)})"
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{number(count)} {what}{'' if count == 1 else 's'}"
-
-
 _MOST_DOTS = 4000
 _MOST_SENSORS = 30
 _SOLVER: dict[str, Any] = {"color": TRUTH_COLOUR, "label": "solver"}
 _MODEL: dict[str, Any] = {"color": PREDICTION_COLOUR, "label": "model"}
 
 
-def draw_comparison(comparison: Comparison) -> list[Figure]:
-    """Draw each quantity: all readings, all sensors, and the worst and the median sensor."""
-    return [figure for scores in comparison.quantities for figure in _figures(comparison, scores)]
+def _figure(
+    name: str,
+    title: str,
+    caption: str,
+    alt: str,
+    draw: Callable[[Axes], None],
+    height: float,
+    square: bool = False,
+) -> Figure:
+    pictures = []
+    for width in (WIDE, NARROW):
+        with house_style():
+            figure = new_figure(width, min(width, height) if square else height)
+            ax = figure.add_subplot()
+            draw(ax)
+            ax.legend(**LEGEND)
+            pictures.append(png_bytes(figure))
+    return Figure(name, title, caption, alt, *pictures)
 
 
 def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
+    """Draw a quantity: all readings, all sensors, and the worst and the median sensor."""
     pairs, name = comparison.pairs, scores.quantity
     order = _by_error(comparison, name)
     who = "the model and the solver" if pairs.solver is not None else "the model"
     rmse = f"{number(scores.model['rmse'].value, 3)}{_unit(scores.units)}"
-    yield Figure(
-        name=f"parity_{name}",
-        title=f"{name}: predicted and read",
-        caption=f"Predictions of {who} at the place and time of each reading, against the reading. "
+    stride = f" One reading in {_stride(scores.readings)} is drawn."
+    yield _figure(
+        f"parity_{name}",
+        f"{name}: predicted and read",
+        f"Predictions of {who} at the place and time of each reading, against the reading. "
         f"On the line they agree; the model's RMSE is {rmse}."
-        + (f" One reading in {_stride(scores.readings)} is drawn."
-           if scores.readings > _MOST_DOTS else ""),
-        alt=f"Scatter of predicted against read {name} of {scores.sensors} sensors; RMSE {rmse}.",
-        png=_parity(pairs, scores, WIDE),
-        narrow=_parity(pairs, scores, NARROW),
-    )  # fmt: skip
+        + (stride if scores.readings > _MOST_DOTS else ""),
+        f"Scatter of predicted against read {name} of {scores.sensors} sensors; RMSE {rmse}.",
+        lambda ax: _parity(ax, pairs, scores),
+        5.0,
+        square=True,
+    )
     shown = order[-_MOST_SENSORS:]
     worst = pairs.series[order[-1]].sensor
-    yield Figure(
-        name=f"sensors_{name}",
-        title=f"{name}: error by sensor",
-        caption="Mean of prediction less reading at each sensor, the sensors in the order of the "
+    yield _figure(
+        f"sensors_{name}",
+        f"{name}: error by sensor",
+        "Mean of prediction less reading at each sensor, the sensors in the order of the "
         "model's RMSE. Bars reach two standard uncertainties of a reading to either side, where "
         f"they are given. The worst is {worst}."
         + (f" The {len(shown)} worst of {len(order)} are drawn." if shown != order else ""),
-        alt=f"Mean error of {name} at {len(shown)} sensors; the worst is {worst}.",
-        png=_by_sensor(comparison, shown, WIDE),
-        narrow=_by_sensor(comparison, shown, NARROW),
+        f"Mean error of {name} at {len(shown)} sensors; the worst is {worst}.",
+        lambda ax: _by_sensor(ax, [comparison.sensors[place] for place in shown]),
+        1.1 + 0.24 * len(shown),
     )
-    chosen = {"worst": order[-1], "median": order[(len(order) - 1) // 2]}
-    for rank, series in chosen.items():
+    for rank, series in {"worst": order[-1], "median": order[(len(order) - 1) // 2]}.items():
         if not len(pairs.series[series].times) or (rank == "median" and len(order) == 1):
             continue
         sensor = pairs.series[series].sensor
-        yield Figure(
-            name=f"series_{name}_{rank}",
-            title=f"{name}: the {rank} sensor, {sensor}",
-            caption=f"Readings of {sensor} with bars of two standard uncertainties, where they are "
+        yield _figure(
+            f"series_{name}_{rank}",
+            f"{name}: the {rank} sensor, {sensor}",
+            f"Readings of {sensor} with bars of two standard uncertainties, where they are "
             f"given, and predictions of {who} at its place. By RMSE of the model it is the {rank} "
             f"of {len(order)}.",
-            alt=f"Readings of {name} at {sensor} over time, with the prediction of {who}.",
-            png=_over_time(pairs, series, scores.units, comparison.facts["time_units"], WIDE),
-            narrow=_over_time(pairs, series, scores.units, comparison.facts["time_units"], NARROW),
+            f"Readings of {name} at {sensor} over time, with the prediction of {who}.",
+            lambda ax, k=series: _over_time(
+                ax, pairs, k, scores.units, comparison.facts["time_units"]
+            ),
+            3.4,
         )
 
 
@@ -214,84 +229,59 @@ def _by_error(comparison: Comparison, quantity: str) -> list[int]:
     return sorted(own, key=lambda place: rows[place]["model"]["rmse"])
 
 
-def _parity(pairs: Pairs, scores: Scores, width: float) -> bytes:
+def _parity(ax: Axes, pairs: Pairs, scores: Scores) -> None:
     own = np.array([series.quantity == scores.quantity for series in pairs.series])[pairs.of]
     rows = np.flatnonzero(own)
     rows = rows[:: _stride(len(rows))]
-    sides = [(pairs.solver, _SOLVER, "s"), (pairs.model, _MODEL, "o")]
-    with house_style():
-        figure = new_figure(width, min(width, 5.0))
-        ax = figure.add_subplot()
-        for predicted, look, marker in sides:
-            if predicted is not None:
-                ax.plot(pairs.value[rows], predicted[rows], marker, ms=3, alpha=0.5, mew=0, **look)
-        ends = [*ax.get_xlim(), *ax.get_ylim()]
-        ax.plot([min(ends), max(ends)], [min(ends), max(ends)], color=REFERENCE_COLOUR, lw=1)
-        ax.set_xlim(min(ends), max(ends))
-        ax.set_ylim(min(ends), max(ends))
-        ax.set_aspect("equal")
-        ax.set_xlabel(labelled(f"{scores.quantity}, read", scores.units))
-        ax.set_ylabel(labelled(f"{scores.quantity}, predicted", scores.units))
-        ax.legend(**LEGEND)
-        return png_bytes(figure)
+    for predicted, look, marker in ((pairs.solver, _SOLVER, "s"), (pairs.model, _MODEL, "o")):
+        if predicted is not None:
+            ax.plot(pairs.value[rows], predicted[rows], marker, ms=3, alpha=0.5, mew=0, **look)
+    ends = [*ax.get_xlim(), *ax.get_ylim()]
+    line = [min(ends), max(ends)]
+    ax.plot(line, line, color=REFERENCE_COLOUR, lw=1)
+    ax.set(xlim=line, ylim=line, aspect="equal")
+    ax.set_xlabel(labelled(f"{scores.quantity}, read", scores.units))
+    ax.set_ylabel(labelled(f"{scores.quantity}, predicted", scores.units))
 
 
-def _by_sensor(comparison: Comparison, shown: list[int], width: float) -> bytes:
-    rows = [comparison.sensors[place] for place in shown]
+def _by_sensor(ax: Axes, rows: list[Any]) -> None:
     heights = np.arange(len(rows))
-    with house_style():
-        figure = new_figure(width, 1.1 + 0.24 * len(rows))
-        ax = figure.add_subplot()
-        for side, look, marker, shift in (
-            ("solver", _SOLVER, "s", 0.15), ("model", _MODEL, "o", -0.15),
-        ):  # fmt: skip
-            if rows[0][side] is None:
-                continue
+    for side, look, marker, shift in (
+        ("solver", _SOLVER, "s", 0.15), ("model", _MODEL, "o", -0.15),
+    ):  # fmt: skip
+        if rows[0][side] is not None:
             ax.errorbar(
                 [row[side]["bias"] for row in rows], heights + shift,
                 xerr=[2 * (row["uncertainty"] or 0.0) for row in rows],
                 fmt=marker, ms=4, elinewidth=1, **look,
             )  # fmt: skip
-        ax.axvline(0.0, color=REFERENCE_COLOUR, lw=1)
-        ax.set_yticks(heights, [str(row["sensor"])[:24] for row in rows])
-        ax.set_ylim(-0.6, len(rows) - 0.4)
-        ax.xaxis.set_major_locator(MaxNLocator(4))
-        ax.set_xlabel(labelled("mean of prediction less reading", rows[0]["units"]))
-        ax.legend(**LEGEND)
-        return png_bytes(figure)
+    ax.axvline(0.0, color=REFERENCE_COLOUR, lw=1)
+    ax.set_yticks(heights, [str(row["sensor"])[:24] for row in rows])
+    ax.set_ylim(-0.6, len(rows) - 0.4)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.set_xlabel(labelled("mean of prediction less reading", rows[0]["units"]))
 
 
-def _over_time(pairs: Pairs, number_of: int, units: str, time_units: str, width: float) -> bytes:
+def _over_time(ax: Axes, pairs: Pairs, number_of: int, units: str, time_units: str) -> None:
     series, rows = pairs.series[number_of], np.flatnonzero(pairs.of == number_of)
     rows = rows[:: _stride(len(rows))]
-    with house_style():
-        figure = new_figure(width, 3.4)
-        ax = figure.add_subplot()
-        bars = 2 * np.nan_to_num(pairs.uncertainty[rows])
-        ax.errorbar(
-            pairs.time[rows], pairs.value[rows], yerr=bars, fmt=".", ms=4, color="black",
-            ecolor=REFERENCE_COLOUR, elinewidth=0.8, label="readings", zorder=1,
-        )  # fmt: skip
-        _curve(ax, series.times, series.solver, "--", _SOLVER)
-        _curve(ax, series.times, series.model, "-", _MODEL)
-        ax.xaxis.set_major_locator(MaxNLocator(6))
-        ax.set_xlabel(labelled("time", time_units))
-        ax.set_ylabel(labelled(series.quantity, units))
-        ax.legend(**LEGEND)
-        return png_bytes(figure)
-
-
-def _curve(ax: Axes, times: np.ndarray, values: np.ndarray | None, dashes: str, look: dict) -> None:
-    if values is not None:
-        ax.plot(times, values, dashes, lw=1.6, zorder=2, **look)
+    ax.errorbar(
+        pairs.time[rows], pairs.value[rows], yerr=2 * np.nan_to_num(pairs.uncertainty[rows]),
+        fmt=".", ms=4, color="black", ecolor=REFERENCE_COLOUR, elinewidth=0.8, label="readings",
+        zorder=1,
+    )  # fmt: skip
+    for values, dashes, look in ((series.solver, "--", _SOLVER), (series.model, "-", _MODEL)):
+        if values is not None:
+            ax.plot(series.times, values, dashes, lw=1.6, zorder=2, **look)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.set_xlabel(labelled("time", time_units))
+    ax.set_ylabel(labelled(series.quantity, units))
 
 
 def _unit(units: str) -> str:
     return "" if units == "1" else f" {units}"
 
 
-PAGE = "index.html"
-NUMBERS = "comparison.json"
 _MOST_SENSORS_PAGE = 100  # of each quantity
 
 
@@ -303,8 +293,9 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     Raises:
         OSError: The folder cannot be written to.
     """
+    pairs = comparison.pairs
     folder.mkdir(parents=True, exist_ok=True)
-    figures = draw_comparison(comparison)
+    figures = [f for scores in comparison.quantities for f in _figures(comparison, scores)]
     drawn = {folder / f"{figure.name}.png": figure.png for figure in figures}
     for kind in ("parity", "sensors", "series"):
         for path in set(folder.glob(f"{kind}_*.png")) - set(drawn):
@@ -312,7 +303,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     for path, png in drawn.items():
         write_bytes(path, png)
     numbers = json.dumps(comparison.to_dict(), indent=2, allow_nan=False)
-    write_bytes(folder / NUMBERS, numbers.encode() + b"\n")
+    write_bytes(folder / "comparison.json", numbers.encode() + b"\n")
     listed = sensor_rows(comparison, _MOST_SENSORS_PAGE)
     several = [comparison.overall] if len(comparison.quantities) > 1 else []
     html = render_page(
@@ -321,25 +312,21 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
         subtitle=f"{comparison.facts.get('model', 'A model')} against the readings of "
         f"{comparison.facts.get('readings', 'sensors')}.",
         verdicts=verdicts(comparison),
-        tiles=_tiles(comparison),
+        tiles=[
+            ("Readings compared", number(len(pairs))),
+            ("Readings left out", number(sum(pairs.left_out.values()))),
+            ("Sensors", number(comparison.overall.sensors)),
+            ("Quantities", number(len(comparison.quantities))),
+        ],
         remarks=[*comparison.remarks, *filter(None, [left_out(comparison)])],
         errors=[(title_of(s), error_rows(s)) for s in (*comparison.quantities, *several)],
-        solved=comparison.pairs.solver is not None,
+        solved=pairs.solver is not None,
         sensors=listed,
         numbers=[name for name in listed[0] if name not in ("sensor", "quantity")],
         not_listed=len(comparison.sensors) - len(listed),
         figures=[embedded(figure) for figure in figures],
         what=fact_rows({**comparison.facts, "solver": comparison.solver_missing or "compared"}),
     )
-    write_bytes(folder / PAGE, html.encode())
-    return folder / PAGE
-
-
-def _tiles(comparison: Comparison) -> list[tuple[str, str]]:
-    pairs = comparison.pairs
-    return [
-        ("Readings compared", number(len(pairs))),
-        ("Readings left out", number(sum(pairs.left_out.values()))),
-        ("Sensors", number(comparison.overall.sensors)),
-        ("Quantities", number(len(comparison.quantities))),
-    ]
+    page = folder / "index.html"
+    write_bytes(page, html.encode())
+    return page

@@ -12,8 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import norm, t
@@ -23,18 +22,13 @@ from mno.sensors.pairs import Pairs
 LEVEL = 0.95
 DRAWS = 4000
 _AT_ONCE = 2_000_000  # numbers of draws that are in memory together
+_FEW_SENSORS = 5  # below, intervals of planted errors held them less often than in 94 of 100 cases
 
-_Sums: TypeAlias = Mapping[str, np.ndarray]
 
+class Estimate(NamedTuple):
+    """A figure, NaN where nothing could be measured, with its interval of 95 %.
 
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with the interval that holds it with a probability of 95 %.
-
-    Attributes:
-        value: NaN where nothing could be measured.
-        low: Where the interval begins; none where there are too few sensors for one.
-        high: Where it ends.
+    Both ends are None where there are too few sensors for one.
     """
 
     value: float
@@ -49,13 +43,9 @@ class Estimate:
         return not self.low <= 0.0 <= self.high
 
 
-IN_UNITS = ("bias", "rmse", "mae", "max")
-"""Figures that have the unit of the quantity."""
+Estimates = Mapping[str, Estimate]
 
-TO_UNCERTAINTY = ("within_two_uncertainties", "rmse_in_uncertainties", "reduced_chi_square")
-"""Figures that need the sensors' uncertainties."""
-
-_FIGURES: Mapping[str, Callable[[_Sums], np.ndarray]] = {
+_FIGURES: Mapping[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]] = {
     "bias": lambda s: s["error"] / s["count"],
     "rmse": lambda s: np.sqrt(s["squared"] / s["count"]),
     "mae": lambda s: s["absolute"] / s["count"],
@@ -65,17 +55,18 @@ _FIGURES: Mapping[str, Callable[[_Sums], np.ndarray]] = {
     "rmse_in_uncertainties": lambda s: np.sqrt(s["judged_squared"] / s["squared_uncertainty"]),
     "reduced_chi_square": lambda s: s["chi_square"] / s["judged"],
 }
-
-COMPARED = ("rmse", "mae", "relative_l2")
-"""Figures of which the difference between model and solver is estimated."""
+IN_UNITS = ("bias", "rmse", "mae", "max")  # figures that have the unit of the quantity
+COMPARED = ("rmse", "mae", "relative_l2")  # of which model less solver is estimated
+TO_UNCERTAINTY = ("within_two_uncertainties", "rmse_in_uncertainties", "reduced_chi_square")
+"""Figures that need the sensors' uncertainties."""
 
 
 class SensorErrors:
-    """Errors of a prediction, summed by sensor.
+    """Errors of a prediction, summed by sensor; all arguments have shape `(rows,)`.
 
     Args:
-        error: Prediction less reading, shape `(rows,)`.
-        reading: Shape `(rows,)`.
+        error: Prediction less reading.
+        reading: The reading.
         uncertainty: Standard uncertainty of the reading, NaN where none is given.
         sensor: Number of each row's sensor; every number below the largest has a row.
     """
@@ -108,11 +99,8 @@ class SensorErrors:
     def figures(self, draws: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return every figure over all sensors, or over each of many draws of them.
 
-        Args:
-            draws: How often each sensor is drawn, shape `(draws, sensors)`.
-
-        Returns:
-            Shape `(draws,)` by name; NaN where nothing was measured.
+        Draws are how often each sensor is drawn, shape `(draws, sensors)`. Figures have shape
+        `(draws,)`; NaN where nothing was measured.
         """
         draws = np.ones((1, self.num_sensors)) if draws is None else draws
         totals = {name: draws @ sums for name, sums in self._sums.items()}
@@ -123,36 +111,24 @@ class SensorErrors:
 
 def estimate(
     model: SensorErrors, solver: SensorErrors | None
-) -> tuple[dict[str, Estimate], dict[str, Estimate] | None, dict[str, Estimate] | None]:
-    """Estimate all figures, and by how much those of model and solver differ.
+) -> tuple[Estimates, Estimates | None, Estimates | None]:
+    """Estimate all figures of model and solver, and by how much those in `COMPARED` differ.
 
     Both are drawn together: what they share, such as a badly placed sensor, is in no difference.
-
-    Args:
-        model: Errors of the model.
-        solver: Errors of the solver at the same readings.
-
-    Returns:
-        Figures of the model; of the solver; and model less solver, of those in `COMPARED`.
     """
+    count = model.num_sensors
     sides = [model] if solver is None else [model, solver]
     whole = [{name: float(v[0]) for name, v in side.figures().items()} for side in sides]
     drawn = [_drawn(side) for side in sides]
-    ours, *theirs = (
-        {name: _estimate(value, draws.get(name), model.num_sensors) for name, value in w.items()}
-        for w, draws in zip(whole, drawn, strict=True)
-    )
-    if not theirs:
-        return ours, None, None
-    difference = {
-        name: _estimate(
-            whole[0][name] - whole[1][name],
-            drawn[0][name] - drawn[1][name] if drawn[0] else None,
-            model.num_sensors,
-        )
-        for name in COMPARED
-    }
-    return ours, theirs[0], difference
+    if solver is not None:
+        (ours, theirs), (our_draws, their_draws) = whole, drawn
+        whole.append({name: ours[name] - theirs[name] for name in COMPARED})
+        drawn.append({n: our_draws[n] - their_draws[n] for n in COMPARED if n in our_draws})
+    found = [
+        {name: _estimate(value, draws.get(name), count) for name, value in values.items()}
+        for values, draws in zip(whole, drawn, strict=True)
+    ]
+    return (found[0], None, None) if solver is None else (found[0], found[1], found[2])
 
 
 def _drawn(errors: SensorErrors) -> dict[str, np.ndarray]:
@@ -171,56 +147,47 @@ def _drawn(errors: SensorErrors) -> dict[str, np.ndarray]:
 
 
 def _estimate(value: float, draws: np.ndarray | None, sensors: int) -> Estimate:
-    if draws is None or not np.isfinite(value):
+    known = np.empty(0) if draws is None else draws[np.isfinite(draws)]
+    if not np.isfinite(value) or not known.size:
         return Estimate(value)
-    known = draws[np.isfinite(draws)]
-    if not known.size:
-        return Estimate(value)
-    tail = _tail(sensors)
+    quantile = t.ppf(0.5 + LEVEL / 2, sensors - 1)
+    tail = float(norm.cdf(-np.sqrt(sensors / (sensors - 1)) * quantile))
     low, high = np.quantile(known, [tail, 1.0 - tail])
     return Estimate(value, float(low), float(high))
 
 
-@cache
-def _tail(sensors: int) -> float:
-    """Return the share of draws on either side of the interval."""
-    quantile = t.ppf(0.5 + LEVEL / 2, sensors - 1)
-    return float(norm.cdf(-np.sqrt(sensors / (sensors - 1)) * quantile))
-
-
-_FEW_SENSORS = 5  # below, intervals of planted errors held them less often than in 94 of 100 cases
-
-Estimates = Mapping[str, Estimate]
-
-
 @dataclass(frozen=True)
 class Scores:
-    """Errors of one quantity, or of all.
+    """Errors of one quantity, or of all, by figure."""
 
-    Attributes:
-        quantity: Its name; empty for all together.
-        units: Its unit; empty for all together where they are several.
-        readings: Number of readings that are compared.
-        judged: Number of them with an uncertainty.
-        sensors: Number of sensors.
-        model: Figures of the model.
-        solver: Figures of the solver; none where there is none.
-        difference: Model less solver.
-    """
-
-    quantity: str
-    units: str
-    readings: int
-    judged: int
+    quantity: str  # its name; empty for all together
+    units: str  # its unit; empty for all together where they are several
+    readings: int  # that are compared
+    judged: int  # of them, with an uncertainty
     sensors: int
     model: Estimates
-    solver: Estimates | None
-    difference: Estimates | None
+    solver: Estimates | None  # none where there is none
+    difference: Estimates | None  # model less solver
 
-    @property
-    def headline(self) -> str:
-        """Name of the figure by which model and solver are compared."""
-        return "rmse" if self.units else "relative_l2"
+    def to_dict(self) -> dict[str, Any]:
+        """Return them as plain values; model and solver are told apart by one figure."""
+        headline = "rmse" if self.units else "relative_l2"
+        return {
+            "units": self.units or None,
+            "readings": self.readings,
+            "readings_with_uncertainty": self.judged,
+            "sensors": self.sensors,
+            "model": _plain(self.model),
+            "solver": _plain(self.solver),
+            "model_less_solver": _plain(self.difference),
+            "told_apart": self.difference and self.difference[headline].differs_from_zero,
+        }
+
+
+def _plain(estimates: Estimates | None) -> dict[str, Any] | None:
+    if estimates is None:
+        return None
+    return {n: e._asdict() if math.isfinite(e.value) else None for n, e in estimates.items()}
 
 
 @dataclass(frozen=True)
@@ -251,31 +218,22 @@ class Comparison:
             **self.facts,
             "readings_compared": len(self.pairs),
             "readings_left_out": dict(self.pairs.left_out),
-            "quantities": {scores.quantity: _scores(scores) for scores in self.quantities},
-            "overall": _scores(self.overall),
+            "quantities": {scores.quantity: scores.to_dict() for scores in self.quantities},
+            "overall": self.overall.to_dict(),
             "sensors": [dict(row) for row in self.sensors],
             "solver_missing": self.solver_missing or None,
             "remarks": list(self.remarks),
         }
 
 
-def compare(
-    pairs: Pairs, facts: Mapping[str, Any], solver_missing: str = "", remarks: tuple[str, ...] = ()
-) -> Comparison:
-    """Measure the errors.
-
-    Args:
-        pairs: What `pair` returned.
-        facts: What was compared, for people.
-        solver_missing: Why there is no solver, where there is none.
-        remarks: What else is worth knowing.
-    """
+def compare(pairs: Pairs, facts: Mapping[str, Any], solver_missing: str = "") -> Comparison:
+    """Measure the errors of what is paired, and say why there is no solver where there is none."""
     quantities = tuple(_scores_of(pairs, [name]) for name in pairs.units)
     overall = quantities[0] if len(quantities) == 1 else _scores_of(pairs, list(pairs.units))
     by_series = np.split(np.argsort(pairs.of, kind="stable"), np.cumsum(np.bincount(pairs.of))[:-1])
     rows = tuple(_sensor_row(pairs, number, own) for number, own in enumerate(by_series))
-    found = (*remarks, *_remarks(quantities))
-    return Comparison(pairs, quantities, overall, rows, facts, solver_missing, found)
+    remarks = tuple(remark for scores in quantities for remark in _remarks(scores))
+    return Comparison(pairs, quantities, overall, rows, facts, solver_missing, remarks)
 
 
 def _scores_of(pairs: Pairs, names: list[str]) -> Scores:
@@ -297,8 +255,7 @@ def _scores_of(pairs: Pairs, names: list[str]) -> Scores:
     solver = None if pairs.solver is None else errors(pairs.solver)
     estimates = list(estimate(errors(pairs.model), solver))
     if len(names) > 1:  # in no unit that anybody knows
-        hidden = {*IN_UNITS}
-        estimates = [e and {k: v for k, v in e.items() if k not in hidden} for e in estimates]
+        estimates = [e and {k: v for k, v in e.items() if k not in IN_UNITS} for e in estimates]
     return Scores(
         names[0] if len(names) == 1 else "",
         pairs.units[names[0]] if len(names) == 1 else "",
@@ -323,59 +280,34 @@ def _sensor_row(pairs: Pairs, number: int, rows: np.ndarray) -> dict[str, Any]:
         "uncertainty": float(np.sqrt(np.mean(np.square(known)))) if len(known) else None,
     }
     for name, predicted in (("model", pairs.model), ("solver", pairs.solver)):
-        if predicted is None:
-            row[name] = None
-            continue
-        error = predicted[rows] - pairs.value[rows]
-        row[name] = {
-            "bias": float(error.mean()),
-            "rmse": float(np.sqrt(np.mean(np.square(error)))),
-            "max": float(np.abs(error).max()),
-        }
+        row[name] = None
+        if predicted is not None:
+            error = predicted[rows] - pairs.value[rows]
+            row[name] = {
+                "bias": float(error.mean()),
+                "rmse": float(np.sqrt(np.mean(np.square(error)))),
+                "max": float(np.abs(error).max()),
+            }
     return row
 
 
-def _remarks(quantities: tuple[Scores, ...]) -> list[str]:
-    found = []
-    for scores in quantities:
-        name = scores.quantity
-        if scores.sensors < 2:
-            found.append(f"{name}: one sensor alone gives no intervals")
-        elif scores.sensors < _FEW_SENSORS:
-            found.append(
-                f"{name}: {scores.sensors} sensors are few; intervals hold the truth less often "
-                "than in 95 of 100 cases"
-            )
-        if not scores.judged:
-            found.append(
-                f"{name}: no reading has an uncertainty, so that nothing is said of errors "
-                "relative to it"
-            )
-        elif scores.judged < scores.readings:
-            found.append(
-                f"{name}: {scores.judged} of {scores.readings} readings have an uncertainty; the "
-                "figures relative to it are of these alone"
-            )
+def _remarks(scores: Scores) -> list[str]:
+    name, found = scores.quantity, []
+    if scores.sensors < 2:
+        found.append(f"{name}: one sensor alone gives no intervals")
+    elif scores.sensors < _FEW_SENSORS:
+        found.append(
+            f"{name}: {scores.sensors} sensors are few; intervals hold the truth less often "
+            "than in 95 of 100 cases"
+        )
+    if not scores.judged:
+        found.append(
+            f"{name}: no reading has an uncertainty, so that nothing is said of errors "
+            "relative to it"
+        )
+    elif scores.judged < scores.readings:
+        found.append(
+            f"{name}: {scores.judged} of {scores.readings} readings have an uncertainty; the "
+            "figures relative to it are of these alone"
+        )
     return found
-
-
-def _scores(scores: Scores) -> dict[str, Any]:
-    return {
-        "units": scores.units or None,
-        "readings": scores.readings,
-        "readings_with_uncertainty": scores.judged,
-        "sensors": scores.sensors,
-        "model": _estimates(scores.model),
-        "solver": _estimates(scores.solver),
-        "model_less_solver": _estimates(scores.difference),
-        "told_apart": scores.difference and scores.difference[scores.headline].differs_from_zero,
-    }
-
-
-def _estimates(estimates: Estimates | None) -> dict[str, Any] | None:
-    if estimates is None:
-        return None
-    return {
-        name: {"value": e.value, "low": e.low, "high": e.high} if math.isfinite(e.value) else None
-        for name, e in estimates.items()
-    }

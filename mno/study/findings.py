@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from mno.evaluation.break_even import solves_to_break_even
+from mno.evaluation.decision import solves_to_break_even
 from mno.study.design import ALL_PAIRS, WITHIN_BACKBONE, StudySpec
 from mno.study.results import Found
 from mno.study.statistics import Comparison, Mean, compare, mean_with_interval

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from small_lines import solved_split
 
 from mno.core.errors import MnoError
 from mno.data.normalise import Normaliser
-from mno.evaluation.paired import Beside
+from mno.evaluation.paired import measure_beside
 from mno.evaluation.solver import physical_consistency
 from mno.nn.config import ModelConfig
 from mno.surrogate.description import Description
@@ -41,9 +42,9 @@ def test_the_larger_model_takes_longer_and_more_memory_and_the_same_is_the_same(
 ) -> None:
     test = solved_split("test", "darcy", 4, 0, SIDE)
     small, large = (saved(tmp_path / size, size) for size in CONFIG)
-    beside = Beside(test, samples=4, batch_size=4, seconds=0.3)
+    beside = partial(measure_beside, test=test, samples=4, batch_size=4, seconds=0.3)
     physics = physical_consistency(Surrogate.load(large), test, 4, 4)
-    found = beside.measure(large, small, physics)
+    found = beside(large, small, physics=physics)
     for figure in ("latency_ms", "peak_memory_mib"):
         sides = found[figure]
         assert isinstance(sides, dict)
@@ -58,4 +59,4 @@ def test_the_larger_model_takes_longer_and_more_memory_and_the_same_is_the_same(
             "champion": same["checks"][check]["prediction"]["p95"],  # pyright: ignore
         }
     with pytest.raises(MnoError, match="readable model"):
-        beside.measure(large, tmp_path / "nowhere", physics)
+        beside(large, tmp_path / "nowhere", physics=physics)

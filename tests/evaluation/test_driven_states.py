@@ -14,7 +14,7 @@ from mno.data.reading import Schema, Split
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.result import Evaluation
-from mno.evaluation.scoring import mean_fields, split_relative_l2
+from mno.evaluation.scoring import mean_fields, split_error
 from mno.surrogate.surrogate import Surrogate
 
 FRAMES, POINTS = 6, 8
@@ -70,7 +70,7 @@ def test_the_model_is_given_the_forcing_of_all_steps(surrogate, test_split, eval
 
 def test_the_score_by_which_models_are_compared_is_the_same(surrogate):
     split = make_split(7)
-    found = split_relative_l2(surrogate.predict, split, 3, history=2, first=2)
+    found = split_error(surrogate.predict, split, 3, history=2, first=2).value()
     evaluated = evaluate(surrogate, split, mean_fields(split), EvaluateConfig(batch_size=4))
     assert found == pytest.approx(evaluated.relative_l2.mean(), rel=1e-6)
 

@@ -19,7 +19,7 @@ from mno.data.reading import Schema, Split
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.result import Evaluation
-from mno.evaluation.scoring import mean_fields, split_relative_l2
+from mno.evaluation.scoring import mean_fields, split_error
 from mno.nn.config import ModelConfig
 from mno.report.document import render_report, write_report
 from mno.surrogate.description import Description
@@ -204,7 +204,7 @@ def test_a_model_is_scored_on_the_frames_it_is_asked_for():
     surrogate = make_surrogate("rollout")
     means = mean_fields(TRAIN)
     whole = evaluate(surrogate, TEST, means, EvaluateConfig()).metrics()["relative_l2"]
-    assert split_relative_l2(surrogate.predict, TEST, 4, HISTORY, HISTORY) == pytest.approx(
+    assert split_error(surrogate.predict, TEST, 4, HISTORY, HISTORY).value() == pytest.approx(
         whole, rel=1e-6
     )
     predicted = surrogate.predict(given())
@@ -213,10 +213,10 @@ def test_a_model_is_scored_on_the_frames_it_is_asked_for():
         p, t = predicted[name][:, 2:], TEST.fields[name][:, 4:].astype(float)
         error = (p - t).reshape(9, -1)
         later.append(np.linalg.norm(error, axis=1) / np.linalg.norm(t.reshape(9, -1), axis=1))
-    found = split_relative_l2(surrogate.predict, TEST, 4, HISTORY, 4)
+    found = split_error(surrogate.predict, TEST, 4, HISTORY, 4).value()
     assert found == pytest.approx(np.mean(later), rel=1e-5)
     with pytest.raises(InputError, match="predicts frames 2 to 6 of u; expected all from 1 to 6"):
-        split_relative_l2(surrogate.predict, TEST, 4, HISTORY, 1)
+        split_error(surrogate.predict, TEST, 4, HISTORY, 1).value()
     shorter = make_surrogate("horizon", steps=3)
     with pytest.raises(InputError, match="predicts frames 2 to 4 of u; expected all from 2 to 6"):
-        split_relative_l2(shorter.predict, TEST, 4, HISTORY, HISTORY)
+        split_error(shorter.predict, TEST, 4, HISTORY, HISTORY).value()

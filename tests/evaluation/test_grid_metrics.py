@@ -16,8 +16,8 @@ from scipy import fft, spatial
 from mno.core.absent import Absent
 from mno.core.fields import Axis, Field
 from mno.data.reading import Schema
-from mno.evaluation.metrics import METRICS, rmse, spectra_of
-from mno.evaluation.statistics import Space, Statistics, band_of, of_frames, shell_numbers, space_of
+from mno.evaluation.metrics import METRICS, root_mean, spectra_of
+from mno.evaluation.statistics import Space, Statistics, of_frames, space_of
 
 # Shape of the fields, frames among it, and of the grid with its spacing.
 CASES = {
@@ -214,9 +214,9 @@ def test_a_band_without_waves_is_absent_and_says_so():
 
 def test_shells_that_no_wave_falls_into_are_left_out():
     space = Space((4, 64), (0.5, 1 / 64))
-    numbers = shell_numbers(space)
+    numbers = space.shells
     assert len(numbers) < numbers[-1] + 1
-    bands = [band_of(name, space) for name in ("low", "middle", "high")]
+    bands = [space.band(name) for name in ("low", "middle", "high")]
     assert [numbers[band].tolist() for band in bands] == [
         [k for k in numbers if low <= k < high] for low, high in ((0, 4), (4, 12), (12, 999))
     ]
@@ -229,7 +229,7 @@ def test_each_frame_is_measured_for_itself():
         expected = torchmetrics.functional.mean_squared_error(
             *(torch.from_numpy(a[:, frame].copy()) for a in (prediction, truth)), squared=False
         )
-        assert rmse(statistics) == pytest.approx(expected.item(), rel=1e-6)
+        assert root_mean(statistics).value() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def field_on(axes: tuple[Axis, ...], **more) -> Space | str:

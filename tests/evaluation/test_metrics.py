@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mno.core.absent import Absent
-from mno.evaluation.metrics import METRICS, mean, relative_l2_per_sample, spectra_of
+from mno.evaluation.metrics import METRICS, mean, relative, spectra_of
 from mno.evaluation.statistics import POINTWISE, Space, Statistics
 
 
@@ -87,7 +87,7 @@ def test_memory_layout_does_not_change_a_bit() -> None:
 def test_a_silent_sample_is_measured_against_the_typical_magnitude() -> None:
     truth = np.array([[3.0, 4.0], [0.0, 0.0]])
     prediction = np.array([[3.0, 4.0], [0.6, 0.8]])
-    per_sample = relative_l2_per_sample(Statistics.of(prediction, truth))
+    per_sample = relative(Statistics.of(prediction, truth)).per_sample()
     assert per_sample == pytest.approx([0.0, 1.0 / math.sqrt(25 / 2)], rel=1e-14)
 
 

@@ -22,7 +22,7 @@ from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate
 from mno.evaluation.metrics import METRICS
 from mno.evaluation.result import Evaluation
-from mno.evaluation.scoring import mean_fields, split_relative_l2
+from mno.evaluation.scoring import mean_fields, split_error
 from mno.evaluation.statistics import NO_GRID, Statistics
 from mno.nn.config import ModelConfig
 from mno.report.document import render_report
@@ -241,7 +241,7 @@ def _without_gaps(split: Split) -> Split:
 
 
 def test_a_registered_model_is_scored_alike(surrogate, evaluation):
-    score = split_relative_l2(surrogate.predict, TEST, 3, HISTORY, HISTORY)
+    score = split_error(surrogate.predict, TEST, 3, HISTORY, HISTORY).value()
     assert score == evaluation.metrics()["relative_l2"]
 
 

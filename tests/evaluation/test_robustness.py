@@ -18,13 +18,13 @@ from mno.core.absent import Absent, as_json
 from mno.data.reading import Split
 from mno.evaluation.config import EvaluateConfig, RobustnessConfig
 from mno.evaluation.evaluator import evaluate
-from mno.evaluation.other_times import over_time
 from mno.evaluation.robustness import (
     AS_TRAINED,
     KINDS,
     at_resolutions,
     measure_robustness,
     outside_training,
+    over_time,
 )
 from mno.evaluation.scoring import mean_fields
 from mno.evaluation.solver import solved_anew

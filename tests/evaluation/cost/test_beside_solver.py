@@ -14,7 +14,7 @@ from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
 from mno.evaluation.config import EconomicsConfig
-from mno.evaluation.cost import MemoryUse, measure_cost
+from mno.evaluation.cost import measure_cost, memory_use
 from mno.evaluation.equal_error import Point, equal_error, time_at
 from mno.nn.config import ModelConfig
 from mno.scenarios.base import make_scenario
@@ -143,7 +143,7 @@ def test_memory_is_that_of_processes_of_their_own(tmp_path: Path) -> None:
     split = solved("darcy")
     surrogate = surrogate_of(split)
     surrogate.save(tmp_path)
-    memory = MemoryUse.start(tmp_path, surrogate.description, split).measured()
+    memory = memory_use(tmp_path, surrogate.description, split)()
     model, solver = memory["peak_memory_mib"], memory["solver_memory_mib"]
     assert isinstance(model, float) and isinstance(solver, float)
     assert 20 < solver < model < 4000  # the solver does without torch
@@ -151,5 +151,5 @@ def test_memory_is_that_of_processes_of_their_own(tmp_path: Path) -> None:
 
 def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
     split = solved("darcy")
-    memory = MemoryUse.start(tmp_path, surrogate_of(split).description, split).measured()
+    memory = memory_use(tmp_path, surrogate_of(split).description, split)()
     assert "does not hold a readable model" in str(memory["peak_memory_mib"])
