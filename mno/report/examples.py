@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +34,7 @@ from mno.report.style import (
     PREDICTION_COLOUR,
     TRUTH_COLOUR,
     house_style,
-    new_figure,
-    png_bytes,
+    in_rows,
 )
 
 if TYPE_CHECKING:  # who inspects data does without torch
@@ -329,15 +329,14 @@ def draw_kernel(
             blank = np.ma.masked_less(np.log10(size), top - _DECADES)
         colours, limits = TRUTH_COLOUR if line else "viridis", (top - _DECADES, top)
         panels.append(Panel(name, "log10 of mean |kernel|", blank, tuple(axes), limits, colours))
+
+    def draw(ax: Axes, panel: Panel) -> None:
+        draw_panel(ax, panel)
+        if line:
+            ax.axvline(at[0], color=PREDICTION_COLOUR, lw=1)
+        else:
+            ax.plot(*at, "o", mfc="none", mec=PREDICTION_COLOUR, ms=9, mew=1.5)
+
     columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    with house_style():
-        figure = new_figure(PANEL_WIDTH * columns, _ROW_HEIGHT * rows)
-        for position, panel in enumerate(panels, start=1):
-            ax = figure.add_subplot(rows, columns, position)
-            draw_panel(ax, panel)
-            if line:
-                ax.axvline(at[0], color=PREDICTION_COLOUR, lw=1)
-            else:
-                ax.plot(*at, "o", mfc="none", mec=PREDICTION_COLOUR, ms=9, mew=1.5)
-        return png_bytes(figure)
+    each = [partial(draw, panel=panel) for panel in panels]
+    return in_rows(each, columns, PANEL_WIDTH * columns, _ROW_HEIGHT)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 
@@ -29,16 +29,11 @@ class Histogram:
     Bins begin at multiples of their width, so that two of them make one of twice the width: parts
     are brought to the width that the whole needs and added, and the result does not depend on how
     the values were divided.
-
-    Attributes:
-        exponent: Bins are `2**exponent` wide.
-        first: The first bin begins at `first * 2**exponent`.
-        counts: Numbers of values, shape `(bins,)`; empty where there are none.
     """
 
-    exponent: int
-    first: int
-    counts: np.ndarray
+    exponent: int  # bins are `2**exponent` wide
+    first: int  # the first bin begins at `first * 2**exponent`
+    counts: np.ndarray  # of values, shape (bins,); empty where there are none
 
     @classmethod
     def of(cls, values: np.ndarray) -> Histogram:
@@ -47,7 +42,10 @@ class Histogram:
         if not finite.size:
             return cls(_SMALLEST, 0, np.zeros(0, np.int64))
         low, high = float(finite.min()), float(finite.max())
-        exponent = _exponent(low, high)
+        # Bins are not too many, and not finer than float32 tells apart.
+        finest = math.frexp(max(abs(low), abs(high)))[1] - _MANTISSA if low or high else _SMALLEST
+        enough = math.frexp(high - low)[1] - (BINS.bit_length() - 1) if high > low else _SMALLEST
+        exponent = max(finest, enough, _SMALLEST)
         first = math.floor(math.ldexp(low, -exponent))
         places = np.floor(np.ldexp(finite, -exponent)).astype(np.int64) - first
         return cls(exponent, first, np.bincount(places)).widened(exponent)
@@ -87,13 +85,6 @@ class Histogram:
         return Histogram(exponent, first, counts)
 
 
-def _exponent(low: float, high: float) -> int:
-    """Return the exponent of bins that are not too many and not finer than float32 tells apart."""
-    finest = math.frexp(max(abs(low), abs(high)))[1] - _MANTISSA if low or high else _SMALLEST
-    enough = math.frexp(high - low)[1] - (BINS.bit_length() - 1) if high > low else _SMALLEST
-    return max(finest, enough, _SMALLEST)
-
-
 CUTOFF = 2 / 3  # above this share of the highest wavenumber a field counts as at the cut-off
 _NOISE = 0.9  # and above this one there is hoped to be nothing but noise
 _MAD = 0.6744897501960817  # median of |x| for the normal distribution of deviation one
@@ -107,23 +98,14 @@ class Spectrum:
     The mean is removed and a Hann window put on, so that the jump from one end of the domain to
     the other, which is none of the field's, does not fill the high wavenumbers. Shells are as wide
     as the lowest wavenumber and end at the highest one that all axes resolve, `1 / (2 h)`.
-
-    Attributes:
-        wavenumbers: Of the shells, shape `(shells,)`.
-        modes: Fourier modes in each shell, shape `(shells,)`.
-        variance: Variance in each shell, summed over fields, shape `(shells,)`.
-        total: Variance at all wavenumbers but zero, the corners beyond the last shell included,
-            summed.
-        points: Points of one field.
-        count: Number of fields.
     """
 
-    wavenumbers: np.ndarray
-    modes: np.ndarray
-    variance: np.ndarray
-    total: float
-    points: int
-    count: int
+    wavenumbers: np.ndarray  # of the shells, shape (shells,)
+    modes: np.ndarray  # how many are in each shell
+    variance: np.ndarray  # in each shell, summed over fields
+    total: float  # variance at all wavenumbers but zero, corners beyond the last shell included
+    points: int  # of one field
+    count: int  # of fields
 
     @classmethod
     def of(cls, values: np.ndarray, spacing: Sequence[float]) -> Spectrum:
@@ -138,23 +120,16 @@ class Spectrum:
         shell = np.rint(k / width).astype(np.int64).ravel()
         modes = np.bincount(shell, weights.ravel(), minlength=shells + 1)[1 : shells + 1]
         variance = np.bincount(shell, (weights * power).ravel(), minlength=shells + 1)
-        return cls(
-            width * np.arange(1, shells + 1),
-            modes,
-            variance[1 : shells + 1],
-            float(variance[1:].sum()),
-            math.prod(grid),
-            len(finite),
-        )
+        wavenumbers, total = width * np.arange(1, shells + 1), float(variance[1:].sum())
+        variance = variance[1 : shells + 1]
+        return cls(wavenumbers, modes, variance, total, math.prod(grid), len(finite))
 
     def __add__(self, other: Spectrum) -> Spectrum:
-        return Spectrum(
-            self.wavenumbers,
-            self.modes,
-            self.variance + other.variance,
-            self.total + other.total,
-            self.points,
-            self.count + other.count,
+        return replace(
+            self,
+            variance=self.variance + other.variance,
+            total=self.total + other.total,
+            count=self.count + other.count,
         )
 
     @property
@@ -183,10 +158,8 @@ def noise_of_differences(values: np.ndarray) -> float:
     They are taken along every axis of the grid, one after the other. Of white noise of deviation
     `s` they have the deviation `s * sqrt(6)` for each axis; smooth fields have small ones, and the
     median does not see few large ones, such as jumps. Curvature counts as noise, so that the truth
-    is below the estimate; where most neighbours are equal it is zero and tells nothing.
-
-    Args:
-        values: Shape `(frames, *grid)`.
+    is below the estimate; where most neighbours are equal it is zero and tells nothing. Values have
+    the shape `(frames, *grid)`.
     """
     differences = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
     for axis in range(1, values.ndim):
@@ -195,11 +168,6 @@ def noise_of_differences(values: np.ndarray) -> float:
     if not finite.size:
         return math.nan
     return float(np.median(finite)) / _MAD / math.sqrt(6.0) ** (values.ndim - 1)
-
-
-def can_be_measured(grid: Sequence[int], equal: bool) -> bool:
-    """Whether a grid is equally spaced and has enough points along each of its axes."""
-    return equal and len(grid) > 0 and min(grid) >= _FEWEST_POINTS
 
 
 def _window(grid: Sequence[int]) -> np.ndarray:
@@ -225,42 +193,29 @@ _EQUAL = 1e-4  # largest difference between distances that count as equal, as a 
 
 
 class FieldMeasurement:
-    """A field over the samples that were added so far.
+    """A field over those of a dataset's samples that were added so far.
 
-    Memory grows by a few numbers per sample, whatever the size of a sample.
-
-    Args:
-        field: The field.
-        axes: Of one sample's array, in order.
-        samples: Number of samples of the dataset.
-
-    Attributes:
-        moments: Extremes, mean and spread by split, with the number of values that are not finite.
-        histogram: Of all finite values.
-        spectrum: Over space, of up to eight frames of each sample; none without an even grid.
-        norms: Root mean square of each sample, shape `(samples,)`.
-        constant: Samples in which all values are the same.
-        still: Samples in which a frame repeats the one before it.
-        repeated_frames: Number of such frames.
+    Memory grows by a few numbers per sample, whatever the size of a sample. Axes are those of one
+    sample's array, in order.
     """
 
     def __init__(self, field: Field, axes: Sequence[Axis], samples: int) -> None:
-        self.field = field
-        self.axes = tuple(axes)
-        self.moments: dict[str, Moments] = {}
+        self.field, self.axes = field, tuple(axes)
+        self.moments: dict[str, Moments] = {}  # by split
         self.histogram = Histogram.of(np.zeros(0))
-        self.spectrum: Spectrum | None = None
-        self.norms = np.full(samples, math.nan)
-        self.constant: list[int] = []
-        self.still: list[int] = []
+        self.spectrum: Spectrum | None = None  # of some frames; none without an even grid
+        self.norms = np.full(samples, math.nan)  # root mean square of each sample
+        self.constant: list[int] = []  # samples in which all values are the same
+        self.still: list[int] = []  # samples in which a frame repeats the one before it
         self.repeated_frames = 0
         self._noise = np.full(samples, math.nan)
         space = [axis for axis in axes if axis.name != "time"]
         grid = tuple(len(axis.points) for axis in space)
         # Numbers of unordered points are equally far apart, their places are not.
         even = all(axis.name != "point" and spacing_of(axis)[2] for axis in space)
+        enough = len(grid) > 0 and min(grid) >= _FEWEST_POINTS
         self._spacing: tuple[float, ...] | None = None
-        if field.role != "coordinate" and can_be_measured(grid, even):
+        if field.role != "coordinate" and even and enough:
             self._spacing = tuple(spacing_of(axis)[0] for axis in space)
 
     @property
@@ -284,13 +239,7 @@ class FieldMeasurement:
         return {rank: int(order[place]) for rank, place in places.items()}
 
     def add(self, start: int, values: np.ndarray, splits: np.ndarray) -> None:
-        """Measure samples that follow each other.
-
-        Args:
-            start: Number of the first.
-            values: Shape `(samples, *dims)`.
-            splits: Split of each, shape `(samples,)`.
-        """
+        """Measure samples that follow each other from one on, shape `(samples, *dims)`."""
         for row, split in enumerate(splits):
             self._add_sample(start + row, np.asarray(values[row]), str(split))
         self.histogram = self.histogram + Histogram.of(values)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,18 +24,11 @@ MOSTLY_MISSING = 0.5
 """A sensor is named whose share of missing values is above this."""
 
 _COLUMNS, _ROWS = 240, 200  # of the picture of what is there
+_DATES = 1e8  # seconds; below this a time is not one since 1970
 
 
-@dataclass(frozen=True)
-class Gap:
-    """A time without a reading of one sensor.
-
-    Attributes:
-        frames: How many frames it lasts.
-        sensor: Number of the sensor.
-        sample: The sample in which it ends.
-        frame: The last frame of it in that sample.
-    """
+class Gap(NamedTuple):
+    """A time without a reading of one sensor, and where it ends."""
 
     frames: int
     sensor: int
@@ -51,53 +44,41 @@ class Presence:
         axes: Of one sample's array, in order.
         starts: When each sample begins, in the unit of time, shape `(samples,)`; NaN where that is
             not known. A gap goes on into a sample that begins where the one before ended.
-
-    Attributes:
-        frames: Of a sample; 1 where the field has no axis of time.
-        interval: Time from frame to frame; NaN where there is none.
-        total: Values that each sensor could have.
-        same: Whether all points have had the same values so far.
     """
 
     def __init__(self, field: Field, axes: Sequence[Axis], starts: np.ndarray) -> None:
         self.field = field
         lengths = [len(axis.points) for axis in axes]
         timed = bool(axes) and axes[0].name == "time" and lengths[0] > 1
-        self.frames, *space = lengths if timed else [1, *lengths]
-        times = axes[0].points if timed else np.zeros(1)
-        self.interval = float(np.median(np.diff(times))) if timed else math.nan
+        self.frames, *space = lengths if timed else [1, *lengths]  # of a sample
+        self.interval = float(np.median(np.diff(axes[0].points))) if timed else math.nan
         sensors = math.prod(space)
-        self.total, self._starts = 0, starts
-        self.same = True
+        self.total, self._starts = 0, starts  # values that each sensor could have
+        self.same = True  # whether all points have had the same values so far
         self._count = np.zeros(sensors, dtype=np.int64)
         self._mean, self._squares = np.zeros(sensors), np.zeros(sensors)
         self._low, self._high = np.full(sensors, np.inf), np.full(sensors, -np.inf)
         self._steps, self._step_count = 0.0, 0
         self._noise: list[float] = []
-        self._running = np.zeros(sensors, dtype=np.int64)
-        self._longest = np.zeros(sensors, dtype=np.int64)
+        self._running, self._longest = np.zeros((2, sensors), dtype=np.int64)
         self._ends = np.zeros((sensors, 2), dtype=np.int64)
-        self._columns = min(_COLUMNS, len(starts))
-        self._rows = min(_ROWS, sensors)
-        self._filled = np.zeros((self._rows, self._columns), dtype=np.int64)
-        self._cells = np.zeros((self._rows, self._columns), dtype=np.int64)
+        self._columns, self._rows = min(_COLUMNS, len(starts)), min(_ROWS, sensors)
+        self._filled, self._cells = np.zeros((2, self._rows, self._columns), dtype=np.int64)
 
     def add(self, start: int, values: np.ndarray) -> None:
-        """Measure samples that follow each other.
-
-        Args:
-            start: Number of the first.
-            values: Shape `(samples, *dims)`.
-        """
-        for row, sample in enumerate(values):
-            frames = np.asarray(sample, dtype=np.float64).reshape(self.frames, -1)
+        """Measure samples that follow each other from one on, shape `(samples, *dims)`."""
+        for sample, array in enumerate(values, start=start):
+            frames = np.asarray(array, dtype=np.float64).reshape(self.frames, -1)
             here = np.isfinite(frames)
             self.same = self.same and np.array_equal(
                 frames, np.broadcast_to(frames[:, :1], frames.shape), equal_nan=True
             )
             self._add_moments(frames, here)
-            self._add_gaps(start + row, here)
-            self._add_picture(start + row, here)
+            self._add_gaps(sample, here)
+            column = sample * self._columns // len(self._starts)
+            rows = np.arange(here.shape[1]) * self._rows // max(here.shape[1], 1)
+            np.add.at(self._filled[:, column], rows, here.sum(axis=0))
+            np.add.at(self._cells[:, column], rows, self.frames)
             if self.frames > 1:
                 steps = np.diff(frames, axis=0)
                 steps = steps[np.isfinite(steps)]
@@ -148,22 +129,26 @@ class Presence:
         return self.measured & ~self.constant & (self.deviation < DEAD * usual)
 
     @property
+    def _variance(self) -> float:
+        return self._squares.sum() / max(int(self._count.sum()), 1)
+
+    @property
     def change(self) -> float:
         """Share of the variance over time that lies between neighbouring frames; NaN if unknown.
 
         Half the mean square of the step from one frame to the next, over the variance about each
         sensor's mean. For a wave of `n` frames it is `1 - cos(2 pi / n)`, for noise it is 1.
         """
-        variance = self._squares.sum() / max(int(self._count.sum()), 1)
-        known = self._step_count and variance > 0
-        return float(self._steps / self._step_count / 2 / variance) if known else math.nan
+        known = self._step_count and self._variance > 0
+        return float(self._steps / self._step_count / 2 / self._variance) if known else math.nan
 
     @property
     def noise(self) -> float:
         """Noise by second differences over time, as a share of the deviation; NaN if unknown."""
         known = [noise for noise in self._noise if math.isfinite(noise)]
-        variance = self._squares.sum() / max(int(self._count.sum()), 1)
-        return float(np.median(known) / math.sqrt(variance)) if known and variance > 0 else math.nan
+        if not known or not self._variance > 0:
+            return math.nan
+        return float(np.median(known) / math.sqrt(self._variance))
 
     @property
     def gaps(self) -> np.ndarray:
@@ -174,11 +159,10 @@ class Presence:
     def longest_gap(self) -> Gap | None:
         """The longest gap of a sensor that has values at all; None where nothing is missing."""
         lengths = np.where(self.measured, self.gaps, 0)
-        sensor = int(np.argmax(lengths)) if lengths.size else 0
-        if not lengths.size or not lengths[sensor]:
+        if not lengths.any():
             return None
-        sample, frame = self._ends[sensor].tolist()
-        return Gap(int(lengths[sensor]), sensor, sample, frame)
+        sensor = int(np.argmax(lengths))
+        return Gap(int(lengths[sensor]), sensor, *self._ends[sensor].tolist())
 
     @property
     def picture(self) -> np.ndarray:
@@ -214,39 +198,30 @@ class Presence:
         if not sample:
             return -1
         elapsed = (self._starts[sample] - self._starts[sample - 1]) / self.interval
-        if not math.isfinite(elapsed):
-            return -1
-        frames = round(elapsed) - self.frames
+        frames = round(elapsed) - self.frames if math.isfinite(elapsed) else -1
         return frames if 0 <= frames <= self.frames else -1
 
-    def _add_picture(self, sample: int, here: np.ndarray) -> None:
-        column = sample * self._columns // len(self._starts)
-        sensors = here.shape[1]
-        rows = np.arange(sensors) * self._rows // max(sensors, 1)
-        np.add.at(self._filled[:, column], rows, here.sum(axis=0))
-        np.add.at(self._cells[:, column], rows, self.frames)
 
-
-_DATES = 1e8  # seconds; below this a time is not one since 1970
+def condition(presence: Presence, sensor: int) -> str:
+    """Return in one word how a sensor is."""
+    if not presence.measured[sensor]:
+        return "silent"
+    if presence.constant[sensor]:
+        return "constant"
+    if presence.dead[sensor]:
+        return "dead"
+    return "mostly missing" if presence.missing[sensor] > MOSTLY_MISSING else "works"
 
 
 @dataclass(frozen=True, eq=False)
 class Sensors:
-    """What an inspection knows of data with gaps, or of sensors in fixed places.
+    """What an inspection knows of data with gaps, or of sensors in fixed places."""
 
-    Attributes:
-        presence: What is there of each field with gaps or on points.
-        places: Where sensors are, shape `(sensors, axes)`; none where they have no fixed places.
-        axes: Names of the axes of `places`.
-        units: Unit of the places.
-        starts: When each sample begins, seconds, NaN where that is not known.
-    """
-
-    presence: tuple[Presence, ...]
-    places: np.ndarray | None
-    axes: tuple[str, ...]
-    units: str
-    starts: np.ndarray
+    presence: tuple[Presence, ...]  # of each field with gaps or on points
+    places: np.ndarray | None  # shape (sensors, axes); none where they have no fixed places
+    axes: tuple[str, ...]  # names of those of the places
+    units: str  # of the places
+    starts: np.ndarray  # when each sample begins, seconds; NaN where that is not known
 
     def name(self, presence: Presence, sensor: int) -> str:
         """Return what a sensor is called: by its place, or its number."""
@@ -268,19 +243,12 @@ class Sensors:
 
     def silent(self) -> np.ndarray:
         """Points at which no field that differs among them has a value, shape `(points,)`, bool."""
-        located = [p for p in self.presence if "point" in p.field.dims and not p.same]
-        if not located:
-            return np.zeros(0, dtype=bool)
-        return ~np.any([p.measured for p in located], axis=0)
+        located = [p.measured for p in self.presence if "point" in p.field.dims and not p.same]
+        return ~np.any(located, axis=0) if located else np.zeros(0, dtype=bool)
 
 
 def find_sensors(group: Any, schema: Schema, samples: int) -> Sensors | None:
-    """Return what is to be measured of a dataset with gaps or with points in fixed places.
-
-    Args:
-        group: The Zarr group.
-        schema: Of the dataset.
-        samples: Their number.
+    """Return what is to be measured of so many samples with gaps or with points in fixed places.
 
     Returns:
         Sensors of which nothing has been measured yet; None for complete data on a grid, or on
@@ -316,14 +284,3 @@ def _places(group: Any, schema: Schema, samples: int) -> np.ndarray | None:
                 return None
         columns.append(first.astype(np.float64))
     return np.stack(columns, axis=-1) if columns else None
-
-
-def condition(presence: Presence, sensor: int) -> str:
-    """Return in one word how a sensor is."""
-    if not presence.measured[sensor]:
-        return "silent"
-    if presence.constant[sensor]:
-        return "constant"
-    if presence.dead[sensor]:
-        return "dead"
-    return "mostly missing" if presence.missing[sensor] > MOSTLY_MISSING else "works"

@@ -7,7 +7,7 @@
     from mno.report.inspection_page import write_inspection
 
     inspection = inspect_store(Path("data"))
-    print(inspection.findings)
+    print(inspection.problems)
     write_inspection(inspection, Path("reports/inspection"))
 """
 
@@ -20,13 +20,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
 
 from mno.core.errors import InputError, first_line
-from mno.core.fields import Field
+from mno.core.fields import Axis, Field
 from mno.core.numbers import percent
 from mno.data.generate.report import count_duplicates
 from mno.data.reading import Schema, read_schema, verify
@@ -38,46 +38,30 @@ _MUCH_AT_CUTOFF = 0.01  # share of the variance
 _MUCH_NOISE = 0.02  # share of the deviation
 _FAR_OFF = 4.0  # standard errors
 _ROUNDING = 1e-6
+_PAIRS = 3
+_SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True)
-class Duplicates:
-    """Samples with identical inputs.
+class Duplicates(NamedTuple):
+    """Samples with identical inputs."""
 
-    Attributes:
-        samples: Samples whose inputs an earlier sample has too.
-        in_two_splits: Inputs that are in more than one split.
-        pairs: The first few: an earlier sample and one like it.
-    """
-
-    samples: int
-    in_two_splits: int
-    pairs: tuple[tuple[int, int], ...]
+    samples: int  # whose inputs an earlier sample has too
+    in_two_splits: int  # inputs that are in more than one split
+    pairs: tuple[tuple[int, int], ...]  # the first few: an earlier sample and one like it
 
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What is in a dataset.
-
-    Attributes:
-        store: The dataset.
-        schema: Its fields and axes.
-        splits: Split of each sample, shape `(samples,)`.
-        fields: What was measured on each field.
-        duplicates: Samples with identical inputs.
-        checks: The physics checks of the dataset's own report, by name; empty where it has none.
-        checks_missing: Why there are none; empty where there are.
-        sensors: What is there of data with gaps, or of points in fixed places; None for others.
-    """
+    """What is in a dataset."""
 
     store: Path
     schema: Schema
-    splits: np.ndarray
+    splits: np.ndarray  # of each sample
     fields: tuple[FieldMeasurement, ...]
     duplicates: Duplicates
-    checks: Mapping[str, Any]
-    checks_missing: str
-    sensors: Sensors | None = None
+    checks: Mapping[str, Any]  # the physics checks of the dataset's own report, by name
+    checks_missing: str  # why there are none; empty where there are
+    sensors: Sensors | None = None  # of data with gaps, or of points in fixed places
 
     @cached_property
     def judgements(self) -> tuple[Judgement, ...]:
@@ -93,29 +77,31 @@ class Inspection:
     def _predicted(self) -> list[str]:
         return [field.name for field in self.schema.outputs]
 
-    @property
+    @cached_property
     def split_counts(self) -> dict[str, int]:
-        """Number of samples by split."""
+        """Number of samples by split, in the order of their use."""
         names, counts = np.unique(self.splits, return_counts=True)
-        return {str(n): int(c) for n, c in sorted(zip(names, counts, strict=True), key=_by_use)}
+        found = dict(zip(names.tolist(), counts.tolist(), strict=True))
+        order = [*(name for name in _SPLITS if name in found), *sorted({*found} - {*_SPLITS})]
+        return {name: found[name] for name in order}
 
     @property
     def problems(self) -> list[str]:
         """What should not be in a dataset, one sentence each."""
-        found = []
-        if self.duplicates.samples:
-            pairs = ", ".join(f"{a} and {b}" for a, b in self.duplicates.pairs)
+        found, twice = [], self.duplicates
+        if twice.samples:
+            pairs = ", ".join(f"{a} and {b}" for a, b in twice.pairs)
             found.append(
-                f"{self.duplicates.samples} samples have the inputs of another ({pairs}); "
-                f"{self.duplicates.in_two_splits} inputs are in two splits: leakage"
+                f"{twice.samples} samples have the inputs of another ({pairs}); "
+                f"{twice.in_two_splits} inputs are in two splits: leakage"
             )
         for measured in self.fields:
             name, total = measured.field.name, measured.total
             if measured.field.gaps:
                 continue  # what is missing, or never changes, is judged sensor by sensor
             if total.missing:
-                share = total.missing / (total.missing + total.count)
-                found.append(f"{name}: {total.missing} values ({percent(share)}) are not finite")
+                share = percent(total.missing / (total.missing + total.count))
+                found.append(f"{name}: {total.missing} values ({share}) are not finite")
             if measured.constant:
                 where = ", ".join(map(str, measured.constant[:5]))
                 found.append(f"{name}: {len(measured.constant)} samples are constant ({where})")
@@ -136,8 +122,10 @@ class Inspection:
                 )
             for split, off in self.imbalance(measured).items():
                 if abs(off) > _FAR_OFF:
-                    found.append(f"{name}: the mean norm of {split} is {off:+.1f} standard errors "
-                                 "from that of all samples")  # fmt: skip
+                    found.append(
+                        f"{name}: the mean norm of {split} is {off:+.1f} standard errors from that "
+                        "of all samples"
+                    )
             if spectrum and spectrum.share_at_cutoff > _MUCH_AT_CUTOFF:
                 found.append(
                     f"{name}: {percent(spectrum.share_at_cutoff)} of its variance is at the "
@@ -187,12 +175,10 @@ class Inspection:
     def _field(self, measured: FieldMeasurement) -> dict[str, Any]:
         total, field, spectrum = measured.total, measured.field, measured.spectrum
         return {
-            "role": field.role,
-            "units": field.units,
-            "long_name": field.long_name,
+            **{name: getattr(field, name) for name in ("role", "units", "long_name")},
             "dims": list(field.dims),
             "shape": [len(axis.points) for axis in measured.axes],
-            **{k: _finite(getattr(total, k)) for k in ("mean", "std", "min", "max")},
+            **{name: _finite(getattr(total, name)) for name in ("mean", "std", "min", "max")},
             "not_finite": total.missing,
             "means_by_split": {s: _finite(m.mean) for s, m in measured.moments.items()},
             "standard_errors_by_split": self.imbalance(measured),
@@ -204,9 +190,9 @@ class Inspection:
         }
 
 
-def _axis(axis: Any) -> dict[str, Any]:
+def _axis(axis: Axis) -> dict[str, Any]:
     low, high, equal = spacing_of(axis)
-    facts = {
+    about = {
         "units": axis.units,
         "points": len(axis.points),
         "extent": list(axis.extent),
@@ -215,21 +201,13 @@ def _axis(axis: Any) -> dict[str, Any]:
         "spacing": [_finite(low), _finite(high)],
         "equal": equal,
     }
-    rate = 1 / low if axis.name == "time" and equal else None
-    return facts | ({"samples_per_unit_time": rate} if axis.name == "time" else {})
-
-
-def _by_use(item: tuple[Any, Any]) -> tuple[int, str]:
-    order = ("train", "validation", "test")
-    name = str(item[0])
-    return (order.index(name) if name in order else len(order), name)
+    if axis.name == "time":
+        about["samples_per_unit_time"] = 1 / low if equal else None
+    return about
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-_PAIRS = 3
 
 
 def inspect_store(
@@ -267,15 +245,20 @@ def inspect_store(
             for field in schema.fields
         )
         sensors = find_sensors(group, schema, len(splits))
-    digests = _measure(group, schema, splits, fields, sensors, progress)
+    digests = _measure(group, splits, fields, sensors, progress)
     checks, missing = _checks(report, schema.scenario, splits, fields)
-    twice = _duplicates(digests, splits)
+    first: dict[bytes, int] = {}
+    pairs = [
+        (first[digest], sample)
+        for sample, digest in enumerate(digests)
+        if first.setdefault(digest, sample) != sample
+    ]
+    twice = Duplicates(*count_duplicates(digests, splits.tolist()), tuple(pairs[:_PAIRS]))
     return Inspection(store, schema, splits, fields, twice, checks, missing, sensors)
 
 
 def _measure(
     group: Any,
-    schema: Schema,
     splits: np.ndarray,
     fields: tuple[FieldMeasurement, ...],
     sensors: Sensors | None,
@@ -283,7 +266,7 @@ def _measure(
 ) -> list[bytes]:
     """Read all samples, shard by shard; return the digest of each one's inputs."""
     size = max((group[m.field.name].shards or group[m.field.name].chunks)[0] for m in fields)
-    given = {field.name for field in schema.fields if field.role != "output"} or set(group)
+    all_given = all(measured.field.role == "output" for measured in fields)
     presence = {one.field.name: one for one in sensors.presence} if sensors else {}
     digests: list[bytes] = []
     progress(0, len(splits))
@@ -291,14 +274,15 @@ def _measure(
         here = splits[start : start + size]
         hashes = [hashlib.blake2b(digest_size=16) for _ in here]
         for measured in fields:
+            field = measured.field
             with _reading(Path(group.store.root)):
-                values = np.asarray(group[measured.field.name][start : start + size])
+                values = np.asarray(group[field.name][start : start + size])
             measured.add(start, values, here)
-            if measured.field.name in presence:
-                presence[measured.field.name].add(start, values)
-            if measured.field.name in given:
+            if field.name in presence:
+                presence[field.name].add(start, values)
+            if all_given or field.role != "output":
                 for hasher, sample in zip(hashes, values, strict=True):
-                    hasher.update(_given(measured.field, sample))
+                    hasher.update(_given(field, sample))
         digests += [hasher.digest() for hasher in hashes]
         progress(len(digests), len(splits))
     return digests
@@ -311,16 +295,6 @@ def _given(field: Field, sample: np.ndarray) -> bytes:
     """
     first = sample[0] if field.role == "state" and not field.gaps else sample
     return np.ascontiguousarray(first).tobytes()
-
-
-def _duplicates(digests: list[bytes], splits: np.ndarray) -> Duplicates:
-    first: dict[bytes, int] = {}
-    pairs = []
-    for sample, digest in enumerate(digests):
-        earlier = first.setdefault(digest, sample)
-        if earlier != sample and len(pairs) < _PAIRS:
-            pairs.append((earlier, sample))
-    return Duplicates(*count_duplicates(digests, splits.tolist()), tuple(pairs))
 
 
 def _checks(

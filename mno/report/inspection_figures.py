@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,11 @@ from matplotlib.ticker import (
 )
 
 from mno.core.numbers import number, percent
-from mno.report.examples import placed
 from mno.report.inspected_fields import CUTOFF, FieldMeasurement, Spectrum
 from mno.report.inspected_sensors import Presence, Sensors
 from mno.report.inspection import Inspection
 from mno.report.page import Figure
-from mno.report.panels import Panel, draw_panel, labelled, plane, scale
+from mno.report.panels import PANEL_WIDTH, Panel, draw_panel, labelled, placed, plane, scale
 from mno.report.sections.data import check_figure
 from mno.report.style import (
     NARROW,
@@ -31,97 +32,15 @@ from mno.report.style import (
     REFERENCE_COLOUR,
     TRUTH_COLOUR,
     WIDE,
-    house_style,
-    new_figure,
-    png_bytes,
+    curves,
+    in_rows,
 )
 
 _MOST_NAMES = 24
 _COLOURS = "cividis"
-
-
-def presence_figures(sensors: Sensors) -> Iterator[Figure]:
-    """Draw, for each field, which values are there, and where what share is missing."""
-    for presence in sensors.presence:
-        field, share = presence.field, percent(presence.share_missing)
-        yield Figure(
-            name=f"presence_{field.name}",
-            title=f"What is there of {field.long_name}",
-            caption="Share of values that are there, by sensor and sample in the order of the "
-            "dataset. A yellow row is a sensor that fails, a yellow column a time at which all do. "
-            f"{share} are missing at the sensors that have any.",
-            alt=f"Map of the values of {field.long_name} that are there: {share} are missing.",
-            png=_draw_presence(sensors, presence, WIDE),
-            narrow=_draw_presence(sensors, presence, NARROW),
-        )
-        if sensors.places is None or "point" not in field.dims or presence.same:
-            continue
-        worst = int(np.argmax(presence.missing))
-        most = f"{percent(float(presence.missing[worst]))} at {sensors.name(presence, worst)}"
-        yield Figure(
-            name=f"places_{field.name}",
-            title=f"Where {field.long_name} is missing",
-            caption="Share of missing values at each sensor, where it is; all of it where the "
-            f"field is not measured. The largest: {most}.",
-            alt=f"Map of sensors by the share of {field.long_name} that is missing, most {most}.",
-            png=_draw_places(sensors, sensors.places, presence, WIDE),
-            narrow=_draw_places(sensors, sensors.places, presence, NARROW),
-        )
-
-
-def _draw_presence(sensors: Sensors, presence: Presence, width: float) -> bytes:
-    picture, count = presence.picture, presence.sensors
-    named = len(picture) == count <= _MOST_NAMES
-    with house_style():
-        figure = new_figure(width, 1.4 + 0.16 * min(len(picture), _MOST_NAMES))
-        ax = figure.add_subplot()
-        image = ax.imshow(
-            picture, aspect="auto", cmap=f"{_COLOURS}_r", vmin=0, vmax=1, interpolation="nearest",
-            extent=(0, len(sensors.starts), len(picture), 0),
-        )  # fmt: skip
-        ax.set_xlabel("sample")
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if named:
-            names = [sensors.name(presence, sensor) for sensor in range(count)]
-            ax.set_yticks(np.arange(count) + 0.5, names)
-        else:
-            ax.set_ylabel(f"{count} sensors")
-            ax.set_yticks([])
-        _scale(ax, image, "share there")
-        return png_bytes(figure)
-
-
-def _draw_places(sensors: Sensors, places: np.ndarray, presence: Presence, width: float) -> bytes:
-    labels = [labelled(axis, sensors.units) for axis in sensors.axes]
-    with house_style():
-        figure = new_figure(width, 2.4 if len(labels) == 1 else 4.0)
-        ax = figure.add_subplot()
-        ax.set_xlabel(labels[0])
-        if len(labels) == 1:
-            ax.vlines(places[:, 0], 0, presence.missing, color=TRUTH_COLOUR, lw=1.2)
-            ax.plot(places[:, 0], presence.missing, "o", color=TRUTH_COLOUR, ms=5)
-            ax.set_ylim(-0.03, 1.03)
-            ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-            ax.set_ylabel("share missing")
-        else:
-            image = ax.scatter(
-                places[:, 0], places[:, 1], c=presence.missing, cmap=_COLOURS, vmin=0, vmax=1,
-                s=36, edgecolors="black", linewidths=0.5,
-            )  # fmt: skip
-            ax.set_ylabel(labels[1])
-            ax.set_aspect("equal", adjustable="datalim")
-            _scale(ax, image, "share missing")
-        return png_bytes(figure)
-
-
-def _scale(ax: Axes, image: object, label: str) -> None:
-    bar = ax.figure.colorbar(image, ax=ax, label=label, fraction=0.046, pad=0.03)  # type: ignore[arg-type]
-    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-
-
 _CURVE_COLOURS = (TRUTH_COLOUR, PREDICTION_COLOUR, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ("-", "--", ":", "-.")
-_PANEL_WIDTH, _PANEL_HEIGHT = 2.9, 2.35
+_PANEL_HEIGHT = 2.35
 
 
 def draw_inspection(inspection: Inspection) -> list[Figure]:
@@ -133,143 +52,177 @@ def draw_inspection(inspection: Inspection) -> list[Figure]:
     return [*figures, *([checks] if checks else [])]
 
 
+def presence_figures(sensors: Sensors) -> Iterator[Figure]:
+    """Draw, for each field, which values are there, and where what share is missing."""
+    for presence in sensors.presence:
+        field, share = presence.field, percent(presence.share_missing)
+        height = 1.4 + 0.16 * min(len(presence.picture), _MOST_NAMES)
+        yield Figure(
+            f"presence_{field.name}",
+            f"What is there of {field.long_name}",
+            "Share of values that are there, by sensor and sample in the order of the "
+            "dataset. A yellow row is a sensor that fails, a yellow column a time at which all do. "
+            f"{share} are missing at the sensors that have any.",
+            f"Map of the values of {field.long_name} that are there: {share} are missing.",
+            *curves(partial(_draw_presence, sensors=sensors, presence=presence), height),
+        )
+        if sensors.places is None or "point" not in field.dims or presence.same:
+            continue
+        worst = int(np.argmax(presence.missing))
+        most = f"{percent(float(presence.missing[worst]))} at {sensors.name(presence, worst)}"
+        draw = partial(
+            _draw_places, sensors=sensors, places=sensors.places, missing=presence.missing
+        )
+        yield Figure(
+            f"places_{field.name}",
+            f"Where {field.long_name} is missing",
+            "Share of missing values at each sensor, where it is; all of it where the "
+            f"field is not measured. The largest: {most}.",
+            f"Map of sensors by the share of {field.long_name} that is missing, most {most}.",
+            *curves(draw, 2.4 if len(sensors.axes) == 1 else 4.0),
+        )
+
+
+def _draw_presence(ax: Axes, sensors: Sensors, presence: Presence) -> None:
+    picture, count = presence.picture, presence.sensors
+    image = ax.imshow(
+        picture, aspect="auto", cmap=f"{_COLOURS}_r", vmin=0, vmax=1, interpolation="nearest",
+        extent=(0, len(sensors.starts), len(picture), 0),
+    )  # fmt: skip
+    ax.set_xlabel("sample")
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if len(picture) == count <= _MOST_NAMES:
+        names = [sensors.name(presence, sensor) for sensor in range(count)]
+        ax.set_yticks(np.arange(count) + 0.5, names)
+    else:
+        ax.set_ylabel(f"{count} sensors")
+        ax.set_yticks([])
+    _draw_scale(ax, image, "share there")
+
+
+def _draw_places(ax: Axes, sensors: Sensors, places: np.ndarray, missing: np.ndarray) -> None:
+    labels = [labelled(axis, sensors.units) for axis in sensors.axes]
+    ax.set_xlabel(labels[0])
+    if len(labels) == 1:
+        ax.vlines(places[:, 0], 0, missing, color=TRUTH_COLOUR, lw=1.2)
+        ax.plot(places[:, 0], missing, "o", color=TRUTH_COLOUR, ms=5)
+        ax.set_ylim(-0.03, 1.03)
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        ax.set_ylabel("share missing")
+    else:
+        image = ax.scatter(
+            places[:, 0], places[:, 1], c=missing, cmap=_COLOURS, vmin=0, vmax=1,
+            s=36, edgecolors="black", linewidths=0.5,
+        )  # fmt: skip
+        ax.set_ylabel(labels[1])
+        ax.set_aspect("equal", adjustable="datalim")
+        _draw_scale(ax, image, "share missing")
+
+
+def _draw_scale(ax: Axes, image: object, label: str) -> None:
+    bar = ax.figure.colorbar(image, ax=ax, label=label, fraction=0.046, pad=0.03)  # type: ignore[arg-type]
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
 def _samples(inspection: Inspection) -> Iterator[Figure]:
     for measured in inspection.fields:
         field, extremes = measured.field, measured.extremes
         if not field.dims or field.role == "coordinate" or not extremes:
             continue
-        shown = {rank: _panel(inspection, measured, rank, n) for rank, n in extremes.items()}
-        low, high = scale(*(panel.values for panel in shown.values()))
+        panels = [_panel(inspection, measured, rank, n) for rank, n in extremes.items()]
+        limits = scale(*(panel.values for panel in panels))
+        draw = [partial(draw_panel, panel=replace(panel, limits=limits)) for panel in panels]
         told = ", ".join(
             f"{rank} {number(float(measured.norms[n]), 3)} (sample {n})"
             for rank, n in extremes.items()
         )
-        wide, narrow = (_row(list(shown.values()), (low, high), columns) for columns in (3, 1))
         yield Figure(
-            name=f"samples_{field.name}",
-            title=f"Samples of {field.long_name}",
-            caption="The samples of smallest, median and largest norm (root mean square), on one "
+            f"samples_{field.name}",
+            f"Samples of {field.long_name}",
+            "The samples of smallest, median and largest norm (root mean square), on one "
             f"scale: {told}.",
-            alt=f"Three samples of {field.long_name} by norm: {told}.",
-            png=wide,
-            narrow=narrow,
+            f"Three samples of {field.long_name} by norm: {told}.",
+            in_rows(draw, 3, 3 * PANEL_WIDTH, _PANEL_HEIGHT),
+            in_rows(draw, 1, NARROW, _PANEL_HEIGHT),
             full_width=True,
         )
 
 
 def _panel(inspection: Inspection, measured: FieldMeasurement, rank: str, sample: int) -> Panel:
     group: Any = zarr.open_group(inspection.store, mode="r", zarr_format=3)
-    field, values = measured.field, np.asarray(group[measured.field.name][sample])
+    field, axes, cut, schema = measured.field, measured.axes, "", inspection.schema
+    values = np.asarray(group[field.name][sample])
     if field.gaps:
         values = np.ma.masked_where(np.isnan(values), values)
-    axes, cut = measured.axes, ""
     if field.dims != ("time",):
         values, axes, cut = plane(values, axes)
-    label = labelled(field.long_name, field.units)
-    title = f"{rank}, sample {sample}"
-    schema = inspection.schema
-    on_points = "point" in field.dims and bool(schema.coordinates)
-    line = values.ndim == 1 and not (on_points and len(schema.coordinates) > 1)
+    places = {c.name: np.asarray(group[c.name][sample]) for c in schema.coordinates}
+    on_points = "point" in field.dims and bool(places)
+    line = values.ndim == 1 and not (on_points and len(places) > 1)
     colours = TRUTH_COLOUR if line else "cividis" if field.role == "input" else "viridis"
-    title += f"\n({cut})" if cut else ""
+    title = f"{rank}, sample {sample}" + (f"\n({cut})" if cut else "")
+    label = labelled(field.long_name, field.units)
     panel = Panel(title, label, values, axes, scale(values), colours)
-    if not on_points:
-        return panel
-    names = [coordinate.name for coordinate in schema.coordinates][:2]
-    places = np.stack([np.asarray(group[name][sample]) for name in names], axis=-1)
-    return placed(panel, schema, places)
-
-
-def _row(panels: list[Panel], limits: tuple[float, float], columns: int) -> bytes:
-    rows = -(-len(panels) // columns)
-    with house_style():
-        figure = new_figure(max(_PANEL_WIDTH * columns, NARROW), _PANEL_HEIGHT * rows)
-        for place, panel in enumerate(panels, start=1):
-            draw_panel(figure.add_subplot(rows, columns, place), _with_limits(panel, limits))
-        return png_bytes(figure)
-
-
-def _with_limits(panel: Panel, limits: tuple[float, float]) -> Panel:
-    return Panel(
-        panel.title, panel.label, panel.values, panel.axes, limits, panel.colours,
-        places=panel.places,
-    )  # fmt: skip
+    return placed([panel], schema, places)[0] if on_points else panel
 
 
 def _spectra(inspection: Inspection) -> Iterator[Figure]:
-    spectra = {m.field.long_name: m.spectrum for m in inspection.fields if m.spectrum is not None}
-    spectra = {name: spectrum for name, spectrum in spectra.items() if spectrum.total > 0}
+    found = {m.field.long_name: m.spectrum for m in inspection.fields}
+    spectra = {name: s for name, s in found.items() if s is not None and s.total > 0}
     if not spectra:
         return
     units = inspection.schema.space[0].units
     told = "; ".join(f"{n}: {percent(s.share_at_cutoff)}" for n, s in spectra.items())
     yield Figure(
-        name="spectra",
-        title="Spectra",
-        caption="Power of a mode against its wavenumber, averaged over directions, samples and up "
+        "spectra",
+        "Spectra",
+        "Power of a mode against its wavenumber, averaged over directions, samples and up "
         "to eight frames of each, largest power one (mean removed, Hann window). A curve that has "
         "not fallen far at the right edge, the highest wavenumber that the grid resolves, shows a "
         "field with jumps or noise, or a resolution too coarse for it. Share of the variance above "
         f"two thirds of that wavenumber (grey): {told}.",
-        alt=f"Power spectra of {len(spectra)} fields. Share of the variance at the cut-off: "
-        f"{told}.",
-        png=_draw_spectra(spectra, units, WIDE),
-        narrow=_draw_spectra(spectra, units, NARROW),
+        f"Power spectra of {len(spectra)} fields. Share of the variance at the cut-off: {told}.",
+        *curves(partial(_draw_spectra, spectra=spectra, units=units), 3.6),
     )
 
 
-def _draw_spectra(spectra: dict[str, Spectrum], units: str, width: float) -> bytes:
-    with house_style():
-        figure = new_figure(width, 3.6)
-        ax = figure.add_subplot()
-        for place, (name, spectrum) in enumerate(spectra.items()):
-            power = spectrum.power / spectrum.power.max()
-            ax.loglog(
-                spectrum.wavenumbers, np.where(power > 0, power, np.nan), label=name, lw=1.7,
-                color=_CURVE_COLOURS[place % len(_CURVE_COLOURS)], ls=_DASHES[place % len(_DASHES)],
-            )  # fmt: skip
-        last = max(float(spectrum.wavenumbers[-1]) for spectrum in spectra.values())
-        ax.axvspan(CUTOFF * last, last, color=REFERENCE_COLOUR, alpha=0.15, lw=0)
-        ax.set_xlim(right=last)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
-        ax.xaxis.set_minor_formatter(NullFormatter())
-        # Below this there is nothing but the rounding of float32.
-        ax.set_ylim(bottom=max(ax.get_ylim()[0], 1e-16))
-        ax.grid(which="major", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
-        ax.set_xlabel(labelled("wavenumber, cycles per unit of length", _inverse(units)))
-        ax.set_ylabel("power / largest power")
-        ax.legend(frameon=False)
-        return png_bytes(figure)
-
-
-def _inverse(units: str) -> str:
-    return "1" if units == "1" else f"1/{units}"
+def _draw_spectra(ax: Axes, spectra: dict[str, Spectrum], units: str) -> None:
+    for place, (name, spectrum) in enumerate(spectra.items()):
+        power = spectrum.power / spectrum.power.max()
+        ax.loglog(
+            spectrum.wavenumbers, np.where(power > 0, power, np.nan), label=name, lw=1.7,
+            color=_CURVE_COLOURS[place % len(_CURVE_COLOURS)], ls=_DASHES[place % len(_DASHES)],
+        )  # fmt: skip
+    last = max(float(spectrum.wavenumbers[-1]) for spectrum in spectra.values())
+    ax.axvspan(CUTOFF * last, last, color=REFERENCE_COLOUR, alpha=0.15, lw=0)
+    ax.set_xlim(right=last)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    # Below this there is nothing but the rounding of float32.
+    ax.set_ylim(bottom=max(ax.get_ylim()[0], 1e-16))
+    ax.grid(which="major", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
+    inverse = "1" if units == "1" else f"1/{units}"
+    ax.set_xlabel(labelled("wavenumber, cycles per unit of length", inverse))
+    ax.set_ylabel("power / largest power")
+    ax.legend(frameon=False)
 
 
 def _values(inspection: Inspection) -> Figure:
     names = ", ".join(m.field.long_name for m in inspection.fields)
     columns = min(3, len(inspection.fields))
+    draw = [partial(_draw_histogram, measured=measured) for measured in inspection.fields]
     return Figure(
-        name="values",
-        title="Values",
-        caption="How the values of each field are spread, all samples and points together; the "
+        "values",
+        "Values",
+        "How the values of each field are spread, all samples and points together; the "
         "line is the mean. The height is the share of values in a bin, on a logarithmic scale, so "
         "that rare extremes are seen.",
-        alt=f"Histograms of the values of {names}.",
-        png=_draw_values(inspection, columns, 3 * _PANEL_WIDTH if columns == 3 else WIDE),
-        narrow=_draw_values(inspection, 1, NARROW),
+        f"Histograms of the values of {names}.",
+        in_rows(draw, columns, 3 * PANEL_WIDTH if columns == 3 else WIDE, 2.1),
+        in_rows(draw, 1, NARROW, 2.1),
         full_width=columns == 3,
     )
-
-
-def _draw_values(inspection: Inspection, columns: int, width: float) -> bytes:
-    rows = -(-len(inspection.fields) // columns)
-    with house_style():
-        figure = new_figure(width, 2.1 * rows)
-        for place, measured in enumerate(inspection.fields, start=1):
-            _draw_histogram(figure.add_subplot(rows, columns, place), measured)
-        return png_bytes(figure)
 
 
 def _draw_histogram(ax: Axes, measured: FieldMeasurement) -> None:

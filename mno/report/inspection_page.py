@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from pathlib import Path
-from typing import Any
 
 from mno.core.fields import Axis
+from mno.core.files import write_bytes, write_json, write_text
 from mno.core.numbers import number, percent, setting
 from mno.report.inspected_fields import FieldMeasurement, spacing_of
 from mno.report.inspected_sensors import condition
 from mno.report.inspection import Inspection
 from mno.report.inspection_figures import draw_inspection
-from mno.report.language import check_rows, unit_text
+from mno.report.language import Rows, check_rows, unit_text
 from mno.report.page import embedded, render_page
 from mno.report.sufficiency import Judgement
 
 PAGE = "index.html"
 _SOMETIMES = ("spectra", "physics_checks")  # drawn of some datasets only
-_MOST_SENSORS = 200
 _OF_FIELDS = ("samples", "presence", "places")  # figures of one field each
+_MOST_SENSORS = 200
+
+Row = dict[str, str]
 
 
 def write_inspection(inspection: Inspection, folder: Path) -> Path:
     """Write `index.html`, `inspection.json` and the figures as PNG; return the path of the page.
 
-    Figures of an earlier inspection that this one does not draw are removed.
-
-    Raises:
-        OSError: The folder cannot be written to.
+    Figures of an earlier inspection that this one does not draw are removed. An `OSError` says
+    that the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     figures = draw_inspection(inspection)
@@ -40,17 +38,17 @@ def write_inspection(inspection: Inspection, folder: Path) -> Path:
     for path in earlier - set(drawn):
         path.unlink(missing_ok=True)
     for path, png in drawn.items():
-        _replace(path, png)
-    _replace(
-        folder / "inspection.json", json.dumps(inspection.to_dict(), indent=2).encode() + b"\n"
-    )
+        write_bytes(path, png)
+    write_json(folder / "inspection.json", inspection.to_dict())
+    faults = ("Problems", str(len(inspection.problems)))
+    splits = [(f"In {name}", number(count)) for name, count in inspection.split_counts.items()]
     html = render_page(
         "report/inspection.html.j2",
         title=f"Dataset: {inspection.schema.scenario.replace('_', ' ')}",
         store=str(inspection.store),
         problems=inspection.problems,
         remarks=inspection.remarks,
-        tiles=_tiles(inspection),
+        tiles=[("Samples", number(len(inspection.splits))), *splits, faults],
         fields=[field_row(measured) for measured in inspection.fields],
         fineness=[fineness_row(measured) for measured in inspection.fields],
         axes=[axis_row(axis) for axis in inspection.schema.axes],
@@ -59,18 +57,20 @@ def write_inspection(inspection: Inspection, folder: Path) -> Path:
         verdict=inspection.verdict,
         suffices=all(judgement.holds for judgement in inspection.judgements),
         judgements=[judgement_row(judgement) for judgement in inspection.judgements],
-        sensors=sensor_rows(inspection),
+        sensors=_sensor_rows(inspection),
         checks=check_rows({"checks": inspection.checks}),
         checks_missing=inspection.checks_missing,
         figures=[embedded(figure) for figure in figures],
     )
-    _replace(folder / PAGE, html.encode())
+    write_text(folder / PAGE, html)
     return folder / PAGE
 
 
-def field_row(measured: FieldMeasurement) -> dict[str, str]:
+def field_row(measured: FieldMeasurement) -> Row:
     """Return a field's name, role, unit, axes and values, as text."""
     total, field = measured.total, measured.field
+    mean = total.mean if total.count else math.nan
+    values = {"min": total.min, "max": total.max, "mean": mean, "std": total.std}
     share = total.missing / max(total.missing + total.count, 1)
     return {
         "field": field.name,
@@ -78,82 +78,80 @@ def field_row(measured: FieldMeasurement) -> dict[str, str]:
         "role": field.role,
         "unit": unit_text(field.units),
         "axes": " ".join(f"{a.name}={len(a.points)}" for a in measured.axes) or "one per sample",
-        "min": _figure(total.min),
-        "max": _figure(total.max),
-        "mean": _figure(total.mean if total.count else math.nan),
-        "std": _figure(total.std),
+        **{name: _figure(value) for name, value in values.items()},
         "not finite": percent(share) if total.missing else "0",
     }
 
 
-def fineness_row(measured: FieldMeasurement) -> dict[str, str]:
+def fineness_row(measured: FieldMeasurement) -> Row:
     """Return how much of a field is at the cut-off, and what may be noise in it, as text."""
     spectrum, std = measured.spectrum, measured.total.std
-    relative = [measured.noise, spectrum.noise if spectrum else math.nan]
-    differences, power = (percent(n / std) if std > 0 and n >= 0 else "–" for n in relative)
+
+    def relative(noise: float) -> str:
+        return percent(noise / std) if std > 0 and noise >= 0 else "–"
+
     return {
         "field": measured.field.name,
         "at the cut-off": percent(spectrum.share_at_cutoff) if spectrum else "–",
-        "noise by differences": differences,
-        "noise by spectrum": power,
+        "noise by differences": relative(measured.noise),
+        "noise by spectrum": relative(spectrum.noise if spectrum else math.nan),
     }
 
 
-def axis_row(axis: Axis) -> dict[str, str]:
+def axis_row(axis: Axis) -> Row:
     """Return an axis' points, extent and spacing, as text."""
     low, high, equal = spacing_of(axis)
-    if axis.name == "point":
-        spacing = "unordered"
-    elif not math.isfinite(low):
+    ordered = axis.name != "point"
+    spacing = f"{_figure(low)}, equal" if equal else f"{_figure(low)} to {_figure(high)}"
+    if not math.isfinite(low):
         spacing = "–"
-    else:
-        spacing = f"{_figure(low)}, equal" if equal else f"{_figure(low)} to {_figure(high)}"
-    rate = _figure(1 / low) if axis.name == "time" and equal else "–"
+    first, last = (_figure(float(axis.points[k])) if ordered else "–" for k in (0, -1))
     return {
         "axis": axis.name,
         "unit": unit_text(axis.units),
         "points": str(len(axis.points)),
         "extent": f"{setting(axis.extent[0])} to {setting(axis.extent[1])}",
-        "first": "–" if axis.name == "point" else _figure(float(axis.points[0])),
-        "last": "–" if axis.name == "point" else _figure(float(axis.points[-1])),
-        "spacing": spacing,
-        "sampling rate": rate,
+        "first": first,
+        "last": last,
+        "spacing": spacing if ordered else "unordered",
+        "sampling rate": _figure(1 / low) if axis.name == "time" and equal else "–",
     }
 
 
-def split_rows(inspection: Inspection) -> list[dict[str, str]]:
+def split_rows(inspection: Inspection) -> list[Row]:
     """Return each split's size, and how far its norms are from those of all samples, as text."""
     off = {m.field.name: inspection.imbalance(m) for m in inspection.fields}
-    samples = len(inspection.splits)
-    return [
-        {
-            "split": split,
-            "samples": str(count),
-            "share": percent(count / samples),
-            "largest deviation": max(
-                (f"{abs(z[split]):.1f} ({name})" for name, z in off.items() if split in z),
-                key=lambda text: float(text.split()[0]),
-                default="–",
-            ),
-        }
-        for split, count in inspection.split_counts.items()
-    ]
+    rows = []
+    for split, count in inspection.split_counts.items():
+        deviations = [(abs(z[split]), name) for name, z in off.items() if split in z]
+        largest = max(deviations, key=lambda found: float(f"{found[0]:.1f}"), default=None)
+        rows.append(
+            {
+                "split": split,
+                "samples": str(count),
+                "share": percent(count / len(inspection.splits)),
+                "largest deviation": f"{largest[0]:.1f} ({largest[1]})" if largest else "–",
+            }
+        )
+    return rows
 
 
-def gap_rows(inspection: Inspection) -> list[tuple[str, str]]:
+def gap_rows(inspection: Inspection) -> Rows:
     """Return how many duplicates and gaps there are, as text."""
     fields, twice = inspection.fields, inspection.duplicates
-    return [
-        ("Duplicate samples", str(twice.samples)),
-        ("Inputs in two splits", str(twice.in_two_splits)),
-        ("Values not finite", str(sum(m.total.missing for m in fields if not m.field.gaps))),
-        ("Values missing", str(sum(m.total.missing for m in fields if m.field.gaps))),
-        ("Constant samples", str(sum(len(m.constant) for m in fields if not m.field.gaps))),
-        ("Repeated frames", str(sum(m.repeated_frames for m in fields))),
-    ]
+    whole = [m for m in fields if not m.field.gaps]
+    counts = {
+        "Duplicate samples": twice.samples,
+        "Inputs in two splits": twice.in_two_splits,
+        "Values not finite": sum(m.total.missing for m in whole),
+        "Values missing": sum(m.total.missing for m in fields if m.field.gaps),
+        "Constant samples": sum(len(m.constant) for m in whole),
+        "Repeated frames": sum(m.repeated_frames for m in fields),
+    }
+    return [(name, str(count)) for name, count in counts.items()]
 
 
-def judgement_row(judgement: Judgement) -> dict[str, str]:
+def judgement_row(judgement: Judgement) -> Row:
     """Return what is judged, what was found, and whether that is enough, as text."""
     return {
         "of": judgement.subject,
@@ -164,7 +162,7 @@ def judgement_row(judgement: Judgement) -> dict[str, str]:
     }
 
 
-def sensor_rows(inspection: Inspection) -> list[dict[str, str]]:
+def _sensor_rows(inspection: Inspection) -> list[Row]:
     """Return how each sensor of each field is, as text; those that work come last, and not all."""
     sensors = inspection.sensors
     if sensors is None:
@@ -184,17 +182,5 @@ def sensor_rows(inspection: Inspection) -> list[dict[str, str]]:
     return sorted(rows, key=lambda row: row["condition"] == "works")[:_MOST_SENSORS]
 
 
-def _tiles(inspection: Inspection) -> list[tuple[str, str]]:
-    faults = [("Problems", str(len(inspection.problems)))]
-    splits = [(f"In {n}", number(c)) for n, c in inspection.split_counts.items()]
-    return [("Samples", number(len(inspection.splits))), *splits, *faults]
-
-
 def _figure(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "–"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside: Any = path.with_name(path.name + ".partial")
-    beside.write_bytes(content)
-    os.replace(beside, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import distribution
@@ -116,6 +116,18 @@ def on_page_and_telephone(
 def curves(draw: Callable[[Axes], None], height: float = HEIGHT) -> tuple[bytes, bytes]:
     """Return what is drawn into empty axes, for a page and for the screen of a telephone."""
     return on_page_and_telephone(lambda figure: draw(figure.add_subplot()), height)
+
+
+def in_rows(
+    draw: Sequence[Callable[[Axes], None]], columns: int, width: float, height: float
+) -> bytes:
+    """Return as PNG what is drawn into one axes after another, so many in a row of a height."""
+    rows = -(-len(draw) // columns)
+    with house_style():
+        figure = new_figure(width, height * rows)
+        for place, one in enumerate(draw, start=1):
+            one(figure.add_subplot(rows, columns, place))
+        return png_bytes(figure)
 
 
 def draw_legend(ax: Axes, columns: int = 3, narrow: int = 3) -> None:
