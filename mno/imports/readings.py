@@ -1,7 +1,6 @@
 """The readings of sensors in a table of text, and as one table in memory.
 
     from pathlib import Path
-from typing import Any
     from mno.imports.mapping import SensorRules
     from mno.imports.readings import read_readings
 
@@ -23,32 +22,22 @@ import csv
 import math
 import re
 from array import array
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mno.core.errors import InputError, first_line
 from mno.imports.cage import MEMORY, call_for_arrays
 from mno.imports.importer import SPACE
-from mno.imports.mapping import Sensor, SensorRules, check_unit, conversion
+from mno.imports.mapping import SensorRules, check_unit, conversion
 
-MAX_LINE = 1_000_000
-"""Characters; a longer line is not one of readings, and must not be held in memory."""
-
-MAX_SERIES = 100_000
-"""Sensors, places and quantities, all together; more come of a column taken for another."""
-
-MAX_READINGS = 10_000_000
-"""Of a table in memory: some 300 MB."""
-
-ROW = np.dtype(
-    [("time", np.float64), ("series", np.int32), ("value", np.float64), ("uncertainty", np.float64)]
-)
-CHUNK = 500_000
+MAX_LINE = 1_000_000  # characters; a longer line must not be held in memory
+MAX_SERIES = 100_000  # sensors, places and quantities; more come of a column taken for another
+MAX_READINGS = 10_000_000  # of a table in memory: some 300 MB
 NOWHERE = -1
 """Place of a reading that holds for all of the plant."""
 
@@ -70,113 +59,136 @@ _NAMES = {
 }
 
 
-class Table:
-    """A text file of cells: a header, and rows of as many cells.
+class _Series(NamedTuple):
+    """Readings of one quantity by one sensor in one place and unit, and how they are converted."""
 
-    Cells are parted by `,`, `;` or tab, whichever the header has most of, and may be quoted. Blank
-    lines, and lines that begin with `#`, are skipped; so is a byte order mark.
+    number: int  # the same for every unit
+    factor: float
+    offset: float
+    uncertainty: float  # of a reading that has none of its own, converted
+
+
+_Reading = tuple[str, _Series, str, str]  # time, series, value, uncertainty, as they are written
+
+
+class Log:
+    """All readings of a table, in the order of its rows; values in the unit of their quantity.
+
+    Cells are parted by `,`, `;` or tab, whichever the header has most of, and may be quoted; unless
+    it is `,`, a number may have a comma for its point. Blank lines, and lines that begin with `#`,
+    are skipped; so is a byte order mark. The first time decides whether times are seconds or dates;
+    dates are counted from it. Those with a zone may have different ones, since each is one moment;
+    those without are taken as they stand, and both are not mixed.
 
     Args:
         path: The file, UTF-8.
+        rules: Which columns are sensors, where there is one for each.
+        wanted: Units that quantities are to have; the first one that is read, for the others.
+        most: Readings; no limit if not given.
 
     Attributes:
-        header: Names of the columns, without the spaces around them.
-        decimal_comma: Whether a number may have a comma for its point, as the delimiter is another.
+        time, value, uncertainty: Of each reading, float64; uncertainty is NaN where there is none.
+        numbers: Which series each reading is part of, int32.
+        series: Numbers of sensor, place (or `NOWHERE`) and quantity of each series.
+        unreadable: Number of cells without a reading: empty, or a word for it such as NaN.
+        ignored: Columns that are not used.
 
     Raises:
-        InputError: There is no such file, or no header in it.
+        InputError: There is no such file, a cell is not what its column should have, or there is
+            no reading at all.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._line = 0
+    def __init__(
+        self, path: Path, rules: SensorRules, wanted: Mapping[str, str], most: float = math.inf
+    ) -> None:
+        self.path, self._wanted, self._line = path, wanted, 0
+        self.unreadable = 0
+        self.units: dict[str, str] = {}
+        self.sensors: dict[str, int] = {}
+        self.quantities: dict[str, int] = {}
+        self.places: dict[tuple[float, ...], int] = {}
+        self.series: dict[tuple[int, int, int], int] = {}
+        self._first: datetime | None = None
+        self._seconds_given: bool | None = None
+        self._last: tuple[str | None, float] = (None, 0.0)
         try:
-            self._file = path.open(encoding="utf-8-sig", newline="")
+            file = path.open(encoding="utf-8-sig", newline="")
         except OSError as error:
             raise InputError(
                 f"{path} cannot be read: {error.strerror or error}; expected a CSV file of readings"
             ) from None
-        try:
-            self._lines = self._read_lines()
-            first = next(self._lines, "")
-            delimiter = max(",;\t", key=first.count)
-            self.decimal_comma = delimiter != ","
-            cells = next(csv.reader([first], delimiter=delimiter), [])
-            self.header = tuple(cell.strip() for cell in cells)
-            named = [name.lower() for name in self.header if name]
-            twice = sorted({name for name in named if named.count(name) > 1})
-            if not named or twice:
-                found = f"the columns {', '.join(twice)} twice" if twice else "no header"
+        with file:
+            self._read(self._lines(file), rules, most)
+
+    def epoch(self, seconds: float) -> str | None:
+        """Return the date of a time as ISO 8601; None where times are no dates."""
+        return self._first and (self._first + timedelta(seconds=seconds)).isoformat()
+
+    def _read(self, lines: Iterator[str], rules: SensorRules, most: float) -> None:
+        first = next(lines, "")
+        delimiter = max(",;\t", key=first.count)
+        self._comma = delimiter != ","
+        self._header = [c.strip() for c in next(csv.reader([first], delimiter=delimiter), [])]
+        self._check_header(rules)
+        cells = self._rows(csv.reader(lines, delimiter=delimiter, strict=True))
+        times, numbers, values, sigmas = array("d"), array("i"), array("d"), array("d")
+        for time, of, value, sigma in (self._wide if rules.columns else self._long)(cells, rules):
+            number = self._number(value, "value")
+            if number is None:
+                self.unreadable += 1
+                continue
+            times.append(self._seconds(time))
+            numbers.append(of.number)
+            values.append(number * of.factor + of.offset)
+            sigmas.append(self._uncertainty(sigma) * abs(of.factor) if sigma else of.uncertainty)
+            if len(times) > most:
                 raise InputError(
-                    f"{path} has {found}; expected a first line that names each column, such as "
-                    "time,x,quantity,value,unit"
+                    f"{self.path} has more than {most} readings; expected as many as fit into "
+                    "memory: cut the file into shorter periods"
                 )
-        except BaseException:
-            self._file.close()
-            raise
-        self._cells = csv.reader(self._lines, delimiter=delimiter, strict=True)
-
-    def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the number of each row's line, and its cells; the file is closed at the end.
-
-        Raises:
-            InputError: A row has more or fewer cells than the header, or is no text.
-        """
-        width = len(self.header)
-        with self._file:
-            try:
-                for cells in self._cells:
-                    if len(cells) != width:
-                        raise InputError(
-                            f"{self.path}, line {self._line}: {len(cells)} cells; expected {width}"
-                            ", as in the header: complete the row, or remove it"
-                        )
-                    yield self._line, cells
-            except csv.Error as error:
-                raise InputError(
-                    f"{self.path}, line {self._line}: {first_line(error)}; expected quotes around "
-                    "whole cells: correct the row"
-                ) from None
-
-    def number(self, text: str, line: int, column: str) -> float | None:
-        """Return a number, None where the cell is empty or has a word for a missing one.
-
-        Raises:
-            InputError: It is neither.
-        """
-        if self.decimal_comma and "," in text:
-            text = text.replace(",", ".")
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if -_LARGEST < number < _LARGEST and "_" not in text:
-            return number
-        if text.strip().lower() in _MISSING:
-            return None
-        raise InputError(
-            f"{self.path}, line {line}, {column}: {text[:40]!r}; expected a number (or nothing, "
-            "where there is none): correct the cell"
-        )
-
-    def uncertainty(self, text: str, line: int) -> float:
-        """Return a standard uncertainty, NaN where there is none.
-
-        Raises:
-            InputError: It is no number, or negative.
-        """
-        number = self.number(text, line, "uncertainty")
-        if number is not None and number < 0:
+        if not times:
             raise InputError(
-                f"{self.path}, line {line}, uncertainty: {text[:40]!r}; expected a number that is "
-                "not negative: correct the cell"
+                f"{self.path} has no readings ({self.unreadable} cells without a value); expected "
+                "rows with numbers below the header"
             )
-        return math.nan if number is None else number
+        self.time, self.value, self.uncertainty = map(np.frombuffer, (times, values, sigmas))
+        self.numbers = np.frombuffer(numbers, np.int32)
 
-    def _read_lines(self) -> Iterator[str]:
+    def _check_header(self, rules: SensorRules) -> None:
+        header = self._header
+        names = [name.lower() for name in header]
+        twice = sorted({name for name in names if name and names.count(name) > 1})
+        if twice or not any(names):
+            found = f"the columns {', '.join(twice)} twice" if twice else "no header"
+            raise InputError(
+                f"{self.path} has {found}; expected a first line that names each column, such as "
+                "time,x,quantity,value,unit"
+            )
+        self._columns = {
+            what: next((names.index(name) for name in known if name in names), -1)
+            for what, known in _NAMES.items()
+        }
+        needed = ("time",) if rules.columns else ("time", "quantity", "value")
+        lacking = [name for name in needed if self._columns[name] < 0]
+        if lacking:
+            raise InputError(
+                f"{self.path} has no column {lacking[0]!r} (it has {', '.join(header)[:300]}); "
+                "expected time,x,y,quantity,value,unit, or one column for each sensor and "
+                "`sensors: {columns: …}` in a mapping file"
+            )
+        if rules.columns:
+            given = rules.columns.values()
+            self.axes = tuple(a for a in SPACE if any(getattr(s, a) is not None for s in given))
+            used = {header[self._columns["time"]], *rules.columns}
+        else:
+            self.axes = tuple(axis for axis in SPACE if self._columns[axis] >= 0)
+            used = {header[at] for at in self._columns.values() if at >= 0}
+        self.ignored = tuple(name for name in header if name and name not in used)
+
+    def _lines(self, file: Any) -> Iterator[str]:
         while True:
             try:
-                line = self._file.readline(MAX_LINE + 1)
+                line = file.readline(MAX_LINE + 1)
             except UnicodeDecodeError:
                 raise InputError(
                     f"{self.path} is not UTF-8 text (after line {self._line}); save it as CSV in "
@@ -187,85 +199,175 @@ class Table:
             self._line += 1
             if len(line) > MAX_LINE or "\0" in line:
                 what = "NUL bytes" if "\0" in line else f"more than {MAX_LINE} characters"
-                raise InputError(
-                    f"{self.path}, line {self._line}: {what}; expected a text file of readings: "
-                    "save it as CSV in UTF-8"
-                )
+                raise self._error(f"{what}; expected a text file of readings: save it as CSV")
             if not line.isspace() and not line.lstrip().startswith("#"):
                 yield line
 
+    def _rows(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
+        width = len(self._header)
+        try:
+            for cells in reader:
+                if len(cells) != width:
+                    raise self._error(
+                        f"{len(cells)} cells; expected {width}, as in the header: complete the "
+                        "row, or remove it"
+                    )
+                yield cells
+        except csv.Error as error:
+            raise self._error(
+                f"{first_line(error)}; expected quotes around whole cells: correct the row"
+            ) from None
 
-class Clock:
-    """Turns the times of one file into seconds; its first time decides what they are.
+    def _long(self, rows: Iterable[list[str]], _: SensorRules) -> Iterator[_Reading]:
+        known: dict[tuple[str, ...], _Series] = {}
+        time, value, sigma = (self._columns[name] for name in ("time", "value", "uncertainty"))
+        of = [self._columns[name] for name in ("sensor", "quantity", "unit", *self.axes)]
+        for cells in rows:
+            key = tuple([cells[at] if at >= 0 else "" for at in of])
+            series = known.get(key)
+            if series is None:
+                if len(known) > 2 * MAX_SERIES:
+                    known.clear()
+                sensor, quantity, unit, *at = (cell.strip() for cell in key)
+                given = zip(self.axes, at, strict=True)
+                place = {axis: self._number(text, axis) for axis, text in given}
+                where = f"{self.path}, line {self._line}"
+                series = known[key] = self._found(sensor, place, quantity, unit, where)
+            yield cells[time], series, cells[value], cells[sigma] if sigma >= 0 else ""
 
-    Dates are counted from the first one of the file. Those with a zone may have different ones,
-    since each is one moment; those without are taken as they stand, and both are not mixed.
+    def _wide(self, rows: Iterable[list[str]], rules: SensorRules) -> Iterator[_Reading]:
+        header, time = self._header, self._columns["time"]
+        missing = [name for name in rules.columns if name not in header]
+        if missing:
+            raise InputError(
+                f"{self.path}: the mapping file names column {missing[0]!r}; the file has "
+                f"{', '.join(header)[:500]}"
+            )
+        sensors = []
+        for name, sensor in rules.columns.items():
+            place = {axis: getattr(sensor, axis) for axis in self.axes}
+            where = f"{self.path}, column {name}"
+            sigma = math.nan if sensor.uncertainty is None else sensor.uncertainty
+            series = self._found(name, place, sensor.quantity, sensor.units, where, sigma)
+            sensors.append((header.index(name), series))
+        for cells in rows:
+            for at, series in sensors:
+                yield cells[time], series, cells[at], ""
 
-    Args:
-        path: The file, for messages.
-        decimal_comma: Whether seconds may be written with a comma.
-    """
+    def _found(
+        self,
+        sensor: str,
+        place: Mapping[str, float | None],
+        quantity: str,
+        unit: str,
+        where: str,
+        uncertainty: float = math.nan,
+    ) -> _Series:
+        """Return a series, a new one if there is none like it; `where` is for messages."""
+        at = place.values()
+        given = {axis: float(number) for axis, number in place.items() if number is not None}
+        if given and len(given) < len(place):
+            raise InputError(
+                f"{where}: position {', '.join('' if n is None else f'{n:g}' for n in at)} is not "
+                f"complete; expected a number for each of {', '.join(self.axes)}, or none where "
+                "readings hold for all of the plant"
+            )
+        if not all(map(math.isfinite, given.values())):
+            raise InputError(f"{where}: the mapping file gives it a position that is not finite")
+        sensor, quantity, unit = (" ".join(text.split()) for text in (sensor, quantity, unit))
+        name = sensor or " ".join(f"{axis}={at!r}" for axis, at in given.items()) or quantity
+        if not quantity or max(len(name), len(quantity), len(unit)) > _MAX_NAME:
+            raise InputError(
+                f"{where}: quantity {quantity[:40]!r}; expected names of 1 to {_MAX_NAME} "
+                "characters: name what is measured"
+            )
+        wanted = self._wanted.get(quantity, self._wanted.get(field_name(quantity)))
+        unit = unit or wanted or "1"
+        target = self.units.setdefault(quantity, wanted or unit)
+        check_unit(unit, f"{where}: {quantity}")
+        factor, offset = conversion(unit, target, f"{where}: {quantity}")
+        key = (
+            self.sensors.setdefault(name, len(self.sensors)),
+            self.places.setdefault(tuple(given.values()), len(self.places)) if given else NOWHERE,
+            self.quantities.setdefault(quantity, len(self.quantities)),
+        )
+        number = self.series.setdefault(key, len(self.series))
+        if number >= MAX_SERIES:
+            raise InputError(
+                f"{where}: more than {MAX_SERIES} sensors and places; expected sensors that stay "
+                "where they are: is a column of readings named like one of positions?"
+            )
+        return _Series(number, factor, offset, uncertainty * abs(factor))
 
-    def __init__(self, path: Path, decimal_comma: bool) -> None:
-        self._path = path
-        self._comma = decimal_comma
-        self._first: datetime | None = None
-        self._are_numbers: bool | None = None
-        self._last: tuple[str | None, float] = (None, 0.0)
+    def _number(self, text: str, column: str) -> float | None:
+        """Return a number, None where the cell is empty or has a word for a missing one."""
+        if self._comma and "," in text:
+            text = text.replace(",", ".")
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if -_LARGEST < number < _LARGEST and "_" not in text:
+            return number
+        if text.strip().lower() in _MISSING:
+            return None
+        raise self._error(
+            f"{text[:40]!r}; expected a number (or nothing, where there is none): correct the cell",
+            f", {column}",
+        )
 
-    def seconds(self, text: str, line: int) -> float:
-        """Return a time in seconds.
+    def _uncertainty(self, text: str) -> float:
+        number = self._number(text, "uncertainty")
+        if number is not None and number < 0:
+            raise self._error(
+                f"{text[:40]!r}; expected a number that is not negative: correct the cell",
+                ", uncertainty",
+            )
+        return math.nan if number is None else number
 
-        Args:
-            text: As it is in the file.
-            line: Its number, for messages.
-
-        Raises:
-            InputError: It is no time, or not one like those before.
-        """
+    def _seconds(self, text: str) -> float:
         if text == self._last[0]:
             return self._last[1]
+        shown, stripped = f"time {text[:40]!r}; ", text.strip()
         try:
-            number = float(text.strip().replace(",", ".") if self._comma else text.strip())
+            number = float(stripped.replace(",", ".") if self._comma else stripped)
         except ValueError:
             number = None
-        if self._are_numbers is None:
-            self._are_numbers = number is not None
-        if not self._are_numbers:
-            number = self._date(text.strip(), line)
+        if self._seconds_given is None:
+            self._seconds_given = number is not None
+        if not self._seconds_given:
+            number = self._date(stripped, shown)
         elif number is None:
-            raise self._error(text, line, "expected seconds, as in the rows before: correct it")
+            raise self._error(f"{shown}expected seconds, as in the rows before: correct it")
         if not abs(number) < _FARTHEST:
-            raise self._error(text, line, f"expected seconds below {_FARTHEST:g}: correct it")
+            raise self._error(f"{shown}expected seconds below {_FARTHEST:g}: correct it")
         self._last = (text, number)
         return number
 
-    def epoch(self, seconds: float) -> str | None:
-        """Return the date of a time as ISO 8601, None where times are no dates."""
-        if self._first is None:
-            return None
-        return (self._first + timedelta(seconds=seconds)).isoformat()
-
-    def _date(self, text: str, line: int) -> float:
+    def _date(self, text: str, shown: str) -> float:
         try:
             date = datetime.fromisoformat(text)
         except ValueError:
             raise self._error(
-                text,
-                line,
-                "expected seconds, or a date such as 2026-03-01T12:00:00Z: write all times so",
+                f"{shown}expected seconds, or a date such as 2026-03-01T12:00:00Z: write all times "
+                "so"
             ) from None
-        if self._first is None:
-            self._first = date
+        self._first = self._first or date
         if (date.tzinfo is None) != (self._first.tzinfo is None):
             has = "no zone" if date.tzinfo is None else "a zone"
             raise self._error(
-                text, line, f"it has {has}, unlike those before: give all of them one, or none"
+                f"{shown}it has {has}, unlike those before: give all of them one, or none"
             )
         return (date - self._first).total_seconds()
 
-    def _error(self, text: str, line: int, rest: str) -> InputError:
-        return InputError(f"{self._path}, line {line}: time {text[:40]!r}; {rest}")
+    def _error(self, text: str, column: str = "") -> InputError:
+        return InputError(f"{self.path}, line {self._line}{column}: {text}")
+
+
+def field_name(quantity: str) -> str:
+    """Return the name that a quantity has as a field: letters, digits and underscores."""
+    name = re.sub(r"[^A-Za-z0-9]+", "_", quantity).strip("_")
+    return name if name[:1].isalpha() else f"q_{name}".rstrip("_")
 
 
 def posix_seconds(epoch: str | None) -> float:
@@ -276,298 +378,25 @@ def posix_seconds(epoch: str | None) -> float:
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
-@dataclass(frozen=True)
-class Series:
-    """The readings of one quantity by one sensor in one place and unit.
-
-    Attributes:
-        number: Of the series, the same for every unit.
-        factor: What readings are multiplied by.
-        offset: What is added to them then.
-        uncertainty: Standard uncertainty of a reading that has none of its own, converted.
-    """
-
-    number: int
-    factor: float
-    offset: float
-    uncertainty: float
-
-
-@dataclass
-class Catalogue:
-    """All that was found in a file so far; grows as it is read.
-
-    Args:
-        wanted: Units that quantities are to have; the first one that is read, for the others.
-
-    Attributes:
-        units: Unit of each quantity.
-        sensors: Names of sensors.
-        quantities: Names of quantities.
-        places: Coordinates.
-        series: Numbers of sensor, place (or `NOWHERE`) and quantity of each series.
-    """
-
-    wanted: Mapping[str, str]
-    units: dict[str, str] = field(default_factory=dict)
-    sensors: dict[str, int] = field(default_factory=dict)
-    quantities: dict[str, int] = field(default_factory=dict)
-    places: dict[tuple[float, ...], int] = field(default_factory=dict)
-    series: dict[tuple[int, int, int], int] = field(default_factory=dict)
-
-    def add(
-        self,
-        sensor: str,
-        place: tuple[tuple[str, float], ...],
-        quantity: str,
-        unit: str,
-        where: str,
-        uncertainty: float = math.nan,
-    ) -> Series:
-        """Return a series, a new one if there is none like it.
-
-        Args:
-            sensor: Its name; made of the place where it is empty.
-            place: Axes and coordinates; empty for one that holds for all of the plant.
-            quantity: What is measured.
-            unit: Of the readings; empty where the file does not say.
-            where: File and line, for messages.
-            uncertainty: Standard uncertainty of a reading, in its unit.
-
-        Raises:
-            InputError: The unit does not fit, a name is none, or there are too many series.
-        """
-        sensor, quantity, unit = (" ".join(text.split()) for text in (sensor, quantity, unit))
-        name = sensor or " ".join(f"{axis}={at!r}" for axis, at in place) or quantity
-        if not quantity or max(len(name), len(quantity), len(unit)) > _MAX_NAME:
-            raise InputError(
-                f"{where}: quantity {quantity[:40]!r}; expected names of 1 to {_MAX_NAME} "
-                "characters: name what is measured"
-            )
-        wanted = self.wanted.get(quantity, self.wanted.get(field_name(quantity)))
-        unit = unit or wanted or "1"
-        target = self.units.setdefault(quantity, wanted or unit)
-        check_unit(unit, f"{where}: {quantity}")
-        factor, offset = conversion(unit, target, f"{where}: {quantity}")
-        at = tuple(coordinate for _, coordinate in place)
-        key = (
-            self.sensors.setdefault(name, len(self.sensors)),
-            self.places.setdefault(at, len(self.places)) if place else NOWHERE,
-            self.quantities.setdefault(quantity, len(self.quantities)),
-        )
-        number = self.series.setdefault(key, len(self.series))
-        if number >= MAX_SERIES:
-            raise InputError(
-                f"{where}: more than {MAX_SERIES} sensors and places; expected sensors that stay "
-                "where they are: is a column of readings named like one of positions?"
-            )
-        return Series(number, factor, offset, uncertainty * abs(factor))
-
-
-def field_name(quantity: str) -> str:
-    """Return the name that a quantity has as a field: letters, digits and underscores."""
-    name = re.sub(r"[^A-Za-z0-9]+", "_", quantity).strip("_")
-    return name if name[:1].isalpha() else f"q_{name}".rstrip("_")
-
-
-Reading = tuple[int, str, Series, str, str]
-"""Line, time, series, value and uncertainty, as they are in the file."""
-
-
-class Parser:
-    """A file of readings, read once, row by row: one row each (long form) or one column each.
-
-    Args:
-        path: The file.
-        rules: Which columns are sensors, where there is one for each.
-        units: Units that quantities are to have.
-
-    Attributes:
-        axes: Those along which sensors have positions.
-        catalogue: Sensors, places, quantities; complete after the last of `chunks`.
-        clock: What times are counted from.
-        unreadable: Number of cells without a reading: empty, or a word for it such as NaN.
-        ignored: Columns that are not used.
-
-    Raises:
-        InputError: The file, or its header, is not one of readings.
-    """
-
-    def __init__(self, path: Path, rules: SensorRules, units: Mapping[str, str]) -> None:
-        self._table = Table(path)
-        self._path = path
-        self._rules = rules
-        self.catalogue = Catalogue(units)
-        self.clock = Clock(path, self._table.decimal_comma)
-        self.unreadable = 0
-        header = self._table.header
-        names = [name.lower() for name in header]
-        self._columns = {
-            what: next((names.index(name) for name in known if name in names), -1)
-            for what, known in _NAMES.items()
-        }
-        if rules.columns:
-            self._needs("time")
-            sensors = rules.columns.values()
-            self.axes = tuple(a for a in SPACE if any(getattr(s, a) is not None for s in sensors))
-            used = {header[self._columns["time"]], *rules.columns}
-        else:
-            self._needs("time", "quantity", "value")
-            self.axes = tuple(axis for axis in SPACE if self._columns[axis] >= 0)
-            used = {header[at] for at in self._columns.values() if at >= 0}
-        self.ignored = tuple(name for name in header if name and name not in used)
-
-    def chunks(self) -> Iterator[np.ndarray]:
-        """Yield all readings in the order of the file, some at a time, dtype `ROW`.
-
-        Values are in the unit of their quantity.
-
-        Raises:
-            InputError: A cell is not what its column should have, or there is no reading at all.
-        """
-        columns = {"time": array("d"), "series": array("i"), "value": array("d")}
-        columns["uncertainty"] = array("d")
-        times, series, values, sigmas = columns.values()
-        table, found = self._table, False
-        for line, time, of, value, sigma in self._wide() if self._rules.columns else self._long():
-            number = table.number(value, line, "value")
-            if number is None:
-                self.unreadable += 1
-                continue
-            times.append(self.clock.seconds(time, line))
-            series.append(of.number)
-            values.append(number * of.factor + of.offset)
-            sigmas.append(
-                table.uncertainty(sigma, line) * abs(of.factor) if sigma else of.uncertainty
-            )
-            if len(times) == CHUNK:
-                yield _rows(columns)
-                found = True
-        if times:
-            yield _rows(columns)
-        elif not found:
-            raise InputError(
-                f"{self._path} has no readings ({self.unreadable} cells without a value); expected "
-                "rows with numbers below the header"
-            )
-
-    def _long(self) -> Iterator[Reading]:
-        known: dict[tuple[str, ...], Series] = {}
-        columns = self._columns
-        time, value, sigma = (columns[name] for name in ("time", "value", "uncertainty"))
-        of = [columns[name] for name in ("sensor", "quantity", "unit", *self.axes)]
-        for line, cells in self._table.rows():
-            key = tuple([cells[at] if at >= 0 else "" for at in of])
-            series = known.get(key)
-            if series is None:
-                if len(known) > 2 * MAX_SERIES:
-                    known.clear()
-                series = known[key] = self._found(key, line)
-            yield line, cells[time], series, cells[value], cells[sigma] if sigma >= 0 else ""
-
-    def _found(self, key: tuple[str, ...], line: int) -> Series:
-        sensor, quantity, unit, *at = (cell.strip() for cell in key)
-        where = f"{self._path}, line {line}"
-        given = zip(self.axes, at, strict=True)
-        numbers = [(axis, self._table.number(text, line, axis)) for axis, text in given]
-        place = tuple((axis, x) for axis, x in numbers if x is not None)
-        if place and len(place) < len(at):
-            raise InputError(
-                f"{where}: position {', '.join(at)} is not complete; expected a number for each of "
-                f"{', '.join(self.axes)}, or none where a reading holds for all of the plant"
-            )
-        return self.catalogue.add(sensor, place, quantity, unit, where)
-
-    def _wide(self) -> Iterator[Reading]:
-        header = self._table.header
-        missing = [name for name in self._rules.columns if name not in header]
-        if missing:
-            raise InputError(
-                f"{self._path}: the mapping file names column {missing[0]!r}; the file has "
-                f"{', '.join(header)[:500]}"
-            )
-        time = self._columns["time"]
-        sensors = [
-            (header.index(name), self._column(name, sensor))
-            for name, sensor in self._rules.columns.items()
-        ]
-        for line, cells in self._table.rows():
-            for at, series in sensors:
-                yield line, cells[time], series, cells[at], ""
-
-    def _column(self, name: str, sensor: Sensor) -> Series:
-        where = f"{self._path}, column {name}"
-        at = [(axis, getattr(sensor, axis)) for axis in self.axes]
-        given = [(axis, float(number)) for axis, number in at if number is not None]
-        if given and len(given) < len(at):
-            raise InputError(
-                f"{where}: the mapping file gives it {', '.join(axis for axis, _ in given)}, other "
-                f"sensors {', '.join(self.axes)}; expected all of them, or none"
-            )
-        if not all(math.isfinite(number) for _, number in given):
-            raise InputError(f"{where}: the mapping file gives it a position that is not finite")
-        uncertainty = math.nan if sensor.uncertainty is None else sensor.uncertainty
-        return self.catalogue.add(
-            name, tuple(given), sensor.quantity, sensor.units, where, uncertainty
-        )
-
-    def _needs(self, *columns: str) -> None:
-        lacking = [name for name in columns if self._columns[name] < 0]
-        if lacking:
-            raise InputError(
-                f"{self._path} has no column {lacking[0]!r} (it has "
-                f"{', '.join(self._table.header)[:300]}); expected time,x,y,quantity,value,unit, or"
-                " one column for each sensor and `sensors: {columns: …}` in a mapping file"
-            )
-
-
-def _rows(columns: Mapping[str, array]) -> np.ndarray:
-    """Return what is in some columns as rows, and empty them."""
-    rows = np.empty(len(columns["time"]), dtype=ROW)
-    for name, column in columns.items():
-        rows[name] = column
-        del column[:]
-    return rows
-
-
 @dataclass(frozen=True, eq=False)
 class Readings:
-    """Readings in the order of their times; those of one time in the order of the file.
+    """Readings in the order of their times; those of one time in the order of the file."""
 
-    Attributes:
-        time: Seconds, as the file has them, or since `epoch`; shape `(readings,)`, float64.
-        value: In the unit of its quantity, shape `(readings,)`, float64; always finite.
-        uncertainty: Standard uncertainty, in the same unit; NaN where there is none.
-        series: Number of each reading's series, shape `(readings,)`, int32.
-        series_sensor: Number of the sensor of each series, shape `(series,)`.
-        series_place: Number of the place of each series; -1 where it has none.
-        series_quantity: Number of the quantity of each series.
-        sensors: Names of sensors; made of the place where the file has none.
-        quantities: Names of quantities.
-        places: Coordinates of distinct places, shape `(places, axes)`, float64, in the unit
-            `SensorRules.position_units`.
-        axes: Of the positions: `x`, `y`, `z`, those that the file has.
-        units: Unit of each quantity.
-        epoch: The date of time 0, the first reading's, as ISO 8601; None where times are seconds.
-        duplicates: Readings of the same time, sensor, place and quantity as one before; kept.
-        unreadable: Cells without a reading.
-    """
-
-    time: np.ndarray
-    value: np.ndarray
-    uncertainty: np.ndarray
-    series: np.ndarray
-    series_sensor: np.ndarray
-    series_place: np.ndarray
+    time: np.ndarray  # seconds, as the file has them, or since `epoch`; (readings,), float64
+    value: np.ndarray  # in the unit of its quantity, (readings,), float64; always finite
+    uncertainty: np.ndarray  # standard, in the same unit; NaN where there is none
+    series: np.ndarray  # number of each reading's series, (readings,), int32
+    series_sensor: np.ndarray  # number of the sensor of each series, (series,)
+    series_place: np.ndarray  # of its place; `NOWHERE` where it has none
     series_quantity: np.ndarray
-    sensors: tuple[str, ...]
+    sensors: tuple[str, ...]  # names; made of the place where the file has none
     quantities: tuple[str, ...]
-    places: np.ndarray
-    axes: tuple[str, ...]
-    units: Mapping[str, str]
-    epoch: str | None
-    duplicates: int
-    unreadable: int
+    places: np.ndarray  # distinct ones, (places, axes), float64, in `SensorRules.position_units`
+    axes: tuple[str, ...]  # of the positions: those of x, y, z that the file has
+    units: Mapping[str, str]  # of each quantity
+    epoch: str | None  # date of time 0, the first reading's, ISO 8601; None where times are seconds
+    duplicates: int  # readings of the same time and series as one before; kept
+    unreadable: int  # cells without a reading
 
     def __len__(self) -> int:
         return len(self.time)
@@ -585,8 +414,7 @@ class Readings:
     @property
     def position(self) -> np.ndarray:
         """Where each reading was taken, shape `(readings, axes)`; NaN where it has no place."""
-        nowhere = np.full((1, len(self.axes)), np.nan)
-        # Place -1 is the last row.
+        nowhere = np.full((1, len(self.axes)), np.nan)  # the last row, that of place -1
         return np.concatenate([self.places, nowhere])[self.series_place[self.series]]
 
 
@@ -602,41 +430,31 @@ def read_readings(
             not named here. A reading whose unit the file does not say has this unit, or none.
 
     Raises:
-        InputError: The file is not one of readings, a cell is not what it should be, a unit does
-            not fit, or there are more than `MAX_READINGS`.
+        InputError: As for `Log`, or there are more than `MAX_READINGS`.
     """
-    parser = Parser(path, rules, units or {})
-    parts, count = [], 0
-    for part in parser.chunks():
-        parts.append(part)
-        count += len(part)
-        if count > MAX_READINGS:
-            raise InputError(
-                f"{path} has more than {MAX_READINGS} readings; expected as many as fit into "
-                "memory: cut the file into shorter periods"
-            )
-    rows = np.concatenate(parts)
-    if (np.diff(rows["time"]) < 0).any():
-        rows = rows[np.argsort(rows["time"], kind="stable")]
-    found = parser.catalogue
-    sensor, place, quantity = np.array(list(found.series), dtype=np.int32).T
-    epoch = parser.clock.epoch(float(rows["time"][0]))
+    log = Log(path, rules, units or {}, MAX_READINGS)
+    time, value, uncertainty, series = log.time, log.value, log.uncertainty, log.numbers
+    if (np.diff(time) < 0).any():
+        order = np.argsort(time, kind="stable")
+        time, value, uncertainty, series = (a[order] for a in (time, value, uncertainty, series))
+    sensor, place, quantity = np.array(list(log.series), dtype=np.int32).T
+    epoch = log.epoch(float(time[0]))
     return Readings(
-        time=rows["time"] - (rows["time"][0] if epoch else 0.0),
-        value=np.ascontiguousarray(rows["value"]),
-        uncertainty=np.ascontiguousarray(rows["uncertainty"]),
-        series=np.ascontiguousarray(rows["series"]),
+        time=time - (time[0] if epoch else 0.0),
+        value=value,
+        uncertainty=uncertainty,
+        series=series,
         series_sensor=sensor,
         series_place=place,
         series_quantity=quantity,
-        sensors=tuple(found.sensors),
-        quantities=tuple(found.quantities),
-        places=np.array(list(found.places), dtype=np.float64).reshape(-1, len(parser.axes)),
-        axes=parser.axes,
-        units=dict(found.units),
+        sensors=tuple(log.sensors),
+        quantities=tuple(log.quantities),
+        places=np.array(list(log.places), dtype=np.float64).reshape(-1, len(log.axes)),
+        axes=log.axes,
+        units=dict(log.units),
         epoch=epoch,
-        duplicates=count_duplicates(rows),
-        unreadable=parser.unreadable,
+        duplicates=count_duplicates(time, series),
+        unreadable=log.unreadable,
     )
 
 
@@ -657,12 +475,7 @@ def _save_readings(
     return {name: value for name, value in found.items() if name not in arrays}
 
 
-def count_duplicates(rows: np.ndarray) -> int:
-    """Count readings of the same time and series as another one (all but one of each).
-
-    Args:
-        rows: dtype `ROW`.
-    """
-    order = np.lexsort((rows["series"], rows["time"]))
-    time, series = rows["time"][order], rows["series"][order]
-    return int(((np.diff(time) == 0) & (np.diff(series) == 0)).sum())
+def count_duplicates(time: np.ndarray, series: np.ndarray) -> int:
+    """Count readings of the same time and series as another one (all but one of each)."""
+    order = np.lexsort((series, time))
+    return int(((np.diff(time[order]) == 0) & (np.diff(series[order]) == 0)).sum())

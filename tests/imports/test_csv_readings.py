@@ -116,7 +116,7 @@ def test_one_column_for_each_sensor(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="names column 'T up'; the file has time, T in"):
         read(tmp_path, text, columns={"T up": Sensor(quantity="T", x=0.0)})
     mixed = {"T in": Sensor(quantity="T", x=0.0), "T out": Sensor(quantity="T", x=0.0, y=1.0)}
-    with pytest.raises(InputError, match="column T in: the mapping file gives it x, other sensors"):
+    with pytest.raises(InputError, match="column T in: position 0,  is not complete"):
         read(tmp_path, text, columns=mixed)
 
 
