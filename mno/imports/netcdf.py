@@ -5,17 +5,16 @@ packed. A variable over time and space is a state, another an input, unless its 
 which files that were exported here have, or the mapping says otherwise.
 
 The classic header is read here (Unidata, "NetCDF Classic Format Specification"): SciPy's reader
-knows no version 5, and Unidata's crashes on damaged headers. Values follow it variable by variable;
-variables along the unlimited dimension are interleaved, record by record.
+knows no version 5 and copies all records, and Unidata's crashes on damaged headers. Values follow
+it variable by variable; variables along the unlimited dimension are interleaved, record by record.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -23,30 +22,12 @@ import h5py
 import numpy as np
 
 from mno.core.errors import InputError
-from mno.core.fields import Axis, Field
+from mno.imports.arrays import CF_AXES, ROLES, Array, Packing, arrange
 from mno.imports.hdf5 import Hdf5File, readable
-from mno.imports.importer import (
-    ORDER,
-    SPACE,
-    Contents,
-    Importer,
-    Layout,
-    Reader,
-    axis_of_points,
-    cell_centres,
-    check_sample,
-    default_axis,
-    given_axis,
-    leave_out,
-    plain,
-    uneven,
-)
+from mno.imports.importer import ORDER, SPACE, Importer, Layout, leave_out, piece_readers, plain
 from mno.imports.mapping import Mapping as FieldMapping
-from mno.imports.named_arrays import CF_AXES, ROLES, said_extent
 from mno.imports.tiles import Box, pieces, shifted
 
-# Numbers of each sample that a dataset has besides its fields.
-_PER_SAMPLE = {"group": np.int64, "start": np.float64}
 _NAMES = {
     "sample": ("sample", "realization", "realisation", "member", "ensemble"),
     "time": ("time", "t"),
@@ -62,11 +43,29 @@ _PREFIX = "_nc4_non_coord_"
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable"
 # Of the classic header: its lists, its types of values, and what no honest one has.
 _DIMENSION, _VARIABLE, _ATTRIBUTE = 10, 11, 12
-_TYPES = {
-    1: "i1", 2: "S1", 3: ">i2", 4: ">i4", 5: ">f4", 6: ">f8", 7: "u1", 8: ">u2", 9: ">u4",
-    10: ">i8", 11: ">u8",
-}  # fmt: skip
+_TYPES = (
+    "", "i1", "S1", ">i2", ">i4", ">f4", ">f8", "u1", ">u2", ">u4", ">i8", ">u8",
+)  # fmt: skip
 _MOST_BYTES, _MOST_ITEMS = 2**20, 100_000
+
+
+class _Variable(NamedTuple):
+    """A variable of numbers, whose values are unread; `part` takes one slice for each dimension."""
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    attributes: Mapping[str, Any]  # as plain values
+    part: Callable[[Box], np.ndarray]
+
+    @property
+    def packing(self) -> Packing:
+        return Packing.of(self.attributes, self.dtype)
+
+    def values(self) -> np.ndarray:
+        """Return all values, unpacked, float64: for coordinates and the like."""
+        stored = self.part(tuple(slice(0, length) for length in self.shape))
+        return self.packing.unpack(stored).astype(np.float64)
 
 
 class Netcdf(Importer):
@@ -77,158 +76,60 @@ class Netcdf(Importer):
     def lay_out(self, mapping: FieldMapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
         if h5py.is_hdf5(self.require_file()):
-            found = _version_4(stack.enter_context(Hdf5File(self.path)))
+            found, others, parameters = _version_4(stack.enter_context(Hdf5File(self.path)))
         else:
-            found = _Classic(self.path).file()
-        return _Variables(self.path, found, mapping).layout()
+            found, others, parameters = _Classic(self.path).content()
+        self._variables = {name: v for name, v in found.items() if name not in mapping.dropped}
+        self._parameters = {name: value for name, value in parameters.items() if value is not None}
+        self._remarks = [f"{name} holds no numbers; it is left out" for name in others]
+        self._find_dimensions()
+        arrays = self._fields()
+        arrays |= self._coordinates({dim for array in arrays.values() for dim in array.dims or ()})
+        contents, places = arrange(self.path, arrays, mapping, self._whole)
+        remarks = (*self._remarks, *contents.remarks)
+        contents = replace(contents, parameters=self._parameters, remarks=remarks)
+        sources = {name: array.source for name, array in arrays.items()}
+        return contents, piece_readers(places, lambda name, *of: self._rows(sources[name], *of))
 
+    def _find_dimensions(self) -> None:
+        """Find what dimensions are, by their names or by what their coordinates say.
 
-@dataclass(frozen=True, eq=False)
-class Variable:
-    """A variable whose values are unread.
-
-    Attributes:
-        name: What the file calls it.
-        dims: Names of its dimensions.
-        shape: Their lengths.
-        dtype: Of its values as they are stored.
-        attributes: What the file says of it, as plain values.
-        part: Returns a part of its values as they are stored, one slice for each dimension.
-    """
-
-    name: str
-    dims: tuple[str, ...]
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    attributes: Mapping[str, Any]
-    part: Callable[[Box], np.ndarray]
-
-    @property
-    def missing(self) -> list[Any]:
-        """The stored values that stand for a missing one."""
-        found = []
-        for name in ("_FillValue", "missing_value"):
-            value = self.attributes.get(name)
-            for item in value if isinstance(value, list) else [value]:
-                # Plain values have what is not finite as text.
-                mark = float(item) if item in ("nan", "inf", "-inf") else item
-                if isinstance(mark, (int, float)) and _fits(mark, self.dtype):
-                    found.append(self.dtype.type(mark))
-        return found
-
-    def values(self) -> np.ndarray:
-        """Return all values, unpacked, float64: for coordinates and the like."""
-        return self._unpacked(self.part(tuple(slice(0, length) for length in self.shape)))
-
-    def read(self, where: Mapping[str, slice], order: Sequence[str]) -> np.ndarray:
-        """Return a part of the values, unpacked.
-
-        Args:
-            where: Which part of a dimension, by its name; all of it if not given.
-            order: The dimensions, as the result is to have them.
-
-        Returns:
-            Values, float32; NaN where they are missing.
+        `_dims` has the file's dimensions by axis, the first of each; `_points` the coordinates, and
+        `_turned` the axes along which they decrease.
         """
-        parts = [where.get(d, slice(0, n)) for d, n in zip(self.dims, self.shape, strict=True)]
-        lengths = {dim: p.stop - p.start for dim, p in zip(self.dims, parts, strict=True)}
-        out = np.empty([lengths[dim] for dim in order], dtype=np.float32)
-        as_stored = out.transpose([order.index(dim) for dim in self.dims])
-        for piece in pieces(as_stored.shape, 8):
-            with np.errstate(over="ignore"):
-                as_stored[piece] = self._unpacked(self.part(shifted(piece, parts)))
-        return out
-
-    def _unpacked(self, stored: np.ndarray) -> np.ndarray:
-        factor, offset = self.attributes.get("scale_factor"), self.attributes.get("add_offset")
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = np.array(stored, dtype=np.float64)
-            if isinstance(factor, (int, float)):
-                values *= factor
-            if isinstance(offset, (int, float)):
-                values += offset
-        for mark in self.missing:
-            values[stored == mark] = np.nan
-        return values
-
-
-def _fits(mark: float, dtype: np.dtype) -> bool:
-    """Whether a mark can be one of the stored values."""
-    if dtype.kind == "f":
-        return True
-    if dtype.kind not in "iu" or not math.isfinite(mark):
-        return False
-    limits = np.iinfo(dtype)
-    return limits.min <= mark <= limits.max
-
-
-class _File(NamedTuple):
-    """What is in a file.
-
-    Attributes:
-        variables: Those of numbers, by name.
-        others: Names of those of text, and of what else there is.
-        attributes: What the file says of itself.
-    """
-
-    variables: dict[str, Variable]
-    others: list[str]
-    attributes: Mapping[str, Any]
-
-
-class _Variables:
-    """The variables of a file, and what becomes of them."""
-
-    def __init__(self, path: Path, file: _File, mapping: FieldMapping) -> None:
-        self._path = path
-        kept = {name: v for name, v in file.variables.items() if name not in mapping.dropped}
-        self._dimensions = _Dimensions(path, kept)
-        self._parameters = {k: v for k, v in file.attributes.items() if v is not None}
-        self._remarks = [f"{name} holds no numbers; it is left out" for name in file.others]
-        self._per_sample: dict[str, np.ndarray] = {}
-        self._fields: dict[str, Field] = {}
-        self._sources: dict[str, str] = {}
-        self._readers: dict[str, Reader] = {}
-        self._found = self._sorted_out(kept)
-
-    def layout(self) -> Layout:
-        """Return what the file holds, and how it is read."""
-        dims = [self._dimensions.dims_of(variable) for variable in self._found]
-        space = {d for found in dims for d in found if d in (*SPACE, "point")}
-        for variable, found in zip(self._found, dims, strict=True):
-            told = variable.attributes.get("role") in ROLES
-            along = space & set(found)
-            if along and along != space and not told and not self._is_place(variable, found):
-                self._remarks.append(
-                    f"{variable.name} is not given along {', '.join(sorted(space - set(found)))}; "
-                    "it is left out"
+        self._dims: dict[str, str] = {}
+        for variable in self._variables.values():
+            for dim in variable.dims:
+                axis = self._axis_called(dim)
+                if axis is not None:
+                    self._dims.setdefault(axis, dim)
+        self._axes = {dim: axis for axis, dim in self._dims.items()}
+        self._points: dict[str, np.ndarray] = {}
+        for axis, dim in self._dims.items():
+            variable = self._variables.get(dim)
+            if axis not in ORDER or variable is None or variable.dims != (dim,):
+                continue
+            if variable.shape[0] > _MOST_POINTS:
+                raise InputError(
+                    f"{self.path}: {dim} has {variable.shape[0]} points; expected at most "
+                    f"{_MOST_POINTS}: coarsen the arrays before the import"
                 )
-            else:
-                self._add(variable, found)
-        if not self._fields:
-            raise InputError(
-                f"{self._path} has no variable over axes that are known here; expected dimensions "
-                "called sample, time, x, y, z, lon, lat or point: rename them, for example by "
-                f"ncrename ({'; '.join(self._remarks) or 'there is none'})"
-            )
-        axes = self._dimensions.axes({dim for f in self._fields.values() for dim in f.dims})
-        contents = Contents(
-            samples=self._dimensions.samples,
-            axes=axes,
-            fields=tuple(self._fields.values()),
-            sources=self._sources,
-            parameters=self._parameters,
-            groups=self._per_sample.get("group"),
-            starts=self._per_sample.get("start"),
-            remarks=(*self._remarks, *self._dimensions.remarks, *uneven(axes)),
-        )
-        return contents, self._readers
+            self._points[axis] = variable.values()
+        several = {axis: p for axis, p in self._points.items() if len(p) > 1}
+        self._turned = {axis for axis, points in several.items() if points[0] > points[-1]}
 
-    def _sorted_out(self, variables: dict[str, Variable]) -> list[Variable]:
-        """Return the variables that may become fields; take note of the others."""
-        found = []
-        for name, variable in variables.items():
-            unknown = [dim for dim in variable.dims if not self._dimensions.is_known(dim)]
+    def _axis_called(self, dim: str) -> str | None:
+        """Return the axis that a dimension or a coordinate of some name is."""
+        known = _AXES.get(dim.lower())
+        if known is None and dim in self._variables:
+            known = CF_AXES.get(str(self._variables[dim].attributes.get("axis")))
+        return known
+
+    def _fields(self) -> dict[str, Array]:
+        """Return what may become fields, or numbers of samples; take note of all else."""
+        found: dict[str, Array] = {}
+        for name, variable in self._variables.items():
+            unknown = [dim for dim in variable.dims if dim not in self._axes]
             if variable.dims == (name,):  # coordinates
                 continue
             if not variable.dims:
@@ -237,164 +138,112 @@ class _Variables:
                 self._remarks.append(
                     f"{name} is left out: dimension {unknown[0]} is not known as an axis here"
                 )
-            elif name in _PER_SAMPLE and self._dimensions.dims_of(variable) == ():
-                self._per_sample[name] = variable.values().astype(_PER_SAMPLE[name])
             else:
-                found.append(variable)
+                dims = tuple(self._axes[dim] for dim in variable.dims)
+                found[name] = Array(variable.shape, variable.dtype, dims, source=name)
+        space = {d for array in found.values() for d in array.dims or () if d in (*SPACE, "point")}
+        fields = {}
+        for name, array in found.items():
+            said = self._variables[name].attributes
+            dims = set(array.dims or ()) - {"sample"}
+            if not dims and name in ("group", "start"):
+                fields[name] = array
+                continue
+            role, along = said.get("role"), space & dims
+            is_place = dims == {"point"} and self._axis_called(name) in SPACE
+            told, label = role in ROLES, name
+            if along and along != space and not told and not is_place:
+                self._remarks.append(
+                    f"{name} is not given along {', '.join(sorted(space - dims))}; it is left out"
+                )
+                continue
+            if not told and is_place:
+                role, label = "coordinate", self._axis_called(name) or name
+            elif not told:
+                role = "state" if "time" in dims and len(dims) > 1 else "input"
+            gaps = bool(said.get("gaps")) or not told and self._variables[name].packing.is_marked
+            if gaps and not told:
+                self._remarks.append(
+                    f"{name} says how a missing value is marked, so it may have gaps; "
+                    "`gaps: false` in a mapping file says that it has none"
+                )
+            fields[label] = array._replace(attributes={**said, "role": role, "gaps": gaps})
+        if not fields:
+            raise InputError(
+                f"{self.path} has no variable over axes that are known here; expected dimensions "
+                "called sample, time, x, y, z, lon, lat or point: rename them, for example by "
+                f"ncrename ({'; '.join(self._remarks) or 'there is none'})"
+            )
+        return fields
+
+    def _coordinates(self, used: set[str]) -> dict[str, Array]:
+        """Return the coordinates of axes, and say what is missing of them or left out."""
+        found = {}
+        for axis in (name for name in ORDER if name in used and name != "point"):
+            dim = self._dims[axis]
+            if axis not in self._points:
+                self._remarks.append(
+                    f"{dim} has no coordinates; "
+                    + (
+                        "frames are numbered from 0"
+                        if axis == "time"
+                        else "points are taken as the centres of cells from 0 to 1"
+                    )
+                )
+                continue
+            if axis in self._turned:
+                self._points[axis] = self._points[axis][::-1]
+                self._remarks.append(f"{dim} decreases; the axis is turned round")
+            said = dict(self._variables[dim].attributes)
+            units = str(said.get("units") or "1")
+            if " since " in units:
+                self._remarks.append(f"{dim} is in {units}; the date is left out")
+            said["units"] = units.split(" since ")[0].strip()
+            said["long_name"] = said.get("long_name") or said.get("standard_name") or dim
+            points = self._points[axis]
+            found[axis] = Array(points.shape, points.dtype, (axis,), said, dim)
         return found
 
-    def _is_place(self, variable: Variable, dims: tuple[str, ...]) -> bool:
-        """Whether a variable says where unordered points are."""
-        return dims == ("point",) and self._dimensions.axis_called(variable.name) in SPACE
+    def _whole(self, name: str) -> np.ndarray:
+        return self._points[name] if name in self._points else self._variables[name].values()
 
-    def _add(self, variable: Variable, dims: tuple[str, ...]) -> None:
-        check_sample(
-            self._path, variable.name, self._dimensions.lengths(dims), self._dimensions.samples
-        )
-        attributes = variable.attributes
-        role, name = attributes.get("role"), variable.name
-        exported = role in ROLES
-        if not exported and self._is_place(variable, dims):
-            role, name = "coordinate", self._dimensions.axis_called(name) or name
-        elif not exported:
-            role = "state" if "time" in dims and len(dims) > 1 else "input"
-        gaps = bool(attributes.get("gaps")) or (not exported and bool(variable.missing))
-        if gaps and not exported:
-            self._remarks.append(
-                f"{variable.name} says how a missing value is marked, so it may have gaps; "
-                "`gaps: false` in a mapping file says that it has none"
-            )
-        label = str(attributes.get("long_name") or name.replace("_", " "))
-        units = str(attributes.get("units") or "1")
-        self._fields[name] = Field(name, units, label, role, dims, gaps)
-        self._sources[name] = variable.name
-        self._readers[name] = partial(self._dimensions.read, variable, dims)
+    def _rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return some samples of a variable, its own axes behind theirs, from low to high."""
+        variable = self._variables[name]
+        axes = [self._axes[dim] for dim in variable.dims]
+        where = [
+            slice(start, stop) if axis == "sample" else slice(0, length)
+            for axis, length in zip(axes, variable.shape, strict=True)
+        ]
+        values = np.empty([part.stop - part.start for part in where], dtype=np.float32)
+        packing = variable.packing
+        for piece in pieces(values.shape, 8):
+            with np.errstate(over="ignore"):
+                values[piece] = packing.unpack(variable.part(shifted(piece, where)))
+        values = values[tuple(slice(None, None, -1 if a in self._turned else 1) for a in axes)]
+        if "sample" in axes:
+            return np.moveaxis(values, axes.index("sample"), 0)
+        return np.broadcast_to(values, (stop - start, *values.shape))
 
 
-class _Dimensions:
-    """The dimensions of a file as axes: by their names, or by what their coordinates say.
-
-    Args:
-        path: The file.
-        variables: Those of numbers, by name.
-
-    Attributes:
-        samples: Number of samples, 1 in a file that has no such dimension.
-        remarks: What is worth knowing of the axes.
-    """
-
-    def __init__(self, path: Path, variables: Mapping[str, Variable]) -> None:
-        self._path, self._variables = path, variables
-        self._dims: dict[str, str] = {}
-        self._lengths: dict[str, int] = {}
-        for variable in variables.values():
-            for dim, length in zip(variable.dims, variable.shape, strict=True):
-                axis = self.axis_called(dim)
-                if axis is not None and self._dims.setdefault(axis, dim) == dim:
-                    self._lengths[axis] = length
-        self.samples = self._lengths.get("sample", 1)
-        self.remarks: list[str] = []
-        # Coordinates are read once; axes along which they decrease are turned round.
-        self._points = {axis: self._coordinates(axis) for axis in self._dims if axis in ORDER}
-        self._turned = {
-            axis
-            for axis, points in self._points.items()
-            if points is not None and len(points) > 1 and points[0] > points[-1]
-        }
-
-    def axis_called(self, dim: str) -> str | None:
-        """Return the axis that a dimension or a coordinate of some name is."""
-        known = _AXES.get(dim.lower())
-        if known is None and dim in self._variables:
-            known = CF_AXES.get(str(self._variables[dim].attributes.get("axis")))
-        return known
-
-    def is_known(self, dim: str) -> bool:
-        """Whether a dimension is an axis, or that of samples."""
-        axis = self.axis_called(dim)
-        return axis is not None and self._dims.get(axis) == dim
-
-    def dims_of(self, variable: Variable) -> tuple[str, ...]:
-        """Return the axes of one sample of a variable, in order."""
-        axes = [self.axis_called(dim) for dim in variable.dims]
-        return tuple(axis for axis in ORDER if axis in axes)
-
-    def lengths(self, dims: tuple[str, ...]) -> tuple[int, ...]:
-        """Return the number of points along axes."""
-        return tuple(self._lengths[dim] for dim in dims)
-
-    def read(self, variable: Variable, dims: tuple[str, ...], start: int, stop: int) -> np.ndarray:
-        """Return some samples, with the axes in order and from low to high."""
-        sample = self._dims.get("sample")
-        order = [self._dims[dim] for dim in dims]
-        if sample in variable.dims:
-            values = variable.read({str(sample): slice(start, stop)}, [str(sample), *order])
-        else:
-            one = variable.read({}, order)
-            values = np.broadcast_to(one, (stop - start, *one.shape))
-        turns = [slice(None, None, -1 if dim in self._turned else None) for dim in dims]
-        return np.ascontiguousarray(values[(slice(None), *turns)])
-
-    def axes(self, used: set[str]) -> tuple[Axis, ...]:
-        """Return the axes that fields use.
-
-        Raises:
-            InputError: Coordinates do not increase or decrease.
-        """
-        return tuple(self._axis(name) for name in ORDER if name in used)
-
-    def _axis(self, name: str) -> Axis:
-        dim, length, points = self._dims[name], self._lengths[name], self._points[name]
-        if name == "point":
-            return default_axis(name, length)
-        if points is None and name == "time":
-            self.remarks.append(f"{dim} has no coordinates; frames are numbered from 0")
-            return axis_of_points(name, np.arange(float(length)))
-        if points is None:
-            self.remarks.append(
-                f"{dim} has no coordinates; points are taken as the centres of cells from 0 to 1"
-            )
-            return cell_centres(name, length)
-        if name in self._turned:
-            points = points[::-1]
-            self.remarks.append(f"{dim} decreases; the axis is turned round")
-        said = self._variables[dim].attributes
-        units = str(said.get("units") or "1")
-        if " since " in units:
-            self.remarks.append(f"{dim} is in {units}; the date is left out")
-        units = units.split(" since ")[0].strip()
-        axis = given_axis(self._path, name, dim, points, length, units)
-        label = str(said.get("long_name") or said.get("standard_name") or dim)
-        return Axis(name, units, label, points, said_extent(axis, said.get("extent")))
-
-    def _coordinates(self, axis: str) -> np.ndarray | None:
-        variable = self._variables.get(self._dims[axis])
-        if variable is None or variable.dims != (self._dims[axis],):
-            return None
-        if variable.shape[0] > _MOST_POINTS:
-            raise InputError(
-                f"{self._path}: {variable.name} has {variable.shape[0]} points; expected at most "
-                f"{_MOST_POINTS}: coarsen the arrays before the import"
-            )
-        return variable.values()
+_Content = tuple[dict[str, _Variable], list[str], Mapping[str, Any]]
+"""Variables of numbers, names of those of text and the like, and attributes of the file."""
 
 
-def _version_4(file: Hdf5File) -> _File:
+def _version_4(file: Hdf5File) -> _Content:
     """Return what is in an HDF5 file in which dimensions are arrays of their own."""
-    found = _File({}, [], file.attributes(file.root))
+    variables: dict[str, _Variable] = {}
+    others = []
     for member in file.members(file.root):
         if not file.is_numeric(file.root, member):
-            found.others.append(member)
+            others.append(member)
             continue
         marked = file.attribute(file.root[member], "NAME")
         if not (isinstance(marked, str) and marked.startswith(_NO_VARIABLE)):
             name, array = member.removeprefix(_PREFIX), file.needed(file.root, member)
-            dims = _scales(file, name, array.dataset)
-            said = file.attributes(array.dataset)
-            found.variables[name] = Variable(
-                name, dims, array.shape, array.dataset.dtype, said, array.part
-            )
-    return found
+            dims, said = _scales(file, name, array.dataset), file.attributes(array.dataset)
+            variables[name] = _Variable(dims, array.shape, array.dataset.dtype, said, array.part)
+    return variables, others, file.attributes(file.root)
 
 
 def _scales(file: Hdf5File, name: str, dataset: h5py.Dataset) -> tuple[str, ...]:
@@ -415,7 +264,7 @@ class _Header(NamedTuple):
     """What the classic header says of a variable: numbers of its dimensions, where it begins."""
 
     name: str
-    dims: tuple[int, ...]
+    dims: list[int]
     attributes: dict[str, Any]
     dtype: np.dtype
     begin: int
@@ -426,102 +275,102 @@ class _Classic:
 
     def __init__(self, path: Path) -> None:
         self._path, self._size = path, path.stat().st_size
-        with path.open("rb") as file:
-            self._file: BinaryIO = file
-            magic = file.read(4)
+        with path.open("rb") as self._file:
+            magic = self._file.read(4)
             if magic not in (b"CDF\x01", b"CDF\x02", b"CDF\x05"):
                 raise InputError(
                     f"{path} is not a NetCDF file; expected one: choose another importer"
                 )
-            self._width = 8 if magic[3] == 5 else 4
-            self._offset_width = 4 if magic[3] == 1 else 8
+            self._width, offset = {1: (4, 4), 2: (4, 8), 5: (8, 8)}[magic[3]]
             records = self._number()
             self._dims = [(self._text(), self._number()) for _ in self._items(_DIMENSION)]
             self._attributes = self._read_attributes()
-            self._variables = [self._read_variable() for _ in self._items(_VARIABLE)]
+            found = [self._read_variable(offset) for _ in self._items(_VARIABLE)]
         # A record has a padded part of each variable along the unlimited dimension, unless it is
         # the only one.
-        parts = [
-            math.prod(self._dims[n][1] for n in found.dims[1:]) * found.dtype.itemsize
-            for found in self._variables
-            if self._is_record(found)
+        self._headers = found
+        sizes = [
+            math.prod(self._dims[n][1] for n in one.dims[1:]) * one.dtype.itemsize
+            for one in found
+            if self._has_records(one)
         ]
-        self._stride = parts[0] if len(parts) == 1 else sum(-(-size // 4) * 4 for size in parts)
-        if records == 2 ** (8 * self._width) - 1 and parts:  # not said
-            begin = min(found.begin for found in self._variables if self._is_record(found))
+        self._stride = sizes[0] if len(sizes) == 1 else sum(-(-size // 4) * 4 for size in sizes)
+        if records == 2 ** (8 * self._width) - 1 and sizes:  # not said
+            begin = min(one.begin for one in found if self._has_records(one))
             records = max(0, self._size - begin) // max(1, self._stride)
         self._records = records
 
-    def file(self) -> _File:
-        """Return what is in the file."""
-        numbers = [found for found in self._variables if found.dtype.kind != "S"]
-        others = [found.name for found in self._variables if found.dtype.kind == "S"]
-        variables = {found.name: self._variable(found) for found in numbers}
-        return _File(variables, others, self._attributes)
+    _file: BinaryIO
 
-    def _is_record(self, found: _Header) -> bool:
-        return bool(found.dims) and self._dims[found.dims[0]][1] == 0
+    def content(self) -> _Content:
+        variables = {h.name: self._variable(h) for h in self._headers if h.dtype.kind != "S"}
+        others = [header.name for header in self._headers if header.dtype.kind == "S"]
+        return variables, others, self._attributes
 
-    def _variable(self, found: _Header) -> Variable:
-        shape = [self._dims[n][1] for n in found.dims]
-        strides = [found.dtype.itemsize * math.prod(shape[i + 1 :]) for i in range(len(shape))]
-        if self._is_record(found):
+    def _has_records(self, header: _Header) -> bool:
+        return bool(header.dims) and self._dims[header.dims[0]][1] == 0
+
+    def _variable(self, header: _Header) -> _Variable:
+        shape = [self._dims[n][1] for n in header.dims]
+        item = header.dtype.itemsize
+        strides = [item * math.prod(shape[i + 1 :]) for i in range(len(shape))]
+        if self._has_records(header):
             shape[0], strides[0] = self._records, self._stride
-        last = sum(s * (n - 1) for s, n in zip(strides, shape, strict=True))
-        end = found.begin + last + found.dtype.itemsize
+        end = header.begin + item + sum(s * (n - 1) for s, n in zip(strides, shape, strict=True))
         if math.prod(shape) and end > self._size:
             raise self._damaged(
-                f"ends at byte {self._size}, {found.name} of shape {tuple(shape)} at {end}"
+                f"ends at byte {self._size}, {header.name} of shape {tuple(shape)} at {end}"
             )
 
         def part(where: Box) -> np.ndarray:
             """Return a part of a variable; pages of the file are let go when that is done."""
             file = np.memmap(self._path, mode="r")
-            values = np.ndarray(shape, found.dtype, file.data, found.begin, strides)
+            values = np.ndarray(shape, header.dtype, file.data, header.begin, strides)
             return values[where].copy()
 
-        dims = tuple(self._dims[n][0] for n in found.dims)
-        return Variable(found.name, dims, tuple(shape), found.dtype, found.attributes, part)
+        dims = tuple(self._dims[n][0] for n in header.dims)
+        return _Variable(dims, tuple(shape), header.dtype, header.attributes, part)
 
-    def _read_variable(self) -> _Header:
+    def _read_variable(self, offset: int) -> _Header:
         name = self._text()
-        dims = tuple(self._number() for _ in range(self._limited(self._number())))
+        dims = [self._number() for _ in range(self._count())]
         if any(number >= len(self._dims) for number in dims):
             raise self._damaged(f"has no such dimensions as those of {name}")
         attributes, dtype = self._read_attributes(), self._dtype()
         self._number()  # the size, which follows from the rest
-        return _Header(name, dims, attributes, dtype, self._number(self._offset_width))
+        return _Header(name, dims, attributes, dtype, self._number(offset))
 
     def _read_attributes(self) -> dict[str, Any]:
         found = {}
         for _ in self._items(_ATTRIBUTE):
             name, dtype = self._text(), self._dtype()
-            data = self._padded(self._limited(self._number()) * dtype.itemsize)
+            data = self._padded(self._count() * dtype.itemsize)
             text = dtype.kind == "S"
             found[name] = plain(data.rstrip(b"\0") if text else np.frombuffer(data, dtype))
         return found
 
     def _items(self, tag: int) -> Iterator[int]:
-        given, count = self._number(4), self._number()
+        given, count = self._number(4), self._count()
         if given != tag and (given or count):
             raise self._damaged(f"has a list of kind {given} where one of kind {tag} should be")
-        yield from range(self._limited(count))
+        yield from range(count)
 
     def _dtype(self) -> np.dtype:
         number = self._number(4)
-        if number not in _TYPES:
+        if not 0 < number < len(_TYPES):
             raise self._damaged(f"has values of type {number}")
         return np.dtype(_TYPES[number])
 
     def _text(self) -> str:
-        return self._padded(self._limited(self._number())).decode("utf-8", "replace")
+        return self._padded(self._count()).decode("utf-8", "replace")
 
     def _padded(self, length: int) -> bytes:
         if length > _MOST_BYTES:
             raise self._damaged(f"has {length} bytes of text in its header")
         return self._exactly(-(-length // 4) * 4)[:length]
 
-    def _limited(self, count: int) -> int:
+    def _count(self) -> int:
+        count = self._number()
         if count > _MOST_ITEMS:
             raise self._damaged(f"has a list of {count} in its header")
         return count

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mno.core.errors import InputError, first_line
-from mno.imports.bare_arrays import Found, arrange
+from mno.imports.arrays import Array, arrange
 from mno.imports.cage import make_room
 from mno.imports.importer import Importer, Layout, piece_readers
 from mno.imports.mapping import Mapping
-from mno.imports.npz import open_archive
+from mno.imports.npz import open_archive, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,22 +37,19 @@ class TensorFile(Importer):
     def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Map the tensors and find out what they are."""
         self._mapped = 0
+        stack.callback(lambda: self._tensors.clear())
+        self._tensors: dict[str, Tensor] = {}
         _check_archive(self.path)
         make_room(_TORCH + 2 * self.path.stat().st_size)
         self._tensors = _load(self.path)
         found = {
-            name: Found(tuple(tensor.shape), _dtype(self.path, name, tensor))
+            name: Array(tuple(tensor.shape), _dtype(self.path, name, tensor))
             for name, tensor in self._tensors.items()
             if name not in mapping.dropped
         }
         whole = lambda name: self._tensors[name].double().numpy()  # noqa: E731
         contents, pieces = arrange(self.path, found, mapping, whole)
         return contents, piece_readers(pieces, self._rows)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._tensors = {}
-        super().close()
 
     def _rows(self, array: str, start: int, stop: int) -> np.ndarray:
         if self._mapped > _MOST_MAPPED:
@@ -86,11 +83,8 @@ def _load(path: Path) -> dict[str, Tensor]:
 
 
 def _check_archive(path: Path) -> None:
-    try:
-        with open(path, "rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; name a file") from None
+    with reading(path, _EXPECTED), path.open("rb") as file:
+        magic = file.read(4)
     if magic != b"PK\x03\x04":
         raise InputError(
             f"{path} is no file of torch 1.6 or later; expected {_EXPECTED}: an older one can be "

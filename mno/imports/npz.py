@@ -22,13 +22,12 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from mno.core.errors import InputError, first_line
-from mno.imports.bare_arrays import Found, arrange
+from mno.imports.arrays import Array, arrange
 from mno.imports.importer import Importer, Layout, piece_readers
 from mno.imports.mapping import Mapping
 from mno.imports.tiles import Box, SampleTiles, boxes
 
 _EXPECTED = "a file of arrays as numpy.save and numpy.savez write them"
-_BLOCK = 2**20
 _LONGEST_HEADER = 10_000
 _MOST_MEMBERS = 1000
 # Deflate reaches 1032; fields of few different values reach some hundred. Small ones do no harm.
@@ -38,19 +37,12 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
 class Header(NamedTuple):
-    """What the header of an array says.
-
-    Attributes:
-        shape: Of the array.
-        dtype: Of its values.
-        fortran: Whether the first axis is the one that varies fastest.
-        length: Bytes of the header itself.
-    """
+    """What the header of an array says."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    fortran: bool
-    length: int
+    fortran: bool  # whether the first axis is the one that varies fastest
+    length: int  # bytes of the header itself
 
     @property
     def nbytes(self) -> int:
@@ -67,23 +59,20 @@ class NumpyFile(Importer):
         """Read the headers and find out what the arrays are."""
         self._archive: zipfile.ZipFile | None = None
         self._opened: dict[str, Rows | SampleTiles] = {}
+        stack.callback(self._opened.clear)
         with reading(self.path, _EXPECTED):
             self._file = stack.enter_context(self.path.open("rb"))
             magic = self._file.read(4)
+        names = [self.path.stem]
         if magic.startswith(b"PK"):
             self._archive = stack.enter_context(open_archive(self.path, _EXPECTED))
             names = [n[:-4] for n in self._archive.namelist() if n.endswith(".npy")]
-        else:
-            names = [self.path.stem]
         self._headers = {n: self._header(n) for n in names if n not in mapping.dropped}
-        found = {name: Found(h.shape, h.dtype) for name, h in self._headers.items()}
-        contents, pieces = arrange(self.path, found, mapping, self._whole)
+        found = {name: Array(h.shape, h.dtype) for name, h in self._headers.items()}
+        contents, pieces = arrange(
+            self.path, found, mapping, lambda name: self._rows(name, 0, (*found[name].shape, 1)[0])
+        )
         return contents, piece_readers(pieces, self._rows)
-
-    def close(self) -> None:
-        """Close the file, and remove the temporary ones."""
-        self._opened = {}
-        super().close()
 
     def _header(self, name: str) -> Header:
         with reading(self.path, _EXPECTED):
@@ -93,10 +82,6 @@ class NumpyFile(Importer):
             member = self._archive.getinfo(f"{name}.npy")
             with self._archive.open(member) as stream:
                 return read_header(self.path, name, stream, member.file_size)
-
-    def _whole(self, array: str) -> np.ndarray:
-        shape = self._headers[array].shape
-        return self._rows(array, 0, shape[0] if shape else 1)
 
     def _rows(self, array: str, start: int, stop: int) -> np.ndarray:
         with reading(self.path, _EXPECTED):
@@ -110,43 +95,41 @@ class NumpyFile(Importer):
         if self._archive is not None:
             member = self._archive.getinfo(f"{array}.npy")
             if member.compress_type == zipfile.ZIP_STORED:
-                offset += data_offset(self.path, member)
+                offset += self._offset(member)
             else:
-                file, offset = self._unpacked(self._archive, member, header), 0
+                file = self._unpacked(self._archive, member)
         rows = Rows(file, header, offset)
         return rows.tiles(self.path) if header.fortran and len(header.shape) > 1 else rows
 
-    def _unpacked(
-        self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, header: Header
-    ) -> IO[bytes]:
-        """Unpack the values of a member, and no byte more than its header says."""
+    def _offset(self, member: zipfile.ZipInfo) -> int:
+        """Return where in the archive the bytes of a member begin."""
+        self._file.seek(member.header_offset)
+        magic, name, extra = _LOCAL_HEADER.unpack(self._file.read(_LOCAL_HEADER.size))
+        if magic != b"PK\x03\x04":
+            raise EOFError(f"{member.filename} is not where the archive says")
+        return member.header_offset + _LOCAL_HEADER.size + name + extra
+
+    def _unpacked(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+        """Unpack a member, no byte more than it claims; zipfile compares its checksum."""
         folder = tempfile.gettempdir()
         free = shutil.disk_usage(folder).free
-        if header.nbytes > free:
+        if member.file_size > free:
             raise InputError(
-                f"{self.path} unpacks to {header.nbytes} bytes, but {folder} has {free} free; make "
-                "room, or let TMPDIR name a folder that has it"
+                f"{self.path} unpacks to {member.file_size} bytes, but {folder} has {free} free; "
+                "make room, or let TMPDIR name a folder that has it"
             )
         target = self._stack.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
-        left = header.nbytes
         with archive.open(member) as stream:
-            stream.read(header.length)
-            while block := stream.read(_BLOCK):  # to the end, where the checksum is compared
-                left -= len(block)
-                if left < 0:
-                    break
-                target.write(block)
-        if left:
-            raise EOFError(f"{member.filename} unpacks to another size than it claims")
+            shutil.copyfileobj(stream, target, 2**20)
         target.flush()
         return target
 
 
 class Rows:
-    """The rows of an array in a file, read from there as they are asked for.
+    """The rows of an array, read from an open file as they are asked for.
 
     Args:
-        file: An open file.
+        file: The file.
         header: The array's.
         offset: Where its values begin.
     """
@@ -175,22 +158,16 @@ class Rows:
         return SampleTiles(path, shape, parts())
 
     def _values(self, first: int, count: int) -> np.ndarray:
-        values = np.empty(count, self._header.dtype)
-        self._file.seek(self._offset + first * values.itemsize)
-        got = self._file.readinto(values.view(np.uint8))  # type: ignore[attr-defined]
-        if got != values.nbytes:
-            raise EOFError(f"the file ends {values.nbytes - got} bytes early")
+        dtype = self._header.dtype
+        self._file.seek(self._offset + first * dtype.itemsize)
+        values = np.fromfile(self._file, dtype, count)
+        if len(values) != count:
+            raise EOFError(f"the file ends {count - len(values)} values early")
         return values
 
 
 def read_header(path: Path, name: str, stream: IO[bytes], size: int) -> Header:
-    """Read the header at the beginning of a stream.
-
-    Args:
-        path: The file, for messages.
-        name: The array, for messages.
-        stream: Bytes of the array.
-        size: How many there are.
+    """Read the header at the beginning of a stream of `size` bytes.
 
     Raises:
         InputError: It is no header, or one of an array that does not fill those bytes; or the
@@ -228,11 +205,7 @@ def read_header(path: Path, name: str, stream: IO[bytes], size: int) -> Header:
 
 
 def open_archive(path: Path, expected: str) -> zipfile.ZipFile:
-    """Open a zip archive whose members can be unpacked safely.
-
-    Args:
-        path: The file.
-        expected: What it should be, for messages.
+    """Open a zip archive whose members can be unpacked safely; messages say what is expected.
 
     Raises:
         InputError: It is no zip archive, or one that unpacks to far more than it can hold.
@@ -241,12 +214,11 @@ def open_archive(path: Path, expected: str) -> zipfile.ZipFile:
         archive = zipfile.ZipFile(path)
     members = archive.infolist()
     names = {member.filename for member in members}
-    wrong = None
-    if len(members) > _MOST_MEMBERS or len(names) < len(members):
-        wrong = f"has {len(members)} members of {len(names)} names"
+    wrong = next((fault for fault in map(_fault, members) if fault), None)
     if sum(member.compress_size for member in members) > path.stat().st_size:
         wrong = "claims more packed bytes than it has: its members overlap, as in a zip bomb"
-    wrong = wrong or next((fault for fault in map(_fault, members) if fault), None)
+    elif len(members) > _MOST_MEMBERS or len(names) < len(members):
+        wrong = f"has {len(members)} members of {len(names)} names"
     if wrong:
         archive.close()
         raise InputError(
@@ -279,21 +251,6 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         raise InputError(
             f"{path} cannot be read ({reason}); expected {expected}: get or write it anew"
         ) from None
-
-
-def data_offset(path: Path, member: zipfile.ZipInfo) -> int:
-    """Return where in the archive the bytes of a member begin.
-
-    Raises:
-        InputError: There is no such member there.
-    """
-    with open(path, "rb") as file:
-        file.seek(member.header_offset)
-        header = file.read(_LOCAL_HEADER.size)
-    if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
-        raise InputError(f"{path}: {member.filename} is not where the archive says; get it anew")
-    _, name, extra = _LOCAL_HEADER.unpack(header)
-    return member.header_offset + _LOCAL_HEADER.size + name + extra
 
 
 IMPORTER = NumpyFile
