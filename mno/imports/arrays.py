@@ -136,7 +136,7 @@ def arrange(
             remarks.append(f"{name} is left out: the import assigns samples anew")
     for name, array in kept.items():
         check_numbers(path, name, array.dtype)
-    roles = {name: rule.role for name, rule in rules.items()}
+    roles: dict[str, Role | None] = {name: rule.role for name, rule in rules.items()}
     return (_Named if named else _Bare)(path, kept, roles, whole, extent or {}, default).arranged(
         remarks
     )
@@ -160,7 +160,8 @@ class _Arrays:
         default: Role | None,
     ) -> None:
         self.path, self.arrays, self.roles, self.whole = path, arrays, roles, whole
-        self.extent, self.default = extent, default
+        self.extent = extent
+        self.default: Role | None = default
         self.shapes = {name: array.shape for name, array in arrays.items()}
         self.remarks: list[str] = []
         self.samples = 1
