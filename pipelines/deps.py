@@ -10,16 +10,18 @@ so that nothing becomes stale that should not.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
+from mno.core.files import write_text
 from mno.core.imports import OURS, imported_files
 from mno.lineage.dvcfiles import IGNORED
 
 MARK = "# Code: python -m pipelines.deps --write"
+# The deps of a stage, after all that comes before them in it.
+_DEPS = re.compile(r"(^  (\w+):\n(?:    .*\n)*?    deps:\n)((?:      .*\n)+)", re.MULTILINE)
 # What a module imports by a name that parameters give.
 _BY_NAME = {
     "mno/scenarios/base.py": ("mno/scenarios/${scenario}.py", "mno/scenarios/kernels"),
@@ -36,22 +38,13 @@ _READ = {
 
 
 def stage_code(root: Path, stage: str) -> list[str]:
-    """Return what `dvc.yaml` should name as the code of a stage, in alphabetical order.
-
-    Args:
-        root: The checkout.
-        stage: Whose module is `pipelines/<stage>.py`.
-    """
+    """Return what `dvc.yaml` should name as the code of `pipelines/<stage>.py`, in order."""
     modules = imported_files(root, [f"pipelines/{stage}.py"])
     named = {name for module in modules for name in _BY_NAME.get(module, ())}
     modules |= imported_files(root, (file for name in named for file in _code_files(root, name)))
-    read = {
-        file
-        for module in modules
-        for folder in _READ.get(module, ())
-        for file in _files_in(root, folder)
-        if not file.endswith(".py")
-    }
+    folders = {folder for module in modules for folder in _READ.get(module, ())}
+    files = {file for folder in folders for file in _files_in(root, folder)}
+    read = {file for file in files if not file.endswith(".py")}
     scenarios = {name for name in named if "${" in name}
     if scenarios:  # what scenarios share counts for all of them, each by itself does not
         modules |= imported_files(root, _shared_by_scenarios(root))
@@ -94,28 +87,19 @@ def _as_folders(root: Path, files: set[str]) -> set[str]:
 
 def rewritten(root: Path) -> str:
     """Return `dvc.yaml` with the code of every stage as it should be."""
+
+    def with_code(found: re.Match[str]) -> str:
+        before, stage, deps = found.groups()
+        others = [
+            line
+            for line in deps.splitlines()
+            if line.strip() != MARK and line.strip(" -").split("/")[0] not in OURS
+        ]
+        code = [f"      {MARK}", *(f"      - {name}" for name in stage_code(root, stage))]
+        return before + "\n".join([*others, *code]) + "\n"
+
     text = (root / "dvc.yaml").read_text(encoding="utf-8")
-    lines: list[str] = []
-    stage, inside = "", False
-    stages = set(YAML(typ="safe").load(text)["stages"])
-
-    def close() -> None:
-        if inside:
-            lines.append(f"      {MARK}")
-            lines.extend(f"      - {name}" for name in stage_code(root, stage))
-
-    for line in text.splitlines():
-        if inside and not line.startswith("      "):
-            close()
-            inside = False
-        if line.strip().rstrip(":") in stages and line.startswith("  ") and line[2] != " ":
-            stage = line.strip().rstrip(":")
-        code = line.strip().removeprefix("- ").split("/")[0] in OURS
-        if not inside or not (code or line.strip() == MARK):
-            lines.append(line)
-        inside = inside or line == "    deps:"
-    close()
-    return "\n".join(lines) + "\n"
+    return _DEPS.sub(with_code, text)
 
 
 def main() -> int:
@@ -125,9 +109,7 @@ def main() -> int:
     if wanted == (root / "dvc.yaml").read_text(encoding="utf-8"):
         return 0
     if "--write" in sys.argv[1:]:
-        partial = root / "dvc.yaml.partial"
-        partial.write_text(wanted, encoding="utf-8")
-        partial.replace(root / "dvc.yaml")
+        write_text(root / "dvc.yaml", wanted)
         return 0
     print("dvc.yaml does not name what the stages import; run python -m pipelines.deps --write")
     return 1

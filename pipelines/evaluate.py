@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ import numpy as np
 
 from mno.core.absent import as_json
 from mno.core.config import section
-from mno.core.files import write_json
-from mno.core.times import Seconds, recorded_seconds
+from mno.core.files import replacing, write_json
+from mno.core.times import recorded_seconds
 from mno.core.words import LANGUAGES
 from mno.data.reading import open_split
 from mno.evaluation.config import EvaluateConfig
@@ -35,15 +34,10 @@ from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage, taken_so_far
 
-DATA = Path("data")
-CANDIDATE = Path("models/candidate")
-REPORTS = Path("reports")
-
 
 def body(stage: Stage) -> None:
     """Predict the test split, measure, draw, and write what `register` checks against."""
-    results = _measure(stage)
-    reports = stage.root / REPORTS
+    results, reports = _measure(stage), stage.reports
     for name, content in {
         "metrics": results.metrics,
         "per_sample": results.evaluation.per_sample(),
@@ -64,19 +58,18 @@ def _measure(stage: Stage) -> Results:
     The test split is only ever measured on: what is fitted is fitted on the other two.
     """
     config = section(stage.params, "evaluate", EvaluateConfig)
-    candidate, data = stage.root / CANDIDATE, stage.root / DATA
-    surrogate, digest = Surrogate.load(candidate), candidate_digest(candidate)
-    test = open_split(data, "test")
+    surrogate, digest = Surrogate.load(stage.candidate), candidate_digest(stage.candidate)
+    test = open_split(stage.data, "test")
     train, validation = (  # verified above
-        open_split(data, name, checked=False) for name in ("train", "validation")
+        open_split(stage.data, name, checked=False) for name in ("train", "validation")
     )
     dataset, training, learning = (
-        _read(stage.root / REPORTS / f"{name}.json")
+        json.loads((stage.reports / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("dataset", "train", "learning_curve")
     )
     batch_size, baseline = config.batch_size, mean_fields(train)
 
-    memory = memory_use(candidate, surrogate.description, test)
+    memory = memory_use(stage.candidate, surrogate.description, test)
     evaluation = evaluate(surrogate, test, baseline, config)
     physics = physical_consistency(surrogate, test, config.robustness.samples, batch_size)
     robustness = measure_robustness(surrogate, test, baseline, config.robustness, batch_size)
@@ -85,7 +78,9 @@ def _measure(stage: Stage) -> Results:
     ).to_json()
     cost = memory() | measure_cost(surrogate, test, config.economics)
     worked = ("generate", "train", *(("learning_curve",) if learning["points"] else ()))
-    cost["spent"] = spent(_recorded(stage.root, worked), config.economics.watts_per_core)
+    taken = {name: recorded_seconds(stage.root, name) for name in worked}
+    taken["evaluate"] = taken_so_far()
+    cost["spent"] = spent(taken, config.economics.watts_per_core)
     metrics = {**evaluation.metrics(), "physics": physics}
     decision = decide(
         config.kpis,
@@ -119,16 +114,6 @@ def _measure(stage: Stage) -> Results:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _recorded(root: Path, stages: Sequence[str]) -> dict[str, Seconds | None]:
-    """Return what stages took; and of this one, what it has taken so far."""
-    past = {stage: recorded_seconds(root, stage) for stage in stages}
-    return past | {"evaluate": taken_so_far()}
-
-
 def _model_facts(description: Description) -> dict[str, Any]:
     """Return the operator's configuration, and how it continues states if there are any."""
     facts = description.model.model_dump()
@@ -151,10 +136,8 @@ def _write_check(path: Path, results: Results) -> None:
     evaluation = results.evaluation
     arrays = {f"input/{name}": array for name, array in evaluation.check_inputs.items()}
     arrays |= {f"prediction/{n}": array for n, array in evaluation.check_predictions.items()}
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-    os.replace(partial, path)
 
 
 def _summary(metrics: Mapping[str, Any]) -> str:
@@ -163,7 +146,7 @@ def _summary(metrics: Mapping[str, Any]) -> str:
         kept = f"; keeping the last given frame {metrics['persistence_relative_l2']:.2%}"
     return (
         f"evaluate   test error (relative L2) {metrics['relative_l2']:.2%}; predicting the mean "
-        f"field {metrics['baseline_relative_l2']:.2%}{kept}; report: {REPORTS / 'report.html'}"
+        f"field {metrics['baseline_relative_l2']:.2%}{kept}; report: reports/report.html"
     )
 
 

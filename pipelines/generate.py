@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import asdict
-from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
@@ -30,9 +29,6 @@ class SampleProgress:
     The rate is of this run from its first shard on, so that compiling and starting workers do not
     count; until there is one, it is that of earlier attempts. What is done within two seconds shows
     nothing.
-
-    Args:
-        stage: Where to draw.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -50,49 +46,44 @@ class SampleProgress:
         )
         self.task = self.bar.add_task("", total=None, rate="", end=None)
         self.starter = threading.Timer(QUIET_SECONDS, self.bar.start)
+        self.starter.daemon = True
         self.begun = 0.0
-        self.kept: int | None = None
+        self.kept: int | None = None  # samples of earlier attempts
         self.first: tuple[int, float] | None = None  # samples and seconds at the first shard
         self.said = 0
 
     def __enter__(self) -> SampleProgress:
-        self.starter.daemon = True
         self.starter.start()
         self.begun = time.monotonic()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self.starter.cancel()
         self.starter.join()
         self.bar.stop()
 
     def __call__(self, state: Generated) -> None:
         """Show how far the dataset is."""
-        first, now = self.kept is None, time.monotonic()
+        begins, now, done = self.kept is None, time.monotonic(), state.samples_done
         if self.kept is None:
-            self.kept = state.samples_done
+            self.kept = done
         seconds = now - self.begun
         rate = self._rate(state, self.kept, seconds)
-        left = (state.samples - state.samples_done) / rate if rate else None
+        left = (state.samples - done) / rate if rate else None
         self.bar.update(
             self.task,
-            completed=state.samples_done,
+            completed=done,
             total=state.samples,
             rate=_per_second(rate) if rate else "",
             end=None if left is None else now + left,
         )
         pace = f", {_per_second(rate)}, {_duration(left)} left" if rate and left else ""
-        part = LINES * state.samples_done // state.samples
-        if first and self.kept:
+        part = LINES * done // state.samples
+        if begins and self.kept:
             self.stage.say(f"generate   continuing after {self.kept} samples{pace}")
             self.said = part
         if self.stage.console is None and part > self.said and seconds > QUIET_SECONDS and pace:
-            self.stage.say(f"generate   {state.samples_done}/{state.samples} samples{pace}")
+            self.stage.say(f"generate   {done}/{state.samples} samples{pace}")
             self.said = part
 
     def _rate(self, state: Generated, kept: int, seconds: float) -> float | None:
@@ -131,10 +122,6 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
 
 
-DATASET = Path("build/dataset")
-REPORT = Path("reports/dataset.json")
-
-
 def body(stage: Stage) -> None:
     """Make what is missing of the dataset, check all of it, release it."""
     name = stage.params["scenario"]
@@ -146,10 +133,10 @@ def body(stage: Stage) -> None:
         root=stage.environment.workspace,
     )
     execution = section(stage.params, "execution", ExecutionConfig)
-    work = stage.work_folder("work")
+    work, destination = stage.work_folder("work"), stage.root / "build/dataset"
     with SampleProgress(stage) as progress:
-        report = generate(plan, work, stage.root / DATASET, execution, progress)
-    write_json(stage.root / REPORT, asdict(report))
+        report = generate(plan, work, destination, execution, progress)
+    write_json(stage.reports / "dataset.json", asdict(report))
     checks = ", ".join(f"{n} {c.max:.1e} (≤ {c.tolerance:.1e})" for n, c in report.checks.items())
     passed = f"checks: {checks}" if checks else "no physics checks"
     stage.say(f"generate   {report.samples} samples in {report.shards} shards; {passed}")

@@ -5,32 +5,27 @@ Nothing that a training needs is imported where it gives none, as is the rule.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mno.core.absent import Absent
 from mno.core.config import section
 from mno.core.files import write_json
 from mno.training.config import LearningCurveConfig
 from pipelines.stage import Stage, run_stage
 
-REPORT = Path("reports/learning_curve.json")
-
 
 def body(stage: Stage) -> None:
     """Measure the error at every share, or say that none was asked for."""
-    config = section(stage.params, "learning_curve", LearningCurveConfig)
+    config, report = (
+        section(stage.params, "learning_curve", LearningCurveConfig),
+        stage.reports / "learning_curve.json",
+    )
     if not config.shares:
-        write_json(stage.root / REPORT, {"points": [], "why_off": str(Absent("learning.off"))})
+        write_json(report, {"points": [], "why_off": str(Absent("learning.off"))})
         return
     from pipelines.learning_curve_points import measured_points
 
     points = measured_points(stage, config)
-    content = {
-        "points": points,
-        "why_off": None,
-        "training": "as many steps of the optimiser on every share",
-    }
-    write_json(stage.root / REPORT, content)
+    training = "as many steps of the optimiser on every share"
+    write_json(report, {"points": points, "why_off": None, "training": training})
     said = ", ".join(
         f"{p['samples']}: {p['validation']['relative_l2']:.2%}"
         for p in points

@@ -25,9 +25,6 @@ from mno.registry.trial import (
 from mno.surrogate.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage
 
-DATA = Path("data")
-CANDIDATE = Path("models/candidate")
-REPORTS = Path("reports")
 # What is kept with the run in MLflow.
 _KEPT = (
     "metrics.json", ERRORS_FILE, CHECK_FILE, "cost.json", "decision.json", "robustness.json",
@@ -37,7 +34,7 @@ _KEPT = (
 
 def body(stage: Stage) -> None:
     """Register the candidate; in a DVC experiment only log what it achieved."""
-    reports = stage.root / REPORTS
+    reports = stage.reports
     metrics, decision = (
         json.loads((reports / name).read_text(encoding="utf-8"))
         for name in ("metrics.json", "decision.json")
@@ -45,19 +42,23 @@ def body(stage: Stage) -> None:
     left = {name: read_evaluated(reports / name) for name in (CHECK_FILE, ERRORS_FILE)}
     inputs, predictions = read_predictions(left[CHECK_FILE], CHECK_FILE)
     config = section(stage.params, "evaluate", EvaluateConfig)
-    forecast = Surrogate.load(stage.root / CANDIDATE).description.forecast
+    forecast = Surrogate.load(stage.candidate).description.forecast
     history = forecast.history if forecast else 0
 
     def score(model: Any) -> Pooled:
-        test = open_split(stage.root / DATA, "test")
+        test = open_split(stage.data, "test")
         given = frames_given(model)
         return split_error(model.predict, test, config.batch_size, given, history)
 
     def compare(champion: Path) -> dict[str, Any]:
-        test = open_split(stage.root / DATA, "test")
-        own, samples = stage.root / CANDIDATE, config.robustness.samples
+        test = open_split(stage.data, "test")
         return measure_beside(
-            own, champion, test, metrics["physics"], samples=samples, batch_size=config.batch_size
+            stage.candidate,
+            champion,
+            test,
+            metrics["physics"],
+            samples=config.robustness.samples,
+            batch_size=config.batch_size,
         )
 
     registered = register(
@@ -68,7 +69,7 @@ def body(stage: Stage) -> None:
             experiment=stage.environment.experiment,
             flow_run_id=stage.environment.flow_run_id,
         ),
-        stage.root / CANDIDATE,
+        stage.candidate,
         Evaluated(
             relative_l2=metrics["relative_l2"],
             errors=read_errors(left[ERRORS_FILE], ERRORS_FILE),

@@ -28,6 +28,7 @@ from mno.lineage.dvcfiles import StageInputs, stage_inputs
 from pipelines import BEGUN
 
 INTERVAL = 2.0  # seconds between two records: what a kill may lose
+_LOOK = 0.5  # seconds between two looks at whom a stage works for
 
 
 @contextlib.contextmanager
@@ -35,13 +36,8 @@ def recorded(root: Path, stage: str, key: str) -> Iterator[None]:
     """Record how long the body works, again and again, and at its end as finished.
 
     Times are those of this process since it began. What the body raises leaves the record
-    unfinished: the next attempt with the same key adds to it. Where nothing can be written (a full
-    disk) there is no record; that stops no work.
-
-    Args:
-        root: The workspace.
-        stage: The stage's name; those of which no times are kept just run.
-        key: Digest of the stage's inputs.
+    unfinished: the next attempt with the same key (digest of the stage's inputs) adds to it. Where
+    nothing can be written (a full disk) there is no record; that stops no work.
     """
     if not is_recorded(stage):
         yield
@@ -49,45 +45,40 @@ def recorded(root: Path, stage: str, key: str) -> Iterator[None]:
     before = earlier_attempts(root, stage, key)
     ended = threading.Event()
 
+    def note() -> None:
+        with contextlib.suppress(OSError):
+            write_attempt(root, stage, key, before, taken_so_far())
+
     def keep() -> None:
         while not ended.wait(INTERVAL):
-            with contextlib.suppress(OSError):
-                write_attempt(root, stage, key, before, taken_so_far())
+            note()
+
+    def end() -> None:
+        ended.set()
+        keeper.join()
 
     keeper = threading.Thread(target=keep, daemon=True, name="times")
     keeper.start()
     try:
         yield
     except BaseException:
-        _end(keeper, ended)
-        with contextlib.suppress(OSError):
-            write_attempt(root, stage, key, before, taken_so_far())
+        end()
+        note()
         raise
-    _end(keeper, ended)
+    end()
     taken = taken_so_far()
     with contextlib.suppress(OSError):
         write_finished(root, stage, key, before + taken if before else taken)
 
 
-def _end(keeper: threading.Thread, ended: threading.Event) -> None:
-    ended.set()
-    keeper.join()
-
-
 def taken_so_far() -> Seconds:
     """Return what this process and its children have taken since it began."""
-    process = psutil.Process()
-    used = process.cpu_times()  # with those of children that have ended
-    cpu = used.user + used.system + used.children_user + used.children_system
-    for child in process.children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            now = child.cpu_times()
-            cpu += now.user + now.system + now.children_user + now.children_system
+    process, cpu = psutil.Process(), 0.0
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # with those of children that have ended
+            cpu += sum(one.cpu_times()[:4])
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Seconds(time.monotonic() - BEGUN, cpu, 1, cores or 1)
-
-
-_LOOK = 0.5  # seconds between two looks at whom a stage works for
 
 
 def exit_when_orphaned(run_pid: int | None) -> None:
@@ -105,7 +96,13 @@ def exit_when_orphaned(run_pid: int | None) -> None:
             watched.append(psutil.Process(run_pid))
         except psutil.NoSuchProcess:
             _give_up()
-    threading.Thread(target=_watch, args=(watched,), daemon=True, name="orphan-watch").start()
+
+    def watch() -> None:
+        while all(_alive(process) for process in watched):
+            time.sleep(_LOOK)
+        _give_up()
+
+    threading.Thread(target=watch, daemon=True, name="orphan-watch").start()
 
 
 def _launcher() -> psutil.Process:
@@ -116,12 +113,6 @@ def _launcher() -> psutil.Process:
         if "-c" in parent.cmdline()[1:2] and grandparent is not None:
             return grandparent
     return parent
-
-
-def _watch(processes: list[psutil.Process]) -> None:
-    while all(_alive(process) for process in processes):
-        time.sleep(_LOOK)
-    _give_up()
 
 
 def _alive(process: psutil.Process) -> bool:
@@ -140,33 +131,21 @@ def _give_up() -> None:
 
 @dataclass(frozen=True)
 class StageEnvironment:
-    """What the flow, or DVC, tells a stage through the environment; no result depends on it.
+    """What the flow, or DVC, tells a stage through the environment; no result depends on it."""
 
-    Attributes:
-        run_pid: Process of the flow, `MNO_RUN_PID`.
-        flow_run_id: Prefect's flow run, `MNO_FLOW_RUN_ID`.
-        terminal: Device to draw progress on, `MNO_TERMINAL`.
-        quiet: Print no progress, `MNO_QUIET`.
-        failure_file: Where to write why a stage failed, for the flow, `MNO_FAILURE_FILE`.
-        experiment: Name of the DVC experiment, `DVC_EXP_NAME`.
-        workspace: The workspace that owns the registry, `DVC_ROOT`; differs from the working
-            folder where DVC runs an experiment in a copy.
-    """
-
-    run_pid: int | None
-    flow_run_id: str | None
-    terminal: str | None
-    quiet: bool
-    failure_file: Path | None
-    experiment: str | None
-    workspace: Path
+    run_pid: int | None  # the process of the flow
+    flow_run_id: str | None  # Prefect's
+    terminal: str | None  # device to draw progress on
+    quiet: bool  # print no progress
+    failure_file: Path | None  # where to write why a stage failed, for the flow
+    experiment: str | None  # name of the DVC experiment
+    workspace: Path  # owns the registry; DVC runs an experiment in a copy of it
 
     @classmethod
     def read(cls) -> StageEnvironment:
         """Read it from this process's environment."""
         get = os.environ.get
-        pid = get("MNO_RUN_PID")
-        failure = get("MNO_FAILURE_FILE")
+        pid, failure = get("MNO_RUN_PID"), get("MNO_FAILURE_FILE")
         return cls(
             run_pid=int(pid) if pid else None,
             flow_run_id=get("MNO_FLOW_RUN_ID"),
@@ -180,19 +159,31 @@ class StageEnvironment:
 
 @dataclass(frozen=True)
 class Stage:
-    """A running stage.
+    """A running stage: where it works, on what, and for whom.
 
-    Attributes:
-        root: The folder it works in.
-        params: The content of `params.yaml`.
-        inputs: Its code and tracked parameters as they were at its start.
-        environment: What the flow and DVC say.
+    `params` is the content of `params.yaml`; `inputs` its code and tracked parameters as they were
+    at its start.
     """
 
     root: Path
     params: Mapping[str, Any]
     inputs: StageInputs
     environment: StageEnvironment
+
+    @property
+    def data(self) -> Path:
+        """The dataset that everything downstream uses."""
+        return self.root / "data"
+
+    @property
+    def candidate(self) -> Path:
+        """The trained model."""
+        return self.root / "models/candidate"
+
+    @property
+    def reports(self) -> Path:
+        """What stages say of their work."""
+        return self.root / "reports"
 
     def work_folder(self, kind: str, data: str = "", inputs: str | None = None) -> Path:
         """Return the folder for resumable work of this code, these parameters and this data.
@@ -219,7 +210,7 @@ class Stage:
 
         The store's root file holds the sha256 of every shard: its digest is that of all the data.
         """
-        root_file = self.root / "data" / "zarr.json"
+        root_file = self.data / "zarr.json"
         content = root_file.read_bytes() if root_file.is_file() else b""
         return hashlib.sha256(content).hexdigest()
 
@@ -250,24 +241,25 @@ class Stage:
 
 
 def run_stage(name: str, body: Callable[[Stage], None]) -> None:
-    """Run a stage's body and exit with its code; failures become one line.
-
-    Raises:
-        SystemExit: Always.
-    """
+    """Run a stage's body and exit with its code; failures become one line."""
     environment = StageEnvironment.read()
     exit_when_orphaned(environment.run_pid)
     try:
         _run(name, body, environment)
+        raise SystemExit(0)
     except MnoError as error:
-        _fail(name, str(error), error.exit_code, environment)
+        message, code = str(error), error.exit_code
     except KeyboardInterrupt:
-        _fail(name, "interrupted; what is finished is kept", 130, environment)
+        message, code = "interrupted; what is finished is kept", 130
     except Exception as error:
         if not _is_full_disk(error):
             raise
-        _fail(name, "no space left on the disk; make room and run again", 1, environment)
-    raise SystemExit(0)
+        message, code = "no space left on the disk; make room and run again", 1
+    print(f"error: {name}: {message}", file=sys.stderr, flush=True)
+    if environment.failure_file is not None:
+        content = json.dumps({"stage": name, "message": message, "exit_code": code})
+        environment.failure_file.write_text(content, encoding="utf-8")
+    raise SystemExit(code)
 
 
 def _run(name: str, body: Callable[[Stage], None], environment: StageEnvironment) -> None:
@@ -295,11 +287,3 @@ def _is_full_disk(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _fail(name: str, message: str, code: int, environment: StageEnvironment) -> None:
-    print(f"error: {name}: {message}", file=sys.stderr, flush=True)
-    if environment.failure_file is not None:
-        content = json.dumps({"stage": name, "message": message, "exit_code": code})
-        environment.failure_file.write_text(content, encoding="utf-8")
-    raise SystemExit(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from mno.core.config import IMPORTED, Config, validate
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
+from mno.core.files import file_sha256
 from mno.data.config import SPLITS, GenerateConfig
 from mno.data.reading import Schema, read_schema, verify
 from mno.scenarios.base import FilesSource, SampleSource, scenario_class
@@ -31,19 +31,16 @@ def joined(*keys: np.ndarray) -> np.ndarray:
         The number of each sample's group, shape `(samples,)`, int64, in order of appearance.
     """
     samples = len(keys[0])
-    rows, columns, first = [], [], samples
+    columns, first = [], samples
     for key in keys:
         values, place = np.unique(key, return_inverse=True)
-        rows.append(np.arange(samples))
         columns.append(first + place)
         first += len(values)
-    pairs = (np.concatenate(rows), np.concatenate(columns))
+    pairs = (np.tile(np.arange(samples), len(keys)), np.concatenate(columns))
     graph = coo_array((np.ones(len(pairs[0])), pairs), shape=(first, first))
     _, labels = connected_components(graph, directed=False)
     _, begun, place = np.unique(labels[:samples], return_index=True, return_inverse=True)
-    order = np.empty(len(begun), dtype=np.int64)
-    order[np.argsort(begun)] = np.arange(len(begun))
-    return order[place]
+    return np.argsort(np.argsort(begun))[place]
 
 
 def assign(
@@ -70,10 +67,19 @@ def assign(
     """
     if rule.by == "parameter":
         names = _by_parameter(rule, numbers)
-    elif rule.by == "time":
-        names = _by_time(config, starts)
+    elif rule.by == "random":
+        known, group_of = np.unique(groups, return_inverse=True)
+        rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(0, 0)))
+        place = np.empty(len(known), dtype=np.int64)
+        place[rng.permutation(len(known))] = np.arange(len(known))
+        names = _shares(config, place)[group_of]
+    elif starts is not None:
+        names = _shares(config, np.unique(starts, return_inverse=True)[1])
     else:
-        names = _at_random(config, groups)
+        raise InputError(
+            "split by time needs samples that begin at known times, which these do not; set "
+            "scenarios.imported.split.by=random"
+        )
     empty = [name for name in SPLITS if name not in names]
     if empty:
         raise InputError(
@@ -81,24 +87,6 @@ def assign(
             "scenarios.imported.split or generate.split, or import more samples"
         )
     return names
-
-
-def _at_random(config: GenerateConfig, groups: np.ndarray) -> np.ndarray:
-    numbers, group_of = np.unique(groups, return_inverse=True)
-    rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(0, 0)))
-    place = np.empty(len(numbers), dtype=np.int64)
-    place[rng.permutation(len(numbers))] = np.arange(len(numbers))
-    return _shares(config, place)[group_of]
-
-
-def _by_time(config: GenerateConfig, starts: np.ndarray | None) -> np.ndarray:
-    if starts is None:
-        raise InputError(
-            "split by time needs samples that begin at known times, which these do not; set "
-            "scenarios.imported.split.by=random"
-        )
-    _, place = np.unique(starts, return_inverse=True)
-    return _shares(config, place)
 
 
 def _shares(config: GenerateConfig, place: np.ndarray) -> np.ndarray:
@@ -139,11 +127,7 @@ def part_folder(root: Path, name: str, content: str) -> Path:
 class Imported(FilesSource):
     """The samples of all files of an imported dataset, in order.
 
-    Args:
-        parameters: Which dataset.
-        config: The dataset's configuration; of more samples than are wanted, some are taken, evenly
-            spread over the files.
-        root: The workspace.
+    Of more samples than are wanted, some are taken, evenly spread over the files.
 
     Raises:
         InputError: A file was not imported here, was altered, or does not fit the others.
@@ -166,10 +150,9 @@ class Imported(FilesSource):
             _require_same(self._parts[0], part)
         self.title = f"{parameters.name}, imported from {len(self._parts)} file(s)"
         self.fields: tuple[Field, ...] = self._schema.fields
-        total = sum(part.samples for part in self._parts)
-        count = min(total, config.samples)
-        self._picks = np.arange(count) * total // count
         self._ends = np.cumsum([part.samples for part in self._parts])
+        count = min(self.limit, config.samples)
+        self._picks = np.arange(count) * self.limit // count
 
     @classmethod
     def open(cls, parameters: ImportedParameters, config: Any, root: Path) -> Imported:
@@ -197,11 +180,7 @@ class Imported(FilesSource):
         return {"sources": [source for part in self._parts for source in part.schema.sources]}
 
     def compile(self) -> None:
-        """Verify every byte of what was imported.
-
-        Raises:
-            MnoError: It is not as it was imported.
-        """
+        """Verify every byte of what was imported."""
         for part in self._parts:
             problems = verify(part.folder)
             if problems:
@@ -218,15 +197,10 @@ class Imported(FilesSource):
     def coordinates(self) -> dict[str, np.ndarray]:
         """The group of each sample, and when it begins where the files tell."""
         starts = self._numbers("start")
-        known = {"group": self._groups(), "start": starts}
-        return {name: values for name, values in known.items() if values is not None}
+        return {"group": self._groups()} | ({} if starts is None else {"start": starts})
 
     def splits(self, config: Any) -> np.ndarray:
-        """Assign samples to splits by the rule of the import.
-
-        Raises:
-            InputError: The rule cannot be applied.
-        """
+        """Assign samples to splits by the rule of the import."""
         numbers = {
             field.name: self._rows(field.name, self._picks)
             for field in self.fields
@@ -257,7 +231,8 @@ class Imported(FilesSource):
         """Read samples by their number over all files."""
         rows = []
         for part, end in zip(self._parts, self._ends, strict=True):
-            here = picks[(picks >= end - part.samples) & (picks < end)] - (end - part.samples)
+            begin = end - part.samples
+            here = picks[(picks >= begin) & (picks < end)] - begin
             if len(here):
                 rows.append(part.rows(name, here))
         return np.concatenate(rows)
@@ -267,10 +242,9 @@ class _Part:
     """One converted file."""
 
     def __init__(self, folder: Path, file: ImportedFile) -> None:
-        self.folder = folder
-        self.file = file
+        self.folder, self.file = folder, file
         try:
-            content = hashlib.sha256((folder / "zarr.json").read_bytes()).hexdigest()
+            content = file_sha256(folder / "zarr.json")
         except OSError:
             raise InputError(
                 f"{folder} is missing, so {file.file} (sha256 {file.sha256[:12]}…) is not imported "
@@ -294,6 +268,14 @@ class _Part:
             return np.asarray(array[rows[0] : rows[-1] + 1])
         return np.stack([np.asarray(array[row]) for row in rows])
 
+    def __str__(self) -> str:
+        sizes = {axis.name: len(axis.points) for axis in self.schema.axes}
+        fields = (
+            f"{f.name} [{f.units}] ({', '.join(f'{d} {sizes[d]}' for d in f.dims)})"
+            for f in self.schema.fields
+        )
+        return f"{self.file.file} has {', '.join(fields)}"
+
 
 def _require_same(ours: _Part, theirs: _Part) -> None:
     a, b = ours.schema, theirs.schema
@@ -305,26 +287,13 @@ def _require_same(ours: _Part, theirs: _Part) -> None:
     )
     if a.fields != b.fields or not axes:
         raise InputError(
-            f"{theirs.file.file} has {_signature(b)}, but {ours.file.file} has {_signature(a)}; "
-            "files of one dataset have the same fields at the same places: import it under "
-            "another --name"
+            f"{theirs}, but {ours}; files of one dataset have the same fields at the same places: "
+            "import it under another --name"
         )
 
 
-def _signature(schema: Schema) -> str:
-    sizes = {axis.name: len(axis.points) for axis in schema.axes}
-    return ", ".join(
-        f"{f.name} [{f.units}] ({', '.join(f'{d} {sizes[d]}' for d in f.dims)})"
-        for f in schema.fields
-    )
-
-
 def source_class(name: str) -> type[SampleSource]:
-    """Return a scenario by its name, or the source of imported data.
-
-    Raises:
-        InputError: There is no such scenario.
-    """
+    """Return a scenario by its name, or the source of imported data."""
     return Imported if name == IMPORTED else scenario_class(name)
 
 

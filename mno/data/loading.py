@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
-from queue import Empty, Queue
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -15,65 +15,32 @@ from mno.core.errors import InputError
 
 
 def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the permutation of samples in an epoch.
-
-    Args:
-        num_samples: Samples in the training split.
-        seed: The run's seed, not negative.
-        epoch: Counted from 0.
-    """
+    """Return the permutation of samples in an epoch, counted from 0."""
     sequence = np.random.SeedSequence(seed, spawn_key=(epoch, 0))
     return np.random.default_rng(sequence).permutation(num_samples)
 
 
 T = TypeVar("T")
+_END = object()
 
 
 def prefetched(items: Iterable[T], ahead: int) -> Iterator[T]:
-    """Yield items in their order, a few of them prepared ahead by a thread.
+    """Yield items in their order, a few of them kept ready by a thread; 0 for no thread.
 
     The thread ends with the items, or when the iterator is closed or forgotten. An error in it is
     raised here, in its place among the items.
-
-    Args:
-        items: What prepares an item when asked for the next one.
-        ahead: Items that are kept ready; 0 for no thread.
     """
     if ahead < 1:
         yield from items
         return
-    queue: Queue[tuple[str, T | BaseException | None]] = Queue(ahead)
-    ended = threading.Event()
-    thread = threading.Thread(
-        target=_prepare, args=(items, queue, ended), name="mno-prefetch", daemon=True
-    )
-    thread.start()
+    source, pool = iter(items), ThreadPoolExecutor(1, "mno-prefetch")
     try:
-        while True:
-            kind, item = queue.get()
-            if kind == "end":
-                return
-            if isinstance(item, BaseException) and kind == "error":
-                raise item
-            yield item  # type: ignore[misc]  # an item, then
+        pending = deque(pool.submit(next, source, _END) for _ in range(ahead + 1))
+        while (item := pending.popleft().result()) is not _END:
+            pending.append(pool.submit(next, source, _END))
+            yield item  # type: ignore[misc]  # not the end
     finally:
-        ended.set()
-        while thread.is_alive():
-            try:  # make room, so that the thread sees that it has ended
-                queue.get(timeout=0.01)
-            except Empty:
-                continue
-
-
-def _prepare(items: Iterable[T], queue: Queue, ended: threading.Event) -> None:
-    try:
-        for item in items:
-            queue.put(("item", item))
-            if ended.is_set():
-                return
-        queue.put(("end", None))
-    except BaseException as error:  # noqa: BLE001 - raised again by who asked
-        queue.put(("error", error))
+        pool.shutdown(cancel_futures=True)
 
 
 Batch = dict[str, Tensor]
@@ -83,15 +50,11 @@ class Source(Protocol):
     """What batches are made of: `mno.data.samples.Samples`, or the samples of a training."""
 
     @property
-    def in_memory(self) -> bool:
-        """Whether nothing has to be read."""
-        ...
+    def in_memory(self) -> bool: ...  # noqa: D102
 
     def __len__(self) -> int: ...
 
-    def batch(self, items: np.ndarray, epoch: int) -> Batch:
-        """Return items as one batch, given their numbers and the pass."""
-        ...
+    def batch(self, items: np.ndarray, epoch: int) -> Batch: ...  # noqa: D102
 
 
 class Loader:

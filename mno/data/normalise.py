@@ -19,11 +19,9 @@ ArrayT = TypeVar("ArrayT", np.ndarray, Tensor)
 class Normaliser:
     """One mean and one standard deviation per field.
 
-    They are single numbers, not maps, so that a model may be asked at any resolution.
-
-    Attributes:
-        mean: Mean by field name, in the field's unit; 0 for a field whose zero is to stay zero.
-        std: Standard deviation from that by field name, in the field's unit; 1 where it would be 0.
+    They are single numbers, not maps, so that a model may be asked at any resolution. A field whose
+    zero is to stay zero has mean 0; the deviation is 1 where it would be 0. Both are in the field's
+    unit.
     """
 
     mean: Mapping[str, float]

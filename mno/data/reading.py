@@ -23,6 +23,7 @@ from numcodecs.zstd import decompress
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 from mno.core.files import file_sha256, metadata_sha256
+from mno.core.memory import fits_in_memory
 from mno.data.shard_file import content_size, read_index
 
 BLOCK_BYTES = 2**26
@@ -32,14 +33,10 @@ class SampleArray(Protocol):
     """An array of shape `(samples, *sample)`, in memory or in files."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of samples, and the shape of one."""
-        ...
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
 
     @property
-    def dtype(self) -> np.dtype:
-        """Type of a value."""
-        ...
+    def dtype(self) -> np.dtype: ...  # noqa: D102
 
     def __len__(self) -> int: ...
 
@@ -57,6 +54,7 @@ def blocks(array: SampleArray) -> Iterator[slice]:
         yield slice(start, min(start + step, len(array)))
 
 
+_ROOT_FILE = "zarr.json"
 REPAIR = 'make the dataset again with "mno generate --repair"'
 _AT_ONCE = 256  # samples, so that not too many files are open
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
@@ -72,6 +70,7 @@ class StoredArray:
 
     Raises:
         InputError: The dataset does not store the field as this version does.
+        MnoError: A file is missing or damaged, found when it is read.
     """
 
     dtype = np.dtype(np.float32)
@@ -103,11 +102,7 @@ class StoredArray:
         return len(self.indices)
 
     def __getitem__(self, numbers: np.ndarray | slice) -> np.ndarray:
-        """Read samples by their numbers among the chosen ones, shape `(numbers, *sample)`.
-
-        Raises:
-            MnoError: A file is missing or damaged.
-        """
+        """Read samples by their numbers among the chosen ones, shape `(numbers, *sample)`."""
         samples = self.indices[numbers].tolist()
         values = np.empty((len(samples), *self.sample_shape), self.dtype)
         for start in range(0, len(samples), _AT_ONCE):
@@ -115,10 +110,21 @@ class StoredArray:
         return values
 
     def _read(self, samples: list[int], values: np.ndarray) -> None:
-        size = values[:1].nbytes
+        opened: dict[int, tuple[Path, int]] = {}
+        places, size = [], values[:1].nbytes
         with ExitStack() as files:
             # The system is told of all reads before the first one is waited for.
-            places = self._announce(samples, files)
+            for sample in samples:
+                shard, row = divmod(sample, self._shard_size)
+                if shard not in opened:
+                    opened[shard] = self._open(shard, files)
+                path, file = opened[shard]
+                offset, length = self._indexes[shard][row]
+                if offset + length > os.fstat(file).st_size:
+                    raise _damaged(path)
+                if hasattr(os, "posix_fadvise"):
+                    os.posix_fadvise(file, offset, length, os.POSIX_FADV_WILLNEED)
+                places.append((path, file, offset, length))
             for row, (path, file, offset, length) in enumerate(places):
                 frame = os.pread(file, length, offset)
                 if len(frame) != length or content_size(frame) != size:
@@ -127,23 +133,6 @@ class StoredArray:
                     decompress(frame, values[row : row + 1])
                 except (RuntimeError, ValueError):
                     raise _damaged(path) from None
-
-    def _announce(self, samples: list[int], files: ExitStack) -> list[tuple[Path, int, int, int]]:
-        """Return of each sample its file's path and descriptor, and where it lies in the file."""
-        opened: dict[int, tuple[Path, int]] = {}
-        places = []
-        for sample in samples:
-            shard, row = divmod(sample, self._shard_size)
-            if shard not in opened:
-                opened[shard] = self._open(shard, files)
-            path, file = opened[shard]
-            offset, length = self._indexes[shard][row]
-            if offset + length > os.fstat(file).st_size:
-                raise _damaged(path)
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(file, offset, length, os.POSIX_FADV_WILLNEED)
-            places.append((path, file, offset, length))
-        return places
 
     def _open(self, shard: int, files: ExitStack) -> tuple[Path, int]:
         path = self.folder.joinpath("c", str(shard), *("0" for _ in self.sample_shape))
@@ -186,24 +175,14 @@ def _damaged(path: Path) -> MnoError:
     return MnoError(f"{path} is damaged; {REPAIR}")
 
 
-_ROOT_FILE = "zarr.json"
-
-
 @dataclass(frozen=True)
 class Schema:
-    """What a dataset holds.
+    """What a dataset holds: fields in the scenario's order, axes in that in which fields use them.
 
-    Attributes:
-        scenario: The family of problems.
-        fields: All fields, in the scenario's order.
-        axes: Coordinate axes, in the order in which fields use them.
-        symmetries: Names of the maps that turn a sample into another, as a scenario declares them;
-            none where the dataset says nothing of them.
-        parameters: The scenario's own parameters, by name.
-        sources: The files that the samples were imported from, with their SHA-256; none where they
-            were solved.
-        resolution: Points along each space axis that the scenario was solved at; none where
-            nothing was solved.
+    `symmetries` names the maps that turn a sample into another, as a scenario declares them;
+    `parameters` are the scenario's own; `sources` the files that samples were imported from, with
+    their SHA-256; `resolution` the points along each space axis that it was solved at. Each is
+    empty, or None, where there is nothing to say.
     """
 
     scenario: str
@@ -272,14 +251,11 @@ class Schema:
 class Split:
     """The samples of one split, in memory.
 
-    Attributes:
-        name: `train`, `validation` or `test`.
-        schema: Of the dataset.
-        fields: Arrays of shape `(samples, *dims)`, float32, in physical units, by field name.
-        indices: Numbers of the samples in the dataset, shape `(samples,)`, int64, ascending.
+    `fields` are arrays of shape `(samples, *dims)`, float32, in physical units, by field name;
+    `indices` the numbers of the samples in the dataset, shape `(samples,)`, int64, ascending.
     """
 
-    name: str
+    name: str  # `train`, `validation` or `test`
     schema: Schema
     fields: dict[str, np.ndarray]
     indices: np.ndarray
@@ -293,38 +269,9 @@ class Split:
         return Split(self.name, self.schema, fields, self.indices[positions])
 
 
-def read_schema(store: Path) -> Schema:
-    """Read what a dataset holds, without reading its fields.
-
-    Raises:
-        InputError: The folder is not a released dataset.
-    """
-    attributes = _read_root(store)["attributes"]
-    try:
-        group = zarr.open_group(store, mode="r", zarr_format=3)
-        fields = tuple(_read_field(group, name) for name in attributes["fields"])
-        axes = tuple(_read_axis(group, name, e) for name, e in attributes["extent"].items())
-        symmetries = tuple(str(name) for name in attributes.get("symmetries", ()))
-        parameters = dict(attributes.get("parameters", {}))
-        sources = tuple(dict(source) for source in attributes.get("sources", ()))
-        resolution = None if sources else dict(attributes["generate"]).get("resolution")
-        return Schema(
-            attributes["scenario"], fields, axes, symmetries, parameters, sources, resolution
-        )
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise InputError(f"{store} is not a dataset of this version: {error!r}") from None
-
-
 @dataclass(frozen=True, eq=False)
 class StoredSplit:
-    """The samples of one split, which stay in their files until they are asked for.
-
-    Attributes:
-        name: `train`, `validation` or `test`.
-        schema: Of the dataset.
-        fields: Arrays that read samples by number, float32, in physical units, by field name.
-        indices: Numbers of the samples in the dataset, shape `(samples,)`, int64, ascending.
-    """
+    """The samples of one split, as in `Split`, which stay in their files until they are read."""
 
     name: str
     schema: Schema
@@ -353,6 +300,29 @@ class StoredSplit:
         return Split(self.name, self.schema, fields, self.indices)
 
 
+def read_schema(store: Path) -> Schema:
+    """Read what a dataset holds, without reading its fields.
+
+    Raises:
+        InputError: The folder is not a released dataset.
+    """
+    attributes = _read_root(store)["attributes"]
+    try:
+        group = zarr.open_group(store, mode="r", zarr_format=3)
+        sources = tuple(dict(source) for source in attributes.get("sources", ()))
+        return Schema(
+            attributes["scenario"],
+            tuple(_read_field(group, name) for name in attributes["fields"]),
+            tuple(_read_axis(group, name, e) for name, e in attributes["extent"].items()),
+            tuple(str(name) for name in attributes.get("symmetries", ())),
+            dict(attributes.get("parameters", {})),
+            sources,
+            None if sources else dict(attributes["generate"]).get("resolution"),
+        )
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise InputError(f"{store} is not a dataset of this version: {error!r}") from None
+
+
 def open_split(
     store: Path, split: str, schema: Schema | None = None, *, checked: bool = True
 ) -> StoredSplit:
@@ -374,8 +344,7 @@ def open_split(
             more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
             raise MnoError(f"{store}/{problems[0]}{more}; {REPAIR}")
     schema = schema or read_schema(store)
-    group = zarr.open_group(store, mode="r", zarr_format=3)
-    splits = np.asarray(_array(group, "split")[:])
+    splits = np.asarray(_array(zarr.open_group(store, mode="r", zarr_format=3), "split")[:])
     indices = np.flatnonzero(splits == split).astype(np.int64)
     if not len(indices):
         known = ", ".join(dict.fromkeys(str(name) for name in splits))
@@ -384,18 +353,17 @@ def open_split(
     return StoredSplit(split, schema, fields, indices)
 
 
+def open_splits(store: Path, first: str, *others: str) -> list[Split] | list[StoredSplit]:
+    """Find the samples of several splits, whose files are verified once; in memory if they fit."""
+    found = [open_split(store, first)]
+    found += [open_split(store, name, found[0].schema, checked=False) for name in others]
+    if fits_in_memory(sum(split.nbytes for split in found)):
+        return [split.load() for split in found]
+    return found
+
+
 def read_split(store: Path, split: str, schema: Schema | None = None) -> Split:
-    """Read the samples of a split into memory, after the checksum of every file was verified.
-
-    Args:
-        store: The released dataset.
-        split: `train`, `validation` or `test`.
-        schema: What `read_schema` returned, where it is at hand.
-
-    Raises:
-        InputError: The folder is not a released dataset, or has no such split.
-        MnoError: A file of the dataset is missing or altered, or one was added.
-    """
+    """Read the samples of a split into memory; arguments and errors are those of `open_split`."""
     return open_split(store, split, schema).load()
 
 
@@ -413,15 +381,15 @@ def verify(store: Path) -> list[str]:
     """
     metadata = _read_root(store)
     recorded: dict[str, str] = metadata["attributes"]["shards"]
+    unlike = "does not match its recorded sha256"
     problems = []
     if metadata["attributes"].get("metadata_sha256") != metadata_sha256(metadata):
-        problems.append(f"{_ROOT_FILE} does not match its recorded sha256")
+        problems.append(f"{_ROOT_FILE} {unlike}")
     for name, sha in recorded.items():
-        path = store / name
-        if not path.is_file():
+        if not (store / name).is_file():
             problems.append(f"{name} is missing")
-        elif file_sha256(path) != sha:
-            problems.append(f"{name} does not match its recorded sha256")
+        elif file_sha256(store / name) != sha:
+            problems.append(f"{name} {unlike}")
     present = {p.relative_to(store).as_posix() for p in store.rglob("*") if not p.is_dir()}
     extra = sorted(present - set(recorded) - {_ROOT_FILE})
     return problems + [f"{name} is not part of the dataset" for name in extra]
@@ -450,25 +418,15 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
 
 def _read_field(group: zarr.Group, name: str) -> Field:
     array = _array(group, name)
-    attributes: dict[str, Any] = dict(array.attrs)
+    said: dict[str, Any] = dict(array.attrs)
     _, *dims = array.metadata.dimension_names  # type: ignore[union-attr]  # Zarr v3 has them
-    return Field(
-        name=name,
-        units=attributes["units"],
-        long_name=attributes["long_name"],
-        role=attributes["role"],
-        dims=tuple(str(name) for name in dims),
-        gaps=bool(attributes.get("gaps", False)),
-    )
+    axes, gaps = tuple(str(name) for name in dims), bool(said.get("gaps", False))
+    return Field(name, said["units"], said["long_name"], said["role"], axes, gaps)
 
 
 def _read_axis(group: zarr.Group, name: str, extent: list[float]) -> Axis:
     array = _array(group, name)
-    attributes: dict[str, Any] = dict(array.attrs)
-    return Axis(
-        name=name,
-        units=attributes["units"],
-        long_name=attributes["long_name"],
-        points=np.asarray(array[:]),
-        extent=(float(extent[0]), float(extent[1])),
-    )
+    said: dict[str, Any] = dict(array.attrs)
+    begin, end = extent
+    points = np.asarray(array[:])
+    return Axis(name, said["units"], said["long_name"], points, (float(begin), float(end)))

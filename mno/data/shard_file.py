@@ -32,26 +32,19 @@ _MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def write_shard_file(path: Path, values: np.ndarray, size: int) -> str:
-    """Write samples as a whole shard; the file appears when it is complete.
+    """Write samples as a whole shard, in the file's place once complete; return its SHA-256.
 
     Args:
-        path: The file, which is replaced.
+        path: The file.
         values: Shape `(samples, *sample)`, float32.
         size: Samples of a whole shard; the last one of an array may have fewer.
-
-    Returns:
-        SHA-256 of the file.
     """
     digest = hashlib.sha256()
     index = np.full((size, 2), _EMPTY, dtype="<u8")
     offset = 0
     # Dask may run a task twice when it loses sight of a worker: names beside must not clash.
     # A frame is hashed while it is written: either takes as long as all that comes before.
-    with (
-        replacing(path) as beside,
-        ThreadPoolExecutor(1) as hashing,
-        open(beside, "wb") as file,
-    ):
+    with replacing(path) as beside, ThreadPoolExecutor(1) as hashing, open(beside, "wb") as file:
         for row, frame in enumerate(_compressed(values)):
             hashed = hashing.submit(digest.update, frame)
             index[row] = offset, len(frame)
@@ -78,28 +71,19 @@ def _compressed(values: np.ndarray) -> Iterator[bytes]:
 
 
 def _compress(sample: np.ndarray) -> bytes:
-    values = np.ascontiguousarray(sample, dtype="<f4").reshape(-1)
-    return compress(values, _level(values))
-
-
-def _level(values: np.ndarray) -> int:
-    """Return how hard to compress a large sample: tried on a part of it."""
-    if values.nbytes < 8 * _PROBE_BYTES:
-        return COMPRESSION_LEVEL
-    start, length = values.size // 2, _PROBE_BYTES // values.itemsize
-    probe = compress(values[start : start + length], COMPRESSION_LEVEL)
-    return COMPRESSION_LEVEL if len(probe) <= _WORTH * _PROBE_BYTES else FAST_LEVEL
+    """Compress a sample; how hard is tried on a part of a large one."""
+    values, level = np.ascontiguousarray(sample, dtype="<f4").reshape(-1), COMPRESSION_LEVEL
+    if values.nbytes >= 8 * _PROBE_BYTES:
+        start, length = values.size // 2, _PROBE_BYTES // values.itemsize
+        probe = compress(values[start : start + length], COMPRESSION_LEVEL)
+        level = COMPRESSION_LEVEL if len(probe) <= _WORTH * _PROBE_BYTES else FAST_LEVEL
+    return compress(values, level)
 
 
 def read_index(file: int, size: int) -> list[list[int]]:
-    """Return offset and length of each sample's chunk in the open file of a shard.
+    """Return offset and length of each sample's chunk in a shard of `size` samples.
 
-    Args:
-        file: Its descriptor.
-        size: Samples of a whole shard.
-
-    Raises:
-        ValueError: The file is damaged.
+    `file` is the descriptor of the open file; a damaged index is a `ValueError`.
     """
     whole, length = os.fstat(file).st_size, 16 * size + 4
     content = os.pread(file, length, max(0, whole - length))

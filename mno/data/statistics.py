@@ -20,22 +20,14 @@ class Moments:
 
     Two sets are added by the pairwise update of Chan, Golub and LeVeque (1983), which does not
     lose digits where the mean is large against the spread.
-
-    Attributes:
-        count: Number of finite values.
-        min: Smallest value.
-        max: Largest value.
-        mean: Mean value.
-        squares: Sum of squared distances from the mean.
-        missing: Number of values that are NaN or infinite.
     """
 
-    count: int
+    count: int  # of finite values
     min: float
     max: float
     mean: float
-    squares: float
-    missing: int = 0
+    squares: float  # sum of squared distances from the mean
+    missing: int = 0  # values that are NaN or infinite
 
     @classmethod
     def of(cls, values: np.ndarray) -> Moments:
@@ -89,16 +81,13 @@ class Moments:
 class Margins:
     """How far values stay below a limit: a histogram of value / limit on a logarithmic scale.
 
-    Attributes:
-        counts: Numbers of values, the first of those up to `lowest` (zero and what is negative
-            included), the last of those above the limit or not a number; between them in equal
-            steps of the logarithm. Everything counts as `lowest` where the limit is zero and kept.
-        lowest: Where the scale begins, as a share of the limit.
-        per_decade: Steps per factor of ten.
+    `counts` are numbers of values, the first of those up to `lowest` (zero and what is negative
+    included), the last of those above the limit or not a number; between them in equal steps of
+    the logarithm. Everything counts as `lowest` where the limit is zero and kept.
     """
 
     counts: tuple[int, ...]
-    lowest: float = 10.0**-_DECADES
+    lowest: float = 10.0**-_DECADES  # as a share of the limit
     per_decade: int = _PER_DECADE
 
     @classmethod

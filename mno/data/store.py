@@ -20,12 +20,7 @@ from zarr.core.array_spec import ArrayConfigParams
 from zarr.errors import ZarrUserWarning
 
 from mno.core.fields import Field
-from mno.core.files import (
-    file_sha256,
-    folder_files,
-    metadata_sha256,
-    write_text,
-)
+from mno.core.files import file_sha256, folder_files, metadata_sha256, write_text
 from mno.data.generate.plan import DatasetPlan
 from mno.data.shard_file import COMPRESSION_LEVEL, write_shard_file
 from mno.scenarios.base import SampleSource
@@ -71,97 +66,67 @@ def create_store(
     }
     group = zarr.create_group(path, zarr_format=3, attributes=attributes)
     for axis in scenario.axes:
-        _write_coordinate(
-            group,
-            axis.name,
-            np.asarray(axis.points, dtype=np.float64),
-            {"units": axis.units, "long_name": axis.long_name, **_CF_AXES.get(axis.name, {})},
-        )
-    splits = plan.splits()
-    array = group.create_array(
-        "split",
-        shape=splits.shape,
-        dtype=str,
-        chunks=splits.shape,
-        compressors=_COMPRESSION,
-        dimension_names=("sample",),
-        attributes={"long_name": "split of the sample"},
-        config=_WRITE_ALL,
-    )
-    array[:] = splits
+        points = np.asarray(axis.points, dtype=np.float64)
+        said = {"units": axis.units, "long_name": axis.long_name, **_CF_AXES.get(axis.name, {})}
+        _write(group, axis.name, axis.name, points, points.dtype, said)
+    _write(group, "split", "sample", plan.splits(), str, {"long_name": "split of the sample"})
     numbers = {**scenario.coordinates(), **(numbers or {})}
     for name, values in numbers.items():
-        _write_per_sample(group, name, values)
+        _write(group, name, "sample", values, values.dtype)
     places = [field.name for field in scenario.fields if field.role == "coordinate"]
     for field in scenario.fields:
         located = places if "point" in field.dims and field.role != "coordinate" else []
-        coordinates = " ".join(["split", *numbers, *located])
-        _create_field(group, plan, field, sample_shape(scenario, field), coordinates)
+        shape = sample_shape(scenario, field)
+        group.create_array(
+            field.name,
+            shape=(plan.config.samples, *shape),
+            dtype=np.float32,
+            chunks=(1, *shape),
+            shards=(plan.config.shard_size, *shape),
+            compressors=_COMPRESSION,
+            fill_value=np.nan,
+            dimension_names=("sample", *field.dims),
+            attributes={
+                "units": field.units,
+                "long_name": field.long_name,
+                "role": field.role,
+                "coordinates": " ".join(["split", *numbers, *located]),
+                **({"gaps": True} if field.gaps else {}),
+            },
+            config=_WRITE_ALL,
+        )
 
 
-def _write_coordinate(
-    group: zarr.Group, name: str, points: np.ndarray, attributes: dict[str, Any]
+def _write(
+    group: zarr.Group,
+    name: str,
+    dim: str,
+    values: np.ndarray,
+    dtype: Any,
+    attributes: dict[str, Any] | None = None,
 ) -> None:
-    array = group.create_array(
-        name,
-        shape=points.shape,
-        dtype=points.dtype,
-        chunks=points.shape,
-        compressors=_COMPRESSION,
-        dimension_names=(name,),
-        attributes=attributes,
-        config=_WRITE_ALL,
-    )
-    array[:] = points
-
-
-def _write_per_sample(group: zarr.Group, name: str, values: np.ndarray) -> None:
+    """Write an array of one axis as one chunk."""
     array = group.create_array(
         name,
         shape=values.shape,
-        dtype=values.dtype,
+        dtype=dtype,
         chunks=values.shape,
         compressors=_COMPRESSION,
-        dimension_names=("sample",),
+        dimension_names=(dim,),
+        attributes=attributes,
         config=_WRITE_ALL,
     )
     array[:] = values
 
 
-def _create_field(
-    group: zarr.Group, plan: DatasetPlan, field: Field, shape: tuple[int, ...], coordinates: str
-) -> None:
-    group.create_array(
-        field.name,
-        shape=(plan.config.samples, *shape),
-        dtype=np.float32,
-        chunks=(1, *shape),
-        shards=(plan.config.shard_size, *shape),
-        compressors=_COMPRESSION,
-        fill_value=np.nan,
-        dimension_names=("sample", *field.dims),
-        attributes={
-            "units": field.units,
-            "long_name": field.long_name,
-            "role": field.role,
-            "coordinates": coordinates,
-            **({"gaps": True} if field.gaps else {}),
-        },
-        config=_WRITE_ALL,
-    )
-
-
 def write_values(path: Path, name: str, start: int, values: np.ndarray) -> str:
-    """Write the values of one field in one whole shard.
+    """Write the values of one field in one whole shard; return the SHA-256 of its file.
 
     Args:
         path: The store.
         name: The field.
         start: Number of the first sample.
         values: Shape `(samples of the shard, *sample shape)`, float32.
-
-    Returns:
-        SHA-256 of the shard's file.
 
     Raises:
         ValueError: The values are not exactly one shard. Two writers that share a shard would
@@ -183,10 +148,8 @@ def write_values(path: Path, name: str, start: int, values: np.ndarray) -> str:
 def seal(path: Path, shards: Mapping[str, str]) -> None:
     """Record every file's checksum in the root attributes and consolidate the metadata.
 
-    Args:
-        path: A complete store.
-        shards: SHA-256 of the files of the fields' shards, by path in the store; the other files
-            are added here.
+    `shards` has the SHA-256 of the files of the fields' shards, by path in the store; the other
+    files are added here.
     """
     others = {
         name: file_sha256(file)

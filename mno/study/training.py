@@ -114,7 +114,7 @@ class _Epochs:
     outcome: Outcome
     trial: Trial | None
 
-    def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+    def __call__(self, epoch: int, metrics: dict[str, float]) -> None:
         """Record an epoch (called by the training)."""
         self.outcome.epochs.append(dict(metrics))
         self.outcome.error = min(e["validation_relative_l2"] for e in self.outcome.epochs)

@@ -29,6 +29,9 @@ _STREAMS: dict[Purpose, int] = {"turn": 2, "window": 3}  # 0 and 1 are of order 
 Change = Callable[[dict[str, Tensor], Tensor, int], dict[str, Tensor]]
 """What is done to the fields of a batch, given the numbers of its samples and the epoch."""
 
+Choices = Callable[[int], np.ndarray]
+"""Gives what `epoch_choices` has drawn for each sample of the split, given the epoch."""
+
 
 def seed_epoch(seed: int, epoch: int, rank: int = 0) -> None:
     """Start torch's random stream of an epoch (counted from 0), for dropout and its like.
@@ -45,27 +48,17 @@ def epoch_choices(
     """Return a number drawn for each sample in an epoch, from 0 to below `num_choices`.
 
     It depends on what is said here and on the sample's own number, not on the order in which
-    samples are taken.
-
-    Args:
-        num_samples: Samples in the training split.
-        num_choices: Numbers to choose from.
-        seed: The run's seed, not negative.
-        epoch: Counted from 0.
-        purpose: What is chosen: the symmetry by which a sample is turned, or the frame at which its
-            window begins. The two are drawn independently.
+    samples are taken. What is chosen is the symmetry by which a sample is turned, or the frame at
+    which its window begins; the two are drawn independently.
     """
     sequence = np.random.SeedSequence(seed, spawn_key=(epoch, _STREAMS[purpose]))
     return np.random.default_rng(sequence).integers(num_choices, size=num_samples)
 
 
 class StoredRows:
-    """A field of a split, indexed like a tensor by the numbers of samples.
+    """A field of a split in files, indexed like a tensor by the numbers of samples.
 
-    Args:
-        array: The field's values.
-        name: The field.
-        normaliser: Is applied to what is read, so that it equals what is normalised at once.
+    What is read is normalised, so that it equals what is normalised at once.
     """
 
     def __init__(self, array: StoredArray, name: str, normaliser: Normaliser) -> None:
@@ -75,11 +68,7 @@ class StoredRows:
         return len(self.array)
 
     def __getitem__(self, samples: Tensor) -> Tensor:
-        """Read samples by number, shape `(samples, *dims)`, float32.
-
-        Raises:
-            MnoError: A file is missing or damaged.
-        """
+        """Read samples by number, shape `(samples, *dims)`, float32."""
         values = self.normaliser.encode(self.name, self.array[samples.numpy()])
         return torch.from_numpy(values.astype(np.float32, copy=False))
 
@@ -99,9 +88,7 @@ class TrainingSamples:
         changes: Sequence[Change] = (),
         rank: Rank | None = None,
     ) -> None:
-        self.fields = dict(fields)
-        self.changes = tuple(changes)
-        self.rank = rank or Rank()
+        self.fields, self.changes, self.rank = dict(fields), tuple(changes), rank or Rank()
         self.in_memory = not any(isinstance(field, StoredRows) for field in self.fields.values())
 
     def __len__(self) -> int:
@@ -113,9 +100,6 @@ class TrainingSamples:
         Args:
             items: The numbers of the batch's samples, shape `(batch,)`.
             epoch: Counted from 0.
-
-        Raises:
-            MnoError: A file of the dataset is missing or damaged.
         """
         numbers = self.rank.of(torch.from_numpy(items))
         batch = {name: field[numbers] for name, field in self.fields.items()}
@@ -124,50 +108,30 @@ class TrainingSamples:
         return batch
 
 
+@dataclass(frozen=True)
 class Windows:
-    """Cuts the frames of a batch to windows, each beginning where the epoch says.
+    """Cuts fields that have frames to windows of `length`, each beginning where `starts` says."""
 
-    Args:
-        names: Names of the fields that have frames.
-        length: Frames of a window.
-        starts: Gives the frame at which each sample's window begins in an epoch, one of
-            `epoch_choices`.
-    """
-
-    def __init__(
-        self, names: Collection[str], length: int, starts: Callable[[int], np.ndarray]
-    ) -> None:
-        self.names = frozenset(names)
-        self.length = length
-        self.starts = starts
+    names: Collection[str]
+    length: int
+    starts: Choices
 
     def __call__(
         self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
     ) -> dict[str, Tensor]:
-        """Return the fields of a batch, those with frames `(batch, length, *grid)`.
-
-        Args:
-            fields: Tensors of shape `(batch, *dims)`, with frames `(batch, frames, *grid)`, by
-                name.
-            samples: The number of each sample in the training split.
-            epoch: Counted from 0.
-        """
+        """Return the fields of a batch, those with frames `(batch, length, *grid)`."""
         starts = torch.from_numpy(self.starts(epoch))[samples]
         rows = torch.arange(len(samples))[:, None]
         frames = starts[:, None] + torch.arange(self.length)
-        return {
-            name: field[rows, frames] if name in self.names else field
-            for name, field in fields.items()
-        }
+        return {n: f[rows, frames] if n in self.names else f for n, f in fields.items()}
 
 
 @dataclass(frozen=True)
 class Turn:
     """A symmetry as it acts on an array of one field, `(batch, *dims)`.
 
-    Attributes:
-        order: The dimension whose values run along each of the result's, for all dimensions.
-        flipped: Dimensions of the result along which they run backwards.
+    `order` is the dimension whose values run along each of the result's; along those of `flipped`
+    they run backwards.
     """
 
     order: tuple[int, ...]
@@ -198,50 +162,42 @@ def turns_of(schema: Schema) -> tuple[Mapping[str, Turn], ...]:
 
 
 def _turn(schema: Schema, symmetry: str, field: Field) -> Turn:
-    axes = {axis.name: axis for axis in schema.space}
-    sources = [part.removeprefix("-") for part in symmetry.split()]
-    if sorted(sources) != sorted(axes):
-        raise InputError(
-            f"symmetry {symmetry!r} of the dataset does not name each of the axes "
-            f"{', '.join(axes)} once, for example {' '.join(axes)!r}; correct it in the scenario "
-            "and generate the dataset again"
+    def refused(what: str) -> InputError:
+        return InputError(
+            f"symmetry {symmetry!r} of the dataset {what}; correct it in the scenario and generate "
+            "the dataset again"
         )
+
+    lengths = {axis.name: len(axis.points) for axis in schema.space}
+    sources = [part.removeprefix("-") for part in symmetry.split()]
+    if sorted(sources) != sorted(lengths):
+        names = f"{', '.join(lengths)} once, for example {' '.join(lengths)!r}"
+        raise refused(f"does not name each of the axes {names}")
     dims = ["sample", *field.dims]
     order, flipped = list(range(len(dims))), []
-    for target, source, part in zip(axes, sources, symmetry.split(), strict=True):
-        if (target in dims) != (source in dims) or (
-            target in dims and len(axes[target].points) != len(axes[source].points)
-        ):
-            raise InputError(
-                f"symmetry {symmetry!r} of the dataset exchanges {source} and {target}, along "
-                f"which {field.name} does not have the same points; correct it in the scenario and "
-                "generate the dataset again"
-            )
-        if target in dims:
+    for target, source, part in zip(lengths, sources, symmetry.split(), strict=True):
+        has_both = target in dims and source in dims and lengths[target] == lengths[source]
+        if not has_both and (target in dims or source in dims):
+            points = f"along which {field.name} does not have the same points"
+            raise refused(f"exchanges {source} and {target}, {points}")
+        if has_both:
             order[dims.index(target)] = dims.index(source)
             if part.startswith("-"):
                 flipped.append(dims.index(target))
     return Turn(tuple(order), tuple(flipped))
 
 
+@dataclass(frozen=True)
 class Augmentation:
-    """Turns the samples of a batch, each by the symmetry chosen for it in an epoch.
+    """Turns the samples of a batch, each by that of the `turns` which is chosen for it."""
 
-    Args:
-        turns: What `turns_of` returned.
-        choices: Gives the number of each sample's symmetry in an epoch, one of `epoch_choices`.
-    """
-
-    def __init__(
-        self, turns: tuple[Mapping[str, Turn], ...], choices: Callable[[int], np.ndarray]
-    ) -> None:
-        self.turns = turns
-        self.choices = choices
+    turns: tuple[Mapping[str, Turn], ...]
+    choices: Choices
 
     def __call__(
         self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
     ) -> dict[str, Tensor]:
-        """Return the fields of a batch, turned; the arguments are those of `Windows`."""
+        """Return the fields of a batch, turned."""
         chosen = torch.from_numpy(self.choices(epoch))[samples]
         turned = {name: field.clone() for name, field in fields.items()}
         for number in chosen.unique().tolist():
@@ -259,8 +215,7 @@ def corrupt(batch: Batch, *, noise: float, mask: float, gaps: Collection[str] = 
     field's mean in normalised units, and nothing says so: the operator is used likewise, with the
     mean in place of what was not measured. Noise comes first, so missing points carry none.
 
-    The numbers are drawn from torch's generator on the fields' device, which starts anew in each
-    epoch (`mno.training.batches.seed_epoch`).
+    The numbers are drawn from torch's generator on the fields' device (`seed_epoch`).
 
     Args:
         batch: Normalised fields.

@@ -25,21 +25,9 @@ from mno.training.history import History
 
 KEPT_CHECKPOINTS = 2
 _CHECKPOINT = re.compile(r"epoch-(\d+)\.[0-9a-f]{64}\.ckpt")
-_FINISHED = "finished"
 
 
-def write_sealed(folder: Path, stem: str, suffix: str, content: bytes) -> Path:
-    """Write a file whose name ends in the SHA-256 of its content.
-
-    Args:
-        folder: Where the file goes.
-        stem: What the name begins with.
-        suffix: What it ends with, with the dot.
-        content: Its bytes.
-
-    Raises:
-        MnoError: The file cannot be written, for example because the disk is full.
-    """
+def _write_sealed(folder: Path, stem: str, suffix: str, content: bytes) -> Path:
     path = folder / f"{stem}.{sha256(content)}{suffix}"
     try:
         write_bytes(path, content, durable=True)
@@ -51,8 +39,8 @@ def write_sealed(folder: Path, stem: str, suffix: str, content: bytes) -> Path:
     return path
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a sealed file holds the bytes that its name promises."""
+def _is_whole(path: Path) -> bool:
+    """Whether a file holds the bytes that its name promises."""
     return file_sha256(path) == path.name.split(".")[1]
 
 
@@ -70,7 +58,7 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     for path in folder.glob(f"*{PARTIAL}"):
         path.unlink()
     for path in checkpoints(folder):
-        if is_whole(path):
+        if _is_whole(path):
             try:
                 # `weights_only` admits tensors and plain containers, and runs nothing.
                 return torch.load(path, map_location="cpu", weights_only=True)
@@ -82,24 +70,17 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def write_checkpoint(folder: Path, epoch: int, content: dict[str, Any]) -> None:
-    """Write the checkpoint of an epoch, and remove all others but its predecessors that are kept.
-
-    Args:
-        folder: Where it goes.
-        epoch: Counted from 1.
-        content: Tensors and plain values in plain containers.
+    """Write the checkpoint of an epoch, counted from 1; keep the one before it and no other.
 
     Raises:
-        MnoError: The file cannot be written.
+        MnoError: The file cannot be written, for example because the disk is full.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    newest = write_sealed(folder, f"epoch-{epoch:05d}", ".ckpt", buffer.getvalue())
+    newest = _write_sealed(folder, f"epoch-{epoch:05d}", ".ckpt", buffer.getvalue())
     older = [path for path in checkpoints(folder) if _epoch(path) < epoch]
-    kept = {newest, *older[: KEPT_CHECKPOINTS - 1]}
-    for path in checkpoints(folder):
-        if path not in kept:
-            path.unlink()
+    for path in set(checkpoints(folder)) - {newest, *older[: KEPT_CHECKPOINTS - 1]}:
+        path.unlink()
 
 
 def _epoch(path: Path) -> int:
@@ -109,26 +90,19 @@ def _epoch(path: Path) -> int:
 def write_finished(
     folder: Path, fingerprint: str, weights: Mapping[str, Tensor], history: History
 ) -> None:
-    """Record that the training in a folder is finished: its best weights and its history.
-
-    Raises:
-        MnoError: The file cannot be written.
-    """
+    """Record that the training in a folder is finished: its best weights and its history."""
     metadata = {"fingerprint": fingerprint, "history": json.dumps(history.to_dict())}
     tensors = {key: value.contiguous() for key, value in weights.items()}
-    write_sealed(folder, _FINISHED, ".safetensors", save(tensors, metadata))
+    _write_sealed(folder, "finished", ".safetensors", save(tensors, metadata))
 
 
 def read_finished(folder: Path, fingerprint: str) -> tuple[dict[str, Tensor], History] | None:
     """Return best weights and history if the training in a folder is finished.
 
     A damaged record is removed: the checkpoints lead back to it.
-
-    Raises:
-        InputError: The folder holds another finished training.
     """
-    for path in folder.glob(f"{_FINISHED}.*.safetensors"):
-        if not is_whole(path):
+    for path in folder.glob("finished.*.safetensors"):
+        if not _is_whole(path):
             path.unlink()
             continue
         with safe_open(path, framework="pt") as file:
@@ -139,11 +113,7 @@ def read_finished(folder: Path, fingerprint: str) -> tuple[dict[str, Tensor], Hi
 
 
 def check_fingerprint(found: str, expected: str, folder: Path) -> None:
-    """Refuse what a training with other data or parameters left in a folder.
-
-    Raises:
-        InputError: The fingerprints differ.
-    """
+    """Refuse what a training with other data or parameters left in a folder."""
     if found != expected:
         raise InputError(
             f"{folder} holds a training with other data, parameters or seed; "

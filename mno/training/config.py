@@ -12,63 +12,49 @@ from mno.core.config import Config
 from mno.core.errors import InputError
 from mno.core.forecast import Forecast
 
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
 
 class TrainConfig(Config):
     """Parameters of training; the trained weights depend on every one of them."""
 
     epochs: int = Field(60, ge=1, le=100_000, description="Passes over the training split, at most")
-    batch_size: int = Field(
-        16,
-        ge=1,
-        description="Samples per batch; larger than the split means one batch per epoch",
+    batch_size: Count = Field(
+        16, description="Samples per batch; larger than the split means one batch per epoch"
     )
-    accumulate: int = Field(
+    accumulate: Annotated[Count, Field(le=100_000)] = Field(
         1,
-        ge=1,
-        le=100_000,
         description="Batches whose gradients make one optimiser step, as if they were one batch: "
         "for steps over more samples than memory holds at a time",
     )
-    learning_rate: float = Field(
-        2e-3,
-        gt=0,
-        allow_inf_nan=False,
-        description="Peak learning rate of AdamW, after the warm-up",
+    learning_rate: Positive = Field(
+        2e-3, description="Peak learning rate of AdamW, after the warm-up"
     )
-    weight_decay: float = Field(
-        1e-4,
-        ge=0,
-        le=1,
-        description="AdamW's decay of the matrices of linear and convolution layers",
+    weight_decay: Annotated[Amount, Field(le=1)] = Field(
+        1e-4, description="AdamW's decay of the matrices of linear and convolution layers"
     )
-    warmup_fraction: float = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        description="Share of all steps in which the rate rises linearly to its peak",
+    warmup_fraction: Share = Field(
+        0.1, description="Share of all steps in which the rate rises linearly to its peak"
     )
-    gradient_clip: float = Field(
-        1.0, gt=0, allow_inf_nan=False, description="Largest norm of the gradient of all weights"
-    )
-    patience: int = Field(
-        20, ge=1, description="Epochs without a lower validation error after which training stops"
+    gradient_clip: Positive = Field(1.0, description="Largest norm of the gradient of all weights")
+    patience: Count = Field(
+        20, description="Epochs without a lower validation error after which training stops"
     )
     loss: Literal["relative_l2", "h1"] = Field(
         "relative_l2",
         description="What is minimised: the relative L2 error, or the relative H1 error, which "
         "counts the slopes of a field, too. Validation is by relative L2 in either case",
     )
-    residual_weight: float = Field(
+    residual_weight: Amount = Field(
         0.0,
-        ge=0,
-        allow_inf_nan=False,
         description="Weight of the residual that a prediction leaves in the scenario's equation, "
         "relative to its source, in what is minimised; 0 leaves it out",
     )
-    unroll: int = Field(
+    unroll: Annotated[Count, Field(le=1000)] = Field(
         1,
-        ge=1,
-        le=1000,
         description="Steps of a rollout that training takes at a time, from a random frame of each "
         "sample (rollouts of states)",
     )
@@ -83,25 +69,19 @@ class TrainConfig(Config):
         description="Whether each sample is turned in every epoch by one of the symmetries that "
         "its scenario declares",
     )
-    input_noise: float = Field(
+    input_noise: Amount = Field(
         0.0,
-        ge=0,
-        allow_inf_nan=False,
         description="Standard deviation of noise added to the inputs of training, in standard "
         "deviations of the field",
     )
-    input_mask: float = Field(
+    input_mask: Share = Field(
         0.0,
-        ge=0,
-        lt=1,
         description="Share of points whose inputs are taken away in training, drawn anew each "
         "time: fields that may have gaps are missing there, others are replaced by their mean, "
         "and the operator is not told where",
     )
-    ema_decay: float = Field(
+    ema_decay: Share = Field(
         0.0,
-        ge=0,
-        lt=1,
         description="How much of the exponential moving average of the weights stays at each step; "
         "the averaged weights are validated and saved; 0 means no average",
     )
@@ -115,27 +95,18 @@ class TrainConfig(Config):
         description="Trained model whose weights to start from, `SOURCE#DIGEST`; none means fresh "
         "weights",
     )
-    threads: int = Field(
-        2,
-        ge=1,
-        le=1024,
-        description="Threads within a torch operation; sums, and so the weights, depend on it",
+    threads: Annotated[Count, Field(le=1024)] = Field(
+        2, description="Threads within a torch operation; sums, and so the weights, depend on it"
     )
-    processes: int = Field(
+    processes: Annotated[Count, Field(le=1024)] = Field(
         1,
-        ge=1,
-        le=1024,
         description="Processes that each take a share of every batch, on one machine: on so many "
         "times `threads` cores, or one CUDA device each. The weights differ by rounding",
     )
 
 
 def check_unroll(config: TrainConfig, forecast: Forecast | None) -> None:
-    """Refuse to unroll more steps than a sample has frames to predict.
-
-    Raises:
-        InputError: There are fewer.
-    """
+    """Refuse to unroll more steps than a sample has frames to predict."""
     if forecast and forecast.scheme == "rollout" and config.unroll > forecast.steps:
         raise InputError(
             f"train.unroll={config.unroll} is more than the {forecast.steps} frames that "
@@ -155,23 +126,15 @@ class LearningCurveConfig(Config):
         description="Shares of the training split to train on as well, for example "
         "`[0.125, 0.25, 0.5]`; each takes about as long as the training. None: no learning curve",
     )
-    seeds: int = Field(
-        1,
-        ge=1,
-        le=100,
-        description="Trainings per share, each with a subset and initial weights of its own",
+    seeds: Annotated[Count, Field(le=100)] = Field(
+        1, description="Trainings per share, each with a subset and initial weights of its own"
     )
 
 
 def nested_samples(samples: int, share: float, seed: int) -> np.ndarray:
     """Return which samples of a split a share of it holds, ascending, int64.
 
-    A larger share holds all of a smaller one with the same seed.
-
-    Args:
-        samples: Samples in the split.
-        share: Above 0, below 1.
-        seed: Not negative.
+    A larger share (above 0, below 1) holds all of a smaller one with the same seed.
 
     Raises:
         InputError: The share holds no sample, or all.
@@ -193,14 +156,15 @@ def with_as_many_steps(config: TrainConfig, samples: int, chosen: int) -> TrainC
     With as many passes instead, an eighth of the samples would get an eighth of the steps, and the
     curve would credit the samples with what longer training does. So a share is passed over more
     often, and the learning rate and patience run out after as many steps; a last pass is begun or
-    not as comes closer. One process does it.
-
-    Args:
-        config: Of the training on all samples.
-        samples: How many these are.
-        chosen: How many there are to train on.
+    not as comes closer. One process does it. The config is of the training on all `samples`; there
+    are `chosen` to train on.
     """
-    more = _steps_per_epoch(config, samples) / _steps_per_epoch(config, chosen)
+
+    def steps_per_epoch(count: int) -> int:
+        batches = -(-count // config.batch_size)
+        return -(-batches // config.accumulate)
+
+    more = steps_per_epoch(samples) / steps_per_epoch(chosen)
     return config.model_copy(
         update={
             "epochs": max(1, round(config.epochs * more)),
@@ -208,8 +172,3 @@ def with_as_many_steps(config: TrainConfig, samples: int, chosen: int) -> TrainC
             "processes": 1,
         }
     )
-
-
-def _steps_per_epoch(config: TrainConfig, samples: int) -> int:
-    batches = -(-samples // config.batch_size)
-    return -(-batches // config.accumulate)

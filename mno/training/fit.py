@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,9 +21,11 @@ from mno.data.reading import Split, StoredSplit
 from mno.nn.config import ModelConfig
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
+from mno.training import checkpoint, problem
 from mno.training.batches import (
     Augmentation,
     Change,
+    Choices,
     Purpose,
     TrainingSamples,
     Windows,
@@ -32,30 +33,8 @@ from mno.training.batches import (
     seed_epoch,
     turns_of,
 )
-from mno.training.checkpoint import (
-    check_fingerprint,
-    newest_checkpoint,
-    read_finished,
-    write_checkpoint,
-    write_finished,
-)
 from mno.training.config import TrainConfig, check_unroll
-from mno.training.history import (
-    EpochRecord,
-    History,
-    Progress,
-    ProgressBar,
-    ProgressLines,
-    TrainingObserver,
-)
-from mno.training.problem import (
-    check_split,
-    check_truth,
-    continued,
-    describe,
-    encode,
-    fingerprint,
-)
+from mno.training.history import EpochRecord, History, Observer, Progress
 from mno.training.processes import Rank, not_averaging, this_rank, training_device
 from mno.training.step import (
     OperatorTraining,
@@ -78,7 +57,7 @@ def train(
     work: Path,
     task: TaskConfig | None = None,
     initial: Surrogate | None = None,
-    observers: Sequence[TrainingObserver] = (),
+    observers: Sequence[Observer] = (),
     console: Console | None = None,
     quiet: bool = False,
 ) -> tuple[Surrogate, History]:
@@ -100,7 +79,7 @@ def train(
         task: What is given and what is predicted of states; its defaults if not given.
         initial: A trained model to start from instead of fresh weights. Normaliser and reference
             spacing are its own, whatever the training split.
-        observers: Told of every epoch; see `TrainingObserver`.
+        observers: Told of every epoch, once its checkpoint is safe.
         console: Terminal to draw a progress bar on; without one, lines are printed.
         quiet: Show no progress.
 
@@ -120,23 +99,24 @@ def train(
             f"train.warm_start={config.warm_start} names a model, but `initial` is not given; load "
             "it (mno.registry.load_surrogate, or Surrogate.load) and hand it over"
         )
-    for split in (training, validation):
-        check_split(split)
+    splits = (training, validation)
+    for split in splits:
+        problem.check_split(split)
     rank = this_rank(config.processes, config.batch_size)
     autocast = autocast_of(config.precision, training_device())
-    description = describe(training, model, task or TaskConfig())
+    description = problem.describe(training, model, task or TaskConfig())
     check_unroll(config, description.forecast)
-    for split in (training, validation):
-        check_truth(description, split)
+    for split in splits:
+        problem.check_truth(description, split)
     if initial is not None:
-        description = continued(initial.description, description)
-    digest = fingerprint(description, (training, validation), config, seed, initial)
-    rank.check_same(digest, torch.device(training_device()))
+        description = problem.continued(initial.description, description)
+    digest = problem.fingerprint(description, splits, config, seed, initial)
+    rank.check_same(digest)
     work.mkdir(parents=True, exist_ok=True)
     observers = observers if rank.is_first else ()
     with _reproducible(config.threads):
         with rank.first_goes_ahead():
-            finished = read_finished(work, digest)
+            finished = checkpoint.read_finished(work, digest)
         if finished:
             weights, history = finished
             _tell(observers, history.records)
@@ -146,7 +126,7 @@ def train(
             loop.run(training, validation, console, quiet)
             weights, history = loop.best_weights, loop.history
             if rank.is_first:
-                write_finished(work, digest, weights, history)
+                checkpoint.write_finished(work, digest, weights, history)
         operator = description.build()
     operator.load_state_dict(weights)
     return Surrogate(description, operator), history
@@ -169,8 +149,9 @@ def _module(
     if initial is not None:
         operator.load_state_dict(initial.operator.state_dict())
     module = OperatorTraining(operator, description, training.schema, config, len(training), rank)
+    samples = TrainingSamples(problem.encode(description, training))
     try:
-        module.try_out(TrainingSamples(encode(description, training)).batch(np.arange(1), 0))
+        module.try_out(samples.batch(np.arange(1), 0))
     except ValueError as error:
         raise InputError(str(error)) from None
     return module
@@ -181,14 +162,6 @@ class _Loop:
 
     The best weights and the history lie in the same checkpoint as the current weights: a single
     rename moves all three on, so that no interruption can leave them out of step.
-
-    Args:
-        module: What is trained.
-        autocast: Makes the context in which the loss of a batch is taken.
-        seed: The run's seed.
-        work: The folder of the checkpoints.
-        digest: Of all that the training depends on.
-        observers: Told of every epoch, once its checkpoint is safe.
     """
 
     def __init__(
@@ -198,7 +171,7 @@ class _Loop:
         seed: int,
         work: Path,
         digest: str,
-        observers: Sequence[TrainingObserver],
+        observers: Sequence[Observer],
     ) -> None:
         self.device = torch.device(training_device())
         self.module = module.to(self.device)
@@ -210,6 +183,10 @@ class _Loop:
         self.history = History()
         self.best_weights: dict[str, Tensor] = {}
 
+    @property
+    def is_complete(self) -> bool:
+        return self.history.is_complete(self.config.epochs, self.config.patience)
+
     def run(
         self,
         training: Split | StoredSplit,
@@ -218,54 +195,58 @@ class _Loop:
         quiet: bool,
     ) -> None:
         """Train until the history is complete, after the newest checkpoint if there is one."""
-        config, description = self.config, self.module.description
         self._restore()
-        if self.history.is_complete(config.epochs, config.patience):
+        if self.is_complete:
             return
+        description, done = self.module.description, len(self.history)
         changes = _changes(self.module, training, self.seed)
-        batches = _batches(
-            TrainingSamples(encode(description, training), changes, self.rank), config, self.seed
-        )
-        batches.epoch = len(self.history)
-        judged = _batches(TrainingSamples(encode(description, validation)), config, None)
-        shown = (config.epochs, len(batches), len(self.history))
-        if quiet or not self.rank.is_first:
-            progress = Progress(*shown)
-        else:
-            progress = ProgressBar(*shown, console) if console else ProgressLines(*shown)
-        with _ending_on_request(), _silent_exchange(), progress:
-            done = False
-            while not done:
+        samples = TrainingSamples(problem.encode(description, training), changes, self.rank)
+        batches = self._batches(samples, self.seed)
+        batches.epoch = done
+        judged = self._batches(TrainingSamples(problem.encode(description, validation)), None)
+        quiet = quiet or not self.rank.is_first
+        progress = Progress(self.config.epochs, len(batches), done, console, quiet=quiet)
+        with _ending_on_request(), progress:
+            while not self.is_complete:
                 progress.begin_epoch()
                 self._train(batches, progress)
                 self._validate(judged)
-                done = self._end_epoch()
-                progress.end_epoch(self.history, done)
+                self._end_epoch()
+                progress.end_epoch(self.history, self.is_complete)
 
     def _restore(self) -> None:
         """Take up what the newest checkpoint holds, and tell the observers of its epochs."""
         with self.rank.first_goes_ahead():
-            found = newest_checkpoint(self.work)
+            found = checkpoint.newest_checkpoint(self.work)
         if found is None:
             return
-        check_fingerprint(found.get("fingerprint", ""), self.digest, self.work)
+        checkpoint.check_fingerprint(found.get("fingerprint", ""), self.digest, self.work)
         self.history = History.from_records(found["history"])
         self.best_weights = dict(found["best_weights"])
         self.module.load_state_dict(found["module"])
         self.optimiser.load_state_dict(found["optimiser"])
         _tell(self.observers, self.history.records)
-        done, epochs = len(self.history), self.config.epochs
-        if self.rank.is_first and not self.history.is_complete(epochs, self.config.patience):
-            print(f"continuing after epoch {done} of {epochs}", flush=True)
+        if self.rank.is_first and not self.is_complete:
+            print(f"continuing after epoch {len(self.history)} of {self.config.epochs}", flush=True)
+
+    def _batches(self, samples: TrainingSamples, seed: int | None) -> Loader:
+        """Return batches in a new order in each epoch, or in stored order without a seed."""
+        ahead, shuffle = 0 if samples.in_memory else 2, seed is not None
+        return Loader(samples, self.config.batch_size, seed=seed or 0, shuffle=shuffle, ahead=ahead)
 
     def _train(self, batches: Loader, progress: Progress) -> None:
         """Learn from every batch once."""
-        epoch, every = len(self.history), self.config.accumulate
+        config, epoch, every = self.config, len(self.history), self.config.accumulate
         seed_epoch(self.seed, epoch, self.rank.number)
         self.module.begin_epoch(epoch)
-        steps = steps_per_epoch(self.module.num_samples, self.config)
+        steps = steps_per_epoch(self.module.num_samples, config)
+        weights = [p for group in self.optimiser.param_groups for p in group["params"]]
         for number, batch in enumerate(batches):
-            self._set_learning_rate(epoch * steps + number // every, self.config.epochs * steps)
+            step = epoch * steps + number // every
+            factor = learning_rate_factor(step, config.epochs * steps, config.warmup_fraction)
+            self.learning_rate = config.learning_rate * factor
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.learning_rate
             if number % every == 0:
                 self.optimiser.zero_grad()
             is_whole = (number + 1) % every == 0 or number + 1 == len(batches)
@@ -274,22 +255,11 @@ class _Loop:
                     loss = self.loss_of(self._on_device(batch), number)
                 loss.backward()
             if is_whole:
-                self._step()
+                torch.nn.utils.clip_grad_norm_(weights, config.gradient_clip)
+                self.optimiser.step()
+                if self.module.average is not None:
+                    self.module.average.update(self.module.operator)
             progress.add_batch()
-
-    def _set_learning_rate(self, step: int, num_steps: int) -> None:
-        factor = learning_rate_factor(step, num_steps, self.config.warmup_fraction)
-        self.learning_rate = self.config.learning_rate * factor
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate
-
-    def _step(self) -> None:
-        """Take the optimiser's step, and the average of the weights along."""
-        weights = [p for group in self.optimiser.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(weights, self.config.gradient_clip)
-        self.optimiser.step()
-        if self.module.average is not None:
-            self.module.average.update(self.module.operator)
 
     @torch.inference_mode()
     def _validate(self, batches: Loader) -> None:
@@ -298,42 +268,34 @@ class _Loop:
             self.module.validation_step(self._on_device(batch))
         self.module.train()
 
-    def _end_epoch(self) -> bool:
-        """Record and save the epoch, and tell of it; whether it was the last."""
+    def _end_epoch(self) -> None:
+        """Record and save the epoch, and tell of it."""
         module = self.module
-        self.rank.pool([module.train_error, module.train_loss], self.device)
+        self.rank.pool([module.train_error, module.train_loss])
         record = EpochRecord(
             epoch=len(self.history) + 1,
             train_relative_l2=module.train_error.value,
-            validation_relative_l2=self.rank.agreed(module.validation_error.value, self.device),
+            validation_relative_l2=self.rank.agreed(module.validation_error.value),
             learning_rate=self.learning_rate,
             train_loss=None if module.objective.is_relative_l2 else module.train_loss.value,
         )
-        self.history = self.history.with_record(record)
+        self.history = History((*self.history.records, record))
         if self.history.best is record:
             weights = module.evaluated.state_dict()
             self.best_weights = {key: value.cpu().clone() for key, value in weights.items()}
         if self.rank.is_first:
             content = {
                 "fingerprint": self.digest,
-                "history": [record.to_dict() for record in self.history.records],
+                "history": self.history.to_dict()["epochs"],
                 "best_weights": self.best_weights,
                 "module": dict(module.state_dict()),
                 "optimiser": self.optimiser.state_dict(),
             }
-            write_checkpoint(self.work, record.epoch, content)
+            checkpoint.write_checkpoint(self.work, record.epoch, content)
         _tell(self.observers, [record])
-        return self.history.is_complete(self.config.epochs, self.config.patience)
 
-    def _on_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _on_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: field.to(self.device) for name, field in batch.items()}
-
-
-def _batches(samples: TrainingSamples, config: TrainConfig, seed: int | None) -> Loader:
-    """Return batches in a new order in each epoch, or in stored order without a seed."""
-    ahead = 0 if samples.in_memory else 2
-    shuffle = seed is not None
-    return Loader(samples, config.batch_size, seed=seed or 0, shuffle=shuffle, ahead=ahead)
 
 
 def _changes(module: OperatorTraining, training: Split | StoredSplit, seed: int) -> list[Change]:
@@ -341,7 +303,7 @@ def _changes(module: OperatorTraining, training: Split | StoredSplit, seed: int)
     config, description = module.config, module.description
     forecast = description.forecast
 
-    def drawn(number: int, purpose: Purpose) -> Callable[[int], np.ndarray]:
+    def drawn(number: int, purpose: Purpose) -> Choices:
         return lambda epoch: epoch_choices(module.num_samples, number, seed, epoch, purpose)
 
     changes: list[Change] = []
@@ -355,21 +317,18 @@ def _changes(module: OperatorTraining, training: Split | StoredSplit, seed: int)
     return changes
 
 
-def _tell(observers: Sequence[TrainingObserver], records: Sequence[EpochRecord]) -> None:
+def _tell(observers: Sequence[Observer], records: Sequence[EpochRecord]) -> None:
     for record in records:
         for observer in observers:
-            observer.on_epoch(record.epoch, record.metrics)
+            observer(record.epoch, record.metrics)
 
 
 def autocast_of(
     precision: Literal[32, "bf16"], device: str
 ) -> Callable[[], AbstractContextManager[Any]]:
-    """Return what makes the context of a training's layers.
+    """Return what makes the context of the layers, given `train.precision`.
 
-    Args:
-        precision: `train.precision`.
-        device: Where training computes. A processor without instructions for bf16 does it in
-            software, at no gain.
+    A processor without instructions for bf16 does it in software, at no gain.
 
     Raises:
         InputError: The device does not have it.
@@ -393,39 +352,32 @@ def _reproducible(threads: int) -> Iterator[None]:
 
     The random generators are put back, too: training leaves no trace in the process it runs in.
     """
-    threads_before = torch.get_num_threads()
-    deterministic_before = torch.are_deterministic_algorithms_enabled()
     # By itself torch then also fills every new tensor with NaN, a seventh of a step's time. That
     # shows reads of memory before it is written, which the tests of the kernels look for.
-    filling_before = torch.utils.deterministic.fill_uninitialized_memory  # pyright: ignore
+    filling: Any = torch.utils.deterministic
+    before = (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        filling.fill_uninitialized_memory,
+    )
+
+    def compute(threads: int, deterministic: bool, filled: bool) -> None:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        filling.fill_uninitialized_memory = filled
+
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # or cuBLAS is not deterministic
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
+        compute(threads, True, False)
         try:
             yield
         finally:
-            torch.set_num_threads(threads_before)
-            torch.use_deterministic_algorithms(deterministic_before)
-            torch.utils.deterministic.fill_uninitialized_memory = filling_before  # pyright: ignore
-
-
-@contextmanager
-def _silent_exchange() -> Iterator[None]:
-    """Keep to itself what torch says of the layout of gradients that processes exchange."""
-    with warnings.catch_warnings():  # a matter of speed, and of a kernel's layout
-        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-        yield
+            compute(*before)
 
 
 @contextmanager
 def _ending_on_request() -> Iterator[None]:
-    """Turn SIGTERM into an error, unless somebody else deals with it.
-
-    Raises:
-        MnoError: The process was asked to end.
-    """
+    """Turn SIGTERM into an error, unless somebody else deals with it."""
 
     def end(*_: object) -> None:
         raise MnoError(

@@ -1,47 +1,35 @@
-"""What training measured, epoch by epoch, and who is told or shown it as it happens."""
+"""What training measured, epoch by epoch, and how it is shown as it happens."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+Observer = Callable[[int, dict[str, float]], object]
+"""Called with the number of an epoch, counted from 1, and its metrics, when it has ended.
 
-class TrainingObserver(Protocol):
-    """Someone who is told of every epoch as it ends."""
-
-    def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Take the metrics of an epoch.
-
-        Every observer hears of every epoch once, in order, from the first: those that an earlier,
-        interrupted call trained are told again before training continues.
-
-        Args:
-            epoch: Counted from 1.
-            metrics: `train_relative_l2`, `validation_relative_l2` and `learning_rate`; and
-                `train_loss` where something else than the relative L2 error is minimised.
-        """
-        ...
+Every observer hears of every epoch once, in order, from the first: those that an earlier,
+interrupted call trained are told again before training continues. The metrics are
+`train_relative_l2`, `validation_relative_l2` and `learning_rate`; and `train_loss` where something
+else than the relative L2 error is minimised.
+"""
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch.
+    """One epoch, counted from 1.
 
-    Attributes:
-        epoch: Counted from 1.
-        train_relative_l2: Mean relative L2 error over the training split, as the steps saw it
-            (turned, noisy, windows of a rollout), each batch measured before its own step.
-        validation_relative_l2: Mean relative L2 error over the validation split after the epoch, of
-            states over all predicted frames.
-        learning_rate: Learning rate of the epoch's last step.
-        train_loss: Mean of what is minimised, measured likewise; none where that is the relative
-            L2 error.
+    The error of training is the mean relative L2 error over the training split as the steps saw it
+    (turned, noisy, windows of a rollout), each batch measured before its own step; `train_loss` is
+    the mean of what is minimised, measured likewise, where that is something else. The error of
+    validation is taken after the epoch, of states over all predicted frames; the learning rate is
+    that of the last step.
     """
 
     epoch: int
@@ -69,17 +57,9 @@ class History:
     def __len__(self) -> int:
         return len(self.records)
 
-    def with_record(self, record: EpochRecord) -> History:
-        """Return a history with one more epoch."""
-        return History((*self.records, record))
-
     @property
     def best(self) -> EpochRecord:
-        """The epoch of the lowest validation error, the first of equals.
-
-        Raises:
-            ValueError: No epoch has been trained.
-        """
+        """The epoch of the lowest validation error, the first of equals; there must be one."""
         return min(self.records, key=lambda record: record.validation_relative_l2)
 
     def is_complete(self, epochs: int, patience: int) -> bool:
@@ -102,104 +82,69 @@ class History:
 
 
 class Progress:
-    """Shows how far a training is, in a `with` statement; this one shows nothing.
+    """Shows how far a training is, in a `with` statement, as bars on a console or as lines.
+
+    Lines are printed of the first epoch, the last, and one in every tenth of the epochs between.
 
     Args:
         epochs: Epochs of the whole training, at most.
         batches: Batches of an epoch.
         done: Epochs that an earlier call has trained.
+        console: Where to draw; lines are printed without one.
+        quiet: Show nothing.
     """
 
-    def __init__(self, epochs: int, batches: int, done: int) -> None:
+    def __init__(
+        self, epochs: int, batches: int, done: int, console: Console | None, *, quiet: bool
+    ) -> None:
         self.epochs, self.batches, self.done = epochs, batches, done
+        self._quiet, self._begun = quiet, time.monotonic()
+        self._bars: Any = nullcontext()
+        self._draws = console is not None and not quiet
+        if self._draws:
+            # Imported here: the library trains without a terminal, and without rich.
+            from rich import progress as rich
+
+            columns = (rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeRemainingColumn())
+            texts = (rich.TextColumn("{task.description}"), rich.TextColumn("{task.fields[note]}"))
+            self._bars = rich.Progress(texts[0], *columns, texts[1], console=console)
+            self._epochs = self._bars.add_task("epochs", total=epochs, completed=done, note="")
+            self._batches = self._bars.add_task("batches", total=None, note="")
 
     def __enter__(self) -> Progress:
+        self._bars.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         """Leave what is shown as it is, however the training ends."""
-
-    def begin_epoch(self) -> None:
-        """Begin an epoch."""
-
-    def add_batch(self) -> None:
-        """Show one more batch of the epoch."""
-
-    def end_epoch(self, history: History, is_last: bool) -> None:
-        """Show the errors of the epoch that has just ended."""
-
-
-class ProgressLines(Progress):
-    """Prints the first epoch, the last, and one in every tenth of the epochs between."""
-
-    def __init__(self, epochs: int, batches: int, done: int) -> None:
-        super().__init__(epochs, batches, done)
-        self._every = max(1, epochs // 10)
-        self._begun = time.monotonic()
-
-    def end_epoch(self, history: History, is_last: bool) -> None:
-        """Print the epoch if its turn has come."""
-        record = history.records[-1]
-        if not (is_last or record.epoch == 1 or record.epoch % self._every == 0):
-            return
-        line = (
-            f"epoch {record.epoch}/{self.epochs}  train {record.train_relative_l2:.4f}  "
-            f"validation {record.validation_relative_l2:.4f}"
-        )
-        if not is_last:
-            pace = (time.monotonic() - self._begun) / (record.epoch - self.done)
-            line += f"  {_duration(pace * (self.epochs - record.epoch))} left at most"
-        print(line, flush=True)
-
-
-class ProgressBar(Progress):
-    """Shows epochs, the batches of the current one, the validation error and the time left."""
-
-    def __init__(self, epochs: int, batches: int, done: int, console: Console) -> None:
-        # Imported here: the library trains without a terminal, and without rich.
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-
-        super().__init__(epochs, batches, done)
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        note = TextColumn("{task.fields[note]}")
-        self._bars = Bars(TextColumn("{task.description}"), *columns, note, console=console)
-        self._epochs = self._bars.add_task("epochs", total=epochs, completed=done, note="")
-        self._batches = self._bars.add_task("batches", total=None, note="")
-
-    def __enter__(self) -> ProgressBar:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bars.stop()
+        self._bars.__exit__(*error)
 
     def begin_epoch(self) -> None:
         """Empty the bar of batches."""
-        self._bars.reset(self._batches, total=self.batches)
+        if self._draws:
+            self._bars.reset(self._batches, total=self.batches)
 
     def add_batch(self) -> None:
-        """Advance the bar of batches."""
-        self._bars.advance(self._batches)
+        """Show one more batch of the epoch."""
+        if self._draws:
+            self._bars.advance(self._batches)
 
     def end_epoch(self, history: History, is_last: bool) -> None:
-        """Advance the bar of epochs and show the errors."""
+        """Show the errors of the epoch that has just ended."""
         last, best = history.records[-1], history.best
-        note = (
-            f"validation {last.validation_relative_l2:.4f} "
-            f"(best {best.validation_relative_l2:.4f}, epoch {best.epoch})"
-        )
-        self._bars.update(self._epochs, completed=last.epoch, note=note)
+        error = f"validation {last.validation_relative_l2:.4f}"
+        if self._draws:
+            note = f"{error} (best {best.validation_relative_l2:.4f}, epoch {best.epoch})"
+            self._bars.update(self._epochs, completed=last.epoch, note=note)
+            return
+        its_turn = is_last or last.epoch == 1 or last.epoch % max(1, self.epochs // 10) == 0
+        if self._quiet or not its_turn:
+            return
+        line = f"epoch {last.epoch}/{self.epochs}  train {last.train_relative_l2:.4f}  {error}"
+        if not is_last:
+            pace = (time.monotonic() - self._begun) / (last.epoch - self.done)
+            line += f"  {_duration(pace * (self.epochs - last.epoch))} left at most"
+        print(line, flush=True)
 
 
 def _duration(seconds: float) -> str:

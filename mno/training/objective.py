@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,79 +18,76 @@ from mno.surrogate.description import Description
 from mno.surrogate.rollout import advanced, check_steps, next_frame
 from mno.training.config import TrainConfig
 
+Fields = Mapping[str, Tensor]
+
 # A field weaker than this share of its standard deviation in the training split is measured
 # against that share: dividing by a norm near zero would let one silent sample drown all others.
 NORM_FLOOR = 0.01
 
 
-def relative_l2(
-    predicted: Mapping[str, Tensor], truth: Mapping[str, Tensor], normaliser: Normaliser
-) -> Tensor:
+def relative_l2(predicted: Fields, truth: Fields, normaliser: Normaliser) -> Tensor:
     r"""Return each sample's error `‖u_pred − u‖₂ / ‖u‖₂`, averaged over the fields.
 
     Args:
         predicted: Normalised fields of shape `(batch, *grid)` or `(batch, frames, *grid)`, by name;
             frames are values like others.
-        truth: The same fields as solved, normalised likewise.
+        truth: The same fields as solved, normalised likewise; NaN where a value is missing.
         normaliser: Brings both to the physical units in which the norms are taken.
 
     Returns:
         Errors of shape `(batch,)`, nondimensional.
     """
-    errors, known = [], []
-    for name, field in predicted.items():
-        std = normaliser.std[name]
-        present = _present(truth[name])
-        known.append(present)
-        # The difference is taken before decoding, where the mean cancels without rounding.
-        error = std * _only(present, field - truth[name]).flatten(1).norm(dim=1)
-        solved = _only(present, normaliser.decode(name, truth[name])).flatten(1)
-        errors.append(error / _floored(solved.norm(dim=1), std, present, solved))
-    return _mean_over_fields(errors, known)
+    return _relative(predicted, truth, normaliser, None)
 
 
-def relative_h1(
-    predicted: Mapping[str, Tensor],
-    truth: Mapping[str, Tensor],
-    normaliser: Normaliser,
-    grid: Grid,
-) -> Tensor:
+def relative_h1(predicted: Fields, truth: Fields, normaliser: Normaliser, grid: Grid) -> Tensor:
     r"""Return each sample's error `‖u_pred − u‖ / ‖u‖` in H1, averaged over the fields.
 
     `‖u‖² = Σ u² + Σ (Δu / h)²`: values, and first differences between neighbours along every axis
     over their distance; pairs of which one is missing are left out. Lengths are in longest sides of
-    the domain, so that the error has no unit.
-
-    Args:
-        predicted: Normalised fields of shape `(batch, *grid)` or `(batch, frames, *grid)`, by name;
-            frames are values like others.
-        truth: The same fields as solved, normalised likewise.
-        normaliser: Brings both to the physical units in which the norms are taken.
-        grid: The grid of all fields.
-
-    Returns:
-        Errors of shape `(batch,)`, nondimensional.
+    the domain, so that the error has no unit. Arguments and result are as for `relative_l2`, `grid`
+    that of all fields.
 
     Source:
         Czarnecki et al., "Sobolev Training for Neural Networks", arXiv:1706.04859.
     """
-    errors, known = [], []
+    return _relative(predicted, truth, normaliser, grid)
+
+
+def _relative(
+    predicted: Fields, truth: Fields, normaliser: Normaliser, grid: Grid | None
+) -> Tensor:
+    errors, known, whole = [], [], True
     for name, field in predicted.items():
-        std = normaliser.std[name]
-        present = _present(truth[name])
-        known.append(present)
-        slopes = _slopes(truth[name], grid)
-        pairs = None if present is None else ~slopes.isnan()
-        difference = field - truth[name]
-        parts = [_only(present, difference).flatten(1), _only(pairs, _slopes(difference, grid))]
-        error = std * torch.cat(parts, dim=1)
-        solved = _only(present, normaliser.decode(name, truth[name])).flatten(1)
-        norm = torch.cat([solved, std * _only(pairs, slopes)], dim=1).norm(dim=1)
-        errors.append(error.norm(dim=1) / _floored(norm, std, present, solved))
-    return _mean_over_fields(errors, known)
+        std, solved = normaliser.std[name], truth[name]
+        present = _present(solved)
+        # The difference is taken before decoding, where the mean cancels without rounding.
+        difference = field - solved
+        wrong = _only(present, difference).flatten(1)
+        values = _only(present, normaliser.decode(name, solved)).flatten(1)
+        if grid is None:
+            error, size = std * wrong.norm(dim=1), values.norm(dim=1)
+        else:
+            slopes = _slopes(solved, grid)
+            pairs = None if present is None else ~slopes.isnan()
+            steps = _only(pairs, _slopes(difference, grid))
+            error = (std * torch.cat([wrong, steps], dim=1)).norm(dim=1)
+            size = torch.cat([values, std * _only(pairs, slopes)], dim=1).norm(dim=1)
+        if present is None:
+            errors.append(error / size.clamp_min(NORM_FLOOR * std * values.shape[1] ** 0.5))
+            known.append(torch.ones_like(error, dtype=torch.bool))
+        else:
+            counts, whole = present.flatten(1).sum(dim=1), False
+            floor = NORM_FLOOR * std * counts.clamp_min(1).to(size).sqrt()
+            errors.append(error / size.maximum(floor))
+            known.append(counts > 0)
+    each = torch.stack(errors)
+    if whole:
+        return each.mean(dim=0)
+    return each.sum(dim=0) / torch.stack(known).sum(dim=0).clamp_min(1)
 
 
-def samples_with_truth(truth: Mapping[str, Tensor]) -> int:
+def samples_with_truth(truth: Fields) -> int:
     """Return how many samples of a batch have a true value of any field."""
     known = torch.zeros(len(next(iter(truth.values()))), dtype=torch.bool)
     for field in truth.values():
@@ -112,50 +108,24 @@ def _only(present: Tensor | None, values: Tensor) -> Tensor:
     return values if present is None else torch.where(present, values, 0.0)
 
 
-def _floored(norm: Tensor, std: float, present: Tensor | None, values: Tensor) -> Tensor:
-    """Return norms that are no smaller than those of fields as weak as the floor."""
-    if present is None:
-        return norm.clamp_min(NORM_FLOOR * std * values.shape[1] ** 0.5)
-    counts = present.flatten(1).sum(dim=1).clamp_min(1)
-    return norm.maximum(NORM_FLOOR * std * counts.to(norm).sqrt())
-
-
-def _mean_over_fields(errors: list[Tensor], known: list[Tensor | None]) -> Tensor:
-    """Return the mean of each sample's errors over the fields that it has a true value of."""
-    each = torch.stack(errors)
-    if all(present is None for present in known):
-        return each.mean(dim=0)
-    measured = [
-        torch.ones_like(error, dtype=torch.bool)
-        if present is None
-        else present.flatten(1).any(dim=1)
-        for error, present in zip(errors, known, strict=True)
-    ]
-    return each.sum(dim=0) / torch.stack(measured).sum(dim=0).clamp_min(1)
-
-
 def _slopes(field: Tensor, grid: Grid) -> Tensor:
     """Return the differences between neighbours over their distance, shape `(batch, pairs)`."""
-    axes = range(len(grid.shape))
     sides = [
         sum(h) if isinstance(h, tuple) else n * h
         for h, n in zip(grid.spacing, grid.shape, strict=True)
     ]
     slopes = []
-    for axis in axes:
-        dim = field.ndim - len(grid.shape) + axis
+    for axis, side in enumerate(sides):
+        dim = field.ndim - len(sides) + axis
         steps = field.new_tensor([b - a for a, b in pairwise(grid.centres(axis))])
-        distances = steps * (sides[axis] / max(sides))
+        distances = steps * (side / max(sides))
         shape = [-1 if d == dim else 1 for d in range(field.ndim)]
         slopes.append((field.diff(dim=dim) / distances.view(shape)).flatten(1))
     return torch.cat(slopes, dim=1)
 
 
 def pushforward_loss(
-    operator: nn.Module,
-    batch: Batch,
-    truth: Mapping[str, Tensor],
-    error: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor],
+    operator: nn.Module, batch: Batch, truth: Fields, error: Callable[[Fields, Fields], Tensor]
 ) -> Tensor:
     """Return the error of the last frame of a rollout, with a gradient through its last step alone.
 
@@ -171,12 +141,6 @@ def pushforward_loss(
         error: Compares predicted fields with true ones, both of shape `(batch, *place)`, by name;
             for example `relative_l2` with its normaliser filled in.
 
-    Returns:
-        What `error` returns.
-
-    Raises:
-        ValueError: As for `roll_out`.
-
     Source:
         Brandstetter, Worrall and Welling, "Message Passing Neural PDE Solvers", arXiv:2202.03376,
         section 3.1: the stability loss.
@@ -188,16 +152,9 @@ def pushforward_loss(
 
 @torch.no_grad()
 def pushed(operator: nn.Module, batch: Batch, steps: int, forcings: Collection[str] = ()) -> Batch:
-    """Return the batch before the last step of a rollout, without gradients.
+    """Return the batch before the last of the steps of a rollout, without gradients.
 
-    Args:
-        operator: As for `roll_out`.
-        batch: As for `roll_out`.
-        steps: Steps of the rollout, the last included.
-        forcings: As for `roll_out`.
-
-    Raises:
-        ValueError: As for `roll_out`.
+    The arguments are those of `roll_out`.
     """
     check_steps(steps)
     for _ in range(steps - 1):
@@ -207,18 +164,12 @@ def pushed(operator: nn.Module, batch: Batch, steps: int, forcings: Collection[s
     return batch
 
 
-Fields = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """A prediction in training, beside what it is measured by. All fields are normalised.
 
-    Attributes:
-        fields: What is predicted, by name; of states, frames that follow each other.
-        truth: The same as solved.
-        given: What it follows from, as it was before noise: inputs, and of states frames that end
-            with the one before the first predicted; of forcings frames that begin with these.
+    Of states, `fields` and `truth` hold frames that follow each other. `given` is what they follow
+    from, as it was before noise: inputs, and of states frames that end with the one before the
+    first predicted; of forcings frames that begin with these.
     """
 
     fields: Fields
@@ -295,28 +246,25 @@ class Objective:
         config: TrainConfig,
         parameters: Mapping[str, Any],
     ) -> None:
-        self.description = description
-        self.normaliser = description.normaliser
-        self._grid = grid
+        self.description, self._grid = description, grid
+        self.error, self.residual_weight = config.loss, config.residual_weight
+        weight = f"train.residual_weight={config.residual_weight}"
+        if grid is None and (config.loss == "h1" or config.residual_weight):
+            raise InputError(
+                f"{'train.loss=h1' if config.loss == 'h1' else weight} takes differences between "
+                "neighbours on a grid, but the dataset holds unordered points; set "
+                "train.loss=relative_l2 and train.residual_weight=0"
+            )
+        if description.gaps and config.residual_weight:
+            raise InputError(
+                f"{weight} needs all values of the inputs, but {', '.join(description.gaps)} may "
+                "have gaps; set train.residual_weight=0"
+            )
         self.numbers = {
             name: torch.tensor(float(value), dtype=torch.float64)
             for name, value in parameters.items()
             if isinstance(value, int | float)
         }
-        self.error = config.loss
-        if grid is None and (config.loss == "h1" or config.residual_weight):
-            weight = f"residual_weight={config.residual_weight}"
-            asked = "loss=h1" if config.loss == "h1" else weight
-            raise InputError(
-                f"train.{asked} takes differences between neighbours on a grid, but the dataset "
-                "holds unordered points; set train.loss=relative_l2 and train.residual_weight=0"
-            )
-        if description.gaps and config.residual_weight:
-            raise InputError(
-                f"train.residual_weight={config.residual_weight} needs all values of the inputs, "
-                f"but {', '.join(description.gaps)} may have gaps; set train.residual_weight=0"
-            )
-        self.residual_weight = config.residual_weight
         self.residual = residual_of(description.scenario) if config.residual_weight else None
 
     @property
@@ -332,19 +280,20 @@ class Objective:
 
     def __call__(self, prediction: Prediction) -> Tensor:
         """Return what is minimised for each sample, shape `(batch,)`, nondimensional."""
-        predicted, truth = prediction.fields, prediction.truth
-        if self.error == "h1":
-            loss = relative_h1(predicted, truth, self.normaliser, self.grid)
-        else:
-            loss = relative_l2(predicted, truth, self.normaliser)
+        normaliser = self.description.normaliser
+        grid = self.grid if self.error == "h1" else None
+        loss = _relative(prediction.fields, prediction.truth, normaliser, grid)
         if self.residual is None:
             return loss
-        known = self._known(prediction)
-        fields = {name: self.normaliser.decode(name, field) for name, field in known.items()}
-        place = self._place(known)
+        known = self.known(prediction)
+        fields = {name: normaliser.decode(name, field) for name, field in known.items()}
+        place, forecast = self.grid, self.description.forecast
+        if forecast is not None:  # in space and time
+            frames = known[self.description.states[0]].shape[1]
+            place = place.in_time(frames, forecast.interval)
         return loss + self.residual_weight * self.residual(fields | self.numbers, place)
 
-    def _known(self, prediction: Prediction) -> dict[str, Tensor]:
+    def known(self, prediction: Prediction) -> dict[str, Tensor]:
         """Return all fields, those with frames from the last given to the last predicted."""
         given, predicted = prediction.given, prediction.fields
         known = dict(given) | dict(predicted)
@@ -358,10 +307,3 @@ class Objective:
             held = given[name][:, forecast.history - 1 :][:, :intervals]
             known[name] = torch.cat([held, held[:, -1:]], dim=1)
         return known
-
-    def _place(self, fields: Mapping[str, Tensor]) -> Grid:
-        """Return the grid of the fields, in space and time where there are states."""
-        forecast = self.description.forecast
-        if forecast is None:
-            return self.grid
-        return self.grid.in_time(fields[self.description.states[0]].shape[1], forecast.interval)

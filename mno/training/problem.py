@@ -66,9 +66,10 @@ def _check_values(what: str, field: SampleArray, may_miss: bool) -> None:
 
 def _check_axes(schema: Schema) -> None:
     space = tuple(axis.name for axis in schema.space)
+    places = f"({', '.join(space)})"
     if ("point" in space) != bool(schema.coordinates) or ("point" in space and len(space) > 1):
         raise InputError(
-            f"the dataset has axes ({', '.join(space)}) and coordinates of points "
+            f"the dataset has axes {places} and coordinates of points "
             f"({', '.join(f.name for f in schema.coordinates)}); expected coordinates with the one "
             "axis point, and none with others: correct the scenario"
         )
@@ -90,13 +91,13 @@ def _check_axes(schema: Schema) -> None:
         if not (field.dims == space or over_time or per_sample):
             raise InputError(
                 f"field {field.name} is an {field.role} with axes ({', '.join(field.dims)}); "
-                f"training takes inputs and outputs on ({', '.join(space)}), inputs and states on "
+                f"training takes inputs and outputs on {places}, inputs and states on "
                 f"({', '.join(('time', *space))}), and inputs that are one number per sample"
             )
     if all(field.is_scalar for field in schema.inputs):
         raise InputError(
             f"all inputs of {schema.scenario} are one number per sample; training needs one on "
-            f"({', '.join(space)}) at least: let the scenario give one of them at every point"
+            f"{places} at least: let the scenario give one of them at every point"
         )
 
 
@@ -111,6 +112,9 @@ def fields_with_gaps(schema: Schema) -> tuple[str, ...]:
 def describe(training: Split | StoredSplit, model: ModelConfig, task: TaskConfig) -> Description:
     """Return what a training from fresh weights makes of a split.
 
+    The typical distance of unordered points is that of as many on a lattice that fills the box
+    around them.
+
     Raises:
         InputError: The task does not fit the dataset.
     """
@@ -119,7 +123,14 @@ def describe(training: Split | StoredSplit, model: ModelConfig, task: TaskConfig
         training.fields,
         about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
     )
-    extent, spacing, offset = _domain(training, normaliser)
+    places = {field.name: field.units for field in schema.coordinates}
+    if places:
+        extent = tuple(float(np.ptp(training.fields[name][:])) for name in places)
+        box = math.prod(size / normaliser.std[n] for n, size in zip(places, extent, strict=True))
+        points = training.fields[next(iter(places))].shape[-1]
+        spacing, offset = ((box / points) ** (1 / len(places)),), ()
+    else:
+        extent, spacing, offset = schema.extent, schema.spacing, schema.offset
     given = {field.name: field.units for field in schema.inputs}
     return Description(
         scenario=schema.scenario,
@@ -133,35 +144,13 @@ def describe(training: Split | StoredSplit, model: ModelConfig, task: TaskConfig
         forecast=forecast_of(task, schema.fields, schema.axes),
         scalars=tuple(field.name for field in schema.inputs if field.is_scalar),
         forcings=tuple(field.name for field in schema.inputs if field.is_forcing),
-        coordinates={field.name: field.units for field in schema.coordinates},
+        coordinates=places,
         gaps=tuple(name for name in fields_with_gaps(schema) if name in given),
     )
 
 
-def _domain(
-    training: Split | StoredSplit, normaliser: Normaliser
-) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-    """Return extent, reference spacing and offset of the places of a split.
-
-    The typical distance of unordered points is that of as many on a lattice that fills the box
-    around them.
-    """
-    schema = training.schema
-    if not schema.coordinates:
-        return schema.extent, schema.spacing, schema.offset
-    names = [field.name for field in schema.coordinates]
-    extent = tuple(float(np.ptp(training.fields[name][:])) for name in names)
-    box = math.prod(length / normaliser.std[n] for n, length in zip(names, extent, strict=True))
-    points = training.fields[names[0]].shape[-1]
-    return extent, ((box / points) ** (1 / len(names)),), ()
-
-
 def check_truth(description: Description, split: Split | StoredSplit) -> None:
-    """Refuse a split without a single value to compare predictions with.
-
-    Raises:
-        InputError: All are missing.
-    """
+    """Refuse a split without a single value to compare predictions with."""
     largest = max(split.fields.values(), key=lambda field: math.prod(field.shape))
     truths = (
         description.truth({name: field[rows] for name, field in split.fields.items()})
@@ -204,13 +193,11 @@ def fingerprint(
         "seed": seed,
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    arrays: dict[str, SampleArray] = {
-        f"{s.name} {name}": s.fields[name] for s in splits for name in sorted(s.fields)
-    }
-    for name, array in arrays.items():
-        digest.update(f"{name} {array.shape}".encode())
-        for rows in blocks(array):
-            digest.update(np.ascontiguousarray(array[rows]).data)
+    for split in splits:
+        for name, array in sorted(split.fields.items()):
+            digest.update(f"{split.name} {name} {array.shape}".encode())
+            for rows in blocks(array):
+                digest.update(np.ascontiguousarray(array[rows]).data)
     weights = sorted(initial.operator.state_dict().items()) if initial is not None else ()
     for name, weight in weights:
         digest.update(f"initial {name} {tuple(weight.shape)}".encode())
@@ -222,16 +209,12 @@ def fingerprint(
     return digest.hexdigest()
 
 
-# What may differ without changing what the weights mean.
-_FREE = frozenset({"dropout"})
-
-
 def continued(initial: Description, fresh: Description) -> Description:
     """Describe a training that begins with the weights of a trained model.
 
     The normaliser and the reference spacing are those of the first training, so that the weights
     mean the same; with a dataset of a higher resolution, that is fine-tuning on finer grids, and
-    the result still is one operator for all of them.
+    the result still is one operator for all of them. Dropout may differ.
 
     Args:
         initial: The trained model.
@@ -241,42 +224,41 @@ def continued(initial: Description, fresh: Description) -> Description:
         InputError: The model is of another architecture, of other fields, of another domain, or
             continues states in another way.
     """
-    theirs, ours = (d.model.model_dump(mode="json", exclude=set(_FREE)) for d in (initial, fresh))
+
+    def refused(what: str, remedy: str) -> InputError:
+        return InputError(
+            f"train.warm_start: that model {what}: {remedy}, or set train.warm_start=null"
+        )
+
+    theirs, ours = (d.model.model_dump(mode="json", exclude={"dropout"}) for d in (initial, fresh))
     differing = [key for key in ours if theirs[key] != ours[key]]
     if differing:
         has, expected = (
             ", ".join(f"{key}={model[key]}" for key in differing) for model in (theirs, ours)
         )
-        raise InputError(
-            f"train.warm_start: that model has {has}; expected {expected}, as in section model: "
-            "make them alike, or set train.warm_start=null"
-        )
+        raise refused(f"has {has}; expected {expected}, as in section model", "make them alike")
     for kind in ("inputs", "outputs", "coordinates"):
         given, wanted = getattr(initial, kind), getattr(fresh, kind)
         if dict(given) != dict(wanted):
-            raise InputError(
-                f"train.warm_start: that model has {kind} {_listed(given)}; expected those of the "
-                f"dataset, {_listed(wanted)}: choose a model of these fields, or set "
-                "train.warm_start=null"
+            raise refused(
+                f"has {kind} {_listed(given)}; expected those of the dataset, {_listed(wanted)}",
+                "choose a model of these fields",
             )
     if unknown := [name for name in fresh.gaps if name not in initial.gaps]:
-        raise InputError(
-            f"train.warm_start: that model knows no missing values of {', '.join(unknown)}, which "
-            "the dataset may have; choose a model that does, or set train.warm_start=null"
-        )
+        missing = f"knows no missing values of {', '.join(unknown)}, which the dataset may have"
+        raise refused(missing, "choose a model that does")
     if len(initial.extent) != len(fresh.extent) or not all(
         math.isclose(a, b) for a, b in zip(initial.extent, fresh.extent, strict=True)
     ):
-        raise InputError(
-            f"train.warm_start: that model is of a domain of extent {initial.extent}; expected "
-            f"{fresh.extent}, the dataset's: choose a model of this domain, or set "
-            "train.warm_start=null"
+        raise refused(
+            f"is of a domain of extent {initial.extent}; expected {fresh.extent}, the dataset's",
+            "choose a model of this domain",
         )
     if not _continues_alike(initial.forecast, fresh.forecast):
-        raise InputError(
-            f"train.warm_start: that model was trained to {_said(initial.forecast)}; expected "
-            f"{_said(fresh.forecast)}, as in section task and the dataset: make them alike, or set "
-            "train.warm_start=null"
+        raise refused(
+            f"was trained to {_said(initial.forecast)}; expected {_said(fresh.forecast)}, as in "
+            "section task and the dataset",
+            "make them alike",
         )
     return replace(
         initial,
@@ -291,9 +273,10 @@ def _continues_alike(theirs: Forecast | None, ours: Forecast | None) -> bool:
     """Whether the weights mean the same; a rollout may go on for any number of steps."""
     if theirs is None or ours is None:
         return theirs is ours
-    return (theirs.history, theirs.scheme, theirs.frames_at_once) == (
-        ours.history, ours.scheme, ours.frames_at_once
-    ) and math.isclose(theirs.interval, ours.interval)  # fmt: skip
+    alike = ("history", "scheme", "frames_at_once")
+    return all(getattr(theirs, name) == getattr(ours, name) for name in alike) and math.isclose(
+        theirs.interval, ours.interval
+    )
 
 
 def _said(forecast: Forecast | None) -> str:

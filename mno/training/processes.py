@@ -2,18 +2,17 @@
 
 Each holds a copy of the model. The gradients of a step are averaged over the processes (torch's
 DistributedDataParallel), weighted by the samples that each has seen, so that a step is what it
-would be with the whole batch in one process, up to the order in which numbers are added.
-
-The first process alone writes files, draws progress and is listened to by observers.
+would be with the whole batch in one process, up to the order in which numbers are added. The first
+process alone writes files, draws progress and is listened to by observers.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -22,7 +21,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mno.core.errors import InputError
 
-_INTERFACE = "GLOO_SOCKET_IFNAME"
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -43,12 +41,7 @@ def training_device() -> str:
 
 @dataclass(frozen=True)
 class Rank:
-    """One of the processes that train together, each of which takes a part of every batch.
-
-    Attributes:
-        number: Counted from 0.
-        size: How many processes there are.
-    """
+    """One of `size` processes that train together; `number` is counted from 0."""
 
     number: int = 0
     size: int = 1
@@ -77,21 +70,20 @@ class Rank:
         """Return how many samples of a batch are this process's."""
         return len(range(self.number, samples, self.size))
 
-    def pool(self, sums: Sequence[Pooled], device: torch.device) -> None:
+    def pool(self, sums: Sequence[Pooled]) -> None:
         """Add up sums over all processes, in place."""
         if self.is_all:
             return
-        values = [[entry.total, float(entry.count)] for entry in sums]
-        together = torch.tensor(values, dtype=torch.float64, device=device)
+        together = _shared([[entry.total, float(entry.count)] for entry in sums])
         distributed.all_reduce(together)
         for entry, (total, count) in zip(sums, together.tolist(), strict=True):
             entry.total, entry.count = total, int(count)
 
-    def agreed(self, value: float, device: torch.device) -> float:
+    def agreed(self, value: float) -> float:
         """Return the first process's value: what is decided by it is decided alike everywhere."""
         if self.is_all:
             return value
-        shared = torch.tensor([value], dtype=torch.float64, device=device)
+        shared = _shared(value)
         distributed.broadcast(shared, src=0)
         return shared.item()
 
@@ -111,22 +103,18 @@ class Rank:
         on_cpu = training_device() == "cpu"
         return DistributedDataParallel(module, device_ids=None if on_cpu else [self.number])
 
-    def check_same(self, digest: str, device: torch.device) -> None:
+    def check_same(self, digest: str) -> None:
         """Refuse to train where another process was given something else.
 
         Args:
             digest: Of all that the training depends on, in hexadecimal.
-            device: Where tensors that are exchanged lie.
-
-        Raises:
-            InputError: The digests of the processes differ.
         """
         if self.is_all:
             return
-        mine = torch.tensor(list(bytes.fromhex(digest)), dtype=torch.int32, device=device)
+        mine = _shared(list(bytes.fromhex(digest)))
         first = mine.clone()
         distributed.broadcast(first, src=0)
-        differs = torch.tensor([int(not mine.equal(first))], device=device)
+        differs = _shared(float(not mine.equal(first)))
         distributed.all_reduce(differs)
         if differs.item():
             raise InputError(
@@ -135,21 +123,21 @@ class Rank:
             )
 
 
+def _shared(values: Any) -> Tensor:
+    """Return numbers as processes exchange them."""
+    return torch.tensor(values, dtype=torch.float64, device=training_device())
+
+
 def not_averaging(module: nn.Module) -> AbstractContextManager[Any]:
     """Keep a module of `Rank.averaging_gradients` from averaging: gradients add up meanwhile."""
     return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
 
 def this_rank(processes: int, batch_size: int) -> Rank:
-    """Return which process of a training by so many this one is.
-
-    Args:
-        processes: `train.processes`.
-        batch_size: `train.batch_size`.
+    """Return which process this is of a training by so many, `train.processes`.
 
     Raises:
-        InputError: This is not one of so many processes, or there are more of them than samples in
-            a batch.
+        InputError: It is not one of so many, or they are more than the samples of a batch.
     """
     joined = distributed.is_available() and distributed.is_initialized()
     rank = Rank(distributed.get_rank(), distributed.get_world_size()) if joined else Rank()
@@ -157,8 +145,7 @@ def this_rank(processes: int, batch_size: int) -> Rank:
         raise InputError(
             f"train.processes={processes}, but this is one of {rank.size}; start it with "
             f"torchrun --nproc-per-node {processes} and train within "
-            "mno.training.processes.started_by_torchrun(), or set train.processes="
-            f"{rank.size}"
+            f"mno.training.processes.started_by_torchrun(), or set train.processes={rank.size}"
         )
     if processes > batch_size:
         raise InputError(
@@ -186,15 +173,19 @@ def joined(rank: Rank, rendezvous: str) -> Iterator[None]:
             f"train.processes={rank.size}, but there are {devices} CUDA devices; choose {devices}"
         )
     if rendezvous.startswith("file:"):  # all on this machine: nobody else is to be able to join
-        os.environ.setdefault(_INTERFACE, "lo")
-    backend = "nccl" if devices else "gloo"
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     if devices:
         torch.cuda.set_device(rank.number)
     distributed.init_process_group(
-        backend, init_method=rendezvous, rank=rank.number, world_size=rank.size
+        "nccl" if devices else "gloo",
+        init_method=rendezvous,
+        rank=rank.number,
+        world_size=rank.size,
     )
     try:
-        yield
+        with warnings.catch_warnings():  # how gradients lie in memory is a matter of speed
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")
+            yield
     finally:
         distributed.destroy_process_group()
 
@@ -217,8 +208,3 @@ def started_by_torchrun() -> Iterator[Rank]:
         raise InputError("torchrun has processes on several machines; train on one")
     with joined(rank, "env://"):
         yield rank
-
-
-def file_url(path: Path) -> str:
-    """Return the address of a file at which processes of one machine meet."""
-    return path.absolute().as_uri()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -32,6 +31,9 @@ from mno.training.objective import (
 )
 from mno.training.processes import Rank
 
+FAR_OFF = 1e3
+"""Relative L2 error that a rollout counts for at most in validation."""
+
 
 class AveragedWeights(nn.Module):
     """An operator whose weights are a moving average of those of another, in training.
@@ -40,10 +42,6 @@ class AveragedWeights(nn.Module):
     `d = min(decay, (1 + n) / (10 + n))`: at first little stays, so that the average forgets the
     weights that training began with. The number of steps is part of the state, as in TensorFlow's
     `ExponentialMovingAverage`, from which the formula is.
-
-    Args:
-        operator: The operator that is trained; it is copied.
-        decay: Share of the average that stays at a step.
 
     Source:
         Polyak and Juditsky, "Acceleration of stochastic approximation by averaging",
@@ -72,33 +70,17 @@ def steps_per_epoch(num_samples: int, config: TrainConfig) -> int:
     return -(-num_samples // (config.batch_size * config.accumulate))
 
 
-def samples_of_batch(batch: int, num_samples: int, config: TrainConfig) -> int:
-    """Return how many samples a batch has; the arguments are those of `samples_of_step`."""
-    return min(config.batch_size, num_samples - batch * config.batch_size)
-
-
 def samples_of_step(batch: int, num_samples: int, config: TrainConfig) -> int:
-    """Return how many samples the optimiser step has that a batch belongs to.
-
-    Args:
-        batch: Number of the batch in its epoch, counted from 0.
-        num_samples: Samples in the training split.
-        config: Size of a batch, and batches per step.
-    """
+    """Return how many samples the optimiser step has that a batch of an epoch belongs to."""
     size = config.batch_size * config.accumulate
-    start = batch // config.accumulate * size
-    return min(size, num_samples - start)
+    return min(size, num_samples - batch // config.accumulate * size)
 
 
 def learning_rate_factor(step: int, num_steps: int, warmup_fraction: float) -> float:
-    """Return the share of the peak learning rate at an optimiser step.
+    """Return the share of the peak learning rate at an optimiser step, counted from 0.
 
-    `(s + 1) / w` in the `w` steps of the warm-up, then `(1 + cos(π (s − w) / (n − w))) / 2`.
-
-    Args:
-        step: `s`, counted from 0.
-        num_steps: `n`, steps of the whole training.
-        warmup_fraction: `w / n`, before rounding.
+    `(s + 1) / w` in the `w` steps of the warm-up, then `(1 + cos(π (s − w) / (n − w))) / 2`, with
+    `n` steps in the whole training; `w / n` is the fraction, before rounding.
     """
     warmup = warmup_steps(num_steps, warmup_fraction)
     if step < warmup:
@@ -112,16 +94,11 @@ def warmup_steps(num_steps: int, warmup_fraction: float) -> int:
     return min(round(warmup_fraction * num_steps), num_steps - 1)
 
 
-FAR_OFF = 1e3
-"""Relative L2 error that a rollout counts for at most in validation."""
-
-
 class Mean:
     """A mean over samples that arrives batch by batch."""
 
     def __init__(self) -> None:
-        self.total = 0.0
-        self.count = 0
+        self.total, self.count = 0.0, 0
 
     def add(self, mean: float, samples: int, measured: int) -> None:
         """Add a batch of samples by its mean, in which those that were not measured are zero."""
@@ -156,11 +133,8 @@ class OperatorTraining(nn.Module):
         rank: Rank | None = None,
     ) -> None:
         super().__init__()
-        self.operator = operator
-        self.description = description
-        self.config = config
-        self.num_samples = num_samples
-        self.rank = rank or Rank()
+        self.operator, self.description, self.config = operator, description, config
+        self.num_samples, self.rank = num_samples, rank or Rank()
         grid = None
         if not description.coordinates:
             grid = description.grid(tuple(len(axis.points) for axis in schema.space))
@@ -180,11 +154,7 @@ class OperatorTraining(nn.Module):
 
     @torch.no_grad()
     def try_out(self, batch: dict[str, Tensor]) -> None:
-        """Predict a batch and take its loss, for the errors that this may raise.
-
-        Raises:
-            ValueError: The operator or the objective cannot be given such fields.
-        """
+        """Predict a batch and take its loss, for the `ValueError` that this may raise."""
         self.operator.eval()
         seen = self._inputs(batch)
         self.objective(predict_batch(self.operator, self.description, batch, seen))
@@ -200,21 +170,27 @@ class OperatorTraining(nn.Module):
         Raises:
             MnoError: The loss is not a finite number.
         """
-        noise, mask = self.config.input_noise, self.config.input_mask
-        seen = corrupt(self._inputs(batch), noise=noise, mask=mask, gaps=self.description.gaps)
-        steps, pushforward = drawn_steps(self.description, self.config), self.config.pushforward
+        config, description = self.config, self.description
+        seen = corrupt(
+            self._inputs(batch),
+            noise=config.input_noise,
+            mask=config.input_mask,
+            gaps=description.gaps,
+        )
+        steps = drawn_steps(description, config)
         predicted = predict_batch(
-            self.operator, self.description, batch, seen, steps, pushforward=pushforward
+            self.operator, description, batch, seen, steps, pushforward=config.pushforward
         )
         loss = self.objective(predicted).mean()
-        here = self.rank.count(samples_of_batch(number, self.num_samples, self.config))
+        size = config.batch_size
+        here = self.rank.count(min(size, self.num_samples - number * size))
         self._measure(loss.detach(), predicted, counts=here > 0)
-        accumulate = self.config.accumulate
-        if accumulate == 1 and self.rank.is_all:
+        if config.accumulate == 1 and self.rank.is_all:
             return loss
         # Torch divides by the number of processes, so that the parts of a step sum to its mean.
-        samples = samples_of_step(number, self.num_samples, self.config)
-        return loss * (here * self.rank.size * accumulate / samples) / accumulate
+        samples = samples_of_step(number, self.num_samples, config)
+        weight = here * self.rank.size * config.accumulate / samples
+        return loss * weight / config.accumulate
 
     def validation_step(self, batch: dict[str, Tensor]) -> None:
         """Add a batch to the validation error."""
@@ -224,15 +200,23 @@ class OperatorTraining(nn.Module):
         if self.description.rolls_out:
             # A rollout may blow up early in a training that goes well.
             errors = errors.nan_to_num(nan=FAR_OFF).clamp_max(FAR_OFF)
-        error = self.finite(errors.mean().item(), "validation")
-        self.validation_error.add(error, _length(batch), samples_with_truth(truth))
+        error = self._finite(errors.mean().item(), "validation")
+        self.validation_error.add(error, len(errors), samples_with_truth(truth))
 
-    def finite(self, error: float, split: str) -> float:
-        """Return a finite error as it is.
+    def _measure(self, loss: Tensor, predicted: Prediction, *, counts: bool) -> None:
+        """Add a batch to the means of what is minimised and of the error, if it counts."""
+        value, truth = self._finite(loss.item(), "training"), predicted.truth
+        if not counts:
+            return
+        samples = len(next(iter(truth.values())))
+        self.train_loss.add(value, samples, samples)
+        if not self.objective.is_relative_l2:
+            with torch.no_grad():
+                errors = relative_l2(predicted.fields, truth, self.description.normaliser)
+            value = errors.mean().item()
+        self.train_error.add(value, samples, samples_with_truth(truth))
 
-        Raises:
-            MnoError: It is not finite, because training diverged.
-        """
+    def _finite(self, error: float, split: str) -> float:
         if not math.isfinite(error):
             raise MnoError(
                 f"the {split} error became {error} in epoch {self.epoch + 1}: training "
@@ -240,19 +224,6 @@ class OperatorTraining(nn.Module):
                 f"train.gradient_clip (now {self.config.gradient_clip:g})"
             )
         return error
-
-    def _measure(self, loss: Tensor, predicted: Prediction, *, counts: bool) -> None:
-        """Add a batch to the means of what is minimised and of the error, if it counts."""
-        value, samples = self.finite(loss.item(), "training"), _length(predicted.truth)
-        if not counts:
-            return
-        self.train_loss.add(value, samples, samples)
-        if not self.objective.is_relative_l2:
-            normaliser = self.description.normaliser
-            with torch.no_grad():
-                errors = relative_l2(predicted.fields, predicted.truth, normaliser)
-            value = errors.mean().item()
-        self.train_error.add(value, samples, samples_with_truth(predicted.truth))
 
     def _inputs(self, batch: dict[str, Tensor]) -> Batch:
         return self.description.batch(self.description.given(batch))
@@ -285,7 +256,3 @@ def parameter_groups(operator: nn.Module, weight_decay: float) -> list[dict[str,
         {"params": [p for p in parameters if id(p) not in decaying], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
-
-
-def _length(batch: Mapping[str, Tensor]) -> int:
-    return len(next(iter(batch.values())))

@@ -9,7 +9,7 @@ from mno.data.loading import prefetched
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "mno-prefetch"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("mno-prefetch")]
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])

@@ -283,7 +283,11 @@ def test_a_damaged_file_is_named_before_anything_is_read(tmp_path, in_memory):
 
 @pytest.mark.parametrize("damage", ["index", "chunk", "cut", "empty", "missing"])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_without_verification_a_damaged_file_is_named_when_it_is_read(tmp_path, damage, workers):
+def test_without_verification_a_damaged_file_is_named_when_it_is_read(
+    tmp_path, damage, workers, monkeypatch
+):
+    # What torch waits for workers that it ends.
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
     store = released(tmp_path, Plate)
     path = store / "temperature/c/1/0/0/0"
     if damage == "missing":

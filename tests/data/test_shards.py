@@ -149,7 +149,7 @@ def test_a_record_is_written_after_its_files(tmp_path):
     folder = WorkFolder(tmp_path, plan)
     folder.resume()
     folder.prepare()
-    folder.write(1, solve_shard(plan, 1))
+    folder.write(*solve_shard(plan, 1))
     record = folder.finished()[1]
     assert record.samples == (4, 7)
     assert record.files == {
@@ -164,7 +164,7 @@ def test_a_shard_that_is_altered_after_it_was_written_is_noticed(tmp_path):
     folder = WorkFolder(tmp_path, plan)
     folder.resume()
     folder.prepare()
-    written = [folder.write(shard, solve_shard(plan, shard)) for shard in (0, 1)]
+    written = [folder.write(*solve_shard(plan, shard)) for shard in (0, 1)]
     assert folder.finished() == {0: written[0], 1: written[1]}
     flip(folder.store / "temperature/c/1/0/0")
     assert set(folder.finished()) == {0}
@@ -175,7 +175,7 @@ def test_an_incomplete_folder_is_not_released(tmp_path):
     folder = WorkFolder(tmp_path / "work", plan)
     folder.resume()
     folder.prepare()
-    folder.write(1, solve_shard(plan, 1))
+    folder.write(*solve_shard(plan, 1))
     with pytest.raises(MnoError, match=r"shards \[0, 2\]"):
         folder.release(tmp_path / "data", folder.finished())
     assert [p.name for p in tmp_path.iterdir()] == ["work"]

@@ -305,8 +305,8 @@ def test_a_shard_of_a_dataset_is_made_of_a_log_and_gaps_are_no_duplicates(tmp_pa
     parameters = FileParameters.of(tmp_path / "log.csv", "csv", rules, "rod")
     config = SamplesConfig(samples=4, resolution=4, shard_size=4, seed=0)
     plan = DatasetPlan(FileSource, parameters, config, code="", root=tmp_path)
-    shard = solve_shard(plan, 0)
-    heat = shard.values["T"]
+    shard, values = solve_shard(plan, 0)
+    heat = values["T"]
     assert np.isnan(heat[1:3, 0]).all() and np.isfinite(heat[:, 1:]).all()
     assert heat[3, 2].tolist() == pytest.approx([14 + 273.15, 14.5 + 273.15])
     assert len(set(shard.inputs)) == 4

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.params import edit_params
 from mno.core.times import Seconds, recorded_seconds
 from pipelines.stage import INTERVAL
 from tests.support.workspaces import Workspace, make_workspace
@@ -124,11 +125,8 @@ def test_a_result_that_dvc_puts_back_has_the_time_that_it_took(tmp_path: Path) -
 
 def small(workspace: Workspace, samples: int) -> None:
     """Set a dataset that takes no time."""
-    code = (
-        "import pathlib, sys; from flows.params import edit_params; edit_params(pathlib.Path(), "
-        f"'quick', ['generate.samples={samples}', 'generate.shard_size=10'])"
-    )
-    workspace.run(sys.executable, "-c", code, check=True)
+    sizes = [f"generate.samples={samples}", "generate.shard_size=10"]
+    edit_params(workspace.root, "quick", sizes)
 
 
 def generated(workspace: Workspace) -> Seconds:

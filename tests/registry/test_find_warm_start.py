@@ -11,7 +11,7 @@ from registry_shop import Shop
 from mno.core.errors import InputError
 from mno.lineage.record import candidate_digest, lineage_sha256, start_record
 from mno.lineage.snapshot import take_snapshot
-from pipelines.warm_start import find_warm_start
+from pipelines.training import find_warm_start
 
 
 def weights_of(surrogate) -> dict[str, bytes]:

@@ -185,7 +185,7 @@ def _helper(pid: int) -> psutil.Process:
     while time.monotonic() < deadline:
         for child in psutil.Process(pid).children(recursive=True):
             with suppress(psutil.Error):  # it has ended meanwhile
-                if "pipelines.train_processes" in child.cmdline():
+                if "--multiprocessing-fork" in child.cmdline():
                     return child
         time.sleep(0.1)
     raise AssertionError("no second process was started")

@@ -23,7 +23,7 @@ KILLED = "KILLED_RANK"
 class EndAt:
     """An observer that kills its process after an epoch, as nothing can catch."""
 
-    def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+    def __call__(self, epoch: int, metrics: dict[str, float]) -> None:
         if epoch == 2:
             os.kill(os.getpid(), 9)
 

@@ -121,7 +121,7 @@ def test_a_residual_is_given_the_forcing_of_each_interval(tmp_path, task, pushfo
     prediction = predict_batch(
         surrogate.operator, description, fields, seen, FRAMES - 2, pushforward=pushforward
     )
-    known = Objective(description, grid, CONFIG, {})._known(prediction)
+    known = Objective(description, grid, CONFIG, {}).known(prediction)
     first = 1 if task is HORIZON or not pushforward else FRAMES - 2
     assert known["power"].shape == known["temperature"].shape
     torch.testing.assert_close(known["power"][:, :-1], fields["power"][:, first:-1])

@@ -45,7 +45,7 @@ class SignalAt:
         self.number = number
         self.epoch = epoch
 
-    def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+    def __call__(self, epoch: int, metrics: dict[str, float]) -> None:
         if epoch == self.epoch:
             os.kill(os.getpid(), self.number)
 

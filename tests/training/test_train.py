@@ -27,7 +27,7 @@ class Notebook:
     def __init__(self) -> None:
         self.entries: list[tuple[int, dict[str, float]]] = []
 
-    def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+    def __call__(self, epoch: int, metrics: dict[str, float]) -> None:
         self.entries.append((epoch, metrics))
 
 

@@ -85,21 +85,20 @@ def _start_workers(workers: int, scratch: Path) -> LocalCluster:
 
 @contextmanager
 def _remote(address: str) -> Iterator[Client]:
+    given = f"execution.scheduler={address}"
     try:
         client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise MnoError(
-            f"execution.scheduler={address} does not answer ({first_line(error)}); start it, "
-            "correct the address, or remove it to use processes of this machine"
+            f"{given} does not answer ({first_line(error)}); start it, correct the address, or "
+            "remove it to use processes of this machine"
         ) from None
     with client:
         try:
             client.wait_for_workers(1, timeout=_WORKER_SECONDS)
         except TimeoutError:
-            raise MnoError(
-                f"execution.scheduler={address} has no workers; start some with "
-                f'"dask worker {address}"'
-            ) from None
+            start = f'"dask worker {address}"'
+            raise MnoError(f"{given} has no workers; start some with {start}") from None
         yield client
 
 
@@ -119,44 +118,34 @@ def run_tasks(client: Client, root: str, probe: bytes, tasks: Mapping[int, bytes
         MnoError: A worker refuses, workers keep dying, or the scheduler is lost; and whatever a
             task raises.
     """
+    call = _by_value()
+    futures: dict[Future, int] = {}
     try:
-        yield from _run_tasks(client, root, probe, tasks)
+        answers: dict[str, Refusals] = client.run(call, root, probe)  # type: ignore[assignment]
+        _require_accepted({w: why for answer in answers.values() for w, why in answer.items()})
+        futures |= {client.submit(call, root, task, pure=False): n for n, task in tasks.items()}
+        for future in as_completed(list(futures), loop=client.loop):
+            number = futures.pop(future)
+            try:
+                _require_accepted(future.result())
+            except KilledWorker as error:
+                raise MnoError(
+                    f"shard {number} was given up: {error.allowed_failures + 1} workers died while "
+                    "they made it, most often for lack of memory; lower generate.shard_size or "
+                    "execution.workers"
+                ) from None
+            # Forgotten at once: Dask makes a finished task again when the worker that holds its
+            # answer dies.
+            future.release()
+            yield number
     except (CancelledError, CommClosedError) as error:
         raise MnoError(
             f"the Dask scheduler was lost ({first_line(error)}); start it and run again "
             "(finished shards are kept)"
         ) from None
-
-
-def _run_tasks(
-    client: Client, root: str, probe: bytes, tasks: Mapping[int, bytes]
-) -> Iterator[int]:
-    call = _by_value()
-    answers: dict[str, Refusals] = client.run(call, root, probe)  # type: ignore[assignment]
-    _require_accepted({w: reason for answer in answers.values() for w, reason in answer.items()})
-    futures = {client.submit(call, root, task, pure=False): n for n, task in tasks.items()}
-    try:
-        for future in as_completed(list(futures), loop=client.loop):
-            number = futures.pop(future)
-            _require_accepted(_result(future, number))
-            # Forgotten at once: Dask makes a finished task again when the worker that holds its
-            # answer dies.
-            future.release()
-            yield number
     finally:
         with suppress(CommClosedError):
             client.cancel(list(futures))
-
-
-def _result(future: Future, number: int) -> Refusals:
-    try:
-        return future.result()
-    except KilledWorker as error:
-        raise MnoError(
-            f"shard {number} was given up: {error.allowed_failures + 1} workers died while they "
-            "made it, most often for lack of memory; lower generate.shard_size or "
-            "execution.workers"
-        ) from None
 
 
 def _require_accepted(refusals: Refusals) -> None:

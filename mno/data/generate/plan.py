@@ -42,14 +42,11 @@ def make_plan(
 
 @dataclass(frozen=True)
 class DatasetPlan:
-    """Everything that a dataset is determined by.
+    """Everything that a dataset is determined by, and a root that determines nothing.
 
-    Attributes:
-        scenario: The family of problems.
-        parameters: Its own parameters, an instance of `scenario.Parameters`.
-        config: Samples, resolution, shards, seed and splits.
-        code: Digest of the code that makes the dataset; shards of other code are not reused.
-        root: Where files that the scenario reads are found; determines nothing.
+    `parameters` is an instance of `scenario.Parameters`; `code` the digest of the code that makes
+    the dataset: shards of other code are not reused; `root` where files that the scenario reads
+    are found.
     """
 
     scenario: type[SampleSource]
@@ -96,18 +93,14 @@ class DatasetPlan:
         start = shard * self.config.shard_size
         return range(start, min(start + self.config.shard_size, self.config.samples))
 
-    def rng(self, sample: int) -> np.random.Generator:
-        """Return the sample's own random stream, the same wherever the sample is made."""
-        return self._stream(sample)
-
-    def _stream(self, *key: int) -> np.random.Generator:
+    def rng(self, *key: int) -> np.random.Generator:
+        """Return a sample's own random stream, the same wherever the sample is made."""
         return np.random.default_rng(np.random.SeedSequence(self.config.seed, spawn_key=key))
 
     def splits(self) -> np.ndarray:
         """Assign every sample to a split: as the scenario says, or by a seeded permutation.
 
-        Returns:
-            Names of splits, shape `(samples,)`, dtype object.
+        Names of splits, shape `(samples,)`, dtype object.
         """
         given = self.build().splits(self.config)
         if given is not None:
@@ -116,4 +109,4 @@ class DatasetPlan:
             return np.full(self.config.samples, UNASSIGNED, dtype=object)
         counts = self.config.split_counts
         names = np.repeat(np.array(SPLITS, dtype=object), [counts[name] for name in SPLITS])
-        return self._stream(*_SPLIT_STREAM).permutation(names)
+        return self.rng(*_SPLIT_STREAM).permutation(names)

@@ -41,37 +41,21 @@ class CheckReport:
 
 @dataclass(frozen=True)
 class Faults:
-    """What a dataset must not have; counted, although generation refuses what is not zero.
+    """What a dataset must not have; counted, although generation refuses what is not zero."""
 
-    Attributes:
-        duplicate_samples: Samples whose inputs an earlier sample has too.
-        samples_in_two_splits: Inputs that are in more than one split.
-        values_not_finite: Values that are NaN or infinite.
-    """
-
-    duplicate_samples: int
-    samples_in_two_splits: int
+    duplicate_samples: int  # whose inputs an earlier sample has too
+    samples_in_two_splits: int  # inputs that are in more than one split
     values_not_finite: int
 
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What a dataset holds; `dataclasses.asdict` gives it as plain values.
-
-    Attributes:
-        scenario: The family of problems.
-        samples: Number of samples.
-        shards: Number of shards.
-        splits: Samples by split.
-        fields: Statistics by field.
-        checks: Physics checks by name.
-        faults: What must be zero, and is.
-    """
+    """What a dataset holds; `dataclasses.asdict` gives it as plain values."""
 
     scenario: str
     samples: int
     shards: int
-    splits: dict[str, int]
+    splits: dict[str, int]  # samples
     fields: dict[str, FieldReport]
     checks: dict[str, CheckReport]
     faults: Faults
@@ -82,21 +66,14 @@ def summarise(plan: DatasetPlan, records: Iterable[ShardRecord]) -> DatasetRepor
     ordered = sorted(records, key=lambda record: record.shard)
     scenario = plan.build()
     fields: dict[str, FieldReport] = {}
+    checks: dict[str, CheckReport] = {}
     not_finite = 0
     for field in scenario.fields:
         total = reduce(add, (record.statistics[field.name] for record in ordered))
-        fields[field.name] = FieldReport(
-            role=field.role,
-            units=field.units,
-            shape=sample_shape(scenario, field),
-            min=total.min,
-            max=total.max,
-            mean=total.mean,
-            std=total.std,
-            missing=total.missing,
-        )
+        figures = (total.min, total.max, total.mean, total.std, total.missing)
+        shape = sample_shape(scenario, field)
+        fields[field.name] = FieldReport(field.role, field.units, shape, *figures)
         not_finite += 0 if field.gaps else total.missing
-    checks: dict[str, CheckReport] = {}
     for check in scenario.checks:
         total = reduce(add, (record.checks[check.name] for record in ordered))
         margins = reduce(add, (record.margins[check.name] for record in ordered))
@@ -117,12 +94,7 @@ def summarise(plan: DatasetPlan, records: Iterable[ShardRecord]) -> DatasetRepor
 
 
 def count_duplicates(inputs: Sequence[Hashable], splits: Sequence[str]) -> tuple[int, int]:
-    """Count samples whose inputs an earlier one has, and inputs found in more than one split.
-
-    Args:
-        inputs: Digest of each sample's inputs.
-        splits: Split of each sample.
-    """
+    """Count samples whose inputs an earlier one has, and inputs found in more than one split."""
     found: dict[Hashable, set[str]] = {}
     for digest, split in zip(inputs, splits, strict=True):
         found.setdefault(digest, set()).add(split)

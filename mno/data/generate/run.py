@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,23 +26,15 @@ from mno.data.store import sample_shape
 loaded_sources()
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a dataset is.
-
-    Attributes:
-        shards_done: Finished shards, those of earlier attempts included.
-        shards: Number of shards.
-        samples_done: Samples in finished shards.
-        samples: Number of samples.
-        earlier_rate: Samples per second of earlier attempts; none where they finished nothing.
-    """
+class Progress(NamedTuple):
+    """How far a dataset is; finished shards of earlier attempts are included."""
 
     shards_done: int
     shards: int
     samples_done: int
     samples: int
     earlier_rate: float | None = None
+    """Samples per second of earlier attempts; none where they finished nothing."""
 
 
 def generate(
@@ -74,26 +67,25 @@ def generate(
     records = folder.resume()
     missing = [shard for shard in range(plan.num_shards) if shard not in records]
     done, rate = set(records), _rate(records.values())
-    progress(_progress(plan, done, rate))
+
+    def tell() -> None:
+        samples = sum(len(plan.samples_of(shard)) for shard in done)
+        progress(Progress(len(done), plan.num_shards, samples, plan.config.samples, rate))
+
+    tell()
     if missing:
         _require_space(plan, folder, missing)
         folder.prepare()
         scenario.compile()
         for shard in _solve(plan, folder, missing, execution):
             done.add(shard)
-            progress(_progress(plan, done, rate))
+            tell()
         records = folder.finished()
     _refuse_duplicates(plan, records)
     if released_as:
         plan = released_as()
     WorkFolder(work, plan).release(destination, records)
     return summarise(plan, records.values())
-
-
-def _progress(plan: DatasetPlan, done: Iterable[int], rate: float | None) -> Progress:
-    shards = list(done)
-    samples = sum(len(plan.samples_of(shard)) for shard in shards)
-    return Progress(len(shards), plan.num_shards, samples, plan.config.samples, rate)
 
 
 def _rate(records: Iterable[ShardRecord]) -> float | None:
@@ -126,23 +118,25 @@ def _require_space(plan: DatasetPlan, folder: WorkFolder, missing: Iterable[int]
 
 def _refuse_duplicates(plan: DatasetPlan, records: Mapping[int, ShardRecord]) -> None:
     first: dict[str, int] = {}
+    name = plan.scenario.name
     splits = plan.splits() if plan.scenario.may_repeat else None
     for shard, record in records.items():
         for sample, digest in zip(plan.samples_of(shard), record.inputs, strict=True):
-            if digest in first and splits is not None:
-                if splits[first[digest]] != splits[sample]:
-                    raise InputError(
-                        f"samples {first[digest]} and {sample} have the same inputs, but one is "
-                        f"in {splits[first[digest]]} and the other in {splits[sample]}; split "
-                        "otherwise (scenarios.imported.split), or remove one of them"
-                    )
-            elif digest in first:
-                raise MnoError(
-                    f"samples {first[digest]} and {sample} of {plan.scenario.name} have the same "
-                    "inputs, so that a test sample could be one that was trained on; widen "
-                    f"scenarios.{plan.scenario.name} or lower generate.samples"
-                )
+            other = first.get(digest)
             first[digest] = sample
+            if other is None or (splits is not None and splits[other] == splits[sample]):
+                continue
+            same = f"samples {other} and {sample}"
+            if splits is not None:
+                raise InputError(
+                    f"{same} have the same inputs, but one is in {splits[other]} and the other in "
+                    f"{splits[sample]}; split otherwise (scenarios.imported.split), or remove one "
+                    "of them"
+                )
+            raise MnoError(
+                f"{same} of {name} have the same inputs, so that a test sample could be one that "
+                f"was trained on; widen scenarios.{name} or lower generate.samples"
+            )
 
 
 @dataclass(frozen=True)
@@ -179,7 +173,7 @@ class _ShardTask:
         folder = WorkFolder(self.work, self.plan)
         # Dask runs a task again where it lost sight of it, not knowing that it was done.
         if refusal is None and self.shard is not None and not folder.record(self.shard):
-            folder.write(self.shard, solve_shard(self.plan, self.shard))
+            folder.write(*solve_shard(self.plan, self.shard))
         return refusal
 
 
@@ -191,7 +185,7 @@ def _solve_here(plan: DatasetPlan, folder: WorkFolder, missing: list[int]) -> It
             solved = solve_shard(plan, shard)
             if written:
                 yield written.result().shard
-            written = writer.submit(folder.write, shard, solved)
+            written = writer.submit(folder.write, *solved)
         if written:
             yield written.result().shard
 

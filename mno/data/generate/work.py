@@ -19,11 +19,12 @@ import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 from threadpoolctl import threadpool_limits
 
 from mno.core.errors import MnoError
@@ -41,14 +42,10 @@ _seen: dict[str, str] = {}
 
 
 def loaded_sources(*modules: str) -> dict[str, str]:
-    """Return what this process runs.
+    """Return what this process runs: of `mno`, the modules named here, and what decides bits.
 
-    Args:
-        modules: Modules to include besides those of `mno` that are loaded.
-
-    Returns:
-        SHA-256 of the source file by module, and the versions of Python and of the libraries that
-        decide bits. A module is read when it is first seen here and never again.
+    That is the SHA-256 of the source file by module, and the versions of Python and of libraries. A
+    module is read when it is first seen here and never again.
     """
     for name, module in list(sys.modules.items()):
         if name in _seen:
@@ -67,29 +64,41 @@ def differing(ours: dict[str, str], theirs: dict[str, str]) -> list[str]:
     return sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
 
 
-@dataclass
-class SolvedShard:
-    """The samples of one shard, and what was measured on them.
+_Stamp = tuple[int, int, int]  # what changes when somebody writes to a file
 
-    Attributes:
-        values: Arrays of shape `(samples, *sample shape)`, float32, by field name.
-        inputs: Digest of each sample's inputs and initial states, of states with gaps the whole.
-        statistics: Moments of each field.
-        checks: Moments of each physics check over the samples.
-        margins: How far each physics check stays below its tolerance.
-        begun: When work on it began, UTC.
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What is known of a shard: what made it, its files, and what was measured on its samples.
+
+    `samples` are the first and the last one; their numbers are the spawn keys of their streams.
+    `inputs` has the digest of each sample's inputs and initial states, of states with gaps the
+    whole. `time` is when the record was written, UTC, as `begun` is.
     """
 
-    values: dict[str, np.ndarray]
+    shard: int
+    plan: str  # digest
+    code: str  # digest
+    seed: int  # of the dataset
+    samples: tuple[int, int]
+    files: Mapping[str, str]  # SHA-256 by path in the store
     inputs: list[str]
-    statistics: dict[str, Moments]
-    checks: dict[str, Moments]
-    margins: dict[str, Margins]
+    statistics: Mapping[str, Moments]  # by field
+    checks: Mapping[str, Moments]  # by physics check
+    margins: Mapping[str, Margins]  # below the tolerance, by physics check
     begun: datetime
+    time: datetime
 
 
-def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
+_RECORD = TypeAdapter(ShardRecord)
+
+
+def solve_shard(plan: DatasetPlan, shard: int) -> tuple[ShardRecord, dict[str, np.ndarray]]:
     """Sample, solve and check every sample of a shard.
+
+    Returns:
+        Its record, of no files yet, and arrays of shape `(samples, *sample shape)`, float32, by
+        field name.
 
     Raises:
         MnoError: A value is not finite, a check exceeds its tolerance, or the scenario yields
@@ -123,12 +132,29 @@ def solve_shard(plan: DatasetPlan, shard: int) -> SolvedShard:
             inputs.append(_digest({**given, **{name: solved[name] for name in recorded}}))
             for name, value in scenario.check(given, solved).items():
                 measured[name][row] = value
-            _require_checks(
-                scenario, {name: array[row] for name, array in measured.items()}, sample
-            )
-    checks = {name: Moments.of(array) for name, array in measured.items()}
-    margins = {c.name: Margins.of(measured[c.name], c.tolerance) for c in scenario.checks}
-    return SolvedShard(values, inputs, statistics, checks, margins, begun)
+            for check in scenario.checks:
+                found = measured[check.name][row]
+                if not found <= check.tolerance:  # so that NaN fails too
+                    raise MnoError(
+                        f"sample {sample} of {scenario.dataset_name}: {check.name} "
+                        f"({check.description}) is {found:.3g}; tolerance {check.tolerance:.3g}; "
+                        "nothing is released"
+                    )
+    record = ShardRecord(
+        shard=shard,
+        plan=plan.digest,
+        code=plan.code,
+        seed=plan.config.seed,
+        samples=(samples.start, samples.stop - 1),
+        files={},
+        inputs=inputs,
+        statistics=statistics,
+        checks={name: Moments.of(array) for name, array in measured.items()},
+        margins={c.name: Margins.of(measured[c.name], c.tolerance) for c in scenario.checks},
+        begun=begun,
+        time=begun,
+    )
+    return record, values
 
 
 def _store_row(
@@ -152,17 +178,6 @@ def _store_row(
         values[name][row] = array
 
 
-def _require_checks(scenario: SampleSource, measured: Mapping[str, float], sample: int) -> None:
-    for check in scenario.checks:
-        # Written so that NaN fails too.
-        if not measured[check.name] <= check.tolerance:
-            raise MnoError(
-                f"sample {sample} of {scenario.dataset_name}: {check.name} ({check.description}) "
-                f"is {measured[check.name]:.3g}; tolerance {check.tolerance:.3g}; nothing is "
-                "released"
-            )
-
-
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name in sorted(arrays):
@@ -171,76 +186,20 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-_Stamp = tuple[int, int, int]  # what changes when somebody writes to a file
-
-
-@dataclass(frozen=True)
-class ShardRecord:
-    """What is known of a finished shard.
-
-    Attributes:
-        shard: Its number.
-        plan: Digest of the plan it was made by.
-        code: Digest of the code it was made by.
-        seed: The dataset's seed.
-        samples: First and last sample; their numbers are the spawn keys of their streams.
-        files: SHA-256 by path in the store.
-        inputs: Digest of each sample's inputs and initial states.
-        statistics: Moments by field.
-        checks: Moments by physics check.
-        margins: How far values stay below the tolerance, by physics check.
-        begun: When work on the shard began, UTC.
-        time: When the record was written, UTC.
-    """
-
-    shard: int
-    plan: str
-    code: str
-    seed: int
-    samples: tuple[int, int]
-    files: Mapping[str, str]
-    inputs: list[str]
-    statistics: Mapping[str, Moments]
-    checks: Mapping[str, Moments]
-    margins: Mapping[str, Margins]
-    begun: datetime
-    time: datetime
-
-
 class WorkFolder:
     """Shards of one plan, kept until the dataset is released.
 
-    One process at a time may resume, prepare and release; any number may write shards.
-
-    Args:
-        path: The folder; made when it is missing.
-        plan: What the shards belong to.
+    One process at a time may resume, prepare and release; any number may write shards. Whatever
+    writes raises an `MnoError` that names the folder where it cannot.
     """
 
     def __init__(self, path: Path, plan: DatasetPlan) -> None:
-        self.path = path.resolve()
-        self.plan = plan
+        self.path, self.plan = path.resolve(), plan
+        self.store = self.path / "store"
+        self.done = self.path / "done"
+        self.scratch = self.path / "scratch"  # of workers; killed ones leave things behind
+        self.token = self.path / "token"  # that only processes on the same file system can read
         self._checked: dict[Path, tuple[str, _Stamp]] = {}
-
-    @property
-    def store(self) -> Path:
-        """The unfinished store."""
-        return self.path / "store"
-
-    @property
-    def done(self) -> Path:
-        """The completion records."""
-        return self.path / "done"
-
-    @property
-    def scratch(self) -> Path:
-        """For temporary files of workers, which killed ones leave behind."""
-        return self.path / "scratch"
-
-    @property
-    def token(self) -> Path:
-        """A file that only processes on the same file system can read."""
-        return self.path / "token"
 
     def finished(self) -> dict[int, ShardRecord]:
         """Return the records of all shards whose files are as recorded, by number."""
@@ -251,25 +210,15 @@ class WorkFolder:
 
     def record(self, shard: int) -> ShardRecord | None:
         """Return the record of a shard if the shard is finished and its files are as recorded."""
+        expected = {shard_file(field, shard) for field in self.plan.fields}
         try:
-            text = (self.done / f"{shard}.json").read_text(encoding="utf-8")
-            content = json.loads(text)
-            content["samples"] = tuple(content["samples"])
-            for key in ("statistics", "checks"):
-                content[key] = {name: Moments(**m) for name, m in content[key].items()}
-            for key in ("begun", "time"):
-                content[key] = datetime.fromisoformat(content[key])
-            margins = content["margins"].items()
-            content["margins"] = {name: Margins(tuple(m["counts"])) for name, m in margins}
-            record = ShardRecord(**content)
-            ours = (record.plan, record.shard) == (self.plan.digest, shard)
-            expected = {shard_file(field, shard) for field in self.plan.fields}
+            record = _RECORD.validate_json((self.done / f"{shard}.json").read_bytes())
             intact = (
-                ours
+                (record.plan, record.shard) == (self.plan.digest, shard)
                 and set(record.files) == expected
                 and all(self._is_intact(name, sha) for name, sha in record.files.items())
             )
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError):
             return None  # torn, or of another version: the shard is made again
         return record if intact else None
 
@@ -285,11 +234,7 @@ class WorkFolder:
         return intact
 
     def resume(self) -> dict[int, ShardRecord]:
-        """Return the finished shards, and remove everything that is not part of one.
-
-        Raises:
-            MnoError: The folder cannot be written to.
-        """
+        """Return the finished shards, and remove everything that is not part of one."""
         records = self.finished()
         keep = {self.done / f"{shard}.json" for shard in records}
         keep |= {self.store / name for record in records.values() for name in record.files}
@@ -303,11 +248,7 @@ class WorkFolder:
         return records
 
     def prepare(self) -> None:
-        """Make the store ready for shards to be written: metadata, coordinates, splits.
-
-        Raises:
-            MnoError: The folder cannot be written to.
-        """
+        """Make the store ready for shards to be written: metadata, coordinates, splits."""
         fresh = self.path / "store.partial"
         with writing(self.path):
             shutil.rmtree(fresh, ignore_errors=True)
@@ -320,43 +261,22 @@ class WorkFolder:
             shutil.rmtree(fresh)
             self.token.write_text(uuid.uuid4().hex, encoding="utf-8")
 
-    def write(self, shard: int, solved: SolvedShard) -> ShardRecord:
-        """Write a shard and, when all of it is on disk, its record.
+    def write(self, record: ShardRecord, values: dict[str, np.ndarray]) -> ShardRecord:
+        """Write a shard and, when all of it is on disk, its record, which is returned.
 
-        Args:
-            shard: Its number.
-            solved: Its samples; `values` is emptied, so that memory is free for compression.
-
-        Returns:
-            The record.
-
-        Raises:
-            MnoError: The folder cannot be written to, for example because the disk is full.
+        Both are as `solve_shard` returned them; the values are emptied, so that memory is free for
+        compression.
         """
-        samples = self.plan.samples_of(shard)
         files: dict[str, str] = {}
         with writing(self.path):
             for field in self.plan.fields:
-                name = shard_file(field, shard)
-                values = solved.values.pop(field.name)
-                files[name] = write_values(self.store, field.name, samples.start, values)
+                name = shard_file(field, record.shard)
+                array = values.pop(field.name)
+                files[name] = write_values(self.store, field.name, record.samples[0], array)
                 self._checked[self.store / name] = files[name], _stamp(self.store / name)
-            record = ShardRecord(
-                shard=shard,
-                plan=self.plan.digest,
-                code=self.plan.code,
-                seed=self.plan.config.seed,
-                samples=(samples.start, samples.stop - 1),
-                files=files,
-                inputs=solved.inputs,
-                statistics=solved.statistics,
-                checks=solved.checks,
-                margins=solved.margins,
-                begun=solved.begun,
-                time=datetime.now(UTC),
-            )
+            record = replace(record, files=files, time=datetime.now(UTC))
             text = json.dumps(asdict(record), default=datetime.isoformat)
-            write_text(self.done / f"{shard}.json", text)
+            write_text(self.done / f"{record.shard}.json", text)
         return record
 
     def release(self, destination: Path, records: Mapping[int, ShardRecord]) -> None:
@@ -368,9 +288,6 @@ class WorkFolder:
         Args:
             destination: Where the dataset goes; what is there is replaced.
             records: All shards, as `finished` returned them.
-
-        Raises:
-            MnoError: A shard is missing, or the destination cannot be written to.
         """
         missing = sorted(set(range(self.plan.num_shards)) - set(records))
         if missing:
@@ -383,7 +300,12 @@ class WorkFolder:
             with replacing_folder(destination) as fresh:
                 create_store(fresh, self.plan, self._identities(records))
                 for name in files:
-                    _link(self.store / name, fresh / name)
+                    target = fresh / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    try:
+                        os.link(self.store / name, target)
+                    except OSError:  # another file system, or one without hard links
+                        shutil.copyfile(self.store / name, target)
                 seal(fresh, files)
             shutil.rmtree(self.scratch, ignore_errors=True)
 
@@ -399,14 +321,6 @@ class WorkFolder:
 def _stamp(path: Path) -> _Stamp:
     facts = path.stat()
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
 
 
 @contextmanager

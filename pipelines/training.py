@@ -1,15 +1,20 @@
-"""The model that a training starts from: found, and held to the digest that names its content."""
+"""What a training is given, by parameters and data, and the model that it starts from."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from mno.core.config import section
 from mno.core.errors import InputError, MnoError
+from mno.core.forecast import TaskConfig
 from mno.lineage.record import candidate_digest
+from mno.nn.config import ModelConfig
 from mno.registry.reading import whole_version
 from mno.surrogate.surrogate import Surrogate
+from mno.training.config import TrainConfig
 
 SHOWN = 16
 """Digits of a digest that messages show: enough to tell any two models apart."""
@@ -17,19 +22,33 @@ SHOWN = 16
 _PINNED = re.compile(r"(.+)#([0-9a-f]{12,64})", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class WarmStart:
-    """A trained model to start from.
-
-    Attributes:
-        surrogate: The model.
-        sha256: What `mno.lineage.record.candidate_digest` gives for its files.
-        version: The registered version, for example `models:/mno-darcy/3`; none for a folder.
-    """
+class WarmStart(NamedTuple):
+    """A trained model to start from; `version` is the registered one, none for a folder."""
 
     surrogate: Surrogate
-    sha256: str
-    version: str | None
+    sha256: str  # what `mno.lineage.record.candidate_digest` gives for its files
+    version: str | None  # for example `models:/mno-darcy/3`
+
+
+def training_arguments(
+    params: Mapping[str, Any], root: Path
+) -> tuple[dict[str, Any], WarmStart | None]:
+    """Return what `params.yaml` has `mno.training.fit.train` be given, and what it starts from.
+
+    Args:
+        params: The content of `params.yaml`.
+        root: The workspace.
+    """
+    config = section(params, "train", TrainConfig)
+    start = find_warm_start(root, config.warm_start)
+    given = {
+        "config": config,
+        "model": section(params, "model", ModelConfig),
+        "task": section(params, "task", TaskConfig),
+        "seed": params["seed"],
+        "initial": start.surrogate if start else None,
+    }
+    return given, start
 
 
 def find_warm_start(root: Path, given: str | None) -> WarmStart | None:
