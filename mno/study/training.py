@@ -18,8 +18,8 @@ from mno.core.config import section
 from mno.core.errors import InputError, MnoError
 from mno.core.files import file_sha256
 from mno.core.forecast import TaskConfig
-from mno.core.memory import fits_in_memory, keep_freed_memory
-from mno.data.reading import Split, StoredSplit, open_split
+from mno.core.memory import keep_freed_memory
+from mno.data.reading import Split, StoredSplit, open_splits
 from mno.evaluation.timing import latency, one_thread
 from mno.nn.config import ModelConfig
 from mno.study.search_space import SearchSpec
@@ -33,16 +33,7 @@ Splits = tuple[Split | StoredSplit, Split | StoredSplit]
 
 @cache
 def _search_splits(data: Path) -> Splits:
-    """Open the training and the validation split, in memory if they fit well.
-
-    Raises:
-        MnoError: They cannot be read, or a file is not as recorded.
-    """
-    training = open_split(data, "train")
-    # Files are verified once.
-    validation = open_split(data, "validation", training.schema, checked=False)
-    if fits_in_memory(training.nbytes + validation.nbytes):
-        return training.load(), validation.load()
+    training, validation = open_splits(data, "train", "validation")
     return training, validation
 
 
