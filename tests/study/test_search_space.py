@@ -142,10 +142,9 @@ def test_no_way_leads_from_a_search_to_the_test_split() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom):
                 names = {alias.name for alias in node.names}
-                known = {"open_split"} if path.name == "training.py" else set()
-                assert not names & {"open_split", "read_split", "zarr"} - known, path
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "open_split":
-                name = node.args[1]
-                assert isinstance(name, ast.Constant)
-                asked.append(name.value)
+                known = {"open_splits"} if path.name == "training.py" else set()
+                ways = {"open_split", "open_splits", "read_split", "zarr"}
+                assert not names & ways - known, path
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "open_splits":
+                asked += [ast.literal_eval(name) for name in node.args[1:]]
     assert sorted(asked) == ["train", "validation"]
