@@ -1,4 +1,4 @@
-"""Reports are made from kept cells alone, and never mix what is stale with what is not."""
+"""Reports and pages say of a study what its cells say, and never mix stale cells with others."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_records import ROOT, SPEC, answers_with, keep, record
+from study_records import ROOT, SPEC, answers_with, cells, keep, record, spec
 
 from flows.study import load_study, report_study
 from mno.core.errors import InputError
-from mno.study.design import Cell
+from mno.study.answers import Reported, StudyAnswers, fill, reported
+from mno.study.design import Cell, StudySpec
 from mno.study.findings import front
-from mno.study.results import Code, Results
+from mno.study.report import sections_of
+from mno.study.results import Code, Found, Identity, Results
 
 SCALES = {"plain-axial": 0.02, "plain-softmax": 0.04}
 
@@ -99,3 +101,130 @@ def test_without_a_cell_there_is_no_report(
     monkeypatch.setattr("mno.study.results.FOLDER", tmp_path)
     with pytest.raises(InputError, match="has no finished cell yet"):
         report_study(str(study_file), tmp_path / "out", allow_stale=False)
+
+
+ERRORS = {"plain-axial": 0.02, "plain-softmax": 0.04}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> StudyAnswers:
+    def finished(cell: Cell) -> dict[str, Any]:
+        if cell.scenario == "burgers":
+            return record(0.03 * (1 + 0.01 * ((2 * cell.seed + len(cell.model.name)) % 3)))
+        return record(ERRORS[cell.model.name] * (1 + 0.02 * cell.seed))
+
+    return answers_with(tmp_path_factory.mktemp("study"), finished)
+
+
+def test_kinds_of_models_are_compared_pair_by_pair(answers: StudyAnswers) -> None:
+    tally = answers.tally("axial", "softmax")
+    assert (tally.lower, tally.higher, tally.equal, tally.unknown) == (1, 0, 1, 0)
+    assert answers.tally("plain-axial", "plain-softmax") == tally
+    back = answers.tally("softmax", "axial")
+    assert (back.lower, back.higher, back.equal) == (0, 1, 1)
+    ratio = answers.ratio("error", "axial", "softmax", "darcy")
+    assert (ratio.mean, ratio.pairs) == (pytest.approx(0.5), 1)
+    assert answers.ratio("latency_ms", "axial", "softmax").low == 1.0
+    assert ratio.likely is None  # one pair does not tell how pairs scatter
+    everywhere = answers.ratio("error", "axial", "softmax")
+    assert everywhere.likely is not None
+    assert everywhere.likely[0] < everywhere.low < everywhere.mean < everywhere.likely[1]
+    assert answers.cells == 12
+
+
+def test_operators_are_compared_grid_by_grid() -> None:
+    def grid(mixer: str, milliseconds: float) -> Found:
+        (cell,) = [c for c in cells() if c.name == f"darcy--plain-{mixer}--0"]
+        points = [{"resolution": 64, "predict_ms": milliseconds, "step_mib": None}]
+        known = {"scenario": "darcy", "backbone": "plain", "mixer": mixer}
+        identity = Identity("", "", "", "")
+        return Found(cell, identity, "fresh", "", {"cell": known, "points": points})
+
+    asked = StudyAnswers(spec(), [], {}, [grid("axial", 2.0), grid("softmax", 8.0)])
+    ratio = asked.ratio_on_grid("predict_ms", "axial", "softmax", 64)
+    assert (ratio.mean, ratio.pairs, ratio.likely) == (pytest.approx(0.25), 1, None)
+    for quantity, resolution in (("predict_ms", 32), ("step_mib", 64)):
+        with pytest.raises(InputError, match="was not measured"):
+            asked.ratio_on_grid(quantity, "axial", "softmax", resolution)
+
+
+def test_a_comparison_may_be_asked_either_way(answers: StudyAnswers) -> None:
+    one = answers.comparison("darcy", "plain-axial", "plain-softmax")
+    other = answers.comparison("darcy", "plain-softmax", "plain-axial")
+    assert one.verdict == "lower" and other.verdict == "higher"
+    assert one.low is not None and other.high == pytest.approx(1 / one.low)
+
+
+def test_a_page_is_filled(answers: StudyAnswers) -> None:
+    template = (
+        "Axial: {{ study('small').row('darcy', 'plain-axial') | error }},\n"
+        "{{ study('small').ratio('error', 'axial', 'softmax', 'darcy') | times }} of softmax.\n"
+        "{{ study('small').row('darcy', 'plain-axial').mean | mean }} is the same.\n"
+        "Predictions: {{ study('small').ratio('latency_ms', 'axial', 'softmax') | likely }}.\n"
+        "{{ table('small', 'darcy', heads={'model': 'operator'}) }}\n"
+        "{{ figure('small', 'darcy', 'errors_darcy', 'Errors') }}\n"
+    )
+    text, figures = fill(template, lambda _: _reported(answers), "figures")
+    assert "Axial: 2.0\u202f% (1.9\u202f%–2.1\u202f%),\n0.50× (0.50–0.50) of softmax." in text
+    assert "Predictions: 1.00 (1.00–1.00)." in text
+    assert "\n0.020 (0.019 to 0.021) is the same.\n" in text
+    assert "| operator | parameters |" in text
+    assert "![Errors](figures/small_errors_darcy.png)" in text
+    assert figures["small_errors_darcy.png"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ study('small').row('darcy', 'fno') | error }}", "no cell of 'fno' on darcy"),
+        ("{{ table('small', 'heat') }}", "no section 'heat'"),
+        ("\n{{ study('small' }}", "line 2"),
+        ("\n\n{{ None | number }}", "line 3"),
+        ("\n{{ 1 / 0 }}", "line 2: division by zero"),
+        ("{{ nothing }}", "'nothing' is undefined"),
+        ("{{ study('small').tally('axial', 'gnot') }}", "no two mixers"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+    ],
+)
+def test_what_a_page_asks_for_in_vain_is_said(
+    answers: StudyAnswers, template: str, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        fill(template, lambda _: _reported(answers), "figures")
+
+
+def test_a_page_mixes_no_cells_of_different_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "reported.yaml"
+    path.write_text(json.dumps({**SPEC, "scenarios": {"darcy": {}}}))
+    monkeypatch.setattr("mno.study.results.FOLDER", tmp_path)
+    study, code = load_study(str(path), ROOT), Code(ROOT)
+    for cell in study.cells:
+        keep(study.results, cell, code, record(ERRORS[cell.model.name]))
+        _set_code(study.results, cell.name, "older")
+    page = reported(study)  # all of one code, though not of today's
+    assert page.answers.row("darcy", "plain-axial").stale == ()
+    _set_code(study.results, study.cells[0].name, "newer")
+    with pytest.raises(InputError, match="cells of darcy come of different code or data"):
+        reported(study)
+
+
+def test_a_scenario_may_be_asked_of_some_models_only() -> None:
+    some = {**SPEC["scenarios"], "burgers": {"only": ["plain-axial"]}}
+    names = {cell.name for cell in cells(scenarios=some)}
+    assert "burgers--plain-axial--0" in names and "burgers--plain-softmax--0" not in names
+    assert "darcy--plain-softmax--0" in names
+    with pytest.raises(ValueError, match="must list models of the study"):
+        StudySpec.model_validate({**SPEC, "scenarios": {"darcy": {"only": ["plain-gnot"]}}})
+
+
+def _reported(answers: StudyAnswers) -> Reported:
+    sections = sections_of(answers.findings, answers.found, answers.grids)
+    return Reported(answers, sections)
+
+
+def _set_code(results: Results, name: str, code: str) -> None:
+    content = results.read(name)
+    assert content is not None
+    results.write(name, {**content, "identity": {**content["identity"], "code": code}})
