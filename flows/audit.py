@@ -9,33 +9,34 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from flows.options import Json, Quiet, print_json
+from flows.options import Json, Quiet, console, print_json
+from flows.workspace import (
+    cache_folder,
+    find_workspace,
+    prepare_environment,
+    program,
+    progress_bar,
+)
 from mno.core.errors import InputError, first_line
-from mno.lineage.audit import Evidence, Finding, Verdict, differs, worst
+from mno.lineage.audit import Evidence, Finding, Verdict, counts, differs, worst
 from mno.lineage.record import Tag, entry
 
 if TYPE_CHECKING:
     from mno.lineage.audit.walk import Check
-    from mno.lineage.replay.compare import Outcome
+    from mno.lineage.replay_compare import Outcome
 
 DIFFERENCE_FOUND = 3
-STYLES = {
-    Verdict.VERIFIED: "green",
-    Verdict.CHANGED: "bold red",
-    Verdict.MISSING: "bold red",
-    Verdict.UNKNOWN: "yellow",
-}
+_STYLES = {Verdict.VERIFIED: "green", Verdict.UNKNOWN: "yellow"}
 TIMEOUT = 10.0  # seconds that an endpoint may take
 LIMIT = 1 << 18  # bytes of its answer that are read
 _NAMED = re.compile(r"([^/@:\s]+)/([0-9]+)")
@@ -44,7 +45,6 @@ _DATA = "outs:\n- md5: {md5}\n  hash: md5\n  path: data\n"
 
 
 def _models(incomplete: str) -> list[str]:
-    from flows.workspace import find_workspace
     from mno.registry.catalogue import known_models
 
     return [uri for uri in known_models(find_workspace()) if uri.startswith(incomplete)]
@@ -102,61 +102,43 @@ def audit(
     if as_json:
         print_json(found.to_dict())
     elif not quiet or not found.passed:
-        print_audit(found, plain_console(), everything)
+        print_audit(found, everything)
     if not found.passed:
         raise typer.Exit(DIFFERENCE_FOUND)
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit has found.
+    """What an audit has found."""
 
-    Attributes:
-        model: The version, as `models:/NAME/VERSION`.
-        lineage: What the model says that it comes from: the chain whose links were verified.
-        findings: One for each subject, in the order of the chain.
-        replay: What making the model again has come to; none where that was not asked for.
-    """
-
-    model: str
-    lineage: Mapping[str, str]
+    model: str  # the version, as `models:/NAME/VERSION`
+    lineage: Mapping[str, str]  # what the model says that it comes from, in the chain's order
     findings: Sequence[Finding]
-    replay: Outcome | None = None
+    replay: Outcome | None = None  # what making it again has come to, if that was asked for
 
     @property
     def passed(self) -> bool:
         """Whether nothing was changed or missing, nor made again otherwise."""
         return not differs(self.findings) and (self.replay is None or self.replay.reproduced)
 
-    def count(self, verdict: Verdict) -> int:
-        """Return how many findings have a verdict."""
-        return sum(finding.verdict is verdict for finding in self.findings)
-
     def to_dict(self) -> dict[str, Any]:
         """Return what `--json` prints."""
         return {
             "model": self.model,
             "passed": self.passed,
-            "lineage": dict(self.lineage),
-            "verdicts": {str(verdict): self.count(verdict) for verdict in Verdict},
-            "findings": [finding.to_dict() for finding in self.findings],
+            "lineage": self.lineage,
+            "verdicts": counts(self.findings),
+            "findings": [asdict(finding) for finding in self.findings],
             **({"replay": self.replay.to_dict()} if self.replay else {}),
         }
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where an audit looks for what is not in the registry.
+class Places(NamedTuple):
+    """Where an audit looks for what is not in the registry."""
 
-    Attributes:
-        caches: DVC caches besides the workspace's own.
-        originals: Folders in which files that were imported may lie.
-        remote: A DVC remote, whose copy of the data is audited instead of the caches'.
-    """
-
-    caches: Sequence[Path] = ()
-    originals: Sequence[Path] = ()
-    remote: str | None = None
+    caches: Sequence[Path] = ()  # DVC caches besides the workspace's own
+    originals: Sequence[Path] = ()  # folders in which files that were imported may lie
+    remote: str | None = None  # a DVC remote, whose copy of the data is audited instead
 
 
 def audit_model(target: str, places: Places, quiet: bool) -> Audit:
@@ -169,16 +151,12 @@ def audit_model(target: str, places: Places, quiet: bool) -> Audit:
 def audited(target: str, places: Places, quiet: bool) -> Iterator[tuple[Evidence, Audit]]:
     """Audit a registered version and yield what was looked at, too; none of it is written to.
 
-    Args:
-        target: What `mno.registry.evidence.find_model` takes, or the address of a served endpoint.
-        places: Where to look for the rest.
-        quiet: Draw no progress.
+    The version is what `mno.registry.evidence.find_model` takes, or the address of an endpoint that
+    serves one.
 
     Raises:
         InputError: There is no such model, endpoint, folder or remote.
-        MnoError: MLflow cannot be used.
     """
-    from flows.workspace import cache_folder, find_workspace, prepare_environment, progress_bar
     from mno.lineage.audit.walk import audit as walk
     from mno.registry.catalogue import existing_workspace, registry_of
     from mno.registry.evidence import find_model, gather
@@ -201,8 +179,7 @@ def audited(target: str, places: Places, quiet: bool) -> Iterator[tuple[Evidence
             evidence = replace(evidence, caches=(cache,))
         with progress_bar(quiet, "links") as show:
             findings = walk(evidence, show, _links_of_annexes())
-        lineage = {**({"endpoint": said} if said else {}), **_lineage(evidence)}
-        yield evidence, Audit(version.uri, lineage, findings)
+        yield evidence, Audit(version.uri, _lineage(evidence, said), findings)
 
 
 def _links_of_annexes() -> Iterator[Check]:
@@ -213,31 +190,28 @@ def _links_of_annexes() -> Iterator[Check]:
     yield CERTIFICATES, check_kept
 
 
-def _lineage(evidence: Evidence) -> dict[str, str]:
-    record, tags = evidence.record, evidence.tags
+def _lineage(evidence: Evidence, endpoint: str | None) -> dict[str, str]:
     known = {
-        "weights": entry(record, "model", "sha256"),
-        "trained": entry(record, "times", "started"),
+        "endpoint": endpoint,
+        "weights": evidence.recorded("model", "sha256"),
+        "trained": evidence.recorded("times", "started"),
         "run": evidence.facts["version"]["run"],
         "data": evidence.data_md5,
-        "code": entry(record, "snapshot", "commit"),
-        "commit": entry(record, "head"),
-        "environment": entry(record, "environment_sha256"),
-        "machine": entry(record, "machine", "cpu"),
-        "decision": tags.get(Tag.DECISION),
-        "because": tags.get(Tag.REASON),
+        "code": evidence.recorded("snapshot", "commit"),
+        "commit": evidence.recorded("head"),
+        "environment": evidence.recorded("environment_sha256"),
+        "machine": evidence.recorded("machine", "cpu"),
+        "decision": evidence.tags.get(Tag.DECISION),
+        "because": evidence.tags.get(Tag.REASON),
         "sealed": entry(evidence.sealed, "sealed"),
     }
     return {name: str(value) for name, value in known.items() if value}
 
 
 def served_model(address: str) -> tuple[str, str]:
-    """Ask an endpoint of `mno serve` which version it serves.
+    """Ask an endpoint of `mno serve`, as `http://127.0.0.1:5001`, which version it serves.
 
     A token is taken from `MNO_SERVE_TOKEN`, as the server takes it. No redirection is followed.
-
-    Args:
-        address: For example `http://127.0.0.1:5001`, with or without `/invocations`.
 
     Returns:
         The version as `models:/NAME/VERSION`, and what the endpoint said, for a person.
@@ -290,7 +264,7 @@ def served_model(address: str) -> tuple[str, str]:
             "endpoint of mno serve names it"
         )
     dated = f" since {since}" if isinstance(since, str) and _TIME.fullmatch(since) else ""
-    return f"models:/{match[1]}/{match[2]}", f"{url} serves {named}{dated}"
+    return f"models:/{named}", f"{url} serves {named}{dated}"
 
 
 @contextmanager
@@ -298,14 +272,6 @@ def _fetched(root: Path, remote: str, md5: str | None) -> Iterator[Path]:
     """Yield a cache of its own with what a DVC remote has of a version of the data, for a while.
 
     What the remote lacks is not in it; the caller finds that out object by object.
-
-    Args:
-        root: The workspace whose DVC remotes are known.
-        remote: Name of a remote.
-        md5: DVC's hash of the data; none where nobody knows it.
-
-    Raises:
-        InputError: There is no such remote.
     """
     # The list of the word `remote` is folded to the width of a terminal.
     lines = (line.partition("=") for line in _dvc(root, "config", "--list").splitlines())
@@ -336,8 +302,6 @@ def _fetched(root: Path, remote: str, md5: str | None) -> Iterator[Path]:
 
 
 def _dvc(folder: Path, *arguments: str, check: bool = True) -> str:
-    from flows.workspace import program
-
     command = [program("dvc"), *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode and check:
@@ -346,41 +310,36 @@ def _dvc(folder: Path, *arguments: str, check: bool = True) -> str:
     return done.stdout
 
 
-def plain_console() -> Console:
-    """Return a console that prints text as it is."""
-    return Console(highlight=False, markup=False, soft_wrap=True)
-
-
-def print_audit(audit: Audit, console: Console, everything: bool) -> None:
+def print_audit(audit: Audit, everything: bool = False) -> None:
     """Draw a verdict per link, and of each difference what was expected and what to do."""
-    console.print(f"Audit of {audit.model}\n")
+    out = console()
+    out.print(f"Audit of {audit.model}\n")
     for name, value in audit.lineage.items():
-        console.print(f"{name:<15}{value}")
-    console.print()
+        out.print(f"{name:<15}{value}")
+    out.print()
     for link, group in groupby(audit.findings, key=lambda finding: finding.link):
         findings = list(group)
         good = sum(finding.verdict is Verdict.VERIFIED for finding in findings)
         summary = f"{good} of {len(findings)} checks verified"
-        console.print(Text.assemble(f"{link:<15}", styled(worst(findings)), summary))
+        out.print(Text.assemble(f"{link:<15}", styled(worst(findings)), summary))
         for finding in findings:
             if everything or finding.verdict is not Verdict.VERIFIED:
-                console.print(Text.assemble("  ", styled(finding.verdict), finding.subject))
+                out.print(Text.assemble("  ", styled(finding.verdict), finding.subject))
                 if finding.verdict.is_difference:
-                    console.print(f"      expected  {finding.expected or 'it to be there'}")
+                    out.print(f"      expected  {finding.expected or 'it to be there'}")
                 if finding.found:
-                    console.print(f"      found     {finding.found}")
+                    out.print(f"      found     {finding.found}")
                 if finding.advice:
-                    console.print(f"      do        {finding.advice}")
-    unknown, good = audit.count(Verdict.UNKNOWN), audit.count(Verdict.VERIFIED)
+                    out.print(f"      do        {finding.advice}")
+    good, changed, missing, unknown = counts(audit.findings).values()
     rest = f"; {unknown} cannot be known" if unknown else ""
-    changed, missing = audit.count(Verdict.CHANGED), audit.count(Verdict.MISSING)
     if differs(audit.findings):
         said = Text(f"FAILED: {changed} changed, {missing} missing{rest}", style="bold red")
     else:
         said = Text(f"PASSED: {good} checks verified{rest}", style="bold green")
-    console.print(Text.assemble("\n", said))
+    out.print(Text.assemble("\n", said))
 
 
 def styled(verdict: Verdict) -> Text:
     """Return a verdict as it is drawn."""
-    return Text(f"{verdict:<16}", style=STYLES[verdict])
+    return Text(f"{verdict:<16}", style=_STYLES.get(verdict, "bold red"))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
@@ -23,11 +22,10 @@ from flows.audit import (
     Places,
     Remote,
     audited,
-    plain_console,
     print_audit,
     styled,
 )
-from flows.options import Json, Quiet, print_json
+from flows.options import Json, Quiet, console, print_json
 from flows.workspace import find_workspace, prepare_environment
 from mno.certificate.content import Certificate, certificate_of
 from mno.certificate.folder import (
@@ -46,7 +44,7 @@ from mno.certificate.verify import (
     verify_certificate,
 )
 from mno.core.errors import InputError, MnoError
-from mno.lineage.audit import Finding, Verdict, differs
+from mno.lineage.audit import Finding, Verdict, counts, differs
 
 
 class _Commands(TyperGroup):
@@ -106,18 +104,17 @@ def certify(
     key, silent = checked(folder, sign, log), quiet or as_json
     with audited(model, Places(cache or (), (), remote), silent) as (evidence, found):
         if not as_json and (not quiet or not found.passed):
-            print_audit(found, plain_console(), everything=False)
+            print_audit(found)
         if replayed:
-            from flows.replay import make_again
+            from flows.replay import make_again, print_replay
             from mno.lineage.replay import ReplayOptions
 
-            found = replace(found, replay=make_again(evidence, ReplayOptions(quiet=silent)))
+            outcome = make_again(evidence, ReplayOptions(quiet=silent))
+            found = replace(found, replay=outcome)
+            if not as_json and (not quiet or not outcome.reproduced):
+                print_replay(found.model, outcome)
         made = datetime.now(UTC).isoformat(timespec="seconds")
         certificate = certificate_of(evidence, found.findings, made, found.replay)
-    if found.replay is not None and not as_json and (not quiet or not found.replay.reproduced):
-        from flows.replay import print_replay
-
-        print_replay(found.model, found.replay, plain_console())
     delivered = deliver(certificate, folder, key, log)
     if as_json:
         print_json({**found.to_dict(), "certificate": delivered})
@@ -148,56 +145,33 @@ def checked(folder: Path | None, key: Path | None, log: bool) -> Ed25519PrivateK
 def deliver(
     certificate: Certificate, folder: Path | None, key: Ed25519PrivateKey | None, log: bool
 ) -> dict[str, Any]:
-    """Write a certificate and keep it in the registry, as ordered; return where it is.
-
-    Raises:
-        MnoError: The folder cannot be written to, or MLflow cannot keep it.
-    """
+    """Write a certificate and keep it in the registry, as ordered; return where it is."""
     from mno.registry.catalogue import existing_workspace
 
-    files = certificate_files(certificate, key)
+    files, logged = certificate_files(certificate, key), None
     if folder is not None:
         try:
             write_certificate(folder, files)
         except OSError as error:
             raise MnoError(f"{folder} cannot be written: {error.strerror}") from None
-    logged = None
     if log:
         logged = log_certificate(existing_workspace(find_workspace()), certificate.model, files)
     shown = str(folder) if folder else None
     return {"folder": shown, "signed": key is not None, "logged": logged}
 
 
-@dataclass(frozen=True)
-class Verification:
-    """What verifying a certificate has found.
+class Verification(NamedTuple):
+    """What verifying a certificate has found."""
 
-    Attributes:
-        certificate: What was verified.
-        model: The version that it says it is of.
-        audit_passed: What it says the audit came to; none where it does not say.
-        findings: One for each subject.
-    """
-
-    certificate: str
-    model: str
-    audit_passed: bool | None
+    certificate: str  # what was verified
+    model: str  # the version that it says it is of
+    audit_passed: bool | None  # what it says the audit came to; none where it does not say
     findings: Sequence[Finding]
 
     @property
     def passed(self) -> bool:
         """Whether the certificate is as it was written."""
         return not differs(self.findings)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `--json` prints."""
-        return {
-            "certificate": self.certificate,
-            "model": self.model,
-            "audit_passed": self.audit_passed,
-            "passed": self.passed,
-            "findings": [finding.to_dict() for finding in self.findings],
-        }
 
 
 @certify_app.command("verify")
@@ -230,72 +204,66 @@ def verify_command(
     """
     found = verify(certificate, key)
     if as_json:
-        print_json(found.to_dict())
+        told = found._asdict()
+        findings = [asdict(finding) for finding in told.pop("findings")]
+        print_json({**told, "passed": found.passed, "findings": findings})
     elif not quiet or not found.passed:
-        print_verification(found, plain_console(), everything)
+        _print_verification(found, everything)
     if not found.passed:
         raise typer.Exit(DIFFERENCE_FOUND)
 
 
 def verify(target: str, key: Path | None) -> Verification:
-    """Verify a certificate.
-
-    Args:
-        target: Its folder, the page in it, or a registered version that one is kept with.
-        key: The public key that it must be signed with.
+    """Verify a certificate: its folder, the page in it, or that of a registered version.
 
     Raises:
-        InputError: There is no such certificate, or no such key.
-        MnoError: The registry cannot be used.
+        InputError: There is no such certificate, or no such public key that it must be signed with.
     """
     trusted = read_public(key) if key else None
-    with _folder(target) as (folder, findings):
+    with ExitStack() as stack:
+        if target.startswith(("models:", "runs:")):
+            from mno.registry.catalogue import existing_workspace, registry_of
+            from mno.registry.evidence import find_model
+
+            root = find_workspace()
+            prepare_environment(root)
+            registry = registry_of(existing_workspace(root))
+            scratch = stack.enter_context(TemporaryDirectory(prefix="mno-certificate-"))
+            version = find_model(registry, target)
+            folder, findings = logged_certificate(registry, version, Path(scratch))
+        else:
+            folder, findings = certificate_folder(Path(target)), []
         found = [*findings, *verify_certificate(folder, trusted)]
         return Verification(target, *summary(folder), found)
 
 
-@contextmanager
-def _folder(target: str) -> Iterator[tuple[Path, list[Finding]]]:
-    """Yield a certificate's folder, and what the registry's name for it comes to."""
-    if not target.startswith(("models:", "runs:")):
-        yield certificate_folder(Path(target)), []
-        return
-    from mno.registry.catalogue import existing_workspace, registry_of
-    from mno.registry.evidence import find_model
-
-    root = find_workspace()
-    prepare_environment(root)
-    registry = registry_of(existing_workspace(root))
-    with TemporaryDirectory(prefix="mno-certificate-") as scratch:
-        yield logged_certificate(registry, find_model(registry, target), Path(scratch))
-
-
-def print_verification(found: Verification, console: Console, everything: bool) -> None:
+def _print_verification(found: Verification, everything: bool) -> None:
     """Say what differs, who signed, and what the certificate says."""
-    console.print(f"Certificate of {found.model}: {found.certificate}\n")
+    out = console()
+    out.print(f"Certificate of {found.model}: {found.certificate}\n")
     for finding in found.findings:
         if everything or finding.verdict is not Verdict.VERIFIED or finding.link == "signature":
             of = f"{finding.link:<11}{finding.subject}"
-            console.print(Text.assemble(styled(finding.verdict), of))
+            out.print(Text.assemble(styled(finding.verdict), of))
             said = {"expected": finding.expected, "found": finding.found, "do": finding.advice}
             for name, text in said.items():
                 if text:
-                    console.print(f"{'':<16}{name:<11}{text}")
-    console.print()
+                    out.print(f"{'':<16}{name:<11}{text}")
+    out.print()
     bad = sum(finding.verdict.is_difference for finding in found.findings)
-    good = sum(finding.verdict is Verdict.VERIFIED for finding in found.findings)
     if bad:
         plural = "differences" if bad > 1 else "difference"
         said = f"FAILED: {bad} {plural}; do not rely on what it says"
-        console.print(Text(said, style="bold red"))
+        out.print(Text(said, style="bold red"))
         return
+    good = counts(found.findings)[Verdict.VERIFIED]
     said = f"PASSED: it is as it was written, {good} checks verified"
-    console.print(Text(said, style="bold green"))
+    out.print(Text(said, style="bold green"))
     if found.audit_passed:
-        console.print("It certifies that the audit found no difference.")
+        out.print("It certifies that the audit found no difference.")
     else:
         said = "It says that the audit FOUND DIFFERENCES; read certificate.html."
-        console.print(Text(said, "bold red"))
+        out.print(Text(said, "bold red"))
 
 
 @certify_app.command("keygen")

@@ -5,20 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 
-from flows.audit import plain_console
-from flows.options import Json, print_json
+from flows.options import Json, console, print_json
 from flows.workspace import aligned, cache_folder, find_workspace, prepare_environment
 from mno.core.errors import InputError
-from mno.lineage.decision import CHAMPION
-from mno.lineage.questions import INDEX_FOLDER, Index, Records, RegisteredVersion, whole_record
-from mno.lineage.questions.affected import (
+from mno.lineage.affected import (
     AffectedVersions,
     Origin,
     by_commit,
@@ -27,8 +22,10 @@ from mno.lineage.questions.affected import (
     of_file,
     of_shard,
 )
-from mno.lineage.questions.difference import Part, Side, compare
-from mno.lineage.questions.production import Period, periods
+from mno.lineage.decision import CHAMPION
+from mno.lineage.difference import Part, Side, compare
+from mno.lineage.production import Period, periods
+from mno.lineage.questions import INDEX_FOLDER, Index, Records, RegisteredVersion, whole_record
 from mno.lineage.record import Tag
 from mno.lineage.seal import SealPointer, read_seal, seal_path
 from mno.registry.catalogue import read_catalogue
@@ -63,9 +60,11 @@ def models(
     """
     found = Answers().models(Asked(data, shard, file))
     if as_json:
-        print_json(found.to_dict())
+        versions = [version.to_dict() for version in found.versions]
+        print_json({"asked": found.asked, "versions": versions, "files": found.files,
+                    "cannot_be_known": found.unknown})  # fmt: skip
     else:
-        print_origin(found, plain_console())
+        _print_origin(found)
 
 
 @lineage_app.command()
@@ -83,9 +82,13 @@ def diff(
     one, other, parts = Answers().difference(before, after)
     if as_json:
         sides = {"before": one.version.to_dict(), "after": other.version.to_dict()}
-        print_json({**sides, **{part.name: part.to_dict() for part in parts}})
+        told = {
+            name: {"changes": [c._asdict() for c in changes], "cannot_be_known": unknown}
+            for name, changes, unknown in parts
+        }
+        print_json({**sides, **told})
     else:
-        print_difference(one, other, parts, plain_console())
+        _print_difference(one, other, parts)
 
 
 @lineage_app.command()
@@ -108,9 +111,10 @@ def affected(
     """
     found = Answers().affected(Asked(data, shard, file, commit))
     if as_json:
-        print_json(found.to_dict())
+        told = [{**v.to_dict(), "why": why, "stages": stages} for v, why, stages in found.affected]
+        print_json({"asked": found.asked, "affected": told, "cannot_be_known": found.unknown})
     else:
-        print_affected(found, plain_console())
+        _print_affected(found)
 
 
 @lineage_app.command()
@@ -126,34 +130,23 @@ def production(
     """
     found, problems = Answers().production(model)
     if as_json:
-        told = [period.to_dict() for period in found]
+        rest = Period._fields[1:]
+        told = [{**p.version.to_dict(), **{key: getattr(p, key) for key in rest}} for p in found]
         print_json({"periods": told, "cannot_be_known": problems})
     else:
-        print_production(found, problems, plain_console())
+        _print_production(found, problems)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a question about data is about; exactly one of these is given.
+class Asked(NamedTuple):
+    """What a question is about; exactly one of these is given."""
 
-    Attributes:
-        data: DVC's hash of a version of the data, or its beginning.
-        shard: A file of a dataset, or its digest.
-        file: A file that data were imported from, or its digest.
-        commit: A commit or snapshot.
-    """
-
-    data: str | None = None
-    shard: str | None = None
-    file: str | None = None
-    commit: str | None = None
+    data: str | None = None  # DVC's hash of a version of the data, or its beginning
+    shard: str | None = None  # a file of a dataset, or its digest
+    file: str | None = None  # a file that data were imported from, or its digest
+    commit: str | None = None  # a commit or snapshot
 
     def check(self, *options: str) -> None:
-        """Refuse anything but exactly one of some options.
-
-        Raises:
-            InputError: None of them, or several, are given.
-        """
+        """Refuse anything but exactly one of some options."""
         given = [f"--{name}" for name in options if getattr(self, name) is not None]
         if len(given) != 1:
             names = ", ".join(f"--{name}" for name in options)
@@ -162,12 +155,7 @@ class Asked:
 
 
 class Answers:
-    """The questions, asked of the workspace around the current folder.
-
-    Raises:
-        InputError: There is no workspace here.
-        MnoError: MLflow cannot be used.
-    """
+    """The questions, asked of the workspace around the current folder."""
 
     def __init__(self) -> None:
         self.root = find_workspace()
@@ -226,9 +214,8 @@ class Answers:
             yield Records(self.catalogue.files, index)
 
     def _side(self, version: RegisteredVersion) -> Side:
-        files, run = self.catalogue.files, version.run_id
+        files, run, sealed = self.catalogue.files, version.run_id, None
         pointer = SealPointer.parse(version.tags.get(Tag.SEAL, ""))
-        sealed = None
         if pointer is not None:
             text = files.read(pointer.run_id, seal_path(pointer))
             sealed = read_seal(pointer, text).content or None
@@ -267,78 +254,78 @@ class _Caches:
         yield from self._asked
 
 
-def print_origin(origin: Origin, console: Console) -> None:
-    """Show the versions that came from data."""
+def _print_origin(origin: Origin) -> None:
+    out = console()
     if not origin.versions:
-        console.print(f"No registered version came from {origin.asked}.")
+        out.print(f"No registered version came from {origin.asked}.")
     else:
-        console.print(f"{_count(len(origin.versions), 'came', 'came')} from {origin.asked}\n")
-        _print(console, _HEAD, [_row(version) for version in origin.versions])
+        out.print(f"{_count(len(origin.versions), 'came', 'came')} from {origin.asked}\n")
+        _print_rows(_HEAD, [_row(version) for version in origin.versions])
     for md5, names in origin.files.items():
-        console.print(f"In data {md5}: {', '.join(names[:3])}{' and more' if names[3:] else ''}")
+        out.print(f"In data {md5}: {', '.join(names[:3])}{' and more' if names[3:] else ''}")
     why = "version(s); no list of its files is at hand"
-    unknown = {f"data {md5}": f"of {count} {why}" for md5, count in origin.unknown.items()}
-    _print_unknown(console, unknown)
+    _print_unknown({f"data {md5}": f"of {count} {why}" for md5, count in origin.unknown.items()})
     if origin.versions:
-        console.print(f"\nNext: mno audit {origin.versions[0].uri}")
+        out.print(f"\nNext: mno audit {origin.versions[0].uri}")
 
 
-def print_affected(found: AffectedVersions, console: Console) -> None:
-    """Show the versions that are affected, those in production first of all in the last lines."""
-    console.print(f"If {found.asked} was bad:")
+def _print_affected(found: AffectedVersions) -> None:
+    """Show the versions that are affected, those in production again in the last lines."""
+    out = console()
+    out.print(f"If {found.asked} was bad:")
     if not found.affected:
-        console.print("no registered version is affected.")
+        out.print("no registered version is affected.")
     else:
-        console.print(f"{_count(len(found.affected), 'is', 'are')} affected\n")
+        out.print(f"{_count(len(found.affected), 'is', 'are')} affected\n")
         rows = [(*_row(f.version), ", ".join(f.stages), f.why) for f in found.affected]
-        _print(console, (*_HEAD, "Stages", "Why"), rows)
-    _print_unknown(console, found.unknown)
+        _print_rows((*_HEAD, "Stages", "Why"), rows)
+    _print_unknown(found.unknown)
     champions = [f.version.uri for f in found.affected if CHAMPION in f.version.aliases]
     if champions:
-        console.print(f"\nIN PRODUCTION: {', '.join(champions)}")
-        console.print("Next: correct it and run again: mno run;  what it replaced: "
-                      "mno lineage production")  # fmt: skip
+        out.print(f"\nIN PRODUCTION: {', '.join(champions)}")
+        out.print("Next: correct it and run again: mno run;  what it replaced: "
+                  "mno lineage production")  # fmt: skip
     elif found.affected:
-        console.print("\nNone of them is in production.")
+        out.print("\nNone of them is in production.")
 
 
-def print_difference(before: Side, after: Side, parts: Sequence[Part], console: Console) -> None:
-    """Show what changed between two versions, part by part."""
-    one, other = before.version, after.version
-    console.print(f"From {one.uri} to {other.uri}")
-    for part in parts:
-        size = "1 change" if len(part.changes) == 1 else f"{len(part.changes)} changes"
-        if not part.changes:
-            size = f"cannot be known: {part.unknown}" if part.unknown else "the same"
-        console.print(f"\n{part.name}: {size}")
-        if part.changes:
+def _print_difference(before: Side, after: Side, parts: Sequence[Part]) -> None:
+    out, one, other = console(), before.version, after.version
+    out.print(f"From {one.uri} to {other.uri}")
+    for name, changes, unknown in parts:
+        size = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
+        if not changes:
+            size = f"cannot be known: {unknown}" if unknown else "the same"
+        out.print(f"\n{name}: {size}")
+        if changes:
             head = ("", f"{one.name}/{one.number}", f"{other.name}/{other.number}")
-            rows = [(f"  {c.subject}", _value(c.before), _value(c.after)) for c in part.changes]
-            _print(console, head, rows)
-        if part.changes and part.unknown:
-            console.print(f"  cannot be known: {part.unknown}")
+            _print_rows(
+                head, [(f"  {c.subject}", _value(c.before), _value(c.after)) for c in changes]
+            )
+            if unknown:
+                out.print(f"  cannot be known: {unknown}")
     if any(part.name == "code" and part.changes for part in parts):
-        console.print(f"\nNext: git diff {before.snapshot} {after.snapshot}")
+        out.print(f"\nNext: git diff {before.snapshot} {after.snapshot}")
     else:
-        console.print(f"\nNext: mno audit {other.uri}")
+        out.print(f"\nNext: mno audit {other.uri}")
 
 
-def print_production(found: Sequence[Period], problems: Sequence[str], console: Console) -> None:
-    """Show who was champion from when to when."""
+def _print_production(found: Sequence[Period], problems: Sequence[str]) -> None:
+    out = console()
     if not found:
-        console.print("No version was in production yet.\n\nNext: mno run")
+        out.print("No version was in production yet.\n\nNext: mno run")
         return
     rows = [
         (p.version.name, str(p.version.number), _time(p.since),
          "now" if p.current else _time(p.until), _error(p.version), p.by or "the rule", p.reason)
         for p in found
     ]  # fmt: skip
-    _print(console, ("Model", "Version", "Since", "Until", "Test error", "By", "Why"), rows)
+    _print_rows(("Model", "Version", "Since", "Until", "Test error", "By", "Why"), rows)
     for problem in problems:
-        console.print(f"cannot be known: {problem}")
+        out.print(f"cannot be known: {problem}")
     current = next((period.version for period in found if period.current), None)
     if current is not None:
-        console.print(f"\nNext: mno audit {current.uri}")
+        out.print(f"\nNext: mno audit {current.uri}")
 
 
 def _count(number: int, verb: str, verbs: str) -> str:
@@ -350,17 +337,20 @@ def _row(version: RegisteredVersion) -> tuple[str, ...]:
     return version.name, str(version.number), aliases, _error(version), registered
 
 
-def _print(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    console.print(aligned(head, rows[:_SHOWN]))
-    if len(rows) > _SHOWN:
-        console.print(f"… and {len(rows) - _SHOWN} more; all of them: --json")
+def _print_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    console().print(aligned(head, rows[:_SHOWN]))
+    _print_more(len(rows))
 
 
-def _print_unknown(console: Console, unknown: Mapping[str, str]) -> None:
+def _print_unknown(unknown: Mapping[str, str]) -> None:
     for subject, why in list(unknown.items())[:_SHOWN]:
-        console.print(f"cannot be known: {subject}: {why}")
-    if len(unknown) > _SHOWN:
-        console.print(f"… and {len(unknown) - _SHOWN} more; all of them: --json")
+        console().print(f"cannot be known: {subject}: {why}")
+    _print_more(len(unknown))
+
+
+def _print_more(number: int) -> None:
+    if number > _SHOWN:
+        console().print(f"… and {number - _SHOWN} more; all of them: --json")
 
 
 def _error(version: RegisteredVersion) -> str:

@@ -15,21 +15,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from flows.audit import (
-    DIFFERENCE_FOUND,
-    Caches,
-    Model,
-    Places,
-    Remote,
-    audited,
-    plain_console,
-    print_audit,
-)
-from flows.options import Json, Quiet, print_json
+from flows.audit import DIFFERENCE_FOUND, Caches, Model, Places, Remote, audited, print_audit
+from flows.options import Json, Quiet, console, print_json
+from flows.stages import run_dvc
+from flows.workspace import end_leftovers, handed_down, program, progress_bar
+from mno.core.config import PARAMS_FILE, read_params
 from mno.core.errors import InputError, MnoError, first_line
+from mno.core.files import locked
 from mno.lineage.audit import Evidence
 from mno.lineage.dvcfiles import DATA_FILE
 from mno.lineage.record import CANDIDATE, PACKAGED, entry
@@ -47,19 +41,30 @@ from mno.lineage.replay import (
     same_bits,
     stages_of,
 )
+from mno.lineage.replay_folder import (
+    altered,
+    check_out,
+    give,
+    give_warm_start,
+    recorded_data,
+    replay_folder,
+    replay_params,
+    started_from,
+)
+from mno.registry.catalogue import existing_workspace, registry_of
+from mno.registry.evidence import model_with_digest
 
-if TYPE_CHECKING:
-    from mno.lineage.replay.compare import Outcome, Remade, Tolerance
+if TYPE_CHECKING:  # it needs NumPy and Zarr, which a help page should not wait for
+    from mno.lineage.replay_compare import Outcome, Remade, Tolerance
 
+Say = Callable[[str], None]
 _DATASET = "build/dataset"
 _REPORTS = ("metrics.json", "per_sample.json", "robustness.json", "trust.json")
-_EXACT = "none: every bit has to be the same"
 _SHOWN = 8
 # Of a registry, a run, an experiment or another Python: nothing of them may reach a replay.
 _FOREIGN = ("MLFLOW_", "MNO_", "DVC_", "PREFECT_", "GIT_")
 _PYTHON = ("PYTHONHOME", "PYTHONSAFEPATH", "PYTHONSTARTUP", "VIRTUAL_ENV")
 _LINE = re.compile(r"[a-z0-9][a-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
-_BUILT = "built.json"
 # Run with the snapshot's code, as old as the model: the record was written by the same functions.
 # It is asked by names that snapshots have, so they stay where they are.
 _PROBE = """
@@ -121,16 +126,14 @@ def replay(
     """
     options = ReplayOptions(data, stage, environment, keep, quiet or as_json)
     make_plan(stage, data)  # refuses what cannot be before anything is read
-    console = plain_console()
     with audited(model, Places(cache or (), (), remote), quiet or as_json) as (evidence, found):
         if not as_json and (not quiet or not found.passed):
-            print_audit(found, console, everything=False)
-        outcome = make_again(evidence, options)
-    found = replace(found, replay=outcome)
+            print_audit(found)
+        found = replace(found, replay=make_again(evidence, options))
     if as_json:
         print_json(found.to_dict())
-    elif not quiet or not outcome.reproduced:
-        print_replay(found.model, outcome, console)
+    elif found.replay and (not quiet or not found.replay.reproduced):
+        print_replay(found.model, found.replay)
     if not found.passed:
         raise typer.Exit(DIFFERENCE_FOUND)
 
@@ -138,19 +141,10 @@ def replay(
 def make_again(evidence: Evidence, options: ReplayOptions) -> Outcome:
     """Make a version again from its record; what an earlier, killed replay had finished is kept.
 
-    Args:
-        evidence: The version. Nothing of it is written to.
-        options: What is wanted.
-
     Raises:
         InputError: Something was asked for that cannot be.
         MnoError: The snapshot or something else that is needed is not at hand, or a stage failed.
-        KeyboardInterrupt: Passed on; what is finished is kept.
     """
-    from flows.workspace import end_leftovers
-    from mno.core.files import locked
-    from mno.lineage.replay.folder import replay_folder
-
     plan, tree = make_plan(options.stage, options.data), evidence.tree
     if not tree.whole or tree.params is None:
         raise MnoError(
@@ -160,11 +154,11 @@ def make_again(evidence: Evidence, options: ReplayOptions) -> Outcome:
     model = f"{evidence.name}/{evidence.version}"
     wishes = (options.stage, *plan.targets, plan.data, options.environment)
     folder = replay_folder(evidence.root, model, tree.commit, *wishes)
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    out = console(stderr=True)
 
     def say(line: str) -> None:
         if not options.quiet or line.lower().startswith("error"):
-            console.print(line)
+            out.print(line)
 
     with locked(evidence.root / f"build/locks/replay-{folder.name}", f"a replay of {model}"):
         if (folder / "finished").exists():
@@ -187,17 +181,9 @@ def make_again(evidence: Evidence, options: ReplayOptions) -> Outcome:
 
 
 def _make(
-    evidence: Evidence,
-    plan: ReplayPlan,
-    folder: Path,
-    options: ReplayOptions,
-    say: Callable[[str], None],
+    evidence: Evidence, plan: ReplayPlan, folder: Path, options: ReplayOptions, say: Say
 ) -> Outcome:
-    from flows.stages import run_dvc
-    from flows.workspace import program, progress_bar
-    from mno.core.config import PARAMS_FILE, read_params
-    from mno.lineage.replay.compare import Outcome, Tolerance
-    from mno.lineage.replay.folder import altered, check_out, give, replay_params
+    from mno.lineage.replay_compare import Outcome, Tolerance
 
     line = folder / "line"
     warm_start = _give_warm_start(evidence, line) if "train" in plan.targets else None
@@ -212,8 +198,7 @@ def _make(
         binaries = build_environment(folder / "environment", recorded, say)
     variables = replay_variables(line, binaries, options.quiet)
     present = present_conditions(line, binaries, variables)
-    packages = changed_packages(recorded, present)
-    machine = changed_machine(recorded, present)
+    packages, machine = changed_packages(recorded, present), changed_machine(recorded, present)
     for change in (*(packages or ()), *machine):
         if change.matters:
             say(f"other      {change}")
@@ -228,23 +213,13 @@ def _make(
     if strange:
         raise MnoError(f"{strange[0]} in {line} was edited while it ran; replay again")
     tolerance = None if same_bits(recorded, present) else Tolerance()
-    return Outcome(
-        stages=targets,
-        given=given,
-        packages=packages,
-        machine=machine,
-        tolerance=str(tolerance or _EXACT),
-        items=_compare(evidence, plan, folder, tolerance),
-        folder=str(folder),
-    )
+    items = _compare(evidence, plan, folder, tolerance)
+    allowed = str(tolerance or "none: every bit has to be the same")
+    return Outcome(targets, given, packages, machine, allowed, items, str(folder))
 
 
 def _give_warm_start(evidence: Evidence, line: Path) -> str | None:
     """Copy the model that training starts from; return what `train.warm_start` has to be."""
-    from mno.lineage.replay.folder import give_warm_start, started_from
-    from mno.registry.catalogue import existing_workspace, registry_of
-    from mno.registry.evidence import model_with_digest
-
     sha256 = started_from(evidence)
     if sha256 is None:
         return None
@@ -256,17 +231,16 @@ def _give_warm_start(evidence: Evidence, line: Path) -> str | None:
 def _compare(
     evidence: Evidence, plan: ReplayPlan, folder: Path, tolerance: Tolerance | None
 ) -> list[Remade]:
-    from mno.lineage.replay.compare import compare_dataset, compare_model, compare_report
-    from mno.lineage.replay.folder import recorded_data
+    from mno.lineage.replay_compare import compare_dataset, compare_model, compare_report
 
     line, items = folder / "line", []
     if "generate" in plan.targets:
-        md5 = entry(evidence.record, "data", "md5")
         recorded = recorded_data(evidence, folder / "recorded") if tolerance else None
+        md5 = evidence.recorded("data", "md5")
         items.append(compare_dataset(md5, recorded, line / _DATASET, tolerance))
     if "train" in plan.targets:
         package = evidence.package / PACKAGED if evidence.package else None
-        sha256 = entry(evidence.record, "model", "sha256")
+        sha256 = evidence.recorded("model", "sha256")
         items.extend(compare_model(sha256, package, line / CANDIDATE, tolerance))
     if "evaluate" in plan.targets:
         kept = evidence.run / "evaluation" if evidence.run else None
@@ -278,17 +252,10 @@ def _compare(
 
 
 def replay_variables(line: Path, binaries: Path, quiet: bool) -> dict[str, str]:
-    """Return all variables of a replay's processes.
+    """Return all variables of a replay's processes, by its repository and the folder of `dvc`.
 
     The code is that of the replay's folder, and MLflow and DVC stay in it.
-
-    Args:
-        line: The repository of the replay.
-        binaries: Folder with `python` and `dvc`.
-        quiet: Let the stages print failures only.
     """
-    from flows.workspace import handed_down
-
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -332,16 +299,10 @@ def present_conditions(line: Path, binaries: Path, variables: Mapping[str, str])
     return Conditions(told["packages"], told["machine"])
 
 
-def build_environment(folder: Path, recorded: Conditions, say: Callable[[str], None]) -> Path:
-    """Build a Python environment of just the recorded packages; one that is there is used again.
+def build_environment(folder: Path, recorded: Conditions, say: Say) -> Path:
+    """Build a Python environment of just the recorded packages; return its folder of programs.
 
-    Args:
-        folder: Where to.
-        recorded: What the record says.
-        say: Is told what is going on.
-
-    Returns:
-        Its folder of programs.
+    One that is there is used again.
 
     Raises:
         InputError: The packages are not known, or there is no such Python.
@@ -349,7 +310,7 @@ def build_environment(folder: Path, recorded: Conditions, say: Callable[[str], N
     """
     packages = _trusted(recorded.packages)
     python = _python(str(recorded.machine.get("python", "")))
-    binaries, built = folder / "bin", folder / _BUILT
+    binaries, built = folder / "bin", folder / "built.json"
     wanted = json.dumps([python, *packages])
     if built.is_file() and built.read_text(encoding="utf-8") == wanted:
         return binaries
@@ -408,43 +369,44 @@ def _do(command: Sequence[str]) -> None:
         )
 
 
-def print_replay(model: str, outcome: Outcome, console: Console) -> None:
+def print_replay(model: str, outcome: Outcome) -> None:
     """Draw what was made again, under which conditions, and a verdict for each item."""
-    from mno.lineage.replay.compare import Agreement
+    from mno.lineage.replay_compare import Agreement
 
-    styles = {Agreement.IDENTICAL: "green", Agreement.DIFFERENT: "bold red"}
-    console.print(f"\nReplay of {model}\n")
-    console.print(f"{'ran':<24}{', '.join(outcome.stages)}")
-    for given in outcome.given:
-        console.print(f"{'given':<24}{given}")
-    _print_changes("packages", outcome.packages, console)
-    _print_changes("machine", outcome.machine, console)
-    console.print(f"{'tolerance':<24}{outcome.tolerance}\n")
+    styles, out = {Agreement.IDENTICAL: "green", Agreement.DIFFERENT: "bold red"}, console()
+    out.print(f"\nReplay of {model}\n")
+    conditions = {"packages": outcome.packages, "machine": outcome.machine}
+    for name, lines in {
+        "ran": [", ".join(outcome.stages)],
+        "given": outcome.given,
+        **{name: _told(changes) for name, changes in conditions.items()},
+        "tolerance": [outcome.tolerance],
+    }.items():
+        for line in lines:
+            out.print(f"{name:<24}{line}")
+    out.print()
     for item in outcome.items:
         verdict = Text(f"{item.agreement:<20}", style=styles.get(item.agreement, "yellow"))
         same = item.agreement is Agreement.IDENTICAL
-        console.print(Text.assemble(f"{item.name:<24}", verdict, item.found if same else item.note))
+        out.print(Text.assemble(f"{item.name:<24}", verdict, item.found if same else item.note))
         if not same:
-            console.print(f"  recorded {item.recorded or 'nothing'}")
-            console.print(f"  found    {item.found or 'nothing'}")
+            out.print(f"  recorded {item.recorded or 'nothing'}")
+            out.print(f"  found    {item.found or 'nothing'}")
     counted = {agreement: outcome.count(agreement) for agreement in Agreement}
     told = ", ".join(f"{number} {agreement}" for agreement, number in counted.items() if number)
     if outcome.reproduced:
         said = Text(f"REPRODUCED: {told}", style="bold green")
     else:
         said = Text(f"NOT REPRODUCED: {told or 'nothing to compare'}", style="bold red")
-    console.print(Text.assemble("\n", said))
+    out.print(Text.assemble("\n", said))
     if outcome.folder is not None:
-        console.print(f"What was made is in {outcome.folder}; remove it when you have looked")
+        out.print(f"What was made is in {outcome.folder}; remove it when you have looked")
 
 
-def _print_changes(name: str, changes: Sequence[ConditionChange] | None, console: Console) -> None:
+def _told(changes: Sequence[ConditionChange] | None) -> list[str]:
     if not changes:
-        said = "as recorded" if changes is not None else "those recorded cannot be known"
-        console.print(f"{name:<24}{said}")
-        return
-    for change in changes[:_SHOWN]:
-        bits = "" if change.matters else " (decides no bits)"
-        console.print(f"{name:<24}{change}{bits}")
-    if len(changes) > _SHOWN:
-        console.print(f"{name:<24}and {len(changes) - _SHOWN} more; all of them with --json")
+        return ["as recorded" if changes is not None else "those recorded cannot be known"]
+    bits = {True: "", False: " (decides no bits)"}
+    lines = [f"{change}{bits[change.matters]}" for change in changes[:_SHOWN]]
+    rest = len(changes) - _SHOWN
+    return [*lines, f"and {rest} more; all of them with --json"] if rest > 0 else lines

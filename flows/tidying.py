@@ -6,17 +6,16 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated
 
 import psutil
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 
-from flows.options import Json, Quiet, print_json
+from flows.options import Json, Quiet, console, print_json
 from flows.schedule import RETRAIN_LOCK, SERVE_LOCK
 from flows.workspace import (
     RUN_LOCK,
@@ -25,6 +24,7 @@ from flows.workspace import (
     find_workspace,
     prepare_environment,
     progress_bar,
+    read_json,
 )
 from mno.core.errors import MnoError
 from mno.core.files import LockedError, lock_holder, locked
@@ -41,7 +41,6 @@ from mno.lineage.tidying import (
     fit,
     leftovers,
     needed_objects,
-    remove_snapshot,
     size_of,
     unneeded_objects,
     unneeded_snapshots,
@@ -99,47 +98,36 @@ def gc(
     if as_json:
         print_json({"deleted": delete, **plan.to_dict()})
     elif not quiet:
-        print_plan(plan, delete, retention, Console(highlight=False, markup=False, soft_wrap=True))
+        _print_plan(plan, delete, retention)
 
 
 def tidy(delete: bool, retention: bool, quiet: bool) -> TidyingPlan:
-    """Find what nothing needs, and remove it if that is asked.
+    """Find what nothing needs, and remove it if that is asked; otherwise nothing is written.
 
     Args:
-        delete: Remove it; otherwise nothing is written.
+        delete: Remove it.
         retention: Spare the latest runs, within the room on disk, as `params.yaml` says.
         quiet: Draw no progress.
 
     Raises:
-        InputError: There is no workspace here, or its parameters cannot be used.
         MnoError: A run is active, or MLflow, DVC or git cannot be used; nothing was removed.
-    """
-    root = find_workspace()
-    prepare_environment(root)
-    with _alone(root), progress_bar(quiet, "things") as show:
-        plan = make_plan(root, retention)
-        if delete:
-            _remove(root, plan, show)
-    return plan
-
-
-def make_plan(root: Path, retention: bool) -> TidyingPlan:
-    """Return what may go, without removing anything; no run may be active.
-
-    Args:
-        root: The workspace.
-        retention: As for `tidy`.
     """
     from flows.params import load_params
     from flows.stages import read_stages
 
-    states = {stage["name"]: stage["state"] for stage in read_stages(root)}
-    done = [name for name, state in states.items() if state == "current"]
-    look = Look(root, done, cache_folder(root))
-    if not retention:
-        return look.plan(0)
-    settings = load_params(root).retention
-    return fit(look.plan, settings.keep_runs, settings.max_gib)
+    root = find_workspace()
+    prepare_environment(root)
+    with _alone(root), progress_bar(quiet, "things") as show:
+        done = [stage["name"] for stage in read_stages(root) if stage["state"] == "current"]
+        look = Look(root, done, cache_folder(root))
+        if retention:
+            settings = load_params(root).retention
+            plan = fit(look.plan, settings.keep_runs, settings.max_gib)
+        else:
+            plan = look.plan(0)
+        if delete:
+            _remove(root, plan, show)
+    return plan
 
 
 class Look:
@@ -149,29 +137,25 @@ class Look:
         root: The workspace.
         done: The stages that are up to date.
         cache: The folder of DVC's cache.
-
-    Raises:
-        MnoError: MLflow cannot be used.
     """
 
     def __init__(self, root: Path, done: Sequence[str], cache: Path) -> None:
-        self._root, workspace = root, Workspace(root)
-        self._embedded = workspace.embedded
+        self._root, self._done, workspace = root, done, Workspace(root)
         catalogue = read_catalogue(root)
         self._files = catalogue.files
         self._stored = read_stored(workspace)
-        self._done = done
         self._needed = Needed()
         for version in catalogue.versions:
             self._needed.add_version(version, self._files)
         self._needed.add_workspace(root)
         for run in self._stored.runs:
-            if _is_needed(root, run, self._files, self._done):
+            if _is_needed(root, run, self._files, done):
                 self._needed.add_run(run.id, self._files)
         self._cache = cache if cache.resolve().is_relative_to(root.resolve()) else None
-        self._outside = [] if self._cache else [
-            f"DVC's cache {cache} lies outside of the workspace: others may need its objects"
-        ]  # fmt: skip
+        self._kept = [] if workspace.embedded else [_SERVER]
+        if self._cache is None:
+            outside = f"DVC's cache {cache} lies outside of the workspace"
+            self._kept.append(f"{outside}: others may need its objects")
         seen: set[tuple[int, int]] = set()
         places = [*(root / name for name in _KEPT_ON_DISK), *filter(None, [self._cache])]
         self._total = sum(size_of(place, seen) for place in places)
@@ -183,8 +167,7 @@ class Look:
         for run in unneeded[:spare]:
             needed.add_run(run.id, self._files)
         items = [*leftovers(self._root, self._done), *self._of_mlflow(needed)]
-        kept = list(self._outside) if self._embedded else [_SERVER, *self._outside]
-        cached: list[Unneeded] = []
+        kept, cached = list(self._kept), []
         if self._cache is not None:
             cached = unneeded_objects(self._cache, needed_objects(self._cache, needed))
         if needed.doubts:
@@ -194,24 +177,19 @@ class Look:
         return TidyingPlan(items, kept, min(spare, len(unneeded)), self._total)
 
     def _of_mlflow(self, needed: Needed) -> Iterator[Unneeded]:
-        for run in self._stored.runs:
-            if run.id not in needed.runs:
-                yield _folder_item("runs", run.id, run.folder)
-        for model in self._stored.models:
-            if model.id not in needed.models and model.run_id not in self._spared(needed):
-                yield _folder_item("models", model.id, model.folder)
+        spared = needed.runs - self._needed.runs
+        runs = [run for run in self._stored.runs if run.id not in needed.runs]
+        models = [m for m in self._stored.models if m.id not in needed.models]
+        left = [model for model in models if model.run_id not in spared]
+        kinds: dict[Kind, list[StoredItem]] = {"runs": runs, "models": left}
+        for kind, items in kinds.items():
+            for item in items:
+                size = size_of(item.folder) if item.folder else 0
+                yield Unneeded(kind, item.id, size, item.folder)
         for path in self._stored.forgotten:
             if path.name not in needed.runs | needed.models:
-                yield Unneeded(
-                    "files", path.relative_to(self._root).as_posix(), size_of(path), path
-                )
-
-    def _spared(self, needed: Needed) -> set[str]:
-        return needed.runs - self._needed.runs
-
-
-def _folder_item(kind: Kind, name: str, folder: Path | None) -> Unneeded:
-    return Unneeded(kind, name, size_of(folder) if folder else 0, folder)
+                name = path.relative_to(self._root).as_posix()
+                yield Unneeded("files", name, size_of(path), path)
 
 
 def _is_needed(root: Path, run: StoredItem, files: RunFiles, done: Sequence[str]) -> bool:
@@ -223,22 +201,13 @@ def _is_needed(root: Path, run: StoredItem, files: RunFiles, done: Sequence[str]
         return True
     digest = run.tags.get(Tag.CANDIDATE)
     if digest is not None:
-        return digest == _present_candidate(root)
-    return "train" not in done and _is_resumable(root, run.tags.get(Tag.TRAINING_KEY, ""))
-
-
-def _present_candidate(root: Path) -> str | None:
-    try:
-        return candidate_digest(root / CANDIDATE)
-    except MnoError:
-        return None
-
-
-def _is_resumable(root: Path, key: str) -> bool:
-    """Whether a training was interrupted that the next run continues, as the same run."""
-    code, _, data = key.partition("-")
-    return any(path.name == f"{code[:24]}-{data[:24]}" for path in (
-        root / RESUMABLE["train"]).glob("*"))  # fmt: skip
+        with suppress(MnoError):
+            return digest == candidate_digest(root / CANDIDATE)
+        return False
+    # A training was interrupted that the next run continues, as the same run.
+    code, _, data = run.tags.get(Tag.TRAINING_KEY, "").partition("-")
+    resumable = root / RESUMABLE["train"] / f"{code[:24]}-{data[:24]}"
+    return "train" not in done and resumable.exists()
 
 
 def _remove(root: Path, plan: TidyingPlan, show: Callable[[str, int, int], None]) -> None:
@@ -249,7 +218,7 @@ def _remove(root: Path, plan: TidyingPlan, show: Callable[[str, int, int], None]
         if item.kind in ("runs", "models"):
             remove_stored(workspace, item.kind, item.name, item.path)
         elif item.kind == "snapshots":
-            remove_snapshot(root, item.name)
+            git(root, "update-ref", "-d", item.name)
         elif item.path is not None and item.path.is_dir() and not item.path.is_symlink():
             shutil.rmtree(item.path)
         elif item.path is not None:
@@ -258,11 +227,7 @@ def _remove(root: Path, plan: TidyingPlan, show: Callable[[str, int, int], None]
 
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """Keep runs of the workspace from starting; refuse while anything works in it.
-
-    Raises:
-        LockedError: Something does.
-    """
+    """Keep runs of the workspace from starting; refuse while anything works in it."""
     with locked(root / RUN_LOCK, "mno gc"):
         harmless = {root / lock for lock in _HARMLESS}
         locks = [p for pattern in _LOCKS for p in root.glob(pattern) if p not in harmless]
@@ -272,38 +237,27 @@ def _alone(root: Path) -> Iterator[None]:
                 f"{busy['activity']} is at work in this folder: process {busy['pid']}, since "
                 f"{busy['since']}; wait for it, then: mno gc"
             )
-        for pid in _dvc_at_work(root):
-            raise LockedError(f"DVC is at work here: process {pid}; wait for it, then: mno gc")
+        for pid in _PID.findall(json.dumps(read_json(root / ".dvc/tmp/rwlock"))):
+            if psutil.pid_exists(int(pid)):
+                raise LockedError(f"DVC is at work here: process {pid}; wait for it, then: mno gc")
         yield
 
 
-def _dvc_at_work(root: Path) -> Iterator[int]:
-    try:
-        text = json.dumps(json.loads((root / ".dvc/tmp/rwlock").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return
-    yield from (int(pid) for pid in _PID.findall(text) if psutil.pid_exists(int(pid)))
-
-
-def print_plan(plan: TidyingPlan, deleted: bool, retention: bool, console: Console) -> None:
+def _print_plan(plan: TidyingPlan, deleted: bool, retention: bool) -> None:
     """Say how much of each kind goes, what is not touched and why, and what to do next."""
-    rows = [
-        (_WORDS[kind], str(number), decimal(size))
-        for kind, (number, size) in plan.by_kind().items()
-    ]
-    console.print(aligned(("Removed" if deleted else "Nothing needs", "Number", "Size"), rows))
+    out, freed, kinds = console(), decimal(plan.size), plan.by_kind().items()
+    rows = [(_WORDS[kind], str(number), decimal(size)) for kind, (number, size) in kinds]
+    out.print(aligned(("Removed" if deleted else "Nothing needs", "Number", "Size"), rows))
     if plan.spared:
-        console.print(f"\nSpared: the latest {plan.spared} run(s) that nothing needs (retention)")
+        out.print(f"\nSpared: the latest {plan.spared} run(s) that nothing needs (retention)")
     for reason in plan.kept:
-        console.print(f"\nnote: {reason}")
+        out.print(f"\nnote: {reason}")
     left = decimal(plan.total - plan.size)
     if deleted:
-        console.print(f"\n{decimal(plan.size)} freed; {left} are in use.\nNext: mno status")
+        out.print(f"\n{freed} freed; {left} are in use.\nNext: mno status")
     elif plan.items:
-        words = "mno gc --retention --delete" if retention else "mno gc --delete"
-        console.print(
-            f"\n{decimal(plan.size)} of {decimal(plan.total)} may go; nothing was removed."
-        )
-        console.print(f"Next: {words};  one by one: {words.removesuffix(' --delete')} --json")
+        words = "mno gc --retention" if retention else "mno gc"
+        out.print(f"\n{freed} of {decimal(plan.total)} may go; nothing was removed.")
+        out.print(f"Next: {words} --delete;  one by one: {words} --json")
     else:
-        console.print(f"\nAll of {left} is needed.")
+        out.print(f"\nAll of {left} is needed.")

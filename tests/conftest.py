@@ -28,6 +28,8 @@ from tests.support.workspaces import (
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from tests.support.audited_line import Line
+
 SPREAD = "PYTEST_XDIST_WORKER" in os.environ
 
 # Started by nohup, or in the background of a script, tests and children would be deaf to Ctrl-C.
@@ -119,6 +121,14 @@ def workspace(
     root = tmp_path / "workspace"
     shutil.copytree(session_folder / "pristine", root, symlinks=True)
     return Workspace(root, variables={"PREFECT_API_URL": prefect_api})
+
+
+@pytest.fixture(scope="session")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
+    """A workspace with two registered versions; tests may damage it, and must mend it."""
+    from tests.support.audited_line import make_line  # needs what certificates need
+
+    return make_line(tmp_path_factory.mktemp("audited") / "workspace")
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mno.lineage.audit import Evidence, Finding, Verdict, differs
+from mno.lineage.audit import Evidence, Finding, counts, differs
 from mno.lineage.audit.objects import whole_object
 from mno.lineage.dvcfiles import flat
 from mno.lineage.environment import PACKAGES_FILE
@@ -18,7 +18,7 @@ from mno.lineage.record import Tag, entry
 from mno.lineage.seal import Seal, seal_path, seal_sha256
 
 if TYPE_CHECKING:
-    from mno.lineage.replay.compare import Outcome
+    from mno.lineage.replay_compare import Outcome
 
 SCHEMA = 2
 # The files of a certificate's folder.
@@ -47,66 +47,41 @@ DOCUMENTS = {
 _LONGEST = 60  # a longer licence is the text of one, and no name
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(NamedTuple):
     """An installed package, and its licence as its metadata say; empty where it is not known."""
 
     name: str
     version: str
-    licence: str = ""
+    licence: str
 
 
 @dataclass(frozen=True)
 class SealedDecision:
-    """A decision on a version of the model, as it was sealed.
-
-    Attributes:
-        version: The version that was decided on.
-        sealed: When, ISO 8601.
-        decision: For example `champion`.
-        reason: Why, with the figures that were compared.
-        relative_l2: The version's test error.
-        aliases: The version that each alias stood for afterwards.
-    """
+    """A decision on a version of the model, as it was sealed."""
 
     version: int
-    sealed: str
-    decision: str
-    reason: str
-    relative_l2: str
-    aliases: Mapping[str, int]
+    sealed: str  # when, ISO 8601
+    decision: str  # for example `champion`
+    reason: str  # with the figures that were compared
+    relative_l2: str  # the version's test error
+    aliases: Mapping[str, int]  # the version that each alias stood for afterwards
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is certified.
+    """What is certified."""
 
-    Attributes:
-        name: The registered model.
-        version: The version's number.
-        made: When the audit was made, ISO 8601 in UTC.
-        findings: What the audit has found.
-        record: The lineage record; empty where there is none.
-        tags: The version's tags.
-        params: The parameters that it depends on, by dotted key; empty where the snapshot lacks
-            them.
-        decisions: On all versions of the model, the latest first.
-        packages: What was installed, with licences.
-        documents: Files that the certificate holds beside its own, by path.
-        replay: How making the model again compared; none where that was not done.
-    """
-
-    name: str
+    name: str  # the registered model
     version: int
-    made: str
+    made: str  # when the audit was made, ISO 8601 in UTC
     findings: Sequence[Finding]
-    record: Mapping[str, Any]
-    tags: Mapping[str, str]
-    params: Mapping[str, Any]
-    decisions: Sequence[SealedDecision]
+    record: Mapping[str, Any]  # the lineage record; empty where there is none
+    tags: Mapping[str, str]  # the version's
+    params: Mapping[str, Any]  # by dotted key; empty where the snapshot lacks them
+    decisions: Sequence[SealedDecision]  # on all versions of the model, the latest first
     packages: Sequence[Package]
-    documents: Mapping[str, bytes] = field(repr=False)
-    replay: Outcome | None = None
+    documents: Mapping[str, bytes] = field(repr=False)  # files beside the certificate's own
+    replay: Outcome | None = None  # how making the model again compared, if that was done
 
     @property
     def model(self) -> str:
@@ -118,10 +93,6 @@ class Certificate:
         """Whether nothing was changed, is missing, or was made differently again."""
         return not differs(self.findings) and (self.replay is None or self.replay.reproduced)
 
-    def count(self, verdict: Verdict) -> int:
-        """Return how many findings have a verdict."""
-        return sum(finding.verdict is verdict for finding in self.findings)
-
     def to_dict(self) -> dict[str, Any]:
         """Return the result of the audit as plain values, as `audit.json` holds them."""
         return {
@@ -129,8 +100,8 @@ class Certificate:
             "model": self.model,
             "made": self.made,
             "passed": self.passed,
-            "verdicts": {str(verdict): self.count(verdict) for verdict in Verdict},
-            "findings": [finding.to_dict() for finding in self.findings],
+            "verdicts": counts(self.findings),
+            "findings": [asdict(finding) for finding in self.findings],
             "decisions": [asdict(decision) for decision in self.decisions],
             "replay": self.replay.to_dict() if self.replay else None,
         }
@@ -139,14 +110,7 @@ class Certificate:
 def certificate_of(
     evidence: Evidence, findings: Sequence[Finding], made: str, replay: Outcome | None = None
 ) -> Certificate:
-    """Take from the evidence of an audit what its certificate says.
-
-    Args:
-        evidence: What was audited.
-        findings: What the audit of it has found.
-        made: When, ISO 8601 in UTC.
-        replay: How making the model again compared.
-    """
+    """Take from the evidence of an audit, made at a time in UTC, what its certificate says."""
     documents = dict(_documents(evidence))
     params = evidence.tree.params or {}
     # Those that a result may depend on, of the active scenario only.
@@ -163,7 +127,7 @@ def certificate_of(
         tags=dict(evidence.tags),
         params=flat(chosen),
         decisions=tuple(_decision(seal) for seal in evidence.chain if not seal.problem),
-        packages=recorded_packages(documents.get(PACKAGES_FILE, b"")),
+        packages=tuple(_packages(documents.get(PACKAGES_FILE, b""))),
         documents=documents,
         replay=replay,
     )
@@ -181,10 +145,10 @@ def _documents(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
         path = evidence.run / source if evidence.run else None
         if path is not None and path.is_file():
             content = path.read_bytes()
-            if name != SEAL or seal_sha256(content) == Path(source).stem:
+            if name != SEAL or seal_sha256(content) == path.stem:
                 yield name, content
     for name in (PARAMS, WORKFLOW, DATA_VERSION, CONSTRAINTS):
-        content = evidence.tree.files.get(name.partition("/")[2])
+        content = evidence.tree.files.get(Path(name).name)
         if content is not None:
             yield name, content
     listing = whole_object(evidence.caches, evidence.data_md5)
@@ -204,21 +168,18 @@ def _decision(seal: Seal) -> SealedDecision:
     )
 
 
-def recorded_packages(listing: bytes) -> tuple[Package, ...]:
-    """Return the packages of a run's list, each line `NAME==VERSION`.
-
-    A licence is known of a package that is installed here in the recorded version.
-    """
-    lines = listing.decode(errors="replace").splitlines()
-    pairs = [line.partition("==") for line in lines if "==" in line]
-    named = [(name.strip(), version.strip()) for name, _, version in pairs]
-    return tuple(Package(name, version, _licence(name, version)) for name, version in named)
+def _packages(listing: bytes) -> Iterator[Package]:
+    """Yield the packages of a run's list; a licence is known of what is installed here, too."""
+    for line in listing.decode(errors="replace").splitlines():
+        name, found, version = (part.strip() for part in line.partition("=="))
+        if found:
+            yield Package(name, version, _licence(name, version))
 
 
 def licence_counts(packages: Iterable[Package]) -> list[tuple[str, int]]:
     """Return how many packages are under each licence, the most frequent first."""
-    counts = Counter(package.licence or "not known" for package in packages)
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    found = Counter(package.licence or "not known" for package in packages)
+    return sorted(found.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _licence(name: str, version: str) -> str:

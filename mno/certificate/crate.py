@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -24,23 +25,8 @@ from packageurl import PackageURL
 from rocrate.rocrate import ROCrate
 
 from mno import __version__
-from mno.certificate.content import (
-    AUDIT,
-    BILL,
-    DATA_FILES,
-    DOCUMENTS,
-    METADATA,
-    METRICS,
-    PAGE,
-    PARAMS,
-    SIGNATURE,
-    SIGNER,
-    SUMS,
-    WEIGHTS,
-    WORKFLOW,
-    Certificate,
-    Package,
-)
+from mno.certificate import content as names
+from mno.certificate.content import METADATA, PARAMS, WORKFLOW, Certificate, Package
 from mno.core.files import sha256
 from mno.lineage.dvcfiles import MAKING
 from mno.lineage.record import entry
@@ -63,6 +49,7 @@ _PROFILES = {
     f"{_RUNS}/provenance/0.5": ("Provenance Run Crate", "0.5"),
     _WORKFLOWS: ("Workflow RO-Crate", "1.0"),
 }
+_DVC_URL = "https://dvc.org/doc/user-guide/project-structure/dvcyaml-files"
 _MODEL, _DATASET, _COMMIT, _TOOL = "#model", "#dataset", "#snapshot", "#mno"
 _ENGINE, _LANGUAGE, _RUN, _LICENCE = "#dvc", "#dvc-yaml", "#run", "#licence"
 _FORMATS = {
@@ -74,12 +61,12 @@ _FORMATS = {
     ".sig": "application/octet-stream",
 }
 _OWN = {
-    PAGE: "The certificate as a page",
-    AUDIT: "What the audit has found, check by check",
-    BILL: "The environment as a software bill of materials, CycloneDX 1.6",
-    SUMS: "SHA-256 of every file of the certificate",
-    SIGNATURE: f"Ed25519 signature over the bytes of {SUMS}",
-    SIGNER: "Public key of the signature",
+    names.PAGE: "The certificate as a page",
+    names.AUDIT: "What the audit has found, check by check",
+    names.BILL: "The environment as a software bill of materials, CycloneDX 1.6",
+    names.SUMS: "SHA-256 of every file of the certificate",
+    names.SIGNATURE: f"Ed25519 signature over the bytes of {names.SUMS}",
+    names.SIGNER: "Public key of the signature",
 }
 _DOES = {
     "generate": "Generates the data, or takes over imported ones",
@@ -89,9 +76,9 @@ _DOES = {
 # What goes into the line or comes out of it, by the file that stands for it.
 _SLOTS = {
     PARAMS: "input-parameters",
-    DATA_FILES: "output-data",
-    WEIGHTS: "output-weights",
-    METRICS: "output-metrics",
+    names.DATA_FILES: "output-data",
+    names.WEIGHTS: "output-weights",
+    names.METRICS: "output-metrics",
 }
 
 
@@ -107,40 +94,40 @@ def crate_metadata(
     """
     whole = WORKFLOW in certificate.documents
     profiles = _PROFILES if whole else dict([next(iter(_PROFILES.items()))])
+    later = (names.SUMS, names.SIGNATURE, names.SIGNER) if signed else (names.SUMS,)
     described = [
-        *(_file(name, content) for name, content in files.items()),
-        *(_file(name, None) for name in ((SUMS, SIGNATURE, SIGNER) if signed else (SUMS,))),
+        *(_file(name, contentSize=str(len(c)), sha256=sha256(c)) for name, c in files.items()),
+        *(_file(name) for name in later),
     ]
     made = [*_chain(certificate), *_line(certificate)]
     crate = ROCrate(version=_VERSION)
     crate.metadata.extra_terms |= {name: _TERMS + name for name in ("sha256", "md5")}
     if whole:
-        crate.update_jsonld(
-            {"@id": METADATA, "conformsTo": _to(crate.metadata.profile, _WORKFLOWS)}
-        )
-    crate.update_jsonld(
-        {
-            "@id": "./",
-            "name": f"Certificate of {certificate.name} version {certificate.version}",
-            "description": "Lineage of a registered model, audited link by link: "
-            + ("nothing differs." if certificate.passed else "differences were found."),
-            "datePublished": certificate.made,
-            "license": _to(_LICENCE),
-            "conformsTo": _to(*profiles),
-            "hasPart": _to(*(entity["@id"] for entity in described)),
-            "mentions": _to(*(e["@id"] for e in made if str(e.get("@type")).endswith("Action"))),
-            "about": _to(_MODEL),
-            **({"mainEntity": _to(WORKFLOW)} if whole else {}),
-        }
+        conforms = _to(crate.metadata.profile, _WORKFLOWS)
+        crate.update_jsonld({"@id": METADATA, "conformsTo": conforms})
+    outcome = "nothing differs." if certificate.passed else "differences were found."
+    root = {
+        "@id": "./",
+        "name": f"Certificate of {certificate.name} version {certificate.version}",
+        "description": f"Lineage of a registered model, audited link by link: {outcome}",
+        "datePublished": certificate.made,
+        "license": _to(_LICENCE),
+        "conformsTo": _to(*profiles),
+        "hasPart": _to(*_ids(described)),
+        "mentions": _to(*_ids(e for e in made if str(e.get("@type")).endswith("Action"))),
+        "about": _to(_MODEL),
+    }
+    crate.update_jsonld(root | ({"mainEntity": _to(WORKFLOW)} if whole else {}))
+    licence = (
+        "The certificate grants no licence to model, data or code. Licences of the packages are "
+        f"in {names.BILL}."
     )
-    licence = "The certificate grants no licence to model, data or code. Licences of the packages "
-    entities = [
-        _entity(_LICENCE, "CreativeWork", "No licence", description=f"{licence}are in {BILL}."),
+    for entity in (
+        _entity(_LICENCE, "CreativeWork", "No licence", description=licence),
         *(_entity(uri, "CreativeWork", n, version=v) for uri, (n, v) in profiles.items()),
         *described,
         *made,
-    ]
-    for entity in entities:  # what is said of a file in two places is put together
+    ):  # what is said of a file in two places is put together
         kind = entity.get("@type")
         found: Any = crate.add_or_update_jsonld(entity)
         if kind:
@@ -154,9 +141,19 @@ def _to(*identities: str) -> Entity | list[Entity]:
     return found[0] if len(found) == 1 else found
 
 
+def _ids(entities: Iterable[Entity]) -> list[str]:
+    return [entity["@id"] for entity in entities]
+
+
 def _entity(identity: str, kind: str | list[str], name: str, **properties: Any) -> Entity:
     known = {key: value for key, value in properties.items() if value not in (None, [])}
     return {"@id": identity, "@type": kind, "name": name, **known}
+
+
+def _file(name: str, **known: str) -> Entity:
+    about = _OWN.get(name) or names.DOCUMENTS[name]
+    kind = _FORMATS.get(PurePosixPath(name).suffix, "text/plain")
+    return _entity(name, "File", name, description=about, encodingFormat=kind, **known)
 
 
 def _values(group: str, values: Mapping[str, Any]) -> list[Entity]:
@@ -164,24 +161,6 @@ def _values(group: str, values: Mapping[str, Any]) -> list[Entity]:
         _entity(f"#{group}-{name}", "PropertyValue", name, value=str(value))
         for name, value in values.items()
     ]
-
-
-def _ids(entities: Iterable[Entity]) -> list[str]:
-    return [entity["@id"] for entity in entities]
-
-
-def _file(name: str, content: bytes | None) -> Entity:
-    known = {}
-    if content is not None:
-        known = {"contentSize": str(len(content)), "sha256": sha256(content)}
-    return _entity(
-        name,
-        "File",
-        name,
-        description=_OWN.get(name) or DOCUMENTS[name],
-        encodingFormat=_FORMATS.get(name[name.rfind(".") :], "text/plain"),
-        **known,
-    )
 
 
 def _chain(certificate: Certificate) -> Iterator[Entity]:
@@ -204,26 +183,24 @@ def _chain(certificate: Certificate) -> Iterator[Entity]:
     yield from noted
     commit = entry(record, "snapshot", "commit")
     yield _entity(_COMMIT, "SoftwareSourceCode", "Snapshot of the code", version=commit)
-    for number, decision in enumerate(reversed(certificate.decisions), 1):
-        own = decision.version == certificate.version
-        yield _entity(
-            f"#decision-{number}",
-            "ChooseAction",
-            f"Version {decision.version}: {decision.decision}",
-            description=decision.reason,
-            endTime=decision.sealed,
-            object=_to(_MODEL) if own else None,
-        )
-    yield _entity(
+    for number, decided in enumerate(reversed(certificate.decisions), 1):
+        what = f"Version {decided.version}: {decided.decision}"
+        own = _to(_MODEL) if decided.version == certificate.version else None
+        why = {"description": decided.reason, "endTime": decided.sealed, "object": own}
+        yield _entity(f"#decision-{number}", "ChooseAction", what, **why)
+    yield _action(
         "#audit",
-        "CreateAction",
         f"Audit of {certificate.model}",
-        description="Every link of the lineage was held against its content.",
+        "Every link of the lineage was held against its content.",
         endTime=certificate.made,
         instrument=_to(_TOOL),
         object=_to(_MODEL),
-        result=_to(AUDIT, PAGE),
+        result=_to(names.AUDIT, names.PAGE),
     )
+
+
+def _action(identity: str, name: str, description: str, **properties: Any) -> Entity:
+    return _entity(identity, "CreateAction", name, description=description, **properties)
 
 
 def _line(certificate: Certificate) -> Iterator[Entity]:
@@ -238,47 +215,41 @@ def _line(certificate: Certificate) -> Iterator[Entity]:
     based = _to(*_ids(sources)) if sources else None
     yield _entity(_DATASET, "CreativeWork", f"Dataset {md5}", version=md5, isBasedOn=based)
     yield _entity(_TOOL, "SoftwareApplication", "MNO", softwareVersion=__version__)
-    times = {
-        "startTime": entry(record, "times", "started"),
-        "endTime": entry(record, "times", "registered"),
-    }
-    whole = "Made the model, from the parameters to its figures"
+    begun, ended = entry(record, "times", "started"), entry(record, "times", "registered")
+    times, whole = (
+        {"startTime": begun, "endTime": ended},
+        "Made the model, from the parameters to its figures",
+    )
     if WORKFLOW not in certificate.documents:
-        yield _entity(
-            "#run-train", "CreateAction", "Training", description=whole, **times,
-            instrument=_to(_TOOL), object=_to(_DATASET), result=_to(_MODEL),
-        )  # fmt: skip
+        uses = {"instrument": _to(_TOOL), "object": _to(_DATASET), "result": _to(_MODEL)}
+        yield _action("#run-train", "Training", whole, **times, **uses)
         return
     yield from _workflow(certificate)
     machine = {k: v for k, v in (record.get("machine") or {}).items() if v is not None}
     facts, chosen = _values("machine", machine), _values("parameter", certificate.params)
     yield from (*facts, *chosen)
     has = {name: [name] if name in certificate.documents else [] for name in _SLOTS}
-    yield _entity(
+    data, weights, metrics = (has[n] for n in (names.DATA_FILES, names.WEIGHTS, names.METRICS))
+    yield _action(
         _RUN,
-        "CreateAction",
         "Run of the line",
-        description=whole,
+        whole,
         **times,
         instrument=_to(WORKFLOW),
         object=_to(*has[PARAMS], *_ids(chosen), *_ids(sources)),
-        result=_to(_DATASET, _MODEL, *has[DATA_FILES], *has[WEIGHTS], *has[METRICS]),
+        result=_to(_DATASET, _MODEL, *data, *weights, *metrics),
         additionalProperty=_to(*_ids(facts)),
     )
-    made_from = {
-        "generate": ([*has[PARAMS], *_ids(sources)], [_DATASET, *has[DATA_FILES]]),
-        "train": ([_DATASET, *has[PARAMS]], [_MODEL, *has[WEIGHTS]]),
-        "evaluate": ([_DATASET, _MODEL, *has[PARAMS]], has[METRICS]),
-    }
-    for stage, (given, made) in made_from.items():
-        yield _entity(
-            f"#control-{stage}", "ControlAction", f"Step {stage}",
-            instrument=_to(f"#step-{stage}"), object=_to(f"#run-{stage}"),
-        )  # fmt: skip
-        yield _entity(
-            f"#run-{stage}", "CreateAction", f"Run of {stage}", description=_DOES[stage],
-            instrument=_to(f"#stage-{stage}"), object=_to(*given), result=_to(*made),
-        )  # fmt: skip
+    for stage, (given, made) in {
+        "generate": ([*has[PARAMS], *_ids(sources)], [_DATASET, *data]),
+        "train": ([_DATASET, *has[PARAMS]], [_MODEL, *weights]),
+        "evaluate": ([_DATASET, _MODEL, *has[PARAMS]], metrics),
+    }.items():
+        step, run, name = _to(f"#step-{stage}"), f"#run-{stage}", f"Step {stage}"
+        control = {"instrument": step, "object": _to(run)}
+        yield _entity(f"#control-{stage}", "ControlAction", name, **control)
+        uses = {"instrument": _to(f"#stage-{stage}"), "object": _to(*given), "result": _to(*made)}
+        yield _action(run, f"Run of {stage}", _DOES[stage], **uses)
 
 
 def _workflow(certificate: Certificate) -> Iterator[Entity]:
@@ -298,63 +269,49 @@ def _workflow(certificate: Certificate) -> Iterator[Entity]:
         input=_to(slots[PARAMS]) if PARAMS in slots else None,
         output=_to(*outputs) if outputs else None,
     )
-    url = "https://dvc.org/doc/user-guide/project-structure/dvcyaml-files"
-    yield _entity(_LANGUAGE, "ComputerLanguage", "DVC pipeline", url=url)
+    yield _entity(_LANGUAGE, "ComputerLanguage", "DVC pipeline", url=_DVC_URL)
     for name, slot in slots.items():
-        yield _entity(
-            slot, "FormalParameter", slot.rpartition("-")[2], additionalType="File",
-            workExample=_to(name),
-        )  # fmt: skip
+        of = {"additionalType": "File", "workExample": _to(name)}
+        yield _entity(slot, "FormalParameter", slot.rpartition("-")[2], **of)
         yield {"@id": name, "exampleOfWork": _to(slot)}
     for position, stage in enumerate(MAKING, 1):
-        yield _entity(
-            f"#stage-{stage}", "SoftwareSourceCode", f"python -m pipelines.{stage}",
-            description=_DOES[stage], version=commit,
-        )  # fmt: skip
-        yield _entity(
-            f"#step-{stage}", "HowToStep", stage, position=str(position),
-            workExample=_to(f"#stage-{stage}"),
-        )  # fmt: skip
+        program, command = f"#stage-{stage}", f"python -m pipelines.{stage}"
+        does = {"description": _DOES[stage], "version": commit}
+        yield _entity(program, "SoftwareSourceCode", command, **does)
+        runs = {"position": str(position), "workExample": _to(program)}
+        yield _entity(f"#step-{stage}", "HowToStep", stage, **runs)
     versions = {package.name: package.version for package in certificate.packages}
-    yield _entity(
-        _ENGINE, "SoftwareApplication", "DVC", url="https://dvc.org",
-        softwareVersion=versions.get("dvc", "not known"),
-    )  # fmt: skip
-    yield _entity(
-        "#organisation", "OrganizeAction", "Run of the line by DVC", instrument=_to(_ENGINE),
-        object=_to(*(f"#control-{stage}" for stage in MAKING)), result=_to(_RUN),
-    )  # fmt: skip
+    about = {"url": "https://dvc.org", "softwareVersion": versions.get("dvc", "not known")}
+    yield _entity(_ENGINE, "SoftwareApplication", "DVC", **about)
+    controls = _to(*(f"#control-{stage}" for stage in MAKING))
+    uses = {"instrument": _to(_ENGINE), "object": controls, "result": _to(_RUN)}
+    yield _entity("#organisation", "OrganizeAction", "Run of the line by DVC", **uses)
 
 
 def bill_of_materials(certificate: Certificate) -> dict[str, Any]:
     """Return the packages that a model was made with, the model being what they are parts of."""
-    model = Component(
-        type=ComponentType.MACHINE_LEARNING_MODEL, bom_ref=certificate.model,
-        name=certificate.name, version=str(certificate.version),
-    )  # fmt: skip
+    name, version = certificate.name, str(certificate.version)
+    kind = ComponentType.MACHINE_LEARNING_MODEL
+    model = Component(type=kind, bom_ref=certificate.model, name=name, version=version)
     parts = [_component(package) for package in certificate.packages]
     made = f"{certificate.model} {certificate.made}"
     bill = Bom(components=parts, serial_number=uuid5(NAMESPACE_URL, made))
     bill.register_dependency(model, parts)
-    machine = entry(certificate.record, "machine") or {}
+    bill.metadata.component = model
+    bill.metadata.timestamp = datetime.fromisoformat(certificate.made)
+    tool = Component(type=ComponentType.APPLICATION, name="mno", version=__version__)
+    bill.metadata.tools.components.add(tool)
     digest = certificate.record.get("environment_sha256")
-    bill.metadata.component, bill.metadata.timestamp = (
-        model,
-        datetime.fromisoformat(certificate.made),
-    )
-    bill.metadata.tools.components.add(
-        Component(type=ComponentType.APPLICATION, name="mno", version=__version__)
-    )
-    for name, value in {**machine, "environment_sha256": digest}.items():
+    facts = {**(entry(certificate.record, "machine") or {}), "environment_sha256": digest}
+    for name, value in facts.items():
         if value is not None:
             bill.metadata.properties.add(Property(name=f"mno:{name}", value=str(value)))
     return json.loads(JsonV1Dot6(bill).output_as_string())
 
 
 def _component(package: Package) -> Any:
-    url = PackageURL("pypi", None, package.name, package.version)
-    licences = [LicenseFactory().make_from_string(package.licence)] if package.licence else []
-    return Component(
-        type=ComponentType.LIBRARY, bom_ref=str(url), name=package.name, version=package.version,
-        purl=url, licenses=licences,
-    )  # fmt: skip
+    name, version, licence = package
+    url = PackageURL("pypi", None, name, version)
+    about = {"type": ComponentType.LIBRARY, "bom_ref": str(url), "purl": url}
+    licences = [LicenseFactory().make_from_string(licence)] if licence else []
+    return Component(name=name, version=version, licenses=licences, **about)

@@ -42,11 +42,7 @@ _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm)
 
 
 def check_place(folder: Path, root: Path) -> None:
-    """Refuse a place for a certificate before the work is done.
-
-    Args:
-        folder: Where the certificate is to go.
-        root: The workspace that is audited.
+    """Refuse a place for a certificate, before the audit of the workspace is done.
 
     Raises:
         InputError: There is something already, its parent is no folder, or it is audited itself.
@@ -71,9 +67,7 @@ def certificate_files(
 ) -> dict[str, bytes]:
     """Return all files of a certificate by name, the digests of the others and the signature last.
 
-    Args:
-        certificate: What is certified.
-        key: What to sign with; none leaves it unsigned.
+    Without a key it is not signed.
     """
     from mno.certificate.crate import bill_of_materials, crate_metadata
     from mno.certificate.page import render_certificate
@@ -96,11 +90,7 @@ def certificate_files(
 
 
 def write_certificate(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a certificate; after a kill there is none, and no harm in trying again.
-
-    Raises:
-        OSError: The folder cannot be written to.
-    """
+    """Write a certificate; after a kill there is none, and no harm in trying again."""
     with replacing_folder(folder) as partial:
         for name, content in files.items():
             (partial / name).parent.mkdir(exist_ok=True)
@@ -119,9 +109,6 @@ def _json(content: Any) -> bytes:
 def write_keys(private: Path) -> tuple[Path, str]:
     """Make a pair of keys: `FILE`, which only its owner may read, and `FILE.pub`.
 
-    Args:
-        private: Where the private key goes; there must be no such file.
-
     Returns:
         The path of the public key, and the fingerprint of the pair.
 
@@ -135,11 +122,25 @@ def write_keys(private: Path) -> tuple[Path, str]:
     if not private.parent.is_dir():
         raise InputError(f"{private.parent} is not a folder; make it first")
     key = Ed25519PrivateKey.generate()
-    open_text = public_pem(key.public_key())
-    _write_new(public, open_text, 0o644)
+    pem = public_pem(key.public_key())
+    _write_new(public, pem, 0o644)
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     _write_new(private, secret, 0o600)
-    return public, fingerprint(open_text)
+    return public, fingerprint(pem)
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    """Put a new file in place in one step, for whom it is meant from the beginning."""
+    beside = path.with_name(path.name + ".partial")
+    beside.unlink(missing_ok=True)
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+    try:
+        os.link(beside, path)  # unlike a rename, never over what somebody has put there
+    except FileExistsError:
+        raise InputError(f"{path} exists, and a key is never overwritten") from None
+    finally:
+        beside.unlink()
 
 
 def read_private(path: Path) -> Ed25519PrivateKey:
@@ -177,6 +178,13 @@ def read_public(path: Path) -> bytes:
     return public_pem(key)
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; give the file of a key") from None
+
+
 def parse_public(content: bytes) -> Ed25519PublicKey | None:
     """Return the public key in a PEM text; none where it is none."""
     with suppress(*_UNREADABLE):
@@ -202,24 +210,3 @@ def is_signed(content: bytes, signature: bytes, key: Ed25519PublicKey) -> bool:
     except InvalidSignature:
         return False
     return True
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; give the file of a key") from None
-
-
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Put a new file in place in one step, for whom it is meant from the beginning."""
-    beside = path.with_name(path.name + ".partial")
-    beside.unlink(missing_ok=True)
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-    try:
-        os.link(beside, path)  # unlike a rename, never over what somebody has put there
-    except FileExistsError:
-        raise InputError(f"{path} exists, and a key is never overwritten") from None
-    finally:
-        beside.unlink()

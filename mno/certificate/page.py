@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from mno.certificate.content import DOCUMENTS, Certificate, licence_counts
 from mno.core.files import sha256
-from mno.lineage.audit import Finding, Verdict, worst
+from mno.lineage.audit import Finding, Verdict, counts, worst
 from mno.lineage.record import Tag, entry
 from mno.lineage.replay import ConditionChange
 from mno.report.language import Words
 from mno.report.page import Section, render_page, templates
 
 if TYPE_CHECKING:
-    from mno.lineage.replay.compare import Outcome
+    from mno.lineage.replay_compare import Outcome
 
-# Verdicts are never shown by colour alone.
-_MARKS = {Verdict.VERIFIED: "✓", Verdict.UNKNOWN: "?"}
-_LOOKS = {Verdict.VERIFIED: "good", Verdict.UNKNOWN: "fair"}
+# How a verdict looks, never by colour alone; any other is a bad one.
+_LOOKS = {Verdict.VERIFIED: ("✓", "good"), Verdict.UNKNOWN: ("?", "fair")}
 # Title on the page, and what its checks compare; in the order in which one asks.
 LINKS = {
     "decision": ("Decision", "Why the version was let go on, and all decisions on the model."),
@@ -113,16 +112,14 @@ _EDGES = (
     ("weights", "evaluation"), ("weights", "version"), ("evaluation", "decision"),
     ("version", "decision"),
 )  # fmt: skip
-_WIDE_BOX, _TALL_BOX = (138.0, 68.0), (250.0, 62.0)
+_WIDE_BOX, _TALL_BOX = (138.0, 68.0), (250.0, 62.0)  # width and height
 _TALL_ROW, _MARGIN = 76.0, 70.0
 
 
 def render_certificate(certificate: Certificate, signer: str | None) -> str:
     """Return the page; it loads nothing, and all that it is given is escaped.
 
-    Args:
-        certificate: What is certified.
-        signer: Fingerprint of the key that the folder is signed with; none where it is not.
+    The signer is the fingerprint of the key that the folder is signed with, if it is.
     """
     return render_page(
         "report/page.html.j2",
@@ -136,10 +133,11 @@ def render_certificate(certificate: Certificate, signer: str | None) -> str:
 
 
 def _sections(certificate: Certificate, signer: str | None) -> Iterator[Section]:
-    counts = [(str(v)[:1].upper() + str(v)[1:], str(certificate.count(v))) for v in Verdict]
-    tiles = [("Checks", str(len(certificate.findings))), *counts]
+    number = counts(certificate.findings)
+    tiles = [("Checks", str(len(certificate.findings)))]
+    tiles += [(f"{verdict[:1].upper()}{verdict[1:]}", str(n)) for verdict, n in number.items()]
     yield _section("verdict", "Verdict", certificate=certificate, tiles=tiles,
-                   unknown=certificate.count(Verdict.UNKNOWN))  # fmt: skip
+                   unknown=number[Verdict.UNKNOWN])  # fmt: skip
     by_link = {link: [f for f in certificate.findings if f.link == link] for link in LINKS}
     found = {link: findings for link, findings in by_link.items() if findings}
     rows = [
@@ -192,12 +190,12 @@ def _render(template: str, **content: Any) -> Markup:
     return Markup(page.render(**content))
 
 
-def _rows(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+def _rows(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     return [{"finding": finding, **_shown(finding.verdict)} for finding in findings]
 
 
-def _shown(verdict: Verdict) -> Mapping[str, str]:
-    look, mark = _LOOKS.get(verdict, "bad"), _MARKS.get(verdict, "✗")
+def _shown(verdict: Verdict) -> dict[str, str]:
+    mark, look = _LOOKS.get(verdict, ("✗", "bad"))
     return {"verdict": str(verdict), "mark": mark, "look": look}
 
 
@@ -241,49 +239,47 @@ def _replay(outcome: Outcome) -> Iterator[tuple[str, str]]:
     yield "Machine, what differs", listed(outcome.machine)
 
 
-class Box(NamedTuple):
-    """A part of the lineage as it is drawn; sizes are in the units of the drawing."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    title: str
-    detail: str
-    target: str
-    verdict: str
-    mark: str
-    look: str
-
-
 def _draw(
     certificate: Certificate, findings: Mapping[str, Sequence[Finding]], *, wide: bool
 ) -> dict[str, Any]:
     """Draw the lineage from left to right, or from top to bottom where there is little room.
 
-    Arrows to what is not next go round at the left there.
-
     Returns:
-        `width` and `height`, `boxes`, and the paths of the `arrows` between them.
+        `width` and `height`, `boxes`, and the paths of the `arrows` between them, in units of the
+        drawing. Arrows to what is not next go round at the left where it is tall.
     """
-    details, boxes = _details(certificate), {}
+    details, boxes, rows = _details(certificate), {}, list(_PARTS)
     width, height = _WIDE_BOX if wide else _TALL_BOX
     for row, (name, (title, link, corner)) in enumerate(_PARTS.items()):
         if name == "source" and entry(certificate.record, "data", "files"):
             title, link = "Imported files", "imported files"
         x, y = corner if wide else (_MARGIN, row * _TALL_ROW)
         verdict = worst(findings.get(link, ()), Verdict.UNKNOWN)  # of nothing, nothing is known
-        said = _shown(verdict)
-        boxes[name] = Box(x, y, width, height, title, details[name], _target(link), **said)
-    rows = {name: row for row, name in enumerate(_PARTS)}
-    arrows = [
-        _across(boxes[tail], boxes[head])
-        if wide
-        else _around(boxes[tail], boxes[head], rows[head] - rows[tail])
-        for tail, head in _EDGES
-    ]
+        boxes[name] = {
+            "x": x, "y": y, "width": width, "height": height, "title": title,
+            "detail": details[name], "target": _target(link), **_shown(verdict),
+        }  # fmt: skip
+    arrows = []
+    for tail, head in _EDGES:
+        (x0, y0), (x1, y1) = ((boxes[name]["x"], boxes[name]["y"]) for name in (tail, head))
+        y0, y1, step = y0 + height / 2, y1 + height / 2, rows.index(head) - rows.index(tail)
+        if wide:  # from the right side of a box to the left side of another
+            x0, x1 = x0 + width, x1 - 3
+            bend = max((x1 - x0) / 2, 18)
+            arrows.append(_curve(x0, y0, x0 + bend, x1 - bend, x1, y1))
+        elif step == 1:
+            middle, bottom = x0 + width / 2, y0 + height / 2
+            arrows.append(f"M{middle:g} {bottom:g}L{middle:g} {y1 - height / 2 - 3:g}")
+        else:
+            out = x0 - 14 - 16 * (step - 1)
+            arrows.append(_curve(x0, y0, out, out, x0 - 3, y1))
     size = (900 + width, 294 + height) if wide else (_MARGIN + width, len(boxes) * _TALL_ROW)
     return {"width": size[0], "height": size[1], "boxes": list(boxes.values()), "arrows": arrows}
+
+
+def _curve(x0: float, y0: float, out: float, back: float, x1: float, y1: float) -> str:
+    """Return an arrow that leaves and arrives in parallel, bent at two abscissas."""
+    return f"M{x0:g} {y0:g}C{out:g} {y0:g} {back:g} {y1:g} {x1:g} {y1:g}"
 
 
 def _details(certificate: Certificate) -> dict[str, str]:
@@ -311,21 +307,3 @@ def _details(certificate: Certificate) -> dict[str, str]:
         "version": f"{certificate.name}/{certificate.version}",
         "decision": tags.get(Tag.DECISION, "none"),
     }
-
-
-def _across(tail: Box, head: Box) -> str:
-    """Return an arrow from the right side of a box to the left side of another."""
-    x0, y0 = tail.x + tail.width, tail.y + tail.height / 2
-    x1, y1 = head.x - 3, head.y + head.height / 2
-    bend = max((x1 - x0) / 2, 18)
-    return f"M{x0:g} {y0:g}C{x0 + bend:g} {y0:g} {x1 - bend:g} {y1:g} {x1:g} {y1:g}"
-
-
-def _around(tail: Box, head: Box, rows: int) -> str:
-    """Return an arrow downwards, or round at the left past the rows between."""
-    if rows == 1:
-        x = tail.x + tail.width / 2
-        return f"M{x:g} {tail.y + tail.height:g}L{x:g} {head.y - 3:g}"
-    x0, y0, y1 = tail.x, tail.y + tail.height / 2, head.y + head.height / 2
-    out = x0 - 14 - 16 * (rows - 1)
-    return f"M{x0:g} {y0:g}C{out:g} {y0:g} {out:g} {y1:g} {x0 - 3:g} {y1:g}"

@@ -54,17 +54,16 @@ def certificate_folder(path: Path) -> Path:
 def verify_certificate(folder: Path, trusted: bytes | None = None) -> list[Finding]:
     """Hold every file of a certificate against its digest, and the digests against the signature.
 
-    Nothing outside the folder is read: links and paths that lead out of it are differences.
-
-    Args:
-        folder: The certificate.
-        trusted: The public key, in PEM, that it must be signed with; none takes the key that lies
-            beside the signature, of which nobody says whose it is.
+    Nothing outside the folder is read: links and paths that lead out of it are differences. The
+    trusted key, in PEM, is the one that it must be signed with; without one the key counts that
+    lies beside the signature, of which nobody says whose it is.
     """
     present, findings = _present(folder)
     sums = (folder / SUMS).read_bytes() if SUMS in present else None
-    expected, found = _expected(sums)
-    findings += [*found, *_digests(folder, present, expected)]
+    expected = _expected(sums)
+    if isinstance(expected, Finding):
+        findings, expected = [*findings, expected], {}
+    findings += _digests(folder, present, expected)
     findings += _crate(folder, present, expected)
     findings += _signature(folder, present, sums, trusted)
     return findings
@@ -85,34 +84,32 @@ def _present(folder: Path) -> tuple[set[str], list[Finding]]:
         for name in (*folders, *names):
             path = Path(place, name)
             relative = path.relative_to(folder).as_posix()
-            if path.is_symlink():
-                findings.append(FILES.changed(relative, "a file", f"a link to {os.readlink(path)}",
-                                              "remove it"))  # fmt: skip
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                link = path.is_symlink()
+                what = f"a link to {os.readlink(path)}" if link else "something else"
+                findings.append(FILES.changed(relative, "a file", what, "remove it"))
             elif path.is_file():
                 files.add(relative)
-            elif not path.is_dir():
-                findings.append(FILES.changed(relative, "a file", "something else", "remove it"))
     return files, findings
 
 
-def _expected(sums: bytes | None) -> tuple[dict[str, str], list[Finding]]:
-    """Return the digests in `SHA256SUMS`, which may be written in one way only."""
+def _expected(sums: bytes | None) -> dict[str, str] | Finding:
+    """Return the digests in `SHA256SUMS`, which may be written in one way only, or what differs."""
     if sums is None:
-        return {}, [FILES.missing(SUMS, "the digests of all files", _COPY)]
-    text = sums.decode(errors="replace")
-    lines = text.splitlines(keepends=True)
-    matches = [_LINE.fullmatch(line) for line in lines]
-    bad = next((line for line, match in zip(lines, matches, strict=True) if not match), None)
-    if bad is not None:
-        return {}, [FILES.changed(SUMS, "lines of digest and file", bad.strip()[:80], _COPY)]
-    pairs = [(match[2], match[1]) for match in matches if match]
+        return FILES.missing(SUMS, "the digests of all files", _COPY)
+    pairs = []
+    for line in sums.decode(errors="replace").splitlines(keepends=True):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            return FILES.changed(SUMS, "lines of digest and file", line.strip()[:80], _COPY)
+        pairs.append((match[2], match[1]))
     names = [name for name, _ in pairs]
     outside = [name for name in names if not is_inside(name)]
     if outside:
-        return {}, [FILES.changed(SUMS, "files in the folder", f"{outside[0]}, outside", _COPY)]
+        return FILES.changed(SUMS, "files in the folder", f"{outside[0]}, outside", _COPY)
     if names != sorted(set(names)) or not names:
-        return {}, [FILES.changed(SUMS, "each file once, in order", "another order", _COPY)]
-    return dict(pairs), []
+        return FILES.changed(SUMS, "each file once, in order", "another order", _COPY)
+    return dict(pairs)
 
 
 def _digests(folder: Path, present: set[str], expected: Mapping[str, str]) -> Iterator[Finding]:
@@ -144,8 +141,8 @@ def _crate(folder: Path, present: set[str], expected: Mapping[str, str]) -> Iter
         elif name not in present:
             yield CRATE.missing(name, f"a file, as {METADATA} says", _COPY)
         elif "sha256" in entity and entity["sha256"] != expected.get(name):
-            yield CRATE.changed(f"digest of {name} in {METADATA}", expected.get(name),
-                                entity["sha256"], _COPY)  # fmt: skip
+            subject, digest = f"digest of {name} in {METADATA}", entity["sha256"]
+            yield CRATE.changed(subject, expected.get(name), digest, _COPY)
         else:
             good += 1
     yield CRATE.verified(f"files in {METADATA}", f"{good} files")
@@ -157,33 +154,33 @@ def _signature(
     names = {SIGNATURE, SIGNER}
     if not names & present:
         if trusted is not None:
-            yield SIGNED.missing(SIGNATURE, f"a signature of {fingerprint(trusted)}",
-                                 "ask for a signed certificate: mno certify MODEL --sign KEY.pem"
-                                 " --folder FOLDER")  # fmt: skip
+            advice = (
+                "ask for a signed certificate: mno certify MODEL --sign KEY.pem --folder FOLDER"
+            )
+            yield SIGNED.missing(SIGNATURE, f"a signature of {fingerprint(trusted)}", advice)
         else:
-            yield SIGNED.unknown("signer", "it is not signed: who can change all of it, can do so "
-                                 "without trace")  # fmt: skip
+            why = "it is not signed: who can change all of it, can do so without trace"
+            yield SIGNED.unknown("signer", why)
         return
     for name in sorted(names - present):
         yield SIGNED.missing(name, "beside the other", _COPY)
     pem = (folder / SIGNER).read_bytes() if SIGNER in present else trusted
     if sums is None or pem is None or SIGNATURE not in present:
         return
-    key = parse_public(pem)
+    key, shown, subject = parse_public(pem), fingerprint(pem), f"{SIGNATURE} over {SUMS}"
     if key is None:
         yield SIGNED.changed(SIGNER, "a public Ed25519 key", "something else", _COPY)
         return
     if not is_signed(sums, (folder / SIGNATURE).read_bytes(), key):
-        yield SIGNED.changed(f"{SIGNATURE} over {SUMS}", f"a signature of {fingerprint(pem)}",
-                             "none of it", _COPY)  # fmt: skip
+        yield SIGNED.changed(subject, f"a signature of {shown}", "none of it", _COPY)
         return
-    yield SIGNED.verified(f"{SIGNATURE} over {SUMS}", fingerprint(pem))
+    yield SIGNED.verified(subject, shown)
     if trusted is None:
-        yield SIGNED.unknown("signer", f"give the public key that you trust with --key, or compare "
-                             f"{fingerprint(pem)}")  # fmt: skip
+        why = f"give the public key that you trust with --key, or compare {shown}"
+        yield SIGNED.unknown("signer", why)
     else:
-        yield SIGNED.equal("signer", fingerprint(trusted), fingerprint(pem),
-                           "it was signed by somebody else")  # fmt: skip
+        advice = "it was signed by somebody else"
+        yield SIGNED.equal("signer", fingerprint(trusted), shown, advice)
 
 
 def _read_json(path: Path) -> Any:
@@ -200,8 +197,8 @@ def check_kept(evidence: Evidence) -> Iterator[Finding]:
     kept = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
     for path in kept:
         yield from _kept(path)
-    subject = f"certificate that the tag {Tag.CERTIFICATE} names"
     if named is not None and named not in {path.name for path in kept}:
+        subject = f"certificate that the tag {Tag.CERTIFICATE} names"
         yield CERTIFICATES.missing(subject, named, _ANEW)
     elif named is None and kept:
         why = "certificates are kept, and none is named"
@@ -219,23 +216,18 @@ def _kept(path: Path) -> Iterator[Finding]:
         yield CERTIFICATES.verified(subject, path.name)
     for finding in findings:
         if finding.verdict.is_difference:
-            link, of = CERTIFICATES.name, f"{subject}: {finding.subject}"
-            yield replace(finding, link=link, subject=of)
+            of = f"{subject}: {finding.subject}"
+            yield replace(finding, link=CERTIFICATES.name, subject=of)
 
 
 def log_certificate(workspace: Workspace, uri: str, files: Mapping[str, bytes]) -> str:
-    """Keep a certificate among the files of a version's run, and name it in the version's tag.
-
-    Args:
-        workspace: The MLflow that the version is in.
-        uri: The version, `models:/NAME/VERSION`.
-        files: The certificate's files by name.
+    """Keep a certificate's files among those of a version's run, and name it in the version's tag.
 
     Returns:
         Where it is, as `runs:/ID/PATH`.
 
     Raises:
-        MnoError: The version has no run, or MLflow cannot write.
+        MnoError: The version, `models:/NAME/VERSION`, has no run, or MLflow cannot write.
     """
     digest = sha256(files[SUMS])
     path = f"{FOLDER}/{digest}"

@@ -29,8 +29,8 @@ from mno.lineage.seal import Seal
 
 CHAMPION, CHALLENGER, WAITING, REFUSED = "champion", "challenger", "waiting", "refused"
 BY_RULE = "rule"
+# What a person may do, and what the decision on the version then is.
 BY_PERSON = {"manual": CHAMPION, "approval": CHAMPION, "rollback": CHAMPION, "refusal": REFUSED}
-"""What a person may do, and what the decision on the version then is."""
 BY_HAND = "the alias was moved past the recorded decisions"
 UNKNOWN = "unknown"
 
@@ -66,45 +66,25 @@ def is_better(judged: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Decision:
-    """One decision, as it was sealed.
-
-    Attributes:
-        version: On which version.
-        decision: `champion`, `challenger`, `waiting` or `refused`.
-        how: `rule`, `manual`, `approval`, `rollback` or `refusal`; `unknown` where that is lost.
-        by: Who decided.
-        reason: Why.
-        at: When, ISO 8601.
-        champion: The version that was champion afterwards.
-        figures: What it was judged by.
-    """
+    """One decision, as it was sealed."""
 
     version: int
-    decision: str
-    how: str
+    decision: str  # `champion`, `challenger`, `waiting` or `refused`
+    how: str  # `rule`, `manual`, `approval`, `rollback` or `refusal`; `unknown` where that is lost
     by: str
     reason: str
-    at: str
-    champion: int | None
-    figures: Mapping[str, Any]
+    at: str  # ISO 8601
+    champion: int | None  # the version that was champion afterwards
+    figures: Mapping[str, Any]  # what it was judged by
 
 
 @dataclass(frozen=True)
 class Reign:
-    """A version's time in production.
-
-    Attributes:
-        version: Which.
-        since: From when, ISO 8601.
-        until: To when; none while it lasts.
-        how: How it came; see `Decision`.
-        by: Who decided.
-        reason: Why.
-    """
+    """A version's time in production, ISO 8601; how it came is as for `Decision`."""
 
     version: int
     since: str
-    until: str | None
+    until: str | None  # none while it lasts
     how: str
     by: str
     reason: str
@@ -112,17 +92,11 @@ class Reign:
 
 @dataclass(frozen=True)
 class History:
-    """All decisions on a model, and the reigns that came of them, the oldest first.
+    """All decisions on a model, and the reigns that came of them, the oldest first."""
 
-    Attributes:
-        decisions: Also those that changed no champion.
-        reigns: Of champions.
-        problem: Why the history does not begin at the first decision; none if it does.
-    """
-
-    decisions: tuple[Decision, ...]
+    decisions: tuple[Decision, ...]  # also those that changed no champion
     reigns: tuple[Reign, ...]
-    problem: str | None = None
+    problem: str | None = None  # why it does not begin at the first decision
 
     def before(self, champion: int | None) -> int | None:
         """Return the version to go back to from a champion: rolling back twice goes two back."""
@@ -136,11 +110,7 @@ class History:
 
 
 def decision_of(sealed: Mapping[str, Any]) -> Decision:
-    """Return the decision that a seal holds.
-
-    Args:
-        sealed: The seal's content; of it `number`, `sealed`, `aliases` and the version's tags.
-    """
+    """Return the decision in a seal, by its `number`, `sealed`, `aliases` and version's tags."""
     tags = sealed["version"].get("tags") or {}
     figures = json.loads(tags.get(Tag.JUDGED, "{}"))
     champion = sealed["aliases"].get(CHAMPION)
@@ -173,23 +143,21 @@ def lost(seal: object, problem: str) -> str:
 
 
 def history_from(decisions: Sequence[Decision], problem: str | None) -> History:
-    """Read the history of a model.
+    """Read the history from a model's decisions, the latest first, and why there are none before.
 
-    Args:
-        decisions: Those of its seals, the latest first.
-        problem: Why there are none before these; none if they are all.
+    A version may be sealed again for other reasons than a new decision.
     """
     kept: list[Decision] = []
     latest: dict[int, Decision] = {}
     for found in reversed(decisions):
-        # A version may be sealed again for other reasons than a new decision.
         same = latest.get(found.version)
-        if same and (same.decision, same.reason) == (found.decision, found.reason) and (
-            kept[-1].champion == found.champion
-        ):  # fmt: skip
-            continue
-        kept.append(found)
-        latest[found.version] = found
+        if same is None or (same.decision, same.reason, kept[-1].champion) != (
+            found.decision,
+            found.reason,
+            found.champion,
+        ):
+            kept.append(found)
+            latest[found.version] = found
     return History(tuple(kept), _reigns(kept), problem)
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mno.core.errors import InputError, MnoError, first_line
-from mno.core.files import file_sha256, sha256
+from mno.core.files import file_sha256, folder_files, sha256
 from mno.core.imports import OURS
 
 DATA_FILE = "data.dvc"
@@ -24,50 +23,29 @@ MAKING = ("generate", "train", "evaluate")
 IGNORED = {".pyc", ".nbi", ".nbc", ".md", ".swp"}
 
 
-@dataclass(frozen=True)
-class DataVersion:
-    """The version of the dataset that `data.dvc` names.
-
-    Attributes:
-        md5: DVC's hash of `data/`; none before the first reproduction.
-        source_md5: DVC's hash of `build/dataset/`, from which `data/` was imported.
-    """
+class DataVersion(NamedTuple):
+    """DVC's hashes of `data/` and of `build/dataset/`, from which it was imported; none if new."""
 
     md5: str | None
     source_md5: str | None
 
 
 def read_data_version(path: Path) -> DataVersion:
-    """Read the dataset's hashes from `data.dvc`; both are none where there is no such file.
-
-    Args:
-        path: The file `data.dvc` of a workspace.
-
-    Raises:
-        MnoError: The file is not what DVC writes.
-    """
+    """Read the dataset's hashes from `data.dvc`; both are none where there is no such file."""
     return _data_version(_read(path))
 
 
 def parse_data_version(text: str, name: str) -> DataVersion:
-    """Read the dataset's hashes from the text of a `data.dvc`.
-
-    Args:
-        text: Its content.
-        name: What messages call it.
-
-    Raises:
-        MnoError: It is not what DVC writes.
-    """
+    """Read the dataset's hashes from the text of a `data.dvc` that messages call by a name."""
     return _data_version(_parse(text, name))
 
 
-def locked_out(root: Path, stage: str, path: str) -> str | None:
-    """Return DVC's hash of a stage's output from `dvc.lock`, if it is known there.
+def _data_version(content: dict[str, Any]) -> DataVersion:
+    return DataVersion(*((content.get(part) or [{}])[0].get("md5") for part in ("outs", "deps")))
 
-    Raises:
-        MnoError: The file is not what DVC writes.
-    """
+
+def locked_out(root: Path, stage: str, path: str) -> str | None:
+    """Return DVC's hash of a stage's output from `dvc.lock`, if it is known there."""
     return (locked_stages(root).get(stage) or {}).get("outs", {}).get(path)
 
 
@@ -76,9 +54,6 @@ def locked_stages(root: Path) -> dict[str, dict[str, Any]]:
 
     Returns:
         By stage `deps` and `outs` (DVC's hash by path) and `params` (value by dotted key).
-
-    Raises:
-        MnoError: The file is not what DVC writes.
     """
     stages = _read(root / LOCK_FILE).get("stages") or {}
     return {
@@ -115,12 +90,11 @@ def without_hashes(text: str) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        return _parse(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise MnoError(f"{path} cannot be read: {first_line(error)}; git checkout it") from None
-    return _parse(text, str(path))
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
@@ -133,35 +107,17 @@ def _parse(text: str, name: str) -> dict[str, Any]:
     return content
 
 
-def _data_version(content: dict[str, Any]) -> DataVersion:
-    named = ((content.get(part) or [{}])[0].get("md5") for part in ("outs", "deps"))
-    return DataVersion(*named)
-
-
-@dataclass(frozen=True)
-class StageInputs:
-    """The declared dependencies of one stage.
-
-    Attributes:
-        stage: Its name in `dvc.yaml`.
-        code: Our own files that it runs, relative to the workspace, in alphabetical order.
-        params: The tracked parameters, by dotted key.
-        digest: sha256 over `code` (names and bytes) and `params`.
-    """
+class StageInputs(NamedTuple):
+    """The declared dependencies of one stage."""
 
     stage: str
-    code: tuple[str, ...]
-    params: Mapping[str, Any]
-    digest: str
+    code: tuple[str, ...]  # our own files that it runs, in alphabetical order
+    params: Mapping[str, Any]  # those that are tracked, by dotted key
+    digest: str  # sha256 over `code` (names and bytes) and `params`
 
 
 def stage_inputs(root: Path, stage: str, params: Mapping[str, Any]) -> StageInputs:
     """Read a stage's dependencies as they are on disk now.
-
-    Args:
-        root: The workspace.
-        stage: Name of a stage in `dvc.yaml`.
-        params: The content of `params.yaml`.
 
     Raises:
         InputError: The stage, a file it depends on, or a parameter it tracks does not exist.
@@ -183,6 +139,16 @@ def stage_inputs(root: Path, stage: str, params: Mapping[str, Any]) -> StageInpu
     return StageInputs(stage, code, tracked, digest)
 
 
+def _files(root: Path, name: str) -> Iterable[str]:
+    path, stated = root / name, Path(name)
+    if path.is_file():
+        return [stated.as_posix()]
+    if not path.exists():
+        raise InputError(f"{name}, which dvc.yaml names, does not exist")
+    kept = (file for file, place in folder_files(path).items() if place.suffix not in IGNORED)
+    return [(stated / file).as_posix() for file in kept]
+
+
 def lookup(params: Mapping[str, Any], key: str) -> Any:
     """Return the parameter at a dotted key, for example `train.epochs`.
 
@@ -201,18 +167,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested parameters to dotted keys, as MLflow shows them."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
+        inner = isinstance(value, Mapping)
+        found |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
     return found
-
-
-def _files(root: Path, name: str) -> Iterable[str]:
-    path = root / name
-    if not path.exists():
-        raise InputError(f"{name}, which dvc.yaml names, does not exist")
-    files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
-    for file in files:
-        if file is path or file.suffix not in IGNORED:
-            yield file.relative_to(root).as_posix()

@@ -7,7 +7,6 @@ wherever it is registered.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 from mno.core.errors import MnoError
+from mno.core.files import folder_files, sha256
 from mno.lineage.dvcfiles import DATA_FILE, locked_out, read_data_version
 from mno.lineage.environment import environment_sha256, machine_facts
 from mno.lineage.snapshot import Snapshot
@@ -65,12 +65,10 @@ class Record(TypedDict):
 
     schema: int
     scenario: str | None
-    snapshot: dict[str, str]
-    """`commit` and `tree` of the snapshot that ran."""
+    snapshot: dict[str, str]  # `commit` and `tree` of what ran
     head: str | None
     uncommitted: list[str]
-    data: dict[str, Any]
-    """DVC's hashes `md5` of `data/` and `source_md5`; `files` that were imported."""
+    data: dict[str, Any]  # DVC's `md5` of `data/`, and `source_md5`; `files` that were imported
     params_sha256: str
     environment_sha256: str
     seed: int | None
@@ -78,14 +76,11 @@ class Record(TypedDict):
     processes: NotRequired[int]
     device: str | None
     machine: dict[str, str | int | None]
-    warm_start: NotRequired[dict[str, str]]
-    """`sha256` of the model that training began from."""
-    restored: NotRequired[bool]
-    """Whether the training run was lost, and the record made up at registration."""
+    warm_start: NotRequired[dict[str, str]]  # `sha256` of the model that training began from
+    restored: NotRequired[bool]  # the training run was lost, and this made up at registration
     ids: dict[str, Any]
     times: dict[str, str]
-    model: NotRequired[dict[str, str | None]]
-    """`md5` by DVC and `sha256`; from registration on."""
+    model: NotRequired[dict[str, str | None]]  # `md5` by DVC and `sha256`; from registration on
     lineage_sha256: NotRequired[str]
 
 
@@ -113,10 +108,9 @@ def start_record(
         warm_start_sha256: Digest of the model that training starts from, if it does from any.
         sources: The files that the data were imported from, with their `file` and `sha256`.
         ids: Ids of other record-keepers, for example `mlflow_run` and `prefect_flow_run`.
-
-    Raises:
-        MnoError: `data.dvc` cannot be read.
     """
+    named = ("file", "sha256", "importer", "importer_version")
+    files = [{key: source[key] for key in named if key in source} for source in sources]
     data = read_data_version(root / DATA_FILE)
     record = {
         "schema": SCHEMA,
@@ -124,11 +118,7 @@ def start_record(
         "snapshot": {"commit": snapshot.commit, "tree": snapshot.tree},
         "head": snapshot.head,
         "uncommitted": list(snapshot.changed),
-        "data": {
-            "md5": data.md5,
-            "source_md5": data.source_md5,
-            **({"files": [_named(source) for source in sources]} if sources else {}),
-        },
+        "data": {**data._asdict(), **({"files": files} if files else {})},
         "params_sha256": params_sha256(params),
         "environment_sha256": environment_sha256(root),
         "seed": params.get("seed"),
@@ -150,16 +140,9 @@ def complete_record(
     candidate_sha256: str,
     ids: Mapping[str, str | None] | None = None,
 ) -> Record:
-    """Add the model and the digest of the lineage to a record; completing twice changes nothing.
+    """Add further ids, the model (its md5 is that of `dvc.lock`) and the digest of the lineage.
 
-    Args:
-        record: What `start_record` returned.
-        root: The workspace; the model's md5 is read from its `dvc.lock`.
-        candidate_sha256: What `candidate_digest` returned.
-        ids: Further ids, for example `mlflow_model`.
-
-    Raises:
-        MnoError: `dvc.lock` cannot be read.
+    Completing twice changes nothing.
     """
     if record.get("schema") != SCHEMA:
         raise MnoError(
@@ -177,29 +160,25 @@ def complete_record(
 
 def lineage_sha256(record: Mapping[str, Any]) -> str:
     """Digest of a record without its ids and times."""
-    return _canonical_sha256({k: v for k, v in record.items() if k not in _NOT_LINEAGE})
+    return _sha256_without(_NOT_LINEAGE, record)
 
 
 def params_sha256(params: Mapping[str, Any]) -> str:
     """Digest of the parameters that a result depends on: all but how it is executed and kept."""
-    return _canonical_sha256({k: v for k, v in params.items() if k not in _UNTRACKED_PARAMS})
+    return _sha256_without(_UNTRACKED_PARAMS, params)
+
+
+def _sha256_without(keys: Sequence[str], content: Mapping[str, Any]) -> str:
+    kept = {key: value for key, value in content.items() if key not in keys}
+    return sha256(json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
 
 
 def candidate_digest(folder: Path) -> str:
-    """Digest of the names and bytes of all files in a folder.
-
-    Raises:
-        MnoError: The folder does not exist or is empty.
-    """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Digest of the names and bytes of all files in a folder, which must hold some."""
+    files = {name: path.read_bytes() for name, path in folder_files(folder).items()}
     if not files:
         raise MnoError(f"{folder} holds no model; train first")
-    digest = hashlib.sha256()
-    for path in files:
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()
+    return sha256(b"".join(f"{n}\0{len(c)}\0".encode() + c for n, c in files.items()))
 
 
 def entry(record: Any, *keys: str) -> Any:
@@ -207,16 +186,6 @@ def entry(record: Any, *keys: str) -> Any:
     for key in keys:
         record = record.get(key) if isinstance(record, Mapping) else None
     return record
-
-
-def _named(source: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("file", "sha256", "importer", "importer_version")
-    return {key: source[key] for key in keys if key in source}
-
-
-def _canonical_sha256(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _now() -> str:

@@ -8,27 +8,24 @@ none can be altered, left out or put in without breaking it.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
+
+from mno.core.files import sha256 as seal_sha256
 
 SCHEMA = 1
 SEALS, CERTIFICATES = "seals", "certificates"  # folders among the files of a run
 # What differs between two seals of the same facts.
 _OF_THE_MOMENT = ("sealed", "previous")
+_POINTER = re.compile("([0-9a-f]+)/([0-9a-f]{64})")
 
 
-@dataclass(frozen=True)
-class SealPointer:
-    """Where a seal lies.
-
-    Attributes:
-        run_id: The MLflow run among whose files it is.
-        sha256: Of its bytes; also its name.
-    """
+class SealPointer(NamedTuple):
+    """Where a seal lies: among the files of an MLflow run, by the digest of its bytes."""
 
     run_id: str
     sha256: str
@@ -39,10 +36,8 @@ class SealPointer:
     @classmethod
     def parse(cls, text: str) -> SealPointer | None:
         """Read what `str` wrote; none if it is something else."""
-        run_id, slash, sha256 = text.partition("/")
-        hexadecimal = set(run_id + sha256) <= set("0123456789abcdef")
-        whole = slash and run_id and len(sha256) == 64 and hexadecimal
-        return cls(run_id, sha256) if whole else None
+        match = _POINTER.fullmatch(text)
+        return cls(*match.groups()) if match else None
 
 
 def seal_path(pointer: SealPointer) -> str:
@@ -52,13 +47,7 @@ def seal_path(pointer: SealPointer) -> str:
 
 @dataclass(frozen=True)
 class Seal:
-    """A seal as it was found.
-
-    Attributes:
-        pointer: Where it was looked for.
-        content: What it holds; empty where it is missing or damaged.
-        problem: Why there is no content.
-    """
+    """A seal as it was found; where it is missing or damaged it is empty and has a problem."""
 
     pointer: SealPointer
     content: Mapping[str, Any]
@@ -72,34 +61,18 @@ class Seal:
     @property
     def previous(self) -> SealPointer | None:
         """Where the seal before it lies; none for the first."""
-        text = self.content.get("previous")
-        return SealPointer.parse(text) if text else None
+        return SealPointer.parse(self.content.get("previous") or "")
 
 
 def seal_text(content: Mapping[str, Any], previous: SealPointer | None) -> str:
-    """Write a seal.
-
-    Args:
-        content: What is sealed, plain values.
-        previous: The model's latest seal so far.
-    """
+    """Write a seal of plain values, after the model's latest seal so far."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     full = {**content, "sealed": now, "previous": str(previous) if previous else None}
     return json.dumps(full, indent=1, sort_keys=True) + "\n"
 
 
-def seal_sha256(text: str | bytes) -> str:
-    """Return the digest of a seal."""
-    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
-
-
 def read_seal(pointer: SealPointer, text: bytes | None) -> Seal:
-    """Read a seal and hold it against the digest in its pointer.
-
-    Args:
-        pointer: Where it lies.
-        text: Its bytes; none where there are none.
-    """
+    """Read the bytes of a seal, if there are any, and hold them against the pointer's digest."""
     if text is None:
         return Seal(pointer, {}, "missing")
     if seal_sha256(text) != pointer.sha256:
@@ -116,26 +89,12 @@ def same_facts(seal: Seal, content: Mapping[str, Any]) -> bool:
     return seal.problem is None and _canonical(held) == _canonical(content)
 
 
-def differences(expected: Any, found: Any) -> list[tuple[str, str | None, str | None]]:
-    """Compare two plain values, leaf by leaf.
-
-    Returns:
-        For each leaf that differs its path and both values as JSON; None where there is none.
-    """
-    ours, theirs = dict(_leaves(expected)), dict(_leaves(found))
-    return [
-        (path, ours.get(path), theirs.get(path))
-        for path in sorted(ours.keys() | theirs.keys())
-        if ours.get(path) != theirs.get(path)
-    ]
-
-
-def _leaves(value: Any, path: str = "") -> Any:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _leaves(item, f"{path} {key}".strip())
-    else:
-        yield path, _canonical(value)  # as text, since NaN differs from itself
+def leaves(value: Any, path: str = "") -> dict[str, str]:
+    """Return the leaves of plain values as JSON, since NaN differs from itself, by their path."""
+    if not isinstance(value, Mapping) or not value:
+        return {path: _canonical(value)}
+    inside = (leaves(item, f"{path} {key}".strip()) for key, item in value.items())
+    return {name: text for found in inside for name, text in found.items()}
 
 
 def _canonical(value: Any) -> str:

@@ -10,14 +10,27 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mno.core.errors import InputError, MnoError, first_line
 from mno.lineage.dvcfiles import DATA_FILE, without_hashes
 
 # A hook or an alias that runs us sets these for its own repository.
 _FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
+PARAMS = "params.yaml"
+CODE = (
+    "dvc.yaml", "mno", "pipelines", "flows", "pyproject.toml", "constraints.txt", ".dvcignore",
+)  # fmt: skip
+_AUTHOR = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (
+        ("NAME", "mno"),
+        ("EMAIL", "mno@localhost"),
+        ("DATE", "2000-01-01T00:00:00+0000"),
+    )
+}
 
 
 def git(
@@ -32,7 +45,7 @@ def git(
     try:
         done = subprocess.run(
             ["git", "-C", str(root), *args],
-            input=stdin if stdin is not None else b"",
+            input=stdin or b"",
             capture_output=True,
             env={**base, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", **(env or {})},
             check=False,
@@ -52,7 +65,6 @@ def toplevel(root: Path) -> Path:
 
     Raises:
         InputError: The folder is not part of a git repository.
-        MnoError: git is not installed or refuses the repository.
     """
     try:
         return Path(os.fsdecode(git(root, "rev-parse", "--show-toplevel").rstrip(b"\n")))
@@ -65,54 +77,13 @@ def toplevel(root: Path) -> Path:
         ) from None
 
 
-def head_commit(root: Path) -> str | None:
-    """Return the commit that is checked out; none in a repository without commits."""
-    try:
-        return git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").decode().strip()
-    except MnoError:
-        return None
-
-
-PARAMS = "params.yaml"
-CODE = (
-    "dvc.yaml",
-    "mno",
-    "pipelines",
-    "flows",
-    "pyproject.toml",
-    "constraints.txt",
-    ".dvcignore",
-)
-_AUTHOR = {
-    "GIT_AUTHOR_NAME": "mno",
-    "GIT_AUTHOR_EMAIL": "mno@localhost",
-    "GIT_AUTHOR_DATE": "2000-01-01T00:00:00+0000",
-    "GIT_COMMITTER_NAME": "mno",
-    "GIT_COMMITTER_EMAIL": "mno@localhost",
-    "GIT_COMMITTER_DATE": "2000-01-01T00:00:00+0000",
-}
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A commit of what runs.
-
-    Attributes:
-        commit: The commit, kept by a ref under `refs/mno/`.
-        tree: Its tree.
-        head: The commit that was checked out; none in a repository without commits.
-        changed: Files of the code part that differ from that commit.
-    """
+class Snapshot(NamedTuple):
+    """A commit of what runs, kept by a ref under `refs/mno/`."""
 
     commit: str
     tree: str
-    head: str | None
-    changed: tuple[str, ...]
-
-    @property
-    def code_matches_head(self) -> bool:
-        """Whether the code is committed; parameters and data hashes may differ."""
-        return not self.changed
+    head: str | None  # the commit that was checked out; none in a repository without commits
+    changed: tuple[str, ...]  # files of the code part that differ from that; others may
 
 
 def take_snapshot(root: Path) -> Snapshot:
@@ -122,25 +93,22 @@ def take_snapshot(root: Path) -> Snapshot:
 
     Raises:
         InputError: The workspace is not in a git repository.
-        MnoError: git is not installed, or failed.
     """
     toplevel(root)
     tree = _write_tree(root)
     commit = git(root, "commit-tree", tree, "-m", "Snapshot of a run", env=_AUTHOR).decode().strip()
     git(root, "update-ref", f"refs/mno/{tree[:16]}", commit)
-    head = head_commit(root)
+    try:
+        head = git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").decode().strip()
+    except MnoError:
+        head = None
     return Snapshot(commit, tree, head, changed_code(root, commit, head))
 
 
 def changed_code(root: Path, snapshot: str, commit: str | None) -> tuple[str, ...]:
-    """Name the files of a snapshot's code part that differ from a commit.
+    """Name the files of a snapshot's code part that differ from a commit, or from nothing.
 
     The code part is all of it but `params.yaml` and the hashes in `data.dvc`.
-
-    Args:
-        root: The workspace.
-        snapshot: The snapshot's commit.
-        commit: The commit to compare with; none means that nothing is committed.
 
     Raises:
         MnoError: One of the commits is not in the repository.
@@ -156,6 +124,12 @@ def changed_code(root: Path, snapshot: str, commit: str | None) -> tuple[str, ..
     return tuple(sorted(changed))
 
 
+def _data_file(root: Path, commit: str | None) -> object:
+    if commit is None or not git(root, "ls-tree", commit, "--", DATA_FILE):
+        return None
+    return without_hashes(git(root, "show", f"{commit}:./{DATA_FILE}").decode(errors="replace"))
+
+
 def _write_tree(root: Path) -> str:
     """Write the tree through an index of our own."""
     paths = [name for name in (PARAMS, DATA_FILE, *CODE) if (root / name).exists()]
@@ -163,19 +137,9 @@ def _write_tree(root: Path) -> str:
         raise MnoError(f"{root} holds none of {', '.join((PARAMS, *CODE))}; is it a workspace?")
     # What the repository tracks or does not ignore; the index of the user is only read.
     listed = git(root, "ls-files", "-z", "-c", "-o", "--exclude-standard", "--", *paths)
-    present = sorted({name for name in listed.split(b"\0") if name and _exists(root, name)})
+    files = {name: root / os.fsdecode(name) for name in listed.split(b"\0") if name}
+    present = sorted(name for name, path in files.items() if path.is_symlink() or path.is_file())
     with tempfile.TemporaryDirectory(prefix="mno-index-") as folder:
         env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         git(root, "update-index", "--add", "-z", "--stdin", stdin=b"\0".join(present), env=env)
         return git(root, "write-tree", env=env).decode().strip()
-
-
-def _exists(root: Path, name: bytes) -> bool:
-    path = root / os.fsdecode(name)
-    return path.is_symlink() or path.is_file()
-
-
-def _data_file(root: Path, commit: str | None) -> object:
-    if commit is None or not git(root, "ls-tree", commit, "--", DATA_FILE):
-        return None
-    return without_hashes(git(root, "show", f"{commit}:./{DATA_FILE}").decode(errors="replace"))

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from audited_line import MODEL, Line
 
 from mno.lineage.audit import Verdict
 from mno.lineage.audit.objects import read_listing
 from mno.lineage.audit.walk import LINKS
+from tests.support.audited_line import MODEL, Line
 from tests.support.undone_damage import byte, content, gone
 
 SECOND = f"name = '{MODEL}' AND version = 2"

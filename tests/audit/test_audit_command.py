@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from audited_line import MODEL, Line
 
 from flows.audit import Places, audit_model
 from mno.core.errors import InputError
 from mno.registry.catalogue import known_models
+from tests.support.audited_line import MODEL, Line
 from tests.support.undone_damage import byte
 from tests.support.workspaces import Workspace
 

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from audited_line import MODEL, TINY, Line
-from moved_line import moved
 
 from flows import tidying
 from flows.params import edit_params
@@ -23,6 +21,7 @@ from mno.lineage.record import start_record
 from mno.lineage.snapshot import take_snapshot
 from mno.lineage.tidying import KINDS, TidyingPlan, fit
 from mno.registry.tracking import TrainingRun
+from tests.support.audited_line import MODEL, TINY, Line, moved
 from tests.support.file_hashes import hashes
 from tests.support.workspaces import Workspace
 

@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
-from audited_line import MODEL, Line
 
 from mno.lineage.audit.objects import read_listing
+from tests.support.audited_line import MODEL, Line
 from tests.support.undone_damage import byte, content
 
 Change = tuple[str, Callable[[], AbstractContextManager[None]]]

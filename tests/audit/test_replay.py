@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from audited_line import MODEL, Line
 
 from flows.audit import Audit, Places, audit_model, audited
 from flows.replay import make_again
 from mno.core.errors import InputError, MnoError
 from mno.lineage.replay import DataFrom, ReplayOptions
-from mno.lineage.replay.compare import Agreement
+from mno.lineage.replay_compare import Agreement
+from tests.support.audited_line import MODEL, Line
 from tests.support.file_hashes import hashes
 from tests.support.workspaces import Workspace
 

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from mno.lineage.audit.objects import digests, folder_md5
 from mno.lineage.record import candidate_digest
-from mno.lineage.replay.compare import (
+from mno.lineage.replay_compare import (
     Agreement,
     Outcome,
     Remade,

@@ -20,7 +20,7 @@ from mno.lineage.replay import (
     same_bits,
     stages_of,
 )
-from mno.lineage.replay.folder import altered, check_out, replay_folder, replay_params
+from mno.lineage.replay_folder import altered, check_out, replay_folder, replay_params
 from tests.support.file_hashes import hashes
 
 PARAMS = b"""scenario: darcy

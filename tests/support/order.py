@@ -9,8 +9,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[2]
 LINE = ROOT / "tests/line"
-# Its tests damage and mend one workspace.
-AUDIT = ROOT / "tests/audit"
+# Their tests damage and mend one workspace.
+AUDIT = (ROOT / "tests/audit", ROOT / "tests/certificate")
 # Its tests run commands in one workspace, and two at a time would get into each other's way.
 TOGETHER = LINE / "test_finished_run.py"
 # What takes longest, so that no process is left alone with it at the end. The first test of the
@@ -26,8 +26,8 @@ def order(item: pytest.Item) -> tuple[bool, ...]:
 class Spread(LoadScopeScheduling):
     """Give a process one test of the line at a time, or a file of other tests.
 
-    The tests of a file often share what is made once for them, and those of the audit all do. Those
-    of the line take long, and share what is made once for all processes.
+    The tests of a file often share what is made once for them, and those of the audit and of
+    certificates all do. Those of the line take long, and share what is made once for all processes.
     """
 
     def __init__(self, config: pytest.Config, log: object) -> None:
@@ -37,6 +37,6 @@ class Spread(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
         path = ROOT / file
-        if path.parent == AUDIT:
+        if path.parent in AUDIT:
             return str(AUDIT)
         return nodeid if path.parent == LINE and path != TOGETHER else file

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +16,12 @@ from mno.lineage.seal import Seal
 
 
 class Verdict(StrEnum):
-    """What was found of a link.
+    """What was found of a link; an audit fails by what is changed or missing."""
 
-    `verified`: its content is what was recorded. `changed`: it is there and is something else.
-    `missing`: it was recorded and is not there. `unknown`: nothing was recorded that could tell, or
-    nobody but the user can look.
-    """
-
-    VERIFIED = "verified"
-    CHANGED = "changed"
-    MISSING = "missing"
-    UNKNOWN = "cannot be known"
+    VERIFIED = "verified"  # its content is what was recorded
+    CHANGED = "changed"  # it is there and is something else
+    MISSING = "missing"  # it was recorded and is not there
+    UNKNOWN = "cannot be known"  # nothing was recorded that could tell, or only the user can look
 
     @property
     def is_difference(self) -> bool:
@@ -36,16 +31,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict on one subject.
-
-    Attributes:
-        link: The part of the chain, for example `data`.
-        subject: What was looked at, for example a file.
-        verdict: What was found.
-        expected: What the record says; empty where there is nothing to say.
-        found: What is there.
-        advice: What to do about it.
-    """
+    """A verdict on one subject of a link: what the record says, what is there, and what to do."""
 
     link: str
     subject: str
@@ -54,18 +40,10 @@ class Finding:
     found: str = ""
     advice: str = ""
 
-    def to_dict(self) -> dict[str, str]:
-        """Return it as plain values."""
-        return {**asdict(self), "verdict": str(self.verdict)}
-
 
 @dataclass(frozen=True)
 class Link:
-    """Makes the findings of one link.
-
-    Attributes:
-        name: The link.
-    """
+    """Makes the findings of one link of the chain."""
 
     name: str
 
@@ -93,57 +71,68 @@ class Link:
             return self.changed(subject, expected, found, advice)
         return self.verified(subject, str(found))
 
+    def all_equal(
+        self,
+        subject: str,
+        expected: Mapping[str, Any],
+        found: Mapping[str, Any],
+        good: Finding,
+        advice: str = "",
+        lacking: object = None,
+    ) -> Iterator[Finding]:
+        """Yield a difference for each key with another value, or one finding where there is none.
+
+        Args:
+            subject: What a difference is of, with `{}` for the key.
+            expected: Values by key.
+            found: Likewise.
+            good: The finding where all are equal.
+            advice: What to do about a difference.
+            lacking: What is said to be expected of a key that there should not be.
+        """
+        keys = sorted(expected.keys() | found.keys())
+        apart = [key for key in keys if expected.get(key) != found.get(key)]
+        for key in apart:
+            value = expected.get(key, lacking)
+            yield self.equal(subject.format(key), value, found.get(key), advice)
+        if not apart:
+            yield good
+
 
 def differs(findings: Iterable[Finding]) -> bool:
     """Tell whether an audit has found a difference."""
     return any(finding.verdict.is_difference for finding in findings)
 
 
-def worst(findings: Iterable[Finding], otherwise: Verdict = Verdict.VERIFIED) -> Verdict:
-    """Return the verdict that weighs most.
+def counts(findings: Iterable[Finding]) -> dict[str, int]:
+    """Return how many findings have each verdict."""
+    found = [finding.verdict for finding in findings]
+    return {str(verdict): found.count(verdict) for verdict in Verdict}
 
-    Args:
-        findings: What was found.
-        otherwise: What to say where there are none.
-    """
+
+def worst(findings: Iterable[Finding], otherwise: Verdict = Verdict.VERIFIED) -> Verdict:
+    """Return the verdict that weighs most, or `otherwise` of no findings."""
     order = (Verdict.CHANGED, Verdict.MISSING, Verdict.UNKNOWN, Verdict.VERIFIED)
     return min((finding.verdict for finding in findings), key=order.index, default=otherwise)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One registered version, and where the rest of its lineage may be found.
+    """One registered version, and where the rest of its lineage may be found."""
 
-    Attributes:
-        root: A clone of the repository; also the workspace whose files are compared if they are of
-            this version.
-        name: The registered model.
-        version: The version's number.
-        facts: What `mno.registry.evidence.read_facts` returned.
-        aliases: The version that each alias of the model stands for now.
-        versions: Our tags of all versions of the model, by number.
-        chain: The model's seals, the latest first.
-        seal: The version's own latest seal; none where it has none.
-        sealed_tag: What the version says of its seal; none where it says nothing.
-        package: Folder with the version's files; none where they cannot be read.
-        run: Folder with the run's files; none where they cannot be read.
-        caches: Folders of DVC caches, in which objects are looked for in this order.
-        originals: Folders in which files that were imported may lie.
-    """
-
-    root: Path
+    root: Path  # a clone; also the workspace whose files are compared if they are of this version
     name: str
     version: int
-    facts: Mapping[str, Any]
-    aliases: Mapping[str, int]
-    versions: Mapping[int, Mapping[str, str]]
-    chain: tuple[Seal, ...]
-    seal: Seal | None
-    sealed_tag: str | None
-    package: Path | None
-    run: Path | None
-    caches: tuple[Path, ...]
-    originals: tuple[Path, ...] = ()
+    facts: Mapping[str, Any]  # what `mno.registry.evidence.read_facts` returned
+    aliases: Mapping[str, int]  # the version that each alias of the model stands for now
+    versions: Mapping[int, Mapping[str, str]]  # our tags of all versions of the model, by number
+    chain: tuple[Seal, ...]  # the model's seals, the latest first
+    seal: Seal | None  # the version's own latest
+    sealed_tag: str | None  # what the version says of its seal
+    package: Path | None  # folder with the version's files; none where they cannot be read
+    run: Path | None  # likewise with the run's files
+    caches: tuple[Path, ...]  # DVC caches, in which objects are looked for in this order
+    originals: tuple[Path, ...] = ()  # folders in which files that were imported may lie
 
     @property
     def tags(self) -> Mapping[str, str]:
@@ -160,10 +149,14 @@ class Evidence:
         """The lineage record: the sealed one, else the run's; none where it cannot be read."""
         return self.sealed["record"] if self.sealed else self.run_record
 
+    def recorded(self, *keys: str) -> Any:
+        """Return what the record says at a path of keys; none where it says nothing."""
+        return entry(self.record, *keys)
+
     @property
     def data_md5(self) -> str | None:
         """DVC's hash of the data, as the record says; none where it says nothing of that kind."""
-        md5 = entry(self.record, "data", "md5")
+        md5 = self.recorded("data", "md5")
         return md5 if is_object_name(md5) else None
 
     @cached_property
@@ -175,22 +168,19 @@ class Evidence:
     @cached_property
     def tree(self) -> Tree:
         """The snapshot that the model was trained from."""
-        return read_tree(self.root, entry(self.record, "snapshot", "commit"))
+        return read_tree(self.root, self.recorded("snapshot", "commit"))
 
     @cached_property
     def registered_tree(self) -> Tree | None:
         """The snapshot that the model was registered from; none where it is not sealed."""
-        if self.sealed is None:
+        commit = entry(self.sealed, "snapshot", "commit")
+        if commit is None:
             return None
-        commit = self.sealed["snapshot"]["commit"]
-        same = commit == self.tree.commit
-        return self.tree if same else read_tree(self.root, commit)
+        return self.tree if commit == self.tree.commit else read_tree(self.root, commit)
 
     def run_json(self, name: str) -> Any:
         """Read a file of the run as JSON; none where it cannot be read."""
-        if self.run is None:
-            return None
         try:
-            return json.loads((self.run / name).read_bytes())
+            return json.loads((self.run / name).read_bytes()) if self.run else None
         except (OSError, ValueError):
             return None

@@ -14,17 +14,17 @@ from ruamel.yaml.error import YAMLError
 
 from mno.core.config import PARAMS_FILE
 from mno.core.errors import MnoError
+from mno.core.files import file_sha256, md5
 from mno.core.imports import OURS
-from mno.lineage.audit import Evidence, Finding, Link, entry
+from mno.lineage.audit import Evidence, Finding, Link
 from mno.lineage.audit.data import ROOT_FILE
 from mno.lineage.audit.objects import (
+    UNREADABLE,
     Tree,
-    digests,
     find_object,
     folder_md5,
-    folder_md5s,
     is_id,
-    md5_of,
+    md5_on_disk,
     read_listing,
 )
 from mno.lineage.dvcfiles import (
@@ -39,26 +39,26 @@ from mno.lineage.dvcfiles import (
     stage_inputs,
 )
 from mno.lineage.environment import CONSTRAINTS_FILE, PACKAGES_FILE, environment_digest
-from mno.lineage.record import CANDIDATE, Tag, params_sha256
-from mno.lineage.seal import differences
+from mno.lineage.record import CANDIDATE, Tag, entry, params_sha256
+from mno.lineage.seal import leaves
 from mno.lineage.snapshot import changed_code, git
 
 SNAPSHOT, STAGES = Link("snapshot"), Link("stages")
 PARAMETERS, ENVIRONMENT = Link("parameters"), Link("environment")
 _FETCH = "fetch the snapshots: git fetch ORIGIN 'refs/mno/*:refs/mno/*'"
-_LOST_RUN = "it was lost; the run was made afterwards, at registration"
 _DATASET = "build/dataset"
 _EDITED = (
     f"either {LOCK_FILE} was edited by hand, or the code was changed while the line ran; "
     "make the model again: dvc repro -f, then mno run"
 )
+_COMMITTED = "committed code"
 
 
 def check_snapshot(evidence: Evidence) -> Iterator[Finding]:
     """Check that the commits exist, are whole and kept, and that the code was committed."""
     tree, again = evidence.tree, evidence.registered_tree
     yield from _commit(evidence.root, "commit of the training", tree)
-    yield SNAPSHOT.equal("tree", entry(evidence.record, "snapshot", "tree"), tree.tree, _FETCH)
+    yield SNAPSHOT.equal("tree", evidence.recorded("snapshot", "tree"), tree.tree, _FETCH)
     if again is not None and again.commit != tree.commit:
         yield from _commit(evidence.root, "commit of the registration", again)
     yield from _committed(evidence)
@@ -90,60 +90,53 @@ def _commit(root: Path, subject: str, tree: Tree) -> Iterator[Finding]:
 
 def _committed(evidence: Evidence) -> Iterator[Finding]:
     """Check what the record and the version say of code that was in no commit."""
-    tree, record, mark = evidence.tree, evidence.record, evidence.tags.get(Tag.UNCOMMITTED)
+    tree, mark = evidence.tree, evidence.tags.get(Tag.UNCOMMITTED)
     if not tree.whole or tree.commit is None:
-        yield SNAPSHOT.unknown("committed code", "the snapshot is not at hand to compare it")
+        yield SNAPSHOT.unknown(_COMMITTED, "the snapshot is not at hand to compare it")
         return
-    uncommitted, sealed_head = (
-        entry(record, "uncommitted"),
-        entry(evidence.sealed, "snapshot", "head"),
-    )
+    uncommitted, now = evidence.recorded("uncommitted"), entry(evidence.sealed, "snapshot")
+    head = entry(now, "head")
     # It may have been committed between training and registration, as register advises.
-    if uncommitted and not (mark == "false" and sealed_head is not None):
+    if uncommitted and not (mark == "false" and head is not None):
         shown = ", ".join(uncommitted[:5]) + (" and more" if uncommitted[5:] else "")
-        yield SNAPSHOT.unknown(
-            "committed code",
-            f"at training time it was in no commit: {shown}",
-            f"nobody may have reviewed it; the snapshot has it: git show {tree.commit}",
-        )
+        advice = f"nobody may have reviewed it; the snapshot has it: git show {tree.commit}"
+        why = f"at training time it was in no commit: {shown}"
+        yield SNAPSHOT.unknown(_COMMITTED, why, advice)
     else:
-        head = sealed_head if uncommitted else entry(record, "head")
-        yield from _equals_commit(evidence.root, tree.commit, head)
-    now = entry(evidence.sealed, "snapshot")
+        named = head if uncommitted else evidence.recorded("head")
+        yield from _equals_commit(evidence.root, tree.commit, named)
     if mark == "true" and not uncommitted and now is not None:
         yield _marked(evidence.root, now)
 
 
 def _equals_commit(root: Path, snapshot: str, head: object) -> Iterator[Finding]:
     if not isinstance(head, str) or not is_id(head):
-        yield SNAPSHOT.unknown("committed code", "the record names no commit that was checked out")
+        yield SNAPSHOT.unknown(_COMMITTED, "the record names no commit that was checked out")
         return
-    try:
-        git(root, "cat-file", "-e", f"{head}^{{commit}}")
-    except MnoError:
-        yield SNAPSHOT.missing("committed code", f"commit {head}", "fetch the branch that has it")
+    if not _knows(root, "cat-file", "-e", f"{head}^{{commit}}"):
+        yield SNAPSHOT.missing(_COMMITTED, f"commit {head}", "fetch the branch that has it")
         return
-    if not _is_reachable(root, head):
+    kinds = ("refs/heads", "refs/remotes", "refs/tags")
+    if not git(root, "for-each-ref", "--count=1", "--contains", head, *kinds) and not _knows(
+        root, "merge-base", "--is-ancestor", head, "HEAD"
+    ):
         advice = f"no branch or tag has it any more; keep it with: git tag audited {head}"
-        yield SNAPSHOT.missing("committed code", f"a branch or tag with commit {head}", advice)
+        yield SNAPSHOT.missing(_COMMITTED, f"a branch or tag with commit {head}", advice)
     try:
         changed = ", ".join(changed_code(root, snapshot, head))
     except MnoError as error:
-        yield SNAPSHOT.changed("committed code", head, str(error), "git fsck")
+        yield SNAPSHOT.changed(_COMMITTED, head, str(error), "git fsck")
         return
     if changed:
         advice = f"git diff {head} {snapshot}"
-        yield SNAPSHOT.changed("committed code", head, f"other in {changed}", advice)
+        yield SNAPSHOT.changed(_COMMITTED, head, f"other in {changed}", advice)
     else:
-        yield SNAPSHOT.verified("committed code", f"equal to commit {head}")
+        yield SNAPSHOT.verified(_COMMITTED, f"equal to commit {head}")
 
 
-def _is_reachable(root: Path, commit: str) -> bool:
-    kinds = ("refs/heads", "refs/remotes", "refs/tags")
-    if git(root, "for-each-ref", "--count=1", "--contains", commit, *kinds):
-        return True
+def _knows(root: Path, *question: str) -> bool:
     try:
-        git(root, "merge-base", "--is-ancestor", commit, "HEAD")
+        git(root, *question)
     except MnoError:
         return False
     return True
@@ -163,7 +156,7 @@ def _marked(root: Path, registered: Mapping[str, str]) -> Finding:
 
 def check_parameters(evidence: Evidence) -> Iterator[Finding]:
     """Check the parameters' digest, MLflow's rows, and the key that the training was found by."""
-    recorded, named = entry(evidence.record, "params_sha256"), evidence.tags.get(Tag.PARAMS)
+    recorded, named = evidence.recorded("params_sha256"), evidence.tags.get(Tag.PARAMS)
     yield PARAMETERS.equal(f"tag {Tag.PARAMS} of the version", recorded, named)
     params = evidence.tree.params
     if params is None:
@@ -172,8 +165,7 @@ def check_parameters(evidence: Evidence) -> Iterator[Finding]:
         return
     yield PARAMETERS.equal(f"{PARAMS_FILE} of the snapshot", recorded, params_sha256(params))
     for key in ("seed", "scenario"):
-        recorded = entry(evidence.record, key)
-        yield PARAMETERS.equal(f"{key} of the record", params.get(key), recorded)
+        yield PARAMETERS.equal(f"{key} of the record", params.get(key), evidence.recorded(key))
     if evidence.facts["run"] is not None:
         yield from _training(evidence, params, evidence.facts["run"])
 
@@ -189,45 +181,33 @@ def _training(
         why = f"the snapshot cannot tell: {error}"
         yield PARAMETERS.unknown("what the training depended on", why)
         return
-    if entry(evidence.record, "restored"):
-        yield PARAMETERS.unknown("run of the training", _LOST_RUN)
+    if evidence.recorded("restored"):
+        why = "it was lost; the run was made afterwards, at registration"
+        yield PARAMETERS.unknown("run of the training", why)
         return
-    shown = {key: str(value) for key, value in flat(inputs.params).items()}
-    wrong = [key for key in shown if run["params"].get(key) != shown[key]]
-    for key in wrong:
-        found = run["params"].get(key)
-        yield PARAMETERS.equal(f"parameter {key} of the run", shown[key], found)
-    for key in sorted(run["params"].keys() - shown.keys()):
-        found = run["params"][key]
-        yield PARAMETERS.changed(f"parameter {key} of the run", "no such row", found)
-    if not wrong:
-        yield PARAMETERS.verified("parameters of the run", f"{len(shown)} rows")
+    shown, subject = {k: str(v) for k, v in flat(inputs.params).items()}, "parameter {} of the run"
+    good = PARAMETERS.verified("parameters of the run", f"{len(shown)} rows")
+    yield from PARAMETERS.all_equal(subject, shown, run["params"], good, lacking="no such row")
     code, _, data = run["tags"].get(Tag.TRAINING_KEY, "").partition("-")
     yield PARAMETERS.equal("code and parameters that the run names", inputs.digest, code or None)
-    content = _root_sha256(evidence)
-    if content is not None:
-        yield PARAMETERS.equal("data that the run names", content, data or None)
-
-
-def _root_sha256(evidence: Evidence) -> str | None:
-    """Return the digest of the dataset's root file, in which the data have all their checksums."""
-    path = find_object(evidence.caches, entry(evidence.record, "data", "md5"))
+    # The digest of the dataset's root file, in which the data have all their checksums.
+    path = find_object(evidence.caches, evidence.recorded("data", "md5"))
     try:
         listing = read_listing(path.read_bytes() if path else b"")
         root = find_object(evidence.caches, listing[ROOT_FILE])
-    except (ValueError, TypeError, KeyError):
-        return None
-    return digests(root).sha256 if root else None
+    except UNREADABLE:
+        return
+    if root is not None:
+        yield PARAMETERS.equal("data that the run names", file_sha256(root), data or None)
 
 
 def check_environment(evidence: Evidence) -> Iterator[Finding]:
     """Check that the run's list of packages is the one that the record has the digest of."""
-    recorded, file = entry(evidence.record, "environment_sha256"), PACKAGES_FILE
+    recorded, file = evidence.recorded("environment_sha256"), PACKAGES_FILE
     path = evidence.run / file if evidence.run else None
-    if entry(evidence.record, "restored"):
-        yield ENVIRONMENT.unknown(
-            "packages", "the run of the training was lost; the record names those of registration"
-        )
+    if evidence.recorded("restored"):
+        why = "the run of the training was lost; the record names those of registration"
+        yield ENVIRONMENT.unknown("packages", why)
     elif path is None or not path.is_file():
         yield ENVIRONMENT.missing(file, recorded, "restore the files of the run from a backup")
     elif not evidence.tree.whole:
@@ -248,15 +228,14 @@ def check_stages(evidence: Evidence) -> Iterator[Finding]:
     for stage in MAKING:
         if stage not in lock:
             yield STAGES.unknown(stage, f"{LOCK_FILE} had nothing of it at registration")
-    record = evidence.record
-    known = (
-        ("generate", "outs", _DATASET, entry(record, "data", "source_md5")),
-        ("train", "deps", "data", entry(record, "data", "md5")),
-        ("train", "outs", CANDIDATE, entry(record, "model", "md5")),
-        ("evaluate", "deps", "data", entry(record, "data", "md5")),
-        ("evaluate", "deps", CANDIDATE, entry(record, "model", "md5")),
-    )
-    for stage, part, path, recorded in known:
+    data, model = evidence.recorded("data", "md5"), evidence.recorded("model", "md5")
+    for stage, part, path, recorded in (
+        ("generate", "outs", _DATASET, evidence.recorded("data", "source_md5")),
+        ("train", "deps", "data", data),
+        ("train", "outs", CANDIDATE, model),
+        ("evaluate", "deps", "data", data),
+        ("evaluate", "deps", CANDIDATE, model),
+    ):
         if stage in lock and recorded is not None:
             named = entry(lock, stage, part, path)
             yield STAGES.equal(f"{path} of {stage}", recorded, named, _EDITED)
@@ -271,30 +250,26 @@ def check_stages(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _against_snapshot(stage: str, locked: Mapping[str, Any], tree: Tree) -> Iterator[Finding]:
-    code = {p: md5 for p, md5 in locked["deps"].items() if p.split("/")[0] in OURS}
-    wrong = {path: found for path in code if (found := _md5(tree, path)) != code[path]}
-    for path, found in wrong.items():
-        yield STAGES.equal(f"{path} of {stage}", code[path], found, _EDITED)
-    if not wrong:
-        yield STAGES.verified(f"code of {stage}", f"{len(code)} files and folders of the snapshot")
-    params = tree.params
-    if params is None:
+    code = {path: name for path, name in locked["deps"].items() if path.split("/")[0] in OURS}
+    good = STAGES.verified(f"code of {stage}", f"{len(code)} files and folders of the snapshot")
+    found = {path: _md5(tree, path) for path in code}
+    yield from STAGES.all_equal(f"{{}} of {stage}", code, found, good, _EDITED)
+    if tree.params is None:
         yield STAGES.unknown(f"parameters of {stage}", "the snapshot has none that can be read")
         return
-    apart = differences(locked["params"], {k: _value(params, k) for k in locked["params"]})
-    for key, named, found in apart:
-        yield STAGES.equal(f"parameter {key} of {stage}", named, found, _EDITED)
-    if not apart:
-        yield STAGES.verified(f"parameters of {stage}", ", ".join(locked["params"]))
+    values = {key: _value(tree.params, key) for key in locked["params"]}
+    good = STAGES.verified(f"parameters of {stage}", ", ".join(values))
+    named, found = leaves(locked["params"]), leaves(values)
+    yield from STAGES.all_equal(f"parameter {{}} of {stage}", named, found, good, _EDITED)
 
 
 def _md5(tree: Tree, path: str) -> str | None:
     """Return DVC's hash of a file or folder of the snapshot."""
     if path in tree.files:
-        return md5_of(tree.files[path])
+        return md5(tree.files[path])
     inside = f"{path}/"
     files = {
-        name.removeprefix(inside): md5_of(content)
+        name.removeprefix(inside): md5(content)
         for name, content in tree.files.items()
         if name.startswith(inside) and not name.endswith(tuple(IGNORED))
     }
@@ -313,15 +288,15 @@ def _reports(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
     if evidence.run is None:
         return
     checked = 0
-    for path, md5 in (entry(lock, "evaluate", "outs") or {}).items():
+    for path, name in (entry(lock, "evaluate", "outs") or {}).items():
         place = evidence.run / "evaluation" / path.removeprefix("reports/")
-        if not md5 or not place.exists():
+        if not name or not place.exists():
             continue  # not all of them are kept with the run; a lost one the seal tells of
-        found = folder_md5(folder_md5s(place)) if place.is_dir() else digests(place).md5
-        checked += 1
-        if found != md5:
-            advice = "restore the files of the run"
-            yield STAGES.changed(f"{path} with the run", md5, found, advice)
+        found, checked = md5_on_disk(place), checked + 1
+        if found != name:
+            yield STAGES.changed(
+                f"{path} with the run", name, found, "restore the files of the run"
+            )
     yield STAGES.verified("reports with the run", f"{checked} compared")
 
 
@@ -339,11 +314,10 @@ def _present(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
         f"edited it: git log -p {LOCK_FILE}"
     )
     ours = [stage for stage in lock if _is_same(lock[stage], present.get(stage))]
-    apart = differences({s: lock[s] for s in ours}, {s: present[s] for s in ours})
-    for path, sealed, found in apart:
-        yield STAGES.equal(f"{subject}: {path}", sealed, found, advice)
-    if ours and not apart:
-        yield STAGES.verified(subject, f"as sealed: {', '.join(ours)}")
+    if ours:
+        good = STAGES.verified(subject, f"as sealed: {', '.join(ours)}")
+        sealed, now = (leaves({stage: known[stage] for stage in ours}) for known in (lock, present))
+        yield from STAGES.all_equal(f"{subject}: {{}}", sealed, now, good, advice)
     if "generate" in ours:
         released = [present["generate"]["outs"].get(_DATASET)] * 2
         named, subject = [data.source_md5, data.md5], f"{DATA_FILE} of the workspace"
@@ -352,7 +326,7 @@ def _present(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _is_same(sealed: Mapping[str, Any], present: Mapping[str, Any] | None) -> bool:
     """Whether a stage is that which was sealed: from the same it was made, or the same it made."""
-    inputs = ("deps", "params")
     return present is not None and (
-        sealed["outs"] == present["outs"] or all(sealed[key] == present[key] for key in inputs)
+        sealed["outs"] == present["outs"]
+        or all(sealed[key] == present[key] for key in ("deps", "params"))
     )

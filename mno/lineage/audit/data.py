@@ -11,19 +11,20 @@ from typing import Any
 
 from mno.core.config import IMPORTED
 from mno.core.errors import MnoError
-from mno.core.files import file_sha256, metadata_sha256
+from mno.core.files import file_sha256, folder_files, md5, metadata_sha256
 from mno.data.reading import verify
-from mno.lineage.audit import Evidence, Finding, Link, entry
+from mno.lineage.audit import Evidence, Finding, Link
 from mno.lineage.audit.objects import (
+    FOLDER_MARK,
+    UNREADABLE,
     Digests,
     digests,
     find_object,
     is_inside,
-    md5_of,
     read_listing,
 )
 from mno.lineage.dvcfiles import DATA_FILE, parse_data_version, read_data_version
-from mno.lineage.record import Tag
+from mno.lineage.record import Tag, entry
 
 DATASET, SOURCES = Link("data"), Link("imported files")
 DATA, ROOT_FILE = "data", "zarr.json"
@@ -35,61 +36,57 @@ _FETCH = (
 
 def check_data(evidence: Evidence) -> Iterator[Finding]:
     """Check the files of the dataset that the record names, wherever they are found."""
-    md5 = entry(evidence.record, "data", "md5")
-    if md5 is None:
+    name = evidence.recorded("data", "md5")
+    if name is None:
         yield DATASET.unknown("dataset", "the record names no version of the data")
         return
-    yield DATASET.equal("source of the data", md5, entry(evidence.record, "data", "source_md5"))
-    yield from _versions(evidence, md5)
-    listing = _listing(evidence, md5)
+    yield DATASET.equal("source of the data", name, evidence.recorded("data", "source_md5"))
+    yield from _versions(evidence, name)
+    listing = _listing(evidence, name)
     if isinstance(listing, Finding):
         yield listing
         return
-    yield DATASET.verified(f"list of files {md5}", f"{len(listing)} files")
-    objects = {name: find_object(evidence.caches, named) for name, named in listing.items()}
-    found = _digests({name: path for name, path in objects.items() if path is not None})
+    yield DATASET.verified(f"list of files {name}", f"{len(listing)} files")
+    objects = {file: find_object(evidence.caches, named) for file, named in listing.items()}
+    found = _digests({file: path for file, path in objects.items() if path is not None})
     yield from _compare("in DVC's cache", listing, found, _FETCH)
     here = evidence.root / DATA
-    if here.is_dir() and read_data_version(evidence.root / DATA_FILE).md5 == md5:
-        paths = [path for path in here.rglob("*") if path.is_file()]
-        placed = _digests({path.relative_to(here).as_posix(): path for path in paths})
+    if here.is_dir() and read_data_version(evidence.root / DATA_FILE).md5 == name:
+        placed = _digests(folder_files(here))
         yield from _compare("in data/", listing, placed, "mno generate --repair")
-        for name in sorted(placed.keys() - listing.keys()):
-            yield DATASET.changed(f"{name} in data/", "no such file", "a file", "remove it")
+        for file in sorted(placed.keys() - listing.keys()):
+            yield DATASET.changed(f"{file} in data/", "no such file", "a file", "remove it")
         found = {**placed, **found}
     yield from _checksums(evidence, listing, found)
 
 
-def _versions(evidence: Evidence, md5: str) -> Iterator[Finding]:
+def _versions(evidence: Evidence, name: str) -> Iterator[Finding]:
     """Check that all who name the data name the same: the version, MLflow's run, the snapshot."""
-    yield DATASET.equal(f"tag {Tag.DATA} of the version", md5, evidence.tags.get(Tag.DATA))
-    given = entry(evidence.facts, "run", "datasets") or []
+    yield DATASET.equal(f"tag {Tag.DATA} of the version", name, evidence.tags.get(Tag.DATA))
+    given = entry(evidence.facts, "run", "datasets")
     if given:
-        yield DATASET.equal("dataset of the run", [md5], [digest for _, digest, _ in given])
-    text = evidence.tree.files.get(DATA_FILE)
-    if text is None:
-        return
+        yield DATASET.equal("dataset of the run", [name], [digest for _, digest, _ in given])
+    text, subject = evidence.tree.files.get(DATA_FILE), f"{DATA_FILE} of the snapshot"
     try:
-        named = parse_data_version(text.decode(errors="replace"), DATA_FILE)
+        if text is not None:
+            named = parse_data_version(text.decode(errors="replace"), DATA_FILE)
+            yield DATASET.equal(subject, name, named.md5)
     except MnoError as error:
-        yield DATASET.changed(f"{DATA_FILE} of the snapshot", md5, str(error))
-        return
-    yield DATASET.equal(f"{DATA_FILE} of the snapshot", md5, named.md5)
+        yield DATASET.changed(subject, name, str(error))
 
 
-def _listing(evidence: Evidence, md5: str) -> dict[str, str] | Finding:
+def _listing(evidence: Evidence, name: str) -> dict[str, str] | Finding:
     """Return the MD5 of each file of the dataset, or why it is not known."""
-    subject = f"list of files {md5}"
-    path = find_object(evidence.caches, md5)
+    subject, path = f"list of files {name}", find_object(evidence.caches, name)
     if path is None:
         return DATASET.missing(subject, "an object in DVC's cache", _FETCH)
     content = path.read_bytes()
-    if md5_of(content) != md5.removesuffix(".dir"):
+    if md5(content) != name.removesuffix(FOLDER_MARK):
         advice = f"remove {path}, then {_FETCH}"
-        return DATASET.changed(subject, md5, f"{md5_of(content)} in {path}", advice)
+        return DATASET.changed(subject, name, f"{md5(content)} in {path}", advice)
     try:
         return read_listing(content)
-    except (ValueError, TypeError, KeyError) as error:
+    except UNREADABLE as error:
         return DATASET.changed(subject, "a list of files", f"{error} in {path}")
 
 
@@ -101,40 +98,33 @@ def _digests(paths: Mapping[str, Path]) -> dict[str, Digests]:
 def _compare(
     where: str, listing: Mapping[str, str], found: Mapping[str, Digests], advice: str
 ) -> Iterator[Finding]:
-    wrong = [name for name in listing if name not in found or found[name].md5 != listing[name]]
-    for name in wrong:
-        present = found[name].md5 if name in found else None
-        yield DATASET.equal(f"{name} {where}", listing[name], present, advice)
-    if not wrong:
-        yield DATASET.verified(f"files {where}", f"{len(listing)} files, every byte read")
+    good = DATASET.verified(f"files {where}", f"{len(listing)} files, every byte read")
+    present = {name: found[name].md5 for name in listing if name in found}
+    yield from DATASET.all_equal(f"{{}} {where}", listing, present, good, advice)
 
 
 def _checksums(
     evidence: Evidence, listing: Mapping[str, str], found: Mapping[str, Digests]
 ) -> Iterator[Finding]:
     """Check the dataset's own record of its files, and of what it was made from."""
-    metadata = _root_file(evidence, listing)
+    subject, metadata = "the dataset's own checksums", _root_file(evidence, listing)
     if metadata is None:
-        why = f"its {ROOT_FILE} is not at hand"
-        yield DATASET.unknown("the dataset's own checksums", why)
+        yield DATASET.unknown(subject, f"its {ROOT_FILE} is not at hand")
         return
-    attributes = entry(metadata, "attributes") or {}
-    recorded = attributes.get("shards") or {}
+    attributes = metadata.get("attributes") or {}
     own, made = attributes.get("metadata_sha256"), metadata_sha256(metadata)
     yield DATASET.equal(f"{ROOT_FILE}'s own checksum", own, made)
+    recorded = attributes.get("shards") or {}
     names = sorted(listing.keys() - {ROOT_FILE})
     yield DATASET.equal("files that the dataset names", sorted(recorded), names)
-    wrong = [name for name in recorded if name in found and found[name].sha256 != recorded[name]]
-    for name in wrong:
-        yield DATASET.changed(f"{name} (sha256)", recorded[name], found[name].sha256)
-    if not wrong:
-        yield DATASET.verified("the dataset's own checksums", f"{len(recorded)} files")
-    files = entry(evidence.record, "data", "files")
+    known = {name: digest for name, digest in recorded.items() if name in found}
+    present = {name: found[name].sha256 for name in known}
+    good = DATASET.verified(subject, f"{len(recorded)} files")
+    yield from DATASET.all_equal("{} (sha256)", known, present, good)
+    files = evidence.recorded("data", "files")
     if files:
-        ours = sorted(
-            (source["file"], source["sha256"]) for source in attributes.get("sources", ())
-        )
-        theirs = sorted((file["file"], file["sha256"]) for file in files)
+        both = (attributes.get("sources", ()), files)
+        ours, theirs = (sorted((item["file"], item["sha256"]) for item in part) for part in both)
         yield DATASET.equal("files that were imported", ours, theirs)
     elif evidence.tree.params is not None:
         settings = evidence.tree.params.get("generate") or {}
@@ -144,9 +134,9 @@ def _checksums(
 
 def _root_file(evidence: Evidence, listing: Mapping[str, str]) -> dict[str, Any] | None:
     """Return the dataset's root file if its bytes are those that the listing names."""
-    md5 = listing.get(ROOT_FILE)
-    for path in (find_object(evidence.caches, md5), evidence.root / DATA / ROOT_FILE):
-        if path is not None and path.is_file() and md5_of(path.read_bytes()) == md5:
+    name = listing.get(ROOT_FILE)
+    for path in (find_object(evidence.caches, name), evidence.root / DATA / ROOT_FILE):
+        if path is not None and path.is_file() and md5(path.read_bytes()) == name:
             try:
                 return json.loads(path.read_bytes())
             except ValueError:
@@ -160,7 +150,7 @@ def check_sources(evidence: Evidence) -> Iterator[Finding]:
     given: list[Mapping[str, Any]] = entry(params, "scenarios", IMPORTED, "files") or []
     if entry(params, "scenario") != IMPORTED or not given:
         return
-    recorded = {f["file"]: f["sha256"] for f in entry(evidence.record, "data", "files") or []}
+    recorded = {f["file"]: f["sha256"] for f in evidence.recorded("data", "files") or []}
     for file in given:
         name, sha256 = file["file"], file["sha256"]
         if recorded:
@@ -170,16 +160,12 @@ def check_sources(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _original(evidence: Evidence, name: str, sha256: str) -> Finding:
-    folders = [evidence.root, *evidence.originals]
-    inside = [folder / name for folder in folders if is_inside(name)]
+    inside = [f / name for f in (evidence.root, *evidence.originals) if is_inside(name)]
     path = next((path for path in inside if path.is_file()), None)
     if path is None:
-        return SOURCES.unknown(
-            name,
-            "the file is not at hand",
-            f"name its folder with --originals, or compare by hand: sha256sum {name}; {sha256}",
-        )
-    return SOURCES.equal(f"{name} ({path.parent})", sha256, digests(path).sha256)
+        advice = f"name its folder with --originals, or compare by hand: sha256sum {name}; {sha256}"
+        return SOURCES.unknown(name, "the file is not at hand", advice)
+    return SOURCES.equal(f"{name} ({path.parent})", sha256, file_sha256(path))
 
 
 def _converted(evidence: Evidence, dataset: str, file: Mapping[str, Any]) -> Finding:

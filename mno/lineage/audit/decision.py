@@ -11,14 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mno.lineage import decision as rule
-from mno.lineage.audit import Evidence, Finding, Link, entry
+from mno.lineage.audit import Evidence, Finding, Link
 from mno.lineage.decision import CHALLENGER, CHAMPION
-from mno.lineage.record import Tag
+from mno.lineage.record import Tag, entry
 from mno.lineage.seal import Seal
 
 DECISION = Link("decision")
-_NOTED = "what was judged"
-_SAME_TEST = (Tag.DATA, Tag.EVALUATION)
 
 
 def check_decision(evidence: Evidence) -> Iterator[Finding]:
@@ -42,20 +40,15 @@ def judged_of(tags: Mapping[str, str]) -> Mapping[str, Any]:
 
 
 def check_noted(judged: Mapping[str, Any], decision: str, reason: str) -> Iterator[Finding]:
-    """Check a decision against what was noted of it.
-
-    Args:
-        judged: What `judged_of` returned.
-        decision: What the version says was decided.
-        reason: What it says why.
-    """
+    """Check a decision, and why the version says it was made, against what was noted of it."""
     try:
         by_rule = judged["how"] == rule.BY_RULE
         expected = rule.verdict(judged) if by_rule else rule.BY_PERSON[judged["how"]]
         apart = _difference(judged) if by_rule else 0.0
         who = str(judged["by"])
     except (KeyError, TypeError, IndexError):
-        yield DECISION.changed(_NOTED, "figures, or who decided", "something else")
+        noted = "figures, or who decided"
+        yield DECISION.changed("what was judged", noted, "something else")
         return
     yield DECISION.equal("decision by its figures", expected, decision)
     if apart > 1e-9:
@@ -95,25 +88,24 @@ def _noted(evidence: Evidence, judged: Mapping[str, Any]) -> Iterator[Finding]:
     if judged.get("how") != rule.BY_RULE:
         return
     ours = _number(judged.get("relative_l2"))
-    known = _errors(evidence, evidence.version, tags, ())
+    known = _errors(evidence, evidence.version, tags)
     if not any(_same(ours, error) for error in known):
         yield DECISION.changed("error that was judged", " or ".join(sorted(known)), ours)
     rival = judged.get("champion")
     if rival is not None:
         yield DECISION.equal("rival that was judged", tags.get(Tag.RIVAL), str(rival))
     if judged.get("standing") == "against":
-        noted, theirs = tags.get(Tag.RIVAL_L2), judged.get("champion_relative_l2")
-        yield DECISION.equal("rival's error that was judged", _number(noted), _number(theirs))
-        yield _rival(evidence, int(str(rival)))
+        noted, theirs = _number(tags.get(Tag.RIVAL_L2)), judged.get("champion_relative_l2")
+        yield DECISION.equal("rival's error that was judged", noted, _number(theirs))
+        yield _rival(evidence, int(str(rival)), noted)
 
 
-def _rival(evidence: Evidence, rival: int) -> Finding:
+def _rival(evidence: Evidence, rival: int, noted: float | None) -> Finding:
     """The rival's error as noted with the decision, against the rival's own."""
     subject, theirs = f"error of rival {rival}", evidence.versions.get(rival)
     if theirs is None:
         return DECISION.missing(f"version {rival}", "the rival that it was compared with")
-    known = _errors(evidence, rival, theirs, _SAME_TEST)
-    noted = _number(evidence.tags.get(Tag.RIVAL_L2))
+    known = _errors(evidence, rival, theirs, Tag.DATA, Tag.EVALUATION)
     if not known:
         why = "it was measured anew, on other data than it was registered by"
         return DECISION.unknown(subject, why)
@@ -122,11 +114,9 @@ def _rival(evidence: Evidence, rival: int) -> Finding:
     return DECISION.changed(subject, " or ".join(sorted(known)), noted)
 
 
-def _errors(
-    evidence: Evidence, version: int, tags: Mapping[str, str], same: tuple[str, ...]
-) -> set[str]:
-    """Return the errors that a version has had, those of the same test only if that is asked."""
-    sealed = [s.content["version"]["tags"] for s in _seals(evidence.chain) if s.version == version]
+def _errors(evidence: Evidence, version: int, tags: Mapping[str, str], *same: str) -> set[str]:
+    """Return the errors that a version has had; only of the same test, if its tags are given."""
+    sealed = [s.content["version"]["tags"] for s in _seals(evidence) if s.version == version]
     if version == evidence.version and evidence.sealed:
         sealed.append(evidence.sealed["version"]["tags"])
     return {
@@ -139,44 +129,44 @@ def _errors(
 
 def _chain(evidence: Evidence) -> Iterator[Finding]:
     """Check that the chain of the model's decisions is whole."""
+    subject = "chain of decisions"
     if not evidence.chain:
-        yield DECISION.missing("chain of decisions", "seals", "register with: mno run")
+        yield DECISION.missing(subject, "seals", "register with: mno run")
         return
     last = evidence.chain[-1]
     advice = "restore the files of the runs, or the tag mno.seal of the model, from a backup"
     if last.problem == "missing":
-        yield DECISION.missing("chain of decisions", str(last.pointer), advice)
+        yield DECISION.missing(subject, str(last.pointer), advice)
     elif last.problem:
-        yield DECISION.changed("chain of decisions", str(last.pointer), last.problem, advice)
+        yield DECISION.changed(subject, str(last.pointer), last.problem, advice)
     else:
-        yield DECISION.verified("chain of decisions", f"{len(evidence.chain)} seals")
-    for version in sorted({seal.version for seal in _seals(evidence.chain)}):
-        if version not in evidence.versions:
-            yield DECISION.missing(f"version {version}", "a sealed version", "deleted by hand")
+        yield DECISION.verified(subject, f"{len(evidence.chain)} seals")
+    for version in sorted({seal.version for seal in _seals(evidence)} - evidence.versions.keys()):
+        yield DECISION.missing(f"version {version}", "a sealed version", "deleted by hand")
 
 
 def _aliases(evidence: Evidence) -> Iterator[Finding]:
     """Check the model's aliases against those that the last decision left."""
-    seals = _seals(evidence.chain)
+    seals = _seals(evidence)
     left: Mapping[str, Any] = seals[0].content["aliases"] if seals else {}
     advice = "it was moved past the pipeline, by hand; see who did, or set it back"
     for alias in (CHAMPION, CHALLENGER):
         expected, found = left.get(alias), evidence.aliases.get(alias)
-        if expected is None and found is not None:
-            yield DECISION.changed(f"alias {alias}", "nobody", f"version {found}", advice)
-        elif expected is not None:
-            now = f"version {found}" if found else None
+        now = f"version {found}" if found else None
+        if expected is not None:
             yield DECISION.equal(f"alias {alias}", f"version {expected}", now, advice)
+        elif now is not None:
+            yield DECISION.changed(f"alias {alias}", "nobody", now, advice)
 
 
-def _seals(chain: tuple[Seal, ...]) -> list[Seal]:
-    return [seal for seal in chain if not seal.problem]
+def _seals(evidence: Evidence) -> list[Seal]:
+    return [seal for seal in evidence.chain if not seal.problem]
 
 
 def _same(noted: float | None, known: str) -> bool:
     """Compare an error that was judged with one that was recorded: their sums may round apart."""
     number = _number(known)
-    return None not in (noted, number) and math.isclose(noted, number, rel_tol=1e-9)  # type: ignore[arg-type]
+    return noted is not None and number is not None and math.isclose(noted, number, rel_tol=1e-9)
 
 
 def _number(text: Any) -> float | None:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 
 from mno.core.errors import MnoError
-from mno.lineage.audit import RECORD_FILE, Evidence, Finding, Link, entry
-from mno.lineage.audit.objects import find_object, folder_md5, folder_md5s, md5_of, read_listing
-from mno.lineage.record import PACKAGED, SCHEMA, Tag, candidate_digest, lineage_sha256
-from mno.lineage.seal import differences
+from mno.core.files import file_md5, names_sha256
+from mno.lineage.audit import Evidence, Finding, Link
+from mno.lineage.audit.objects import (
+    FOLDER_MARK,
+    UNREADABLE,
+    find_object,
+    md5_on_disk,
+    read_listing,
+)
+from mno.lineage.record import (
+    PACKAGED,
+    RECORD_FILE,
+    SCHEMA,
+    Tag,
+    candidate_digest,
+    entry,
+    lineage_sha256,
+)
+from mno.lineage.seal import Seal, leaves
 
 REGISTRY, RECORD, WEIGHTS = Link("registry"), Link("record"), Link("weights")
-PARTS = ("version", "logged_model", "run")
 REGISTERED = "reports/registered.json"
 _RESTORE = "restore the files of the version from a backup, or register the model again: mno run"
 _RESTORE_RUN = "restore the files of the run from a backup"
+_IN_MLFLOW = "changed in MLflow since the registration; restore it, or register again: mno run"
+_CONTINUED = "changed in MLflow, or the run was continued by a later training: mno run"
 
 
 def check_registry(evidence: Evidence) -> Iterator[Finding]:
@@ -28,41 +43,33 @@ def check_registry(evidence: Evidence) -> Iterator[Finding]:
     if evidence.seal is None:
         yield REGISTRY.missing("seal", "the seal of its registration", past)
     else:
-        yield from _seal(evidence)
+        yield from _seal(evidence, evidence.seal)
     if evidence.facts["run"] is None:
         run = evidence.facts["version"]["run"]
         yield REGISTRY.missing("run", run or "a run that trained it", past)
     if evidence.sealed is None:
         return
-    for part in PARTS:
-        shown = part.replace("_", " ")
-        advice = "changed in MLflow since the registration; restore it, or register again: mno run"
-        if part == "run":
-            advice = "changed in MLflow, or the run was continued by a later training: mno run"
-        apart = differences(evidence.sealed[part], evidence.facts[part])
-        for path, sealed, found in apart:
-            yield REGISTRY.equal(f"{shown}: {path}", sealed, found, advice)
-        if not apart:
-            yield REGISTRY.verified(f"all rows of the {shown}")
+    for part in ("version", "logged_model", "run"):
+        shown, advice = part.replace("_", " "), _CONTINUED if part == "run" else _IN_MLFLOW
+        sealed, found = leaves(evidence.sealed[part]), leaves(evidence.facts[part])
+        good = REGISTRY.verified(f"all rows of the {shown}")
+        yield from REGISTRY.all_equal(f"{shown}: {{}}", sealed, found, good, advice)
 
 
-def _seal(evidence: Evidence) -> Iterator[Finding]:
-    seal = evidence.seal
-    assert seal is not None
+def _seal(evidence: Evidence, seal: Seal) -> Iterator[Finding]:
+    pointer = str(seal.pointer)
     if seal.problem == "missing":
-        yield REGISTRY.missing("seal", str(seal.pointer), _RESTORE_RUN)
+        yield REGISTRY.missing("seal", pointer, _RESTORE_RUN)
     elif seal.problem:
-        yield REGISTRY.changed("seal", str(seal.pointer), seal.problem, _RESTORE_RUN)
-    yield REGISTRY.equal("seal that the version names", str(seal.pointer), evidence.sealed_tag)
-    if evidence.sealed is None:
+        yield REGISTRY.changed("seal", pointer, seal.problem, _RESTORE_RUN)
+    yield REGISTRY.equal("seal that the version names", pointer, evidence.sealed_tag)
+    if seal.problem:
         return
-    ours = (evidence.sealed["model"], evidence.sealed["number"])
+    ours = (seal.content["model"], seal.content["number"])
     yield REGISTRY.equal("version that the seal is of", (evidence.name, evidence.version), ours)
     if evidence.version not in [found.version for found in evidence.chain if not found.problem]:
         advice = "see who has changed the tag mno.seal of the model"
-        yield REGISTRY.missing(
-            "seal in the chain of the model's seals", str(seal.pointer), advice
-        )  # fmt: skip
+        yield REGISTRY.missing("seal in the chain of the model's seals", pointer, advice)
 
 
 def check_record(evidence: Evidence) -> Iterator[Finding]:
@@ -79,23 +86,18 @@ def check_record(evidence: Evidence) -> Iterator[Finding]:
         digest = lineage_sha256(record)
         yield RECORD.equal(f"digest in {RECORD_FILE}", digest, record.get("lineage_sha256"))
         yield RECORD.equal(f"tag {Tag.LINEAGE} of the version", digest, tags.get(Tag.LINEAGE))
-        of_this = {
-            "mlflow_run": evidence.facts["version"]["run"],
-            "model": evidence.name,
-            "version": evidence.version,
-        }
+        run = evidence.facts["version"]["run"]
+        of_this = {"mlflow_run": run, "model": evidence.name, "version": evidence.version}
         for key, value in of_this.items():  # and not of another's
             yield RECORD.equal(f"{key} in {RECORD_FILE}", value, entry(record, "ids", key))
     sha256 = lineage_sha256(evidence.record or {})
     logged = entry(evidence.facts, "logged_model", "tags", Tag.LINEAGE)
     yield RECORD.equal("tag of the logged model", sha256, logged)
-    if evidence.sealed is not None and record is not None:
-        apart = differences(evidence.sealed["record"], record)
-        for path, sealed, found in apart:
-            yield RECORD.equal(f"{path} in {RECORD_FILE}", sealed, found)
-        if not apart:
-            yield RECORD.verified(f"{RECORD_FILE} against the seal")
-    commit = entry(evidence.record, "snapshot", "commit")
+    if evidence.sealed and record is not None:
+        good = RECORD.verified(f"{RECORD_FILE} against the seal")
+        sealed = leaves(evidence.sealed["record"])
+        yield from RECORD.all_equal(f"{{}} in {RECORD_FILE}", sealed, leaves(record), good)
+    commit = evidence.recorded("snapshot", "commit")
     yield RECORD.equal(f"tag {Tag.SNAPSHOT} of the version", commit, tags.get(Tag.SNAPSHOT))
     yield from _registered(evidence, sha256)
 
@@ -106,49 +108,45 @@ def _registered(evidence: Evidence, sha256: str) -> Iterator[Finding]:
         content = json.loads((evidence.root / REGISTERED).read_bytes())
     except (OSError, ValueError):
         return
-    keys = ("run_id", "name", "version")
-    ours = (evidence.facts["version"]["run"], evidence.name, evidence.version)
-    if tuple(entry(content, key) for key in keys) == ours:
+    ours = [evidence.facts["version"]["run"], evidence.name, evidence.version]
+    if [entry(content, key) for key in ("run_id", "name", "version")] == ours:
         yield RECORD.equal(REGISTERED, sha256, lineage_sha256(entry(content, "record") or {}))
         yield RECORD.equal(f"digest in {REGISTERED}", sha256, entry(content, "lineage_sha256"))
 
 
 def check_weights(evidence: Evidence) -> Iterator[Finding]:
-    """Check the package file by file, and the weights in it against the record."""
+    """Check every file of the package; then the model in it against record, run, tags and DVC."""
     files = evidence.facts["package"]
     if evidence.package is None or files is None:
         yield WEIGHTS.missing("package", evidence.facts["version"]["files"], _RESTORE)
         return
     yield from _package(evidence, files)
-    recorded = entry(evidence.record, "model") or {}
-    folder = evidence.package / PACKAGED
+    folder, sha256 = evidence.package / PACKAGED, evidence.recorded("model", "sha256")
     try:
         found = candidate_digest(folder)
     except MnoError:
-        yield WEIGHTS.missing(PACKAGED, recorded.get("sha256"), _RESTORE)
+        yield WEIGHTS.missing(PACKAGED, sha256, _RESTORE)
         return
-    yield WEIGHTS.equal("weights against the record", recorded.get("sha256"), found, _RESTORE)
+    yield WEIGHTS.equal("weights against the record", sha256, found, _RESTORE)
     run_tag = entry(evidence.facts, "run", "tags", Tag.CANDIDATE)
-    yield WEIGHTS.equal(
-        f"tag {Tag.CANDIDATE} of the version", found, evidence.tags.get(Tag.CANDIDATE)
-    )
-    yield WEIGHTS.equal(f"tag {Tag.CANDIDATE} of the run", found, run_tag)
-    if recorded.get("md5") is None:
+    named, tag = f"tag {Tag.CANDIDATE} of the", evidence.tags.get(Tag.CANDIDATE)
+    yield WEIGHTS.equal(f"{named} version", found, tag)
+    yield WEIGHTS.equal(f"{named} run", found, run_tag)
+    md5 = evidence.recorded("model", "md5")
+    if md5 is None:
         yield WEIGHTS.unknown("weights against DVC", "the record names no hash of DVC's")
         return
-    held = folder_md5(folder_md5s(folder))
-    yield WEIGHTS.equal("weights against DVC", recorded["md5"], held, _RESTORE)
-    yield from _cached(evidence, recorded["md5"])
+    yield WEIGHTS.equal("weights against DVC", md5, md5_on_disk(folder), _RESTORE)
+    yield from _cached(evidence, md5)
 
 
 def _package(evidence: Evidence, files: dict[str, str]) -> Iterator[Finding]:
-    content = "".join(f"{name}\0{sha256}\n" for name, sha256 in files.items())
-    digest, tag = hashlib.sha256(content.encode()).hexdigest(), evidence.tags.get(Tag.PACKAGE)
+    tag = evidence.tags.get(Tag.PACKAGE)
     if tag is None:
         yield WEIGHTS.unknown("package", "the version names no digest of its files")
     else:
-        yield WEIGHTS.equal("all files of the package", tag, digest, _RESTORE)
-    sealed = evidence.sealed["package"] if evidence.sealed is not None else files
+        yield WEIGHTS.equal("all files of the package", tag, names_sha256(files), _RESTORE)
+    sealed = evidence.sealed["package"] if evidence.sealed else files
     for name in sorted(sealed.keys() | files.keys()):
         if name not in sealed:
             yield WEIGHTS.changed(name, "no such file", files[name], "remove it")
@@ -163,9 +161,9 @@ def _cached(evidence: Evidence, md5: str) -> Iterator[Finding]:
         return
     try:
         names = read_listing(listing.read_bytes()).values()
-    except (ValueError, TypeError, KeyError):
+    except UNREADABLE:
         names = ()
     paths = {name: find_object(evidence.caches, name) for name in names}
-    for name, path in {md5.removesuffix(".dir"): listing, **paths}.items():
-        if path is not None and (found := md5_of(path.read_bytes())) != name:
+    for name, path in {md5.removesuffix(FOLDER_MARK): listing, **paths}.items():
+        if path is not None and (found := file_md5(path)) != name:
             yield WEIGHTS.changed("model in DVC's cache", name, found, f"remove {path}")

@@ -12,11 +12,9 @@ from mno.lineage.audit import Evidence, Finding, Link, code, data, decision, reg
 Check = tuple[Link, Callable[[Evidence], Iterator[Finding]]]
 
 # In the order in which one asks: is this the model, where is it from, who let it go on?
-_ALWAYS: tuple[Check, ...] = (
+_CHECKS: tuple[Check, ...] = (
     (registered.REGISTRY, registered.check_registry),
     (registered.RECORD, registered.check_record),
-)
-_OF_A_RECORD: tuple[Check, ...] = (
     (registered.WEIGHTS, registered.check_weights),
     (data.DATASET, data.check_data),
     (data.SOURCES, data.check_sources),
@@ -26,9 +24,9 @@ _OF_A_RECORD: tuple[Check, ...] = (
     (code.ENVIRONMENT, code.check_environment),
     (decision.DECISION, decision.check_decision),
 )
+LINKS = tuple(link.name for link, _ in _CHECKS)
 # A record or a row may hold anything: what no check foresaw is a difference, and no crash.
 _UNFORESEEN = (MnoError, OSError, LookupError, TypeError, ValueError, AttributeError, YAMLError)
-LINKS = tuple(link.name for link, _ in (*_ALWAYS, *_OF_A_RECORD))
 
 
 def audit(
@@ -36,14 +34,14 @@ def audit(
     progress: Callable[[str, int, int], None] = lambda *_: None,
     extra: Iterable[Check] = (),
 ) -> list[Finding]:
-    """Check every link of a version's lineage.
+    """Check every link of a version's lineage; nothing of the evidence is written to.
 
     Args:
-        evidence: The version, and where the rest may be found. Nothing of it is written to.
+        evidence: The version; without a record only the first two links are checked.
         progress: Is told the link that is being looked at, its number, and of how many.
-        extra: Links that annexes add; checked last, and only of a version that has a record.
+        extra: Links that annexes add; checked last, of a version that has a record.
     """
-    links = [*_ALWAYS, *((*_OF_A_RECORD, *extra) if evidence.record is not None else ())]
+    links = _CHECKS[:2] if evidence.record is None else (*_CHECKS, *extra)
     findings: list[Finding] = []
     for number, (link, check) in enumerate(links):
         progress(link.name, number, len(links))

@@ -10,63 +10,44 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mno.core.errors import InputError, MnoError
-from mno.lineage.audit.objects import digests, find_object, listed_files
+from mno.core.files import file_md5, file_sha256
+from mno.lineage.audit.objects import find_object, is_id, listed_files
 from mno.lineage.dvcfiles import MAKING
 from mno.lineage.questions import RegisteredVersion, digest_prefix
 from mno.lineage.record import Tag, entry
 from mno.lineage.snapshot import CODE, git
 
+Versions = Sequence[RegisteredVersion]
 RecordOf = Callable[[RegisteredVersion], Mapping[str, Any] | None]
 _ROOT_FILE = "zarr.json"
-_COMMIT = re.compile("[0-9a-f]{40,64}")
 _SCENARIO = re.escape("${scenario}")
 # What every stage is made by.
 _OF_ALL_STAGES = ("dvc.yaml", "constraints.txt")
 
 
-@dataclass(frozen=True)
-class Origin:
-    """The versions that a question about data is answered by.
+class Origin(NamedTuple):
+    """The versions that a question about data is answered by."""
 
-    Attributes:
-        asked: What was asked for, in words.
-        versions: Those that came from it, the latest first.
-        files: Where it was found, by version of the data: names of files in the dataset.
-        unknown: Versions of the data of which it cannot be known, since no list of their files is
-            at hand, with the number of registered versions that came from each.
-    """
-
-    asked: str
-    versions: Sequence[RegisteredVersion]
-    files: Mapping[str, Sequence[str]]
+    asked: str  # in words
+    versions: Versions  # those that came from it, the latest first
+    files: Mapping[str, Sequence[str]]  # where it was found: names of files by version of the data
+    # Versions of the data of which it cannot be known, since no list of their files is at hand,
+    # with the number of registered versions that came from each.
     unknown: Mapping[str, int]
 
-    def to_dict(self) -> dict[str, object]:
-        """Return what `--json` prints."""
-        return {
-            "asked": self.asked,
-            "versions": [version.to_dict() for version in self.versions],
-            "files": {md5: list(names) for md5, names in self.files.items()},
-            "cannot_be_known": dict(self.unknown),
-        }
 
-
-def of_data(versions: Sequence[RegisteredVersion], md5: str) -> Origin:
-    """Return the versions that were trained on a version of the data.
-
-    Args:
-        versions: All that are registered.
-        md5: DVC's hash of `data/`, or its beginning.
+def of_data(versions: Versions, md5: str) -> Origin:
+    """Return the versions that were trained on data, by DVC's hash of them or its beginning.
 
     Raises:
         InputError: It is no such hash, or the beginning of several.
@@ -79,7 +60,7 @@ def of_data(versions: Sequence[RegisteredVersion], md5: str) -> Origin:
     return Origin(f"data {data[0] if data else md5}", found, {}, {})
 
 
-def of_shard(versions: Sequence[RegisteredVersion], shard: str, caches: Iterable[Path]) -> Origin:
+def of_shard(versions: Versions, shard: str, caches: Iterable[Path]) -> Origin:
     """Return the versions whose data have a file, wherever in the dataset it lies.
 
     Args:
@@ -91,50 +72,55 @@ def of_shard(versions: Sequence[RegisteredVersion], shard: str, caches: Iterable
         InputError: It is neither a file nor a digest.
     """
     path = Path(shard)
-    prefix = digests(path).md5 if path.is_file() else digest_prefix(shard, "a shard, nor a file")
-    files: dict[str, list[str]] = {}
-    unknown: dict[str, int] = {}
-    named = [version.tags[Tag.DATA] for version in versions if Tag.DATA in version.tags]
-    for md5 in dict.fromkeys(named):
+    prefix = file_md5(path) if path.is_file() else digest_prefix(shard, "a shard, nor a file")
+
+    @cache
+    def listed(md5: str) -> Iterable[tuple[str, str]] | None:
         listing = listed_files(caches, md5)
-        if listing is None:
-            unknown[md5] = named.count(md5)
-            continue
-        found = _by_sha256(listing, caches) if len(prefix) > 32 else listing
-        places = [name for name, digest in found.items() if digest.startswith(prefix)]
-        if places:
-            files[md5] = places
-    made = [version for version in versions if version.tags.get(Tag.DATA) in files]
-    return Origin(f"shard {shard}", made, files, unknown)
+        if listing is not None and len(prefix) > 32:
+            listing = _by_sha256(listing, caches)
+        return None if listing is None else listing.items()
+
+    def files(version: RegisteredVersion) -> Iterable[tuple[str, str]] | None:
+        md5 = version.tags.get(Tag.DATA)
+        return listed(md5) if md5 is not None else ()
+
+    return _from_files(f"shard {shard}", versions, files, prefix)
 
 
-def of_file(versions: Sequence[RegisteredVersion], file: str, records: RecordOf) -> Origin:
-    """Return the versions whose data were imported from a file.
-
-    Args:
-        versions: All that are registered.
-        file: The file, or its SHA-256, or the beginning of that.
-        records: Returns the lineage record of a version.
+def of_file(versions: Versions, file: str, records: RecordOf) -> Origin:
+    """Return the versions whose data were imported from a file, or one of a SHA-256.
 
     Raises:
-        InputError: It is neither a file nor a digest.
+        InputError: It is neither a file nor a digest or the beginning of one.
     """
     path = Path(file)
-    prefix = digests(path).sha256 if path.is_file() else digest_prefix(file, "a file, nor a file")
-    files: dict[str, list[str]] = {}
-    unknown: dict[str, int] = {}
-    found = []
-    for version in versions:
-        data, record = version.tags.get(Tag.DATA, "unknown"), records(version)
-        if record is None:
-            unknown[data] = unknown.get(data, 0) + 1
-            continue
+    prefix = file_sha256(path) if path.is_file() else digest_prefix(file, "a file, nor a file")
+
+    def files(version: RegisteredVersion) -> Iterable[tuple[str, str]] | None:
+        record = records(version)
         given = entry(record, "data", "files") or []
-        names = [str(item["file"]) for item in given if item["sha256"].startswith(prefix)]
-        if names:
+        return None if record is None else [(str(f["file"]), f["sha256"]) for f in given]
+
+    return _from_files(f"imported file {file}", versions, files, prefix)
+
+
+def _from_files(
+    asked: str,
+    versions: Versions,
+    files: Callable[[RegisteredVersion], Iterable[tuple[str, str]] | None],
+    prefix: str,
+) -> Origin:
+    """Return the versions of which a file has a digest, by the names and digests of their files."""
+    found, unknown, places = [], Counter[str](), dict[str, list[str]]()
+    for version in versions:
+        data, known = version.tags.get(Tag.DATA, "unknown"), files(version)
+        if known is None:
+            unknown[data] += 1
+        elif names := [name for name, digest in known if digest.startswith(prefix)]:
             found.append(version)
-            files[data] = names
-    return Origin(f"imported file {file}", found, files, unknown)
+            places[data] = names
+    return Origin(asked, found, places, dict(unknown))
 
 
 def _by_sha256(listing: Mapping[str, str], caches: Iterable[Path]) -> dict[str, str]:
@@ -147,51 +133,23 @@ def _by_sha256(listing: Mapping[str, str], caches: Iterable[Path]) -> dict[str, 
         return {}
 
 
-@dataclass(frozen=True)
-class Affected:
-    """A version that is affected.
-
-    Attributes:
-        version: The version.
-        why: In words.
-        stages: The stages whose code the commit changed; empty where data are bad.
-    """
+class Affected(NamedTuple):
+    """A version that is affected, and why."""
 
     version: RegisteredVersion
     why: str
-    stages: Sequence[str] = ()
-
-    def to_dict(self) -> dict[str, object]:
-        """Return what `--json` prints of it."""
-        return {**self.version.to_dict(), "why": self.why, "stages": list(self.stages)}
+    stages: Sequence[str] = ()  # those whose code the commit changed; none where data are bad
 
 
-@dataclass(frozen=True)
-class AffectedVersions:
-    """The answer.
-
-    Attributes:
-        asked: What was asked for, in words.
-        affected: The versions, the latest first.
-        unknown: Versions of which it cannot be known, as `models:/…`, with the reason.
-    """
+class AffectedVersions(NamedTuple):
+    """The answer: what was asked for, in words, and the versions, the latest first."""
 
     asked: str
     affected: Sequence[Affected]
-    unknown: Mapping[str, str]
-
-    def to_dict(self) -> dict[str, object]:
-        """Return what `--json` prints."""
-        return {
-            "asked": self.asked,
-            "affected": [found.to_dict() for found in self.affected],
-            "cannot_be_known": dict(self.unknown),
-        }
+    unknown: Mapping[str, str]  # why it cannot be known, by `models:/…`
 
 
-def by_commit(
-    root: Path, versions: Sequence[RegisteredVersion], commit: str, records: RecordOf
-) -> AffectedVersions:
+def by_commit(root: Path, versions: Versions, commit: str, records: RecordOf) -> AffectedVersions:
     """Return the versions whose code has what a commit changed.
 
     Args:
@@ -210,33 +168,24 @@ def by_commit(
         full, here = found.decode().strip(), True
     except MnoError:
         full, here = digest_prefix(commit, "a commit"), False
-    named = [v for v in versions if v.tags.get(Tag.SNAPSHOT, "").startswith(full)]
-    if not named and not here:
+    why = "it was trained from this snapshot"
+    named = [Affected(v, why) for v in versions if v.tags.get(Tag.SNAPSHOT, "").startswith(full)]
+    if named:
+        return _with_heirs(f"snapshot {full}", versions, named, {}, records)
+    if not here:
         raise InputError(
             f"{commit} is no commit of this clone and no snapshot of a version; "
             "fetch it: git fetch, git fetch ORIGIN 'refs/mno/*:refs/mno/*'"
         )
-    if named:
-        direct = {v.uri: Affected(v, "it was trained from this snapshot") for v in named}
-        return _with_heirs(f"snapshot {full}", versions, direct, {}, records)
     change = _Change(root, full)
     direct, unknown = change.held_against(versions, records)
     files = _few(list(change.files)) or "no code that models are made from"
     return _with_heirs(f"commit {full} (changes {files})", versions, direct, unknown, records)
 
 
-def by_data(
-    versions: Sequence[RegisteredVersion], origin: Origin, records: RecordOf
-) -> AffectedVersions:
-    """Return the versions that came from bad data, directly or by way of another model.
-
-    Args:
-        versions: All that are registered.
-        origin: Those that were trained on it.
-        records: Returns the lineage record of a version.
-    """
-    why = "it was trained on these data"
-    direct = {version.uri: Affected(version, why) for version in origin.versions}
+def by_data(versions: Versions, origin: Origin, records: RecordOf) -> AffectedVersions:
+    """Return which of all versions came from bad data, directly or by way of another model."""
+    direct = [Affected(version, "it was trained on these data") for version in origin.versions]
     unknown = {
         version.uri: f"no list of the files of its data {version.tags[Tag.DATA]} is at hand"
         for version in versions
@@ -247,17 +196,17 @@ def by_data(
 
 def _with_heirs(
     asked: str,
-    versions: Sequence[RegisteredVersion],
-    direct: Mapping[str, Affected],
+    versions: Versions,
+    direct: Sequence[Affected],
     unknown: Mapping[str, str],
     records: RecordOf,
 ) -> AffectedVersions:
     """Add what began its training from an affected model, and so on."""
-    affected = dict(direct)
+    affected = {found.version.uri: found for found in direct}
     heirs: dict[str, list[RegisteredVersion]] = defaultdict(list)
     for version in versions if affected else ():
         heirs[entry(records(version), "warm_start", "sha256")].append(version)
-    waiting = [found.version for found in affected.values()]
+    waiting = [found.version for found in direct]
     while waiting:
         parent = waiting.pop()
         for heir in heirs.get(parent.tags.get(Tag.CANDIDATE, ""), ()):
@@ -270,12 +219,7 @@ def _with_heirs(
 
 
 class _Change:
-    """What a commit changed of the code that models are made from.
-
-    Args:
-        root: A clone of the repository.
-        commit: The full name of a commit in it.
-    """
+    """What a commit of a clone, by its full name, changed of the code that models are made from."""
 
     def __init__(self, root: Path, commit: str) -> None:
         self._root, self._commit = root, commit
@@ -285,41 +229,41 @@ class _Change:
         parts = listed.decode(errors="replace").split("\0")
         # Each is `:mode mode blob blob letter`, then the path.
         blobs = {path: head.split()[3] for head, path in zip(parts[::2], parts[1::2], strict=False)}
-        self._patterns = stage_patterns(root, commit)
+        self._patterns = _stage_patterns(root, commit)
         self.files = {path: blob for path, blob in blobs.items() if self._stages(path, None)}
 
     def held_against(
-        self, versions: Sequence[RegisteredVersion], records: RecordOf
-    ) -> tuple[dict[str, Affected], dict[str, str]]:
+        self, versions: Versions, records: RecordOf
+    ) -> tuple[list[Affected], dict[str, str]]:
         """Return the versions that have it, and those of which it cannot be known."""
-        affected: dict[str, Affected] = {}
+        affected: list[Affected] = []
         unknown: dict[str, str] = {}
         if not self.files:
             return affected, unknown
         blobs = self._blobs(sorted({v.tags.get(Tag.SNAPSHOT, "") for v in versions} - {""}))
-        kept = {version.uri: records(version) for version in versions}
-        descendants = self._descendants({str((found or {}).get("head")) for found in kept.values()})
-        relevant = {
-            scenario: {f: stages for f in self.files if (stages := self._stages(f, scenario))}
-            for scenario in {str((found or {}).get("scenario")) for found in kept.values()}
-        }
-        for version in versions:
-            record, snapshot = kept[version.uri], version.tags.get(Tag.SNAPSHOT)
+        kept = [(version, records(version)) for version in versions]
+        descendants = self._descendants({str(entry(record, "head")) for _, record in kept})
+
+        @cache
+        def relevant(scenario: str) -> dict[str, list[str]]:
+            return {f: stages for f in self.files if (stages := self._stages(f, scenario))}
+
+        for version, record in kept:
+            snapshot = version.tags.get(Tag.SNAPSHOT)
             if record is None or snapshot is None:
                 unknown[version.uri] = "it has no lineage record that can be relied on"
                 continue
-            files = relevant[str(record.get("scenario"))]
+            files = relevant(str(record.get("scenario")))
             if files and snapshot not in blobs:
                 unknown[version.uri] = f"its snapshot {snapshot[:12]} is not in this clone"
             elif files:
                 same = sorted(f for f in files if blobs[snapshot].get(f) == self.files[f])
                 if same or record.get("head") in descendants:
                     changed = {stage for stages in files.values() for stage in stages}
-                    stages = [
-                        p for p in dict.fromkeys(s for s, _ in self._patterns) if p in changed
-                    ]
-                    rest = sorted(files.keys() - set(same))
-                    affected[version.uri] = Affected(version, _why(same, rest), stages)
+                    known = dict.fromkeys(stage for stage, _ in self._patterns)
+                    stages = [stage for stage in known if stage in changed]
+                    why = _why(same, sorted(files.keys() - set(same)))
+                    affected.append(Affected(version, why, stages))
         return affected, unknown
 
     def _stages(self, path: str, scenario: str | None) -> list[str]:
@@ -339,7 +283,7 @@ class _Change:
         answers = self._in_batch("%(objectname)", lines)
         found: dict[str, dict[str, str]] = {}
         for (snapshot, path), answer in zip(asked, answers, strict=True):
-            if not _COMMIT.fullmatch(answer):
+            if not is_id(answer):
                 continue  # missing
             if path is None:
                 found[snapshot] = {}
@@ -349,7 +293,7 @@ class _Change:
 
     def _descendants(self, heads: Iterable[str]) -> set[str]:
         """Return which of some commits have the commit among their ancestors, or are it."""
-        names = sorted(head for head in heads if _COMMIT.fullmatch(head))
+        names = sorted(filter(is_id, heads))
         pairs = (line.split() for line in self._in_batch("%(objectname) %(objecttype)", names))
         present = [name for name, kind in pairs if kind == "commit"]
         if not present:
@@ -369,7 +313,7 @@ class _Change:
         return told.decode().splitlines()
 
 
-def stage_patterns(root: Path, commit: str) -> list[tuple[str, str]]:
+def _stage_patterns(root: Path, commit: str) -> list[tuple[str, str]]:
     """Return stages of a model with the code that each depends on, as a commit's `dvc.yaml` says.
 
     A path is a file or folder; `${scenario}` in it stands for any scenario. Where the commit has no

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audited_line import MODEL, Line
 
 from mno.certificate.content import (
     AUDIT,
@@ -25,7 +24,8 @@ from mno.certificate.content import (
 from mno.certificate.folder import certificate_files
 from mno.lineage.audit.walk import audit
 from mno.lineage.replay import ConditionChange
-from mno.lineage.replay.compare import Agreement, Outcome, Remade
+from mno.lineage.replay_compare import Agreement, Outcome, Remade
+from tests.support.audited_line import MODEL, Line
 from tests.support.undone_damage import byte
 
 Entity = dict[str, Any]

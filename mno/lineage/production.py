@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mno.lineage.decision import (
     BY_HAND,
@@ -24,33 +23,16 @@ from mno.lineage.decision import (
 from mno.lineage.questions import Index, RegisteredVersion, RunFiles
 from mno.lineage.seal import SealPointer, seal_path, seal_sha256
 
-_DELETED = "the version was deleted since"
 
-
-@dataclass(frozen=True)
-class Period:
-    """A time during which one version was the champion of its model.
-
-    Attributes:
-        version: The version.
-        since: When it became champion, in UTC; none where no decision made it that.
-        until: When that ended, in UTC; none where it lasts, or is not known.
-        current: Whether it has the alias now.
-        reason: The reason recorded with the decision.
-        by: Who decided; none where that is not recorded.
-    """
+class Period(NamedTuple):
+    """A time during which one version was the champion of its model, in UTC."""
 
     version: RegisteredVersion
-    since: str | None
-    until: str | None
-    current: bool
+    since: str | None  # none where no decision made it champion
+    until: str | None  # none where it lasts, or is not known
+    current: bool  # whether it has the alias now
     reason: str
     by: str | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """Return what `--json` prints of it."""
-        keys = ("since", "until", "current", "reason", "by")
-        return {**self.version.to_dict(), **{key: getattr(self, key) for key in keys}}
 
 
 def periods(
@@ -60,7 +42,7 @@ def periods(
 
     Args:
         versions: Versions of any models.
-        seals: Where the latest seal of each model lies.
+        seals: Where the latest seal of each model lies, as its tag says.
         files: The files of the runs.
         index: Keeps what was read.
     """
@@ -70,14 +52,14 @@ def periods(
     found: list[Period] = []
     problems: list[str] = []
     for name, made in sorted(by_model.items()):
-        history = indexed_history(seals.get(name, ""), files, index)
+        history = _history(SealPointer.parse(seals.get(name, "")), files, index)
         problems += [f"{name}: {history.problem}"] if history.problem else []
         of_model = []
         for reign in history.reigns:
             version, reason = made.get(reign.version), reign.reason
             if version is None:
                 version = RegisteredVersion(name, reign.version, 0, None, None, {})
-                reason = f"{reason} ({_DELETED})"
+                reason = f"{reason} (the version was deleted since)"
             of_model.append(Period(version, reign.since, reign.until, False, reason, reign.by))
         found += _with_the_present(of_model, made.values())[::-1]
     return found, problems
@@ -89,19 +71,13 @@ def _with_the_present(found: list[Period], versions: Iterable[RegisteredVersion]
     if current is None:
         return found
     if found and found[-1].version == current and found[-1].until is None:
-        return [*found[:-1], replace(found[-1], current=True)]
+        return [*found[:-1], found[-1]._replace(current=True)]
     return [*found, Period(current, None, None, True, f"{BY_HAND}; mno audit says more")]
 
 
-def indexed_history(pointer: str, files: RunFiles, index: Index) -> History:
-    """Return the history of a model.
-
-    Args:
-        pointer: Where the model's latest seal lies, as its tag says.
-        files: The files of the runs.
-        index: Keeps what was read.
-    """
-    place, decisions = SealPointer.parse(pointer), list[Decision]()
+def _history(place: SealPointer | None, files: RunFiles, index: Index) -> History:
+    """Return the history of a model, by its latest seal."""
+    decisions: list[Decision] = []
     while place is not None:
         seal = place
         signature = files.signature(seal.run_id, seal_path(seal))

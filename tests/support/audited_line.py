@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -10,14 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.params import edit_params
 from mno.certificate.verify import CERTIFICATES, check_kept
 from mno.lineage.audit import Finding, differs
 from mno.lineage.audit.walk import audit
 from mno.registry.catalogue import existing_workspace
 from mno.registry.evidence import gather
 from mno.registry.settings import Workspace
+from tests.support.workspaces import make_workspace
 
 MODEL = "mno-darcy"
+_PATHS = (
+    ("runs", "artifact_uri"),
+    ("experiments", "artifact_location"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+)
 TINY = (
     "generate.samples=40", "generate.shard_size=10", "model.width=8", "train.batch_size=4",
     "registry.allow_uncommitted=false",
@@ -97,3 +106,25 @@ class Line:
                 insert = f"INSERT INTO {table} ({names}) VALUES (?, {marks})"
                 database.executemany(insert, kept)
                 database.commit()
+
+
+def make_line(root: Path) -> Line:
+    """Register the two versions in a new workspace."""
+    workspace = make_workspace(root)
+    for epochs in (1, 3):
+        edit_params(workspace.root, "quick", [*TINY, f"train.epochs={epochs}"])
+        workspace.run("dvc", "repro", "-q", check=True)
+    return Line(workspace.root)
+
+
+def moved(line: Line, root: Path) -> Line:
+    """Copy a workspace with its registry; an audit finds that the files of the versions moved."""
+    shutil.copytree(line.root, root, symlinks=True)
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        for table, column in _PATHS:
+            database.execute(
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
+                [str(line.root), str(root)],
+            )
+        database.commit()
+    return Line(root)

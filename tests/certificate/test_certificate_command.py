@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from audited_line import MODEL, Line
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from flows.certificate import checked, verify
@@ -21,6 +20,7 @@ from mno.lineage.record import Tag
 from mno.lineage.seal import CERTIFICATES
 from mno.lineage.snapshot import take_snapshot
 from mno.registry.sealing import seal_version
+from tests.support.audited_line import MODEL, Line
 from tests.support.undone_damage import byte
 from tests.support.workspaces import Workspace
 

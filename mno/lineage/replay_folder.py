@@ -7,9 +7,7 @@ it was recorded is copied there, every byte verified.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +18,23 @@ from ruamel.yaml import YAML
 
 from mno.core.config import IMPORTED, PARAMS_FILE
 from mno.core.errors import MnoError
+from mno.core.files import (
+    file_md5,
+    md5,
+    replacing,
+    replacing_folder,
+    sha256,
+    write_bytes,
+)
 from mno.lineage.audit import Evidence
-from mno.lineage.audit.objects import Tree, digests, find_object, is_inside, md5_of, read_listing
+from mno.lineage.audit.objects import (
+    FOLDER_MARK,
+    UNREADABLE,
+    Tree,
+    find_object,
+    is_inside,
+    read_listing,
+)
 from mno.lineage.dvcfiles import DATA_FILE
 from mno.lineage.record import CANDIDATE, PACKAGED, candidate_digest, entry
 from mno.lineage.replay import ReplayPlan
@@ -29,19 +42,21 @@ from mno.lineage.snapshot import CODE, git
 
 REPLAYS = Path("build/replay")
 WARM_START = Path("build/warm_start")
-DATA = "data"
 IMPORTS = Path("build/imported")
-_REPORTS = {  # that `evaluate` reads, and where the run keeps them if it does
-    "reports/dataset.json": None,
-    "reports/train.json": "training/train.json",
-    "reports/learning_curve.json": None,
-}
+# Reports of earlier stages that `evaluate` reads; where the run keeps them, if it does.
+_DATA_REPORT = "reports/dataset.json"
+_TRAINING_REPORTS = ("reports/train.json", "reports/learning_curve.json")
+_KEPT = {"reports/train.json": "training/train.json"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_BLOCK = 1 << 20
-Show = Callable[[str, int, int], None]
-
-_MADE = ("__pycache__/", "/build/", "/data/", "/reports/", "/models/", "/mlflow.db*",
-         "/mlartifacts/", "/.prefect/")  # fmt: skip
+_MADE = b"""__pycache__/
+/build/
+/data/
+/reports/
+/models/
+/mlflow.db*
+/mlartifacts/
+/.prefect/
+"""
 _DVC = """[core]
     analytics = false
     check_update = false
@@ -63,21 +78,15 @@ def replay_folder(root: Path, model: str, *facts: object) -> Path:
         model: What the folder's name begins with; may hold anything.
         facts: What else tells one replay from another.
     """
-    digest = hashlib.sha256("\0".join(map(str, (model, *facts))).encode()).hexdigest()
+    digest = sha256("\0".join(map(str, (model, *facts))))
     readable = re.sub(r"[^A-Za-z0-9]+", "-", model).strip("-")[:60]
     return root.resolve() / REPLAYS / f"{readable}-{digest[:12]}"
 
 
 def check_out(tree: Tree, line: Path, params: bytes) -> dict[str, bytes]:
-    """Write a snapshot's files into a repository of its own; what was made there already stays.
+    """Write a whole snapshot, but with these parameters, into a repository of its own.
 
-    Args:
-        tree: The snapshot, whole.
-        line: The repository.
-        params: What to write as `params.yaml`.
-
-    Returns:
-        The files by their path, as they were written.
+    What was made there already stays. Returns the files by their path, as they were written.
 
     Raises:
         MnoError: A path of the snapshot is not one that snapshots have.
@@ -97,15 +106,20 @@ def check_out(tree: Tree, line: Path, params: bytes) -> dict[str, bytes]:
         elif path.is_dir():
             shutil.rmtree(path)
     for name, content in files.items():
-        if name == DATA_FILE and (line / name).exists():
-            continue  # the line has gone on: it names the data that were made
-        write(line / name, content)
+        # Where the line has gone on, its own `data.dvc` names the data that were made.
+        if name != DATA_FILE or not (line / name).exists():
+            write_bytes(line / name, content)
     if not (line / ".git").exists():
         git(line, "init", "-q", "--initial-branch=replay")
-    write(line / ".gitignore", ("\n".join(_MADE) + "\n").encode())
-    write(line / ".dvc/.gitignore", b"/config.local\n/tmp\n/cache\n/site\n")
-    write(line / ".dvc/config", _DVC.format(folder=line).encode())
+    write_bytes(line / ".gitignore", _MADE)
+    write_bytes(line / ".dvc/.gitignore", b"/config.local\n/tmp\n/cache\n/site\n")
+    write_bytes(line / ".dvc/config", _DVC.format(folder=line).encode())
     return files
+
+
+def _belongs(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return parts[0] in (PARAMS_FILE, DATA_FILE, *CODE) and not {"..", ".git"} & set(parts)
 
 
 def altered(files: Mapping[str, bytes], line: Path) -> list[str]:
@@ -147,30 +161,12 @@ def replay_params(
     return written.getvalue(), changed
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file, beside and then in place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+def give(
+    evidence: Evidence, plan: ReplayPlan, line: Path, show: Callable[[str, int, int], None]
+) -> list[str]:
+    """Copy what a plan does not make again into the repository of a replay; say what, for a person.
 
-
-def _belongs(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return parts[0] in (PARAMS_FILE, DATA_FILE, *CODE) and not {"..", ".git"} & set(parts)
-
-
-def give(evidence: Evidence, plan: ReplayPlan, line: Path, show: Show) -> list[str]:
-    """Copy what a plan does not make again into the repository of a replay.
-
-    Args:
-        evidence: The version and where its data may be found. Nothing of it is written to.
-        plan: What is to be made and given.
-        line: The repository of the replay; what is there already and is whole stays.
-        show: Is told what is copied, how many files of it, and of how many.
-
-    Returns:
-        What was given, for a person.
+    What is there already and is whole stays. Each file that is copied is shown before.
 
     Raises:
         MnoError: Something is missing or is not what was recorded; says what to do.
@@ -179,19 +175,18 @@ def give(evidence: Evidence, plan: ReplayPlan, line: Path, show: Show) -> list[s
     if plan.data:
         if evidence.data_md5 is None:
             raise MnoError("the record names no version of the data; use --data regenerate")
-        count = _place_folder(evidence.caches, evidence.data_md5, line / DATA, show)
+        count = _place_folder(evidence.caches, evidence.data_md5, line / "data", show)
         given.append(f"data {evidence.data_md5} ({count} files)")
-    reports = ["reports/dataset.json"] if plan.data_report else []
     if plan.model:
-        sha256 = entry(evidence.record, "model", "sha256")
-        if evidence.package is None or sha256 is None:
+        recorded = evidence.recorded("model", "sha256")
+        if evidence.package is None or recorded is None:
             raise MnoError("the version's files cannot be read, or its record names no digest")
         source = evidence.package / PACKAGED
-        _copy_model(source, sha256, line / CANDIDATE, "the version's model")
-        given.append(f"model {sha256}")
-        reports += ["reports/train.json", "reports/learning_curve.json"]
-    for name in reports:
-        write(line / name, _report(evidence, name))
+        _copy_model(source, recorded, line / CANDIDATE, "the version's model")
+        given.append(f"model {recorded}")
+    reports = [_DATA_REPORT] if plan.data_report else []
+    for name in (*reports, *(_TRAINING_REPORTS if plan.model else ())):
+        write_bytes(line / name, _report(evidence, name))
         given.append(name)
     if "generate" in plan.targets:
         given += _place_imported(evidence, line)
@@ -206,7 +201,7 @@ def started_from(evidence: Evidence) -> str | None:
     Raises:
         MnoError: It is not known which model that was.
     """
-    recorded = entry(evidence.record, "warm_start", "sha256")
+    recorded = evidence.recorded("warm_start", "sha256")
     named = entry(evidence.tree.params, "train", "warm_start")
     if recorded or not named:
         return recorded
@@ -219,98 +214,79 @@ def started_from(evidence: Evidence) -> str | None:
     return digest
 
 
-def give_warm_start(folder: Path, sha256: str, line: Path) -> str:
-    """Copy the model that training starts from; return what `train.warm_start` has to be.
-
-    Args:
-        folder: Where the model is.
-        sha256: Its recorded digest.
-        line: The repository of the replay.
-
-    Raises:
-        MnoError: The folder holds another model.
-    """
-    _copy_model(folder, sha256, line / WARM_START, "the model that training started from")
-    return f"{WARM_START}#{sha256}"
+def give_warm_start(folder: Path, digest: str, line: Path) -> str:
+    """Copy the model of a digest that training starts from; return what to set as `warm_start`."""
+    _copy_model(folder, digest, line / WARM_START, "the model that training started from")
+    return f"{WARM_START}#{digest}"
 
 
 def recorded_data(evidence: Evidence, folder: Path) -> Path | None:
     """Return a folder with the recorded data, to compare with; none where they are not at hand."""
-    if evidence.data_md5 is None:
-        return None
     try:
-        _place_folder(evidence.caches, evidence.data_md5, folder, lambda *_: None)
+        _place_folder(evidence.caches, evidence.data_md5 or "", folder, lambda *_: None)
     except MnoError:
         return None
     return folder
 
 
-def _place_folder(caches: Sequence[Path], md5: str, folder: Path, show: Show) -> int:
+def _place_folder(
+    caches: Sequence[Path], name: str, folder: Path, show: Callable[[str, int, int], None]
+) -> int:
     """Copy a folder out of DVC's caches; what else lies in it is removed."""
-    path = find_object(caches, md5)
+    path = find_object(caches, name)
     if path is None:
-        raise MnoError(_lacking(f"the list of files {md5}"))
+        raise MnoError(_lacking(f"the list of files {name}"))
     content = path.read_bytes()
-    if md5_of(content) != md5.removesuffix(".dir"):
+    if md5(content) != name.removesuffix(FOLDER_MARK):
         raise MnoError(_damaged(path))
     try:
         listing = read_listing(content)
-    except (ValueError, TypeError, KeyError) as error:
+    except UNREADABLE as error:
         raise MnoError(f"{path} is no list of files: {error}") from None
     if folder.is_symlink():
         raise MnoError(f"{folder} is a link; remove it and replay again")
-    for there in folder.rglob("*") if folder.is_dir() else ():
+    for there in folder.rglob("*"):
         if not there.is_dir() and there.relative_to(folder).as_posix() not in listing:
             there.unlink()
-    for number, (name, object_md5) in enumerate(listing.items()):
+    for number, (file, object_md5) in enumerate(listing.items()):
         show("data", number, len(listing))
-        _place(caches, object_md5, folder / name)
+        _place(caches, object_md5, folder / file)
     return len(listing)
 
 
-def _place(caches: Sequence[Path], md5: str, target: Path) -> None:
-    if target.is_file() and digests(target).md5 == md5:
+def _place(caches: Sequence[Path], name: str, target: Path) -> None:
+    if target.is_file() and file_md5(target) == name:
         return
-    path = find_object(caches, md5)
+    path = find_object(caches, name)
     if path is None:
-        raise MnoError(_lacking(md5))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.partial")
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as source, partial.open("wb") as copy:
-        while block := source.read(_BLOCK):
-            digest.update(block)
-            copy.write(block)
-    if digest.hexdigest() != md5:
-        partial.unlink()
-        raise MnoError(_damaged(path))
-    os.replace(partial, target)
+        raise MnoError(_lacking(name))
+    with replacing(target) as partial:
+        shutil.copyfile(path, partial)
+        if file_md5(partial) != name:
+            raise MnoError(_damaged(path))
 
 
-def _copy_model(source: Path, sha256: str, target: Path, what: str) -> None:
-    if candidate_digest(source) != sha256:
-        raise MnoError(f"{what} ({source}) is not what the record names, {sha256}; see mno audit")
-    if target.is_dir() and candidate_digest(target) == sha256:
+def _copy_model(source: Path, digest: str, target: Path, what: str) -> None:
+    if candidate_digest(source) != digest:
+        raise MnoError(f"{what} ({source}) is not what the record names, {digest}; see mno audit")
+    if target.is_dir() and candidate_digest(target) == digest:
         return
-    shutil.rmtree(target, ignore_errors=True)
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial)
-    if candidate_digest(partial) != sha256:
-        raise MnoError(f"{source} was changed while it was copied; replay again")
-    os.replace(partial, target)
+    with replacing_folder(target) as partial:
+        shutil.copytree(source, partial, dirs_exist_ok=True)
+        if candidate_digest(partial) != digest:
+            raise MnoError(f"{source} was changed while it was copied; replay again")
 
 
 def _report(evidence: Evidence, name: str) -> bytes:
     """Return a report that `evaluate` read, by the hash that DVC's lock has of it."""
-    md5, kept = entry(evidence.sealed, "lock", "evaluate", "deps", name), _REPORTS[name]
-    places = [find_object(evidence.caches, md5)]
-    if evidence.run is not None and kept is not None:
-        places.append(evidence.run / kept)
+    hashed = entry(evidence.sealed, "lock", "evaluate", "deps", name)
+    places = [find_object(evidence.caches, hashed)]
+    if evidence.run is not None and name in _KEPT:
+        places.append(evidence.run / _KEPT[name])
     for path in places:
         if path is not None and path.is_file():
             content = path.read_bytes()
-            if md5 is None or md5_of(content) == md5:
+            if hashed is None or md5(content) == hashed:
                 return content
     raise MnoError(
         f"{name}, which evaluate reads, is not at hand as it was; name another cache with --cache, "

@@ -1,8 +1,9 @@
 """Holding what a replay made against what was recorded: bytes first, then by how much.
 
 Where nothing differs that bits depend on, they have to be the same. Elsewhere rounding differs in
-the last digits, training carries that on from step to step, and a tolerance is allowed. Distances
-are relative, and infinite where the two are not alike.
+the last digits, training carries that on from step to step, and a tolerance is allowed; none means
+that bits have to be the same. Distances are relative, and infinite where two things are not alike.
+What was recorded is none where it is not at hand.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from mno.core.errors import MnoError
-from mno.lineage.audit.objects import digests, folder_md5, folder_md5s
+from mno.core.files import file_sha256, folder_files
+from mno.lineage.audit.objects import md5_on_disk
 from mno.lineage.record import candidate_digest
 from mno.lineage.replay import ConditionChange
 
@@ -30,63 +32,36 @@ _WEIGHTS = ".safetensors"
 
 
 class Agreement(StrEnum):
-    """How what was made again compares with what was recorded.
+    """How what was made again compares with what was recorded."""
 
-    `identical`: the same bytes, or the same figures to the last digit. `within tolerance`: close
-    enough for another kind of machine. `different`: neither. `unknown`: there is nothing at hand to
-    compare with.
-    """
-
-    IDENTICAL = "identical"
-    CLOSE = "within tolerance"
+    IDENTICAL = "identical"  # the same bytes, or the same figures to the last digit
+    CLOSE = "within tolerance"  # close enough for another kind of machine
     DIFFERENT = "different"
-    UNKNOWN = "cannot be compared"
+    UNKNOWN = "cannot be compared"  # there is nothing at hand to compare with
 
 
 @dataclass(frozen=True)
 class Remade:
-    """One thing that was made again.
+    """One thing that was made again; its digests are empty where there was nothing."""
 
-    Attributes:
-        name: For example `dataset` or `weights.safetensors`.
-        agreement: The verdict.
-        recorded: Digest of what was recorded; empty where nothing was.
-        found: Digest of what was made.
-        note: By how much it differs, or why it cannot be compared.
-    """
-
-    name: str
+    name: str  # for example `dataset` or `weights.safetensors`
     agreement: Agreement
     recorded: str = ""
     found: str = ""
-    note: str = ""
-
-    def to_dict(self) -> dict[str, str]:
-        """Return it as plain values."""
-        return {**asdict(self), "agreement": str(self.agreement)}
+    note: str = ""  # by how much it differs, or why it cannot be compared
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a replay has come to.
+    """What a replay has come to."""
 
-    Attributes:
-        stages: The stages that were run again, in their order.
-        given: What was not made again but taken as it was recorded, its digests verified.
-        packages: Packages that are not those of the record; none if those are not known.
-        machine: Facts of the machine that are not those of the record.
-        tolerance: What was allowed: text; says that bits had to be the same where nothing was.
-        items: What was compared.
-        folder: Where it was made; none where that was removed.
-    """
-
-    stages: Sequence[str]
-    given: Sequence[str]
-    packages: Sequence[ConditionChange] | None
+    stages: Sequence[str]  # that were run again, in their order
+    given: Sequence[str]  # what was taken as it was recorded, its digests verified
+    packages: Sequence[ConditionChange] | None  # that are other ones; none if nobody knows
     machine: Sequence[ConditionChange]
-    tolerance: str
+    tolerance: str  # what was allowed, in words
     items: Sequence[Remade]
-    folder: str | None = None
+    folder: str | None = None  # where it was made; none where that was removed
 
     @property
     def reproduced(self) -> bool:
@@ -100,32 +75,24 @@ class Outcome:
 
     def to_dict(self) -> Mapping[str, Any]:
         """Return it as plain values."""
+        own = asdict(self)
+        shown = ("stages", "given", "packages", "machine", "tolerance")
         return {
             "reproduced": self.reproduced,
-            "stages": list(self.stages),
-            "given": list(self.given),
-            "packages": None if self.packages is None else list(map(asdict, self.packages)),
-            "machine": list(map(asdict, self.machine)),
-            "tolerance": self.tolerance,
+            **{name: own[name] for name in shown},
             "agreements": {str(agreement): self.count(agreement) for agreement in Agreement},
-            "items": [item.to_dict() for item in self.items],
+            "items": own["items"],
             "folder": self.folder,
         }
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far something may be off on another kind of machine; relative, without a unit.
+    """How far something may be off on another kind of machine; relative, without a unit."""
 
-    Attributes:
-        data: Euclidean distance of each array over the length of the one recorded.
-        weights: Likewise of all weights together.
-        figures: Of each figure of a report, over the larger of the two.
-    """
-
-    data: float = 1e-4
-    weights: float = 0.02
-    figures: float = 0.05
+    data: float = 1e-4  # Euclidean distance of each array over the length of the one recorded
+    weights: float = 0.02  # likewise of all weights together
+    figures: float = 0.05  # of each figure of a report, over the larger of the two
 
     def __str__(self) -> str:
         return (
@@ -137,15 +104,8 @@ class Tolerance:
 def compare_dataset(
     md5: str | None, recorded: Path | None, folder: Path, tolerance: Tolerance | None
 ) -> Remade:
-    """Compare a dataset, every byte of it, with DVC's hash of it; then, if allowed, its values.
-
-    Args:
-        md5: The recorded hash; none where there is none.
-        recorded: A folder with the recorded data; none where they are not at hand.
-        folder: What was made.
-        tolerance: What is allowed; none if bits have to be the same.
-    """
-    made = folder_md5(folder_md5s(folder))
+    """Compare a dataset, every byte of it, with DVC's hash of it; then, if allowed, its values."""
+    made = md5_on_disk(folder)
     if md5 is None:
         return Remade(DATASET, Agreement.UNKNOWN, "", made, "the record names no hash of it")
     if made == md5:
@@ -155,22 +115,14 @@ def compare_dataset(
         return Remade(DATASET, Agreement.DIFFERENT, md5, made, note)
     distance, where = _arrays_apart(recorded, folder)
     agreement = Agreement.CLOSE if distance <= tolerance.data else Agreement.DIFFERENT
-    return Remade(
-        DATASET, agreement, md5, made, f"{where} at most {distance:.1e} of its length apart"
-    )
+    note = f"{where} at most {distance:.1e} of its length apart"
+    return Remade(DATASET, agreement, md5, made, note)
 
 
 def compare_model(
     sha256: str | None, recorded: Path | None, folder: Path, tolerance: Tolerance | None
 ) -> Iterator[Remade]:
-    """Compare a trained model with the recorded one, as a whole and file by file.
-
-    Args:
-        sha256: The recorded digest of the whole.
-        recorded: The folder of the recorded model; none where it cannot be read.
-        folder: The one that was made.
-        tolerance: What is allowed; none if bits have to be the same.
-    """
+    """Compare a trained model with the recorded one by the digest of the whole, then by file."""
     try:
         made = candidate_digest(folder)
     except MnoError as error:
@@ -179,34 +131,27 @@ def compare_model(
     if sha256 is None:
         yield Remade("model", Agreement.UNKNOWN, "", made, "the record names no digest of it")
     elif made == sha256:
-        for path in _files(folder):
-            sha = digests(path).sha256
+        for path in folder_files(folder).values():
+            sha = file_sha256(path)
             yield Remade(path.name, Agreement.IDENTICAL, sha, sha)
     elif recorded is None or not recorded.is_dir() or candidate_digest(recorded) != sha256:
         note = "the recorded model is not at hand to say by how much"
         yield Remade("model", Agreement.DIFFERENT, sha256, made, note)
     else:
-        folders = (recorded, folder)
-        for name in sorted({p.relative_to(f).as_posix() for f in folders for p in _files(f)}):
+        for name in sorted(folder_files(recorded).keys() | folder_files(folder).keys()):
             yield _compare_file(name, recorded / name, folder / name, tolerance)
 
 
 def compare_report(recorded: Path | None, made: Path, tolerance: Tolerance | None) -> Remade:
-    """Compare a report, a file of JSON, figure by figure to the last digit.
-
-    Args:
-        recorded: The recorded report; none where it cannot be read.
-        made: The one that was made.
-        tolerance: What is allowed; none if bits have to be the same.
-    """
+    """Compare a report, a file of JSON, figure by figure to the last digit."""
     if recorded is None or not recorded.is_file():
-        found = digests(made).sha256 if made.is_file() else ""
+        found = file_sha256(made) if made.is_file() else ""
         return Remade(made.name, Agreement.UNKNOWN, "", found, "it was not kept with the run")
     return _compare_file(made.name, recorded, made, tolerance)
 
 
 def _compare_file(name: str, recorded: Path, made: Path, tolerance: Tolerance | None) -> Remade:
-    before, now = (digests(p).sha256 if p.is_file() else "" for p in (recorded, made))
+    before, now = (file_sha256(p) if p.is_file() else "" for p in (recorded, made))
     if before == now and now:
         return Remade(name, Agreement.IDENTICAL, before, now)
     if not before or not now:
@@ -227,14 +172,13 @@ def _compare_file(name: str, recorded: Path, made: Path, tolerance: Tolerance | 
     return Remade(name, close, before, now, note)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def _shapes(arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}
 
 
 def _weights_apart(recorded: Path, made: Path) -> tuple[float, str]:
-    """Return the relative distance of all weights; infinite where they are of another shape."""
     before, now = load_file(recorded), load_file(made)
-    if {k: v.shape for k, v in before.items()} != {k: v.shape for k, v in now.items()}:
+    if _shapes(before) != _shapes(now):
         return math.inf, "other tensors"
     squares = [(np.square(now[k] - v, dtype=float).sum(), np.square(v, dtype=float).sum())
                for k, v in before.items()]  # fmt: skip
@@ -249,7 +193,7 @@ def _weights_apart(recorded: Path, made: Path) -> tuple[float, str]:
 def _arrays_apart(recorded: Path, made: Path) -> tuple[float, str]:
     """Return the largest relative distance of the arrays of two stores, and which array's it is."""
     before, now = (dict(zarr.open_group(p, mode="r").arrays()) for p in (recorded, made))
-    if {k: v.shape for k, v in before.items()} != {k: v.shape for k, v in now.items()}:
+    if _shapes(before) != _shapes(now):
         return math.inf, "other arrays:"
     return max((_array_apart(before[name], now[name]), name) for name in before)
 

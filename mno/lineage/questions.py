@@ -7,9 +7,7 @@ what was read of many files. Only questions use the index, never an audit, which
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mno.core.errors import InputError
+from mno.core.files import sha256, write_text
 from mno.lineage.record import RECORD_FILE, Tag, lineage_sha256
 
 INDEX_FOLDER = Path("build/lineage")
@@ -28,25 +27,15 @@ _ASKED = ("scenario", "head", "warm_start", "data")
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """One version of a registered model.
-
-    Attributes:
-        name: The registered model.
-        number: The version's number.
-        created: When it was registered, milliseconds since 1970.
-        run_id: The MLflow run that trained it; none where it was registered by hand.
-        source: Where its files are, as MLflow says, for example `models:/m-…`.
-        tags: Its tags.
-        aliases: What it is called now, in alphabetical order.
-    """
+    """One version of a registered model."""
 
     name: str
     number: int
-    created: int
-    run_id: str | None
-    source: str | None
+    created: int  # milliseconds since 1970
+    run_id: str | None  # the MLflow run that trained it; none where it was registered by hand
+    source: str | None  # where its files are, as MLflow says, for example `models:/m-…`
     tags: Mapping[str, str]
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()  # what it is called now, in alphabetical order
 
     @property
     def uri(self) -> str:
@@ -96,15 +85,12 @@ class RunFiles(Protocol):
 
 
 class Index:
-    """Short answers by what was read; the file may be removed at any time.
+    """Short answers by what was read; its file may be removed at any time.
 
     An entry counts as long as its file is what it was by size, times and place on the disk. The
     time of the last change of its status is among them, which cannot be set: a file is read again
-    even where size and time of its content were restored.
-
-    Args:
-        path: The file; made when there is something to keep. None is read where it is missing,
-            damaged or of another schema.
+    even where size and time of its content were restored. An index that is damaged, or of another
+    schema, is empty.
     """
 
     def __init__(self, path: Path) -> None:
@@ -122,42 +108,29 @@ class Index:
             signature: What the file is now; none where that cannot be told, and nothing is kept.
             make: Returns plain values.
         """
+        if signature is None:
+            return make()
         kept = self._entries.get(key)
-        if signature is not None and kept is not None and kept[0] == signature:
-            return kept[1]
-        value = make()
-        if signature is not None:
-            self._entries[key] = [signature, value]
+        if kept is None or kept[0] != signature:
+            kept = self._entries[key] = [signature, make()]
             self._changed = True
-        return value
+        return kept[1]
 
     def save(self) -> None:
-        """Write what is new, beside and then in place; where that cannot be, nothing is kept."""
-        if not self._changed:
-            return
-        text = json.dumps(self._entries, separators=(",", ":"))
-        partial = self._path.with_name(f"{self._path.name}.{os.getpid()}.partial")
-        with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                partial.write_text(f"{_mark(text)}\n{text}", encoding="utf-8")
-                os.replace(partial, self._path)
-            finally:
-                partial.unlink(missing_ok=True)
+        """Write what is new; where that cannot be, nothing is kept."""
+        if self._changed:
+            text = json.dumps(self._entries, separators=(",", ":"))
+            with contextlib.suppress(OSError):
+                write_text(self._path, f"{_mark(text)}\n{text}")
         self._changed = False
 
 
 def _mark(text: str) -> str:
-    return f"{_SCHEMA} {hashlib.sha256(text.encode()).hexdigest()}"
+    return f"{_SCHEMA} {sha256(text)}"
 
 
 class Records:
-    """The records of versions, as far as questions ask for them.
-
-    Args:
-        files: The files of the runs.
-        index: Keeps what was read.
-    """
+    """The records of versions as far as questions ask for them; an index keeps what was read."""
 
     def __init__(self, files: RunFiles, index: Index) -> None:
         self._files, self._index = files, index
@@ -173,9 +146,8 @@ class Records:
             return None
         if version.uri not in self._known:
             signature = self._files.signature(run, RECORD_FILE)
-            self._known[version.uri] = self._index.kept(
-                f"{run} {digest}", signature, lambda: self._read(version)
-            )
+            found = self._index.kept(f"{run} {digest}", signature, lambda: self._read(version))
+            self._known[version.uri] = found
         return self._known[version.uri]
 
     def _read(self, version: RegisteredVersion) -> dict[str, Any] | None:
@@ -197,12 +169,8 @@ def whole_record(version: RegisteredVersion, files: RunFiles) -> dict[str, Any] 
 def digest_prefix(text: str, what: str) -> str:
     """Return the beginning of a digest as it is compared: lower case, without DVC's `.dir`.
 
-    Args:
-        text: What a person gave.
-        what: What it is the digest of, for the message.
-
     Raises:
-        InputError: It is no hexadecimal number of at least six digits.
+        InputError: It is no hexadecimal number of at least six digits, and no digest of `what`.
     """
     prefix = text.strip().lower().removesuffix(".dir")
     if not _PREFIX.fullmatch(prefix):
