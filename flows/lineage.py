@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -165,16 +164,18 @@ class Answers:
     def models(self, asked: Asked) -> Origin:
         """Return the versions that came from data, a shard or a file."""
         asked.check("data", "shard", "file")
-        return self._origin(asked)
+        with self._index("records.json") as index:
+            return self._origin(asked, Records(self.catalogue.files, index))
 
     def affected(self, asked: Asked) -> AffectedVersions:
         """Return the versions that are affected if something was bad."""
         asked.check("commit", "data", "shard", "file")
         versions = self.catalogue.versions
-        with self._records() as records:
+        with self._index("records.json") as index:
+            records = Records(self.catalogue.files, index)
             if asked.commit is not None:
                 return by_commit(self.root, versions, asked.commit, records)
-            return by_data(versions, self._origin(asked), records)
+            return by_data(versions, self._origin(asked, records), records)
 
     def difference(self, before: str, after: str) -> tuple[Side, Side, list[Part]]:
         """Return what changed between two versions."""
@@ -193,25 +194,16 @@ class Answers:
         with self._index("decisions.json") as index:
             return periods(versions, self.catalogue.seals, self.catalogue.files, index)
 
-    def _origin(self, asked: Asked) -> Origin:
+    def _origin(self, asked: Asked, records: Records) -> Origin:
         versions = self.catalogue.versions
         if asked.data is not None:
             return of_data(versions, asked.data)
         if asked.shard is not None:
             return of_shard(versions, asked.shard, _Caches(self.root))
-        with self._records() as records:
-            return of_file(versions, str(asked.file), records)
+        return of_file(versions, str(asked.file), records)
 
-    @contextmanager
-    def _index(self, name: str) -> Iterator[Index]:
-        index = Index(self.root / INDEX_FOLDER / name)
-        yield index
-        index.save()
-
-    @contextmanager
-    def _records(self) -> Iterator[Records]:
-        with self._index("records.json") as index:
-            yield Records(self.catalogue.files, index)
+    def _index(self, name: str) -> Index:
+        return Index(self.root / INDEX_FOLDER / name)
 
     def _side(self, version: RegisteredVersion) -> Side:
         files, run, sealed = self.catalogue.files, version.run_id, None

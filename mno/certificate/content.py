@@ -142,8 +142,8 @@ def _documents(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
     if evidence.sealed and evidence.seal:
         kept[SEAL] = seal_path(evidence.seal.pointer)
     for name, source in kept.items():
-        path = evidence.run / source if evidence.run else None
-        if path is not None and path.is_file():
+        path = evidence.run_file(source)
+        if path is not None:
             content = path.read_bytes()
             if name != SEAL or seal_sha256(content) == path.stem:
                 yield name, content

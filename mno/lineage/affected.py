@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.core.errors import InputError, MnoError
+from mno.core.errors import InputError
 from mno.core.files import file_md5, file_sha256
 from mno.lineage.audit.objects import find_object, is_id, listed_files
 from mno.lineage.dvcfiles import MAKING
 from mno.lineage.questions import RegisteredVersion, digest_prefix
 from mno.lineage.record import Tag, entry
-from mno.lineage.snapshot import CODE, git
+from mno.lineage.snapshot import CODE, asked, git
 
 Versions = Sequence[RegisteredVersion]
 RecordOf = Callable[[RegisteredVersion], Mapping[str, Any] | None]
@@ -163,16 +163,13 @@ def by_commit(root: Path, versions: Versions, commit: str, records: RecordOf) ->
     """
     if commit.startswith("-"):
         raise InputError(f"{commit!r} is no commit; give its name, a branch or a tag")
-    try:
-        found = git(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
-        full, here = found.decode().strip(), True
-    except MnoError:
-        full, here = digest_prefix(commit, "a commit"), False
+    here = asked(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
+    full = here or digest_prefix(commit, "a commit")
     why = "it was trained from this snapshot"
     named = [Affected(v, why) for v in versions if v.tags.get(Tag.SNAPSHOT, "").startswith(full)]
     if named:
         return _with_heirs(f"snapshot {full}", versions, named, {}, records)
-    if not here:
+    if here is None:
         raise InputError(
             f"{commit} is no commit of this clone and no snapshot of a version; "
             "fetch it: git fetch, git fetch ORIGIN 'refs/mno/*:refs/mno/*'"
@@ -319,9 +316,8 @@ def _stage_patterns(root: Path, commit: str) -> list[tuple[str, str]]:
     A path is a file or folder; `${scenario}` in it stands for any scenario. Where the commit has no
     `dvc.yaml`, that of the workspace is taken. Where it cannot be read, any stage depends on all.
     """
-    try:
-        text = git(root, "show", f"{commit}:./dvc.yaml").decode(errors="replace")
-    except MnoError:
+    text = asked(root, "show", f"{commit}:./dvc.yaml")
+    if text is None:
         text = (root / "dvc.yaml").read_text(encoding="utf-8")
     try:
         stages: dict[str, Any] = YAML(typ="safe").load(text)["stages"]

@@ -17,7 +17,7 @@ from mno.lineage.dvcfiles import flat
 from mno.lineage.environment import PACKAGES_FILE
 from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import Tag, entry
-from mno.lineage.snapshot import CODE, git
+from mno.lineage.snapshot import CODE, asked, git
 
 _UNTRACKED = "execution."
 _STATISTICS = ("min", "max", "mean", "std", "missing")
@@ -128,9 +128,7 @@ def _code(root: Path, *sides: Side) -> Part:
     if ours == theirs and ours is not None:
         return Part("code")
     for side in sides:
-        try:
-            git(root, "cat-file", "-e", f"{side.snapshot}^{{commit}}")
-        except MnoError:
+        if asked(root, "cat-file", "-e", f"{side.snapshot}^{{commit}}") is None:
             return Part("code", unknown=_no_snapshot(side))
     how = ("-r", "-z", "--numstat", "--no-renames", "--relative")
     listed = git(root, "diff-tree", *how, str(ours), str(theirs), "--", *CODE)

@@ -85,7 +85,7 @@ class RunFiles(Protocol):
 
 
 class Index:
-    """Short answers by what was read; its file may be removed at any time.
+    """Short answers by what was read; its file, written at the end, may be removed at any time.
 
     An entry counts as long as its file is what it was by size, times and place on the disk. The
     time of the last change of its status is among them, which cannot be set: a file is read again
@@ -116,13 +116,15 @@ class Index:
             self._changed = True
         return kept[1]
 
-    def save(self) -> None:
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
         """Write what is new; where that cannot be, nothing is kept."""
-        if self._changed:
+        if self._changed and error is None:
             text = json.dumps(self._entries, separators=(",", ":"))
             with contextlib.suppress(OSError):
                 write_text(self._path, f"{_mark(text)}\n{text}")
-        self._changed = False
 
 
 def _mark(text: str) -> str:

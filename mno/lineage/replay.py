@@ -127,8 +127,8 @@ def recorded_conditions(evidence: Evidence) -> Conditions:
     facts = dict(evidence.recorded("machine") or {})
     if evidence.recorded("device") is not None:
         facts["device"] = evidence.recorded("device")
-    path = evidence.run / PACKAGES_FILE if evidence.run else None
-    if path is None or not path.is_file() or evidence.recorded("restored"):
+    path = evidence.run_file(PACKAGES_FILE)
+    if path is None or evidence.recorded("restored"):
         return Conditions(None, facts)
     lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
     digest = environment_digest(evidence.tree.files.get(CONSTRAINTS_FILE, b""), lines)

@@ -280,14 +280,10 @@ def _copy_model(source: Path, digest: str, target: Path, what: str) -> None:
 def _report(evidence: Evidence, name: str) -> bytes:
     """Return a report that `evaluate` read, by the hash that DVC's lock has of it."""
     hashed = entry(evidence.sealed, "lock", "evaluate", "deps", name)
-    places = [find_object(evidence.caches, hashed)]
-    if evidence.run is not None and name in _KEPT:
-        places.append(evidence.run / _KEPT[name])
-    for path in places:
-        if path is not None and path.is_file():
-            content = path.read_bytes()
-            if hashed is None or md5(content) == hashed:
-                return content
+    kept = evidence.run_file(_KEPT[name]) if name in _KEPT else None
+    for path in (find_object(evidence.caches, hashed), kept):
+        if path is not None and (hashed is None or file_md5(path) == hashed):
+            return path.read_bytes()
     raise MnoError(
         f"{name}, which evaluate reads, is not at hand as it was; name another cache with --cache, "
         "or make it again: leave out --stage, with --data regenerate"

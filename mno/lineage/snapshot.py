@@ -60,6 +60,14 @@ def git(
     return done.stdout
 
 
+def asked(root: Path, *args: str) -> str | None:
+    """Return what git prints, as a text without its last line break; none where it fails."""
+    try:
+        return git(root, *args).decode(errors="replace").strip()
+    except MnoError:
+        return None
+
+
 def toplevel(root: Path) -> Path:
     """Return the root of the repository that a folder lies in.
 
@@ -98,10 +106,7 @@ def take_snapshot(root: Path) -> Snapshot:
     tree = _write_tree(root)
     commit = git(root, "commit-tree", tree, "-m", "Snapshot of a run", env=_AUTHOR).decode().strip()
     git(root, "update-ref", f"refs/mno/{tree[:16]}", commit)
-    try:
-        head = git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").decode().strip()
-    except MnoError:
-        head = None
+    head = asked(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     return Snapshot(commit, tree, head, changed_code(root, commit, head))
 
 

@@ -22,7 +22,7 @@ from mno.lineage.dvcfiles import DATA_FILE, LOCK_FILE
 from mno.lineage.questions import RegisteredVersion, RunFiles
 from mno.lineage.record import RECORD_FILE, Tag
 from mno.lineage.seal import SEALS, SealPointer, read_seal, seal_path
-from mno.lineage.snapshot import git
+from mno.lineage.snapshot import asked, git
 
 
 class RetentionConfig(Config):
@@ -140,12 +140,11 @@ class Needed:
         for path in (root / LOCK_FILE, *root.glob("*.dvc")):
             if path.is_file():
                 self._add_text(path.read_text(encoding="utf-8", errors="replace"))
-        try:
-            named = git(root, "for-each-ref", "--format=%(objectname)", *_REFS).decode().split()
-            prefix = git(root, "rev-parse", "--show-prefix").decode().strip()
-        except MnoError:
+        named = asked(root, "for-each-ref", "--format=%(objectname)", *_REFS)
+        prefix = asked(root, "rev-parse", "--show-prefix")
+        if named is None or prefix is None:
             return
-        commits, files = ["HEAD", *sorted(set(named))], (LOCK_FILE, DATA_FILE)
+        commits, files = ["HEAD", *sorted(set(named.split()))], (LOCK_FILE, DATA_FILE)
         lines = "".join(f"{commit}:{prefix}{name}\n" for commit in commits for name in files)
         # All in one: headers and what is missing hold no hash of an object of DVC's.
         text = git(root, "cat-file", "--batch", stdin=lines.encode())

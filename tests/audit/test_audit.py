@@ -12,9 +12,20 @@ import pytest
 from mno.lineage.audit import Verdict
 from mno.lineage.audit.objects import read_listing
 from mno.lineage.audit.walk import LINKS
+from mno.lineage.record import Tag
 from tests.support.audited_line import MODEL, Line
+from tests.support.file_hashes import hashes
 from tests.support.undone_damage import byte, content, gone
 
+WEIGHTS = "artifacts/candidate/weights.safetensors"
+TAGS = {
+    "decision": (Tag.RELATIVE_L2, Tag.RIVAL_L2, Tag.DECISION),
+    "registry": (Tag.REASON, Tag.PACKAGE, Tag.SEAL, "of the model"),
+    "record": (Tag.LINEAGE, Tag.SNAPSHOT),
+    "weights": (Tag.CANDIDATE,),
+    "data": (Tag.DATA,),
+    "parameters": (Tag.PARAMS,),
+}
 SECOND = f"name = '{MODEL}' AND version = 2"
 
 
@@ -28,11 +39,7 @@ def named(line: Line, version: int = 2) -> dict[str, set[str]]:
 
 
 def state(root: Path) -> dict[str, tuple[int, str]]:
-    paths = (path for path in root.rglob("*") if path.is_file())
-    return {
-        str(path): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
-        for path in paths
-    }
+    return {n: ((root / n).stat().st_mtime_ns, digest) for n, digest in hashes(root).items()}
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -54,19 +61,13 @@ def test_an_audit_writes_to_nothing(line: Line, tmp_path: Path, monkeypatch) -> 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "artifacts/candidate/weights.safetensors",
-        "artifacts/candidate/surrogate.json",
-        "artifacts/code/mno/surrogate/surrogate.py",
-        "pyfunc_model.py",
-        "MLmodel",
-    ],
-)
+    [WEIGHTS, "artifacts/candidate/surrogate.json", "artifacts/code/mno/surrogate/surrogate.py",
+     "pyfunc_model.py", "MLmodel"],
+)  # fmt: skip
 def test_a_changed_byte_of_the_package_is_found_in_its_file(line: Line, name: str) -> None:
-    with byte(line.package() / name):
-        assert name in named(line)["weights"]
-    with gone(line.package() / name):
-        assert name in named(line)["weights"]
+    for damage in (byte, gone):
+        with damage(line.package() / name):
+            assert name in named(line)["weights"]
     assert named(line) == {}
 
 
@@ -89,10 +90,9 @@ def test_a_changed_byte_of_the_data_is_found_in_its_shard(line: Line) -> None:
         assert {f"{shard} in DVC's cache", f"{shard} (sha256)"} <= named(line)["data"]
     with gone(line.object(listing[shard])):
         assert named(line) == {"data": {f"{shard} in DVC's cache"}}
-    with byte(line.object(md5)):
-        assert named(line)["data"] == {f"list of files {md5}"}
-    with gone(line.object(md5)):
-        assert named(line)["data"] == {f"list of files {md5}"}
+    for damage in (byte, gone):
+        with damage(line.object(md5)):
+            assert named(line)["data"] == {f"list of files {md5}"}
 
 
 def test_shards_that_changed_places_are_found(line: Line) -> None:
@@ -110,27 +110,14 @@ def test_older_versions_are_audited_from_the_cache(line: Line) -> None:
             assert named(line, 1) == {}
 
 
-@pytest.mark.parametrize(
-    ("table", "where", "link"),
-    [
-        ("model_version_tags", f"{SECOND} AND key = 'mno.relative_l2'", "decision"),
-        ("model_version_tags", f"{SECOND} AND key = 'mno.champion_relative_l2'", "decision"),
-        ("model_version_tags", f"{SECOND} AND key = 'mno.decision'", "decision"),
-        ("model_version_tags", f"{SECOND} AND key = 'mno.decision_reason'", "registry"),
-        ("model_version_tags", f"{SECOND} AND key = 'mno.package_sha256'", "registry"),
-        ("model_version_tags", f"{SECOND} AND key = 'mno.candidate'", "weights"),
-        ("model_version_tags", f"{SECOND} AND key = 'mno.data_md5'", "data"),
-        ("model_version_tags", f"{SECOND} AND key = 'mno.lineage_sha256'", "record"),
-        ("model_version_tags", f"{SECOND} AND key = 'mno.snapshot'", "record"),
-        ("model_version_tags", f"{SECOND} AND key = 'mno.params_sha256'", "parameters"),
-        ("model_version_tags", f"{SECOND} AND key = 'mno.seal'", "registry"),
-        ("registered_model_tags", f"name = '{MODEL}' AND key = 'mno.seal'", "registry"),
-    ],
-)
+@pytest.mark.parametrize(("tag", "link"), [(t, link) for link, tags in TAGS.items() for t in tags])
 @pytest.mark.parametrize("change", ["value = 'x' || substr(value, 2)", None])
 def test_a_changed_or_removed_tag_is_found(
-    line: Line, table: str, where: str, link: str, change: str | None
+    line: Line, tag: str, link: str, change: str | None
 ) -> None:
+    table, where = "model_version_tags", f"{SECOND} AND key = '{tag}'"
+    if tag == "of the model":
+        table, where = "registered_model_tags", f"name = '{MODEL}' AND key = '{Tag.SEAL}'"
     with line.row(table, where, change):
         assert link in named(line)
     assert named(line) == {}
@@ -162,14 +149,13 @@ def test_a_changed_row_of_mlflow_is_found(
 
 
 def test_a_changed_byte_of_the_files_of_the_run_is_found(line: Line) -> None:
-    for name, link in (
-        ("record.json", "record"),
-        ("environment.txt", "environment"),
-        ("evaluation/metrics.json", "stages"),
-        ("evaluation/per_sample.json", "stages"),
-        ("evaluation/report.html", "stages"),
-        ("training/train.json", "registry"),
-    ):
+    of_stages = ("metrics.json", "per_sample.json", "report.html")
+    for name, link in {
+        "record.json": "record",
+        "environment.txt": "environment",
+        "training/train.json": "registry",
+        **{f"evaluation/{name}": "stages" for name in of_stages},
+    }.items():
         with byte(line.run_files() / name):
             assert link in named(line), name
         with gone(line.run_files() / name):
@@ -200,10 +186,9 @@ def test_a_ref_that_was_moved_or_removed_is_found(line: Line) -> None:
     ours, theirs = (line.record(version)["snapshot"] for version in (2, 1))
     ref = f"refs/mno/{ours['tree'][:16]}"
     try:
-        line.git("update-ref", ref, theirs["commit"])
-        assert named(line) == {"snapshot": {"ref of the commit of the training"}}
-        line.git("update-ref", "-d", ref)
-        assert named(line) == {"snapshot": {"ref of the commit of the training"}}
+        for change in ((ref, theirs["commit"]), ("-d", ref)):
+            line.git("update-ref", *change)
+            assert named(line) == {"snapshot": {"ref of the commit of the training"}}
     finally:
         line.git("update-ref", ref, ours["commit"])
 
@@ -289,5 +274,5 @@ def test_a_model_whose_seals_were_taken_away_does_not_pass(line: Line) -> None:
         lacking = {"seal"}, {"chain of decisions", "alias champion"}
         assert named(line) == dict(zip(("registry", "decision"), lacking, strict=True))
         assert unknown == {"stages"}
-        with byte(line.package() / "artifacts/candidate/weights.safetensors"):
+        with byte(line.package() / WEIGHTS):
             assert "weights against the record" in named(line)["weights"]

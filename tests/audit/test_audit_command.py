@@ -55,16 +55,11 @@ def test_a_model_is_found_by_all_its_names(there: Line, tmp_path: Path) -> None:
     copy = tmp_path / "copied"
     shutil.copytree(there.package() / "artifacts/candidate", copy)
     run = there.record()["ids"]["mlflow_run"]
-    for target in (
-        f"models:/{MODEL}@champion",
-        f"models:/{MODEL}/2",
-        f"runs:/{run}",
-        str(there.root / "models/candidate"),
-        str(copy / "weights.safetensors"),
-        str(there.package()),
-    ):
+    places = (there.root / "models/candidate", copy / "weights.safetensors", there.package())
+    second = f"models:/{MODEL}/2"
+    for target in (f"models:/{MODEL}@champion", second, f"runs:/{run}", *map(str, places)):
         audit = audit_model(target, Places(), quiet=True)
-        assert (audit.model, audit.passed) == (f"models:/{MODEL}/2", True), target
+        assert (audit.model, audit.passed) == (second, True), target
     with byte(copy / "weights.safetensors"), pytest.raises(InputError, match="changed since"):
         audit_model(str(copy), Places(), quiet=True)
 
@@ -78,11 +73,14 @@ def test_a_model_is_found_by_all_its_names(there: Line, tmp_path: Path) -> None:
         ("models:mno-darcy", "expected models:/NAME/VERSION"),
         ("runs:/00ff", "no registered version is of this run"),
         ("nowhere", "holds no model"),
+        ("ftp://127.0.0.1/mno-darcy", "expected http"),
     ],
 )
 def test_what_is_no_model_is_wrong_use(there: Line, target: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         audit_model(target, Places(), quiet=True)
+    with pytest.raises(InputError, match="not a folder"):
+        audit_model(target, Places([Path("nowhere")]), quiet=True)
 
 
 def test_names_are_offered_for_completion(line: Line) -> None:
@@ -130,22 +128,11 @@ def test_the_copy_in_a_remote_is_audited_without_the_cache(there: Line, tmp_path
         config.unlink()
 
 
-def test_a_cache_that_does_not_exist_is_wrong_use(there: Line) -> None:
-    with pytest.raises(InputError, match="not a folder"):
-        audit_model(f"models:/{MODEL}/2", Places([Path("nowhere")]), quiet=True)
-
-
 def test_help_teaches() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli", "audit", "--help"], capture_output=True, text=True,
         check=True,
     )  # fmt: skip
-    for word in (
-        "models:/mno-darcy@champion",
-        "Exit code 3",
-        "--cache",
-        "--remote",
-        "--originals",
-        "--all",
-    ):
+    options = ("--cache", "--remote", "--originals", "--all")
+    for word in ("models:/mno-darcy@champion", "Exit code 3", *options):
         assert word in done.stdout

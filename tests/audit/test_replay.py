@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.audit import Audit, Places, audit_model, audited
+from flows.audit import Audit, Places, audited
 from flows.replay import make_again
-from mno.core.errors import InputError, MnoError
+from mno.core.errors import MnoError
 from mno.lineage.replay import DataFrom, ReplayOptions
 from mno.lineage.replay_compare import Agreement
 from tests.support.audited_line import MODEL, Line
@@ -78,8 +78,3 @@ def test_data_that_are_not_at_hand_are_not_trained_on(there: Line) -> None:
             replayed(options)
     finally:
         objects.write_bytes(kept)
-
-
-def test_an_address_that_is_no_service_is_wrong_use(there: Line) -> None:
-    with pytest.raises(InputError, match="expected http"):
-        audit_model("ftp://127.0.0.1/mno-darcy", Places(), True)

@@ -1,15 +1,9 @@
 from __future__ import annotations
 
-import shutil
-import sqlite3
 import subprocess
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from many_versions import SIZE
-
-from benchmarks.lineage_registry import Registry, make_registry
 
 DATA_DVC = """\
 md5: {md5}
@@ -66,24 +60,3 @@ class Repository:
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path / "a checkout")
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    return make_registry(tmp_path_factory.mktemp("registry") / "workspace", SIZE)
-
-
-@pytest.fixture
-def registry(made: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """A registry that a test may change; it is where the commands run."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    root = tmp_path / "workspace"
-    shutil.copytree(made.root, root)
-    with closing(sqlite3.connect(root / "mlflow.db")) as database:
-        database.execute(
-            "UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)",
-            [str(made.root), str(root)],
-        )
-        database.commit()
-    monkeypatch.chdir(root)
-    return Registry(root, made.commits, made.snapshots, made.data)

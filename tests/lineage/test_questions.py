@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -10,23 +11,45 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from many_versions import SIZE
 
 from benchmarks.lineage_registry import (
     METRICS,
     MODEL,
     SOLVER,
     Registry,
+    Size,
     commit_of,
     is_champion,
+    make_registry,
 )
 from flows.lineage import Answers, Asked
 from mno.core.errors import InputError
 from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import lineage_sha256
+from tests.support.undone_damage import byte, gone
 from tests.support.workspaces import Workspace
 
+SIZE = Size(versions=40, commits=10, snapshots=20, data=5)
 LAST = SIZE.versions
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    return make_registry(tmp_path_factory.mktemp("registry") / "workspace", SIZE)
+
+
+@pytest.fixture
+def registry(made: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """A registry that a test may change; it is where the commands run."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = tmp_path / "workspace"
+    shutil.copytree(made.root, root)
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        change = "UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)"
+        database.execute(change, [str(made.root), str(root)])
+        database.commit()
+    monkeypatch.chdir(root)
+    return Registry(root, made.commits, made.snapshots, made.data)
 
 
 def numbers(versions) -> list[int]:
@@ -38,11 +61,15 @@ def of_data(place: int) -> list[int]:
     return list(range(place * each + 1, place * each + each + 1))
 
 
-def change(registry: Registry, *statements: str) -> None:
+def change(registry: Registry, statement: str) -> None:
     with closing(sqlite3.connect(registry.root / "mlflow.db")) as database:
-        for statement in statements:
-            assert database.execute(statement).rowcount == 1
+        assert database.execute(statement).rowcount == 1
         database.commit()
+
+
+def set_tag(registry: Registry, number: int, key: str, value: str) -> None:
+    where = f"version = {number} AND key = '{key}'"
+    change(registry, f"UPDATE model_version_tags SET value = '{value}' WHERE {where}")
 
 
 def rewrite_record(registry: Registry, number: int, seal: bool = True, **entries) -> None:
@@ -52,16 +79,17 @@ def rewrite_record(registry: Registry, number: int, seal: bool = True, **entries
     record["lineage_sha256"] = lineage_sha256(record)
     path.write_text(json.dumps(record))
     if seal:
-        digest = record["lineage_sha256"]
-        where = f"version = {number} AND key = 'mno.lineage_sha256'"
-        change(registry, f"UPDATE model_version_tags SET value = '{digest}' WHERE {where}")
+        set_tag(registry, number, "mno.lineage_sha256", record["lineage_sha256"])
+
+
+def seal_of(registry: Registry, number: int) -> Path:
+    return next((registry.root / f"mlartifacts/darcy/{number:032x}/artifacts/seals").iterdir())
 
 
 def test_models_of_a_version_of_the_data(registry: Registry) -> None:
     third = list(registry.data)[2]
     for given in (third, third.removesuffix(".dir"), third[:8].upper()):
-        found = Answers().models(Asked(data=given))
-        assert numbers(found.versions) == of_data(2)
+        assert numbers(Answers().models(Asked(data=given)).versions) == of_data(2)
     assert Answers().models(Asked(data="0123456789")).versions == []
 
 
@@ -93,9 +121,9 @@ def test_models_of_an_imported_file(registry: Registry, tmp_path: Path) -> None:
     digest = subprocess.run(
         ["sha256sum", str(tmp_path / "log.csv")], capture_output=True, text=True, check=True
     ).stdout.split()[0]
-    files = [{"file": "plant/log.csv", "sha256": digest}]
-    rewrite_record(registry, 7, data={"md5": "0" * 32, "files": files})
-    rewrite_record(registry, 8, seal=False, data={"md5": "0" * 32, "files": files})
+    data = {"md5": "0" * 32, "files": [{"file": "plant/log.csv", "sha256": digest}]}
+    rewrite_record(registry, 7, data=data)
+    rewrite_record(registry, 8, seal=False, data=data)
     for given in (digest, str(tmp_path / "log.csv")):
         found = Answers().models(Asked(file=given))
         assert numbers(found.versions) == [7]
@@ -107,11 +135,11 @@ def test_a_bad_commit_affects_whose_code_has_it(registry: Registry) -> None:
     verdict = Answers().affected(Asked(commit=registry.commits[bad]))
     has = [n for n in range(1, LAST + 1) if commit_of(n, SIZE) >= bad]
     assert numbers(found.version for found in verdict.affected) == has
-    by_number = {found.version.number: found for found in verdict.affected}
-    assert by_number[LAST].why == (
+    last = next(found for found in verdict.affected if found.version.number == LAST)
+    assert last.why == (
         f"as in the commit: {METRICS}; has the commit, changed again since: {SOLVER}"
     )
-    assert set(by_number[LAST].stages) == {"generate", "evaluate"}
+    assert set(last.stages) == {"generate", "evaluate"}
     assert verdict.unknown == {}
 
 
@@ -126,13 +154,9 @@ def test_code_that_was_committed_after_training_is_affected_by_its_content(
 
 
 def test_a_commit_of_other_files_affects_nobody(registry: Registry) -> None:
-    identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
     (registry.root / "notes.md").write_text("nothing\n")
-    for words in (
-        ["reset", "-q", "--hard"],
-        ["add", "notes.md"],
-        [*identity, "commit", "-qm", "n"],
-    ):
+    commit = ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "n"]
+    for words in (["reset", "-q", "--hard"], ["add", "notes.md"], commit):
         subprocess.run(["git", *words], cwd=registry.root, check=True)
     verdict = Answers().affected(Asked(commit="HEAD"))
     assert (verdict.affected, verdict.unknown) == ([], {})
@@ -140,19 +164,15 @@ def test_a_commit_of_other_files_affects_nobody(registry: Registry) -> None:
 
 
 def test_a_snapshot_that_is_not_here_cannot_be_known(registry: Registry) -> None:
-    where = f"version = {LAST} AND key = 'mno.snapshot'"
-    change(registry, f"UPDATE model_version_tags SET value = '{'0' * 40}' WHERE {where}")
+    set_tag(registry, LAST, "mno.snapshot", "0" * 40)
     verdict = Answers().affected(Asked(commit=registry.commits[-1]))
     assert "not in this clone" in verdict.unknown[f"models:/{MODEL}/{LAST}"]
 
 
 def test_what_began_from_an_affected_model_is_affected(registry: Registry) -> None:
-    def candidate(number: int) -> str:
-        found = next(v for v in Answers().catalogue.versions if v.number == number)
-        return found.tags["mno.candidate"]
-
-    rewrite_record(registry, 30, warm_start={"sha256": candidate(1)})
-    rewrite_record(registry, LAST, warm_start={"sha256": candidate(30)})
+    tags = {version.number: version.tags for version in Answers().catalogue.versions}
+    rewrite_record(registry, 30, warm_start={"sha256": tags[1]["mno.candidate"]})
+    rewrite_record(registry, LAST, warm_start={"sha256": tags[30]["mno.candidate"]})
     verdict = Answers().affected(Asked(data=next(iter(registry.data))))
     assert numbers(f.version for f in verdict.affected) == [*of_data(0), 30, LAST]
     why = {found.version.number: found.why for found in verdict.affected}
@@ -177,20 +197,17 @@ def test_an_alias_that_was_moved_by_hand_is_told(registry: Registry) -> None:
 
 
 def test_before_a_damaged_seal_nothing_is_known_of_production(registry: Registry) -> None:
-    seal = next((registry.root / f"mlartifacts/darcy/{20:032x}/artifacts/seals").iterdir())
+    seal = seal_of(registry, 20)
     seal.write_bytes(seal.read_bytes() + b" ")
     found, problems = Answers().production(MODEL)
-    assert [period.version.number for period in found] == [
-        n for n in range(LAST, 20, -1) if is_champion(n)
-    ]
+    known = [n for n in range(LAST, 20, -1) if is_champion(n)]
+    assert [period.version.number for period in found] == known
     assert f"{20:032x}" in problems[0] and "changed" in problems[0]
 
 
 def test_a_deleted_version_is_not_told_of(registry: Registry) -> None:
-    change(
-        registry,
-        f"UPDATE model_versions SET current_stage = 'Deleted_Internal' WHERE version = {LAST}",
-    )
+    deleted = f"SET current_stage = 'Deleted_Internal' WHERE version = {LAST}"
+    change(registry, f"UPDATE model_versions {deleted}")
     assert LAST not in numbers(Answers().catalogue.versions)
 
 
@@ -262,3 +279,45 @@ def test_nothing_registered_is_an_answer(registry: Registry) -> None:
     with pytest.raises(InputError, match="not in the registry"):
         answers.difference("1", "2")
     assert not (registry.root / "mlflow.db").exists()
+
+
+def test_a_second_question_reads_no_seal_and_a_changed_one_is_read_again(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, again = Answers().production(MODEL), Answers()
+    read: list[str] = []
+    files = type(again.catalogue.files)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "read", lambda self, run, path: read.append(path))
+        assert (again.production(MODEL), read) == (first, [])
+    for damage, said in ((byte, "changed"), (gone, "missing")):
+        with damage(seal_of(registry, 20)):  # size and time of the content are as before
+            assert said in Answers().production(MODEL)[1][0]
+    assert Answers().production(MODEL) == first
+
+
+@pytest.mark.parametrize("damage", [b"", b"1 0\n{}", b"\xff", None])
+def test_an_index_that_is_damaged_or_cannot_be_written_changes_no_answer(
+    registry: Registry, damage: bytes | None
+) -> None:
+    commit = registry.commits[5]
+    first = Answers().affected(Asked(commit=commit))
+    folder = registry.root / "build/lineage"
+    (path,) = folder.iterdir()
+    if damage is None:
+        path.unlink()
+        folder.rmdir()
+        folder.write_text("a file where a folder should be\n")
+    else:
+        path.write_bytes(damage)
+    assert Answers().affected(Asked(commit=commit)) == first
+
+
+def test_what_no_question_needs_is_not_loaded(registry: Registry) -> None:
+    heavy = ["mlflow", "torch", "numpy", "pandas", "zarr", "prefect", "sqlalchemy", "httpx"]
+    code = (
+        "import sys; from flows.lineage import Answers;"
+        f"Answers().production(None); print([m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -31,13 +31,8 @@ def test_holds_what_runs_as_it_is_in_the_work_tree(repository):
     repository.write("mno/__pycache__/solver.pyc", "ignored")
     (repository.root / "pipelines/train.py").unlink()
     snapshot = take_snapshot(repository.root)
-    assert files(repository, snapshot.commit) == [
-        "data.dvc",
-        "dvc.yaml",
-        "mno/extra.py",
-        "mno/solver.py",
-        "params.yaml",
-    ]
+    expected = ["data.dvc", "dvc.yaml", "mno/extra.py", "mno/solver.py", "params.yaml"]
+    assert files(repository, snapshot.commit) == expected
     assert repository.git("show", f"{snapshot.commit}:mno/solver.py") == "ORDER = 4"
 
 
@@ -94,20 +89,17 @@ def test_changed_parameters_and_data_hashes_leave_the_code_committed(repository)
         ("dvc.yaml", "stages: {a: {cmd: b}}\n"),
         ("data.dvc", "deps: [{path: elsewhere}]\nouts: [{path: data}]\n"),
         ("constraints.txt", "numpy==2.0\n"),
+        ("pipelines/train.py", None),
     ],
 )
 def test_changed_code_is_named(repository, name, text):
     head = repository.commit()
-    repository.write(name, text)
+    (repository.root / name).unlink(missing_ok=True)
+    if text is not None:
+        repository.write(name, text)
     snapshot = take_snapshot(repository.root)
     assert snapshot.changed == (name,)
     assert snapshot.head == head
-
-
-def test_removed_code_is_named(repository):
-    repository.commit()
-    (repository.root / "pipelines/train.py").unlink()
-    assert take_snapshot(repository.root).changed == ("pipelines/train.py",)
 
 
 def test_code_committed_afterwards_is_found_to_match(repository):

@@ -178,9 +178,15 @@ class Evidence:
             return None
         return self.tree if commit == self.tree.commit else read_tree(self.root, commit)
 
+    def run_file(self, name: str) -> Path | None:
+        """Return a file of the run; none where there is none."""
+        path = self.run / name if self.run else None
+        return path if path is not None and path.is_file() else None
+
     def run_json(self, name: str) -> Any:
         """Read a file of the run as JSON; none where it cannot be read."""
+        path = self.run_file(name)
         try:
-            return json.loads((self.run / name).read_bytes()) if self.run else None
+            return json.loads(path.read_bytes()) if path else None
         except (OSError, ValueError):
             return None

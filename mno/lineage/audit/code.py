@@ -41,7 +41,7 @@ from mno.lineage.dvcfiles import (
 from mno.lineage.environment import CONSTRAINTS_FILE, PACKAGES_FILE, environment_digest
 from mno.lineage.record import CANDIDATE, Tag, entry, params_sha256
 from mno.lineage.seal import leaves
-from mno.lineage.snapshot import changed_code, git
+from mno.lineage.snapshot import asked, changed_code, git
 
 SNAPSHOT, STAGES = Link("snapshot"), Link("stages")
 PARAMETERS, ENVIRONMENT = Link("parameters"), Link("environment")
@@ -77,12 +77,10 @@ def _commit(root: Path, subject: str, tree: Tree) -> Iterator[Finding]:
     # Kept by the ref that its content names.
     name, of = f"refs/mno/{tree.tree[:16]}", f"ref of the {subject}"
     restore = f"no ref keeps it, so that git gc removes it: git update-ref {name} {tree.commit}"
-    try:
-        kept = git(root, "rev-parse", "--verify", "--quiet", name).decode().strip()
-    except MnoError:
+    kept = asked(root, "rev-parse", "--verify", "--quiet", name)
+    if kept is None:
         yield SNAPSHOT.missing(of, name, restore)
-        return
-    if kept == tree.commit:
+    elif kept == tree.commit:
         yield SNAPSHOT.verified(of, name)
     else:
         yield SNAPSHOT.changed(of, tree.commit, f"{name} points at {kept}", restore)
@@ -113,13 +111,12 @@ def _equals_commit(root: Path, snapshot: str, head: object) -> Iterator[Finding]
     if not isinstance(head, str) or not is_id(head):
         yield SNAPSHOT.unknown(_COMMITTED, "the record names no commit that was checked out")
         return
-    if not _knows(root, "cat-file", "-e", f"{head}^{{commit}}"):
+    if asked(root, "cat-file", "-e", f"{head}^{{commit}}") is None:
         yield SNAPSHOT.missing(_COMMITTED, f"commit {head}", "fetch the branch that has it")
         return
     kinds = ("refs/heads", "refs/remotes", "refs/tags")
-    if not git(root, "for-each-ref", "--count=1", "--contains", head, *kinds) and not _knows(
-        root, "merge-base", "--is-ancestor", head, "HEAD"
-    ):
+    named = git(root, "for-each-ref", "--count=1", "--contains", head, *kinds)
+    if not named and asked(root, "merge-base", "--is-ancestor", head, "HEAD") is None:
         advice = f"no branch or tag has it any more; keep it with: git tag audited {head}"
         yield SNAPSHOT.missing(_COMMITTED, f"a branch or tag with commit {head}", advice)
     try:
@@ -132,14 +129,6 @@ def _equals_commit(root: Path, snapshot: str, head: object) -> Iterator[Finding]
         yield SNAPSHOT.changed(_COMMITTED, head, f"other in {changed}", advice)
     else:
         yield SNAPSHOT.verified(_COMMITTED, f"equal to commit {head}")
-
-
-def _knows(root: Path, *question: str) -> bool:
-    try:
-        git(root, *question)
-    except MnoError:
-        return False
-    return True
 
 
 def _marked(root: Path, registered: Mapping[str, str]) -> Finding:
@@ -204,11 +193,11 @@ def _training(
 def check_environment(evidence: Evidence) -> Iterator[Finding]:
     """Check that the run's list of packages is the one that the record has the digest of."""
     recorded, file = evidence.recorded("environment_sha256"), PACKAGES_FILE
-    path = evidence.run / file if evidence.run else None
+    path = evidence.run_file(file)
     if evidence.recorded("restored"):
         why = "the run of the training was lost; the record names those of registration"
         yield ENVIRONMENT.unknown("packages", why)
-    elif path is None or not path.is_file():
+    elif path is None:
         yield ENVIRONMENT.missing(file, recorded, "restore the files of the run from a backup")
     elif not evidence.tree.whole:
         why = f"the snapshot, which has {CONSTRAINTS_FILE}, is not at hand"
