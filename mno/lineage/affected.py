@@ -275,11 +275,12 @@ class _Change:
     def _blobs(self, snapshots: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the blob of each changed file in each snapshot that is in this clone."""
         prefix = git(self._root, "rev-parse", "--show-prefix").decode().strip()
-        asked = [(s, path) for s in snapshots for path in (None, *self.files)]
-        lines = [f"{s}:{prefix}{path}" if path else f"{s}^{{commit}}" for s, path in asked]
-        answers = self._in_batch("%(objectname)", lines)
+        wanted = [(s, path) for s in snapshots for path in (None, *self.files)]
+        lines = [f"{s}:{prefix}{path}\n" if path else f"{s}^{{commit}}\n" for s, path in wanted]
+        answers = git(self._root, "cat-file", "--batch-check=%(objectname)",
+                      stdin="".join(lines).encode()).decode().splitlines()  # fmt: skip
         found: dict[str, dict[str, str]] = {}
-        for (snapshot, path), answer in zip(asked, answers, strict=True):
+        for (snapshot, path), answer in zip(wanted, answers, strict=True):
             if not is_id(answer):
                 continue  # missing
             if path is None:
@@ -289,25 +290,11 @@ class _Change:
         return found
 
     def _descendants(self, heads: Iterable[str]) -> set[str]:
-        """Return which of some commits have the commit among their ancestors, or are it."""
-        names = sorted(filter(is_id, heads))
-        pairs = (line.split() for line in self._in_batch("%(objectname) %(objecttype)", names))
-        present = [name for name, kind in pairs if kind == "commit"]
-        if not present:
-            return set()
-        walked = git(self._root, "rev-list", "--parents", "--topo-order", "--reverse", "--stdin",
-                     stdin="".join(f"{name}\n" for name in present).encode())  # fmt: skip
-        found = {self._commit}
-        for line in walked.decode().splitlines():  # parents come before their children
-            commit, *parents = line.split()
-            if found.intersection(parents):
-                found.add(commit)
-        return found
-
-    def _in_batch(self, answer: str, names: Sequence[str]) -> list[str]:
-        stdin = "".join(f"{name}\n" for name in names).encode()
-        told = git(self._root, "cat-file", f"--batch-check={answer}", stdin=stdin)
-        return told.decode().splitlines()
+        """Return the commit and what has it among its ancestors, up to commits that may be lost."""
+        names = "".join(f"{head}\n" for head in heads if is_id(head)) + f"^{self._commit}\n"
+        how = ("--ancestry-path", "--ignore-missing", "--stdin")
+        found = git(self._root, "rev-list", *how, stdin=names.encode())
+        return {self._commit, *found.decode().split()}
 
 
 def _stage_patterns(root: Path, commit: str) -> list[tuple[str, str]]:
