@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -32,27 +32,14 @@ STAGES = ("generate", "data.dvc", "train", "learning_curve", "evaluate", "regist
 def littered(line: Line, tmp_path_factory: pytest.TempPathFactory) -> Line:
     """A workspace with two versions, and with some of everything that nothing needs."""
     there = moved(line, tmp_path_factory.mktemp("littered") / "workspace")
-    litter(there)
-    return there
-
-
-@pytest.fixture
-def place(littered: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    there = moved(littered, tmp_path / "workspace")
-    monkeypatch.chdir(there.root)
-    yield there
-
-
-def litter(line: Line) -> None:
-    root, workspace = line.root, Workspace(line.root)
+    root, workspace, client = there.root, Workspace(there.root), there.mlflow.client
     params = (root / "params.yaml").read_text()
     (root / "params.yaml").write_text(params.replace("seed: 0", "seed: 7", 1))
     snapshot = take_snapshot(root)
     (root / "params.yaml").write_text(params)
     for number in range(3):
         train(root, snapshot, number)
-    client = line.mlflow.client
-    run = line.record(1)["ids"]["mlflow_run"]
+    run = there.record(1)["ids"]["mlflow_run"]
     experiment = client.get_run(run).info.experiment_id
     model = client.create_logged_model(experiment, name=MODEL, source_run_id=run)
     client.log_model_artifacts(model.model_id, str(root / "models"))
@@ -68,9 +55,16 @@ def litter(line: Line) -> None:
     (root / "junk.dvc").unlink()
     shutil.rmtree(root / "junk")
     entry = next(path for path in (root / ".dvc/cache/runs").rglob("*") if path.is_file())
-    text, _, _ = entry.read_text().partition("\nouts:")
-    false = entry.with_name("0" * 64)
-    false.write_text(f"{text}\nouts:\n- path: junk\n  hash: md5\n  md5: {md5}\n")
+    outs = f"\nouts:\n- path: junk\n  hash: md5\n  md5: {md5}\n"
+    entry.with_name("0" * 64).write_text(entry.read_text().partition("\nouts:")[0] + outs)
+    return there
+
+
+@pytest.fixture
+def place(littered: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    there = moved(littered, tmp_path / "workspace")
+    monkeypatch.chdir(there.root)
+    return there
 
 
 def train(root: Path, snapshot, number: int) -> None:
@@ -80,10 +74,8 @@ def train(root: Path, snapshot, number: int) -> None:
         run.finish(f"{number:064x}", record)
 
 
-def verdicts(line: Line) -> list:
-    return [
-        (f.link, f.subject, str(f.verdict)) for version in (1, 2) for f in line.findings(version)
-    ]
+def verdicts(line: Line, *versions: int) -> list:
+    return [(f.subject, str(f.verdict)) for v in versions or (1, 2) for f in line.findings(v)]
 
 
 def plan_of(line: Line, done: Sequence[str] = STAGES, cache: Path | None = None) -> TidyingPlan:
@@ -101,47 +93,46 @@ def counts(plan: TidyingPlan) -> dict[str, int]:
     return {kind: number for kind, (number, _) in plan.by_kind().items()}
 
 
-def without_locks(files: dict[str, str]) -> dict[str, str]:
+def a_run(plan: TidyingPlan):
+    return next(item for item in plan.items if item.kind == "runs")
+
+
+def size(line: Line) -> int:
+    return sum(path.stat().st_size for path in line.cache.rglob("*") if path.is_file())
+
+
+def without_locks(root: Path) -> dict[str, str]:
     """DVC and we write who is at work."""
-    return {k: v for k, v in files.items() if "locks/" not in k and not k.startswith(".dvc/tmp")}
-
-
-def ran(line: Line) -> list[str]:
-    """What DVC runs again of the stages that make a model; after that they are up to date."""
-    done = Workspace(line.root).run("dvc", "repro", "evaluate", check=True)
-    return [text for text in done.stdout.splitlines() if text.startswith("Running stage")]
+    files = hashes(root).items()
+    return {k: v for k, v in files if "locks/" not in k and not k.startswith(".dvc/tmp")}
 
 
 def test_nothing_that_is_needed_goes(place: Line) -> None:
-    before = verdicts(place)
-    apart = [subject for _, subject, verdict in before if verdict != "verified"]
+    before, workspace = verdicts(place), Workspace(place.root)
+    apart = [subject for subject, verdict in before if verdict != "verified"]
     assert apart and all(subject.endswith("files") for subject in apart)  # they were moved
-    files = hashes(place.root)
+    files, used = without_locks(place.root), size(place)
     plan = tidy(delete=False, retention=False, quiet=True)
-    assert without_locks(hashes(place.root)) == without_locks(files)
+    assert without_locks(place.root) == files
     assert counts(plan) | {"leftovers": 0} == {
         "leftovers": 0, "runs": 3, "models": 1, "files": 1, "cache": 4, "snapshots": 1,
     }  # fmt: skip
     assert plan.kept == []
-    size = sum(path.stat().st_size for path in place.cache.rglob("*") if path.is_file())
-    done = Workspace(place.root).mno("gc", check=True)
+    done = workspace.mno("gc", check=True)
     assert "nothing was removed" in done.stdout and "Next: mno gc --delete" in done.stdout
-    done = Workspace(place.root).mno("gc", "--delete", "--json", check=True)
-    told = json.loads(done.stdout)
+    told = json.loads(workspace.mno("gc", "--delete", "--json", check=True).stdout)
     assert told["deleted"] and told["bytes"] == plan.size > told["kinds"]["cache"]["bytes"] > 3000
-    after = sum(path.stat().st_size for path in place.cache.rglob("*") if path.is_file())
-    assert size - after == told["kinds"]["cache"]["bytes"]
+    assert used - size(place) == told["kinds"]["cache"]["bytes"]
     assert verdicts(place) == before
     assert {stage["state"] for stage in read_stages(place.root)} == {"current"}
     assert counts(plan_of(place)) == dict.fromkeys(KINDS, 0)
     # The first version's parameters: its stages are restored from DVC's cache.
     edit_params(place.root, "quick", [*TINY, "train.epochs=1"])
-    assert ran(place) == []
+    done = workspace.run("dvc", "repro", "evaluate", check=True)
+    assert "Running stage" not in done.stdout
 
 
-def test_what_is_interrupted_is_finished_the_next_time(
-    place: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_interrupted_is_finished_the_next_time(place: Line) -> None:
     before, total = verdicts(place), len(plan_of(place).items)
 
     class Killed(BaseException):
@@ -159,24 +150,19 @@ def test_what_is_interrupted_is_finished_the_next_time(
         with pytest.raises(Killed):
             tidying._remove(place.root, plan, show)
         assert len(plan_of(place).items) >= len(plan.items) - 2
-    half_removed(place)
+    # A run as a kill between its mark, its files and its rows leaves it.
+    train(place.root, take_snapshot(place.root), 9)
+    run = a_run(plan_of(place))
+    place.mlflow.client.delete_run(run.name)
+    assert run.path is not None
+    (run.path / "artifacts/record.json").unlink()
     remove(place)
     assert counts(plan_of(place)) == dict.fromkeys(KINDS, 0)
     assert verdicts(place) == before
 
 
-def half_removed(line: Line) -> None:
-    """Leave a run as a kill between its mark, its files and its rows does."""
-    train(line.root, take_snapshot(line.root), 9)
-    plan = plan_of(line)
-    run = next(item for item in plan.items if item.kind == "runs")
-    line.mlflow.client.delete_run(run.name)
-    assert run.path is not None
-    (run.path / "artifacts/record.json").unlink()
-
-
 def test_the_latest_runs_are_spared_while_there_is_room(place: Line) -> None:
-    look = Look(place.root, STAGES, place.cache)
+    look, client = Look(place.root, STAGES, place.cache), place.mlflow.client
 
     def settings(keep_runs: int, max_gib: float | None = None) -> TidyingPlan:
         return fit(look.plan, keep_runs, max_gib)
@@ -184,10 +170,9 @@ def test_the_latest_runs_are_spared_while_there_is_room(place: Line) -> None:
     edit_params(place.root, None, ["retention.keep_runs=2"])
     plan = tidy(delete=False, retention=True, quiet=True)
     assert plan.items == settings(keep_runs=2).items
-    latest = [run.info.run_name for run in place.mlflow.client.search_runs(["1"])][:3]
+    latest = [run.info.run_name for run in client.search_runs(["1"])][:3]
     assert (counts(plan)["runs"], counts(plan)["snapshots"], plan.spared) == (1, 0, 2)
-    gone = next(item.name for item in plan.items if item.kind == "runs")
-    assert place.mlflow.client.get_run(gone).info.run_name == latest[-1]
+    assert client.get_run(a_run(plan).name).info.run_name == latest[-1]
     assert counts(settings(keep_runs=0))["runs"] == 3
     assert settings(keep_runs=9).spared == 3
     tight = settings(keep_runs=3, max_gib=1e-6)
@@ -195,44 +180,42 @@ def test_the_latest_runs_are_spared_while_there_is_room(place: Line) -> None:
     assert "more than retention.max_gib" in tight.kept[-1]
 
 
-def test_the_cache_stays_where_it_is_not_known_what_a_version_needs(place: Line) -> None:
-    data = place.record()["data"]["md5"]
-    place.object(data).unlink()
+@pytest.mark.parametrize("damage", ["list of files", "seal"])
+def test_the_cache_stays_where_it_is_not_known_what_a_version_needs(
+    place: Line, damage: str
+) -> None:
+    if damage == "seal":
+        seal = next((place.run_files(1) / "seals").iterdir())
+        seal.write_bytes(seal.read_bytes()[:-2])
+        said = f"the seal of models:/{MODEL}/1 is changed"
+    else:
+        data = place.record()["data"]["md5"]
+        place.object(data).unlink()
+        said = f"the list of files of data {data}"
     plan = plan_of(place)
-    assert (counts(plan)["cache"], counts(plan)["snapshots"]) == (0, 0)
-    assert f"the list of files of data {data}" in plan.kept[0]
-    assert counts(plan)["runs"] == 3
-
-
-def test_a_damaged_seal_keeps_cache_and_snapshots(place: Line) -> None:
-    seal = next((place.run_files(1) / "seals").iterdir())
-    seal.write_bytes(seal.read_bytes()[:-2])
-    plan = plan_of(place)
-    assert (counts(plan)["cache"], counts(plan)["snapshots"]) == (0, 0)
-    assert f"the seal of models:/{MODEL}/1 is changed" in plan.kept[0]
+    assert (counts(plan)["cache"], counts(plan)["snapshots"], counts(plan)["runs"]) == (0, 0, 3)
+    assert said in plan.kept[0]
 
 
 def test_what_a_deleted_version_alone_needed_goes_but_its_link_in_the_chain(place: Line) -> None:
     run = place.record(1)["ids"]["mlflow_run"]
     place.mlflow.client.delete_model_version(MODEL, "1")
-    before = [(f.subject, f.verdict) for f in place.findings(2)]
+    before = verdicts(place, 2)
     plan = remove(place)
     assert counts(plan)["models"] == 2
     assert run not in [item.name for item in plan.items]
-    assert [(f.subject, f.verdict) for f in place.findings(2)] == before
+    assert verdicts(place, 2) == before
 
 
 def test_an_interrupted_training_and_an_experiment_are_needed(place: Line) -> None:
-    root, client = place.root, place.mlflow.client
-    key, data = "c" * 64, "d" * 64
+    root, key, data = place.root, "c" * 64, "d" * 64
     (root / f"build/checkpoints/{key[:24]}-{data[:24]}").mkdir()
     with pytest.raises(RuntimeError), TrainingRun.open(root, "darcy", f"{key}-{data}", {}):
         raise RuntimeError("killed")
     named = plan_of(place, done=("generate",))
     assert counts(named)["runs"] == 3
     assert not any("build/checkpoints" in item.name for item in named.items)
-    tried = next(item.name for item in named.items if item.kind == "runs")
-    client.set_tag(tried, "mno.experiment", "bold-idea")
+    place.mlflow.client.set_tag(a_run(named).name, "mno.experiment", "bold-idea")
     assert counts(plan_of(place, done=()))["runs"] == 3
     place.git("update-ref", "refs/exps/ab/cdef/bold-idea", "HEAD")
     assert counts(plan_of(place, done=()))["runs"] == 2
@@ -249,10 +232,7 @@ def test_nobody_tidies_under_a_running_stage(place: Line) -> None:
 def test_a_scheduled_run_ends_by_tidying_while_its_schedule_is_served(place: Line) -> None:
     edit_params(place.root, None, ["retention.keep_runs=1"])
     locks = place.root / "build/locks"
-    with (
-        locked(locks / "schedule", "mno schedule serve"),
-        locked(locks / "retrain", "a retraining"),
-    ):
+    with locked(locks / "schedule", "mno schedule"), locked(locks / "retrain", "a retraining"):
         with locked(locks / "train", "a training"):
             assert tidy_up().startswith("not tidied: a training is")
         assert counts(plan_of(place))["runs"] == 3
@@ -263,8 +243,8 @@ def test_a_scheduled_run_ends_by_tidying_while_its_schedule_is_served(place: Lin
 def test_a_server_is_left_alone(place: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place.root}/./mlflow.db")
     plan = plan_of(place)
-    assert (counts(plan)["runs"], counts(plan)["models"], counts(plan)["files"]) == (0, 0, 0)
-    assert counts(plan)["cache"] == 4
+    kinds = counts(plan)
+    assert (kinds["runs"], kinds["models"], kinds["files"], kinds["cache"]) == (0, 0, 0, 4)
     assert "mlflow gc" in plan.kept[0]
 
 
@@ -281,7 +261,7 @@ def test_a_run_that_keeps_its_files_elsewhere_loses_its_rows_only(
     elsewhere = tmp_path / "elsewhere/artifacts"
     elsewhere.mkdir(parents=True)
     (elsewhere / "kept").write_text("of somebody")
-    run = next(item.name for item in plan_of(place).items if item.kind == "runs")
+    run = a_run(plan_of(place)).name
     with place.row("runs", f"run_uuid = '{run}'", f"artifact_uri = '{elsewhere}'"):
         plan = remove(place)
         assert next(item.path for item in plan.items if item.name == run) is None

@@ -19,23 +19,24 @@ from tests.support.undone_damage import byte, content
 Change = tuple[str, Callable[[], AbstractContextManager[None]]]
 
 OURS = f"name = '{MODEL}' AND version = 2"
+RUN = "run_uuid = '{run}'"
+OF_USERS = f"{RUN} AND key NOT LIKE 'system/%'"
 # Rows that an audit of version 2 relies on, and their columns.
 ROWS = (
     ("model_version_tags", OURS, ("key", "value")),
     ("model_versions", OURS, ("source", "run_id", "storage_location", "creation_time")),
     ("registered_model_tags", f"name = '{MODEL}'", ("key", "value")),
     ("registered_model_aliases", f"name = '{MODEL}'", ("alias", "version")),
-    ("runs", "run_uuid = '{run}'", ("start_time", "end_time", "artifact_uri")),
-    ("params", "run_uuid = '{run}'", ("key", "value")),
-    ("metrics", "run_uuid = '{run}' AND key NOT LIKE 'system/%'", ("key", "value", "step")),
-    ("latest_metrics", "run_uuid = '{run}' AND key NOT LIKE 'system/%'", ("key", "value")),
-    ("tags", "run_uuid = '{run}' AND key IN ('mno.training_key', 'mno.candidate')",
-     ("key", "value")),
+    ("runs", RUN, ("start_time", "end_time", "artifact_uri")),
+    ("params", RUN, ("key", "value")),
+    ("metrics", OF_USERS, ("key", "value", "step")),
+    ("latest_metrics", OF_USERS, ("key", "value")),
+    ("tags", f"{RUN} AND key IN ('mno.training_key', 'mno.candidate')", ("key", "value")),
     ("inputs", "destination_id = '{run}' AND source_type = 'DATASET'", ("destination_id",)),
     ("datasets", "1", ("name", "digest", "dataset_source")),
     ("logged_models", "source_run_id = '{run}'", ("name", "source_run_id", "artifact_location")),
     ("logged_model_tags", "model_id = '{model}'", ("tag_key", "tag_value")),
-)  # fmt: skip
+)
 
 
 class Changes:
@@ -47,26 +48,23 @@ class Changes:
             assert evidence.package and evidence.run and evidence.record
             folders = [evidence.package, evidence.run, line.root / "data"]
             run, source = evidence.facts["run"]["id"], evidence.facts["version"]["source"]
-            seals = list((line.run_files(1) / "seals").iterdir())
+        seals = list((line.run_files(1) / "seals").iterdir())
         listing = line.object(evidence.record["data"]["md5"])
-        objects = [line.object(md5) for md5 in read_listing(listing.read_bytes()).values()]
+        objects = {line.object(md5) for md5 in read_listing(listing.read_bytes()).values()}
         left = {"registered_model_meta"}
         inside = [p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file()]
         kept = [p for p in inside if p.name not in left and "__pycache__" not in p.parts]
-        self.files = [*kept, *seals, listing, *sorted(set(objects))]
+        self.files = [*kept, *seals, listing, *sorted(objects)]
         self.blobs = self._loose(evidence.record["snapshot"]["commit"])
         self.rows = self._relied_on(run, source.removeprefix("models:/"))
 
     def draw(self) -> Change:
-        kind = self.random.choices(
-            (self._byte, self._line, self._object, self._lock, self._row), (40, 10, 10, 5, 35)
-        )[0]
-        return kind()
+        kinds = (self._byte, self._line, self._object, self._lock, self._row)
+        return self.random.choices(kinds, (40, 10, 10, 5, 35))[0]()
 
     def _byte(self) -> Change:
         path = self.random.choice([path for path in self.files if path.stat().st_size])
-        position = self.random.randrange(path.stat().st_size)
-        bit = self.random.randrange(8)
+        position, bit = self.random.randrange(path.stat().st_size), self.random.randrange(8)
         return f"bit {bit} of byte {position} of {path}", lambda: byte(path, position, bit)
 
     def _line(self) -> Change:
@@ -88,8 +86,8 @@ class Changes:
     def _lock(self) -> Change:
         path = self.line.root / "dvc.lock"
         text = path.read_text()
-        end = text.index("\n  register:") if "\n  register:" in text else len(text)
-        spot = self.random.choice(list(re.finditer(r"md5: [0-9a-f]{32}", text[:end]))).end() - 1
+        ours = text.partition("\n  register:")[0]
+        spot = self.random.choice(list(re.finditer(r"md5: [0-9a-f]{32}", ours))).end() - 1
         digit = "0" if text[spot] != "0" else "1"
         new = text[:spot] + digit + text[spot + 1 :]
         return f"dvc.lock at {spot}: {digit}", lambda: content(path, new.encode())
@@ -103,16 +101,15 @@ class Changes:
             change = f"{column} = '{new.replace(chr(39), chr(39) * 2)}'"
         else:
             change = f"{column} = coalesce({column}, 0) + 1"
-        where = f"rowid = {row}"
         if self.random.random() < 0.1 and table not in ("model_versions", "runs", "datasets"):
-            return f"{table} {row} removed", lambda: self.line.row(table, where, None)
-        return f"{table} {row}: {change}", lambda: self.line.row(table, where, change)
+            change = None
+        what = f"{table} {row}: {change or 'removed'}"
+        return what, lambda: self.line.row(table, f"rowid = {row}", change)
 
     def _loose(self, commit: str) -> list[Path]:
         listed = self.line.git("ls-tree", "-r", "-t", "--object-only", commit).split()
         names = [commit, self.line.git("rev-parse", f"{commit}^{{tree}}"), *listed]
-        folder = self.line.root / ".git/objects"
-        paths = (folder / name[:2] / name[2:] for name in dict.fromkeys(names))
+        paths = (self.line.root / ".git/objects" / n[:2] / n[2:] for n in dict.fromkeys(names))
         return [path for path in paths if path.exists()]
 
     def _relied_on(self, run: str, model: str) -> list[tuple[str, int, str, object]]:
@@ -128,26 +125,16 @@ class Changes:
         return found
 
 
-def missed(line: Line, number: int, seed: int) -> list[str]:
-    changes, found = Changes(line, seed), []
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("number", "seed"), [(25, 1), (600, 2)])
+def test_no_change_is_missed(line: Line, number: int, seed: int) -> None:
+    changes, missed = Changes(line, seed), []
     for _ in range(number):
         what, apply = changes.draw()
         with apply():
             if not line.differences():
-                found.append(what)
-    return found
-
-
-@pytest.mark.slow
-@pytest.mark.nightly
-def test_no_change_of_a_few_is_missed(line: Line) -> None:
-    assert missed(line, number=25, seed=1) == []
-    assert line.differences() == []
-
-
-@pytest.mark.slow
-@pytest.mark.nightly
-@pytest.mark.timeout(1800)
-def test_no_change_of_many_is_missed(line: Line) -> None:
-    assert missed(line, number=600, seed=2) == []
+                missed.append(what)
+    assert missed == []
     assert line.differences() == []
