@@ -25,6 +25,7 @@ import torch
 import uvicorn
 
 from benchmarks.page import Section, Table, figure
+from mno.core.absent import Absent
 from mno.core.config import read_params, section
 from mno.core.memory import keep_freed_memory
 from mno.data.normalise import Normaliser
@@ -71,9 +72,9 @@ class Folder:
         """Return the address of the model."""
         return "models:/mno-benchmark/1"
 
-    def load(self, uri: str) -> tuple[Surrogate, Arrays, str]:
+    def load(self, uri: str) -> tuple[Surrogate, Arrays, Absent]:
         """Return the model, its example, and why there is no error estimate."""
-        return *self._loaded, "no error estimate: an untrained model"
+        return *self._loaded, Absent("estimate.none")
 
 
 def run() -> Section:

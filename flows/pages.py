@@ -36,7 +36,12 @@ def ui(
     prepare_environment(root)
     from mno.registry.settings import registry_uri
 
-    _refuse_served(registry_uri(root))
+    registry, served = registry_uri(root), os.environ.get("PREFECT_API_URL")
+    if registry.startswith("http"):
+        raise InputError(
+            f"MLFLOW_TRACKING_URI={registry} is a server, which has pages: open it in a browser"
+            + (f", and {served.removesuffix('/api')} for Prefect's" if served else "")
+        )
     ports = {"MLflow": free_port(mlflow_port), "Prefect": free_port(prefect_port)}
     mlflow = [
         program("mlflow"), "server", "--host", HOST, "--port", str(ports["MLflow"]),
@@ -46,7 +51,7 @@ def ui(
         program("prefect"), "server", "start", "--host", HOST, "--port", str(ports["Prefect"]),
     ]  # fmt: skip
     # Not on the command line, which every user of the machine may read: it may hold a password.
-    store = {"MLFLOW_BACKEND_STORE_URI": registry_uri(root)}
+    store = {"MLFLOW_BACKEND_STORE_URI": registry}
     # Prefect's page asks its server at the address it is told here.
     api = {"PREFECT_UI_API_URL": f"http://{HOST}:{ports['Prefect']}/api"}
     # A plain kill must end the servers too.
@@ -61,16 +66,11 @@ def ui(
             print(f"{name:<8} http://{HOST}:{ports[name]}", flush=True)
         print("Ctrl-C stops both.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
-            _wait_for_any(servers)
-
-
-def _refuse_served(registry: str) -> None:
-    prefect = os.environ.get("PREFECT_API_URL")
-    if registry.startswith("http"):
-        raise InputError(
-            f"MLFLOW_TRACKING_URI={registry} is a server, which has pages: open it in a browser"
-            + (f", and {prefect.removesuffix('/api')} for Prefect's" if prefect else "")
-        )
+            while all(server.poll() is None for server in servers.values()):
+                time.sleep(0.5)
+            ended = next(name for name, server in servers.items() if server.poll() is not None)
+            log = f"build/logs/{ended.lower()}.log"
+            raise MnoError(f"{ended}'s server ended by itself; see {log}")
 
 
 @contextmanager
@@ -98,11 +98,7 @@ def run_server(
 
 
 def free_port(wanted: int) -> int:
-    """Return a port of this machine that is free: the wanted one, or any if that is 0.
-
-    Raises:
-        InputError: It is taken.
-    """
+    """Return a port of this machine that is free: the wanted one, or any if that is 0."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -113,24 +109,10 @@ def free_port(wanted: int) -> int:
 
 
 def wait_until_it_answers(name: str, server: subprocess.Popen[bytes], port: int) -> None:
-    """Wait until a server that was started takes connections.
-
-    Raises:
-        MnoError: It ended, or does not in time.
-    """
+    """Wait until a server that was started takes connections, or fail with an `MnoError`."""
     deadline = time.monotonic() + STARTUP
     while time.monotonic() < deadline and server.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
             return
         time.sleep(0.2)
     raise MnoError(f"{name}'s server did not start; see build/logs/{name.lower()}.log")
-
-
-def _wait_for_any(servers: dict[str, subprocess.Popen[bytes]]) -> None:
-    while True:
-        for name, server in servers.items():
-            if server.poll() is not None:
-                raise MnoError(
-                    f"{name}'s server ended by itself; see build/logs/{name.lower()}.log"
-                )
-        time.sleep(0.5)

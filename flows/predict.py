@@ -14,6 +14,7 @@ from rich.console import Console
 from flows.data import from_here, plain_console, table, workspace_or_none
 from flows.options import Json, Quiet, print_json
 from flows.workspace import find_workspace, prepare_environment, progress_bar
+from mno.core.absent import Absent
 from mno.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def predict(
         "seconds": round(time.monotonic() - start, 2),
         "destination": str(destination),
         "trust": answers.summary() if answers else None,
-        **({"no_trust": trust} if isinstance(trust, str) else {}),
+        **({"no_trust": str(trust)} if isinstance(trust, Absent) else {}),
     }
     if as_json:
         print_json(result)
@@ -203,7 +204,7 @@ def _model_folder(model: str) -> Path:
     return registered_folder(root, model)
 
 
-def _trust_of(model: str, folder: Path) -> Trust | str:
+def _trust_of(model: str, folder: Path) -> Trust | Absent:
     """Return what a model's predictions are judged by; or, in one line, why nothing is.
 
     It lies beside a registered model, and among the reports of the workspace that trained one.
@@ -214,13 +215,13 @@ def _trust_of(model: str, folder: Path) -> Trust | str:
         return registered_trust(folder)
     path = folder.resolve().parents[1] / "reports/trust.json"
     if not path.is_file():
-        return f"no error estimate: there is no {path}; make one with: mno evaluate"
+        return Absent("estimate.not_there", {"path": path})
     return trust_in(path, folder)
 
 
 def _answers(
     surrogate: Surrogate,
-    trust: Trust | str,
+    trust: Trust | Absent,
     source: Path,
     steps: int | None,
     fallback: str,
@@ -243,7 +244,7 @@ def _answers(
         raise InputError(f"--fallback {fallback}: expected solver, or none")
     if fallback == "none" and above is not None:
         raise InputError("--fallback-above says when to solve; give --fallback solver, too")
-    if isinstance(trust, str):
+    if isinstance(trust, Absent):
         if fallback != "none":
             raise InputError(f"--fallback {fallback} needs an error estimate; {trust}")
         return None

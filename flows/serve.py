@@ -6,8 +6,9 @@ import os
 import signal
 import socket
 import sys
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from mno.serving.app import ServingConfig
 
 TOKEN = "MNO_SERVE_TOKEN"  # noqa: S105 - the name of a variable
+
+
+def _seconds(said: str) -> Any:
+    return typer.Option(min=0.1, help=said, metavar="SECONDS")
 
 
 def serve(
@@ -48,19 +53,10 @@ def serve(
     max_batch: Annotated[
         int, typer.Option(min=1, help="Samples of waiting requests that are predicted at once.")
     ] = 32,
-    timeout: Annotated[
-        float,
-        typer.Option(min=0.1, help="Time in which a request is answered, s.", metavar="SECONDS"),
-    ] = 120.0,
-    poll: Annotated[
-        float,
-        typer.Option(min=0.1, help="Time between looks at the alias, s.", metavar="SECONDS"),
-    ] = 2.0,
+    timeout: Annotated[float, _seconds("Time in which a request is answered, s.")] = 120.0,
+    poll: Annotated[float, _seconds("Time between looks at the alias, s.")] = 2.0,
     solver_timeout: Annotated[
-        float,
-        typer.Option(
-            min=0.1, help="Time in which the page's solver must be done, s.", metavar="SECONDS"
-        ),
+        float, _seconds("Time in which the page's solver must be done, s.")
     ] = 60.0,
     quiet: Quiet = False,
 ) -> None:
@@ -79,7 +75,7 @@ def serve(
     from mno.serving.app import Monitor, Service, ServingConfig, build_app
     from mno.serving.counts import FOLDER, Counts
     from mno.serving.model import Follower
-    from mno.serving.trial.routes import TrialPage
+    from mno.serving.trial import TrialPage
 
     config = ServingConfig(
         max_body_mib=max_body, max_batch=max_batch, answer_timeout=timeout, poll_interval=poll,
@@ -120,13 +116,8 @@ def serve(
     )  # fmt: skip
     # uvicorn raises the signal that ended it once more, by which the process would end at once.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
+    with closing(counts), closing(follower), closing(service.batcher), closing(trial):
         server.run(sockets=[listening])
-    finally:
-        trial.close()
-        service.batcher.close()
-        follower.close()
-        counts.close()
 
 
 def _token(file: Path | None) -> str | None:

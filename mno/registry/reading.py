@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mno.core.absent import Absent
 from mno.core.errors import InputError
 from mno.lineage.decision import CHAMPION
 from mno.lineage.questions import RegisteredVersion
@@ -173,7 +174,7 @@ class NamedModel:
         """
         return find_version_of(self._registry, self._uri).uri
 
-    def load(self, uri: str) -> tuple[Surrogate, Mapping[str, np.ndarray], Trust | str]:
+    def load(self, uri: str) -> tuple[Surrogate, Mapping[str, np.ndarray], Trust | Absent]:
         """Load a version, after its files were checked, its example of inputs, and its trust.
 
         Args:
@@ -198,29 +199,28 @@ class NamedModel:
         return Surrogate.load(folder), given, registered_trust(folder)
 
 
-def registered_trust(folder: Path) -> Trust | str:
-    """Return what a registered model's predictions are judged by; or, in one line, why nothing is.
+def registered_trust(folder: Path) -> Trust | Absent:
+    """Return what a registered model's predictions are judged by; or why nothing is.
 
     Args:
         folder: Of its candidate; the estimate lies beside it.
     """
     path = folder.with_name(TRUST_FILE)
     if not path.is_file():
-        remedy = "registered before there was one; make one with: mno evaluate"
-        return f"no error estimate: {remedy}"
+        return Absent("estimate.older")
     return trust_in(path, folder)
 
 
-def trust_in(path: Path, folder: Path) -> Trust | str:
-    """Return what a file says of the model in a folder; or, in one line, why it says nothing."""
+def trust_in(path: Path, folder: Path) -> Trust | Absent:
+    """Return what a file says of the model in a folder; or why it says nothing."""
     from mno.surrogate.trust.trust import Trust
 
     try:
         trust = Trust.read(path)
     except InputError as error:
-        return f"no error estimate: {error}"
+        return Absent("estimate.fails", {"error": error})
     if trust.model_sha256 != candidate_digest(folder):
-        return f"no error estimate: {path} is of another model; make a new one with: mno evaluate"
+        return Absent("estimate.other_model", {"path": path})
     return trust
 
 

@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -23,14 +24,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from mno.core.absent import Absent
 from mno.core.config import Config
-from mno.core.errors import InputError
-from mno.serving.batcher import Answer, Batcher, BusyError
+from mno.core.errors import InputError, MnoError
+from mno.serving.batcher import Answer, Batcher
 from mno.serving.counts import FLAG, Counts, relative_bound
 from mno.serving.model import Follower, as_json
 from mno.serving.protocol import (
     JSON,
     NPZ,
+    BusyError,
     PredictionRequest,
     UnsupportedError,
     decode,
@@ -38,26 +41,33 @@ from mno.serving.protocol import (
     media_type,
 )
 
+MODEL_HEADER = "X-MNO-Model"
 
-class RefusedError(Exception):
-    """A request that is not answered.
+_SMALL = 2**18  # bytes that are read and written in no time, without another thread
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+_BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # the rest has none
+_SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-    Args:
-        status: HTTP status.
-        message: Why, and what was expected.
-    """
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class RefusedError(MnoError):
+    """A request that is not answered, and with which HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
-    def response(self) -> Response:
-        """Return the refusal in the form that MLflow's server gives it."""
-        codes = {400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 503: "TEMPORARILY_UNAVAILABLE"}
-        code = codes.get(self.status, "INVALID_PARAMETER_VALUE")
-        headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
-        content = {"error_code": code, "message": str(self)}
-        return JSONResponse(content, self.status, headers.get(self.status))
+
+_STATUS = {UnsupportedError: 415, InputError: 400, BusyError: 503}
+_CODES = {400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 503: "TEMPORARILY_UNAVAILABLE"}
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
+
+
+def _status_of(error: MnoError) -> int:
+    if isinstance(error, RefusedError):
+        return error.status
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 504)
 
 
 class ServingConfig(Config):
@@ -99,55 +109,33 @@ class ServingConfig(Config):
         return int(self.max_body_mib * 2**20)
 
 
-_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-_BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # the rest has none
-_SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-
 class Monitor:
     """What one service counts, for Prometheus."""
 
     def __init__(self) -> None:
         known = self._registry = CollectorRegistry()
-        model = ["model"]
-        self.requests = Counter(
-            "mno_requests", "Requests to /invocations, by status", ["status"], registry=known
-        )
-        self.seconds = Histogram(
-            "mno_request_seconds", "Time from a request's arrival to its answer",
-            buckets=_SECONDS, registry=known,
-        )  # fmt: skip
-        self.batch_samples = Histogram(
-            "mno_batch_samples", "Samples that were predicted together",
-            buckets=_SAMPLES, registry=known,
-        )  # fmt: skip
-        self.waiting = Gauge(
-            "mno_waiting_requests", "Requests that wait for the model", registry=known
-        )
-        self.changes = Counter(
-            "mno_model_changes", "Times another version was taken", registry=known
-        )
-        self.failures = Counter(
-            "mno_model_failures", "Versions that were named and not served", registry=known
-        )
-        self.model = Gauge(
-            "mno_model_since_seconds", "When the model was taken into service", model,
-            registry=known,
-        )  # fmt: skip
-        self.samples = Counter("mno_samples", "Samples that were answered", model, registry=known)
-        self.flagged = Counter(
-            "mno_flagged_samples", "Samples that are unlike the training data", model,
-            registry=known,
-        )  # fmt: skip
-        self.bounds = Histogram(
-            "mno_relative_l2_bound", "Bounds on the relative L2 errors of what was answered", model,
-            buckets=_BOUNDS, registry=known,
-        )  # fmt: skip
+        counter, gauge = partial(Counter, registry=known), partial(Gauge, registry=known)
+        histogram, model = partial(Histogram, registry=known), ["model"]
+        self.requests = counter("mno_requests", "Requests to /invocations, by status", ["status"])
+        told = "Time from a request's arrival to its answer"
+        self.seconds = histogram("mno_request_seconds", told, buckets=_SECONDS)
+        told = "Samples that were predicted together"
+        self.batch_samples = histogram("mno_batch_samples", told, buckets=_SAMPLES)
+        self.waiting = gauge("mno_waiting_requests", "Requests that wait for the model")
+        self.changes = counter("mno_model_changes", "Times another version was taken")
+        self.failures = counter("mno_model_failures", "Versions that were named and not served")
+        told = "When the model was taken into service"
+        self.model = gauge("mno_model_since_seconds", told, model)
+        self.samples = counter("mno_samples", "Samples that were answered", model)
+        told = "Samples that are unlike the training data"
+        self.flagged = counter("mno_flagged_samples", told, model)
+        told = "Bounds on the relative L2 errors of what was answered"
+        self.bounds = histogram("mno_relative_l2_bound", told, model, buckets=_BOUNDS)
 
-    def answered(self, name: str, samples: int, found: Mapping[str, np.ndarray] | str) -> None:
+    def answered(self, name: str, samples: int, found: Mapping[str, np.ndarray] | Absent) -> None:
         """Count an answer: the model that gave it, its samples, and what is known of them."""
         self.samples.labels(model=name).inc(samples)
-        if isinstance(found, str):
+        if isinstance(found, Absent):
             return
         self.flagged.labels(model=name).inc(int(found[FLAG].sum()))
         observe = self.bounds.labels(model=name).observe
@@ -162,12 +150,6 @@ class Monitor:
     def text(self) -> bytes:
         """Return all counters as Prometheus reads them."""
         return generate_latest(self._registry)
-
-
-_SMALL = 2**18  # bytes that are read and written in no time, without another thread
-MODEL_HEADER = "X-MNO-Model"
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Service:
@@ -207,6 +189,24 @@ class Service:
             Route("/metrics", self.guarded(self._metrics)),
         ]
 
+    def guarded(self, handler: Handler) -> Handler:
+        """Return a handler that asks for the token, and refuses in the form that MLflow does."""
+        token = self._config.token
+
+        async def guarded(request: Request) -> Response:
+            try:
+                given = request.headers.get("authorization", "").encode()
+                if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+                    raise RefusedError(401, "expected the header Authorization: Bearer TOKEN")
+                return await handler(request)
+            except MnoError as error:
+                status = _status_of(error)
+                code = _CODES.get(status, "INVALID_PARAMETER_VALUE")
+                content = {"error_code": code, "message": str(error)}
+                return JSONResponse(content, status, _HEADERS.get(status))
+
+        return guarded
+
     async def _ping(self, _: Request) -> Response:
         return Response("\n", media_type=JSON)
 
@@ -223,7 +223,7 @@ class Service:
                 "coordinates": dict(description.coordinates),
                 "outputs": dict(description.outputs),
                 "space": list(description.space),
-                "trust": served.trust if isinstance(served.trust, str) else None,
+                "trust": str(served.trust) if isinstance(served.trust, Absent) else None,
                 "problem": self._follower.problem,
             }
         )
@@ -235,71 +235,53 @@ class Service:
         return Response(self._monitor.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def _invocations(self, request: Request) -> Response:
-        start = time.perf_counter()
+        start, requests = time.perf_counter(), self._monitor.requests
         try:
             response = await self._answer(request)
-        except RefusedError as error:
-            self._monitor.requests.labels(status=str(error.status)).inc()
+        except (MnoError, ClientDisconnect) as error:
+            gone = isinstance(error, ClientDisconnect)
+            requests.labels(status="gone" if gone else str(_status_of(error))).inc()
             raise
-        except ClientDisconnect:
-            self._monitor.requests.labels(status="gone").inc()
-            raise
-        self._monitor.requests.labels(status="200").inc()
+        requests.labels(status="200").inc()
         self._monitor.seconds.observe(time.perf_counter() - start)
         return response
 
     async def _answer(self, request: Request) -> Response:
-        config = self._config
-        try:
-            kind = media_type(request.headers.get("content-type"))
-            body = await self.body(request)
-            asked = await _aside(
-                len(body), decode, body, kind, request.query_params, config.max_body
-            )
-        except UnsupportedError as error:
-            raise RefusedError(415, str(error)) from None
-        except InputError as error:
-            raise RefusedError(400, str(error)) from None
+        kind, limit = media_type(request.headers.get("content-type")), self._config.max_body
+        body = await self.body(request)
+        asked = await _aside(len(body), decode, body, kind, request.query_params, limit)
         answer = await self.ask(asked)
-        self._count(answer)
+        served, found = answer.served, answer.estimate
+        samples = max((len(array) for array in answer.predictions.values()), default=0)
+        self._monitor.answered(served.name, samples, found)
+        if self._counts is not None:
+            self._counts.add(served, samples, found)
         accepted = request.headers.get("accept", "")
         form = NPZ if NPZ in accepted or (kind == NPZ and JSON not in accepted) else JSON
+        if form == JSON:
+            about = as_json(served, found, asked.bounds)
+        else:
+            about = {} if isinstance(found, Absent) else found
         size = sum(array.nbytes for array in answer.predictions.values())
-        found = answer.estimate
-        about = (
-            (found if not isinstance(found, str) else {})
-            if form == NPZ
-            else as_json(answer.served, found, asked.bounds)
-        )
         content = await _aside(size, encode, answer.predictions, form, about)
-        return Response(content, media_type=form, headers={MODEL_HEADER: answer.served.name})
+        return Response(content, media_type=form, headers={MODEL_HEADER: served.name})
 
     async def ask(self, asked: PredictionRequest) -> Answer:
         """Return the model's answer, which comes with that of others who wait.
 
         Raises:
-            RefusedError: There is none; says why.
+            InputError: The request does not fit the model.
+            BusyError: Too many wait.
+            RefusedError: There is none in time.
         """
-        config = self._config
+        limit = self._config.answer_timeout
         try:
             waiting = self.batcher.ask(asked)
-            return await asyncio.wait_for(asyncio.wrap_future(waiting), config.answer_timeout)
-        except InputError as error:
-            raise RefusedError(400, str(error)) from None
-        except BusyError:
-            raise RefusedError(
-                503, f"{config.max_waiting} requests are waiting; try again in a moment"
-            ) from None
+            return await asyncio.wait_for(asyncio.wrap_future(waiting), limit)
         except TimeoutError:
             raise RefusedError(
-                504, f"not answered within {config.answer_timeout:g} s; ask for fewer samples"
+                504, f"not answered within {limit:g} s; ask for fewer samples"
             ) from None
-
-    def _count(self, answer: Answer) -> None:
-        samples = max((len(array) for array in answer.predictions.values()), default=0)
-        self._monitor.answered(answer.served.name, samples, answer.estimate)
-        if self._counts is not None:
-            self._counts.add(answer.served, samples, answer.estimate)
 
     async def body(self, request: Request) -> bytes:
         """Return a request's content.
@@ -307,46 +289,23 @@ class Service:
         Raises:
             RefusedError: It is too large, or comes too slowly.
         """
-        limit = self._config.max_body
+        limit, patience = self._config.max_body, self._config.read_timeout
         too_large = RefusedError(
             413, f"the request is larger than {limit} bytes; ask for fewer samples at a time"
         )
         claimed = request.headers.get("content-length", "")
         if claimed.isdecimal() and int(claimed) > limit:
             raise too_large
-        parts, size = [], 0
+        body = bytearray()
         try:
-            async with asyncio.timeout(self._config.read_timeout):
+            async with asyncio.timeout(patience):
                 async for part in request.stream():
-                    size += len(part)
-                    if size > limit:
+                    body += part
+                    if len(body) > limit:
                         raise too_large
-                    parts.append(part)
         except TimeoutError:
-            raise RefusedError(
-                408, f"the request did not arrive within {self._config.read_timeout:g} s"
-            ) from None
-        return b"".join(parts)
-
-    def guarded(self, handler: Handler) -> Handler:
-        """Return a handler that asks for the token, and turns refusals into answers."""
-
-        async def guarded(request: Request) -> Response:
-            try:
-                self._require_token(request)
-                return await handler(request)
-            except RefusedError as error:
-                return error.response()
-
-        return guarded
-
-    def _require_token(self, request: Request) -> None:
-        token = self._config.token
-        if token is None:
-            return
-        given = request.headers.get("authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            raise RefusedError(401, "expected the header Authorization: Bearer TOKEN")
+            raise RefusedError(408, f"the request did not arrive within {patience:g} s") from None
+        return bytes(body)
 
 
 def build_app(service: Service, hosts: tuple[str, ...], more: Sequence[Route] = ()) -> Starlette:

@@ -17,120 +17,61 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from mno.core.absent import Absent
 from mno.core.memory import keep_freed_memory
 from mno.serving.model import Served, estimate
-from mno.serving.protocol import PredictionRequest
+from mno.serving.protocol import BusyError, PredictionRequest
 
 Arrays = Mapping[str, np.ndarray]
 
 POINTS = 4096  # of a part; at a width of 64 an array of features is then 1 MiB
 
 
-@dataclass(frozen=True, eq=False)
-class ModelOutput:
-    """What a model says of some samples.
+class Answer(NamedTuple):
+    """What a model says of some samples, and how far that may be trusted."""
 
-    Attributes:
-        predictions: Arrays by field name.
-        estimate: How far they may be trusted, arrays `(samples, ...)` by name; see
-            `mno.serving.model`. Or, in one line, why nothing is known of that.
-    """
+    predictions: Arrays
+    estimate: Arrays | Absent  # shape (samples, ...), by the names that `mno.serving.model` has
+    served: Served  # the model that made all of them
 
-    predictions: dict[str, np.ndarray]
-    estimate: dict[str, np.ndarray] | str
-
-    def split(self, samples: Sequence[int]) -> list[ModelOutput]:
+    def split(self, samples: Sequence[int]) -> list[Answer]:
         """Return the parts of so many samples each, one after the other."""
         ends = np.cumsum(samples)
-        spans = [slice(end - count, end) for end, count in zip(ends, samples, strict=True)]
-        estimate = self.estimate
-        return [
-            ModelOutput(
-                {name: array[span] for name, array in self.predictions.items()},
-                estimate
-                if isinstance(estimate, str)
-                else {name: array[span] for name, array in estimate.items()},
-            )
-            for span in spans
-        ]
+        found = []
+        for end, count in zip(ends, samples, strict=True):
+            span, known = slice(end - count, end), self.estimate
+            known = known if isinstance(known, Absent) else _cut(known, span)
+            found.append(Answer(_cut(self.predictions, span), known, self.served))
+        return found
 
 
-def samples_of_a_part(served: Served, inputs: Arrays) -> int:
-    """Return how many samples one pass on one core is to have, at least one.
-
-    Args:
-        served: The model.
-        inputs: As `Surrogate.predict` takes them.
-    """
-    description = served.surrogate.description
-    some = inputs.get(description.fields[0])
-    points = 1 if some is None else math.prod(some.shape[1:][-len(description.space) :])
-    return max(1, POINTS // max(points, 1))
+def _cut(arrays: Arrays, span: slice) -> Arrays:
+    return {name: array[span] for name, array in arrays.items()}
 
 
-def forward(served: Served, inputs: Arrays, steps: int | None, threads: int) -> ModelOutput:
-    """Predict in one pass, and estimate how far the predictions may be trusted.
-
-    Args:
-        served: The model.
-        inputs: As `Surrogate.predict` takes them.
-        steps: Likewise.
-        threads: On how many; a setting of the thread that calls this.
-
-    Raises:
-        InputError: The inputs do not fit the model.
-    """
-    torch.set_num_threads(threads)
-    size = max((len(array) for array in inputs.values() if array.ndim), default=1)
-    predictions = served.surrogate.predict(inputs, max(size, 1), steps)
-    return ModelOutput(predictions, estimate(served, inputs, predictions, steps))
-
-
-def joined(found: Sequence[ModelOutput]) -> ModelOutput:
-    """Return what was found of several parts as one; an estimate, if there is one of each."""
-    reasons = [part.estimate for part in found if isinstance(part.estimate, str)]
-    known = [part.estimate for part in found if not isinstance(part.estimate, str)]
-    return ModelOutput(
-        _together([part.predictions for part in found]),
-        reasons[0] if reasons else _together(known),
-    )
-
-
-def _together(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _together(parts: Sequence[Arrays]) -> Arrays:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-class BusyError(Exception):
-    """Too many requests wait."""
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a request is answered.
-
-    Attributes:
-        predictions: Arrays by field name.
-        estimate: How far they may be trusted, as `ModelOutput` has it.
-        served: The model that made all of them.
-    """
-
-    predictions: Mapping[str, np.ndarray]
-    estimate: Mapping[str, np.ndarray] | str
-    served: Served
+def _joined(parts: Sequence[Answer]) -> Answer:
+    """Return the answers on several parts as one; an estimate, if there is one of each."""
+    predictions, estimates, served = zip(*parts, strict=True)
+    absent = next((known for known in estimates if isinstance(known, Absent)), None)
+    return Answer(_together(predictions), absent or _together(estimates), served[0])
 
 
 @dataclass(eq=False)
 class _Job:
-    """A request, and what has been found of it so far."""
+    """A request, and what has been found of its parts so far."""
 
     asked: PredictionRequest
     answer: Future[Answer] = field(default_factory=Future)
-    parts: list[ModelOutput | None] = field(default_factory=lambda: [None])
-    missing: int = 1
+    parts: list[Answer | None] = field(default_factory=lambda: [None])
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -139,31 +80,28 @@ class _Job:
         return (self.asked.steps, *sorted(shapes))
 
     @property
-    def samples(self) -> int | None:
-        """Samples of each field; none where fields differ, which no model takes."""
+    def samples(self) -> int:
+        """Samples of each field; 0 where fields differ, which no model takes."""
         counts = {len(a) if a.ndim else 0 for a in self.asked.inputs.values()}
-        return counts.pop() if len(counts) == 1 else None
+        return counts.pop() if len(counts) == 1 else 0
 
     @property
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self.asked.inputs.values())
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """A part of a request, or all of it, and the model that it is asked of."""
+class _Part(NamedTuple):
+    """A part of a request, all of it without a span, and the model that it is asked of."""
 
     job: _Job
     served: Served
     index: int = 0
-    span: slice = field(default_factory=lambda: slice(None))
+    span: slice | None = None
 
     @property
     def inputs(self) -> Arrays:
         given = self.job.asked.inputs
-        if self.span == slice(None):
-            return given
-        return {name: array[self.span] for name, array in given.items()}
+        return given if self.span is None else _cut(given, self.span)
 
 
 class Batcher:
@@ -218,7 +156,7 @@ class Batcher:
         job = _Job(asked)
         with self._changed:
             if len(self._jobs) >= self._max_waiting:
-                raise BusyError
+                raise BusyError(f"{self._max_waiting} requests are waiting; try again in a moment")
             self._jobs.append(job)
             self._changed.notify()
         return job.answer
@@ -261,28 +199,31 @@ class Batcher:
         """Answer a request: with others, alone, or its first part."""
         try:
             served = self._model()
-            most = samples_of_a_part(served, job.asked.inputs)
+            description = served.surrogate.description
+            some = job.asked.inputs.get(description.fields[0])
+            space = () if some is None else some.shape[1:][-len(description.space) :]
+            most = max(1, POINTS // max(math.prod(space), 1))  # samples of one pass on one core
         except Exception as error:
             job.answer.set_exception(error)
             return
         samples = job.samples
-        if samples is None or samples == 0:
+        if not samples:
             self._answer([_Part(job, served)])
         elif samples <= most:
-            most = min(most, self._max_batch)
-            self._answer([_Part(j, served) for j in self._with_others(job, samples, most)])
+            jobs = self._with_others(job, min(most, self._max_batch))
+            self._answer([_Part(each, served) for each in jobs])
         else:
             spans = [slice(start, start + most) for start in range(0, samples, most)]
-            job.parts, job.missing = [None] * len(spans), len(spans)
+            job.parts = [None] * len(spans)
             parts = [_Part(job, served, index, span) for index, span in enumerate(spans)]
             with self._changed:
                 self._parts.extend(parts[1:])
                 self._changed.notify_all()
             self._answer(parts[:1])
 
-    def _with_others(self, first: _Job, samples: int, most: int) -> list[_Job]:
+    def _with_others(self, first: _Job, most: int) -> list[_Job]:
         """Return a request, and those that wait and can be answered with it."""
-        jobs, nbytes = [first], first.nbytes
+        jobs, samples, nbytes = [first], first.samples, first.nbytes
         with self._changed:
             for job in list(self._jobs):
                 if job.kind != first.kind or not job.samples:
@@ -312,34 +253,33 @@ class Batcher:
         for part, of_it in zip(parts, found, strict=True):
             self._found(part, of_it)
 
-    def _predict(self, parts: Sequence[_Part]) -> list[ModelOutput]:
+    def _predict(self, parts: Sequence[_Part]) -> list[Answer]:
         with self._changed:
             others = len(self._jobs) + len(self._parts)
             threads = max(1, self._cores // (self._busy + others))
         served, steps = parts[0].served, parts[0].job.asked.steps
         given = [part.inputs for part in parts]
-        if len(parts) == 1:
-            self._on_pass(max((len(a) for a in given[0].values() if a.ndim), default=0))
-            return [forward(served, given[0], steps, threads)]
-        inputs = {name: np.concatenate([arrays[name] for arrays in given]) for name in given[0]}
-        samples = [part.job.samples or 0 for part in parts]
-        self._on_pass(sum(samples))
-        return forward(served, inputs, steps, threads).split(samples)
+        inputs = given[0] if len(given) == 1 else _together(given)
+        size = max((len(array) for array in inputs.values() if array.ndim), default=0)
+        self._on_pass(size)
+        torch.set_num_threads(threads)  # of those that this thread computes on
+        predictions = served.surrogate.predict(inputs, max(size, 1), steps)
+        found = Answer(predictions, estimate(served, inputs, predictions, steps), served)
+        return [found] if len(parts) == 1 else found.split([part.job.samples for part in parts])
 
-    def _found(self, part: _Part, of_it: ModelOutput) -> None:
+    def _found(self, part: _Part, of_it: Answer) -> None:
         job = part.job
         with self._changed:
             job.parts[part.index] = of_it
-            job.missing -= 1
-            if job.missing or job.answer.done():
+            known = [found for found in job.parts if found is not None]
+            if len(known) < len(job.parts) or job.answer.done():
                 return
         try:
-            known = [found for found in job.parts if found is not None]
-            whole = of_it if len(known) == 1 else joined(known)
+            whole = of_it if len(known) == 1 else _joined(known)
         except Exception as error:  # which must not end this thread
             self._fail(job, error)
             return
-        job.answer.set_result(Answer(whole.predictions, whole.estimate, part.served))
+        job.answer.set_result(whole)
 
     def _fail(self, job: _Job, error: Exception) -> None:
         with self._changed:

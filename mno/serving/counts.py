@@ -34,9 +34,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mno.core.absent import Absent
 from mno.core.files import write_text
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # who reads counts does without torch
     from mno.serving.model import Served
 
 FLAG = "unlike_training"
@@ -68,19 +69,13 @@ class Counts:
         self._thread = threading.Thread(target=self._keep, name="counts", daemon=True)
         self._thread.start()
 
-    def add(self, served: Served, samples: int, found: Mapping[str, np.ndarray] | str) -> None:
-        """Count an answer.
-
-        Args:
-            served: The model that gave it.
-            samples: Of it.
-            found: What is known of it, as `mno.serving.model.estimate` returns it.
-        """
+    def add(self, served: Served, samples: int, found: Mapping[str, np.ndarray] | Absent) -> None:
+        """Count so many samples that a model has answered, and what is known of them."""
         now = _time()
         with self._lock:
             seen = self._versions.setdefault(served.name, _fresh(now))
             seen["last"], seen["samples"] = now, seen["samples"] + samples
-            if not isinstance(found, str):
+            if not isinstance(found, Absent):
                 _judge(seen, served, found)
             self._changed = True
 
@@ -95,10 +90,9 @@ class Counts:
             self._save()
 
     def _save(self) -> None:
-        with self._lock:
-            if not self._changed:
-                return
-            self._changed = False
+        if not self._changed:
+            return
+        self._changed = False  # what comes while this is written is written by the next look
         try:
             self._write()
         except OSError:  # a full disk ends no service; the next look tries again
@@ -140,7 +134,7 @@ def _judge(seen: dict[str, Any], served: Served, found: Mapping[str, np.ndarray]
         before = (seen["mean_bound"] or 0.0) * seen["bounded"]
         seen["bounded"] += len(finite)
         seen["mean_bound"] = (before + float(finite.sum())) / seen["bounded"]
-    if isinstance(trust, str):
+    if isinstance(trust, Absent):
         return
     seen["level"], seen["expected_flags"] = trust.level, trust.likeness.false_alarm_rate
     names = trust.likeness.names
@@ -157,8 +151,7 @@ def _fresh(now: str) -> dict[str, Any]:
 def _added(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Return the counts of two services of the same version as one."""
     both = {**one, **{k: v for k, v in other.items() if v is not None}}
-    for name in _NUMBERS:
-        both[name] = one[name] + other[name]
+    both |= {name: one[name] + other[name] for name in _NUMBERS}
     if both["bounded"]:
         sums = [(seen["mean_bound"] or 0.0) * seen["bounded"] for seen in (one, other)]
         both["mean_bound"] = sum(sums) / both["bounded"]

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mno.core.absent import Absent
 from mno.core.errors import first_line
 from mno.serving.counts import FLAG, relative_bound
 from mno.surrogate.surrogate import Surrogate
@@ -26,44 +27,26 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Registry(Protocol):
-    """What the service asks of a registry."""
+    """What the service asks of a registry; whatever it raises says that there is none."""
 
     def named(self) -> str:
-        """Return the address of the version to serve, for example `models:/mno-darcy/3`.
-
-        Raises:
-            Exception: It cannot be found out.
-        """
+        """Return the address of the version to serve, for example `models:/mno-darcy/3`."""
         ...
 
-    def load(self, uri: str) -> tuple[Surrogate, Mapping[str, np.ndarray], Trust | str]:
-        """Load a version, whose files are whole, an example of its inputs, and its trust.
-
-        Without trust in its predictions there is one line that says why.
-
-        Raises:
-            Exception: It cannot be loaded.
-        """
+    def load(self, uri: str) -> tuple[Surrogate, Arrays, Trust | Absent]:
+        """Load a version, whose files are whole, an example of its inputs, and its trust."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """A model in service.
+    """A model in service."""
 
-    Attributes:
-        uri: Its address in the registry, for example `models:/mno-darcy/3`.
-        surrogate: The model.
-        example: Inputs that it was tried on.
-        trust: What its predictions are judged by; or, in one line, why nothing is.
-        since: When it was taken into service, seconds since 1970.
-    """
-
-    uri: str
+    uri: str  # in the registry, for example `models:/mno-darcy/3`
     surrogate: Surrogate
-    example: Mapping[str, np.ndarray]
-    trust: Trust | str = "no error estimate: none was made for this model"
-    since: float = field(default_factory=time.time)
+    example: Arrays  # inputs that it was tried on
+    trust: Trust | Absent = Absent("estimate.none")  # what its predictions are judged by
+    since: float = field(default_factory=time.time)  # seconds since 1970
 
     @property
     def name(self) -> str:
@@ -75,15 +58,13 @@ class Follower:
     """Holds the model in service; a thread looks whether the registry names another.
 
     Another is loaded and tried beside the one in service, which it then replaces at once. What
-    cannot be loaded, or does not predict, is not served: the last good model goes on.
+    cannot be loaded, or does not predict, is not served: the last good model goes on. Where there
+    is none at the start, the registry's exception comes through.
 
     Args:
         registry: Says what to serve.
         interval: Seconds between two looks.
         on_change: Called of each change, and of each failure once: whether it went well, one line.
-
-    Raises:
-        Exception: There is no model that can be served.
     """
 
     def __init__(
@@ -102,7 +83,11 @@ class Follower:
         self._stop.set()
         self._thread.join()
 
-    def look(self) -> None:
+    def _follow(self) -> None:
+        while not self._stop.wait(self._interval):
+            self._look()
+
+    def _look(self) -> None:
         """Look once whether another version is named, and take it if it works."""
         named = ""
         try:
@@ -119,10 +104,6 @@ class Follower:
                 self._on_change(False, problem)
             self.problem = problem
 
-    def _follow(self) -> None:
-        while not self._stop.wait(self._interval):
-            self.look()
-
     def _load(self, uri: str) -> Served:
         surrogate, example, trust = self._registry.load(uri)
         for name, values in surrogate.predict(example).items():
@@ -133,8 +114,8 @@ class Follower:
 
 def estimate(
     served: Served, inputs: Arrays, predictions: Arrays, steps: int | None
-) -> dict[str, np.ndarray] | str:
-    """Return what is known of predictions, arrays by name; or, in one line, why nothing is.
+) -> dict[str, np.ndarray] | Absent:
+    """Return what is known of predictions, arrays by name.
 
     Args:
         served: The model that made them.
@@ -143,7 +124,7 @@ def estimate(
         steps: Frames it was asked for; those of its training if none.
     """
     trust, description = served.trust, served.surrogate.description
-    if isinstance(trust, str):
+    if isinstance(trust, Absent):
         return trust
     given = {name: np.asarray(array, dtype=np.float32) for name, array in inputs.items()}
     for name in description.forcings:  # more frames may be given than are looked at
@@ -151,11 +132,11 @@ def estimate(
     try:
         _, beside = Answers(trust, description).complete(given, predictions)
     except Exception as error:  # an answer is not withheld because its estimate cannot be had
-        return f"no error estimate: {first_line(error)}"
+        return Absent("estimate.fails", {"error": first_line(error)})
     return beside
 
 
-def as_json(served: Served, found: Arrays | str, full: bool) -> dict[str, Any]:
+def as_json(served: Served, found: Arrays | Absent, full: bool) -> dict[str, Any]:
     """Return the keys that a JSON answer has besides its predictions.
 
     Args:
@@ -170,8 +151,8 @@ def as_json(served: Served, found: Arrays | str, full: bool) -> dict[str, Any]:
     """
     about: dict[str, Any] = {"model": served.name, "trust": None}
     trust = served.trust
-    if isinstance(found, str) or isinstance(trust, str):
-        return about | {"no_trust": found if isinstance(found, str) else trust}
+    if isinstance(found, Absent) or isinstance(trust, Absent):
+        return about | {"no_trust": str(found if isinstance(found, Absent) else trust)}
     names = trust.likeness.names
     shown = {
         "level": trust.level,

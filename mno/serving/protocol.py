@@ -10,17 +10,17 @@ nothing is unpacked that is larger than a request may be.
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
-from mno.core.errors import InputError
+from mno.core.errors import InputError, MnoError
 
 JSON = "application/json"
 NPZ = "application/x-npz"
@@ -28,25 +28,27 @@ NPZ = "application/x-npz"
 _NPY = ".npy"
 _MOST_MEMBERS = 100
 _PARAMS = ("steps", "bounds")
+_YES = {"": False, "none": False, "false": False, "true": True}
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 class UnsupportedError(InputError):
     """A form of content that the service does not know."""
 
 
-@dataclass(frozen=True, eq=False)
-class PredictionRequest:
-    """What a request asks.
+class BusyError(MnoError):
+    """Too many wait."""
 
-    Attributes:
-        inputs: Arrays by field name, as they came.
-        steps: Frames to predict; those of the model's training if none.
-    """
 
-    inputs: Mapping[str, np.ndarray]
-    steps: int | None = None
-    bounds: bool = False
-    """Whether JSON is to hold the bounds of each field, and of each frame."""
+class PredictionRequest(NamedTuple):
+    """What a request asks."""
+
+    inputs: Mapping[str, np.ndarray]  # by field name, as they came
+    steps: int | None = None  # frames to predict; those of the model's training if none
+    bounds: bool = False  # whether JSON is to hold the bounds of each field, and of each frame
 
 
 def media_type(content_type: str | None) -> str:
@@ -75,22 +77,16 @@ def decode(body: bytes, kind: str, address: Mapping[str, str], limit: int) -> Pr
     Raises:
         InputError: It cannot be read; says what was expected.
     """
-    if kind == NPZ:
-        inputs, params = _read_npz(body, limit), {}
-    else:
-        inputs, params = _read_json(body)
+    inputs, params = (_read_npz(body, limit), {}) if kind == NPZ else _read_json(body)
     said = {name: address.get(name) for name in _PARAMS} | params
-    return PredictionRequest(inputs, _steps(said["steps"]), _yes(said["bounds"]))
+    bounds = str(said["bounds"]).lower()[:40]
+    if bounds not in _YES:
+        raise InputError(f"bounds={bounds}; expected true or false")
+    return PredictionRequest(inputs, _steps(said["steps"]), _YES[bounds])
 
 
 def encode(predictions: Mapping[str, np.ndarray], kind: str, about: Mapping[str, Any]) -> bytes:
-    """Write an answer.
-
-    Args:
-        predictions: Arrays by field name.
-        kind: `JSON` or `NPZ`.
-        about: What is said besides the predictions; in an `.npz`, arrays.
-    """
+    """Write an answer of predictions and what is said about them; in an `.npz`, arrays."""
     if kind == NPZ:
         file = io.BytesIO()
         np.savez(file, allow_pickle=False, **{**predictions, **about})
@@ -145,14 +141,6 @@ def _steps(given: Any) -> int | None:
     return int(text)
 
 
-def _yes(given: Any) -> bool:
-    known = {"": False, "none": False, "false": False, "true": True}
-    text = str(given).lower()[:40]
-    if text not in known:
-        raise InputError(f"bounds={text}; expected true or false")
-    return known[text]
-
-
 def _read_npz(body: bytes, limit: int) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
@@ -190,18 +178,12 @@ def _array(name: str, content: bytes) -> np.ndarray:
     """Read one `.npy`, whose header must agree with its length; no pickle is ever looked at."""
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
+    if version not in _HEADERS:
         raise InputError(f"{name} is of .npy version {version}; expected 1.0 or 2.0")
-    shape, fortran, dtype = read(file)
+    shape, fortran, dtype = _HEADERS[version](file)
     if dtype.kind not in "fiub":
         raise InputError(f"{name} holds {dtype}; expected numbers")
-    count = 1
-    for length in shape:  # in Python's whole numbers, which do not overflow
-        count *= length
+    count = math.prod(shape)
     if count * dtype.itemsize != len(content) - file.tell() or len(shape) > 8:
         raise InputError(f"{name} claims shape {shape}, which does not fit its length")
     array = np.frombuffer(bytearray(content), dtype, count, file.tell())  # one that can be written

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from starlette.routing import Route
 
+from mno.core.absent import Absent
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
 from mno.evaluation.trust import calibrate
@@ -17,7 +18,7 @@ from mno.nn.config import ModelConfig
 from mno.scenarios.base import make_scenario
 from mno.serving.app import Service, ServingConfig
 from mno.serving.model import Follower
-from mno.serving.trial.routes import TrialPage
+from mno.serving.trial import TrialPage
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.config import TrustConfig
@@ -74,7 +75,7 @@ class OneVersion:
     def __init__(
         self,
         surrogate: Surrogate,
-        trust: Trust | str,
+        trust: Trust | Absent,
         example: dict[str, np.ndarray] | None = None,
     ) -> None:
         self._surrogate, self._trust = surrogate, trust
@@ -83,7 +84,7 @@ class OneVersion:
     def named(self) -> str:
         return "models:/mno-darcy/3"
 
-    def load(self, uri: str) -> tuple[Surrogate, dict[str, np.ndarray], Trust | str]:
+    def load(self, uri: str) -> tuple[Surrogate, dict[str, np.ndarray], Trust | Absent]:
         return self._surrogate, self._example, self._trust
 
 

@@ -12,7 +12,7 @@ from small_service import SIDE, trusted, with_page
 
 from mno.scenarios.base import make_scenario
 from mno.serving.app import ServingConfig
-from mno.serving.trial.problem import Problem, movable
+from mno.serving.problem import Problem, movable
 from tests.support.running_service import Running
 
 JSON = {"Content-Type": "application/json"}
@@ -119,7 +119,7 @@ def test_the_token_is_asked_for_by_all_but_the_bare_page(tmp_path):
 
 
 def test_a_solver_that_takes_too_long_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr("mno.serving.trial.problem._TO_START", 0.0)
+    monkeypatch.setattr("mno.serving.problem._TO_START", 0.0)
     with with_page(tmp_path, limit=0.05) as service:
         answer = httpx.post(f"{service.url}/try/ask", json={"seed": 1}, timeout=SLOW)
         assert answer.status_code == 504

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from small_service import SIDE, OneVersion, inputs, trusted
 
+from mno.core.absent import Absent
 from mno.serving import counts as seen
 from mno.serving.app import ServingConfig
-from mno.serving.batcher import Batcher, ModelOutput
+from mno.serving.batcher import Batcher
 from mno.serving.counts import Counts
 from mno.serving.model import Served
 from mno.serving.protocol import PredictionRequest
@@ -59,12 +60,12 @@ def test_bounds_and_flags_are_those_of_the_trust_itself():
 
 
 def test_without_an_estimate_it_says_so_and_answers():
-    why = "no error estimate: registered before there was one"
+    why = Absent("estimate.older")
     with running(OneVersion(trusted()[0], why)) as service:
         answer = asked(service.url, inputs(1), bounds=True)
-        assert answer["trust"] is None and answer["no_trust"] == why
+        assert answer["trust"] is None and answer["no_trust"] == str(why)
         assert np.shape(answer["predictions"]["pressure"]) == (1, SIDE, SIDE)
-        assert httpx.get(f"{service.url}/model").json()["trust"] == why
+        assert httpx.get(f"{service.url}/model").json()["trust"] == str(why)
 
 
 def test_parts_together_are_one_answer():
@@ -78,9 +79,9 @@ def test_parts_together_are_one_answer():
     whole = surrogate.predict(given)
     assert np.allclose(found.predictions["pressure"], whole["pressure"], atol=1e-6)
     distance = trust.assess(surrogate.description, given, whole).distance
-    assert not isinstance(found.estimate, str)
+    assert not isinstance(found.estimate, Absent)
     assert np.allclose(found.estimate["training_distance"], distance, rtol=1e-4)
-    first, rest = ModelOutput(dict(found.predictions), found.estimate).split([2, 3])
+    first, rest = found.split([2, 3])
     assert np.array_equal(first.predictions["pressure"], found.predictions["pressure"][:2])
     assert np.array_equal(rest.predictions["pressure"], found.predictions["pressure"][2:])
 
@@ -91,7 +92,7 @@ def test_an_estimate_that_fails_costs_no_answer():
     served = Served("models:/mno-darcy/3", surrogate, {}, other)
     batcher = Batcher(lambda: served, 8, 8, 2**24)
     answer = batcher.ask(PredictionRequest({"permeability": inputs(2)})).result(30)
-    assert isinstance(answer.estimate, str) and "no error estimate" in answer.estimate
+    assert isinstance(answer.estimate, Absent) and "no error estimate" in str(answer.estimate)
     assert answer.predictions["pressure"].shape == (2, SIDE, SIDE)
     batcher.close()
 
@@ -107,7 +108,9 @@ def test_what_was_seen_outlives_the_service(tmp_path):
     assert found["level"] == 0.9 and sum(found["most_unusual"].values()) == 2
     assert found["since"] <= found["last"]
     assert list(path.parent.iterdir()) == [path]
-    with running(OneVersion(trusted()[0], "none"), counts=Counts(path, 60.0)) as service:
+    with running(
+        OneVersion(trusted()[0], Absent("estimate.none")), counts=Counts(path, 60.0)
+    ) as service:
         asked(service.url, inputs(2))
     assert seen.read(tmp_path)["mno-darcy/3"]["samples"] == 10
     assert seen.read(tmp_path)["mno-darcy/3"]["judged"] == 8

@@ -20,6 +20,7 @@ from mno.core.config import PARAMS_FILE
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.workers import LostError, Worker
 from mno.scenarios.base import Scenario, make_scenario, scenario_class
+from mno.serving.protocol import BusyError
 
 _REACH = 3.0  # a parameter is moved to a third and to three times of what the data have
 _TO_START = 120.0  # s; importing and compiling take some, once
@@ -29,19 +30,12 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Problem:
-    """A scenario as the model's dataset was solved by it.
-
-    Attributes:
-        name: Of the scenario.
-        resolution: Points along each space axis.
-        parameters: The scenario's own.
-        history: First frames of states that the model is given; none without states.
-    """
+    """A scenario as the model's dataset was solved by it."""
 
     name: str
     resolution: int
     parameters: Mapping[str, Any]
-    history: int
+    history: int  # first frames of states that the model is given; none without states
 
     def moved(self, changes: Mapping[str, Any]) -> Problem:
         """Return the same with other parameters."""
@@ -49,11 +43,7 @@ class Problem:
 
     @property
     def scenario(self) -> Scenario:
-        """The scenario.
-
-        Raises:
-            InputError: It does not take the parameters.
-        """
+        """The scenario; an `InputError` where it does not take the parameters."""
         return make_scenario(self.name, self.resolution, self.parameters)
 
 
@@ -130,9 +120,7 @@ def _range(value: float, info: FieldInfo, whole: bool) -> tuple[float, float]:
                 most = min(most, float(le))  # type: ignore[arg-type]
             case Lt(lt):
                 most = min(most, float(lt) - size / 1000.0)  # type: ignore[arg-type]
-    if whole:
-        return float(np.ceil(least)), float(np.floor(most))
-    return least, most
+    return (float(np.ceil(least)), float(np.floor(most))) if whole else (least, most)
 
 
 def _stays(scenario: Scenario, moved: Problem) -> bool:
@@ -147,15 +135,10 @@ def _stays(scenario: Scenario, moved: Problem) -> bool:
     )
 
 
-class SolverBusyError(MnoError):
-    """The solver is at work for somebody else."""
-
-
 class Solver:
     """The process in which a scenario draws and solves.
 
-    Args:
-        limit: Seconds that a call may take; the first of a process may take longer.
+    A call may take so many seconds; the first of a process may take longer.
     """
 
     def __init__(self, limit: float) -> None:
@@ -165,16 +148,14 @@ class Solver:
         """Return what a function of this module answers.
 
         Raises:
-            SolverBusyError: Others are before, and it takes them too long.
+            BusyError: Others are before, and it takes them too long.
             InputError: The scenario cannot be used so.
             MnoError: It failed, or took too long.
         """
         try:
             await asyncio.wait_for(self._lock.acquire(), self._limit)
         except TimeoutError:
-            raise SolverBusyError(
-                "the solver is at work for others; try again in a moment"
-            ) from None
+            raise BusyError("the solver is at work for others; try again in a moment") from None
         limit = self._limit if self._worker.is_running else self._limit + _TO_START
         answer = self._worker.submit(function, *arguments)
         try:

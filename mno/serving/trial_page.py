@@ -1,4 +1,4 @@
-"""The page itself: complete in one file, in the reader's language.
+"""The page for trying a model itself: complete in one file, in the reader's language.
 
 It may run its own script and ask its own service, and nothing else.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import secrets
-import tomllib
 from base64 import b64encode
 from collections.abc import Mapping
 from functools import cache
@@ -16,25 +15,24 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from mno.core.words import LANGUAGES, own_texts
 from mno.surrogate.description import Description
 
-LANGUAGES = ("en", "ja")
+_MOST_POINTS = 128  # along an axis of space; more are not seen
+_MOST_VALUES = 2**21  # of a field, 8 MiB; beyond, frames are left out
+_MOST_SCATTERED = 20_000
 
 
 def page(language: str) -> Response:
-    """Return the page.
-
-    Args:
-        language: One of `LANGUAGES`.
-    """
+    """Return the page in one of the languages that there are."""
     nonce = secrets.token_urlsafe(16)
-    words = _words(language)
-    content = _template().render(
+    template, words = _template(), _words(language)
+    content = template.render(
         lang=language,
         nonce=nonce,
         words=words,
@@ -58,41 +56,30 @@ def page(language: str) -> Response:
 
 def language_of(request: Request) -> str:
     """Return the language that the address or the browser asks for; English if it knows none."""
-    asked = request.query_params.get("lang", "")
-    accepted = [
-        part.partition(";")[0] for part in request.headers.get("accept-language", "").split(",")
-    ]
-    for wish in (asked, *accepted):
-        language = wish.strip().lower()[:2]
-        if language in LANGUAGES:
-            return language
-    return "en"
+    accepted = request.headers.get("accept-language", "").split(",")
+    wishes = [request.query_params.get("lang", ""), *accepted]
+    asked = (wish.partition(";")[0].strip().lower()[:2] for wish in wishes)
+    return next((language for language in asked if language in LANGUAGES), "en")
 
 
 @cache
 def _words(language: str) -> dict[str, Any]:
     """Return all that the page says, and what quantities are called in its language."""
-    words: dict[str, Any] = tomllib.loads(_text(f"{language}.toml"))
-    report = files("mno.report").joinpath(f"{language}.toml")
-    names = tomllib.loads(report.read_text(encoding="utf-8")).get("names", {})
-    return words | {"names": {key: name for key, name in names.items() if isinstance(name, str)}}
+    of_report = own_texts("mno.report", language)
+    names = {k.removeprefix("names."): v for k, v in of_report.items() if k.startswith("names.")}
+    return {**own_texts("mno.serving", language), "names": names}
 
 
 @cache
-def _template() -> Any:
-    loader = PackageLoader("mno", "serving/trial")
+def _template() -> Template:
+    loader = PackageLoader("mno", "serving")
     environment = Environment(autoescape=True, undefined=StrictUndefined, loader=loader)
     return environment.get_template("page.html.j2")
 
 
 @cache
 def _text(name: str) -> str:
-    return files("mno.serving.trial").joinpath(name).read_text(encoding="utf-8")
-
-
-_MOST_POINTS = 128  # along an axis of space; more are not seen
-_MOST_VALUES = 2**21  # of a field, 8 MiB; beyond, frames are left out
-_MOST_SCATTERED = 20_000
+    return files("mno.serving").joinpath(name).read_text(encoding="utf-8")
 
 
 def shown(
@@ -112,33 +99,25 @@ def shown(
     """
     known = {**description.inputs, **description.outputs, **description.coordinates}
     return [
-        _shown(description, name, fields[name][0], labels.get(name, name), known[name])
-        for name in known
+        {"name": name, "label": labels.get(name, name), "units": units}
+        | _shown(description, name, np.asarray(fields[name][0], dtype="<f4"))
+        for name, units in known.items()
         if name in fields
     ]
 
 
-def _shown(
-    description: Description, name: str, values: np.ndarray, label: str, units: str
-) -> dict[str, Any]:
+def _shown(description: Description, name: str, values: np.ndarray) -> dict[str, Any]:
     space = () if name in description.scalars else description.space
-    dims = len(space)
-    values = np.asarray(values, dtype="<f4")
     finite = values[np.isfinite(values)]
-    frames, every = values.shape[: values.ndim - dims], 1
+    dims = values.ndim - len(space)
+    frames, every = values.shape[:dims], 1
     most = _MOST_SCATTERED if description.coordinates else _MOST_POINTS
-    places = tuple(
-        slice(None, None, -(-length // most)) for length in values.shape[values.ndim - dims :]
-    )
+    places = tuple(slice(None, None, -(-length // most)) for length in values.shape[dims:])
     values = values[(..., *places)]
     if frames:
-        each = math.prod(values.shape[1:])
-        every = max(1, -(-frames[0] * each // _MOST_VALUES))
+        every = max(1, -(-frames[0] * math.prod(values.shape[1:]) // _MOST_VALUES))
         values = values[::every]
     return {
-        "name": name,
-        "label": label,
-        "units": units,
         "space": list(space),
         "shape": list(values.shape),
         "every": every,
