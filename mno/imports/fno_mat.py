@@ -65,28 +65,150 @@ class FnoMat(Importer):
     def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
         if h5py.is_hdf5(self.require_file()):
-            file = _Mat73(stack.enter_context(Hdf5File(self.path)))
+            self._file = _Mat73(stack.enter_context(Hdf5File(self.path)))
         else:
-            file = _Mat5(self.path)
-        return _Arrays(self.path, file, mapping).layout()
+            self._file = _Mat5(self.path)
+        shapes = self._file.shapes
+        given = {name: rule.role for name, rule in mapping.fields.items() if rule.role}
+        roles = {**_ROLES, **given}
+        kept = {n: roles[n] for n in shapes if n in roles and n not in mapping.dropped}
+        self._samples, *self._space = self._one_frame(list(kept))
+        self._fields: dict[str, Field] = {}
+        self._sources: dict[str, str] = {}
+        self._readers: dict[str, Reader] = {}
+        self._time: Axis | None = None
+        self._remarks: list[str] = []
+        roles = dict(kept)
+        # Unless the user says otherwise, frames belong to one state, a being the first of them.
+        if "u" in roles and self._is_over_time(shapes["u"]) and not {"a", "u"} & given.keys():
+            self._add_state("a" if roles.pop("a", None) else None)
+            del roles["u"]
+        for name, role in roles.items():
+            self._add(name, role)
+        left_out = [name for name in (*shapes, *self._file.others) if name not in kept]
+        left_out = [name for name in left_out if not (name == "t" and self._time)]
+        if left_out:
+            self._remarks.append(
+                f"left out: {', '.join(left_out)}; what is to be kept needs a role in a mapping "
+                "file"
+            )
+        axes = (*([self._time] if self._time else []), *self._space_axes("coeff" in kept))
+        contents = Contents(
+            samples=self._samples,
+            axes=axes,
+            fields=tuple(self._fields.values()),
+            sources=self._sources,
+            remarks=(*self._remarks, *uneven(axes)),
+        )
+        return contents, self._readers
+
+    def _one_frame(self, kept: list[str]) -> tuple[int, ...]:
+        """Return the number of samples and of points along each axis of space."""
+        first = next((name for name in ("coeff", "a", *kept) if name in kept), None)
+        if first is None:
+            found = ", ".join([*self._file.shapes, *self._file.others]) or "nothing"
+            raise InputError(
+                f"{self.path} has {found}; expected coeff and sol, or a and u: say which is which "
+                "in a mapping file, as in `fields: {p: {role: input}, q: {role: output}}`"
+            )
+        shape = self._file.shapes[first]
+        if first == "u" and len(shape) == 4:  # with its last axis of time, and without a
+            shape = shape[:3]
+        if not 2 <= len(shape) <= 4:
+            raise InputError(
+                f"{self.path}: {first} has shape {shape}; expected samples and one to three axes "
+                "of space: reshape the array"
+            )
+        return shape
+
+    def _is_over_time(self, shape: tuple[int, ...]) -> bool:
+        return shape[:-1] == (self._samples, *self._space)
+
+    def _add(self, source: str, role: str) -> None:
+        """Make a field of an array: one value, one frame, or frames for each sample."""
+        shape = self._file.shapes[source]
+        space = SPACE[: len(self._space)]
+        if shape == (self._samples, *self._space):
+            dims, frame = space, shape[1:]
+        elif self._is_over_time(shape):
+            dims, frame = ("time", *space), (shape[-1], *shape[1:-1])
+            self._time = self._time or self._times(shape[-1], first=None)[0]
+            if len(self._time.points) != shape[-1]:
+                raise InputError(
+                    f"{self.path}: {source} has {shape[-1]} times, other arrays have another "
+                    f"number; {leave_out(source)}"
+                )
+        elif shape == (self._samples, 1):
+            dims, frame = (), ()
+        else:
+            raise InputError(
+                f"{self.path}: {source} has shape {shape}; expected "
+                f"{(self._samples, *self._space)}, perhaps with a last axis of time: "
+                f"{leave_out(source)}"
+            )
+        check_sample(self.path, source, frame, self._samples)
+        self._keep(source, plain_field(_NAMES.get(source, source), role, dims), [source])
+
+    def _add_state(self, first: str | None) -> None:
+        """Make one state of `u`, and of `a` before it unless `u` begins with it."""
+        self._time, first = self._times(self._file.shapes["u"][-1], first)
+        check_sample(self.path, "u", (len(self._time.points), *self._space), self._samples)
+        dims = ("time", *SPACE[: len(self._space)])
+        field = plain_field(_STATES[len(self._space)], "state", dims)
+        self._keep("u", field, [name for name in (first, "u") if name])
+
+    def _keep(self, source: str, field: Field, arrays: list[str]) -> None:
+        """Note a field, and the arrays whose frames it consists of."""
+        self._fields[field.name], self._sources[field.name] = field, source
+        self._readers[field.name] = partial(self._frames, field.dims, arrays)
+
+    def _frames(
+        self, dims: tuple[str, ...], arrays: list[str], start: int, stop: int
+    ) -> np.ndarray:
+        """Return some samples, the axis of time first, arrays joined along it."""
+        parts = [self._file.read(name, start, stop) for name in arrays]
+        if "time" not in dims:
+            return parts[0] if dims else parts[0][:, 0]
+        # A single frame has no axis of time; in an array of frames it is the last.
+        frames = [p[:, None] if p.ndim == len(dims) else np.moveaxis(p, -1, 1) for p in parts]
+        return np.concatenate(frames, axis=1)
+
+    def _times(self, length: int, first: str | None) -> tuple[Axis, str | None]:
+        """Return the axis of time, and `first` if it is the frame before those of `u`."""
+        shape = self._file.shapes.get("t")
+        if shape is None or math.prod(shape) >= _MAX_TIMES:
+            self._remarks.append("t is missing; frames are numbered from 0")
+            times = np.arange(length + bool(first), dtype=np.float64)
+        else:
+            times = np.asarray(self._file.whole("t")).ravel(order="F")
+            if first and len(times) == length and times[0] > 0:
+                times = np.concatenate([[0.0], times])
+            elif first and len(times) == length:
+                self._remarks.append("u begins at time 0; a is left out")
+                first = None
+        return given_axis(self.path, "time", "t", times, length + bool(first)), first
+
+    def _space_axes(self, has_ends: bool) -> list[Axis]:
+        named = list(zip(SPACE, self._space, strict=False))
+        if has_ends:  # solved on points that include both
+            return [axis_of_points(name, np.linspace(0, 1, length)) for name, length in named]
+        self._remarks.append(
+            "the file says nothing of its points; they are taken as the centres of cells from 0 to "
+            "1"
+        )
+        return [cell_centres(name, length) for name, length in named]
 
 
 class _Mat73:
-    """The arrays of a file of version 7.3, in which their axes are reversed.
-
-    Attributes:
-        shapes: Shapes of the arrays of real numbers, as MATLAB has them, by name.
-        others: Names of variables of other kinds.
-    """
+    """The arrays of a file of version 7.3, in which their axes are reversed."""
 
     def __init__(self, file: Hdf5File) -> None:
         self._file = file
         # Names with # are MATLAB's own; text, and the shape of what is empty, are numbers, too.
         names = [name for name in file.members(file.root) if not name.startswith("#")]
-        numeric = [name for name in names if self._is_numeric(name)]
-        self.others = [name for name in names if name not in numeric]
-        self._arrays = {name: file.needed(file.root, name) for name in numeric}
+        self._arrays = {n: file.needed(file.root, n) for n in names if self._is_numeric(n)}
         self.shapes = {name: array.shape[::-1] for name, array in self._arrays.items()}
+        self.others = [name for name in names if name not in self._arrays]
         self._ordered: dict[str, SampleTiles] = {}
 
     def _is_numeric(self, name: str) -> bool:
@@ -112,7 +234,7 @@ class _Mat73:
 
 
 class _Mat5:
-    """The arrays of a file of version 5; attributes as those of `_Mat73`."""
+    """The arrays of a file of version 5; as `_Mat73`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -159,146 +281,6 @@ class _Mat5:
                 "expected an undamaged MATLAB file: get it anew, or save it by "
                 "save('data.mat', '-v7.3')"
             ) from None
-
-
-class _Arrays:
-    """The arrays of a file, and what becomes of them."""
-
-    def __init__(self, path: Path, file: _Mat73 | _Mat5, mapping: Mapping) -> None:
-        self._path, self._file = path, file
-        self._given = {name: rule.role for name, rule in mapping.fields.items() if rule.role}
-        roles = {**_ROLES, **self._given}
-        kept = [name for name in file.shapes if name in roles and name not in mapping.dropped]
-        self._roles: dict[str, str] = {name: roles[name] for name in kept}
-        self._samples, *self._space = self._one_frame()
-        self._fields: dict[str, Field] = {}
-        self._sources: dict[str, str] = {}
-        self._readers: dict[str, Reader] = {}
-        self._time: Axis | None = None
-        self._remarks: list[str] = []
-
-    def layout(self) -> Layout:
-        """Return what the file holds, and how it is read."""
-        roles = dict(self._roles)
-        # Unless the user says otherwise, frames belong to one state, a being the first of them.
-        if "u" in roles and self._is_over_time("u") and not {"a", "u"} & self._given.keys():
-            self._add_state("a" if roles.pop("a", None) else None)
-            del roles["u"]
-        for name, role in roles.items():
-            self._add(name, role)
-        left_out = [n for n in (*self._file.shapes, *self._file.others) if n not in self._roles]
-        left_out = [name for name in left_out if not (name == "t" and self._time)]
-        if left_out:
-            self._remarks.append(
-                f"left out: {', '.join(left_out)}; what is to be kept needs a role in a mapping "
-                "file"
-            )
-        axes = (*([self._time] if self._time else []), *self._space_axes())
-        contents = Contents(
-            samples=self._samples,
-            axes=axes,
-            fields=tuple(self._fields.values()),
-            sources=self._sources,
-            remarks=(*self._remarks, *uneven(axes)),
-        )
-        return contents, self._readers
-
-    def _one_frame(self) -> tuple[int, ...]:
-        """Return the number of samples and of points along each axis of space."""
-        first = next((n for n in ("coeff", "a", *self._roles) if n in self._roles), None)
-        if first is None:
-            found = ", ".join([*self._file.shapes, *self._file.others]) or "nothing"
-            raise InputError(
-                f"{self._path} has {found}; expected coeff and sol, or a and u: say which is which "
-                "in a mapping file, as in `fields: {p: {role: input}, q: {role: output}}`"
-            )
-        shape = self._file.shapes[first]
-        if first == "u" and len(shape) == 4:  # with its last axis of time, and without a
-            shape = shape[:3]
-        if not 2 <= len(shape) <= 4:
-            raise InputError(
-                f"{self._path}: {first} has shape {shape}; expected samples and one to three axes "
-                "of space: reshape the array"
-            )
-        return shape
-
-    def _is_over_time(self, name: str) -> bool:
-        return self._file.shapes[name][:-1] == (self._samples, *self._space)
-
-    def _add(self, source: str, role: str) -> None:
-        """Make a field of an array: one value, one frame, or frames for each sample."""
-        shape = self._file.shapes[source]
-        space = SPACE[: len(self._space)]
-        if shape == (self._samples, *self._space):
-            dims, frame = space, shape[1:]
-        elif self._is_over_time(source):
-            dims, frame = ("time", *space), (shape[-1], *shape[1:-1])
-            self._time = self._time or self._times(shape[-1], first=None)[0]
-            if len(self._time.points) != shape[-1]:
-                raise InputError(
-                    f"{self._path}: {source} has {shape[-1]} times, other arrays have another "
-                    f"number; {leave_out(source)}"
-                )
-        elif shape == (self._samples, 1):
-            dims, frame = (), ()
-        else:
-            raise InputError(
-                f"{self._path}: {source} has shape {shape}; expected "
-                f"{(self._samples, *self._space)}, perhaps with a last axis of time: "
-                f"{leave_out(source)}"
-            )
-        check_sample(self._path, source, frame, self._samples)
-        self._keep(source, plain_field(_NAMES.get(source, source), role, dims), [source])
-
-    def _add_state(self, first: str | None) -> None:
-        """Make one state of `u`, and of `a` before it unless `u` begins with it."""
-        self._time, first = self._times(self._file.shapes["u"][-1], first)
-        check_sample(self._path, "u", (len(self._time.points), *self._space), self._samples)
-        dims = ("time", *SPACE[: len(self._space)])
-        field = plain_field(_STATES[len(self._space)], "state", dims)
-        self._keep("u", field, [name for name in (first, "u") if name])
-
-    def _keep(self, source: str, field: Field, arrays: list[str]) -> None:
-        """Note a field, and the arrays whose frames it consists of."""
-        self._fields[field.name] = field
-        self._sources[field.name] = source
-        self._readers[field.name] = partial(self._read, field.dims, arrays)
-
-    def _read(self, dims: tuple[str, ...], arrays: list[str], start: int, stop: int) -> np.ndarray:
-        """Return some samples, the axis of time first, arrays joined along it."""
-        parts = [self._file.read(name, start, stop) for name in arrays]
-        if not dims:
-            return parts[0][:, 0]
-        if "time" not in dims:
-            return parts[0]
-        # A single frame has no axis of time; in an array of frames it is the last.
-        frames = [p[:, None] if p.ndim == len(dims) else np.moveaxis(p, -1, 1) for p in parts]
-        return np.concatenate(frames, axis=1)
-
-    def _times(self, length: int, first: str | None) -> tuple[Axis, str | None]:
-        """Return the axis of time, and `first` if it is the frame before those of `u`."""
-        times = None
-        if "t" in self._file.shapes and math.prod(self._file.shapes["t"]) < _MAX_TIMES:
-            times = np.asarray(self._file.whole("t")).ravel(order="F")
-        if times is None:
-            self._remarks.append("t is missing; frames are numbered from 0")
-            times = np.arange(length + bool(first), dtype=np.float64)
-        elif first and len(times) == length and times[0] > 0:
-            times = np.concatenate([[0.0], times])
-        elif first and len(times) == length:
-            self._remarks.append("u begins at time 0; a is left out")
-            first = None
-        return given_axis(self._path, "time", "t", times, length + bool(first)), first
-
-    def _space_axes(self) -> list[Axis]:
-        if "coeff" in self._roles:  # solved on points that include both ends
-            ends = [np.linspace(0, 1, length) for length in self._space]
-            return [axis_of_points(n, points) for n, points in zip(SPACE, ends, strict=False)]
-        self._remarks.append(
-            "the file says nothing of its points; they are taken as the centres of cells from 0 to "
-            "1"
-        )
-        return [cell_centres(n, length) for n, length in zip(SPACE, self._space, strict=False)]
 
 
 IMPORTER = FnoMat

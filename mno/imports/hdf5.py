@@ -8,7 +8,7 @@ more than it should, the cage ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -32,13 +32,11 @@ _MARGIN = 65_536  # what a checksum, or data that cannot be compressed, may add
 
 
 class Hdf5File:
-    """An HDF5 file, open for reading.
-
-    Args:
-        path: The file.
+    """An HDF5 file, open for reading; `root` is its first group.
 
     Raises:
-        InputError: It is no HDF5 file, or a damaged one.
+        InputError: It is no HDF5 file, or a damaged one; so do all methods, where something leads
+            out of the file or is not what it should be.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,11 +57,7 @@ class Hdf5File:
         self.root.file.close()
 
     def members(self, group: h5py.Group) -> list[str]:
-        """Return the names of all that is in a group, in order.
-
-        Raises:
-            InputError: There is a link that leads elsewhere, or too much.
-        """
+        """Return the names of all that is in a group, in order."""
         with readable(self.path, str(group.name)):
             if len(group) > MAX_SAMPLES:
                 raise InputError(
@@ -72,41 +66,27 @@ class Hdf5File:
                 )
             names = sorted(group)
         for name in names:
-            self._check_link(group, name)
+            self._is_there(group, name)
         return names
 
     def group(self, parent: h5py.Group, name: str) -> h5py.Group | None:
-        """Return a group within another; none if there is none of that name.
-
-        Raises:
-            InputError: There is something else.
-        """
+        """Return a group within another; none if there is none of that name."""
         found = self._member(parent, name)
         if found is not None and not isinstance(found, h5py.Group):
             raise InputError(f"{self.path}: {name} is an array; expected a group: correct the file")
         return found
 
     def array(self, parent: h5py.Group, name: str) -> StoredArray | None:
-        """Return an array within a group, its values unread; none if there is none of that name.
-
-        Raises:
-            InputError: There is something else, or an array that cannot be trusted.
-        """
+        """Return an array within a group, its values unread; none if there is none of that name."""
         found = self._member(parent, name)
-        if found is None:
-            return None
         where = f"{parent.name}/{name}".lstrip("/")
-        if not isinstance(found, h5py.Dataset):
+        if isinstance(found, h5py.Group):
             raise InputError(f"{self.path}: {where} is a group; expected an array of numbers")
         with readable(self.path, where):
-            return StoredArray(self.path, where, found)
+            return None if found is None else StoredArray(self.path, where, found)
 
     def needed(self, parent: h5py.Group, name: str) -> StoredArray:
-        """Return an array within a group.
-
-        Raises:
-            InputError: There is none, or one that cannot be trusted.
-        """
+        """Return an array within a group, which must have it."""
         found = self.array(parent, name)
         if found is None:
             raise InputError(
@@ -115,14 +95,14 @@ class Hdf5File:
             )
         return found
 
-    def is_array(self, parent: h5py.Group, name: str, kinds: str | None = None) -> bool:
-        """Whether a member of a group is an array, of types of some kinds if they are given."""
-        found = self._member(parent, name)
-        return isinstance(found, h5py.Dataset) and (kinds is None or found.dtype.kind in kinds)
+    def is_array(self, parent: h5py.Group, name: str) -> bool:
+        """Whether a member of a group is an array."""
+        return isinstance(self._member(parent, name), h5py.Dataset)
 
     def is_numeric(self, parent: h5py.Group, name: str) -> bool:
         """Whether a member of a group is an array of real numbers."""
-        return self.is_array(parent, name, "fiub")
+        found = self._member(parent, name)
+        return isinstance(found, h5py.Dataset) and found.dtype.kind in "fiub"
 
     def attribute(self, owner: Any, name: str) -> Any:
         """Return an attribute as plain values: text, numbers or a list; none if it is not plain."""
@@ -142,11 +122,9 @@ class Hdf5File:
 
     def _member(self, parent: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
         with readable(self.path, name):
-            if not self._check_link(parent, name):
-                return None
-            return parent[name]  # type: ignore[return-value]
+            return parent[name] if self._is_there(parent, name) else None  # type: ignore[return-value]
 
-    def _check_link(self, group: h5py.Group, name: str) -> bool:
+    def _is_there(self, group: h5py.Group, name: str) -> bool:
         """Return whether there is a link of that name; it leads to something in the file."""
         with readable(self.path, name):
             links, key = group.id.links, name.encode("utf-8", "surrogateescape")
@@ -170,13 +148,12 @@ class StoredArray:
         dataset: The array.
 
     Raises:
-        InputError: It holds no real numbers, or cannot be what it claims to be.
+        InputError: It holds no real numbers, or cannot be what it claims to be; methods that read
+            raise it where the file is damaged.
     """
 
     def __init__(self, path: Path, name: str, dataset: h5py.Dataset) -> None:
-        self.path = path
-        self.name = name
-        self.dataset = dataset
+        self.path, self.name, self.dataset = path, name, dataset
         self.shape: tuple[int, ...] = dataset.shape
         if dataset.is_virtual or dataset.external:
             raise InputError(
@@ -193,11 +170,7 @@ class StoredArray:
         self._check_chunks()
 
     def whole(self) -> np.ndarray:
-        """Return all values, float64: for coordinates and the like.
-
-        Raises:
-            InputError: There are more of them than a coordinate has, or they cannot be read.
-        """
+        """Return all values, float64: for coordinates and the like, of which there are few."""
         if math.prod(self.shape) > _MAX_COORDINATES:
             raise InputError(
                 f"{self.path}: {self.name} has shape {self.shape}; expected coordinates or numbers "
@@ -206,17 +179,11 @@ class StoredArray:
         return np.asarray(self.part(...), dtype=np.float64)
 
     def read(self, where: Sequence[slice], pick: tuple[int, ...] = ()) -> np.ndarray:
-        """Return a part of the array.
+        """Return a part of the array, float32.
 
         Args:
             where: Which part of the leading axes, from number to number.
             pick: Which element of each trailing axis.
-
-        Returns:
-            Shape as `where` says, float32.
-
-        Raises:
-            InputError: The file is damaged there.
         """
         out = np.empty([part.stop - part.start for part in where], dtype=np.float32)
         trailing = self.shape[len(where) :]
@@ -234,12 +201,8 @@ class StoredArray:
 
         Args:
             out: Where to put the values, shape `(channels, …)`, float32.
-
-        Raises:
-            InputError: The file is damaged.
         """
-        width = self.dataset.dtype.itemsize * self.shape[-1]
-        for piece in pieces(self.shape[:-1], width):
+        for piece in pieces(self.shape[:-1], self.dataset.dtype.itemsize * self.shape[-1]):
             values = self._piece(piece)
             with np.errstate(over="ignore"):
                 for channel, target in enumerate(out):
@@ -251,18 +214,11 @@ class StoredArray:
         return self.read((slice(start, stop), *(slice(0, length) for length in middle)), pick)
 
     def part(self, where: Any) -> np.ndarray:
-        """Return a part of the array as it is stored.
-
-        Args:
-            where: One slice for each of the leading axes, or `...`.
-
-        Raises:
-            InputError: The file is damaged there.
-        """
+        """Return a part of the array as it is stored; `where`: slices of leading axes, or `...`."""
         with readable(self.path, self.name):
             return self.dataset[where]
 
-    def boxes(self, fastest: Iterator[int] | range) -> Iterator[Box]:
+    def boxes(self, fastest: Iterable[int]) -> Iterator[Box]:
         """Cut the array into boxes of whole chunks; see `tiles.boxes`."""
         return boxes(self.shape, self.dataset.chunks, self.dataset.dtype.itemsize, fastest)
 
@@ -286,20 +242,21 @@ class StoredArray:
 
     def _check_chunks(self) -> None:
         """Refuse chunks that are too large, and filters that are not known to do no harm."""
-        chunk_bytes = math.prod(self.dataset.chunks or ()) * self.dataset.dtype.itemsize
+        where, chunks = f"{self.path}: ", self.dataset.chunks
+        chunk_bytes = math.prod(chunks or ()) * self.dataset.dtype.itemsize
         properties = self.dataset.id.get_create_plist()
         filters = [properties.get_filter(i) for i in range(properties.get_nfilters())]
         codes = [code for code, *_ in filters]
         compressions = codes.count(_DEFLATE) + codes.count(_LZF)
         if set(codes) - {_DEFLATE, _SHUFFLE, _FLETCHER32, _LZF} or compressions > 1:
             raise InputError(
-                f"{self.path}: {self.name} is compressed by HDF5 filters {codes}; expected gzip "
+                f"{where}{self.name} is compressed by HDF5 filters {codes}; expected gzip "
                 f"({_DEFLATE}) or lzf ({_LZF}): convert the file by h5repack -f GZIP=1"
             )
         if chunk_bytes > MAX_SAMPLE_BYTES:
             raise InputError(
-                f"{self.path}: {self.name} has chunks of shape {self.dataset.chunks}; expected "
-                f"at most {MAX_SAMPLE_BYTES // 2**20} MiB each: write it in smaller ones"
+                f"{where}{self.name} has chunks of shape {chunks}; expected at most "
+                f"{MAX_SAMPLE_BYTES // 2**20} MiB each: write it in smaller ones"
             )
         sizes: list[int] = []
         if compressions:
@@ -308,18 +265,14 @@ class StoredArray:
         largest = chunk_bytes * 1.01 + _MARGIN
         if max(sizes, default=0) > largest or lzf not in ([], [(chunk_bytes,)]):
             raise InputError(
-                f"{self.path}: a chunk of {self.name} unpacks to more than its {chunk_bytes} "
-                "bytes; expected a sound file: get it anew, or convert it by h5repack -f GZIP=1"
+                f"{where}a chunk of {self.name} unpacks to more than its {chunk_bytes} bytes; "
+                "expected a sound file: get it anew, or convert it by h5repack -f GZIP=1"
             )
 
 
 @contextmanager
 def readable(path: Path, what: str) -> Iterator[None]:
-    """Turn what h5py raises over damaged files into one line.
-
-    Raises:
-        InputError: Something was raised.
-    """
+    """Turn what h5py raises over damaged files into one line."""
     try:
         yield
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:

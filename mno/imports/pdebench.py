@@ -52,205 +52,154 @@ class PdeBench(Importer):
 
     def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
-        file = stack.enter_context(Hdf5File(self.require_file()))
-        arrays = [n for n in file.members(file.root) if file.is_array(file.root, n)]
-        if not arrays:
-            return _Groups(file).layout()
-        return _Arrays(file, [n for n in arrays if n not in _COORDINATES], mapping).layout()
+        file = self._file = stack.enter_context(Hdf5File(self.require_file()))
+        names = [n for n in file.members(file.root) if file.is_array(file.root, n)]
+        if names:
+            return self._lay_out_arrays([n for n in names if n not in _COORDINATES], mapping)
+        return self._lay_out_groups()
 
-
-class _Arrays:
-    """A file in which each array holds all samples."""
-
-    def __init__(self, file: Hdf5File, names: list[str], mapping: Mapping) -> None:
-        self._file, self._path = file, file.path
-        self._remarks: list[str] = []
+    def _lay_out_arrays(self, names: list[str], mapping: Mapping) -> Layout:
+        """Lay out a file in which each array holds all samples."""
+        file, path = self._file, self.path
         found = {n: file.needed(file.root, n) for n in names if n not in mapping.dropped}
-        self._arrays = {name: array for name, array in found.items() if array.shape}
-        self._parameters = file.attributes(file.root)
-        for name, array in found.items():
-            if not array.shape:
-                self._parameters[name] = plain(array.whole()[()])
-        if not self._arrays:
+        arrays = {name: array for name, array in found.items() if array.shape}
+        numbers = {n: plain(array.whole()[()]) for n, array in found.items() if not array.shape}
+        if not arrays:
             raise InputError(
-                f"{self._path} has no arrays of values; expected tensor, density or the like: "
-                "choose another importer"
+                f"{path} has no arrays of values; expected tensor, density or the like: choose "
+                "another importer"
             )
-        given = [name for name in SPACE if f"{name}-coordinate" in file.members(file.root)]
-        self._space = max((SPACE.index(n) + 1 for n in given), default=self._guess_space())
-        self._fields: dict[str, Field] = {}
-        self._sources: dict[str, str] = {}
-        self._readers: dict[str, Reader] = {}
-        self._lengths: dict[str, int] = {}
-
-    def layout(self) -> Layout:
-        samples = {name: array.shape[0] for name, array in self._arrays.items()}
+        samples = {name: array.shape[0] for name, array in arrays.items()}
         if len(set(samples.values())) != 1:
             raise InputError(
-                f"{self._path}: arrays have different numbers of samples ({samples}); expected as "
+                f"{path}: arrays have different numbers of samples ({samples}); expected as "
                 "many in each: leave others out by `drop: true` in a mapping file"
             )
-        count = next(iter(samples.values()))
-        for name, array in self._arrays.items():
-            self._add(name, array, count)
-        used = [d for d in ("time", *SPACE) if any(d in f.dims for f in self._fields.values())]
-        axes = tuple(self._axis(name, self._lengths[name]) for name in used)
+        given = [name for name in SPACE if f"{name}-coordinate" in file.members(file.root)]
+        space = max((SPACE.index(n) + 1 for n in given), default=_guess_space(arrays))
+        fields: dict[str, Field] = {}
+        sources: dict[str, str] = {}
+        readers: dict[str, Reader] = {}
+        lengths: dict[str, int] = {}
+        for source, array in arrays.items():
+            dims, channels = self._dims(source, array, space)
+            for dim, length in zip(dims, array.shape[1:], strict=False):
+                if lengths.setdefault(dim, length) != length:
+                    raise InputError(
+                        f"{path}: {source} has {length} points along {dim}, others {lengths[dim]}; "
+                        "expected all arrays on one grid: leave some out by `drop: true` in a "
+                        "mapping file"
+                    )
+            steady, over_time = "nu" in arrays, "time" in dims
+            name = _NAMES.get(source, source)
+            if source == "tensor":
+                name = "pressure" if steady else "velocity"
+            role = "state" if over_time else "input"
+            if steady and source != "nu" and (not over_time or array.shape[1] == 1):
+                role, dims = "output", dims[over_time:]
+            count = channels[0] if channels else 1
+            for channel in range(count):
+                suffix = SPACE[channel] if count == space else str(channel)
+                label = name if count == 1 else f"{name}_{suffix}"
+                fields[label] = plain_field(label, role, dims)
+                sources[label] = source if count == 1 else f"{source}[{channel}]"
+                pick = (channel,) if channels else ()
+                readers[label] = partial(_read, array, pick, over_time and role == "output")
+        used = [d for d in ("time", *SPACE) if any(d in field.dims for field in fields.values())]
+        remarks: list[str] = []
+        axes = tuple(self._axis(name, lengths[name], remarks) for name in used)
         contents = Contents(
-            samples=count,
+            samples=next(iter(samples.values())),
             axes=axes,
-            fields=tuple(self._fields.values()),
-            sources=self._sources,
-            parameters=self._parameters,
-            remarks=(*self._remarks, *uneven(axes)),
+            fields=tuple(fields.values()),
+            sources=sources,
+            parameters=file.attributes(file.root) | numbers,
+            remarks=(*remarks, *uneven(axes)),
         )
-        return contents, self._readers
+        return contents, readers
 
-    def _guess_space(self) -> int:
-        """Return the number of space axes of a file without coordinates."""
-        if "nu" in self._arrays:
-            return len(self._arrays["nu"].shape) - 1
-        if "force" in self._arrays:
-            return len(self._arrays["force"].shape) - 2
-        return max(len(array.shape) for array in self._arrays.values()) - 2
-
-    def _add(self, source: str, array: StoredArray, samples: int) -> None:
-        """Make fields of an array, one for each channel if it has such an axis."""
-        space = SPACE[: self._space]
-        base = 1 + len(space)
-        steady = "nu" in self._arrays
-        rank = len(array.shape)
+    def _dims(
+        self, source: str, array: StoredArray, space: int
+    ) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Return the axes of one sample of an array, and the length of one of channels, if any."""
+        rank, base = len(array.shape), 1 + space
         over_time = rank > base and not (rank == base + 1 and source == "force")
-        dims = ("time", *space) if over_time else space
+        dims = ("time", *SPACE[:space]) if over_time else SPACE[:space]
         channels = array.shape[1 + len(dims) :]
-        if not 1 <= self._space <= 3 or rank < base or len(channels) > 1 or channels > (9,):
+        if not 1 <= space <= 3 or rank < base or len(channels) > 1 or channels > (9,):
             raise InputError(
-                f"{self._path}: {source} has shape {array.shape}; expected samples, perhaps times, "
-                f"{self._space} axes of space and perhaps a channel: choose another importer, or "
+                f"{self.path}: {source} has shape {array.shape}; expected samples, perhaps times, "
+                f"{space} axes of space and perhaps a channel: choose another importer, or "
                 f"{leave_out(source)}"
             )
-        shape = array.shape[1 : 1 + len(dims)]
-        check_sample(self._path, source, array.shape[1:], samples)
-        for dim, length in zip(dims, shape, strict=True):
-            known = self._lengths.setdefault(dim, length)
-            if known != length:
-                raise InputError(
-                    f"{self._path}: {source} has {length} points along {dim}, others {known}; "
-                    "expected all arrays on one grid: leave some out by `drop: true` in a mapping "
-                    "file"
-                )
-        name = _NAMES.get(source, source)
-        if source == "tensor":
-            name = "pressure" if steady else "velocity"
-        role = "state" if over_time else "input"
-        if steady and source != "nu" and (not over_time or shape[0] == 1):
-            role, dims = "output", space
-        count = channels[0] if channels else 1
-        for channel in range(count):
-            suffix = SPACE[channel] if count == self._space else str(channel)
-            label = name if count == 1 else f"{name}_{suffix}"
-            self._fields[label] = plain_field(label, role, dims)
-            self._sources[label] = source if count == 1 else f"{source}[{channel}]"
-            pick = (channel,) if channels else ()
-            self._readers[label] = partial(_read, array, pick, over_time and role == "output")
+        check_sample(self.path, source, array.shape[1:], array.shape[0])
+        return dims, channels
 
-    def _axis(self, name: str, length: int) -> Axis:
-        source = "t-coordinate" if name == "time" else f"{name}-coordinate"
-        array = self._file.array(self._file.root, source)
+    def _axis(self, name: str, length: int, remarks: list[str]) -> Axis:
+        file, source = self._file, "t-coordinate" if name == "time" else f"{name}-coordinate"
+        array = file.array(file.root, source)
         if array is None and name == "time":
-            array = self._file.array(self._file.root, "t")
-        if array is not None:
-            points = array.whole()
+            array = file.array(file.root, "t")
+        if array is None:
             if name == "time":
-                points = self._one_time(array.name, points)[:length]
-            return given_axis(self._path, name, array.name, points, length)
+                remarks.append(f"{source} is missing; frames are numbered from 0")
+                return given_axis(self.path, name, source, np.arange(float(length)), length)
+            remarks.append(
+                f"{source} is missing; points are taken as the centres of cells from 0 to 1"
+            )
+            return cell_centres(name, length)
+        points = array.whole()
         if name == "time":
-            self._remarks.append(f"{source} is missing; frames are numbered from 0")
-            return given_axis(self._path, name, source, np.arange(float(length)), length)
-        self._remarks.append(
-            f"{source} is missing; points are taken as the centres of cells from 0 to 1"
-        )
-        return cell_centres(name, length)
+            if points.ndim == 2 and (points != points[0]).any():
+                raise InputError(
+                    f"{self.path}: {array.name} gives other times for other samples; expected one "
+                    "time axis: import files with the same times"
+                )
+            points = (points[0] if points.ndim == 2 else points)[:length]
+        return given_axis(self.path, name, array.name, points, length)
 
-    def _one_time(self, source: str, times: np.ndarray) -> np.ndarray:
-        """Return the times of all samples, which may be given for each."""
-        if times.ndim != 2:
-            return times
-        if (times == times[0]).all():
-            return times[0]
-        raise InputError(
-            f"{self._path}: {source} gives other times for other samples; expected one time axis: "
-            "import files with the same times"
-        )
-
-
-def _read(
-    array: StoredArray, pick: tuple[int, ...], squeeze: bool, start: int, stop: int
-) -> np.ndarray:
-    """Return some samples of one channel; without the axis of time if it is to be left out."""
-    values = array.samples(start, stop, pick)
-    return values[:, 0] if squeeze else values
-
-
-class _Groups:
-    """A file with one group for each sample: `0000/data`, `0000/grid/x` and so on."""
-
-    def __init__(self, file: Hdf5File) -> None:
-        self._file, self._path = file, file.path
-        self._names = sorted(file.members(file.root), key=_number)
-        if not self._names:
-            raise InputError(f"{file.path} is empty; expected tensor, or groups with data")
-        self._last: tuple[int, int] | None = None
-        self._channels = np.empty(0, dtype=np.float32)
-
-    def layout(self) -> Layout:
-        first = self._data(self._names[0])
+    def _lay_out_groups(self) -> Layout:
+        """Lay out a file with one group for each sample: `0000/data`, `0000/grid/x` and so on."""
+        file = self._file
+        names = self._names = sorted(file.members(file.root), key=_number)
+        if not names:
+            raise InputError(f"{self.path} is empty; expected tensor, or groups with data")
+        first = self._data(names[0])
         *shape, channels = first.shape
         space = len(shape) - 1
         if not 1 <= space <= 3:
             raise InputError(
-                f"{self._path}: {first.name} has shape {first.shape}; expected times, one to three "
+                f"{self.path}: {first.name} has shape {first.shape}; expected times, one to three "
                 "axes of space, and channels: choose another importer"
             )
-        check_sample(self._path, first.name, first.shape, len(self._names))
-        for group in self._names[1:]:
-            array = self._data(group)
+        check_sample(self.path, first.name, first.shape, len(names))
+        for array in map(self._data, names[1:]):
             if array.shape != first.shape:
                 raise InputError(
-                    f"{self._path}: {array.name} has shape {array.shape}, but {first.name} has "
+                    f"{self.path}: {array.name} has shape {array.shape}, but {first.name} has "
                     f"{first.shape}; expected the same in all groups: import them from separate "
                     "files"
                 )
-        names = _CHANNELS.get((space, channels)) or tuple(f"channel_{i}" for i in range(channels))
         self._shape = tuple(shape)
-        self._axes = self._axes_of(self._names[0])
-        remarks = [*self._holes(), *uneven(self._axes)]
-        parameters = self._file.attributes(self._file.root)
-        config = self._file.attribute(self._file.root[self._names[0]], "config")
+        self._axes = self._axes_of(names[0])
+        self._last: tuple[int, int] | None = None
+        remarks = [*_holes(names), *uneven(self._axes)]
+        parameters = file.attributes(file.root)
+        config = file.attribute(file.root[names[0]], "config")
         if config is not None:
-            values, remark = parse_config(config, self._names[0])
-            parameters["config"] = values
+            parameters["config"], remark = parse_config(config, names[0])
             remarks += [remark] if remark else []
         dims = tuple(axis.name for axis in self._axes)
+        called = _CHANNELS.get((space, channels)) or [f"channel_{i}" for i in range(channels)]
         contents = Contents(
-            samples=len(self._names),
+            samples=len(names),
             axes=self._axes,
-            fields=tuple(plain_field(name, "state", dims) for name in names),
-            sources={name: f"data[{i}]" for i, name in enumerate(names)},
+            fields=tuple(plain_field(name, "state", dims) for name in called),
+            sources={name: f"data[{i}]" for i, name in enumerate(called)},
             parameters=parameters,
             remarks=tuple(remarks),
         )
-        return contents, {name: partial(self._read, i) for i, name in enumerate(names)}
-
-    def _holes(self) -> list[str]:
-        numbers = [_number(name)[0] for name in self._names]
-        missing = numbers[-1] - numbers[0] + 1 - len(numbers)
-        if numbers[0] < 0 or (numbers[0] == 0 and missing == 0):
-            return []
-        holes = f", and {missing} numbers in between are missing" if missing else ""
-        return [
-            f"groups go from {self._names[0]} to {self._names[-1]}{holes}; samples are numbered "
-            "from 0"
-        ]
+        return contents, {name: partial(self._channel, i) for i, name in enumerate(called)}
 
     def _data(self, name: str) -> StoredArray:
         group = self._file.group(self._file.root, name)
@@ -262,17 +211,17 @@ class _Groups:
         grid = group and self._file.group(group, "grid")
         if grid is None:
             raise InputError(
-                f"{self._path}: group {name} has no grid; expected grid/t, grid/x and so on: "
+                f"{self.path}: group {name} has no grid; expected grid/t, grid/x and so on: "
                 "choose another importer"
             )
         axes = []
         for axis, length in zip(("time", *SPACE), self._shape, strict=False):
             source = "t" if axis == "time" else axis
             points = self._file.needed(grid, source).whole()
-            axes.append(given_axis(self._path, axis, f"{name}/grid/{source}", points, length))
+            axes.append(given_axis(self.path, axis, f"{name}/grid/{source}", points, length))
         return tuple(axes)
 
-    def _read(self, channel: int, start: int, stop: int) -> np.ndarray:
+    def _channel(self, channel: int, start: int, stop: int) -> np.ndarray:
         """Read one channel of some groups; all of them are read once, when the first is."""
         if self._last != (start, stop):
             self._last, self._channels = None, np.empty(0, dtype=np.float32)
@@ -289,14 +238,39 @@ class _Groups:
         for ours, theirs in zip(self._axes, self._axes_of(group), strict=True):
             if not np.allclose(ours.points, theirs.points, rtol=1e-5, atol=1e-12):
                 raise InputError(
-                    f"{self._path}: group {group} has other points along {ours.name} than "
+                    f"{self.path}: group {group} has other points along {ours.name} than "
                     f"{self._names[0]}; expected one grid: import them from separate files"
                 )
+
+
+def _guess_space(arrays: dict[str, StoredArray]) -> int:
+    """Return the number of space axes of a file without coordinates."""
+    for name, others in {"nu": 1, "force": 2}.items():
+        if name in arrays:
+            return len(arrays[name].shape) - others
+    return max(len(array.shape) for array in arrays.values()) - 2
+
+
+def _read(
+    array: StoredArray, pick: tuple[int, ...], squeeze: bool, start: int, stop: int
+) -> np.ndarray:
+    """Return some samples of one channel; without the axis of time if it is to be left out."""
+    values = array.samples(start, stop, pick)
+    return values[:, 0] if squeeze else values
 
 
 def _number(group: str) -> tuple[int, str]:
     """Return what groups are sorted by: their numbers, if they have such."""
     return (int(group), group) if group.isdecimal() and len(group) < 19 else (-1, group)
+
+
+def _holes(names: list[str]) -> list[str]:
+    first, last = _number(names[0])[0], _number(names[-1])[0]
+    missing = last - first + 1 - len(names)
+    if first < 0 or (first == 0 and missing == 0):
+        return []
+    holes = f", and {missing} numbers in between are missing" if missing else ""
+    return [f"groups go from {names[0]} to {names[-1]}{holes}; samples are numbered from 0"]
 
 
 def parse_config(text: Any, group: str) -> tuple[dict[str, Any], str | None]:

@@ -11,10 +11,10 @@ import itertools
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import h5py
 import numpy as np
 
 from mno.core.errors import InputError
@@ -43,49 +43,40 @@ class TheWell(Importer):
 
     def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
-        file = stack.enter_context(Hdf5File(self.require_file()))
-        return _Trajectories(file, mapping).layout()
-
-
-class Places(NamedTuple):
-    """Where the axes of a file's array lie.
-
-    Attributes:
-        stored: For trajectories and each axis, whether the array has it.
-        components: Lengths of the axes behind these.
-    """
-
-    stored: tuple[bool, ...]
-    components: tuple[int, ...]
-
-
-class _Trajectories:
-    """The trajectories of a file; the others share samples and axes, and what they are called."""
-
-    def __init__(self, file: Hdf5File, mapping: Mapping) -> None:
-        self._file, self._path = file, file.path
-        self._dropped = mapping.dropped
+        file = self._file = stack.enter_context(Hdf5File(self.require_file()))
         self._axes, self._names = self._find_axes()
-        self._samples = self._count()
+        count = file.attribute(file.root, "n_trajectories")
+        if not isinstance(count, (int, float)) or count < 1 or count != int(count):
+            raise InputError(
+                f"{self.path}: attribute n_trajectories is {count!r}; expected the number of "
+                "trajectories, as The Well's files have it: choose another importer"
+            )
         # Number of trajectories, of times, and of points along each axis.
-        self._lengths = (self._samples, *(len(axis.points) for axis in self._axes))
+        self._lengths = (int(count), *(len(axis.points) for axis in self._axes))
         self._fields: dict[str, Field] = {}
         self._sources: dict[str, str] = {}
         self._readers: dict[str, Reader] = {}
         self._remarks: list[str] = []
-
-    def layout(self) -> Layout:
         for rank in range(3):
-            self._add_group(f"t{rank}_fields", rank)
-        parameters = self._parameters()
+            group = file.group(file.root, f"t{rank}_fields")
+            for name in file.members(group) if group is not None else ():
+                if not {name, f"t{rank}_fields/{name}"} & mapping.dropped:
+                    self._add(file.needed(group, name), name, rank)  # type: ignore[arg-type]
+        parameters = file.attributes(file.root)
+        conditions = file.group(file.root, "boundary_conditions")
+        if conditions is not None:
+            parameters["boundary_conditions"] = {
+                name: file.attribute(file.group(conditions, name), "bc_type")
+                for name in file.members(conditions)
+            }
         self._remarks += uneven(self._axes)
         self._add_scalars(parameters)
-        others = {axis.name: n for axis, n in zip(self._axes[1:], self._names, strict=True)}
-        if any(ours != theirs for ours, theirs in others.items()):
-            called = ", ".join(f"{theirs} is called {ours}" for ours, theirs in others.items())
-            self._remarks.append(f"of the axes of the file, {called}")
+        called = dict(zip(self._names, SPACE, strict=False))
+        if any(theirs != ours for theirs, ours in called.items()):
+            listed = ", ".join(f"{theirs} is called {ours}" for theirs, ours in called.items())
+            self._remarks.append(f"of the axes of the file, {listed}")
         contents = Contents(
-            samples=self._samples,
+            samples=self._lengths[0],
             axes=self._axes,
             fields=tuple(self._fields.values()),
             sources=self._sources,
@@ -94,15 +85,6 @@ class _Trajectories:
         )
         return contents, self._readers
 
-    def _count(self) -> int:
-        count = self._file.attribute(self._file.root, "n_trajectories")
-        if not isinstance(count, (int, float)) or count < 1 or count != int(count):
-            raise InputError(
-                f"{self._path}: attribute n_trajectories is {count!r}; expected the number of "
-                "trajectories, as The Well's files have it: choose another importer"
-            )
-        return int(count)
-
     def _find_axes(self) -> tuple[tuple[Axis, ...], list[str]]:
         """Return the axes, time first, and what the file calls those of space."""
         dimensions = self._file.group(self._file.root, "dimensions")
@@ -110,96 +92,78 @@ class _Trajectories:
         names = [names] if isinstance(names, str) else names
         if dimensions is None or not isinstance(names, list) or not 1 <= len(names) <= 3:
             raise InputError(
-                f"{self._path} has no group dimensions with one to three spatial_dims; expected a "
+                f"{self.path} has no group dimensions with one to three spatial_dims; expected a "
                 "file of The Well: choose another importer"
             )
+        names = [str(name) for name in names]
         axes = []
-        for axis, source in zip(("time", *SPACE), ["time", *map(str, names)], strict=False):
+        for axis, source in zip(("time", *SPACE), ["time", *names], strict=False):
             points = self._file.needed(dimensions, source).whole()
             if points.ndim == 2 and len(points) and (points == points[0]).all():
                 points = points[0]
             if points.ndim != 1:
                 raise InputError(
-                    f"{self._path}: dimensions/{source} has shape {points.shape} and differs from "
+                    f"{self.path}: dimensions/{source} has shape {points.shape} and differs from "
                     "trajectory to trajectory; expected one axis for all: import trajectories with "
                     "the same points"
                 )
-            found = given_axis(self._path, axis, f"dimensions/{source}", points, len(points))
-            axes.append(Axis(axis, "1", source, found.points, found.extent))
-        return tuple(axes), [str(name) for name in names]
-
-    def _parameters(self) -> dict[str, Any]:
-        """Return what the root says, and the kinds of boundaries by name."""
-        parameters = self._file.attributes(self._file.root)
-        conditions = self._file.group(self._file.root, "boundary_conditions")
-        if conditions is not None:
-            parameters["boundary_conditions"] = {
-                name: self._file.attribute(self._file.group(conditions, name), "bc_type")
-                for name in self._file.members(conditions)
-            }
-        return parameters
-
-    def _add_group(self, name: str, rank: int) -> None:
-        """Make fields of all arrays of a group, whose values have `rank` indices."""
-        group = self._file.group(self._file.root, name)
-        if group is not None:
-            for member in self._file.members(group):
-                if not {member, f"{name}/{member}"} & self._dropped:
-                    self._add(self._file.needed(group, member), member, rank)
+            found = given_axis(self.path, axis, f"dimensions/{source}", points, len(points))
+            axes.append(replace(found, long_name=source))
+        return tuple(axes), names
 
     def _add(self, array: StoredArray, name: str, rank: int) -> None:
-        over_time = self._flags(array.dataset, "time_varying", 1)[0]
-        varies = (
-            self._flags(array.dataset, "sample_varying", 1)[0],
+        """Make fields of an array whose values have `rank` indices, one for each component."""
+        over_time = self._flags(array, "time_varying", 1)[0]
+        varies = [
+            self._flags(array, "sample_varying", 1)[0],
             over_time,
-            *self._flags(array.dataset, "dim_varying", len(self._names)),
-        )
+            *self._flags(array, "dim_varying", len(self._names)),
+        ]
         places = find_places(array.shape, self._lengths, varies, rank)
         if places is None:
             raise InputError(
-                f"{self._path}: {array.name} has shape {array.shape}; expected axes of trajectory, "
+                f"{self.path}: {array.name} has shape {array.shape}; expected axes of trajectory, "
                 f"time, {', '.join(self._names)} (lengths {self._lengths}) as far as it varies "
                 f"along them, then {rank} of components: correct the file, or {leave_out(name)}"
             )
+        stored, behind = places
         dims = tuple(axis.name for axis in self._axes[0 if over_time else 1 :])
         shape = self._lengths[1 if over_time else 2 :]
-        check_sample(self._path, array.name, shape, self._samples)
+        check_sample(self.path, array.name, shape, self._lengths[0])
         symmetric = bool(self._file.attribute(array.dataset, "symmetric"))
-        for suffix, pick in components(places.components, rank, self._names, symmetric):
+        for suffix, pick in components(behind, rank, self._names, symmetric):
             label = f"{name}_{suffix}" if suffix else name
             if label in self._fields:
                 raise InputError(
-                    f"{self._path}: two fields would be called {label}; {leave_out(array.name)}"
+                    f"{self.path}: two fields would be called {label}; {leave_out(array.name)}"
                 )
             source = array.name + (f"[{', '.join(map(str, pick))}]" if suffix else "")
             self._keep(label, source, "state" if over_time else "input", dims)
-            self._readers[label] = partial(_read, array, places.stored, pick, shape, over_time)
+            self._readers[label] = partial(_read, array, stored, pick, shape, over_time)
         if symmetric and rank == 2:
             self._remarks.append(f"{name} is symmetric; each of its components is taken once")
 
     def _keep(self, label: str, source: str, role: str, dims: tuple[str, ...]) -> None:
-        self._fields[label] = plain_field(label, role, dims)
-        self._sources[label] = source
+        self._fields[label], self._sources[label] = plain_field(label, role, dims), source
 
-    def _flags(self, dataset: h5py.Dataset, name: str, count: int) -> list[bool]:
+    def _flags(self, array: StoredArray, name: str, count: int) -> list[bool]:
         """Return whether an array varies along trajectories, time or space; it does if unsaid."""
-        value = self._file.attribute(dataset, name)
+        value = self._file.attribute(array.dataset, name)
         flags = value if isinstance(value, list) else [True if value is None else value]
         flags = [bool(flag) for flag in flags]
         return flags if len(flags) == count else (flags * count)[:count]
 
     def _add_scalars(self, parameters: dict[str, Any]) -> None:
         """Make parameters of the numbers of the whole file, inputs of the others."""
-        scalars = self._file.group(self._file.root, "scalars")
-        if scalars is None:
-            return
-        for name in self._file.members(scalars):
-            if not self._file.is_numeric(scalars, name):
+        file = self._file
+        scalars = file.group(file.root, "scalars")
+        for name in file.members(scalars) if scalars is not None else ():
+            if not file.is_numeric(scalars, name):  # type: ignore[arg-type]
                 self._remarks.append(f"scalars/{name} holds no number; it is left out")
                 continue
-            array = self._file.needed(scalars, name)
+            array = file.needed(scalars, name)  # type: ignore[arg-type]
             flags = ("sample_varying", "time_varying")
-            varies = [bool(self._file.attribute(array.dataset, flag)) for flag in flags]
+            varies = [bool(file.attribute(array.dataset, flag)) for flag in flags]
             values = array.whole()
             if not any(varies) and values.size:
                 parameters[name] = plain(values.ravel()[0])
@@ -207,11 +171,11 @@ class _Trajectories:
             lengths = [n if flag else 1 for n, flag in zip(self._lengths, varies, strict=False)]
             if values.size != math.prod(lengths):
                 raise InputError(
-                    f"{self._path}: scalars/{name} has shape {array.shape}; expected numbers for "
+                    f"{self.path}: scalars/{name} has shape {array.shape}; expected numbers for "
                     f"{lengths[0]} trajectories and {lengths[1]} times: correct the file"
                 )
             numbers = values.reshape(lengths).astype(np.float32)
-            numbers = np.broadcast_to(numbers, (self._samples, lengths[1]))
+            numbers = np.broadcast_to(numbers, (self._lengths[0], lengths[1]))
             label = name if name not in self._fields else f"scalar_{name}"
             self._keep(label, f"scalars/{name}", "input", ("time",) if varies[1] else ())
             self._readers[label] = partial(_rows, numbers if varies[1] else numbers[:, 0])
@@ -237,15 +201,14 @@ def _read(
         where[0] = slice(start, stop)
     values = array.read(where, pick)
     values = np.expand_dims(values, tuple(i for i, is_stored in enumerate(stored) if not is_stored))
-    if not over_time:
-        values = values[:, 0]
+    values = values if over_time else values[:, 0]
     return np.array(np.broadcast_to(values, (stop - start, *shape)))
 
 
 def find_places(
     shape: Sequence[int], lengths: Sequence[int], varies: Sequence[bool], rank: int
-) -> Places | None:
-    """Return which axes an array has; none if its shape does not fit.
+) -> tuple[tuple[bool, ...], tuple[int, ...]] | None:
+    """Return which axes an array has, and the lengths of those of components behind them.
 
     Args:
         shape: Of the array.
@@ -253,9 +216,11 @@ def find_places(
         varies: Along which of these the array varies; an axis along which it does not is left
             out, or has length 1.
         rank: Number of indices of a value.
+
+    Returns:
+        None if the shape does not fit.
     """
-    choices = [(True,) if flag else (False, True) for flag in varies]
-    for stored in itertools.product(*choices):
+    for stored in itertools.product(*((True,) if flag else (False, True) for flag in varies)):
         here = [i for i, is_stored in enumerate(stored) if is_stored]
         behind = tuple(shape[len(here) :])
         wanted = [(lengths[i],) if varies[i] else (1, lengths[i]) for i in here]
@@ -263,7 +228,7 @@ def find_places(
             length in allowed for length, allowed in zip(shape, wanted, strict=False)
         )
         if fits and _are_components(behind, rank):
-            return Places(tuple(stored), behind)
+            return stored, behind
     return None
 
 
@@ -279,13 +244,10 @@ def _are_components(lengths: tuple[int, ...], rank: int) -> bool:
 def components(
     lengths: tuple[int, ...], rank: int, names: Sequence[str], symmetric: bool
 ) -> list[tuple[str, tuple[int, ...]]]:
-    """Return the name and the place of each component of a value.
+    """Return the name and the place of each component of a value with `rank` indices.
 
-    Args:
-        lengths: Of the axes of components.
-        rank: Number of indices of a value.
-        names: Of the axes of space.
-        symmetric: Whether a component and its mirror image are the same.
+    `lengths` are those of its axes; if it is symmetric, one of a component and its mirror image is
+    left out. `names` are those of the axes of space.
     """
     if rank == 0:
         return [("", (0,) * len(lengths))]
