@@ -255,21 +255,19 @@ def export(
 
     Example: mno export predictions.zarr pressure.nc --field pressure --sample 0:10
     """
-    from mno.imports.export import ExportRequest, export_store
+    from mno.imports.export import export_store
 
     numbers = _sample_numbers(sample)
-    request = ExportRequest(source, destination, format, tuple(field or ()), numbers, force)
     begun = time.monotonic()
     with progress_bar(quiet or as_json, "parts") as show:
-        done = export_store(request, lambda part, parts: show("exporting", part, parts))
+        done = export_store(
+            source, destination, format, fields=field or (), samples=numbers, force=force,
+            progress=lambda part, parts: show("exporting", part, parts),
+        )  # fmt: skip
     result = {
         "source": str(source),
         "destination": str(destination),
-        "format": done.format,
-        "samples": done.samples,
-        "fields": list(done.fields),
-        "files": done.files,
-        "bytes": done.nbytes,
+        **done._asdict(),
         "seconds": round(time.monotonic() - begun, 2),
     }
     if as_json:

@@ -12,9 +12,11 @@ limits; there the time limit and the hook remain.
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -24,12 +26,13 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import numpy as np
+from pydantic_core import to_jsonable_python
 
 from mno.core.errors import InputError, MnoError
-
-if TYPE_CHECKING:
-    import numpy as np
+from mno.core.memory import keep_freed_memory
 
 MEMORY = 2**30
 """Bytes that reading may take beyond what Python and the libraries have."""
@@ -46,8 +49,7 @@ _limited = False  # in the child alone
 class Cage:
     """A child process that calls functions for this one; started at the first call.
 
-    Args:
-        memory: Bytes that a call may take.
+    A call may take so many bytes of `memory`.
     """
 
     def __init__(self, memory: int = MEMORY) -> None:
@@ -65,7 +67,7 @@ class Cage:
 
         Args:
             function: One of a module; it is called with `arguments`, and with `progress`.
-            arguments: By name, as JSON has them.
+            arguments: By name.
             files: What is read; their size bounds the time.
             progress: Is told what the function says of its progress, as JSON has it.
 
@@ -88,7 +90,8 @@ class Cage:
         name = f"{function.__module__}:{function.__qualname__}"
         try:
             with suppress(BrokenPipeError):  # of a child that ended before
-                process.stdin.write(json.dumps([name, dict(arguments), self._memory, named]) + "\n")
+                call = pickle.dumps((name, dict(arguments), self._memory, named))
+                process.stdin.write(base64.b64encode(call).decode() + "\n")
                 process.stdin.flush()
             for line in process.stdout:
                 what, value = json.loads(line)
@@ -106,7 +109,8 @@ class Cage:
             timer.cancel()
         code = process.wait()
         self.close()
-        why = f"took more than {seconds} s" if late.is_set() else f"ended by {_cause(code)}"
+        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        why = f"took more than {seconds} s" if late.is_set() else f"ended by {cause}"
         raise InputError(
             f"{named} cannot be read: reading it {why}; expected an undamaged file: get it anew"
         )
@@ -133,11 +137,8 @@ def call_for_arrays(
 ) -> tuple[Any, dict[str, np.ndarray]]:
     """Call a function in a cage of its own that saves arrays to a file (`target`, `.npz`).
 
-    Returns:
-        What it returns, and the arrays by name.
+    Returns what it returns, and the arrays by name.
     """
-    import numpy as np
-
     with TemporaryDirectory(prefix="mno-import-") as folder, Cage(memory) as cage:
         target = Path(folder) / "arrays.npz"
         said = cage.call(function, {**arguments, "target": str(target)}, files)
@@ -148,7 +149,7 @@ def call_for_arrays(
 def make_room(nbytes: int) -> None:
     """Let this process, if it is a child in a cage, take more memory, for what is known of a file.
 
-    Files are mapped into memory, samples may be large, and MATLAB's version 5 is read as a whole.
+    Files are mapped into memory, samples may be large, and some formats are read as a whole.
     """
     if _limited:
         _limit(nbytes, anew=False)
@@ -164,10 +165,6 @@ def _started() -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
 
 
-def _cause(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
-
-
 def _size(path: Path) -> int:
     with suppress(OSError):
         return sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]))
@@ -180,19 +177,25 @@ def _main() -> None:
     os.dup2(2, 1)  # whatever libraries print
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it decides
     threading.stack_size(_STACK)
+    keep_freed_memory()
     _cut_off()
     for line in sys.stdin:
-        channel.write(json.dumps(_answer(json.loads(line), channel)) + "\n")
+        call = pickle.loads(base64.b64decode(line))  # of the process that started this one
+        _say(channel, *_answer(*call, progress=lambda value: _say(channel, "progress", value)))
 
 
-def _answer(call: list[Any], channel: Any) -> tuple[str, Any]:
-    name, arguments, memory, files = call
+def _say(channel: Any, what: str, value: Any) -> None:
+    channel.write(json.dumps([what, to_jsonable_python(value)]) + "\n")
+
+
+def _answer(
+    name: str, arguments: dict[str, Any], memory: int, files: str, progress: Callable
+) -> tuple[str, Any]:
     try:
         module, function = name.split(":")
         called = getattr(import_module(module), function)
         _limit(memory, anew=True)
-        told = lambda value: channel.write(json.dumps(["progress", value]) + "\n")  # noqa: E731
-        return "done", called(**arguments, progress=told)
+        return "done", called(**arguments, progress=progress)
     except MemoryError:
         return "input", (
             f"{files} cannot be read in {memory // 2**20} MiB of memory; expected an undamaged "

@@ -1,6 +1,6 @@
 """An imported dataset: files that were converted one by one, and the list of them.
 
-<folder>/import.json     kind, mapping and files, written after each file, beside and in place
+<folder>/import.json     kind, mapping and files, written after each file
 <folder>/parts/<16>/     one converted file, named by the SHA-256 of its store's root
 <folder>/work/           shards of conversions that are not finished
 
@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,12 +24,10 @@ from pydantic import ValidationError
 
 from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
-from mno.core.files import file_sha256
-from mno.core.memory import keep_freed_memory
-from mno.data.generate.run import Progress
+from mno.core.files import file_sha256, folder_sha256, write_json
 from mno.data.reading import Schema, read_schema
 from mno.imports.cage import Cage
-from mno.imports.convert import FileParameters, FileSource, convert_file, files_in
+from mno.imports.convert import FileParameters, FileSource, convert_file
 from mno.imports.importer import Contents, importer_class
 from mno.imports.mapping import Mapping, describe, same_schema
 
@@ -56,34 +53,24 @@ class ImportList(Config):
 
 
 class Outcome(Config):
-    """What an import did.
+    """What an import did."""
 
-    Attributes:
-        list: The dataset's files, those of earlier imports included.
-        added: Files that were converted now.
-        known: Files that were in it before, and were not converted again.
-    """
-
-    list: ImportList
-    added: tuple[Part, ...]
-    known: tuple[Part, ...]
+    list: ImportList  # the dataset's files, those of earlier imports included
+    added: tuple[Part, ...]  # files that were converted now
+    known: tuple[Part, ...]  # files that were in it before, and were not converted again
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far an import is.
-
-    Attributes:
-        path: The file.
-        doing: `checksum` or `convert`.
-        done: Checksums, or samples.
-        total: Of these.
-    """
+    """How far an import is."""
 
     path: Path
-    doing: str
-    done: int
+    doing: str  # `checksum` or `convert`
+    done: int  # checksums, or samples
     total: int
+
+
+Told = Callable[[Step], None]
 
 
 def caged_import(
@@ -91,22 +78,18 @@ def caged_import(
     paths: Sequence[Path],
     kind: str,
     mapping: Mapping | None,
-    progress: Callable[[Step], None] = lambda _: None,
+    progress: Told = lambda _: None,
     *,
     replace: bool = False,
 ) -> Outcome:
     """Call `import_files` in a cage."""
-    arguments = {
-        "folder": str(folder),
-        "paths": [str(path) for path in paths],
-        "kind": kind,
-        "mapping": mapping and mapping.model_dump_json(),
-        "replace": replace,
-    }
+    arguments = dict(folder=folder, paths=list(paths), kind=kind, mapping=mapping, replace=replace)
+
+    def told(step: dict[str, Any]) -> None:
+        progress(Step(**{**step, "path": Path(step["path"])}))
+
     with Cage() as cage:
-        outcome = cage.call(
-            _import, arguments, paths, lambda step: progress(Step(Path(step[0]), *step[1:]))
-        )
+        outcome = cage.call(import_files, arguments, paths, told)
     return Outcome.model_validate_json(json.dumps(outcome))
 
 
@@ -116,63 +99,42 @@ def caged_look(paths: Sequence[Path], kind: str, mapping: Mapping) -> list[dict[
     Raises:
         InputError: A file cannot be imported.
     """
-    arguments = {
-        "paths": [str(path) for path in paths],
-        "kind": kind,
-        "mapping": mapping.model_dump_json(),
-    }
     with Cage() as cage:
-        return cage.call(_look, arguments, paths)
+        return cage.call(_facts, {"paths": list(paths), "kind": kind, "mapping": mapping}, paths)
 
 
-def _import(
-    folder: str, paths: list[str], kind: str, mapping: str | None, replace: bool, progress: Callable
-) -> dict[str, Any]:
-    keep_freed_memory()  # as commands do
-    outcome = import_files(
-        Path(folder),
-        [Path(path) for path in paths],
-        kind,
-        Mapping.model_validate_json(mapping) if mapping else None,
-        lambda step: progress([str(step.path), step.doing, step.done, step.total]),
-        replace=replace,
-    )
-    return outcome.model_dump(mode="json")
-
-
-def _look(paths: list[str], kind: str, mapping: Any, progress: Callable) -> list[dict[str, Any]]:
-    rules = Mapping.model_validate_json(mapping)
-    return [_facts(path, look(Path(path), kind, rules)) for path in paths]
-
-
-def _facts(path: str, contents: Contents) -> dict[str, Any]:
-    sizes = {axis.name: len(axis.points) for axis in contents.axes}
-    return {
-        "file": path,
-        "samples": contents.samples,
-        "fields": [
+def _facts(paths: list[Path], kind: str, mapping: Mapping, progress: Told) -> list[dict[str, Any]]:
+    found = []
+    for path in paths:
+        contents = look(path, kind, mapping)
+        sizes = {axis.name: len(axis.points) for axis in contents.axes}
+        fields = [
             {
                 "name": field.name,
                 "found": contents.sources[field.name],
                 "units": field.units,
                 "role": field.role,
-                "dims": list(field.dims),
+                "dims": field.dims,
                 "shape": [sizes[dim] for dim in field.dims],
                 "gaps": field.gaps,
             }
             for field in contents.fields
-        ],
-        "axes": {
-            axis.name: {
-                "units": axis.units,
-                "points": sizes[axis.name],
-                "extent": list(axis.extent),
-            }
+        ]
+        axes = {
+            axis.name: {"units": axis.units, "points": sizes[axis.name], "extent": axis.extent}
             for axis in contents.axes
-        },
-        "lines": list(describe(contents).values()),
-        "remarks": list(contents.remarks),
-    }
+        }
+        found.append(
+            {
+                "file": path,
+                "samples": contents.samples,
+                "fields": fields,
+                "axes": axes,
+                "lines": list(describe(contents).values()),
+                "remarks": contents.remarks,
+            }
+        )
+    return found
 
 
 def read_list(folder: Path) -> ImportList | None:
@@ -207,7 +169,7 @@ def import_files(
     paths: Sequence[Path],
     kind: str,
     mapping: Mapping | None,
-    progress: Callable[[Step], None] = lambda _: None,
+    progress: Told = lambda _: None,
     *,
     replace: bool = False,
 ) -> Outcome:
@@ -261,9 +223,7 @@ def import_files(
             parts.append(part)
             added.append(part)
             listed = ImportList(kind=kind, mapping=mapping, parts=parts)
-            partial = folder / f"{_LIST}.partial"
-            partial.write_text(json.dumps(listed.model_dump(mode="json"), indent=2), "utf-8")
-            os.replace(partial, folder / _LIST)
+            write_json(folder / _LIST, listed.model_dump(mode="json"))
     shutil.rmtree(folder / "work", ignore_errors=True)
     listed = ImportList(kind=kind, mapping=mapping, parts=parts)
     return Outcome(list=listed, added=tuple(added), known=tuple(known))
@@ -272,24 +232,16 @@ def import_files(
 def sweep(folder: Path, kept: ImportList) -> None:
     """Remove what was converted of files that are not in the list."""
     stores = {_store(folder, part) for part in kept.parts}
-    for path in (folder / "parts").iterdir():
-        if path not in stores:
-            shutil.rmtree(path)
+    for path in set((folder / "parts").iterdir()) - stores:
+        shutil.rmtree(path)
 
 
 def checksum(path: Path, between: Callable[[], None] = lambda: None) -> str:
     """Return the SHA-256 of a file; of a folder, that of the paths and checksums in it.
 
-    Args:
-        path: The file, or the folder of a Zarr store.
-        between: Called now and then; ends the reading by an exception.
+    `between` is called now and then; it ends the reading by an exception.
     """
-    if not path.is_dir():
-        return file_sha256(path, between)
-    digest = hashlib.sha256()
-    for name, file in files_in(path):
-        digest.update(f"{name}\0{file_sha256(file, between)}\n".encode())
-    return digest.hexdigest()
+    return (folder_sha256 if path.is_dir() else file_sha256)(path, between)
 
 
 class Checksums:
@@ -371,28 +323,23 @@ def _store(folder: Path, part: Part) -> Path:
 
 
 def _convert(
-    folder: Path,
-    path: Path,
-    file: FileParameters,
-    checksums: Checksums,
-    progress: Callable[[Step], None],
+    folder: Path, path: Path, file: FileParameters, checksums: Checksums, progress: Told
 ) -> Part:
-    def told(state: Progress) -> None:
-        progress(Step(path, "convert", state.samples_done, state.samples))
-
-    fresh, shards = folder / "work" / "converted", folder / "work" / "shards"
-    report = convert_file(path, file, lambda: checksums[path], fresh, shards, told)
+    fresh, shards = folder / "work/converted", folder / "work/shards"
+    report = convert_file(
+        path, file, lambda: checksums[path], fresh, shards,
+        lambda state: progress(Step(path, "convert", state.samples_done, state.samples)),
+    )  # fmt: skip
     part = Part(
         file=path.name,
         sha256=checksums[path],
-        content=hashlib.sha256((fresh / "zarr.json").read_bytes()).hexdigest(),
+        content=file_sha256(fresh / "zarr.json"),
         samples=report.samples,
         importer_version=file.importer_version,
     )
     target = _store(folder, part)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        shutil.rmtree(target)
+    shutil.rmtree(target, ignore_errors=True)
     os.replace(fresh, target)
     return part
 

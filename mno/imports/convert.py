@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ import pydantic
 from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
+from mno.core.files import folder_files, sha256
 from mno.data.config import ExecutionConfig, SamplesConfig
 from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.report import DatasetReport
@@ -61,11 +62,7 @@ class FileParameters(Config):
 
 
 class FileSource(FilesSource):
-    """The samples of one file, so that an import is made like any dataset.
-
-    Args:
-        parameters: Which file, and how it is read.
-        folder: Where the file is.
+    """The samples of one file, in `folder`, so that an import is made like any dataset.
 
     Raises:
         InputError: The file cannot be imported.
@@ -103,7 +100,7 @@ class FileSource(FilesSource):
         """The dataset that the file belongs to."""
         return self.parameters.dataset
 
-    @cached_property
+    @property
     def provenance(self) -> dict[str, Any]:
         """The file, its checksum and its importer."""
         p = self.parameters
@@ -156,7 +153,7 @@ def _opened(kind: str, path: Path, mapping: str, stamp: str) -> MappedFile:
 def convert_file(
     path: Path,
     file: FileParameters,
-    sha256: Callable[[], str],
+    checksum: Callable[[], str],
     destination: Path,
     work: Path,
     progress: Callable[[Progress], None] = lambda _: None,
@@ -166,7 +163,7 @@ def convert_file(
     Args:
         path: The file.
         file: What is to become of it.
-        sha256: Returns the file's checksum; called last, so that it may be taken meanwhile.
+        checksum: Returns the file's SHA-256; called last, so that it may be taken meanwhile.
         destination: Where the store appears, whole or not at all.
         work: Folder for finished shards, used by one conversion at a time; those of other files
             or mappings are told apart by their plan.
@@ -191,7 +188,7 @@ def convert_file(
         return DatasetPlan(FileSource, parameters, config, _code(file.stamp), folder)
 
     def known_by_checksum() -> DatasetPlan:
-        whole = plan(file.model_copy(update={"sha256": sha256()}))
+        whole = plan(file.model_copy(update={"sha256": checksum()}))
         if stamp(path) != file.stamp:
             raise MnoError(f"{path} was changed while it was imported; import it again")
         return whole
@@ -204,24 +201,13 @@ def convert_file(
 def stamp(path: Path) -> str:
     """Return what changes when somebody writes to a file, or to one in a folder, or replaces it."""
     digest = hashlib.sha256()
-    for name, file in files_in(path):
+    for name, file in (folder_files(path) if path.is_dir() else {"": path}).items():
         facts = file.stat()
         digest.update(f"{name}\0{facts.st_ino} {facts.st_size} {facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
-def files_in(path: Path) -> list[tuple[str, Path]]:
-    """Return the files of a folder by their paths in it, in order; of a file, only itself."""
-    if not path.is_dir():
-        return [("", path)]
-    paths = sorted(file for file in path.rglob("*") if file.is_file())
-    return [(file.relative_to(path).as_posix(), file) for file in paths]
-
-
 def _code(stamp: str) -> str:
     """Return the digest of what shards are made by: the importers, and the file as it is."""
-    digest = hashlib.sha256(stamp.encode())
-    for _, path in files_in(Path(__file__).parent):
-        if path.suffix == ".py":
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+    code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return sha256(stamp.encode() + b"".join(code))

@@ -5,16 +5,18 @@ A file is written beside, a few samples at a time, and put in its place when it 
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
+import h5netcdf
+import h5py
 import numpy as np
 from numpy.lib import format as npy_format
 
@@ -24,106 +26,79 @@ from mno.imports.mapping import Mapping
 from mno.imports.zarr import ZarrGroup
 
 FORMATS = ("netcdf", "vtk", "npz")
-_BY_SUFFIX = {
-    ".nc": "netcdf", ".nc4": "netcdf", ".npz": "npz", ".vtr": "vtk", ".vtu": "vtk",
-}  # fmt: skip
+_BY_SUFFIX = {".nc": "netcdf", ".nc4": "netcdf", ".npz": "npz", ".vtr": "vtk", ".vtu": "vtk"}
 _OURS = {".vtr", ".vtu", ".pvd"}
-_BLOCK_BYTES = 32 * 2**20
-_BLOCK_SAMPLES = 64
+_BLOCK_BYTES, _BLOCK_SAMPLES = 32 * 2**20, 64
+_CF_AXES = {"time": "T", "x": "X", "y": "Y", "z": "Z"}
+_LABELS = {
+    "sample": "number of the sample in the store",
+    "split": "split of the sample",
+    "group": "run or trajectory that the sample is part of",
+    "start": "when the sample begins",
+}
 
 Report = Callable[[int, int], None]
 """Is told how much of how much is done."""
 
 
-@dataclass(frozen=True)
-class ExportRequest:
-    """What is to be exported.
+class Exported(NamedTuple):
+    """What was exported: in which format, how many samples, which fields; files and their size."""
 
-    Attributes:
+    format: str
+    samples: int
+    fields: list[str]
+    files: int
+    bytes: int
+
+
+def export_store(
+    source: Path,
+    destination: Path,
+    format: str | None = None,
+    *,
+    fields: Sequence[str] = (),
+    samples: Sequence[int] | None = None,
+    force: bool = False,
+    progress: Report = lambda done, total: None,
+) -> Exported:
+    """Export fields of a store; memory does not grow with it.
+
+    Args:
         source: A dataset or a store of predictions.
         destination: A file, or for `vtk` a folder.
         format: One of `FORMATS`; from the destination's suffix if not given.
         fields: Names of fields; all if none are given.
         samples: Numbers of samples; all if not given.
         force: Whether an earlier export may be replaced.
-    """
-
-    source: Path
-    destination: Path
-    format: str | None = None
-    fields: Sequence[str] = ()
-    samples: Sequence[int] | None = None
-    force: bool = False
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What was exported.
-
-    Attributes:
-        format: In which format.
-        samples: How many samples.
-        fields: Names of the fields.
-        files: How many files.
-        nbytes: Their size.
-    """
-
-    format: str
-    samples: int
-    fields: tuple[str, ...]
-    files: int
-    nbytes: int
-
-
-def export_store(request: ExportRequest, progress: Report = lambda done, total: None) -> Exported:
-    """Export fields of a store; memory does not grow with it.
-
-    Args:
-        request: What, and where to.
         progress: Is told how much of how much is done.
 
     Raises:
         InputError: The source, the fields, the samples or the destination cannot be used.
         MnoError: The destination cannot be written to.
     """
-    from mno.imports.export_netcdf import write_netcdf
     from mno.imports.export_vtk import check_vtk, write_vtk
 
-    name, target = _format(request), request.destination
-    check_target(target, request.source, request.force)
-    with Selection(request.source, request.fields, request.samples) as selection:
-        if name == "vtk":
-            check_vtk(selection, target)
-        with _beside(target, selection.sample_bytes * len(selection.samples)) as partial:
-            writer = {"netcdf": write_netcdf, "vtk": write_vtk, "npz": _write_npz}[name]
+    format = _checked_format(format, destination)
+    _check_target(destination, source, force)
+    with Selection(source, fields, samples) as selection:
+        if format == "vtk":
+            check_vtk(selection, destination)
+        size = selection.sample_bytes * len(selection.samples)
+        with _beside(destination, size) as partial:
+            writer = {"netcdf": _write_netcdf, "vtk": write_vtk, "npz": _write_npz}[format]
             writer(selection, partial, progress)
-        files = [p for p in target.rglob("*") if p.is_file()] if target.is_dir() else [target]
-        return Exported(
-            format=name,
-            samples=len(selection.samples),
-            fields=tuple(field.name for field in selection.fields),
-            files=len(files),
-            nbytes=sum(file.stat().st_size for file in files),
-        )
+        files = [p for p in (destination, *destination.rglob("*")) if p.is_file()]
+        names = [field.name for field in selection.fields]
+        nbytes = sum(file.stat().st_size for file in files)
+        return Exported(format, len(selection.samples), names, len(files), nbytes)
 
 
 class Run(NamedTuple):
-    """Samples that follow one another in the store, and in the export.
+    """Samples that follow one another, `start` to before `stop`, and their place in the export."""
 
-    Attributes:
-        position: Where the first one is in the export.
-        start: Number of the first one in the store.
-        stop: One behind the last.
-    """
-
-    position: int
     start: int
     stop: int
-
-    @property
-    def place(self) -> slice:
-        """Where they are in the export."""
-        return slice(self.position, self.position + self.stop - self.start)
+    place: slice
 
 
 class Selection:
@@ -135,8 +110,6 @@ class Selection:
         samples: Numbers of samples, in the order of the export; all if not given.
 
     Attributes:
-        fields: The fields.
-        samples: Numbers of the samples.
         axes: The axes of the fields, time first.
         about: What the store says of the whole of it, as plain values.
 
@@ -170,12 +143,8 @@ class Selection:
             )
         used = {dim for field in self.fields for dim in field.dims}
         self.axes: tuple[Axis, ...] = tuple(axis for axis in found.axes if axis.name in used)
+        self.lengths = {axis.name: len(axis.points) for axis in self.axes}
         self.about = found.parameters
-
-    @property
-    def lengths(self) -> dict[str, int]:
-        """Number of points along each axis."""
-        return {axis.name: len(axis.points) for axis in self.axes}
 
     def shape(self, field: Field) -> tuple[int, ...]:
         """Shape of a field in one sample."""
@@ -189,29 +158,20 @@ class Selection:
     def per_sample(self) -> dict[str, np.ndarray]:
         """Return what else is known of each sample: its number, split, group and beginning."""
         chosen = np.asarray(self.samples, dtype=np.int64)
-        contents = self._group.contents
-        known = {
-            "split": self._group.labels("split"),
-            "group": contents.groups,
-            "start": contents.starts,
-        }
+        contents, split = self._group.contents, self._group.labels("split")
+        known = {"split": split, "group": contents.groups, "start": contents.starts}
         told = {name: values[chosen] for name, values in known.items() if values is not None}
         return {"sample": chosen, **told}
 
     def runs(self) -> Iterator[Run]:
         """Yield the samples, a few at a time."""
         most = max(1, min(_BLOCK_SAMPLES, _BLOCK_BYTES // max(1, self.sample_bytes)))
-        position = 0
-        while position < len(self.samples):
-            start = stop = self.samples[position]
-            while (
-                stop - start < most
-                and position + stop - start < len(self.samples)
-                and self.samples[position + stop - start] == stop
-            ):
-                stop += 1
-            yield Run(position, start, stop)
-            position += stop - start
+        begin = 0
+        for end, number in enumerate(self.samples, 1):
+            goes_on = end < len(self.samples) and self.samples[end] == number + 1
+            if not goes_on or end - begin == most:
+                yield Run(self.samples[begin], number + 1, slice(begin, end))
+                begin = end
 
     def read(self, field: Field, run: Run) -> np.ndarray:
         """Read a field of some samples, shape `(samples, *dims)`, float32."""
@@ -224,17 +184,8 @@ class Selection:
         self._group.close()
 
 
-def check_target(target: Path, source: Path, force: bool) -> None:
-    """Refuse a place where an export would do harm.
-
-    Args:
-        target: Where the export is to go.
-        source: The store it is made of.
-        force: Whether an earlier export there may be replaced.
-
-    Raises:
-        InputError: Something is there that must stay.
-    """
+def _check_target(target: Path, source: Path, force: bool) -> None:
+    """Refuse a place where an export would do harm."""
     there, store = target.resolve(), source.resolve()
     if there == store or there in store.parents or store in there.parents:
         raise InputError(f"{target} is the store itself, or holds it, or lies in it; name another")
@@ -253,16 +204,7 @@ def check_target(target: Path, source: Path, force: bool) -> None:
 
 @contextmanager
 def _beside(target: Path, size: int) -> Iterator[Path]:
-    """Yield a path to write to; what is there in the end takes the target's place.
-
-    Args:
-        target: A file or a folder.
-        size: Bytes that will be written, about.
-
-    Raises:
-        InputError: There is no room, or no folder.
-        MnoError: Writing fails.
-    """
+    """Yield a path to write about `size` bytes to; what is there in the end is the target then."""
     partial = target.with_name(f"{target.stem}.partial{target.suffix}")
     old = target.with_name(f"{target.stem}.replaced{target.suffix}")
     try:
@@ -293,26 +235,26 @@ def _beside(target: Path, size: int) -> Iterator[Path]:
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    elif path.exists() or path.is_symlink():
-        path.unlink()
+    else:
+        path.unlink(missing_ok=True)
 
 
-def _format(request: ExportRequest) -> str:
-    by_suffix = _BY_SUFFIX.get(request.destination.suffix)
-    given = request.format or by_suffix
-    if given is None:
+def _checked_format(given: str | None, destination: Path) -> str:
+    by_suffix = _BY_SUFFIX.get(destination.suffix)
+    format = given or by_suffix
+    if format is None:
         raise InputError(
-            f"{request.destination} does not tell the format by its suffix; expected .nc, .npz, "
-            f".vtr or .vtu, or --format {', '.join(FORMATS)}"
+            f"{destination} does not tell the format by its suffix; expected .nc, .npz, .vtr or "
+            f".vtu, or --format {', '.join(FORMATS)}"
         )
-    if given not in FORMATS:
-        raise InputError(f"--format {given} is not known; expected one of {', '.join(FORMATS)}")
-    if by_suffix not in (None, given):
+    if format not in FORMATS:
+        raise InputError(f"--format {format} is not known; expected one of {', '.join(FORMATS)}")
+    if by_suffix not in (None, format):
         raise InputError(
-            f"{request.destination} has the suffix of another format than {given}; leave out "
-            "--format, or name another file"
+            f"{destination} has the suffix of another format than {format}; leave out --format, or "
+            "name another file"
         )
-    return given
+    return format
 
 
 def _write_npz(selection: Selection, path: Path, progress: Report) -> None:
@@ -345,3 +287,93 @@ def _write_npz(selection: Selection, path: Path, progress: Report) -> None:
         for name, values in {**small, **selection.per_sample()}.items():
             plain = values.astype("U") if values.dtype.kind in "OT" else values
             put(name, plain.shape, plain.dtype, iter([np.ascontiguousarray(plain).tobytes()]))
+
+
+def _write_netcdf(selection: Selection, path: Path, progress: Report) -> None:
+    """Write one file by the CF conventions, that `mno import netcdf` reads back."""
+    with _WaryFile(path, "w+b") as target:
+        with h5netcdf.File(target, "w") as file:
+            variables = _create(file, selection)
+            for run in selection.runs():
+                for field in selection.fields:
+                    variables[field.name][run.place] = selection.read(field, run)
+                target.check()
+                progress(run.place.stop, len(selection.samples))
+        target.check()
+
+
+def _create(file: h5netcdf.File, selection: Selection) -> dict[str, h5netcdf.Variable]:
+    """Write all but the fields' values; return the fields' variables by name."""
+
+    def add(name: str, dim: str, values: np.ndarray, attributes: dict[str, Any]) -> None:
+        text = values.dtype.kind in "OU"
+        variable = file.create_variable(name, (dim,), h5py.string_dtype() if text else values.dtype)
+        variable[...] = values.astype(object) if text else values
+        for key, value in attributes.items():
+            variable.attrs[key] = value
+
+    file.attrs["Conventions"] = "CF-1.11"
+    for name in ("title", "scenario"):
+        if name in selection.about:
+            file.attrs[name] = str(selection.about[name])
+    file.dimensions = {"sample": len(selection.samples), **selection.lengths}
+    for axis in selection.axes:
+        about: dict[str, Any] = {"units": axis.units, "long_name": axis.long_name}
+        if axis.name in _CF_AXES:
+            about["axis"] = _CF_AXES[axis.name]
+        about["extent"] = np.asarray(axis.extent, dtype=np.float64)
+        add(axis.name, axis.name, axis.points.astype(np.float64), about)
+    told = selection.per_sample()
+    for name, values in told.items():
+        about = {"long_name": _LABELS[name]} | ({"units": "s"} if name == "start" else {})
+        add(name, "sample", values, about)
+    places = [field.name for field in selection.fields if field.role == "coordinate"]
+    variables = {}
+    for field in selection.fields:
+        dims, fill = ("sample", *field.dims), np.float32(np.nan) if field.gaps else None
+        variable = file.create_variable(field.name, dims, np.dtype("<f4"), fillvalue=fill)
+        variables[field.name] = variable
+        variable.attrs["units"] = field.units
+        variable.attrs["long_name"] = field.long_name
+        variable.attrs["role"] = field.role
+        located = places if "point" in field.dims and field.role != "coordinate" else []
+        others = [*(name for name in told if name != "sample"), *located]
+        if others:
+            variable.attrs["coordinates"] = " ".join(others)
+        if field.gaps:
+            variable.attrs["gaps"] = np.int32(1)
+    return variables
+
+
+class _WaryFile(io.FileIO):
+    """A file that takes every write and remembers the first that failed.
+
+    HDF5 tries again to write what it could not when the file is closed and when the process ends,
+    and then crashes. Here it never hears of the failure; whoever writes asks `check`.
+    """
+
+    _failure: OSError | None = None
+
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self._failure is not None:
+            raise self._failure
+
+    def write(self, values: Any) -> int:
+        """Write all bytes, unless a write has failed before."""
+        left = memoryview(values).cast("B")
+        size = len(left)
+        try:
+            while len(left) and self._failure is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self._failure = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length of the file."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._failure = self._failure or error
+            return size or 0

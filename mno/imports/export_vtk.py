@@ -10,7 +10,7 @@ follow the text as raw bytes (`appended`), little-endian, each array behind its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
@@ -29,11 +29,7 @@ _VERTEX = 1  # VTK's number of a cell that is one point
 
 
 def check_vtk(selection: Selection, path: Path) -> None:
-    """Refuse what cannot be written as VTK to that path.
-
-    Args:
-        selection: What is to be written.
-        path: A file with one of the suffixes, or a folder.
+    """Refuse what cannot be written as VTK to that path, a file with a suffix or a folder.
 
     Raises:
         InputError: Nothing in it has a place, it is not one file's worth, or far too many files'.
@@ -63,13 +59,7 @@ def check_vtk(selection: Selection, path: Path) -> None:
 
 
 def write_vtk(selection: Selection, path: Path, progress: Report) -> None:
-    """Write a selection, a few samples at a time; `check_vtk` must have passed.
-
-    Args:
-        selection: What is written.
-        path: A file or a folder that does not exist yet.
-        progress: Is told how many samples of how many are written.
-    """
+    """Write a selection, a few samples at a time, to a new path; `check_vtk` must have passed."""
     frames, ending = [float(time) for time in _frames(selection)], _suffix(selection)
     written: list[tuple[float, str]] = []
     for number, values in _samples(selection):
@@ -82,7 +72,7 @@ def write_vtk(selection: Selection, path: Path, progress: Report) -> None:
             files = [f"{name}/frame_{frame:04d}{ending}" for frame in range(len(frames))]
             for frame, file in enumerate(files):
                 _write_frame(path / file, selection, values, frame)
-            _write_collection(path / f"{name}.pvd", list(zip(frames, files, strict=True)))
+            _write_collection(path / f"{name}.pvd", zip(frames, files, strict=True))
         else:
             path.mkdir(parents=True, exist_ok=True)
             _write_frame(path / f"{name}{ending}", selection, values, None)
@@ -98,14 +88,24 @@ def _samples(selection: Selection) -> Iterator[tuple[int, dict[str, np.ndarray]]
             yield number, {name: values[row] for name, values in block.items()}
 
 
+class _Array(NamedTuple):
+    """An array of a file, shape `(tuples,)` or `(tuples, components)`, of one of `_TYPES`."""
+
+    name: str
+    values: np.ndarray
+    units: str = ""
+
+
 def _write_frame(
     path: Path, selection: Selection, values: Mapping[str, np.ndarray], frame: int | None
 ) -> None:
-    """Write one sample at one frame, with all that is not over time."""
-    space = _space(selection)
-    names = tuple(axis.name for axis in space)
-    along = names if names == ("point",) else SPACE
-    lengths = selection.lengths
+    """Write one sample at one frame, with all that is not over time.
+
+    On a rectilinear grid, an axis without coordinates has one point, at 0; unordered points are
+    a vertex each.
+    """
+    space = {axis.name: axis.points for axis in _space(selection)}
+    along = ("point",) if "point" in space else SPACE
     fields: list[_Array] = []
     numbers: list[_Array] = []
     if frame is not None:
@@ -119,16 +119,29 @@ def _write_frame(
         if not dims:
             numbers.append(_Array(field.name, np.array([array], dtype="f4"), field.units))
             continue
-        shape = tuple(lengths[name] if name in names else 1 for name in along)
+        shape = tuple(selection.lengths.get(name, 1) for name in along)
         whole = array[tuple(slice(None) if name in dims else None for name in along)]
         # Of VTK's points x varies fastest.
         flat = np.broadcast_to(whole, shape).ravel(order="F")
         fields.append(_Array(field.name, flat, field.units))
-    if names == ("point",):
-        places = [values[field.name] for field in _places(selection)]
-        _write_points(path, np.stack(places, axis=-1), fields, numbers)
+    if "point" in space:
+        axes = [values[field.name] for field in _places(selection)]
+        count = len(axes[0])
+        places = np.zeros((count, 3), dtype=axes[0].dtype)
+        places[:, : len(axes)] = np.stack(axes, axis=-1)
+        cells = [
+            _Array("connectivity", np.arange(count, dtype="i8")),
+            _Array("offsets", np.arange(1, count + 1, dtype="i8")),
+            _Array("types", np.full(count, _VERTEX, dtype="u1")),
+        ]
+        piece = {"PointData": fields, "Points": [_Array("points", places)], "Cells": cells}
+        part = f'NumberOfPoints="{count}" NumberOfCells="{count}"'
+        _write(path, "UnstructuredGrid", "", part, piece, numbers)
     else:
-        _write_grid(path, {axis.name: axis.points for axis in space}, fields, numbers)
+        grid = [_Array(name, space.get(name, np.zeros(1)).astype("f8")) for name in SPACE]
+        extent = f'Extent="{" ".join(f"0 {len(axis.values) - 1}" for axis in grid)}"'
+        piece = {"PointData": fields, "Coordinates": grid}
+        _write(path, "RectilinearGrid", f"Whole{extent}", extent, piece, numbers)
 
 
 def _suffix(selection: Selection) -> str:
@@ -151,45 +164,7 @@ def _frames(selection: Selection) -> np.ndarray:
     return next((axis.points for axis in selection.axes if axis.name == "time"), np.empty(0))
 
 
-class _Array(NamedTuple):
-    """An array of a file, shape `(tuples,)` or `(tuples, components)`, of one of `_TYPES`."""
-
-    name: str
-    values: np.ndarray
-    units: str = ""
-
-
-def _write_grid(
-    path: Path, axes: Mapping[str, np.ndarray], fields: list[_Array], numbers: list[_Array]
-) -> None:
-    """Write fields on the points of a rectilinear grid; an axis without has one point, at 0."""
-    places = [axes.get(name, np.zeros(1)).astype("f8") for name in SPACE]
-    extent = " ".join(f"0 {len(points) - 1}" for points in places)
-    coordinates = [_Array(n, points) for n, points in zip(SPACE, places, strict=True)]
-    piece = [("PointData", fields), ("Coordinates", coordinates)]
-    _write(
-        path, "RectilinearGrid", f'WholeExtent="{extent}"', f'Extent="{extent}"', piece, numbers
-    )  # fmt: skip
-
-
-def _write_points(
-    path: Path, places: np.ndarray, fields: list[_Array], numbers: list[_Array]
-) -> None:
-    """Write fields on unordered points at `places`, shape `(points, axes)`, each a vertex."""
-    count, axes = places.shape
-    padded = np.zeros((count, 3), dtype=places.dtype)
-    padded[:, :axes] = places
-    cells = [
-        _Array("connectivity", np.arange(count, dtype="i8")),
-        _Array("offsets", np.arange(1, count + 1, dtype="i8")),
-        _Array("types", np.full(count, _VERTEX, dtype="u1")),
-    ]
-    piece = [("PointData", fields), ("Points", [_Array("points", padded)]), ("Cells", cells)]
-    counts = f'NumberOfPoints="{count}" NumberOfCells="{count}"'
-    _write(path, "UnstructuredGrid", "", counts, piece, numbers)
-
-
-def _write_collection(path: Path, files: Sequence[tuple[float, str]]) -> None:
+def _write_collection(path: Path, files: Iterable[tuple[float, str]]) -> None:
     """Write a collection of files, by time and path from the collection's folder."""
     entries = "".join(
         f'    <DataSet timestep="{time!r}" part="0" file={quoteattr(file)}/>\n'
@@ -207,17 +182,15 @@ def _write(
     kind: str,
     whole: str,
     part: str,
-    piece: Sequence[tuple[str, Sequence[_Array]]],
+    piece: Mapping[str, Sequence[_Array]],
     numbers: Sequence[_Array],
 ) -> None:
     arrays: list[np.ndarray] = []
-    place = 0
 
     def declare(array: _Array, indent: str, tuples: bool = False) -> str:
-        nonlocal place
         values = np.ascontiguousarray(array.values)
         values = values.astype(values.dtype.newbyteorder("<"), copy=False)
-        offset, place = place, place + 8 + values.nbytes
+        offset = sum(8 + before.nbytes for before in arrays)
         arrays.append(values)
         parts = [
             f'type="{_TYPES[values.dtype.str[1:]]}"', f"Name={quoteattr(array.name)}",
@@ -240,7 +213,7 @@ def _write(
     )
     text += "".join(declare(array, " " * 6, tuples=True) for array in numbers)
     text += f"    </FieldData>\n    <Piece {part}>\n"
-    for section, contained in piece:
+    for section, contained in piece.items():
         text += f"      <{section}>\n"
         text += "".join(declare(array, " " * 8) for array in contained)
         text += f"      </{section}>\n"

@@ -30,10 +30,9 @@ from mno.imports.cage import make_room
 from mno.imports.hdf5 import Hdf5File
 from mno.imports.importer import (
     SPACE,
-    Contents,
+    Draft,
     Importer,
     Layout,
-    Reader,
     axis_of_points,
     cell_centres,
     check_numbers,
@@ -41,7 +40,6 @@ from mno.imports.importer import (
     given_axis,
     leave_out,
     plain_field,
-    uneven,
 )
 from mno.imports.mapping import Mapping
 from mno.imports.tiles import SampleTiles
@@ -73,11 +71,7 @@ class FnoMat(Importer):
         roles = {**_ROLES, **given}
         kept = {n: roles[n] for n in shapes if n in roles and n not in mapping.dropped}
         self._samples, *self._space = self._one_frame(list(kept))
-        self._fields: dict[str, Field] = {}
-        self._sources: dict[str, str] = {}
-        self._readers: dict[str, Reader] = {}
-        self._time: Axis | None = None
-        self._remarks: list[str] = []
+        self._found, self._time = Draft(), None
         roles = dict(kept)
         # Unless the user says otherwise, frames belong to one state, a being the first of them.
         if "u" in roles and self._is_over_time(shapes["u"]) and not {"a", "u"} & given.keys():
@@ -88,19 +82,14 @@ class FnoMat(Importer):
         left_out = [name for name in (*shapes, *self._file.others) if name not in kept]
         left_out = [name for name in left_out if not (name == "t" and self._time)]
         if left_out:
-            self._remarks.append(
+            self._found.remarks.append(
                 f"left out: {', '.join(left_out)}; what is to be kept needs a role in a mapping "
                 "file"
             )
         axes = (*([self._time] if self._time else []), *self._space_axes("coeff" in kept))
-        contents = Contents(
-            samples=self._samples,
-            axes=axes,
-            fields=tuple(self._fields.values()),
-            sources=self._sources,
-            remarks=(*self._remarks, *uneven(axes)),
-        )
-        return contents, self._readers
+        return self._found.layout(self._samples, axes)
+
+    _time: Axis | None
 
     def _one_frame(self, kept: list[str]) -> tuple[int, ...]:
         """Return the number of samples and of points along each axis of space."""
@@ -159,8 +148,7 @@ class FnoMat(Importer):
 
     def _keep(self, source: str, field: Field, arrays: list[str]) -> None:
         """Note a field, and the arrays whose frames it consists of."""
-        self._fields[field.name], self._sources[field.name] = field, source
-        self._readers[field.name] = partial(self._frames, field.dims, arrays)
+        self._found.add(field, source, partial(self._frames, field.dims, arrays))
 
     def _frames(
         self, dims: tuple[str, ...], arrays: list[str], start: int, stop: int
@@ -177,14 +165,14 @@ class FnoMat(Importer):
         """Return the axis of time, and `first` if it is the frame before those of `u`."""
         shape = self._file.shapes.get("t")
         if shape is None or math.prod(shape) >= _MAX_TIMES:
-            self._remarks.append("t is missing; frames are numbered from 0")
+            self._found.remarks.append("t is missing; frames are numbered from 0")
             times = np.arange(length + bool(first), dtype=np.float64)
         else:
             times = np.asarray(self._file.whole("t")).ravel(order="F")
             if first and len(times) == length and times[0] > 0:
                 times = np.concatenate([[0.0], times])
             elif first and len(times) == length:
-                self._remarks.append("u begins at time 0; a is left out")
+                self._found.remarks.append("u begins at time 0; a is left out")
                 first = None
         return given_axis(self.path, "time", "t", times, length + bool(first)), first
 
@@ -192,7 +180,7 @@ class FnoMat(Importer):
         named = list(zip(SPACE, self._space, strict=False))
         if has_ends:  # solved on points that include both
             return [axis_of_points(name, np.linspace(0, 1, length)) for name, length in named]
-        self._remarks.append(
+        self._found.remarks.append(
             "the file says nothing of its points; they are taken as the centres of cells from 0 to "
             "1"
         )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -41,41 +41,59 @@ Reader = Callable[[int, int], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What a file holds, in the terms of a dataset.
-
-    Attributes:
-        samples: Number of samples.
-        axes: Coordinate axes, time first, then those of space; `point` for unordered points.
-        fields: What becomes of the file's arrays: names, units, roles, axes.
-        sources: What the file calls each field, for people; by name of the field.
-        parameters: What the file says of the whole of it, as plain values.
-        groups: Which run or trajectory each sample is part of, shape `(samples,)`, int64; samples
-            of one group stay in one split. None where every sample is its own.
-        starts: When each sample begins, in seconds, shape `(samples,)`, float64; none where that
-            has no meaning.
-        remarks: What is worth knowing before an import, one sentence each.
-    """
+    """What a file holds, in the terms of a dataset."""
 
     samples: int
-    axes: tuple[Axis, ...]
+    axes: tuple[Axis, ...]  # time first, then those of space; `point` for unordered points
     fields: tuple[Field, ...]
-    sources: Mapping[str, str]
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, str]  # what the file calls each field, for people; by name of the field
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # of the whole file, plain values
     groups: np.ndarray | None = None
+    """Which run or trajectory each sample is of, `(samples,)`, int64; each stays in one split."""
     starts: np.ndarray | None = None
-    remarks: tuple[str, ...] = ()
+    """When each sample begins, in seconds, `(samples,)`, float64, where that has a meaning."""
+    remarks: tuple[str, ...] = ()  # what is worth knowing before an import, one sentence each
 
 
 Layout = tuple[Contents, Mapping[str, Reader]]
 """What a file holds, and how the samples of each field are read."""
 
 
+class Draft:
+    """Fields as they are found one by one, and what is worth knowing of them."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Field] = {}
+        self.sources: dict[str, str] = {}
+        self.readers: dict[str, Reader] = {}
+        self.remarks: list[str] = []
+
+    def add(self, field: Field, source: str, reader: Reader) -> None:
+        """Take a field; the file calls it `source`."""
+        self.fields[field.name] = field
+        self.sources[field.name], self.readers[field.name] = source, reader
+
+    def layout(
+        self, samples: int, axes: Sequence[Axis], parameters: Mapping[str, Any] | None = None
+    ) -> Layout:
+        """Return all of it; axes whose points are not evenly spaced are remarked on."""
+        contents = Contents(
+            samples=samples,
+            axes=tuple(axes),
+            fields=tuple(self.fields.values()),
+            sources=self.sources,
+            parameters=parameters or {},
+            remarks=(*self.remarks, *uneven(axes)),
+        )
+        return contents, self.readers
+
+
 class Importer(ABC):
     """One open file.
 
     Memory stays far below 1 GiB whatever the size of the file: `lay_out` reads no field, and
-    `read` no more than it is asked for (and a few chunks around it). MATLAB's version 5 alone is
-    read as a whole.
+    `read` no more than it is asked for (and a few chunks around it). MATLAB's version 5 and sensor
+    logs alone are read as a whole.
 
     Args:
         path: The file, or the folder of a Zarr store.
@@ -87,7 +105,7 @@ class Importer(ABC):
         contents: What the file holds.
 
     Raises:
-        InputError: The file is not what it should be.
+        InputError: The file is not what it should be; so do all methods that read.
     """
 
     kind: ClassVar[str]
@@ -105,20 +123,13 @@ class Importer(ABC):
 
     @abstractmethod
     def lay_out(self, mapping: FieldMapping, stack: ExitStack) -> Layout:
-        """Open the file and find its fields; what is opened is given to `stack` to close.
-
-        Raises:
-            InputError: The file is not what it should be.
-        """
+        """Open the file and find its fields; what is opened is given to `stack` to close."""
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Read the samples `start` to before `stop` of a field, as the file has them.
 
         Returns:
             Shape `(stop - start, *dims)`, float32.
-
-        Raises:
-            InputError: The file cannot be read there.
         """
         return self._readers[name](start, stop)
 
@@ -140,26 +151,16 @@ class Importer(ABC):
 
 
 def importer_class(kind: str) -> type[Importer]:
-    """Return the importer of a kind.
-
-    Raises:
-        InputError: There is none.
-    """
+    """Return the importer of a kind; refuse what is none."""
     if kind not in KINDS:
         raise InputError(f"import {kind!r}: expected one of {', '.join(KINDS)}")
     return import_module(f"mno.imports.{kind.replace('-', '_')}").IMPORTER
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Where the values of a field are.
+class Piece(NamedTuple):
+    """Where the values of a field are: an array, or one place of one of its axes (`channel_axis`).
 
-    Attributes:
-        array: The array that holds them.
-        channel_axis: Its axis of which they are one place; none if they are the whole array.
-        channel: That place.
-        order: Order into which the axes are brought then, the sample's first; as they are, if not
-            given.
+    Axes are brought into an order then, the sample's first, if one is given.
     """
 
     array: str
@@ -182,9 +183,7 @@ def piece_readers(
 ) -> dict[str, Reader]:
     """Return how fields are read of which each is a piece of an array.
 
-    Args:
-        pieces: Where each field is, by name.
-        rows: Returns rows of an array, shape `(stop - start, *)`, as the file has them.
+    `rows(array, start, stop)` returns rows, shape `(stop - start, *)`, as the file has them.
     """
     once = lru_cache(maxsize=1)(rows)  # for all channels, which are read in turn
 
@@ -196,17 +195,7 @@ def piece_readers(
 
 
 def check_sample(path: Path, name: str, shape: Sequence[int], samples: int) -> None:
-    """Refuse shapes that no honest file has, or that would not fit into memory.
-
-    Args:
-        path: The file.
-        name: What it calls the array.
-        shape: Of one sample.
-        samples: Their number.
-
-    Raises:
-        InputError: There is nothing in the array, or too much.
-    """
+    """Refuse shapes of a sample that no honest file has, or that would not fit into memory."""
     if samples < 1 or any(length < 1 for length in shape):
         raise InputError(
             f"{path}: {name} has {samples} samples of shape {tuple(shape)}; expected at least one "
@@ -221,11 +210,7 @@ def check_sample(path: Path, name: str, shape: Sequence[int], samples: int) -> N
 
 
 def check_numbers(path: Path, name: str, dtype: np.dtype) -> None:
-    """Refuse an array that does not hold real numbers.
-
-    Raises:
-        InputError: It holds text, objects, complex numbers or records.
-    """
+    """Refuse an array that holds text, objects, complex numbers or records."""
     if dtype.kind not in "fiub":
         raise InputError(
             f"{path}: {name} holds {dtype}; expected real numbers: convert it, or {leave_out(name)}"
@@ -273,18 +258,9 @@ def axis_of_points(name: str, points: np.ndarray, units: str = "1") -> Axis:
 def given_axis(
     path: Path, name: str, source: str, points: np.ndarray, length: int, units: str = "1"
 ) -> Axis:
-    """Return the axis of coordinates that a file gives.
+    """Return the axis of coordinates that a file gives, and calls `source`.
 
-    Args:
-        path: The file.
-        name: Of the axis.
-        source: What the file calls the coordinates.
-        points: Shape `(num_points,)`, of real numbers.
-        length: How many the arrays have along the axis.
-        units: Of the coordinates.
-
-    Raises:
-        InputError: There are more or fewer, or they do not increase.
+    There must be as many as the arrays have along the axis (`length`), and they must increase.
     """
     points = np.asarray(points, dtype=np.float64)
     if points.shape != (length,):

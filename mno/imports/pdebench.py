@@ -16,21 +16,19 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mno.core.errors import InputError
-from mno.core.fields import Axis, Field
+from mno.core.fields import Axis
 from mno.imports.hdf5 import Hdf5File, StoredArray
 from mno.imports.importer import (
     SPACE,
-    Contents,
+    Draft,
     Importer,
     Layout,
-    Reader,
     cell_centres,
     check_sample,
     given_axis,
     leave_out,
     plain,
     plain_field,
-    uneven,
 )
 from mno.imports.mapping import Mapping
 
@@ -77,10 +75,7 @@ class PdeBench(Importer):
             )
         given = [name for name in SPACE if f"{name}-coordinate" in file.members(file.root)]
         space = max((SPACE.index(n) + 1 for n in given), default=_guess_space(arrays))
-        fields: dict[str, Field] = {}
-        sources: dict[str, str] = {}
-        readers: dict[str, Reader] = {}
-        lengths: dict[str, int] = {}
+        draft, lengths = Draft(), dict[str, int]()
         for source, array in arrays.items():
             dims, channels = self._dims(source, array, space)
             for dim, length in zip(dims, array.shape[1:], strict=False):
@@ -101,22 +96,14 @@ class PdeBench(Importer):
             for channel in range(count):
                 suffix = SPACE[channel] if count == space else str(channel)
                 label = name if count == 1 else f"{name}_{suffix}"
-                fields[label] = plain_field(label, role, dims)
-                sources[label] = source if count == 1 else f"{source}[{channel}]"
                 pick = (channel,) if channels else ()
-                readers[label] = partial(_read, array, pick, over_time and role == "output")
-        used = [d for d in ("time", *SPACE) if any(d in field.dims for field in fields.values())]
-        remarks: list[str] = []
-        axes = tuple(self._axis(name, lengths[name], remarks) for name in used)
-        contents = Contents(
-            samples=next(iter(samples.values())),
-            axes=axes,
-            fields=tuple(fields.values()),
-            sources=sources,
-            parameters=file.attributes(file.root) | numbers,
-            remarks=(*remarks, *uneven(axes)),
-        )
-        return contents, readers
+                reader = partial(_read, array, pick, over_time and role == "output")
+                called = source if count == 1 else f"{source}[{channel}]"
+                draft.add(plain_field(label, role, dims), called, reader)
+        used = {dim for field in draft.fields.values() for dim in field.dims}
+        axes = [self._axis(n, lengths[n], draft.remarks) for n in ("time", *SPACE) if n in used]
+        count = next(iter(samples.values()))
+        return draft.layout(count, axes, file.attributes(file.root) | numbers)
 
     def _dims(
         self, source: str, array: StoredArray, space: int
@@ -183,23 +170,18 @@ class PdeBench(Importer):
         self._shape = tuple(shape)
         self._axes = self._axes_of(names[0])
         self._last: tuple[int, int] | None = None
-        remarks = [*_holes(names), *uneven(self._axes)]
+        draft = Draft()
+        draft.remarks += _holes(names)
         parameters = file.attributes(file.root)
         config = file.attribute(file.root[names[0]], "config")
         if config is not None:
             parameters["config"], remark = parse_config(config, names[0])
-            remarks += [remark] if remark else []
+            draft.remarks += [remark] if remark else []
         dims = tuple(axis.name for axis in self._axes)
         called = _CHANNELS.get((space, channels)) or [f"channel_{i}" for i in range(channels)]
-        contents = Contents(
-            samples=len(names),
-            axes=self._axes,
-            fields=tuple(plain_field(name, "state", dims) for name in called),
-            sources={name: f"data[{i}]" for i, name in enumerate(called)},
-            parameters=parameters,
-            remarks=tuple(remarks),
-        )
-        return contents, {name: partial(self._channel, i) for i, name in enumerate(called)}
+        for i, name in enumerate(called):
+            draft.add(plain_field(name, "state", dims), f"data[{i}]", partial(self._channel, i))
+        return draft.layout(len(names), self._axes, parameters)
 
     def _data(self, name: str) -> StoredArray:
         group = self._file.group(self._file.root, name)

@@ -18,20 +18,18 @@ from typing import Any
 import numpy as np
 
 from mno.core.errors import InputError
-from mno.core.fields import Axis, Field
+from mno.core.fields import Axis
 from mno.imports.hdf5 import Hdf5File, StoredArray
 from mno.imports.importer import (
     SPACE,
-    Contents,
+    Draft,
     Importer,
     Layout,
-    Reader,
     check_sample,
     given_axis,
     leave_out,
     plain,
     plain_field,
-    uneven,
 )
 from mno.imports.mapping import Mapping
 
@@ -53,10 +51,7 @@ class TheWell(Importer):
             )
         # Number of trajectories, of times, and of points along each axis.
         self._lengths = (int(count), *(len(axis.points) for axis in self._axes))
-        self._fields: dict[str, Field] = {}
-        self._sources: dict[str, str] = {}
-        self._readers: dict[str, Reader] = {}
-        self._remarks: list[str] = []
+        self._found = Draft()
         for rank in range(3):
             group = file.group(file.root, f"t{rank}_fields")
             for name in file.members(group) if group is not None else ():
@@ -69,21 +64,12 @@ class TheWell(Importer):
                 name: file.attribute(file.group(conditions, name), "bc_type")
                 for name in file.members(conditions)
             }
-        self._remarks += uneven(self._axes)
         self._add_scalars(parameters)
         called = dict(zip(self._names, SPACE, strict=False))
         if any(theirs != ours for theirs, ours in called.items()):
             listed = ", ".join(f"{theirs} is called {ours}" for theirs, ours in called.items())
-            self._remarks.append(f"of the axes of the file, {listed}")
-        contents = Contents(
-            samples=self._lengths[0],
-            axes=self._axes,
-            fields=tuple(self._fields.values()),
-            sources=self._sources,
-            parameters=parameters,
-            remarks=tuple(self._remarks),
-        )
-        return contents, self._readers
+            self._found.remarks.append(f"of the axes of the file, {listed}")
+        return self._found.layout(self._lengths[0], self._axes, parameters)
 
     def _find_axes(self) -> tuple[tuple[Axis, ...], list[str]]:
         """Return the axes, time first, and what the file calls those of space."""
@@ -133,18 +119,16 @@ class TheWell(Importer):
         symmetric = bool(self._file.attribute(array.dataset, "symmetric"))
         for suffix, pick in components(behind, rank, self._names, symmetric):
             label = f"{name}_{suffix}" if suffix else name
-            if label in self._fields:
+            if label in self._found.fields:
                 raise InputError(
                     f"{self.path}: two fields would be called {label}; {leave_out(array.name)}"
                 )
             source = array.name + (f"[{', '.join(map(str, pick))}]" if suffix else "")
-            self._keep(label, source, "state" if over_time else "input", dims)
-            self._readers[label] = partial(_read, array, stored, pick, shape, over_time)
+            field = plain_field(label, "state" if over_time else "input", dims)
+            reader = partial(_read, array, stored, pick, shape, over_time)
+            self._found.add(field, source, reader)
         if symmetric and rank == 2:
-            self._remarks.append(f"{name} is symmetric; each of its components is taken once")
-
-    def _keep(self, label: str, source: str, role: str, dims: tuple[str, ...]) -> None:
-        self._fields[label], self._sources[label] = plain_field(label, role, dims), source
+            self._found.remarks.append(f"{name} is symmetric; each of its components is taken once")
 
     def _flags(self, array: StoredArray, name: str, count: int) -> list[bool]:
         """Return whether an array varies along trajectories, time or space; it does if unsaid."""
@@ -159,7 +143,7 @@ class TheWell(Importer):
         scalars = file.group(file.root, "scalars")
         for name in file.members(scalars) if scalars is not None else ():
             if not file.is_numeric(scalars, name):  # type: ignore[arg-type]
-                self._remarks.append(f"scalars/{name} holds no number; it is left out")
+                self._found.remarks.append(f"scalars/{name} holds no number; it is left out")
                 continue
             array = file.needed(scalars, name)  # type: ignore[arg-type]
             flags = ("sample_varying", "time_varying")
@@ -176,9 +160,10 @@ class TheWell(Importer):
                 )
             numbers = values.reshape(lengths).astype(np.float32)
             numbers = np.broadcast_to(numbers, (self._lengths[0], lengths[1]))
-            label = name if name not in self._fields else f"scalar_{name}"
-            self._keep(label, f"scalars/{name}", "input", ("time",) if varies[1] else ())
-            self._readers[label] = partial(_rows, numbers if varies[1] else numbers[:, 0])
+            label = name if name not in self._found.fields else f"scalar_{name}"
+            field = plain_field(label, "input", ("time",) if varies[1] else ())
+            reader = partial(_rows, numbers if varies[1] else numbers[:, 0])
+            self._found.add(field, f"scalars/{name}", reader)
 
 
 def _rows(numbers: np.ndarray, start: int, stop: int) -> np.ndarray:

@@ -28,7 +28,7 @@ _PIECE_BYTES = 16 * 2**20
 def boxes(
     shape: Sequence[int], chunks: Sequence[int] | None, itemsize: int, fastest: Iterable[int]
 ) -> Iterator[Box]:
-    """Cut an array into boxes that are whole chunks and not too large.
+    """Yield boxes that cover an array, are whole chunks and not too large: a slice for each axis.
 
     Args:
         shape: Of the array.
@@ -36,9 +36,6 @@ def boxes(
         itemsize: Bytes of one element.
         fastest: Along which axis a box is made as long as can be, first of all, and so on; boxes
             follow one another in this order, too.
-
-    Yields:
-        One slice for each axis.
     """
     order = list(fastest)
     lengths = list(chunks or [1] * len(shape))
@@ -55,14 +52,11 @@ def boxes(
 
 
 def pieces(shape: Sequence[int], width: int) -> Iterator[Box]:
-    """Cut an array into pieces that follow one another in memory and are not too large.
+    """Yield pieces of an array that follow one another in memory and are not too large.
 
     Args:
         shape: Of the array.
         width: Bytes of one element.
-
-    Yields:
-        One slice for each axis.
     """
     axis, inner = len(shape), width
     while axis and inner * shape[axis - 1] <= _PIECE_BYTES:

@@ -21,7 +21,7 @@ from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 from mno.core.forecast import Forecast
 from mno.data.normalise import Normaliser
-from mno.imports.export import ExportRequest, Selection, export_store
+from mno.imports.export import Selection, export_store
 from mno.imports.importer import importer_class
 from mno.imports.mapping import FieldRule, Mapping
 from mno.nn.config import ModelConfig
@@ -89,7 +89,7 @@ def given(name: str) -> dict[str, np.ndarray]:
 
 
 def exported(source: Path, destination: Path, **options: Any) -> Path:
-    export_store(ExportRequest(source, destination, **options))
+    export_store(source, destination, **options)
     return destination
 
 
@@ -339,7 +339,7 @@ def test_force_removes_nothing_but_exports(stores, tmp_path):
     for target in (store, store / "u", store / "out.nc", tmp_path):
         with pytest.raises(InputError, match="is the store itself, or holds it, or lies in it"):
             format = "netcdf" if target.suffix else "vtk"
-            export_store(ExportRequest(store, target, format, force=True))
+            export_store(store, target, format, force=True)
     assert (tmp_path / "home/thesis.tex").read_text() == "years of work"
     assert xarray.open_zarr(store).sizes["sample"] == 5
 
