@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,14 +77,16 @@ def import_(
 
     Example: mno import pdebench 2D_DarcyFlow_beta1.0_Train.hdf5 --dry-run
     """
+    from mno.imports.collection import caged_look
     from mno.imports.importer import importer_class
+    from mno.imports.mapping import read_mapping
 
     try:
         importer_class(kind)
         paths = _files_of(files, kind)
         name = _checked_name(name, paths)
         if dry_run:
-            result = _preview(kind, paths, name, mapping)
+            result = {"name": name, "files": caged_look(paths, kind, read_mapping(mapping))}
         else:
             result = _bring_in(kind, paths, name, mapping, replace, quiet or as_json)
     except KeyboardInterrupt:
@@ -95,26 +98,12 @@ def import_(
         (_print_preview if dry_run else _print_import)(result, plain_console())
 
 
-def _preview(kind: str, paths: list[Path], name: str, mapping: Path | None) -> dict[str, Any]:
-    """Return what an import would make of the files: `name` and `files`, as `caged_look` does."""
-    from mno.imports.collection import caged_look
-    from mno.imports.mapping import read_mapping
-
-    return {"name": name, "files": caged_look(paths, kind, read_mapping(mapping))}
-
-
 def _bring_in(
     kind: str, paths: list[Path], name: str, mapping: Path | None, replace: bool, quiet: bool
 ) -> dict[str, Any]:
-    """Convert the files and make them the workspace's data.
+    """Convert the files and make them the workspace's data; return the answer in JSON.
 
-    Returns:
-        `name`, `added`, `known` (files), `samples` (of all), `changed` (parameters that were set,
-        by dotted key).
-
-    Raises:
-        InputError: A file or the mapping cannot be used; the parameters are as before.
-        MnoError: Another run is active, or the disk is full; what is converted is kept.
+    Where that fails the parameters are as before, and what is converted is kept.
     """
     from flows.params import fitting_settings, replace_params
     from mno.core.files import locked
@@ -183,13 +172,11 @@ def _parameters(root: Path, name: str, outcome: Outcome) -> dict[str, Any]:
     from mno.core.config import IMPORTED, read_params, section
     from mno.data.config import GenerateConfig
 
-    files = [
-        {"file": part.file, "sha256": part.sha256, "content": part.content}
-        for part in outcome.list.parts
-    ]
+    parts = outcome.list.parts
+    files = [part.model_dump(include={"file", "sha256", "content"}) for part in parts]
     split = outcome.list.mapping.split.model_dump(mode="json", exclude_none=True)
     wanted = section(read_params(root), "generate", GenerateConfig).samples
-    samples = sum(part.samples for part in outcome.list.parts)
+    samples = sum(part.samples for part in parts)
     return {
         "scenario": IMPORTED,
         f"scenarios.{IMPORTED}": {"name": name, "files": files, "split": split},
@@ -277,14 +264,7 @@ def export(
 
 
 def _sample_numbers(given: Sequence[str] | None) -> list[int] | None:
-    """Return the samples that options name: numbers, and ranges without their ends.
-
-    Args:
-        given: For example `["3", "10:20"]`; all samples if there are none.
-
-    Raises:
-        InputError: One is neither.
-    """
+    """Return the samples that options such as `3` and `10:20` name; all if there are none."""
     if not given:
         return None
     numbers: dict[int, None] = {}
@@ -362,19 +342,15 @@ def inspect_data(
 
 def _own_report(store: Path, root: Path | None) -> dict[str, Any] | None:
     """Return the dataset's own report: beside it, or of the workspace; none where there is none."""
-    for folder in (store.resolve().parent, root):
-        try:
-            text = ((folder or Path()) / "reports/dataset.json").read_text(encoding="utf-8")
-            content = json.loads(text)
-        except (OSError, ValueError):
-            continue
-        if isinstance(content, dict):
-            return content
+    for folder in (store.resolve().parent, root or Path()):
+        with suppress(OSError, ValueError):
+            content = json.loads((folder / "reports/dataset.json").read_text(encoding="utf-8"))
+            if isinstance(content, dict):
+                return content
     return None
 
 
 def _print_inspection(inspection: Inspection, page: Path, console: Console) -> None:
-    """Draw it as tables, and say what to do next."""
     from mno.report import inspection_page as rows
 
     scenario, samples = inspection.schema.scenario, len(inspection.splits)
@@ -402,12 +378,10 @@ def _print_inspection(inspection: Inspection, page: Path, console: Console) -> N
         console.print(table(lines, right=_TO_THE_RIGHT, whole={"field"}))
     if inspection.checks_missing:
         console.print(f"\nPhysics checks  {inspection.checks_missing}")
-    if inspection.problems or inspection.remarks:
-        console.print()
-    for problem in inspection.problems:
-        console.print(f"problem  {problem}")
-    for remark in inspection.remarks:
-        console.print(f"remark   {remark}")
+    notes = [f"problem  {problem}" for problem in inspection.problems]
+    notes += [f"remark   {remark}" for remark in inspection.remarks]
+    if notes:
+        console.print("\n" + "\n".join(notes))
     if inspection.verdict:
         console.print(f"\nVerdict  {inspection.verdict}")
     if inspection.problems:
@@ -426,19 +400,15 @@ def plain_console(width: int | None = None) -> Console:
 
 
 def table(rows: Sequence[dict[str, str]], right: Collection[str], whole: Collection[str]) -> Table:
-    """Return rows as a table.
-
-    Args:
-        rows: Cells by column, the same columns in each.
-        right: Columns that are aligned to the right, and never folded.
-        whole: Others that are never folded.
-    """
+    """Return rows, cells by column, as a table; columns on the `right` and `whole` never fold."""
     made = Table(box=None, pad_edge=False)
     for name in rows[0]:
-        justify = "right" if name in right else "left"
-        fixed = name in right or name in whole
-        heading = name[:1].upper() + name[1:]
-        made.add_column(heading, justify=justify, no_wrap=fixed, overflow="fold")
+        made.add_column(
+            name[:1].upper() + name[1:],
+            justify="right" if name in right else "left",
+            no_wrap=name in right or name in whole,
+            overflow="fold",
+        )
     for row in rows:
         made.add_row(*row.values())
     return made

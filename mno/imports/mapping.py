@@ -118,11 +118,7 @@ def read_mapping(path: Path | None) -> Mapping:
 
 
 def validate_mapping(content: object, path: Path) -> Mapping:
-    """Validate the content of a mapping file.
-
-    Raises:
-        InputError: As for `read_mapping`.
-    """
+    """Validate the content of a mapping file; as `read_mapping`."""
     try:
         return validate(Mapping, content)
     except InputError as error:
@@ -133,13 +129,7 @@ def validate_mapping(content: object, path: Path) -> Mapping:
 class MappedFile:
     """An open file, seen through a mapping: renamed, in other units, without what is dropped.
 
-    Args:
-        importer: The open file.
-        path: Its path, for messages.
-        mapping: What is to become of it.
-
-    Attributes:
-        contents: As they will be in the dataset.
+    `path` is for messages; `contents` are as they will be in the dataset.
 
     Raises:
         InputError: The mapping does not fit the file, or no dataset can be made of it.
@@ -164,8 +154,6 @@ class MappedFile:
                 )
             fields.append(mapped)
             self._origins[mapped.name] = (field.name, *_scale(path, field, rule))
-        used = {dim for field in fields for dim in field.dims}
-        axes = tuple(_axis(path, axis, mapping) for axis in found.axes if axis.name in used)
         unknown = set(mapping.axes) - {axis.name for axis in found.axes}
         if unknown:
             raise InputError(
@@ -173,9 +161,15 @@ class MappedFile:
                 f"{', '.join(axis.name for axis in found.axes)}"
             )
         _check(path, fields)
-        origins = {name: origin for name, (origin, _, _) in self._origins.items()}
-        sources = {name: found.sources.get(origin, origin) for name, origin in origins.items()}
-        self.contents = replace(found, axes=axes, fields=tuple(fields), sources=sources)
+        used = {dim for field in fields for dim in field.dims}
+        self.contents = replace(
+            found,
+            axes=tuple(
+                _axis(path, a, mapping.axes.get(a.name)) for a in found.axes if a.name in used
+            ),
+            fields=tuple(fields),
+            sources={n: found.sources.get(o, o) for n, (o, _, _) in self._origins.items()},
+        )
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Read one field of some samples, in the dataset's unit; see `Importer.read`."""
@@ -226,18 +220,12 @@ def _mapped(path: Path, field: Field, rule: FieldRule) -> Field:
             f"{path}: a field cannot be called {name!r}; give it another name in the "
             f"mapping file, as in `fields: {{{field.name}: {{name: pressure}}}}`"
         )
-    return Field(
-        name,
-        rule.units or field.units,
-        rule.long_name or rule.name or field.long_name,
-        role,
-        field.dims,
-        field.gaps if rule.gaps is None else rule.gaps,
-    )
+    gaps = field.gaps if rule.gaps is None else rule.gaps
+    label = rule.long_name or rule.name or field.long_name
+    return Field(name, rule.units or field.units, label, role, field.dims, gaps)
 
 
-def _axis(path: Path, axis: Axis, mapping: Mapping) -> Axis:
-    rule = mapping.axes.get(axis.name)
+def _axis(path: Path, axis: Axis, rule: AxisRule | None) -> Axis:
     if rule is None:
         return axis
     points, extent = axis.points, axis.extent
@@ -250,9 +238,8 @@ def _axis(path: Path, axis: Axis, mapping: Mapping) -> Axis:
             )
         length = extent[1] - extent[0] or 1.0
         points, extent = low + (points - extent[0]) * ((high - low) / length), (low, high)
-    return Axis(
-        axis.name, rule.units or axis.units, rule.long_name or axis.long_name, points, extent
-    )
+    units, label = rule.units or axis.units, rule.long_name or axis.long_name
+    return Axis(axis.name, units, label, points, extent)
 
 
 def _check(path: Path, fields: list[Field]) -> None:
@@ -306,11 +293,11 @@ def _registry() -> Any:
 
 
 def conversion(given: str, wanted: str, what: str) -> tuple[float, float]:
-    """Return factor and offset that turn values of one unit into values of another.
+    """Return factor and offset that turn values of one unit (`degC`) into another (`K`).
 
     Args:
-        given: Unit of the values, for example `degC`.
-        wanted: Unit that they are to have, for example `K`.
+        given: Unit of the values.
+        wanted: Unit that they are to have.
         what: What has the unit, for the message.
 
     Raises:
@@ -331,11 +318,7 @@ def conversion(given: str, wanted: str, what: str) -> tuple[float, float]:
 
 
 def check_unit(unit: str, what: str) -> None:
-    """Refuse what is no unit.
-
-    Raises:
-        InputError: It is none.
-    """
+    """Refuse what is no unit."""
     _unit(unit, what)
 
 
