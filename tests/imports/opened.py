@@ -36,6 +36,17 @@ def contents_and_values(
     return contents, values
 
 
+def fields_of(contents: Contents) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return role and axes of each field."""
+    return {field.name: (field.role, field.dims) for field in contents.fields}
+
+
+def assert_values(found: dict[str, np.ndarray], **expected: np.ndarray) -> None:
+    """Assert that fields have these values, as float32."""
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], np.asarray(array).astype(np.float32), name)
+
+
 def caged_contents_and_values(kind: str, path: Path) -> tuple[Contents, dict[str, np.ndarray]]:
     """Return the same, read in a cage as commands do."""
     from tests.imports.opened import read_into  # by the name that the child knows, too

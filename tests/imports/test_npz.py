@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opened import mapped, rules
+from opened import fields_of, mapped, rules
 from pytest import MonkeyPatch
 
 from mno.core.errors import InputError
@@ -40,19 +40,6 @@ def saved(folder: Path, mapping: Mapping | None = None, /, **arrays: Any) -> Map
     return opened(folder / "file.npz", mapping)
 
 
-def read(file: MappedFile) -> dict[str, np.ndarray]:
-    samples = file.contents.samples
-    return {field.name: file.read(field.name, 0, samples) for field in file.contents.fields}
-
-
-def dims(file: MappedFile) -> dict[str, tuple[str, ...]]:
-    return {field.name: field.dims for field in file.contents.fields}
-
-
-def roles(file: MappedFile) -> dict[str, str]:
-    return {field.name: field.role for field in file.contents.fields}
-
-
 @pytest.mark.parametrize("save", SAVERS.values(), ids=SAVERS)
 @pytest.mark.parametrize("order", "CF")
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">i2", "u1", "?", "<f2"])
@@ -64,7 +51,10 @@ def test_values_are_as_saved(tmp_path, save, order, dtype):
     }
     save(tmp_path / "file.npz", **{name: np.asarray(v, order=order) for name, v in given.items()})
     file = opened(tmp_path / "file.npz")
-    assert dims(file) == {"a": ("x", "y", "z"), "sol": ("x", "y", "z"), "nu": ()}
+    space = ("x", "y", "z")
+    assert fields_of(file.contents) == {
+        "a": ("input", space), "sol": ("output", space), "nu": ("input", ()),
+    }  # fmt: skip
     for name, expected in given.items():
         for start, stop in ((0, 7), (2, 5), (6, 7)):
             part = file.read(name, start, stop)
@@ -87,56 +77,76 @@ def test_arrays_in_fortran_order_are_turned_round(shape, tile):
         np.testing.assert_array_equal(turned.read(shape[0] - 1, shape[0]), expected[-1:])
 
 
-def test_names_tell_inputs_from_outputs_and_reserved_ones_are_replaced(tmp_path):
-    file = saved(tmp_path, x=values(4, 8, 8), y=values(4, 8, 8))
-    assert roles(file) == {"input": "input", "output": "output"}
-    assert file.contents.sources == {"input": "x", "output": "y"}
+XY, TXY = ("x", "y"), ("time", "x", "y")
+PLACE, STATE, INPUT = ({"role": role} for role in ("coordinate", "state", "input"))
+# Arrays, rules, and for each field: of which part of which array, role and axes.
+LAID_OUT = {
+    "names tell inputs from outputs, and reserved ones are replaced": (
+        {"x": values(4, 8, 8), "y": values(4, 8, 8)}, rules(),
+        {"input": ("x", ..., "input", XY), "output": ("y", ..., "output", XY)},
+    ),
+    "an axis of one channel vanishes": (
+        {"inputs": values(4, 1, 8, 9), "outputs": values(4, 8, 9)}, rules(),
+        {"inputs": ("inputs", np.s_[:, 0], "input", XY), "outputs": ("outputs", ..., "output", XY)},
+    ),
+    "channels become fields": (
+        {"a": values(4, 2, 8, 9), "u": values(4, 8, 9)}, rules(),
+        {"a_0": ("a", np.s_[:, 0], "input", XY), "a_1": ("a", np.s_[:, 1], "input", XY),
+         "u": ("u", ..., "output", XY)},
+    ),
+    "as many channels as places are places": (
+        {"a": values(4, 16, 16), "u": values(4, 16, 16)}, rules(),
+        {"a": ("a", ..., "input", XY), "u": ("u", ..., "output", XY)},
+    ),
+    "frames are told by the mapping": (
+        {"w": values(4, 5, 8, 9), "t": np.arange(5) / 2, "force": values(4, 5),
+         "heat": values(4, 5, 8, 9)},
+        rules(w=STATE, force=INPUT, heat=INPUT),
+        {"w": ("w", ..., "state", TXY), "force": ("force", ..., "input", ("time",)),
+         "heat": ("heat", ..., "input", TXY)},
+    ),
+    "states may have channels": (
+        {"w": values(4, 5, 2, 8, 9)}, rules(w=STATE),
+        {f"w_{i}": ("w", np.s_[:, :, i], "state", TXY) for i in range(2)},
+    ),
+    "points have coordinates where the mapping says so": (
+        {"x": values(4, 30), "y": values(4, 30), "a": values(4, 30), "u": values(4, 30)},
+        rules(x=PLACE, y=PLACE),
+        {name: (name, ..., role, ("point",)) for name, role in
+         {"x": "coordinate", "y": "coordinate", "a": "input", "u": "output"}.items()},
+    ),
+    "what is dropped may be anything": (
+        {"a": values(4, 8), "u": values(4, 8), "note": np.array("text"), "other": values(5, 9),
+         "objects": np.array([{}])},
+        rules(**dict.fromkeys(("note", "other", "objects"), {"drop": True})),
+        {"a": ("a", ..., "input", ("x",)), "u": ("u", ..., "output", ("x",))},
+    ),
+}  # fmt: skip
 
 
-def test_an_axis_of_one_channel_vanishes(tmp_path):
-    given = values(4, 1, 8, 9)
-    file = saved(tmp_path, inputs=given, outputs=given[:, 0])
-    assert dims(file) == {"inputs": ("x", "y"), "outputs": ("x", "y")}
-    np.testing.assert_array_equal(read(file)["inputs"], given[:, 0])
+@pytest.mark.parametrize("case", LAID_OUT)
+def test_arrays_become_fields(tmp_path, case):
+    arrays, mapping, expected = LAID_OUT[case]
+    file = saved(tmp_path, mapping, **arrays)
+    assert fields_of(file.contents) == {name: told[2:] for name, told in expected.items()}
+    for name, (source, index, _, _) in expected.items():
+        assert file.contents.sources[name] == source
+        np.testing.assert_array_equal(file.read(name, 0, 4), arrays[source][index])
 
 
-def test_channels_become_fields(tmp_path):
-    given = values(4, 2, 8, 9)
-    file = saved(tmp_path, a=given, u=values(4, 8, 9))
-    assert dims(file) == dict.fromkeys(("a_0", "a_1", "u"), ("x", "y"))
-    np.testing.assert_array_equal(read(file)["a_1"], given[:, 1])
-    assert "2 fields" in file.contents.remarks[0]
+def test_channels_are_remarked_on_and_times_are_read(tmp_path):
+    arrays, mapping, _ = LAID_OUT["channels become fields"]
+    assert "2 fields" in saved(tmp_path, mapping, **arrays).contents.remarks[0]
+    arrays, mapping, _ = LAID_OUT["frames are told by the mapping"]
+    axes = saved(tmp_path, mapping, **arrays).contents.axes
+    np.testing.assert_array_equal(axes[0].points, np.arange(5) / 2)
 
 
 def test_a_rule_for_an_array_holds_for_all_its_channels(tmp_path):
     mapping = rules(q={"role": "input", "units": "W"}, q_1={"units": "V"})
     file = saved(tmp_path, mapping, q=values(4, 2, 8, 9), u=values(4, 8, 9))
     units = {field.name: field.units for field in file.contents.fields}
-    assert units == {"q_0": "W", "q_1": "1", "u": "1"} | {"q_1": "V"}
-
-
-def test_as_many_channels_as_places_are_places(tmp_path):
-    file = saved(tmp_path, a=values(4, 16, 16), u=values(4, 16, 16))
-    assert dims(file) == {"a": ("x", "y"), "u": ("x", "y")}
-
-
-def test_frames_are_told_by_the_mapping(tmp_path):
-    given = values(4, 5, 8, 9)
-    force, heat = values(4, 5), values(4, 5, 8, 9)
-    mapping = rules(w={"role": "state"}, force={"role": "input"}, heat={"role": "input"})
-    file = saved(tmp_path, mapping, w=given, t=np.arange(5) / 2, force=force, heat=heat)
-    over = ("time", "x", "y")
-    assert dims(file) == {"w": over, "force": ("time",), "heat": over}
-    np.testing.assert_array_equal(file.contents.axes[0].points, np.arange(5) / 2)
-    for name, expected in {"w": given, "force": force, "heat": heat}.items():
-        np.testing.assert_array_equal(read(file)[name], expected)
-
-
-def test_states_may_have_channels(tmp_path):
-    given = values(4, 5, 2, 8, 9)
-    file = saved(tmp_path, rules(w={"role": "state"}), w=given)
-    assert dims(file) == dict.fromkeys(("w_0", "w_1"), ("time", "x", "y"))
-    np.testing.assert_array_equal(read(file)["w_1"], given[:, :, 1])
+    assert units == {"q_0": "W", "q_1": "V", "u": "1"}
 
 
 def test_vectors_are_coordinates_numbers_or_parameters(tmp_path):
@@ -148,37 +158,19 @@ def test_vectors_are_coordinates_numbers_or_parameters(tmp_path):
     (axis,) = file.contents.axes
     np.testing.assert_array_equal(axis.points, x)
     assert axis.extent == pytest.approx((0.1 - 0.4 / 7, 0.9 + 0.4 / 7))
-    assert dims(file)["nu"] == () and roles(file)["nu"] == "input"
+    assert fields_of(file.contents)["nu"] == ("input", ())
     assert file.contents.parameters == {"dt": 0.5, "steps": 3}
     assert file.contents.groups is not None and file.contents.starts is not None
     assert file.contents.groups.tolist() == [0, 0, 1, 1]
     assert file.contents.starts.tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
-def test_points_have_coordinates_where_the_mapping_says_so(tmp_path):
-    place = {"role": "coordinate"}
-    given = {"x": values(4, 30), "y": values(4, 30), "a": values(4, 30), "u": values(4, 30)}
-    file = saved(tmp_path, rules(x=place, y=place), **given)
-    assert dims(file) == dict.fromkeys(given, ("point",))
-    assert roles(file) == {"x": "coordinate", "y": "coordinate", "a": "input", "u": "output"}
-    np.testing.assert_array_equal(read(file)["x"], given["x"])
-
-
 def test_a_single_array_is_a_state_if_the_mapping_says_so(tmp_path):
     given = values(4, 5, 8)
     np.save(tmp_path / "run-7.npy", given)
     file = opened(tmp_path / "run-7.npy", rules(run_7={"role": "state"}))
-    assert dims(file) == {"run_7": ("time", "x")}
-    np.testing.assert_array_equal(read(file)["run_7"], given)
-
-
-def test_what_is_dropped_may_be_anything(tmp_path):
-    drop = {"drop": True}
-    file = saved(
-        tmp_path, rules(note=drop, other=drop, objects=drop), a=values(4, 8), u=values(4, 8),
-        note=np.array("text"), other=values(5, 9), objects=np.array([{}]),
-    )  # fmt: skip
-    assert set(dims(file)) == {"a", "u"}
+    assert fields_of(file.contents) == {"run_7": ("state", ("time", "x"))}
+    np.testing.assert_array_equal(file.read("run_7", 0, 4), given)
 
 
 ODD: dict[str, tuple[Dictionary[str, Any], Mapping, str]] = {

@@ -107,18 +107,7 @@ def test_a_released_dataset_comes_back_as_it_was(tmp_path, given, axes):
         np.testing.assert_array_equal(found.points, expected.points)
     for field, expected in given.items():
         np.testing.assert_array_equal(read[field.name], expected)
-    assert contents.groups is not None and contents.groups.tolist() == [
-        0,
-        0,
-        1,
-        1,
-        2,
-        2,
-        3,
-        3,
-        4,
-        4,
-    ]
+    assert contents.groups is not None and contents.groups.tolist() == [n // 2 for n in range(10)]
     assert contents.starts is not None and contents.starts[3] == 1.5
     assert contents.parameters["scenario"] == "given"
     assert contents.remarks[-1] == "split is left out: it holds text"
