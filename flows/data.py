@@ -45,8 +45,7 @@ def import_(
     kind: Annotated[
         str,
         typer.Argument(
-            help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]} (sensor logs).",
-            autocompletion=_kinds,
+            help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]} (sensor logs).", autocompletion=_kinds
         ),
     ],
     files: Annotated[
@@ -67,8 +66,7 @@ def import_(
         bool, typer.Option("--dry-run", help="Show what would become which field; write nothing.")
     ] = False,
     replace: Annotated[
-        bool,
-        typer.Option("--replace", help="Forget what was imported under this name before."),
+        bool, typer.Option("--replace", help="Forget what was imported under this name before.")
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,

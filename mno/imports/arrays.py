@@ -14,7 +14,6 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,11 +24,10 @@ from mno.imports.importer import (
     ORDER,
     SPACE,
     Contents,
+    Importer,
     Piece,
     check_numbers,
-    check_sample,
     default_axis,
-    given_axis,
     leave_out,
     uneven,
 )
@@ -102,7 +100,7 @@ def rule_of(mapping: FieldMapping, name: str) -> FieldRule:
 
 
 def arrange(
-    path: Path,
+    file: Importer,
     arrays: Mapping[str, Array],
     mapping: FieldMapping,
     whole: Callable[[str], np.ndarray],
@@ -113,7 +111,7 @@ def arrange(
     """Find out what the arrays of a file are, in its order.
 
     Args:
-        path: The file.
+        file: What opens it.
         arrays: Its arrays by name; their axes have names, or none of them has.
         mapping: What the user says of them.
         whole: Reads an array that has no more than one axis.
@@ -135,9 +133,9 @@ def arrange(
             del kept[name]
             remarks.append(f"{name} is left out: the import assigns samples anew")
     for name, array in kept.items():
-        check_numbers(path, name, array.dtype)
+        check_numbers(file.path, name, array.dtype)
     roles: dict[str, Role | None] = {name: rule.role for name, rule in rules.items()}
-    return (_Named if named else _Bare)(path, kept, roles, whole, extent or {}, default).arranged(
+    return (_Named if named else _Bare)(file, kept, roles, whole, extent or {}, default).arranged(
         remarks
     )
 
@@ -152,14 +150,14 @@ class _Arrays:
 
     def __init__(
         self,
-        path: Path,
+        file: Importer,
         arrays: dict[str, Array],
         roles: Mapping[str, Role | None],
         whole: Callable[[str], np.ndarray],
         extent: Mapping[str, Any],
         default: Role | None,
     ) -> None:
-        self.path, self.arrays, self.roles, self.whole = path, arrays, roles, whole
+        self.file, self.arrays, self.roles, self.whole = file, arrays, roles, whole
         self.extent = extent
         self.default: Role | None = default
         self.shapes = {name: array.shape for name, array in arrays.items()}
@@ -192,8 +190,8 @@ class _Arrays:
                 continue
             for made, piece in self._fields(name, found):
                 if made.name in pieces:
-                    raise InputError(
-                        f"{self.path}: {sources[made.name]} and {name} would both be called "
+                    raise self.file.error(
+                        f"{sources[made.name]} and {name} would both be called "
                         f"{made.name}; rename one of them in the file"
                     )
                 fields.append(made)
@@ -220,11 +218,11 @@ class _Arrays:
         plain = [m for m in found if m not in ("sample", "channel")]
         dims = tuple(sorted(plain, key=ORDER.index))
         sizes = dict(zip(found, shape, strict=True))
-        check_sample(self.path, name, [n for m, n in sizes.items() if m != "sample"], self.samples)
+        self.file.check_sample(name, [n for m, n in sizes.items() if m != "sample"], self.samples)
         role = self.roles[name] or self.role(name, dims)
         if role is None:
-            raise InputError(
-                f"{self.path}: it cannot be told whether {name}, of shape {shape}, is given or "
+            raise self.file.error(
+                f"it cannot be told whether {name}, of shape {shape}, is given or "
                 f"predicted; say so in a mapping file, as in `fields: {{{name}: {{role: input}}}}` "
                 "(or output, or state where there is an axis of time)"
             )
@@ -255,14 +253,14 @@ class _Named(_Arrays):
         lengths: dict[str, int] = {}
         for name, array in self.arrays.items():
             if array.dims is None and array.shape:
-                raise InputError(
-                    f"{self.path}: the axes of {name} have no names, as those of other arrays "
+                raise self.file.error(
+                    f"the axes of {name} have no names, as those of other arrays "
                     "have; name them (dimension_names, or _ARRAY_DIMENSIONS in version 2)"
                 )
             for dim, length in zip(array.dims or (), array.shape, strict=True):
                 if lengths.setdefault(dim, length) != length:
-                    raise InputError(
-                        f"{self.path}: {name} has {length} places along {dim}, where others have "
+                    raise self.file.error(
+                        f"{name} has {length} places along {dim}, where others have "
                         f"{lengths[dim]}; expected as many, or {leave_out(name)}"
                     )
         bounds = {str(array.attributes.get("bounds")) for array in self.arrays.values()}
@@ -275,14 +273,14 @@ class _Named(_Arrays):
         }
         for name, dims in values.items():
             if len(set(dims)) < len(dims):
-                raise InputError(
-                    f"{self.path}: {name} has axes {dims}, two of which are the same; expected "
+                raise self.file.error(
+                    f"{name} has axes {dims}, two of which are the same; expected "
                     "different ones: rename one of them"
                 )
         self._dims = self._by_meaning({dim for dims in values.values() for dim in dims})
         meanings = {dim: meaning for meaning, dim in self._dims.items()}
         self.samples = lengths[self._dims["sample"]] if "sample" in self._dims else 1
-        check_sample(self.path, "the file", (), self.samples)
+        self.file.check_sample("the file", (), self.samples)
         return {name: tuple(meanings[dim] for dim in dims) for name, dims in values.items()}
 
     def _by_meaning(self, dims: set[str]) -> dict[str, str]:
@@ -291,13 +289,13 @@ class _Named(_Arrays):
             own = self.arrays.get(dim)
             meaning = meaning_of(dim) or CF_AXES.get(str(own and own.attributes.get("axis")))
             if meaning is None:
-                raise InputError(
-                    f"{self.path}: it cannot be told what the axis {dim} is; expected names like "
+                raise self.file.error(
+                    f"it cannot be told what the axis {dim} is; expected names like "
                     f"{', '.join(names[0] for names in MEANINGS.values())}: rename it"
                 )
             if meaning in found:
-                raise InputError(
-                    f"{self.path}: the axes {', '.join(sorted(dims))} are two of the same kind; "
+                raise self.file.error(
+                    f"the axes {', '.join(sorted(dims))} are two of the same kind; "
                     f"expected one each of {', '.join(MEANINGS)}: rename or cut them"
                 )
             found[meaning] = dim
@@ -321,7 +319,7 @@ class _Named(_Arrays):
         said = own.attributes
         units = str(said.get("units") or "1").split(" since ")[0]
         source = own.source or dim
-        found = given_axis(self.path, name, source, self.whole(dim), length, units)
+        found = self.file.given_axis(name, source, self.whole(dim), length, units)
         extent = _said_extent(found, self.extent.get(name, said.get("extent")))
         return Axis(name, units, str(said.get("long_name") or name), found.points, extent)
 
@@ -331,10 +329,10 @@ class _Bare(_Arrays):
 
     def told(self) -> dict[str, tuple[str, ...]]:
         self.samples = self._count()
-        check_sample(self.path, "the file", (), self.samples)
+        self.file.check_sample("the file", (), self.samples)
         large = {name: shape for name, shape in self.shapes.items() if len(shape) > 1}
         for name, shape in large.items():
-            check_sample(self.path, name, shape[1:], self.samples)
+            self.file.check_sample(name, shape[1:], self.samples)
         states = {name for name in large if self.roles[name] == "state"}
         frames = self._frames({name: large[name] for name in states})
         timed = {name for name in large if frames and self._is_over_time(name, large, states)}
@@ -345,8 +343,8 @@ class _Bare(_Arrays):
         places = [name for name in large if self.roles[name] == "coordinate"]
         space = next(iter(grids.values()))[1] if grids else ()
         if places and len(space) != 1:
-            raise InputError(
-                f"{self.path}: {places[0]} is to be a coordinate of points, but the fields have "
+            raise self.file.error(
+                f"{places[0]} is to be a coordinate of points, but the fields have "
                 f"shape {space} in each sample; expected one axis, the points"
             )
         names = ("point",) if places else SPACE[: len(space)]
@@ -382,13 +380,13 @@ class _Bare(_Arrays):
         most = max(map(len, self.shapes.values()), default=0)
         if most == 0:
             raise InputError(
-                f"{self.path} has no array with an axis of samples; expected arrays of shape "
+                f"{self.file.path} has no array with an axis of samples; expected arrays of shape "
                 "(samples, x, y), one row for each sample"
             )
         counts = {n: shape[0] for n, shape in self.shapes.items() if len(shape) >= min(most, 2)}
         if len(set(counts.values())) > 1:
-            raise InputError(
-                f"{self.path}: arrays differ in their number of samples, the first axis: "
+            raise self.file.error(
+                f"arrays differ in their number of samples, the first axis: "
                 f"{self._listed(counts)}; expected one number, or {leave_out(next(iter(counts)))}"
             )
         return next(iter(counts.values()))
@@ -397,14 +395,14 @@ class _Bare(_Arrays):
         """Return the number of frames of the states."""
         for name, shape in states.items():
             if len(shape) < 3:
-                raise InputError(
-                    f"{self.path}: {name} is to be a state, but has shape {shape}; expected "
+                raise self.file.error(
+                    f"{name} is to be a state, but has shape {shape}; expected "
                     "(samples, time, x) or with further axes of space"
                 )
         found = {shape[1] for shape in states.values()}
         if len(found) > 1:
-            raise InputError(
-                f"{self.path}: states differ in their number of frames, the second axis: "
+            raise self.file.error(
+                f"states differ in their number of frames, the second axis: "
                 f"{self._listed(sorted(states))}; expected one number"
             )
         return found.pop() if found else None
@@ -428,8 +426,8 @@ class _Bare(_Arrays):
                 return {name: grid for name, grid in fitting.items() if grid}
         if not rests:
             return {}
-        raise InputError(
-            f"{self.path}: arrays have no grid in common: {self._listed(rests)}; expected "
+        raise self.file.error(
+            f"arrays have no grid in common: {self._listed(rests)}; expected "
             "(samples, x, y) or (samples, channels, x, y) with one grid, or "
             f"{leave_out(next(iter(rests)))}"
         )
@@ -447,22 +445,22 @@ class _Bare(_Arrays):
         is_axis = axis is not None and size == lengths.get(axis)
         role = self.roles[name]
         if is_axis and size == self.samples and role is None:
-            raise InputError(
-                f"{self.path}: {name} has {size} values, as many as there are samples and places "
+            raise self.file.error(
+                f"{name} has {size} values, as many as there are samples and places "
                 f"along {axis}; say which in a mapping file, as in "
                 f"`fields: {{{name}: {{role: coordinate}}}}` or `{{role: input}}`"
             )
         if axis is not None and is_axis and role in (None, "coordinate"):
-            self._axes[axis] = given_axis(self.path, axis, name, self.whole(name), size)
+            self._axes[axis] = self.file.given_axis(axis, name, self.whole(name), size)
             return False
         if role == "coordinate":
-            raise InputError(
-                f"{self.path}: {name} is to be a coordinate, but has {size} values; the grid is "
+            raise self.file.error(
+                f"{name} is to be a coordinate, but has {size} values; the grid is "
                 f"{dict(lengths)}: expected one of x, y, z, time, as long as that"
             )
         if shape != (self.samples,) and size != 1:
-            raise InputError(
-                f"{self.path}: {name} has {size} values, which fits neither the {self.samples} "
+            raise self.file.error(
+                f"{name} has {size} values, which fits neither the {self.samples} "
                 f"samples nor an axis of the grid {dict(lengths)}; {leave_out(name)}"
             )
         return True

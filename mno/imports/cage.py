@@ -79,7 +79,10 @@ class Cage:
                 crashed.
             MnoError: The function raised it.
         """
-        seconds = _SECONDS + sum(map(_size, files)) // _BYTES_A_SECOND
+        seconds = _SECONDS
+        with suppress(OSError):
+            each = (one for path in files for one in (path, *path.rglob("*")))
+            seconds += sum(one.stat().st_size for one in each) // _BYTES_A_SECOND
         named = ", ".join(str(path) for path in files)
         process = self._process = self._process or _started()
         assert process.stdin and process.stdout  # they are pipes
@@ -163,12 +166,6 @@ def _started() -> subprocess.Popen[str]:
     command = [sys.executable, "-P", "-m", "mno.imports.cage"]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
-
-
-def _size(path: Path) -> int:
-    with suppress(OSError):
-        return sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]))
-    return 0
 
 
 def _main() -> None:

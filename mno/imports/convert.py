@@ -103,14 +103,9 @@ class FileSource(FilesSource):
     @property
     def provenance(self) -> dict[str, Any]:
         """The file, its checksum and its importer."""
-        p = self.parameters
-        source = {
-            "file": p.file,
-            "sha256": p.sha256,
-            "importer": p.kind,
-            "importer_version": p.importer_version,
-            "found": dict(self.contents.parameters),
-        }
+        p, found = self.parameters, dict(self.contents.parameters)
+        source = {"file": p.file, "sha256": p.sha256, "importer": p.kind}
+        source |= {"importer_version": p.importer_version, "found": found}
         return {"sources": [source]}
 
     @property
@@ -125,20 +120,18 @@ class FileSource(FilesSource):
 
     def read(self, samples: range) -> dict[str, np.ndarray]:
         """Read some samples."""
-        return {
-            field.name: self._file.read(field.name, samples.start, samples.stop)
-            for field in self.fields
-        }
+        of = samples.start, samples.stop
+        return {field.name: self._file.read(field.name, *of) for field in self.fields}
 
     def not_finite(self, field: Field, values: np.ndarray, sample: int) -> InputError:
         """Return what the user is told of values that no sample may have."""
-        where = f"{self.path}: {field.name} has {{}} in sample {sample}"
+        what, where = f"{self.path}: {field.name} has", f"in sample {sample}"
         if np.isinf(values).any():
             return InputError(
-                f"{where.format('infinite values')}; expected finite numbers: correct the file"
+                f"{what} infinite values {where}; expected finite numbers: correct the file"
             )
         return InputError(
-            f"{where.format('missing values (NaN)')}; correct the file, or say that they may be "
+            f"{what} missing values (NaN) {where}; correct the file, or say that they may be "
             f"missing, in a mapping file: `fields: {{{field.name}: {{gaps: true}}}}`"
         )
 
@@ -165,8 +158,7 @@ def convert_file(
         file: What is to become of it.
         checksum: Returns the file's SHA-256; called last, so that it may be taken meanwhile.
         destination: Where the store appears, whole or not at all.
-        work: Folder for finished shards, used by one conversion at a time; those of other files
-            or mappings are told apart by their plan.
+        work: Folder for finished shards, used by one conversion at a time.
         progress: Is told how far the file is.
 
     Raises:

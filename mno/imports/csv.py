@@ -19,10 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.imports.cage import make_room
-from mno.imports.importer import MAX_SAMPLES, Contents, Importer, Layout, Reader, check_sample
+from mno.imports.importer import MAX_SAMPLES, Contents, Importer, Layout, Reader
 from mno.imports.mapping import Mapping
 from mno.imports.readings import NOWHERE, Log, count_duplicates, field_name, posix_seconds
 
@@ -60,13 +59,13 @@ class SensorLog(Importer):
         self._rate = _median_interval(log, set(np.flatnonzero(self._point >= 0).tolist()))
         interval = rules.interval or self._rate
         if interval is None:
-            raise InputError(
-                f"{self.path}: no sensor was read twice, so that its rate is not known; give "
+            raise self.error(
+                "no sensor was read twice, so that its rate is not known; give "
                 "`sensors: {interval: …}`, the seconds between frames, in a mapping file"
             )
         self._timeline = Timeline.of(self.path, log.time, interval, rules.frames)
         self._put_in_order(log)
-        check_sample(self.path, "the log", (rules.frames, len(self._places)), len(self._kept))
+        self.check_sample("the log", (rules.frames, len(self._places)), len(self._kept))
         readers: dict[str, Reader] = {
             axis: partial(_repeated, self._places[:, place].astype(np.float32))
             for place, axis in enumerate(log.axes)
@@ -82,8 +81,8 @@ class SensorLog(Importer):
         the plant) and its quantity.
         """
         if not log.places:
-            raise InputError(
-                f"{self.path}: no reading has a position; expected columns x (and y, z), or x in "
+            raise self.error(
+                "no reading has a position; expected columns x (and y, z), or x in "
                 "`sensors: {columns: …}` of a mapping file: say where the sensors are"
             )
         places = np.array(list(log.places), dtype=np.float64)
@@ -95,8 +94,8 @@ class SensorLog(Importer):
         for name, number in log.quantities.items():
             at = np.unique(self._point[self._quantity == number])
             if NOWHERE in at and len(at) > 1:
-                raise InputError(
-                    f"{self.path}: {name} has readings with a position and readings without; "
+                raise self.error(
+                    f"{name} has readings with a position and readings without; "
                     "expected one or the other: add the position, or call what holds for all of "
                     "the plant otherwise"
                 )
@@ -109,8 +108,8 @@ class SensorLog(Importer):
         names = [one.field.name for one in self._quantities]
         twice = [one.name for one in self._quantities if names.count(one.field.name) > 1]
         if twice:
-            raise InputError(
-                f"{self.path}: quantities {' and '.join(map(repr, twice[:2]))} would be one field; "
+            raise self.error(
+                f"quantities {' and '.join(map(repr, twice[:2]))} would be one field; "
                 "expected names that differ in letters or digits: rename one"
             )
 
@@ -137,8 +136,8 @@ class SensorLog(Importer):
         self._filled = np.bincount(pairs[cells % len(pairs), 0], minlength=len(self._quantities))
         self._kept = np.flatnonzero(keep)
         if not len(self._kept):
-            raise InputError(
-                f"{self.path}: no window of {frames} frames of {self._timeline.interval:g} s has "
+            raise self.error(
+                f"no window of {frames} frames of {self._timeline.interval:g} s has "
                 f"readings in {_FEWEST_FRAMES} of them; give a shorter sensors.interval, or more "
                 "sensors.frames, in a mapping file"
             )
@@ -285,16 +284,16 @@ class Timeline(NamedTuple):
         """
         times = np.sort(times)
         if (times[-1] - times[0]) / interval > _MOST_FRAMES:
-            raise InputError(
-                f"{path}: readings from {times[0]:g} to {times[-1]:g} s in frames of {interval:g} "
+            raise self.error(
+                f"readings from {times[0]:g} to {times[-1]:g} s in frames of {interval:g} "
                 "s; expected fewer frames: correct the times, or give a longer sensors.interval"
             )
         pauses = np.flatnonzero(np.diff(times) > frames * interval)
         begins, ends = times[np.r_[0, pauses + 1]], times[np.r_[pauses, len(times) - 1]]
         windows = np.rint((ends - begins) / interval).astype(np.int64) // frames + 1
         if windows.sum() > MAX_SAMPLES:
-            raise InputError(
-                f"{path}: {windows.sum()} windows of {frames} frames of {interval:g} s; expected "
+            raise self.error(
+                f"{windows.sum()} windows of {frames} frames of {interval:g} s; expected "
                 f"at most {MAX_SAMPLES}: give a longer sensors.interval, or more sensors.frames"
             )
         return cls(interval, frames, begins, windows)

@@ -30,14 +30,11 @@ from mno.imports.cage import make_room
 from mno.imports.hdf5 import Hdf5File
 from mno.imports.importer import (
     SPACE,
-    Draft,
     Importer,
     Layout,
     axis_of_points,
     cell_centres,
     check_numbers,
-    check_sample,
-    given_axis,
     leave_out,
     plain_field,
 )
@@ -71,7 +68,7 @@ class FnoMat(Importer):
         roles = {**_ROLES, **given}
         kept = {n: roles[n] for n in shapes if n in roles and n not in mapping.dropped}
         self._samples, *self._space = self._one_frame(list(kept))
-        self._found, self._time = Draft(), None
+        self._time = None
         roles = dict(kept)
         # Unless the user says otherwise, frames belong to one state, a being the first of them.
         if "u" in roles and self._is_over_time(shapes["u"]) and not {"a", "u"} & given.keys():
@@ -82,12 +79,12 @@ class FnoMat(Importer):
         left_out = [name for name in (*shapes, *self._file.others) if name not in kept]
         left_out = [name for name in left_out if not (name == "t" and self._time)]
         if left_out:
-            self._found.remarks.append(
+            self.remarks.append(
                 f"left out: {', '.join(left_out)}; what is to be kept needs a role in a mapping "
                 "file"
             )
         axes = (*([self._time] if self._time else []), *self._space_axes("coeff" in kept))
-        return self._found.layout(self._samples, axes)
+        return self.layout(self._samples, axes)
 
     _time: Axis | None
 
@@ -104,8 +101,8 @@ class FnoMat(Importer):
         if first == "u" and len(shape) == 4:  # with its last axis of time, and without a
             shape = shape[:3]
         if not 2 <= len(shape) <= 4:
-            raise InputError(
-                f"{self.path}: {first} has shape {shape}; expected samples and one to three axes "
+            raise self.error(
+                f"{first} has shape {shape}; expected samples and one to three axes "
                 "of space: reshape the array"
             )
         return shape
@@ -123,32 +120,32 @@ class FnoMat(Importer):
             dims, frame = ("time", *space), (shape[-1], *shape[1:-1])
             self._time = self._time or self._times(shape[-1], first=None)[0]
             if len(self._time.points) != shape[-1]:
-                raise InputError(
-                    f"{self.path}: {source} has {shape[-1]} times, other arrays have another "
+                raise self.error(
+                    f"{source} has {shape[-1]} times, other arrays have another "
                     f"number; {leave_out(source)}"
                 )
         elif shape == (self._samples, 1):
             dims, frame = (), ()
         else:
-            raise InputError(
-                f"{self.path}: {source} has shape {shape}; expected "
+            raise self.error(
+                f"{source} has shape {shape}; expected "
                 f"{(self._samples, *self._space)}, perhaps with a last axis of time: "
                 f"{leave_out(source)}"
             )
-        check_sample(self.path, source, frame, self._samples)
+        self.check_sample(source, frame, self._samples)
         self._keep(source, plain_field(_NAMES.get(source, source), role, dims), [source])
 
     def _add_state(self, first: str | None) -> None:
         """Make one state of `u`, and of `a` before it unless `u` begins with it."""
         self._time, first = self._times(self._file.shapes["u"][-1], first)
-        check_sample(self.path, "u", (len(self._time.points), *self._space), self._samples)
+        self.check_sample("u", (len(self._time.points), *self._space), self._samples)
         dims = ("time", *SPACE[: len(self._space)])
         field = plain_field(_STATES[len(self._space)], "state", dims)
         self._keep("u", field, [name for name in (first, "u") if name])
 
     def _keep(self, source: str, field: Field, arrays: list[str]) -> None:
         """Note a field, and the arrays whose frames it consists of."""
-        self._found.add(field, source, partial(self._frames, field.dims, arrays))
+        self.add(field, source, partial(self._frames, field.dims, arrays))
 
     def _frames(
         self, dims: tuple[str, ...], arrays: list[str], start: int, stop: int
@@ -165,22 +162,22 @@ class FnoMat(Importer):
         """Return the axis of time, and `first` if it is the frame before those of `u`."""
         shape = self._file.shapes.get("t")
         if shape is None or math.prod(shape) >= _MAX_TIMES:
-            self._found.remarks.append("t is missing; frames are numbered from 0")
+            self.remarks.append("t is missing; frames are numbered from 0")
             times = np.arange(length + bool(first), dtype=np.float64)
         else:
             times = np.asarray(self._file.whole("t")).ravel(order="F")
             if first and len(times) == length and times[0] > 0:
                 times = np.concatenate([[0.0], times])
             elif first and len(times) == length:
-                self._found.remarks.append("u begins at time 0; a is left out")
+                self.remarks.append("u begins at time 0; a is left out")
                 first = None
-        return given_axis(self.path, "time", "t", times, length + bool(first)), first
+        return self.given_axis("time", "t", times, length + bool(first)), first
 
     def _space_axes(self, has_ends: bool) -> list[Axis]:
         named = list(zip(SPACE, self._space, strict=False))
         if has_ends:  # solved on points that include both
             return [axis_of_points(name, np.linspace(0, 1, length)) for name, length in named]
-        self._found.remarks.append(
+        self.remarks.append(
             "the file says nothing of its points; they are taken as the centres of cells from 0 to "
             "1"
         )

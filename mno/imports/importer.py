@@ -59,35 +59,6 @@ Layout = tuple[Contents, Mapping[str, Reader]]
 """What a file holds, and how the samples of each field are read."""
 
 
-class Draft:
-    """Fields as they are found one by one, and what is worth knowing of them."""
-
-    def __init__(self) -> None:
-        self.fields: dict[str, Field] = {}
-        self.sources: dict[str, str] = {}
-        self.readers: dict[str, Reader] = {}
-        self.remarks: list[str] = []
-
-    def add(self, field: Field, source: str, reader: Reader) -> None:
-        """Take a field; the file calls it `source`."""
-        self.fields[field.name] = field
-        self.sources[field.name], self.readers[field.name] = source, reader
-
-    def layout(
-        self, samples: int, axes: Sequence[Axis], parameters: Mapping[str, Any] | None = None
-    ) -> Layout:
-        """Return all of it; axes whose points are not evenly spaced are remarked on."""
-        contents = Contents(
-            samples=samples,
-            axes=tuple(axes),
-            fields=tuple(self.fields.values()),
-            sources=self.sources,
-            parameters=parameters or {},
-            remarks=(*self.remarks, *uneven(axes)),
-        )
-        return contents, self.readers
-
-
 class Importer(ABC):
     """One open file.
 
@@ -103,6 +74,7 @@ class Importer(ABC):
 
     Attributes:
         contents: What the file holds.
+        fields, remarks: Those that `lay_out` has found so far.
 
     Raises:
         InputError: The file is not what it should be; so do all methods that read.
@@ -114,6 +86,10 @@ class Importer(ABC):
 
     def __init__(self, path: Path, mapping: FieldMapping) -> None:
         self.path = path
+        self.fields: dict[str, Field] = {}
+        self.remarks: list[str] = []
+        self._sources: dict[str, str] = {}
+        self._found: dict[str, Reader] = {}
         self._stack = ExitStack()
         try:
             self.contents, self._readers = self.lay_out(mapping, self._stack)
@@ -123,7 +99,29 @@ class Importer(ABC):
 
     @abstractmethod
     def lay_out(self, mapping: FieldMapping, stack: ExitStack) -> Layout:
-        """Open the file and find its fields; what is opened is given to `stack` to close."""
+        """Open the file and find its fields; what is opened is given to `stack` to close.
+
+        `add` takes each, and `layout` returns them.
+        """
+
+    def add(self, field: Field, source: str, reader: Reader) -> None:
+        """Take a field; the file calls it `source`."""
+        self.fields[field.name] = field
+        self._sources[field.name], self._found[field.name] = source, reader
+
+    def layout(
+        self, samples: int, axes: Sequence[Axis], parameters: Mapping[str, Any] | None = None
+    ) -> Layout:
+        """Return all of it; axes whose points are not evenly spaced are remarked on."""
+        contents = Contents(
+            samples=samples,
+            axes=tuple(axes),
+            fields=tuple(self.fields.values()),
+            sources=self._sources,
+            parameters=parameters or {},
+            remarks=(*self.remarks, *uneven(axes)),
+        )
+        return contents, self._found
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Read the samples `start` to before `stop` of a field, as the file has them.
@@ -148,6 +146,44 @@ class Importer(ABC):
         if not self.path.is_file():
             raise InputError(f"{self.path} is not a file; expected one to import as {self.kind}")
         return self.path
+
+    def error(self, text: str) -> InputError:
+        """Return an error that names the file."""
+        return InputError(f"{self.path}: {text}")
+
+    def check_sample(self, name: str, shape: Sequence[int], samples: int) -> None:
+        """Refuse shapes of a sample that no honest file has, or that would not fit into memory."""
+        if samples < 1 or any(length < 1 for length in shape):
+            raise self.error(
+                f"{name} has {samples} samples of shape {tuple(shape)}; expected at least one "
+                "value: give a file with data"
+            )
+        if samples > MAX_SAMPLES or 4 * math.prod(shape) > MAX_SAMPLE_BYTES:
+            raise self.error(
+                f"{name} claims {samples} samples of shape {tuple(shape)}; expected at most "
+                f"{MAX_SAMPLES} samples of {MAX_SAMPLE_BYTES // 2**20} MiB each: cut or coarsen "
+                "the arrays before the import"
+            )
+
+    def given_axis(
+        self, name: str, source: str, points: np.ndarray, length: int, units: str = "1"
+    ) -> Axis:
+        """Return the axis of coordinates that a file gives, and calls `source`.
+
+        There must be as many as the arrays have along it (`length`), and they must increase.
+        """
+        points = np.asarray(points, dtype=np.float64)
+        if points.shape != (length,):
+            raise self.error(
+                f"{source} has shape {points.shape}, but the arrays have {length} points along "
+                f"{name}; expected one coordinate for each: correct or remove {source}"
+            )
+        if not np.isfinite(points).all() or (np.diff(points) <= 0).any():
+            raise self.error(
+                f"{source} does not increase from point to point; expected finite coordinates in "
+                f"order along {name}: sort the arrays, or remove {source}"
+            )
+        return axis_of_points(name, points, units)
 
 
 def importer_class(kind: str) -> type[Importer]:
@@ -194,21 +230,6 @@ def piece_readers(
     return {name: partial(read, piece) for name, piece in pieces.items()}
 
 
-def check_sample(path: Path, name: str, shape: Sequence[int], samples: int) -> None:
-    """Refuse shapes of a sample that no honest file has, or that would not fit into memory."""
-    if samples < 1 or any(length < 1 for length in shape):
-        raise InputError(
-            f"{path}: {name} has {samples} samples of shape {tuple(shape)}; expected at least one "
-            "value: give a file with data"
-        )
-    if samples > MAX_SAMPLES or 4 * math.prod(shape) > MAX_SAMPLE_BYTES:
-        raise InputError(
-            f"{path}: {name} claims {samples} samples of shape {tuple(shape)}; expected at most "
-            f"{MAX_SAMPLES} samples of {MAX_SAMPLE_BYTES // 2**20} MiB each: cut or coarsen the "
-            "arrays before the import"
-        )
-
-
 def check_numbers(path: Path, name: str, dtype: np.dtype) -> None:
     """Refuse an array that holds text, objects, complex numbers or records."""
     if dtype.kind not in "fiub":
@@ -253,27 +274,6 @@ def axis_of_points(name: str, points: np.ndarray, units: str = "1") -> Axis:
         half = (points[-1] - points[0]) / (len(points) - 1) / 2
     extent = (float(points[0] - half), float(points[-1] + half))
     return Axis(name, units, name, points, extent)
-
-
-def given_axis(
-    path: Path, name: str, source: str, points: np.ndarray, length: int, units: str = "1"
-) -> Axis:
-    """Return the axis of coordinates that a file gives, and calls `source`.
-
-    There must be as many as the arrays have along the axis (`length`), and they must increase.
-    """
-    points = np.asarray(points, dtype=np.float64)
-    if points.shape != (length,):
-        raise InputError(
-            f"{path}: {source} has shape {points.shape}, but the arrays have {length} points along "
-            f"{name}; expected one coordinate for each: correct or remove {source}"
-        )
-    if not np.isfinite(points).all() or (np.diff(points) <= 0).any():
-        raise InputError(
-            f"{path}: {source} does not increase from point to point; expected finite coordinates "
-            f"in order along {name}: sort the arrays, or remove {source}"
-        )
-    return axis_of_points(name, points, units)
 
 
 def uneven(axes: Iterable[Axis]) -> tuple[str, ...]:

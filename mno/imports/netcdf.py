@@ -85,7 +85,7 @@ class Netcdf(Importer):
         self._find_dimensions()
         arrays = self._fields()
         arrays |= self._coordinates({dim for array in arrays.values() for dim in array.dims or ()})
-        contents, places = arrange(self.path, arrays, mapping, self._whole)
+        contents, places = arrange(self, arrays, mapping, self._whole)
         remarks = (*self._remarks, *contents.remarks)
         contents = replace(contents, parameters=self._parameters, remarks=remarks)
         sources = {name: array.source for name, array in arrays.items()}
@@ -110,8 +110,8 @@ class Netcdf(Importer):
             if axis not in ORDER or variable is None or variable.dims != (dim,):
                 continue
             if variable.shape[0] > _MOST_POINTS:
-                raise InputError(
-                    f"{self.path}: {dim} has {variable.shape[0]} points; expected at most "
+                raise self.error(
+                    f"{dim} has {variable.shape[0]} points; expected at most "
                     f"{_MOST_POINTS}: coarsen the arrays before the import"
                 )
             self._points[axis] = variable.values()

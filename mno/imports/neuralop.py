@@ -48,7 +48,7 @@ class TensorFile(Importer):
             if name not in mapping.dropped
         }
         whole = lambda name: self._tensors[name].double().numpy()  # noqa: E731
-        contents, pieces = arrange(self.path, found, mapping, whole)
+        contents, pieces = arrange(self, found, mapping, whole)
         return contents, piece_readers(pieces, self._rows)
 
     def _rows(self, array: str, start: int, stop: int) -> np.ndarray:

@@ -70,7 +70,7 @@ class NumpyFile(Importer):
         self._headers = {n: self._header(n) for n in names if n not in mapping.dropped}
         found = {name: Array(h.shape, h.dtype) for name, h in self._headers.items()}
         contents, pieces = arrange(
-            self.path, found, mapping, lambda name: self._rows(name, 0, (*found[name].shape, 1)[0])
+            self, found, mapping, lambda name: self._rows(name, 0, (*found[name].shape, 1)[0])
         )
         return contents, piece_readers(pieces, self._rows)
 
@@ -174,10 +174,7 @@ def read_header(path: Path, name: str, stream: IO[bytes], size: int) -> Header:
             array holds Python objects, which only running code of the file could read.
     """
     before = stream.tell()
-    readers = {
-        (1, 0): npy_format.read_array_header_1_0,
-        (2, 0): npy_format.read_array_header_2_0,
-    }
+    readers = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
     try:
         read = readers[npy_format.read_magic(stream)]
         shape, fortran, dtype = read(stream, max_header_size=_LONGEST_HEADER)

@@ -20,12 +20,9 @@ from mno.core.fields import Axis
 from mno.imports.hdf5 import Hdf5File, StoredArray
 from mno.imports.importer import (
     SPACE,
-    Draft,
     Importer,
     Layout,
     cell_centres,
-    check_sample,
-    given_axis,
     leave_out,
     plain,
     plain_field,
@@ -35,11 +32,7 @@ from mno.imports.mapping import Mapping
 _COORDINATES = ("t-coordinate", "x-coordinate", "y-coordinate", "z-coordinate", "t")
 _NAMES = {"nu": "permeability", "Vx": "velocity_x", "Vy": "velocity_y", "Vz": "velocity_z"}
 # Names of the channels, by number of space axes and of channels.
-_CHANNELS = {
-    (1, 1): ("concentration",),
-    (2, 1): ("depth",),
-    (2, 2): ("activator", "inhibitor"),
-}
+_CHANNELS = {(1, 1): ("concentration",), (2, 1): ("depth",), (2, 2): ("activator", "inhibitor")}
 _MAX_VALUES = 200
 
 
@@ -58,30 +51,30 @@ class PdeBench(Importer):
 
     def _lay_out_arrays(self, names: list[str], mapping: Mapping) -> Layout:
         """Lay out a file in which each array holds all samples."""
-        file, path = self._file, self.path
+        file = self._file
         found = {n: file.needed(file.root, n) for n in names if n not in mapping.dropped}
         arrays = {name: array for name, array in found.items() if array.shape}
         numbers = {n: plain(array.whole()[()]) for n, array in found.items() if not array.shape}
         if not arrays:
             raise InputError(
-                f"{path} has no arrays of values; expected tensor, density or the like: choose "
-                "another importer"
+                f"{self.path} has no arrays of values; expected tensor, density or the like: "
+                "choose another importer"
             )
         samples = {name: array.shape[0] for name, array in arrays.items()}
         if len(set(samples.values())) != 1:
-            raise InputError(
-                f"{path}: arrays have different numbers of samples ({samples}); expected as "
+            raise self.error(
+                f"arrays have different numbers of samples ({samples}); expected as "
                 "many in each: leave others out by `drop: true` in a mapping file"
             )
         given = [name for name in SPACE if f"{name}-coordinate" in file.members(file.root)]
         space = max((SPACE.index(n) + 1 for n in given), default=_guess_space(arrays))
-        draft, lengths = Draft(), dict[str, int]()
+        lengths: dict[str, int] = {}
         for source, array in arrays.items():
             dims, channels = self._dims(source, array, space)
             for dim, length in zip(dims, array.shape[1:], strict=False):
                 if lengths.setdefault(dim, length) != length:
-                    raise InputError(
-                        f"{path}: {source} has {length} points along {dim}, others {lengths[dim]}; "
+                    raise self.error(
+                        f"{source} has {length} points along {dim}, others {lengths[dim]}; "
                         "expected all arrays on one grid: leave some out by `drop: true` in a "
                         "mapping file"
                     )
@@ -99,11 +92,11 @@ class PdeBench(Importer):
                 pick = (channel,) if channels else ()
                 reader = partial(_read, array, pick, over_time and role == "output")
                 called = source if count == 1 else f"{source}[{channel}]"
-                draft.add(plain_field(label, role, dims), called, reader)
-        used = {dim for field in draft.fields.values() for dim in field.dims}
-        axes = [self._axis(n, lengths[n], draft.remarks) for n in ("time", *SPACE) if n in used]
+                self.add(plain_field(label, role, dims), called, reader)
+        used = {dim for field in self.fields.values() for dim in field.dims}
+        axes = [self._axis(n, lengths[n]) for n in ("time", *SPACE) if n in used]
         count = next(iter(samples.values()))
-        return draft.layout(count, axes, file.attributes(file.root) | numbers)
+        return self.layout(count, axes, file.attributes(file.root) | numbers)
 
     def _dims(
         self, source: str, array: StoredArray, space: int
@@ -114,36 +107,36 @@ class PdeBench(Importer):
         dims = ("time", *SPACE[:space]) if over_time else SPACE[:space]
         channels = array.shape[1 + len(dims) :]
         if not 1 <= space <= 3 or rank < base or len(channels) > 1 or channels > (9,):
-            raise InputError(
-                f"{self.path}: {source} has shape {array.shape}; expected samples, perhaps times, "
+            raise self.error(
+                f"{source} has shape {array.shape}; expected samples, perhaps times, "
                 f"{space} axes of space and perhaps a channel: choose another importer, or "
                 f"{leave_out(source)}"
             )
-        check_sample(self.path, source, array.shape[1:], array.shape[0])
+        self.check_sample(source, array.shape[1:], array.shape[0])
         return dims, channels
 
-    def _axis(self, name: str, length: int, remarks: list[str]) -> Axis:
+    def _axis(self, name: str, length: int) -> Axis:
         file, source = self._file, "t-coordinate" if name == "time" else f"{name}-coordinate"
         array = file.array(file.root, source)
         if array is None and name == "time":
             array = file.array(file.root, "t")
         if array is None:
             if name == "time":
-                remarks.append(f"{source} is missing; frames are numbered from 0")
-                return given_axis(self.path, name, source, np.arange(float(length)), length)
-            remarks.append(
+                self.remarks.append(f"{source} is missing; frames are numbered from 0")
+                return self.given_axis(name, source, np.arange(float(length)), length)
+            self.remarks.append(
                 f"{source} is missing; points are taken as the centres of cells from 0 to 1"
             )
             return cell_centres(name, length)
         points = array.whole()
         if name == "time":
             if points.ndim == 2 and (points != points[0]).any():
-                raise InputError(
-                    f"{self.path}: {array.name} gives other times for other samples; expected one "
+                raise self.error(
+                    f"{array.name} gives other times for other samples; expected one "
                     "time axis: import files with the same times"
                 )
             points = (points[0] if points.ndim == 2 else points)[:length]
-        return given_axis(self.path, name, array.name, points, length)
+        return self.given_axis(name, array.name, points, length)
 
     def _lay_out_groups(self) -> Layout:
         """Lay out a file with one group for each sample: `0000/data`, `0000/grid/x` and so on."""
@@ -155,33 +148,32 @@ class PdeBench(Importer):
         *shape, channels = first.shape
         space = len(shape) - 1
         if not 1 <= space <= 3:
-            raise InputError(
-                f"{self.path}: {first.name} has shape {first.shape}; expected times, one to three "
+            raise self.error(
+                f"{first.name} has shape {first.shape}; expected times, one to three "
                 "axes of space, and channels: choose another importer"
             )
-        check_sample(self.path, first.name, first.shape, len(names))
+        self.check_sample(first.name, first.shape, len(names))
         for array in map(self._data, names[1:]):
             if array.shape != first.shape:
-                raise InputError(
-                    f"{self.path}: {array.name} has shape {array.shape}, but {first.name} has "
+                raise self.error(
+                    f"{array.name} has shape {array.shape}, but {first.name} has "
                     f"{first.shape}; expected the same in all groups: import them from separate "
                     "files"
                 )
         self._shape = tuple(shape)
         self._axes = self._axes_of(names[0])
         self._last: tuple[int, int] | None = None
-        draft = Draft()
-        draft.remarks += _holes(names)
+        self.remarks += _holes(names)
         parameters = file.attributes(file.root)
         config = file.attribute(file.root[names[0]], "config")
         if config is not None:
             parameters["config"], remark = parse_config(config, names[0])
-            draft.remarks += [remark] if remark else []
+            self.remarks += [remark] if remark else []
         dims = tuple(axis.name for axis in self._axes)
         called = _CHANNELS.get((space, channels)) or [f"channel_{i}" for i in range(channels)]
         for i, name in enumerate(called):
-            draft.add(plain_field(name, "state", dims), f"data[{i}]", partial(self._channel, i))
-        return draft.layout(len(names), self._axes, parameters)
+            self.add(plain_field(name, "state", dims), f"data[{i}]", partial(self._channel, i))
+        return self.layout(len(names), self._axes, parameters)
 
     def _data(self, name: str) -> StoredArray:
         group = self._file.group(self._file.root, name)
@@ -192,15 +184,15 @@ class PdeBench(Importer):
         group = self._file.group(self._file.root, name)
         grid = group and self._file.group(group, "grid")
         if grid is None:
-            raise InputError(
-                f"{self.path}: group {name} has no grid; expected grid/t, grid/x and so on: "
+            raise self.error(
+                f"group {name} has no grid; expected grid/t, grid/x and so on: "
                 "choose another importer"
             )
         axes = []
         for axis, length in zip(("time", *SPACE), self._shape, strict=False):
             source = "t" if axis == "time" else axis
             points = self._file.needed(grid, source).whole()
-            axes.append(given_axis(self.path, axis, f"{name}/grid/{source}", points, length))
+            axes.append(self.given_axis(axis, f"{name}/grid/{source}", points, length))
         return tuple(axes)
 
     def _channel(self, channel: int, start: int, stop: int) -> np.ndarray:
@@ -219,8 +211,8 @@ class PdeBench(Importer):
     def _check_axes(self, group: str) -> None:
         for ours, theirs in zip(self._axes, self._axes_of(group), strict=True):
             if not np.allclose(ours.points, theirs.points, rtol=1e-5, atol=1e-12):
-                raise InputError(
-                    f"{self.path}: group {group} has other points along {ours.name} than "
+                raise self.error(
+                    f"group {group} has other points along {ours.name} than "
                     f"{self._names[0]}; expected one grid: import them from separate files"
                 )
 

@@ -20,17 +20,7 @@ import numpy as np
 from mno.core.errors import InputError
 from mno.core.fields import Axis
 from mno.imports.hdf5 import Hdf5File, StoredArray
-from mno.imports.importer import (
-    SPACE,
-    Draft,
-    Importer,
-    Layout,
-    check_sample,
-    given_axis,
-    leave_out,
-    plain,
-    plain_field,
-)
+from mno.imports.importer import SPACE, Importer, Layout, leave_out, plain, plain_field
 from mno.imports.mapping import Mapping
 
 
@@ -45,13 +35,12 @@ class TheWell(Importer):
         self._axes, self._names = self._find_axes()
         count = file.attribute(file.root, "n_trajectories")
         if not isinstance(count, (int, float)) or count < 1 or count != int(count):
-            raise InputError(
-                f"{self.path}: attribute n_trajectories is {count!r}; expected the number of "
+            raise self.error(
+                f"attribute n_trajectories is {count!r}; expected the number of "
                 "trajectories, as The Well's files have it: choose another importer"
             )
         # Number of trajectories, of times, and of points along each axis.
         self._lengths = (int(count), *(len(axis.points) for axis in self._axes))
-        self._found = Draft()
         for rank in range(3):
             group = file.group(file.root, f"t{rank}_fields")
             for name in file.members(group) if group is not None else ():
@@ -68,8 +57,8 @@ class TheWell(Importer):
         called = dict(zip(self._names, SPACE, strict=False))
         if any(theirs != ours for theirs, ours in called.items()):
             listed = ", ".join(f"{theirs} is called {ours}" for theirs, ours in called.items())
-            self._found.remarks.append(f"of the axes of the file, {listed}")
-        return self._found.layout(self._lengths[0], self._axes, parameters)
+            self.remarks.append(f"of the axes of the file, {listed}")
+        return self.layout(self._lengths[0], self._axes, parameters)
 
     def _find_axes(self) -> tuple[tuple[Axis, ...], list[str]]:
         """Return the axes, time first, and what the file calls those of space."""
@@ -88,12 +77,12 @@ class TheWell(Importer):
             if points.ndim == 2 and len(points) and (points == points[0]).all():
                 points = points[0]
             if points.ndim != 1:
-                raise InputError(
-                    f"{self.path}: dimensions/{source} has shape {points.shape} and differs from "
+                raise self.error(
+                    f"dimensions/{source} has shape {points.shape} and differs from "
                     "trajectory to trajectory; expected one axis for all: import trajectories with "
                     "the same points"
                 )
-            found = given_axis(self.path, axis, f"dimensions/{source}", points, len(points))
+            found = self.given_axis(axis, f"dimensions/{source}", points, len(points))
             axes.append(replace(found, long_name=source))
         return tuple(axes), names
 
@@ -107,28 +96,26 @@ class TheWell(Importer):
         ]
         places = find_places(array.shape, self._lengths, varies, rank)
         if places is None:
-            raise InputError(
-                f"{self.path}: {array.name} has shape {array.shape}; expected axes of trajectory, "
+            raise self.error(
+                f"{array.name} has shape {array.shape}; expected axes of trajectory, "
                 f"time, {', '.join(self._names)} (lengths {self._lengths}) as far as it varies "
                 f"along them, then {rank} of components: correct the file, or {leave_out(name)}"
             )
         stored, behind = places
         dims = tuple(axis.name for axis in self._axes[0 if over_time else 1 :])
         shape = self._lengths[1 if over_time else 2 :]
-        check_sample(self.path, array.name, shape, self._lengths[0])
+        self.check_sample(array.name, shape, self._lengths[0])
         symmetric = bool(self._file.attribute(array.dataset, "symmetric"))
         for suffix, pick in components(behind, rank, self._names, symmetric):
             label = f"{name}_{suffix}" if suffix else name
-            if label in self._found.fields:
-                raise InputError(
-                    f"{self.path}: two fields would be called {label}; {leave_out(array.name)}"
-                )
+            if label in self.fields:
+                raise self.error(f"two fields would be called {label}; {leave_out(array.name)}")
             source = array.name + (f"[{', '.join(map(str, pick))}]" if suffix else "")
             field = plain_field(label, "state" if over_time else "input", dims)
             reader = partial(_read, array, stored, pick, shape, over_time)
-            self._found.add(field, source, reader)
+            self.add(field, source, reader)
         if symmetric and rank == 2:
-            self._found.remarks.append(f"{name} is symmetric; each of its components is taken once")
+            self.remarks.append(f"{name} is symmetric; each of its components is taken once")
 
     def _flags(self, array: StoredArray, name: str, count: int) -> list[bool]:
         """Return whether an array varies along trajectories, time or space; it does if unsaid."""
@@ -143,7 +130,7 @@ class TheWell(Importer):
         scalars = file.group(file.root, "scalars")
         for name in file.members(scalars) if scalars is not None else ():
             if not file.is_numeric(scalars, name):  # type: ignore[arg-type]
-                self._found.remarks.append(f"scalars/{name} holds no number; it is left out")
+                self.remarks.append(f"scalars/{name} holds no number; it is left out")
                 continue
             array = file.needed(scalars, name)  # type: ignore[arg-type]
             flags = ("sample_varying", "time_varying")
@@ -154,16 +141,16 @@ class TheWell(Importer):
                 continue
             lengths = [n if flag else 1 for n, flag in zip(self._lengths, varies, strict=False)]
             if values.size != math.prod(lengths):
-                raise InputError(
-                    f"{self.path}: scalars/{name} has shape {array.shape}; expected numbers for "
+                raise self.error(
+                    f"scalars/{name} has shape {array.shape}; expected numbers for "
                     f"{lengths[0]} trajectories and {lengths[1]} times: correct the file"
                 )
             numbers = values.reshape(lengths).astype(np.float32)
             numbers = np.broadcast_to(numbers, (self._lengths[0], lengths[1]))
-            label = name if name not in self._found.fields else f"scalar_{name}"
+            label = name if name not in self.fields else f"scalar_{name}"
             field = plain_field(label, "input", ("time",) if varies[1] else ())
             reader = partial(_rows, numbers if varies[1] else numbers[:, 0])
-            self._found.add(field, f"scalars/{name}", reader)
+            self.add(field, f"scalars/{name}", reader)
 
 
 def _rows(numbers: np.ndarray, start: int, stop: int) -> np.ndarray:

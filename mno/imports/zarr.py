@@ -77,16 +77,15 @@ class ZarrGroup(Importer):
                 continue
             dtype = _number_type(array.dtype)
             if dtype is None:
-                raise InputError(
-                    f"{self.path}: {name} holds {array.dtype[:40]!r}; expected real numbers: "
-                    f"{leave_out(name)}"
+                raise self.error(
+                    f"{name} holds {array.dtype[:40]!r}; expected real numbers: {leave_out(name)}"
                 )
             rows = self._arrays[name] = _Rows(self.path, name, array, dtype, recorded)
             said = dict(array.attributes)
             said["gaps"] = bool(said.get("gaps")) or bool(rows.packing.missing)
             found[name] = Array(array.shape, dtype, array.dims, said)
         contents, pieces = arrange(
-            self.path, found, mapping, lambda name: self._arrays[name].whole(),
+            self, found, mapping, lambda name: self._arrays[name].whole(),
             extent=_mapping(attributes.get("extent")), default=self._default,
         )  # fmt: skip
         texts = (f"{name} is left out: it holds text" for name in self._texts)

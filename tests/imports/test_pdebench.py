@@ -161,9 +161,7 @@ def test_groups_of_the_dam_break_become_samples(tmp_path: Path):
     (field,) = contents.fields
     assert (field.name, field.role, field.dims) == ("depth", "state", ("time", "x", "y"))
     np.testing.assert_array_equal(values["depth"], data[..., 0])
-    assert contents.parameters == {
-        "config": {"sim.T_end": 1.0, "name": "radial", "nested.a.b": 3},
-    }
+    assert contents.parameters == {"config": {"sim.T_end": 1.0, "name": "radial", "nested.a.b": 3}}
     assert contents.remarks == ("config is that of group 0000",)
     np.testing.assert_allclose(contents.axes[1].extent, (-2.88, 2.88), rtol=1e-6)
 
