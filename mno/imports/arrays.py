@@ -427,9 +427,8 @@ class _Bare(_Arrays):
         if not rests:
             return {}
         raise self.file.error(
-            f"arrays have no grid in common: {self._listed(rests)}; expected "
-            "(samples, x, y) or (samples, channels, x, y) with one grid, or "
-            f"{leave_out(next(iter(rests)))}"
+            f"arrays have no grid in common: {self._listed(rests)}; expected (samples, x, y) or "
+            f"(samples, channels, x, y) with one grid, or {leave_out(next(iter(rests)))}"
         )
 
     def _listed(self, names: Iterable[str]) -> str:

@@ -95,9 +95,8 @@ class SensorLog(Importer):
             at = np.unique(self._point[self._quantity == number])
             if NOWHERE in at and len(at) > 1:
                 raise self.error(
-                    f"{name} has readings with a position and readings without; "
-                    "expected one or the other: add the position, or call what holds for all of "
-                    "the plant otherwise"
+                    f"{name} has readings with a position and readings without; expected one or "
+                    "the other: add the position, or call what holds for all of the plant otherwise"
                 )
             points = 0 if NOWHERE in at else len(at)
             label = field_name(name)

@@ -128,9 +128,8 @@ class FnoMat(Importer):
             dims, frame = (), ()
         else:
             raise self.error(
-                f"{source} has shape {shape}; expected "
-                f"{(self._samples, *self._space)}, perhaps with a last axis of time: "
-                f"{leave_out(source)}"
+                f"{source} has shape {shape}; expected {(self._samples, *self._space)}, perhaps "
+                f"with a last axis of time: {leave_out(source)}"
             )
         self.check_sample(source, frame, self._samples)
         self._keep(source, plain_field(_NAMES.get(source, source), role, dims), [source])

@@ -108,9 +108,8 @@ class PdeBench(Importer):
         channels = array.shape[1 + len(dims) :]
         if not 1 <= space <= 3 or rank < base or len(channels) > 1 or channels > (9,):
             raise self.error(
-                f"{source} has shape {array.shape}; expected samples, perhaps times, "
-                f"{space} axes of space and perhaps a channel: choose another importer, or "
-                f"{leave_out(source)}"
+                f"{source} has shape {array.shape}; expected samples, perhaps times, {space} axes "
+                f"of space and perhaps a channel: choose another importer, or {leave_out(source)}"
             )
         self.check_sample(source, array.shape[1:], array.shape[0])
         return dims, channels
@@ -156,9 +155,8 @@ class PdeBench(Importer):
         for array in map(self._data, names[1:]):
             if array.shape != first.shape:
                 raise self.error(
-                    f"{array.name} has shape {array.shape}, but {first.name} has "
-                    f"{first.shape}; expected the same in all groups: import them from separate "
-                    "files"
+                    f"{array.name} has shape {array.shape}, but {first.name} has {first.shape}; "
+                    "expected the same in all groups: import them from separate files"
                 )
         self._shape = tuple(shape)
         self._axes = self._axes_of(names[0])
