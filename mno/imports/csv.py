@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.imports.cage import make_room
 from mno.imports.importer import MAX_SAMPLES, Contents, Importer, Layout, Reader
@@ -283,16 +284,16 @@ class Timeline(NamedTuple):
         """
         times = np.sort(times)
         if (times[-1] - times[0]) / interval > _MOST_FRAMES:
-            raise self.error(
-                f"readings from {times[0]:g} to {times[-1]:g} s in frames of {interval:g} "
+            raise InputError(
+                f"{path}: readings from {times[0]:g} to {times[-1]:g} s in frames of {interval:g} "
                 "s; expected fewer frames: correct the times, or give a longer sensors.interval"
             )
         pauses = np.flatnonzero(np.diff(times) > frames * interval)
         begins, ends = times[np.r_[0, pauses + 1]], times[np.r_[pauses, len(times) - 1]]
         windows = np.rint((ends - begins) / interval).astype(np.int64) // frames + 1
         if windows.sum() > MAX_SAMPLES:
-            raise self.error(
-                f"{windows.sum()} windows of {frames} frames of {interval:g} s; expected "
+            raise InputError(
+                f"{path}: {windows.sum()} windows of {frames} frames of {interval:g} s; expected "
                 f"at most {MAX_SAMPLES}: give a longer sensors.interval, or more sensors.frames"
             )
         return cls(interval, frames, begins, windows)

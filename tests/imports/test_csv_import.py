@@ -252,27 +252,30 @@ def test_one_column_for_each_sensor_in_two_dimensions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"),
+    ("rows", "words", "given"),
     [
-        ("0,,T,1,K\n1,,T,1,K\n", "no reading has a position"),
-        ("0,0,T,1,K\n1,,T,1,K\n", "T has readings with a position and readings without"),
-        ("0,0,T,1,K\n", "no sensor was read twice"),
-        ("0,0,T,1,K\n1e-9,0,T,1,K\n1e11,1,T,1,K\n", "expected fewer frames"),
+        ("0,,T,1,K\n1,,T,1,K\n", "no reading has a position", {}),
+        ("0,0,T,1,K\n1,,T,1,K\n", "T has readings with a position and readings without", {}),
+        ("0,0,T,1,K\n", "no sensor was read twice", {}),
+        ("0,0,T,1,K\n1e-9,0,T,1,K\n1e11,1,T,1,K\n", "expected fewer frames", {}),
         (
             "0,0,a b,1,K\n1,0,a-b,1,K\n2,0,a b,1,K\n",
             "quantities 'a b' and 'a-b' would be one field",
+            {},
+        ),
+        (
+            "0,0,T,1,K\n100,0,T,1,K\n",
+            "no window of 4 frames of 1 s has readings in 2 of them",
+            {"interval": 1.0},
         ),
     ],
 )
-def test_logs_that_cannot_be_windows_are_one_line(tmp_path: Path, rows: str, words: str) -> None:
+def test_logs_that_cannot_be_windows_are_one_line(
+    tmp_path: Path, rows: str, words: str, given: dict
+) -> None:
     with pytest.raises(InputError) as error:
-        text_log(tmp_path, rows, frames=4)
+        text_log(tmp_path, rows, frames=4, **given)
     assert words in str(error.value) and "\n" not in str(error.value)
-
-
-def test_frames_too_short_for_any_window_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no window of 4 frames of 1 s has readings in 2 of them"):
-        text_log(tmp_path, "0,0,T,1,K\n100,0,T,1,K\n", frames=4, interval=1.0)
 
 
 def test_the_interval_is_that_of_the_schedule_in_spite_of_jitter_and_losses(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import xarray
 import zarr
-from opened import contents_and_values, refusal, rules
+from opened import assert_values, contents_and_values, fields_of, refusal, rules
 
 from mno.core.config import Config
 from mno.core.errors import InputError
@@ -105,8 +105,7 @@ def test_a_released_dataset_comes_back_as_it_was(tmp_path, given, axes):
             expected.name, expected.units, expected.long_name, expected.extent,
         )  # fmt: skip
         np.testing.assert_array_equal(found.points, expected.points)
-    for field, expected in given.items():
-        np.testing.assert_array_equal(read[field.name], expected)
+    assert_values(read, **{field.name: expected for field, expected in given.items()})
     assert contents.groups is not None and contents.groups.tolist() == [n // 2 for n in range(10)]
     assert contents.starts is not None and contents.starts[3] == 1.5
     assert contents.parameters["scenario"] == "given"
@@ -179,15 +178,15 @@ def test_what_xarray_writes_is_read(tmp_path, zarr_format, consolidated, chunks)
     )  # fmt: skip
     contents, read = contents_and_values("zarr", path)
     fields = {field.name: field for field in contents.fields}
-    assert {name: (f.role, f.dims) for name, f in fields.items()} == {
+    assert fields_of(contents) == {
         "a": ("input", ("x", "y")),
         "mask": ("input", ("x", "y")),
         "u": ("state", ("time", "x", "y")),
     }
     assert fields["u"].units == "m/s" and not fields["u"].gaps
-    np.testing.assert_array_equal(read["u"], data.u.values.transpose(0, 1, 3, 2))
-    np.testing.assert_array_equal(read["a"], data.a.values.transpose(2, 1, 0))
-    np.testing.assert_array_equal(read["mask"], np.stack([data["mask"].values.T] * 7))
+    assert_values(read, u=data.u.values.transpose(0, 1, 3, 2))
+    assert_values(read, a=data.a.values.transpose(2, 1, 0))
+    assert_values(read, mask=np.stack([data["mask"].values.T] * 7))
     axes = {axis.name: axis for axis in contents.axes}
     assert [axis.name for axis in contents.axes] == ["time", "x", "y"]
     assert (axes["time"].units, axes["y"].units) == ("hours", "degrees_north")
@@ -235,8 +234,8 @@ def test_channels_become_fields(tmp_path):
     )
     contents, read = contents_and_values("zarr", written(tmp_path / "x", data))
     assert [field.name for field in contents.fields] == ["nu", "w_0", "w_1"]
-    np.testing.assert_array_equal(read["w_1"], data.w.values[:, :, 1])
-    np.testing.assert_array_equal(read["nu"], data.nu.values)
+    assert_values(read, w_1=data.w.values[:, :, 1])
+    assert_values(read, nu=data.nu.values)
     assert contents.parameters["dt"] == 0.5
 
 
@@ -249,8 +248,7 @@ def test_arrays_without_names_of_axes_are_told_by_shape(tmp_path):
     assert {field.name: field.dims for field in contents.fields} == {
         "a": ("x", "y"), "u": ("x", "y"), "nu": (),
     }  # fmt: skip
-    for name, expected in given.items():
-        np.testing.assert_array_equal(read[name], expected)
+    assert_values(read, **given)
 
 
 @pytest.mark.parametrize("compressors", ["auto", None, "blosc", "gzip"])
@@ -268,7 +266,7 @@ def test_chunks_of_many_samples_are_read_rightly(tmp_path, monkeypatch, compress
     )  # fmt: skip
     for block in (1, 5, 23):
         _, read = contents_and_values("zarr", tmp_path / "g", rules(u={"role": "input"}), block)
-        np.testing.assert_array_equal(read["u"], given)
+        assert_values(read, u=given)
 
 
 def plain(path: Path, **changes: Any) -> Path:
