@@ -14,6 +14,7 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -23,13 +24,11 @@ from mno.core.fields import Axis, Field
 from mno.imports.importer import (
     ORDER,
     SPACE,
-    Contents,
     Importer,
-    Piece,
+    Layout,
     check_numbers,
     default_axis,
     leave_out,
-    uneven,
 )
 from mno.imports.mapping import FieldRule
 from mno.imports.mapping import Mapping as FieldMapping
@@ -81,6 +80,25 @@ class Array(NamedTuple):
     source: str = ""  # what the file calls it, if not by its name here
 
 
+class _Piece(NamedTuple):
+    """Where the values of a field are: an array, or one place of one of its axes.
+
+    Axes are brought into `order` then, the sample's first.
+    """
+
+    array: str
+    order: tuple[int, ...]
+    channel_axis: int | None = None
+    channel: int = 0
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Take the field from rows of the array, shape `(samples, *dims)`; float32."""
+        if self.channel_axis is not None:
+            rows = rows.take(self.channel, axis=self.channel_axis)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused
+            return np.ascontiguousarray(rows.transpose(self.order), dtype=np.float32)
+
+
 def meaning_of(dim: str) -> str | None:
     """Return what an axis is by its name: `sample`, `channel`, one of time and space, or none."""
     return _BY_NAME.get(dim.lower())
@@ -104,22 +122,23 @@ def arrange(
     arrays: Mapping[str, Array],
     mapping: FieldMapping,
     whole: Callable[[str], np.ndarray],
+    rows: Callable[[str, int, int], np.ndarray],
     *,
+    parameters: Mapping[str, Any] | None = None,
     extent: Mapping[str, Any] | None = None,
     default: Role | None = None,
-) -> tuple[Contents, dict[str, Piece]]:
-    """Find out what the arrays of a file are, in its order.
+) -> Layout:
+    """Find out what the arrays of a file are, and add them to it in their order.
 
     Args:
         file: What opens it.
         arrays: Its arrays by name; their axes have names, or none of them has.
         mapping: What the user says of them.
         whole: Reads an array that has no more than one axis.
+        rows: Reads samples of an array, shape `(stop - start, *)`, as the file has them.
+        parameters: What the file says of the whole of it.
         extent: Where the domain begins and ends, along axes of which the file says so.
         default: Role of arrays with named axes of which nothing tells it; refused if not given.
-
-    Returns:
-        Them as a dataset would have them, and where each field's values are.
 
     Raises:
         InputError: The arrays are no dataset, or it cannot be told what one of them is.
@@ -127,17 +146,15 @@ def arrange(
     rules = {name: rule_of(mapping, name) for name in arrays}
     kept = {name: array for name, array in arrays.items() if not rules[name].drop}
     named = any(array.dims is not None for array in kept.values() if array.shape)
-    remarks = []
     for name in _OF_SAMPLES if not named else ():
         if name in kept and len(kept[name].shape) == 1:
             del kept[name]
-            remarks.append(f"{name} is left out: the import assigns samples anew")
+            file.remarks.append(f"{name} is left out: the import assigns samples anew")
     for name, array in kept.items():
         check_numbers(file.path, name, array.dtype)
     roles: dict[str, Role | None] = {name: rule.role for name, rule in rules.items()}
-    return (_Named if named else _Bare)(file, kept, roles, whole, extent or {}, default).arranged(
-        remarks
-    )
+    found = (_Named if named else _Bare)(file, kept, roles, whole, extent or {}, default)
+    return found.layout(rows, dict(parameters or {}))
 
 
 class _Arrays:
@@ -161,7 +178,6 @@ class _Arrays:
         self.extent = extent
         self.default: Role | None = default
         self.shapes = {name: array.shape for name, array in arrays.items()}
-        self.remarks: list[str] = []
         self.samples = 1
         self.meanings = self.told()
 
@@ -174,13 +190,16 @@ class _Arrays:
     def role(self, name: str, dims: tuple[str, ...]) -> Role | None:
         raise NotImplementedError
 
-    def arranged(self, remarks: list[str]) -> tuple[Contents, dict[str, Piece]]:
-        fields: list[Field] = []
-        pieces: dict[str, Piece] = {}
-        sources: dict[str, str] = {}
-        parameters: dict[str, Any] = {}
-        special: dict[str, np.ndarray] = {}
-        lengths: dict[str, int] = {}
+    def layout(
+        self, rows: Callable[[str, int, int], np.ndarray], parameters: dict[str, Any]
+    ) -> Layout:
+        file, special, lengths = self.file, dict[str, np.ndarray](), dict[str, int]()
+        once = lru_cache(maxsize=1)(rows)  # for all channels, which are read in turn
+
+        def read(piece: _Piece, start: int, stop: int) -> np.ndarray:
+            whole = once if piece.channel_axis is not None else rows
+            return piece.of(whole(piece.array, start, stop))
+
         for name, found in self.meanings.items():
             if name in _SPECIAL and found == ("sample",):
                 special[name] = self.whole(name).astype(_SPECIAL[name])
@@ -188,31 +207,22 @@ class _Arrays:
             if not found:
                 parameters[name] = self.whole(name).reshape(-1)[0].item()
                 continue
-            for made, piece in self._fields(name, found):
-                if made.name in pieces:
-                    raise self.file.error(
-                        f"{sources[made.name]} and {name} would both be called "
-                        f"{made.name}; rename one of them in the file"
+            source = self.arrays[name].source or name
+            for field, piece in self._fields(name, found):
+                if field.name in file.fields:
+                    raise file.error(
+                        f"{source} and another array would both be called {field.name}; rename "
+                        "one of them in the file"
                     )
-                fields.append(made)
-                pieces[made.name] = piece
-                sources[made.name] = self.arrays[name].source or name
+                file.add(field, source, partial(read, piece))
             lengths |= zip(found, self.shapes[name], strict=True)
-        used = {dim for made in fields for dim in made.dims}
-        axes = tuple(self.axis(name, lengths[name]) for name in ORDER if name in used)
-        contents = Contents(
-            samples=self.samples,
-            axes=axes,
-            fields=tuple(fields),
-            sources=sources,
-            parameters=parameters,
-            groups=special.get("group"),
-            starts=special.get("start"),
-            remarks=(*remarks, *self.remarks, *uneven(axes)),
+        used = {dim for field in file.fields.values() for dim in field.dims}
+        axes = [self.axis(name, lengths[name]) for name in ORDER if name in used]
+        return file.layout(
+            self.samples, axes, parameters, special.get("group"), special.get("start")
         )
-        return contents, pieces
 
-    def _fields(self, name: str, found: tuple[str, ...]) -> list[tuple[Field, Piece]]:
+    def _fields(self, name: str, found: tuple[str, ...]) -> list[tuple[Field, _Piece]]:
         """Return the field or the fields that an array holds."""
         shape, said = self.shapes[name], self.arrays[name].attributes
         plain = [m for m in found if m not in ("sample", "channel")]
@@ -232,7 +242,7 @@ class _Arrays:
         # Rows have the samples first, whatever the order in the file; then what is left of it.
         order = (0, *(1 + plain.index(dim) for dim in dims))
         if "channel" not in found:
-            return [(Field(kept, units, label, role, dims, gaps), Piece(name, order=order))]
+            return [(Field(kept, units, label, role, dims, gaps), _Piece(name, order))]
         axis = 1 + [m for m in found if m != "sample"].index("channel")
         alone = sizes["channel"] == 1 and self.arrays[name].dims is None
         ends = [""] if alone else [str(i) for i in range(sizes["channel"])]
@@ -240,7 +250,7 @@ class _Arrays:
             (
                 Field("_".join(filter(None, (kept, end))), units, f"{label} {end}".strip(), role,
                       dims, gaps),
-                Piece(name, axis, i, order),
+                _Piece(name, order, axis, i),
             )
             for i, end in enumerate(ends)
         ]  # fmt: skip
@@ -362,7 +372,7 @@ class _Bare(_Arrays):
                 *(() if channels is None else ("channel",)), *(names if name in grids else ()),
             )  # fmt: skip
             if channels not in (None, 1):
-                self.remarks.append(
+                self.file.remarks.append(
                     f"{name}, of shape {shape}, is read as {channels} fields on one grid; if that "
                     "axis is one of space, put an axis of length 1 before it; if it is time, say "
                     "role: state in a mapping file"

@@ -15,14 +15,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.imports.cage import make_room
-from mno.imports.importer import MAX_SAMPLES, Contents, Importer, Layout, Reader
+from mno.imports.importer import MAX_SAMPLES, Importer, Layout
 from mno.imports.mapping import Mapping
 from mno.imports.readings import NOWHERE, Log, count_duplicates, field_name, posix_seconds
 
@@ -67,12 +67,13 @@ class SensorLog(Importer):
         self._timeline = Timeline.of(self.path, log.time, interval, rules.frames)
         self._put_in_order(log)
         self.check_sample("the log", (rules.frames, len(self._places)), len(self._kept))
-        readers: dict[str, Reader] = {
-            axis: partial(_repeated, self._places[:, place].astype(np.float32))
-            for place, axis in enumerate(log.axes)
-        }
-        readers |= {one.field.name: partial(self._means, one) for one in self._quantities}
-        return self._describe(rules.position_units), readers
+        for place, axis in enumerate(log.axes):
+            field = Field(axis, rules.position_units, axis, "coordinate", ("point",))
+            reader = partial(_repeated, self._places[:, place].astype(np.float32))
+            self.add(field, axis, reader)
+        for one in self._quantities:
+            self.add(one.field, one.name, partial(self._means, one))
+        return self._described()
 
     def _find_places(self, log: Log) -> None:
         """Make points of places, and fields of quantities.
@@ -165,34 +166,22 @@ class SensorLog(Importer):
         cells = means.astype(np.float32).reshape(shape)
         return np.broadcast_to(cells, (*shape[:2], len(self._places)))
 
-    def _describe(self, position_units: str) -> Contents:
+    def _described(self) -> Layout:
         log, timeline = self._log, self._timeline
         times = timeline.interval * np.arange(timeline.frames)
         points = len(self._places)
-        places = [Field(a, position_units, a, "coordinate", ("point",)) for a in log.axes]
-        sources = {axis: axis for axis in log.axes}
-        sources |= {one.field.name: one.name for one in self._quantities}
-        epoch = log.epoch(0.0)
-        groups, block = groups_of(timeline.runs[self._kept])
-        facts = {
-            "readings": len(self._value),
-            "sensors": len(log.sensors),
-            "interval": timeline.interval,
-            "frames": timeline.frames,
-        }
-        return Contents(
-            samples=len(self._kept),
-            axes=(
-                Axis("time", "s", "time", times, (0.0, float(times[-1]))),
-                Axis("point", "1", "number of the point", np.arange(float(points)), (0.0, points)),
-            ),
-            fields=(*places, *(one.field for one in self._quantities)),
-            sources=sources,
-            parameters=facts | ({"epoch": epoch} if epoch else {}),
-            groups=groups,
-            starts=timeline.starts[self._kept] + posix_seconds(epoch),
-            remarks=tuple(self._remarks(block)),
+        axes = (
+            Axis("time", "s", "time", times, (0.0, float(times[-1]))),
+            Axis("point", "1", "number of the point", np.arange(float(points)), (0.0, points)),
         )
+        facts: dict[str, Any] = {"readings": len(self._value), "sensors": len(log.sensors)}
+        facts |= {"interval": timeline.interval, "frames": timeline.frames}
+        epoch = log.epoch(0.0)
+        facts |= {"epoch": epoch} if epoch else {}
+        groups, block = groups_of(timeline.runs[self._kept])
+        starts = timeline.starts[self._kept] + posix_seconds(epoch)
+        self.remarks += self._remarks(block)
+        return self.layout(len(self._kept), axes, facts, groups, starts)
 
     def _remarks(self, block: int) -> Iterator[str]:
         log, timeline = self._log, self._timeline

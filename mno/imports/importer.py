@@ -13,10 +13,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -110,16 +109,17 @@ class Importer(ABC):
         self._sources[field.name], self._found[field.name] = source, reader
 
     def layout(
-        self, samples: int, axes: Sequence[Axis], parameters: Mapping[str, Any] | None = None
+        self,
+        samples: int,
+        axes: Sequence[Axis],
+        parameters: Mapping[str, Any] | None = None,
+        groups: np.ndarray | None = None,
+        starts: np.ndarray | None = None,
     ) -> Layout:
-        """Return all of it; axes whose points are not evenly spaced are remarked on."""
+        """Return all of it (see `Contents`); axes whose points are not even are remarked on."""
+        fields, remarks = tuple(self.fields.values()), (*self.remarks, *uneven(axes))
         contents = Contents(
-            samples=samples,
-            axes=tuple(axes),
-            fields=tuple(self.fields.values()),
-            sources=self._sources,
-            parameters=parameters or {},
-            remarks=(*self.remarks, *uneven(axes)),
+            samples, tuple(axes), fields, self._sources, parameters or {}, groups, starts, remarks
         )
         return contents, self._found
 
@@ -191,43 +191,6 @@ def importer_class(kind: str) -> type[Importer]:
     if kind not in KINDS:
         raise InputError(f"import {kind!r}: expected one of {', '.join(KINDS)}")
     return import_module(f"mno.imports.{kind.replace('-', '_')}").IMPORTER
-
-
-class Piece(NamedTuple):
-    """Where the values of a field are: an array, or one place of one of its axes (`channel_axis`).
-
-    Axes are brought into an order then, the sample's first, if one is given.
-    """
-
-    array: str
-    channel_axis: int | None = None
-    channel: int = 0
-    order: tuple[int, ...] | None = None
-
-    def of(self, rows: np.ndarray) -> np.ndarray:
-        """Take the field from rows of the array, shape `(samples, *dims)`; float32."""
-        if self.channel_axis is not None:
-            rows = rows.take(self.channel, axis=self.channel_axis)
-        if self.order is not None:
-            rows = rows.transpose(self.order)
-        with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused
-            return np.ascontiguousarray(rows, dtype=np.float32)
-
-
-def piece_readers(
-    pieces: Mapping[str, Piece], rows: Callable[[str, int, int], np.ndarray]
-) -> dict[str, Reader]:
-    """Return how fields are read of which each is a piece of an array.
-
-    `rows(array, start, stop)` returns rows, shape `(stop - start, *)`, as the file has them.
-    """
-    once = lru_cache(maxsize=1)(rows)  # for all channels, which are read in turn
-
-    def read(piece: Piece, start: int, stop: int) -> np.ndarray:
-        whole = once if piece.channel_axis is not None else rows
-        return piece.of(whole(piece.array, start, stop))
-
-    return {name: partial(read, piece) for name, piece in pieces.items()}
 
 
 def check_numbers(path: Path, name: str, dtype: np.dtype) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -24,7 +23,7 @@ import numpy as np
 from mno.core.errors import InputError
 from mno.imports.arrays import CF_AXES, ROLES, Array, Packing, arrange
 from mno.imports.hdf5 import Hdf5File, readable
-from mno.imports.importer import ORDER, SPACE, Importer, Layout, leave_out, piece_readers, plain
+from mno.imports.importer import ORDER, SPACE, Importer, Layout, leave_out, plain
 from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.tiles import Box, pieces, shifted
 
@@ -81,15 +80,15 @@ class Netcdf(Importer):
             found, others, parameters = _Classic(self.path).content()
         self._variables = {name: v for name, v in found.items() if name not in mapping.dropped}
         self._parameters = {name: value for name, value in parameters.items() if value is not None}
-        self._remarks = [f"{name} holds no numbers; it is left out" for name in others]
+        self.remarks += [f"{name} holds no numbers; it is left out" for name in others]
         self._find_dimensions()
         arrays = self._fields()
         arrays |= self._coordinates({dim for array in arrays.values() for dim in array.dims or ()})
-        contents, places = arrange(self, arrays, mapping, self._whole)
-        remarks = (*self._remarks, *contents.remarks)
-        contents = replace(contents, parameters=self._parameters, remarks=remarks)
         sources = {name: array.source for name, array in arrays.items()}
-        return contents, piece_readers(places, lambda name, *of: self._rows(sources[name], *of))
+        return arrange(
+            self, arrays, mapping, self._whole, lambda name, *of: self._rows(sources[name], *of),
+            parameters=self._parameters,
+        )  # fmt: skip
 
     def _find_dimensions(self) -> None:
         """Find what dimensions are, by their names or by what their coordinates say.
@@ -135,7 +134,7 @@ class Netcdf(Importer):
             if not variable.dims:
                 self._parameters[name] = plain(variable.values()[()])
             elif unknown:
-                self._remarks.append(
+                self.remarks.append(
                     f"{name} is left out: dimension {unknown[0]} is not known as an axis here"
                 )
             else:
@@ -153,7 +152,7 @@ class Netcdf(Importer):
             is_place = dims == {"point"} and self._axis_called(name) in SPACE
             told, label = role in ROLES, name
             if along and along != space and not told and not is_place:
-                self._remarks.append(
+                self.remarks.append(
                     f"{name} is not given along {', '.join(sorted(space - dims))}; it is left out"
                 )
                 continue
@@ -163,7 +162,7 @@ class Netcdf(Importer):
                 role = "state" if "time" in dims and len(dims) > 1 else "input"
             gaps = bool(said.get("gaps")) or not told and self._variables[name].packing.is_marked
             if gaps and not told:
-                self._remarks.append(
+                self.remarks.append(
                     f"{name} says how a missing value is marked, so it may have gaps; "
                     "`gaps: false` in a mapping file says that it has none"
                 )
@@ -172,7 +171,7 @@ class Netcdf(Importer):
             raise InputError(
                 f"{self.path} has no variable over axes that are known here; expected dimensions "
                 "called sample, time, x, y, z, lon, lat or point: rename them, for example by "
-                f"ncrename ({'; '.join(self._remarks) or 'there is none'})"
+                f"ncrename ({'; '.join(self.remarks) or 'there is none'})"
             )
         return fields
 
@@ -182,7 +181,7 @@ class Netcdf(Importer):
         for axis in (name for name in ORDER if name in used and name != "point"):
             dim = self._dims[axis]
             if axis not in self._points:
-                self._remarks.append(
+                self.remarks.append(
                     f"{dim} has no coordinates; "
                     + (
                         "frames are numbered from 0"
@@ -193,11 +192,11 @@ class Netcdf(Importer):
                 continue
             if axis in self._turned:
                 self._points[axis] = self._points[axis][::-1]
-                self._remarks.append(f"{dim} decreases; the axis is turned round")
+                self.remarks.append(f"{dim} decreases; the axis is turned round")
             said = dict(self._variables[dim].attributes)
             units = str(said.get("units") or "1")
             if " since " in units:
-                self._remarks.append(f"{dim} is in {units}; the date is left out")
+                self.remarks.append(f"{dim} is in {units}; the date is left out")
             said["units"] = units.split(" since ")[0].strip()
             said["long_name"] = said.get("long_name") or said.get("standard_name") or dim
             points = self._points[axis]

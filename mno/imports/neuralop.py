@@ -15,7 +15,7 @@ import numpy as np
 from mno.core.errors import InputError, first_line
 from mno.imports.arrays import Array, arrange
 from mno.imports.cage import make_room
-from mno.imports.importer import Importer, Layout, piece_readers
+from mno.imports.importer import Importer, Layout
 from mno.imports.mapping import Mapping
 from mno.imports.npz import open_archive, reading
 
@@ -48,8 +48,7 @@ class TensorFile(Importer):
             if name not in mapping.dropped
         }
         whole = lambda name: self._tensors[name].double().numpy()  # noqa: E731
-        contents, pieces = arrange(self, found, mapping, whole)
-        return contents, piece_readers(pieces, self._rows)
+        return arrange(self, found, mapping, whole, self._rows)
 
     def _rows(self, array: str, start: int, stop: int) -> np.ndarray:
         if self._mapped > _MOST_MAPPED:

@@ -23,7 +23,7 @@ from numpy.lib import format as npy_format
 
 from mno.core.errors import InputError, first_line
 from mno.imports.arrays import Array, arrange
-from mno.imports.importer import Importer, Layout, piece_readers
+from mno.imports.importer import Importer, Layout
 from mno.imports.mapping import Mapping
 from mno.imports.tiles import Box, SampleTiles, boxes
 
@@ -69,10 +69,8 @@ class NumpyFile(Importer):
             names = [n[:-4] for n in self._archive.namelist() if n.endswith(".npy")]
         self._headers = {n: self._header(n) for n in names if n not in mapping.dropped}
         found = {name: Array(h.shape, h.dtype) for name, h in self._headers.items()}
-        contents, pieces = arrange(
-            self, found, mapping, lambda name: self._rows(name, 0, (*found[name].shape, 1)[0])
-        )
-        return contents, piece_readers(pieces, self._rows)
+        whole = lambda name: self._rows(name, 0, (*found[name].shape, 1)[0])  # noqa: E731
+        return arrange(self, found, mapping, whole, self._rows)
 
     def _header(self, name: str) -> Header:
         with reading(self.path, _EXPECTED):

@@ -27,7 +27,7 @@ import zarr
 from mno.core.errors import InputError, first_line
 from mno.core.files import file_sha256
 from mno.imports.arrays import Array, Packing, Role, arrange, meaning_of, rule_of
-from mno.imports.importer import MAX_SAMPLE_BYTES, Importer, Layout, leave_out, piece_readers
+from mno.imports.importer import MAX_SAMPLE_BYTES, Importer, Layout, leave_out
 from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.tiles import Box, SampleTiles, boxes
 
@@ -84,14 +84,13 @@ class ZarrGroup(Importer):
             said = dict(array.attributes)
             said["gaps"] = bool(said.get("gaps")) or bool(rows.packing.missing)
             found[name] = Array(array.shape, dtype, array.dims, said)
-        contents, pieces = arrange(
+        contents, readers = arrange(
             self, found, mapping, lambda name: self._arrays[name].whole(),
+            lambda name, *of: self._arrays[name].read(*of), parameters=_plain(attributes),
             extent=_mapping(attributes.get("extent")), default=self._default,
         )  # fmt: skip
         texts = (f"{name} is left out: it holds text" for name in self._texts)
-        parameters = {**_plain(attributes), **contents.parameters}
-        contents = replace(contents, parameters=parameters, remarks=(*contents.remarks, *texts))
-        return contents, piece_readers(pieces, lambda name, *of: self._arrays[name].read(*of))
+        return replace(contents, remarks=(*contents.remarks, *texts)), readers
 
     def labels(self, name: str) -> np.ndarray | None:
         """Return the text that an array holds for each sample, dtype object; none if it has none.
