@@ -235,8 +235,8 @@ def _beside(target: Path, size: int) -> Iterator[Path]:
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    elif path.exists() or path.is_symlink():
+        path.unlink()
 
 
 def _checked_format(given: str | None, destination: Path) -> str:
