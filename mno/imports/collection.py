@@ -94,11 +94,7 @@ def caged_import(
 
 
 def caged_look(paths: Sequence[Path], kind: str, mapping: Mapping) -> list[dict[str, Any]]:
-    """Return what files hold, as the mapping makes it, as plain values; nothing is written.
-
-    Raises:
-        InputError: A file cannot be imported.
-    """
+    """Return what files hold, as the mapping makes it, as plain values; nothing is written."""
     with Cage() as cage:
         return cage.call(_facts, {"paths": list(paths), "kind": kind, "mapping": mapping}, paths)
 
@@ -138,11 +134,7 @@ def _facts(paths: list[Path], kind: str, mapping: Mapping, progress: Told) -> li
 
 
 def read_list(folder: Path) -> ImportList | None:
-    """Return what was imported into a folder; none if nothing was.
-
-    Raises:
-        MnoError: Its list was damaged.
-    """
+    """Return what was imported into a folder; none if nothing was."""
     try:
         text = (folder / _LIST).read_text(encoding="utf-8")
         return ImportList.model_validate_json(text)
@@ -155,11 +147,7 @@ def read_list(folder: Path) -> ImportList | None:
 
 
 def look(path: Path, kind: str, mapping: Mapping) -> Contents:
-    """Return what a file holds, as the mapping makes it; nothing is written.
-
-    Raises:
-        InputError: The file cannot be imported.
-    """
+    """Return what a file holds, as the mapping makes it; nothing is written."""
     _require_file(path)
     return _contents(path, FileParameters.of(path, kind, mapping, "look"))
 
@@ -245,10 +233,7 @@ def checksum(path: Path, between: Callable[[], None] = lambda: None) -> str:
 
 
 class Checksums:
-    """Checksums of files, taken one after the other in a thread while other work goes on.
-
-    `checksums[path]` waits for that of one.
-    """
+    """Checksums of files, taken in a thread while other work goes on; `[path]` waits for one."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._stop = Event()

@@ -62,11 +62,7 @@ class FileParameters(Config):
 
 
 class FileSource(FilesSource):
-    """The samples of one file, in `folder`, so that an import is made like any dataset.
-
-    Raises:
-        InputError: The file cannot be imported.
-    """
+    """The samples of one file, in `folder`, so that an import is made like any dataset."""
 
     name: ClassVar[str] = "file"
     Parameters: ClassVar[type[Config]] = FileParameters

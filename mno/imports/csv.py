@@ -146,9 +146,8 @@ class SensorLog(Importer):
     def _means(self, quantity: _Quantity, start: int, stop: int) -> np.ndarray:
         """Return the mean of the readings of each frame and point, NaN where there is none.
 
-        Returns:
-            Shape `(stop - start, frames, points)`, float32; equal at all points for a quantity
-            that holds for all of the plant.
+        Shape `(stop - start, frames, points)`, float32; equal at all points for a quantity that
+        holds for all of the plant.
         """
         frames, points = self._timeline.frames, len(self._places) if quantity.points else 1
         kept = self._kept[start:stop]
@@ -266,11 +265,7 @@ class Timeline(NamedTuple):
 
     @classmethod
     def of(cls, path: Path, times: np.ndarray, interval: float, frames: int) -> Timeline:
-        """Find the runs of a recording whose readings have these times, in any order.
-
-        Raises:
-            InputError: There would be more windows than a dataset has samples.
-        """
+        """Find the runs of a recording whose readings have these times, in any order."""
         times = np.sort(times)
         if (times[-1] - times[0]) / interval > _MOST_FRAMES:
             raise InputError(

@@ -110,11 +110,7 @@ class Selection:
         samples: Numbers of samples, in the order of the export; all if not given.
 
     Attributes:
-        axes: The axes of the fields, time first.
         about: What the store says of the whole of it, as plain values.
-
-    Raises:
-        InputError: The store cannot be read, or has no such field or sample.
     """
 
     def __init__(

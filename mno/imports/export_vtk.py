@@ -29,11 +29,7 @@ _VERTEX = 1  # VTK's number of a cell that is one point
 
 
 def check_vtk(selection: Selection, path: Path) -> None:
-    """Refuse what cannot be written as VTK to that path, a file with a suffix or a folder.
-
-    Raises:
-        InputError: Nothing in it has a place, it is not one file's worth, or far too many files'.
-    """
+    """Refuse what cannot be written as VTK to that path, a file with a suffix or a folder."""
     samples, frames = len(selection.samples), max(1, len(_frames(selection)))
     if not _space(selection):
         raise InputError(

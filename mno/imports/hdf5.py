@@ -142,11 +142,6 @@ class Hdf5File:
 class StoredArray:
     """An array of an HDF5 file that has been found to be sound; its first axis is the samples'.
 
-    Args:
-        path: The file.
-        name: What the file calls the array.
-        dataset: The array.
-
     Raises:
         InputError: It holds no real numbers, or cannot be what it claims to be; methods that read
             raise it where the file is damaged.

@@ -295,13 +295,8 @@ def _registry() -> Any:
 def conversion(given: str, wanted: str, what: str) -> tuple[float, float]:
     """Return factor and offset that turn values of one unit (`degC`) into another (`K`).
 
-    Args:
-        given: Unit of the values.
-        wanted: Unit that they are to have.
-        what: What has the unit, for the message.
-
     Raises:
-        InputError: One of them is no unit, or they measure different things.
+        InputError: One of them is no unit, or they measure different things; names `what` has them.
     """
     if given == wanted:
         return 1.0, 0.0

@@ -124,13 +124,7 @@ class NumpyFile(Importer):
 
 
 class Rows:
-    """The rows of an array, read from an open file as they are asked for.
-
-    Args:
-        file: The file.
-        header: The array's.
-        offset: Where its values begin.
-    """
+    """The rows of an array, read from an open file, where they begin at `offset`, when needed."""
 
     def __init__(self, file: IO[bytes], header: Header, offset: int) -> None:
         self._file, self._header, self._offset = file, header, offset
@@ -165,11 +159,9 @@ class Rows:
 
 
 def read_header(path: Path, name: str, stream: IO[bytes], size: int) -> Header:
-    """Read the header at the beginning of a stream of `size` bytes.
+    """Read the header at the beginning of a stream of `size` bytes, which the array must fill.
 
-    Raises:
-        InputError: It is no header, or one of an array that does not fill those bytes; or the
-            array holds Python objects, which only running code of the file could read.
+    Python objects are refused, which only running code of the file could read.
     """
     before = stream.tell()
     readers = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
@@ -200,11 +192,7 @@ def read_header(path: Path, name: str, stream: IO[bytes], size: int) -> Header:
 
 
 def open_archive(path: Path, expected: str) -> zipfile.ZipFile:
-    """Open a zip archive whose members can be unpacked safely; messages say what is expected.
-
-    Raises:
-        InputError: It is no zip archive, or one that unpacks to far more than it can hold.
-    """
+    """Open a zip archive; refuse one that unpacks to far more than it can hold."""
     with reading(path, expected):
         archive = zipfile.ZipFile(path)
     members = archive.infolist()

@@ -421,16 +421,10 @@ class Readings:
 def read_readings(
     path: Path, rules: SensorRules, units: Mapping[str, str] | None = None
 ) -> Readings:
-    """Read a file of readings into memory.
+    """Read a file of at most `MAX_READINGS` into memory; see `Log`.
 
-    Args:
-        path: The file.
-        rules: Which columns are sensors, where there is one for each.
-        units: Unit that a quantity is to have, by its name; the first one that is read, where it is
-            not named here. A reading whose unit the file does not say has this unit, or none.
-
-    Raises:
-        InputError: As for `Log`, or there are more than `MAX_READINGS`.
+    `units` are those that quantities are to have, by name; the first one that is read, where one is
+    not named there. A reading whose unit the file does not say has this unit, or none.
     """
     log = Log(path, rules, units or {}, MAX_READINGS)
     time, value, uncertainty, series = log.time, log.value, log.uncertainty, log.numbers

@@ -54,9 +54,7 @@ def boxes(
 def pieces(shape: Sequence[int], width: int) -> Iterator[Box]:
     """Yield pieces of an array that follow one another in memory and are not too large.
 
-    Args:
-        shape: Of the array.
-        width: Bytes of one element.
+    An element has `width` bytes.
     """
     axis, inner = len(shape), width
     while axis and inner * shape[axis - 1] <= _PIECE_BYTES:
@@ -81,15 +79,12 @@ def shifted(piece: Box, whole: Sequence[slice]) -> Box:
 
 
 class SampleTiles:
-    """An array whose samples can be read a few at a time.
+    """An array of some shape, samples first, that can be read a few samples at a time.
 
     Args:
         path: The file that it comes from, for messages.
-        shape: Of the array, samples first.
+        shape: Of the array.
         parts: Boxes that cover it, with their values.
-
-    Raises:
-        InputError: There is no room for it.
     """
 
     def __init__(

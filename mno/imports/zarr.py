@@ -93,11 +93,7 @@ class ZarrGroup(Importer):
         return replace(contents, remarks=(*contents.remarks, *texts)), readers
 
     def labels(self, name: str) -> np.ndarray | None:
-        """Return the text that an array holds for each sample, dtype object; none if it has none.
-
-        Raises:
-            InputError: It cannot be read.
-        """
+        """Return the text that an array holds for each sample, dtype object, if it holds any."""
         array = self._texts.get(name)
         if array is None or array.shape != (self.contents.samples,):
             return None
@@ -123,15 +119,8 @@ class _Metadata(NamedTuple):
 class _Rows:
     """An array whose samples are read a few at a time, though a chunk may hold many.
 
-    Args:
-        path: The group's folder.
-        name: The array's.
-        array: What is known of it; where it has no axis of samples, all have the same values.
-        dtype: Of its elements.
-        recorded: SHA-256 of files in the group, where it records any, by path.
-
-    Raises:
-        InputError: It has unknown codecs, or chunks that are too large or none.
+    Where it has no axis of samples, all have the same values. `recorded` are SHA-256 of files in
+    the group, where it records any, by path.
     """
 
     def __init__(
@@ -182,11 +171,7 @@ class _Rows:
             )
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Read some samples, shape `(stop - start, *)`.
-
-        Raises:
-            InputError: They cannot be read, or are not as recorded.
-        """
+        """Read some samples, shape `(stop - start, *)`, if they are as recorded."""
         if self._axis is None:
             whole = self.packing.unpack(self.whole())
             return np.broadcast_to(whole, (stop - start, *whole.shape))
@@ -282,12 +267,7 @@ def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_group(path: Path) -> tuple[dict[str, Any], dict[str, _Metadata]]:
-    """Read the attributes of a group and the metadata of the arrays in it.
-
-    Raises:
-        InputError: It is no group, or its folder holds what no store has: links that lead out of
-            it, devices, pipes.
-    """
+    """Read the attributes of a group and the metadata of the arrays in it."""
     if not path.is_dir():
         raise InputError(f"{path} is not a folder; expected {_EXPECTED}")
     _check_files(path)
@@ -313,6 +293,7 @@ def _read_group(path: Path) -> tuple[dict[str, Any], dict[str, _Metadata]]:
 
 
 def _check_files(path: Path) -> None:
+    """Refuse what no store has: links that lead out of it, devices, pipes."""
     root = path.resolve()
     for folder, folders, files in os.walk(path):
         for name in (*folders, *files):
