@@ -193,7 +193,8 @@ class _Arrays:
     def layout(
         self, rows: Callable[[str, int, int], np.ndarray], parameters: dict[str, Any]
     ) -> Layout:
-        file, special, lengths = self.file, dict[str, np.ndarray](), dict[str, int]()
+        file, names = self.file, dict[str, str]()
+        special, lengths = dict[str, np.ndarray](), dict[str, int]()
         once = lru_cache(maxsize=1)(rows)  # for all channels, which are read in turn
 
         def read(piece: _Piece, start: int, stop: int) -> np.ndarray:
@@ -209,10 +210,11 @@ class _Arrays:
                 continue
             source = self.arrays[name].source or name
             for field, piece in self._fields(name, found):
-                if field.name in file.fields:
+                other = names.setdefault(field.name, name)
+                if other != name:
                     raise file.error(
-                        f"{source} and another array would both be called {field.name}; rename "
-                        "one of them in the file"
+                        f"{other} and {name} would both be called {field.name}; rename one of them "
+                        "in the file"
                     )
                 file.add(field, source, partial(read, piece))
             lengths |= zip(found, self.shapes[name], strict=True)

@@ -136,7 +136,7 @@ class FileSource(FilesSource):
 def _opened(kind: str, path: Path, mapping: str, stamp: str) -> MappedFile:
     """Open a file, as it was when it had the stamp; the last one that was opened stays open."""
     rules = Mapping.model_validate_json(mapping)
-    return MappedFile(importer_class(kind)(path, rules), path, rules)
+    return MappedFile(importer_class(kind)(path, rules), rules)
 
 
 def convert_file(

@@ -129,47 +129,41 @@ def validate_mapping(content: object, path: Path) -> Mapping:
 class MappedFile:
     """An open file, seen through a mapping: renamed, in other units, without what is dropped.
 
-    `path` is for messages; `contents` are as they will be in the dataset.
+    `contents` are as they will be in the dataset.
 
     Raises:
         InputError: The mapping does not fit the file, or no dataset can be made of it.
     """
 
-    def __init__(self, importer: Importer, path: Path, mapping: Mapping) -> None:
+    def __init__(self, importer: Importer, mapping: Mapping) -> None:
         self._importer = importer
         # By name in the dataset: the name that was found, and what turns its values into others.
         self._origins: dict[str, tuple[str, float, float]] = {}
-        found = importer.contents
-        rules = _rules(path, found, mapping)
+        found, rules = importer.contents, self._rules(mapping)
         fields: list[Field] = []
         for field in found.fields:
             rule = rules.get(field.name, FieldRule())
             if rule.drop:
                 continue
-            mapped = _mapped(path, field, rule)
+            mapped = self._mapped(field, rule)
             if mapped.name in self._origins:
-                raise InputError(
-                    f"{path}: two fields would be called {mapped.name}; give one of them another "
-                    "name in the mapping file"
+                raise importer.error(
+                    f"two fields would be called {mapped.name}; give one of them another name in "
+                    "the mapping file"
                 )
             fields.append(mapped)
-            self._origins[mapped.name] = (field.name, *_scale(path, field, rule))
-        unknown = set(mapping.axes) - {axis.name for axis in found.axes}
+            self._origins[mapped.name] = (field.name, *self._scale(field, rule))
+        names = [axis.name for axis in found.axes]
+        unknown = sorted(set(mapping.axes) - set(names))
         if unknown:
-            raise InputError(
-                f"{path}: the mapping file names axis {', '.join(sorted(unknown))}; the file has "
-                f"{', '.join(axis.name for axis in found.axes)}"
+            raise importer.error(
+                f"the mapping file names axis {', '.join(unknown)}; the file has {', '.join(names)}"
             )
-        _check(path, fields)
+        self._require_use(fields)
         used = {dim for field in fields for dim in field.dims}
-        self.contents = replace(
-            found,
-            axes=tuple(
-                _axis(path, a, mapping.axes.get(a.name)) for a in found.axes if a.name in used
-            ),
-            fields=tuple(fields),
-            sources={n: found.sources.get(o, o) for n, (o, _, _) in self._origins.items()},
-        )
+        axes = tuple(self._axis(a, mapping.axes.get(a.name)) for a in found.axes if a.name in used)
+        sources = {n: found.sources.get(o, o) for n, (o, _, _) in self._origins.items()}
+        self.contents = replace(found, axes=axes, fields=tuple(fields), sources=sources)
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Read one field of some samples, in the dataset's unit; see `Importer.read`."""
@@ -179,84 +173,79 @@ class MappedFile:
             return np.ascontiguousarray(values, dtype=np.float32)
         return (values * np.float64(factor) + offset).astype(np.float32)
 
+    def _rules(self, mapping: Mapping) -> dict[str, FieldRule]:
+        """Return the mapping's rules by the importer's names of fields.
 
-def _rules(path: Path, found: Contents, mapping: Mapping) -> dict[str, FieldRule]:
-    """Return the mapping's rules by the importer's names of fields.
+        A rule for an array of the file holds for all fields made of it. What is dropped, or turned
+        into an axis, an importer need not list.
+        """
+        found = self._importer.contents
+        known, sources = {field.name for field in found.fields}, found.sources
+        rules = {}
+        for key, rule in mapping.fields.items():
+            names = [name for name, source in sources.items() if source == key]
+            names += [key] if key in known else []
+            if not names and not rule.drop and rule.role != "coordinate":
+                raise self._importer.error(
+                    f"the mapping file names field {key!r}, which the file does not have; it has "
+                    f"{', '.join(sorted(known))}"
+                )
+            rules |= {name: rule for name in names if name not in rules or name == key}
+        return rules
 
-    A rule for an array of the file holds for all fields made of it. What is dropped, or turned into
-    an axis, an importer need not list.
-    """
-    known = {field.name for field in found.fields}
-    rules = {}
-    for key, rule in mapping.fields.items():
-        names = [name for name, source in found.sources.items() if source == key and name in known]
-        if key in known:
-            names.append(key)
-        if not names and not rule.drop and rule.role != "coordinate":
-            raise InputError(
-                f"{path}: the mapping file names field {key!r}, which the file does not have; it "
-                f"has {', '.join(sorted(known))}"
+    def _scale(self, field: Field, rule: FieldRule) -> tuple[float, float]:
+        if rule.given_in is None:
+            return 1.0, 0.0
+        if rule.units is None:
+            raise self._importer.error(
+                f"the mapping of {field.name} says given_in={rule.given_in} but no units; say "
+                "which unit the dataset is to have"
             )
-        rules |= {name: rule for name in names if name not in rules or name == key}
-    return rules
+        return conversion(rule.given_in, rule.units, f"{self._importer.path}: {field.name}")
 
-
-def _scale(path: Path, field: Field, rule: FieldRule) -> tuple[float, float]:
-    if rule.given_in is None:
-        return 1.0, 0.0
-    if rule.units is None:
-        raise InputError(
-            f"{path}: the mapping of {field.name} says given_in={rule.given_in} but no units; "
-            "say which unit the dataset is to have"
-        )
-    return conversion(rule.given_in, rule.units, f"{path}: {field.name}")
-
-
-def _mapped(path: Path, field: Field, rule: FieldRule) -> Field:
-    name, role = rule.name or field.name, rule.role or field.role
-    taken = name in _TAKEN and role != "coordinate"
-    if taken or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise InputError(
-            f"{path}: a field cannot be called {name!r}; give it another name in the "
-            f"mapping file, as in `fields: {{{field.name}: {{name: pressure}}}}`"
-        )
-    gaps = field.gaps if rule.gaps is None else rule.gaps
-    label = rule.long_name or rule.name or field.long_name
-    return Field(name, rule.units or field.units, label, role, field.dims, gaps)
-
-
-def _axis(path: Path, axis: Axis, rule: AxisRule | None) -> Axis:
-    if rule is None:
-        return axis
-    points, extent = axis.points, axis.extent
-    if rule.extent is not None:
-        low, high = rule.extent
-        if not high > low:
-            raise InputError(
-                f"{path}: the mapping file lets axis {axis.name} reach from {low:g} to {high:g}; "
-                "give the lower end first"
+    def _mapped(self, field: Field, rule: FieldRule) -> Field:
+        name, role = rule.name or field.name, rule.role or field.role
+        taken = name in _TAKEN and role != "coordinate"
+        if taken or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+            raise self._importer.error(
+                f"a field cannot be called {name!r}; give it another name in the mapping file, as "
+                f"in `fields: {{{field.name}: {{name: pressure}}}}`"
             )
-        length = extent[1] - extent[0] or 1.0
-        points, extent = low + (points - extent[0]) * ((high - low) / length), (low, high)
-    units, label = rule.units or axis.units, rule.long_name or axis.long_name
-    return Axis(axis.name, units, label, points, extent)
+        gaps = field.gaps if rule.gaps is None else rule.gaps
+        label = rule.long_name or rule.name or field.long_name
+        return Field(name, rule.units or field.units, label, role, field.dims, gaps)
 
+    def _axis(self, axis: Axis, rule: AxisRule | None) -> Axis:
+        if rule is None:
+            return axis
+        points, extent = axis.points, axis.extent
+        if rule.extent is not None:
+            low, high = rule.extent
+            if not high > low:
+                raise self._importer.error(
+                    f"the mapping file lets axis {axis.name} reach from {low:g} to {high:g}; give "
+                    "the lower end first"
+                )
+            length = extent[1] - extent[0] or 1.0
+            points, extent = low + (points - extent[0]) * ((high - low) / length), (low, high)
+        units, label = rule.units or axis.units, rule.long_name or axis.long_name
+        return Axis(axis.name, units, label, points, extent)
 
-def _check(path: Path, fields: list[Field]) -> None:
-    """Refuse what no operator can be trained on."""
-    roles = {field.role for field in fields}
-    if not roles & {"output", "state"} or not roles & {"input", "state"}:
-        listed = ", ".join(f"{f.name} ({f.role})" for f in fields) or "none"
-        raise InputError(
-            f"{path}: fields are {listed}; expected an input and an output, or a state over time: "
-            "say which is which in a mapping file, as in `fields: {coeff: {role: input}}`"
-        )
-    for field in fields:
-        if field.role == "state" and "time" not in field.dims:
-            raise InputError(
-                f"{path}: {field.name} is to be a state, but it has no axis of time; make it an "
-                "input or an output in the mapping file"
+    def _require_use(self, fields: list[Field]) -> None:
+        """Refuse what no operator can be trained on."""
+        roles = {field.role for field in fields}
+        if not roles & {"output", "state"} or not roles & {"input", "state"}:
+            listed = ", ".join(f"{f.name} ({f.role})" for f in fields) or "none"
+            raise self._importer.error(
+                f"fields are {listed}; expected an input and an output, or a state over time: say "
+                "which is which in a mapping file, as in `fields: {coeff: {role: input}}`"
             )
+        for field in fields:
+            if field.role == "state" and "time" not in field.dims:
+                raise self._importer.error(
+                    f"{field.name} is to be a state, but it has no axis of time; make it an input "
+                    "or an output in the mapping file"
+                )
 
 
 def same_schema(ours: Contents | Schema, theirs: Contents) -> str | None:

@@ -258,7 +258,7 @@ def _save_window(
     """Save the fields of one window of a log, and the times of frames; return which, and when."""
     log, rules = Path(path), FieldMapping.model_validate_json(mapping)
     with importer_class("csv")(log, rules) as importer:
-        file = MappedFile(importer, log, rules)
+        file = MappedFile(importer, rules)
         contents = file.contents
         times = next(axis.points for axis in contents.axes if axis.name == "time")
         if sample is None and contents.samples == 1:

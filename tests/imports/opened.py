@@ -99,7 +99,7 @@ def assert_flips_do_no_harm(kind: str, whole: Path, places: Iterable[int], least
 def mapped(kind: str, path: Path, mapping: Mapping | None = None) -> MappedFile:
     """Open a file and see it through a mapping."""
     mapping = mapping or Mapping()
-    return MappedFile(importer_class(kind)(path, mapping), path, mapping)
+    return MappedFile(importer_class(kind)(path, mapping), mapping)
 
 
 def rules(**given: dict[str, Any]) -> Mapping:

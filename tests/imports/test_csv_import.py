@@ -215,7 +215,7 @@ def test_quantities_at_different_sensors_share_one_set_of_points(tmp_path: Path)
     rows = "".join(f"{t},0.5,p,{t},bar\n{t},0.1,T,{t},degC\n" for t in range(8))
     fields = {"p": FieldRule(units="Pa"), "T": FieldRule(units="K", role="input")}
     found = text_log(tmp_path, rows, frames=4, fields=fields)
-    mapped = MappedFile(found, tmp_path / "log.csv", mapping(fields=fields))
+    mapped = MappedFile(found, mapping(fields=fields))
     assert {f.name: (f.units, f.role) for f in mapped.contents.fields} == {
         "x": ("m", "coordinate"), "p": ("Pa", "state"), "T": ("K", "input")
     }  # fmt: skip
@@ -230,7 +230,7 @@ def test_a_unit_that_the_file_does_not_give_comes_from_the_mapping(tmp_path: Pat
     path = tmp_path / "log.csv"
     path.write_text("time,x,quantity,value\n" + "".join(f"{t},0,T,{t}\n" for t in range(8)))
     rules = mapping(4, fields={"T": FieldRule(units="K", given_in="degC", name="heat")})
-    mapped = MappedFile(SensorLog(path, rules), path, rules)
+    mapped = MappedFile(SensorLog(path, rules), rules)
     assert mapped.contents.fields[1].units == "K"
     assert mapped.read("heat", 0, 1).ravel() == pytest.approx(np.arange(4) + 273.15)
 
