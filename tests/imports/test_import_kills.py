@@ -13,12 +13,21 @@ import pytest
 
 from tests.support.file_hashes import hashes
 
-SCRIPT = Path(__file__).with_name("run_import.py")
+# Shards are small, so that there are many.
+SCRIPT = """
+import sys
+from pathlib import Path
+from mno.imports import convert
+from mno.imports.collection import import_files
+
+convert.SHARD_BYTES = 20_000
+import_files(Path(sys.argv[1]), [Path(sys.argv[2])], "npz", None)
+"""
 KILLS = 8
 
 
 def start(folder: Path, file: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, str(SCRIPT), str(folder), str(file)])
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), str(file)])
 
 
 @pytest.mark.slow
