@@ -247,15 +247,12 @@ class _Arrays:
             return [(Field(kept, units, label, role, dims, gaps), _Piece(name, order))]
         axis = 1 + [m for m in found if m != "sample"].index("channel")
         alone = sizes["channel"] == 1 and self.arrays[name].dims is None
-        ends = [""] if alone else [str(i) for i in range(sizes["channel"])]
-        return [
-            (
-                Field("_".join(filter(None, (kept, end))), units, f"{label} {end}".strip(), role,
-                      dims, gaps),
-                _Piece(name, order, axis, i),
-            )
-            for i, end in enumerate(ends)
-        ]  # fmt: skip
+        made = []
+        for i in range(sizes["channel"]):
+            end = "" if alone else f"_{i}"
+            field = Field(kept + end, units, label + end.replace("_", " "), role, dims, gaps)
+            made.append((field, _Piece(name, order, axis, i)))
+        return made
 
 
 class _Named(_Arrays):
