@@ -26,22 +26,13 @@ from mno.core.words import texts_of
 
 @dataclass(frozen=True)
 class Absent:
-    """There is none.
+    """There is none, for a reason with a code, and values that its words need, by name."""
 
-    Attributes:
-        code: Why, for code: a key of `mno/core/words/en.toml`, as `solver.imported`.
-        values: What the words need, by name; some may be absent themselves.
-    """
-
-    code: str
-    values: Mapping[str, Any] = field(default_factory=dict)
+    code: str  # a key of `mno/core/words/en.toml`, as `solver.imported`
+    values: Mapping[str, Any] = field(default_factory=dict)  # some may be absent themselves
 
     def text(self, language: str = "en") -> str:
-        """Say why, in one line.
-
-        Raises:
-            KeyError: There are no words for the code, or one of its values is not given.
-        """
+        """Say why, in one line; a `KeyError` where the words or one of their values are missing."""
         values = {
             name: value.text(language) if isinstance(value, Absent) else value
             for name, value in self.values.items()
@@ -56,11 +47,7 @@ class Absent:
 
 
 def as_json(value: object) -> str:
-    """Return what JSON holds of what is absent: its English text; the `default` of `json.dumps`.
-
-    Raises:
-        TypeError: It is something else that JSON does not hold.
-    """
+    """Return what JSON holds of what is absent: its English text; the `default` of `json.dumps`."""
     if isinstance(value, Absent):
         return str(value)
     raise TypeError(f"{type(value).__name__} is not serializable as JSON")

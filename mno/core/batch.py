@@ -15,19 +15,16 @@ from mno.core.points import Points
 class Batch:
     """Named fields that share a grid or points, and numbers that hold for a whole sample.
 
-    Attributes:
-        fields: Tensors of shape `(batch, *place)` by field name, `place` being the shape of the
-            grid, or the number of points; `(batch, frames, *place)` for a field at several times.
-        place: The grid, or the points, of all fields.
-        scalars: Tensors of shape `(batch,)`, by name: parameters of the equation.
-
     Raises:
         ValueError: No field is given, or a shape does not fit the place or its siblings.
     """
 
     fields: Mapping[str, Tensor]
+    """Shape `(batch, *place)` by name, `place` being the shape of the grid or the number of points;
+    `(batch, frames, *place)` for a field at several times."""
     place: Grid | Points
     scalars: Mapping[str, Tensor] = field(default_factory=dict)
+    """Parameters of the equation, shape `(batch,)`, by name."""
 
     def __post_init__(self) -> None:
         if not self.fields:

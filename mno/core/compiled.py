@@ -76,14 +76,11 @@ def source_digest(folder: Path) -> str:
 class KernelCache(_Cache):
     """The compiled forms of one kernel on disk, as numba's dispatchers use them.
 
-    Args:
-        name: The kernel's, of its own in its folder.
-        folder: Where its source lies, and those of all that it calls.
+    Its name is its own in the folder of its source, where all that it calls lies, too.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
-        self._name = name
-        self._folders = _folders(folder)
+        self._name, self._folders = name, _folders(folder)
 
     @property
     def _target(self) -> Path | None:
@@ -95,14 +92,10 @@ class KernelCache(_Cache):
         """The folder that compiled code is written to; empty if there is none."""
         return str(self._target or "")
 
-    def enable(self) -> None:
-        """Do nothing: the cache is always on."""
-
-    def disable(self) -> None:
-        """Do nothing: the cache is always on."""
-
     def flush(self) -> None:
-        """Do nothing: files of other sources are never read."""
+        """Do nothing: the cache is always on, and files of other sources are never read."""
+
+    enable = disable = flush
 
     def _file(self, sig: Any, codegen: Any) -> str:
         made_by = (numba.__version__, llvmlite.__version__, platform.python_version())
@@ -142,13 +135,10 @@ class KernelCache(_Cache):
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Keep other processes from compiling this kernel at the same time, for a while."""
-        target = self._target
-        if target is None or fcntl is None:
-            yield
-            return
-        try:
-            file = open(target / f"{self._name}.lock", "w")  # noqa: SIM115
-        except OSError:
+        file = None
+        with suppress(OSError):
+            file = self._target and open(self._target / f"{self._name}.lock", "w")  # noqa: SIM115
+        if not file or fcntl is None:
             yield
             return
         with file:

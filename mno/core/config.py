@@ -27,10 +27,7 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def read_params(folder: Path | str = ".") -> dict[str, Any]:
-    """Read `params.yaml` of a workspace as plain dictionaries.
-
-    Args:
-        folder: The workspace, the folder that holds `params.yaml`.
+    """Read `params.yaml` of a workspace, the folder that holds it, as plain dictionaries.
 
     Raises:
         InputError: The file is missing, is not YAML, or is not a mapping.
@@ -50,11 +47,7 @@ def read_params(folder: Path | str = ".") -> dict[str, Any]:
 
 
 def dataset_name(params: Mapping[str, Any]) -> str:
-    """Return what datasets and models are named by: the scenario, or the name of imported data.
-
-    Args:
-        params: The content of `params.yaml`.
-    """
+    """Return what datasets and models are named by: the scenario, or the name of imported data."""
     scenario = str(params["scenario"])
     own = (params.get("scenarios") or {}).get(IMPORTED) or {}
     return str(own.get("name", scenario)) if scenario == IMPORTED else scenario
@@ -70,11 +63,7 @@ def section(params: Mapping[str, Any], name: str, model: type[ConfigT]) -> Confi
 
 
 def validate(model: type[ConfigT], values: Any, prefix: str = "") -> ConfigT:
-    """Validate values against a model; turn pydantic's report into one line.
-
-    Raises:
-        InputError: As for `section`.
-    """
+    """Validate values against a model; turn pydantic's report into one line, an `InputError`."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -101,9 +90,8 @@ def _describe(item: Any, model: type[BaseModel], prefix: str) -> str:
 def _known_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
     for part in path:
         field = model.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type):
+        inner = field.annotation if field else None
+        if not isinstance(inner, type) or not issubclass(inner, BaseModel):
             return []
-        if not issubclass(field.annotation, BaseModel):
-            return []
-        model = field.annotation
+        model = inner
     return list(model.model_fields)

@@ -10,27 +10,21 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Field:
-    """A named physical quantity on a set of axes.
-
-    Attributes:
-        name: The name in stores, models and requests, for example `permeability`.
-        units: Unit as CF conventions write it; `1` where nondimensional.
-        long_name: What a figure's label says.
-        role: Whether an operator is given the field, predicts it, or is given its first frames and
-            predicts the later ones; a state has a time axis. A coordinate says where unordered
-            points are.
-        dims: Axes of one sample's array, in order, for example `("x", "y")`, time before those of
-            space; none for one number per sample. On unordered points, `point` is the axis of
-            space, for coordinates, too.
-        gaps: Whether values may be missing; a missing one is NaN.
-    """
+    """A named physical quantity on a set of axes; units as CF conventions write them, or `1`."""
 
     name: str
+    """In stores, models and requests, for example `permeability`."""
     units: str
     long_name: str
+    """What a figure's label says."""
     role: Literal["input", "output", "state", "coordinate"]
+    """Whether an operator is given the field, predicts it, or is given its first frames and
+    predicts the later ones; a state has a time axis. A coordinate says where points are."""
     dims: tuple[str, ...]
+    """Axes of one sample's array, in order, for example `("x", "y")`, time before those of space;
+    none for one number per sample. On unordered points, `point` is the axis of space."""
     gaps: bool = False
+    """Whether values may be missing; a missing one is NaN."""
 
     @property
     def is_scalar(self) -> bool:
@@ -48,18 +42,10 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """A coordinate axis of the domain.
-
-    Attributes:
-        name: `time`, `x`, `y` or `z`; `point` for the numbers of unordered points.
-        units: Unit as CF conventions write it; `1` where nondimensional.
-        long_name: What a figure's label says.
-        points: Coordinates, shape `(num_points,)`.
-        extent: Where the domain begins and ends along the axis.
-    """
+    """A coordinate axis of the domain: `time`, `x`, `y` or `z`; `point` numbers points."""
 
     name: str
     units: str
     long_name: str
-    points: np.ndarray
-    extent: tuple[float, float]
+    points: np.ndarray  # coordinates, shape `(num_points,)`
+    extent: tuple[float, float]  # where the domain begins and ends along the axis

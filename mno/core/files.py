@@ -27,11 +27,8 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give a path beside a file to write to, and put what was written there in the file's place.
 
     Whatever interrupts it leaves the file as it was. Folders above it are made; several processes
-    may do this at once, and the last one's content stays.
-
-    Args:
-        path: The file.
-        durable: Whether it must survive a loss of power, too; takes milliseconds.
+    may do this at once, and the last one's content stays. What is durable survives a loss of power,
+    too, and takes milliseconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
@@ -62,10 +59,7 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any, default: Callable[[Any], Any] | None = None) -> None:
     """Write a value as JSON for people and programs to read, as `write_bytes` does.
 
-    Args:
-        path: The file.
-        value: Its content.
-        default: What JSON holds of values that it has no form for; `mno.core.absent.as_json`.
+    `default` is what JSON holds of values that it has no form for: `mno.core.absent.as_json`.
     """
     write_text(path, json.dumps(value, indent=2, default=default) + "\n")
 
@@ -76,9 +70,6 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     An error leaves the old one. A kill leaves it or, between two renames, none; the new one is
     never there in part. One process at a time.
-
-    Args:
-        path: The folder.
     """
     partial, old = (path.with_name(path.name + end) for end in (PARTIAL, f".old{PARTIAL}"))
     for leftover in (partial, old):
@@ -128,9 +119,7 @@ def metadata_sha256(metadata: dict[str, Any]) -> str:
 def file_sha256(path: Path | str, between: Callable[[], None] = lambda: None) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal.
 
-    Args:
-        path: The file.
-        between: Called between its pieces; ends the reading by an exception.
+    `between` is called between its pieces, and may end the reading by an exception.
     """
     digest = hashlib.sha256()
     feed_file(path, digest, between=between)
@@ -145,13 +134,7 @@ def file_md5(path: Path | str) -> str:
 
 
 def feed_file(path: Path | str, *digests: Any, between: Callable[[], None] = lambda: None) -> None:
-    """Read a file once and feed it to several of hashlib's objects.
-
-    Args:
-        path: The file.
-        digests: Each is given all bytes, in pieces.
-        between: As for `file_sha256`.
-    """
+    """Read a file once, in pieces, and feed it to several of hashlib's objects."""
     piece = memoryview(bytearray(_PIECE_BYTES))
     with open(path, "rb", buffering=0) as file:
         while length := file.readinto(piece):
@@ -172,12 +155,7 @@ def names_sha256(digests: dict[str, str]) -> str:
 
 
 def folder_sha256(folder: Path, between: Callable[[], None] = lambda: None) -> str:
-    """Return the SHA-256 of the paths in a folder and of their files' digests.
-
-    Args:
-        folder: The folder.
-        between: As for `file_sha256`.
-    """
+    """Return the SHA-256 of the paths in a folder and of their files' digests."""
     files = folder_files(folder).items()
     return names_sha256({name: file_sha256(path, between) for name, path in files})
 
@@ -191,15 +169,9 @@ def locked(path: Path, activity: str, patience: float = 1.0) -> Iterator[None]:
     """Hold an exclusive lock on a file while the body runs.
 
     It is advisory: it binds those who ask for it. The kernel releases it when the holder dies, so
-    a killed run never blocks the next.
-
-    Args:
-        path: The lock file; it holds who has it and since when.
-        activity: What the holder does, for the message of whoever finds it taken.
-        patience: Seconds to wait for a holder to end; a look by `lock_holder` takes a moment.
-
-    Raises:
-        LockedError: It is still held after that time.
+    a killed run never blocks the next. The file holds who has the lock, for what activity and since
+    when, for the `LockedError` of whoever finds it taken after seconds of patience; a look by
+    `lock_holder` takes a moment.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience

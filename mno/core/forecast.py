@@ -34,19 +34,14 @@ class TaskConfig(Config):
 
 @dataclass(frozen=True)
 class Forecast:
-    """How an operator continues states.
+    """How an operator continues states."""
 
-    Attributes:
-        history: Frames of each state that it is given.
-        scheme: `horizon`, all later frames at once, or `rollout`, the next one again and again.
-        steps: Frames predicted after them: always (horizon), or where no other number is asked for.
-        interval: Time between two frames, in the unit of the dataset's time axis.
-    """
-
-    history: int
+    history: int  # frames of each state that it is given
     scheme: Scheme
+    """`horizon`, all later frames at once, or `rollout`, the next one again and again."""
     steps: int
-    interval: float
+    """Frames predicted after them: always (horizon), or where no other number is asked for."""
+    interval: float  # time between two frames, in the unit of the dataset's time axis
 
     @property
     def frames_at_once(self) -> int:
@@ -55,12 +50,7 @@ class Forecast:
 
 
 def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis]) -> Forecast | None:
-    """Return how the states among some fields are to be continued; none where there are none.
-
-    Args:
-        task: What is wanted.
-        fields: All fields of a dataset or scenario.
-        axes: Its axes.
+    """Return how the states among all fields are to be continued; none where there are none.
 
     Raises:
         InputError: No frame is left to predict, the frames do not follow each other at equal

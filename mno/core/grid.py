@@ -14,36 +14,30 @@ Spacing = float | tuple[float, ...]
 class Grid:
     """A cell-centred grid in one, two or three dimensions; time may be one of its axes.
 
-    Attributes:
-        shape: Points along each axis.
-        spacing: Width of the cells along each axis, in the axis's unit: one number for equal
-            cells, or a number for each cell.
-        reference_spacing: The spacing at which a model was trained; a scan's step is scaled by
-            `spacing / reference_spacing`. The mean of `spacing` when not given.
-        places: Where the points lie in their cells, along each axis, as shares of its length; in
-            the middle when not given. Set by `from_centres`.
-
     Raises:
         ValueError: The first three do not have the same length, an axis does not have one width for
             each of its points, or a value is not positive.
     """
 
     shape: tuple[int, ...]
+    """Points along each axis."""
     spacing: tuple[Spacing, ...]
+    """Width of the cells along each axis, in the axis's unit: one number for equal cells, or a
+    number for each cell."""
     reference_spacing: tuple[float, ...] = ()
+    """The spacing at which a model was trained; a scan's step is scaled by `spacing /
+    reference_spacing`. The mean of `spacing` when not given."""
     places: tuple[tuple[float, ...], ...] = ()
+    """Where the points lie in their cells, along each axis, as shares of its length; in the middle
+    when not given. Set by `from_centres`."""
 
     def __post_init__(self) -> None:
         # Lists are taken, too, and made what can be compared and hashed.
         spacing = tuple(tuple(h) if isinstance(h, list) else h for h in self.spacing)
+        means = (sum(h) / max(len(h), 1) if isinstance(h, tuple) else h for h in spacing)
         object.__setattr__(self, "shape", tuple(self.shape))
         object.__setattr__(self, "spacing", spacing)
-        object.__setattr__(self, "reference_spacing", tuple(self.reference_spacing))
-        if not self.reference_spacing:
-            means = tuple(
-                sum(h) / max(len(h), 1) if isinstance(h, tuple) else h for h in self.spacing
-            )
-            object.__setattr__(self, "reference_spacing", means)
+        object.__setattr__(self, "reference_spacing", tuple(self.reference_spacing or means))
         lengths = {len(self.shape), len(self.spacing), len(self.reference_spacing)}
         if len(lengths) != 1 or not 1 <= len(self.shape) <= 3:
             raise ValueError(
@@ -93,12 +87,7 @@ class Grid:
         return cls(shape, tuple(spacing), reference_spacing, tuple(shares))
 
     def in_time(self, frames: int, interval: float) -> Grid:
-        """Return the grid with time as its first axis, each frame in the middle of its cell.
-
-        Args:
-            frames: Points along that axis.
-            interval: Time from one to the next, in the axis's unit.
-        """
+        """Return the grid with frames as its first axis, each in the middle of its interval."""
         times = tuple((k + 0.5) / frames for k in range(frames))
         places = (times, *self.places) if self.places else ()
         return Grid((frames, *self.shape), (interval, *self.spacing), places=places)
@@ -111,9 +100,9 @@ class Grid:
     @property
     def delta_scale(self) -> tuple[Spacing, ...]:
         """Factor per axis, or per cell of it, by which the step of a scan along it is scaled."""
-        pairs = zip(self.spacing, self.reference_spacing, strict=True)
         return tuple(
-            tuple(w / ref for w in h) if isinstance(h, tuple) else h / ref for h, ref in pairs
+            tuple(w / ref for w in h) if isinstance(h, tuple) else h / ref
+            for h, ref in zip(self.spacing, self.reference_spacing, strict=True)
         )
 
     def centres(self, axis: int) -> tuple[float, ...]:

@@ -19,11 +19,8 @@ _MODULE = re.compile(r"mno(\.\w+)+")
 def imported_files(root: Path, start: Iterable[str], *, lazy: bool = False) -> set[str]:
     """Return every file of ours that importing some files may run, themselves included.
 
-    Args:
-        root: The folder that holds the package.
-        start: Files, relative to it.
-        lazy: Count a module that is named in a string (`"mno.nn.mixers"`), too: lazy names are
-            looked up that way.
+    Files are relative to the root, the folder that holds the package. A module that is named in a
+    string (`"mno.nn.mixers"`), as lazy names are looked up, counts, too, if that is wanted.
     """
     found: set[str] = set()
     waiting = list(start)
@@ -33,9 +30,8 @@ def imported_files(root: Path, start: Iterable[str], *, lazy: bool = False) -> s
             found.add(name)
             parents = [f"{path.as_posix()}/__init__.py" for path in Path(name).parents if path.name]
             waiting += [path for path in parents if (root / path).is_file()]
-            waiting += [
-                p for module in imports_of(root, name, lazy) for p in _files_of(root, module)
-            ]
+            for module in imports_of(root, name, lazy):
+                waiting += _files_of(root, module)
     return found
 
 

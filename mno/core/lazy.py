@@ -8,12 +8,7 @@ from typing import Any
 
 
 def loaded_on_use(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return what a package's `__init__` assigns to `__getattr__`.
-
-    Args:
-        package: Its `__name__`.
-        names: The module of each public name.
-    """
+    """Return what a package's `__init__` assigns to `__getattr__`, given each name's module."""
 
     def get(name: str) -> Any:
         if name not in names:

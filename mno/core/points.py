@@ -11,19 +11,16 @@ from torch import Tensor
 class Points:
     """Points without an order, given to a mixer in place of a grid.
 
-    Attributes:
-        coordinates: Shape `(points, axes)`, or `(batch, points, axes)` where samples differ; one to
-            three axes, in any unit.
-        reference_spacing: Typical distance of neighbours at which a model was trained, in the same
-            unit; a scan's step is scaled by the distance travelled relative to it. No scaling when
-            not given.
-
     Raises:
         ValueError: The coordinates have another shape, or the reference is not positive.
     """
 
     coordinates: Tensor
+    """Shape `(points, axes)`, or `(batch, points, axes)` where samples differ; one to three axes,
+    in any unit."""
     reference_spacing: float | None = None
+    """Typical distance of neighbours at which a model was trained, in the same unit; a scan's step
+    is scaled by the distance travelled relative to it. No scaling when not given."""
 
     def __post_init__(self) -> None:
         shape = tuple(self.coordinates.shape)

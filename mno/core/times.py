@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mno.core.files import write_json
 
@@ -30,42 +29,30 @@ _MADE = {
 _FRESH = {"data/zarr.json": "build/dataset/zarr.json"}  # before `data.dvc` has imported it
 
 
-@dataclass(frozen=True)
-class Seconds:
+class Seconds(NamedTuple):
     """What a stage's work took, over all its attempts where it was interrupted.
 
-    Attributes:
-        seconds: Wall time, from the start of the process on.
-        cpu_seconds: Processor time of the process and its children on this machine; what a Dask
-            scheduler elsewhere had computed is not in it.
-        attempts: Processes that worked on it.
-        cores: Processors that were there for the last of them.
+    Processor time is that of the process and its children on this machine; what a Dask scheduler
+    elsewhere had computed is not in it.
     """
 
-    seconds: float
+    seconds: float  # from the start of the process on
     cpu_seconds: float
-    attempts: int
-    cores: int
+    attempts: int  # processes that worked on it
+    cores: int  # processors that were there for the last of them
 
-    def __add__(self, later: Seconds) -> Seconds:
-        return Seconds(
-            self.seconds + later.seconds,
-            self.cpu_seconds + later.cpu_seconds,
-            self.attempts + later.attempts,
-            later.cores,
-        )
+    def and_then(self, later: Seconds) -> Seconds:
+        """Add an attempt that continued this one."""
+        return Seconds(*(a + b for a, b in zip(self[:3], later[:3], strict=True)), later.cores)
 
 
 def recorded_seconds(root: Path, stage: str) -> Seconds | None:
     """Return how long making a stage's present result took; none where nobody has recorded it.
 
-    Args:
-        root: The workspace.
-        stage: `generate`, `train`, `learning_curve` or `evaluate`.
+    The stage is `generate`, `train`, `learning_curve` or `evaluate`; the root is the workspace.
     """
     made = made_digest(root, stage)
-    found = None if made is None else _read(root, stage)["finished"].get(made)
-    return None if found is None else _seconds(found)
+    return None if made is None else _seconds(_read(root, stage)["finished"].get(made))
 
 
 def is_recorded(stage: str) -> bool:
@@ -76,16 +63,12 @@ def is_recorded(stage: str) -> bool:
 def made_digest(root: Path, stage: str, *, fresh: bool = False) -> str | None:
     """Return the SHA-256 of what a stage has made; none where it is not there.
 
-    Args:
-        root: The workspace.
-        stage: As for `recorded_seconds`.
-        fresh: Whether the stage has just ended, so that `data.dvc` has not imported it yet.
+    It is fresh where the stage has just ended, so that `data.dvc` has not imported it yet.
     """
     sha = hashlib.sha256()
     for name in _MADE[stage]:
         try:
-            path = _FRESH[name] if fresh and name in _FRESH else name
-            content = (root / path).read_bytes()
+            content = (root / (_FRESH.get(name, name) if fresh else name)).read_bytes()
         except OSError:
             return None
         sha.update(hashlib.sha256(content).digest())
@@ -95,22 +78,17 @@ def made_digest(root: Path, stage: str, *, fresh: bool = False) -> str | None:
 def write_attempt(root: Path, stage: str, key: str, before: Seconds | None, now: Seconds) -> None:
     """Record how long work that is not finished has taken so far.
 
-    Args:
-        root: The workspace.
-        stage: As for `recorded_seconds`.
-        key: Digest of all the stage's inputs: the same for attempts that continue each other.
-        before: What `earlier_attempts` returned when this attempt began.
-        now: This attempt.
+    `key` is the digest of all the stage's inputs, the same for attempts that continue each other;
+    `before` is what `earlier_attempts` returned when this attempt, `now`, began.
     """
     content = _read(root, stage)
-    content["unfinished"] = {key: asdict(before + now if before else now)}
+    content["unfinished"] = {key: (before.and_then(now) if before else now)._asdict()}
     _write(root, stage, content)
 
 
 def earlier_attempts(root: Path, stage: str, key: str) -> Seconds | None:
     """Return what interrupted attempts with the same inputs took; none where there were none."""
-    found = _read(root, stage)["unfinished"].get(key)
-    return None if found is None else _seconds(found)
+    return _seconds(_read(root, stage)["unfinished"].get(key))
 
 
 def write_finished(root: Path, stage: str, key: str, taken: Seconds) -> None:
@@ -127,13 +105,13 @@ def write_finished(root: Path, stage: str, key: str, taken: Seconds) -> None:
         finished = content["finished"]
         known = finished.pop(made, None)
         if known is None or known["inputs"] != key or known["seconds"] < taken.seconds:
-            known = {**asdict(taken), "inputs": key}
+            known = {**taken._asdict(), "inputs": key}
         content["finished"] = dict([*finished.items(), (made, known)][-KEPT:])
     _write(root, stage, content)
 
 
-def _seconds(record: Mapping[str, Any]) -> Seconds:
-    return Seconds(**{name: record[name] for name in Seconds.__dataclass_fields__})
+def _seconds(record: Mapping[str, Any] | None) -> Seconds | None:
+    return None if record is None else Seconds(*(record[name] for name in Seconds._fields))
 
 
 def _read(root: Path, stage: str) -> dict[str, dict[str, Any]]:

@@ -24,9 +24,7 @@ class Worker:
     """A process of its own for one call at a time, begun with the first, and anew after its end.
 
     It ends with the process that it works for. Ctrl-C, which both hear, ends it through that alone.
-
-    Args:
-        niceness: How far others come first, as `os.nice` takes it.
+    Others come first by its `niceness`, as `os.nice` takes it.
     """
 
     def __init__(self, niceness: int = 0) -> None:
@@ -42,9 +40,7 @@ class Worker:
     def submit(self, function: Callable[..., _Result], *arguments: Any) -> Future[_Result]:
         """Have a function called; what it returns or raises, or `LostError`, comes with the future.
 
-        Args:
-            function: One of a module's own, which the process imports.
-            arguments: Sent to it, so pickled.
+        It is one of a module's own, which the process imports; the arguments are pickled.
         """
         while True:
             pool = self._pool or self._started()
@@ -79,12 +75,10 @@ def keep_busy(
     end: Callable[[_Item, Future[Any]], None],
     most: int,
 ) -> None:
-    """Make calls, so many at a time, until none is running and none is to be begun.
+    """Make calls, at most so many at a time, until none is running and none is to be begun.
 
-    Args:
-        begin: Begins one and returns it with its future; none where there is none for now.
-        end: Takes one that has ended.
-        most: Calls at a time.
+    `begin` begins one and returns it with its future, or none where there is none for now; `end`
+    takes one that has ended.
     """
     running: dict[Future[Any], _Item] = {}
     while True:

@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from pydantic import ConfigDict, model_validator
 
 from mno.core.config import IMPORTED, Config, validate
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 
 Fields = Mapping[str, np.ndarray]
+Changes = Mapping[str, Mapping[str, Any]]
 
 POSITIVE = float(np.nextafter(0.0, 1.0))
 """The least positive number: a lower bound for what may not be zero."""
@@ -25,21 +27,34 @@ SQUARE = ("x y", "-x y", "x -y", "-x -y", "y x", "-y x", "y -x", "-y -x")
 """The eight symmetries of a square whose points lie symmetrically in it, such as cell centres."""
 
 
+class Parameters(Config):
+    """A scenario's own parameters, each described by the text below it, with its unit."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    ORDERED: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Pairs of parameters of which the first is at most the second."""
+
+    @model_validator(mode="after")
+    def _is_in_order(self) -> Self:
+        for low, high in self.ORDERED:
+            least, greatest = getattr(self, low), getattr(self, high)
+            if least > greatest:
+                raise ValueError(
+                    f"{low}={least} must be at most {high}={greatest}; swap the two or change one"
+                )
+        return self
+
+
 @dataclass(frozen=True)
 class Check:
-    """A physical quantity that must stay small on every sample.
-
-    Attributes:
-        name: Key of the value in the mapping that `Scenario.check` returns.
-        description: What is measured, for the report.
-        tolerance: Largest value that is accepted.
-        of_given: Whether it looks at what is given alone, which no prediction can change.
-    """
+    """A physical quantity that must stay small on every sample."""
 
     name: str
     description: str
     tolerance: float
     of_given: bool = False
+    """Whether it looks at what is given alone, which no prediction can change."""
 
 
 class SampleSource(ABC):
@@ -47,10 +62,8 @@ class SampleSource(ABC):
 
     A source is stateless: the samples it makes depend on its parameters, the dataset's
     configuration and the random generators it is handed, so that they may be made anywhere, in any
-    order.
-
-    Fields, checks and symmetries may depend on the parameters: such a source sets them anew when
-    it is made.
+    order. Fields, checks and symmetries may depend on the parameters: such a source sets them anew
+    when it is made.
     """
 
     name: ClassVar[str]
@@ -65,15 +78,12 @@ class SampleSource(ABC):
     @classmethod
     @abstractmethod
     def open(cls, parameters: Any, config: Any, root: Path) -> SampleSource:
-        """Build the source.
+        """Build the source, or raise an `InputError` that says why it cannot make samples.
 
         Args:
             parameters: An instance of `Parameters`.
             config: The dataset's, a `mno.data.config.SamplesConfig`.
             root: Folder in which a source of files looks for them.
-
-        Raises:
-            InputError: It cannot make samples; the message says why.
         """
 
     @property
@@ -93,13 +103,7 @@ class SampleSource(ABC):
         """
 
     def not_finite(self, field: Field, values: np.ndarray, sample: int) -> MnoError:
-        """Return the error to raise over values that are infinite, or missing where none may be.
-
-        Args:
-            field: Whose they are.
-            values: Those of the sample.
-            sample: Its number.
-        """
+        """Return the error to raise over values that are infinite, or missing where none may be."""
         return MnoError(
             f"sample {sample} of {self.dataset_name}: {field.name} has values that are not finite; "
             "nothing is released"
@@ -131,17 +135,12 @@ class SampleSource(ABC):
     def splits(self, config: Any) -> np.ndarray | None:
         """Return the split of each sample, dtype object; none if they are to be drawn one by one.
 
-        Args:
-            config: The dataset's, a `mno.data.config.SamplesConfig`.
+        `config` is the dataset's, a `mno.data.config.SamplesConfig`.
         """
         return None
 
     def compile(self) -> None:  # noqa: B027 - optional
-        """Do once what is to be done before samples are made: compilation, or a look at files.
-
-        Raises:
-            MnoError: Samples cannot be made.
-        """
+        """Do once what is to be done before samples are made: compilation, or a look at files."""
 
     @property
     def inputs(self) -> tuple[Field, ...]:
@@ -172,18 +171,45 @@ class Scenario(SampleSource):
     should compare them with the solver. The name of a map lists, for each space axis of the result
     in order, the axis whose values run along it, with a minus sign where they run backwards:
     `y -x` is a quarter turn. The identity is one of them.
+
+    A constructor takes validated parameters and the number of points along each space axis, and
+    sets the axes `_space`.
     """
 
-    checks: tuple[Check, ...]
+    _space: tuple[Axis, ...]
 
-    @abstractmethod
-    def __init__(self, parameters: Any, resolution: int) -> None:
-        """Take validated parameters and the number of points along each space axis.
+    def __init__(
+        self,
+        parameters: Any,
+        resolution: int,
+        least: int = 1,
+        most: int | None = None,
+        multiple: int = 1,
+        possible: str = "",
+    ) -> None:
+        """Keep both, or refuse the resolution and name the nearest possible one.
+
+        It lies between `least` and `most`, if there is one, and is a multiple of `multiple`;
+        `possible` says which are possible and why, in words, where that is not plain.
 
         Raises:
-            InputError: The scenario cannot be solved at that resolution; the message says which
-                are possible.
+            InputError: The scenario cannot be solved at that resolution.
         """
+        self.parameters, self.resolution = parameters, resolution
+        below = resolution // multiple * multiple
+        if least <= resolution == below and (most is None or resolution <= most):
+            return
+        kind = {1: "", 2: "even and "}.get(multiple, f"a multiple of {multiple} and ")
+        range_ = f"at least {least}" if most is None else f"from {least} to {most}"
+        if resolution < least:
+            choice = "more" if most is None and multiple == 1 else f"{least}"
+        elif most is not None and below + multiple > most:
+            choice = f"{most}"
+        else:
+            choice = f"{below} or {below + multiple}"
+        raise InputError(
+            f"generate.resolution={resolution} must be {possible or kind + range_}; choose {choice}"
+        )
 
     @classmethod
     def open(cls, parameters: Any, config: Any, root: Path) -> Scenario:
@@ -191,11 +217,16 @@ class Scenario(SampleSource):
         return cls(parameters, config.resolution)
 
     @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes of space."""
+        return self._space
+
+    @property
     def same_on_any_grid(self) -> bool:
         """Whether a random stream draws the same functions at every resolution."""
         return True
 
-    def outside(self) -> Mapping[str, Mapping[str, Any]]:
+    def outside(self) -> Changes:
         """Return changes of the parameters that lead out of what they draw, by what they do.
 
         Each is a plausible neighbour of the problems that a surrogate was trained on: names of
@@ -231,9 +262,8 @@ class Scenario(SampleSource):
         sizes = {axis.name: len(axis.points) for axis in self.axes}
         fields = {field.name: field for field in self.fields}
         for name, (low, high) in bounds.items():
-            shape = tuple(sizes[axis] for axis in fields[name].dims)
-            if fields[name].role == "state":
-                shape = shape[1:]
+            dims = fields[name].dims[1:] if fields[name].role == "state" else fields[name].dims
+            shape = tuple(sizes[axis] for axis in dims)
             values = np.array(inputs[name], dtype=np.float64, order="C")
             if values.shape != shape:
                 raise InputError(
@@ -244,7 +274,7 @@ class Scenario(SampleSource):
             highest = max(high, float(np.float32(high)))
             if not (np.isfinite(values).all() and lowest <= least and greatest <= highest):
                 kind = "positive numbers" if low == POSITIVE else "numbers"
-                lower = "" if low == POSITIVE or low == -math.inf else f" from {low:g}"
+                lower = "" if low in (POSITIVE, -math.inf) else f" from {low:g}"
                 upper = "" if high == math.inf else f" to {high:g}"
                 raise InputError(
                     f"{name} reaches from {least} to {greatest}; expected finite {kind}{lower}"
@@ -291,19 +321,15 @@ class StartsFromGuess(ABC):
     def solve_from(self, inputs: Fields, guess: Fields | None) -> tuple[dict[str, np.ndarray], int]:
         """Solve as `Scenario.solve` does, and return how many iterations it took.
 
-        Args:
-            inputs: What `sample` drew.
-            guess: Outputs to start from, as `solve` returns them; from zero if there are none, or
-                if one is not finite.
+        It starts from outputs as `solve` returns them; from zero if there are none, or if one is
+        not finite.
         """
 
 
 def split_samples(fields: tuple[Field, ...], values: Fields) -> Iterator[tuple[Fields, Fields]]:
     """Yield what is given of each sample (of states, the first frame), and the rest.
 
-    Args:
-        fields: Of a source.
-        values: Shape `(samples, *dims)`, by name.
+    Values are by name, shape `(samples, *dims)`.
     """
     for row in range(len(next(iter(values.values())))):
         given, solved = {}, {}
@@ -316,55 +342,6 @@ def split_samples(fields: tuple[Field, ...], values: Fields) -> Iterator[tuple[F
                 if field.role == "state":
                     given[field.name] = sample[0]
         yield given, solved
-
-
-ConfigT = TypeVar("ConfigT", bound=Config)
-
-
-def in_order(parameters: ConfigT, *pairs: tuple[str, str]) -> ConfigT:
-    """Return parameters of which the first of each pair is at most the second.
-
-    Raises:
-        ValueError: They are not.
-    """
-    for low, high in pairs:
-        least, greatest = getattr(parameters, low), getattr(parameters, high)
-        if least > greatest:
-            raise ValueError(
-                f"{low}={least} must be at most {high}={greatest}; swap the two or change one"
-            )
-    return parameters
-
-
-def require_resolution(
-    resolution: int, least: int, most: int | None = None, multiple: int = 1, possible: str = ""
-) -> None:
-    """Refuse a resolution that is out of bounds, or no multiple, and name the nearest possible.
-
-    Args:
-        resolution: Points along each space axis.
-        least: The least possible one.
-        most: The greatest possible one, if there is one.
-        multiple: What all of them are multiples of.
-        possible: Which are possible and why, in words, where that is not plain.
-
-    Raises:
-        InputError: It is not possible.
-    """
-    below = resolution // multiple * multiple
-    if least <= resolution == below and (most is None or resolution <= most):
-        return
-    kind = {1: "", 2: "even and "}.get(multiple, f"a multiple of {multiple} and ")
-    range_ = f"at least {least}" if most is None else f"from {least} to {most}"
-    if resolution < least:
-        choice = "more" if most is None and multiple == 1 else f"{least}"
-    elif most is not None and below + multiple > most:
-        choice = f"{most}"
-    else:
-        choice = f"{below} or {below + multiple}"
-    raise InputError(
-        f"generate.resolution={resolution} must be {possible or kind + range_}; choose {choice}"
-    )
 
 
 def space_axes(
@@ -385,9 +362,7 @@ def scenario_names() -> list[str]:
 
 
 def scenario_class(name: str) -> type[Scenario]:
-    """Return the scenario of that name.
-
-    A scenario's module is named like it and assigns its class to `SCENARIO`.
+    """Return the scenario of that name, which its module of the same name assigns to `SCENARIO`.
 
     Raises:
         InputError: There is no such scenario.
@@ -399,12 +374,7 @@ def scenario_class(name: str) -> type[Scenario]:
 
 
 def make_scenario(name: str, resolution: int, parameters: Mapping[str, Any]) -> Scenario:
-    """Validate a scenario's parameters and build it at a resolution.
-
-    Args:
-        name: For example `darcy`.
-        resolution: Points along each space axis.
-        parameters: The scenario's own parameters, `scenarios.<name>` in `params.yaml`.
+    """Validate a scenario's parameters, `scenarios.<name>` in `params.yaml`, and build it.
 
     Raises:
         InputError: The name, the resolution or a parameter cannot be used.

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, final
+from typing import Annotated, Literal, final
 
 import numpy as np
-import pydantic
-from pydantic import model_validator
+from pydantic import Field as Parameter
 
-from mno.core.config import Config
 from mno.core.errors import InputError
 from mno.core.fields import Field
-from mno.scenarios.base import Check, Fields, in_order, require_resolution, space_axes
+from mno.scenarios.base import Changes, Check, Fields, Parameters, space_axes
 from mno.scenarios.kernels.burgers import BurgersFlow, cole_hopf
-from mno.scenarios.kernels.random_fields import PeriodicField, log_uniform, periodic_spectrum
+from mno.scenarios.kernels.random_fields import log_uniform, periodic_field, periodic_spectrum
 from mno.scenarios.time_dependent import INITIAL, Frames, TimeDependent
 
 LOWEST, HIGHEST = 1e-3, 1e-1  # viscosity
@@ -24,38 +21,30 @@ MODES = 128  # waves of a Gaussian random field, at every resolution
 LEGS = 16  # of the duration, at least; each has steps of its own length
 CHECKED = 8  # frames that `check` compares with the exact solution, at most
 
-Viscosity = Annotated[float, pydantic.Field(ge=LOWEST, le=HIGHEST)]
+Viscosity = Annotated[float, Parameter(ge=LOWEST, le=HIGHEST)]
 
 
-class BurgersParameters(Config):
+class BurgersParameters(Parameters):
     """The viscosity, and the random initial state."""
 
-    viscosity_low: Viscosity = pydantic.Field(
-        2e-2,
-        description="Lowest viscosity (nondimensional); samples draw theirs log-uniformly. Layers "
-        "are about 4 viscosity / (jump of the velocity) wide: `generate.resolution` of about "
-        "1 / (2 viscosity) shows them. What is stored comes from a resolved solution in any case.",
-    )
-    viscosity_high: Viscosity = pydantic.Field(
-        2e-2, description="Highest viscosity (nondimensional); all samples have the same if equal."
-    )
-    duration: float = pydantic.Field(
-        1.0, ge=1e-2, le=10.0, description="Time of the last frame (nondimensional)."
-    )
-    frames: Frames = 2
-    sampling: Literal["grf", "sines"] = pydantic.Field(
-        "grf",
-        description="Initial state: a Gaussian random field of covariance 625 (-Laplacian + "
-        "25)^-2; or a sum of sines of random amplitudes up to 1, wave numbers and phases.",
-    )
-    num_sines: int = pydantic.Field(2, ge=1, le=8, description="Sines in the sum (sines).")
-    highest_wave: int = pydantic.Field(
-        4, ge=1, le=64, description="Largest wave number, in waves per period (sines)."
-    )
+    ORDERED = (("viscosity_low", "viscosity_high"),)
 
-    @model_validator(mode="after")
-    def _low_is_not_above_high(self) -> Self:
-        return in_order(self, ("viscosity_low", "viscosity_high"))
+    viscosity_low: Viscosity = 2e-2
+    """Lowest viscosity (nondimensional); samples draw theirs log-uniformly. Layers are about
+    4 viscosity / (jump of the velocity) wide: `generate.resolution` of about 1 / (2 viscosity)
+    shows them. What is stored comes from a resolved solution in any case."""
+    viscosity_high: Viscosity = 2e-2
+    """Highest viscosity (nondimensional); all samples have the same if equal."""
+    duration: float = Parameter(1.0, ge=1e-2, le=10.0)
+    """Time of the last frame (nondimensional)."""
+    frames: Frames = 2
+    sampling: Literal["grf", "sines"] = "grf"
+    """Initial state: a Gaussian random field of covariance 625 (-Laplacian + 25)^-2; or a sum of
+    sines of random amplitudes up to 1, wave numbers and phases."""
+    num_sines: int = Parameter(2, ge=1, le=8)
+    """Sines in the sum (sines)."""
+    highest_wave: int = Parameter(4, ge=1, le=64)
+    """Largest wave number, in waves per period (sines)."""
 
 
 @final
@@ -77,17 +66,16 @@ class Burgers(TimeDependent):
     is ETDRK4 with steps for those layers. Stored frames are its solution at the points, so that a
     coarse grid holds samples of a resolved solution. The equation has an exact solution, which
     `check` compares with. Mirroring turns the velocity's sign, so there is no symmetry to declare.
-    A residual of given trajectories, in torch, is `mno.scenarios.residuals.burgers`.
     """
 
-    name: ClassVar[str] = "burgers"
-    title: ClassVar[str] = "Burgers' equation"
-    Parameters: ClassVar[type[Config]] = BurgersParameters
-    fields: tuple[Field, ...] = (
+    name = "burgers"
+    title = "Burgers' equation"
+    Parameters = BurgersParameters
+    fields = (
         Field("viscosity", "1", "viscosity", "input", ()),
         Field("velocity", "1", "velocity", "state", ("time", "x")),
     )
-    checks: tuple[Check, ...] = (
+    checks = (
         INITIAL,
         Check(
             "exact",
@@ -104,23 +92,21 @@ class Burgers(TimeDependent):
     )
 
     def __init__(self, parameters: BurgersParameters, resolution: int) -> None:
-        require_resolution(resolution, 8)
+        super().__init__(parameters, resolution, least=8)
         if parameters.sampling == "sines" and resolution <= 2 * parameters.highest_wave:
             raise InputError(
                 f"scenarios.burgers.highest_wave={parameters.highest_wave} needs "
                 f"generate.resolution={2 * parameters.highest_wave + 1} at least, it is "
                 f"{resolution}; raise that or lower the wave number"
             )
-        self._parameters = parameters
-        self._resolution = resolution
         self._points = (np.arange(resolution) + 0.5) / resolution
         self._space = space_axes("x", self._points, (0.0, 1.0))
         spectrum = periodic_spectrum(exponent=2.0, inverse_length=5.0, waves=MODES, axes=1)
-        self._field = PeriodicField(self._points, 625.0 * spectrum)
+        self._field = periodic_field(self._points, 625.0 * spectrum)
 
-    def outside(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return changes of the parameters that lead out of what they draw."""
-        p = self._parameters
+    def outside(self) -> Changes:
+        """Return other viscosities and the other kind of initial states."""
+        p = self.parameters
         below, above = 0.5 * p.viscosity_low, 2.0 * p.viscosity_high
         return {
             "half the viscosity": {"viscosity_low": below, "viscosity_high": below},
@@ -130,17 +116,16 @@ class Burgers(TimeDependent):
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a viscosity, shape `()`, and an initial velocity, shape `(x,)`."""
-        p = self._parameters
+        p = self.parameters
         viscosity = log_uniform(rng, p.viscosity_low, p.viscosity_high)
-        smooth = self._parameters.sampling == "grf"
-        velocity = self._field.draw(rng) if smooth else self._sines(rng)
+        velocity = self._field.draw(rng) if p.sampling == "grf" else self._sines(rng)
         return {
             "viscosity": np.array(viscosity, np.float32),
             "velocity": velocity.astype(np.float32),
         }
 
     def _sines(self, rng: np.random.Generator) -> np.ndarray:
-        count, highest = self._parameters.num_sines, self._parameters.highest_wave
+        count, highest = self.parameters.num_sines, self.parameters.highest_wave
         amplitudes = rng.uniform(0.0, 1.0, count)
         waves = rng.integers(1, highest, count, endpoint=True)
         phases = rng.uniform(0.0, 2.0 * np.pi, count)
@@ -155,15 +140,15 @@ class Burgers(TimeDependent):
                 not between -10 and 10, or the viscosity is not between 0.001 and 0.1.
         """
         checked = self.within(inputs, viscosity=(LOWEST, HIGHEST), velocity=(-LARGEST, LARGEST))
-        viscosity, velocity = float(checked["viscosity"]), checked["velocity"]
-        n, frames, interval = self._resolution, self._parameters.frames, self._interval
-        given = np.fft.rfft(velocity)[: (n + 1) // 2] / n
+        viscosity, n = float(checked["viscosity"]), self.resolution
+        frames = self.parameters.frames
+        given = np.fft.rfft(checked["velocity"])[: (n + 1) // 2] / n
         cutoff = self._cutoff(given, viscosity)
         waves = np.zeros(cutoff + 1, np.complex128)
         waves[: len(given)] = given[: cutoff + 1]
         flow = BurgersFlow(cutoff, viscosity)
         legs = np.full(math.ceil(LEGS / (frames - 1)), 1.0)
-        legs *= interval / len(legs)
+        legs *= self._interval / len(legs)
         # A rough initial state needs short steps at first: 1/64, 1/64, 1/32 ... 1/2 of a leg.
         start = legs[0] * 0.5 ** np.array([6, 6, 5, 4, 3, 2, 1])
         stored = np.empty((frames, n), np.float32)
@@ -181,21 +166,22 @@ class Burgers(TimeDependent):
         1e-7 at `k = 0.4 jump / nu`. The waves given, and what they make of each other, matter as
         far as the first frame still has something of them.
         """
-        values = _at_points(given, 8 * len(given))
-        layers = 0.4 * np.ptp(values) / viscosity
+        layers = 0.4 * np.ptp(_at_points(given, 8 * len(given))) / viscosity
         lasting = 0.7 / math.sqrt(viscosity * self._interval)
         return math.ceil(max(48.0, layers, min(4.0 * len(given), lasting)))
 
     def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
-        """Measure the distance from the exact solution, and the range."""
-        initial, states = given["velocity"], frames["velocity"]
+        initial, states, viscosity = (
+            given["velocity"],
+            frames["velocity"],
+            float(given["viscosity"]),
+        )
         last, n = len(states) - 1, len(initial)
         size = np.maximum(np.max(np.abs(initial)), np.finfo(np.float32).tiny)
         polynomial = _at_points(np.fft.rfft(initial)[: (n + 1) // 2] / n, 8 * n)
         between = np.max(np.abs(np.diff(polynomial, n=2, append=polynomial[:2]))) / 8.0
         above = np.max(states[1:]) - polynomial.max() - between
         below = polynomial.min() - np.min(states[1:]) - between
-        viscosity = float(given["viscosity"])
         errors = [
             np.max(np.abs(states[frame] - cole_hopf(initial, viscosity, frame * self._interval)))
             for frame in np.unique(np.linspace(1, last, min(last, CHECKED)).astype(int))

@@ -48,28 +48,21 @@ def check_scenario(
 
     What it cannot know is whether the equation is solved: exact solutions, measured orders and
     conservation are a scenario's own tests.
-
-    Args:
-        name: Of the scenario, and of its module in `mno/scenarios`.
-        resolution: At which it is solved.
-        parameters: Of the scenario; its own defaults where none are given.
-
-    Raises:
-        AssertionError: Something does not hold.
     """
+    parameters = parameters or {}
     assert name in scenario_names(), f"{name} is not among {scenario_names()}"
     assert scenario_class(name).name == name
     make_scenario(name, max(resolution, 48), {})
-    scenario = make_scenario(name, resolution, parameters or {})
+    scenario = make_scenario(name, resolution, parameters)
+    given, solved = solved_sample(scenario)
     _check_declarations(scenario)
-    given, solved = solved_sample(scenario, 0)
     _check_arrays(scenario, given, solved)
-    _check_repeats(scenario, name, resolution, parameters or {})
+    _check_repeats(scenario, parameters)
     _check_checks(scenario, given, solved)
     _check_symmetries(scenario, given, solved)
-    _check_outside(scenario, name, resolution, parameters or {})
-    _check_residual(scenario, name, parameters or {}, given, solved)
-    _check_refusals(scenario, name, resolution, given)
+    _check_outside(scenario, parameters)
+    _check_residual(scenario, parameters, given, solved)
+    _check_refusals(scenario, given)
 
 
 def solved_sample(
@@ -99,12 +92,7 @@ def digest(scenario: Scenario, seed: int) -> str:
 
 
 def turned(field: np.ndarray, symmetry: str) -> np.ndarray:
-    """Return a field as one of its scenario's symmetries carries it along.
-
-    Args:
-        field: Its last axes are those of space; a number is left as it is.
-        symmetry: As in `Scenario.symmetries`.
-    """
+    """Return a field, whose last axes are those of space, as a symmetry carries it along."""
     if not field.ndim:
         return field
     parts = symmetry.split()
@@ -153,9 +141,7 @@ def _check_arrays(scenario: Scenario, given: Fields, solved: Fields) -> None:
         np.testing.assert_array_equal(solved[name][0], given[name])
 
 
-def _check_repeats(
-    scenario: Scenario, name: str, resolution: int, parameters: Mapping[str, Any]
-) -> None:
+def _check_repeats(scenario: Scenario, parameters: Mapping[str, Any]) -> None:
     expected = [digest(scenario, seed) for seed in _SEEDS]
     assert len(set(expected)) == len(expected), "streams draw the same"
     copied = pickle.loads(pickle.dumps(scenario))
@@ -163,8 +149,9 @@ def _check_repeats(
     with ThreadPoolExecutor(3) as pool:
         in_threads = list(pool.map(lambda seed: digest(copied, seed), [*_SEEDS] * 2))
     assert in_threads == expected * 2, "threads change samples"
+    problem = [scenario.name, scenario.resolution, dict(parameters)]
     found = subprocess.run(
-        [sys.executable, "-c", _ELSEWHERE, json.dumps([name, resolution, dict(parameters)])],
+        [sys.executable, "-c", _ELSEWHERE, json.dumps(problem)],
         cwd=Path(mno.__file__).parents[1],
         env={**os.environ, "OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "3"},
         capture_output=True,
@@ -199,12 +186,10 @@ def _check_symmetries(scenario: Scenario, given: Fields, solved: Fields) -> None
             assert difference <= 1e-5 * np.abs(field).max(), f"{symmetry!r} does not hold"
 
 
-def _check_outside(
-    scenario: Scenario, name: str, resolution: int, parameters: Mapping[str, Any]
-) -> None:
+def _check_outside(scenario: Scenario, parameters: Mapping[str, Any]) -> None:
     here = scenario.sample(np.random.default_rng(3))
     for label, changed in scenario.outside().items():
-        there = make_scenario(name, resolution, {**parameters, **changed})
+        there = make_scenario(scenario.name, scenario.resolution, {**parameters, **changed})
         assert there.fields == scenario.fields
         for ours, theirs in zip(scenario.axes, there.axes, strict=True):
             assert np.array_equal(ours.points, theirs.points)
@@ -215,13 +200,13 @@ def _check_outside(
 
 
 def _check_residual(
-    scenario: Scenario, name: str, parameters: Mapping[str, Any], given: Fields, solved: Fields
+    scenario: Scenario, parameters: Mapping[str, Any], given: Fields, solved: Fields
 ) -> None:
     import torch
 
     from mno.scenarios.residuals import residual_names, residual_of
 
-    if name not in residual_names():
+    if scenario.name not in residual_names():
         return
     shape = tuple(len(axis.points) for axis in scenario.axes)
     spacing = tuple(float(axis.points[1] - axis.points[0]) for axis in scenario.axes)
@@ -235,7 +220,7 @@ def _check_residual(
     def residual(solution: Fields) -> float:
         fields = {**given, **solution}
         arrays = {key: torch.from_numpy(array.copy())[None] for key, array in fields.items()}
-        (found,) = residual_of(name)({**numbers, **arrays}, grid)
+        (found,) = residual_of(scenario.name)({**numbers, **arrays}, grid)
         return float(found)
 
     noise = np.random.default_rng(0).standard_normal
@@ -246,7 +231,8 @@ def _check_residual(
     assert residual(solved) < 0.5 * residual(damaged), "the residual of a solution is not small"
 
 
-def _check_refusals(scenario: Scenario, name: str, resolution: int, given: Fields) -> None:
+def _check_refusals(scenario: Scenario, given: Fields) -> None:
+    name, resolution = scenario.name, scenario.resolution
     for wrong in (0, -4):
         said = _refusal(lambda wrong=wrong: make_scenario(name, wrong, {}))
         assert str(wrong) in said

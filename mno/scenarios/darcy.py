@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, final
+from typing import Annotated, Any, Literal, Self, final
 
 import numpy as np
-import pydantic
+from pydantic import Field as Parameter
 from pydantic import model_validator
 
-from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
-from mno.core.fields import Axis, Field
+from mno.core.fields import Field
 from mno.scenarios.base import (
     POSITIVE,
     SQUARE,
+    Changes,
     Check,
     Fields,
+    Parameters,
     Scenario,
     StartsFromGuess,
-    require_resolution,
     space_axes,
 )
 from mno.scenarios.kernels.multigrid import solve_diffusion
-from mno.scenarios.kernels.random_fields import CosineField, covariance_spectrum, sum_of_bumps
+from mno.scenarios.kernels.random_fields import cosine_field, covariance_spectrum, sum_of_bumps
 
 TOLERANCE = 1e-8  # relative residual; the error it leaves is below that of float32 storage
 MAX_ITERATIONS = 500  # about 20 are used at a contrast of 4, about 140 at a contrast of 1e12
@@ -33,66 +32,41 @@ CHANNEL_CONTRAST = 1000.0  # of its materials; beyond, that tolerance is not eno
 SMOOTH_CONTRAST = 100.0  # of a lognormal permeability; rare cells differ by its fifth power
 THRESHOLD = 0.5  # of a sum of bumps, each of which is 1 at its centre
 
-Permeability = Annotated[float, pydantic.Field(ge=1e-6, le=1e6)]
+Permeability = Annotated[float, Parameter(ge=1e-6, le=1e6)]
 
 
-class DarcyParameters(Config):
+class DarcyParameters(Parameters):
     """The random permeability: two materials, or one that varies smoothly."""
 
-    sampling: Literal["grf", "pdebench", "lognormal"] = pydantic.Field(
-        "grf",
-        description="Permeability: a Gaussian random field cut at zero into two materials; or, as "
-        "in PDEBench, a sum of five Gaussian bumps cut into two; or the exponential of a Gaussian "
-        "random field.",
-    )
-    low_permeability: Permeability = pydantic.Field(
-        3.0,
-        description="Permeability where the random field is negative (grf), outside the bumps "
-        "(pdebench; PDEBench has 0.1), or one standard deviation below the median (lognormal); "
-        "nondimensional.",
-    )
-    high_permeability: Permeability = pydantic.Field(
-        12.0,
-        description="Permeability where it is not negative (grf), inside the bumps (pdebench; "
-        "PDEBench has 1), or one standard deviation above the median (lognormal).",
-    )
-    covariance_exponent: float = pydantic.Field(
-        2.0,
-        gt=1.0,
-        le=10.0,
-        description="alpha in the covariance (-Laplacian + tau^2)^-alpha: larger is smoother.",
-    )
-    inverse_length: float = pydantic.Field(
-        3.0,
-        gt=0.0,
-        le=50.0,
-        description="tau in that covariance, in 1 / side of the domain: larger is finer.",
-    )
-    inlet_pressure: float | None = pydantic.Field(
-        None,
-        ge=0.0,
-        le=1e3,
-        description="Pressure on the side where x is 0 (nondimensional); it is then 0 on the side "
-        "across, and nothing flows through the other two. By default it is 0 on all four.",
-    )
-
-    @model_validator(mode="after")
-    def _low_is_below_high(self) -> Self:
-        if not self.low_permeability < self.high_permeability:
-            raise ValueError(
-                f"low_permeability={self.low_permeability} must be less than "
-                f"high_permeability={self.high_permeability}; swap the two or change one"
-            )
-        return self
+    sampling: Literal["grf", "pdebench", "lognormal"] = "grf"
+    """Permeability: a Gaussian random field cut at zero into two materials; or, as in PDEBench, a
+    sum of five Gaussian bumps cut into two; or the exponential of a Gaussian random field."""
+    low_permeability: Permeability = 3.0
+    """Permeability where the random field is negative (grf), outside the bumps (pdebench; PDEBench
+    has 0.1), or one standard deviation below the median (lognormal); nondimensional."""
+    high_permeability: Permeability = 12.0
+    """Permeability where it is not negative (grf), inside the bumps (pdebench; PDEBench has 1), or
+    one standard deviation above the median (lognormal)."""
+    covariance_exponent: float = Parameter(2.0, gt=1.0, le=10.0)
+    """alpha in the covariance (-Laplacian + tau^2)^-alpha: larger is smoother."""
+    inverse_length: float = Parameter(3.0, gt=0.0, le=50.0)
+    """tau in that covariance, in 1 / side of the domain: larger is finer."""
+    inlet_pressure: float | None = Parameter(None, ge=0.0, le=1e3)
+    """Pressure on the side where x is 0 (nondimensional); it is then 0 on the side across, and
+    nothing flows through the other two. By default it is 0 on all four."""
 
     @model_validator(mode="after")
     def _contrast_can_be_solved(self) -> Self:
-        limit, why = math.inf, ""
+        low, high, limit, why = self.low_permeability, self.high_permeability, math.inf, ""
+        if not low < high:
+            raise ValueError(
+                f"low_permeability={low} must be less than high_permeability={high}; swap the two "
+                "or change one"
+            )
         if self.inlet_pressure is not None:
             limit, why = CHANNEL_CONTRAST, "an inlet_pressure"
         if self.sampling == "lognormal":
             limit, why = SMOOTH_CONTRAST, "sampling=lognormal"
-        low, high = self.low_permeability, self.high_permeability
         if high > limit * low:
             raise ValueError(
                 f"high_permeability={high} is {high / low:.4g} times low_permeability={low}; with "
@@ -127,18 +101,17 @@ class Darcy(Scenario, StartsFromGuess):
     between cells and the wall at the outer faces, where the distance is half a cell. It is of
     second order for smooth `a`; for a jump that does not follow the faces, of about first order.
     It treats the axes and their two directions alike, so it has all symmetries of the square, and
-    as a channel that of its two closed sides. The same scheme as a function of both fields, in
-    torch, is `mno.scenarios.residuals.darcy`.
+    as a channel that of its two closed sides.
     """
 
-    name: ClassVar[str] = "darcy"
-    title: ClassVar[str] = "Darcy flow through two materials"
-    Parameters: ClassVar[type[Config]] = DarcyParameters
-    fields: tuple[Field, ...] = (
+    name = "darcy"
+    title = "Darcy flow through two materials"
+    Parameters = DarcyParameters
+    fields = (
         Field("permeability", "1", "permeability", "input", ("x", "y")),
         Field("pressure", "1", "pressure", "output", ("x", "y")),
     )
-    checks: tuple[Check, ...] = (
+    checks = (
         Check(
             "residual",
             "largest residual of a cell's discrete equation, over the sum of the sizes of its "
@@ -159,31 +132,26 @@ class Darcy(Scenario, StartsFromGuess):
             0.0,
         ),
     )
-    symmetries: tuple[str, ...] = SQUARE  # of a channel see the constructor
+    symmetries = SQUARE  # of a channel see the constructor
 
     def __init__(self, parameters: DarcyParameters, resolution: int) -> None:
-        require_resolution(resolution, 8, multiple=4)
-        self._parameters = parameters
+        super().__init__(parameters, resolution, least=8, multiple=4)
         self._points = (np.arange(resolution) + 0.5) / resolution
+        self._space = space_axes("xy", self._points, (0.0, 1.0))
         self._source = np.ones((resolution, resolution))
         if parameters.inlet_pressure is not None:
             self.symmetries = ("x y", "x -y")
-
-        exponent, inverse_length = parameters.covariance_exponent, parameters.inverse_length
-        variances = covariance_spectrum(exponent, inverse_length, side=1.0)
+        variances = covariance_spectrum(
+            parameters.covariance_exponent, parameters.inverse_length, side=1.0
+        )
         variances[0, 0] = 0.0
         if parameters.sampling == "lognormal":
             variances /= variances.sum()
-        self._field = CosineField(self._points, variances)
+        self._field = cosine_field(self._points, variances)
 
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """The axes x and y, from 0 to 1, with points at cell centres."""
-        return space_axes("xy", self._points, (0.0, 1.0))
-
-    def outside(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return changes of the parameters that lead out of what they draw."""
-        p = self._parameters
+    def outside(self) -> Changes:
+        """Return stronger contrasts and other random fields."""
+        p = self.parameters
         changes: dict[str, dict[str, Any]] = {
             "twice the contrast": {"high_permeability": 2.0 * p.high_permeability}
         }
@@ -194,15 +162,15 @@ class Darcy(Scenario, StartsFromGuess):
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a permeability, shape `(x, y)`."""
-        low, high = self._parameters.low_permeability, self._parameters.high_permeability
-        match self._parameters.sampling:
-            case "grf":
-                permeability = np.where(self._field.draw(rng) >= 0.0, high, low)
-            case "pdebench":
-                permeability = np.where(sum_of_bumps(rng, self._points) >= THRESHOLD, high, low)
-            case "lognormal":
-                deviation = 0.5 * math.log(high / low)
-                permeability = math.sqrt(low * high) * np.exp(deviation * self._field.draw(rng))
+        p = self.parameters
+        low, high = p.low_permeability, p.high_permeability
+        if p.sampling == "lognormal":
+            deviation = 0.5 * math.log(high / low)
+            permeability = math.sqrt(low * high) * np.exp(deviation * self._field.draw(rng))
+        else:
+            bumps = p.sampling == "pdebench"
+            field = sum_of_bumps(rng, self._points) - THRESHOLD if bumps else self._field.draw(rng)
+            permeability = np.where(field >= 0.0, high, low)
         return {"permeability": permeability.astype(np.float32)}
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
@@ -217,17 +185,20 @@ class Darcy(Scenario, StartsFromGuess):
         return self.solve_from(inputs, None)[0]
 
     def solve_from(self, inputs: Fields, guess: Fields | None) -> tuple[dict[str, np.ndarray], int]:
-        """Solve as `solve` does, from a guess of the pressure; also return the iterations.
-
-        Raises:
-            InputError: As for `solve`, or the guess has another shape than the grid.
-            MnoError: As for `solve`.
-        """
+        """Solve as `solve` does, from a guess of the pressure; also return the iterations."""
         permeability = self.within(inputs, permeability=(POSITIVE, math.inf))["permeability"]
-        inlet = self._parameters.inlet_pressure
+        first = None
+        if guess is not None and np.isfinite(guess["pressure"]).all():
+            first = np.ascontiguousarray(guess["pressure"], dtype=np.float64)
+            if first.shape != self._source.shape:
+                raise InputError(
+                    f"the guess of the pressure has shape {first.shape}; expected "
+                    f"{self._source.shape}, the scenario's grid"
+                )
+        inlet = self.parameters.inlet_pressure
         tolerance = TOLERANCE if inlet is None else CHANNEL_TOLERANCE
         pressure, iterations, residual = solve_diffusion(
-            permeability, self._source, tolerance, MAX_ITERATIONS, inlet, self._first(guess)
+            permeability, self._source, tolerance, MAX_ITERATIONS, inlet, first
         )
         if not residual <= tolerance:
             raise MnoError(
@@ -237,18 +208,6 @@ class Darcy(Scenario, StartsFromGuess):
             )
         return {"pressure": pressure.astype(np.float32)}, iterations
 
-    def _first(self, guess: Fields | None) -> np.ndarray | None:
-        """Return the pressure to start from; none where that guessed is no number everywhere."""
-        if guess is None or not np.isfinite(guess["pressure"]).all():
-            return None
-        first = np.ascontiguousarray(guess["pressure"], dtype=np.float64)
-        if first.shape != self._source.shape:
-            raise InputError(
-                f"the guess of the pressure has shape {first.shape}; expected "
-                f"{self._source.shape}, the scenario's grid"
-            )
-        return first
-
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Measure residual, flux balance and range of one sample, in float64.
 
@@ -257,7 +216,7 @@ class Darcy(Scenario, StartsFromGuess):
         """
         permeability = inputs["permeability"].astype(np.float64)
         pressure = outputs["pressure"].astype(np.float64)
-        inlet = self._parameters.inlet_pressure
+        inlet = self.parameters.inlet_pressure
         with np.errstate(invalid="ignore"):
             (flux_x, flux_y), (terms_x, terms_y) = face_fluxes(permeability, pressure, inlet)
             cell_source = self._source / self._source.size
@@ -280,22 +239,14 @@ class Darcy(Scenario, StartsFromGuess):
         solve_diffusion(ones, ones, TOLERANCE, MAX_ITERATIONS)
 
 
-Faces = tuple[np.ndarray, np.ndarray]
-"""A quantity on the faces across x and on those across y, shapes `(x + 1, y)` and `(x, y + 1)`; the
-first and last faces are the wall's."""
-
-
 def face_fluxes(
     permeability: np.ndarray, pressure: np.ndarray, inlet: float | None
-) -> tuple[Faces, Faces]:
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return the fluxes through all faces of the unit square, and the sizes of their terms.
 
-    This is the solver's scheme a second time, in plain numpy.
-
-    Args:
-        permeability: Positive, shape `(x, y)`.
-        pressure: The same shape; zero on the wall.
-        inlet: None, or the pressure on the wall where x is 0, of a channel with closed sides.
+    This is the solver's scheme a second time, in plain numpy. Both come as those on the faces
+    across x, shape `(x + 1, y)`, and across y, shape `(x, y + 1)`, the wall's included. The
+    pressure is zero on the wall, or `inlet` where x is 0 in a channel, whose sides are closed.
     """
     flux_x, terms_x = _across_first_axis(permeability, pressure, inlet or 0.0)
     flux_y, terms_y = _across_first_axis(permeability.T, pressure.T, 0.0)
@@ -314,8 +265,7 @@ def _across_first_axis(
     padded = np.pad(pressure, ((1, 1), (0, 0)))
     padded[0] = inlet
     fluxes = transmissibility * (padded[:-1] - padded[1:])
-    terms = transmissibility * (np.abs(padded[:-1]) + np.abs(padded[1:]))
-    return fluxes, terms
+    return fluxes, transmissibility * (np.abs(padded[:-1]) + np.abs(padded[1:]))
 
 
 def bounds(permeability: np.ndarray, inlet: float | None) -> tuple[float, float]:

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self, final
+from typing import Self, final
 
 import numpy as np
-import pydantic
+from pydantic import Field as Parameter
 from pydantic import model_validator
 
-from mno.core.config import Config
-from mno.core.fields import Axis, Field
-from mno.scenarios.base import (
-    POSITIVE,
-    Check,
-    Fields,
-    Scenario,
-    in_order,
-    require_resolution,
-)
+from mno.core.fields import Field
+from mno.scenarios.base import POSITIVE, Changes, Check, Fields, Parameters, Scenario
 from mno.scenarios.kernels.random_fields import covariance_spectrum, draw_at
 from mno.scenarios.kernels.ring_mesh import (
     MESH,
@@ -37,45 +28,26 @@ SIDE = 4.0  # of the square on which the random permeability is drawn; the ring 
 NARROWEST = 0.2  # distance between the two curves
 
 
-class DarcyRingParameters(Config):
+class DarcyRingParameters(Parameters):
     """The ring, and the random permeability in it."""
 
-    smallest_hole: float = pydantic.Field(
-        0.2, ge=0.05, le=0.75, description="Least mean radius of the hole (nondimensional)."
-    )
-    largest_hole: float = pydantic.Field(
-        0.4, ge=0.05, le=0.75, description="Largest mean radius of the hole (nondimensional)."
-    )
-    waviness: float = pydantic.Field(
-        0.1,
-        ge=0.0,
-        le=0.3,
-        description="How far either wall swings about a circle, as a share of its radius.",
-    )
-    contrast: float = pydantic.Field(
-        1.0,
-        ge=0.0,
-        le=3.0,
-        description="Standard deviation of the logarithm of the permeability, whose median is 1.",
-    )
-    covariance_exponent: float = pydantic.Field(
-        3.0,
-        gt=1.0,
-        le=10.0,
-        description="alpha in the covariance (-Laplacian + tau^2)^-alpha of that logarithm: larger "
-        "is smoother.",
-    )
-    inverse_length: float = pydantic.Field(
-        5.0,
-        gt=0.0,
-        le=20.0,
-        description="tau in that covariance, in 1 / mean radius of the outer wall: larger is "
-        "finer.",
-    )
+    ORDERED = (("smallest_hole", "largest_hole"),)
+
+    smallest_hole: float = Parameter(0.2, ge=0.05, le=0.75)
+    """Least mean radius of the hole (nondimensional)."""
+    largest_hole: float = Parameter(0.4, ge=0.05, le=0.75)
+    """Largest mean radius of the hole (nondimensional)."""
+    waviness: float = Parameter(0.1, ge=0.0, le=0.3)
+    """How far either wall swings about a circle, as a share of its radius."""
+    contrast: float = Parameter(1.0, ge=0.0, le=3.0)
+    """Standard deviation of the logarithm of the permeability, whose median is 1."""
+    covariance_exponent: float = Parameter(3.0, gt=1.0, le=10.0)
+    """alpha in the covariance (-Laplacian + tau^2)^-alpha of that logarithm: larger is smoother."""
+    inverse_length: float = Parameter(5.0, gt=0.0, le=20.0)
+    """tau in that covariance, in 1 / mean radius of the outer wall: larger is finer."""
 
     @model_validator(mode="after")
     def _ring_is_wide_enough(self) -> Self:
-        in_order(self, ("smallest_hole", "largest_hole"))
         swing = SWING * self.waviness
         left = (1.0 - swing) - self.largest_hole * (1.0 + swing)
         if left < NARROWEST:
@@ -105,16 +77,16 @@ class DarcyRing(Scenario):
     told the points alone, not the triangles.
     """
 
-    name: ClassVar[str] = "darcy_ring"
-    title: ClassVar[str] = "Darcy flow in a ring with curved walls"
-    Parameters: ClassVar[type[Config]] = DarcyRingParameters
-    fields: tuple[Field, ...] = (
+    name = "darcy_ring"
+    title = "Darcy flow in a ring with curved walls"
+    Parameters = DarcyRingParameters
+    fields = (
         Field("x", "1", "x", "coordinate", ("point",)),
         Field("y", "1", "y", "coordinate", ("point",)),
         Field("permeability", "1", "permeability", "input", ("point",)),
         Field("pressure", "1", "pressure", "output", ("point",)),
     )
-    checks: tuple[Check, ...] = (
+    checks = (
         Check(
             "residual",
             "largest residual of a point's discrete equation, over the sum of the sizes of its "
@@ -132,21 +104,17 @@ class DarcyRing(Scenario):
     )
 
     def __init__(self, parameters: DarcyRingParameters, resolution: int) -> None:
-        require_resolution(resolution, 8, multiple=2)
-        self._parameters = parameters
+        super().__init__(parameters, resolution, least=8, multiple=2)
         self._mesh = RingMesh(2 * resolution, resolution // 2)
-        exponent, inverse_length = parameters.covariance_exponent, parameters.inverse_length
-        variances = covariance_spectrum(exponent, inverse_length, SIDE)
+        self._space = (self._mesh.axis,)
+        variances = covariance_spectrum(
+            parameters.covariance_exponent, parameters.inverse_length, SIDE
+        )
         self._variances = parameters.contrast**2 * variances / variances.sum()
 
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """The axis of points, which numbers them."""
-        return (self._mesh.axis,)
-
-    def outside(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return changes of the parameters that lead out of what they draw."""
-        p = self._parameters
+    def outside(self) -> Changes:
+        """Return other random fields and wavier walls."""
+        p = self.parameters
         return {
             "stronger contrast": {"contrast": 1.5 * p.contrast},
             "finer permeability": {"inverse_length": 2.0 * p.inverse_length},
@@ -155,7 +123,7 @@ class DarcyRing(Scenario):
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a ring and the permeability in it, shape `(point,)` each."""
-        parameters, angles = self._parameters, self._mesh.angles()
+        parameters, angles = self.parameters, self._mesh.angles()
         hole = rng.uniform(parameters.smallest_hole, parameters.largest_hole)
         inner = hole * draw_curve(rng, angles, parameters.waviness)
         outer = draw_curve(rng, angles, parameters.waviness)
@@ -171,15 +139,12 @@ class DarcyRing(Scenario):
             InputError: A field has another number of points than the mesh, the points are not
                 those of a ring, or the permeability is not positive.
         """
-        anywhere = (-math.inf, math.inf)
-        x, y, permeability = self.within(
-            inputs, x=anywhere, y=anywhere, permeability=(POSITIVE, math.inf)
-        ).values()
-        size = self._mesh.sizes(x, y)
-        matrix = stiffness(
-            x, y, self._mesh.triangles, permeability[self._mesh.triangles].mean(axis=1)
-        )
-        load = lumped(size, self._mesh.triangles, self._mesh.num_points)
+        anywhere, positive = (-math.inf, math.inf), (POSITIVE, math.inf)
+        given = self.within(inputs, x=anywhere, y=anywhere, permeability=positive)
+        x, y, permeability = given.values()
+        triangles = self._mesh.triangles
+        load = lumped(self._mesh.sizes(x, y), triangles, self._mesh.num_points)
+        matrix = stiffness(x, y, triangles, permeability[triangles].mean(axis=1))
         free = slice(0, self._mesh.outer.start)
         pressure = np.zeros(self._mesh.num_points)
         pressure[free] = factorise(matrix[free, free]).solve(load[free])

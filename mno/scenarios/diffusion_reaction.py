@@ -2,68 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
-import pydantic
+from pydantic import Field as Parameter
 
-from mno.core.config import Config
 from mno.core.fields import Field
-from mno.scenarios.base import SQUARE, Check, Fields, require_resolution, space_axes
-from mno.scenarios.kernels.random_fields import CosineField, covariance_spectrum
+from mno.scenarios.base import SQUARE, Changes, Check, Fields, Parameters, space_axes
+from mno.scenarios.kernels.random_fields import cosine_field, covariance_spectrum
 from mno.scenarios.kernels.reaction_diffusion import ACCURATE, solve_reaction_diffusion
 from mno.scenarios.kernels.runge_kutta import ADVANCES, STABLE, WEIGHTS
-from mno.scenarios.time_dependent import INITIAL, Frames, TimeDependent
+from mno.scenarios.time_dependent import INITIAL, TimeDependent
 
 SIDE = 2.0  # of the domain
 LARGEST = 20.0  # value of an initial state; the time a solution takes grows with its square
 _NAMES = ("activator", "inhibitor")
 
 
-class DiffusionReactionParameters(Config):
+class DiffusionReactionParameters(Parameters):
     """The reaction, and the random initial state."""
 
-    activator_diffusivity: float = pydantic.Field(
-        1e-3, ge=0.0, le=0.1, description="D_u (nondimensional)."
-    )
-    inhibitor_diffusivity: float = pydantic.Field(
-        5e-3, ge=0.0, le=0.1, description="D_v (nondimensional)."
-    )
-    offset: float = pydantic.Field(
-        5e-3,
-        ge=-1.0,
-        le=1.0,
-        description="k, what the activator loses everywhere per unit of time (nondimensional).",
-    )
-    duration: float = pydantic.Field(
-        5.0, gt=0.0, le=100.0, description="Time of the last frame (nondimensional)."
-    )
-    frames: Frames = pydantic.Field(
-        21,
-        description="Frames, the initial state included, at equal distances in time; PDEBench has "
-        "101.",
-    )
-    sampling: Literal["smooth", "pdebench"] = pydantic.Field(
-        "smooth",
-        description="Initial state: a Gaussian random field, the same function at every "
-        "resolution; or PDEBench's, an independent normal number in every cell, which is another "
-        "function on every grid.",
-    )
-    covariance_exponent: float = pydantic.Field(
-        3.0,
-        gt=1.0,
-        le=10.0,
-        description="alpha in the covariance (-Laplacian + tau^2)^-alpha: larger is smoother "
-        "(smooth).",
-    )
-    inverse_length: float = pydantic.Field(
-        10.0,
-        gt=0.0,
-        le=50.0,
-        description="tau in that covariance (nondimensional, the side is 2): larger is finer "
-        "(smooth).",
-    )
+    activator_diffusivity: float = Parameter(1e-3, ge=0.0, le=0.1)
+    """D_u (nondimensional)."""
+    inhibitor_diffusivity: float = Parameter(5e-3, ge=0.0, le=0.1)
+    """D_v (nondimensional)."""
+    offset: float = Parameter(5e-3, ge=-1.0, le=1.0)
+    """k, what the activator loses everywhere per unit of time (nondimensional)."""
+    duration: float = Parameter(5.0, gt=0.0, le=100.0)
+    """Time of the last frame (nondimensional)."""
+    frames: int = Parameter(21, ge=2, le=1001)
+    """Frames, the initial state included, at equal distances in time; PDEBench has 101."""
+    sampling: Literal["smooth", "pdebench"] = "smooth"
+    """Initial state: a Gaussian random field, the same function at every resolution; or PDEBench's,
+    an independent normal number in every cell, which is another function on every grid."""
+    covariance_exponent: float = Parameter(3.0, gt=1.0, le=10.0)
+    """alpha in the covariance (-Laplacian + tau^2)^-alpha: larger is smoother (smooth)."""
+    inverse_length: float = Parameter(10.0, gt=0.0, le=50.0)
+    """tau in that covariance (nondimensional, the side is 2): larger is finer (smooth)."""
 
 
 @final
@@ -85,17 +60,14 @@ class DiffusionReaction(TimeDependent):
     The discretisation is the five-point finite volume scheme on cell centres, of second order in
     space, and a Runge-Kutta method of fourth order in time, whose steps follow the rate at which
     the state changes. It treats the axes and their two directions alike, so it has all
-    symmetries of the square, to the last bit. The same equation as a residual of given
-    trajectories, in torch, is `mno.scenarios.residuals.diffusion_reaction`.
+    symmetries of the square, to the last bit.
     """
 
-    name: ClassVar[str] = "diffusion_reaction"
-    title: ClassVar[str] = "Diffusion and reaction of an activator and an inhibitor"
-    Parameters: ClassVar[type[Config]] = DiffusionReactionParameters
-    fields: tuple[Field, ...] = tuple(
-        Field(name, "1", name, "state", ("time", "x", "y")) for name in _NAMES
-    )
-    checks: tuple[Check, ...] = (
+    name = "diffusion_reaction"
+    title = "Diffusion and reaction of an activator and an inhibitor"
+    Parameters = DiffusionReactionParameters
+    fields = tuple(Field(name, "1", name, "state", ("time", "x", "y")) for name in _NAMES)
+    checks = (
         INITIAL,
         Check(
             "defect",
@@ -111,31 +83,27 @@ class DiffusionReaction(TimeDependent):
             1e-7,
         ),
     )
-    symmetries: tuple[str, ...] = SQUARE
+    symmetries = SQUARE
 
     def __init__(self, parameters: DiffusionReactionParameters, resolution: int) -> None:
-        require_resolution(resolution, 8)
-        self._parameters = parameters
-        self._resolution = resolution
-        cells_per_length = resolution / SIDE
-        self._mobilities = (
-            parameters.activator_diffusivity * cells_per_length**2,
-            parameters.inhibitor_diffusivity * cells_per_length**2,
-        )
+        super().__init__(parameters, resolution, least=8)
+        diffusivities = parameters.activator_diffusivity, parameters.inhibitor_diffusivity
+        self._mobilities = [diffusivity * (resolution / SIDE) ** 2 for diffusivity in diffusivities]
         places = (np.arange(resolution) + 0.5) / resolution
         self._space = space_axes("xy", SIDE * (places - 0.5), (-1.0, 1.0))
-        exponent, inverse_length = parameters.covariance_exponent, parameters.inverse_length
-        variances = covariance_spectrum(exponent, inverse_length, SIDE)
-        self._field = CosineField(places, variances / variances.sum())
+        variances = covariance_spectrum(
+            parameters.covariance_exponent, parameters.inverse_length, SIDE
+        )
+        self._field = cosine_field(places, variances / variances.sum())
 
     @property
     def same_on_any_grid(self) -> bool:
         """Whether a random stream draws the same functions at every resolution: smooth ones."""
-        return self._parameters.sampling == "smooth"
+        return self.parameters.sampling == "smooth"
 
-    def outside(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return changes of the parameters that lead out of what they draw."""
-        p = self._parameters
+    def outside(self) -> Changes:
+        """Return other terms of the equation and other initial states."""
+        p = self.parameters
         changes: dict[str, dict[str, Any]] = {
             "twice the diffusivity": {
                 "activator_diffusivity": 2.0 * p.activator_diffusivity,
@@ -149,8 +117,8 @@ class DiffusionReaction(TimeDependent):
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw an initial state, shape `(x, y)` for either species."""
-        shape = self._resolution, self._resolution
-        rough = self._parameters.sampling == "pdebench"
+        shape = self.resolution, self.resolution
+        rough = self.parameters.sampling == "pdebench"
         draws = (rng.standard_normal(shape) if rough else self._field.draw(rng) for _ in _NAMES)
         return {name: draw.astype(np.float32) for name, draw in zip(_NAMES, draws, strict=True)}
 
@@ -161,17 +129,14 @@ class DiffusionReaction(TimeDependent):
             InputError: An initial state has another shape than the grid, or values that are not
                 between -20 and 20.
         """
-        given = self.within(inputs, **dict.fromkeys(_NAMES, (-LARGEST, LARGEST)))
-        u, v = given.values()
-        frames_u, frames_v = np.empty((2, self._parameters.frames, *u.shape), np.float32)
+        u, v = self.within(inputs, **dict.fromkeys(_NAMES, (-LARGEST, LARGEST))).values()
+        frames = np.empty((2, self.parameters.frames, *u.shape), np.float32)
         solve_reaction_diffusion(
-            u, v, self._mobilities[0], self._mobilities[1], self._parameters.offset,
-            self._interval, 1.0, frames_u, frames_v,
-        )  # fmt: skip
-        return dict(zip(_NAMES, (frames_u, frames_v), strict=True))
+            u, v, *self._mobilities, self.parameters.offset, self._interval, 1.0, *frames
+        )
+        return dict(zip(_NAMES, frames, strict=True))
 
     def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
-        """Measure defect and range: the equation and the method stated a second time."""
         states = np.stack([frames[name] for name in _NAMES], axis=1)
         bound = self._bound(states[0])
         excess = np.max([np.max(np.abs(states)) / bound - 1.0, 0.0])
@@ -188,7 +153,7 @@ class DiffusionReaction(TimeDependent):
         At its edge both reactions point inwards: `M - M^3 + |k| + M <= 0` for the activator, and
         `M - M = 0` for the inhibitor. Neither the Laplacian nor its scheme makes an extremum grow.
         """
-        *_, root = sorted(np.roots([1.0, 0.0, -2.0, -abs(self._parameters.offset)]).real)
+        *_, root = sorted(np.roots([1.0, 0.0, -2.0, -abs(self.parameters.offset)]).real)
         return float(max(root, np.max(np.abs(initial))))
 
     def _later(self, state: np.ndarray) -> np.ndarray:
@@ -204,9 +169,9 @@ class DiffusionReaction(TimeDependent):
 
     def _rate_of_steps(self, state: np.ndarray) -> float:
         """Return how many steps the scheme takes per unit of time after a frame."""
-        reaction = 3.0 * np.max(np.abs(state[0])) ** 2 + 2.0
         mobility_u, mobility_v = self._mobilities
-        possible, actual = max(8.0 * mobility_u + reaction, 8.0 * mobility_v + 2.0), reaction
+        reaction = actual = 3.0 * np.max(np.abs(state[0])) ** 2 + 2.0
+        possible = max(8.0 * mobility_u + reaction, 8.0 * mobility_v + 2.0)
         for field, mobility in zip(state, self._mobilities, strict=True):
             mirrored = np.pad(field, 1, mode="edge")
             along_x = mirrored[:-2, 1:-1] + mirrored[2:, 1:-1]
@@ -226,7 +191,7 @@ class DiffusionReaction(TimeDependent):
             cells[:, :-1] += through
             cells[:, 1:] -= through
         rate = np.reshape(self._mobilities, (2, 1, 1)) * inflow
-        rate[0] += u - u * u * u - self._parameters.offset - v
+        rate[0] += u - u * u * u - self.parameters.offset - v
         rate[1] += u - v
         return rate
 

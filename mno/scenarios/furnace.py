@@ -3,117 +3,87 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, final
+from typing import Annotated, Literal, Self, final
 
 import numpy as np
-import pydantic
+from pydantic import Field as Parameter
 from pydantic import model_validator
 
-from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Field
-from mno.scenarios.base import SQUARE, Check, Fields, in_order, require_resolution, space_axes
-from mno.scenarios.heated_furnace import (
-    CHECKS,
-    FurnaceFrames,
-    HeatedFurnace,
-    Peak,
-    SecondRun,
-    Share,
-    Steps,
-)
-from mno.scenarios.kernels.furnaces import (
-    LOWEST_PIECE,
-    NARROWEST_PIECE,
-    Plant,
-    centres,
-    draw_plant,
-)
+from mno.scenarios.base import SQUARE, Changes, Fields, Parameters, space_axes
+from mno.scenarios.heated_furnace import HeatedFurnace, Peak, SecondRun, Steps, furnace_checks
+from mno.scenarios.kernels.furnaces import LOWEST_PIECE, NARROWEST_PIECE, Plant, centres, draw_plant
 from mno.scenarios.kernels.heat_conduction import advance_directly, solve_heat_conduction
-from mno.scenarios.kernels.thermal_stress import ChargeStress, Solid
+from mno.scenarios.kernels.thermal_stress import (
+    EQUILIBRIUM,
+    STRESS,
+    Solid,
+    charge_stress,
+    imbalance,
+)
+from mno.scenarios.time_dependent import Frames
 
 TOLERANCE = 1e-8  # relative residual of a stage; the error it leaves is below float32 storage
 MAX_ITERATIONS = 500  # of a stage; about 16 are used
 COARSEST, FINEST = 16, 512  # resolutions; at the finest a check takes 1 GB of memory
 _SIZING = 32, 25, 2, 1e-5  # resolution, frames, steps and tolerance at which burners are sized
 
+Wall = Annotated[float, Parameter(gt=0.0, le=5.0)]
+Lining = Annotated[float, Parameter(ge=0.02, le=20.0)]
 
-Wall = Annotated[float, pydantic.Field(gt=0.0, le=5.0)]
-Lining = Annotated[float, pydantic.Field(ge=0.02, le=20.0)]
 
-
-class FurnaceParameters(Config):
+class FurnaceParameters(Parameters):
     """The furnaces that are drawn, and how long they are run."""
 
-    side: float = pydantic.Field(
-        2.0, ge=0.2, le=20.0, description="Width and height of the cross-section, m."
-    )
-    thinnest_wall: Wall = pydantic.Field(0.25, description="Least thickness of a wall, m.")
-    thickest_wall: Wall = pydantic.Field(
-        0.35, description="Greatest thickness of a wall, m; at most 0.3 of `side`."
-    )
-    lowest_lining_conductivity: Lining = pydantic.Field(
-        0.3, description="Of the best insulating wall, W m-1 K-1."
-    )
-    highest_lining_conductivity: Lining = pydantic.Field(
-        1.5, description="Of the least insulating wall, W m-1 K-1."
-    )
-    gas_conductivity: float = pydantic.Field(
-        80.0,
-        ge=1.0,
-        le=1000.0,
-        description="Effective conductivity of the gas, which stands in for convection and "
-        "radiation, W m-1 K-1.",
-    )
-    most_pieces: int = pydantic.Field(
-        3, ge=1, le=6, description="Most pieces of a charge; one at least."
-    )
-    coolest_peak: Peak = pydantic.Field(
-        1250.0, description="Least temperature that a furnace's burners are sized for, K."
-    )
-    hottest_peak: Peak = pydantic.Field(
-        1650.0, description="Greatest temperature that a furnace's burners are sized for, K."
-    )
-    warm_share: Share = pydantic.Field(
-        0.5,
-        description="Share of runs that begin with a hot furnace and a cold charge; the others "
-        "begin at the ambient temperature.",
-    )
-    heat_transfer_coefficient: float = pydantic.Field(
-        10.0, ge=0.1, le=1000.0, description="h_c of the outer surface, W m-2 K-1."
-    )
-    duration: float = pydantic.Field(
-        43200.0, ge=600.0, le=1e7, description="Time of the last frame, s."
-    )
-    frames: FurnaceFrames = 25
-    steps_per_frame: Steps = 4
-    thermal_stress: bool = pydantic.Field(
-        False, description="Whether the stress in the charge is computed, as one more state."
-    )
-    youngs_modulus: float = pydantic.Field(
-        2e11, ge=1e9, le=1e12, description="E of the charge, Pa; of steel at room temperature."
-    )
-    poisson_ratio: float = pydantic.Field(
-        0.3, ge=0.0, le=0.45, description="nu of the charge, nondimensional."
-    )
-    thermal_expansion: float = pydantic.Field(
-        1.2e-5, ge=1e-7, le=1e-4, description="alpha of the charge, of a length, K-1."
-    )
-    piece_ends: Literal["held", "free"] = pydantic.Field(
-        "held",
-        description="`held`: no piece of the charge strains along its axis (plane strain). `free`: "
-        "it stretches and bends without axial force and moments (generalised plane strain).",
+    ORDERED = (
+        ("thinnest_wall", "thickest_wall"),
+        ("lowest_lining_conductivity", "highest_lining_conductivity"),
+        ("coolest_peak", "hottest_peak"),
     )
 
+    side: float = Parameter(2.0, ge=0.2, le=20.0)
+    """Width and height of the cross-section, m."""
+    thinnest_wall: Wall = 0.25
+    """Least thickness of a wall, m."""
+    thickest_wall: Wall = 0.35
+    """Greatest thickness of a wall, m; at most 0.3 of `side`."""
+    lowest_lining_conductivity: Lining = 0.3
+    """Of the best insulating wall, W m-1 K-1."""
+    highest_lining_conductivity: Lining = 1.5
+    """Of the least insulating wall, W m-1 K-1."""
+    gas_conductivity: float = Parameter(80.0, ge=1.0, le=1000.0)
+    """Effective conductivity of the gas, which stands in for convection and radiation, W m-1
+    K-1."""
+    most_pieces: int = Parameter(3, ge=1, le=6)
+    """Most pieces of a charge; one at least."""
+    coolest_peak: Peak = 1250.0
+    """Least temperature that a furnace's burners are sized for, K."""
+    hottest_peak: Peak = 1650.0
+    """Greatest temperature that a furnace's burners are sized for, K."""
+    warm_share: float = Parameter(0.5, ge=0.0, le=1.0)
+    """Share of runs that begin with a hot furnace and a cold charge; the others begin at the
+    ambient temperature."""
+    heat_transfer_coefficient: float = Parameter(10.0, ge=0.1, le=1000.0)
+    """h_c of the outer surface, W m-2 K-1."""
+    duration: float = Parameter(43200.0, ge=600.0, le=1e7)
+    """Time of the last frame, s."""
+    frames: Frames = 25
+    steps_per_frame: Steps = 4
+    thermal_stress: bool = False
+    """Whether the stress in the charge is computed, as one more state."""
+    youngs_modulus: float = Parameter(2e11, ge=1e9, le=1e12)
+    """E of the charge, Pa; of steel at room temperature."""
+    poisson_ratio: float = Parameter(0.3, ge=0.0, le=0.45)
+    """nu of the charge, nondimensional."""
+    thermal_expansion: float = Parameter(1.2e-5, ge=1e-7, le=1e-4)
+    """alpha of the charge, of a length, K-1."""
+    piece_ends: Literal["held", "free"] = "held"
+    """`held`: no piece of the charge strains along its axis (plane strain). `free`: it stretches
+    and bends without axial force and moments (generalised plane strain)."""
+
     @model_validator(mode="after")
-    def _ranges_are_in_order(self) -> Self:
-        in_order(
-            self,
-            ("thinnest_wall", "thickest_wall"),
-            ("lowest_lining_conductivity", "highest_lining_conductivity"),
-            ("coolest_peak", "hottest_peak"),
-        )
+    def _walls_leave_a_cavity(self) -> Self:
         if self.thickest_wall > 0.3 * self.side:
             raise ValueError(
                 f"thickest_wall={self.thickest_wall} must be at most 0.3 of side={self.side}; "
@@ -130,9 +100,8 @@ class FurnaceParameters(Config):
     @property
     def smallest_piece(self) -> float:
         """The least width or height of a piece that can be drawn, m."""
-        return (self.side - 2.0 * self.thickest_wall) * min(
-            NARROWEST_PIECE / self.most_pieces, LOWEST_PIECE
-        )
+        share = min(NARROWEST_PIECE / self.most_pieces, LOWEST_PIECE)
+        return (self.side - 2.0 * self.thickest_wall) * share
 
 
 @final
@@ -164,48 +133,36 @@ class Furnace(HeatedFurnace):
     time each interval between frames has two stages of implicit Euler, which damp what a jump of
     power sets off, then `steps_per_frame` steps of an L-stable method of second order; at the
     defaults the error is 1e-4 of the rise in temperature. Each interval begins with the frame as it
-    is stored. The scheme has all symmetries of the square, to the tolerance of its iteration. The
-    same equation as a residual, in torch, is `mno.scenarios.residuals.furnace`.
+    is stored. The scheme has all symmetries of the square, to the tolerance of its iteration.
 
     With `thermal_stress` there is one more state, `stress`: von Mises' equivalent stress in the
     cells that hold nothing but charge, zero elsewhere, of each frame of the temperature by itself
     (`kernels/thermal_stress.py`).
     """
 
-    name: ClassVar[str] = "furnace"
-    title: ClassVar[str] = "Heat conduction in a furnace"
-    Parameters: ClassVar[type[Config]] = FurnaceParameters
-    fields: tuple[Field, ...] = (
+    name = "furnace"
+    title = "Heat conduction in a furnace"
+    Parameters = FurnaceParameters
+    fields = (
         Field("conductivity", "W m-1 K-1", "thermal conductivity", "input", ("x", "y")),
         Field("heat_capacity", "J m-3 K-1", "volumetric heat capacity", "input", ("x", "y")),
         Field("power", "W m-3", "power density of the burners", "input", ("time", "x", "y")),
         Field("ambient_temperature", "K", "ambient temperature", "input", ()),
         Field("temperature", "K", "temperature", "state", ("time", "x", "y")),
     )
-    checks: tuple[Check, ...] = (
-        *CHECKS,
-        Check(
-            "range",
-            "how far temperatures lie below both ambient and initial ones, or the rise above 3 "
-            "times the greatest that burners are sized for, over the latter",
-            1e-3,
-        ),
-    )
-    symmetries: tuple[str, ...] = SQUARE
-    largest_rise: ClassVar[float] = 3.0
+    checks = furnace_checks(3.0, "burners")
+    symmetries = SQUARE
+    largest_rise = 3.0
 
     def __init__(self, parameters: FurnaceParameters, resolution: int) -> None:
         side, wall = parameters.side, parameters.thinnest_wall
         least = max(COARSEST, math.ceil(2.0 * side / wall))
         needs = f"two cells in a wall of {wall:g} m"
-        self._stress = None
         if parameters.thermal_stress:
             piece = parameters.smallest_piece
             least = max(least, math.ceil(4.0 * side / piece))
             needs += f", four in a piece of {piece:.3g} m"
-            self._stress = ChargeStress(parameters.solid)
-            self.fields = (*self.fields, ChargeStress.FIELD)
-            self.checks = (*self.checks, ChargeStress.CHECK)
+            self.fields, self.checks = (*self.fields, STRESS), (*self.checks, EQUILIBRIUM)
         least += -least % 4
         if least > FINEST:
             raise InputError(
@@ -214,16 +171,14 @@ class Furnace(HeatedFurnace):
                 f"{math.ceil(2e4 * side / FINEST) / 1e4} or more"
             )
         possible = f"a multiple of 4 from {least} ({needs}) to {FINEST}"
-        require_resolution(resolution, least, FINEST, multiple=4, possible=possible)
-        self._parameters = parameters
-        self._resolution = resolution
+        super().__init__(parameters, resolution, least, FINEST, multiple=4, possible=possible)
         self._width = parameters.side / resolution
         points = centres(parameters.side, resolution)
         self._space = space_axes("xy", points, (0.0, parameters.side), "m")
 
-    def outside(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return changes of the parameters that lead out of what they draw."""
-        p = self._parameters
+    def outside(self) -> Changes:
+        """Return hotter furnaces, better linings and a better cooled surface."""
+        p = self.parameters
         return {
             "hotter": self._hotter(),
             "better insulated": {
@@ -237,21 +192,22 @@ class Furnace(HeatedFurnace):
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a furnace and its run: the inputs, and the initial states, shape `(x, y)`."""
-        plant = draw_plant(self._parameters, rng)
-        conductivity, heat_capacity = plant.materials(self._resolution)
-        flames = plant.flames(self._resolution)
-        schedule = plant.schedule(self._parameters.frames - 1)
+        plant = draw_plant(self.parameters, rng)
+        conductivity, heat_capacity = plant.materials(self.resolution)
+        flames = plant.flames(self.resolution)
+        schedule = plant.schedule(self.parameters.frames - 1)
         power = np.einsum("tb,bxy->txy", schedule, flames) * self._power(plant)
         fields = {
             "conductivity": conductivity,
             "heat_capacity": heat_capacity,
             "power": np.concatenate([power, power[-1:]]),
             "ambient_temperature": np.array(plant.ambient),
-            "temperature": plant.ambient + plant.warm_rise(self._resolution),
+            "temperature": plant.ambient + plant.warm_rise(self.resolution),
         }
         drawn = {name: field.astype(np.float32) for name, field in fields.items()}
-        if self._stress:
-            drawn["stress"] = self._stress.frames(drawn, drawn["temperature"][None])[0]
+        if self.parameters.thermal_stress:
+            solid = self.parameters.solid
+            drawn["stress"] = charge_stress(drawn, drawn["temperature"][None], solid)[0]
         return drawn
 
     def _power(self, plant: Plant) -> float:
@@ -259,7 +215,7 @@ class Furnace(HeatedFurnace):
         resolution, frames, steps, tolerance = _SIZING
         flames = np.einsum("tb,bxy->txy", plant.schedule(frames - 1), plant.flames(resolution))
         materials = plant.materials(resolution)
-        interval = self._parameters.duration / (frames - 1)
+        interval = self.parameters.duration / (frames - 1)
 
         def run(power: np.ndarray, rise: np.ndarray) -> np.ndarray:
             return self._solve(*materials, power, rise, 0.0, interval, steps, tolerance)[0]
@@ -276,14 +232,15 @@ class Furnace(HeatedFurnace):
             MnoError: The iteration did not converge.
         """
         states = super().solve(inputs)
-        if self._stress:
-            states["stress"] = self._stress.frames(inputs, states["temperature"])
+        if self.parameters.thermal_stress:
+            solid = self.parameters.solid
+            states["stress"] = charge_stress(inputs, states["temperature"], solid)
         return states
 
     def _run(self, given: Fields) -> tuple[np.ndarray, np.ndarray]:
         return self._solve(
             given["conductivity"], given["heat_capacity"], given["power"], given["temperature"],
-            float(given["ambient_temperature"]), self._interval, self._parameters.steps_per_frame,
+            float(given["ambient_temperature"]), self._interval, self.parameters.steps_per_frame,
         )  # fmt: skip
 
     def _solve(
@@ -292,8 +249,8 @@ class Furnace(HeatedFurnace):
         tolerance: float = TOLERANCE,
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """Return all frames, and the heat of each interval."""
-        width = self._parameters.side / len(initial)
-        film = self._parameters.heat_transfer_coefficient * width
+        width = self.parameters.side / len(initial)
+        film = self.parameters.heat_transfer_coefficient * width
         frames = np.empty(power.shape, np.float32)
         heat, _, residual = solve_heat_conduction(
             conductivity, heat_capacity, power, initial, ambient, film, width, interval,
@@ -312,16 +269,17 @@ class Furnace(HeatedFurnace):
         power, area = given["power"][:-1], self._width**2
         later, lost = advance_directly(
             given["conductivity"], given["heat_capacity"], np.moveaxis(power, 0, -1),
-            rise[..., :-1], self._parameters.heat_transfer_coefficient, self._width,
-            self._interval, self._parameters.steps_per_frame,
+            rise[..., :-1], self.parameters.heat_transfer_coefficient, self._width,
+            self._interval, self.parameters.steps_per_frame,
         )  # fmt: skip
         supplied = power.sum(axis=(1, 2)) * area * self._interval
         return SecondRun(later, lost, supplied, given["heat_capacity"] * area)
 
     def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
-        """Measure defect, energy, range and stress."""
-        stress = {"equilibrium": self._stress.imbalance(given, frames)} if self._stress else {}
-        return super()._measure(given, frames) | stress
+        measured = super()._measure(given, frames)
+        if self.parameters.thermal_stress:
+            measured["equilibrium"] = imbalance(given, frames, self.parameters.solid)
+        return measured
 
     def compile(self) -> None:
         """Compile the solver, or load it from numba's cache."""

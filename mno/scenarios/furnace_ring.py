@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from copy import deepcopy
-from typing import Annotated, Any, ClassVar, Self, final
+from typing import Annotated, Self, final
 
 import numpy as np
-import pydantic
+from pydantic import Field as Parameter
 from pydantic import model_validator
 
-from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Field
-from mno.scenarios.base import Check, Fields, in_order, require_resolution
-from mno.scenarios.heated_furnace import (
-    CHECKS,
-    FurnaceFrames,
-    HeatedFurnace,
-    Peak,
-    SecondRun,
-    Share,
-    Steps,
-)
+from mno.scenarios.base import Changes, Fields, Parameters
+from mno.scenarios.heated_furnace import HeatedFurnace, Peak, SecondRun, Steps, furnace_checks
 from mno.scenarios.kernels.furnaces import RoundFurnace, draw_round_furnace
 from mno.scenarios.kernels.ring_conduction import advance_again, assemble, restate, solve_conduction
 from mno.scenarios.kernels.ring_mesh import MESH, SWING, Edges, RingMesh, edges_of, smallness
+from mno.scenarios.time_dependent import Frames
 
 COARSEST, FINEST = 8, 512  # resolutions; at the finest a check takes more than 1 GB of memory
 _SIZING = 32, 25, 2  # least resolution, frames and steps at which elements are sized
@@ -35,80 +26,52 @@ _WIDEST = 1.5  # distance of rings, in widths of an element, at which its heat i
 NARROWEST = 0.1  # of crucibles, as a share of the shell's radius
 THINNEST = 0.2  # of the lining, as a share of the shell's radius
 
-Film = Annotated[float, pydantic.Field(le=1000.0)]
-Length = Annotated[float, pydantic.Field(gt=0.0, le=10.0)]
+Film = Annotated[float, Parameter(le=1000.0)]
+Length = Annotated[float, Parameter(gt=0.0, le=10.0)]
 
 
-class FurnaceRingParameters(Config):
+class FurnaceRingParameters(Parameters):
     """The round furnaces that are drawn, and how long they are run."""
 
-    radius: float = pydantic.Field(
-        0.5, ge=0.05, le=10.0, description="Mean radius of the steel shell, m."
-    )
-    smallest_crucible: Length = pydantic.Field(
-        0.17, description="Least mean radius of the crucible, m."
-    )
-    largest_crucible: Length = pydantic.Field(
-        0.25, description="Largest mean radius of the crucible, m."
-    )
-    wear: float = pydantic.Field(
-        0.08,
-        ge=0.0,
-        le=0.3,
-        description="How far the crucible's outline swings about a circle, as a share of its "
-        "radius.",
-    )
-    shell_waviness: float = pydantic.Field(
-        0.01, ge=0.0, le=0.1, description="The same of the shell."
-    )
-    transition: float = pydantic.Field(
-        0.15,
-        ge=0.02,
-        le=1.0,
-        description="Distance over which one layer of the lining gives way to the next, as a share "
-        "of the lining's thickness; three quarters of the change lie in it.",
-    )
-    variation: float = pydantic.Field(
-        0.15,
-        ge=0.0,
-        le=1.0,
-        description="Standard deviation of the logarithm of the random factors, smooth in space, "
-        "of conductivity and heat capacity.",
-    )
-    most_elements: int = pydantic.Field(
-        6, ge=3, le=12, description="Most heating elements; three at least."
-    )
-    element_width: Length = pydantic.Field(
-        0.04, description="Standard deviation of the bell of power about each element, m."
-    )
-    coolest_peak: Peak = pydantic.Field(
-        1250.0, description="Least temperature that a furnace's elements are sized for, K."
-    )
-    hottest_peak: Peak = pydantic.Field(
-        1650.0, description="Greatest temperature that a furnace's elements are sized for, K."
-    )
-    warm_share: Share = pydantic.Field(
-        0.5,
-        description="Share of runs that begin with a hot crucible; the others begin at the ambient "
-        "temperature.",
-    )
-    shell_transfer_coefficient: Film = pydantic.Field(
-        10.0, ge=0.1, description="From the shell to the ambient air, W m-2 K-1."
-    )
-    crucible_transfer_coefficient: Film = pydantic.Field(
-        2.0,
-        ge=0.0,
-        description="From the crucible's wall to the ambient air, W m-2 K-1; at 0 nothing passes.",
-    )
-    duration: float = pydantic.Field(
-        86400.0, ge=60.0, le=1e7, description="Time of the last frame, s."
-    )
-    frames: FurnaceFrames = 25
+    ORDERED = (("smallest_crucible", "largest_crucible"), ("coolest_peak", "hottest_peak"))
+
+    radius: float = Parameter(0.5, ge=0.05, le=10.0)
+    """Mean radius of the steel shell, m."""
+    smallest_crucible: Length = 0.17
+    """Least mean radius of the crucible, m."""
+    largest_crucible: Length = 0.25
+    """Largest mean radius of the crucible, m."""
+    wear: float = Parameter(0.08, ge=0.0, le=0.3)
+    """How far the crucible's outline swings about a circle, as a share of its radius."""
+    shell_waviness: float = Parameter(0.01, ge=0.0, le=0.1)
+    """The same of the shell."""
+    transition: float = Parameter(0.15, ge=0.02, le=1.0)
+    """Distance over which one layer of the lining gives way to the next, as a share of the lining's
+    thickness; three quarters of the change lie in it."""
+    variation: float = Parameter(0.15, ge=0.0, le=1.0)
+    """Standard deviation of the logarithm of the random factors, smooth in space, of conductivity
+    and heat capacity."""
+    most_elements: int = Parameter(6, ge=3, le=12)
+    """Most heating elements; three at least."""
+    element_width: Length = 0.04
+    """Standard deviation of the bell of power about each element, m."""
+    coolest_peak: Peak = 1250.0
+    """Least temperature that a furnace's elements are sized for, K."""
+    hottest_peak: Peak = 1650.0
+    """Greatest temperature that a furnace's elements are sized for, K."""
+    warm_share: float = Parameter(0.5, ge=0.0, le=1.0)
+    """Share of runs that begin with a hot crucible; the others begin at the ambient temperature."""
+    shell_transfer_coefficient: Film = Parameter(10.0, ge=0.1)
+    """From the shell to the ambient air, W m-2 K-1."""
+    crucible_transfer_coefficient: Film = Parameter(2.0, ge=0.0)
+    """From the crucible's wall to the ambient air, W m-2 K-1; at 0 nothing passes."""
+    duration: float = Parameter(86400.0, ge=60.0, le=1e7)
+    """Time of the last frame, s."""
+    frames: Frames = 25
     steps_per_frame: Steps = 4
 
     @model_validator(mode="after")
     def _furnaces_can_be_built(self) -> Self:
-        in_order(self, ("smallest_crucible", "largest_crucible"), ("coolest_peak", "hottest_peak"))
         if self.smallest_crucible < NARROWEST * self.radius:
             raise ValueError(
                 f"smallest_crucible={self.smallest_crucible} must be at least {NARROWEST} of "
@@ -160,10 +123,10 @@ class FurnaceRing(HeatedFurnace):
     torch.
     """
 
-    name: ClassVar[str] = "furnace_ring"
-    title: ClassVar[str] = "Heat conduction in the lining of a round furnace"
-    Parameters: ClassVar[type[Config]] = FurnaceRingParameters
-    fields: tuple[Field, ...] = (
+    name = "furnace_ring"
+    title = "Heat conduction in the lining of a round furnace"
+    Parameters = FurnaceRingParameters
+    fields = (
         Field("x", "m", "x", "coordinate", ("point",)),
         Field("y", "m", "y", "coordinate", ("point",)),
         Field("conductivity", "W m-1 K-1", "thermal conductivity", "input", ("point",)),
@@ -172,18 +135,8 @@ class FurnaceRing(HeatedFurnace):
         Field("ambient_temperature", "K", "ambient temperature", "input", ()),
         Field("temperature", "K", "temperature", "state", ("time", "point")),
     )
-    checks: tuple[Check, ...] = (
-        *CHECKS,
-        Check(
-            "range",
-            "how far temperatures lie below both ambient and initial ones, or the rise above 1.5 "
-            "times the greatest that elements are sized for, over the latter",
-            1e-3,
-        ),
-        MESH,
-    )
-
-    largest_rise: ClassVar[float] = 1.5
+    checks = (*furnace_checks(1.5, "elements"), MESH)
+    largest_rise = 1.5
 
     def __init__(self, parameters: FurnaceRingParameters, resolution: int) -> None:
         least = _least_resolution(parameters)
@@ -191,20 +144,17 @@ class FurnaceRing(HeatedFurnace):
             f"even and from {least} (which resolves elements and layers of scenarios.furnace_ring) "
             f"to {FINEST}"
         )
-        require_resolution(resolution, least, FINEST, multiple=2, possible=possible)
-        self._parameters = parameters
+        super().__init__(parameters, resolution, least, FINEST, multiple=2, possible=possible)
         self._mesh = RingMesh(2 * resolution, resolution // 2)
         sizing = max(_SIZING[0], least)
         self._sizing_mesh = RingMesh(2 * sizing, sizing // 2)
-        self._films = (
-            parameters.crucible_transfer_coefficient,
-            parameters.shell_transfer_coefficient,
-        )
+        p = parameters
+        self._films = (p.crucible_transfer_coefficient, p.shell_transfer_coefficient)
         self._space = (self._mesh.axis,)
 
-    def outside(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return changes of the parameters that lead out of what they draw."""
-        p = self._parameters
+    def outside(self) -> Changes:
+        """Return hotter and more worn furnaces and a better cooled shell."""
+        p = self.parameters
         return {
             "hotter": self._hotter(),
             "more worn": {"wear": 2.0 * p.wear},
@@ -215,14 +165,11 @@ class FurnaceRing(HeatedFurnace):
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a furnace and its run: coordinates, inputs, initial temperature."""
-        coarse = draw_round_furnace(self._parameters, deepcopy(rng), self._sizing_mesh)
-        furnace = draw_round_furnace(self._parameters, rng, self._mesh)
-        power = furnace.power(self._parameters.frames - 1) * self._power(coarse)
+        coarse = draw_round_furnace(self.parameters, deepcopy(rng), self._sizing_mesh)
+        furnace = draw_round_furnace(self.parameters, rng, self._mesh)
+        power = furnace.power(self.parameters.frames - 1) * self._power(coarse)
         fields = {
-            "x": furnace.x,
-            "y": furnace.y,
-            "conductivity": furnace.conductivity,
-            "heat_capacity": furnace.heat_capacity,
+            **furnace.ring,
             "power": np.concatenate([power, power[-1:]]),
             "ambient_temperature": np.array(furnace.ambient),
             "temperature": furnace.ambient + furnace.initial_rise,
@@ -232,11 +179,8 @@ class FurnaceRing(HeatedFurnace):
     def _power(self, furnace: RoundFurnace) -> float:
         """Return the power density, W/m3, at which the run's hottest point reaches its peak."""
         _, frames, steps = _SIZING
-        interval = self._parameters.duration / (frames - 1)
-        network = assemble(
-            self._sizing_mesh, furnace.x, furnace.y, furnace.conductivity, furnace.heat_capacity,
-            self._films,
-        )  # fmt: skip
+        interval = self.parameters.duration / (frames - 1)
+        network = assemble(self._sizing_mesh, **furnace.ring, films=self._films)
 
         def run(power: np.ndarray, rise: np.ndarray) -> np.ndarray:
             return solve_conduction(network, power, rise, 0.0, interval, steps)[0]
@@ -245,14 +189,13 @@ class FurnaceRing(HeatedFurnace):
         return self._full_power(run, furnace.power(frames - 1), furnace.initial_rise, peak)
 
     def _run(self, given: Fields) -> tuple[np.ndarray, np.ndarray]:
-        self._mesh.sizes(given["x"], given["y"])
         ring = {name: given[name] for name in ("x", "y", "conductivity", "heat_capacity")}
         network = assemble(self._mesh, **ring, films=self._films)
         with np.errstate(over="ignore", invalid="ignore"):
             frames, heat = solve_conduction(
                 network, given["power"][:-1], given["temperature"],
                 float(given["ambient_temperature"]), self._interval,
-                self._parameters.steps_per_frame,
+                self.parameters.steps_per_frame,
             )  # fmt: skip
         if not np.isfinite(frames).all():
             raise MnoError(
@@ -275,7 +218,7 @@ class FurnaceRing(HeatedFurnace):
 
     def _again(self, given: Fields, rise: np.ndarray) -> SecondRun:
         """Advance all frames, edge by edge with the cotangents of the opposite angles."""
-        power, p = given["power"][:-1].T, self._parameters
+        power, p = given["power"][:-1].T, self.parameters
         network = restate(
             self._mesh, self._edges(given), given["x"], given["y"], given["heat_capacity"],
             self._films,

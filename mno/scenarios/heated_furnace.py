@@ -5,63 +5,57 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import pydantic
+from pydantic import Field as Parameter
 
 from mno.scenarios.base import POSITIVE, Check, Fields
 from mno.scenarios.time_dependent import TimeDependent
 
-Peak = Annotated[float, pydantic.Field(ge=500.0, le=2500.0)]
-Share = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
-FurnaceFrames = Annotated[
-    int,
-    pydantic.Field(
-        ge=2, le=1001, description="Frames, the initial one included, at equal distances."
-    ),
-]
+Peak = Annotated[float, Parameter(ge=500.0, le=2500.0)]
 Steps = Annotated[
-    int,
-    pydantic.Field(ge=1, le=64, description="Steps of the method in time between two frames."),
+    int, Parameter(ge=1, le=64, description="Steps of the method in time between two frames.")
 ]
 
-CHECKS = (
-    Check(
-        "initial",
-        "largest change of the initial temperature in the first frame, K",
-        0.0,
-        of_given=True,
-    ),
-    Check(
-        "defect",
-        "largest difference between a frame and what a second statement of the scheme makes "
-        "of the one before, over the highest temperature (rounding to float32 leaves up to "
-        "6e-8)",
-        2e-7,
-    ),
-    Check(
-        "energy",
-        "largest difference between what an interval stores, by its frames, and what it is "
-        "supplied less what it loses, over the heat content above 0 K (rounding to float32 "
-        "leaves up to 6e-8)",
-        1e-7,
-    ),
-)
+
+def furnace_checks(largest_rise: float, heaters: str) -> tuple[Check, ...]:
+    """Return the checks of all furnaces; the rise is bounded in units of what it is sized for."""
+    return (
+        Check(
+            "initial",
+            "largest change of the initial temperature in the first frame, K",
+            0.0,
+            of_given=True,
+        ),
+        Check(
+            "defect",
+            "largest difference between a frame and what a second statement of the scheme makes "
+            "of the one before, over the highest temperature (rounding to float32 leaves up to "
+            "6e-8)",
+            2e-7,
+        ),
+        Check(
+            "energy",
+            "largest difference between what an interval stores, by its frames, and what it is "
+            "supplied less what it loses, over the heat content above 0 K (rounding to float32 "
+            "leaves up to 6e-8)",
+            1e-7,
+        ),
+        Check(
+            "range",
+            "how far temperatures lie below both ambient and initial ones, or the rise above "
+            f"{largest_rise:g} times the greatest that {heaters} are sized for, over the latter",
+            1e-3,
+        ),
+    )
 
 
-@dataclass(frozen=True)
-class EnergyBalance:
+class EnergyBalance(NamedTuple):
     """Heat in each interval between frames, J per metre of depth, as the solver's steps have it.
 
-    What is stored is what is supplied less what is lost, but for the solver's error. Rounding a
-    frame to float32 is no part of it.
-
-    Attributes:
-        stored: Increase of the heat content.
-        supplied: What the heaters give.
-        lost: What leaves through the boundary.
+    What is stored is what the heaters supply less what is lost through the boundary, but for the
+    solver's error. Rounding a frame to float32 is no part of it.
     """
 
     stored: np.ndarray
@@ -70,26 +64,19 @@ class EnergyBalance:
 
     @property
     def error(self) -> float:
-        """What is missing over the whole run, relative to the larger of supplied and lost."""
-        missing = abs(self.stored.sum() - self.supplied.sum() + self.lost.sum())
-        size = max(abs(self.supplied.sum()), abs(self.lost.sum()), abs(self.stored.sum()))
-        return float(missing / size) if size else 0.0
+        """What is missing over the whole run, relative to the largest of the three."""
+        stored, supplied, lost = (heat.sum() for heat in self)
+        size = max(abs(supplied), abs(lost), abs(stored))
+        return float(abs(stored - supplied + lost) / size) if size else 0.0
 
 
 class SecondRun(NamedTuple):
-    """What a second statement of a furnace's scheme makes of each frame.
+    """What a second statement of a furnace's scheme makes of each frame until the next."""
 
-    Attributes:
-        later: Rise above the ambient temperature one frame later, K, shape `(*space, interval)`.
-        lost: Heat lost until then, J/m, shape `(interval,)`.
-        supplied: Heat supplied until then, likewise.
-        capacity: Heat stored per kelvin, J/(m K), shape `(*space,)`.
-    """
-
-    later: np.ndarray
-    lost: np.ndarray
-    supplied: np.ndarray
-    capacity: np.ndarray
+    later: np.ndarray  # rise above the ambient temperature, K, shape `(*space, interval)`
+    lost: np.ndarray  # heat lost until then, J/m, shape `(interval,)`
+    supplied: np.ndarray  # likewise
+    capacity: np.ndarray  # heat stored per kelvin, J/(m K), shape `(*space,)`
 
 
 class HeatedFurnace(TimeDependent):
@@ -99,13 +86,12 @@ class HeatedFurnace(TimeDependent):
     `temperature`; its parameters have `coolest_peak`, `hottest_peak` and `steps_per_frame`.
     """
 
-    largest_rise: ClassVar[float]
-    """Bound of the rise, in units of the greatest that heaters are sized for."""
+    largest_rise: float
     _time_units = "s"
 
     def _hotter(self) -> Mapping[str, Any]:
         """Return a change of the parameters that makes furnaces hotter than they are drawn."""
-        coolest, hottest = self._parameters.coolest_peak, self._parameters.hottest_peak
+        coolest, hottest = self.parameters.coolest_peak, self.parameters.hottest_peak
         return {"coolest_peak": hottest, "hottest_peak": hottest + max(hottest - coolest, 200.0)}
 
     @staticmethod
@@ -118,13 +104,9 @@ class HeatedFurnace(TimeDependent):
         """Return the power density, W/m3, at which the run's hottest place reaches its peak.
 
         The equation is linear: what is left of the initial rise and what the heaters add are
-        solved for one by one.
-
-        Args:
-            run: Solves for all frames of the rise above the ambient temperature.
-            power: For a power density of 1 W/m3.
-            rise: The initial one, K.
-            peak: The rise that is wanted, K.
+        solved for one by one. `run` solves for all frames of the rise above the ambient
+        temperature, given a power in units of 1 W/m3 and the initial `rise`; `peak` is the rise
+        that is wanted, K.
         """
         nominal = 1e5 * power
         added = run(nominal, 0.0 * rise)
@@ -142,12 +124,7 @@ class HeatedFurnace(TimeDependent):
         return {"temperature": self._run(self._checked(inputs))[0]}
 
     def balance(self, inputs: Fields) -> EnergyBalance:
-        """Solve as `solve` does, and return where the heat went.
-
-        Raises:
-            InputError: As for `solve`.
-            MnoError: As for `solve`.
-        """
+        """Solve as `solve` does, and return where the heat went."""
         return EnergyBalance(*self._run(self._checked(inputs))[1].T)
 
     def _checked(self, inputs: Fields) -> dict[str, np.ndarray]:
@@ -168,14 +145,13 @@ class HeatedFurnace(TimeDependent):
         """Advance all frames of the rise, shape `(*space, time)`, by a second statement."""
 
     def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
-        """Measure defect, energy and range: the scheme a second time, all intervals at once."""
         temperature, ambient = frames["temperature"], given["ambient_temperature"]
         rise = np.moveaxis(temperature - ambient, 0, -1)
         again = self._again(given, rise)
         space = "xy"[: rise.ndim - 1]
         stored = np.einsum(f"{space},{space}t->t", again.capacity, np.diff(rise, axis=-1))
         content = np.einsum(f"{space},t{space}->t", again.capacity, temperature[1:])
-        greatest = self._parameters.hottest_peak - ambient
+        greatest = self.parameters.hottest_peak - ambient
         below = min(ambient, given["temperature"].min()) - temperature.min()
         above = rise.max() - self.largest_rise * greatest
         gap = np.max(np.abs(again.later - rise[..., 1:]))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self, final
+from collections.abc import Callable
+from typing import Annotated, final
 
 import numpy as np
-import pydantic
-from pydantic import model_validator
+from pydantic import Field as Parameter
 
-from mno.core.config import Config
 from mno.core.errors import InputError
 from mno.core.fields import Field
-from mno.scenarios.base import Check, Fields, in_order, require_resolution, space_axes
-from mno.scenarios.kernels.random_fields import PeriodicField, log_uniform, periodic_spectrum
+from mno.scenarios.base import Changes, Check, Fields, Parameters, space_axes
+from mno.scenarios.kernels.random_fields import log_uniform, periodic_field, periodic_spectrum
 from mno.scenarios.kernels.transforms import torus_points
 from mno.scenarios.kernels.vorticity import PlainFlow, VorticityFlow, values_of, waves_of
 from mno.scenarios.time_dependent import INITIAL, Frames, TimeDependent
@@ -22,48 +20,32 @@ from mno.scenarios.time_dependent import INITIAL, Frames, TimeDependent
 LOWEST, HIGHEST = 1e-5, 1e-2  # viscosity
 MODES = 32  # waves of the initial state along each axis, at every resolution
 CUTOFF = 255  # largest wave number along an axis that is solved for
-FINENESS = (
-    2.0  # of the waves solved for; with it the last third of them holds 1e-3 of the vorticity
-)
+FINENESS = 2.0  # of the waves solved for; the last third of them then holds 1e-3 of the vorticity
 PEAKS = 8.0  # standard deviations that an initial vorticity is taken to reach
 
-Viscosity = Annotated[float, pydantic.Field(ge=LOWEST, le=HIGHEST)]
+Viscosity = Annotated[float, Parameter(ge=LOWEST, le=HIGHEST)]
 
 
-class NavierStokesParameters(Config):
+class NavierStokesParameters(Parameters):
     """The fluid, the force, and the random initial state."""
 
-    viscosity_low: Viscosity = pydantic.Field(
-        1e-3,
-        description="Lowest viscosity (nondimensional); samples draw theirs log-uniformly. What "
-        "the points cannot hold is solved for on finer ones, of up to 768 along each axis.",
-    )
-    viscosity_high: Viscosity = pydantic.Field(
-        1e-3, description="Highest viscosity (nondimensional); all samples have the same if equal."
-    )
-    forcing: float = pydantic.Field(
-        0.1,
-        ge=0.0,
-        le=1.0,
-        description="Amplitude of the curl of the force, forcing (sin 2 pi (x + y) + cos 2 pi "
-        "(x + y)) (nondimensional).",
-    )
-    vorticity_scale: float = pydantic.Field(
-        4.3,
-        gt=0.0,
-        le=20.0,
-        description="Factor on the initial vorticity. With 1 its covariance is 7^(3/2) (-Laplacian "
-        "+ 49)^(-5/2), the formula of the Fourier neural operator's authors; 4.3 = 7^(3/4) is "
-        "what their script draws.",
-    )
-    duration: float = pydantic.Field(
-        10.0, gt=0.0, le=100.0, description="Time of the last frame (nondimensional)."
-    )
-    frames: Frames = 11
+    ORDERED = (("viscosity_low", "viscosity_high"),)
 
-    @model_validator(mode="after")
-    def _low_is_not_above_high(self) -> Self:
-        return in_order(self, ("viscosity_low", "viscosity_high"))
+    viscosity_low: Viscosity = 1e-3
+    """Lowest viscosity (nondimensional); samples draw theirs log-uniformly. What the points cannot
+    hold is solved for on finer ones, of up to 768 along each axis."""
+    viscosity_high: Viscosity = 1e-3
+    """Highest viscosity (nondimensional); all samples have the same if equal."""
+    forcing: float = Parameter(0.1, ge=0.0, le=1.0)
+    """Amplitude of the curl of the force, forcing (sin 2 pi (x + y) + cos 2 pi (x + y))
+    (nondimensional)."""
+    vorticity_scale: float = Parameter(4.3, gt=0.0, le=20.0)
+    """Factor on the initial vorticity. With 1 its covariance is 7^(3/2) (-Laplacian + 49)^(-5/2),
+    the formula of the Fourier neural operator's authors; 4.3 = 7^(3/4) is what their script
+    draws."""
+    duration: float = Parameter(10.0, gt=0.0, le=100.0)
+    """Time of the last frame (nondimensional)."""
+    frames: Frames = 11
 
 
 @final
@@ -88,18 +70,17 @@ class NavierStokes(TimeDependent):
     points hold (but those of two points), and each interval begins with the frame as it is stored,
     so that it can be computed again. Where they do not, the flow is solved for on finer points
     and its values at the stored ones are kept. A vorticity changes its sign in a mirror, and the
-    force has no turn to itself, so there is no symmetry to declare. A residual of given
-    trajectories, in torch, is `mno.scenarios.residuals.navier_stokes`.
+    force has no turn to itself, so there is no symmetry to declare.
     """
 
-    name: ClassVar[str] = "navier_stokes"
-    title: ClassVar[str] = "Navier-Stokes equations of a plane flow"
-    Parameters: ClassVar[type[Config]] = NavierStokesParameters
-    fields: tuple[Field, ...] = (
+    name = "navier_stokes"
+    title = "Navier-Stokes equations of a plane flow"
+    Parameters = NavierStokesParameters
+    fields = (
         Field("viscosity", "1", "viscosity", "input", ()),
         Field("vorticity", "1", "vorticity", "state", ("time", "x", "y")),
     )
-    checks: tuple[Check, ...] = (
+    checks = (
         INITIAL,
         Check(
             "defect",
@@ -123,14 +104,12 @@ class NavierStokes(TimeDependent):
     )
 
     def __init__(self, parameters: NavierStokesParameters, resolution: int) -> None:
-        require_resolution(resolution, 8, 2 * CUTOFF + 2)
-        self._parameters = parameters
-        self._resolution = resolution
+        super().__init__(parameters, resolution, least=8, most=2 * CUTOFF + 2)
         points = (np.arange(resolution) + 0.5) / resolution
         self._space = space_axes("xy", points, (0.0, 1.0))
         spectrum = periodic_spectrum(exponent=2.5, inverse_length=7.0, waves=MODES, axes=2)
         spectrum *= 7.0**1.5 * parameters.vorticity_scale**2
-        self._field = PeriodicField(points, spectrum)
+        self._field = periodic_field(points, spectrum)
         orders = np.where(np.arange(MODES + 1) > 0, 2.0, 1.0)
         self._largest = PEAKS * math.sqrt(np.sum(np.outer(orders, orders) * spectrum))
         needed = self._needed(self._largest, parameters.viscosity_low)
@@ -141,9 +120,9 @@ class NavierStokes(TimeDependent):
                 "solved for; raise it, or lower one of the others"
             )
 
-    def outside(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return changes of the parameters that lead out of what they draw."""
-        p = self._parameters
+    def outside(self) -> Changes:
+        """Return other viscosities, stronger initial states and a stronger force."""
+        p = self.parameters
         below, above = 0.5 * p.viscosity_low, 2.0 * p.viscosity_high
         return {
             "half the viscosity": {"viscosity_low": below, "viscosity_high": below},
@@ -154,11 +133,11 @@ class NavierStokes(TimeDependent):
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a viscosity, shape `()`, and an initial vorticity, shape `(x, y)`."""
-        p = self._parameters
+        p = self.parameters
         viscosity = log_uniform(rng, p.viscosity_low, p.viscosity_high)
         return {
             "viscosity": np.array(viscosity, np.float32),
-            "vorticity": self._field.draw(rng).astype(np.float32),
+            "vorticity": self._field.draw(rng).T.astype(np.float32),
         }
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
@@ -171,17 +150,17 @@ class NavierStokes(TimeDependent):
         """
         checked = self.within(
             inputs,
-            viscosity=(self._parameters.viscosity_low, HIGHEST),
+            viscosity=(self.parameters.viscosity_low, HIGHEST),
             vorticity=(-self._largest, self._largest),
         )
         viscosity, initial = float(checked["viscosity"]), checked["vorticity"]
-        n = self._resolution
+        n = self.resolution
         cutoff = self._cutoff(initial, viscosity)
         forcing = np.zeros((2 * cutoff + 1, cutoff + 1), np.complex128)
         # Of exp(2 pi i (x + y)), counted from the first point.
-        forcing[cutoff + 1, 1] = self._parameters.forcing * (1 - 1j) / 2 * np.exp(2j * np.pi / n)
+        forcing[cutoff + 1, 1] = self.parameters.forcing * (1 - 1j) / 2 * np.exp(2j * np.pi / n)
         flow = VorticityFlow(cutoff, viscosity, forcing)
-        stored = np.empty((self._parameters.frames, n, n), np.float32)
+        stored = np.empty((self.parameters.frames, n, n), np.float32)
         stored[0] = inputs["vorticity"]
         omega = flow.rows(waves_of(initial, cutoff))
         for frame in range(1, len(stored)):
@@ -193,7 +172,7 @@ class NavierStokes(TimeDependent):
 
     def _bound(self, largest: float, time: float) -> float:
         """Return what a vorticity cannot exceed after some time; only the force raises it."""
-        return largest + math.sqrt(2.0) * self._parameters.forcing * time
+        return largest + math.sqrt(2.0) * self.parameters.forcing * time
 
     def _needed(self, largest: float, viscosity: float) -> int:
         """Return the largest wave number that the flow needs.
@@ -201,20 +180,19 @@ class NavierStokes(TimeDependent):
         The smallest eddies are `sqrt(nu / omega)` wide; a force of wave vector (1, 1) raises the
         vorticity for a time of `1 / (8 pi^2 nu)` at most.
         """
-        time = min(self._parameters.duration, 1.0 / (8.0 * math.pi**2 * viscosity))
+        time = min(self.parameters.duration, 1.0 / (8.0 * math.pi**2 * viscosity))
         wave = math.sqrt(self._bound(largest, time) / viscosity) / (2.0 * math.pi)
         return max(4, math.ceil(FINENESS * wave))
 
     def _cutoff(self, initial: np.ndarray, viscosity: float) -> int:
-        """Return the largest wave number that is solved for."""
-        return max((self._resolution - 1) // 2, self._needed(np.max(np.abs(initial)), viscosity))
+        """Return the largest wave number that is solved for: of the flow, or of the points."""
+        return max((self.resolution - 1) // 2, self._needed(np.max(np.abs(initial)), viscosity))
 
     def _holds(self, cutoff: int) -> bool:
         """Return whether the points hold all waves that are solved for."""
-        return cutoff == (self._resolution - 1) // 2
+        return cutoff == (self.resolution - 1) // 2
 
     def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
-        """Measure defect, range and mean: the equation and the method stated a second time."""
         initial, states, viscosity = given["vorticity"], frames["vorticity"], given["viscosity"]
         cutoff = self._cutoff(initial, float(viscosity))
         holds = self._holds(cutoff)
@@ -228,25 +206,26 @@ class NavierStokes(TimeDependent):
         drift = np.max(np.abs(means - means[0])) / size if holds else 0.0
         defect = excess
         if excess <= 0.01 and change <= 0.01 * size:  # or it could take forever to integrate
-            flow = self._plain_flow(cutoff, float(viscosity))
+            later = self._stated_again(cutoff, float(viscosity))
             starts = {0, len(states) - 2} if holds else {0}
-            gaps = [self._later(flow, states[k], cutoff) - states[k + 1] for k in starts]
+            gaps = [later(states[k]) - states[k + 1] for k in starts]
             defect = np.max(np.abs(gaps)) / size
         return {"defect": float(defect), "range": float(excess), "mean": float(drift)}
 
-    def _plain_flow(self, cutoff: int, viscosity: float) -> PlainFlow:
+    def _stated_again(self, cutoff: int, viscosity: float) -> Callable[[np.ndarray], np.ndarray]:
+        """Return a function that takes a frame to the next, by a second statement of the method."""
         points = torus_points(cutoff)
         # Where points are counted from 0, all lies half a distance of stored points further.
-        places = np.arange(points) / points + 0.5 / self._resolution
+        places = np.arange(points) / points + 0.5 / self.resolution
         angles = 2.0 * np.pi * np.add.outer(places, places)
-        forcing = self._parameters.forcing * (np.sin(angles) + np.cos(angles))
-        return PlainFlow(cutoff, points, viscosity, forcing)
+        forcing = self.parameters.forcing * (np.sin(angles) + np.cos(angles))
+        flow = PlainFlow(cutoff, points, viscosity, forcing)
 
-    def _later(self, flow: PlainFlow, frame: np.ndarray, cutoff: int) -> np.ndarray:
-        """Return the vorticity one frame later."""
-        points = torus_points(cutoff)
-        fine = flow.integrate(values_of(waves_of(frame, cutoff), points), self._interval)
-        return values_of(waves_of(fine, cutoff), self._resolution)
+        def later(frame: np.ndarray) -> np.ndarray:
+            fine = flow.integrate(values_of(waves_of(frame, cutoff), points), self._interval)
+            return values_of(waves_of(fine, cutoff), self.resolution)
+
+        return later
 
     def compile(self) -> None:
         """Compile the solver, or load it from numba's cache."""

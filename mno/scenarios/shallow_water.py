@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self, final
+from typing import Annotated, Any, Literal, Self, final
 
 import numpy as np
-import pydantic
+from pydantic import Field as Parameter
 from pydantic import model_validator
 
-from mno.core.config import Config
 from mno.core.errors import MnoError
 from mno.core.fields import Field
-from mno.scenarios.base import (
-    POSITIVE,
-    SQUARE,
-    Check,
-    Fields,
-    in_order,
-    require_resolution,
-    space_axes,
-)
+from mno.scenarios.base import POSITIVE, SQUARE, Changes, Check, Fields, Parameters, space_axes
 from mno.scenarios.kernels.shallow_water import STEP, later_depth, solve_shallow_water
-from mno.scenarios.time_dependent import INITIAL, Frames, TimeDependent
+from mno.scenarios.time_dependent import INITIAL, TimeDependent
 
 SIDE = 5.0  # of the domain
 HIGHEST = 1e3  # depth of an initial state; the time a solution takes grows with its square root
@@ -33,56 +24,47 @@ HIGHEST_RISE = 10.0  # of the depth; converging waves reached 4.2 on 256 x 256 c
 AHEAD = 4  # cells that a wave is smeared over
 SUBPOINTS = 8  # along each axis of a cell that an edge of a dam runs through
 
-Depth = Annotated[float, pydantic.Field(ge=0.01, le=10.0)]
-Radius = Annotated[float, pydantic.Field(ge=0.05, le=2.5)]
+Depth = Annotated[float, Parameter(ge=0.01, le=10.0)]
+Radius = Annotated[float, Parameter(ge=0.05, le=2.5)]
 
 
-class ShallowWaterParameters(Config):
+class ShallowWaterParameters(Parameters):
     """The water, and the random dams that hold it back until the beginning."""
 
-    sampling: Literal["dams", "pdebench"] = pydantic.Field(
-        "dams",
-        description="Initial state: several ellipses and rectangles of deeper water anywhere; or "
-        "PDEBench's, one disc of random radius in the middle.",
-    )
-    dams: int = pydantic.Field(
-        3, ge=1, le=20, description="Largest number of dams; each number is as likely (dams)."
-    )
-    outer_depth: Depth = pydantic.Field(1.0, description="Depth outside the dams (nondimensional).")
-    dam_depth: Depth = pydantic.Field(
-        2.0,
-        description="Depth inside (pdebench), or that of the deepest (dams: what a dam is deeper "
-        "than the water outside is between half of the largest and all of it).",
-    )
-    min_radius: Radius = pydantic.Field(
-        0.3, description="Smallest radius, half axis or half side (nondimensional, the side is 5)."
-    )
-    max_radius: Radius = pydantic.Field(0.7, description="Largest (nondimensional).")
-    spread: float = pydantic.Field(
-        1.5,
-        ge=0.0,
-        le=2.5,
-        description="How far from the middle, along either axis, the dams' centres may lie (dams).",
-    )
-    gravity: float = pydantic.Field(1.0, ge=0.01, le=10.0, description="g (nondimensional).")
-    duration: float = pydantic.Field(
-        1.0, ge=1e-3, le=10.0, description="Time of the last frame (nondimensional)."
-    )
-    frames: Frames = pydantic.Field(
-        21,
-        description="Frames, the initial state included, at equal distances in time; PDEBench has "
-        "101.",
-    )
+    ORDERED = (("min_radius", "max_radius"),)
+
+    sampling: Literal["dams", "pdebench"] = "dams"
+    """Initial state: several ellipses and rectangles of deeper water anywhere; or PDEBench's, one
+    disc of random radius in the middle."""
+    dams: int = Parameter(3, ge=1, le=20)
+    """Largest number of dams; each number is as likely (dams)."""
+    outer_depth: Depth = 1.0
+    """Depth outside the dams (nondimensional)."""
+    dam_depth: Depth = 2.0
+    """Depth inside (pdebench), or that of the deepest (dams: what a dam is deeper than the water
+    outside is between half of the largest and all of it)."""
+    min_radius: Radius = 0.3
+    """Smallest radius, half axis or half side (nondimensional, the side is 5)."""
+    max_radius: Radius = 0.7
+    """Largest (nondimensional)."""
+    spread: float = Parameter(1.5, ge=0.0, le=2.5)
+    """How far from the middle, along either axis, the dams' centres may lie (dams)."""
+    gravity: float = Parameter(1.0, ge=0.01, le=10.0)
+    """g (nondimensional)."""
+    duration: float = Parameter(1.0, ge=1e-3, le=10.0)
+    """Time of the last frame (nondimensional)."""
+    frames: int = Parameter(21, ge=2, le=1001)
+    """Frames, the initial state included, at equal distances in time; PDEBench has 101."""
 
     @model_validator(mode="after")
-    def _ranges_are_in_order(self) -> Self:
+    def _ratio_can_be_solved(self) -> Self:
         outer, inner = self.outer_depth, self.dam_depth
         if not outer < inner <= HIGHEST_RATIO * outer:
             raise ValueError(
                 f"dam_depth={inner} must be more than outer_depth={outer} and at most "
                 f"{HIGHEST_RATIO:g} times that; change one of the two"
             )
-        return in_order(self, ("min_radius", "max_radius"))
+        return self
 
 
 @final
@@ -109,13 +91,11 @@ class ShallowWater(TimeDependent):
     the last bit.
     """
 
-    name: ClassVar[str] = "shallow_water"
-    title: ClassVar[str] = "Shallow water after dams have broken"
-    Parameters: ClassVar[type[Config]] = ShallowWaterParameters
-    fields: tuple[Field, ...] = (
-        Field("depth", "1", "depth of the water", "state", ("time", "x", "y")),
-    )
-    checks: tuple[Check, ...] = (
+    name = "shallow_water"
+    title = "Shallow water after dams have broken"
+    Parameters = ShallowWaterParameters
+    fields = (Field("depth", "1", "depth of the water", "state", ("time", "x", "y")),)
+    checks = (
         INITIAL,
         Check(
             "defect",
@@ -142,26 +122,25 @@ class ShallowWater(TimeDependent):
             0.0,
         ),
     )
-    symmetries: tuple[str, ...] = SQUARE
+    symmetries = SQUARE
 
     def __init__(self, parameters: ShallowWaterParameters, resolution: int) -> None:
         radius = parameters.min_radius
-        needed = max(8, math.ceil(SIDE / (2.0 * radius)))
-        possible = (
-            f"at least {needed}, so that a cell is no wider than the smallest dam "
-            f"(min_radius={radius})"
-        )
-        require_resolution(resolution, needed, possible=possible)
-        self._parameters = parameters
+        least = max(8, math.ceil(SIDE / (2.0 * radius)))
+        super().__init__(
+            parameters, resolution, least,
+            possible=f"at least {least}, so that a cell is no wider than the smallest dam "
+            f"(min_radius={radius})",
+        )  # fmt: skip
         self._width = SIDE / resolution
         self._points = SIDE * ((np.arange(resolution) + 0.5) / resolution - 0.5)
         self._space = space_axes("xy", self._points, (-SIDE / 2, SIDE / 2))
         # Under a gravity of one the same happens sqrt(g) times as slowly.
         self._courant = math.sqrt(parameters.gravity) * self._interval / self._width
 
-    def outside(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return changes of the parameters that lead out of what they draw."""
-        p = self._parameters
+    def outside(self) -> Changes:
+        """Return deeper, smaller and more dams."""
+        p = self.parameters
         changes: dict[str, dict[str, Any]] = {
             "deeper dams": {"dam_depth": p.outer_depth + 1.5 * (p.dam_depth - p.outer_depth)},
             "smaller dams": {"min_radius": 0.7 * p.min_radius, "max_radius": p.min_radius},
@@ -172,16 +151,13 @@ class ShallowWater(TimeDependent):
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw an initial depth, shape `(x, y)`."""
-        p = self._parameters
+        p = self.parameters
         x, y = np.meshgrid(self._points, self._points, indexing="ij")
         if p.sampling == "pdebench":
             radius = rng.uniform(p.min_radius, p.max_radius)
-            disc = Dam(p.dam_depth, centre=(0.0, 0.0), radii=(radius, radius))
-            depth = depth_at([disc], p.outer_depth, x, y)
+            depth = depth_at([Dam(p.dam_depth, (0.0, 0.0), (radius, radius))], p.outer_depth, x, y)
         else:
-            depths = (p.outer_depth + p.dam_depth) / 2.0, p.dam_depth
-            dams = draw_dams(rng, p.dams, depths, (p.min_radius, p.max_radius), p.spread)
-            depth = mean_depth(dams, p.outer_depth, x, y, self._width)
+            depth = mean_depth(draw_dams(p, rng), p.outer_depth, x, y, self._width)
         return {"depth": depth.astype(np.float32)}
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
@@ -193,7 +169,7 @@ class ShallowWater(TimeDependent):
             MnoError: The water ran dry somewhere, or its speed out of bounds.
         """
         depth = self.within(inputs, depth=(POSITIVE, HIGHEST))["depth"]
-        frames = np.empty((self._parameters.frames, *depth.shape), np.float32)
+        frames = np.empty((self.parameters.frames, *depth.shape), np.float32)
         reached = solve_shallow_water(depth, self._courant, STEP, frames)
         if reached < len(frames):
             raise MnoError(
@@ -204,11 +180,7 @@ class ShallowWater(TimeDependent):
         return {"depth": frames}
 
     def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
-        """Measure first interval, mass, energy and range.
-
-        The first interval is solved a second time, apart from the solver's kernels; that is
-        possible because water at rest is given by its depth.
-        """
+        # Water at rest is given by its depth, so the first interval can be solved a second time.
         depth = frames["depth"]
         deepest, quiet, defect = np.max(depth[0]), 0, np.nan
         if np.min(depth[0]) > 0.0 and deepest <= HIGHEST:
@@ -235,9 +207,9 @@ class ShallowWater(TimeDependent):
         By the Riemann invariants nothing runs faster than `2 sqrt(deepest) - sqrt(shallowest)`;
         what the scheme smears ahead of a wave decays within a few cells.
         """
-        raised = np.argwhere(initial != np.float32(self._parameters.outer_depth))
+        raised = np.argwhere(initial != np.float32(self.parameters.outer_depth))
         if not len(raised):
-            return self._parameters.frames - 1
+            return self.parameters.frames - 1
         cells = min(raised.min(), len(initial) - 1 - raised.max()) - AHEAD
         speed = 2.0 * np.sqrt(initial.max()) - np.sqrt(initial.min())
         return max(0, math.floor(cells / (speed * self._courant)))
@@ -249,20 +221,12 @@ class ShallowWater(TimeDependent):
 
 @dataclass(frozen=True)
 class Dam:
-    """Water of one depth inside an ellipse or a rectangle, which lies anywhere, at any angle.
-
-    Attributes:
-        depth: That of the water.
-        centre: Coordinates x and y.
-        radii: Half lengths of the axes, or of the sides.
-        angle: Between the first of them and the axis x, in radians.
-        is_rectangle: Whether it is a rectangle.
-    """
+    """Water of one depth inside an ellipse or a rectangle, which lies anywhere, at any angle."""
 
     depth: float
     centre: tuple[float, float]
-    radii: tuple[float, float]
-    angle: float = 0.0
+    radii: tuple[float, float]  # half lengths of the axes, or of the sides
+    angle: float = 0.0  # between the first of them and the axis x, in radians
     is_rectangle: bool = False
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -274,31 +238,18 @@ class Dam:
         return np.maximum(along, across) if self.is_rectangle else np.hypot(along, across)
 
 
-def draw_dams(
-    rng: np.random.Generator,
-    largest_number: int,
-    depths: tuple[float, float],
-    radii: tuple[float, float],
-    spread: float,
-) -> list[Dam]:
-    """Draw dams; one state of the generator gives the same ones on every grid.
-
-    Args:
-        rng: What they are drawn from.
-        largest_number: Each number from one to this is as likely.
-        depths: Bounds of their depths, which are uniform.
-        radii: Bounds of both radii, likewise.
-        spread: How far from the middle their centres may lie along either axis, likewise.
-    """
+def draw_dams(p: ShallowWaterParameters, rng: np.random.Generator) -> list[Dam]:
+    """Draw dams; one state of the generator gives the same ones on every grid."""
+    depths, radii = ((p.outer_depth + p.dam_depth) / 2.0, p.dam_depth), (p.min_radius, p.max_radius)
     return [
         Dam(
             depth=rng.uniform(*depths),
-            centre=(rng.uniform(-spread, spread), rng.uniform(-spread, spread)),
+            centre=(rng.uniform(-p.spread, p.spread), rng.uniform(-p.spread, p.spread)),
             radii=(rng.uniform(*radii), rng.uniform(*radii)),
             angle=rng.uniform(0.0, math.pi),
             is_rectangle=rng.random() < 0.5,
         )
-        for _ in range(rng.integers(1, largest_number, endpoint=True))
+        for _ in range(rng.integers(1, p.dams, endpoint=True))
     ]
 
 
@@ -315,12 +266,7 @@ def mean_depth(
 ) -> np.ndarray:
     """Return the mean depth of square cells, by 8 x 8 points in those that an edge may cut.
 
-    Args:
-        dams: What is deeper than the water outside.
-        outside: Depth of the latter.
-        x: Coordinates of the cells' centres.
-        y: The same along y.
-        width: That of a cell.
+    Cells of some width have their centres at `x` and `y`.
     """
     means = depth_at(dams, outside, x, y)
     cut = np.zeros(x.shape, dtype=bool)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-import pydantic
+from pydantic import Field as Parameter
 
 from mno.core.fields import Axis
 from mno.scenarios.base import Check, Fields, Scenario
 
 Frames = Annotated[
     int,
-    pydantic.Field(
-        ge=2,
-        le=1001,
-        description="Frames, the initial state included, at equal distances in time.",
+    Parameter(
+        ge=2, le=1001, description="Frames, the initial state included, at equal distances in time."
     ),
 ]
 
@@ -30,25 +28,22 @@ class TimeDependent(Scenario):
     """A scenario of states at frames that lie at equal distances in time, from 0 on.
 
     Its parameters have a `duration`, the time of the last frame, and a number of `frames`. The
-    constructor sets `_parameters`, and the axes of `_space`. The first of the checks, `initial`, is
-    measured here.
+    first of its checks, `initial`, is measured here.
     """
 
-    _parameters: Any
-    _space: tuple[Axis, ...]
     _time_units = "1"
 
     @property
     def axes(self) -> tuple[Axis, ...]:
         """Time from 0, and the axes of space."""
-        duration, frames = self._parameters.duration, self._parameters.frames
+        duration, frames = self.parameters.duration, self.parameters.frames
         times = np.linspace(0.0, duration, frames)
         return (Axis("time", self._time_units, "time", times, (0.0, duration)), *self._space)
 
     @property
     def _interval(self) -> float:
         """Time between two frames."""
-        return self._parameters.duration / (self._parameters.frames - 1)
+        return self.parameters.duration / (self.parameters.frames - 1)
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Measure the change of the first frame, and what else the scenario does, in float64.
@@ -66,9 +61,4 @@ class TimeDependent(Scenario):
 
     @abstractmethod
     def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
-        """Measure the checks but `initial` on finite arrays in float64.
-
-        Args:
-            given: What was drawn, by name.
-            frames: All frames of the states, by name.
-        """
+        """Measure the checks but `initial` on what was drawn and all frames, finite, float64."""

@@ -15,7 +15,7 @@ from mno.nn.config import ModelConfig
 from mno.report.document import SECTIONS
 from mno.report.language import Words
 from mno.scenarios.base import make_scenario
-from mno.scenarios.kernels.thermal_stress import ChargeStress
+from mno.scenarios.kernels.thermal_stress import EQUILIBRIUM
 from mno.training.config import TrainConfig
 
 FOLDER = Path(mno.report.__file__).parent
@@ -100,7 +100,7 @@ def test_numbers_are_said_in_the_language(value: float, text: str) -> None:
 @pytest.mark.parametrize("scenario", OURS)
 def test_every_physics_check_is_named_in_japanese(scenario: str) -> None:
     checks = {check.name: check.description for check in make_scenario(scenario, 24, {}).checks}
-    checks |= {ChargeStress.CHECK.name: ChargeStress.CHECK.description}
+    checks |= {EQUILIBRIUM.name: EQUILIBRIUM.description}
     for name, description in checks.items():
         assert re.search(r"[ぁ-んァ-ヶ一-龠]", Words.of("ja").check(name, description)), name
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mno.scenarios.shallow_water import Dam, depth_at, draw_dams, mean_depth
+from mno.scenarios.shallow_water import (
+    Dam,
+    ShallowWaterParameters,
+    depth_at,
+    draw_dams,
+    mean_depth,
+)
 
 
 def grid(n: int) -> tuple[np.ndarray, np.ndarray, float]:
@@ -14,9 +20,8 @@ def grid(n: int) -> tuple[np.ndarray, np.ndarray, float]:
     return x, y, 5.0 / n
 
 
-def drawn(seed: int, **changes: object) -> list[Dam]:
-    arguments = {"largest_number": 4, "depths": (1.5, 2.0), "radii": (0.3, 0.7), "spread": 1.5}
-    return draw_dams(np.random.default_rng(seed), **{**arguments, **changes})
+def drawn(seed: int, dams: int = 4) -> list[Dam]:
+    return draw_dams(ShallowWaterParameters(dams=dams), np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("is_rectangle", [False, True])
@@ -78,4 +83,4 @@ def test_numbers_depths_and_shapes_spread_over_what_is_asked_for():
         assert high - 0.02 * (high - low) < max(values) <= high
         assert np.mean(values) == pytest.approx((low + high) / 2, abs=0.05 * (high - low))
     assert np.mean([dam.is_rectangle for dam in dams]) == pytest.approx(0.5, abs=0.06)
-    assert {len(drawn(seed, largest_number=1)) for seed in range(20)} == {1}
+    assert {len(drawn(seed, dams=1)) for seed in range(20)} == {1}

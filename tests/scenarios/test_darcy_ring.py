@@ -10,7 +10,7 @@ from scipy.sparse.linalg import spsolve
 from mno.scenarios.base import make_scenario
 from mno.scenarios.check import failed_checks, solved_sample
 from mno.scenarios.darcy_ring import DarcyRing
-from mno.scenarios.kernels.random_fields import CosineField, covariance_spectrum, draw_at
+from mno.scenarios.kernels.random_fields import cosine_field, covariance_spectrum, draw_at
 from mno.scenarios.kernels.ring_mesh import SWING, RingMesh, draw_curve
 
 HOLE = 0.3
@@ -128,7 +128,7 @@ def test_one_draw_is_one_curve_and_one_field_on_every_mesh():
     np.testing.assert_allclose(b[::2], a)
     variances = covariance_spectrum(3.0, 5.0, 4.0)
     points = np.array([0.1, 0.35, 0.8])
-    grid = CosineField(points, variances).draw(np.random.default_rng(2))
+    grid = cosine_field(points, variances).draw(np.random.default_rng(2))
     x, y = (places.ravel() for places in np.meshgrid(points, points, indexing="ij"))
     np.testing.assert_allclose(draw_at(np.random.default_rng(2), variances, x, y), grid.ravel())
 

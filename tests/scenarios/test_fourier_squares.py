@@ -14,33 +14,33 @@ import mno
 from mno.scenarios.kernels import transforms, vorticity
 from mno.scenarios.kernels.runge_kutta import etdrk4
 from mno.scenarios.kernels.transforms import (
-    LineSquare,
-    TorusSquare,
     line_points,
+    line_square,
     square_on_line,
     square_on_torus,
     torus_points,
+    torus_square,
 )
 
 
 def squared_on_line(u: np.ndarray, points: int) -> np.ndarray:
-    squaring, out = LineSquare(len(u) - 1, points), np.empty_like(u)
-    square_on_line(u, *squaring.arguments, out)
+    out = np.empty_like(u)
+    square_on_line(u, line_square(len(u) - 1, points), out)
     return out / points
 
 
 def squared_on_torus(z: np.ndarray, points: int) -> tuple[np.ndarray, float]:
     """The square of a function whose waves `z` run from minus the cutoff on along both axes."""
     waves, cutoff = len(z), len(z) // 2
-    squaring = TorusSquare(cutoff, points)
-    rows, out = np.zeros((2, *squaring.shape))
-    up, down = rows[:, : squaring.shape[1] // 2], rows[:, squaring.shape[1] // 2 :]
+    shape, squaring = torus_square(cutoff, points)
+    rows, out = np.zeros((2, *shape))
+    up, down = rows[:, : shape[1] // 2], rows[:, shape[1] // 2 :]
     for half, part in ((up, z[:, cutoff:]), (down, z[:, cutoff::-1])):
         lanes = np.zeros((waves, half.shape[1] * 8), np.complex128)
         lanes[:, : cutoff + 1] = part
         lanes = lanes.reshape(waves, -1, 8)
         half[:, :, 0], half[:, :, 1] = lanes.real, lanes.imag
-    largest = square_on_torus(rows, *squaring.arguments, out)
+    largest = square_on_torus(rows, squaring, out)
     square = (out[:, :, 0] + 1j * out[:, :, 1]).reshape(waves, 2, -1)[:, :, : cutoff + 1]
     np.testing.assert_array_equal(square[:, 0, 0], square[:, 1, 0])
     return np.concatenate([square[:, 1, :0:-1], square[:, 0]], axis=1) / points**2, largest

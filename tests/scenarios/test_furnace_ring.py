@@ -56,8 +56,8 @@ def test_furnaces_are_as_the_parameters_say():
     assert {len(one.bells) for one in drawn} == {3, 4}
     assert 0.1 < np.mean([one.initial_rise.any() for one in drawn]) < 0.4
     for one in drawn:
-        radius = np.hypot(one.x, one.y)
-        inner, conductivity = radius[mesh.inner], one.conductivity
+        radius = np.hypot(one.ring["x"], one.ring["y"])
+        inner, conductivity = radius[mesh.inner], one.ring["conductivity"]
         assert inner.min() > 0.85 * 0.17
         assert inner.max() < 1.15 * 0.25
         np.testing.assert_allclose(radius[mesh.outer], 0.5, rtol=0.02)

@@ -20,14 +20,7 @@ LANGUAGES = ("en", "ja")
 def texts_of(package: str, language: str) -> Mapping[str, str]:
     """Return the texts in `<language>.toml` of a package, by keys that dots join.
 
-    Those that it lacks are the English ones.
-
-    Args:
-        package: That holds the files, `mno.core.words` for example.
-        language: One of `LANGUAGES`.
-
-    Raises:
-        ValueError: There is no such language.
+    Those that it lacks are the English ones. Another language than `LANGUAGES` is a `ValueError`.
     """
     if language not in LANGUAGES:
         raise ValueError(f"language {language!r} is none of {', '.join(LANGUAGES)}")

@@ -15,7 +15,7 @@ import numpy as np
 
 from mno.core.compiled import compiled, inlined
 from mno.scenarios.kernels.runge_kutta import etdrk4
-from mno.scenarios.kernels.transforms import LineSquare, line_points, square_on_line
+from mno.scenarios.kernels.transforms import line_points, line_square, square_on_line
 
 STEP = 0.25  # length of a step times the rate that `BurgersFlow.advance` speaks of
 
@@ -23,8 +23,7 @@ STEP = 0.25  # length of a step times the rate that `BurgersFlow.advance` speaks
 @inlined
 def _term(u, slopes, squaring, out):
     """Set `out` to the nonlinear term of `u`."""
-    places, turns, tables, across, block = squaring
-    square_on_line(u, places, turns, tables, across, block, out)
+    square_on_line(u, squaring, out)
     for k in range(u.size):
         out[k] = complex(-slopes[k] * out[k].imag, slopes[k] * out[k].real)
 
@@ -52,19 +51,15 @@ def _advance(u, weights, slopes, squaring, steps, work):
 
 
 class BurgersFlow:
-    """Solutions of one viscosity, for one thread.
-
-    Args:
-        cutoff: Largest wave number, at least 1.
-        viscosity: `nu`.
-    """
+    """Solutions of one viscosity `nu` and waves up to a cutoff of at least 1, for one thread."""
 
     def __init__(self, cutoff: int, viscosity: float) -> None:
         waves = np.arange(cutoff + 1)
-        self._square = LineSquare(cutoff, line_points(cutoff))
+        self._points = line_points(cutoff)
+        self._squaring = line_square(cutoff, self._points)
         self._viscosity = viscosity
         self._rates = -viscosity * (2.0 * np.pi * waves) ** 2
-        self._slopes = -np.pi * waves / self._square.points
+        self._slopes = -np.pi * waves / self._points
         self._length, self._weights = 0.0, etdrk4(self._rates, 0.0)
         self._work = np.empty((4, cutoff + 1), np.complex128)
 
@@ -76,14 +71,13 @@ class BurgersFlow:
         waves of 1/32 of the circle. Shorter waves decay faster than they turn, which the method
         treats exactly.
         """
-        points = np.fft.irfft(u, self._square.points) * self._square.points
-        speed = np.max(np.abs(points))
+        speed = np.max(np.abs(np.fft.irfft(u, self._points) * self._points))
         rate = speed * (speed / self._viscosity + 2.0 * np.pi * 32)
         steps = max(1, int(np.ceil(duration * rate / step)))
         if duration / steps != self._length:
             self._length = duration / steps
             self._weights = etdrk4(self._rates, self._length)
-        _advance(u, self._weights, self._slopes, self._square.arguments, steps, self._work)
+        _advance(u, self._weights, self._slopes, self._squaring, steps, self._work)
 
 
 _FINEST = 2**22
@@ -106,14 +100,9 @@ def cole_hopf(initial: np.ndarray, viscosity: float, time: float) -> np.ndarray:
     is of similar size everywhere, its sum over all points is done by transforms, as the heat
     equation that it is.
 
-    Args:
-        initial: Values at equally spaced points of the unit circle, the samples of a trigonometric
-            polynomial without the shortest wave that they could hold, shape `(n,)`, float64.
-        viscosity: `nu`, positive.
-        time: `t`, positive.
-
-    Returns:
-        Shape `(n,)`, float64.
+    `initial` has the values at equally spaced points of the unit circle, the samples of a
+    trigonometric polynomial without the shortest wave that they could hold, shape `(n,)`, float64;
+    `viscosity`, `nu`, and `time` are positive.
     """
     n = len(initial)
     coefficients = np.fft.rfft(initial) / n

@@ -6,8 +6,7 @@ Values of materials are round figures of engineering handbooks for the temperatu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -38,37 +37,26 @@ _EXPONENT, _INVERSE_LENGTH, _SIDE = 3.0, 5.0, 4.0  # of the random variation; in
 _INSTANTS = 5  # of a run at which the settings of elements are drawn
 
 
-@dataclass(frozen=True)
-class Plant:
+class Plant(NamedTuple):
     """One furnace and its run; lengths in m, `x` across and `y` upwards, times in shares of it.
 
-    Attributes:
-        ambient: Temperature around it, K.
-        peak: Temperature that its burners are sized for, K.
-        warmth: What a hot furnace begins with, as a share of the rise to `peak`; 0 if cold.
-        cavity: Where the cavity begins and ends, along x and then along y.
-        side: Of the cross-section.
-        lining: Conductivity and volumetric heat capacity.
-        charge: The same of the charge.
-        gas: The same of the gas.
-        pieces: Where each piece of the charge begins and ends, likewise, shape `(pieces, 4)`.
-        burners: Place of each and the width of its flame, shape `(burners, 3)`.
-        levels: Setting of each burner in each period, shape `(burners, periods)`.
-        program: Ends of ramp and heating, beginning of cooling; power of the soak between.
+    A box is where it begins and ends along x, then along y. A material is its conductivity and its
+    volumetric heat capacity.
     """
 
-    ambient: float
-    peak: float
-    warmth: float
-    cavity: tuple[float, float, float, float]
-    side: float
+    ambient: float  # temperature around it, K
+    peak: float  # temperature that its burners are sized for, K
+    warmth: float  # what a hot furnace begins with, as a share of the rise to `peak`; 0 if cold
+    cavity: tuple[float, float, float, float]  # a box
+    side: float  # of the cross-section
     lining: tuple[float, float]
     charge: tuple[float, float]
     gas: tuple[float, float]
-    pieces: np.ndarray
-    burners: np.ndarray
-    levels: np.ndarray
+    pieces: np.ndarray  # boxes of the charge, shape `(pieces, 4)`
+    burners: np.ndarray  # place of each and the width of its flame, shape `(burners, 3)`
+    levels: np.ndarray  # setting of each burner in each period, shape `(burners, periods)`
     program: tuple[float, float, float, float]
+    """Ends of ramp and heating, beginning of cooling; power of the soak between."""
 
     def materials(self, resolution: int) -> tuple[np.ndarray, np.ndarray]:
         """Return conductivity and heat capacity of the cells of a grid, shape `(x, y)`.
@@ -77,12 +65,9 @@ class Plant:
         which is right for heat that flows across the face between them.
         """
         charge, gas = self._shares(resolution)
-        shares = charge, gas, 1.0 - charge - gas
-        materials = self.charge, self.gas, self.lining
-        resistivity = sum(
-            share / kappa for share, (kappa, _) in zip(shares, materials, strict=True)
-        )
-        capacity = sum(share * rho_c for share, (_, rho_c) in zip(shares, materials, strict=True))
+        shares = ((charge, self.charge), (gas, self.gas), (1.0 - charge - gas, self.lining))
+        resistivity = sum(share / kappa for share, (kappa, _) in shares)
+        capacity = sum(share * rho_c for share, (_, rho_c) in shares)
         return 1.0 / np.asarray(resistivity), np.asarray(capacity)
 
     def flames(self, resolution: int) -> np.ndarray:
@@ -98,9 +83,8 @@ class Plant:
         bells = np.exp(-distance / (2.0 * width**2))
         gas = self._shares(resolution)[1]
         heated = bells * (gas > 1.0 - 1e-9)
-        return (
-            heated * np.sum(bells * gas, (1, 2), keepdims=True) / heated.sum((1, 2), keepdims=True)
-        )
+        total = np.sum(bells * gas, (1, 2), keepdims=True)
+        return heated * total / heated.sum((1, 2), keepdims=True)
 
     def schedule(self, intervals: int) -> np.ndarray:
         """Return the mean power of each burner in equal intervals, shape `(intervals, burners)`."""
@@ -109,9 +93,7 @@ class Plant:
         common = np.interp(times, [0.0, ramp, heating, heating + 0.05], [0.4, 1.0, 1.0, soak])
         common = np.where(times < cooling, common, 0.0)
         power = common * self.levels[:, (times * _PERIODS).astype(int)]
-        until = np.concatenate([np.zeros((len(power), 1)), np.cumsum(power, axis=1)], axis=1)
-        edges = np.linspace(0.0, 1.0, intervals + 1)
-        done = [np.interp(edges, np.arange(_FINE + 1) / _FINE, row) for row in until]
+        done = _until(np.arange(_FINE + 1) / _FINE, power, intervals)
         return np.diff(done, axis=1).T * intervals / _FINE
 
     def warm_rise(self, resolution: int) -> np.ndarray:
@@ -134,6 +116,15 @@ class Plant:
         edges = np.linspace(0.0, self.side, resolution + 1)
         charge = np.sum([_share(edges, piece) for piece in self.pieces], axis=0)
         return charge, _share(edges, self.cavity) - charge
+
+
+def _until(times: np.ndarray, amounts: np.ndarray, intervals: int) -> list[np.ndarray]:
+    """Return what has come in all until the ends of equal intervals, row by row.
+
+    `amounts` are what comes between each of some `times`, from 0 to 1, and the next.
+    """
+    sums = np.concatenate([np.zeros((len(amounts), 1)), np.cumsum(amounts, axis=1)], axis=1)
+    return [np.interp(np.linspace(0.0, 1.0, intervals + 1), times, row) for row in sums]
 
 
 def centres(side: float, resolution: int) -> np.ndarray:
@@ -203,33 +194,18 @@ def draw_plant(parameters: FurnaceParameters, rng: np.random.Generator) -> Plant
     )
 
 
-@dataclass(frozen=True)
-class RoundFurnace:
-    """One furnace and its run at the points of a mesh; times in shares of the run.
+class RoundFurnace(NamedTuple):
+    """One furnace and its run at the points of a mesh; times in shares of the run."""
 
-    Attributes:
-        x: Coordinates of the points, m, shape `(point,)`.
-        y: Likewise.
-        conductivity: W/(m K), shape `(point,)`.
-        heat_capacity: J/(m3 K), likewise.
-        bells: Power density about each element, 1 in its middle, shape `(element, point)`.
-        ambient: Temperature around the furnace, K.
-        peak: Temperature that its elements are sized for, K.
-        initial_rise: Above the ambient temperature, K, shape `(point,)`.
-        program: Ends of ramp and full power, beginning of cooling; power of the soak between.
-        settings: Of each element at equal distances in time, shape `(element, 5)`.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    conductivity: np.ndarray
-    heat_capacity: np.ndarray
-    bells: np.ndarray
-    ambient: float
-    peak: float
-    initial_rise: np.ndarray
+    ring: dict[str, np.ndarray]
+    """`x` and `y`, m, `conductivity`, W/(m K), and `heat_capacity`, J/(m3 K), shape `(point,)`."""
+    bells: np.ndarray  # power density about each element, 1 in its middle, `(element, point)`
+    ambient: float  # temperature around the furnace, K
+    peak: float  # temperature that its elements are sized for, K
+    initial_rise: np.ndarray  # above the ambient temperature, K, shape `(point,)`
     program: tuple[float, float, float, float]
-    settings: np.ndarray
+    """Ends of ramp and full power, beginning of cooling; power of the soak between."""
+    settings: np.ndarray  # of each element at equal distances in time, shape `(element, 5)`
 
     def power(self, intervals: int) -> np.ndarray:
         """Return the mean power density in equal intervals, shape `(interval, point)`.
@@ -249,8 +225,7 @@ class RoundFurnace:
         times = np.union1d(np.union1d(edges, instants), np.clip(knots, 0.0, 1.0))
         ends, middles = level(times), level(0.5 * (times[1:] + times[:-1]))
         pieces = np.diff(times) * (ends[:, :-1] + 4.0 * middles + ends[:, 1:]) / 6.0
-        until = np.concatenate([np.zeros((len(ends), 1)), np.cumsum(pieces, axis=1)], axis=1)
-        means = np.diff([np.interp(edges, times, row) for row in until], axis=1) * intervals
+        means = np.diff(_until(times, pieces, intervals), axis=1) * intervals
         return np.einsum("et,ep->tp", means, self.bells)
 
 
@@ -287,10 +262,7 @@ def draw_round_furnace(
     share = np.repeat(mesh.shares(), mesh.around)
     conductivity, heat_capacity = _draw_materials(p, rng, x, y, share)
     return RoundFurnace(
-        x=x,
-        y=y,
-        conductivity=conductivity,
-        heat_capacity=heat_capacity,
+        ring={"x": x, "y": y, "conductivity": conductivity, "heat_capacity": heat_capacity},
         bells=bells,
         ambient=ambient,
         peak=peak,
@@ -301,12 +273,9 @@ def draw_round_furnace(
 
 
 def _draw_materials(
-    parameters: FurnaceRingParameters,
-    rng: np.random.Generator,
-    x: np.ndarray,
-    y: np.ndarray,
-    share: np.ndarray,
-) -> list[np.ndarray]:
+    parameters: FurnaceRingParameters, rng: np.random.Generator,
+    x: np.ndarray, y: np.ndarray, share: np.ndarray,
+) -> list[np.ndarray]:  # fmt: skip
     """Draw conductivity and heat capacity of a lining, at points and their shares of the way out.
 
     Logarithms pass smoothly from layer to layer and vary as a Gaussian random field.

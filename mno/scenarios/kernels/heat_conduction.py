@@ -25,6 +25,7 @@ on the finest level, four on the others.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -108,23 +109,22 @@ _iterate = conjugate_gradients(_v_cycle, "iterate_stage")
 def _solve_stage(change, fine, single, columns, sizes, tops, tolerance, max_iterations):
     """Conjugate gradients for a stage, from the guess in `change`.
 
-    `fine` holds conductances, storage, zeros, the right side (which becomes the residual) and
-    scratch; `single` what `_v_cycle` takes. Returns the number of iterations and the norm of the
-    residual over that of the right side.
+    `fine` holds conductances, storage, the right side (which becomes the residual) and scratch;
+    `single` what `_v_cycle` takes. Returns the number of iterations and the norm of the residual
+    over that of the right side.
     """
-    trans_x, trans_y, storage, zeros = fine[0], fine[1], fine[2], fine[3]
-    residual, direction, inflow = fine[4], fine[5], fine[6]
+    trans_x, trans_y, storage = fine[0], fine[1], fine[2]
+    residual, direction, flux = fine[3], fine[4], fine[5]
     n = sizes[0]
     start = np.sqrt(dot(residual, residual, columns, n))
     if start == 0.0:
         change[:] = 0.0
         return 0, 0.0
-    left_over(change, residual, trans_x, trans_y, storage, n, inflow)
-    residual[:] = inflow
+    left_over(change, residual, trans_x, trans_y, storage, n, flux)
+    residual[:] = flux
     relative = np.sqrt(dot(residual, residual, columns, n)) / start
     return _iterate(
-        change, residual, start, relative,
-        (trans_x, trans_y, storage, zeros, direction, inflow),
+        change, residual, start, relative, (trans_x, trans_y, storage, direction, flux),
         (single[0], single[1], single[2], single[3], single[4], single[5], single[6]),
         columns, sizes, tops, 1.0 / start,  # at any size, in the range of float32
         tolerance, max_iterations,
@@ -174,10 +174,10 @@ def solve_heat_conduction(
     """
     n = conductivity.shape[0]
     sizes, tops = levels_of(n)
-    fine = np.zeros((11, n + 2, n + 2))
-    trans_x, trans_y, storage, zeros, right = fine[0], fine[1], fine[2], fine[3], fine[4]
-    heating, theta, begin, change = fine[7], fine[8], fine[9], fine[10]
-    single = np.zeros((7, tops[-1] + 3, n + 2), np.float32)
+    fine = np.zeros((10, n + 2, n + 2))
+    trans_x, trans_y, storage, right = fine[0], fine[1], fine[2], fine[3]
+    heating, theta, begin, change = fine[6], fine[7], fine[8], fine[9]
+    single, nothing = np.zeros((7, tops[-1] + 3, n + 2), np.float32), fine[0, :0]
     columns = np.zeros(n + 2)
 
     step = interval / (steps + _STARTING * GAMMA)
@@ -198,7 +198,7 @@ def solve_heat_conduction(
         for stage in range(-_STARTING, 2 * steps):
             # Of two stages that make a step the first has the weight 1 - gamma, the second gamma.
             weight = 1.0 - GAMMA if stage >= 0 and stage % 2 == 0 else GAMMA
-            left_over(theta, heating, trans_x, trans_y, zeros, n, right)
+            left_over(theta, heating, trans_x, trans_y, nothing, n, right)
             iterations, relative = _solve_stage(
                 change, fine, single, columns, sizes, tops, tolerance, max_iterations
             )
@@ -216,33 +216,18 @@ def solve_heat_conduction(
 
 
 def advance_directly(
-    conductivity: np.ndarray,
-    heat_capacity: np.ndarray,
-    power: np.ndarray,
-    rise: np.ndarray,
-    heat_transfer_coefficient: float,
-    width: float,
-    interval: float,
-    steps: int,
-) -> tuple[np.ndarray, np.ndarray]:
+    conductivity: np.ndarray, heat_capacity: np.ndarray, power: np.ndarray, rise: np.ndarray,
+    heat_transfer_coefficient: float, width: float, interval: float, steps: int,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Advance many states, each by one interval with its own power: the scheme once more.
 
     It is in plain numpy, solved directly, and shares no arithmetic with the compiled solver, so
     that checks can compare with it. It is dear on fine grids: time and memory grow with the fourth
     and the third power of the cells along a side.
 
-    Args:
-        conductivity: Shape `(x, y)`, W/(m K).
-        heat_capacity: Likewise, J/(m3 K).
-        power: Shape `(x, y, states)`, W/m3.
-        rise: Temperature above the ambient one, likewise, K.
-        heat_transfer_coefficient: Of the outer surface, W/(m2 K).
-        width: Of a cell, m.
-        interval: Time to advance by, s.
-        steps: Of the method, after two stages of implicit Euler.
-
-    Returns:
-        The later rise, and the heat that each state has lost until then, J per metre of depth.
+    Materials have shape `(x, y)`; the power, W/m3, and the rise above the ambient temperature, K,
+    shape `(x, y, states)`; all else is as in `solve_heat_conduction`. Returns the later rise, and
+    the heat that each state has lost until then, J per metre of depth.
     """
     half = 0.5 * width / conductivity  # resistance of half a cell, m2 K/W
     across_x = width / (half[:-1] + half[1:])
@@ -263,53 +248,50 @@ def advance_directly(
 
     first = 1.0 - math.sqrt(0.5)  # end of the first stage, and length of both, in steps
     step = interval / (steps + 2.0 * first)
-    factors = BlockElimination(
+    solve = _block_elimination(
         heat_capacity * width**2 / (first * step) + outer, across_x, across_y
     )
     lost = np.zeros(rise.shape[-1])
     for _ in range(2):
-        rise = rise + factors.solve(gained(rise))
+        rise = rise + solve(gained(rise))
         lost += step * first * np.einsum("xy,xyt->t", outer, rise)
     for _ in range(steps):
-        change = factors.solve(gained(rise))
+        change = solve(gained(rise))
         lost += step * (1.0 - first) * np.einsum("xy,xyt->t", outer, rise + change)
         rise = rise + (1.0 / first - 1.0) * change
-        rise = rise + factors.solve(gained(rise))
+        rise = rise + solve(gained(rise))
         lost += step * first * np.einsum("xy,xyt->t", outer, rise)
     return rise, lost
 
 
-class BlockElimination:
-    """Factors of five-point equations, row of cells by row: `own u + sum of t (u - u') = rhs`.
+def _block_elimination(
+    own: np.ndarray, across_x: np.ndarray, across_y: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what solves five-point equations, row of cells by row.
 
-    The sum is over a cell's neighbours `u'` with the conductances `t` to them.
-
-    Args:
-        own: Positive, shape `(x, y)`.
-        across_x: Conductances between cells `(i, j)` and `(i + 1, j)`, shape `(x - 1, y)`.
-        across_y: The same between `(i, j)` and `(i, j + 1)`, shape `(x, y - 1)`.
+    They are `own u + sum of t (u - u') = rhs` over a cell's neighbours `u'` with the conductances
+    `t`: to `(i + 1, j)` in `across_x`, to `(i, j + 1)` in `across_y`. Right sides lie side by side,
+    shape `(x, y, number)`.
     """
+    diagonal = own.copy()
+    diagonal[:-1] += across_x
+    diagonal[1:] += across_x
+    diagonal[:, :-1] += across_y
+    diagonal[:, 1:] += across_y
+    inverses = np.empty((*diagonal.shape, diagonal.shape[1]))
+    for i, row in enumerate(diagonal):
+        block = np.diag(row) - np.diag(across_y[i], 1) - np.diag(across_y[i], -1)
+        if i > 0:
+            block -= np.multiply.outer(across_x[i - 1], across_x[i - 1]) * inverses[i - 1]
+        inverses[i] = np.linalg.inv(block)
 
-    def __init__(self, own: np.ndarray, across_x: np.ndarray, across_y: np.ndarray) -> None:
-        self._across_x = across_x
-        diagonal = own.copy()
-        diagonal[:-1] += across_x
-        diagonal[1:] += across_x
-        diagonal[:, :-1] += across_y
-        diagonal[:, 1:] += across_y
-        self._inverses = np.empty((*diagonal.shape, diagonal.shape[1]))
-        for i, row in enumerate(diagonal):
-            block = np.diag(row) - np.diag(across_y[i], 1) - np.diag(across_y[i], -1)
-            if i > 0:
-                block -= np.multiply.outer(across_x[i - 1], across_x[i - 1]) * self._inverses[i - 1]
-            self._inverses[i] = np.linalg.inv(block)
-
-    def solve(self, rhs: np.ndarray) -> np.ndarray:
-        """Solve for right sides side by side, shape `(x, y, number)`."""
+    def solve(rhs: np.ndarray) -> np.ndarray:
         u = np.empty_like(rhs)
-        u[0] = self._inverses[0] @ rhs[0]
+        u[0] = inverses[0] @ rhs[0]
         for i in range(1, len(u)):
-            u[i] = self._inverses[i] @ (rhs[i] + self._across_x[i - 1, :, None] * u[i - 1])
+            u[i] = inverses[i] @ (rhs[i] + across_x[i - 1, :, None] * u[i - 1])
         for i in range(len(u) - 2, -1, -1):
-            u[i] += self._inverses[i] @ (self._across_x[i, :, None] * u[i + 1])
+            u[i] += inverses[i] @ (across_x[i, :, None] * u[i + 1])
         return u
+
+    return solve

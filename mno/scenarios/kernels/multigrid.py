@@ -96,17 +96,18 @@ def restrict(fine, coarse, size):
 
 
 @inlined
+def _with_neighbours(own, u, trans_x, trans_y, i, j):
+    """Add to a number what a cell's neighbours give it."""
+    total = own + trans_x[i - 1, j] * u[i - 1, j] + trans_x[i, j] * u[i + 1, j]
+    return total + trans_y[i, j - 1] * u[i, j - 1] + trans_y[i, j] * u[i, j + 1]
+
+
+@inlined
 def _smooth(u, rhs, trans_x, trans_y, inverse, size, out):
     """One sweep of damped Jacobi from `u` into `out`."""
     for i in range(1, size + 1):
         for j in range(1, size + 1):
-            total = (
-                rhs[i, j]
-                + trans_x[i - 1, j] * u[i - 1, j]
-                + trans_x[i, j] * u[i + 1, j]
-                + trans_y[i, j - 1] * u[i, j - 1]
-                + trans_y[i, j] * u[i, j + 1]
-            )
+            total = _with_neighbours(rhs[i, j], u, trans_x, trans_y, i, j)
             out[i, j] = u[i, j] + DAMPING * (total * inverse[i, j] - u[i, j])
 
 
@@ -118,21 +119,12 @@ def _smooth_and_restrict(u, rhs, trans_x, trans_y, inverse, size, out, coarse_rh
             u[i, j] = DAMPING * inverse[i, j] * rhs[i, j]
     for i in range(1, size + 1):
         for j in range(1, size + 1):
-            out[i, j] = (
-                (1.0 - DAMPING) * rhs[i, j]
-                + trans_x[i - 1, j] * u[i - 1, j]
-                + trans_x[i, j] * u[i + 1, j]
-                + trans_y[i, j - 1] * u[i, j - 1]
-                + trans_y[i, j] * u[i, j + 1]
-            )
+            out[i, j] = _with_neighbours((1.0 - DAMPING) * rhs[i, j], u, trans_x, trans_y, i, j)
     for i in range(1, coarse_size + 1):
+        above, below = out[2 * i - 1], out[2 * i]
         for j in range(1, coarse_size + 1):
-            coarse_rhs[i, j] = (
-                out[2 * i - 1, 2 * j - 1]
-                + out[2 * i - 1, 2 * j]
-                + out[2 * i, 2 * j - 1]
-                + out[2 * i, 2 * j]
-            )
+            total = above[2 * j - 1] + above[2 * j]
+            coarse_rhs[i, j] = total + below[2 * j - 1] + below[2 * j]
 
 
 @inlined
@@ -165,16 +157,29 @@ def _v_cycle(trans_x, trans_y, storage, inverse, rhs, u, other, sizes, tops):
 
 
 @inlined
-def left_over(u, source, trans_x, trans_y, storage, size, out):
-    """Set `out` to `source` less what each cell takes up and gives away."""
+def _given_away(u, trans_x, trans_y, i, j):
+    along_x = trans_x[i - 1, j] * (u[i, j] - u[i - 1, j]) + trans_x[i, j] * (u[i, j] - u[i + 1, j])
+    along_x_y = along_x + trans_y[i, j - 1] * (u[i, j] - u[i, j - 1])
+    return along_x_y + trans_y[i, j] * (u[i, j] - u[i, j + 1])
+
+
+@inlined
+def outflow(u, trans_x, trans_y, storage, size, out):
+    """Set `out` to what each cell gives away and takes up: the matrix times `u`."""
     for i in range(1, size + 1):
         for j in range(1, size + 1):  # so few arrays that the compiler can tell them apart
-            out[i, j] = source[i, j] - (
-                trans_x[i - 1, j] * (u[i, j] - u[i - 1, j])
-                + trans_x[i, j] * (u[i, j] - u[i + 1, j])
-                + trans_y[i, j - 1] * (u[i, j] - u[i, j - 1])
-                + trans_y[i, j] * (u[i, j] - u[i, j + 1])
-            )
+            out[i, j] = _given_away(u, trans_x, trans_y, i, j)
+        if storage.size > 0:
+            for j in range(1, size + 1):
+                out[i, j] += storage[i, j] * u[i, j]
+
+
+@inlined
+def left_over(u, source, trans_x, trans_y, storage, size, out):
+    """Set `out` to `source` less that, in this order of rounding: given away, then taken up."""
+    for i in range(1, size + 1):
+        for j in range(1, size + 1):
+            out[i, j] = source[i, j] - _given_away(u, trans_x, trans_y, i, j)
         if storage.size > 0:
             for j in range(1, size + 1):
                 out[i, j] -= storage[i, j] * u[i, j]
@@ -202,26 +207,21 @@ def dot(x, y, columns, size):
 
 
 def conjugate_gradients(v_cycle, name):
-    """Return a compiled function that improves `u` until its residual is at most a tolerance.
+    """Return a compiled function of that name that improves `u` up to a relative residual.
 
     It takes `u` and its `residual`; the norm `start` of the right side, and that of the residual
-    over it, `relative`; on the finest level, in float64, transmissibilities, storage, zeros, and
-    scratch for direction and flux (`fine`); on all levels transmissibilities, storage, inverse,
-    right side, solution and scratch (`coarse`); scratch of a row (`columns`); `sizes` and `tops` of
-    the levels; what the residual is multiplied by for the preconditioner, or 0 if it is its right
-    side (`scale`). It returns the number of iterations, and the relative residual reached, which
-    may be NaN.
-
-    Args:
-        v_cycle: The preconditioner; takes `coarse`, `sizes` and `tops`.
-        name: Of the function.
+    over it, `relative`; on the finest level, in float64, transmissibilities, storage, and scratch
+    for direction and flux (`fine`); what `v_cycle`, the preconditioner, takes besides `sizes` and
+    `tops` of the levels (`coarse`); scratch of a row (`columns`); what the residual is multiplied
+    by for the preconditioner, or 0 if it is its right side (`scale`). It returns the number of
+    iterations, and the relative residual reached, which may be NaN.
     """
 
     def iterate(
         u, residual, start, relative, fine, coarse, columns, sizes, tops, scale, tolerance,
         max_iterations,
     ):  # fmt: skip
-        trans_x, trans_y, storage, zeros, direction, inflow = fine
+        trans_x, trans_y, storage, direction, flux = fine
         c_x, c_y, c_storage, inverse, rhs, correction, other = coarse
         n, previous, iterations = sizes[0], 1.0, 0
         while relative > tolerance and iterations < max_iterations:
@@ -231,10 +231,10 @@ def conjugate_gradients(v_cycle, name):
             overlap = dot(residual, correction, columns, n)
             add(1.0, correction, direction, overlap / previous if iterations > 0 else 0.0, n)
             previous = overlap
-            left_over(direction, zeros, trans_x, trans_y, storage, n, inflow)
-            step = -overlap / dot(direction, inflow, columns, n)
+            outflow(direction, trans_x, trans_y, storage, n, flux)
+            step = overlap / dot(direction, flux, columns, n)
             add(step, direction, u, 1.0, n)
-            add(step, inflow, residual, 1.0, n)
+            add(-step, flux, residual, 1.0, n)
             relative = np.sqrt(dot(residual, residual, columns, n)) / start
             iterations += 1
         return iterations, relative
@@ -258,15 +258,15 @@ def solve_diffusion(permeability, source, tolerance, max_iterations, inlet=None,
         max_iterations: Iterations after which it ends in any case.
         inlet: None, or `u` on the side where x is 0; then `u = 0` on the side across, and nothing
             passes through the other two.
-        guess: Cell values of which some multiple is like `u`, to start from, like `permeability`;
-            zero if not given. They change how many iterations it takes, not where it ends.
+        guess: Cell values of which some multiple is like `u`, to start from; zero if not given.
+            They change how many iterations it takes, not where it ends.
 
     Returns:
         Cell values of `u`, shape `(n, n)`; the number of iterations; the relative residual
         reached, which the caller must compare with `tolerance` (it may be NaN).
     """
-    is_channel, value = inlet is not None, float(inlet or 0.0)
     is_guessed, first = guess is not None, permeability if guess is None else guess
+    is_channel, value = inlet is not None, float(inlet or 0.0)
     return _solve(
         permeability, source, tolerance, max_iterations, is_channel, value, is_guessed, first
     )
@@ -281,13 +281,12 @@ def _solve(
     rows = tops[-1] + 3
     # One block rather than ten: the allocator then keeps it between calls, and the operating
     # system need not hand out fresh pages each time.
-    block = np.zeros((6 * rows + 4 * (n + 2) + 1, n + 2))
+    block = np.zeros((6 * rows + 2 * (n + 2) + 1, n + 2))
     trans_x, trans_y, inverse = block[:rows], block[rows : 2 * rows], block[2 * rows : 3 * rows]
     other, residual = block[3 * rows : 4 * rows], block[4 * rows : 5 * rows]
-    correction = block[5 * rows : 6 * rows]
-    fields = block[6 * rows : 6 * rows + 4 * (n + 2)].reshape(4, n + 2, n + 2)
-    u, direction, inflow, zeros = fields[0], fields[1], fields[2], fields[3]
-    columns, nothing = block[6 * rows + 4 * (n + 2)], block[:0]
+    correction, rest = block[5 * rows : 6 * rows], block[6 * rows :]
+    u, direction, columns = rest[: n + 2], rest[n + 2 : 2 * (n + 2)], rest[2 * (n + 2)]
+    flux, nothing = correction, block[:0]  # one after the other in the same memory
 
     # Harmonic means between cells; at a wall half a cell away, twice the cell's value.
     harmonic_means(permeability, trans_x)
@@ -305,20 +304,18 @@ def _solve(
             residual[i + 1, j + 1] = source[i, j] / (n * n)
     for j in range(1, n + 1):
         residual[1, j] += trans_x[0, j] * inlet
-    start = np.sqrt(dot(residual, residual, columns, n))
-    relative = 1.0
+    start, relative = np.sqrt(dot(residual, residual, columns, n)), 1.0
     if is_guessed:
         u[1 : n + 1, 1 : n + 1] = guess
-        left_over(u, zeros, trans_x, trans_y, nothing, n, inflow)
+        outflow(u, trans_x, trans_y, nothing, n, flux)
         # The multiple of the guess that is nearest to the solution in the energy norm: where a
         # guess has the right form and a wrong size, it saves what one of the right size would.
-        factor = dot(u, residual, columns, n) / max(-dot(u, inflow, columns, n), SMALLEST)
+        factor = dot(u, residual, columns, n) / max(dot(u, flux, columns, n), SMALLEST)
         add(0.0, u, u, factor, n)
-        add(factor, inflow, residual, 1.0, n)
+        add(-factor, flux, residual, 1.0, n)
         relative = np.sqrt(dot(residual, residual, columns, n)) / start
     iterations, relative = _iterate(
-        u, residual, start, relative,
-        (trans_x, trans_y, nothing, zeros, direction, inflow),
+        u, residual, start, relative, (trans_x, trans_y, nothing, direction, flux),
         (trans_x, trans_y, nothing, inverse, residual, correction, other),
         columns, sizes, tops, 0.0, tolerance, max_iterations,
     )  # fmt: skip

@@ -3,77 +3,74 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 NUM_MODES = 64  # cosines along each axis, at every resolution
+NUM_BUMPS = 5
+WIDTHS = 0.05, 0.2  # bounds of a bump's standard deviation, in sides of the square
 
 
 def covariance_spectrum(exponent: float, inverse_length: float, side: float) -> np.ndarray:
     """Return the variances of the cosines' weights for a covariance of Matern's kind.
 
-    It is `(-Laplacian + tau^2)^-alpha` with zero flux at the wall.
-
-    Args:
-        exponent: `alpha`.
-        inverse_length: `tau`, in one over the unit of `side`.
-        side: Length of the square's side.
-
-    Returns:
-        Shape `(64, 64)`; not normalised.
+    It is `(-Laplacian + tau^2)^-alpha` with zero flux at the wall, `alpha` being the exponent and
+    `tau` the inverse length, in one over the unit of `side`, of the square. The variances have
+    shape `(64, 64)` and are not normalised.
     """
     wave_numbers = np.arange(NUM_MODES)
     squares = (np.pi / side) ** 2 * np.add.outer(wave_numbers**2, wave_numbers**2)
     return (squares + inverse_length**2) ** -exponent
 
 
-class _ProductField:
+def periodic_spectrum(exponent: float, inverse_length: float, waves: int, axes: int) -> np.ndarray:
+    """Return the variances of waves for the covariance `(-Laplacian + tau^2)^-alpha`, period 1.
+
+    They have shape `(waves + 1,)` for each of one or two axes; that of the constant is 0.
+    """
+    squares = (2.0 * np.pi * np.arange(waves + 1)) ** 2
+    total = squares if axes == 1 else np.add.outer(squares, squares)
+    variances = (total + inverse_length**2) ** -exponent
+    variances[(0,) * axes] = 0.0
+    return variances
+
+
+@dataclass(frozen=True)
+class RandomField:
     """A sum of products of functions, one per axis, with independent normal weights.
 
     The weights are drawn in an order that does not depend on the grid.
-
-    Args:
-        basis: The functions at the points of every axis, shape `(points, functions)`.
-        deviations: Standard deviations of the weights, one axis for each of the field's.
     """
 
-    def __init__(self, basis: np.ndarray, deviations: np.ndarray) -> None:
-        self._basis, self._deviations = basis, deviations
+    basis: np.ndarray  # the functions at the points of every axis, shape `(points, functions)`
+    deviations: np.ndarray  # of the weights, one axis for each of the field's
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a field, float64."""
-        field = self._deviations * rng.standard_normal(self._deviations.shape)
+        field = self.deviations * rng.standard_normal(self.deviations.shape)
         # einsum, not a matrix product: BLAS may add in another order with another number of
         # threads. The sums run over last axes, which is the fast case.
         for _ in range(field.ndim):
-            field = np.einsum("xk,...k->x...", self._basis, field)
+            field = np.einsum("xk,...k->x...", self.basis, field)
         return field
 
 
-class CosineField(_ProductField):
-    """A random field `sum over k, l of w_kl c_k(x) c_l(y)` on a square.
+def cosine_field(points: np.ndarray, variances: np.ndarray) -> RandomField:
+    """Return a random field `sum over k, l of w_kl c_k(x) c_l(y)` on a square.
 
     `c_k(x) = sqrt(2) cos(k pi x)`, `c_0 = 1`, `x` and `y` being shares of the square's side.
-
-    Args:
-        points: Where the grid's points lie along either axis, in (0, 1).
-        variances: Those of the weights, shape `(modes, modes)`.
+    `points` says where the grid's lie along either axis, in (0, 1).
     """
-
-    def __init__(self, points: np.ndarray, variances: np.ndarray) -> None:
-        super().__init__(_cosines(points, len(variances)), np.sqrt(variances))
+    return RandomField(_cosines(points, len(variances)), np.sqrt(variances))
 
 
 def draw_at(
     rng: np.random.Generator, variances: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
-    """Draw such a field at unordered points, shape `(points,)`, float64.
+    """Draw such a field at unordered points, shares of the square's side, float64.
 
-    Args:
-        rng: Gives the function that it gives a `CosineField`.
-        variances: Those of the weights, shape `(modes, modes)`.
-        x: Coordinates of the points, shape `(points,)`, as shares of the square's side.
-        y: Likewise.
+    The generator gives the function that it gives a `cosine_field`.
     """
     weights = np.sqrt(variances) * rng.standard_normal(variances.shape)
     half = np.einsum("pl,kl->pk", _cosines(y, len(variances)), weights)
@@ -87,47 +84,19 @@ def _cosines(points: np.ndarray, num_modes: int) -> np.ndarray:
     return norms * np.cos(np.pi * np.outer(points, wave_numbers))
 
 
-def periodic_spectrum(exponent: float, inverse_length: float, waves: int, axes: int) -> np.ndarray:
-    """Return the variances of waves for the covariance `(-Laplacian + tau^2)^-alpha`, period 1.
+def periodic_field(points: np.ndarray, variances: np.ndarray) -> RandomField:
+    """Return a field of products of `1`, `sqrt(2) cos(2 pi k x)` and `sqrt(2) sin(2 pi k x)`.
 
-    Args:
-        exponent: `alpha`.
-        inverse_length: `tau`.
-        waves: Largest wave number.
-        axes: 1 or 2.
-
-    Returns:
-        Shape `(waves + 1,)` for each axis; that of the constant is 0.
+    If variances, by wave number along each of one or two axes, depend on the length of the wave
+    vector alone, it is stationary. `points` says where the grid's lie along every axis, in periods.
     """
-    squares = (2.0 * np.pi * np.arange(waves + 1)) ** 2
-    total = squares if axes == 1 else np.add.outer(squares, squares)
-    variances = (total + inverse_length**2) ** -exponent
-    variances[(0,) * axes] = 0.0
-    return variances
-
-
-class PeriodicField(_ProductField):
-    """A random field of products of `1`, `sqrt(2) cos(2 pi k x)` and `sqrt(2) sin(2 pi k x)`.
-
-    If variances depend on the length of the wave vector alone, the field is stationary.
-
-    Args:
-        points: Where the grid's points lie along every axis, in periods.
-        variances: Those of the weights, by wave number along each of one or two axes.
-    """
-
-    def __init__(self, points: np.ndarray, variances: np.ndarray) -> None:
-        waves = np.arange(1, len(variances))
-        angles = 2.0 * np.pi * np.outer(points, waves)
-        basis = np.ones((len(points), 2 * len(waves) + 1))
-        basis[:, 1::2] = math.sqrt(2.0) * np.cos(angles)
-        basis[:, 2::2] = math.sqrt(2.0) * np.sin(angles)
-        index = (np.arange(basis.shape[1]) + 1) // 2
-        super().__init__(basis, np.sqrt(variances[np.ix_(*(index,) * variances.ndim)]))
-
-    def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a field, one axis for each of the variances, float64."""
-        return super().draw(rng).T
+    waves = np.arange(1, len(variances))
+    angles = 2.0 * np.pi * np.outer(points, waves)
+    basis = np.ones((len(points), 2 * len(waves) + 1))
+    basis[:, 1::2] = math.sqrt(2.0) * np.cos(angles)
+    basis[:, 2::2] = math.sqrt(2.0) * np.sin(angles)
+    index = (np.arange(basis.shape[1]) + 1) // 2
+    return RandomField(basis, np.sqrt(variances[np.ix_(*(index,) * variances.ndim)]))
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
@@ -135,21 +104,11 @@ def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
-NUM_BUMPS = 5
-WIDTHS = 0.05, 0.2  # bounds of a bump's standard deviation, in sides of the square
-
-
 def sum_of_bumps(rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
-    """Draw `sum over k of exp(-|x - x_k|^2 / (2 s_k^2))` on the unit square.
+    """Draw `sum over k of exp(-|x - x_k|^2 / (2 s_k^2))` on the unit square, shape `(x, y)`.
 
-    Centres lie anywhere in the square, standard deviations between 0.05 and 0.2.
-
-    Args:
-        rng: What they are drawn from, in an order that does not depend on the grid.
-        points: Where the grid's points lie along either axis, in (0, 1).
-
-    Returns:
-        Shape `(x, y)`, float64.
+    Centres lie anywhere in the square, standard deviations between 0.05 and 0.2; they are drawn in
+    an order that does not depend on the grid, whose points lie at `points` along either axis.
     """
     centres = rng.random((NUM_BUMPS, 2))
     widths = rng.uniform(*WIDTHS, NUM_BUMPS)

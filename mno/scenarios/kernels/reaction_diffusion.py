@@ -34,44 +34,22 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba.core import cgutils
 
 from mno.core.compiled import compiled, inlined
 from mno.scenarios.kernels.runge_kutta import ADVANCES, SHARES, STABLE, WEIGHTS
 from mno.scenarios.kernels.vectors import (
+    HALF,
+    INDEX,
     LANES,
     VECTOR,
+    Vector,
+    beyond,
     emitted,
     load_repeated,
     load_vector,
-    pointer,
+    store_vector,
 )
-
-_VECTOR = 8 * LANES  # bytes
-_INDEX = ir.IntType(64)
-_LANES = ir.VectorType(ir.IntType(32), LANES)
-
-
-class Cells:
-    """Eight numbers while code is generated; arithmetic on them emits instructions."""
-
-    def __init__(self, builder: Any, values: Any) -> None:
-        self.builder, self.values = builder, values
-
-    def __add__(self, other: Cells) -> Cells:
-        return Cells(self.builder, self.builder.fadd(self.values, other.values))
-
-    def __sub__(self, other: Cells) -> Cells:
-        return Cells(self.builder, self.builder.fsub(self.values, other.values))
-
-    def __mul__(self, other: Cells) -> Cells:
-        return Cells(self.builder, self.builder.fmul(self.values, other.values))
-
-    def followed_by(self, other: Cells, start: int) -> Cells:
-        """Return eight of these and the following numbers, from that lane on."""
-        lanes = ir.Constant(_LANES, list(range(start, start + LANES)))
-        return Cells(self.builder, self.builder.shuffle_vector(self.values, other.values, lanes))
 
 
 @inlined
@@ -80,20 +58,8 @@ def row_width(n):
     return (n + LANES - 1) // LANES * LANES + 2 * LANES
 
 
-def _repeated(builder: Any, address: Any, count: int) -> list[Cells]:
-    """Return the numbers at an address, each of them eight times."""
-    return [Cells(builder, load_repeated(builder, address, number)) for number in range(count)]
-
-
-def _load(builder: Any, address: Any, vector: int = 0) -> Cells:
-    """Load eight numbers, that many vectors beyond an address."""
-    return Cells(builder, load_vector(builder, address, vector))
-
-
-def _store(cells: Cells, address: Any, vector: int = 0) -> None:
-    """Store eight numbers there."""
-    place = pointer(cells.builder, address, _VECTOR * vector, VECTOR)
-    cells.builder.store(cells.values, place, align=8)
+def _repeated(builder: Any, address: Any, count: int) -> list[Vector]:
+    return [load_repeated(builder, address, number) for number in range(count)]
 
 
 class _Species:
@@ -106,31 +72,31 @@ class _Species:
         """Return the address of the cells in a row."""
         return self.builder.add(row, self._beyond)
 
-    def load(self, row: Any) -> Cells:
+    def load(self, row: Any) -> Vector:
         """Load the cells of a row."""
-        return _load(self.builder, self.at(row))
+        return load_vector(self.builder, self.at(row))
 
-    def curvature(self, here: Any, up: Any, down: Any) -> Cells:
+    def curvature(self, here: Any, up: Any, down: Any) -> Vector:
         """Return the Laplacian times the square of a cell's width."""
         b, cells, address = self.builder, self.load(here), self.at(here)
         # A shuffle of whole vectors takes less time than one that straddles two cache lines.
-        left = _load(b, address, -1).followed_by(cells, LANES - 1)
-        right = cells.followed_by(_load(b, address, 1), 1)
+        left = load_vector(b, address, -1).followed_by(cells, range(LANES - 1, 2 * LANES - 1))
+        right = cells.followed_by(load_vector(b, address, 1), range(1, LANES + 1))
         around = (self.load(up) + self.load(down)) + (left + right)
-        return around - Cells(b, ir.Constant(VECTOR, [4.0] * LANES)) * cells
+        return around - Vector.of(b, 4.0) * cells
 
 
 @contextmanager
 def _along(builder: Any, vectors: Any, to_v: Any) -> Iterator[tuple[_Species, _Species]]:
     """Emit what is done with either species, eight cells after eight."""
     with cgutils.for_range(builder, vectors) as loop:
-        beyond = builder.mul(loop.index, _INDEX(_VECTOR))
-        yield _Species(builder, beyond), _Species(builder, builder.add(beyond, to_v))
+        further = builder.mul(loop.index, INDEX(HALF))
+        yield _Species(builder, further), _Species(builder, builder.add(further, to_v))
 
 
 def _rates(
-    of_u: _Species, of_v: _Species, here: Any, up: Any, down: Any, numbers: Sequence[Cells]
-) -> tuple[Cells, Cells]:
+    of_u: _Species, of_v: _Species, here: Any, up: Any, down: Any, numbers: Sequence[Vector]
+) -> tuple[Vector, Vector]:
     """Return how fast eight cells of either species change."""
     mobility_u, mobility_v, offset = numbers
     u, v = of_u.load(here), of_v.load(here)
@@ -146,13 +112,12 @@ def stage_between(
 ) -> None:  # fmt: skip
     """Set a row of the next stage, `following = now + advance * rate(here)`.
 
-    Rows are addresses of their first cells of u; those of v are `to_v` bytes further. At `numbers`
-    are `D_u / h^2`, `D_v / h^2` and `k`.
+    Rows are addresses of their first cells of u; those of v are `to_v` bytes further.
     """
     fixed, (length,) = _repeated(builder, numbers, 3), _repeated(builder, advance, 1)
     with _along(builder, vectors, to_v) as both:
         for species, rate in zip(both, _rates(*both, here, up, down, fixed), strict=True):
-            _store(species.load(now) + length * rate, species.at(following))
+            store_vector(species.load(now) + length * rate, species.at(following))
 
 
 @emitted
@@ -167,13 +132,13 @@ def stage_last(
     """
     fixed, (length,) = _repeated(builder, numbers, 3), _repeated(builder, weight, 1)
     first, *others = _repeated(builder, shares, len(SHARES))
-    rows = [builder.add(kept, builder.mul(distance, _INDEX(k))) for k in range(len(others))]
+    rows = [beyond(builder, kept, distance, k) for k in range(len(others))]
     with _along(builder, vectors, to_v) as both:
         for species, rate in zip(both, _rates(*both, here, up, down, fixed), strict=True):
             total = first * species.load(now)
             for share, row in zip(others, rows, strict=True):
                 total = total + share * species.load(row)
-            _store(total + length * rate, species.at(now))
+            store_vector(total + length * rate, species.at(now))
 
 
 @emitted
@@ -186,20 +151,16 @@ def extremes(
     """
     slots = [cgutils.alloca_once(builder, VECTOR) for _ in range(4)]
     for k, slot in enumerate(slots):
-        builder.store(_load(builder, largest, k).values, slot)
+        builder.store(load_vector(builder, largest, k).values, slot)
     with _along(builder, vectors, to_v) as both:
+        counts = both[0].load(cells)
         for k, species in enumerate(both):
-            for slot, value in (
-                (slots[2 * k], species.load(here)),
-                (slots[2 * k + 1], species.curvature(here, up, down)),
-            ):
-                counted = (value * both[0].load(cells)).values
-                for each in (counted, builder.fneg(counted)):
-                    before = builder.load(slot)
-                    is_larger = builder.fcmp_ordered(">", each, before)
-                    builder.store(builder.select(is_larger, each, before), slot)
+            values = species.load(here), species.curvature(here, up, down)
+            for slot, value in zip(slots[2 * k :], values, strict=False):
+                counted, most = value * counts, Vector(builder, builder.load(slot))
+                builder.store(most.at_most(counted).at_most(-counted).values, slot)
     for k, slot in enumerate(slots):
-        _store(Cells(builder, builder.load(slot)), largest, k)
+        store_vector(Vector(builder, builder.load(slot)), largest, k)
 
 
 ACCURATE = 0.4  # length of a step times the rate that the state has
@@ -304,12 +265,12 @@ def solve_reaction_diffusion(
         activator: Cell values of `u` at the beginning, finite, float64, C order, shape `(n, n)`.
         inhibitor: The same of `v`.
         mobility_u: `D_u / h^2`, in one over the unit of time.
-        mobility_v: The same for `v`.
+        mobility_v: `D_v / h^2`.
         offset: `k`.
         interval: Time between two frames.
         fineness: Factor by which steps are shorter than that; 1, or more.
-        frames_u: Takes `u` at all frames, the first one being the initial state; float32 or
-            float64, shape `(frames, n, n)`.
+        frames_u: Takes `u` at all frames from the initial state on; float32 or float64, shape
+            `(frames, n, n)`.
         frames_v: The same of `v`.
     """
     n, width = len(activator), row_width(len(activator))

@@ -14,61 +14,35 @@ no order.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csc_matrix, diags_array
 from scipy.sparse.linalg import splu
 
-from mno.scenarios.kernels.ring_mesh import (
-    Edges,
-    RingMesh,
-    areas,
-    factorise,
-    lumped,
-    rim_lengths,
-    stiffness,
-)
+from mno.scenarios.kernels import ring_mesh
+from mno.scenarios.kernels.ring_mesh import Edges, RingMesh, factorise
 
 GAMMA = 1.0 - math.sqrt(0.5)  # share of a step that a stage is long
 
 
-@dataclass(frozen=True)
-class Network:
-    """Points that store heat and conduct it to each other and to the outside, per metre of depth.
+class Network(NamedTuple):
+    """Points that store heat and conduct it to each other and outwards, per metre of depth."""
 
-    Attributes:
-        area: `S`, what belongs to each point, m2, shape `(point,)`.
-        capacity: `C`, heat stored per kelvin, J/(m K), likewise.
-        film: `F`, heat lost to the outside, W/(m K), likewise.
-        conductance: `K`, the matrix that takes rises to what leaves each point, W/(m K).
-    """
-
-    area: np.ndarray
-    capacity: np.ndarray
-    film: np.ndarray
-    conductance: csc_matrix
+    area: np.ndarray  # `S`, what belongs to each point, m2, shape `(point,)`
+    capacity: np.ndarray  # `C`, heat stored per kelvin, J/(m K), likewise
+    film: np.ndarray  # `F`, heat lost to the outside, W/(m K), likewise
+    conductance: csc_matrix  # `K`, takes rises to what leaves each point, W/(m K)
 
 
 def solve_conduction(
-    network: Network,
-    power: np.ndarray,
-    initial: np.ndarray,
-    ambient: float,
-    interval: float,
+    network: Network, power: np.ndarray, initial: np.ndarray, ambient: float, interval: float,
     steps: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Integrate from an initial temperature, in equal steps, with one sparse factorisation.
 
-    Each interval begins with the frame as it is stored.
-
-    Args:
-        network: The equation.
-        power: Power density of each interval, W/m3, shape `(interval, point)`.
-        initial: Temperature, K, shape `(point,)`.
-        ambient: Temperature, K.
-        interval: Time between frames, s.
-        steps: In an interval.
+    Each interval, s, begins with the frame as it is stored and has its own `power`, W/m3, shape
+    `(interval, point)`. Temperatures are in K.
 
     Returns:
         The frames, float32, shape `(interval + 1, point)`, and what is stored, supplied and lost in
@@ -99,15 +73,9 @@ def advance_again(
 ) -> tuple[np.ndarray, np.ndarray]:
     """State the method a second time, by the rates of its stages, for checks.
 
-    Args:
-        network: The equation.
-        power: Power density of each state, W/m3, shape `(point, state)`.
-        rise: States that are advanced by one interval each, K, likewise.
-        interval: Time to advance by, s.
-        steps: In it.
-
-    Returns:
-        The later rise, and the heat that each state has lost until then, J/m, shape `(state,)`.
+    States of the `rise`, K, are advanced by one interval each, with their own `power`, W/m3; both
+    have shape `(point, state)`. Returns the later rise, and the heat that each state has lost until
+    then, J/m, shape `(state,)`.
     """
     step, share = interval / steps, 1.0 - 1.0 / math.sqrt(2.0)
     source = network.area[:, None] * power
@@ -126,49 +94,30 @@ def advance_again(
 
 
 def assemble(
-    mesh: RingMesh,
-    x: np.ndarray,
-    y: np.ndarray,
-    conductivity: np.ndarray,
-    heat_capacity: np.ndarray,
-    films: tuple[float, float],
-) -> Network:
+    mesh: RingMesh, x: np.ndarray, y: np.ndarray, conductivity: np.ndarray,
+    heat_capacity: np.ndarray, films: tuple[float, float],
+) -> Network:  # fmt: skip
     """Return the equation of a ring for the solver.
 
-    Args:
-        mesh: The ring's mesh.
-        x: Coordinates of the points, m, shape `(point,)`.
-        y: Likewise.
-        conductivity: W/(m K), likewise.
-        heat_capacity: J/(m3 K), likewise.
-        films: What passes the inner and the outer wall, W/(m2 K).
+    Coordinates are in m, conductivity in W/(m K), heat capacity in J/(m3 K), shape `(point,)`, and
+    films are what passes the inner and the outer wall, W/(m2 K).
     """
-    triangles = mesh.triangles
-    area = lumped(areas(x, y, triangles), triangles, mesh.num_points)
+    area = ring_mesh.lumped(mesh.sizes(x, y), mesh.triangles, mesh.num_points)
     film = np.zeros(mesh.num_points)
     for rim, coefficient in zip((mesh.inner, mesh.outer), films, strict=True):
-        film[rim] = coefficient * rim_lengths(x[rim], y[rim])
-    conductance = stiffness(x, y, triangles, conductivity[triangles].mean(axis=1))
+        film[rim] = coefficient * ring_mesh.rim_lengths(x[rim], y[rim])
+    means = conductivity[mesh.triangles].mean(axis=1)
+    conductance = ring_mesh.stiffness(x, y, mesh.triangles, means)
     return Network(area, heat_capacity * area, film, conductance)
 
 
 def restate(
-    mesh: RingMesh,
-    edges: Edges,
-    x: np.ndarray,
-    y: np.ndarray,
-    heat_capacity: np.ndarray,
+    mesh: RingMesh, edges: Edges, x: np.ndarray, y: np.ndarray, heat_capacity: np.ndarray,
     films: tuple[float, float],
-) -> Network:
+) -> Network:  # fmt: skip
     """Return the same equation edge by edge, for checks; it shares no arithmetic with `assemble`.
 
-    Args:
-        mesh: The ring's mesh.
-        edges: Of its triangles, with the conductivity in them.
-        x: Coordinates of the points, m, shape `(point,)`.
-        y: Likewise.
-        heat_capacity: J/(m3 K), likewise.
-        films: What passes the inner and the outer wall, W/(m2 K).
+    The edges are those of the mesh's triangles, with the conductivity in them.
     """
     numbers, film = np.arange(mesh.num_points), np.zeros(mesh.num_points)
     for rim, coefficient in zip((mesh.inner, mesh.outer), films, strict=True):

@@ -43,14 +43,10 @@ class RingMesh:
     Point `(i, j)`, the `i`-th around the `j`-th ring, has number `j * around + i`. Quadrilaterals
     are cut along diagonals that alternate like the squares of a chessboard, so that the mesh
     prefers no direction.
-
-    Attributes:
-        around: Points of a ring, an even number.
-        rings: Rings, at least two.
     """
 
-    around: int
-    rings: int
+    around: int  # points of a ring, an even number
+    rings: int  # at least two
 
     @property
     def num_points(self) -> int:
@@ -105,9 +101,7 @@ class RingMesh:
     def place(self, inner: np.ndarray, outer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the coordinates of all points, at equal distances along each ray.
 
-        Args:
-            inner: Distance of the inner curve from the middle along each ray, shape `(around,)`.
-            outer: The same of the outer curve.
+        The curves are given by their distance from the middle along each ray, shape `(around,)`.
         """
         radius = inner + self.shares()[:, None] * (outer - inner)
         angle = self.angles()
@@ -123,12 +117,7 @@ class RingMesh:
 
 
 def rim_lengths(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the length of a closed polygon that belongs to each corner: half of both its edges.
-
-    Args:
-        x: Coordinates of the corners in order, shape `(corners,)`.
-        y: Likewise.
-    """
+    """Return the length of a closed polygon that belongs to each corner: half of both its edges."""
     edges = np.hypot(np.roll(x, -1) - x, np.roll(y, -1) - y)
     return 0.5 * (edges + np.roll(edges, 1))
 
@@ -145,21 +134,14 @@ def draw_curve(rng: np.random.Generator, angles: np.ndarray, waviness: float) ->
 
 
 def areas(x: np.ndarray, y: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Return the area of each triangle, negative where its corners run clockwise.
-
-    Args:
-        x: Coordinates of the points, shape `(points,)`.
-        y: Likewise.
-        triangles: Numbers of the corners, shape `(triangles, 3)`.
-    """
+    """Return the area of each triangle, negative where its corners run clockwise."""
     a, b, c = triangles.T
     return 0.5 * ((x[b] - x[a]) * (y[c] - y[a]) - (x[c] - x[a]) * (y[b] - y[a]))
 
 
 def lumped(per_triangle: np.ndarray, triangles: np.ndarray, num_points: int) -> np.ndarray:
     """Share a quantity of each triangle equally among its corners, shape `(points,)`."""
-    thirds = np.repeat(per_triangle / 3.0, 3)
-    return np.bincount(triangles.ravel(), thirds, num_points)
+    return np.bincount(triangles.ravel(), np.repeat(per_triangle / 3.0, 3), num_points)
 
 
 def stiffness(
@@ -168,13 +150,7 @@ def stiffness(
     """Return the matrix of `-div(a grad u)` for linear elements, with nothing passing the rim.
 
     An entry is the sum over triangles T that have both points of
-    `a_T area_T (grad phi_i . grad phi_j)`.
-
-    Args:
-        x: Coordinates of the points, shape `(points,)`.
-        y: Likewise.
-        triangles: Numbers of the corners, anticlockwise, shape `(triangles, 3)`.
-        coefficient: `a` of each triangle, shape `(triangles,)`.
+    `a_T area_T (grad phi_i . grad phi_j)`; the coefficient `a` has shape `(triangles,)`.
     """
     # The gradient of the function of a corner is the opposite edge, turned, over twice the area.
     opposite_x = x[np.roll(triangles, -2, axis=1)] - x[np.roll(triangles, -1, axis=1)]
@@ -197,21 +173,13 @@ def factorise(matrix: csc_matrix) -> SuperLU:
 
 
 class Edges(NamedTuple):
-    """Edges of triangles, one entry per triangle and edge, shape `(3 * triangles,)` each.
+    """Edges of triangles, one entry per triangle and edge, shape `(3 * triangles,)` each."""
 
-    Attributes:
-        opposite: Number of the triangle's corner that does not lie on the edge.
-        begin: Number of the point where the edge begins.
-        end: Number of the point where it ends.
-        conductance: What flows along it per difference between its ends.
-        size: Area of the triangle, negative where its corners run clockwise.
-    """
-
-    opposite: np.ndarray
-    begin: np.ndarray
+    opposite: np.ndarray  # number of the triangle's corner that does not lie on the edge
+    begin: np.ndarray  # number of the point where the edge begins
     end: np.ndarray
-    conductance: np.ndarray
-    size: np.ndarray
+    conductance: np.ndarray  # what flows along it per difference between its ends
+    size: np.ndarray  # area of the triangle, negative where its corners run clockwise
 
     def shares(self) -> np.ndarray:
         """Return the area that belongs to each point, a third of its triangles."""
@@ -229,13 +197,7 @@ def edges_of(x: np.ndarray, y: np.ndarray, triangles: np.ndarray, coefficient: n
     """State the scheme edge by edge; it shares no arithmetic with `stiffness` and `areas`.
 
     Half the cotangent of the angle opposite an edge, times the mean coefficient of the triangle's
-    corners, is its conductance.
-
-    Args:
-        x: Coordinates of the points, shape `(points,)`.
-        y: Likewise.
-        triangles: Numbers of the corners, anticlockwise, shape `(triangles, 3)`.
-        coefficient: `a` of each point, shape `(points,)`.
+    corners, is its conductance; the coefficient has shape `(points,)`.
     """
     a, b, c = np.concatenate([np.roll(triangles, k, axis=1) for k in range(3)]).T
     places = np.stack([x, y], axis=-1)

@@ -200,29 +200,19 @@ def _step(conserved, now, courant, slopes, middle, flux_x, flux_y, fastest, lowe
 def solve_shallow_water(depth, interval, step, frames):
     """Integrate from water at rest to all frames.
 
-    Steps between two frames are as long as let the fastest wave run at most `step` of a cell.
+    Steps between two frames are as long as let the fastest wave run at most `step` of a cell:
+    `STEP`, or less. `depth` has the cell values of h at the beginning, positive, finite, float64,
+    C order, shape `(n, n)`; `interval` is the time between two frames over the width of a cell;
+    `frames` takes h from the initial state on, float32 or float64, shape `(frames, n, n)`.
 
-    Args:
-        depth: Cell values of h at the beginning, positive, finite, float64, C order, shape
-            `(n, n)`.
-        interval: Time between two frames over width of a cell.
-        step: Bound on a step; `STEP`, or less.
-        frames: Takes h at all frames, the first one being the initial state; float32 or float64,
-            shape `(frames, n, n)`.
-
-    Returns:
-        The number of frames that were reached, less than all if h was no longer positive or a
-        wave ran faster than `FASTEST` allows.
+    Returns the number of frames that were reached, less than all if h was no longer positive or a
+    wave ran faster than `FASTEST` allows.
     """
     n = depth.shape[0]
-    conserved = np.zeros((3, n + 4, n + 4))
-    now = np.zeros((3, n + 4, n + 4))
-    slopes = np.zeros((2, 6, n + 4))
-    middle = np.zeros((2, 3, n + 4))
-    flux_x = np.zeros((2, 3, n + 4))
-    flux_y = np.zeros((3, n + 4))
-    fastest = np.zeros(n)
-    lowest = np.zeros(n)
+    conserved, now = np.zeros((3, n + 4, n + 4)), np.zeros((3, n + 4, n + 4))
+    slopes, middle = np.zeros((2, 6, n + 4)), np.zeros((2, 3, n + 4))
+    flux_x, flux_y = np.zeros((2, 3, n + 4)), np.zeros((3, n + 4))
+    fastest, lowest = np.zeros(n), np.zeros(n)
     conserved[0, 2 : n + 2, 2 : n + 2] = depth
     frames[0] = depth
     for i in range(2, n + 2):
@@ -242,13 +232,7 @@ def solve_shallow_water(depth, interval, step, frames):
 
 
 def later_depth(depth: np.ndarray, interval: float, step: float) -> np.ndarray:
-    """Return the depth after an interval that begins at rest, by the same scheme in plain numpy.
-
-    Args:
-        depth: Means over cells, positive, shape `(x, y)`.
-        interval: Its length over width of a cell, under a gravity of one.
-        step: Bound on how far a wave runs in a step, in widths of a cell.
-    """
+    """Return the depth after an interval that begins at rest, by the same scheme in plain numpy."""
     conserved = np.stack([depth, np.zeros_like(depth), np.zeros_like(depth)])
     left, steps = interval, 2.0
     while steps > 1.0:

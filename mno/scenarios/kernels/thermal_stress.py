@@ -19,8 +19,7 @@ Boley and Weiner, Theory of Thermal Stresses, 1960, chapter 4, has the continuou
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -34,22 +33,59 @@ from mno.scenarios.kernels.ring_mesh import factorise
 _SAME = 0.999  # share of the greatest heat capacity from which a cell is of one material
 
 
-@dataclass(frozen=True)
-class Solid:
-    """A linear, isotropic elastic material, and how its ends along z are held.
+STRESS = Field("stress", "Pa", "von Mises stress in the charge", "state", ("time", "x", "y"))
+EQUILIBRIUM = Check(
+    "equilibrium",
+    "largest difference between stress and what a second statement, in displacements, makes of "
+    "the stored temperature, over E alpha times the greatest rise in the charge, 1 Pa at least "
+    "(rounding to float32 leaves up to 6e-8)",
+    2e-7,
+)
 
-    Attributes:
-        youngs_modulus: E, Pa.
-        poisson_ratio: nu, below 1/2.
-        thermal_expansion: alpha, of a length, 1/K.
-        ends_held: Whether nothing moves along z. Ends that are free move and turn as a whole, so
-            that each piece is without axial force and moments (generalised plane strain).
+
+class Solid(NamedTuple):
+    """A linear, isotropic elastic material, and whether nothing moves along z.
+
+    Ends that are free move and turn as a whole, so that each piece is without axial force and
+    moments (generalised plane strain).
     """
 
-    youngs_modulus: float
-    poisson_ratio: float
-    thermal_expansion: float
+    youngs_modulus: float  # E, Pa
+    poisson_ratio: float  # nu, below 1/2
+    thermal_expansion: float  # alpha, of a length, 1/K
     ends_held: bool
+
+
+def charge_stress(inputs: Fields, temperature: np.ndarray, solid: Solid) -> np.ndarray:
+    """Return the stress at frames of the temperature, Pa, float32, shape `(time, x, y)`.
+
+    Each piece of the charge is an elastic body, free of stress at the ambient temperature. Nothing
+    holds its surface: it stands on the hearth without friction, and has no weight.
+
+    Raises:
+        InputError: A piece has a hole, so that one Airy function does not describe it.
+    """
+    charge = charge_cells(inputs["heat_capacity"])
+    if np.any(ndimage.binary_fill_holes(charge) != charge):
+        raise InputError(
+            "heat_capacity has a piece of charge, where it is greatest, with a hole in it; "
+            "expected solid pieces, since stresses are computed for no others: fill the hole"
+        )
+    return thermal_stress(charge, _rise(inputs, temperature), solid).astype(np.float32)
+
+
+def imbalance(inputs: Fields, outputs: Fields, solid: Solid) -> float:
+    """Return how far stored stresses are from those by displacements, nondimensional."""
+    charge = charge_cells(inputs["heat_capacity"])
+    rise = _rise(inputs, outputs["temperature"])
+    again = stress_by_displacements(charge, rise, solid)
+    size = np.abs(rise[:, charge]).max() * (solid.youngs_modulus * solid.thermal_expansion)
+    first = np.abs(inputs["stress"] - again[0]).max()
+    return float(max(first, np.abs(outputs["stress"] - again).max()) / max(size, 1.0))
+
+
+def _rise(inputs: Fields, temperature: np.ndarray) -> np.ndarray:
+    return temperature.astype(np.float64) - float(inputs["ambient_temperature"])
 
 
 def charge_cells(heat_capacity: np.ndarray) -> np.ndarray:
@@ -57,18 +93,11 @@ def charge_cells(heat_capacity: np.ndarray) -> np.ndarray:
     return heat_capacity > _SAME * heat_capacity.max()
 
 
-def has_holes(charge: np.ndarray) -> bool:
-    """Whether a piece encloses anything, in which case one Airy function does not describe it."""
-    return bool(np.any(ndimage.binary_fill_holes(charge) != charge))
-
-
 def thermal_stress(charge: np.ndarray, rise: np.ndarray, solid: Solid) -> np.ndarray:
     """Return von Mises' equivalent stress, Pa, shape `(time, x, y)`, zero outside the charge.
 
-    Args:
-        charge: Which cells are charge, shape `(x, y)`; pieces have no holes.
-        rise: Temperature above that of the state without stress, K, shape `(time, x, y)`.
-        solid: What the charge is made of.
+    `charge` says which cells it is, shape `(x, y)`, in pieces without holes; `rise` is the
+    temperature above that of the state without stress, K, shape `(time, x, y)`.
     """
     per_kelvin = solid.youngs_modulus * solid.thermal_expansion
     airy, fit = _Airy(charge), _PlaneFit(charge)
@@ -145,11 +174,6 @@ def stress_by_displacements(charge: np.ndarray, rise: np.ndarray, solid: Solid) 
     normal strains lie at the cells, shear at corners that four cells of the charge share; at other
     corners there is no shear stress. Forces balance at every face. Both give the same stresses, by
     other unknowns, another matrix and Lame's constants; NaN where a piece falls apart.
-
-    Args:
-        charge: Which cells are charge, shape `(x, y)`.
-        rise: Temperature above that of the state without stress, K, shape `(time, x, y)`.
-        solid: What the charge is made of.
     """
     nu = solid.poisson_ratio
     shear = 0.5 / (1.0 + nu)  # Lame's constants, in units of E
@@ -244,56 +268,3 @@ def _bending(charge: np.ndarray, values: np.ndarray) -> np.ndarray:
         basis = np.column_stack([np.ones(len(places)), places])
         linear[cells] = basis @ np.linalg.lstsq(basis, values[cells], rcond=None)[0]
     return linear
-
-
-@dataclass(frozen=True)
-class ChargeStress:
-    """Each piece of the charge as an elastic body, free of stress at the ambient temperature.
-
-    Nothing holds its surface: it stands on the hearth without friction, and has no weight.
-
-    Attributes:
-        solid: What the charge is made of.
-    """
-
-    FIELD: ClassVar[Field] = Field(
-        "stress", "Pa", "von Mises stress in the charge", "state", ("time", "x", "y")
-    )
-    CHECK: ClassVar[Check] = Check(
-        "equilibrium",
-        "largest difference between stress and what a second statement, in displacements, makes of "
-        "the stored temperature, over E alpha times the greatest rise in the charge, 1 Pa at least "
-        "(rounding to float32 leaves up to 6e-8)",
-        2e-7,
-    )
-
-    solid: Solid
-
-    def frames(self, inputs: Fields, temperature: np.ndarray) -> np.ndarray:
-        """Return the stress at frames of the temperature, Pa, float32, shape `(time, x, y)`.
-
-        Raises:
-            InputError: A piece has a hole.
-        """
-        charge = charge_cells(inputs["heat_capacity"])
-        if has_holes(charge):
-            raise InputError(
-                "heat_capacity has a piece of charge, where it is greatest, with a hole in it; "
-                "expected solid pieces, since stresses are computed for no others: fill the hole"
-            )
-        rise = _rise(inputs, temperature)
-        return thermal_stress(charge, rise, self.solid).astype(np.float32)
-
-    def imbalance(self, inputs: Fields, outputs: Fields) -> float:
-        """Return how far stored stresses are from those by displacements, nondimensional."""
-        charge = charge_cells(inputs["heat_capacity"])
-        rise = _rise(inputs, outputs["temperature"])
-        again = stress_by_displacements(charge, rise, self.solid)
-        size = np.abs(rise[:, charge]).max()
-        size *= self.solid.youngs_modulus * self.solid.thermal_expansion
-        first = np.abs(inputs["stress"] - again[0]).max()
-        return float(max(first, np.abs(outputs["stress"] - again).max()) / max(size, 1.0))
-
-
-def _rise(inputs: Fields, temperature: np.ndarray) -> np.ndarray:
-    return temperature.astype(np.float64) - float(inputs["ambient_temperature"])

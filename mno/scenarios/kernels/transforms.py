@@ -33,7 +33,6 @@ Glossary of the torus
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,14 +41,14 @@ from mno.core.compiled import compiled, inlined, named
 from mno.scenarios.kernels.vectors import (
     LANES,
     ROW,
-    VECTOR,
     Row,
     beyond,
     emitted,
     load,
     load_everywhere,
-    pointer,
+    load_vector,
     store,
+    store_vector,
     transformed,
     transposed,
 )
@@ -57,18 +56,9 @@ from mno.scenarios.kernels.vectors import (
 RADICES = (8, 4, 2, 3, 5)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a transform of `n` points needs.
-
-    Attributes:
-        places: Row of each wave, from 0 to `n - 1`.
-        tables: Arguments of the kernels: the radices; `exp(2 pi i s j / length)` of all stages, for
-            point `j` and `s = 1 .. radix - 1`; where each stage begins in them.
-    """
-
-    places: np.ndarray
-    tables: tuple[np.ndarray, np.ndarray, np.ndarray]
+Tables = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Arguments of the kernels: the radices; `exp(2 pi i s j / length)` of all stages, for point `j`
+and `s = 1 .. radix - 1`; where each stage begins in them."""
 
 
 def factors(n: int) -> list[int]:
@@ -81,8 +71,8 @@ def factors(n: int) -> list[int]:
     return found if n == 1 else []
 
 
-def plan(n: int) -> Plan:
-    """Plan the transforms of `n` points, a product of the radices."""
+def plan(n: int) -> tuple[np.ndarray, Tables]:
+    """Return the row of each wave, from 0 to `n - 1`, a product of the radices, and the tables."""
     radices = factors(n)
     digits, places = np.arange(n), np.zeros(n, np.int64)
     turns, starts, length = [], [], n
@@ -93,7 +83,7 @@ def plan(n: int) -> Plan:
         turns.append(np.exp(2j * np.pi * powers / length).ravel().view(np.float64))
         places += digits % radix * part
         digits, length = digits // radix, part
-    return Plan(places, (np.array(radices), np.concatenate(turns), np.array(starts)))
+    return places, (np.array(radices), np.concatenate(turns), np.array(starts))
 
 
 def _stage(radix: int, sign: int) -> Any:
@@ -188,16 +178,17 @@ def _part(builder: Any, rows: Any, turns: Any) -> None:
 @emitted
 def _square_parts(builder: Any, row: Any) -> None:
     """Square real and imaginary parts, each for itself."""
-    b, z = builder, load(builder, row)
-    store(Row(b, b.fmul(z.re, z.re), b.fmul(z.im, z.im)), row)
+    z = load(builder, row)
+    store(Row(z.re * z.re, z.im * z.im), row)
 
 
 @compiled
-def square_on_line(u, places, turns, tables, across, block, out):
+def square_on_line(u, squaring, out):
     """Square `u`, coefficients from the constant on, into `out`, times the number of points.
 
-    Both are complex128; what is between them is `LineSquare.arguments`.
+    Both are complex128; `line_square` makes the rest.
     """
+    places, turns, tables, across, block = squaring
     waves, n, m = u.size, block.size // 2, block.shape[0]
     flat = block.ravel()
     radices, table, starts = tables
@@ -235,34 +226,21 @@ def line_points(cutoff: int) -> int:
     return 2 * LANES**2 * parts
 
 
-class LineSquare:
-    """The plan and the workspace of `square_on_line`, for one thread.
+def line_square(cutoff: int, points: int) -> tuple[Any, ...]:
+    """Return the plan and the workspace of `square_on_line`, for one thread.
 
-    Attributes:
-        points: Number of points.
-        arguments: What `square_on_line` takes between `u` and `out`.
-
-    Args:
-        cutoff: Largest wave number, at least 1.
-        points: `line_points(cutoff)`, or more of that kind.
+    `points` are `line_points(cutoff)`, or more of that kind.
     """
-
-    def __init__(self, cutoff: int, points: int) -> None:
-        n, m = points // 2, points // 2 // LANES
-        transform = plan(m)
-        waves = np.arange(n)
-        row = transform.places[waves % m]
-        angles = 2.0 * np.pi * np.outer(np.arange(m), np.arange(LANES)) / n
-        across = np.empty((m, 2, LANES))
-        across[transform.places, 0], across[transform.places, 1] = np.cos(angles), np.sin(angles)
-        self.points = points
-        self.arguments = (
-            (row // LANES * LANES + waves // m) * 2 * LANES + row % LANES,
-            np.exp(2j * np.pi * np.arange(cutoff + 1) / points),
-            transform.tables,
-            across,
-            np.empty((m, 2, LANES)),
-        )
+    n, m = points // 2, points // 2 // LANES
+    places, tables = plan(m)
+    waves = np.arange(n)
+    row = places[waves % m]
+    angles = 2.0 * np.pi * np.outer(np.arange(m), np.arange(LANES)) / n
+    across = np.empty((m, 2, LANES))
+    across[places, 0], across[places, 1] = np.cos(angles), np.sin(angles)
+    turns = np.exp(2j * np.pi * np.arange(cutoff + 1) / points)
+    numbers = (row // LANES * LANES + waves // m) * 2 * LANES + row % LANES
+    return numbers, turns, tables, across, np.empty((m, 2, LANES))
 
 
 @emitted
@@ -281,26 +259,23 @@ def _transpose(builder: Any, source: Any, target: Any) -> None:
 @emitted
 def _square_rows(builder: Any, rows: Any, largest: Any) -> None:
     """Square eight rows; raise the eight numbers `largest` to the squares of absolute values."""
-    b, place = builder, pointer(builder, largest, 0, VECTOR)
-    most = b.load(place, align=8)
+    most = load_vector(builder, largest)
     for k in range(LANES):
-        z = load(b, rows, k)
-        re, im, product = b.fmul(z.re, z.re), b.fmul(z.im, z.im), b.fmul(z.re, z.im)
-        store(Row(b, b.fsub(re, im), b.fadd(product, product)), rows, k)
-        size = b.fadd(re, im)
-        most = b.select(b.fcmp_ordered(">", size, most), size, most)
-    b.store(most, place, align=8)
+        z = load(builder, rows, k)
+        re, im, product = z.re * z.re, z.im * z.im, z.re * z.im
+        store(Row(re - im, product + product), rows, k)
+        most = most.at_most(re + im)
+    store_vector(most, largest)
 
 
 @compiled
-def square_on_torus(z, places, columns, rows, tables, block, between, out):
-    """Square `z` into `out`, times the number of points; the rest is `TorusSquare.arguments`.
+def square_on_torus(z, squaring, out):
+    """Square `z` into `out`, times the number of points; `torus_square` makes the rest.
 
-    The wave 0 along `y` is read among those from 0 on, and written among both.
-
-    Returns:
-        The square of the largest absolute value of `z` at the points.
+    The wave 0 along `y` is read among those from 0 on, and written among both. Returns the square
+    of the largest absolute value of `z` at the points.
     """
+    places, columns, rows, tables, block, between = squaring
     waves, chunks = z.shape[0], z.shape[1]
     n, groups = block.shape[0], between.shape[0]
     radices, turns, starts = tables
@@ -342,32 +317,18 @@ def torus_points(cutoff: int) -> int:
     return LANES * groups
 
 
-class TorusSquare:
-    """The plan and the workspace of `square_on_torus`, for one thread.
+def torus_square(cutoff: int, points: int) -> tuple[tuple[int, ...], tuple[Any, ...]]:
+    """Return the shape of coefficients, and the plan and workspace of `square_on_torus`.
 
-    Attributes:
-        shape: Of coefficients, `(waves, chunks, 2, 8)`, float64: wave of `x`, chunk of waves of
-            `y`, real or imaginary parts, wave in the chunk.
-        points: Along each axis.
-        arguments: What `square_on_torus` takes between `z` and `out`, its first and its last
-            argument, both of that shape.
-
-    Args:
-        cutoff: Largest wave number along either axis, at least 1.
-        points: `torus_points(cutoff)`, or more of that kind.
+    The shape is `(waves, chunks, 2, 8)`, float64: wave of `x`, chunk of waves of `y`, real or
+    imaginary parts, wave in the chunk. The workspace is for one thread. `points` along each axis
+    are `torus_points(cutoff)`, or more of that kind; the cutoff is at least 1.
     """
-
-    def __init__(self, cutoff: int, points: int) -> None:
-        transform = plan(points)
-        half = cutoff // LANES + 1  # chunks of waves from 0 on
-        waves, up = np.arange(-cutoff, cutoff + 1), np.arange(cutoff + 1)
-        self.shape = (len(waves), 2 * half, 2, LANES)
-        self.points = points
-        self.arguments = (
-            transform.places[waves],
-            np.concatenate([half * LANES + up, up]),
-            transform.places[np.concatenate([-up, up])],
-            transform.tables,
-            np.empty((points, 2, LANES)),
-            np.zeros((points // LANES, 2 * half * LANES, 2, LANES)),
-        )
+    places, tables = plan(points)
+    half = cutoff // LANES + 1  # chunks of waves from 0 on
+    waves, up = np.arange(-cutoff, cutoff + 1), np.arange(cutoff + 1)
+    columns, rows = np.concatenate([half * LANES + up, up]), places[np.concatenate([-up, up])]
+    block = np.empty((points, 2, LANES))
+    between = np.zeros((points // LANES, 2 * half * LANES, 2, LANES))
+    shape = (len(waves), 2 * half, 2, LANES)
+    return shape, (places[waves], columns, rows, tables, block, between)

@@ -2,10 +2,10 @@
 
 A row is eight real parts, then eight imaginary parts, float64. numba leaves vectorising to LLVM,
 which does not see through the loops of a transform. Here what is done with rows is written as
-ordinary Python functions over `Row`, which emit instructions when numba compiles a call of them
-(`emitted`). A row's halves are vectors of eight numbers, which LLVM splits for processors whose
-registers are shorter. Nothing is reordered or contracted, so bits do not depend on the processor.
-Memory is addressed by plain integers, in bytes.
+ordinary Python functions over `Row` and its halves, `Vector`, which emit instructions when numba
+compiles a call of them (`emitted`). LLVM splits vectors of eight for processors whose registers are
+shorter. Nothing is reordered or contracted, so bits do not depend on the processor. Memory is
+addressed by plain integers, in bytes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -20,9 +21,10 @@ from numba import types
 from numba.extending import intrinsic
 
 LANES = 8
-ROW = 2 * 8 * LANES  # bytes
-_HALF = ROW // 2
-_NUMBER, _INDEX, _SHORT = ir.DoubleType(), ir.IntType(64), ir.IntType(32)
+HALF = 8 * LANES  # bytes of a vector
+ROW = 2 * HALF
+INDEX = ir.IntType(64)
+_NUMBER, _SHORT = ir.DoubleType(), ir.IntType(32)
 VECTOR = ir.VectorType(_NUMBER, LANES)
 _LANES = ir.VectorType(_SHORT, LANES)
 
@@ -45,97 +47,130 @@ def emitted(emit: Callable[..., None]) -> Any:
     return intrinsic(typed)
 
 
+@dataclass(frozen=True)
+class Vector:
+    """Eight real numbers while code is generated; arithmetic on them emits instructions."""
+
+    builder: Any
+    values: Any
+
+    @classmethod
+    def of(cls, builder: Any, number: float) -> Vector:
+        """Return a number in all lanes."""
+        return cls(builder, ir.Constant(VECTOR, [number] * LANES))
+
+    def __add__(self, other: Vector) -> Vector:
+        return Vector(self.builder, self.builder.fadd(self.values, other.values))
+
+    def __sub__(self, other: Vector) -> Vector:
+        return Vector(self.builder, self.builder.fsub(self.values, other.values))
+
+    def __mul__(self, other: Vector) -> Vector:
+        return Vector(self.builder, self.builder.fmul(self.values, other.values))
+
+    def __neg__(self) -> Vector:
+        return Vector(self.builder, self.builder.fneg(self.values))
+
+    def at_most(self, other: Vector) -> Vector:
+        """Return the larger of both in each lane, this one where either is NaN."""
+        is_larger = self.builder.fcmp_ordered(">", other.values, self.values)
+        return Vector(self.builder, self.builder.select(is_larger, other.values, self.values))
+
+    def followed_by(self, other: Vector, lanes: Sequence[int]) -> Vector:
+        """Return eight of these and the other's numbers, by their lanes from 0 to 15."""
+        chosen = ir.Constant(_LANES, list(lanes))
+        return Vector(self.builder, self.builder.shuffle_vector(self.values, other.values, chosen))
+
+
+@dataclass(frozen=True)
 class Row:
-    """Eight complex numbers while code is generated; arithmetic on them emits instructions."""
+    """Eight complex numbers while code is generated."""
 
-    def __init__(self, builder: Any, re: Any, im: Any) -> None:
-        self.builder, self.re, self.im = builder, re, im
-
-    def _each(self, operation: Callable[..., Any], other: Row) -> Row:
-        re, im = operation(self.re, other.re), operation(self.im, other.im)
-        return Row(self.builder, re, im)
+    re: Vector
+    im: Vector
 
     def __add__(self, other: Row) -> Row:
-        return self._each(self.builder.fadd, other)
+        return Row(self.re + other.re, self.im + other.im)
 
     def __sub__(self, other: Row) -> Row:
-        return self._each(self.builder.fsub, other)
+        return Row(self.re - other.re, self.im - other.im)
 
     def __mul__(self, other: Row) -> Row:
-        b = self.builder
-        re = b.fsub(b.fmul(self.re, other.re), b.fmul(self.im, other.im))
-        im = b.fadd(b.fmul(self.re, other.im), b.fmul(self.im, other.re))
-        return Row(b, re, im)
+        re = self.re * other.re - self.im * other.im
+        return Row(re, self.re * other.im + self.im * other.re)
 
-    def times(self, factor: float | Any) -> Row:
-        """Multiply by a real number, or by a vector of one for each lane."""
-        vector = ir.Constant(VECTOR, [factor] * LANES) if isinstance(factor, float) else factor
-        return self._each(self.builder.fmul, Row(self.builder, vector, vector))
+    def times(self, factor: float | Vector) -> Row:
+        """Multiply by a real number, or by one for each lane."""
+        if isinstance(factor, float):
+            factor = Vector.of(self.re.builder, factor)
+        return Row(self.re * factor, self.im * factor)
 
     def times_i(self, sign: int) -> Row:
         """Multiply by `i`, or by `-i` for a negative sign."""
-        b = self.builder
-        return Row(b, b.fneg(self.im), self.re) if sign > 0 else Row(b, self.im, b.fneg(self.re))
+        return Row(-self.im, self.re) if sign > 0 else Row(self.im, -self.re)
 
     def conjugate_if(self, negative: bool) -> Row:
         """Return the conjugate, if that is wanted."""
-        return Row(self.builder, self.re, self.builder.fneg(self.im)) if negative else self
-
-
-def pointer(builder: Any, address: Any, distance: int, type_: Any) -> Any:
-    """Return a pointer to what lies some bytes beyond an address."""
-    return builder.inttoptr(builder.add(address, _INDEX(distance)), type_.as_pointer())
+        return Row(self.re, -self.im) if negative else self
 
 
 def beyond(builder: Any, address: Any, distance: Any, times: int) -> Any:
     """Return the address some times a distance further."""
-    return builder.add(address, builder.mul(distance, _INDEX(times)))
+    return builder.add(address, builder.mul(distance, INDEX(times)))
+
+
+def _pointer(builder: Any, address: Any, distance: int, type_: Any) -> Any:
+    return builder.inttoptr(builder.add(address, INDEX(distance)), type_.as_pointer())
+
+
+def load_vector(builder: Any, address: Any, vector: int = 0) -> Vector:
+    """Load eight real numbers, that many vectors beyond an address."""
+    place = _pointer(builder, address, HALF * vector, VECTOR)
+    return Vector(builder, builder.load(place, align=8))
+
+
+def store_vector(vector: Vector, address: Any, place: int = 0) -> None:
+    """Store eight real numbers there."""
+    b = vector.builder
+    b.store(vector.values, _pointer(b, address, HALF * place, VECTOR), align=8)
+
+
+def load_repeated(builder: Any, address: Any, number: int = 0) -> Vector:
+    """Load one of the real numbers that lie at an address into all lanes."""
+    value = builder.load(_pointer(builder, address, 8 * number, _NUMBER), align=8)
+    first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, _SHORT(0))
+    return Vector(builder, first).followed_by(Vector(builder, first), [0] * LANES)
 
 
 def load(builder: Any, address: Any, row: int = 0) -> Row:
     """Load a row, that many rows beyond an address."""
-    return Row(builder, *(load_vector(builder, address, 2 * row + half) for half in (0, 1)))
+    return Row(*(load_vector(builder, address, 2 * row + half) for half in (0, 1)))
 
 
 def store(z: Row, address: Any, row: int = 0) -> None:
-    """Store a row."""
-    for half, part in ((ROW * row, z.re), (ROW * row + _HALF, z.im)):
-        z.builder.store(part, pointer(z.builder, address, half, VECTOR), align=8)
-
-
-def load_vector(builder: Any, address: Any, vector: int = 0) -> Any:
-    """Load eight real numbers, that many vectors beyond an address."""
-    return builder.load(pointer(builder, address, _HALF * vector, VECTOR), align=8)
-
-
-def load_repeated(builder: Any, address: Any, number: int = 0) -> Any:
-    """Load one of the real numbers that lie at an address into all lanes."""
-    value = builder.load(pointer(builder, address, 8 * number, _NUMBER), align=8)
-    first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, _SHORT(0))
-    return builder.shuffle_vector(first, first, ir.Constant(_LANES, [0] * LANES))
+    """Store a row there."""
+    store_vector(z.re, address, 2 * row)
+    store_vector(z.im, address, 2 * row + 1)
 
 
 def load_everywhere(builder: Any, address: Any, number: int) -> Row:
     """Load one of the complex numbers that lie at an address into all lanes."""
-    parts = (load_repeated(builder, address, 2 * number + part) for part in (0, 1))
-    return Row(builder, *parts)
+    return Row(*(load_repeated(builder, address, 2 * number + part) for part in (0, 1)))
 
 
 def transposed(rows: Sequence[Row]) -> list[Row]:
     """Return eight rows whose lane `l` of row `k` is lane `k` of row `l`."""
-    builder = rows[0].builder
     pairs = [lane + side for lane in range(LANES) for side in (0, LANES)]
-    halves = [ir.Constant(_LANES, pairs[:LANES]), ir.Constant(_LANES, pairs[LANES:])]
     parts = []
     for vectors in ([row.re for row in rows], [row.im for row in rows]):
         for _ in range(3):  # each interleaves the first four with the last four
             vectors = [
-                builder.shuffle_vector(vectors[k], vectors[k + LANES // 2], half)
+                vectors[k].followed_by(vectors[k + LANES // 2], lanes)
                 for k in range(LANES // 2)
-                for half in halves
+                for lanes in (pairs[:LANES], pairs[LANES:])
             ]
         parts.append(vectors)
-    return [Row(builder, re, im) for re, im in zip(*parts, strict=True)]
+    return [Row(re, im) for re, im in zip(*parts, strict=True)]
 
 
 def transformed(z: Sequence[Row], sign: int) -> list[Row]:

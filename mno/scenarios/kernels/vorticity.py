@@ -28,7 +28,7 @@ import numpy as np
 from mno.core.compiled import compiled, inlined, named
 from mno.core.errors import MnoError
 from mno.scenarios.kernels.runge_kutta import etdrk4
-from mno.scenarios.kernels.transforms import TorusSquare, square_on_torus, torus_points
+from mno.scenarios.kernels.transforms import square_on_torus, torus_points, torus_square
 from mno.scenarios.kernels.vectors import LANES, ROW, Row, emitted, load, load_vector, store
 
 STEP = 1.5  # length of a step times the rate at which the fastest speed turns the shortest wave
@@ -41,22 +41,22 @@ SIX = 6 * 8 * LANES  # bytes of six vectors
 
 def _spread(omega: Row, fixed: Any, z: Any, opposite: Any) -> None:
     """Store the velocity of a row and of its opposite."""
-    turn = load(omega.builder, fixed)
+    turn = load(omega.re.builder, fixed)
     store(turn * omega, z)
     store((turn * omega.conjugate_if(True)).times(-1.0), opposite)
 
 
 def _term(builder: Any, fixed: Any, squared: Any, opposite: Any) -> Row:
     """Return the nonlinear term and the forcing of a row, from the square of the velocity."""
-    b, up, down = builder, load(builder, squared), load(builder, opposite)
-    first, second = load_vector(b, fixed, 2), load_vector(b, fixed, 3)
-    swapped = Row(b, b.fadd(up.im, down.im), b.fsub(down.re, up.re))
-    straight = Row(b, b.fadd(up.re, down.re), b.fsub(up.im, down.im))
-    return swapped.times(first) + straight.times(second) + load(b, fixed, 2)
+    up, down = load(builder, squared), load(builder, opposite)
+    first, second = load_vector(builder, fixed, 2), load_vector(builder, fixed, 3)
+    swapped = Row(up.im + down.im, down.re - up.re)
+    straight = Row(up.re + down.re, up.im - down.im)
+    return swapped.times(first) + straight.times(second) + load(builder, fixed, 2)
 
 
 def _weighted(row: Row, weights: Any, kind: int) -> Row:
-    return row.times(load_vector(row.builder, weights, kind))
+    return row.times(load_vector(row.re.builder, weights, kind))
 
 
 @emitted
@@ -120,21 +120,11 @@ _stage_a, _stage_b, _stage_c, _stage_end = (_stage(kind) for kind in ("a", "b", 
 def advance(omega, fixed, weights, steps, squaring, work, velocities):
     """Take steps of ETDRK4, in place.
 
-    Args:
-        omega: Coefficients.
-        fixed: See the glossary.
-        weights: See the glossary.
-        steps: Number of steps.
-        squaring: `TorusSquare.arguments`.
-        work: Three arrays like `omega`.
-        velocities: Two arrays like `z`.
-
-    Returns:
-        The square of the largest speed at the beginning of any step, and at the end.
+    `squaring` is what `torus_square` makes; `work` are three arrays like `omega`, `velocities` two
+    like `z`. Returns the square of the largest speed at the beginning of any step and at the end.
     """
     here, before, total = work
     z, squared = velocities
-    places, columns, rows, tables, block, between = squaring
     waves, chunks = omega.shape[0], omega.shape[1]
     for wave in range(waves):
         for chunk in range(chunks):
@@ -145,49 +135,45 @@ def advance(omega, fixed, weights, steps, squaring, work, velocities):
                 z.ctypes.data + ROW * (2 * wave * chunks + chunk),
                 z.ctypes.data + ROW * ((2 * (waves - 1 - wave) + 1) * chunks + chunk),
             )
-    fastest = square_on_torus(z, places, columns, rows, tables, block, between, squared)
+    fastest = square_on_torus(z, squaring, squared)
     for _ in range(steps):
         _stage_a(omega, fixed, weights, squared, z, here, before, total)
-        square_on_torus(z, places, columns, rows, tables, block, between, squared)
+        square_on_torus(z, squaring, squared)
         _stage_b(omega, fixed, weights, squared, z, here, before, total)
-        square_on_torus(z, places, columns, rows, tables, block, between, squared)
+        square_on_torus(z, squaring, squared)
         _stage_c(omega, fixed, weights, squared, z, here, before, total)
-        square_on_torus(z, places, columns, rows, tables, block, between, squared)
+        square_on_torus(z, squaring, squared)
         _stage_end(omega, fixed, weights, squared, z, here, before, total)
-        speed = square_on_torus(z, places, columns, rows, tables, block, between, squared)
-        fastest = max(fastest, speed)
+        fastest = max(fastest, square_on_torus(z, squaring, squared))
     return fastest
 
 
 class VorticityFlow:
     """Flows of one viscosity and forcing, for one thread.
 
-    Args:
-        cutoff: Largest wave number along either axis, at least 1.
-        viscosity: `nu`.
-        forcing: Coefficients of `f` with `k_x` from `-cutoff` and `k_y` from 0 to `cutoff`.
-        points: Along each axis, for products; the fewest that are enough if not given.
+    Waves reach up to a cutoff along either axis, at least 1. The forcing is given by coefficients
+    of `f` with `k_x` from `-cutoff` and `k_y` from 0 to `cutoff`. Products are taken on `points`
+    along each axis; the fewest that are enough if not given.
     """
 
     def __init__(
         self, cutoff: int, viscosity: float, forcing: np.ndarray, points: int | None = None
     ) -> None:
         self.cutoff, self.viscosity = cutoff, viscosity
-        self._square = TorusSquare(cutoff, points or torus_points(cutoff))
-        shape = self._square.shape
+        points = points or torus_points(cutoff)
+        shape, self._squaring = torus_square(cutoff, points)
         chunks = shape[1] // 2
         x = np.arange(-cutoff, cutoff + 1.0)[:, None]
         y = np.arange(LANES * chunks * 1.0)[None, :]
         y[y > cutoff] = 0.0
         squares = x**2 + y**2
         per = np.where(squares > 0.0, 2.0 * np.pi * squares, np.inf)
-        scale = np.pi**2 / self._square.points**2
+        scale = np.pi**2 / points**2
         self._squares = squares.astype(np.int64)
         fixed = np.zeros((*squares.shape, 6))
         fixed[:, :, 0], fixed[:, :, 1] = x / per, y / per
         fixed[:, :, 2], fixed[:, :, 3] = scale * (x**2 - y**2), -2.0 * scale * x * y
-        fixed[:, : cutoff + 1, 4] = np.real(forcing)
-        fixed[:, : cutoff + 1, 5] = np.imag(forcing)
+        fixed[:, : cutoff + 1, 4:] = np.stack([np.real(forcing), np.imag(forcing)], axis=-1)
         fixed[:, cutoff + 1 :] = 0.0
         self._fixed = self._in_vectors(fixed)
         self._work = np.zeros((3, shape[0], chunks, 2, LANES))
@@ -201,9 +187,8 @@ class VorticityFlow:
 
     def rows(self, coefficients: np.ndarray) -> np.ndarray:
         """Return what `advance` takes for coefficients laid out as those of the forcing."""
-        padded = np.zeros((*self._squares.shape, 2))
-        padded[:, : self.cutoff + 1, 0] = np.real(coefficients)
-        padded[:, : self.cutoff + 1, 1] = np.imag(coefficients)
+        padded, parts = np.zeros((*self._squares.shape, 2)), (coefficients.real, coefficients.imag)
+        padded[:, : self.cutoff + 1] = np.stack(parts, axis=-1)
         return self._in_vectors(padded)
 
     def coefficients(self, rows: np.ndarray) -> np.ndarray:
@@ -221,23 +206,21 @@ class VorticityFlow:
             MnoError: The speed grew without bound.
         """
         legs = math.ceil(duration / LEG)
+        leg, shortest = duration / legs, 2.0 * np.pi * self.cutoff
         for _ in range(legs):
-            self._leg(omega, duration / legs, step)
-
-    def _leg(self, omega: np.ndarray, duration: float, step: float) -> None:
-        start, shortest = omega.copy(), 2.0 * np.pi * self.cutoff
-        work = duration * shortest * self.speed(omega)
-        for _ in range(ATTEMPTS):
-            steps = max(1, math.ceil(work / step))
-            met = duration * shortest * self.take(omega, duration, steps)
-            if met <= steps * step * LIMIT / STEP:
-                return
-            omega[:] = start
-            work = min(4.0 * max(work, step), met)  # in this order a NaN does not count
-        raise MnoError(
-            f"the flow could not be followed: it grew faster in a time of {duration:.2g} than "
-            "steps were made shorter; lower forcing or vorticity_scale"
-        )
+            start, work = omega.copy(), leg * shortest * self.speed(omega)
+            for _ in range(ATTEMPTS):
+                steps = max(1, math.ceil(work / step))
+                met = leg * shortest * self.take(omega, leg, steps)
+                if met <= steps * step * LIMIT / STEP:
+                    break
+                omega[:] = start
+                work = min(4.0 * max(work, step), met)  # in this order a NaN does not count
+            else:
+                raise MnoError(
+                    f"the flow could not be followed: it grew faster in a time of {leg:.2g} than "
+                    "steps were made shorter; lower forcing or vorticity_scale"
+                )
 
     def speed(self, omega: np.ndarray) -> float:
         """Return the largest speed at the points of products."""
@@ -253,12 +236,10 @@ class VorticityFlow:
         return self._steps(omega, steps)
 
     def _steps(self, omega: np.ndarray, steps: int) -> float:
-        squaring = self._square.arguments
-        return math.sqrt(
-            advance(
-                omega, self._fixed, self._weights, steps, squaring, self._work, self._velocities
-            )
+        fastest = advance(
+            omega, self._fixed, self._weights, steps, self._squaring, self._work, self._velocities
         )
+        return math.sqrt(fastest)
 
 
 def waves_of(values: np.ndarray, cutoff: int) -> np.ndarray:
@@ -292,13 +273,8 @@ class PlainFlow:
     """Flows of one viscosity and forcing by numpy alone: the method stated a second time.
 
     The nonlinear term is `-v . grad omega`, as it stands, and the coefficients of ETDRK4 are
-    contour integrals (Kassam and Trefethen 2005, doi:10.1137/S1064827502410633).
-
-    Args:
-        cutoff: Largest wave number along either axis.
-        points: Along each axis, more than three times the cutoff.
-        viscosity: `nu`.
-        forcing: Values of `f` at the points, shape `(points, points)`.
+    contour integrals (Kassam and Trefethen 2005, doi:10.1137/S1064827502410633). Points along each
+    axis are more than three times the cutoff; `forcing` has the values of `f` at them.
     """
 
     def __init__(self, cutoff: int, points: int, viscosity: float, forcing: np.ndarray) -> None:

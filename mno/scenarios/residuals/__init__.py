@@ -18,10 +18,10 @@ from mno.core.grid import Grid
 
 Residual: TypeAlias = Callable[[Mapping[str, Tensor], Grid], Tensor]
 """Takes all fields of some samples in physical units, shape `(batch, *grid)`, by name, and their
-grid, whose first axis is time where they are states; returns the norm of each sample's residual
-relative to its source or size, shape `(batch,)`. The mapping also holds the scenario's parameters
-that are numbers, as tensors without axes."""
-
+grid of equal cells, whose first axis is time where they are states; returns the norm of each
+sample's residual relative to its source or size, shape `(batch,)`, nondimensional or in one over
+the unit of time. The mapping also holds the scenario's parameters that are numbers, as tensors
+without axes. A grid that does not fit is a `ValueError`."""
 
 SMALLEST = 1e-3
 """Root mean square that a first frame counts for at least."""
@@ -54,9 +54,7 @@ def residual_names() -> list[str]:
 
 
 def residual_of(scenario: str) -> Residual:
-    """Return the residual of a scenario's equation.
-
-    A module is named like its scenario and assigns a function to `RESIDUAL`.
+    """Return the residual of a scenario's equation: `residual` of the module named like it.
 
     Raises:
         InputError: The scenario has none.
@@ -66,4 +64,4 @@ def residual_of(scenario: str) -> Residual:
             f"scenario={scenario} has no residual in mno/scenarios/residuals (there are: "
             f"{', '.join(residual_names())}); set train.residual_weight=0, or write it"
         )
-    return import_module(f"mno.scenarios.residuals.{scenario}").RESIDUAL
+    return import_module(f"mno.scenarios.residuals.{scenario}").residual

@@ -26,16 +26,8 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     one of about 1 in the first interval, where its roughness decays. With two frames, the
     scenario's default, the residual has no use.
 
-    Args:
-        fields: `velocity`, shape `(batch, time, x)` with two frames or more, and `viscosity`, shape
-            `(batch,)`; both nondimensional.
-        grid: A grid of equal cells whose axes are time and x; x is a whole period.
-
-    Returns:
-        Shape `(batch,)`, in one over the unit of time.
-
-    Raises:
-        ValueError: The cells are not equal, or the grid has not one axis of time and one of space.
+    `velocity`, shape `(batch, time, x)` with two frames or more, and `viscosity`, shape `(batch,)`,
+    are nondimensional; the grid's axes are time and x, a whole period.
     """
     dt, h = widths(grid, "time", "x")
     velocity = fields["velocity"]
@@ -53,6 +45,3 @@ def _derivative(field: Tensor, h: float) -> Tensor:
     if n % 2 == 0:
         waves[-1] = 0.0  # the wave of two points has no slope at them
     return torch.fft.irfft(1j * waves * torch.fft.rfft(field), n)
-
-
-RESIDUAL = residual

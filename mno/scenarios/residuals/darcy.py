@@ -25,16 +25,9 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     arXiv:2111.03794, section 3). It weighs an error of the pressure by the square of its wave
     number: a weight of 0.01 or less is a good first try.
 
-    Args:
-        fields: `permeability`, positive, and `pressure`, shape `(batch, x, y)`, nondimensional; and
-            `inlet_pressure`, without axes, if the square is a channel (`mno.scenarios.darcy`).
-        grid: A grid of equal cells, with no point on the wall.
-
-    Returns:
-        Shape `(batch,)`, nondimensional.
-
-    Raises:
-        ValueError: The cells are not equal, or a point lies on the wall.
+    `permeability`, positive, and `pressure` have shape `(batch, x, y)`; there is an
+    `inlet_pressure`, without axes, if the square is a channel (`mno.scenarios.darcy`). All is
+    nondimensional. No point of the grid lies on the wall.
     """
     permeability, pressure = fields["permeability"], fields["pressure"]
     x, y = (_places(grid, axis).to(pressure) for axis in range(2))
@@ -61,13 +54,9 @@ def _places(grid: Grid, axis: int) -> Tensor:
 
 
 def _outflow(
-    permeability: Tensor,
-    pressure: Tensor,
-    places: Tensor,
-    inlet: Tensor | None = None,
-    *,
-    closed: bool = False,
-) -> Tensor:
+    permeability: Tensor, pressure: Tensor, places: Tensor, inlet: Tensor | None = None,
+    *, closed: bool = False,
+) -> Tensor:  # fmt: skip
     """Return what leaves each cell through its two faces across the last axis but one.
 
     Per volume of the cell. `places` are those of the points between those of the two walls, where
@@ -86,6 +75,3 @@ def _outflow(
     if closed:
         fluxes = pad(fluxes[:, 1:-1], (0, 0, 1, 1))
     return fluxes.diff(dim=1) / faces.diff()[:, None]
-
-
-RESIDUAL = residual

@@ -28,17 +28,8 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     decay within a fraction of it, it is up to 0.2. A weight in training should be so small that
     this does not count.
 
-    Args:
-        fields: `activator` and `inhibitor`, shape `(batch, time, x, y)` with two frames or more,
-            and the numbers `activator_diffusivity`, `inhibitor_diffusivity` and `offset`, all
-            nondimensional.
-        grid: A grid of equal cells whose first axis is time.
-
-    Returns:
-        Shape `(batch,)`, nondimensional.
-
-    Raises:
-        ValueError: The cells are not equal, or the grid has not one axis of time and two of space.
+    `activator` and `inhibitor` have shape `(batch, time, x, y)` with two frames or more; with the
+    numbers `activator_diffusivity`, `inhibitor_diffusivity` and `offset` all is nondimensional.
     """
     dt, h_x, h_y = widths(grid, "time", "x", "y")
     frames = torch.stack([fields["activator"], fields["inhibitor"]])
@@ -56,6 +47,3 @@ def _laplacian(field: Tensor, h_x: float, h_y: float) -> Tensor:
     mirrored = pad(field, (1, 1, 1, 1), mode="replicate")
     along_x, along_y = mirrored[..., :, 1:-1], mirrored[..., 1:-1, :]
     return along_x.diff(n=2, dim=-2) / h_x**2 + along_y.diff(n=2, dim=-1) / h_y**2
-
-
-RESIDUAL = residual

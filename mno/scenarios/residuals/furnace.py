@@ -31,18 +31,9 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     the first interval, it is 1 to 5, which leaves 0.2 to 0.5 over the run. A weight in training
     should be so small that this does not count.
 
-    Args:
-        fields: `conductivity` and `heat_capacity`, shape `(batch, x, y)`; `power`, shape
-            `(batch, time, x, y)`, each frame up to the next one; `ambient_temperature`, shape
-            `(batch,)`; `temperature`, shape `(batch, time, x, y)` with two frames or more; and the
-            number `heat_transfer_coefficient`; all in SI units.
-        grid: A grid of equal cells whose first axis is time.
-
-    Returns:
-        Shape `(batch,)`, nondimensional.
-
-    Raises:
-        ValueError: The cells are not equal, or the grid has not one axis of time and two of space.
+    `conductivity` and `heat_capacity` have shape `(batch, x, y)`; `power`, each frame up to the
+    next one, and `temperature`, with two frames or more, `(batch, time, x, y)`;
+    `ambient_temperature` `(batch,)`; `heat_transfer_coefficient` is a number; all in SI units.
     """
     dt, h_x, h_y = widths(grid, "time", "x", "y")
     conductivity, film = fields["conductivity"][:, None], fields["heat_transfer_coefficient"]
@@ -67,6 +58,3 @@ def _outflow(conductivity: Tensor, rise: Tensor, width: float, film: Tensor) -> 
         rise[..., -1:, :] / last,
     ]
     return torch.cat(fluxes, dim=-2).diff(dim=-2) / width
-
-
-RESIDUAL = residual

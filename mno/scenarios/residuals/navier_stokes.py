@@ -26,16 +26,8 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     initial state decays, it is up to 0.15. A weight in training should be so small that this does
     not count.
 
-    Args:
-        fields: `vorticity`, shape `(batch, time, x, y)` with two frames or more, `viscosity`, shape
-            `(batch,)`, and the number `forcing`; all nondimensional.
-        grid: A grid of equal cells whose axes are time, x and y; x and y are whole periods.
-
-    Returns:
-        Shape `(batch,)`, in one over the unit of time.
-
-    Raises:
-        ValueError: The cells are not equal, or the grid has not one axis of time and two of space.
+    `vorticity`, shape `(batch, time, x, y)` with two frames or more, `viscosity`, shape `(batch,)`,
+    and the number `forcing` are nondimensional; x and y are whole periods.
     """
     dt, *_ = widths(grid, "time", "x", "y")
     vorticity = fields["vorticity"]
@@ -64,10 +56,6 @@ def _waves(grid: Grid, like: Tensor) -> tuple[Tensor, Tensor]:
 
 def _force(grid: Grid, like: Tensor) -> Tensor:
     """Return the curl of the force at the points, for an amplitude of 1."""
-    places = (torch.tensor(grid.centres(axis), dtype=torch.float64) for axis in (1, 2))
-    x, y = (place.to(like) for place in places)
+    x, y = (torch.tensor(grid.centres(k), dtype=torch.float64).to(like) for k in (1, 2))
     angle = 2.0 * math.pi * (x[:, None] + y[None, :])
     return torch.sin(angle) + torch.cos(angle)
-
-
-RESIDUAL = residual
