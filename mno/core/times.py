@@ -43,7 +43,8 @@ class Seconds(NamedTuple):
 
     def and_then(self, later: Seconds) -> Seconds:
         """Add an attempt that continued this one."""
-        return Seconds(*(a + b for a, b in zip(self[:3], later[:3], strict=True)), later.cores)
+        seconds, cpu_seconds = self.seconds + later.seconds, self.cpu_seconds + later.cpu_seconds
+        return Seconds(seconds, cpu_seconds, self.attempts + later.attempts, later.cores)
 
 
 def recorded_seconds(root: Path, stage: str) -> Seconds | None:
@@ -68,7 +69,8 @@ def made_digest(root: Path, stage: str, *, fresh: bool = False) -> str | None:
     sha = hashlib.sha256()
     for name in _MADE[stage]:
         try:
-            content = (root / (_FRESH.get(name, name) if fresh else name)).read_bytes()
+            path = _FRESH[name] if fresh and name in _FRESH else name
+            content = (root / path).read_bytes()
         except OSError:
             return None
         sha.update(hashlib.sha256(content).digest())

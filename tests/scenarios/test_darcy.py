@@ -131,47 +131,6 @@ def test_smoothness_and_length_change_the_field_the_way_they_say():
     assert patches(inverse_length=20.0) > patches()
 
 
-@pytest.mark.parametrize("resolution", [8, 12, 32, 36, 100, 256])
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {},
-        {"low_permeability": 1e-6, "high_permeability": 1e6},
-        {"inverse_length": 50.0, "covariance_exponent": 1.01},
-        {"sampling": "pdebench", "low_permeability": 0.1, "high_permeability": 1.0},
-        {"sampling": "pdebench", "low_permeability": 1e-6, "high_permeability": 1e6},
-        {"sampling": "lognormal"},
-        {
-            "sampling": "lognormal",
-            "low_permeability": 1e4,
-            "high_permeability": 1e6,
-            "inverse_length": 50.0,
-            "covariance_exponent": 1.01,
-        },
-        {"inlet_pressure": 0.0},
-        {"inlet_pressure": 1.0},
-        {"inlet_pressure": 1e3, "low_permeability": 1e3, "high_permeability": 1e6},
-        {"inlet_pressure": 1e-3, "low_permeability": 1e-6, "high_permeability": 1e-3},
-        {
-            "sampling": "lognormal",
-            "inlet_pressure": 10.0,
-            "low_permeability": 0.1,
-            "high_permeability": 10.0,
-        },
-    ],
-    ids=[
-        *("defaults", "highest contrast", "roughest"),
-        *("bumps", "bumps of the highest contrast", "smooth", "smooth, roughest"),
-        *("channel", "channel with pressure", "channel, strong", "channel, weak"),
-        "channel, smooth",
-    ],
-)
-def test_solved_samples_pass_their_checks(resolution, parameters):
-    scenario = darcy(resolution, **parameters)
-    for seed in range(3):
-        assert failed_checks(scenario, *solved_sample(scenario, seed)) == set()
-
-
 def test_pressure_falls_along_a_uniform_channel_as_the_exact_solution_does():
     # -a u'' = 1 with u(0) = 2, u(1) = 0: the scheme is exact but at the walls, where the source
     # of half a cell counts twice.
@@ -203,21 +162,6 @@ def test_declared_symmetries_are_those_that_the_solver_has(inlet):
     assert held == set(scenario.symmetries)
 
 
-def test_checks_catch_another_inlet_pressure():
-    scenario = darcy(32, inlet_pressure=1.0)
-    other = solved_sample(darcy(32, inlet_pressure=1.0001), seed=0)
-    assert "residual" in failed_checks(scenario, *other)
-    assert "residual" in failed_checks(scenario, *solved_sample(darcy(32), seed=0))
-    assert "residual" in failed_checks(darcy(32), *solved_sample(scenario, seed=0))
-
-
-def test_checks_catch_one_wrong_cell():
-    scenario = darcy(32)
-    inputs, outputs = solved_sample(scenario, seed=0)
-    outputs["pressure"][10, 20] *= 1.0 + 1e-5
-    assert failed_checks(scenario, inputs, outputs) == {"residual"}
-
-
 def test_checks_catch_a_solution_that_is_slightly_too_large():
     scenario = darcy(64)
     inputs, outputs = solved_sample(scenario, seed=0)
@@ -231,13 +175,6 @@ def test_checks_catch_pressure_out_of_range():
     zero = {"pressure": np.zeros_like(outputs["pressure"])}
     assert "range" in failed_checks(scenario, inputs, zero)
     assert "range" in failed_checks(scenario, inputs, {"pressure": outputs["pressure"] * 3.0})
-
-
-def test_checks_catch_the_pressure_of_another_sample():
-    scenario = darcy(32)
-    inputs, _ = solved_sample(scenario, seed=0)
-    _, others = solved_sample(scenario, seed=1)
-    assert "residual" in failed_checks(scenario, inputs, others)
 
 
 def test_whole_numbers_are_taken_as_parameters():

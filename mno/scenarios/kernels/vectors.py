@@ -99,11 +99,10 @@ class Row:
         re = self.re * other.re - self.im * other.im
         return Row(re, self.re * other.im + self.im * other.re)
 
-    def times(self, factor: float | Vector) -> Row:
+    def times(self, factor: Any) -> Row:
         """Multiply by a real number, or by one for each lane."""
-        if isinstance(factor, float):
-            factor = Vector.of(self.re.builder, factor)
-        return Row(self.re * factor, self.im * factor)
+        each = Vector.of(self.re.builder, factor) if isinstance(factor, float) else factor
+        return Row(self.re * each, self.im * each)
 
     def times_i(self, sign: int) -> Row:
         """Multiply by `i`, or by `-i` for a negative sign."""

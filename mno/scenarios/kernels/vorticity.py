@@ -187,7 +187,8 @@ class VorticityFlow:
 
     def rows(self, coefficients: np.ndarray) -> np.ndarray:
         """Return what `advance` takes for coefficients laid out as those of the forcing."""
-        padded, parts = np.zeros((*self._squares.shape, 2)), (coefficients.real, coefficients.imag)
+        parts = [np.real(coefficients), np.imag(coefficients)]
+        padded = np.zeros((*self._squares.shape, 2))
         padded[:, : self.cutoff + 1] = np.stack(parts, axis=-1)
         return self._in_vectors(padded)
 
