@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mno.core.files import write_json
 
@@ -29,7 +30,8 @@ _MADE = {
 _FRESH = {"data/zarr.json": "build/dataset/zarr.json"}  # before `data.dvc` has imported it
 
 
-class Seconds(NamedTuple):
+@dataclass(frozen=True)
+class Seconds:
     """What a stage's work took, over all its attempts where it was interrupted.
 
     Processor time is that of the process and its children on this machine; what a Dask scheduler
@@ -41,8 +43,7 @@ class Seconds(NamedTuple):
     attempts: int  # processes that worked on it
     cores: int  # processors that were there for the last of them
 
-    def and_then(self, later: Seconds) -> Seconds:
-        """Add an attempt that continued this one."""
+    def __add__(self, later: Seconds) -> Seconds:
         seconds, cpu_seconds = self.seconds + later.seconds, self.cpu_seconds + later.cpu_seconds
         return Seconds(seconds, cpu_seconds, self.attempts + later.attempts, later.cores)
 
@@ -84,7 +85,7 @@ def write_attempt(root: Path, stage: str, key: str, before: Seconds | None, now:
     `before` is what `earlier_attempts` returned when this attempt, `now`, began.
     """
     content = _read(root, stage)
-    content["unfinished"] = {key: (before.and_then(now) if before else now)._asdict()}
+    content["unfinished"] = {key: asdict(before + now if before else now)}
     _write(root, stage, content)
 
 
@@ -107,13 +108,17 @@ def write_finished(root: Path, stage: str, key: str, taken: Seconds) -> None:
         finished = content["finished"]
         known = finished.pop(made, None)
         if known is None or known["inputs"] != key or known["seconds"] < taken.seconds:
-            known = {**taken._asdict(), "inputs": key}
+            known = {**asdict(taken), "inputs": key}
         content["finished"] = dict([*finished.items(), (made, known)][-KEPT:])
     _write(root, stage, content)
 
 
 def _seconds(record: Mapping[str, Any] | None) -> Seconds | None:
-    return None if record is None else Seconds(*(record[name] for name in Seconds._fields))
+    return (
+        None
+        if record is None
+        else Seconds(**{name: record[name] for name in Seconds.__dataclass_fields__})
+    )
 
 
 def _read(root: Path, stage: str) -> dict[str, dict[str, Any]]:
