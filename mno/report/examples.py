@@ -15,6 +15,7 @@ from PIL import Image
 from mno.core.fields import Axis, Field
 from mno.data.reading import Schema
 from mno.evaluation.result import Example
+from mno.report import style
 from mno.report.language import Words
 from mno.report.page import Figure, figure_of
 from mno.report.panels import (
@@ -28,13 +29,6 @@ from mno.report.panels import (
     plane,
     scale,
     tiled,
-)
-from mno.report.style import (
-    DPI,
-    PREDICTION_COLOUR,
-    TRUTH_COLOUR,
-    house_style,
-    in_rows,
 )
 
 if TYPE_CHECKING:  # who inspects data does without torch
@@ -65,7 +59,7 @@ def _input_panel(example: Example, field: Field, schema: Schema, words: Words) -
         axes = tuple(axis for axis in axes if axis.name != "time")
     else:
         values, axes, cut = plane(given, axes)
-    colours = TRUTH_COLOUR if is_line(values, schema) else "cividis"
+    colours = style.TRUTH_COLOUR if is_line(values, schema) else "cividis"
     label = labelled(field.long_name, field.units)
     return Panel(titled(words("panel.input"), cut), label, values, axes, scale(values), colours)
 
@@ -94,7 +88,7 @@ def _compared(
     """Return panels of truth, prediction and error, on scales that hold for all frames."""
     lines = is_line(shown[0], schema)
     if lines:
-        colours = (TRUTH_COLOUR, PREDICTION_COLOUR, "black")
+        colours = (style.TRUTH_COLOUR, style.PREDICTION_COLOUR, "black")
         limits = scale(*all_frames[:2])
     else:  # on a map, a prediction out of range must not wash out the truth
         colours = ("viridis", "viridis", "RdBu_r")
@@ -177,10 +171,10 @@ def animation(example: Example, schema: Schema, words: Words) -> Figure | None:
         words("animation.time", time=words.number(float(t), 3), unit=unit)
         for t in time.points[-count:]
     ]
-    with house_style():
+    with style.house_style():
         still = drawn(frames[-1], 3, words)
         still.text(0.005, 0.985, said[-1], **_CORNER)
-        still.set_dpi(DPI)
+        still.set_dpi(style.DPI)
         return figure_of(
             "forecast",
             words,
@@ -320,23 +314,23 @@ def draw_kernel(
     if shown is not None:
         field, values = shown
         label = labelled(field.long_name, field.units)
-        colours = TRUTH_COLOUR if line else "cividis"
+        colours = style.TRUTH_COLOUR if line else "cividis"
         panels.append(Panel("Input and target", label, values, tuple(axes), scale(values), colours))
     highest = max(float(size.max()) for size in sizes)
     top = float(np.log10(highest)) if highest > 0 else 0.0
     for name, size in zip(["All directions", *names], sizes, strict=True):
         with np.errstate(divide="ignore"):
             blank = np.ma.masked_less(np.log10(size), top - _DECADES)
-        colours, limits = TRUTH_COLOUR if line else "viridis", (top - _DECADES, top)
+        colours, limits = style.TRUTH_COLOUR if line else "viridis", (top - _DECADES, top)
         panels.append(Panel(name, "log10 of mean |kernel|", blank, tuple(axes), limits, colours))
 
     def draw(ax: Axes, panel: Panel) -> None:
         draw_panel(ax, panel)
         if line:
-            ax.axvline(at[0], color=PREDICTION_COLOUR, lw=1)
+            ax.axvline(at[0], color=style.PREDICTION_COLOUR, lw=1)
         else:
-            ax.plot(*at, "o", mfc="none", mec=PREDICTION_COLOUR, ms=9, mew=1.5)
+            ax.plot(*at, "o", mfc="none", mec=style.PREDICTION_COLOUR, ms=9, mew=1.5)
 
     columns = min(columns, len(panels))
     each = [partial(draw, panel=panel) for panel in panels]
-    return in_rows(each, columns, PANEL_WIDTH * columns, _ROW_HEIGHT)
+    return style.in_rows(each, columns, PANEL_WIDTH * columns, _ROW_HEIGHT)

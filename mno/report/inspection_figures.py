@@ -20,25 +20,24 @@ from matplotlib.ticker import (
 )
 
 from mno.core.numbers import number, percent
+from mno.report import style
 from mno.report.inspected_fields import CUTOFF, FieldMeasurement, Spectrum
 from mno.report.inspected_sensors import Presence, Sensors
 from mno.report.inspection import Inspection
 from mno.report.page import Figure
 from mno.report.panels import PANEL_WIDTH, Panel, draw_panel, labelled, placed, plane, scale
 from mno.report.sections.data import check_figure
-from mno.report.style import (
-    NARROW,
-    PREDICTION_COLOUR,
-    REFERENCE_COLOUR,
-    TRUTH_COLOUR,
-    WIDE,
-    curves,
-    in_rows,
-)
 
 _MOST_NAMES = 24
 _COLOURS = "cividis"
-_CURVE_COLOURS = (TRUTH_COLOUR, PREDICTION_COLOUR, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_CURVE_COLOURS = (
+    style.TRUTH_COLOUR,
+    style.PREDICTION_COLOUR,
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+)
 _DASHES = ("-", "--", ":", "-.")
 _PANEL_HEIGHT = 2.35
 
@@ -64,7 +63,7 @@ def presence_figures(sensors: Sensors) -> Iterator[Figure]:
             "dataset. A yellow row is a sensor that fails, a yellow column a time at which all do. "
             f"{share} are missing at the sensors that have any.",
             f"Map of the values of {field.long_name} that are there: {share} are missing.",
-            *curves(partial(_draw_presence, sensors=sensors, presence=presence), height),
+            *style.curves(partial(_draw_presence, sensors=sensors, presence=presence), height),
         )
         if sensors.places is None or "point" not in field.dims or presence.same:
             continue
@@ -79,7 +78,7 @@ def presence_figures(sensors: Sensors) -> Iterator[Figure]:
             "Share of missing values at each sensor, where it is; all of it where the "
             f"field is not measured. The largest: {most}.",
             f"Map of sensors by the share of {field.long_name} that is missing, most {most}.",
-            *curves(draw, 2.4 if len(sensors.axes) == 1 else 4.0),
+            *style.curves(draw, 2.4 if len(sensors.axes) == 1 else 4.0),
         )
 
 
@@ -104,8 +103,8 @@ def _draw_places(ax: Axes, sensors: Sensors, places: np.ndarray, missing: np.nda
     labels = [labelled(axis, sensors.units) for axis in sensors.axes]
     ax.set_xlabel(labels[0])
     if len(labels) == 1:
-        ax.vlines(places[:, 0], 0, missing, color=TRUTH_COLOUR, lw=1.2)
-        ax.plot(places[:, 0], missing, "o", color=TRUTH_COLOUR, ms=5)
+        ax.vlines(places[:, 0], 0, missing, color=style.TRUTH_COLOUR, lw=1.2)
+        ax.plot(places[:, 0], missing, "o", color=style.TRUTH_COLOUR, ms=5)
         ax.set_ylim(-0.03, 1.03)
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
         ax.set_ylabel("share missing")
@@ -142,8 +141,8 @@ def _samples(inspection: Inspection) -> Iterator[Figure]:
             "The samples of smallest, median and largest norm (root mean square), on one "
             f"scale: {told}.",
             f"Three samples of {field.long_name} by norm: {told}.",
-            in_rows(draw, 3, 3 * PANEL_WIDTH, _PANEL_HEIGHT),
-            in_rows(draw, 1, NARROW, _PANEL_HEIGHT),
+            style.in_rows(draw, 3, 3 * PANEL_WIDTH, _PANEL_HEIGHT),
+            style.in_rows(draw, 1, style.NARROW, _PANEL_HEIGHT),
             full_width=True,
         )
 
@@ -159,7 +158,7 @@ def _panel(inspection: Inspection, measured: FieldMeasurement, rank: str, sample
     places = {c.name: np.asarray(group[c.name][sample]) for c in schema.coordinates}
     on_points = "point" in field.dims and bool(places)
     line = values.ndim == 1 and not (on_points and len(places) > 1)
-    colours = TRUTH_COLOUR if line else "cividis" if field.role == "input" else "viridis"
+    colours = style.TRUTH_COLOUR if line else "cividis" if field.role == "input" else "viridis"
     title = f"{rank}, sample {sample}" + (f"\n({cut})" if cut else "")
     label = labelled(field.long_name, field.units)
     panel = Panel(title, label, values, axes, scale(values), colours)
@@ -182,7 +181,7 @@ def _spectra(inspection: Inspection) -> Iterator[Figure]:
         "field with jumps or noise, or a resolution too coarse for it. Share of the variance above "
         f"two thirds of that wavenumber (grey): {told}.",
         f"Power spectra of {len(spectra)} fields. Share of the variance at the cut-off: {told}.",
-        *curves(partial(_draw_spectra, spectra=spectra, units=units), 3.6),
+        *style.curves(partial(_draw_spectra, spectra=spectra, units=units), 3.6),
     )
 
 
@@ -194,14 +193,14 @@ def _draw_spectra(ax: Axes, spectra: dict[str, Spectrum], units: str) -> None:
             color=_CURVE_COLOURS[place % len(_CURVE_COLOURS)], ls=_DASHES[place % len(_DASHES)],
         )  # fmt: skip
     last = max(float(spectrum.wavenumbers[-1]) for spectrum in spectra.values())
-    ax.axvspan(CUTOFF * last, last, color=REFERENCE_COLOUR, alpha=0.15, lw=0)
+    ax.axvspan(CUTOFF * last, last, color=style.REFERENCE_COLOUR, alpha=0.15, lw=0)
     ax.set_xlim(right=last)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     # Below this there is nothing but the rounding of float32.
     ax.set_ylim(bottom=max(ax.get_ylim()[0], 1e-16))
-    ax.grid(which="major", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
+    ax.grid(which="major", color=style.REFERENCE_COLOUR, alpha=0.2, lw=0.5)
     inverse = "1" if units == "1" else f"1/{units}"
     ax.set_xlabel(labelled("wavenumber, cycles per unit of length", inverse))
     ax.set_ylabel("power / largest power")
@@ -219,8 +218,8 @@ def _values(inspection: Inspection) -> Figure:
         "line is the mean. The height is the share of values in a bin, on a logarithmic scale, so "
         "that rare extremes are seen.",
         f"Histograms of the values of {names}.",
-        in_rows(draw, columns, 3 * PANEL_WIDTH if columns == 3 else WIDE, 2.1),
-        in_rows(draw, 1, NARROW, 2.1),
+        style.in_rows(draw, columns, 3 * PANEL_WIDTH if columns == 3 else style.WIDE, 2.1),
+        style.in_rows(draw, 1, style.NARROW, 2.1),
         full_width=columns == 3,
     )
 
@@ -234,7 +233,7 @@ def _draw_histogram(ax: Axes, measured: FieldMeasurement) -> None:
         return
     shares = histogram.counts / histogram.counts.sum()
     least = shares[shares > 0].min() / 3
-    ax.stairs(shares, histogram.edges, fill=True, color=TRUTH_COLOUR, baseline=least)
+    ax.stairs(shares, histogram.edges, fill=True, color=style.TRUTH_COLOUR, baseline=least)
     ax.axvline(measured.total.mean, color="black", lw=1.2)
     ax.set_yscale("log")
     ax.yaxis.set_minor_locator(NullLocator())

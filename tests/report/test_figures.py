@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.axes import Axes as Drawn
 from PIL import Image
 
 from mno.core.fields import Axis, Field
@@ -53,14 +51,9 @@ def example_of(dims: tuple[str, ...], shape: tuple[int, ...]) -> tuple[Example, 
 
 def test_all_figures_are_pictures_with_words(figures: tuple[Figure, ...]) -> None:
     assert [figure.name for figure in figures] == [
-        "spectrum_temperature",
-        "example_best",
-        "example_median",
-        "example_worst",
-        "error_map",
-        "error_histogram",
-        "loss_curves",
-    ]
+        "spectrum_temperature", "example_best", "example_median", "example_worst", "error_map",
+        "error_histogram", "loss_curves",
+    ]  # fmt: skip
     for figure in figures:
         wider = size(figure.png)[0] > size(figure.narrow)[0]
         assert wider or figure.name == "error_map"  # of a single field
@@ -83,13 +76,10 @@ def test_the_same_evaluation_gives_the_same_bytes_whatever_the_users_settings(
 @pytest.mark.parametrize(
     ("dims", "shape"),
     [
-        (("x",), (16,)),
-        (("x", "y"), (8, 6)),
-        (("x", "y", "z"), (8, 6, 5)),
-        (("time", "x"), (4, 16)),
-        (("time", "x", "y"), (4, 8, 6)),
+        (("x",), (16,)), (("x", "y"), (8, 6)), (("x", "y", "z"), (8, 6, 5)),
+        (("time", "x"), (4, 16)), (("time", "x", "y"), (4, 8, 6)),
     ],
-)
+)  # fmt: skip
 def test_fields_of_any_dimension_are_drawn(dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
     example, schema = example_of(dims, shape)
     assert size(draw_example(example, schema, WORDS)[0])[0] > 800
@@ -121,15 +111,12 @@ def test_degenerate_predictions_are_drawn(value: float) -> None:
     size(draw_example(example, schema, WORDS)[0])
 
 
-def drawn(draw: Callable[[Drawn], None]) -> bytes:
-    return curves(draw)[0]
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("errors", [[0.1], [0.1, 0.1], [np.nan, 0.2], [np.nan], [0.0, 0.0]])
 def test_histograms_of_few_equal_or_missing_errors_are_drawn(errors: list[float]) -> None:
     for baseline in (0.3, np.nan):
-        size(drawn(lambda ax, b=baseline: draw_histogram(ax, np.array(errors), b, WORDS)))
+        drawn = curves(lambda ax, b=baseline: draw_histogram(ax, np.array(errors), b, WORDS))
+        size(drawn[0])
 
 
 @pytest.mark.filterwarnings("error")

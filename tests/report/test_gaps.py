@@ -43,15 +43,18 @@ def inspect(
     shard_size: int = 16,
 ) -> Inspection:
     count = len(values)
-    fields = {
-        Field(name, "m", name, "coordinate", ("point",)): np.tile(column, (count, 1))
-        for name, column in zip("xyz", places.T, strict=False)
-    }
     store = release(
-        folder / "data", fields | {HEAT: values}, (TIME, axis("point", len(places))), shard_size,
-        None if starts is None else starts[:count],
+        folder / "data", at(places, count) | {HEAT: values}, (TIME, axis("point", len(places))),
+        shard_size, None if starts is None else starts[:count],
     )  # fmt: skip
     return inspect_store(store)
+
+
+def at(places: np.ndarray, samples: int) -> dict[Field, np.ndarray]:
+    return {
+        Field(name, "m", name, "coordinate", ("point",)): np.tile(column, (samples, 1))
+        for name, column in zip("xyz", places.T, strict=False)
+    }
 
 
 def failing(inspection: Inspection) -> set[str]:
@@ -125,19 +128,23 @@ def test_a_rate_too_slow_for_what_changes_is_found(tmp_path: Path) -> None:
     assert "a higher rate" in found.verdict
 
 
+def presence_of(values: np.ndarray, starts: np.ndarray | None = None) -> Presence:
+    unknown = np.full(len(values), np.nan)
+    presence = Presence(HEAT, (TIME, axis("point", 9)), unknown if starts is None else starts)
+    presence.add(0, values)
+    return presence
+
+
 @pytest.mark.parametrize("period", [6.0, 8.0, 12.0, 40.0])
 def test_the_share_between_frames_is_that_of_the_wave(period: float) -> None:
-    presence = Presence(HEAT, (TIME, axis("point", 9)), np.full(240, np.nan))
-    presence.add(0, waves(240, period, 0.0))
+    presence = presence_of(waves(240, period, 0.0))
     assert presence.change == pytest.approx(1 - np.cos(2 * np.pi / period), rel=0.02)
 
 
 def test_noise_is_found_at_its_deviation_in_spite_of_gaps() -> None:
     values = waves(240, 200.0, 0.1)
     scattered_gaps(values)
-    presence = Presence(HEAT, (TIME, axis("point", 9)), np.full(240, np.nan))
-    presence.add(0, values)
-    assert presence.noise == pytest.approx(0.1 / np.nanstd(values), rel=0.1)
+    assert presence_of(values).noise == pytest.approx(0.1 / np.nanstd(values), rel=0.1)
 
 
 def test_sensors_that_leave_a_hole_or_lie_on_a_line_are_found(tmp_path: Path) -> None:
@@ -173,12 +180,10 @@ def test_the_hole_is_the_widest_place_without_a_sensor() -> None:
     assert points_per_axis(on_a_line) == [3, 1]
 
 
-def gap_of(starts: np.ndarray) -> tuple[int, int]:
+def gap_of(starts: np.ndarray | None) -> tuple[int, int]:
     values = waves(4)
     values[1, 12:, 2], values[2, :3, 2] = np.nan, np.nan
-    presence = Presence(HEAT, (TIME, axis("point", 9)), starts)
-    presence.add(0, values)
-    gap = presence.longest_gap
+    gap = presence_of(values, starts).longest_gap
     assert gap is not None and gap.sensor == 2
     return gap.frames, gap.sample
 
@@ -186,7 +191,7 @@ def gap_of(starts: np.ndarray) -> tuple[int, int]:
 def test_a_gap_goes_on_in_the_sample_that_follows_but_not_over_a_pause() -> None:
     length = FRAMES * STEP
     assert gap_of(length * np.arange(4)) == (7, 2)
-    assert gap_of(np.full(4, np.nan)) == (4, 1)
+    assert gap_of(None) == (4, 1)
     assert gap_of(length * np.array([0.0, 1.0, 40.0, 41.0])) == (4, 1)
     # A sample that was left out, in which nothing was measured, is part of the gap.
     assert gap_of(length * np.array([0.0, 1.0, 3.0, 4.0])) == (7 + FRAMES, 2)
@@ -206,14 +211,8 @@ def test_a_point_that_measures_another_quantity_is_not_silent(tmp_path: Path) ->
     values, other = waves(), waves()
     values[:, :, 5:], other[:, :, :5] = np.nan, np.nan
     pressure = Field("pressure", "Pa", "pressure", "state", ("time", "point"), gaps=True)
-    places = {
-        Field(name, "m", name, "coordinate", ("point",)): np.tile(PLACES[:, n], (SAMPLES, 1))
-        for n, name in enumerate("xy")
-    }
-    store = release(
-        tmp_path / "data", places | {HEAT: values, pressure: other}, (TIME, axis("point", 9))
-    )
-    found = inspect_store(store)
+    fields = at(PLACES, SAMPLES) | {HEAT: values, pressure: other}
+    found = inspect_store(release(tmp_path / "data", fields, (TIME, axis("point", 9))))
     assert failing(found) == set(), found.verdict
 
 
@@ -223,14 +222,8 @@ def test_a_silent_sensor_is_found_beside_what_holds_for_the_whole_plant(tmp_path
     power = Field("power", "W", "power", "input", ("time", "point"), gaps=True)
     given = np.repeat(waves()[:, :, :1], 9, axis=2)
     given[3, 4:6] = np.nan
-    places = {
-        Field(name, "m", name, "coordinate", ("point",)): np.tile(PLACES[:, n], (SAMPLES, 1))
-        for n, name in enumerate("xy")
-    }
-    store = release(
-        tmp_path / "data", places | {power: given, HEAT: values}, (TIME, axis("point", 9))
-    )
-    found = inspect_store(store)
+    fields = at(PLACES, SAMPLES) | {power: given, HEAT: values}
+    found = inspect_store(release(tmp_path / "data", fields, (TIME, axis("point", 9))))
     assert "sensors do not work: (x=0, y=0) is silent" in found.verdict
     sensors = found.to_dict()["sufficiency"]["sensors"]
     assert len(sensors["heat"]) == 9 and [one["sensor"] for one in sensors["power"]] == ["power"]

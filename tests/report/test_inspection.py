@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +75,9 @@ def test_the_size_of_shards_changes_nothing_but_rounding(tmp_path: Path) -> None
         inspect_store(release(tmp_path / str(size), fields_of(), AXES, size)).to_dict()
         for size in (16, 3)
     )
-    for found in (one, many):
-        for field in found["fields"].values():
-            field["share_at_cutoff"] = field["share_at_cutoff"] and round(
-                field["share_at_cutoff"], 9
-            )
-            field["noise_of_spectrum"] = field["noise_of_spectrum"] and round(
-                field["noise_of_spectrum"], 9
-            )
+    for field in (*one["fields"].values(), *many["fields"].values()):
+        for key in ("share_at_cutoff", "noise_of_spectrum"):
+            field[key] = field[key] and round(field[key], 9)
     assert {**one, "data": ""} == {**many, "data": ""}
 
 
@@ -149,8 +144,6 @@ def test_splits_that_differ_are_remarked_on(tmp_path: Path) -> None:
 
 
 def test_unequal_spacing_is_told_and_has_no_spectrum(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     uneven = replace(axis("x", SIZE), points=np.linspace(0, 1, SIZE) ** 2)
     found = inspect_store(release(tmp_path / "data", {SOURCE: fields_of()[SOURCE]},
                                   (uneven, axis("y", SIZE))))  # fmt: skip
@@ -214,27 +207,12 @@ def test_memory_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
 def report_of(found: Inspection) -> dict[str, Any]:
     values = np.array([1e-8, 3e-8])
     check = CheckReport("balance of heat", 1e-7, 3e-8, 2e-8, Margins.of(values, 1e-7))
-    fields = {
-        m.field.name: asdict(
-            FieldReport(
-                m.field.role,
-                m.field.units,
-                (),
-                m.total.min,
-                m.total.max,
-                m.total.mean,
-                m.total.std,
-                m.total.missing,
-            )
-        )
-        for m in found.fields
-    }
-    report = {
-        "scenario": "given",
-        "samples": SAMPLES,
-        "fields": fields,
-        "checks": {"balance": asdict(check)},
-    }
+    fields = {}
+    for m in found.fields:
+        values = (getattr(m.total, key) for key in ("min", "max", "mean", "std", "missing"))
+        fields[m.field.name] = asdict(FieldReport(m.field.role, m.field.units, (), *values))
+    checks = {"balance": asdict(check)}
+    report = {"scenario": "given", "samples": SAMPLES, "fields": fields, "checks": checks}
     return json.loads(json.dumps(report))
 
 

@@ -12,15 +12,9 @@ from mno.core.absent import Absent
 from mno.core.fields import Field
 from mno.evaluation.metrics import METRICS, Metric, spectra_of
 from mno.evaluation.statistics import BANDS, Statistics
+from mno.report import style
 from mno.report.language import Known, Words, unit_text
 from mno.report.page import Figure, Results, Section, figure_of, section_of
-from mno.report.style import (
-    PREDICTION_COLOUR,
-    REFERENCE_COLOUR,
-    TRUTH_COLOUR,
-    curves,
-    draw_legend,
-)
 
 _GUESSES = {"baseline_relative_l2": "mean_field", "persistence_relative_l2": "kept_frame"}
 _WAYS = ("", "baseline_", "persistence_")
@@ -52,7 +46,7 @@ def _spectrum(field: Field, statistics: Statistics, words: Words) -> Figure | No
         found = words("spectrum.not_a_number")
     elif drowned is not None:
         found = words("spectrum.drowned", wavenumber=words.number(drowned))
-    drawn = curves(lambda ax: _draw_spectrum(ax, spectra, field.units, words))
+    drawn = style.curves(lambda ax: _draw_spectrum(ax, spectra, field.units, words))
     name = f"spectrum_{field.name}"
     return figure_of(name, words, "spectrum", drawn, field=field.long_name, found=found)
 
@@ -60,8 +54,8 @@ def _spectrum(field: Field, statistics: Statistics, words: Words) -> Figure | No
 def _draw_spectrum(ax: Axes, spectra: Known, units: str, words: Words) -> None:
     k = np.array(spectra["wavenumber"][1:])  # the mean, k = 0, has no place on this axis
     for name, colour, dashes in (
-        ("truth", TRUTH_COLOUR, "-"),
-        ("prediction", PREDICTION_COLOUR, "--"),
+        ("truth", style.TRUTH_COLOUR, "-"),
+        ("prediction", style.PREDICTION_COLOUR, "--"),
         ("error", "black", ":"),
     ):
         power = np.array(spectra[name][1:])
@@ -69,14 +63,14 @@ def _draw_spectrum(ax: Axes, spectra: Known, units: str, words: Words) -> None:
         ax.plot(k, shown, color=colour, ls=dashes, lw=1.7, label=words(f"spectrum.{name}"))
     for first, _ in BANDS.values():
         if k[0] < first <= k[-1]:
-            ax.axvline(first, color=REFERENCE_COLOUR, lw=0.8, alpha=0.6)
+            ax.axvline(first, color=style.REFERENCE_COLOUR, lw=0.8, alpha=0.6)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel(words("spectrum.wavenumber"))
     squared = "" if units == "1" else f" ({unit_text(units)})²"
     ax.set_ylabel(words("spectrum.power") + squared)
-    draw_legend(ax)
+    style.draw_legend(ax)
 
 
 def _summary(metrics: Known, words: Words) -> list[str]:

@@ -9,16 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mno.core.absent import Absent
+from mno.report import style
 from mno.report.language import Known, Rows, Words, unknown
 from mno.report.page import Figure, Results, Section, figure_of, section_of
-from mno.report.style import (
-    PER_CENT,
-    PREDICTION_COLOUR,
-    REFERENCE_COLOUR,
-    TRUTH_COLOUR,
-    curves,
-    draw_legend,
-)
 
 _NONE = "–"
 
@@ -56,7 +49,7 @@ def _break_even_figure(found: Known, words: Words) -> Figure | None:
     solves, said = found["solves"], words("plot.never")
     if solves is not None:
         said = words("plot.reached", solves=words.number(solves))
-    drawn = curves(lambda ax: _draw_break_even(ax, found, words))
+    drawn = style.curves(lambda ax: _draw_break_even(ax, found, words))
     return figure_of("break_even", words, "plot", drawn, said=said)
 
 
@@ -67,19 +60,19 @@ def _draw_break_even(ax: Axes, found: Known, words: Words) -> None:
     )
     middle = crossing or max(spent / solver, 1.0)
     solves = np.geomspace(max(1.0, middle / 300), max(10.0, 30 * middle), 200)
-    ax.loglog(solves, solves * solver / 3600, color=TRUTH_COLOUR, label=words("plot.solver"))
+    ax.loglog(solves, solves * solver / 3600, color=style.TRUTH_COLOUR, label=words("plot.solver"))
     ax.loglog(
-        solves, (spent + solves * surrogate) / 3600, color=PREDICTION_COLOUR, ls="--",
+        solves, (spent + solves * surrogate) / 3600, color=style.PREDICTION_COLOUR, ls="--",
         label=words("plot.surrogate"),
     )  # fmt: skip
     if crossing:
         label = words("plot.crossing", solves=words.number(crossing))
-        ax.axvline(crossing, color=REFERENCE_COLOUR, lw=0.8, ls=":")
+        ax.axvline(crossing, color=style.REFERENCE_COLOUR, lw=0.8, ls=":")
         ax.plot(crossing, crossing * solver / 3600, "o", color="black", label=label)
-    ax.grid(color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
+    ax.grid(color=style.REFERENCE_COLOUR, alpha=0.2, lw=0.5)
     ax.set_xlabel(words("plot.solves"))
     ax.set_ylabel(words("plot.hours"))
-    draw_legend(ax, narrow=1)
+    style.draw_legend(ax, narrow=1)
 
 
 def _equal_error_figure(compared: Known | Absent, words: Words) -> Figure | None:
@@ -90,7 +83,7 @@ def _equal_error_figure(compared: Known | Absent, words: Words) -> Figure | None
         "equal_error",
         words,
         "grids",
-        curves(lambda ax: _draw_equal_error(ax, compared, words)),
+        style.curves(lambda ax: _draw_equal_error(ax, compared, words)),
         problems=words.number(compared["problems"]),
         reference=words.number(compared["reference"]),
         error=words.percent(compared["model"]["error"]),
@@ -101,24 +94,24 @@ def _draw_equal_error(ax: Axes, compared: Known, words: Words) -> None:
     """Draw the relative L2 against the time of one solution."""
     curve, model = compared["curve"], compared["model"]
     times, errors = ([point[key] for point in curve] for key in ("ms", "error"))
-    ax.plot(times, errors, "o-", color=TRUTH_COLOUR, lw=1.5, label=words("grids.solver"))
+    ax.plot(times, errors, "o-", color=style.TRUTH_COLOUR, lw=1.5, label=words("grids.solver"))
     for point in curve:
         ax.annotate(
             str(point["resolution"]), (point["ms"], point["error"]),
-            xytext=(4, 4), textcoords="offset points", color=TRUTH_COLOUR,
+            xytext=(4, 4), textcoords="offset points", color=style.TRUTH_COLOUR,
         )  # fmt: skip
     if math.isfinite(model["error"]):
-        mark = {"color": PREDICTION_COLOUR, "mec": "black", "ms": 8}
+        mark = {"color": style.PREDICTION_COLOUR, "mec": "black", "ms": 8}
         ax.plot(model["ms"], model["error"], "D", label=words("grids.surrogate"), **mark)
     ax.set_xscale("log")
     if all(error > 0 for error in (*errors, model["error"])):
         ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(PER_CENT)
-    ax.yaxis.set_minor_formatter(PER_CENT)
-    ax.grid(color=REFERENCE_COLOUR, alpha=0.2, lw=0.5, which="both")
+    ax.yaxis.set_major_formatter(style.PER_CENT)
+    ax.yaxis.set_minor_formatter(style.PER_CENT)
+    ax.grid(color=style.REFERENCE_COLOUR, alpha=0.2, lw=0.5, which="both")
     ax.set_xlabel(words("grids.time"))
     ax.set_ylabel(words("grids.error"))
-    draw_legend(ax, narrow=1)
+    style.draw_legend(ax, narrow=1)
 
 
 def _side_by_side(cost: Known, words: Words) -> list[tuple[str, str, str]]:

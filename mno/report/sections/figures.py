@@ -10,18 +10,11 @@ from mno.core.fields import Field
 from mno.data.reading import Schema
 from mno.evaluation.metrics import mean
 from mno.evaluation.result import Evaluation, Example, OverTime
+from mno.report import style
 from mno.report.examples import animation, axes_of, draw_example, titled
 from mno.report.language import Words
 from mno.report.page import Figure, Results, Section, figure_of, section_of
 from mno.report.panels import Panel, labelled, mark_alone, pictures, plane, scale
-from mno.report.style import (
-    PER_CENT,
-    PREDICTION_COLOUR,
-    REFERENCE_COLOUR,
-    TRUTH_COLOUR,
-    curves,
-    draw_legend,
-)
 
 _MOST_BINS = 40
 
@@ -72,7 +65,7 @@ def _error_map(evaluation: Evaluation, schema: Schema, words: Words) -> Figure |
             continue
         axes = axes_of(field, schema)
         shown, kept, cut = plane(np.ma.masked_invalid(error) if field.gaps else error, axes)
-        colours = PREDICTION_COLOUR if shown.ndim == 1 else "magma_r"
+        colours = style.PREDICTION_COLOUR if shown.ndim == 1 else "magma_r"
         label, limits = labelled(words("error_map.rmse"), field.units), (0.0, scale(shown)[1])
         panels.append(Panel(titled(field.long_name, cut), label, shown, kept, limits, colours))
         if not np.isfinite(error).any():
@@ -119,7 +112,7 @@ def _histogram(evaluation: Evaluation, words: Words) -> Figure:
         "error_histogram",
         words,
         "histogram",
-        curves(lambda ax: draw_histogram(ax, errors, baseline, words)),
+        style.curves(lambda ax: draw_histogram(ax, errors, baseline, words)),
         spread=spread,
         left_out=left_out,
         count=errors.size,
@@ -131,20 +124,20 @@ def draw_histogram(ax: Axes, errors: np.ndarray, baseline: float, words: Words) 
     finite = errors[np.isfinite(errors)]
     if finite.size:
         bins = int(np.clip(1.5 * np.sqrt(finite.size), 1, _MOST_BINS))
-        ax.hist(finite, bins=bins, color=TRUTH_COLOUR, edgecolor="white", linewidth=0.6)
+        ax.hist(finite, bins=bins, color=style.TRUTH_COLOUR, edgecolor="white", linewidth=0.6)
         median = float(np.median(finite))
         label = words("histogram.median", error=words.percent(median))
         ax.axvline(median, color="black", lw=1.5, label=label)
     if np.isfinite(baseline):
         label = words("histogram.baseline", error=words.percent(baseline))
-        ax.axvline(baseline, color=PREDICTION_COLOUR, lw=1.5, ls="--", label=label)
+        ax.axvline(baseline, color=style.PREDICTION_COLOUR, lw=1.5, ls="--", label=label)
     ax.set_xlim(left=0)
-    ax.xaxis.set_major_formatter(PER_CENT)
+    ax.xaxis.set_major_formatter(style.PER_CENT)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel(words("histogram.error"))
     ax.set_ylabel(words("histogram.samples"))
     if ax.get_legend_handles_labels()[0]:
-        draw_legend(ax)
+        style.draw_legend(ax)
 
 
 def _over_time(errors: OverTime, words: Words) -> Figure:
@@ -157,7 +150,7 @@ def _over_time(errors: OverTime, words: Words) -> Figure:
         "error_over_time",
         words,
         "over_time",
-        curves(lambda ax: _draw_over_time(ax, errors, words)),
+        style.curves(lambda ax: _draw_over_time(ax, errors, words)),
         first=first,
         last=last,
         frames=frames,
@@ -168,15 +161,15 @@ def _over_time(errors: OverTime, words: Words) -> Figure:
 def _draw_over_time(ax: Axes, errors: OverTime, words: Words) -> None:
     """Draw the relative L2 of each predicted frame, of the model and of both baselines."""
     for values, label, colour, dashes in (
-        (errors.model, words("over_time.model"), PREDICTION_COLOUR, "-"),
-        (errors.persistence, words("over_time.kept"), TRUTH_COLOUR, "--"),
-        (errors.baseline, words("over_time.mean"), REFERENCE_COLOUR, ":"),
+        (errors.model, words("over_time.model"), style.PREDICTION_COLOUR, "-"),
+        (errors.persistence, words("over_time.kept"), style.TRUTH_COLOUR, "--"),
+        (errors.baseline, words("over_time.mean"), style.REFERENCE_COLOUR, ":"),
     ):
         ax.plot(errors.times, values, color=colour, ls=dashes, label=label, lw=1.7)
         mark_alone(ax, errors.times, values, colour)
     ax.set_ylim(bottom=0)
-    ax.yaxis.set_major_formatter(PER_CENT)
-    ax.grid(axis="y", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
+    ax.yaxis.set_major_formatter(style.PER_CENT)
+    ax.grid(axis="y", color=style.REFERENCE_COLOUR, alpha=0.2, lw=0.5)
     ax.set_xlabel(labelled(words("over_time.time"), errors.units))
     ax.set_ylabel(words("over_time.error"))
-    draw_legend(ax)
+    style.draw_legend(ax)

@@ -10,16 +10,9 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from mno.core.absent import Absent
 from mno.evaluation.learning import FURTHEST, LearningCurve, fit_points
+from mno.report import style
 from mno.report.language import Known, Words
 from mno.report.page import Figure, Results, Section, figure_of, section_of
-from mno.report.style import (
-    PER_CENT,
-    PREDICTION_COLOUR,
-    REFERENCE_COLOUR,
-    TRUTH_COLOUR,
-    curves,
-    draw_legend,
-)
 
 _DRAWN = 40  # places at which the band is drawn
 _UNLIKELY = 0.05  # weight of the curves below which an error counts as out of reach
@@ -94,7 +87,7 @@ def _curve_figure(
         "learning_curve",
         words,
         "curve",
-        curves(lambda ax: _draw(ax, points, curve, target, words)),
+        style.curves(lambda ax: _draw(ax, points, curve, target, words)),
         first=words.percent(first["validation"]["relative_l2"]),
         few=words.number(first["samples"]),
         last=words.percent(last["validation"]["relative_l2"]),
@@ -110,10 +103,10 @@ def _draw(
     samples = np.geomspace(points[0]["samples"], furthest, _DRAWN)
     errors = [curve.error(min(n, furthest)) for n in samples]
     low, middle, high = ([getattr(e, k) for e in errors] for k in ("low", "middle", "high"))
-    ax.fill_between(samples, low, high, color=PREDICTION_COLOUR, alpha=0.15, lw=0)
-    ax.plot(samples, middle, color=PREDICTION_COLOUR, lw=1.2, label=words("curve.fit"))
-    _draw_points(ax, points, "test", words("curve.test"), TRUTH_COLOUR, "s")
-    _draw_points(ax, points, "validation", words("curve.validation"), PREDICTION_COLOUR, "o")
+    ax.fill_between(samples, low, high, color=style.PREDICTION_COLOUR, alpha=0.15, lw=0)
+    ax.plot(samples, middle, color=style.PREDICTION_COLOUR, lw=1.2, label=words("curve.fit"))
+    _draw_points(ax, points, "test", words("curve.test"), style.TRUTH_COLOUR, "s")
+    _draw_points(ax, points, "validation", words("curve.validation"), style.PREDICTION_COLOUR, "o")
     if target is not None:
         label = words("curve.target", target=words.percent(target))
         ax.axhline(target, color="black", ls="--", lw=1, label=label)
@@ -122,13 +115,13 @@ def _draw(
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(PER_CENT)
+    ax.yaxis.set_major_formatter(style.PER_CENT)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_minor_formatter(NullFormatter())
-    ax.grid(axis="y", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
+    ax.grid(axis="y", color=style.REFERENCE_COLOUR, alpha=0.2, lw=0.5)
     ax.set_xlabel(words("curve.samples"))
     ax.set_ylabel(words("curve.error"))
-    draw_legend(ax)
+    style.draw_legend(ax)
 
 
 def _draw_points(

@@ -10,23 +10,16 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mno.core.absent import Absent
+from mno.report import style
 from mno.report.language import Known, Words
 from mno.report.page import Figure, Results, Section, section_of
 from mno.report.panels import labelled
-from mno.report.style import (
-    PER_CENT,
-    PREDICTION_COLOUR,
-    REFERENCE_COLOUR,
-    TRUTH_COLOUR,
-    curves,
-    draw_legend,
-)
 
 _LOOKS = {
-    "model": (PREDICTION_COLOUR, "-", "o"),
-    "block": (PREDICTION_COLOUR, "--", "s"),
-    "persistence": (TRUTH_COLOUR, "--", "^"),
-    "mean_field": (REFERENCE_COLOUR, ":", "v"),
+    "model": (style.PREDICTION_COLOUR, "-", "o"),
+    "block": (style.PREDICTION_COLOUR, "--", "s"),
+    "persistence": (style.TRUTH_COLOUR, "--", "^"),
+    "mean_field": (style.REFERENCE_COLOUR, ":", "v"),
     "interpolated": ("#009e73", "-.", "D"),
     "solver": ("#000000", ":", "x"),
 }
@@ -64,7 +57,7 @@ def _told(name: str, found: Any, words: Words) -> dict[str, Any]:
     part = _not_tried(found, words) if isinstance(found, Absent) else _PARTS[name](found, words)
     if part.draw:
         alt = " ".join(part.sentences)
-        figure = Figure(f"robustness_{name}", title, part.caption, alt, *curves(part.draw))
+        figure = Figure(f"robustness_{name}", title, part.caption, alt, *style.curves(part.draw))
     return {"title": title, "sentences": part.sentences, "figure": figure}
 
 
@@ -281,7 +274,7 @@ def _by_share(
 
     def draw(ax: Axes) -> None:
         _draw_curves(ax, levels, shown, words)
-        ax.xaxis.set_major_formatter(PER_CENT)
+        ax.xaxis.set_major_formatter(style.PER_CENT)
         ax.set_xlabel(label)
 
     return draw
@@ -300,10 +293,10 @@ def _draw_curves(
         )  # fmt: skip
         ax.fill_between(levels, low, high, color=colour, alpha=0.15, lw=0)
     ax.set_ylim(bottom=0)
-    ax.yaxis.set_major_formatter(PER_CENT)
-    ax.grid(axis="y", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
+    ax.yaxis.set_major_formatter(style.PER_CENT)
+    ax.grid(axis="y", color=style.REFERENCE_COLOUR, alpha=0.2, lw=0.5)
     ax.set_ylabel(words("error"))
-    draw_legend(ax, 2, narrow=1)
+    style.draw_legend(ax, 2, narrow=1)
 
 
 def _draw_rows(ax: Axes, names: Sequence[str], shown: Mapping[str, Any], words: Words) -> None:
@@ -320,10 +313,10 @@ def _draw_rows(ax: Axes, names: Sequence[str], shown: Mapping[str, Any], words: 
         ax.text(0.01, row - 0.3, name, transform=ax.get_yaxis_transform(), va="bottom")
     ax.set_ylim(len(names) - 0.5, -0.8)
     ax.set_xlim(left=0)
-    ax.xaxis.set_major_formatter(PER_CENT)
-    ax.grid(axis="x", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
+    ax.xaxis.set_major_formatter(style.PER_CENT)
+    ax.grid(axis="x", color=style.REFERENCE_COLOUR, alpha=0.2, lw=0.5)
     ax.set_xlabel(words("error"))
-    draw_legend(ax, 2, narrow=1)
+    style.draw_legend(ax, 2, narrow=1)
 
 
 def _numbers(values: Sequence[float | None]) -> np.ndarray:

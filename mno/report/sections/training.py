@@ -6,16 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from mno.report import style
 from mno.report.language import Known, Words, fact_rows
 from mno.report.page import Figure, Results, Section, figure_of, section_of
-from mno.report.style import (
-    PER_CENT,
-    PREDICTION_COLOUR,
-    REFERENCE_COLOUR,
-    TRUTH_COLOUR,
-    curves,
-    draw_legend,
-)
 
 NARROW_SPREAD = 4.0
 """Largest over smallest error up to which a linear axis shows more than a logarithmic one."""
@@ -38,7 +31,7 @@ def losses(history: Known, words: Words) -> Figure:
     """Return the figure of what training's `History.to_dict()` returns."""
     best, epochs = history["best_epoch"], len(history["epochs"])
     kept = words("losses.none") if best is None else words("losses.kept", best=best)
-    drawn = curves(lambda ax: _draw_losses(ax, history, words))
+    drawn = style.curves(lambda ax: _draw_losses(ax, history, words))
     return figure_of("loss_curves", words, "losses", drawn, epochs=epochs, kept=kept)
 
 
@@ -48,8 +41,8 @@ def _draw_losses(ax: Axes, history: Known, words: Words) -> None:
     numbers, marker = [record["epoch"] for record in epochs], "." if len(epochs) == 1 else ""
     errors = []
     for split, colour, dashes in (
-        ("train", TRUTH_COLOUR, "--"),
-        ("validation", PREDICTION_COLOUR, "-"),
+        ("train", style.TRUTH_COLOUR, "--"),
+        ("validation", style.PREDICTION_COLOUR, "-"),
     ):
         values = [record[f"{split}_relative_l2"] for record in epochs]
         label = words(f"losses.{split}")
@@ -58,16 +51,16 @@ def _draw_losses(ax: Axes, history: Known, words: Words) -> None:
     for record in epochs:
         value = record["validation_relative_l2"]
         if record["epoch"] == best and np.isfinite(value):
-            mark = {"color": PREDICTION_COLOUR, "mec": "black", "ms": 7, "zorder": 3}
+            mark = {"color": style.PREDICTION_COLOUR, "mec": "black", "ms": 7, "zorder": 3}
             label = words("losses.best", best=best, error=words.percent(value))
             ax.plot(best, value, "o", label=label, **mark)
     if errors and max(errors) / min(errors) > NARROW_SPREAD:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.yaxis.set_major_formatter(PER_CENT)
-    ax.grid(axis="y", which="both", color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
+    ax.yaxis.set_major_formatter(style.PER_CENT)
+    ax.grid(axis="y", which="both", color=style.REFERENCE_COLOUR, alpha=0.2, lw=0.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel(words("losses.epoch"))
     ax.set_ylabel(words("losses.error"))
-    draw_legend(ax)
+    style.draw_legend(ax)
