@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop, mm_flop, sdpa_flop_count
 
-import mno.scan.op  # noqa: F401 - registers the operator
+import mno.scan.backends  # noqa: F401 - registers the operator
 from mno.core.absent import Absent
 from mno.core.errors import MnoError
 from mno.core.times import Seconds

@@ -44,18 +44,12 @@ class Direction:
         (q // stride) * period * stride + q % stride + s * stride,   q, s = divmod(p, period),
 
     so that rows, columns and every other axis of a grid need no list of points.
-
-    Attributes:
-        line: Points of a line.
-        period: Points along the axis that the walk follows.
-        stride: Distance in memory between neighbours along that axis, in points.
-        reverse: Whether it is walked from the last position to the first.
     """
 
-    line: int
-    period: int
-    stride: int = 1
-    reverse: bool = False
+    line: int  # points of a line
+    period: int  # points along the axis that the walk follows
+    stride: int = 1  # distance in memory between neighbours along that axis, in points
+    reverse: bool = False  # whether it is walked from the last position to the first
 
     def walk(self, num_points: int, device: torch.device | None = None) -> Int[Tensor, " point"]:
         """Return the points in the order in which they are visited, int64."""
@@ -74,25 +68,16 @@ def packed(directions: Sequence[Direction]) -> list[int]:
 def unpacked(layout: Sequence[int]) -> tuple[Direction, ...]:
     """Undo `packed`."""
     fours = (layout[i : i + 4] for i in range(0, len(layout), 4))
-    return tuple(
-        Direction(line, period, stride, bool(back)) for line, period, stride, back in fours
-    )
+    return tuple(Direction(line, period, step, bool(back)) for line, period, step, back in fours)
 
 
 @dataclass(frozen=True, eq=False)
 class ScanPath:
-    """The directions of a scan, and the factors of their steps.
-
-    Attributes:
-        directions: One for each of the K groups.
-        order: Which point each direction visits at each position, int32, where the directions'
-            own rule does not say it.
-        scale: Factor of the step at each point; `None` for 1.
-    """
+    """The directions of a scan, one for each of the K groups, and the factors of their steps."""
 
     directions: tuple[Direction, ...]
-    order: Order | None = None
-    scale: StepScale | None = None
+    order: Order | None = None  # the points as visited, int32, where `Direction` does not say it
+    scale: StepScale | None = None  # of the step at each point; `None` for 1
 
     @property
     def factors(self) -> StepScale | None:

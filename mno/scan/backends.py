@@ -1,16 +1,42 @@
-"""The choice of a backend for a scan."""
+"""The backends of a scan, the choice among them, and the compiled one as an operator of torch.
+
+The dispatcher of torch takes longer than a short scan, so where nobody traces or transforms, the
+kernels of `mno.scan.cpu` are called directly. As a registered operator, with a fake implementation
+and a gradient, `torch.ops.mno.selective_scan`, the scan takes part in `torch.compile`,
+`torch.export` and activation checkpointing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
-from mno.scan import op
-from mno.scan.arguments import Inputs, ScanArguments
-from mno.scan.chunked import chunked_recurrence
-from mno.scan.plain import Lines, LineWeights, StateMatrix, plain_recurrence, scan_by_lines
+import torch
+from torch import Tensor, nn
+
+from mno.scan import cpu
+from mno.scan.arguments import Inputs, ScanArguments, ScanPath, packed, unpacked
+from mno.scan.cpu import ScanInputs
+from mno.scan.plain import (
+    Lines,
+    LineWeights,
+    StateMatrix,
+    chunked_recurrence,
+    plain_recurrence,
+    scan_by_lines,
+)
+
+Tensors = Sequence[Tensor | None]
+
+_DIFFERENTIABLE = 8  # the first inputs of the operator
+_INPUTS = (
+    "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? bias, "
+    "Tensor? dt_weight, Tensor? scale, Tensor? order"
+)
+_OPTIONS = "int[] layout, bool softplus, str discretization"
 
 
 def mamba_recurrence(
@@ -32,10 +58,22 @@ def mamba_recurrence(
     return y.unflatten(1, u.shape[2:]).permute(0, 3, 1, 2)
 
 
+def compiled_scan(scan: ScanArguments) -> Inputs:
+    """Compute a scan with the kernels of `mno.scan.cpu`, with a float32 state."""
+    tensors = [None if x is None else x.float() for x in scan.tensors]
+    path, how = scan.path, (scan.softplus, scan.discretization)
+    if is_direct(tensors):
+        y = direct_scan(Arrangement(), tensors, path, *how)
+    else:
+        inputs = (*tensors, path.factors, path.order, packed(path.directions), *how)
+        y, _ = torch.ops.mno.selective_scan(*inputs, _wants_gradient(tensors))
+    return y.to(scan.u.dtype)
+
+
 BACKENDS: dict[str, Callable[[ScanArguments], Inputs]] = {
     "reference": partial(scan_by_lines, recurrence=plain_recurrence),
     "chunked": partial(scan_by_lines, recurrence=chunked_recurrence),
-    "cpu": op.compiled_scan,
+    "cpu": compiled_scan,
     "mamba_ssm": partial(scan_by_lines, recurrence=mamba_recurrence),
 }
 
@@ -50,39 +88,40 @@ def compute(scan: ScanArguments, backend: str | None = None) -> Inputs:
     Raises:
         ValueError: The backend is not known, or cannot compute this scan here.
     """
-    if backend is not None and backend not in BACKENDS:
+    if backend is None:
+        preferred = ("cpu", "mamba_ssm")
+        usable = (name for name in preferred if _obstacle(name, scan) is None)
+        backend = "reference" if scan.needs_float64 else next(usable, "chunked")
+    elif backend not in BACKENDS:
         raise ValueError(
             f"backend={backend!r} does not exist; choose one of {', '.join(BACKENDS)}, or leave it "
             "out to have one chosen"
         )
-    obstacle = None if backend is None else _obstacle(backend, scan)
-    if obstacle:
+    elif obstacle := _obstacle(backend, scan):
         raise ValueError(
             f"backend={backend!r} cannot compute this scan: {obstacle}; leave the backend out to "
             "have one chosen that can"
         )
-    return BACKENDS[backend or _chosen(scan)](scan)
-
-
-def _chosen(scan: ScanArguments) -> str:
-    if scan.needs_float64:
-        return "reference"
-    preferred = ("cpu", "mamba_ssm")
-    return next((name for name in preferred if _obstacle(name, scan) is None), "chunked")
+    return BACKENDS[backend](scan)
 
 
 def _obstacle(backend: str, scan: ScanArguments) -> str | None:
     """Say why a backend cannot compute a scan here, or return `None`."""
+    device = scan.u.device
     if backend == "cpu":
-        return op.obstacle(scan)
+        if device.type != "cpu":
+            return f"it runs on processors, and the input is on {device}"
+        if scan.needs_float64:
+            return "it computes in float32, and an input is float64"
+        return cpu.unavailable()
     if backend != "mamba_ssm":
         return None
     for package in ("mamba_ssm", "selective_scan_cuda"):
         if not _installed(package):
             kernel = "" if package == "mamba_ssm" else ", the kernel of mamba_ssm, built with it,"
             return f"the package {package}{kernel} is not installed"
-    if scan.u.device.type != "cuda":
-        return f"it runs on CUDA, and the input is on {scan.u.device}"
+    if device.type != "cuda":
+        return f"it runs on CUDA, and the input is on {device}"
     if scan.discretization != "simplified":
         return f"it does not know discretization={scan.discretization!r}"
     return "it has no float64" if scan.needs_float64 else None
@@ -91,3 +130,197 @@ def _obstacle(backend: str, scan: ScanArguments) -> str | None:
 @cache
 def _installed(package: str) -> bool:
     return find_spec(package) is not None
+
+
+class Arrangement:
+    """How the tensors of a caller lie, and how those of the backends do; here, alike.
+
+    Tensors come in the order of `ScanArguments.tensors`; all that is returned are views.
+    """
+
+    def inward(self, tensors: Tensors) -> Tensors:
+        """Return the inputs as the backends take them."""
+        return tensors
+
+    def outward(self, tensors: Tensors) -> Tensors:
+        """Return the gradients by the inputs as those lie."""
+        return tensors
+
+    def of_output(self, y: Tensor) -> Tensor:
+        """Return the backends' output as the caller wants it."""
+        return y
+
+    def to_output(self, y: Tensor) -> Tensor:
+        """Undo `of_output`."""
+        return y
+
+
+def is_direct(tensors: Tensors) -> bool:
+    """Say whether a scan of these tensors can be computed by `direct_scan`.
+
+    Not where anybody has to see the operator: a tracer, a transform, a mode, a subclass; and only
+    in float32 on a processor that has the kernels.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch._C._are_functorch_transforms_active()
+        and all(x is None or _is_plain(x) for x in tensors)
+        and cpu.unavailable() is None
+    )
+
+
+def _is_plain(x: Tensor) -> bool:
+    usual = type(x) is Tensor or type(x) is nn.Parameter
+    return usual and x.dtype == torch.float32 and x.device.type == "cpu"
+
+
+def _wants_gradient(tensors: Tensors) -> bool:
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+
+
+def direct_scan(
+    arrangement: Arrangement, tensors: Tensors, path: ScanPath, softplus: bool, discretization: str
+) -> Tensor:
+    """Compute a scan, in any arrangement of its tensors, without torch's dispatcher."""
+    options = arrangement, path, softplus, discretization
+    y, _ = _DirectScan.apply(options, _wants_gradient(tensors), *tensors)
+    return y
+
+
+class _DirectScan(torch.autograd.Function):
+    @staticmethod
+    def forward(options: Any, save: bool, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
+        y, states = _launch().forward(_inputs(tensors, *options), save=save)
+        return options[0].of_output(y), states
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.options = inputs[0]
+        ctx.save_for_backward(*inputs[2:], output[1])
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        *tensors, states = ctx.saved_tensors
+        dy, arrangement = grad_outputs[0], ctx.options[0]
+        if dy is None:
+            return (None,) * (2 + len(tensors))
+        if torch.is_grad_enabled():
+            needed = ctx.needs_input_grad[2:]
+            return (None, None, *_plain_gradients(tensors, needed, dy, *ctx.options))
+        inputs = _inputs(tensors, *ctx.options)
+        grads = _launch().backward(inputs, states, arrangement.to_output(dy))
+        return (None, None, *arrangement.outward(grads))
+
+
+def _inputs(
+    tensors: Tensors, arrangement: Arrangement, path: ScanPath, softplus: bool, rule: str
+) -> ScanInputs:
+    given: Any = arrangement.inward(tensors)
+    rest: Any = (path.factors, path.order, packed(path.directions), softplus, rule)
+    return ScanInputs(*given, *rest)
+
+
+def _launch() -> Any:
+    from mno.scan.cpu import launch  # loads numba
+
+    return launch
+
+
+def _plain_gradients(
+    tensors: Tensors,
+    needed: Sequence[bool],
+    dy: Tensor,
+    arrangement: Arrangement,
+    path: ScanPath,
+    softplus: bool,
+    discretization: str,
+) -> list[Tensor | None]:
+    """Differentiate the plain form, since a graph of the gradients themselves was asked for."""
+    inputs: Any = arrangement.inward(tensors)
+    scan = ScanArguments(*inputs, path=path, softplus=softplus, discretization=discretization)
+    y = arrangement.of_output(scan_by_lines(scan, plain_recurrence))
+    asked = [need and x is not None for x, need in zip(tensors, needed, strict=False)]
+    wanted = [x for x, ask in zip(tensors, asked, strict=True) if ask and x is not None]
+    grads = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
+    return [next(grads) if ask else None for ask in asked]
+
+
+@torch.library.custom_op(
+    "mno::selective_scan",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({_INPUTS}, {_OPTIONS}, bool save) -> (Tensor, Tensor)",
+)
+def _forward(*inputs: Any) -> tuple[Tensor, Tensor]:
+    """Return the output, and the states that the backward pass starts from if `save`."""
+    *scan, save = inputs
+    return _launch().forward(ScanInputs(*scan), save=save)
+
+
+@_forward.register_fake
+def _(*inputs: Any) -> tuple[Tensor, Tensor]:
+    *given, save = inputs
+    scan = ScanInputs(*given)
+    groups, state, channels = scan.A.shape
+    kept = cpu.num_states(scan.u.shape[1]) if save else 0
+    return _laid_out_like(scan.u), scan.u.new_empty(len(scan.u), kept, state, groups * channels)
+
+
+@torch.library.custom_op(
+    "mno::selective_scan_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({_INPUTS}, {_OPTIONS}, Tensor states, Tensor dy) -> Tensor[]",
+)
+def _backward(*inputs: Any) -> list[Tensor]:
+    """Return the gradients of the first eight inputs, empty for those that are not there."""
+    *given, states, dy = inputs
+    scan = ScanInputs(*given)
+    grads = _launch().backward(scan, states, dy)
+    return [scan.u.new_empty(0) if grad is None else grad for grad in grads]
+
+
+@_backward.register_fake
+def _(*inputs: Any) -> list[Tensor]:
+    u, delta, *rest = inputs[:_DIFFERENTIABLE]
+    ddelta = _laid_out_like(delta) if rest[-1] is None else delta.new_empty(delta.shape)
+    others = (u.new_empty(0 if x is None else x.shape) for x in rest)
+    return [_laid_out_like(u), ddelta, *others]
+
+
+def _laid_out_like(u: Tensor) -> Tensor:
+    """Return an empty tensor in the layout of an output, as `launch.forward` states it."""
+    if u.stride(-1) == 1:
+        return u.new_empty(u.shape)
+    batch, points, groups, channels = u.shape
+    return u.new_empty(batch, groups, channels, points).permute(0, 3, 1, 2)
+
+
+def _setup(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, layout, softplus, discretization, _ = inputs
+    ctx.save_for_backward(*tensors, output[1])
+    ctx.options = (layout, softplus, discretization)
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    *tensors, states = ctx.saved_tensors
+    rest = (None,) * (len(tensors) - _DIFFERENTIABLE + 4)
+    if dy is None:
+        return (None,) * _DIFFERENTIABLE + rest
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        *inputs, scale, order = tensors
+        layout, *how = ctx.options
+        path, needed = ScanPath(unpacked(layout), order, scale), ctx.needs_input_grad
+        return (*_plain_gradients(inputs, needed, dy, Arrangement(), path, *how), *rest)
+    grads = torch.ops.mno.selective_scan_backward(*tensors, *ctx.options, states, dy)
+    inputs = tensors[:_DIFFERENTIABLE]
+    given = [None if x is None else grad for x, grad in zip(inputs, grads, strict=True)]
+    return (*given, *rest)
+
+
+torch.library.register_autograd("mno::selective_scan", _differentiate, setup_context=_setup)

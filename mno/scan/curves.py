@@ -25,16 +25,8 @@ CELLS = 2**16
 def zigzag_curve(shape: tuple[int, ...]) -> np.ndarray:
     """Walk through a grid row by row, every other row backwards.
 
-    Each step moves by one point along one axis (a reflected Gray code with a digit per axis).
-
-    Args:
-        shape: Points along each of one to three axes.
-
-    Returns:
-        Row-major number of the point visited at each position, int32, `(points,)`, read-only.
-
-    Raises:
-        ValueError: The shape has another number of axes, or an axis without points.
+    Each step moves by one point along one axis (a reflected Gray code with a digit per axis). What
+    is returned and raised is as of `hilbert_curve`.
     """
     _check(shape)
     position = np.arange(math.prod(shape))
@@ -56,14 +48,11 @@ def hilbert_curve(shape: tuple[int, ...]) -> np.ndarray:
     it), and boxes are divided so that every part obeys it again. On squares whose sides are powers
     of two it is Hilbert's curve.
 
-    Args:
-        shape: Points along each of one to three axes.
-
     Returns:
         Row-major number of the point visited at each position, int32, `(points,)`, read-only.
 
     Raises:
-        ValueError: The shape has another number of axes, or an axis without points.
+        ValueError: There are not one to three axes, or one is without points.
 
     Source:
         D. Hilbert, Math. Ann. 38, 459 (1891). The division of a box into two, three or five parts
@@ -82,10 +71,7 @@ def hilbert_curve(shape: tuple[int, ...]) -> np.ndarray:
 def _walk(box: Box, known: dict[Box, np.ndarray]) -> np.ndarray:
     """Walk through a box from the corner at the origin to the other end of its first edge.
 
-    Either the first edge is even, or all are odd.
-
-    Returns:
-        Places in the order of the walk, `(points, 3)`.
+    Either the first edge is even, or all are odd. Places are `(points, 3)`.
     """
     if box in known:
         return known[box]
@@ -168,16 +154,11 @@ def order_points(
 
     The box is divided into equal cubic cells, `CELLS` along its longest side, so that all axes
     count alike; points in the same cell keep their order. Neither the place nor the size of the
-    whole changes the order. On one axis the order is that of the coordinates.
-
-    Args:
-        coordinates: Places of the points, one to three axes.
-
-    Returns:
-        Number of the point visited at each position, int64.
+    whole changes the order. On one axis the order is that of the coordinates. What is returned is
+    the number of the point visited at each position, int64.
 
     Raises:
-        ValueError: There is another number of axes, or a coordinate is not finite (not checked
+        ValueError: There are not one to three axes, or a coordinate is not finite (not checked
             while a graph is traced, which cannot depend on values).
 
     Source:

@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from mno.scan.arguments import DISCRETIZATIONS, Direction, ScanArguments, ScanPath
-from mno.scan.backends import compute
-from mno.scan.op import Arrangement, direct_scan, is_direct
+from mno.scan.backends import Arrangement, compute, direct_scan, is_direct
 
 
 def selective_scan(
@@ -73,10 +72,8 @@ def selective_scan(
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces",
         arXiv:2312.00752, equations 2 and 4.
     """
-    groups = _check_shapes(u, delta, A, B, C)
+    groups = _check_shapes(u, delta, A, B, C, D, delta_bias)
     channels, length = u.shape[1:]
-    _check_vector("D", D, channels)
-    _check_vector("delta_bias", delta_bias, channels)
     if delta_scale is not None and delta_scale.shape not in ((length,), (groups, length)):
         raise ValueError(
             f"delta_scale has shape {tuple(delta_scale.shape)}; expected one factor per step, "
@@ -118,11 +115,9 @@ class _Sequences(Arrangement):
     def inward(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
         u, delta, A, B, C, D, bias, _ = tensors
         return (
-            self.to_output(u),
-            self.to_output(delta),
+            *(self.to_output(x) for x in (u, delta)),
             A.unflatten(0, self.sizes).transpose(1, 2),
-            B.permute(0, 3, 1, 2),
-            C.permute(0, 3, 1, 2),
+            *(x.permute(0, 3, 1, 2) for x in (B, C)),
             *(None if x is None else x.unflatten(0, self.sizes) for x in (D, bias)),
             None,
         )
@@ -130,11 +125,9 @@ class _Sequences(Arrangement):
     def outward(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
         u, delta, A, B, C, D, bias, _ = tensors
         return (
-            self.of_output(u),
-            self.of_output(delta),
+            *(self.of_output(x) for x in (u, delta)),
             A.transpose(1, 2).flatten(0, 1),
-            B.permute(0, 2, 3, 1),
-            C.permute(0, 2, 3, 1),
+            *(x.permute(0, 2, 3, 1) for x in (B, C)),
             *(None if x is None else x.flatten(0, 1) for x in (D, bias)),
             None,
         )
@@ -146,7 +139,9 @@ class _Sequences(Arrangement):
         return y.unflatten(1, self.sizes).permute(0, 3, 1, 2)
 
 
-def _check_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> int:
+def _check_shapes(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, bias: Tensor | None
+) -> int:
     """Return the number of groups."""
     for name, tensor, dims in (
         ("u", u, "(batch, channels, length)"),
@@ -162,8 +157,10 @@ def _check_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> 
         ("A", A, (channels, state)),
         ("B", B, (batch, groups, state, length)),
         ("C", C, (batch, groups, state, length)),
+        ("D", D, (channels,)),
+        ("delta_bias", bias, (channels,)),
     ):
-        if tuple(tensor.shape) != expected:
+        if tensor is not None and tuple(tensor.shape) != expected:
             raise ValueError(
                 f"{name} has shape {tuple(tensor.shape)}; expected {expected} to fit u of shape "
                 f"{tuple(u.shape)}, A of shape {tuple(A.shape)} and {groups} groups in B"
@@ -176,10 +173,3 @@ def _check_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> 
             "give every group the same number of channels"
         )
     return groups
-
-
-def _check_vector(name: str, vector: Tensor | None, channels: int) -> None:
-    if vector is not None and tuple(vector.shape) != (channels,):
-        raise ValueError(
-            f"{name} has shape {tuple(vector.shape)}; expected one value per channel, {(channels,)}"
-        )

@@ -49,13 +49,7 @@ def num_directions(path: str, dims: int) -> int:
 
 
 def check_num_points(domain: Domain, num_points: int, name: str = "input") -> None:
-    """Raise a `ValueError` if a domain does not have as many points as what lives there.
-
-    Args:
-        domain: A grid, its bare shape, or points; `None` has any number.
-        num_points: Points that are there.
-        name: What to call that which lives there.
-    """
+    """Raise a `ValueError` if a domain does not have as many points as what lives there."""
     if domain is None:
         return
     known = isinstance(domain, Grid | Points)
@@ -63,14 +57,12 @@ def check_num_points(domain: Domain, num_points: int, name: str = "input") -> No
     if points == num_points:
         return
     if isinstance(domain, Points):
-        raise ValueError(
-            f"coordinates of {points} points are given, but the {name} has {num_points}; give "
-            f"those at which the {name} lives"
-        )
-    shape = domain.shape if isinstance(domain, Grid) else domain
+        given, remedy = f"coordinates of {points} points are given", "those at"
+    else:
+        shape = domain.shape if isinstance(domain, Grid) else domain
+        given, remedy = f"grid of shape {shape} has {points} points", "the grid on"
     raise ValueError(
-        f"grid of shape {shape} has {points} points, but the {name} has {num_points}; give the "
-        f"grid on which the {name} lives"
+        f"{given}, but the {name} has {num_points}; give {remedy} which the {name} lives"
     )
 
 
@@ -84,16 +76,10 @@ def same_domain(one: Domain, other: Domain) -> bool:
 
 
 def scan_path(path: str, domain: Domain, num_points: int) -> ScanPath:
-    """Lay a path through points.
+    """Lay one of `PATHS` through points, its tensors on the coordinates' device, or on the CPU.
 
-    Args:
-        path: One of `PATHS`.
-        domain: The grid, whose spacing scales the steps; its bare shape for no scaling; unordered
-            points; or `None` for points to be taken in the order in which they come.
-        num_points: Points that are there.
-
-    Returns:
-        The path, its tensors on the device of the coordinates, or on the CPU.
+    The spacing of a grid scales the steps, its bare shape does not; points without a domain are
+    taken in the order in which they come.
 
     Raises:
         ValueError: The path is not known, there is another number of points, or the path needs a
@@ -106,13 +92,8 @@ def scan_path(path: str, domain: Domain, num_points: int) -> ScanPath:
     check_num_points(grid, num_points)
     if path in _CURVES:
         return _along_curve(path, grid)
-    axes = tuple(range(len(grid.shape)))
-    if path == "bidirectional":
-        axes = axes[-1:]
-    elif path == "temporal":
-        axes = axes[:1]
-    else:
-        axes = axes[::-1]  # the fastest axis first
+    axes = tuple(range(len(grid.shape)))[::-1]  # the fastest axis first
+    axes = {"bidirectional": axes[:1], "temporal": axes[-1:]}.get(path, axes)
     ways = (False,) if path == "temporal" else (False, True)
     walked = [(axis, back) for axis in axes for back in ways]
     if path == "cross":
@@ -171,12 +152,12 @@ def _without_grid(path: str, points: Points | None, num_points: int) -> ScanPath
             f"path={path!r} needs a grid, but the points have none; give a grid or its shape, or "
             "use path='bidirectional'"
         )
+    if points is None and path == "hilbert":
+        raise ValueError(
+            "path='hilbert' needs to know where the points are; give a grid or "
+            "mno.nn.Points(coordinates)"
+        )
     if points is None:
-        if path == "hilbert":
-            raise ValueError(
-                "path='hilbert' needs to know where the points are; give a grid or "
-                "mno.nn.Points(coordinates)"
-            )
         line = Direction(num_points, num_points)
         return ScanPath((line, Direction(num_points, num_points, reverse=True)))
     check_num_points(points, num_points)
@@ -201,9 +182,7 @@ def _both_ways(order: Tensor, scale: Tensor | None) -> ScanPath:
 def _travelled(places: Tensor, order: Tensor) -> Tensor:
     """Return, for each point, the mean distance to its neighbours along a walk.
 
-    Args:
-        places: `(samples, points, axes)`.
-        order: `(samples, points)`.
+    Places are `(samples, points, axes)`, the order and the result `(samples, points)`.
     """
     if order.shape[-1] < 2:
         return torch.ones_like(order, dtype=torch.float32)

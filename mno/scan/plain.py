@@ -1,4 +1,4 @@
-"""The recurrence written as plain, differentiable torch operations: the form to read.
+"""The recurrence as differentiable torch operations: step by step, to read, and in chunks.
 
 Symbols, where a line is one sequence and a group one scan direction:
     u       input sequence            (line, length, group, channel)
@@ -27,6 +27,8 @@ StateMatrix = Float[Tensor, "group state channel"]
 State = Float[Tensor, "line group state channel"]
 
 SEGMENT = 64
+CHUNK = 32
+SPAN = 32  # chunks computed at once; memory grows with their product, not with the length
 SMALL = 0.1
 # phi(z) = (exp(z) - 1) / z = 1 + z/2! + z^2/3! + ..., to float64 accuracy where |z| < SMALL.
 PHI_SERIES = (1 / 39916800, 1 / 3628800, 1 / 362880, 1 / 40320, 1 / 5040, 1 / 720, 1 / 120, 1 / 24)
@@ -97,17 +99,94 @@ def _phi(z: Tensor) -> Tensor:
     return torch.where(small, series, torch.expm1(outside) / outside)
 
 
+def chunked_recurrence(
+    u: Lines, dt: Lines, A: StateMatrix, B: LineWeights, C: LineWeights, *, rule: str
+) -> Lines:
+    """Compute what `plain_recurrence` does in few, large operations, as GPUs want them.
+
+    A line is cut into chunks. All chunks start from rest at once; then the state at each chunk's
+    end is carried into the chunks after it, and its contribution C_t . exp(A sum dt) h is added.
+    The number of operations in sequence is `CHUNK` plus the number of chunks, in place of the
+    length.
+
+    Source:
+        The split into a chunk's own part and the part carried in is that of Dao and Gu,
+        "Transformers are SSMs", arXiv:2405.21060, section 6, here with a decay per channel and
+        state.
+    """
+    lines, length = u.shape[:2]
+    h = u.new_zeros((lines, *A.shape))
+    step = partial(_span, rule=rule)
+    parts = []
+    for start in range(0, length, CHUNK * SPAN):
+        cut = [x[:, start : start + CHUNK * SPAN] for x in (u, dt, B, C)]
+        y, h = checkpoint(step, h, A, *cut, use_reentrant=False)
+        parts.append(y)
+    return torch.cat(parts, dim=1) if parts else torch.zeros_like(u)
+
+
+def _span(
+    h: State, A: StateMatrix, u: Lines, dt: Lines, B: LineWeights, C: LineWeights, *, rule: str
+) -> tuple[Lines, State]:
+    length = u.shape[1]
+    size = min(CHUNK, length)
+    # A step of zero neither decays nor drives, so padding leaves the state as it is.
+    u, dt, B, C = (_chunks(x, size) for x in (u, dt, B, C))
+    z, drive = decay_and_drive(u, dt, A, B, rule=rule)
+    decay, centred = torch.exp(z), rule == "centred"
+
+    local, own = torch.zeros_like(drive[:, :, 0]), []
+    for a, x in zip(decay.unbind(2), drive.unbind(2), strict=True):
+        seen = a * local + x
+        local = a * (seen + x) if centred else seen
+        own.append(seen)
+
+    # The decay from a chunk's start to where each output is taken, and to the chunk's end.
+    exponent = torch.cumsum(z, dim=2)
+    to_end = torch.exp(exponent[:, :, -1] * (2 if centred else 1))
+    since_start = torch.exp(2 * exponent - z if centred else exponent)
+    carried = []
+    for i in range(u.shape[1]):
+        carried.append(h)
+        h = to_end[:, i] * h + local[:, i]
+    states = torch.stack(own, dim=2) + since_start * torch.stack(carried, dim=1)[:, :, None]
+    y = (states * C[..., None]).sum(-2)
+    return y.flatten(1, 2)[:, :length], h
+
+
+def _chunks(x: Tensor, size: int) -> Tensor:
+    """Cut (line, length, ...) into (line, chunk, size, ...), filled up with zeros."""
+    missing = -x.shape[1] % size
+    return F.pad(x, (0, 0) * (x.ndim - 2) + (0, missing)).unflatten(1, (-1, size))
+
+
 Recurrence = Callable[..., Lines]
 """Runs a state space along lines: called as `mno.scan.plain.plain_recurrence` is."""
 
 
 def scan_by_lines(scan: ScanArguments, recurrence: Recurrence) -> Inputs:
-    """Compute a scan with a float32 state, or a float64 one where an input is float64."""
+    """Compute a scan with a float32 state, or a float64 one where an input is float64.
+
+    Directions whose lines are equally long are run together.
+    """
     dtype = torch.float64 if scan.needs_float64 else torch.float32
     u, A, B, C = (x.to(dtype) for x in (scan.u, scan.A, scan.B, scan.C))
     dt = step_lengths(scan, dtype)
     each = u.expand(-1, -1, A.shape[0], -1)
-    y = torch.zeros_like(each) if each.numel() == 0 else _scan(scan, recurrence, each, dt, A, B, C)
+    parts: list[Tensor] = [each] * A.shape[0]
+    lengths = [direction.line for direction in scan.path.directions]
+    for line in sorted(set(lengths)) if each.numel() else ():
+        groups = [k for k, length in enumerate(lengths) if length == line]
+        visits = visited_points(scan.path, u.shape[1], u.device)[:, groups]
+        visits = visits.transpose(1, 2)[..., None]
+        walked = [torch.take_along_dim(x[:, :, groups], visits, dim=1) for x in (each, dt, B, C)]
+        lines = [x.unflatten(1, (-1, line)).flatten(0, 1) for x in walked]
+        along = recurrence(*lines[:2], A[groups], *lines[2:], rule=scan.discretization)
+        along = along.unflatten(0, (len(u), -1)).flatten(1, 2)
+        placed = torch.take_along_dim(along, torch.argsort(visits, dim=1), dim=1)
+        for i, group in enumerate(groups):
+            parts[group] = placed[:, :, i]
+    y = torch.stack(parts, dim=2) if each.numel() else torch.zeros_like(each)
     y = y if scan.D is None else y + scan.D.to(dtype) * each
     y = y.sum(2, keepdim=True) if scan.shared else y
     return y.to(scan.u.dtype)
@@ -125,40 +204,8 @@ def step_lengths(scan: ScanArguments, dtype: torch.dtype) -> Float[Tensor, "batc
     return dt * scan.path.scale.detach().to(dtype).transpose(1, 2)[..., None]
 
 
-def _scan(
-    scan: ScanArguments,
-    recurrence: Recurrence,
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-) -> Tensor:
-    """Run the directions whose lines are equally long together."""
-    path = scan.path
-    lengths = [direction.line for direction in path.directions]
-    parts: list[Tensor | None] = [None] * len(lengths)
-    for line in sorted(set(lengths)):
-        groups = [k for k, length in enumerate(lengths) if length == line]
-        visits = visited_points(path, u.shape[1], u.device)[:, groups].transpose(1, 2)[..., None]
-        walked = [torch.take_along_dim(x[:, :, groups], visits, dim=1) for x in (u, dt, B, C)]
-        lines = [x.unflatten(1, (-1, line)).flatten(0, 1) for x in walked]
-        along = recurrence(
-            lines[0], lines[1], A[groups], lines[2], lines[3], rule=scan.discretization
-        )
-        along = along.unflatten(0, (len(u), -1)).flatten(1, 2)
-        placed = torch.take_along_dim(along, torch.argsort(visits, dim=1), dim=1)
-        for i, group in enumerate(groups):
-            parts[group] = placed[:, :, i]
-    return torch.stack([part for part in parts if part is not None], dim=2)
-
-
 def visited_points(path: ScanPath, num_points: int, device: torch.device | None = None) -> Tensor:
-    """List the points in the order in which each direction visits them.
-
-    Returns:
-        int64, `(1 or batch, K, points)`.
-    """
+    """List the points as each direction visits them, int64, `(1 or batch, K, points)`."""
     if path.order is None:
         rows = [d.walk(num_points, device) for d in path.directions]
         return torch.stack(rows)[None]

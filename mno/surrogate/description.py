@@ -75,6 +75,12 @@ class Description:
         """Names of the axes of a field at one time."""
         return ("point",) if self.coordinates else tuple("xyz"[: len(self.extent)])
 
+    def dims(self, name: str) -> tuple[str, ...]:
+        """Return the axes of a field, or of a coordinate, behind the samples'."""
+        if name in self.scalars:
+            return ()
+        return (*(("time",) if name in (*self.states, *self.forcings) else ()), *self.space)
+
     @property
     def given_names(self) -> tuple[str, ...]:
         """Names of all that is given with a sample: inputs, and coordinates of points."""
@@ -109,7 +115,7 @@ class Description:
 
     def _frames_seen(self, name: str) -> int | None:
         """Return how many frames of an input the operator sees at once."""
-        if self.forecast is None or name not in (*self.states, *self.forcings):
+        if self.forecast is None or "time" not in self.dims(name):
             return None
         whole = name in self.forcings and not self.rolls_out
         return self.frames_given(name) if whole else self.forecast.history
@@ -119,7 +125,7 @@ class Description:
 
         They are those of the forecast if not given.
         """
-        if self.forecast is None or name not in (*self.states, *self.forcings):
+        if self.forecast is None or "time" not in self.dims(name):
             return None
         history = self.forecast.history
         return history if name in self.states else history + (steps or self.forecast.steps) - 1

@@ -116,7 +116,7 @@ def open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[s
                 f"{source} has no array {name!r}, only: {', '.join(sorted(group)) or 'nothing'}; "
                 f"this model takes {', '.join(description.given_names)}"
             )
-        dims, frames = _dims(surrogate, name), description.frames_given(name, steps)
+        dims, frames = ("sample", *description.dims(name)), description.frames_given(name, steps)
         too_short = frames is not None and array.ndim > 1 and array.shape[1] < frames
         if array.dtype.kind not in "fiub" or array.ndim != len(dims) or too_short:
             least = f" with {frames} frames or more" if frames else ""
@@ -132,15 +132,6 @@ def open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[s
         shapes = {name: array.shape for name, array in arrays.items()}
         raise InputError(f"{source}: fields have different shapes {shapes}; expected one")
     return arrays
-
-
-def _dims(surrogate: Surrogate, name: str) -> tuple[str, ...]:
-    """Return the dimensions of a field in a store."""
-    description = surrogate.description
-    if name in description.scalars:
-        return ("sample",)
-    time = ("time",) if name in (*description.states, *description.forcings) else ()
-    return ("sample", *time, *description.space)
 
 
 def read_inputs(
@@ -204,7 +195,8 @@ def _create_outputs(
     arrays = {}
     for name, units in {**description.outputs, **description.coordinates}.items():
         attributes = {"units": units, **({} if name in description.coordinates else located)}
-        arrays[name] = created(name, _dims(surrogate, name), 1, "float32", attributes)
+        dims = ("sample", *description.dims(name))
+        arrays[name] = created(name, dims, 1, "float32", attributes)
     for beside in variables:
         attributes = {"units": beside.units, "long_name": beside.long_name, **beside.attributes}
         dims = ("sample", *beside.dims)

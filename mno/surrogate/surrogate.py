@@ -156,20 +156,15 @@ class Surrogate:
 
     def _checked_array(self, name: str, given: Any, steps: int | None) -> np.ndarray:
         """Return one input, float32, with the frames that are needed."""
-        array = np.asarray(given)
-        space = () if name in self.description.scalars else self.description.space
-        dims = len(space)
+        array, dims = np.asarray(given), self.description.dims(name)
         frames = self.description.frames_given(name, steps)
-        found = array.shape[1 : array.ndim - dims]
         surplus = name in self.description.forcings
-        fits = (
-            found == ()
-            if frames is None
-            else len(found) == 1 and (found[0] == frames or (surplus and found[0] > frames))
-        )
-        if array.dtype.kind not in "fiub" or array.ndim < 1 + dims or not fits:
+        fits = array.ndim == 1 + len(dims)
+        if fits and frames is not None:
+            fits = array.shape[1] == frames or (surplus and array.shape[1] > frames)
+        if array.dtype.kind not in "fiub" or not fits:
             least = f"frames={frames}{' or more' if surplus else ''}"
-            axes = ["samples", *([] if frames is None else [least]), *space]
+            axes = ["samples", *(least if dim == "time" else dim for dim in dims)]
             raise InputError(
                 f"field {name} is {array.dtype} of shape {array.shape}; expected numbers of "
                 f"shape ({', '.join(axes)}{',' if len(axes) == 1 else ''})"

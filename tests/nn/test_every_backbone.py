@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import pytest
 import torch
+from backbone_cases import build, points, random, unit_grid
 from safetensors.torch import load, save
 
 from mno.data import Batch
-from mno.nn import Grid, ModelConfig, build_operator
+from mno.nn import Points
 from mno.nn.backbones import BACKBONES
+from mno.nn.mixers import MIXERS
 
+MIXING = [name for name, entry in BACKBONES.items() if entry.own_mixer]
 each = pytest.mark.parametrize("backbone", BACKBONES)
-SMALL = {"width": 16, "layers": 1, "heads": 2, "modes": 4, "spectral_width": 8, "slices": 8}
-SMALL |= {"levels": 2, "padding": 0.25, "perceptron_layers": 1, "mixer": ["own"]}
+each_with_mixers = pytest.mark.parametrize("backbone", MIXING)
+each_and_mixer = pytest.mark.parametrize(
+    ("backbone", "mixer"),
+    [(name, "own") for name in BACKBONES] + [(name, "mamba") for name in MIXING[1:]],
+)
 
 
-def grid(*shape):
-    return Grid(shape, tuple(1 / n for n in shape), (1 / 8,) * len(shape))
+def batch_of(field, domain=None):
+    return Batch({"a": field}, domain or unit_grid(*field.shape[1:]))
 
 
-def build(backbone, seed=0, dropout=0.0, **signature):
-    torch.manual_seed(seed)
-    config = ModelConfig(backbone=backbone, dropout=dropout, **SMALL)
-    return build_operator(config, **{"inputs": ("a",), "outputs": ("p",), **signature})
-
-
-def random(*shape, seed=1):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-@each
-def test_it_overfits_one_batch(backbone):
-    operator, a = build(backbone), random(2, 6, 6)
+@each_and_mixer
+def test_it_overfits_one_batch(backbone, mixer):
+    options = {"width": 16, "layers": 1, "modes": 4, "levels": 2, "perceptron_layers": 1}
+    operator, a = build(backbone, mixer, **options), random(2, 6, 6)
     target = a.cumsum(1).flip(2).cumsum(2).flip(2)  # every point counts at many
     target = (target - target.mean()) / target.std()
     optimiser = torch.optim.AdamW(operator.parameters(), 5e-3)
     for step in range(700):
-        loss = (operator(Batch({"a": a}, grid(6, 6))).fields["p"] - target).square().mean()
+        loss = (operator(batch_of(a)).fields["p"] - target).square().mean()
         assert step or loss > 0.5
         if loss < 0.06:
             return
@@ -46,39 +43,42 @@ def test_it_overfits_one_batch(backbone):
     pytest.fail(f"the loss is still {loss:.3f}")
 
 
-@each
+@each_and_mixer
 @pytest.mark.parametrize("shape", [(8,), (6, 5), (4, 6, 3)])
 def test_one_code_serves_several_fields_frames_and_scalars_in_one_to_three_dimensions(
-    backbone, shape
+    backbone, mixer, shape
 ):
     operator = build(
-        backbone, inputs={"a": 3, "b": None}, outputs={"p": 2, "q": 2}, scalars=("s",),
-        dims=len(shape),
+        backbone, mixer, inputs={"a": 3, "b": None}, outputs={"p": 2, "q": 2}, scalars=("s",),
+        dims=len(shape), experts=2, latent_steps=2,
     )  # fmt: skip
     fields = {"a": random(2, 3, *shape), "b": random(2, *shape, seed=2)}
-    scalar = random(2, seed=3)
-    out = operator(Batch(fields, grid(*shape), {"s": scalar}))
-    assert list(out.fields) == ["p", "q"] and out.place == grid(*shape)
+    fields = {name: field.requires_grad_() for name, field in fields.items()}
+    scalar = torch.tensor([0.5, 2.0], requires_grad=True)
+    out = operator(Batch(fields, unit_grid(*shape), {"s": scalar}))
+    assert list(out.fields) == ["p", "q"] and out.place == unit_grid(*shape)
     assert all(field.shape == (2, 2, *shape) for field in out.fields.values())
-    sum(field.square().sum() for field in out.fields.values()).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in operator.parameters())
-    other = Batch(fields, grid(*shape), {"s": scalar + 1})
-    assert not torch.allclose(out.fields["q"], operator(other).fields["q"])
+    sum((field * random(*field.shape, seed=4)).sum() for field in out.fields.values()).backward()
+    for tensor in (scalar, *fields.values(), *operator.parameters()):
+        assert tensor.grad is not None and tensor.grad.isfinite().all()
+    for tensor in (scalar[:, None], *fields.values()):
+        given = scalar.grad[:, None] if tensor.ndim == 2 else tensor.grad
+        assert (given.flatten(1).abs().amax(-1) > 0).all()  # of each sample
 
 
 @each
 def test_samples_do_not_touch_each_other_and_none_is_none(backbone):
     operator, a = build(backbone), random(3, 6, 6)
-    whole, alone, none = (operator(Batch({"a": x}, grid(6, 6))) for x in (a, a[1:2], a[:0]))
-    torch.testing.assert_close(whole.fields["p"][1:2], alone.fields["p"])
-    assert none.fields["p"].shape == (0, 6, 6)
+    whole, alone, none = (operator(batch_of(x)).fields["p"] for x in (a, a[1:2], a[:0]))
+    torch.testing.assert_close(whole[1:2], alone)
+    assert none.shape == (0, 6, 6)
 
 
 @each
 def test_the_same_seed_gives_the_same_weights_and_they_survive_safetensors(backbone):
     operator, again, other = build(backbone), build(backbone), build(backbone, seed=1)
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in operator.state_dict().items())
-    batch = Batch({"a": random(2, 8, 8)}, grid(8, 8))
+    batch = batch_of(random(2, 8, 8))
     assert not torch.equal(other(batch).fields["p"], operator(batch).fields["p"])
     other.load_state_dict(load(save(operator.state_dict())))
     assert torch.equal(other(batch).fields["p"], operator(batch).fields["p"])
@@ -86,7 +86,134 @@ def test_the_same_seed_gives_the_same_weights_and_they_survive_safetensors(backb
 
 @each
 def test_features_are_dropped_in_training_only(backbone):
-    operator, batch = build(backbone, dropout=0.5), Batch({"a": random(1, 6, 6)}, grid(6, 6))
+    operator, batch = build(backbone, dropout=0.5), batch_of(random(1, 6, 6))
     assert not torch.equal(operator(batch).fields["p"], operator(batch).fields["p"])
     operator.eval()
     assert torch.equal(operator(batch).fields["p"], operator(batch).fields["p"])
+
+
+@each_with_mixers
+def test_it_can_be_exported_and_runs_under_mixed_precision(backbone):
+    operator, a = build(backbone, layers=1).eval(), random(2, 6, 5)
+
+    class OnGrid(torch.nn.Module):  # only tensors can be arguments of an exported program
+        def __init__(self):
+            super().__init__()
+            self.operator = operator
+
+        def forward(self, a):
+            return self.operator(batch_of(a, unit_grid(6, 5))).fields["p"]
+
+    exact = operator(batch_of(a)).fields["p"]
+    torch.testing.assert_close(torch.export.export(OnGrid(), (a,)).module()(a), exact)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = operator(batch_of(a)).fields["p"]
+    out.float().sum().backward()
+    assert (out - exact).norm() < 0.05 * exact.norm()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in operator.parameters())
+
+
+# --- mixers
+
+
+@each_with_mixers
+def test_each_layer_may_have_its_own_mixer_and_path(backbone):
+    operator = build(backbone, ["mamba", "softmax"], path=["zigzag", "axial"])
+    kinds = [type(block.mixer).__name__ for block in operator.blocks]
+    assert kinds == ["MambaMixer", "SoftmaxMixer"] and operator.blocks[0].mixer.path == "zigzag"
+    if backbone == "gnot":
+        kinds = [type(block.cross_mixers[0]).__name__ for block in operator.blocks]
+        assert kinds == ["MambaCrossMixer", "SoftmaxCrossMixer"]
+    if backbone == "oformer":
+        assert type(operator.cross_mixer).__name__ == "SoftmaxCrossMixer"
+    out = operator(batch_of(random(2, 4, 4))).fields["p"]
+    assert out.shape == (2, 4, 4) and out.isfinite().all()
+
+
+@each_with_mixers
+def test_own_is_the_mixer_it_was_published_with(backbone):
+    found = {type(block.mixer).__name__ for block in build(backbone).blocks}
+    assert found == {MIXERS[BACKBONES[backbone].own_mixer].self_form}
+
+
+@each_with_mixers
+def test_the_same_weights_are_the_same_function_on_a_finer_grid(backbone):
+    operator = build(backbone, width=16).double()
+
+    def answer(n):
+        x = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+        a = torch.sin(3 * x[:, None]) * torch.cos(2 * x)
+        with torch.no_grad():
+            return operator(batch_of(a[None])).fields["p"]
+
+    coarse, fine = answer(16), answer(32)
+    fine = fine.unflatten(2, (-1, 2)).mean(3).unflatten(1, (-1, 2)).mean(2)
+    assert (fine - coarse).norm() < 0.05 * (coarse - coarse.mean()).norm()
+
+
+# --- points without a grid
+
+
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name not in MIXING])
+def test_scattered_points_are_refused_by_what_works_on_grids(backbone):
+    with pytest.raises(ValueError, match=f"backbone='{backbone}' takes grids only, and was given"):
+        build(backbone)(batch_of(random(2, 7), points(7)))
+
+
+@pytest.mark.parametrize("backbone", ["gnot", "oformer", "transolver"])
+@pytest.mark.parametrize("mixer", ["own", "softmax"])
+def test_permuting_the_points_permutes_the_answer(backbone, mixer):
+    operator, domain = build(backbone, mixer).double(), points(9)
+    a, order = random(2, 9).double(), torch.randperm(9, generator=torch.Generator().manual_seed(5))
+    turned = operator(batch_of(a[:, order], Points(domain.coordinates[order])))
+    expected = operator(batch_of(a, domain)).fields["p"][:, order]
+    torch.testing.assert_close(turned.fields["p"], expected)
+
+
+each_of_queries = pytest.mark.parametrize("backbone", ["gnot", "oformer"])
+
+
+@each_of_queries
+@pytest.mark.parametrize("mixer", ["own", "mamba"])
+def test_it_takes_unordered_points_and_fields_without_frames(backbone, mixer):
+    operator = build(
+        backbone, mixer, inputs=("a", "b"), outputs=("p", "q"), dims=3, path="bidirectional"
+    )
+    domain = points(9, dims=3)
+    out = operator(Batch({"a": random(2, 9), "b": random(2, 9, seed=2)}, domain))
+    assert out.fields["p"].shape == out.fields["q"].shape == (2, 9) and out.place is domain
+
+
+@each_of_queries
+@pytest.mark.parametrize("mixer", ["own", "softmax", "physics"])
+def test_it_answers_at_other_places_than_the_inputs(backbone, mixer):
+    operator = build(backbone, mixer, inputs={"a": 2}, outputs={"p": 3}, scalars=("mu",))
+    batch = Batch({"a": random(2, 2, 4, 5)}, unit_grid(4, 5), {"mu": torch.ones(2)})
+    grid, scattered = unit_grid(6, 3), points(7)
+    assert operator(batch, at=grid).fields["p"].shape == (2, 3, 6, 3)
+    assert operator(batch, at=grid).place == grid
+    assert operator(batch, at=scattered).fields["p"].shape == (2, 3, 7)
+    own = operator(batch, at=batch.place).fields["p"]
+    assert torch.equal(own, operator(batch).fields["p"])
+
+
+@each_of_queries
+def test_each_sample_may_be_asked_at_its_own_places(backbone):
+    operator, places, a = build(backbone), torch.rand(2, 6, 2), random(2, 4, 4)
+    out = operator(batch_of(a), at=Points(places)).fields["p"]
+    alone = operator(batch_of(a[1:]), at=Points(places[1])).fields["p"]
+    torch.testing.assert_close(out[1:], alone)
+
+
+@each_of_queries
+def test_places_that_do_not_fit_are_refused(backbone):
+    batch = batch_of(random(2, 4, 4))
+    elsewhere = Points(points(16).coordinates + 0.01)
+    for mixer, at, message in (
+        ("own", points(5, dims=3), "at has 3 axes, but this operator was built for 2"),
+        ("own", Points(torch.rand(3, 5, 2)), "places of 3 samples, but the batch has 2"),
+        ("mamba", points(5), "a Mamba cross mixer needs it at the same points"),
+        ("mamba", elsewhere, "the source lives elsewhere"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build(backbone, mixer)(batch, at=at)

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import math
 
+import backbone_cases
 import pytest
 import torch
+from backbone_cases import random
 
 from mno.data import Batch
-from mno.nn import Grid, ModelConfig, Points, build_operator
+from mno.nn import Grid, Points
+from mno.nn.backbones import BACKBONES
 from mno.nn.build import match_parameters_to
 from mno.nn.operator import count_parameters
 from mno.nn.replace import replace_mixer
 
-SMALL = {"width": 8, "layers": 1, "heads": 2, "modes": 2, "spectral_width": 8, "d_state": 2}
-ON_GRIDS = ("plain", "gnot", "galerkin", "oformer", "transolver", "unet", "fno")
 SHAPE = (6, 8)
 GRID = Grid(SHAPE, (1 / 6, 1 / 8))
-each_on_grids = pytest.mark.parametrize("backbone", ON_GRIDS)
+each_on_grids = pytest.mark.parametrize("backbone", BACKBONES)
 
 
-def build(backbone, inputs, outputs=("p",), gaps=(), seed=0, **options):
-    if backbone == "fno":
-        pytest.importorskip("neuralop", reason="the extra fno is not installed")
-    mixer = "mamba" if backbone == "plain" else "own"
-    config = ModelConfig(backbone=backbone, mixer=mixer, **SMALL | options)
-    torch.manual_seed(seed)
-    return build_operator(config, inputs=inputs, outputs=outputs, gaps=gaps)
-
-
-def random(*shape, seed=1):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+def build(backbone, inputs, **options):
+    return backbone_cases.build(backbone, inputs=inputs, **{"layers": 1, "modes": 2, **options})
 
 
 def with_holes(field, share=0.3, seed=2):
@@ -69,7 +61,7 @@ def test_a_missing_value_and_the_mean_are_told_apart(backbone):
 
 @each_on_grids
 def test_gradients_are_finite_and_reach_every_weight(backbone):
-    operator = build(backbone, ("a", "b"), ("p", "q"), gaps=("b",))
+    operator = build(backbone, ("a", "b"), outputs=("p", "q"), gaps=("b",))
     fields = {"a": random(3, *SHAPE).requires_grad_(), "b": with_holes(random(3, *SHAPE, seed=5))}
     fields["b"].requires_grad_()
     out = operator(Batch(fields, GRID))
@@ -112,10 +104,10 @@ def test_one_batch_of_points_with_a_third_missing_is_learned(backbone):
 def test_other_mixers_and_widths_keep_what_the_inputs_are():
     operator = build("plain", ("a", "b"), gaps=("b",))
     assert replace_mixer(operator, [0], "softmax").gaps == {"b"}
+    wide = build("plain", ("a", "b"), gaps=("a", "b"), width=12)
     given = {"inputs": ("a", "b"), "outputs": ("p",), "gaps": ("a", "b")}
-    wide = build_operator(ModelConfig(**SMALL | {"width": 12}), **given)
-    found = match_parameters_to(ModelConfig(**SMALL), count_parameters(wide), **given)
-    assert found.width == 12
+    narrow = wide.config.model_copy(update={"width": 8})
+    assert match_parameters_to(narrow, count_parameters(wide), **given).width == 12
 
 
 def test_gaps_of_what_is_no_input_are_refused():

@@ -159,20 +159,15 @@ def test_steps_of_extreme_size(softplus: bool, rule: str) -> None:
     assert max(errors.values()) < TOLERANCE, errors
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_long_sequences_stay_accurate(rule: str) -> None:
-    inputs = random_inputs(10, batch=1, points=2048, groups=2, channel=16, state=4)
+@pytest.mark.parametrize(("rule", "points", "groups"), [
+    *((rule, 2048, 2) for rule in RULES),
+    pytest.param("simplified", 65_536, 1, marks=[pytest.mark.slow, pytest.mark.nightly]),
+])  # fmt: skip
+def test_long_sequences_stay_accurate(rule: str, points: int, groups: int) -> None:
+    inputs = random_inputs(10, batch=1, points=points, groups=groups, channel=16, state=4)
     inputs["delta"] -= 4.0
-    errors = differences(inputs, [2048, 2048, 1, 0, 2048, 2048, 1, 1], rule=rule)
-    assert max(errors.values()) < 5e-6, errors
-
-
-@pytest.mark.slow
-@pytest.mark.nightly
-def test_the_longest_sequences_stay_accurate() -> None:
-    inputs = random_inputs(11, batch=1, points=65_536, groups=1, channel=16, state=4)
-    inputs["delta"] -= 4.0
-    errors = differences(inputs, [65_536, 65_536, 1, 0])
+    layout = [points, points, 1, 0, points, points, 1, 1][: 4 * groups]
+    errors = differences(inputs, layout, rule=rule)
     assert max(errors.values()) < 5e-6, errors
 
 

@@ -111,37 +111,18 @@ def test_steps_are_not_scaled_where_nothing_says_so(path):
     assert scan_path("bidirectional", None, 12).scale is None
 
 
-@pytest.mark.parametrize(
-    ("path", "factors"),
-    [
-        ("axial", [0.25, 0.25, 0.5, 0.5]),
-        ("cross", [0.25, 0.5, 0.25, 0.5]),
-        ("bidirectional", [0.25, 0.25]),
-        ("temporal", [0.5]),
-    ],
-)
-def test_on_equal_cells_a_step_scales_with_the_spacing_along_its_axis(path, factors):
-    scale = scan_path(path, Grid((3, 4), (0.5, 0.1), (1.0, 0.4)), 12).scale
+@pytest.mark.parametrize(("grid", "down", "across"), [
+    (Grid((3, 4), (0.5, 0.1), (1.0, 0.4)), [0.5] * 3, [0.25] * 4),
+    (UNEVEN, [5.0, 1.0, 2.0], [0.5, 1.0, 1.5, 2.0]),
+])  # fmt: skip
+@pytest.mark.parametrize(("path", "axes"), [
+    ("axial", [1, 1, 0, 0]), ("cross", [1, 0, 1, 0]), ("bidirectional", [1, 1]), ("temporal", [0]),
+])  # fmt: skip
+def test_a_step_scales_with_its_points_own_width_along_its_axis(path, axes, grid, down, across):
+    scale = scan_path(path, grid, 12).scale
     assert scale is not None and scale.dtype == torch.float32
-    assert torch.allclose(scale, torch.tensor(factors)[None, :, None].expand(1, -1, 12))
-
-
-@pytest.mark.parametrize(
-    ("path", "axes"),
-    [
-        ("axial", [1, 1, 0, 0]),
-        ("cross", [1, 0, 1, 0]),
-        ("bidirectional", [1, 1]),
-        ("temporal", [0]),
-    ],
-)
-def test_on_unequal_cells_a_step_scales_with_its_points_own_width(path, axes):
-    scale = scan_path(path, UNEVEN, 12).scale
-    assert scale is not None
-    down = torch.tensor([5.0, 1.0, 2.0])[:, None].expand(3, 4).flatten()
-    across = torch.tensor([0.5, 1.0, 1.5, 2.0]).expand(3, 4).flatten()
-    expected = torch.stack([(down, across)[axis] for axis in axes])
-    assert torch.allclose(scale[0], expected)
+    widths = torch.tensor(down)[:, None].expand(3, 4), torch.tensor(across).expand(3, 4)
+    assert torch.allclose(scale[0], torch.stack([widths[axis].flatten() for axis in axes]))
 
 
 @pytest.mark.parametrize("path", ["hilbert", "zigzag"])
@@ -242,16 +223,9 @@ def test_what_does_not_fit_is_refused_with_the_remedy(path, domain, message):
 @pytest.mark.nightly
 def test_paths_become_part_of_traced_graphs():
     # In a process without the checks of shapes, which cannot be traced.
-    command = [sys.executable, "-m", "tests.scan.run_traced_paths"]
+    command = [sys.executable, "-m", "tests.scan.run_traced", "paths"]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [
-        "axial",
-        "axial",
-        "hilbert",
-        "hilbert",
-        "zigzag",
-        "zigzag",
-        "points",
-    ]
+    paths = ["axial", "axial", "hilbert", "hilbert", "zigzag", "zigzag", "points"]
+    assert done.stdout.split() == paths

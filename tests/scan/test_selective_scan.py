@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mno.scan import selective_scan
+from mno.scan.arguments import DISCRETIZATIONS
 
 GRADIENTS = ("u", "delta", "A", "B", "C", "D", "delta_bias")
 
@@ -30,8 +33,8 @@ def problem(batch, groups, channels, state, length, seed=0, dtype=torch.float64)
     }
 
 
-def by_steps(u, delta, A, B, C, D, delta_bias, softplus=True, scale=None, reverse=None,
-             discretization="simplified"):  # fmt: skip
+def by_steps(u, delta, A, B, C, D, delta_bias, *, delta_softplus, delta_scale, reverse,
+             discretization):  # fmt: skip
     """The scan's formula, one number at a time, in numpy."""
     u, delta, A, B, C, D, bias = (x.numpy() for x in (u, delta, A, B, C, D, delta_bias))
     batch, wide, length = u.shape
@@ -40,12 +43,11 @@ def by_steps(u, delta, A, B, C, D, delta_bias, softplus=True, scale=None, revers
     for b, c in np.ndindex(batch, wide):
         group = c // (wide // groups)
         h = np.zeros(state)
-        back = bool(reverse and reverse[group])
-        for t in reversed(range(length)) if back else range(length):
+        for t in reversed(range(length)) if reverse[group] else range(length):
             dt = delta[b, c, t] + bias[c]
-            dt = np.logaddexp(0, dt) if softplus else dt
-            if scale is not None:
-                dt *= np.broadcast_to(scale.numpy(), (groups, length))[group, t]
+            dt = np.logaddexp(0, dt) if delta_softplus else dt
+            if delta_scale is not None:
+                dt *= np.broadcast_to(delta_scale.numpy(), (groups, length))[group, t]
             decay = np.exp(dt * A[c])
             weight = (decay - 1) / A[c] if discretization == "zoh" else dt
             drive = weight * B[b, group, :, t] * u[b, c, t]
@@ -74,54 +76,35 @@ def test_equals_the_formula_for_any_shape(
     backend, batch, groups, channels, state, length, seed, data
 ):
     args = problem(batch, groups, channels, state, length, seed)
-    reverse = data.draw(st.lists(st.booleans(), min_size=groups, max_size=groups))
-    softplus = data.draw(st.booleans())
-    discretization = data.draw(st.sampled_from(["simplified", "zoh", "centred"]))
     shape = data.draw(st.sampled_from([None, (length,), (groups, length)]))
-    scale = None
-    if shape is not None:
-        scale = torch.from_numpy(np.random.default_rng(seed).uniform(0.2, 2.0, shape))
-    y = selective_scan(
-        **args,
-        delta_softplus=softplus,
-        delta_scale=scale,
-        reverse=reverse,
-        discretization=discretization,
-        backend=backend,
-    )
-    expected = by_steps(**args, softplus=softplus, scale=scale, reverse=reverse,
-                        discretization=discretization)  # fmt: skip
+    scale = None if shape is None else np.random.default_rng(seed).uniform(0.2, 2.0, shape)
+    options = {
+        "reverse": data.draw(st.lists(st.booleans(), min_size=groups, max_size=groups)),
+        "delta_softplus": data.draw(st.booleans()),
+        "discretization": data.draw(st.sampled_from(DISCRETIZATIONS)),
+        "delta_scale": None if scale is None else torch.from_numpy(scale),
+    }
+    y = selective_scan(**args, **options, backend=backend)
     assert y.shape == args["u"].shape
-    torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(y, by_steps(**args, **options), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("discretization", ["simplified", "zoh", "centred"])
-@pytest.mark.parametrize("softplus", [True, False])
-def test_gradients_are_right_to_second_order(discretization, softplus):
+@pytest.mark.parametrize(("discretization", "softplus", "optional"), [
+    *((rule, softplus, True) for rule in DISCRETIZATIONS for softplus in (True, False)),
+    ("simplified", True, False),
+])  # fmt: skip
+def test_gradients_are_right_to_second_order(discretization, softplus, optional):
     args = problem(2, 2, 2, 3, 5)
     if not softplus:  # a step must stay positive, or the state grows
         args |= {"delta": args["delta"].abs() + 0.1, "delta_bias": args["delta_bias"].abs()}
     args = {k: x.detach().requires_grad_() for k, x in args.items()}
     scale = torch.linspace(0.5, 1.5, 10, dtype=torch.float64).view(2, 5)
 
-    def scan(*values):
-        return selective_scan(
-            *values,
-            delta_softplus=softplus,
-            delta_scale=scale,
-            reverse=(False, True),
-            discretization=discretization,
-        )
-
-    assert torch.autograd.gradcheck(scan, tuple(args.values()))
-    assert torch.autograd.gradgradcheck(scan, tuple(args.values()))
-
-
-def test_gradients_are_right_without_the_optional_arguments():
-    args = problem(2, 2, 2, 3, 5)
-    needed = tuple(args[k].requires_grad_() for k in ("u", "delta", "A", "B", "C"))
-    assert torch.autograd.gradcheck(selective_scan, needed)
-    assert torch.autograd.gradgradcheck(selective_scan, needed)
+    options = {"delta_scale": scale, "reverse": (False, True), "discretization": discretization}
+    scan = partial(selective_scan, delta_softplus=softplus, **options)
+    tensors = tuple(args[k] for k in (GRADIENTS if optional else GRADIENTS[:5]))
+    assert torch.autograd.gradcheck(scan, tensors)
+    assert torch.autograd.gradgradcheck(scan, tensors)
 
 
 def test_gradients_reach_only_the_arguments_that_want_them_at_second_order():
@@ -135,7 +118,7 @@ def test_gradients_reach_only_the_arguments_that_want_them_at_second_order():
     assert second.abs().sum() > 0
 
 
-@pytest.mark.parametrize("discretization", ["simplified", "zoh", "centred"])
+@pytest.mark.parametrize("discretization", DISCRETIZATIONS)
 @pytest.mark.parametrize("length", [31, 33, 64, 65, 130, 1100])
 def test_chunks_equal_single_steps_in_values_and_gradients(length, discretization):
     results = []
@@ -213,9 +196,10 @@ def test_float32_is_close_to_float64_in_values_and_gradients():
         assert error < 5e-6, name
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])  # as read, and compiled
 @pytest.mark.parametrize("name", GRADIENTS)
-def test_a_nan_in_any_argument_reaches_the_output(name):
-    args = problem(1, 1, 2, 2, 4)
+def test_a_nan_in_any_argument_reaches_the_output(name, dtype):
+    args = problem(1, 1, 2, 2, 4, dtype=dtype)
     args[name].view(-1)[0] = float("nan")
     assert selective_scan(**args).isnan().any()
 

@@ -21,7 +21,7 @@ BACKBONES = {
     "gnot": BackboneEntry("mno.nn.backbones.gnot", "GNOTOperator", "linear"),
     "galerkin": BackboneEntry("mno.nn.backbones.galerkin", "GalerkinOperator", "galerkin"),
     "oformer": BackboneEntry("mno.nn.backbones.oformer", "OFormerOperator", "galerkin"),
-    "transolver": BackboneEntry("mno.nn.backbones.transolver", "TransolverOperator", "physics"),
+    "transolver": BackboneEntry("mno.nn.backbones.plain", "TransolverOperator", "physics"),
     "fno": BackboneEntry("mno.nn.backbones.fno", "FNOOperator"),
     "unet": BackboneEntry("mno.nn.backbones.unet", "UNetOperator"),
 }

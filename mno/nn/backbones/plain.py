@@ -1,4 +1,4 @@
-"""The plain pre-norm stack: lifting, blocks of mixer and feed-forward network, projection."""
+"""The plain pre-norm stack of mixers and feed-forward networks; and Transolver, which is one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from mno.core.batch import Batch
 from mno.nn.config import ModelConfig
 from mno.nn.operator import Mixers, Operator, Signature, perceptron
 from mno.scan.paths import Domain
+
+WEIGHT_STD = 0.02  # of Transolver's fresh weights
 
 
 class Block(nn.Module):
@@ -55,3 +57,30 @@ class PlainOperator(Operator):
         for block in self.blocks:
             x = block(x, domain)
         return self._answer(self.projection(self.norm(x)), batch.place)
+
+
+class TransolverOperator(PlainOperator):
+    """Transolver, with any mixer in the place of its physics attention.
+
+    Each layer is x + mixer(norm(x)), then x + feed_forward(norm(x)); a norm and one linear layer
+    make the output of the last. Linear layers start from a normal distribution of standard
+    deviation 0.02, with offsets of zero; mixers start as mixers do. At the paper's size: width 128,
+    8 layers, 8 heads, 64 slices, `feed_forward` 1.
+
+    It differs from the public code in that scalars are inputs of every point, that points of a grid
+    are treated like any others (there, a convolution projects them), and that `dropout` also drops
+    from what the feed-forward network adds.
+
+    Source:
+        Wu et al., "Transolver: A Fast Transformer Solver for PDEs on General Geometries",
+        arXiv:2402.02366, sections 3 and D; code at github.com/thuml/Transolver.
+    """
+
+    def __init__(self, config: ModelConfig, mixers: Mixers, signature: Signature) -> None:
+        super().__init__(config, mixers, signature)
+        self.projection = nn.Linear(config.width, self.num_outputs)
+        of_mixers = {part for mixer in mixers.layer_of for part in mixer.modules()}
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and module not in of_mixers:
+                nn.init.trunc_normal_(module.weight, std=WEIGHT_STD)
+                nn.init.zeros_(module.bias)

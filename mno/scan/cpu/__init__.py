@@ -3,22 +3,16 @@
 Kernels are compiled by numba on first use and kept in the user's cache folder. Importing this
 package loads neither numba nor torch.
 
-Glossary, shared by all files of the folder (a group is one scan direction):
-    u       input sequence                        (batch, points, group or 1, channel)
-    delta   raw step, or its low-rank form        (batch, points, group, channel or rank)
+`vectors` has instructions on vectors of channels, `rules` the three discretisations and the loops
+over a tile's steps, `tiles` brings what lies along a walk into scratch memory and back, `tasks` has
+the passes made of them; `job` is what they are given, `launch` runs them in threads, and `memory`
+keeps memory for their results. Shared words are those of `ScanInputs`, and
+
     dt      step, scale * softplus(delta + bias)
-    A       diagonal of the state matrix          (group, state, channel)
-    B, C    input and output weights              (batch, points, group, state)
-    D       weight of the direct path             (group, channel)
     h       state                                 (state, channel)
     y       output                                (batch, points, group or 1, channel)
     line    run of neighbouring steps through which the state is carried; it starts from zero
     tile    TILE neighbouring steps of a direction's walk, whatever lines they belong to
-
-`vectors` has instructions on vectors of channels, `tiles` brings what lies along a walk into
-scratch memory and back, `rules` has the three discretisations and the loops over a tile's steps,
-`tasks` the passes made of them; `job` is what they are given, `launch` runs them in threads, and
-`memory` keeps memory for their results.
 """
 
 from __future__ import annotations
@@ -34,45 +28,29 @@ TILE = 32
 
 
 class ScanInputs(NamedTuple):
-    """A scan as the kernels are given it; symbols and shapes are those of the glossary.
+    """A scan as the kernels are given it; a group is one scan direction.
 
-    Attributes:
-        u: Input; with one group of it, the groups share it, and their outputs are summed.
-        delta: Raw step, `(batch, points, group, channel)`, or with the rank in place of channels
-            where `dt_weight` is given.
-        A: Diagonal of the state matrix.
-        B: Input weights.
-        C: Output weights.
-        D: Weight of the direct path.
-        bias: Added to the raw step, (group, channel).
-        dt_weight: (group, rank, channel); the raw step is delta @ dt_weight.
-        scale: Factor of the step at each point, (1 or batch, group, points).
-        order: Points in the order of each direction, (1 or batch, group, points), int32.
-        layout: (line, period, stride, reverse) of every direction.
-        softplus: Whether the step is softplus of the raw step.
-        discretization: `simplified`, `zoh` or `centred`; see `mno.scan.selective_scan`.
+    With one group of u, the groups share it, and their outputs are summed.
     """
 
-    u: Tensor
-    delta: Tensor
-    A: Tensor
-    B: Tensor
-    C: Tensor
-    D: Tensor | None
-    bias: Tensor | None
-    dt_weight: Tensor | None
-    scale: Tensor | None
-    order: Tensor | None
-    layout: list[int]
-    softplus: bool
-    discretization: str = "simplified"
+    u: Tensor  # input, (batch, points, group or 1, channel)
+    delta: Tensor  # raw step or its low-rank form, (batch, points, group, channel or rank)
+    A: Tensor  # diagonal of the state matrix, (group, state, channel)
+    B: Tensor  # input weights, (batch, points, group, state)
+    C: Tensor  # output weights, (batch, points, group, state)
+    D: Tensor | None  # weight of the direct path, (group, channel)
+    bias: Tensor | None  # added to the raw step, (group, channel)
+    dt_weight: Tensor | None  # raw step is delta @ dt_weight, (group, rank, channel)
+    scale: Tensor | None  # factor of the step at each point, (1 or batch, group, points)
+    order: Tensor | None  # points as each direction visits them, int32, shaped as scale
+    layout: list[int]  # (line, period, stride, reverse) of every direction
+    softplus: bool  # whether the step is softplus of the raw step
+    discretization: str = "simplified"  # or `zoh` or `centred`; see `mno.scan.selective_scan`
 
 
 def unavailable() -> str | None:
     """Return why the compiled kernels cannot run here, or None if they can."""
-    if find_spec("numba") is None:
-        return "numba is not installed"
-    return None
+    return "numba is not installed" if find_spec("numba") is None else None
 
 
 def num_states(points: int) -> int:

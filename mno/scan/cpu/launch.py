@@ -6,10 +6,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,10 +20,9 @@ from mno.core.compiled import KernelCache, source_digest
 from mno.scan.arguments import unpacked
 from mno.scan.cpu import ScanInputs, num_states, tasks
 from mno.scan.cpu import job as fields
-from mno.scan.cpu.job import WIDTH
+from mno.scan.cpu.job import FLOAT_BYTES, WIDTH, scratch_bytes
 from mno.scan.cpu.memory import FLOATS, empty
 
-FLOAT_BYTES = 4
 # Tasks are as many as this where the sizes allow: enough for so many threads.
 _TASKS = 8
 _NARROWEST = 32
@@ -44,11 +42,7 @@ _pool: ThreadPoolExecutor | None = None
 
 
 def forward(scan: ScanInputs, *, save: bool) -> tuple[Tensor, Tensor]:
-    """Run the scan along every direction.
-
-    Args:
-        scan: The scan.
-        save: Keep the states that `backward` needs.
+    """Run the scan along every direction, and save the states that `backward` needs if asked to.
 
     Returns:
         The output, with u's shape, and the states. Channels are innermost in the output where
@@ -71,15 +65,10 @@ def forward(scan: ScanInputs, *, save: bool) -> tuple[Tensor, Tensor]:
 
 
 def backward(scan: ScanInputs, states: Tensor, dy: Tensor) -> tuple[Tensor | None, ...]:
-    """Return the gradients by u, delta, A, B, C, D, bias and dt_weight.
+    """Return the gradients by u, delta, A, B, C, D, bias and dt_weight, None for what is absent.
 
-    The gradient of an absent input is None. Gradients by u and delta are laid out by the rule that
-    `forward` states for its output (the low-rank delta's is contiguous).
-
-    Args:
-        scan: What `forward` was given.
-        states: What it saved.
-        dy: Gradient of a loss by its output.
+    States are those that `forward` saved of the same scan. Gradients by u and delta are laid out by
+    the rule that it states for its output (the low-rank delta's is contiguous).
 
     Raises:
         ValueError: A tensor does not fit the others.
@@ -89,16 +78,15 @@ def backward(scan: ScanInputs, states: Tensor, dy: Tensor) -> tuple[Tensor | Non
     _expect("states", states, (job.batch, num_states(job.points), *job.state_shape))
     _expect("dy", dy, tuple(scan.u.shape))
     job.put_states(states)
-    job.put(fields.DY, dy, 0, job.group_axis, 1, 3)
     du = _empty_like_output(scan.u)
-    job.put(fields.DU, du, 0, job.group_axis, 1, 3)
+    for field, tensor in ((fields.DY, dy), (fields.DU, du)):
+        job.put(field, tensor, 0, job.group_axis, 1, 3)
     # Sums over channels are left in one part per split, sums over samples in one per chunk.
     dB, dC = (empty(job.splits, job.batch, job.points, K, N) for _ in range(2))
-    for field, part in ((fields.DB, dB), (fields.DC, dC)):
-        job.put(field, part.flatten(0, 1), 0, 2, 1, 3)
     low_rank = scan.dt_weight is not None
     ddelta = empty(job.splits, *scan.delta.shape) if low_rank else _empty_like_output(scan.delta)
-    job.put(fields.DDELTA, ddelta.flatten(0, 1) if low_rank else ddelta, 0, 2, 1, 3)
+    for field, part in ((fields.DB, dB), (fields.DC, dC), (fields.DDELTA, ddelta)):
+        job.put(field, part.flatten(0, 1) if part.ndim == 5 else part, 0, 2, 1, 3)
     shapes = [(job.chunks, K, rows, C) for rows in (N, 1, 1, job.rank)]
     by_parameter = [torch.empty(shape, **FLOATS) for shape in shapes]
     names = (fields.DA, fields.DD, fields.DBIAS, fields.DDT_WEIGHT)
@@ -113,16 +101,9 @@ def backward(scan: ScanInputs, states: Tensor, dy: Tensor) -> tuple[Tensor | Non
         dB, dC = torch.zeros(scan.B.shape, **FLOATS), torch.zeros(scan.B.shape, **FLOATS)
         dA, dD, dbias, ddt_weight = (torch.zeros(shape[1:], **FLOATS) for shape in shapes)
         ddelta = torch.zeros_like(scan.delta)
-    return (
-        du,
-        ddelta,
-        dA,
-        dB,
-        dC,
-        None if scan.D is None else dD[:, 0],
-        None if scan.bias is None else dbias[:, 0],
-        ddt_weight if low_rank else None,
-    )
+    by_D = None if scan.D is None else dD[:, 0]
+    by_bias = None if scan.bias is None else dbias[:, 0]
+    return du, ddelta, dA, dB, dC, by_D, by_bias, ddt_weight if low_rank else None
 
 
 class Job:
@@ -148,19 +129,23 @@ class Job:
         self.tasks = self.chunks * self.splits * (1 if summed else self.groups)
         self.kept: list[Tensor] = []
         self.numbers = [0] * (fields.DIRECTIONS + 2 * self.groups)
-        self.put(fields.U, scan.u, 0, self.group_axis, 1, 3)
-        for field, tensor in ((fields.DELTA, scan.delta), (fields.B, scan.B), (fields.C, scan.C)):
-            self.put(field, tensor, 0, 2, 1, 3)
-        for field, tensor in ((fields.A, scan.A), (fields.DT_WEIGHT, scan.dt_weight)):
-            self.put(field, tensor, None, 0, 1, 2)
-        for field, tensor in ((fields.D, scan.D), (fields.BIAS, scan.bias)):
-            self.put(field, tensor, None, 0, None, 1)
         order, backwards = scan.order, list(scan.layout[3::4])
         if order is None:
             order, backwards = _visits(tuple(scan.layout), self.points), [0] * self.groups
-        for field, tensor in ((fields.SCALE, scan.scale), (fields.ORDER, order)):
-            per_sample = tensor is not None and tensor.shape[0] > 1
-            self.put(field, tensor, 0 if per_sample else None, 1, 2, None)
+        of_samples = (None if x is None or len(x) == 1 else 0 for x in (scan.scale, order))
+        for field, tensor, *axes in (
+            (fields.U, scan.u, 0, self.group_axis, 1, 3),
+            (fields.DELTA, scan.delta, 0, 2, 1, 3),
+            (fields.B, scan.B, 0, 2, 1, 3),
+            (fields.C, scan.C, 0, 2, 1, 3),
+            (fields.A, scan.A, None, 0, 1, 2),
+            (fields.DT_WEIGHT, scan.dt_weight, None, 0, 1, 2),
+            (fields.D, scan.D, None, 0, None, 1),
+            (fields.BIAS, scan.bias, None, 0, None, 1),
+            (fields.SCALE, scan.scale, next(of_samples), 1, 2, None),
+            (fields.ORDER, order, next(of_samples), 1, 2, None),
+        ):
+            self.put(field, tensor, *axes)
         self.numbers[fields.BATCH : fields.DIRECTIONS] = (
             *(self.batch, self.points, self.groups, summed, self.channel, self.state, self.rank),
             *(scan.softplus, scan.discretization == "centred", False),
@@ -186,28 +171,22 @@ class Job:
     def run(self, kernel: Kernel) -> None:
         """Run all tasks, in as many threads as torch has."""
         numbers = np.array(self.numbers, np.int64)
-        scratch_bytes = kernel.scratch_bytes(self.state, self.rank)
+        size = scratch_bytes(self.state, self.rank, kernel.backward)
 
         def work(claims: Iterator[int]) -> None:
-            address = _scratch(scratch_bytes)
+            address = _scratch(size)
             for task in claims:
                 kernel.run(numbers, task, address)
 
-        size = self.batch * self.points * self.groups * self.channel * (self.state + 8)
-        run_in_threads(self.tasks, 1 if size < _SMALL else torch.get_num_threads(), work)
+        amount = self.batch * self.points * self.groups * self.channel * (self.state + 8)
+        run_in_threads(self.tasks, 1 if amount < _SMALL else torch.get_num_threads(), work)
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """A compiled kernel.
+class Kernel(NamedTuple):
+    """Compiled code of a pass; it is given the job, a task's number, the address of scratch."""
 
-    Attributes:
-        run: runs one task, given the job, the task's number and the address of scratch memory.
-        scratch_bytes: size of that memory, given the numbers of states and of ranks.
-    """
-
-    run: Callable[[Any, int, int], None]
-    scratch_bytes: Callable[[int, int], int]
+    run: Any
+    backward: bool
 
 
 def kernel(direction: str, discretization: str) -> Kernel:
@@ -215,20 +194,19 @@ def kernel(direction: str, discretization: str) -> Kernel:
 
     It is compiled, or read from the cache, when it is first asked for.
     """
-    found = _kernels.get((direction, discretization))
-    if found is not None:
+    key = direction, discretization
+    if (found := _kernels.get(key)) is not None:
         return found
     with _lock:
-        if (direction, discretization) not in _kernels:
-            make, scratch_bytes = tasks.PASSES[direction]
+        if key not in _kernels:
             options: dict[str, Any] = {**fields.OPTIONS, "no_cpython_wrapper": False}
-            dispatcher: Any = njit(**options)(make(discretization).py_func)
-            cache = dispatcher._cache = KernelCache(f"{direction}_{discretization}", _SOURCES)
+            run: Any = njit(**options)(tasks.PASSES[direction](discretization).py_func)
+            cache = run._cache = KernelCache(f"{direction}_{discretization}", _SOURCES)
             with cache.alone():
-                dispatcher.compile(types.void(fields.JOB, types.int64, types.int64))
-            dispatcher.disable_compile()
-            _kernels[direction, discretization] = Kernel(dispatcher, scratch_bytes)
-        return _kernels[direction, discretization]
+                run.compile(types.void(fields.JOB, types.int64, types.int64))
+            run.disable_compile()
+            _kernels[key] = Kernel(run, direction == "backward")
+        return _kernels[key]
 
 
 def run_in_threads(tasks: int, threads: int, work: Callable[[Iterator[int]], None]) -> None:
@@ -237,11 +215,14 @@ def run_in_threads(tasks: int, threads: int, work: Callable[[Iterator[int]], Non
     The calling thread claims along. Tasks write to memory of their own, so that results do not
     depend on who ran what.
     """
+    global _pool
     claims = iter(range(tasks))
     helpers = []
     try:
         for _ in range(min(threads, tasks) - 1):
-            helpers.append(_started_pool().submit(work, claims))
+            if _pool is None:  # Threads are started as they are needed.
+                _pool = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="mno-scan")
+            helpers.append(_pool.submit(work, claims))
     except RuntimeError:
         pass  # No thread can be started (any more): those there are do the work.
     try:
@@ -253,13 +234,6 @@ def run_in_threads(tasks: int, threads: int, work: Callable[[Iterator[int]], Non
     for failure in failures:
         if failure is not None:
             raise failure
-
-
-def _started_pool() -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None:  # Threads are started as they are needed.
-        _pool = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="mno-scan")
-    return _pool
 
 
 def _forget_pool() -> None:
@@ -309,21 +283,24 @@ def _sum_in_order(parts: Tensor) -> Tensor:
 
 def _check(scan: ScanInputs) -> None:
     """Refuse inputs that do not fit each other: kernels work on addresses, whatever lies there."""
-    u, A, dt_weight = scan.u, scan.A, scan.dt_weight
+    u, A, order = scan.u, scan.A, scan.order
     if u.ndim != 4 or A.ndim != 3:
         raise ValueError("u must have four axes (batch, point, K or 1, channel) and A three")
     batch, points, shared, channel = u.shape
     groups, state = A.shape[:2]
-    rank = channel if dt_weight is None else dt_weight.shape[1]
-    _expect("u", u, (batch, points, 1 if shared == 1 else groups, channel))
-    _expect("delta", scan.delta, (batch, points, groups, rank))
-    _expect("A", A, (groups, state, channel))
-    _expect("B", scan.B, (batch, points, groups, state))
-    _expect("C", scan.C, (batch, points, groups, state))
-    _expect("D", scan.D, (groups, channel))
-    _expect("bias", scan.bias, (groups, channel))
-    _expect("dt_weight", dt_weight, (groups, rank, channel))
-    order = scan.order
+    rank = channel if scan.dt_weight is None else scan.dt_weight.shape[1]
+    shapes = {
+        "u": (batch, points, 1 if shared == 1 else groups, channel),
+        "delta": (batch, points, groups, rank),
+        "A": (groups, state, channel),
+        "B": (batch, points, groups, state),
+        "C": (batch, points, groups, state),
+        "D": (groups, channel),
+        "bias": (groups, channel),
+        "dt_weight": (groups, rank, channel),
+    }
+    for name, shape in shapes.items():
+        _expect(name, getattr(scan, name), shape)
     for name, tensor, dtype in (
         ("scale", scan.scale, torch.float32),
         ("order", order, torch.int32),

@@ -49,23 +49,22 @@ class _Kept:
         # A tensor may be collected, and give its block back, in the middle of any of these lines.
         self.lock = RLock()
 
-    def take(self, size: int) -> _Block | None:
-        """Take the block of this size that was given back last."""
+    def take(self, size: int) -> _Block:
+        """Take the block of this size that was given back last, or a new one."""
         with self.lock:
             for block in reversed(self.blocks):
                 if block.size == size:
                     self.blocks.remove(block)
                     self.size -= size
                     return block
-        return None
+        return _Block(size)
 
     def give_back(self, block: _Block) -> None:
         """Keep a block, in place of the oldest ones where there are too many."""
         with self.lock:
-            if block.size > _LARGEST_KEPT:
-                return
-            self.blocks.append(block)
-            self.size += block.size
+            if block.size <= _LARGEST_KEPT:
+                self.blocks.append(block)
+                self.size += block.size
             while self.size > MOST_KEPT:
                 self.size -= self.blocks.popleft().size
 
@@ -79,12 +78,8 @@ class _Lease:
     def __init__(self, block: _Block, count: int) -> None:
         self.block = block
         self.kept = _kept
-        self.__array_interface__ = {
-            "data": (block.address, False),
-            "typestr": "<f4",
-            "shape": (count,),
-            "version": 3,
-        }
+        place = (block.address, False)
+        self.__array_interface__ = dict(data=place, typestr="<f4", shape=(count,), version=3)
 
     def __del__(self) -> None:
         self.kept.give_back(self.block)
@@ -98,5 +93,5 @@ def empty(*shape: int) -> Tensor:
         return torch.empty(shape, **FLOATS)
     grain = _GRAIN if size < _LARGE else _LARGE_GRAIN
     size = -(-size // grain) * grain
-    lease = _Lease(_kept.take(size) or _Block(size), count)
+    lease = _Lease(_kept.take(size), count)
     return torch.from_numpy(np.asarray(lease)).view(shape)

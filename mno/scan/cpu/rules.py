@@ -9,24 +9,22 @@ memory, one float per state of the block.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from numba import njit
 from numba.core import types
 
-from mno.scan.cpu.job import INDEX_BYTES, OPTIONS, ROW
+from mno.scan.cpu.job import FLOAT_BYTES, INDEX_BYTES, OPTIONS, ROW
 from mno.scan.cpu.vectors import (
     AVX512,
-    FLOAT_BYTES,
     VECTOR,
     VECTOR_BYTES,
     Address,
     Lanes,
-    block_of_zeros,
     emitted,
-    half,
     load_int,
-    twice,
+    zeros_of,
 )
 
 Block = list[Lanes]
@@ -52,12 +50,7 @@ def polynomial(x: Lanes, coefficients: tuple[float, ...]) -> Lanes:
     return value
 
 
-def exp2(x: Lanes) -> Lanes:
-    """Return 2**x."""
-    return exp2_in_parts(x)[0]
-
-
-def exp2_in_parts(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+def exp2(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
     """Return 2**x, the integer nearest to x, and (2**r - 1) / r, r being x minus that integer."""
     if AVX512:
         whole = x.rounded()
@@ -78,7 +71,7 @@ def decay_and_hold(rate: Lanes, inverse: Lanes, dt: Lanes) -> tuple[Lanes, Lanes
     Where dt A is small, (a - 1) / dt A is the slope of the exponential's own polynomial: nothing
     cancels, and nothing is divided by zero.
     """
-    a, whole, slope = exp2_in_parts(rate * dt)
+    a, whole, slope = exp2(rate * dt)
     return a, whole.choose("==", 0.0, slope * (dt * LOG2E), (a - 1.0) * inverse)
 
 
@@ -89,18 +82,19 @@ def hold_by_rate(rate: Lanes, inverse: Lanes, dt: Lanes, a: Lanes, hold: Lanes) 
     return x.absolute().choose("<", 0.5, near, (dt * a - hold) * inverse)
 
 
-@emitted(VECTOR)
-def softplus(x: Lanes) -> Lanes:
-    """Return log(1 + exp(x))."""
-    e = exp2(x.absolute() * -LOG2E)
-    return polynomial(e, LOG1P_COEFFICIENTS) * e + x.choose(">", 0.0, x, 0.0)
+def _softplus(x: Lanes) -> tuple[Lanes, Lanes]:
+    """Return log(1 + exp(x)), and exp(-|x|)."""
+    e = exp2(x.absolute() * -LOG2E)[0]
+    return polynomial(e, LOG1P_COEFFICIENTS) * e + x.choose(">", 0.0, x, 0.0), e
+
+
+softplus = emitted(VECTOR)(lambda x: _softplus(x)[0])
 
 
 @emitted(types.UniTuple(VECTOR, 2))
 def softplus_and_slope(x: Lanes) -> list[Lanes]:
     """Return log(1 + exp(x)) and its derivative, 1 / (1 + exp(-x))."""
-    e = exp2(x.absolute() * -LOG2E)
-    value = polynomial(e, LOG1P_COEFFICIENTS) * e + x.choose(">", 0.0, x, 0.0)
+    value, e = _softplus(x)
     return [value, x.choose(">", 0.0, 1.0, e) / (e + 1.0)]
 
 
@@ -120,33 +114,21 @@ def plus(a: Block, b: Block) -> Block:
     return [x + y for x, y in zip(a, b, strict=True)]
 
 
+def weight(weights: Address, n: int) -> Lanes:
+    """Return weight_n in every lane."""
+    return weights.load_everywhere(n * FLOAT_BYTES)
+
+
 def plus_outer(block: Block, factor: Lanes, weights: Address) -> Block:
     """Return block_n + factor weight_n."""
-    return [
-        value + factor * weights.load_everywhere(n * FLOAT_BYTES) for n, value in enumerate(block)
-    ]
+    return [value + factor * weight(weights, n) for n, value in enumerate(block)]
 
 
 def plus_weighted(total: Lanes, block: Block, weights: Address) -> Lanes:
     """Return total + sum_n block_n weight_n."""
     for n, value in enumerate(block):
-        total = total + value * weights.load_everywhere(n * FLOAT_BYTES)
+        total = total + value * weight(weights, n)
     return total
-
-
-def plus_dot(total: Lanes, a: Block, b: Block) -> Lanes:
-    """Return total + sum_n a_n b_n."""
-    for x, y in zip(a, b, strict=True):
-        total = total + x * y
-    return total
-
-
-def advanced(h: Block, a: Block, drive: Lanes, weights: Address) -> Block:
-    """Return a h + drive B."""
-    return [
-        state * decay + drive * weights.load_everywhere(n * FLOAT_BYTES)
-        for n, (state, decay) in enumerate(zip(h, a, strict=True))
-    ]
 
 
 def accumulate(target: Address, block: Block, factor: Lanes) -> None:
@@ -167,12 +149,35 @@ def put(address: Address, block: Block) -> None:
         address.store(value, n * VECTOR_BYTES)
 
 
+class Step(NamedTuple):
+    """What a step is made of: A log2(e), 1 / A, dt, x, where B and C lie, the gradient by y."""
+
+    rates: Block
+    inverse: Block
+    dt: Lanes
+    x: Lanes
+    B: Address
+    C: Address
+    by_y: Lanes
+
+
+class Back(NamedTuple):
+    """What a step back finds: gradients by x B, by the state before, and by dt A via the decay."""
+
+    read: Block  # the state that the output is read from
+    by_weight: Block
+    carry: Block
+    through: Callable[
+        [], Block
+    ]  # asked for behind the stores: B is loaded anew, by which bits hold
+    by_rates: Block  # with what reaches A other than through the decay
+    by_step: Lanes | None = None  # what reaches dt other than through the decay and through x
+
+
 class Rule:
     """One discretisation, in the symbols of the scan; here `simplified`, the others say otherwise.
 
-        h_t = a h_{t-1} + x B,   y_t = C . h_t,   with a = exp(dt A) and x = dt u
-
-    Backwards, `by_...` is the gradient by what follows, and `carry` that by the state after a step.
+    h_t = a h_{t-1} + x B,   y_t = C . h_t,   with a = exp(dt A) and x = dt u
     """
 
     reads_input = False
@@ -182,39 +187,23 @@ class Rule:
 
     def decays(self, rates: Block, inverse: Block, dt: Lanes) -> Block:
         """Return what a step makes of dt, which is kept for the way back: a."""
-        return [exp2(rate * dt) for rate in rates]
+        return [exp2(rate * dt)[0] for rate in rates]
 
     def read(self, h: Block, kept: Block, x: Lanes, B: Address) -> Block:
         """Return the state that the output is read from."""
-        return advanced(h, kept, x, B)
+        return [h[n] * kept[n] + x * weight(B, n) for n in range(len(h))]
 
     def end(self, read: Block, kept: Block, x: Lanes, B: Address) -> Block:
         """Return the state after the step."""
         return read
 
-    def read_again(self, before: Block, after: Block, kept: Block, x: Lanes, B: Address) -> Block:
-        """Return what `read` did, given the states before and after the step."""
-        return after
-
-    def by_end(self, carry: Block, kept: Block) -> Block:
-        """Return the gradient by that state, but for what comes through the output."""
-        return carry
-
-    def by_weight(self, by_read: Block, by_end: Block, kept: Block) -> Block:
-        """Return the gradient by x B."""
-        return by_read
-
-    def by_rates(self, total: Block, by_read: Block, kept: Block, step: Step) -> Block:
-        """Add what reaches A other than through the decay."""
-        return total
-
-    def through(self, carry: Block, before: Block, by_end: Block, read: Block, step: Step) -> Block:
-        """Return the gradient by dt A, as far as it comes through the decay."""
-        return times(carry, before)
-
-    def by_step(self, total: Lanes, carry: Block, step: Step) -> Lanes:
-        """Add what reaches dt other than through the decay and through x."""
-        return total
+    def back(
+        self, carry: Block, by_rates: Block, before: Block, after: Block, kept: Block, step: Step
+    ) -> Back:
+        """Go back, given the gradient by the state after the step, and both states."""
+        by_read = plus_outer(carry, step.by_y, step.C)
+        carry = times(by_read, kept)
+        return Back(after, by_read, carry, lambda: times(carry, before), by_rates)
 
 
 class _Centred(Rule):
@@ -226,17 +215,18 @@ class _Centred(Rule):
     def end(self, read: Block, kept: Block, x: Lanes, B: Address) -> Block:
         return times(kept, plus_outer(read, x, B))
 
-    def read_again(self, before: Block, after: Block, kept: Block, x: Lanes, B: Address) -> Block:
-        return self.read(before, kept, x, B)
+    def back(
+        self, carry: Block, by_rates: Block, before: Block, after: Block, kept: Block, step: Step
+    ) -> Back:
+        read = self.read(before, kept, step.x, step.B)
+        by_end = times(carry, kept)
+        by_read = plus_outer(by_end, step.by_y, step.C)
+        carry = times(by_read, kept)
 
-    def by_end(self, carry: Block, kept: Block) -> Block:
-        return times(carry, kept)
+        def through() -> Block:
+            return plus(times(by_end, plus_outer(read, step.x, step.B)), times(carry, before))
 
-    def by_weight(self, by_read: Block, by_end: Block, kept: Block) -> Block:
-        return plus(by_read, by_end)
-
-    def through(self, carry: Block, before: Block, by_end: Block, read: Block, step: Step) -> Block:
-        return plus(times(by_end, plus_outer(read, step.x, step.B)), times(carry, before))
+        return Back(read, plus(by_read, by_end), carry, through, by_rates)
 
 
 class _ExactHold(Rule):
@@ -250,72 +240,40 @@ class _ExactHold(Rule):
         return [a for a, _ in pairs] + [hold for _, hold in pairs]
 
     def read(self, h: Block, kept: Block, x: Lanes, B: Address) -> Block:
-        return [
-            state * decay + (x * B.load_everywhere(n * FLOAT_BYTES)) * hold
-            for n, (state, decay, hold) in enumerate(zip(h, *_halves(kept), strict=True))
-        ]
+        a, hold = _halves(kept)
+        return [h[n] * a[n] + (x * weight(B, n)) * hold[n] for n in range(len(h))]
 
-    def by_weight(self, by_read: Block, by_end: Block, kept: Block) -> Block:
-        return times(by_read, _halves(kept)[1])
-
-    def by_rates(self, total: Block, by_read: Block, kept: Block, step: Step) -> Block:
-        sums, (a, hold) = [], _halves(kept)
-        for n in range(len(total)):
+    def back(
+        self, carry: Block, by_rates: Block, before: Block, after: Block, kept: Block, step: Step
+    ) -> Back:
+        (a, hold), sums = _halves(kept), []
+        by_read = plus_outer(carry, step.by_y, step.C)
+        for n in range(len(a)):
             slope = hold_by_rate(step.rates[n], step.inverse[n], step.dt, a[n], hold[n])
-            drive = step.x * step.B.load_everywhere(n * FLOAT_BYTES)
-            sums.append(total[n] + by_read[n] * drive * slope)
-        return sums
-
-    def by_step(self, total: Lanes, carry: Block, step: Step) -> Lanes:
+            sums.append(by_rates[n] + by_read[n] * (step.x * weight(step.B, n)) * slope)
+        carry = times(by_read, a)
         # The derivative of (exp(dt A) - 1) / A by dt is exp(dt A).
-        return plus_weighted(step.x.constant(0.0), carry, step.B) * step.x + total
+        by_step = plus_weighted(step.x.constant(0.0), carry, step.B) * step.x
+        by_weight = times(by_read, hold)
+        return Back(after, by_weight, carry, lambda: times(carry, before), sums, by_step)
 
 
 def _halves(blocks: Block) -> tuple[Block, Block]:
     return blocks[: len(blocks) // 2], blocks[len(blocks) // 2 :]
 
 
-class Step(NamedTuple):
-    """What a step is made of: A log2(e), 1 / A, dt, x, and where B lies."""
-
-    rates: Block
-    inverse: Block
-    dt: Lanes
-    x: Lanes
-    B: Address
+def _half(blocks: types.UniTuple) -> types.UniTuple:
+    return types.UniTuple(VECTOR, blocks.count // 2)
 
 
 RULES = {"simplified": Rule(), "zoh": _ExactHold(), "centred": _Centred()}
 
-
-@emitted(0)
-def inverses(rates: Block) -> Block:
-    """Return 1 / A, given A log2(e)."""
-    return [rate.constant(LOG2E) / rate for rate in rates]
-
-
-@emitted(half)
-def first(blocks: Block) -> Block:
-    """Return the first of two blocks."""
-    return _halves(blocks)[0]
-
-
-@emitted(half)
-def second(blocks: Block) -> Block:
-    """Return the second of two blocks."""
-    return _halves(blocks)[1]
-
-
-@emitted(0)
-def like(block: Block, address: Address) -> Block:
-    """Load a block of as many vectors as `block` has, stored one behind the other."""
-    return stored(address, len(block))
-
-
-@emitted()
-def keep(address: Address, block: Block) -> None:
-    """Store a block, one vector behind the other."""
-    put(address, block)
+inverses = emitted(0)(lambda rates: [rate.constant(LOG2E) / rate for rate in rates])
+first = emitted(_half)(lambda blocks: _halves(blocks)[0])
+second = emitted(_half)(lambda blocks: _halves(blocks)[1])
+like = emitted(0)(lambda block, address: stored(address, len(block)))
+keep = emitted()(put)
+sum_of = emitted(0)(plus)
 
 
 @emitted(0)
@@ -336,12 +294,6 @@ def put_rows(address: Address, row: Address, block: Block) -> None:
         address = address.moved(row)
 
 
-@emitted(0)
-def sum_of(a: Block, b: Block) -> Block:
-    """Return a_n + b_n."""
-    return plus(a, b)
-
-
 def forward_block(rule: Rule, count: int) -> Any:
     """Return the forward loop over all steps of a tile, for a vector of channels, `count` states.
 
@@ -356,7 +308,7 @@ def forward_block(rule: Rule, count: int) -> Any:
         drive   the rule's x                                row per step
         y       output, added to                            row per step
     """
-    nothing = block_of_zeros(count)
+    nothing = zeros_of(types.UniTuple(VECTOR, count))
 
     @emitted(0)
     def advance(state, rates, inverse, dt, drive, y, B, C):  # type: ignore[no-untyped-def]
@@ -398,7 +350,7 @@ def backward_block(rule: Rule, count: int) -> Any:
                     row per step
         dB, dC      gradients by the weights, lane by lane, added to; a block per step
     """
-    nothing = block_of_zeros(count)
+    nothing = zeros_of(types.UniTuple(VECTOR, count))
     block = count * VECTOR_BYTES
     kept_block = rule.num_kept * block
 
@@ -410,25 +362,22 @@ def backward_block(rule: Rule, count: int) -> Any:
         put(kept_h, end)
         return end
 
-    @emitted(twice)
+    @emitted(types.UniTuple(VECTOR, 2 * count))
     def retreat(  # type: ignore[no-untyped-def]
         carry, by_a, before, after, rates, inverse, rates_e, kept_a, B, C, dt, drive, dy, gx, gt,
         dB, dC,
     ):  # fmt: skip
         kept, x, by_y = stored(kept_a, rule.num_kept * count), drive.load(), dy.load()
-        step = Step(rates, inverse, dt.load(), x, B)
-        read = rule.read_again(before, after, kept, x, B)
-        by_end = rule.by_end(carry, kept)
-        by_read = plus_outer(by_end, by_y, C)
-        accumulate(dC, read, by_y)
-        by_weight = rule.by_weight(by_read, by_end, kept)
-        accumulate(dB, by_weight, x)
-        gx.store(plus_weighted(gx.load(), by_weight, B))
-        by_a = rule.by_rates(by_a, by_read, kept, step)
-        carry = times(by_read, kept[:count])
-        through = rule.through(carry, before, by_end, read, step)
-        gt.store(rule.by_step(plus_dot(gt.load(), through, rates_e), carry, step))
-        return carry + [total + value * step.dt for total, value in zip(by_a, through, strict=True)]
+        step = Step(rates, inverse, dt.load(), x, B, C, by_y)
+        back = rule.back(carry, by_a, before, after, kept, step)
+        accumulate(dC, back.read, by_y)
+        accumulate(dB, back.by_weight, x)
+        gx.store(plus_weighted(gx.load(), back.by_weight, B))
+        by_step, through = gt.load(), back.through()
+        for value, rate in zip(through, rates_e, strict=True):
+            by_step = by_step + value * rate
+        gt.store(by_step if back.by_step is None else back.by_step + by_step)
+        return back.carry + plus(back.by_rates, [value * step.dt for value in through])
 
     @njit(**OPTIONS)
     def run(

@@ -5,46 +5,22 @@ steps in neighbouring rows and neighbouring channels in neighbouring lanes, what
 the tensors. Lanes beyond the last channel hold zeros.
 
 A task is a range of samples, a range of channels and one group (or all of them one after the
-other, where they share their input). It takes its group through the points tile by tile. Its
-scratch memory begins with the parameters, each `ROW` bytes to a row: bias, D, then A log2(e) and A
-(one row per state), and dt_weight (one row per rank).
+other, where they share their input). It takes its group through the points tile by tile.
+
+A `tensor` here is the place of a part of one, as `job.view` gives it; `index` is where the points
+are listed that the steps visit.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from mno.scan.cpu import TILE
-from mno.scan.cpu.job import (
-    ADDRESS_BYTES,
-    BATCH,
-    BIAS,
-    CENTRED,
-    CHANNEL,
-    CHUNK,
-    DELTA,
-    DIRECTIONS,
-    DT_WEIGHT,
-    FLOAT_BYTES,
-    GROUPS,
-    INDEX_BYTES,
-    OPTIONS,
-    ORDER,
-    POINTS,
-    RANK,
-    ROW,
-    SCALE,
-    SOFTPLUS,
-    SPLIT,
-    SPLITS,
-    STATE,
-    STATES,
-    SUMMED,
-    A,
-    D,
-    view,
-)
+from mno.scan.cpu import job as fields
+from mno.scan.cpu.job import ADDRESS_BYTES, FLOAT_BYTES, INDEX_BYTES, OPTIONS, ROW, view
 from mno.scan.cpu.rules import by_log2e, softplus
 from mno.scan.cpu.vectors import (
     LANES,
@@ -88,44 +64,81 @@ def consecutive(index, start, steps, row):
     return step
 
 
-@njit(**OPTIONS)
-def gather_rows(tile, tile_row, source, row, column, index, steps, width):
-    """Copy the rows `index` of a tensor into rows `tile_row` bytes apart.
+def _mover(into_tile: bool) -> Any:
+    """Return what copies between rows `tile_row` bytes apart and the rows `index` of a tensor.
 
-    A row holds `width` numbers, filled up with zeros to a multiple of `LANES`.
+    A row holds `width` numbers, in a tile filled up with zeros to a multiple of `LANES`.
     """
-    if column == FLOAT_BYTES or width == 1:
+
+    @njit(**OPTIONS)
+    def move(tile, tile_row, tensor, index, steps, width):
+        start_of_tensor, row, column = tensor
         whole = width // LANES * LANES
-        for i in range(steps):
-            at = source + load_int(index + INDEX_BYTES * i) * row
-            to = tile + i * tile_row
-            for j in range(0, whole, LANES):
-                store(to + j * FLOAT_BYTES, load(at + j * FLOAT_BYTES))
-            if whole < width:
-                store(to + whole * FLOAT_BYTES, load_part(at + whole * FLOAT_BYTES, width - whole))
-        return
-    whole = width // LANES * LANES
-    padded = (width + LANES - 1) // LANES * LANES
-    # Channel by channel, since the next one lies in another page.
-    for j in range(0, whole, LANES):
+        if column == FLOAT_BYTES or width == 1:
+            for i in range(steps):
+                there, here = (
+                    start_of_tensor + load_int(index + INDEX_BYTES * i) * row,
+                    tile + i * tile_row,
+                )
+                source, target = (there, here) if into_tile else (here, there)
+                for j in range(0, whole, LANES):
+                    store(target + j * FLOAT_BYTES, load(source + j * FLOAT_BYTES))
+                source, target = source + whole * FLOAT_BYTES, target + whole * FLOAT_BYTES
+                if whole < width and into_tile:
+                    store(target, load_part(source, width - whole))
+                elif whole < width:
+                    store_part(target, load(source), width - whole)
+            return
+        # Channel by channel, since the next one lies in another page.
+        for j in range(0, whole, LANES):
+            for start in range(0, steps, LANES):
+                step = consecutive(index, start, steps, row)
+                if step != 0:
+                    ends = start if step > 0 else start + LANES - 1
+                    there = (
+                        start_of_tensor + j * column + load_int(index + INDEX_BYTES * ends) * row
+                    )
+                    here = tile + ends * tile_row + j * FLOAT_BYTES
+                    if into_tile:
+                        transpose(there, column, here, tile_row * step)
+                    else:
+                        transpose(here, tile_row * step, there, column)
+        padded = (width + LANES - 1) // LANES * LANES
         for start in range(0, steps, LANES):
-            step = consecutive(index, start, steps, row)
-            if step != 0:
-                ends = start if step > 0 else start + LANES - 1
-                at = source + j * column + load_int(index + INDEX_BYTES * ends) * row
-                transpose(at, column, tile + ends * tile_row + j * FLOAT_BYTES, tile_row * step)
-    for start in range(0, steps, LANES):
-        first = 0 if consecutive(index, start, steps, row) == 0 else whole
-        for i in range(start, min(start + LANES, steps)):
-            at = source + load_int(index + INDEX_BYTES * i) * row
-            for j in range(first, width):
-                store_float(tile + i * tile_row + j * FLOAT_BYTES, load_float(at + j * column))
-            for j in range(width, padded):
-                store_float(tile + i * tile_row + j * FLOAT_BYTES, ZERO)
+            first = 0 if consecutive(index, start, steps, row) == 0 else whole
+            for i in range(start, min(start + LANES, steps)):
+                there, here = (
+                    start_of_tensor + load_int(index + INDEX_BYTES * i) * row,
+                    tile + i * tile_row,
+                )
+                for j in range(first, width):
+                    if into_tile:
+                        store_float(here + j * FLOAT_BYTES, load_float(there + j * column))
+                    else:
+                        store_float(there + j * column, load_float(here + j * FLOAT_BYTES))
+                for j in range(width, padded if into_tile else width):
+                    store_float(here + j * FLOAT_BYTES, ZERO)
+
+    return move
+
+
+gather_rows, scatter_rows = _mover(into_tile=True), _mover(into_tile=False)
 
 
 @njit(**OPTIONS)
-def fetch(source, row, column, index, steps, width, ahead):
+def gather(tile, tensor, index, steps, width):
+    """Copy the rows `index` of a tensor with `width` channels into a tile."""
+    gather_rows(tile, ROW, tensor, index, steps, width)
+
+
+@njit(**OPTIONS)
+def scatter(tile, tensor, index, steps, width):
+    """Copy a tile into the rows `index` of a tensor with `width` channels."""
+    scatter_rows(tile, ROW, tensor, index, steps, width)
+
+
+@njit(**OPTIONS)
+def fetch(tensor, index, steps, width, ahead):
     """Begin to bring a part of a tensor near the processor before it is read or written.
 
     Only where the points of a channel are neighbours: there every channel lies in another page of
@@ -133,6 +146,7 @@ def fetch(source, row, column, index, steps, width, ahead):
 
     What is meant is `ahead` tiles further along the walk.
     """
+    at, row, column = tensor
     step = consecutive(index, 0, steps, row)
     if column == FLOAT_BYTES or steps < TILE or step == 0:
         return
@@ -140,54 +154,18 @@ def fetch(source, row, column, index, steps, width, ahead):
     if step < 0:
         lowest -= TILE - 1
     for j in range(width):
-        at = source + j * column + lowest * FLOAT_BYTES
         for i in range(0, TILE * FLOAT_BYTES, CACHE_LINE):
-            prefetch(at + i)
+            prefetch(at + j * column + lowest * FLOAT_BYTES + i)
 
 
 @njit(**OPTIONS)
-def gather(tile, source, row, column, index, steps, width):
-    """Copy the rows `index` of a tensor with `width` channels into a tile."""
-    gather_rows(tile, ROW, source, row, column, index, steps, width)
-
-
-@njit(**OPTIONS)
-def scatter(tile, target, row, column, index, steps, width):
-    """Copy a tile into the rows `index` of a tensor with `width` channels."""
-    if column == FLOAT_BYTES or width == 1:
-        whole = width // LANES * LANES
-        for i in range(steps):
-            to = target + load_int(index + INDEX_BYTES * i) * row
-            at = tile + i * ROW
-            for j in range(0, whole, LANES):
-                store(to + j * FLOAT_BYTES, load(at + j * FLOAT_BYTES))
-            if whole < width:
-                store_part(to + whole * FLOAT_BYTES, load(at + whole * FLOAT_BYTES), width - whole)
-        return
-    whole = width // LANES * LANES
-    for j in range(0, whole, LANES):
-        for start in range(0, steps, LANES):
-            step = consecutive(index, start, steps, row)
-            if step != 0:
-                ends = start if step > 0 else start + LANES - 1
-                to = target + j * column + load_int(index + INDEX_BYTES * ends) * row
-                transpose(tile + ends * ROW + j * FLOAT_BYTES, ROW * step, to, column)
-    for start in range(0, steps, LANES):
-        first = 0 if consecutive(index, start, steps, row) == 0 else whole
-        for i in range(start, min(start + LANES, steps)):
-            to = target + load_int(index + INDEX_BYTES * i) * row
-            for j in range(first, width):
-                store_float(to + j * column, load_float(tile + i * ROW + j * FLOAT_BYTES))
-
-
-@njit(**OPTIONS)
-def in_place(source, row, column, index, steps, width, rows):
+def in_place(tensor, index, steps, width, rows):
     """Write the addresses of the rows `index` if they can be used where they are; tell whether."""
+    at, row, column = tensor
     if column != FLOAT_BYTES or width % LANES != 0:
         return False
     for i in range(steps):
-        at = source + load_int(index + INDEX_BYTES * i) * row
-        store_address(rows + ADDRESS_BYTES * i, at)
+        store_address(rows + ADDRESS_BYTES * i, at + load_int(index + INDEX_BYTES * i) * row)
     return True
 
 
@@ -199,56 +177,32 @@ def in_tile(tile, steps, rows):
 
 
 @njit(**OPTIONS)
-def read_rows(tile, source, row, column, index, steps, width, rows):
+def read_rows(tile, tensor, index, steps, width, rows):
     """Write the addresses where rows can be read: where they are, or else copied to a tile."""
-    if not in_place(source, row, column, index, steps, width, rows):
-        gather(tile, source, row, column, index, steps, width)
+    if not in_place(tensor, index, steps, width, rows):
+        gather(tile, tensor, index, steps, width)
         in_tile(tile, steps, rows)
 
 
 @njit(**OPTIONS)
-def copy_floats(target, target_step, source, source_step, count):
-    """Copy `count` floats between places with the given distances in bytes.
-
-    Where both are neighbours, up to a vector less one of zeros is written behind the copy.
-    """
-    if source_step == FLOAT_BYTES and target_step == FLOAT_BYTES:
-        for n in range(0, count, LANES):
-            at = n * FLOAT_BYTES
-            store(target + at, load_part(source + at, min(LANES, count - n)))
-        return
-    for i in range(count):
-        store_float(target + i * target_step, load_float(source + i * source_step))
-
-
-@njit(**OPTIONS)
-def gather_states(rows, row_bytes, source, row, column, index, steps, state):
+def gather_states(rows, row_bytes, tensor, index, steps, state):
     """Copy `steps` rows of B or C; the last may be followed by a vector of zeros.
 
     The padding of a row is left as it is, or set to zero.
     """
-    if column == FLOAT_BYTES:
-        for i in range(steps):
-            at = source + load_int(index + INDEX_BYTES * i) * row
-            to = rows + i * row_bytes
+    start, row, column = tensor
+    if column != FLOAT_BYTES and state % LANES == 0:
+        gather_rows(rows, row_bytes, tensor, index, steps, state)
+        return
+    for i in range(steps):
+        at, to = start + load_int(index + INDEX_BYTES * i) * row, rows + i * row_bytes
+        if column == FLOAT_BYTES:
             for n in range(0, state, LANES):
                 here = n * FLOAT_BYTES
                 store(to + here, load_part(at + here, min(LANES, state - n)))
-        return
-    if state % LANES == 0:
-        gather_rows(rows, row_bytes, source, row, column, index, steps, state)
-        return
-    for n in range(state):
-        for i in range(steps):
-            at = source + load_int(index + INDEX_BYTES * i) * row + n * column
-            store_float(rows + i * row_bytes + n * FLOAT_BYTES, load_float(at))
-
-
-@njit(**OPTIONS)
-def read_weights(job, tensor, batch, group, rows, row_bytes, index, steps):
-    """Copy the rows of B or C that a tile visits."""
-    at, row, column = view(job, tensor, batch, group)
-    gather_states(rows, row_bytes, at, row, column, index, steps, job[STATE])
+        else:
+            for n in range(state):
+                store_float(to + n * FLOAT_BYTES, load_float(at + n * column))
 
 
 @njit(**OPTIONS)
@@ -259,12 +213,13 @@ def fill_zeros(address, count):
 
 
 @njit(**OPTIONS)
-def store_sums(lanes, vectors, columns, sums, target, row, index, steps):
+def store_sums(lanes, vectors, columns, sums, tensor, index, steps):
     """Sum `columns` vectors per step over their lanes and write them to the rows `index`."""
+    start, row, _ = tensor
     for k in range(0, steps * columns, LANES):
         store(sums + k * FLOAT_BYTES, sums_of_vectors(lanes + k * VECTOR_BYTES))
     for i in range(steps):
-        to = target + load_int(index + INDEX_BYTES * i) * row
+        to = start + load_int(index + INDEX_BYTES * i) * row
         for n in range(0, columns, LANES):
             part = min(LANES, min(columns, vectors) - n)
             at = n * FLOAT_BYTES
@@ -272,111 +227,125 @@ def store_sums(lanes, vectors, columns, sums, target, row, index, steps):
 
 
 @njit(**OPTIONS)
-def put_channels(target, row, channel, width, source, rows):
-    """Copy scratch rows to a contiguous tensor, from a channel on."""
+def put_channels(tensor, width, source, rows):
+    """Copy scratch rows to a tensor whose channels are neighbours."""
+    at, row, _ = tensor
     for n in range(rows):
         for j in range(0, width, LANES):
-            to = target + n * row + (channel + j) * FLOAT_BYTES
             value = load(source + n * ROW + j * FLOAT_BYTES)
-            store_part(to, value, min(LANES, width - j))
+            store_part(at + n * row + j * FLOAT_BYTES, value, min(LANES, width - j))
 
 
 @njit(**OPTIONS)
 def task_ranges(job, task):
     """Return (chunk, first sample, end, split, first channel, end, first group, end) of a task."""
-    split = task % job[SPLITS]
-    rest = task // job[SPLITS]
-    if job[SUMMED]:
-        first_group, end_group = 0, job[GROUPS]
+    split = task % job[fields.SPLITS]
+    rest = task // job[fields.SPLITS]
+    if job[fields.SUMMED]:
+        first_group, end_group = 0, job[fields.GROUPS]
     else:
-        first_group = rest % job[GROUPS]
+        first_group = rest % job[fields.GROUPS]
         end_group = first_group + 1
-        rest = rest // job[GROUPS]
-    first = rest * job[CHUNK]
-    end = min(first + job[CHUNK], job[BATCH])
-    channel = split * job[SPLIT]
-    end_channel = min(channel + job[SPLIT], job[CHANNEL])
+        rest = rest // job[fields.GROUPS]
+    first = rest * job[fields.CHUNK]
+    end = min(first + job[fields.CHUNK], job[fields.BATCH])
+    channel = split * job[fields.SPLIT]
+    end_channel = min(channel + job[fields.SPLIT], job[fields.CHANNEL])
     return rest, first, end, split, channel, end_channel, first_group, end_group
 
 
 @njit(**OPTIONS)
-def load_parameters(job, group, channel, width, bias, direct, rates, rates_e, dt_weight):
-    """Copy the parameters of a group to scratch rows, with zeros behind the last channel."""
-    state = job[STATE]
-    padded = state + state % 2
-    row_floats = ROW // FLOAT_BYTES
-    fill_zeros(bias, row_floats)
-    fill_zeros(direct, row_floats)
-    fill_zeros(rates, padded * row_floats)
-    fill_zeros(rates_e, padded * row_floats)
-    fill_zeros(dt_weight, job[RANK] * row_floats)
-    at, row, column = view(job, A, 0, group)
-    for n in range(state):
-        copy_floats(rates_e + n * ROW, FLOAT_BYTES, at + n * row + channel * column, column, width)
+def read_parameters(rows, job, tensor, group, channel, width, count):
+    """Copy rows of a parameter to scratch memory, with zeros behind the last channel."""
+    start, row, column = view(job, tensor, 0, group, channel)
+    for n in range(count):
+        at, to = start + n * row, rows + n * ROW
         for j in range(0, width, LANES):
-            to = n * ROW + j * FLOAT_BYTES
-            store(rates + to, by_log2e(load(rates_e + to)))
-    if job[BIAS]:
-        at, row, column = view(job, BIAS, 0, group)
-        copy_floats(bias, FLOAT_BYTES, at + channel * column, column, width)
-    if job[D]:
-        at, row, column = view(job, D, 0, group)
-        copy_floats(direct, FLOAT_BYTES, at + channel * column, column, width)
-    at, row, column = view(job, DT_WEIGHT, 0, group)
-    for r in range(job[RANK]):
-        copy_floats(
-            dt_weight + r * ROW, FLOAT_BYTES, at + r * row + channel * column, column, width
-        )
+            part = min(LANES, width - j)
+            if column == FLOAT_BYTES:
+                store(to + j * FLOAT_BYTES, load_part(at + j * FLOAT_BYTES, part))
+            else:
+                for i in range(j, j + part):
+                    store_float(to + i * FLOAT_BYTES, load_float(at + i * column))
 
 
 @njit(**OPTIONS)
-def load_walk(job, batch, group, start, steps, index, scale):
+def load_parameters(job, s, group, channel, width):
+    """Copy the parameters of a group to scratch rows, with zeros behind the last channel."""
+    state, rank, row_floats = job[fields.STATE], job[fields.RANK], ROW // FLOAT_BYTES
+    padded = state + state % 2
+    fill_zeros(s.bias, row_floats)
+    fill_zeros(s.direct, row_floats)
+    fill_zeros(s.rates, padded * row_floats)
+    fill_zeros(s.rates_e, padded * row_floats)
+    fill_zeros(s.dt_weight, rank * row_floats)
+    read_parameters(s.rates_e, job, fields.A, group, channel, width, state)
+    for n in range(state):
+        for j in range(0, width, LANES):
+            at = n * ROW + j * FLOAT_BYTES
+            store(s.rates + at, by_log2e(load(s.rates_e + at)))
+    if job[fields.BIAS]:
+        read_parameters(s.bias, job, fields.BIAS, group, channel, width, 1)
+    if job[fields.D]:
+        read_parameters(s.direct, job, fields.D, group, channel, width, 1)
+    read_parameters(s.dt_weight, job, fields.DT_WEIGHT, group, channel, width, rank)
+
+
+@njit(**OPTIONS)
+def load_walk(job, s, batch, group, start, steps):
     """Write the points that a tile visits and the factors of its steps.
 
     The centred rule takes each step in two halves, so all behind works with half steps.
     """
-    backwards = job[DIRECTIONS + 2 * group + 1]
-    at, row, _ = view(job, ORDER, batch, group)
+    backwards = job[fields.DIRECTIONS + 2 * group + 1]
+    at, row, _ = view(job, fields.ORDER, batch, group, 0)
     for i in range(steps):
         position = start + i
         if backwards:
-            position = job[POINTS] - 1 - position
-        store_int(index + INDEX_BYTES * i, load_int(at + position * row))
-    at, row, _ = view(job, SCALE, batch, group)
+            position = job[fields.POINTS] - 1 - position
+        store_int(s.index + INDEX_BYTES * i, load_int(at + position * row))
+    at, row, _ = view(job, fields.SCALE, batch, group, 0)
     for i in range(steps):
         factor = ONE
-        if job[SCALE]:
-            factor = load_float(at + load_int(index + INDEX_BYTES * i) * row)
-        if job[CENTRED]:
+        if job[fields.SCALE]:
+            factor = load_float(at + load_int(s.index + INDEX_BYTES * i) * row)
+        if job[fields.CENTRED]:
             factor *= HALF
-        store_float(scale + FLOAT_BYTES * i, factor)
+        store_float(s.scale + FLOAT_BYTES * i, factor)
 
 
 @njit(**OPTIONS)
 def cut_into_lines(line, start, steps, bounds):
     """Write where the lines in a tile begin and end; return how many parts there are."""
     segments = 0
-    store_int(bounds, np.int32(0))
+    store_int(bounds, 0)
     following = line - start % line
     while following < steps:
         segments += 1
-        store_int(bounds + INDEX_BYTES * segments, np.int32(following))
+        store_int(bounds + INDEX_BYTES * segments, following)
         following += line
     segments += 1
-    store_int(bounds + INDEX_BYTES * segments, np.int32(steps))
+    store_int(bounds + INDEX_BYTES * segments, steps)
     return segments
 
 
 @njit(**OPTIONS)
-def read_delta(job, batch, group, channel, width, index, steps, tile, low, rows, ahead):
-    """Make delta readable: its rows, or its low-rank form in `low`; see `fetch` for `ahead`."""
-    at, row, column = view(job, DELTA, batch, group)
-    rank = job[RANK]
+def read_inputs(job, s, batch, group, channel, width, steps, ahead):
+    """Make B, C, u and delta of a tile readable; see `fetch` for `ahead`."""
+    state, rank = job[fields.STATE], job[fields.RANK]
+    weights_row = (state + state % 2) * FLOAT_BYTES
+    gather_states(s.B, weights_row, view(job, fields.B, batch, group, 0), s.index, steps, state)
+    gather_states(s.C, weights_row, view(job, fields.C, batch, group, 0), s.index, steps, state)
+    u = view(job, fields.U, batch, group, channel)
+    read_rows(s.u, u, s.index, steps, width, s.u_rows)
+    fetch(u, s.index, steps, width, ahead)
     if rank == 0:
-        read_rows(tile, at + channel * column, row, column, index, steps, width, rows)
-        fetch(at + channel * column, row, column, index, steps, width, ahead)
+        delta = view(job, fields.DELTA, batch, group, channel)
+        read_rows(s.dt, delta, s.index, steps, width, s.delta_rows)
+        fetch(delta, s.index, steps, width, ahead)
     else:
-        gather_states(low, rank * FLOAT_BYTES, at, row, column, index, steps, rank)
+        delta = view(job, fields.DELTA, batch, group, 0)
+        gather_states(s.low, rank * FLOAT_BYTES, delta, s.index, steps, rank)
 
 
 @njit(**OPTIONS)
@@ -393,30 +362,27 @@ def raw_step(rank, delta, low, bias, dt_weight):
 @njit(**OPTIONS)
 def step_length(job, x, factor):
     """Return the step of raw step `x`, `factor` being the address of its scale."""
-    if job[SOFTPLUS]:
+    if job[fields.SOFTPLUS]:
         x = softplus(x)
     return product(x, load_everywhere(factor))
 
 
-@njit(**OPTIONS)
-def load_checkpoint(job, batch, group, tile, channel, width, h):
-    """Read the state at the start of a tile."""
-    at, row, _ = view(job, STATES, batch, group)
-    at += tile * job[STATE] * row + channel * FLOAT_BYTES
-    for n in range(job[STATE]):
-        for j in range(0, width, LANES):
-            here = j * FLOAT_BYTES
-            part = min(LANES, width - j)
-            store(h + n * ROW + here, load_part(at + n * row + here, part))
+def _checkpoint(saving: bool) -> Any:
+    """Return what writes the state at the start of a tile, or else reads it."""
+
+    @njit(**OPTIONS)
+    def move(job, h, batch, group, tile, channel, width):
+        at, row, _ = view(job, fields.STATES, batch, group, channel)
+        at += tile * job[fields.STATE] * row
+        for n in range(job[fields.STATE]):
+            for j in range(0, width, LANES):
+                there, here = at + n * row + j * FLOAT_BYTES, h + n * ROW + j * FLOAT_BYTES
+                if saving:
+                    store_part(there, load(here), min(LANES, width - j))
+                else:
+                    store(here, load_part(there, min(LANES, width - j)))
+
+    return move
 
 
-@njit(**OPTIONS)
-def store_checkpoint(job, batch, group, tile, channel, width, h):
-    """Write the state at the start of a tile."""
-    at, row, _ = view(job, STATES, batch, group)
-    at += tile * job[STATE] * row + channel * FLOAT_BYTES
-    for n in range(job[STATE]):
-        for j in range(0, width, LANES):
-            here = j * FLOAT_BYTES
-            part = min(LANES, width - j)
-            store_part(at + n * row + here, load(h + n * ROW + here), part)
+store_checkpoint, load_checkpoint = _checkpoint(saving=True), _checkpoint(saving=False)

@@ -20,8 +20,6 @@ from numba.core import cgutils, types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_model
 
-from mno.scan.cpu.job import FLOAT_BYTES
-
 
 def _target_features() -> set[str]:
     """Return the processor features that numba compiles for, which its settings may restrict."""
@@ -32,6 +30,7 @@ def _target_features() -> set[str]:
 
 AVX512 = {"avx512f", "avx512dq"} <= _target_features()
 LANES = 16 if AVX512 else 8
+FLOAT_BYTES = 4
 VECTOR_BYTES = LANES * FLOAT_BYTES
 
 FLOAT_TYPE, INT_TYPE, ADDRESS_TYPE = ir.FloatType(), ir.IntType(32), ir.IntType(64)
@@ -112,21 +111,29 @@ class Lanes:
 
     def rounded(self) -> Lanes:
         """Round to the nearest integer (AVX-512)."""
-        name, nearest = "llvm.x86.avx512.mask.rndscale.ps.512", 8
-        return self._avx512(name, [self.value, INT_TYPE(nearest), self.value], [])
+        nearest = INT_TYPE(8)
+        return self._avx512("rndscale", self.value, nearest, self.value)
 
     def scaled(self, power: Lanes) -> Lanes:
         """Multiply by two to the power of the integers `power` (AVX-512)."""
-        return self._avx512(
-            "llvm.x86.avx512.mask.scalef.ps.512", [self.value, power.value, self.value], []
-        )
+        return self._avx512("scalef", self.value, power.value, self.value)
 
-    def _avx512(self, name: str, arguments: list[Any], _: list[Any]) -> Lanes:
+    def _avx512(self, operation: str, *arguments: Any) -> Lanes:
         mask, rounding = ir.IntType(16)(-1), INT_TYPE(4)
-        arguments = [*arguments, mask, rounding]
-        signature = ir.FunctionType(FLOATS_TYPE, [x.type for x in arguments])
-        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
-        return self._new(self.builder.call(function, arguments))
+        name = f"llvm.x86.avx512.mask.{operation}.ps.512"
+        return self._new(_called(self.builder, name, FLOATS_TYPE, *arguments, mask, rounding))
+
+
+def _called(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
+    """Call a function of LLVM's own."""
+    signature = ir.FunctionType(result, [x.type for x in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), arguments)
+
+
+def _everywhere(builder: Any, number: Any, type_: Any) -> Any:
+    """Return a vector of a type with one number in every lane."""
+    first = builder.insert_element(ir.Constant(type_, ir.Undefined), number, INT_TYPE(0))
+    return builder.shuffle_vector(first, first, ir.Constant(INTS_TYPE, [0] * LANES))
 
 
 class Address:
@@ -145,45 +152,28 @@ class Address:
         """Return the address `distance` further."""
         return Address(self.builder, self.builder.add(self.value, distance.value))
 
-    def load(self, offset: int | Any = 0) -> Lanes:
-        """Load one vector."""
-        return Lanes(self.builder, self.builder.load(self.pointer(offset, FLOATS_TYPE), align=4))
+    def load(self, offset: int | Any = 0, type_: Any = FLOATS_TYPE) -> Lanes:
+        """Load one vector, or one number of another type."""
+        return Lanes(self.builder, self.builder.load(self.pointer(offset, type_), align=4))
 
-    def store(self, value: Lanes, offset: int | Any = 0) -> None:
-        """Store one vector."""
-        self.builder.store(value.value, self.pointer(offset, FLOATS_TYPE), align=4)
+    def store(self, value: Lanes | Address, offset: int | Any = 0) -> None:
+        """Store one vector or number."""
+        self.builder.store(value.value, self.pointer(offset, value.value.type), align=4)
 
     def load_everywhere(self, offset: int | Any = 0) -> Lanes:
         """Load one float into every lane."""
-        number = self.builder.load(self.pointer(offset, FLOAT_TYPE), align=4)
-        first = self.builder.insert_element(
-            ir.Constant(FLOATS_TYPE, ir.Undefined), number, INT_TYPE(0)
-        )
-        return Lanes(
-            self.builder,
-            self.builder.shuffle_vector(first, first, ir.Constant(INTS_TYPE, [0] * LANES)),
-        )
+        number = self.load(offset, FLOAT_TYPE).value
+        return Lanes(self.builder, _everywhere(self.builder, number, FLOATS_TYPE))
 
 
 def _wrapped(context: Any, builder: Any, type_: Any, value: Any) -> Any:
-    if isinstance(type_, types.UniTuple):
-        items = cgutils.unpack_tuple(builder, value, type_.count)
-        return [_wrapped(context, builder, type_.dtype, item) for item in items]
-    if isinstance(type_, _Vector):
+    if isinstance(type_, types.BaseTuple):
+        parts: Any = type_
+        items = cgutils.unpack_tuple(builder, value, len(parts))
+        return [_wrapped(context, builder, *pair) for pair in zip(parts, items, strict=True)]
+    if isinstance(type_, _Vector) or type_ == types.float32:
         return Lanes(builder, value)
-    if type_ == types.float32:
-        raise TypeError("floats reach vector code through memory")
     return Address(builder, context.cast(builder, value, type_, types.intp))
-
-
-def twice(block: types.UniTuple) -> types.UniTuple:
-    """Return the type of two blocks, one behind the other."""
-    return types.UniTuple(VECTOR, 2 * block.count)
-
-
-def half(blocks: types.UniTuple) -> types.UniTuple:
-    """Return the type of one of two blocks."""
-    return types.UniTuple(VECTOR, blocks.count // 2)
 
 
 def emitted(
@@ -191,9 +181,8 @@ def emitted(
 ) -> Callable[[Callable[..., Any]], Any]:
     """Make a function that emits vector code callable from compiled functions.
 
-    Args:
-        returns: type of the result, the position of the argument whose type it has, or a function
-            of the first argument's type.
+    What it returns is of that type, of the type of the argument at that position, or of one made of
+    the first argument's type.
     """
 
     def decorate(emit: Callable[..., Any]) -> Any:
@@ -218,75 +207,61 @@ def emitted(
 
         # numba asks for a function with as many arguments as the calls have.
         scope = {"typed": typed}
-        exec(f"def {emit.__name__}(context, {names}): return typed(context, ({names},))", scope)
-        return intrinsic(scope[emit.__name__])
+        exec(f"def called(context, {names}): return typed(context, ({names},))", scope)
+        return intrinsic(scope["called"])
 
     return decorate
 
 
-@emitted(VECTOR)
-def load(address: Address) -> Lanes:
-    """Load one vector."""
-    return address.load()
+load = emitted(VECTOR)(lambda address: address.load())
+store = emitted()(lambda address, vector: address.store(vector))
+load_everywhere = emitted(VECTOR)(lambda address: address.load_everywhere())
+load_float = emitted(types.float32)(lambda address: address.load(0, FLOAT_TYPE))
+store_float = emitted()(lambda address, number: address.store(number))
+load_int = emitted(types.int32)(lambda address: address.load(0, INT_TYPE))
+load_address = emitted(types.int64)(lambda address: address.load(0, ADDRESS_TYPE))
+store_address = emitted()(lambda address, number: address.store(number))
+product = emitted(VECTOR)(lambda a, b: a * b)
+fused = emitted(VECTOR)(lambda a, b, c: a * b + c)
+total = emitted(VECTOR)(lambda a, b: a + b)
 
 
 @emitted()
-def store(address: Address, value: Lanes) -> None:
-    """Store one vector."""
-    address.store(value)
+def store_int(address: Address, number: Address) -> None:
+    """Store an integer of 32 bits."""
+    builder = address.builder
+    address.store(Address(builder, builder.trunc(number.value, INT_TYPE)))
 
 
 @emitted()
 def prefetch(address: Address) -> None:
     """Begin to bring the memory at an address near the processor."""
-    builder = address.builder
     pointer = address.pointer(0, ir.IntType(8))
-    signature = ir.FunctionType(ir.VoidType(), [pointer.type, INT_TYPE, INT_TYPE, INT_TYPE])
-    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
     reading, nearness, data = INT_TYPE(0), INT_TYPE(2), INT_TYPE(1)
-    builder.call(function, [pointer, reading, nearness, data])
-
-
-@emitted(VECTOR)
-def load_everywhere(address: Address) -> Lanes:
-    """Load one float into every lane."""
-    return address.load_everywhere()
+    _called(address.builder, "llvm.prefetch.p0", ir.VoidType(), pointer, reading, nearness, data)
 
 
 def _first_lanes(address: Address, count: Address) -> Any:
     """Return a mask of the first `count` lanes."""
     builder = address.builder
-    number = builder.trunc(count.value, INT_TYPE)
-    start = builder.insert_element(ir.Constant(INTS_TYPE, ir.Undefined), number, INT_TYPE(0))
-    limit = builder.shuffle_vector(start, start, ir.Constant(INTS_TYPE, [0] * LANES))
+    limit = _everywhere(builder, builder.trunc(count.value, INT_TYPE), INTS_TYPE)
     return builder.icmp_signed("<", ir.Constant(INTS_TYPE, list(range(LANES))), limit)
-
-
-_MASK = ir.VectorType(ir.IntType(1), LANES)
 
 
 @emitted(VECTOR)
 def load_part(address: Address, count: Address) -> Lanes:
     """Load the first `count` lanes, and zeros behind them."""
-    builder = address.builder
-    pointer = address.pointer(0, FLOATS_TYPE)
-    zeros = ir.Constant(FLOATS_TYPE, [0.0] * LANES)
-    signature = ir.FunctionType(FLOATS_TYPE, [pointer.type, INT_TYPE, _MASK, FLOATS_TYPE])
-    name = f"llvm.masked.load.v{LANES}f32.p0"
-    function = cgutils.get_or_insert_function(builder.module, signature, name)
-    mask = _first_lanes(address, count)
-    return Lanes(builder, builder.call(function, [pointer, INT_TYPE(4), mask, zeros]))
+    name, zeros = f"llvm.masked.load.v{LANES}f32.p0", ir.Constant(FLOATS_TYPE, [0.0] * LANES)
+    arguments = address.pointer(0, FLOATS_TYPE), INT_TYPE(4), _first_lanes(address, count), zeros
+    return Lanes(address.builder, _called(address.builder, name, FLOATS_TYPE, *arguments))
 
 
 @emitted()
-def store_part(address: Address, value: Lanes, count: Address) -> None:
+def store_part(address: Address, vector: Lanes, count: Address) -> None:
     """Store the first `count` lanes."""
-    builder = address.builder
-    pointer = address.pointer(0, FLOATS_TYPE)
-    signature = ir.FunctionType(ir.VoidType(), [FLOATS_TYPE, pointer.type, INT_TYPE, _MASK])
-    name = f"llvm.masked.store.v{LANES}f32.p0"
-    function = cgutils.get_or_insert_function(builder.module, signature, name)
-    builder.call(function, [value.value, pointer, INT_TYPE(4), _first_lanes(address, count)])
+    name, pointer = f"llvm.masked.store.v{LANES}f32.p0", address.pointer(0, FLOATS_TYPE)
+    arguments = vector.value, pointer, INT_TYPE(4), _first_lanes(address, count)
+    _called(address.builder, name, ir.VoidType(), *arguments)
 
 
 def _interleaved(builder: Any, a: Any, b: Any) -> tuple[Any, Any]:
@@ -321,75 +296,15 @@ def sums_of_vectors(address: Address) -> Lanes:
     return rows[0]
 
 
-def _scalar(type_: Any, llvm_type: Any) -> tuple[Any, Any]:
-    """Return functions that load and store one number of a type."""
-
-    @intrinsic
-    def load_number(typing_context: Any, address: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            return builder.load(builder.inttoptr(values[0], llvm_type.as_pointer()), align=4)
-
-        return type_(types.intp), generate
-
-    @intrinsic
-    def store_number(typing_context: Any, address: Any, number: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            pointer = builder.inttoptr(values[0], llvm_type.as_pointer())
-            builder.store(values[1], pointer, align=4)
-            return context.get_dummy_value()
-
-        return types.void(types.intp, type_), generate
-
-    return load_number, store_number
-
-
-load_float, store_float = _scalar(types.float32, FLOAT_TYPE)
-load_int, store_int = _scalar(types.int32, INT_TYPE)
-load_address, store_address = _scalar(types.int64, ADDRESS_TYPE)
-
-ZERO = np.float32(0.0)
-
-
-@emitted(VECTOR)
-def product(a: Lanes, b: Lanes) -> Lanes:
-    """Return a b."""
-    return a * b
-
-
-@emitted(VECTOR)
-def fused(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
-    """Return a b + c."""
-    return a * b + c
-
-
-@emitted(VECTOR)
-def total(a: Lanes, b: Lanes) -> Lanes:
-    """Return a + b."""
-    return a + b
-
-
-def block_of_zeros(count: int) -> Any:
-    """Return a compiled function that makes a tuple of `count` vectors of zeros."""
+def zeros_of(type_: types.Type) -> Any:
+    """Return a compiled function that makes zeros of a type: a vector, or a tuple of vectors."""
 
     @intrinsic
     def make(typing_context: Any) -> Any:
-        result = types.UniTuple(VECTOR, count)
-
-        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            zeros = ir.Constant(FLOATS_TYPE, [0.0] * LANES)
-            return context.make_tuple(builder, result, [zeros] * count)
-
-        return result(), generate
+        return type_(), lambda context, builder, signature, values: context.get_constant_null(type_)
 
     return make
 
 
-@intrinsic
-def _zeros(typing_context: Any) -> Any:
-    """Return a vector of zeros."""
-    return VECTOR(), lambda context, builder, signature, values: ir.Constant(
-        FLOATS_TYPE, [0.0] * LANES
-    )
-
-
-zeros: Any = _zeros
+zeros = zeros_of(VECTOR)
+ZERO = np.float32(0.0)
