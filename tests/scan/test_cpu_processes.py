@@ -153,6 +153,27 @@ print(sum(len(kernel.run.stats.cache_misses) for kernel in _kernels.values()))
 
 
 @pytest.mark.slow
+def test_kernels_that_different_processes_have_compiled_are_not_mixed_up(tmp_path: Path) -> None:
+    environment = {"XDG_CACHE_HOME": str(tmp_path)}
+    compiling = "from mno.scan.cpu.launch import kernel\nkernel({!r}, {!r})"
+    kernels = [(way, rule) for way in ("forward", "backward") for rule in ("zoh", "centred")]
+    for one in reversed(kernels):
+        finished(started(compiling.format(*one), environment))
+    code = """
+from tests.scan.scan_cases import TOLERANCE, differences, laid_out, random_inputs
+inputs = random_inputs(3, batch=2, points=70, groups=2, channel=40, state=6, rank=2, scaled=True)
+for rule in ("zoh", "centred"):
+    for how in ("channels", "points"):
+        given = inputs | {name: laid_out(inputs[name], how) for name in ("u", "B", "C")}
+        errors = differences(given, [70, 70, 1, 0, 10, 10, 7, 1], rule=rule)
+        assert max(errors.values()) < TOLERANCE, (rule, how, errors)
+from mno.scan.cpu.launch import _kernels
+assert not sum(len(kernel.run.stats.cache_misses) for kernel in _kernels.values())
+"""
+    finished(started(code, environment))
+
+
+@pytest.mark.slow
 @pytest.mark.nightly
 def test_damaged_and_foreign_files_are_replaced(tmp_path: Path) -> None:
     environment = {"XDG_CACHE_HOME": str(tmp_path)}

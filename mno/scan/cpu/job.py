@@ -9,11 +9,13 @@ has points, else states, ranks or chunks of states; columns are channels, or sta
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from numba import njit
 from numba.core import types
 
+from mno.core.compiled import named
 from mno.scan.cpu import TILE
 from mno.scan.cpu.vectors import FLOAT_BYTES, VECTOR_BYTES, Address, emitted
 
@@ -46,6 +48,11 @@ OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
     "boundscheck": False,
 }
+
+
+def made(function: Callable[..., Any], name: str) -> Any:
+    """Compile a function that another one has made, by a name of its own, which is linked by."""
+    return njit(**OPTIONS)(named(function, name))
 
 
 @njit(**OPTIONS)

@@ -16,7 +16,7 @@ from numba import njit
 from numba.core import types
 from torch import Tensor
 
-from mno.core.compiled import KernelCache, source_digest
+from mno.core.compiled import KernelCache, named, source_digest
 from mno.scan.arguments import unpacked
 from mno.scan.cpu import ScanInputs, num_states, tasks
 from mno.scan.cpu import job as fields
@@ -200,8 +200,9 @@ def kernel(direction: str, discretization: str) -> Kernel:
     with _lock:
         if key not in _kernels:
             options: dict[str, Any] = {**fields.OPTIONS, "no_cpython_wrapper": False}
-            run: Any = njit(**options)(tasks.PASSES[direction](discretization).py_func)
-            cache = run._cache = KernelCache(f"{direction}_{discretization}", _SOURCES)
+            name = f"{direction}_{discretization}"
+            run: Any = njit(**options)(named(tasks.PASSES[direction](discretization), name))
+            cache = run._cache = KernelCache(name, _SOURCES)
             with cache.alone():
                 run.compile(types.void(fields.JOB, types.int64, types.int64))
             run.disable_compile()

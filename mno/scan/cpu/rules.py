@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from numba import njit
 from numba.core import types
 
-from mno.scan.cpu.job import FLOAT_BYTES, INDEX_BYTES, OPTIONS, ROW
+from mno.scan.cpu.job import FLOAT_BYTES, INDEX_BYTES, ROW, made
 from mno.scan.cpu.vectors import (
     AVX512,
     VECTOR,
@@ -317,7 +316,6 @@ def forward_block(rule: Rule, count: int) -> Any:
         y.store(plus_weighted(y.load(), read, C))
         return rule.end(read, kept, x, B)
 
-    @njit(**OPTIONS)
     def run(h, rates, B, C, weights_row, dt, drive, y, bounds, segments):
         a2 = rows_like(nothing(), rates, ROW)
         inverse = inverses(a2)
@@ -334,7 +332,7 @@ def forward_block(rule: Rule, count: int) -> Any:
                 )
         put_rows(h, ROW, state)
 
-    return run
+    return made(run, f"forward_{type(rule).__name__}_{count}")
 
 
 def backward_block(rule: Rule, count: int) -> Any:
@@ -379,7 +377,6 @@ def backward_block(rule: Rule, count: int) -> Any:
         gt.store(by_step if back.by_step is None else back.by_step + by_step)
         return back.carry + plus(back.by_rates, [value * step.dt for value in through])
 
-    @njit(**OPTIONS)
     def run(
         h, g, rates, rates_e, dA, B, C, weights_row, dt, drive, dy, gx, gt, dB, dC, kept_h, kept_a,
         bounds, segments,
@@ -423,4 +420,4 @@ def backward_block(rule: Rule, count: int) -> Any:
         put_rows(g, ROW, carry)
         put_rows(dA, ROW, sum_of(rows_like(by_a, dA, ROW), by_a))
 
-    return run
+    return made(run, f"backward_{type(rule).__name__}_{count}")

@@ -71,7 +71,6 @@ def forward_task(discretization: str) -> Any:
     reads_input = rule.reads_input
     four_states, two_states = forward_block(rule, 4), forward_block(rule, 2)
 
-    @njit(**OPTIONS)
     def run(job, task, scratch):
         """Run one task."""
         state, rank, points = job[fields.STATE], job[fields.RANK], job[fields.POINTS]
@@ -141,7 +140,6 @@ def backward_task(discretization: str) -> Any:
     reads_input = rule.reads_input
     four_states, two_states = backward_block(rule, 4), backward_block(rule, 2)
 
-    @njit(**OPTIONS)
     def run(job, task, scratch):
         """Run one task."""
         state, rank, points = job[fields.STATE], job[fields.RANK], job[fields.POINTS]

@@ -20,7 +20,7 @@ from numba import njit
 
 from mno.scan.cpu import TILE
 from mno.scan.cpu import job as fields
-from mno.scan.cpu.job import ADDRESS_BYTES, FLOAT_BYTES, INDEX_BYTES, OPTIONS, ROW, view
+from mno.scan.cpu.job import ADDRESS_BYTES, FLOAT_BYTES, INDEX_BYTES, OPTIONS, ROW, made, view
 from mno.scan.cpu.rules import by_log2e, softplus
 from mno.scan.cpu.vectors import (
     LANES,
@@ -70,7 +70,6 @@ def _mover(into_tile: bool) -> Any:
     A row holds `width` numbers, in a tile filled up with zeros to a multiple of `LANES`.
     """
 
-    @njit(**OPTIONS)
     def move(tile, tile_row, tensor, index, steps, width):
         start_of_tensor, row, column = tensor
         whole = width // LANES * LANES
@@ -119,7 +118,7 @@ def _mover(into_tile: bool) -> Any:
                 for j in range(width, padded if into_tile else width):
                     store_float(here + j * FLOAT_BYTES, ZERO)
 
-    return move
+    return made(move, "gather_rows" if into_tile else "scatter_rows")
 
 
 gather_rows, scatter_rows = _mover(into_tile=True), _mover(into_tile=False)
@@ -370,7 +369,6 @@ def step_length(job, x, factor):
 def _checkpoint(saving: bool) -> Any:
     """Return what writes the state at the start of a tile, or else reads it."""
 
-    @njit(**OPTIONS)
     def move(job, h, batch, group, tile, channel, width):
         at, row, _ = view(job, fields.STATES, batch, group, channel)
         at += tile * job[fields.STATE] * row
@@ -382,7 +380,7 @@ def _checkpoint(saving: bool) -> Any:
                 else:
                     store(here, load_part(there, min(LANES, width - j)))
 
-    return move
+    return made(move, "store_checkpoint" if saving else "load_checkpoint")
 
 
 store_checkpoint, load_checkpoint = _checkpoint(saving=True), _checkpoint(saving=False)
