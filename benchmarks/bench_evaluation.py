@@ -24,8 +24,7 @@ from mno.data.generate.run import generate
 from mno.data.normalise import Normaliser
 from mno.data.reading import StoredSplit, open_split
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.evaluator import evaluate
-from mno.evaluation.scoring import mean_fields
+from mno.evaluation.evaluator import evaluate, mean_fields
 from mno.nn.config import ModelConfig
 from mno.scenarios.base import scenario_class
 from mno.surrogate.description import Description

@@ -19,11 +19,10 @@ from mno.data.reading import open_split
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.cost import measure_cost, memory_use, spent
 from mno.evaluation.decision import decide
-from mno.evaluation.evaluator import evaluate
+from mno.evaluation.evaluator import evaluate, mean_fields
 from mno.evaluation.influence import influence
 from mno.evaluation.learning import fit_points
 from mno.evaluation.robustness import measure_robustness
-from mno.evaluation.scoring import mean_fields
 from mno.evaluation.solver import physical_consistency
 from mno.evaluation.trust import calibrated_trust
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version

@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from mno.data.reading import open_splits
-from mno.evaluation.scoring import mean_error, sample_errors
+from mno.evaluation.evaluator import mean_error, sample_errors
 from mno.lineage.dvcfiles import stage_inputs
 from mno.surrogate.surrogate import Surrogate
 from mno.training.checkpoint import checkpoints

@@ -10,9 +10,9 @@ from mno.core.config import section
 from mno.core.files import write_json
 from mno.data.reading import open_split
 from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.cost import measure_beside
+from mno.evaluation.evaluator import split_error
 from mno.evaluation.metrics import Pooled
-from mno.evaluation.paired import measure_beside
-from mno.evaluation.scoring import split_error
 from mno.registry.packaging import frames_given
 from mno.registry.registration import Evaluated, Request, register
 from mno.registry.trial import (

@@ -1,4 +1,7 @@
-"""What a surrogate costs, measured on the machine that evaluates it, beside its solver.
+"""What a surrogate costs, measured on the machine that evaluates it, beside its solver or another.
+
+What was recorded of two models at different hours, on machines that did other work, cannot be
+compared. So the calls of both alternate, and each is loaded into a fresh process for its memory.
 
 Of floating-point operations are counted matrix products, convolutions and attention (by torch's
 counter), and Fourier transforms and the selective scan (by the formulas here). A multiplication and
@@ -30,13 +33,15 @@ from mno.data.reading import Split, StoredSplit
 from mno.evaluation.config import EconomicsConfig
 from mno.evaluation.equal_error import equal_error
 from mno.evaluation.memory import Process
-from mno.evaluation.solver import solver_of
+from mno.evaluation.solver import physical_consistency, solver_of
 from mno.evaluation.timing import Times, best_throughput, latency, one_thread, seconds_of
 from mno.scenarios.base import Fields, split_samples
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 
 _MOST_PROBLEMS = 32
+_MOST_CALLS, _FEWEST_CALLS = 200, 5
+_WARM = 2  # calls that also pay for what is set up once
 _SHARE = 0.25  # of the time for comparisons that goes to the solver at the dataset's grid
 
 
@@ -46,18 +51,10 @@ def measure_cost(
     """Measure what predictions cost, beside the solver of the dataset; warm, on this machine.
 
     Both use one thread: so they can be compared, and other work on the machine disturbs least.
-
-    Args:
-        surrogate: The trained operator.
-        test: Samples to predict and to solve.
-        economics: How much time to spend on the comparison.
-
-    Returns:
-        `parameters`; `flops` of one prediction; of one sample at a time `latency_ms` (median) and
-        `latency_p95_ms`; `throughput_per_s` with the best `batch_size`; `threads`. Of the solver:
-        `solver`, with `ms` per solve (median), `p95_ms`, the number of `problems` and how many
-        times faster a prediction is (`speedup`); and `equal_error`, see there. Either may be one
-        line that says why there is no such figure.
+    There are `parameters`; `flops` of one prediction; of one sample at a time `latency_ms` (median)
+    and `latency_p95_ms`; `throughput_per_s` with the best `batch_size`; `threads`. Of the solver:
+    `solver`, with `ms` per solve (median), `p95_ms`, the number of `problems` and how many times
+    faster a prediction is (`speedup`); and `equal_error`, see there; or why there is none.
     """
     one = _first_given(surrogate.description, test)
     with one_thread():
@@ -158,42 +155,15 @@ _PER_STATE = {"simplified": 7, "zoh": 9, "centred": 9}
 """
 
 
-def scan_flops(
-    batch: int,
-    points: int,
-    groups: int,
-    channels: int,
-    state: int,
-    *,
-    rank: int = 0,
-    direct: bool = True,
-    discretization: str = "simplified",
-) -> int:
-    """Return the operations of a selective scan over `points` steps in each of `groups` directions.
-
-    Args:
-        batch: Samples.
-        points: Steps along each direction.
-        groups: Directions.
-        channels: Channels of each direction.
-        state: State size of each channel.
-        rank: Features that the raw step is made of by a matrix; 0 where it is given as it is.
-        direct: Whether there is a direct path, `y += D u`.
-        discretization: One of `mno.scan.arguments.DISCRETIZATIONS`.
-    """
-    step = 2 * rank + 1  # and delta u
-    each = step + (2 if direct else 0) + _PER_STATE[discretization] * state
-    return batch * points * groups * channels * each
-
-
 def _scan(*args: Any, out_val: Any) -> int:
+    """Count a scan: batch x points x groups (directions) x channels, and states of each."""
     u, _, A, _, _, D, _, dt_weight, *_, discretization, _ = args
     groups, state, channels = A.shape
     rank = 0 if dt_weight is None else dt_weight.shape[1]
-    return scan_flops(
-        u.shape[0], u.shape[1], groups, channels, state,
-        rank=rank, direct=D is not None, discretization=discretization,
-    )  # fmt: skip
+    step = 2 * rank + 1  # of the matrix that makes the raw step, if there is one, and delta u
+    direct = 0 if D is None else 2  # y += D u
+    each = step + direct + _PER_STATE[discretization] * state
+    return u.shape[0] * u.shape[1] * groups * channels * each
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
@@ -240,15 +210,10 @@ def memory_use(
 def spent(
     recorded: Mapping[str, Seconds | None], watts_per_core: float
 ) -> dict[str, dict[str, Any] | Absent]:
-    """Return the computing that each stage took, or why it is not known.
+    """Return the computing that each stage took, or why it is not known: none was recorded.
 
-    Args:
-        recorded: Times of the stages, by name; none where none were recorded.
-        watts_per_core: Power of a busy processor core, W.
-
-    Returns:
-        By stage `seconds` by the clock, `cpu_seconds` of all cores together, and `watt_hours`, an
-        estimate: the latter times the power of a core.
+    That is `seconds` by the clock, `cpu_seconds` of all cores together, and `watt_hours`, an
+    estimate: the latter times the power of a busy core in W.
     """
     return {
         stage: Absent("cost.restored")
@@ -260,3 +225,90 @@ def spent(
         }
         for stage, times in recorded.items()
     }
+
+
+Sides = dict[str, float]
+
+
+def measure_beside(
+    own: Path,
+    champion: Path,
+    test: Split | StoredSplit,
+    physics: Mapping[str, Any] | str,
+    *,
+    samples: int,
+    batch_size: int,
+    seconds: float = 1.0,
+) -> dict[str, Sides | str]:
+    """Measure the models in two folders.
+
+    Args:
+        own: Folder of the first.
+        champion: Folder of the second.
+        test: Samples to predict; the first of them, for latency and memory.
+        physics: What `physical_consistency` found of the first on these samples: it is no
+            matter of time or machine, and is not measured twice.
+        samples: How many are looked at for physical consistency.
+        batch_size: Samples per forward pass there.
+        seconds: Time for the alternating calls.
+
+    Returns:
+        `latency_ms` (median of single predictions, one thread), `peak_memory_mib` (of a
+        process that loads the model and predicts one sample) and `physics.CHECK` (95th
+        percentile over predictions): each `own` and `champion`; or, in one line, why not.
+
+    Raises:
+        InputError: One of them cannot be loaded, or does not predict these samples.
+    """
+    folders = {"own": own, "champion": champion}
+    models = {side: Surrogate.load(folder) for side, folder in folders.items()}
+    first = {name: field[:1] for name, field in test.fields.items()}
+    given = {side: model.description.given(first) for side, model in models.items()}
+    at_work = {s: Process(["predict", str(folder)], given[s]) for s, folder in folders.items()}
+    theirs = physical_consistency(models["champion"], test, samples, batch_size)
+    memory = {side: process.peak_mib() for side, process in at_work.items()}
+    return {
+        "latency_ms": _latency(models, given, seconds),  # last, when nothing of ours works beside
+        "peak_memory_mib": _figures(memory),
+        **_checks(physics, theirs),
+    }
+
+
+def _latency(
+    models: Mapping[str, Surrogate], given: Mapping[str, Mapping[str, np.ndarray]], budget: float
+) -> Sides:
+    times: dict[str, list[float]] = {side: [] for side in models}
+    calls, spent = -_WARM, 0.0
+    with one_thread():
+        while calls < _MOST_CALLS and (calls < _FEWEST_CALLS or spent < budget):
+            for side, model in models.items():
+                times[side].append(seconds_of(lambda m=model, x=given[side]: m.predict(x, 1)))
+                spent += times[side][-1]
+            calls += 1
+    return {side: 1e3 * float(np.median(found[_WARM:])) for side, found in times.items()}
+
+
+def _checks(own: Mapping[str, Any] | str, champion: Mapping[str, Any] | Absent) -> dict[str, Any]:
+    """Return the 95th percentile of each check over the predictions of both."""
+    if isinstance(own, str) or isinstance(champion, Absent):
+        return {"physics": str(own if isinstance(own, str) else champion)}
+    sides = {"own": own["checks"], "champion": champion["checks"]}
+    return {
+        f"physics.{name}": _figures(
+            {side: checks[name]["prediction"]["p95"] for side, checks in sides.items()}
+        )
+        for name in sides["own"]
+        if name in sides["champion"]
+    }
+
+
+def _figures(found: Mapping[str, float | Absent]) -> Sides | str:
+    """Return the figures of both; or why one of them is none."""
+    figures: Sides = {}
+    for side, value in found.items():
+        if isinstance(value, Absent):
+            return f"{side}: {value}"
+        if not math.isfinite(value):
+            return f"{side}: {value} is no figure"
+        figures[side] = float(value)
+    return figures

@@ -177,11 +177,8 @@ def indicators(
 ) -> tuple[Kpi, ...]:
     """Return the indicators that have a target, errors first.
 
-    Args:
-        config: What is asked for.
-        metrics: `reports/metrics.json`; its `intervals` are used where it has some.
-        cost: `reports/cost.json`.
-        speedup: How many times faster than a solve a prediction is; or why that is not known.
+    From `reports/metrics.json`, with its `intervals` where it has some, `reports/cost.json`, and
+    how many times faster than a solve a prediction is.
     """
     found: list[Kpi] = []
     intervals = metrics.get("intervals", {})
@@ -351,16 +348,8 @@ def decide(
     """Judge a surrogate by its errors, its cost, its targets and the user's own figures.
 
     It is not worth it where anything speaks against it, worth it on conditions where there are
-    some, and worth it otherwise.
-
-    Args:
-        kpi_config: The targets.
-        economics: The user's own figures.
-        metrics: `reports/metrics.json`.
-        cost: `reports/cost.json`.
-        samples: Number of `train`ing samples, and of `all`.
-        curve: The error as a function of the number of training samples, if there is one.
-        trust: `reports/trust.json`, where there is one.
+    some, and worth it otherwise. Metrics, cost and trust are those of the files in `reports/`; of
+    samples there are `train`ing ones, and `all`; the curve tells the error by the former.
 
     Returns:
         `verdict` (`worth_it`, `worth_it_if`, `not_worth_it`), `reasons` (`side`, `code`, `values`,

@@ -1,21 +1,24 @@
-"""Evaluating a surrogate on a split, batch by batch, in physical units."""
+"""Evaluating a surrogate on a split, batch by batch, in physical units.
+
+The one figure by which models are compared is the relative L2; what a surrogate has to beat are the
+guesses that need no model: the mean field of the training split, and persistence.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from mno.core.errors import InputError
 from mno.core.fields import Field
 from mno.core.forecast import TaskConfig, forecast_of
-from mno.data.reading import Schema, Split, StoredSplit
+from mno.data.reading import SampleArray, Schema, Split, StoredSplit, blocks
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.metrics import measured, relative_l2
-from mno.evaluation.result import Errors, Evaluation, Example, FieldArrays, OverTime
-from mno.evaluation.scoring import kept_frame
-from mno.evaluation.statistics import space_of
+from mno.evaluation.metrics import Pooled, measured, pooled_relative_l2, relative_l2
+from mno.evaluation.result import Errors, Evaluation, Example, FieldArrays
+from mno.evaluation.statistics import Statistics, space_of
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 
@@ -50,13 +53,8 @@ def evaluate(
 
     Samples are read, predicted and measured batch by batch and dropped; those to show are read and
     predicted again at the end. So of each sample some numbers are kept and no field, and memory
-    does not grow with the split where that lies in files.
-
-    Args:
-        surrogate: The trained operator.
-        test: Samples it was not trained on, in memory or in files.
-        train_mean: The training split's `mean_fields`.
-        config: Batch size and samples kept.
+    does not grow with the split where that lies in files. The baseline is the training split's
+    `mean_fields`.
 
     Raises:
         InputError: The split has no sample or no true value, or the surrogate was trained on other
@@ -92,20 +90,15 @@ def evaluate(
         )
 
     checked, _ = _read(description, test, slice(0, config.check_samples))
-    over_time = None
-    if steps:
-        (time,) = (axis for axis in test.schema.axes if axis.name == "time")
-        over_time = OverTime.of(time.points[-steps:], time.units, model, baseline, persistence)
+    time = next((axis for axis in test.schema.axes if axis.name == "time"), None)
     return Evaluation(
         outputs=tuple(outputs),
-        model=model.whole,
-        baseline=baseline.whole,
-        persistence=persistence.whole if states else {},
+        ways={"": model, "baseline_": baseline} | ({"persistence_": persistence} if states else {}),
         indices=test.indices,
         examples=_examples(surrogate, test, steps, model),
         check_inputs=checked,
         check_predictions=surrogate.predict(checked, config.batch_size),
-        over_time=over_time,
+        times=(time.points[-steps:], time.units) if steps and time else None,
         error_maps={name: error_map.rmse() for name, error_map in maps.items()},
         interval_config=config.intervals,
     )
@@ -199,3 +192,125 @@ def _require_fit(
         raise InputError(
             f"mean fields are given of {sorted(train_mean)}; expected those of {outputs}"
         )
+
+
+Predict = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
+
+
+def split_error(
+    predict: Predict, split: Split | StoredSplit, batch_size: int, history: int = 0, first: int = 0
+) -> Pooled:
+    """Return the relative L2 error of a model on a split, as `evaluate` measures it, by sample.
+
+    Args:
+        predict: Takes input fields of shape `(samples, *dims)`, returns output fields.
+        split: Samples with their truth; one in files is read batch by batch.
+        batch_size: Samples per call.
+        history: Frames of a state that the model is given.
+        first: Frame from which on states are compared, counted from 0; `history` or later.
+
+    Raises:
+        InputError: The model predicts other frames than those.
+    """
+    states = {field.name for field in split.schema.fields if field.role == "state"}
+    totals = {field.name: Statistics() for field in split.schema.outputs}
+    for start in range(0, len(split), batch_size):
+        fields = {name: field[start : start + batch_size] for name, field in split.fields.items()}
+        given = {f.name: fields[f.name] for f in (*split.schema.inputs, *split.schema.coordinates)}
+        predicted = predict({n: x[:, :history] if n in states else x for n, x in given.items()})
+        for name in totals:
+            found, truth = np.asarray(predicted[name]), fields[name]
+            if name in states:
+                missing = truth.shape[1] - history - found.shape[1]
+                if first < history or missing:
+                    raise InputError(
+                        f"the model predicts frames {history} to {history + found.shape[1] - 1} of "
+                        f"{name}; expected all from {first} to {truth.shape[1] - 1}"
+                    )
+                found, truth = found[:, first - history :], truth[:, first:]
+            totals[name] += Statistics.of(found, truth)
+    return pooled_relative_l2(totals)
+
+
+def mean_fields(split: Split | StoredSplit) -> dict[str, np.ndarray]:
+    """Return the mean over a split's samples of each output field, float64.
+
+    Of a state it is that of each frame. Missing values (NaN) do not count; at a point without any
+    value it is the mean of the whole field. Handed the training split, it is the baseline that a
+    surrogate has to beat. A split in files is read block by block.
+    """
+    return {field.name: _mean(split.fields[field.name]) for field in split.schema.outputs}
+
+
+def _mean(field: SampleArray) -> np.ndarray:
+    totals = np.zeros(field.shape[1:])
+    counts = np.zeros(field.shape[1:], dtype=np.int64)
+    for rows in blocks(field):
+        values = field[rows]
+        missing = np.isnan(values)
+        present = np.where(missing, np.float32(0), values) if missing.any() else values
+        totals += present.sum(axis=0, dtype=np.float64)
+        counts += len(values) - missing.sum(axis=0)
+    whole = totals.sum() / max(int(counts.sum()), 1)
+    return np.where(counts, totals / np.maximum(counts, 1), whole)
+
+
+def kept_frame(given: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return the frame that persistence predicts of a state again and again: the last given one.
+
+    A point whose value is missing there keeps its last given value that is not; where all are, the
+    mean field's next value takes its place. So the baseline is defined everywhere; nothing is
+    filled in in the data, nor in what a model is given.
+
+    From the given frames, `(samples, history, *grid)`, and the mean field, `(samples, frames,
+    *grid)`, comes one frame, `(samples, 1, *grid)`.
+    """
+    kept = given[:, -1:]
+    for earlier in (*reversed(range(given.shape[1] - 1)), None):
+        missing = np.isnan(kept)
+        if not missing.any():
+            return kept
+        other = expected[:, :1] if earlier is None else given[:, earlier : earlier + 1]
+        kept = np.where(missing, other, kept)
+    return kept
+
+
+def some_samples(split: Split | StoredSplit, count: int) -> Split:
+    """Return at most so many samples of a split, evenly spread over it."""
+    total = len(split)
+    rows = np.arange(min(count, total)) * total // max(min(count, total), 1)
+    fields = {name: np.asarray(array[rows]) for name, array in split.fields.items()}
+    return Split(split.name, split.schema, fields, split.indices[rows])
+
+
+def sample_errors(surrogate: Surrogate, split: Split | StoredSplit, batch_size: int) -> np.ndarray:
+    """Return the relative L2 of each sample that has a known truth, as `evaluate` measures it.
+
+    Of a split of the dataset that the surrogate was trained on, in memory or in files; shape
+    `(samples,)`, NaN or infinite where a prediction is.
+    """
+    description = surrogate.description
+    errors = Errors(description.outputs, ())
+    for first in range(0, len(split), batch_size):
+        rows = slice(first, first + batch_size)
+        fields = {name: array[rows] for name, array in split.fields.items()}
+        given = description.given(fields)
+        errors.add(surrogate.predict(given, batch_size), description.truth(fields))
+    return relative_l2(errors.whole)[measured(errors.whole)]
+
+
+def mean_error(errors: np.ndarray) -> dict[str, float | int | None]:
+    """Return the mean of errors, its standard error and their number, for JSON.
+
+    Both are None where an error is not finite or there is none; the standard error also of one
+    sample, which says nothing of it.
+    """
+    mean = float(errors.mean()) if len(errors) else math.nan
+    with np.errstate(invalid="ignore"):
+        spread = float(errors.std(ddof=1)) if len(errors) > 1 else math.nan
+    deviation = spread / math.sqrt(max(len(errors), 1))
+    return {
+        "relative_l2": mean if math.isfinite(mean) else None,
+        "standard_error": deviation if math.isfinite(deviation) else None,
+        "measured": len(errors),
+    }

@@ -73,15 +73,10 @@ def intervals_of(
 ) -> dict[str, Any]:
     """Return the intervals of all metrics as `reports/metrics.json` holds them.
 
-    Args:
-        ways: Statistics of each field by way to predict: `""` for the surrogate, and prefixes for
-            what it is compared with.
-        config: Level, number of resamples and seed.
-
-    Returns:
-        By the metrics' own paths two numbers each, or why there is no interval; and, as
-        `relative_l2_minus_<way>relative_l2`, that of the surrogate's error minus another's, below 0
-        throughout where the surrogate is better.
+    They are of each field by way to predict: `""` for the surrogate, and prefixes for what it is
+    compared with. By the metrics' own paths there are two numbers each, or why there is no
+    interval; and, as `relative_l2_minus_<way>relative_l2`, that of the surrogate's error minus
+    another's, below 0 throughout where the surrogate is better.
     """
     overall = {f"{way}relative_l2": pooled_relative_l2(fields) for way, fields in ways.items()}
     own = overall["relative_l2"]

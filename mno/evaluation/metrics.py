@@ -45,15 +45,10 @@ from mno.evaluation.statistics import Space, Statistics
 
 @dataclass(frozen=True, eq=False)
 class Pooled:
-    """A function of sums over samples.
+    """A function of sums over samples."""
 
-    Attributes:
-        columns: What is summed, shape `(sums, samples)`, float64.
-        of: The figure that the sums make, from shape `(sums, *any)` to `(*any)`.
-    """
-
-    columns: np.ndarray
-    of: Callable[[np.ndarray], np.ndarray]
+    columns: np.ndarray  # what is summed, shape (sums, samples), float64
+    of: Callable[[np.ndarray], np.ndarray]  # the figure, from shape (sums, *any) to (*any)
 
     def value(self) -> float:
         """Return the figure of all samples; its sums are exact, so order does not matter."""
@@ -105,14 +100,12 @@ Figure = Pooled | Largest | Absent
 class Metric:
     """A single number that says how far predictions are from the truth; smaller is better.
 
-    Attributes:
-        name: Key in `reports/metrics.json`, and in the words of the report's section `accuracy`.
-        physical: Whether it carries the field's unit; otherwise it is a fraction.
-        figure: What the statistics make of it, or why they make nothing.
+    Its name is the key in `reports/metrics.json` and in the words of the report's section
+    `accuracy`.
     """
 
     name: str
-    physical: bool
+    physical: bool  # whether it carries the field's unit; otherwise it is a fraction
     figure: Callable[[Statistics], Figure]
 
     def value(self, statistics: Statistics) -> float | Absent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,14 +30,9 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Errors:
-    """What was measured of one way to predict.
+    """What was measured of one way to predict: of all outputs, and of each frame of states.
 
-    Args:
-        outputs: Names of the predicted fields.
-        states: Names of those that have frames.
-        spaces: Grids of the predicted fields by name, or why there is none; where not given,
-            nothing is measured that asks for one.
-        spectra: Whether the spectra of predictions and truth are measured on them, too.
+    Where no grids are given by the outputs' names, nothing is measured that asks for one.
     """
 
     def __init__(
@@ -80,8 +75,7 @@ class Errors:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class OverTime:
+class OverTime(NamedTuple):
     """Errors of each predicted frame, each of shape `(frames,)`; NaN without truth.
 
     `model`, `baseline` (the training split's mean field at the same time) and `persistence` (the
@@ -95,17 +89,6 @@ class OverTime:
     baseline: np.ndarray
     persistence: np.ndarray
     rmse: Mapping[str, Mapping[str, np.ndarray]]
-
-    @classmethod
-    def of(
-        cls, times: np.ndarray, units: str, model: Errors, baseline: Errors, persistence: Errors
-    ) -> OverTime:
-        """Gather the errors of the frames at some times."""
-        ways = {"rmse": model, "baseline_rmse": baseline, "persistence_rmse": persistence}
-        found = {key: errors.rmse_over_time() for key, errors in ways.items()}
-        rmse = {name: {key: found[key][name] for key in ways} for name in model.frames}
-        curves = (errors.over_time() for errors in (model, baseline, persistence))
-        return cls(times, units, *curves, rmse=rmse)
 
     def to_dict(self) -> dict[str, object]:
         """Return what `reports/per_sample.json` holds of it."""
@@ -137,38 +120,30 @@ class Example:
 class Evaluation:
     """What an evaluation found; of the split's fields only the examples are kept in here.
 
-    Attributes:
-        outputs: The predicted fields.
-        model: Statistics of the surrogate's predictions, by field name.
-        baseline: Statistics of predicting the training split's mean field, by field name.
-        persistence: Statistics of keeping the last given frame of states, and the mean field of
-            other outputs, by field name; empty without states. Where a value of that frame is
-            missing, it is the point's last that is given, or else the mean field's.
-        indices: The samples' numbers in the store, in their order.
-        examples: The best, the median and the worst sample.
-        check_inputs: Inputs of the first samples, by field name, shape `(samples, *dims)`.
-        check_predictions: The surrogate's predictions for them, to check the packaged model by.
-        over_time: Errors of single frames; none without states.
-        error_maps: Root mean square error at each point of space, over samples and frames, by field
-            name; none of unordered points.
-        interval_config: Of the metrics' intervals.
+    Ways to predict are `""`, the surrogate; `baseline_`, the training split's mean field; and with
+    states `persistence_`, which keeps their last given frame and has the mean field of other
+    outputs. Where a value of that frame is missing, it is the point's last that is given, or else
+    the mean field's.
     """
 
     outputs: tuple[Field, ...]
-    model: Mapping[str, Statistics]
-    baseline: Mapping[str, Statistics]
-    persistence: Mapping[str, Statistics]
-    indices: np.ndarray
-    examples: tuple[Example, ...]
-    check_inputs: FieldArrays
-    check_predictions: FieldArrays
-    over_time: OverTime | None
-    error_maps: Mapping[str, np.ndarray]
+    ways: Mapping[str, Errors]
+    indices: np.ndarray  # the samples' numbers in the store, in their order
+    examples: tuple[Example, ...]  # the best, the median and the worst sample
+    check_inputs: FieldArrays  # of the first samples, by field name, shape (samples, *dims)
+    check_predictions: FieldArrays  # of them, to check the packaged model by
+    times: tuple[np.ndarray, str] | None  # of predicted frames, and their unit; with states
+    error_maps: Mapping[str, np.ndarray]  # root mean squares at points of space that are ordered
     interval_config: IntervalConfig
 
     def example(self, rank: str) -> Example:
         """Return the best, the median or the worst sample."""
         return next(example for example in self.examples if rank in example.ranks)
+
+    @property
+    def model(self) -> Mapping[str, Statistics]:
+        """Statistics of the surrogate's predictions, by field name."""
+        return self.ways[""].whole
 
     @property
     def relative_l2(self) -> np.ndarray:
@@ -186,18 +161,16 @@ class Evaluation:
     @property
     def baseline_relative_l2(self) -> np.ndarray:
         """The same as `relative_l2` for predicting the training split's mean field."""
-        return relative_l2(self.baseline)
+        return relative_l2(self.ways["baseline_"].whole)
 
     @cached_property
-    def intervals(self) -> dict[str, Any]:
-        """What `metrics` gives of intervals."""
-        return intervals_of(self.ways, self.interval_config)
-
-    @property
-    def ways(self) -> dict[str, Mapping[str, Statistics]]:
-        """Statistics by way to predict: `""` the surrogate, `baseline_`, and `persistence_`."""
-        kept = {"persistence_": self.persistence} if self.persistence else {}
-        return {"": self.model, "baseline_": self.baseline, **kept}
+    def over_time(self) -> OverTime | None:
+        """Errors of single frames; none without states."""
+        if self.times is None:
+            return None
+        found = {f"{way}rmse": errors.rmse_over_time() for way, errors in self.ways.items()}
+        rmse = {n: {key: of[n] for key, of in found.items()} for n in self.ways[""].frames}
+        return OverTime(*self.times, *(e.over_time() for e in self.ways.values()), rmse=rmse)
 
     def metrics(self) -> dict[str, Any]:
         """Return all metrics as JSON takes them, what `reports/metrics.json` holds.
@@ -209,12 +182,12 @@ class Evaluation:
         be. `intervals` has the same paths as the metrics, with two numbers in their places; see
         `mno.evaluation.intervals`.
         """
-        overall = {f"{way}relative_l2": pooled_relative_l2(s) for way, s in self.ways.items()}
+        whole = {way: errors.whole for way, errors in self.ways.items()}
         return {
-            **{name: figure.value() for name, figure in overall.items()},
+            **{f"{way}relative_l2": pooled_relative_l2(s).value() for way, s in whole.items()},
             "samples": len(self.indices),
             "fields": {output.name: self._metrics_of(output) for output in self.outputs},
-            "intervals": self.intervals,
+            "intervals": intervals_of(whole, self.interval_config),
         }
 
     def per_sample(self) -> dict[str, Any]:
@@ -236,9 +209,9 @@ class Evaluation:
 
     def _metrics_of(self, output: Field) -> dict[str, Any]:
         values: dict[str, Any] = {"unit": output.units}
-        for way, statistics in self.ways.items():
+        for way, errors in self.ways.items():
             for metric in METRICS:
-                value = metric.value(statistics[output.name])
+                value = metric.value(errors.whole[output.name])
                 if not way or not isinstance(value, Absent):
                     values[f"{way}{metric.name}"] = value
         if output.gaps:

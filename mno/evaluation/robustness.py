@@ -19,11 +19,11 @@ from mno.core.errors import MnoError, first_line
 from mno.core.fields import Axis
 from mno.data.reading import Schema, Split, StoredSplit
 from mno.evaluation.config import RobustnessConfig
+from mno.evaluation.evaluator import some_samples
 from mno.evaluation.intervals import median_interval
 from mno.evaluation.metrics import measured, relative_l2
-from mno.evaluation.scoring import some_samples
 from mno.evaluation.solver import solved_anew, solved_in_time, solver_of
-from mno.evaluation.statistics import Statistics
+from mno.evaluation.statistics import of_frames
 from mno.evaluation.trial import (
     Arrays,
     Errors,
@@ -54,14 +54,7 @@ def measure_robustness(
 
     It depends on the model, the test split and the configuration alone. Test samples are taken
     evenly spread over the split; what has to be solved anew is solved by the scenario, from streams
-    of its own.
-
-    Args:
-        surrogate: The trained operator, which fits the split.
-        test: Samples it was not trained on.
-        train_mean: The training split's `mean_fields`.
-        config: What is tried; of an empty list, nothing.
-        batch_size: Samples per forward pass.
+    of its own. The guess to compare with is the training split's `mean_fields`.
     """
     if not config.enabled:
         return dict.fromkeys(KINDS, Absent("robustness.off"))
@@ -377,15 +370,9 @@ def _grown(trial: Trial, samples: Split, seed: int, threshold: float) -> Result:
 
 def _by_frame(predicted: Arrays, truth: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """Return the relative L2 of each frame and sample, and whether it has a known truth."""
-    errors, known = [], []
-    for k in range(next(iter(truth.values())).shape[1]):
-        statistics = {}
-        for name, frames in truth.items():
-            there = np.broadcast_to(predicted[name], frames.shape)[:, k]
-            statistics[name] = Statistics.of(there, frames[:, k])
-        errors.append(relative_l2(statistics))
-        known.append(measured(statistics))
-    return np.array(errors), np.array(known)
+    by_field = [of_frames(np.broadcast_to(predicted[n], t.shape), t) for n, t in truth.items()]
+    frames = [dict(zip(truth, fields, strict=True)) for fields in zip(*by_field, strict=True)]
+    return np.array([relative_l2(f) for f in frames]), np.array([measured(f) for f in frames])
 
 
 def _usable(

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
 from mno.data.reading import Schema, Split, StoredSplit
-from mno.evaluation.scoring import some_samples
+from mno.evaluation.evaluator import some_samples
 from mno.scenarios.base import Scenario, make_scenario, scenario_names, split_samples
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.trust import equation_residual

@@ -131,13 +131,8 @@ def measure_on_grid(
 
     The gradient is by central differences, one-sided at the ends, as of an axis that is not
     periodic. Scaled by L it has the field's unit, and the norm does not depend on how the domain is
-    measured; on a unit square it is the usual one.
-
-    Args:
-        predictions: Shape `(samples, [frames,] *grid)`, float64.
-        truths: The same shape.
-        space: The grid.
-        spectra: Whether `truth_power` and `prediction_power` are measured as well.
+    measured; on a unit square it is the usual one. Given are `(samples, [frames,] *grid)`, float64;
+    with `spectra` `truth_power` and `prediction_power` are measured as well.
     """
     samples, points = len(truths), math.prod(space.shape)
     frames = math.prod(truths.shape[1:]) // points
@@ -196,12 +191,7 @@ _AT_ONCE = 2**17  # values, so that what is computed on the way stays in the pro
 
 
 class Statistics:
-    """The statistics of one field, one value per sample.
-
-    Args:
-        values: By name, the values of all samples in their order, shape `(samples, *more)`.
-        space: The grid on which the field was measured, or why there is none.
-    """
+    """The statistics of one field: by name the values of all samples, shape `(samples, *more)`."""
 
     def __init__(
         self, values: Mapping[str, np.ndarray] | None = None, space: Space | Absent = NO_GRID
@@ -217,13 +207,10 @@ class Statistics:
         space: Space | Absent = NO_GRID,
         spectra: bool = False,
     ) -> Statistics:
-        """Measure a batch.
+        """Measure a batch of shape `(samples, *dims)`, in the field's unit.
 
-        Args:
-            predictions: Shape `(samples, *dims)`, in the field's unit.
-            truths: The same shape and unit; NaN where it is missing.
-            space: The grid of the field, to measure what asks for one; or why there is none.
-            spectra: Whether the spectra of prediction and truth are measured, too, on a grid.
+        A truth is NaN where it is missing. On a grid what asks for one is measured, too, and the
+        spectra of prediction and truth if they are wanted.
 
         Raises:
             ValueError: The shapes differ, or are not those of the grid.

@@ -14,9 +14,9 @@ import numpy as np
 
 from mno.core.absent import Absent
 from mno.data.reading import Split
+from mno.evaluation.evaluator import kept_frame
 from mno.evaluation.intervals import mean_interval
 from mno.evaluation.metrics import measured, relative_l2
-from mno.evaluation.scoring import kept_frame
 from mno.evaluation.solver import stream
 from mno.evaluation.statistics import Statistics
 from mno.surrogate.description import Description
@@ -30,13 +30,7 @@ Errors: TypeAlias = dict[str, np.ndarray]
 
 
 class Trial:
-    """Asks a surrogate about samples.
-
-    Args:
-        surrogate: The trained operator.
-        train_mean: The training split's `mean_fields`.
-        batch_size: Samples per forward pass.
-    """
+    """Asks a surrogate about samples; the guess to compare with is the training `mean_fields`."""
 
     def __init__(self, surrogate: Surrogate, train_mean: Arrays, batch_size: int) -> None:
         self.surrogate = surrogate
@@ -87,17 +81,11 @@ def errors_of(predicted: Arrays, truth: Arrays) -> np.ndarray:
 
 
 def curve(levels: Mapping[Any, Errors | Absent], seed: int, **facts: Any) -> Result | Absent:
-    """Put errors by level, or why there are none, into a curve, in their order.
+    """Put errors by level, or why there are none, into a curve, with facts about the whole of it.
 
-    Args:
-        levels: Errors by level.
-        seed: Of the intervals' draws.
-        facts: What else is to be said of the whole curve.
-
-    Returns:
-        `level`; `relative_l2`, by who predicted, with lists `mean`, `low` and `high` along the
-        levels; the number of `samples`; and by level what is `absent`. A guess that is not there at
-        every level is left out. If no level has errors, why there are none.
+    It has `level`; `relative_l2`, by who predicted, with lists `mean`, `low` and `high` along the
+    levels; the number of `samples`; and by level what is `absent`. A guess that is not there at
+    every level is left out. If no level has errors, what is returned is why.
     """
     found = {level: errors for level, errors in levels.items() if not isinstance(errors, Absent)}
     absent = {str(level): why for level, why in levels.items() if isinstance(why, Absent)}

@@ -70,14 +70,6 @@ def calibrate(
 ) -> Trust:
     """Learn from the training split what inputs are like, and from validation how far models err.
 
-    Args:
-        surrogate: The trained model.
-        train: The split that it was trained on.
-        validation: Samples that it was not trained on.
-        config: How sure a bound is, and how rare a false alarm.
-        model_sha256: Digest of the model.
-        batch_size: Samples per forward pass.
-
     Raises:
         InputError: The model does not fit the dataset.
     """

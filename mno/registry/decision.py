@@ -57,7 +57,7 @@ class Case:
         config: The rule.
         intervals: How the interval of a difference is found.
         score: Measures a loaded champion, where its errors on these samples are not recorded.
-        compare: Measures the version beside the champion in a folder (see `mno.evaluation.paired`);
+        compare: Measures the version beside the champion in a folder (see `mno.evaluation.cost`);
             none: it is not.
     """
 
@@ -134,7 +134,7 @@ def beside_gates(config: BesideConfig, figures: Mapping[str, Any] | str) -> dict
 
     Args:
         config: The limits.
-        figures: What `mno.evaluation.paired` measured; or why it did not.
+        figures: What `mno.evaluation.cost` measured; or why it did not.
 
     Returns:
         By name `met`, `missed` or `unknown`; nothing of what has no limit.

@@ -17,8 +17,7 @@ from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.readings import Readings, caged_readings, field_name, posix_seconds
 from mno.scenarios.base import scenario_names
 from mno.sensors.inputs import RunInputs, can_begin_with, from_readings, from_store, read_whole
-from mno.sensors.interpolation import Predicted
-from mno.sensors.pairs import pair
+from mno.sensors.pairs import Predicted, pair
 from mno.sensors.scores import Comparison, compare
 from mno.surrogate.surrogate import Surrogate
 

@@ -36,32 +36,18 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class RunInputs:
-    """One sample as a model takes it, and where and when its points and frames are.
+    """One sample as a model takes it, and where and when its points and frames are."""
 
-    Attributes:
-        inputs: What `Surrogate.predict` takes, by name, with an axis of one sample.
-        axes: Axes of space; of unordered points only their names and units are of use.
-        points: Where unordered points are, shape `(points, axes)`; none on a grid.
-        times: When the given frames are, shape `(history,)`; empty for a model without states.
-        known_until: Up to when readings may be among what is given.
-        time_units: Unit of the times.
-        steps: Frames to predict; those of the model's training if none.
-        source: What the sample is, for people.
-        start: When time 0 is: seconds since 1970 where readings have dates, else on their clock;
-            none where nobody says.
-        origin: Where in a released dataset it is; none where it is in none.
-    """
-
-    inputs: Mapping[str, np.ndarray]
-    axes: tuple[Axis, ...]
-    points: np.ndarray | None
-    times: np.ndarray
-    known_until: float
+    inputs: Mapping[str, np.ndarray]  # as `Surrogate.predict` takes them, with one sample
+    axes: tuple[Axis, ...]  # of space; of unordered points only names and units are of use
+    points: np.ndarray | None  # where unordered points are, shape (points, axes)
+    times: np.ndarray  # of the given frames, shape (history,); empty for a model without states
+    known_until: float  # up to when readings may be among what is given
     time_units: str
-    steps: int | None
-    source: str
-    start: float | None = None
-    origin: Origin | None = None
+    steps: int | None  # frames to predict; those of the model's training if none
+    source: str  # what the sample is, for people
+    start: float | None = None  # of time 0: seconds since 1970, or on the readings' clock; if known
+    origin: Origin | None = None  # in a released dataset, if it is in one
 
 
 def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInputs:

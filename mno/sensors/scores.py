@@ -62,13 +62,10 @@ TO_UNCERTAINTY = ("within_two_uncertainties", "rmse_in_uncertainties", "reduced_
 
 
 class SensorErrors:
-    """Errors of a prediction, summed by sensor; all arguments have shape `(rows,)`.
+    """Errors of a prediction (less the reading), summed by sensor; all arguments are `(rows,)`.
 
-    Args:
-        error: Prediction less reading.
-        reading: The reading.
-        uncertainty: Standard uncertainty of the reading, NaN where none is given.
-        sensor: Number of each row's sensor; every number below the largest has a row.
+    Standard uncertainties of readings are NaN where none is given; every number of a sensor below
+    the largest has a row.
     """
 
     def __init__(
@@ -192,25 +189,15 @@ def _plain(estimates: Estimates | None) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of comparing a model with sensors.
+    """What came of comparing a model with sensors."""
 
-    Attributes:
-        pairs: The readings with what is predicted of each.
-        quantities: Scores by quantity.
-        overall: Scores of all of them together.
-        sensors: One row for each series, as plain values.
-        facts: What was compared: model, scenario, inputs, readings, start.
-        solver_missing: Why there is no solver; empty where there is one.
-        remarks: What is worth knowing, one sentence each.
-    """
-
-    pairs: Pairs
+    pairs: Pairs  # the readings with what is predicted of each
     quantities: tuple[Scores, ...]
-    overall: Scores
-    sensors: tuple[Mapping[str, Any], ...]
-    facts: Mapping[str, Any]
-    solver_missing: str
-    remarks: tuple[str, ...]
+    overall: Scores  # of all quantities together
+    sensors: tuple[Mapping[str, Any], ...]  # one row for each series, as plain values
+    facts: Mapping[str, Any]  # what was compared: model, scenario, inputs, readings, start
+    solver_missing: str  # why there is no solver; empty where there is one
+    remarks: tuple[str, ...]  # what is worth knowing, one sentence each
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values; what could not be measured is None."""

@@ -7,21 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from mno.core.fields import Axis, Field
-from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.evaluator import evaluate
+from mno.evaluation.evaluator import evaluate, mean_fields
 from mno.evaluation.result import Evaluation
-from mno.evaluation.scoring import mean_fields
-from mno.nn.config import ModelConfig
 from mno.report.page import Figure, Results
-from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from tests.evaluation.costs import COST, decision_of
 from tests.evaluation.drawn import figures_of, results_of
+from tests.support.untrained import untrained
 
 SIZE = 8
 
@@ -58,30 +54,14 @@ def make_split(schema: Schema) -> Callable[..., Split]:
 
 @pytest.fixture
 def surrogate(make_split: Callable[..., Split]) -> Surrogate:
-    return _surrogate(make_split)
-
-
-def _surrogate(make_split: Callable[..., Split]) -> Surrogate:
-    torch.manual_seed(0)
-    description = Description(
-        scenario="heat",
-        inputs={"conductivity": "W m-1 K-1"},
-        outputs={"temperature": "K"},
-        extent=(1.0, 1.0),
-        reference_spacing=(1 / SIZE, 1 / SIZE),
-        normaliser=Normaliser.fit(make_split("train", 5).fields),
-        model=ModelConfig(width=4, layers=1, d_state=2),
-    )
-    operator = description.build()
-    with torch.no_grad():  # fresh weights may predict the mean of the data and nothing else
-        for weight in operator.parameters():
-            weight.add_(0.05 * torch.randn_like(weight))
-    return Surrogate(description, operator)
+    split = make_split("train", 5)
+    return untrained(split.schema, split.fields, nudged=True)
 
 
 @pytest.fixture(scope="session")
 def evaluation(make_split: Callable[..., Split]) -> Evaluation:
-    surrogate = _surrogate(make_split)
+    training = make_split("train", 5)
+    surrogate = untrained(training.schema, training.fields, nudged=True)
     train, test = make_split("train", 5, seed=1), make_split("test", 7, seed=2)
     return evaluate(surrogate, test, mean_fields(train), EvaluateConfig(batch_size=3))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mno.core.forecast import TaskConfig
 from mno.data.reading import Schema, Split
-from mno.evaluation.scoring import mean_fields
+from mno.evaluation.evaluator import mean_fields
 from mno.nn.config import ModelConfig
 from mno.scenarios.base import make_scenario
 from mno.surrogate.surrogate import Surrogate

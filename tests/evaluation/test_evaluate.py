@@ -1,4 +1,4 @@
-"""Evaluating a surrogate on a split."""
+"""Evaluating a surrogate on a split, and the scores and guesses beside it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from mno.core.absent import as_json
 from mno.core.errors import InputError
-from mno.data.reading import Split
+from mno.core.fields import Axis, Field
+from mno.data import reading
+from mno.data.reading import Schema, Split
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.evaluator import evaluate, ranked
+from mno.evaluation.evaluator import (
+    ErrorMap,
+    evaluate,
+    mean_error,
+    mean_fields,
+    ranked,
+    sample_errors,
+)
 from mno.evaluation.result import Evaluation
-from mno.evaluation.scoring import mean_fields
 from mno.surrogate.surrogate import Surrogate
+from tests.support.untrained import broken
 
 MakeSplit = Callable[..., Split]
 
@@ -29,38 +37,41 @@ def relative_l2(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.linalg.norm(p - t, axis=1) / np.linalg.norm(t, axis=1)
 
 
-def test_errors_are_those_of_the_surrogates_own_predictions(
-    surrogate: Surrogate, make_split: MakeSplit
+def evaluated(
+    surrogate: Surrogate, split: Split, training: Split | None = None, **config
+) -> Evaluation:
+    return evaluate(surrogate, split, mean_fields(training or split), EvaluateConfig(**config))
+
+
+@pytest.fixture
+def training(make_split: MakeSplit) -> Split:
+    return make_split("train", 5, seed=1)
+
+
+@pytest.fixture
+def unseen(make_split: MakeSplit) -> Split:
+    return make_split("test", 7, seed=2)
+
+
+def test_errors_are_those_of_the_surrogates_own_predictions_and_of_the_mean_field(
+    surrogate: Surrogate, training: Split, unseen: Split
 ) -> None:
-    train, test = make_split("train", 5, seed=1), make_split("test", 7, seed=2)
-    evaluation = evaluate(surrogate, test, mean_fields(train), EvaluateConfig(batch_size=7))
-    truth = test.fields["temperature"]
-    predicted = surrogate.predict({"conductivity": test.fields["conductivity"]}, 7)
+    evaluation = evaluated(surrogate, unseen, training, batch_size=7)
+    truth = unseen.fields["temperature"]
+    predicted = surrogate.predict({"conductivity": unseen.fields["conductivity"]}, 7)
     expected = relative_l2(predicted["temperature"], truth)
     np.testing.assert_allclose(evaluation.relative_l2, expected, rtol=1e-12)
     assert evaluation.metrics()["relative_l2"] == pytest.approx(expected.mean(), rel=1e-12)
-
-
-def test_the_baseline_predicts_the_mean_field_of_the_training_split(
-    surrogate: Surrogate, make_split: MakeSplit
-) -> None:
-    train, test = make_split("train", 5, seed=1), make_split("test", 7, seed=2)
-    evaluation = evaluate(surrogate, test, mean_fields(train), EvaluateConfig())
-    truth = test.fields["temperature"]
-    mean_field = train.fields["temperature"].astype(np.float64).mean(axis=0)
+    mean_field = training.fields["temperature"].astype(np.float64).mean(axis=0)
     expected = relative_l2(np.broadcast_to(mean_field, truth.shape), truth)
     np.testing.assert_allclose(evaluation.baseline_relative_l2, expected, rtol=1e-12)
 
 
 def test_the_batch_size_changes_nothing_but_the_rounding_of_the_forward_pass(
-    surrogate: Surrogate, make_split: MakeSplit
+    surrogate: Surrogate, training: Split, unseen: Split
 ) -> None:
-    train, test = make_split("train", 5, seed=1), make_split("test", 7, seed=2)
-    one, three, all_at_once = (
-        evaluate(surrogate, test, mean_fields(train), EvaluateConfig(batch_size=size))
-        for size in (1, 3, 100)
-    )
-    for other in (three, all_at_once):
+    one, *others = (evaluated(surrogate, unseen, training, batch_size=size) for size in (1, 3, 100))
+    for other in others:
         np.testing.assert_array_equal(other.baseline_relative_l2, one.baseline_relative_l2)
         np.testing.assert_allclose(other.relative_l2, one.relative_l2, rtol=1e-5)
         assert [e.index for e in other.examples] == [e.index for e in one.examples]
@@ -70,11 +81,7 @@ def test_best_median_and_worst_are_what_sorting_says(evaluation: Evaluation) -> 
     order = np.argsort(evaluation.relative_l2)
     expected = [int(evaluation.indices[order[i]]) for i in (0, 3, 6)]
     assert [example.index for example in evaluation.examples] == expected
-    assert [example.ranks for example in evaluation.examples] == [
-        ("best",),
-        ("median",),
-        ("worst",),
-    ]
+    assert [e.ranks for e in evaluation.examples] == [("best",), ("median",), ("worst",)]
     for example in evaluation.examples:
         found = relative_l2(
             example.prediction["temperature"][None], example.truth["temperature"][None]
@@ -82,21 +89,22 @@ def test_best_median_and_worst_are_what_sorting_says(evaluation: Evaluation) -> 
         assert example.relative_l2 == pytest.approx(found[0], rel=1e-5)
 
 
-def test_ranking_counts_nan_as_worst_and_takes_the_first_of_equals() -> None:
-    errors, known = np.array([2.0, math.nan, 1.0, 1.0]), np.ones(4, dtype=bool)
-    assert ranked(errors, known) == {"best": 2, "median": 3, "worst": 1}
-
-
-def test_ranking_leaves_out_what_was_not_measured() -> None:
-    errors, known = np.array([math.nan, 2.0, 1.0, 3.0]), np.array([False, True, True, True])
-    assert ranked(errors, known) == {"best": 2, "median": 1, "worst": 3}
+@pytest.mark.parametrize(
+    ("errors", "known", "ranks"),
+    [
+        ([2.0, math.nan, 1.0, 1.0], [True] * 4, (2, 3, 1)),  # NaN is worst; the first of equals
+        ([math.nan, 2.0, 1.0, 3.0], [False, True, True, True], (2, 1, 3)),  # if it was measured
+    ],
+)
+def test_ranking(errors: list[float], known: list[bool], ranks: tuple[int, ...]) -> None:
+    found = ranked(np.array(errors), np.array(known))
+    assert found == dict(zip(("best", "median", "worst"), ranks, strict=True))
 
 
 def test_a_single_sample_is_best_median_and_worst(
     surrogate: Surrogate, make_split: MakeSplit
 ) -> None:
-    test = make_split("test", 1)
-    evaluation = evaluate(surrogate, test, mean_fields(test), EvaluateConfig())
+    evaluation = evaluated(surrogate, make_split("test", 1))
     (example,) = evaluation.examples
     assert example.ranks == ("best", "median", "worst")
     assert evaluation.metrics()["baseline_relative_l2"] == 0
@@ -104,25 +112,19 @@ def test_a_single_sample_is_best_median_and_worst(
 
 
 def test_nan_weights_give_nan_metrics_and_still_an_evaluation(
-    surrogate: Surrogate, make_split: MakeSplit
+    surrogate: Surrogate, unseen: Split
 ) -> None:
-    with torch.no_grad():
-        for weight in surrogate.operator.parameters():
-            weight.fill_(math.nan)
-    test = make_split("test", 4)
-    metrics = evaluate(surrogate, test, mean_fields(test), EvaluateConfig()).metrics()
+    metrics = evaluated(broken(surrogate), unseen).metrics()
     assert math.isnan(metrics["relative_l2"])
     assert math.isnan(metrics["fields"]["temperature"]["max_error"])
     assert math.isfinite(metrics["baseline_relative_l2"])
 
 
 def test_the_samples_kept_for_the_check_are_the_first_with_their_predictions(
-    surrogate: Surrogate, make_split: MakeSplit
+    surrogate: Surrogate, unseen: Split
 ) -> None:
-    test = make_split("test", 5)
-    config = EvaluateConfig(check_samples=2)
-    evaluation = evaluate(surrogate, test, mean_fields(test), config)
-    inputs = {"conductivity": test.fields["conductivity"][:2]}
+    evaluation = evaluated(surrogate, unseen, check_samples=2)
+    inputs = {"conductivity": unseen.fields["conductivity"][:2]}
     np.testing.assert_array_equal(evaluation.check_inputs["conductivity"], inputs["conductivity"])
     np.testing.assert_array_equal(
         evaluation.check_predictions["temperature"], surrogate.predict(inputs)["temperature"]
@@ -130,8 +132,7 @@ def test_the_samples_kept_for_the_check_are_the_first_with_their_predictions(
 
 
 def test_metrics_and_per_sample_values_survive_json(evaluation: Evaluation) -> None:
-    metrics = evaluation.metrics()
-    text = json.dumps(metrics, default=as_json)
+    text = json.dumps(evaluation.metrics(), default=as_json)
     assert json.dumps(json.loads(text)) == text
     per_sample = json.loads(json.dumps(evaluation.per_sample(), default=as_json))
     assert per_sample["sample"] == evaluation.indices.tolist()
@@ -154,22 +155,69 @@ def test_predictions_are_not_kept(surrogate: Surrogate, make_split: MakeSplit) -
     assert peak(48) - peak(8) < predictions_of_more_samples / 4
 
 
-def test_an_empty_split_is_refused(surrogate: Surrogate, make_split: MakeSplit) -> None:
-    with pytest.raises(InputError, match="test split is empty"):
-        evaluate(
-            surrogate, make_split("test", 0), mean_fields(make_split("train", 2)), EvaluateConfig()
-        )
-
-
-def test_a_model_of_other_fields_is_refused(surrogate: Surrogate, make_split: MakeSplit) -> None:
-    other = replace(surrogate.description, inputs={"permeability": "1"})
-    test = make_split("test", 2)
-    with pytest.raises(InputError, match="permeability.*train again"):
-        evaluate(Surrogate(other, surrogate.operator), test, mean_fields(test), EvaluateConfig())
-
-
-def test_mean_fields_of_other_fields_are_refused(
-    surrogate: Surrogate, make_split: MakeSplit
+def test_what_does_not_fit_the_model_is_refused(
+    surrogate: Surrogate, make_split: MakeSplit, training: Split, unseen: Split
 ) -> None:
+    with pytest.raises(InputError, match="test split is empty"):
+        evaluated(surrogate, make_split("test", 0), training)
+    other = replace(surrogate.description, inputs={"permeability": "1"})
+    with pytest.raises(InputError, match="permeability.*train again"):
+        evaluated(Surrogate(other, surrogate.operator), unseen)
     with pytest.raises(InputError, match="mean fields are given of"):
-        evaluate(surrogate, make_split("test", 2), {}, EvaluateConfig())
+        evaluate(surrogate, unseen, {}, EvaluateConfig())
+
+
+def test_errors_of_a_learning_curve_are_those_of_the_evaluation(
+    surrogate: Surrogate, unseen: Split, evaluation: Evaluation
+) -> None:
+    one, many = (sample_errors(surrogate, unseen, size) for size in (1, 7))
+    np.testing.assert_allclose(one, evaluation.relative_l2, rtol=1e-5)
+    np.testing.assert_allclose(many, evaluation.relative_l2, rtol=1e-5)
+    assert mean_error(many)["relative_l2"] == pytest.approx(evaluation.relative_l2.mean(), rel=1e-5)
+
+
+def test_the_mean_of_odd_errors_has_a_defined_answer() -> None:
+    nothing = {"relative_l2": None, "standard_error": None, "measured": 0}
+    assert mean_error(np.array([])) == nothing
+    assert mean_error(np.array([0.5])) == {**nothing, "relative_l2": 0.5, "measured": 1}
+    assert mean_error(np.array([0.5, np.nan]))["relative_l2"] is None
+    assert mean_error(np.array([0.5, np.inf]))["relative_l2"] is None
+
+
+@pytest.mark.parametrize("block_bytes", [4 * 6, 5 * 4 * 6, 2**26])
+def test_the_mean_field_is_that_of_all_samples_whatever_the_blocks(
+    monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.normal(size=(23, 6)).astype(np.float32)
+    gaps = np.where(rng.random(whole.shape) < 0.5, np.float32(np.nan), whole)
+    gaps[:, 2] = np.nan
+    axes = (Axis("x", "m", "x", (np.arange(6) + 0.5) / 6, (0.0, 1.0)),)
+    fields = (
+        Field("whole", "K", "whole", "output", ("x",)),
+        Field("gaps", "K", "with gaps", "output", ("x",), gaps=True),
+    )
+    arrays = {"whole": whole, "gaps": gaps}
+    split = Split("train", Schema("rod", fields, axes), arrays, np.arange(23))
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block_bytes)
+    means = mean_fields(split)
+    np.testing.assert_allclose(means["whole"], whole.mean(axis=0, dtype=float), rtol=1e-12)
+    expected = [np.nanmean(gaps[:, k].astype(float)) for k in range(6) if k != 2]
+    np.testing.assert_allclose(np.delete(means["gaps"], 2), expected, rtol=1e-12)
+    np.testing.assert_allclose(means["gaps"][2], np.nanmean(gaps.astype(float)), rtol=1e-12)
+
+
+def test_an_error_map_is_the_root_mean_square_at_each_point_whatever_the_batches() -> None:
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.normal(size=(2, 7, 3, 4, 5))
+    truth[:, :, 1, 2] = np.nan
+    truth[0, 0, 0, 0] = np.nan
+    field = Field("u", "K", "u", "state", ("time", "x", "y"))
+    whole, parts = ErrorMap(field), ErrorMap(field)
+    whole.add(predicted, truth)
+    for batch in (slice(0, 3), slice(3, 7)):
+        parts.add(predicted[batch], truth[batch])
+    expected = np.sqrt(np.nanmean((predicted - truth)[:, :, 0, 0] ** 2))
+    assert whole.rmse()[0, 0] == pytest.approx(expected)
+    assert np.isnan(whole.rmse()[1, 2]) and np.isfinite(whole.rmse()).sum() == 19
+    np.testing.assert_allclose(parts.rmse(), whole.rmse(), rtol=1e-12)

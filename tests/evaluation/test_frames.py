@@ -4,42 +4,43 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from drawn import figures_of, results_of
 
 from mno.core.absent import as_json
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
-from mno.core.forecast import Forecast
-from mno.data.normalise import Normaliser
+from mno.core.numbers import number
 from mno.data.reading import Schema, Split
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.evaluator import evaluate
+from mno.evaluation.evaluator import evaluate, mean_fields, split_error
 from mno.evaluation.result import Evaluation
-from mno.evaluation.scoring import mean_fields, split_error
-from mno.nn.config import ModelConfig
 from mno.report.document import render_report, write_report
-from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
+from tests.support.untrained import untrained
 
 FRAMES, HISTORY, N = 7, 2, 6
 NAMES = ("u", "v")
 
 
+def axis(name: str, points: int) -> Axis:
+    return Axis(name, "m", name, (np.arange(points) + 0.5) / points, (0.0, 1.0))
+
+
+def time(frames: int) -> Axis:
+    return Axis("time", "s", "time", 0.5 * np.arange(frames), (0.0, 0.5 * (frames - 1)))
+
+
 def make_split(name: str, samples: int, seed: int, frames: int = FRAMES) -> Split:
     """States that grow slowly from smooth fields."""
     rng = np.random.default_rng(seed)
-    x = (np.arange(N) + 0.5) / N
     schema = Schema(
         "growth",
         tuple(Field(n, "K", f"field {n}", "state", ("time", "x", "y")) for n in NAMES),
-        (
-            Axis("time", "s", "time", np.linspace(0, 0.5 * (frames - 1), frames), (0.0, 3.0)),
-            *(Axis(n, "m", n, x, (0.0, 1.0)) for n in ("x", "y")),
-        ),
+        (time(frames), axis("x", N), axis("y", N)),
     )
     growth = np.exp(0.1 * np.arange(frames))[:, None, None]
     first = 1 + rng.random((2, samples, 1, N, N))
@@ -47,24 +48,9 @@ def make_split(name: str, samples: int, seed: int, frames: int = FRAMES) -> Spli
     return Split(name, schema, fields, np.arange(samples) * 2 + 1)
 
 
-def make_surrogate(scheme: str = "rollout", steps: int = FRAMES - HISTORY) -> Surrogate:
-    torch.manual_seed(0)
-    units = dict.fromkeys(NAMES, "K")
-    description = Description(
-        scenario="growth",
-        inputs=units,
-        outputs=units,
-        extent=(1.0, 1.0),
-        reference_spacing=(1 / N, 1 / N),
-        normaliser=Normaliser.fit(make_split("train", 5, 1).fields),
-        model=ModelConfig(width=4, layers=1, d_state=2),
-        forecast=Forecast(HISTORY, scheme, steps, 0.5),
-    )
-    operator = description.build()
-    with torch.no_grad():
-        for weight in operator.parameters():
-            weight.add_(0.05 * torch.randn_like(weight))
-    return Surrogate(description, operator)
+def make_surrogate(scheme: str = "rollout", frames: int = FRAMES) -> Surrogate:
+    split = make_split("train", 5, 1, frames)
+    return untrained(split.schema, split.fields, HISTORY, scheme, nudged=True)
 
 
 TRAIN, TEST = make_split("train", 5, 1), make_split("test", 9, 2)
@@ -80,13 +66,17 @@ def evaluation(surrogate: Surrogate) -> Evaluation:
     return evaluate(surrogate, TEST, mean_fields(TRAIN), EvaluateConfig(batch_size=4))
 
 
-def errors(predicted: dict[str, np.ndarray]) -> np.ndarray:
-    """Relative L2 of each sample over predicted frames, the mean over fields."""
-    ratios = []
+def ratios(predicted: dict[str, np.ndarray], frames: slice) -> np.ndarray:
+    """Relative L2 of each sample over some frames, the mean over fields."""
+    found = []
     for name, p in predicted.items():
-        t = TEST.fields[name][:, HISTORY:].reshape(len(TEST), -1).astype(float)
-        ratios.append(np.linalg.norm(p.reshape(len(t), -1) - t, axis=1) / np.linalg.norm(t, axis=1))
-    return np.mean(ratios, axis=0)
+        t = TEST.fields[name][:, frames].reshape(len(TEST), -1).astype(float)
+        found.append(np.linalg.norm(p.reshape(len(t), -1) - t, axis=1) / np.linalg.norm(t, axis=1))
+    return np.mean(found, axis=0)
+
+
+def errors(predicted: dict[str, np.ndarray]) -> np.ndarray:
+    return ratios(predicted, slice(HISTORY, None))
 
 
 def given() -> dict[str, np.ndarray]:
@@ -100,11 +90,9 @@ def test_only_predicted_frames_are_counted(surrogate, evaluation):
 
 
 def test_the_mean_field_is_that_of_each_frame(evaluation):
+    shape = (len(TEST), FRAMES - HISTORY, N, N)
     means = {
-        name: np.broadcast_to(
-            TRAIN.fields[name][:, HISTORY:].astype(float).mean(axis=0),
-            (len(TEST), FRAMES - HISTORY, N, N),
-        )
+        name: np.broadcast_to(TRAIN.fields[name][:, HISTORY:].astype(float).mean(axis=0), shape)
         for name in NAMES
     }
     np.testing.assert_allclose(evaluation.baseline_relative_l2, errors(means), rtol=1e-12)
@@ -130,18 +118,11 @@ def test_the_error_over_time_is_that_of_each_frame(surrogate, evaluation):
     np.testing.assert_allclose(over_time.persistence, expected, rtol=1e-5)
     predicted = surrogate.predict(given())
     for k in range(FRAMES - HISTORY):
-        ratios = []
-        for name in NAMES:
-            p, t = predicted[name][:, k], TEST.fields[name][:, HISTORY + k].astype(float)
-            ratios.append(
-                np.linalg.norm((p - t).reshape(9, -1), axis=1)
-                / np.linalg.norm(t.reshape(9, -1), axis=1)
-            )
-        assert over_time.model[k] == pytest.approx(np.mean(ratios), rel=1e-5)
-    assert (
-        json.loads(json.dumps(evaluation.per_sample(), default=as_json))["over_time"]
-        == over_time.to_dict()
-    )
+        frame = {name: field[:, k] for name, field in predicted.items()}
+        of_frame = ratios(frame, slice(HISTORY + k, HISTORY + k + 1)).mean()
+        assert over_time.model[k] == pytest.approx(of_frame, rel=1e-5)
+    found = json.loads(json.dumps(evaluation.per_sample(), default=as_json))
+    assert found["over_time"] == over_time.to_dict()
 
 
 def test_the_batch_size_changes_no_baseline(surrogate, evaluation):
@@ -200,23 +181,71 @@ def test_the_report_shows_error_over_time_and_the_baseline_of_states(tmp_path, e
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == html
 
 
+def score(surrogate: Surrogate, first: int) -> float:
+    return split_error(surrogate.predict, TEST, 4, HISTORY, first).value()
+
+
 def test_a_model_is_scored_on_the_frames_it_is_asked_for():
     surrogate = make_surrogate("rollout")
-    means = mean_fields(TRAIN)
-    whole = evaluate(surrogate, TEST, means, EvaluateConfig()).metrics()["relative_l2"]
-    assert split_error(surrogate.predict, TEST, 4, HISTORY, HISTORY).value() == pytest.approx(
-        whole, rel=1e-6
-    )
-    predicted = surrogate.predict(given())
-    later = []
-    for name in NAMES:
-        p, t = predicted[name][:, 2:], TEST.fields[name][:, 4:].astype(float)
-        error = (p - t).reshape(9, -1)
-        later.append(np.linalg.norm(error, axis=1) / np.linalg.norm(t.reshape(9, -1), axis=1))
-    found = split_error(surrogate.predict, TEST, 4, HISTORY, 4).value()
-    assert found == pytest.approx(np.mean(later), rel=1e-5)
+    whole = evaluate(surrogate, TEST, mean_fields(TRAIN), EvaluateConfig()).metrics()
+    assert score(surrogate, HISTORY) == pytest.approx(whole["relative_l2"], rel=1e-6)
+    later = {name: field[:, 2:] for name, field in surrogate.predict(given()).items()}
+    expected = ratios(later, slice(4, None)).mean()
+    assert score(surrogate, 4) == pytest.approx(expected, rel=1e-5)
     with pytest.raises(InputError, match="predicts frames 2 to 6 of u; expected all from 1 to 6"):
-        split_error(surrogate.predict, TEST, 4, HISTORY, 1).value()
-    shorter = make_surrogate("horizon", steps=3)
+        score(surrogate, 1)
     with pytest.raises(InputError, match="predicts frames 2 to 4 of u; expected all from 2 to 6"):
-        split_error(shorter.predict, TEST, 4, HISTORY, HISTORY).value()
+        score(make_surrogate("horizon", frames=HISTORY + 3), HISTORY)
+
+
+class TestDriven:
+    """What is driven by forcings and numbers, by a saved model of another length."""
+
+    @pytest.fixture(scope="class")
+    def surrogate(self) -> Surrogate:
+        return Surrogate.load(Path(__file__).parents[1] / "surrogate/formats/frames")
+
+    @pytest.fixture(scope="class", params=[6, 9])
+    def driven(self, request) -> Split:
+        frames, points, rng = request.param, 8, np.random.default_rng(7)
+        fields = (
+            Field("power", "W", "power", "input", ("time", "x")),
+            Field("loss", "s-1", "rate of loss", "input", ()),
+            Field("temperature", "K", "temperature", "state", ("time", "x")),
+        )
+        arrays = {
+            "power": rng.random((7, frames, points), np.float32),
+            "loss": rng.random(7, np.float32),
+            "temperature": 1 + rng.random((7, frames, points), np.float32),
+        }
+        schema = Schema("rod", fields, (time(frames), axis("x", points)))
+        return Split("test", schema, arrays, np.arange(7))
+
+    @pytest.fixture(scope="class")
+    def evaluation(self, surrogate, driven) -> Evaluation:
+        return evaluate(surrogate, driven, mean_fields(driven), EvaluateConfig(batch_size=3))
+
+    def test_the_model_is_given_the_forcing_of_all_steps(self, surrogate, driven, evaluation):
+        fields, truth = driven.fields, driven.fields["temperature"][:, 2:]
+        inputs = {**fields, "power": fields["power"][:, :-1]}
+        inputs["temperature"] = fields["temperature"][:, :2]
+        error = surrogate.predict(inputs, steps=truth.shape[1])["temperature"] - truth
+        expected = np.linalg.norm(error.reshape(7, -1), axis=1)
+        expected /= np.linalg.norm(truth.reshape(7, -1), axis=1)
+        np.testing.assert_allclose(evaluation.relative_l2, expected, rtol=1e-5)
+
+    @pytest.mark.parametrize("driven", [6], indirect=True)  # the model's own number of frames
+    def test_the_score_by_which_models_are_compared_is_the_same(
+        self, surrogate, driven, evaluation
+    ):
+        found = split_error(surrogate.predict, driven, 3, history=2, first=2).value()
+        assert found == pytest.approx(evaluation.relative_l2.mean(), rel=1e-6)
+
+    def test_numbers_are_said_and_forcings_are_drawn(self, driven, evaluation):
+        no_epochs = {"epochs": [], "best_epoch": None}
+        figures = figures_of(results_of(evaluation, driven.schema, no_epochs))
+        best = next(figure for figure in figures if figure.name.startswith("example_best"))
+        sample = next(e for e in evaluation.examples if "best" in e.ranks)
+        loss = float(driven.fields["loss"][sample.index])
+        assert f"power, rate of loss = {number(loss, 3)} s-1, temperature" in best.caption
+        assert best.png.startswith(b"\x89PNG")

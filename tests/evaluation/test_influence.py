@@ -7,8 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mno.core.fields import Field
-from mno.evaluation.evaluator import ErrorMap
 from mno.evaluation.influence import influence
 from mno.evaluation.result import Evaluation
 from mno.surrogate.surrogate import Surrogate
@@ -43,19 +41,3 @@ def test_a_prediction_that_is_no_number_has_an_influence_all_the_same(
     example = evaluation.example("best")
     lost = {"temperature": np.full_like(example.prediction["temperature"], np.nan)}
     assert influence(surrogate, replace(example, prediction=lost)).point == (0, 0)
-
-
-def test_an_error_map_is_the_root_mean_square_at_each_point_whatever_the_batches() -> None:
-    rng = np.random.default_rng(0)
-    truth, predicted = rng.normal(size=(2, 7, 3, 4, 5))
-    truth[:, :, 1, 2] = np.nan
-    truth[0, 0, 0, 0] = np.nan
-    field = Field("u", "K", "u", "state", ("time", "x", "y"))
-    whole, parts = ErrorMap(field), ErrorMap(field)
-    whole.add(predicted, truth)
-    for batch in (slice(0, 3), slice(3, 7)):
-        parts.add(predicted[batch], truth[batch])
-    expected = np.sqrt(np.nanmean((predicted - truth)[:, :, 0, 0] ** 2))
-    assert whole.rmse()[0, 0] == pytest.approx(expected)
-    assert np.isnan(whole.rmse()[1, 2]) and np.isfinite(whole.rmse()).sum() == 19
-    np.testing.assert_allclose(parts.rmse(), whole.rmse(), rtol=1e-12)

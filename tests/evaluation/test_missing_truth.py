@@ -9,25 +9,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from drawn import figures_of, results_of
 
 from mno.core.absent import as_json
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
-from mno.core.forecast import Forecast
-from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.evaluator import evaluate
+from mno.evaluation.evaluator import evaluate, mean_fields, split_error
 from mno.evaluation.metrics import METRICS
 from mno.evaluation.result import Evaluation
-from mno.evaluation.scoring import mean_fields, split_error
 from mno.evaluation.statistics import NO_GRID, Statistics
-from mno.nn.config import ModelConfig
 from mno.report.document import render_report
-from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
+from tests.support.untrained import untrained
 
 FRAMES, HISTORY, N = 6, 3, 9
 ALL = "point"
@@ -78,26 +73,7 @@ for name in ("temperature", "pressure"):
 
 
 def make_surrogate() -> Surrogate:
-    torch.manual_seed(0)
-    states = {"temperature": "K", "pressure": "Pa"}
-    description = Description(
-        scenario="plant",
-        inputs={"cover": "m", "load": "kW", **states},
-        outputs=states,
-        extent=(1.0, 1.0),
-        reference_spacing=(0.3,),
-        normaliser=Normaliser.fit(TRAIN.fields),
-        model=ModelConfig(width=4, layers=1, d_state=2, path="bidirectional"),
-        forecast=Forecast(HISTORY, "rollout", FRAMES - HISTORY, 0.5),
-        scalars=("load",),
-        coordinates={"x": "m", "y": "m"},
-        gaps=("cover", "temperature", "pressure"),
-    )
-    operator = description.build()
-    with torch.no_grad():
-        for weight in operator.parameters():
-            weight.add_(0.05 * torch.randn_like(weight))
-    return Surrogate(description, operator)
+    return untrained(TRAIN.schema, TRAIN.fields, HISTORY, nudged=True, reference_spacing=(0.3,))
 
 
 @pytest.fixture(scope="module")

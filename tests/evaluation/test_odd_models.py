@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from small_lines import Line, line, solved_split
 
 from mno.core.times import Seconds
@@ -19,16 +17,16 @@ from mno.data.reading import Split
 from mno.evaluation.config import EconomicsConfig, EvaluateConfig, KpiConfig, RobustnessConfig
 from mno.evaluation.cost import measure_cost, spent
 from mno.evaluation.decision import decide
-from mno.evaluation.evaluator import evaluate
+from mno.evaluation.evaluator import evaluate, mean_fields
 from mno.evaluation.influence import influence
 from mno.evaluation.robustness import measure_robustness
-from mno.evaluation.scoring import mean_fields
 from mno.evaluation.solver import physical_consistency
 from mno.evaluation.trust import calibrated_trust
 from mno.report.document import render_report
 from mno.report.page import Results
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.config import TrustConfig
+from tests.support.untrained import broken
 
 ROBUSTNESS = RobustnessConfig(samples=3, solved_samples=1, noise=[0.1], missing=[0.25])
 ECONOMICS = EconomicsConfig(comparison_seconds=0.2, queries_per_day=100.0)
@@ -95,11 +93,7 @@ def unlike_numbers(text: str) -> list[str]:
 def test_a_model_that_predicts_no_numbers_gets_a_verdict(
     small: Line, splits: tuple[Split, Split, Split]
 ) -> None:
-    broken = deepcopy(small.surrogate)
-    with torch.no_grad():
-        for weight in broken.operator.parameters():
-            weight.fill_(float("nan"))
-    results = results_of(broken, *splits)
+    results = results_of(broken(small.surrogate), *splits)
     assert results.decision["verdict"] == "not_worth_it"
     assert results.decision["reasons"][0]["code"] == "unusable"
     (accuracy,) = (kpi for kpi in results.decision["kpis"] if kpi["name"] == "relative_l2")

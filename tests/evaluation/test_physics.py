@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from small_lines import Line, line
 
 from mno.core.absent import Absent, as_json
 from mno.evaluation.solver import physical_consistency
 from mno.scenarios.base import make_scenario
 from mno.surrogate.surrogate import Surrogate
+from tests.support.untrained import broken
 
 
 def found(small: Line, surrogate: Surrogate | None = None, count: int = 4) -> Any:
@@ -70,11 +70,7 @@ def test_a_prediction_that_is_not_a_number_has_no_physics_and_no_crash(
     scenario: str, history: int
 ) -> None:
     small = line(scenario, history=history)
-    broken = small.surrogate.description.build()
-    with torch.no_grad():
-        for weight in broken.parameters():
-            weight.fill_(math.nan)
-    result = found(small, Surrogate(small.surrogate.description, broken))
+    result = found(small, broken(small.surrogate))
     for check in result["checks"].values():
         assert math.isnan(check["prediction"]["largest"])
         assert math.isfinite(check["truth"]["largest"])

@@ -6,6 +6,7 @@ import json
 import math
 from copy import copy
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from test_missing_truth import TEST, TRAIN, make_surrogate
 from mno.core.absent import Absent, as_json
 from mno.data.reading import Split
 from mno.evaluation.config import EvaluateConfig, RobustnessConfig
-from mno.evaluation.evaluator import evaluate
+from mno.evaluation.evaluator import evaluate, mean_fields
 from mno.evaluation.robustness import (
     AS_TRAINED,
     KINDS,
@@ -26,10 +27,10 @@ from mno.evaluation.robustness import (
     outside_training,
     over_time,
 )
-from mno.evaluation.scoring import mean_fields
 from mno.evaluation.solver import solved_anew
 from mno.evaluation.trial import Trial, under_noise, without_sensors
 from mno.surrogate.surrogate import Surrogate
+from tests.support.untrained import broken
 
 CONFIG = RobustnessConfig(samples=6, solved_samples=3, noise=[0.05, 0.5], missing=[0.25])
 
@@ -40,6 +41,11 @@ def trial_of(line: Line, batch_size: int = 4) -> Trial:
 
 def measured(line: Line, config: RobustnessConfig = CONFIG, batch_size: int = 4) -> dict[str, Any]:
     return measure_robustness(line.surrogate, line.test, line.mean, config, batch_size)
+
+
+@cache
+def found_of(scenario: str, **task: Any) -> dict[str, Any]:
+    return measured(line(scenario, **task))
 
 
 def means(curve: Any, who: str = "model") -> list[float]:
@@ -114,10 +120,8 @@ def _rounded(value: Any) -> Any:
 
 
 def test_the_same_call_gives_the_same_bits() -> None:
-    small = line("darcy")
-    assert json.dumps(measured(small), default=as_json) == json.dumps(
-        measured(small), default=as_json
-    )
+    again = measured(line("darcy"))
+    assert json.dumps(again, default=as_json) == json.dumps(found_of("darcy"), default=as_json)
 
 
 def test_more_noise_and_fewer_sensors_bring_the_last_frame_further_from_the_truth() -> None:
@@ -134,68 +138,53 @@ def test_more_noise_and_fewer_sensors_bring_the_last_frame_further_from_the_trut
         assert len(set(means(curve, "mean_field"))) == 1
 
 
+def watched(small: Line) -> tuple[Trial, list[dict[str, np.ndarray]]]:
+    """Return a trial, and all that its surrogate will have been asked."""
+    seen: list[dict[str, np.ndarray]] = []
+
+    class Asked(Surrogate):
+        def predict(self, inputs: Any, batch_size: int = 32, steps: int | None = None) -> Any:
+            seen.append(inputs)
+            return super().predict(inputs, batch_size, steps)
+
+    trial = trial_of(small)
+    trial.surrogate = Asked(small.surrogate.description, small.surrogate.operator)
+    return trial, seen
+
+
 def test_noise_has_the_deviation_of_the_training_data_times_its_level() -> None:
     small = line("darcy")
-    trial, given = trial_of(small), {}
-
-    def keep(inputs: dict[str, np.ndarray], *_: Any) -> dict[str, np.ndarray]:
-        given[len(given)] = inputs["permeability"]
-        return {"pressure": np.zeros_like(inputs["permeability"])}
-
-    trial.surrogate = _Asked(small.surrogate, keep)
+    trial, seen = watched(small)
     under_noise(trial, small.test, [0.2], seed=0)
-    added = given[1] - given[0]
+    plain, noisy = (inputs["permeability"] for inputs in seen)
+    added = noisy - plain
     deviation = small.surrogate.description.normaliser.std["permeability"]
-    assert np.array_equal(given[0], small.test.fields["permeability"])
+    assert np.array_equal(plain, small.test.fields["permeability"])
     assert np.std(added) == pytest.approx(0.2 * deviation, rel=0.05)
     assert abs(np.mean(added)) < 0.02 * deviation
     assert not np.allclose(added[0], added[1])
 
 
-class _Asked(Surrogate):
-    """A surrogate that lets a test see what it is asked."""
-
-    def __init__(self, real: Surrogate, answer: Any) -> None:
-        super().__init__(real.description, real.operator)
-        self._answer = answer
-
-    def predict(self, inputs: Any, batch_size: int = 32, steps: int | None = None) -> Any:
-        return self._answer(inputs, batch_size, steps)
-
-
 def test_an_input_that_does_not_vary_gets_no_noise() -> None:
     """Its standard deviation is 0, in whose place the normaliser has 1."""
     small = line("navier_stokes")
-    seen = []
-
-    def keep(inputs: dict[str, np.ndarray], *rest: Any) -> dict[str, np.ndarray]:
-        seen.append(inputs["viscosity"])
-        return small.surrogate.predict(inputs, *rest)
-
-    trial = trial_of(small)
-    trial.surrogate = _Asked(small.surrogate, keep)
+    trial, seen = watched(small)
     under_noise(trial, small.test, [0.5], seed=0)
-    assert len(seen) == 2
-    assert np.array_equal(seen[0], seen[1])
+    plain, noisy = (inputs["viscosity"] for inputs in seen)
+    assert np.array_equal(plain, noisy)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
 @pytest.mark.parametrize("scenario", ["darcy", "burgers", "darcy_ring"])
 def test_missing_places_are_as_many_as_asked_for(scenario: str, share: float) -> None:
     small = line(scenario)
-    description, seen = small.surrogate.description, []
+    description = small.surrogate.description
     name = description.fields[0]
-
-    def keep(inputs: dict[str, np.ndarray], *rest: Any) -> dict[str, np.ndarray]:
-        seen.append(inputs[name])
-        return small.surrogate.predict(inputs, *rest)
-
-    trial = trial_of(small)
-    trial.surrogate = _Asked(small.surrogate, keep)
+    trial, seen = watched(small)
     found = without_sensors(trial, small.test, [share], seed=0)
     assert isinstance(found, dict)
     assert (found["told"], found["filled"]) == ([], list(description.fields))
-    whole, random, _, block = seen
+    whole, random, _, block = (inputs[name] for inputs in seen)
     mean = np.float32(description.normaliser.mean[name])
     for changed in (random, block):
         holes = changed == mean
@@ -241,8 +230,7 @@ def test_neighbouring_problems_say_what_was_changed() -> None:
 
 
 def test_frame_rates_of_a_model_that_is_given_several_frames() -> None:
-    small = line("diffusion_reaction", history=2)
-    found = measured(small)["frame_rate"]
+    found = found_of("diffusion_reaction", history=2)["frame_rate"]
     assert found["half"]["level"] == [1.0, 0.5]
     assert found["double"]["level"] == [1.0, 2.0]
     half = means(found["half"])
@@ -250,7 +238,7 @@ def test_frame_rates_of_a_model_that_is_given_several_frames() -> None:
     # Neither the mean field nor the last frame, which is known, suffers.
     for who in ("mean_field", "persistence"):
         assert means(found["half"], who)[0] == means(found["half"], who)[1]
-    one = measured(line("diffusion_reaction"))["frame_rate"]
+    one = found_of("diffusion_reaction")["frame_rate"]
     assert one["half"] == Absent("robustness.one_frame")
     assert isinstance(one["double"], dict)
 
@@ -281,46 +269,38 @@ def test_a_threshold_that_is_not_reached_has_no_time() -> None:
 
 
 def test_what_continues_no_states_says_so() -> None:
-    found = measured(line("darcy"))
+    found = found_of("darcy")
     assert found["frame_rate"] == found["over_time"] == Absent("robustness.no_states")
 
 
 def test_forcings_are_not_invented_beyond_their_time() -> None:
-    found = measured(line("furnace_ring"))
+    found = found_of("furnace_ring")
     assert found["over_time"]["beyond"] == Absent("robustness.forced")
     assert found["frame_rate"]["half"]["level"] == [1.0, 0.5]
     assert found["frame_rate"]["double"]["level"] == [1.0, 2.0]
 
 
 def test_all_at_once_is_not_rolled_out_further() -> None:
-    small = line("diffusion_reaction", history=1, scheme="horizon")
-    found = measured(small)
+    found = found_of("diffusion_reaction", scheme="horizon")
     assert found["over_time"]["beyond"] == Absent("robustness.fixed_frames")
     assert len(found["over_time"]["within"]["time"]) == 6
 
 
 def test_imported_data_have_no_solver_and_are_tried_all_the_same() -> None:
-    source = line("darcy")
-    imported = _imported(source)
-    found = measured(imported)
-    for kind in ("resolution", "outside"):
-        assert "imported" in str(found[kind])
-    assert found["noise"]["level"] == [0.0, 0.05, 0.5]
-    assert found["missing"]["random"]["level"] == [0.0, 0.25]
-
-
-def _imported(source: Line) -> Line:
-    """The same data as if they came from files."""
+    imported = copy(line("darcy"))
     schema = replace(
-        source.test.schema,
+        imported.test.schema,
         scenario="plant",
         parameters={},
         resolution=None,
         sources=({"file": "plant.npz", "sha256": "0" * 64},),
     )
-    there = copy(source)
-    there.test = replace(source.test, schema=schema)
-    return there
+    imported.test = replace(imported.test, schema=schema)
+    found = measured(imported)
+    for kind in ("resolution", "outside"):
+        assert "imported" in str(found[kind])
+    assert found["noise"]["level"] == [0.0, 0.05, 0.5]
+    assert found["missing"]["random"]["level"] == [0.0, 0.25]
 
 
 def test_a_model_with_gaps_is_told_what_is_missing() -> None:
@@ -356,12 +336,7 @@ def test_intervals_hold_the_mean_and_narrow_with_more_samples() -> None:
 @pytest.mark.parametrize("task", [{}, {"history": 2}])
 def test_predictions_that_are_not_numbers_give_figures_that_are_not(task: dict[str, Any]) -> None:
     small = line("diffusion_reaction" if task else "darcy", **task)
-    broken = small.surrogate.description.build()
-    with torch.no_grad():
-        for weight in broken.parameters():
-            weight.fill_(math.nan)
-    surrogate = Surrogate(small.surrogate.description, broken)
-    found = measure_robustness(surrogate, small.test, small.mean, CONFIG, 4)
+    found = measure_robustness(broken(small.surrogate), small.test, small.mean, CONFIG, 4)
     assert all(math.isnan(value) for value in means(found["noise"]))
     assert all(math.isfinite(value) for value in means(found["noise"], "mean_field"))
     if task:

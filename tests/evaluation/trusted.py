@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from mno.core.fields import Axis, Field
-from mno.core.forecast import Forecast
-from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
 from mno.evaluation.trust import calibrated_trust
 from mno.nn.config import ModelConfig
 from mno.scenarios.base import make_scenario
-from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.config import TrustConfig
 from mno.surrogate.trust.trust import Trust
 from mno.training.config import TrainConfig
 from mno.training.fit import train
+from tests.support.untrained import untrained
 
 SPLITS = {"train": 150, "validation": 150, "test": 200}
 
@@ -61,34 +57,13 @@ def darcy_model(work: Path) -> Surrogate:
     return surrogate
 
 
-def untrained(schema: Schema, fields: Mapping[str, np.ndarray], **others) -> Surrogate:
-    """Return a model whose weights are those it begins with."""
-    torch.manual_seed(0)
-    scattered = bool(schema.coordinates)
-    description = Description(
-        scenario=schema.scenario,
-        inputs={field.name: field.units for field in schema.inputs},
-        outputs={field.name: field.units for field in schema.outputs},
-        coordinates={field.name: field.units for field in schema.coordinates},
-        extent=(1.0, 1.0),
-        reference_spacing=(0.1,) if scattered else schema.spacing,
-        normaliser=Normaliser.fit(fields),
-        model=ModelConfig(
-            width=4, layers=1, d_state=2, path="bidirectional" if scattered else "axial"
-        ),
-        **others,
-    )
-    return Surrogate(description, description.build())
-
-
 def trust_of(surrogate: Surrogate, splits: list[Split], **config) -> Trust:
     return calibrated_trust(surrogate, *splits, TrustConfig(**config), "0" * 64, 64)
 
 
 def reactions() -> tuple[Surrogate, list[Split]]:
     splits = [solved(name, 12, "diffusion_reaction", 8, frames=4, duration=0.75) for name in SPLITS]
-    forecast = Forecast(1, "rollout", 3, 0.25)
-    return untrained(splits[0].schema, splits[0].fields, forecast=forecast), splits
+    return untrained(splits[0].schema, splits[0].fields), splits
 
 
 def imported(samples: int = 20, gaps: bool = True) -> tuple[Surrogate, list[Split]]:
@@ -118,8 +93,7 @@ def imported(samples: int = 20, gaps: bool = True) -> tuple[Surrogate, list[Spli
                 fields[field] = np.where(rng.random(load.shape) < 0.2, np.nan, fields[field])
             fields["temperature"][0] = np.nan
         splits.append(Split(name, schema, fields, np.arange(samples)))
-    others = {"scalars": ("speed",), "gaps": ("load",) if gaps else ()}
-    return untrained(schema, splits[0].fields, **others), splits
+    return untrained(schema, splits[0].fields), splits
 
 
 def rings() -> tuple[Surrogate, list[Split]]:

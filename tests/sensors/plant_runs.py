@@ -7,20 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
 from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import generate
-from mno.data.normalise import Normaliser
 from mno.data.reading import read_schema, read_split
 from mno.imports.mapping import SensorRules
 from mno.imports.readings import Readings, read_readings
-from mno.nn.config import ModelConfig
 from mno.scenarios.base import scenario_class
-from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
+from tests.support.untrained import untrained as untrained_on
 
 HEADER = "time,sensor,x,y,quantity,value,unit,uncertainty"
 
@@ -49,25 +45,6 @@ def dataset(folder: Path, scenario: str, resolution: int, parameters: Mapping[st
 
 def untrained(store: Path, history: int = 1, split: str = "train") -> Surrogate:
     """Return a model of a dataset that has learned nothing but the scales of its fields."""
-    torch.manual_seed(0)
     schema, fields = read_schema(store), read_split(store, split).fields
-    forecast = forecast_of(TaskConfig(history=history), schema.fields, schema.axes)
-    points = bool(schema.coordinates)
-    extents = [float(np.ptp(fields[c.name])) for c in schema.coordinates]
-    description = Description(
-        scenario=schema.scenario,
-        inputs={field.name: field.units for field in schema.inputs},
-        outputs={field.name: field.units for field in schema.outputs},
-        extent=tuple(extents) if points else schema.extent,
-        reference_spacing=(0.1,) if points else schema.spacing,
-        normaliser=Normaliser.fit(fields),
-        model=ModelConfig(
-            width=4, layers=1, d_state=2, path="bidirectional" if points else "axial"
-        ),
-        forecast=forecast,
-        scalars=tuple(f.name for f in schema.inputs if f.is_scalar),
-        forcings=tuple(f.name for f in schema.inputs if f.is_forcing),
-        coordinates={c.name: c.units for c in schema.coordinates},
-        gaps=tuple(f.name for f in schema.inputs if f.gaps),
-    )
-    return Surrogate(description, description.build())
+    extents = tuple(float(np.ptp(fields[c.name])) for c in schema.coordinates)
+    return untrained_on(schema, fields, history, extent=extents or schema.extent)

@@ -7,7 +7,7 @@ import pytest
 from scipy.interpolate import RegularGridInterpolator
 
 from mno.core.fields import Axis
-from mno.sensors.interpolation import brackets, on_grid, on_points
+from mno.sensors.pairs import brackets, on_grid, on_points
 
 LENGTHS = (2.0, 1.0, 3.0)
 

@@ -12,8 +12,7 @@ from plant_runs import HEADER, readings_of
 from mno.core.errors import InputError
 from mno.core.fields import Axis
 from mno.sensors.inputs import RunInputs, axes_of_points
-from mno.sensors.interpolation import Predicted
-from mno.sensors.pairs import Pairs, pair
+from mno.sensors.pairs import Pairs, Predicted, pair
 from mno.sensors.scores import Comparison, compare
 
 SIZE = 12

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from plant_runs import dataset, readings_of, untrained
 from mno.core.errors import InputError, MnoError
 from mno.imports.readings import Readings
 from mno.sensors.compare import compare_with_readings
-from mno.sensors.inputs import from_store
+from mno.sensors.inputs import RunInputs, from_store
 from mno.sensors.page import write_comparison
 from mno.sensors.scores import Comparison
 from mno.surrogate.surrogate import Surrogate
@@ -32,7 +33,32 @@ SMALL = {
 }
 
 
-Run = tuple[Path, Surrogate]
+class Run(NamedTuple):
+    """A solved dataset, and a model of it."""
+
+    store: Path
+    surrogate: Surrogate
+
+    def given(self, store: Path | None = None) -> RunInputs:
+        return from_store(self.surrogate, store or self.store, SAMPLE)
+
+    def readings(self, folder: Path) -> Readings:
+        """Return readings, at some points and all frames, of what is stored."""
+        whole = xarray.open_zarr(self.store).isel(sample=SAMPLE)
+        rng, table = np.random.default_rng(0), []
+        for name, units in self.surrogate.description.outputs.items():
+            field = whole[name]
+            size = {dim: n for dim, n in field.sizes.items() if dim != "time"}
+            for sensor in range(6):
+                at = field.isel({dim: int(rng.integers(n)) for dim, n in size.items()})
+                for values in at.transpose("time", ...) if "time" in at.dims else [at]:
+                    t = float(values["time"]) if "time" in values.coords else 0.0
+                    x, y = float(values["x"]), float(values["y"])
+                    table.append([t, f"{name}-{sensor}", x, y, name, float(values), units, None])
+        return readings_of(folder, table)
+
+    def compared(self, folder: Path, store: Path | None = None) -> Comparison:
+        return compare_with_readings(self.surrogate, self.given(store), self.readings(folder))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +67,7 @@ def make_run(tmp_path_factory) -> Callable[[str], Run]:
     def make(scenario: str) -> Run:
         resolution, parameters = SMALL[scenario]
         store = dataset(tmp_path_factory.mktemp(scenario), scenario, resolution, parameters)
-        return store, untrained(store)
+        return Run(store, untrained(store))
 
     return make
 
@@ -51,34 +77,16 @@ def furnace(make_run: Callable[[str], Run]) -> Run:
     return make_run("furnace")
 
 
-def sensors_at_points(store: Path, folder: Path, surrogate: Surrogate) -> Readings:
-    """Return readings, at some points and all frames, of what is stored."""
-    whole = xarray.open_zarr(store).isel(sample=SAMPLE)
-    rng, table = np.random.default_rng(0), []
-    for name, units in surrogate.description.outputs.items():
-        field = whole[name]
-        size = {dim: n for dim, n in field.sizes.items() if dim != "time"}
-        for sensor in range(6):
-            at = field.isel({dim: int(rng.integers(n)) for dim, n in size.items()})
-            for values in at.transpose("time", ...) if "time" in at.dims else [at]:
-                t = float(values["time"]) if "time" in values.coords else 0.0
-                x, y = float(values["x"]), float(values["y"])
-                table.append([t, f"{name}-{sensor}", x, y, name, float(values), units, None])
-    return readings_of(folder, table)
-
-
 @pytest.mark.parametrize("scenario", list(SMALL))
 def test_a_solver_has_no_error_on_its_own_solution_at_its_own_points(
     make_run: Callable[[str], Run], tmp_path: Path, scenario: str
 ) -> None:
-    store, surrogate = make_run(scenario)
-    readings = sensors_at_points(store, tmp_path, surrogate)
-    given = from_store(surrogate, store, SAMPLE)
-    comparison = compare_with_readings(surrogate, given, readings)
+    run = make_run(scenario)
+    comparison, description = run.compared(tmp_path), run.surrogate.description
     assert comparison.solver_missing == ""
     assert comparison.pairs.solver is not None
-    frames = 1 if surrogate.description.forecast is None else surrogate.description.forecast.steps
-    assert len(comparison.pairs) == 6 * len(surrogate.description.outputs) * frames
+    frames = 1 if description.forecast is None else description.forecast.steps
+    assert len(comparison.pairs) == 6 * len(description.outputs) * frames
     for scores in comparison.quantities:
         assert scores.solver is not None and scores.difference is not None
         assert scores.solver["relative_l2"].value < 1e-6
@@ -91,12 +99,9 @@ def test_a_solver_has_no_error_on_its_own_solution_at_its_own_points(
 def test_the_model_is_what_it_predicts_at_the_points_of_sensors(
     furnace: Run, tmp_path: Path
 ) -> None:
-    store, surrogate = furnace
-    readings = sensors_at_points(store, tmp_path, surrogate)
-    given = from_store(surrogate, store, SAMPLE)
-    pairs = compare_with_readings(surrogate, given, readings).pairs
-    predicted = surrogate.predict(given.inputs)["temperature"][0]
-    times = xarray.open_zarr(store)["time"].values[1:]
+    pairs, given = furnace.compared(tmp_path).pairs, furnace.given()
+    predicted = furnace.surrogate.predict(given.inputs)["temperature"][0]
+    times = xarray.open_zarr(furnace.store)["time"].values[1:]
     points = given.axes[0].points
     for row in range(len(pairs)):
         x, y = pairs.series[pairs.of[row]].place
@@ -105,22 +110,20 @@ def test_the_model_is_what_it_predicts_at_the_points_of_sensors(
         assert pairs.model[row] == pytest.approx(value, rel=1e-6)
 
 
-def compared(furnace: Run, tmp_path: Path) -> Comparison:
-    store, surrogate = furnace
-    readings = sensors_at_points(store, tmp_path, surrogate)
+def noisy(furnace: Run, folder: Path) -> Comparison:
+    readings = furnace.readings(folder)
     noise = np.random.default_rng(1).normal(size=len(readings))
-    noisy = replace(
+    read = replace(
         readings, value=readings.value + 5 * noise, uncertainty=np.full(len(readings), 5.0)
     )
-    given = from_store(surrogate, store, SAMPLE)
     facts = {"model": "a <model>", "readings": "sensors.csv"}
-    return compare_with_readings(surrogate, given, noisy, facts=facts)
+    return compare_with_readings(furnace.surrogate, furnace.given(), read, facts=facts)
 
 
 def test_the_page_is_complete_in_itself_and_its_numbers_lie_beside_it(
     furnace: Run, tmp_path: Path
 ) -> None:
-    comparison = compared(furnace, tmp_path)
+    comparison = noisy(furnace, tmp_path)
     folder = tmp_path / "reports" / "against"
     folder.mkdir(parents=True)
     (folder / "series_flow_worst.png").write_bytes(b"of an earlier comparison")
@@ -143,18 +146,9 @@ def test_the_page_is_complete_in_itself_and_its_numbers_lie_beside_it(
 
 def test_the_same_comparison_gives_the_same_bytes(furnace: Run, tmp_path: Path) -> None:
     pages = [
-        write_comparison(compared(furnace, tmp_path), tmp_path / name).read_bytes() for name in "ab"
+        write_comparison(noisy(furnace, tmp_path), tmp_path / name).read_bytes() for name in "ab"
     ]
     assert pages[0] == pages[1]
-
-
-def reasonless(store: Path, name: str, change: dict[str, object]) -> Path:
-    """Copy a store and change its root attributes."""
-    copy = store.with_name(name)
-    shutil.copytree(store, copy)
-    group = zarr.open_group(copy, mode="r+")
-    group.attrs.update(change)
-    return copy
 
 
 @pytest.mark.parametrize(
@@ -167,20 +161,19 @@ def reasonless(store: Path, name: str, change: dict[str, object]) -> Path:
     ],
 )
 def test_where_nothing_can_be_solved_it_is_said_why(
-    furnace: Run, tmp_path: Path, name: str, change: dict[str, object], why: str
+    furnace: Run, tmp_path: Path, name: str, change: dict[str, Any], why: str
 ) -> None:
-    store, surrogate = furnace
-    given = from_store(surrogate, reasonless(store, name, change), SAMPLE)
-    readings = sensors_at_points(store, tmp_path, surrogate)
-    comparison = compare_with_readings(surrogate, given, readings)
+    copy = furnace.store.with_name(name)
+    shutil.copytree(furnace.store, copy)
+    zarr.open_group(copy, mode="r+").attrs.update(change)
+    comparison = furnace.compared(tmp_path, copy)
     assert why in comparison.solver_missing and comparison.pairs.solver is None
     assert comparison.quantities[0].solver is None
     assert why in write_comparison(comparison, tmp_path / "page").read_text(encoding="utf-8")
 
 
 def test_a_store_of_inputs_alone_is_enough_for_the_model(furnace: Run, tmp_path: Path) -> None:
-    store, surrogate = furnace
-    whole = from_store(surrogate, store, SAMPLE)
+    surrogate, whole = furnace.surrogate, furnace.given()
     group = zarr.create_group(tmp_path / "inputs")
     for name, values in whole.inputs.items():
         group.create_array(name, data=values)
@@ -188,15 +181,13 @@ def test_a_store_of_inputs_alone_is_enough_for_the_model(furnace: Run, tmp_path:
     side = surrogate.description.extent[0]
     assert [axis.extent for axis in given.axes] == [pytest.approx((0.0, side))] * 2
     np.testing.assert_allclose(given.axes[0].points, whole.axes[0].points, rtol=1e-6)
-    readings = sensors_at_points(store, tmp_path, surrogate)
+    readings = furnace.readings(tmp_path)
     ours, known = (compare_with_readings(surrogate, g, readings) for g in (given, whole))
     assert "does not record" in ours.solver_missing
     np.testing.assert_allclose(ours.pairs.model, known.pairs.model, rtol=1e-5)
 
 
-def test_which_sample_must_be_said_where_there_are_several(
-    furnace: Run,
-) -> None:
+def test_which_sample_must_be_said_where_there_are_several(furnace: Run) -> None:
     store, surrogate = furnace
     with pytest.raises(
         InputError, match="holds 4 samples; say which .* --sample NUMBER, from 0 to 3"

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
-from runner import runner
+from pathlib import Path
 
+import numpy as np
+
+from mno.core.forecast import TaskConfig
 from mno.data.reading import Schema, Split
 from mno.nn.config import ModelConfig
 from mno.scenarios.base import make_scenario
+from mno.surrogate.surrogate import Surrogate
+from mno.training.config import TrainConfig
+from mno.training.fit import train
+from mno.training.history import History
 
 FRAMES = 6
 PARAMETERS = {"frames": FRAMES, "duration": 1.5}
 MODEL = ModelConfig(width=8, layers=1, d_state=2)
+CONFIG = TrainConfig(epochs=4, batch_size=4, learning_rate=1e-2, threads=1)
 NAMES = ("activator", "inhibitor")
 
 
@@ -33,8 +40,17 @@ def make_reaction_split(name: str, samples: int, seed: int, resolution: int = 8,
     )
 
 
-TRAINING, VALIDATION, run = runner(make_reaction_split, 10, MODEL)
+TRAINING = make_reaction_split("train", 10, seed=1)
+VALIDATION = make_reaction_split("validation", 5, seed=2)
 
 
 def first_frames(split: Split, history: int) -> dict[str, np.ndarray]:
     return {name: field[:, :history] for name, field in split.fields.items()}
+
+
+def run(
+    work: Path, task: TaskConfig, *, config: TrainConfig = CONFIG, **others
+) -> tuple[Surrogate, History]:
+    """Train the small model on the trajectories."""
+    arguments = {"training": TRAINING, "validation": VALIDATION, "model": MODEL, "seed": 0}
+    return train(**(arguments | others), config=config, work=work, task=task, quiet=True)

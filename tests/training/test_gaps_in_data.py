@@ -11,8 +11,7 @@ import pytest
 import torch
 from rod_problem import make_split as make_rod
 from rod_problem import run as run_rod
-from runner import CONFIG
-from scattered_problem import make_split, run
+from scattered_problem import CONFIG, make_split, run
 from smoothing_problem import make_split as make_smoothing
 from smoothing_problem import run as run_smoothing
 
@@ -23,8 +22,7 @@ from mno.core.grid import Grid
 from mno.data.normalise import Normaliser
 from mno.data.reading import Split
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.evaluator import evaluate
-from mno.evaluation.scoring import mean_fields
+from mno.evaluation.evaluator import evaluate, mean_fields
 from mno.nn.config import ModelConfig
 from mno.surrogate.surrogate import Surrogate
 from mno.training.batches import corrupt

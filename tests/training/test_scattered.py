@@ -6,14 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from runner import CONFIG
-from scattered_problem import MODEL, TRAINING, VALIDATION, make_split, run, schema
+from scattered_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, run, schema
 
 from mno.core.errors import InputError
 from mno.core.fields import Axis
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.evaluator import evaluate
-from mno.evaluation.scoring import mean_fields
+from mno.evaluation.evaluator import evaluate, mean_fields
 from mno.nn.config import ModelConfig
 from mno.report.examples import draw_example
 from mno.report.language import Words

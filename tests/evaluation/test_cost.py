@@ -1,0 +1,263 @@
+"""What a model costs: operations by hand, and beside its solver and another model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_lines import solved_split
+from torch import nn
+
+from mno.core.absent import Absent
+from mno.core.errors import MnoError
+from mno.data.normalise import Normaliser
+from mno.data.reading import Split
+from mno.evaluation.config import EconomicsConfig
+from mno.evaluation.cost import flops_per_prediction, measure_beside, measure_cost, memory_use
+from mno.evaluation.equal_error import Point, equal_error, time_at
+from mno.evaluation.solver import physical_consistency
+from mno.nn.config import ModelConfig
+from mno.nn.mixers.mamba import MambaMixer
+from mno.scan import selective_scan
+from mno.surrogate.description import Description
+from mno.surrogate.surrogate import Surrogate
+from tests.support.untrained import broken, untrained
+
+QUICK = EconomicsConfig(comparison_seconds=5.0)
+
+
+def solved(name: str, resolution: int = 12, **parameters) -> Split:
+    return solved_split("test", name, 3, 0, resolution, **parameters)
+
+
+def surrogate_of(split: Split) -> Surrogate:
+    return untrained(split.schema, split.fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("darcy", {}), ("diffusion_reaction", {"frames": 3, "duration": 0.2})]
+)
+def test_a_surrogate_is_measured_beside_its_solver(name: str, parameters: dict) -> None:
+    split = solved(name, **parameters)
+    surrogate = surrogate_of(split)
+    cost = measure_cost(surrogate, split, QUICK)
+    assert cost["parameters"] == surrogate.num_parameters
+    assert cost["threads"] == 1
+    assert 0 < cost["latency_ms"] <= cost["latency_p95_ms"]
+    assert min(cost["flops"], cost["throughput_per_s"], cost["batch_size"]) > 0
+    solver, compared = cost["solver"], cost["equal_error"]
+    assert 0 < solver["ms"] <= solver["p95_ms"]
+    assert solver["problems"] == 3
+    assert solver["speedup"] == pytest.approx(solver["ms"] / cost["latency_ms"])
+    assert compared["reference"] == 24
+    errors = [point["error"] for point in compared["curve"]]
+    assert [point["resolution"] for point in compared["curve"]] == [8, 12]
+    assert errors[0] > errors[1] > 0  # finer grids are nearer to the reference
+    assert compared["model"]["error"] > errors[1]  # it is not trained at all
+
+
+def test_operations_of_a_rollout_grow_with_its_frames() -> None:
+    counts = []
+    for frames in (3, 5):
+        split = solved("diffusion_reaction", frames=frames, duration=0.1 * (frames - 1))
+        cost = measure_cost(surrogate_of(split), split, EconomicsConfig(comparison_seconds=0.0))
+        counts.append(cost["flops"])
+        assert cost["solver"] == Absent("cost.off")
+    assert counts[1] == 2 * counts[0]
+
+
+def test_a_model_that_predicts_no_numbers_is_measured_too() -> None:
+    split = solved("darcy")
+    compared = measure_cost(broken(surrogate_of(split)), split, QUICK)["equal_error"]
+    assert np.isnan(compared["model"]["error"])
+    assert compared["solver"] == Absent("cost.no_error")
+
+
+def test_imported_data_have_no_solver() -> None:
+    split = solved("darcy")
+    schema = replace(split.schema, scenario="plant", sources=({"file": "a.npz"},))
+    imported = replace(split, schema=schema)
+    cost = measure_cost(surrogate_of(split), imported, QUICK)
+    assert cost["solver"] == cost["equal_error"] == Absent("solver.imported", {"scenario": "plant"})
+
+
+def test_problems_that_differ_from_grid_to_grid_are_not_compared() -> None:
+    split = solved("diffusion_reaction", frames=3, duration=0.2, sampling="pdebench")
+    found = equal_error(surrogate_of(split), split.schema, 1.0, 10.0)
+    assert isinstance(found, Absent)
+    assert "give another problem on another grid" in str(found)
+
+
+def test_a_comparison_that_would_take_too_long_says_so() -> None:
+    split = solved("darcy")
+    found = equal_error(surrogate_of(split), split.schema, 1.0, 1e-6)
+    assert isinstance(found, Absent)
+    assert "raise evaluate.economics.comparison_seconds" in str(found)
+
+
+CURVE = (Point(8, 0.1, 1.0), Point(16, 0.01, 10.0), Point(32, 0.001, 100.0))
+
+
+@pytest.mark.parametrize(
+    ("error", "ms", "how"),
+    [
+        (0.2, 1.0, "at_most"),
+        (0.1, 1.0, "at_most"),
+        (0.01, 10.0, "interpolated"),
+        (10**-2.5, 10**1.5, "interpolated"),
+        (0.0001, 100.0, "at_least"),
+    ],
+)
+def test_the_time_at_an_error_lies_between_its_neighbours(
+    error: float, ms: float, how: str
+) -> None:
+    found, said = time_at(error, CURVE)
+    assert said == how
+    assert found == pytest.approx(ms)
+
+
+def test_memory_is_that_of_processes_of_their_own(tmp_path: Path) -> None:
+    split = solved("darcy")
+    surrogate = surrogate_of(split)
+    surrogate.save(tmp_path)
+    memory = memory_use(tmp_path, surrogate.description, split)()
+    model, solver = memory["peak_memory_mib"], memory["solver_memory_mib"]
+    assert isinstance(model, float) and isinstance(solver, float)
+    assert 20 < solver < model < 4000  # the solver does without torch
+
+
+def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
+    split = solved("darcy")
+    memory = memory_use(tmp_path, surrogate_of(split).description, split)()
+    assert "does not hold a readable model" in str(memory["peak_memory_mib"])
+
+
+POINTS = 6
+
+
+class OneLayer(nn.Module):
+    """What stands in the place of an operator: any layer, on the values of one field."""
+
+    def __init__(self, layer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, batch):
+        values = batch.fields["u"]
+        self.layer(values)
+        return type(batch)({"v": values}, batch.place, {})
+
+
+def flops_of(layer, values: np.ndarray) -> int:
+    description = Description(
+        scenario="line",
+        inputs={"u": "1"},
+        outputs={"v": "1"},
+        extent=(1.0,),
+        reference_spacing=(1 / values.shape[-1],),
+        normaliser=Normaliser({"u": 0.0, "v": 0.0}, {"u": 1.0, "v": 1.0}),
+        model=ModelConfig.model_validate({"width": 4, "layers": 1, "d_state": 2}),
+    )
+    return flops_per_prediction(Surrogate(description, OneLayer(layer)), {"u": values})
+
+
+def values(points: int = POINTS) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((1, points)).astype(np.float32)
+
+
+def test_a_linear_layer_is_two_operations_per_weight() -> None:
+    assert flops_of(nn.Linear(POINTS, 5), values()) == 2 * POINTS * 5
+
+
+def test_a_product_of_complex_numbers_counts_four_real_ones() -> None:
+    weights = torch.ones(POINTS, 3, dtype=torch.complex64)
+    assert flops_of(lambda u: u.to(torch.complex64) @ weights, values()) == 4 * 2 * POINTS * 3
+
+
+@pytest.mark.parametrize(
+    ("transform", "given", "per_point"),
+    [
+        (lambda u: torch.fft.fft(u.to(torch.complex64)), 8, 5.0),
+        (torch.fft.rfft, 8, 2.5),
+        (lambda u: torch.fft.irfft(u.to(torch.complex64), n=8), 5, 2.5),
+    ],
+)
+def test_a_fourier_transform_counts_by_the_usual_formula(transform, given, per_point) -> None:
+    assert flops_of(transform, values(given)) == per_point * 8 * math.log2(8)
+
+
+def test_attention_is_counted() -> None:
+    def attend(u):
+        q = u.reshape(1, 1, POINTS, 1)
+        nn.functional.scaled_dot_product_attention(q, q, q)
+
+    assert flops_of(attend, values()) == 2 * (2 * POINTS * POINTS)
+
+
+@pytest.mark.parametrize(
+    ("discretization", "per_state"), [("simplified", 7), ("zoh", 9), ("centred", 9)]
+)
+def test_a_mamba_mixer_is_its_projections_and_its_scan(discretization: str, per_state: int) -> None:
+    """By hand: d_inner = 4, two directions of state 3, steps of rank 1."""
+    width, inner, directions, state, rank = 4, 4, 2, 3, 1
+    mixer = MambaMixer(width, d_state=state, expand=1, dims=1, discretization=discretization)
+    assert (mixer.d_inner, mixer.dt_rank) == (inner, rank)
+    projections = 2 * width * 2 * inner + 2 * inner * directions * (rank + 2 * state)
+    projections += 2 * inner * width
+    scan = directions * inner * ((2 * rank + 1) + 2 + per_state * state)
+    found = flops_of(
+        lambda u: mixer(u.reshape(1, POINTS, width), (POINTS,)), values(POINTS * width)
+    )
+    assert found == POINTS * (projections + scan)
+
+
+@pytest.mark.parametrize("points", [10, 20])
+def test_a_scan_without_a_direct_path_has_two_operations_less(points: int) -> None:
+    A, D = -torch.ones(8, 3), torch.ones(8)  # two directions of four channels, three states
+
+    def scan(u, direct):
+        u = u.reshape(1, 8, points)
+        weights = u[:, :6].reshape(1, 2, 3, points)
+        return selective_scan(u, u, A, weights, weights, direct)
+
+    given = values(8 * points)
+    assert flops_of(lambda u: scan(u, D), given) == points * 8 * (1 + 2 + 7 * 3)
+    assert flops_of(lambda u: scan(u, None), given) == points * 8 * (1 + 7 * 3)
+
+
+def saved(folder: Path, test: Split, **model: int) -> Path:
+    folder.mkdir()
+    config = ModelConfig.model_validate(model)
+    untrained(test.schema, test.fields, model=config).save(folder)
+    return folder
+
+
+def test_the_larger_model_takes_longer_and_more_memory_and_the_same_is_the_same(
+    tmp_path: Path,
+) -> None:
+    test = solved("darcy", 16)
+    small = saved(tmp_path / "small", test, width=8, layers=1, d_state=2)
+    large = saved(tmp_path / "large", test, width=64)
+    beside = partial(measure_beside, test=test, samples=3, batch_size=3, seconds=0.3)
+    physics, same = (
+        physical_consistency(Surrogate.load(folder), test, 3, 3) for folder in (large, small)
+    )
+    assert not isinstance(physics, Absent) and not isinstance(same, Absent)
+    found = beside(large, small, physics=physics)
+    for figure in ("latency_ms", "peak_memory_mib"):
+        sides = found[figure]
+        assert isinstance(sides, dict)
+        assert 0 < sides["champion"] < sides["own"]
+    p95 = {
+        f"physics.{name}": {"own": own["prediction"]["p95"]}
+        | {"champion": same["checks"][name]["prediction"]["p95"]}
+        for name, own in physics["checks"].items()
+    }
+    assert {name: of for name, of in found.items() if name.startswith("physics.")} == p95
+    with pytest.raises(MnoError, match="readable model"):
+        beside(large, tmp_path / "nowhere", physics=physics)
