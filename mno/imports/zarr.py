@@ -108,12 +108,12 @@ class _Metadata(NamedTuple):
     shape: tuple[int, ...]
     dtype: str  # as the file calls it
     dims: tuple[str, ...] | None  # names of its axes
+    fill_value: Any  # of missing chunks
     attributes: Mapping[str, Any]
     chunks: tuple[int, ...]  # what is read at a time
-    fill_value: Any  # of missing chunks
-    text: bool  # whether it holds text
-    codecs: list[str]  # names of all that its bytes go through
     files: tuple[int, ...]  # what one file holds: a chunk, or a shard of chunks
+    codecs: list[str]  # names of all that its bytes go through
+    text: bool  # whether it holds text
 
 
 class _Rows:
@@ -310,30 +310,20 @@ def _check_files(path: Path) -> None:
 
 def _version_2(folder: Path) -> _Metadata:
     content, attributes = _json(folder / ".zarray"), _json(folder / ".zattrs")
-    codecs = [content.get("compressor"), *(content.get("filters") or [])]
-    names = [str(codec["id"]) for codec in codecs if codec]
-    dtype, shape, chunks = content["dtype"], _lengths(content["shape"]), content["chunks"]
-    return _Metadata(
-        zarr_format=2,
-        shape=shape,
-        dtype=dtype if isinstance(dtype, str) else "records",
-        dims=_names(attributes.pop("_ARRAY_DIMENSIONS", None), len(shape)),
-        attributes=attributes,
-        chunks=_lengths(chunks),
-        fill_value=content.get("fill_value"),
-        text=isinstance(dtype, str) and (dtype[1:2] in "US" or "vlen-utf8" in names),
-        codecs=names,
-        files=_lengths(chunks),
-    )
+    dims, dtype = attributes.pop("_ARRAY_DIMENSIONS", None), content["dtype"]
+    filters = [content.get("compressor"), *(content.get("filters") or [])]
+    codecs = [str(codec["id"]) for codec in filters if codec]
+    text = isinstance(dtype, str) and (dtype[1:2] in "US" or "vlen-utf8" in codecs)
+    dtype, chunks = dtype if isinstance(dtype, str) else "records", _lengths(content["chunks"])
+    return _metadata(2, content, dtype, dims, attributes, chunks, chunks, codecs, text)
 
 
 def _version_3(folder: Path) -> _Metadata | None:
     content = _json(folder / "zarr.json")
     if content.get("node_type") != "array":
         return None
-    dtype = content["data_type"]
+    dtype, grid = content["data_type"], content["chunk_grid"]
     dtype = dtype if isinstance(dtype, str) else str(dtype.get("name"))
-    grid, shape = content["chunk_grid"], _lengths(content["shape"])
     if grid["name"] != "regular":
         raise ValueError(f"{folder.name} has a chunk grid of the kind {grid['name']!r}")
     files = chunks = _lengths(grid["configuration"]["chunk_shape"])
@@ -346,32 +336,27 @@ def _version_3(folder: Path) -> _Metadata | None:
         chunks = _lengths(inside["chunk_shape"])
         # Shards in shards stay in the list, and are refused.
         codecs += [*inside["index_codecs"], *inside["codecs"]]
-    return _Metadata(
-        zarr_format=3,
-        shape=shape,
-        dtype=dtype,
-        dims=_names(content.get("dimension_names"), len(shape)),
-        attributes=content.get("attributes", {}),
-        chunks=chunks,
-        fill_value=content.get("fill_value"),
-        text=dtype in _TEXT,
-        codecs=[codec if isinstance(codec, str) else str(codec["name"]) for codec in codecs],
-        files=files,
-    )
+    names = [codec if isinstance(codec, str) else str(codec["name"]) for codec in codecs]
+    dims, said = content.get("dimension_names"), content.get("attributes", {})
+    return _metadata(3, content, dtype, dims, said, chunks, files, names, dtype in _TEXT)
+
+
+def _metadata(
+    version: int, content: dict[str, Any], dtype: str, dims: Any, *rest: Any
+) -> _Metadata:
+    shape = _lengths(content["shape"])
+    if not isinstance(dims, list) or not all(isinstance(name, str) for name in dims):
+        dims = None
+    elif len(dims) != len(shape):
+        raise ValueError(f"{len(dims)} names are given for {len(shape)} axes")
+    names = None if dims is None else tuple(dims)
+    return _Metadata(version, shape, dtype, names, content.get("fill_value"), *rest)
 
 
 def _lengths(values: Any) -> tuple[int, ...]:
     if not all(type(value) is int and value >= 0 for value in values):
         raise ValueError(f"{str(values)[:80]} is no shape")
     return tuple(values)
-
-
-def _names(dims: Any, count: int) -> tuple[str, ...] | None:
-    if not isinstance(dims, list) or not all(isinstance(name, str) for name in dims):
-        return None
-    if len(dims) != count:
-        raise ValueError(f"{len(dims)} names are given for {count} axes")
-    return tuple(dims)
 
 
 def _json(path: Path) -> dict[str, Any]:
