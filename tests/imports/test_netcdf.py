@@ -21,6 +21,7 @@ from opened import (
 
 from mno.core.errors import InputError
 from mno.core.fields import Field
+from mno.imports.importer import Contents
 
 RNG = np.random.default_rng(0)
 Writer = Callable[[xarray.Dataset, Path], None]
@@ -46,6 +47,13 @@ def on_hdf5(dataset: xarray.Dataset, path: Path) -> None:
 def compressed(dataset: xarray.Dataset, path: Path) -> None:
     encoding = {name: {"zlib": True, "shuffle": True} for name in dataset.data_vars}
     dataset.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+
+
+def read_back(
+    write: Writer, dataset: xarray.Dataset, folder: Path, block: int = 3
+) -> tuple[Contents, dict[str, np.ndarray]]:
+    write(dataset, folder / "file.nc")
+    return contents_and_values("netcdf", folder / "file.nc", block=block)
 
 
 writers = pytest.mark.parametrize(
@@ -76,10 +84,8 @@ def heat(dtype: str = "f4") -> xarray.Dataset:
 @writers
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "i4"])
 def test_an_exported_dataset_comes_back(tmp_path: Path, write: Writer, dtype: str):
-    path = tmp_path / "wall.nc"
     dataset = heat(dtype)
-    write(dataset, path)
-    contents, values = contents_and_values("netcdf", path, block=2)
+    contents, values = read_back(write, dataset, tmp_path, block=2)
     assert contents.samples == 5
     temperature, power = sorted(contents.fields, key=lambda field: -len(field.dims))
     assert temperature == Field(
@@ -100,7 +106,6 @@ def test_an_exported_dataset_comes_back(tmp_path: Path, write: Writer, dtype: st
 
 @writers
 def test_axes_of_any_order_and_other_names_are_put_in_order(tmp_path: Path, write: Writer):
-    path = tmp_path / "weather.nc"
     t2m = RNG.random((4, 3, 8, 6)).astype("f4")
     dataset = xarray.Dataset(
         {"t2m": (("Time", "member", "Latitude", "LON"), t2m, {"units": "K"})},
@@ -110,8 +115,7 @@ def test_axes_of_any_order_and_other_names_are_put_in_order(tmp_path: Path, writ
             "LON": ("LON", np.linspace(0, 5, 6), {"units": "degrees_east"}),
         },
     )
-    write(dataset, path)
-    contents, values = contents_and_values("netcdf", path, block=2)
+    contents, values = read_back(write, dataset, tmp_path, block=2)
     (field,) = contents.fields
     assert (contents.samples, field.role, field.dims) == (3, "state", ("time", "x", "y"))
     # Latitudes decrease in the file.
@@ -124,12 +128,12 @@ def test_axes_of_any_order_and_other_names_are_put_in_order(tmp_path: Path, writ
 
 @writers
 def test_packed_values_and_gaps_are_unpacked(tmp_path: Path, write: Writer):
-    path = tmp_path / "packed.nc"
     packed = RNG.integers(-100, 100, (3, 4, 5)).astype("i2")
     packed[0, 1, 2] = packed[2, 0, 0] = -999
     attributes = {"scale_factor": 0.5, "add_offset": 10.0, "missing_value": np.int16(-999)}
-    write(xarray.Dataset({"p": (("sample", "time", "x"), packed, attributes)}), path)
-    contents, values = contents_and_values("netcdf", path)
+    contents, values = read_back(
+        write, xarray.Dataset({"p": (("sample", "time", "x"), packed, attributes)}), tmp_path
+    )
     expected = np.where(packed == -999, np.nan, packed * 0.5 + 10).astype("f4")
     assert_values(values, p=expected)
     assert contents.fields[0].gaps
@@ -140,23 +144,21 @@ def test_packed_values_and_gaps_are_unpacked(tmp_path: Path, write: Writer):
 
 @writers
 def test_a_fill_value_of_the_attribute_is_missing(tmp_path: Path, write: Writer):
-    path = tmp_path / "filled.nc"
     data = RNG.random((3, 4, 5)).astype("f4")
     data[1, 2, 3] = np.nan
     dataset = xarray.Dataset({"p": (("sample", "time", "x"), data)})
     dataset["p"].encoding["_FillValue"] = np.float32(1e20)
-    write(dataset, path)
-    contents, values = contents_and_values("netcdf", path)
+    contents, values = read_back(write, dataset, tmp_path)
     assert contents.fields[0].gaps
     assert_values(values, p=data)
 
 
 @writers
 def test_a_file_without_samples_is_one_sample(tmp_path: Path, write: Writer):
-    path = tmp_path / "one.nc"
     u, land = RNG.random((4, 6)).astype("f4"), RNG.random(6).astype("f4")
-    write(xarray.Dataset({"u": (("time", "x"), u), "land": (("x",), land)}), path)
-    contents, values = contents_and_values("netcdf", path)
+    contents, values = read_back(
+        write, xarray.Dataset({"u": (("time", "x"), u), "land": (("x",), land)}), tmp_path
+    )
     assert contents.samples == 1
     assert {f.name: f.role for f in contents.fields} == {"u": "state", "land": "input"}
     assert_values(values, u=u[None])
@@ -164,22 +166,23 @@ def test_a_file_without_samples_is_one_sample(tmp_path: Path, write: Writer):
 
 @writers
 def test_what_is_the_same_in_all_samples_is_repeated(tmp_path: Path, write: Writer):
-    path = tmp_path / "mask.nc"
     u, mask = RNG.random((3, 4, 6)).astype("f4"), RNG.random(6).astype("f4")
-    write(xarray.Dataset({"u": (("sample", "time", "x"), u), "mask": (("x",), mask)}), path)
-    _, values = contents_and_values("netcdf", path, block=2)
+    _, values = read_back(
+        write,
+        xarray.Dataset({"u": (("sample", "time", "x"), u), "mask": (("x",), mask)}),
+        tmp_path,
+        block=2,
+    )
     assert_values(values, mask=np.tile(mask, (3, 1)))
 
 
 @writers
 def test_points_without_order_have_coordinates(tmp_path: Path, write: Writer):
-    path = tmp_path / "points.nc"
     places = {n: RNG.random((3, 7)).astype("f4") for n in ("x", "y")}
     variables = {n: (("sample", "point"), v, {"role": "coordinate"}) for n, v in places.items()}
     load = RNG.random((3, 7)).astype("f4")
     variables["load"] = (("sample", "point"), load, {"role": "input", "gaps": np.int32(1)})
-    write(xarray.Dataset(variables), path)
-    contents, values = contents_and_values("netcdf", path, block=2)
+    contents, values = read_back(write, xarray.Dataset(variables), tmp_path, block=2)
     roles = {f.name: (f.role, f.dims, f.gaps) for f in contents.fields}
     assert roles == {
         "x": ("coordinate", ("point",), False),
@@ -192,7 +195,6 @@ def test_points_without_order_have_coordinates(tmp_path: Path, write: Writer):
 
 @writers
 def test_what_is_not_known_is_left_out_and_said_so(tmp_path: Path, write: Writer):
-    path = tmp_path / "other.nc"
     dataset = xarray.Dataset(
         {
             "u": (("time", "y", "x"), RNG.random((4, 3, 6)).astype("f4")),
@@ -203,8 +205,7 @@ def test_what_is_not_known_is_left_out_and_said_so(tmp_path: Path, write: Writer
             "viscosity": ((), np.float64(0.5)),
         }
     )
-    write(dataset, path)
-    contents, _ = contents_and_values("netcdf", path)
+    contents, _ = read_back(write, dataset, tmp_path)
     assert {field.name: field.dims for field in contents.fields if field.is_forcing} == {
         "series": ("time",)
     }
