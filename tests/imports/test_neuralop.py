@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from opened import mapped
+from opened import mapped, refusal
 
 from mno.core.errors import InputError
 from mno.imports.mapping import FieldRule, MappedFile, Mapping
@@ -105,8 +105,7 @@ def test_anything_else_is_refused_in_one_line(tmp_path, case):
 
 def test_files_of_an_old_torch_are_refused_with_the_remedy(tmp_path):
     path = saved(tmp_path, {"x": X, "y": Y}, _use_new_zipfile_serialization=False)
-    with pytest.raises(InputError, match="loaded with torch and saved again"):
-        opened(path)
+    assert "loaded with torch and saved again" in refusal("neuralop", path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.95])
@@ -122,12 +121,10 @@ def test_other_archives_are_refused(tmp_path):
     path = tmp_path / "file.pt"
     np.savez(path.with_suffix(".npz"), x=X.numpy())
     path.with_suffix(".npz").rename(path)
-    with pytest.raises(InputError, match="archive of another kind"):
-        opened(path)
+    assert "archive of another kind" in refusal("neuralop", path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02" + b"(" * 10**6)
-    with pytest.raises(InputError, match="archive of another kind"):
-        opened(path)
+    assert "archive of another kind" in refusal("neuralop", path)
 
 
 @pytest.mark.parametrize("pickle", [b"(" * 10**5 + b".", b"garbage", b""])
@@ -136,6 +133,4 @@ def test_a_pickle_that_is_none_is_refused(tmp_path, pickle):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02" + pickle)
         archive.writestr("archive/version", b"3\n")
-    with pytest.raises(InputError, match="cannot be loaded") as refused:
-        opened(path)
-    assert "\n" not in str(refused.value)
+    assert "cannot be loaded" in refusal("neuralop", path)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opened import fields_of, mapped, rules
+from opened import fields_of, mapped, refusal, rules
 from pytest import MonkeyPatch
 
 from mno.core.errors import InputError
@@ -276,9 +276,8 @@ def test_false_headers_are_refused_in_one_line(tmp_path, case, packed):
     else:
         with zipfile.ZipFile(path, "w", packed) as archive:
             archive.writestr("a.npy", content)
-    with pytest.raises(InputError, match=message) as refused:
-        opened(path)
-    assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
+    told = refusal("npz", path)
+    assert message in told and len(told) < 400
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
@@ -286,8 +285,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
     size = 200 * 2**20
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", raw(f"(100, {size // 400})", size))
-    with pytest.raises(InputError, match="as in a zip bomb"):
-        opened(path)
+    assert "as in a zip bomb" in refusal("npz", path)
 
 
 def altered(path: Path, old: bytes, new: bytes) -> None:
@@ -303,8 +301,7 @@ def test_a_member_that_unpacks_to_more_than_it_claims_is_refused(tmp_path):
         for name in ("a.npy", "u.npy"):
             archive.writestr(name, raw("(4, 8)", 100_000))
     altered(path, struct.pack("<I", small - 128 + 100_000), struct.pack("<I", small))
-    with pytest.raises(InputError, match="cannot be read"):
-        opened(path).read("a", 0, 4)
+    assert "cannot be read" in refusal("npz", path)
 
 
 def test_members_that_overlap_are_refused(tmp_path):
@@ -317,8 +314,7 @@ def test_members_that_overlap_are_refused(tmp_path):
             archive.filelist.append(again)
             archive.NameToInfo[name] = again
         archive.comment = b"written anew"
-    with pytest.raises(InputError, match="members overlap"):
-        opened(path)
+    assert "members overlap" in refusal("npz", path)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9, 0.999])
@@ -328,9 +324,7 @@ def test_a_truncated_archive_is_refused_in_one_line(tmp_path, save, share):
     save(path, a=values(4, 800), u=values(4, 800))
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match="cannot be read") as refused:
-        opened(path)
-    assert "\n" not in str(refused.value)
+    assert "cannot be read" in refusal("npz", path)
 
 
 def test_damage_inside_a_compressed_member_is_found(tmp_path):
@@ -339,24 +333,20 @@ def test_damage_inside_a_compressed_member_is_found(tmp_path):
     content = bytearray(path.read_bytes())
     content[5000] ^= 0xFF
     path.write_bytes(bytes(content))
-    file = opened(path)
-    with pytest.raises(InputError, match="cannot be read"):
-        file.read("a", 0, 4)
+    assert "cannot be read" in refusal("npz", path)
 
 
 def test_an_encrypted_or_oddly_packed_member_is_refused(tmp_path):
     path = tmp_path / "file.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("a.npy", raw("(4, 8)", 128))
-    with pytest.raises(InputError, match="stored or deflated"):
-        opened(path)
+    assert "stored or deflated" in refusal("npz", path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.npy", raw("(4, 8)", 128))
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(InputError, match="encrypted"):
-        opened(path)
+    assert "encrypted" in refusal("npz", path)
 
 
 def test_temporary_files_vanish_with_the_importer(tmp_path, monkeypatch):
