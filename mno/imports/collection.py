@@ -13,9 +13,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -25,6 +27,7 @@ from pydantic import ValidationError
 from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
 from mno.core.files import file_sha256, folder_sha256, write_json
+from mno.data.generate.run import Progress
 from mno.data.reading import Schema, read_schema
 from mno.imports.cage import Cage
 from mno.imports.convert import FileParameters, FileSource, convert_file
@@ -188,16 +191,16 @@ def import_files(
         _require_file(path)
     files = {path: FileParameters.of(path, kind, mapping, folder.name) for path in paths}
     added, known = [], []
-    with Checksums(paths) as checksums:
+    with taking_checksums(paths) as sha256:
 
         def found(path: Path) -> Part | None:
             """Return what a file was imported as; only then must its checksum be waited for."""
             if not parts:
                 return None
             progress(Step(path, "checksum", 0, 1))
-            sha256 = checksums[path]
+            given = sha256(path)
             progress(Step(path, "checksum", 1, 1))
-            return next((part for part in parts if part.sha256 == sha256), None)
+            return next((part for part in parts if part.sha256 == given), None)
 
         _require_alike(folder, parts, files, found)
         for path, file in files.items():
@@ -207,7 +210,7 @@ def import_files(
                 if _store(folder, part).exists():
                     continue
                 parts.remove(part)
-            part = _convert(folder, path, file, checksums, progress)
+            part = _convert(folder, path, file, partial(sha256, path), progress)
             parts.append(part)
             added.append(part)
             listed = ImportList(kind=kind, mapping=mapping, parts=parts)
@@ -232,27 +235,22 @@ def checksum(path: Path, between: Callable[[], None] = lambda: None) -> str:
     return (folder_sha256 if path.is_dir() else file_sha256)(path, between)
 
 
-class Checksums:
-    """Checksums of files, taken in a thread while other work goes on; `[path]` waits for one."""
+@contextmanager
+def taking_checksums(paths: Iterable[Path]) -> Iterator[Callable[[Path], str]]:
+    """Take checksums of files in a thread while other work goes on; yield what waits for one."""
+    stop = Event()
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._stop = Event()
-        self._thread = ThreadPoolExecutor(1, "checksum")
-        self._taken = {path: self._thread.submit(checksum, path, self._go_on) for path in paths}
-
-    def __getitem__(self, path: Path) -> str:
-        return self._taken[path].result()
-
-    def __enter__(self) -> Checksums:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.shutdown(cancel_futures=True)
-
-    def _go_on(self) -> None:
-        if self._stop.is_set():
+    def go_on() -> None:
+        if stop.is_set():
             raise InterruptedError("nobody waits for the checksum any more")
+
+    thread = ThreadPoolExecutor(1, "checksum")
+    taken = {path: thread.submit(checksum, path, go_on) for path in paths}
+    try:
+        yield lambda path: taken[path].result()
+    finally:
+        stop.set()
+        thread.shutdown(cancel_futures=True)
 
 
 def _require_continuation(
@@ -308,16 +306,16 @@ def _store(folder: Path, part: Part) -> Path:
 
 
 def _convert(
-    folder: Path, path: Path, file: FileParameters, checksums: Checksums, progress: Told
+    folder: Path, path: Path, file: FileParameters, sha256: Callable[[], str], progress: Told
 ) -> Part:
-    fresh, shards = folder / "work/converted", folder / "work/shards"
-    report = convert_file(
-        path, file, lambda: checksums[path], fresh, shards,
-        lambda state: progress(Step(path, "convert", state.samples_done, state.samples)),
-    )  # fmt: skip
+    def told(state: Progress) -> None:
+        progress(Step(path, "convert", state.samples_done, state.samples))
+
+    fresh = folder / "work/converted"
+    report = convert_file(path, file, sha256, fresh, folder / "work/shards", told)
     part = Part(
         file=path.name,
-        sha256=checksums[path],
+        sha256=sha256(),
         content=file_sha256(fresh / "zarr.json"),
         samples=report.samples,
         importer_version=file.importer_version,
