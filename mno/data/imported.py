@@ -24,11 +24,8 @@ from mno.scenarios.imported import ImportedFile, ImportedParameters, SplitRule
 def joined(*keys: np.ndarray) -> np.ndarray:
     """Join samples that share any of several keys, directly or through others.
 
-    Args:
-        keys: Integers of shape `(samples,)`; equal ones of the same array belong together.
-
-    Returns:
-        The number of each sample's group, shape `(samples,)`, int64, in order of appearance.
+    Keys are integers of shape `(samples,)`; equal ones of the same array belong together. Returned
+    is the number of each sample's group, int64, in order of appearance.
     """
     samples = len(keys[0])
     columns, first = [], samples
@@ -50,7 +47,7 @@ def assign(
     starts: np.ndarray | None,
     numbers: Mapping[str, np.ndarray],
 ) -> np.ndarray:
-    """Assign samples to splits.
+    """Assign samples to splits; return their names, shape `(samples,)`, dtype object.
 
     Args:
         rule: How.
@@ -58,9 +55,6 @@ def assign(
         groups: Number of each sample's group, shape `(samples,)`; one group is in one split.
         starts: When each sample begins, shape `(samples,)`, where that is known.
         numbers: Inputs that are one number per sample, shape `(samples,)`, by field.
-
-    Returns:
-        Names of splits, shape `(samples,)`, dtype object.
 
     Raises:
         InputError: The rule cannot be applied to these samples, or leaves a split empty.

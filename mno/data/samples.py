@@ -17,7 +17,7 @@ from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.core.memory import available_memory, fits_in_memory
 from mno.data.normalise import Normaliser
-from mno.data.reading import Schema, StoredArray, blocks, open_split
+from mno.data.reading import Schema, Split, StoredArray, StoredSplit, blocks, open_split
 
 Every = int | Sequence[int] | Mapping[str, int]
 """Of every axis, or of each in order or by name: one of how many points is taken."""
@@ -31,7 +31,7 @@ class Samples(Dataset[dict[str, Tensor]]):
     `DataLoader`.
 
     Args:
-        store: The dataset's folder.
+        store: The dataset's folder; or a split that is open already, as it is.
         split: `train`, `validation` or `test`.
         fields: Names of the fields of an item; all of them if not given.
         window: Frames of an item: then every window of every sample is an item, those of one sample
@@ -66,7 +66,7 @@ class Samples(Dataset[dict[str, Tensor]]):
 
     def __init__(
         self,
-        store: Path | str,
+        store: Path | str | Split | StoredSplit,
         split: str = "train",
         *,
         fields: Sequence[str] | None = None,
@@ -81,7 +81,8 @@ class Samples(Dataset[dict[str, Tensor]]):
         verify: bool = True,
         seed: int = 0,
     ) -> None:
-        stored = open_split(Path(store), split, checked=verify)
+        stored = store if isinstance(store, Split | StoredSplit) else None
+        stored = stored or open_split(Path(str(store)), split, checked=verify)
         self.schema, self.indices, self.epoch = stored.schema, stored.indices, 0
         self.fields = _chosen(stored.schema, fields)
         self._window, self._stride, self._points = window, stride, points
@@ -112,21 +113,33 @@ class Samples(Dataset[dict[str, Tensor]]):
                 f"the normaliser knows nothing of {', '.join(unknown)}; choose fields among "
                 f"{', '.join(normaliser.mean)}"
             )
-        arrays = {field.name: stored.fields[field.name] for field in self.fields}
         self._kept = {
             f.name: (slice(None), *(slice(None, None, steps.get(name, 1)) for name in f.dims))
             for f in self.fields
         }
-        shapes = {name: _shape(array, self._kept[name]) for name, array in arrays.items()}
-        size = sum(math.prod(shape) for shape in shapes.values()) * StoredArray.dtype.itemsize
-        self.in_memory = _is_to_load(in_memory, size)
-        self._arrays: dict[str, StoredArray | np.ndarray] = dict(arrays)
+        self._arrays: dict[str, StoredArray | np.ndarray] = {
+            field.name: stored.fields[field.name] for field in self.fields
+        }
+        self.in_memory = isinstance(stored, Split)
+        if not self.in_memory:
+            size = sum(math.prod(self._shape(name)) for name in self._arrays)
+            self.in_memory = _is_to_load(in_memory, size * StoredArray.dtype.itemsize)
         if self.in_memory:
-            for name, array in arrays.items():
-                values = np.empty(shapes[name], array.dtype)
-                for block in blocks(array):
-                    values[block] = array[block][self._kept[name]]
-                self._arrays[name] = values
+            self._arrays = {name: self._loaded(name) for name in self._arrays}
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of what is kept of a field."""
+        kept = zip(self._arrays[name].shape, self._kept[name], strict=True)
+        return tuple(len(range(n)[part]) for n, part in kept)
+
+    def _loaded(self, name: str) -> np.ndarray:
+        array, kept = self._arrays[name], self._kept[name]
+        if isinstance(array, np.ndarray):
+            return array[kept]
+        values = np.empty(self._shape(name), array.dtype)
+        for block in blocks(array):
+            values[block] = array[block][kept]
+        return values
 
     def __len__(self) -> int:
         return len(self.indices) * self._per_sample
@@ -196,7 +209,9 @@ class Samples(Dataset[dict[str, Tensor]]):
         if drawn is not None and space:
             index = drawn if values.ndim == 2 else drawn[:, None, :]
             values = np.take_along_axis(values, index, axis=-1)
-        return self._normaliser.encode(field.name, values) if self._normaliser else values
+        if self._normaliser:
+            values = self._normaliser.encode(field.name, values)
+        return values.astype(np.float32, copy=False)
 
 
 def _chosen(schema: Schema, names: Sequence[str] | None) -> tuple[Field, ...]:
@@ -270,7 +285,3 @@ def _is_to_load(asked: bool | Literal["auto"], size: int) -> bool:
             f"{available_memory() / 2**30:.3g} GiB are available; set in_memory=False"
         )
     return asked
-
-
-def _shape(array: StoredArray, kept: tuple[slice, ...]) -> tuple[int, ...]:
-    return tuple(len(range(n)[part]) for n, part in zip(array.shape, kept, strict=True))

@@ -49,10 +49,8 @@ def create_store(
 ) -> None:
     """Write the store without its fields' values: metadata, coordinates and splits.
 
-    Args:
-        path: A folder that does not exist yet.
-        plan: What determines the dataset.
-        numbers: Further numbers for each sample, shape `(samples,)`, by name.
+    The folder does not exist yet; `numbers` are further ones for each sample, shape `(samples,)`,
+    by name.
     """
     scenario = plan.build()
     attributes = {

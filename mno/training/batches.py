@@ -20,7 +20,8 @@ from mno.core.batch import Batch
 from mno.core.errors import InputError
 from mno.core.fields import Field
 from mno.data.normalise import Normaliser
-from mno.data.reading import Schema, StoredArray
+from mno.data.reading import Schema, Split, StoredSplit
+from mno.data.samples import Samples
 from mno.training.processes import Rank
 
 Purpose = Literal["turn", "window"]
@@ -55,56 +56,36 @@ def epoch_choices(
     return np.random.default_rng(sequence).integers(num_choices, size=num_samples)
 
 
-class StoredRows:
-    """A field of a split in files, indexed like a tensor by the numbers of samples.
-
-    What is read is normalised, so that it equals what is normalised at once.
-    """
-
-    def __init__(self, array: StoredArray, name: str, normaliser: Normaliser) -> None:
-        self.array, self.name, self.normaliser = array, name, normaliser
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def __getitem__(self, samples: Tensor) -> Tensor:
-        """Read samples by number, shape `(samples, *dims)`, float32."""
-        values = self.normaliser.encode(self.name, self.array[samples.numpy()])
-        return torch.from_numpy(values.astype(np.float32, copy=False))
-
-
 class TrainingSamples:
-    """The samples of a split, as `mno.data.loading.Loader` makes batches of them.
+    """The samples of a split, normalised, as `mno.data.loading.Loader` makes batches of them.
 
     Args:
-        fields: Tensors of shape `(samples, *dims)`, or what reads such, by field name.
+        split: What lies in files is read when a batch asks for it.
+        normaliser: Of the surrogate.
         changes: Applied to the fields of each batch, in this order.
         rank: Of several processes, which one takes its part of each batch; all of it if not given.
     """
 
     def __init__(
         self,
-        fields: Mapping[str, Tensor | StoredRows],
+        split: Split | StoredSplit,
+        normaliser: Normaliser,
         changes: Sequence[Change] = (),
         rank: Rank | None = None,
     ) -> None:
-        self.fields, self.changes, self.rank = dict(fields), tuple(changes), rank or Rank()
-        self.in_memory = not any(isinstance(field, StoredRows) for field in self.fields.values())
+        self.samples = Samples(split, normaliser=normaliser, in_memory=False)
+        self.changes, self.rank = tuple(changes), rank or Rank()
+        self.in_memory = self.samples.in_memory
 
     def __len__(self) -> int:
-        return len(next(iter(self.fields.values())))
+        return len(self.samples)
 
     def batch(self, items: np.ndarray, epoch: int) -> dict[str, Tensor]:
-        """Return this process's part of a batch, by field name.
-
-        Args:
-            items: The numbers of the batch's samples, shape `(batch,)`.
-            epoch: Counted from 0.
-        """
-        numbers = self.rank.of(torch.from_numpy(items))
-        batch = {name: field[numbers] for name, field in self.fields.items()}
+        """Return this process's part of a batch, given the numbers of all its samples."""
+        numbers = self.rank.of(items)
+        batch = self.samples.batch(numbers)
         for change in self.changes:
-            batch = change(batch, numbers, epoch)
+            batch = change(batch, torch.from_numpy(numbers), epoch)
         return batch
 
 
@@ -215,13 +196,9 @@ def corrupt(batch: Batch, *, noise: float, mask: float, gaps: Collection[str] = 
     field's mean in normalised units, and nothing says so: the operator is used likewise, with the
     mean in place of what was not measured. Noise comes first, so missing points carry none.
 
-    The numbers are drawn from torch's generator on the fields' device (`seed_epoch`).
-
-    Args:
-        batch: Normalised fields.
-        noise: Standard deviation of the noise, white and normal; none is drawn for 0.
-        mask: Share of points that are missing; none are drawn for 0.
-        gaps: Names of the fields that may have gaps.
+    The fields are normalised; `noise` is the standard deviation of white, normal noise, `mask` the
+    share of points that are missing, and `gaps` names the fields that may have gaps. What is drawn
+    (nothing for 0) comes from torch's generator on the fields' device (`seed_epoch`).
     """
     fields = dict(batch.fields)
     if noise:

@@ -149,7 +149,7 @@ def _module(
     if initial is not None:
         operator.load_state_dict(initial.operator.state_dict())
     module = OperatorTraining(operator, description, training.schema, config, len(training), rank)
-    samples = TrainingSamples(problem.encode(description, training))
+    samples = TrainingSamples(training, description.normaliser)
     try:
         module.try_out(samples.batch(np.arange(1), 0))
     except ValueError as error:
@@ -198,12 +198,12 @@ class _Loop:
         self._restore()
         if self.is_complete:
             return
-        description, done = self.module.description, len(self.history)
+        normaliser, done = self.module.description.normaliser, len(self.history)
         changes = _changes(self.module, training, self.seed)
-        samples = TrainingSamples(problem.encode(description, training), changes, self.rank)
+        samples = TrainingSamples(training, normaliser, changes, self.rank)
         batches = self._batches(samples, self.seed)
         batches.epoch = done
-        judged = self._batches(TrainingSamples(problem.encode(description, validation)), None)
+        judged = self._batches(TrainingSamples(validation, normaliser), None)
         quiet = quiet or not self.rank.is_first
         progress = Progress(self.config.epochs, len(batches), done, console, quiet=quiet)
         with _ending_on_request(), progress:

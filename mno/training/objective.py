@@ -198,16 +198,12 @@ def predict_batch(
     *,
     pushforward: bool = False,
 ) -> Prediction:
-    """Predict the fields of a batch.
+    """Predict what a description says of a batch, by an operator that sees `seen`.
 
-    Args:
-        operator: What is trained.
-        description: What it is given and predicts.
-        fields: All fields of the batch, normalised; for rollouts windows of at least as many frames
-            as are given and predicted.
-        seen: What the operator sees: what it is given of these fields, perhaps with noise.
-        steps: Frames to predict, where it rolls out.
-        pushforward: Whether to return the last of them alone, with a gradient through its step.
+    `fields` are all of the batch, normalised; for rollouts windows of at least as many frames as
+    are given and predicted. `seen` is what is given of them, perhaps with noise. Of a rollout,
+    `steps` frames are predicted; with `pushforward` the last of them alone is returned, with a
+    gradient through its step.
     """
     given, truth = description.given(fields), description.truth(fields)
     if description.rolls_out:
@@ -228,11 +224,8 @@ def predict_batch(
 class Objective:
     """The error of a prediction, and the weighted residual that it leaves in the equation.
 
-    Args:
-        description: What is trained; its normaliser gives the physical units.
-        grid: The grid of the training data; none of unordered points.
-        config: Which error, and the residual's weight.
-        parameters: The scenario's own; a residual may need those that are numbers.
+    The grid is that of the training data, none of unordered points; `parameters` are the
+    scenario's own, of which a residual may need those that are numbers.
 
     Raises:
         InputError: A residual is asked for, and the scenario has none, or inputs with gaps; or what

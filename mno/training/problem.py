@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mno.core.errors import InputError
 from mno.core.forecast import Forecast, TaskConfig, forecast_of
@@ -19,7 +17,6 @@ from mno.data.reading import SampleArray, Schema, Split, StoredSplit, blocks
 from mno.nn.config import ModelConfig
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
-from mno.training.batches import StoredRows
 from mno.training.config import TrainConfig
 
 
@@ -28,9 +25,6 @@ def check_split(split: Split | StoredSplit) -> None:
 
     Values of a field that may have gaps may be missing, which is NaN, but not all of them; those of
     coordinates and of numbers per sample may not.
-
-    Raises:
-        InputError: It has none, or has one of these.
     """
     _check_axes(split.schema)
     if not len(next(iter(split.fields.values()))):
@@ -163,22 +157,6 @@ def check_truth(description: Description, split: Split | StoredSplit) -> None:
         )
 
 
-def encode(
-    description: Description, split: Split | StoredSplit
-) -> Mapping[str, Tensor | StoredRows]:
-    """Return the normalised fields of a split, float32, by name.
-
-    What lies in files is read and normalised when a batch asks for it.
-    """
-    normaliser = description.normaliser
-    if isinstance(split, StoredSplit):
-        return {name: StoredRows(a, name, normaliser) for name, a in split.fields.items()}
-    return {
-        name: torch.from_numpy(normaliser.encode(name, field).astype(np.float32, copy=False))
-        for name, field in split.fields.items()
-    }
-
-
 def fingerprint(
     description: Description,
     splits: Sequence[Split | StoredSplit],
@@ -214,11 +192,8 @@ def continued(initial: Description, fresh: Description) -> Description:
 
     The normaliser and the reference spacing are those of the first training, so that the weights
     mean the same; with a dataset of a higher resolution, that is fine-tuning on finer grids, and
-    the result still is one operator for all of them. Dropout may differ.
-
-    Args:
-        initial: The trained model.
-        fresh: What a training from fresh weights would be.
+    the result still is one operator for all of them. Dropout may differ, and for how many steps a
+    rollout goes on.
 
     Raises:
         InputError: The model is of another architecture, of other fields, of another domain, or

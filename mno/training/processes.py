@@ -13,14 +13,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mno.core.errors import InputError
 
+T = TypeVar("T")
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -56,7 +58,7 @@ class Rank:
         """Whether there is no other process."""
         return self.size == 1
 
-    def of(self, numbers: Tensor) -> Tensor:
+    def of(self, numbers: np.ndarray) -> np.ndarray:
         """Return this process's samples of a batch; where none are left for it, the first of all.
 
         That one counts nothing (`count` is 0): all processes have to take part in every step.
@@ -70,22 +72,31 @@ class Rank:
         """Return how many samples of a batch are this process's."""
         return len(range(self.number, samples, self.size))
 
+    def _gathered(self, value: T) -> list[T]:
+        """Return the values of all processes, in their order."""
+        if self.is_all:
+            return [value]
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return values
+
     def pool(self, sums: Sequence[Pooled]) -> None:
         """Add up sums over all processes, in place."""
-        if self.is_all:
-            return
-        together = _shared([[entry.total, float(entry.count)] for entry in sums])
-        distributed.all_reduce(together)
-        for entry, (total, count) in zip(sums, together.tolist(), strict=True):
-            entry.total, entry.count = total, int(count)
+        shared = self._gathered([(entry.total, entry.count) for entry in sums])
+        for entry, parts in zip(sums, zip(*shared, strict=True), strict=True):
+            entry.total, entry.count = (sum(part) for part in zip(*parts, strict=True))
 
-    def agreed(self, value: float) -> float:
+    def agreed(self, value: T) -> T:
         """Return the first process's value: what is decided by it is decided alike everywhere."""
-        if self.is_all:
-            return value
-        shared = _shared(value)
-        distributed.broadcast(shared, src=0)
-        return shared.item()
+        return self._gathered(value)[0]
+
+    def check_same(self, digest: str) -> None:
+        """Refuse to train where another process was given something else, by its digest."""
+        if len(set(self._gathered(digest))) > 1:
+            raise InputError(
+                f"the {self.size} processes of the training were given different data, parameters "
+                "or seeds; start all of them alike"
+            )
 
     @contextmanager
     def first_goes_ahead(self) -> Iterator[None]:
@@ -102,30 +113,6 @@ class Rank:
             return module
         on_cpu = training_device() == "cpu"
         return DistributedDataParallel(module, device_ids=None if on_cpu else [self.number])
-
-    def check_same(self, digest: str) -> None:
-        """Refuse to train where another process was given something else.
-
-        Args:
-            digest: Of all that the training depends on, in hexadecimal.
-        """
-        if self.is_all:
-            return
-        mine = _shared(list(bytes.fromhex(digest)))
-        first = mine.clone()
-        distributed.broadcast(first, src=0)
-        differs = _shared(float(not mine.equal(first)))
-        distributed.all_reduce(differs)
-        if differs.item():
-            raise InputError(
-                f"the {self.size} processes of the training were given different data, parameters "
-                "or seeds; start all of them alike"
-            )
-
-
-def _shared(values: Any) -> Tensor:
-    """Return numbers as processes exchange them."""
-    return torch.tensor(values, dtype=torch.float64, device=training_device())
 
 
 def not_averaging(module: nn.Module) -> AbstractContextManager[Any]:
@@ -159,13 +146,8 @@ def this_rank(processes: int, batch_size: int) -> Rank:
 def joined(rank: Rank, rendezvous: str) -> Iterator[None]:
     """Be one of the processes of a training while the body runs.
 
-    Args:
-        rank: Which one.
-        rendezvous: Where they meet: the URL of a file that is not there yet, `file://…`, or `env://`
-            for what torchrun says in the environment.
-
-    Raises:
-        InputError: There are fewer devices than processes.
+    They meet at the URL of a file that is not there yet, `file://…`, or by `env://` as torchrun
+    says in the environment. An `InputError` says that there are fewer devices than processes.
     """
     devices = torch.cuda.device_count()
     if 0 < devices < rank.size:
@@ -192,11 +174,7 @@ def joined(rank: Rank, rendezvous: str) -> Iterator[None]:
 
 @contextmanager
 def started_by_torchrun() -> Iterator[Rank]:
-    """Join the processes that torchrun has started on one machine; yield which one this is.
-
-    Raises:
-        InputError: torchrun has not started this process, or has others on other machines.
-    """
+    """Join the processes that torchrun has started on one machine; yield which one this is."""
     missing = [name for name in _TORCHRUN if name not in os.environ]
     if missing:
         raise InputError(

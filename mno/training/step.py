@@ -112,10 +112,10 @@ class Mean:
 
 
 class OperatorTraining(nn.Module):
-    """Trains an operator on normalised fields, on one grid or on unordered points.
+    """Trains an operator, built by its description, on normalised fields of a training split.
 
     Args:
-        operator: Built by `description.build()`.
+        operator: What is trained.
         description: What the surrogate is; its normaliser defines the loss.
         schema: The training data's.
         config: How to train.
@@ -161,14 +161,9 @@ class OperatorTraining(nn.Module):
         self.operator.train()
 
     def forward(self, batch: dict[str, Tensor], number: int) -> Tensor:
-        """Return the loss of a batch, weighted by its share of the optimiser step.
+        """Return the loss of a batch of an epoch, weighted by its share of the optimiser step.
 
-        Args:
-            batch: Normalised fields, by name.
-            number: Of the batch in its epoch, counted from 0.
-
-        Raises:
-            MnoError: The loss is not a finite number.
+        An `MnoError` says that the loss is not a finite number.
         """
         config, description = self.config, self.description
         seen = corrupt(

@@ -1,10 +1,15 @@
+"""Generation on a cluster: the bytes of one process, whatever is killed."""
+
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -29,11 +34,14 @@ def undisturbed(tmp_path_factory) -> Made:
     return make(tmp_path_factory.mktemp("undisturbed"), make_plan(**LONG))
 
 
-def wait_for(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+PATIENCE = 60.0  # seconds until something that must happen has happened
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
+        time.sleep(0.005)
 
 
 def records(folder: Path) -> dict[str, tuple[int, int]]:
@@ -43,9 +51,21 @@ def records(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all it has started, the process first."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
+
+
 def workers_of(pid: int) -> list[psutil.Process]:
-    children = psutil.Process(pid).children(recursive=True)
-    return [p for p in children if "spawn_main" in " ".join(p.cmdline())]
+    found = []
+    for process in family(pid)[1:]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def test_two_workers_give_the_bytes_of_one(made: Made, tmp_path):
@@ -86,10 +106,10 @@ def test_darcy_is_the_same_for_one_and_two_workers(tmp_path):
 def test_a_killed_run_is_taken_up_where_it_ended(undisturbed: Made, tmp_path, start, workers):
     process = start("run_heat.py", tmp_path, LONG["samples"], LONG["steps"], workers, "-")
     wait_for(lambda: process.poll() is not None or len(records(tmp_path)) >= 2)
-    family = [process.pid, *(p.pid for p in workers_of(process.pid))]
+    pids = [process.pid, *(p.pid for p in workers_of(process.pid))]
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in family))
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
     kept = records(tmp_path)
     assert 2 <= len(kept) < undisturbed.report.shards == 6
     assert not (tmp_path / "data").exists()
@@ -204,3 +224,67 @@ def test_a_failed_check_on_a_worker_is_the_same_one_line(tmp_path):
     with pytest.raises(MnoError, match="heat_balance .* tolerance -1; nothing is released"):
         make(tmp_path, make_plan(tolerated_imbalance=-1.0), TWO)
     assert [path.name for path in tmp_path.iterdir()] == ["work"]
+
+
+SHARDS, STEPS = 48, 1500  # a shard takes about a tenth of a second
+# Each row is one start of the generation, each word a kill: of a worker; of the process that
+# generates, which is Dask's scheduler; of everything at once. The last of a row ends it. Dask gives
+# a shard up when four workers died of it, so no row kills more than three.
+ROWS = (
+    "scheduler",
+    "worker worker worker everything",
+    "worker worker worker scheduler",
+    "everything",
+    "worker worker worker scheduler",
+    "worker worker everything",
+    "worker worker scheduler",
+)
+
+
+def kill(kind: str, run: subprocess.Popen[str], rng: random.Random) -> list[psutil.Process]:
+    """Kill with a signal that cannot be caught; return what may live on for a moment."""
+    left = family(run.pid)
+    assert left and run.poll() is None, "the generation ended before it was killed"
+    if kind == "worker":
+        wait_for(lambda: workers_of(run.pid))
+        victims = [rng.choice(workers_of(run.pid))]
+    else:
+        victims = left if kind == "everything" else left[:1]
+    for process in victims:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    return left
+
+
+@pytest.mark.slow
+def test_a_generation_killed_at_twenty_random_moments_ends_in_the_same_bytes(tmp_path, start):
+    plan = make_plan(samples=4 * SHARDS, steps=STEPS)
+    undisturbed = make(tmp_path / "undisturbed", plan)
+    folder, rng = tmp_path / "killed", random.Random(7)
+    kills, left, seen = [], [], [0]
+    for row in ROWS:
+        run = start("run_heat.py", folder, plan.config.samples, STEPS, 2, "-")
+        for kind in row.split():
+            if row == kind:  # at any moment of starting
+                time.sleep(rng.uniform(0.0, 2.0))
+            else:  # at any moment of the work, some shards on
+                more = len(records(folder)) + rng.randint(0, 2)
+                wait_for(lambda run=run, more=more: len(records(folder)) >= more or run.poll())
+                time.sleep(rng.uniform(0.0, 0.1))
+            left += kill(kind, run, rng)
+            kills.append(kind)
+        run.wait()
+        seen.append(len(records(folder)))
+    assert len(kills) >= 20 and set(kills) == {"worker", "scheduler", "everything"}
+    assert len(set(seen)) > 4 and seen[-1] < SHARDS, "kills were spread over the work"
+    assert not (folder / "data").exists()
+
+    # Workers that have lost their scheduler end by themselves.
+    wait_for(lambda: not any(map(psutil.Process.is_running, left)))
+    resumed = make(folder, plan)
+    assert resumed.hashes == undisturbed.hashes
+    assert resumed.report == undisturbed.report
+    assert sorted(path.name for path in folder.iterdir()) == ["data", "work"]
+    assert hashes(folder / "work/store") == hashes(tmp_path / "undisturbed/work/store")
+    assert sorted(path.name for path in (folder / "work").iterdir()) == ["done", "store", "token"]
+    assert len(list((folder / "work/done").iterdir())) == SHARDS

@@ -1,4 +1,4 @@
-"""Predictions of a store of states: which frames are given, which are written, when they are."""
+"""Predictions of a store: which frames are given, which are written, when they are, and gaps."""
 
 from __future__ import annotations
 
@@ -39,31 +39,38 @@ def surrogate() -> Surrogate:
     return Surrogate(description, description.build())
 
 
-def make_store(folder: Path, times: np.ndarray | None, frames: int = SHAPE[1]) -> Path:
-    rng = np.random.default_rng(0)
+def store(folder: Path, arrays: dict[str, np.ndarray], dims: dict[str, tuple[str, ...]]) -> Path:
     group = zarr.open_group(str(folder), mode="w")
-    dims = ("sample", "time", "x", "y")
-    state = rng.random((SHAPE[0], frames, *SHAPE[2:]))
-    group.create_array("temperature", data=state, dimension_names=dims)
-    group.create_array("conductivity", data=state[:, 0], dimension_names=("sample", "x", "y"))
-    x = (np.arange(6) + 0.5) / 6
-    group.create_array("x", data=x, dimension_names=("x",)).attrs["units"] = "m"
-    if times is not None:
-        group.create_array("time", data=times, dimension_names=("time",)).attrs["units"] = "s"
+    for name, values in arrays.items():
+        group.create_array(name, data=values, dimension_names=dims.get(name))
     return folder
 
 
-def predict(surrogate: Surrogate, source: Path, steps: int | None = None) -> zarr.Group:
+def make_store(folder: Path, times: np.ndarray | None, frames: int = SHAPE[1]) -> Path:
+    state = np.random.default_rng(0).random((SHAPE[0], frames, *SHAPE[2:]))
+    arrays = {"temperature": state, "conductivity": state[:, 0], "x": (np.arange(6) + 0.5) / 6}
+    arrays |= {} if times is None else {"time": times}
+    steady = ("sample", "x", "y")
+    dims = {"temperature": ("sample", "time", "x", "y"), "conductivity": steady}
+    store(folder, arrays, dims | {"x": ("x",), "time": ("time",)})
+    for name, unit in (("x", "m"), ("time", "s")):
+        if name in arrays:
+            zarr.open_array(str(folder / name)).attrs["units"] = unit
+    return folder
+
+
+def predict(surrogate: Surrogate, source: Path, steps: int | None = None, size=1) -> zarr.Group:
     destination = source.with_name("out.zarr")
-    done = predict_store(surrogate, source, destination, 2, lambda *_: None, steps)
-    assert done == SHAPE[0]
+    group = zarr.open_group(str(source), mode="r")
+    done = predict_store(surrogate, source, destination, size, lambda *_: None, steps)
+    assert done == group[surrogate.description.fields[0]].shape[0]
     return zarr.open_group(str(destination), mode="r")
 
 
 @pytest.mark.parametrize("steps", [None, 5])
 def test_the_first_frames_are_continued(surrogate, tmp_path, steps):
     source = make_store(tmp_path / "in.zarr", np.arange(4) * 0.5 + 10)
-    out, given = predict(surrogate, source, steps), zarr.open_group(str(source), mode="r")
+    out, given = predict(surrogate, source, steps, 2), zarr.open_group(str(source), mode="r")
     inputs = {
         "temperature": np.asarray(given["temperature"][:, :2]),
         "conductivity": np.asarray(given["conductivity"][:]),
@@ -98,51 +105,58 @@ def test_frames_that_do_not_fit_are_refused_and_nothing_is_left(
     assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]
 
 
-ROD = Path(__file__).parents[1] / "surrogate/formats/frames"
+def saved(kind: str) -> tuple[Surrogate, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return a model of an earlier version, what it was given and what it answered."""
+    folder = Path(__file__).parents[1] / "surrogate/formats" / kind
+    surrogate, known = Surrogate.load(folder), dict(np.load(folder / "prediction.npz"))
+    names = surrogate.description.given_names
+    return surrogate, {n: known.get(f"given {n}", known.get(n)) for n in names}, known
 
 
 @pytest.mark.parametrize("steps", [None, 2])
 def test_forcings_and_numbers_are_read_beside_states(tmp_path, steps):
-    surrogate, known = Surrogate.load(ROD), np.load(ROD / "prediction.npz")
-    inputs = {name: known[name] for name in ("power", "loss")}
-    inputs["temperature"] = known["given temperature"]
-    group = zarr.open_group(str(tmp_path / "in.zarr"), mode="w")
-    surplus = np.concatenate([inputs["power"], inputs["power"]], axis=1)
-    group.create_array("power", data=surplus, dimension_names=("sample", "time", "x"))
-    group.create_array("loss", data=inputs["loss"], dimension_names=("sample",))
-    state = np.concatenate([inputs["temperature"]] * 3, axis=1)
-    group.create_array("temperature", data=state, dimension_names=("sample", "time", "x"))
-    done = predict_store(
-        surrogate, tmp_path / "in.zarr", tmp_path / "out.zarr", 1, lambda *_: None, steps
-    )
-    assert done == len(inputs["loss"]) == 2
-    out = zarr.open_group(str(tmp_path / "out.zarr"), mode="r")
+    surrogate, inputs, _ = saved("frames")
+    surplus = {n: np.concatenate([inputs[n]] * 3, axis=1) for n in ("power", "temperature")}
+    dims = {"loss": ("sample",)} | dict.fromkeys(surplus, ("sample", "time", "x"))
+    out = predict(surrogate, store(tmp_path / "in.zarr", inputs | surplus, dims), steps)
     expected = surrogate.predict(inputs, 1, steps)["temperature"]
     np.testing.assert_array_equal(out["temperature"][:], expected)
     assert out["temperature"].metadata.dimension_names == ("sample", "time", "x")
 
 
 def test_a_forcing_that_ends_too_early_is_refused_and_nothing_is_left(tmp_path):
-    surrogate, known = Surrogate.load(ROD), np.load(ROD / "prediction.npz")
-    group = zarr.open_group(str(tmp_path / "in.zarr"), mode="w")
-    for name in ("power", "loss"):
-        group.create_array(name, data=known[name])
-    group.create_array("temperature", data=known["given temperature"])
+    surrogate, inputs, _ = saved("frames")
     with pytest.raises(InputError, match=r"power is .* with 10 frames or more"):
-        predict_store(
-            surrogate, tmp_path / "in.zarr", tmp_path / "out.zarr", 1, lambda *_: None, steps=9
-        )
+        predict(surrogate, store(tmp_path / "in.zarr", inputs, {}), steps=9)
     assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]
 
 
 def test_predictions_at_points_say_where_they_are(tmp_path):
-    saved = Path(__file__).parents[1] / "surrogate/formats/points"
-    surrogate, known = Surrogate.load(saved), np.load(saved / "prediction.npz")
-    group = zarr.open_group(str(tmp_path / "in.zarr"), mode="w")
-    for name in ("x", "y", "load"):
-        group.create_array(name, data=known[name], dimension_names=("sample", "point"))
-    predict_store(surrogate, tmp_path / "in.zarr", tmp_path / "out.zarr", 1, lambda *_: None)
+    surrogate, inputs, known = saved("points")
+    predict(surrogate, store(tmp_path / "in.zarr", inputs, dict.fromkeys(inputs, POINT)))
     with xarray.open_zarr(tmp_path / "out.zarr") as out:
         assert set(out.coords) == {"x", "y"}
         np.testing.assert_array_equal(out["x"], known["x"])
         np.testing.assert_allclose(out["deflection"], known["deflection"], rtol=1e-4, atol=1e-5)
+
+
+POINT = ("sample", "point")
+GAPPY = {"cover": POINT, "loss": POINT[:1], "temperature": ("sample", "time", "point")}
+GAPPY |= {"x": POINT, "y": POINT}
+
+
+def test_a_store_with_gaps_is_predicted_as_a_whole(tmp_path):
+    surrogate, given, _ = saved("gaps")
+    out = predict(surrogate, store(tmp_path / "in.zarr", given, GAPPY))
+    for name, expected in surrogate.predict(given, 1).items():
+        found = np.asarray(out[name][:])
+        assert np.isfinite(found).all()
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_gap_that_the_model_does_not_know_leaves_nothing_behind(tmp_path):
+    surrogate, given, _ = saved("gaps")
+    given["y"][1, 4] = np.nan
+    with pytest.raises(InputError, match="in.zarr, from 1 on: field y has a value that is miss"):
+        predict(surrogate, store(tmp_path / "in.zarr", given, GAPPY))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]

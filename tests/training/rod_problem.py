@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
+from runner import runner
 
 from mno.core.fields import Axis, Field
-from mno.core.forecast import TaskConfig
 from mno.data.reading import Schema, Split
 from mno.nn.config import ModelConfig
-from mno.surrogate.surrogate import Surrogate
-from mno.training.config import TrainConfig
-from mno.training.fit import train
-from mno.training.history import History
 
 POINTS, FRAMES = 8, 6
 MODEL = ModelConfig(width=8, layers=1, d_state=2)
-CONFIG = TrainConfig(epochs=4, batch_size=4, learning_rate=1e-2, threads=1)
 FIELDS = (
     Field("power", "W", "power", "input", ("time", "x")),
     Field("loss", "s-1", "loss", "input", ()),
@@ -45,13 +38,4 @@ def make_split(name: str, samples: int, seed: int) -> Split:
     return Split(name, schema(), arrays, np.arange(samples))
 
 
-TRAINING = make_split("train", 12, seed=1)
-VALIDATION = make_split("validation", 5, seed=2)
-
-
-def run(
-    work: Path, task: TaskConfig, *, config: TrainConfig = CONFIG, **others
-) -> tuple[Surrogate, History]:
-    """Train the small model on the rod."""
-    arguments = {"training": TRAINING, "validation": VALIDATION, "model": MODEL, "seed": 0}
-    return train(**(arguments | others), config=config, work=work, task=task, quiet=True)
+TRAINING, VALIDATION, run = runner(make_split, 12, MODEL)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
+from runner import runner
 
 from mno.core.fields import Axis, Field
 from mno.data.reading import Schema, Split
 from mno.nn.config import ModelConfig
-from mno.surrogate.surrogate import Surrogate
-from mno.training.config import TrainConfig
-from mno.training.fit import train
-from mno.training.history import History
 
 POINTS = 40
 MODEL = ModelConfig(width=8, layers=1, d_state=2, path="bidirectional")
-CONFIG = TrainConfig(epochs=4, batch_size=4, learning_rate=1e-2, threads=1)
 AXES = ("point",)
 FIELDS = (
     Field("x", "m", "x", "coordinate", AXES),
@@ -41,11 +35,4 @@ def make_split(name: str, samples: int, seed: int, points: int = POINTS) -> Spli
     return Split(name, schema(points), arrays, np.arange(samples))
 
 
-TRAINING = make_split("train", 12, seed=1)
-VALIDATION = make_split("validation", 5, seed=2)
-
-
-def run(work: Path, *, config: TrainConfig = CONFIG, **others) -> tuple[Surrogate, History]:
-    """Train the small model on the plate."""
-    arguments = {"training": TRAINING, "validation": VALIDATION, "model": MODEL, "seed": 0}
-    return train(**(arguments | others), config=config, work=work, quiet=True)
+TRAINING, VALIDATION, run = runner(make_split, 12, MODEL)

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from rod_problem import CONFIG, FRAMES, MODEL, TRAINING, VALIDATION, run, schema
+from rod_problem import FRAMES, MODEL, TRAINING, VALIDATION, run, schema
+from runner import CONFIG, encoded
 
 from mno.core.errors import InputError
 from mno.core.fields import Field
@@ -15,7 +16,6 @@ from mno.core.forecast import TaskConfig
 from mno.surrogate.surrogate import Surrogate
 from mno.training.batches import Windows
 from mno.training.objective import Objective, predict_batch
-from mno.training.problem import encode
 
 HORIZON = TaskConfig(history=2, scheme="horizon")
 ROLLOUT = TaskConfig(history=2, scheme="rollout")
@@ -115,7 +115,7 @@ def test_windows_cut_forcing_and_state_at_the_same_frames():
 def test_a_residual_is_given_the_forcing_of_each_interval(tmp_path, task, pushforward):
     surrogate = run(tmp_path, task, config=CONFIG.model_copy(update={"epochs": 1}))[0]
     description = surrogate.description
-    fields = encode(description, VALIDATION)
+    fields = encoded(description, VALIDATION)
     grid = description.grid((8,))
     seen = description.batch(description.given(fields))
     prediction = predict_batch(

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from reaction_problem import (
-    CONFIG,
     FRAMES,
     NAMES,
     TRAINING,
@@ -17,8 +16,8 @@ from reaction_problem import (
     make_reaction_split,
     run,
 )
+from runner import CONFIG, encoded, weights_of
 from smoothing_problem import run as run_steady
-from smoothing_problem import weights_of
 
 from mno.core.batch import Batch
 from mno.core.errors import InputError
@@ -33,7 +32,6 @@ from mno.training.objective import (
     predict_batch,
     pushforward_loss,
 )
-from mno.training.problem import encode
 from mno.training.step import FAR_OFF, OperatorTraining
 
 HORIZON = TaskConfig(history=2, scheme="horizon")
@@ -147,7 +145,7 @@ def test_what_the_task_says_means_nothing_without_states(tmp_path):
 
 def test_unrolled_and_pushed_steps_are_what_the_library_functions_say(rollout):
     description, operator = rollout.description, rollout.operator
-    fields = {n: f[:, :5] for n, f in encode(description, VALIDATION).items()}
+    fields = {n: f[:, :5] for n, f in encoded(description, VALIDATION).items()}
     grid = description.grid((8, 8))
     seen = Batch(description.given(fields), grid)
 
@@ -189,7 +187,7 @@ def test_the_steps_to_push_forward_are_drawn_and_others_are_not(rollout, horizon
 
 def test_the_last_pushed_step_has_a_gradient_in_mixed_precision_too(rollout):
     description, operator = rollout.description, rollout.operator
-    fields = {n: f[:, :5] for n, f in encode(description, VALIDATION).items()}
+    fields = {n: f[:, :5] for n, f in encoded(description, VALIDATION).items()}
     seen = Batch(description.given(fields), description.grid((8, 8)))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         pushed = predict_batch(operator, description, fields, seen, 3, pushforward=True)
@@ -201,7 +199,7 @@ def test_the_last_pushed_step_has_a_gradient_in_mixed_precision_too(rollout):
 def test_the_residual_is_that_of_the_last_given_and_all_predicted_frames(rollout):
     description, schema = rollout.description, VALIDATION.schema
     grid = description.grid((8, 8))
-    fields = encode(description, VALIDATION)
+    fields = encoded(description, VALIDATION)
     given = description.given(fields)
     torch.manual_seed(0)
     truth = description.truth(fields)
@@ -239,7 +237,7 @@ def test_a_rollout_that_blows_up_counts_as_far_off_and_ends_no_training(rollout)
     module = OperatorTraining(
         surrogate.operator, surrogate.description, TRAINING.schema, CONFIG, len(TRAINING)
     )
-    module.validation_step(encode(surrogate.description, VALIDATION))
+    module.validation_step(encoded(surrogate.description, VALIDATION))
     assert module.validation_error.value == FAR_OFF
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from rod_problem import make_split as make_rod
 from rod_problem import run as run_rod
-from scattered_problem import CONFIG, make_split, run
+from runner import CONFIG
+from scattered_problem import make_split, run
 from smoothing_problem import make_split as make_smoothing
 from smoothing_problem import run as run_smoothing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import pickle
@@ -14,10 +15,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from smoothing_problem import CONFIG, TRAINING, run, train_in_child, weights_of
+from reaction_problem import run as run_reaction
+from runner import weights_of
+from smoothing_problem import CONFIG, MODEL, TRAINING, run
 
 from mno.core.errors import MnoError
+from mno.core.forecast import TaskConfig
+from mno.scenarios.base import SQUARE
 from mno.training.checkpoint import checkpoints
+from mno.training.config import TrainConfig
 from mno.training.step import learning_rate_factor
 
 # Children are forked from a server that has imported torch but never computed.
@@ -36,6 +42,11 @@ def uninterrupted(tmp_path_factory):
 def assert_same(result, uninterrupted) -> None:
     assert result[1] == uninterrupted[1]
     assert weights_of(result[0]) == weights_of(uninterrupted[0])
+
+
+def train_in_child(work: Path, config: TrainConfig) -> None:
+    """Train in a process of its own, which a test may kill."""
+    run(work, config=config)
 
 
 class SignalAt:
@@ -216,3 +227,61 @@ def test_a_disk_without_room_stops_training_in_one_line(tmp_path, uninterrupted)
     assert "\n" not in message
     assert not list(tmp_path.glob("*.partial"))
     assert_same(run(tmp_path), uninterrupted)
+
+
+SYMMETRIC = dataclasses.replace(
+    TRAINING, schema=dataclasses.replace(TRAINING.schema, symmetries=SQUARE)
+)
+DROPPING = MODEL.model_copy(update={"dropout": 0.2})
+EVERYTHING = {
+    "loss": "h1", "augment": True, "input_noise": 0.1, "input_mask": 0.1, "ema_decay": 0.9,
+    "accumulate": 2,
+}  # fmt: skip
+ROLLOUT = {
+    "batch_size": 4, "unroll": 2, "augment": True, "input_noise": 0.05, "residual_weight": 0.01,
+    "ema_decay": 0.9, "accumulate": 2,
+}  # fmt: skip
+
+
+def train(work, options: dict, model=MODEL, **others):
+    config = CONFIG.model_copy(update={"epochs": 4, **options})
+    if "unroll" in options:
+        return run_reaction(work, TaskConfig(history=2), config=config, **others)
+    return run(work, config=config, model=model, training=SYMMETRIC, **others)
+
+
+@pytest.mark.parametrize(
+    ("options", "model"),
+    [
+        pytest.param({}, DROPPING, id="dropout"),
+        pytest.param({"augment": True}, MODEL, id="augment"),
+        pytest.param({"input_noise": 0.1}, MODEL, id="noise"),
+        pytest.param({"input_mask": 0.3}, MODEL, id="mask"),
+        pytest.param({"ema_decay": 0.9}, MODEL, id="ema"),
+        pytest.param({"accumulate": 3, "batch_size": 2}, MODEL, id="accumulate"),
+        pytest.param({"precision": "bf16"}, MODEL, id="bf16"),
+        pytest.param(ROLLOUT, MODEL, id="rollout"),
+        pytest.param({**ROLLOUT, "pushforward": True}, MODEL, id="pushforward"),
+    ],
+)
+def test_whatever_is_drawn_an_interrupted_training_ends_as_one_that_was_not(
+    tmp_path, options, model
+):
+    uninterrupted = train(tmp_path / "whole", options, model)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken", options, model, observers=[SignalAt(2, epoch=2)])
+    assert_same(train(tmp_path / "broken", options, model), uninterrupted)
+
+
+def train_everything(work) -> None:
+    train(work, EVERYTHING, DROPPING, observers=[SignalAt(9, epoch=2)])
+
+
+def test_a_killed_training_with_everything_on_ends_as_one_that_was_not(tmp_path):
+    process = CONTEXT.Process(target=train_everything, args=(tmp_path / "killed",))
+    process.start()
+    process.join()
+    assert process.exitcode == -9
+    assert checkpoints(tmp_path / "killed")[0].name.startswith("epoch-00002")
+    uninterrupted = train(tmp_path / "whole", EVERYTHING, DROPPING)
+    assert_same(train(tmp_path / "killed", EVERYTHING, DROPPING), uninterrupted)

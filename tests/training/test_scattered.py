@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from scattered_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, run, schema
+from runner import CONFIG
+from scattered_problem import MODEL, TRAINING, VALIDATION, make_split, run, schema
 
 from mno.core.errors import InputError
 from mno.core.fields import Axis

@@ -1,28 +1,117 @@
-"""Averaged weights, accumulated gradients and mixed precision."""
+"""Parts of a step: order, schedule, averaged weights, accumulated gradients, mixed precision."""
 
 from __future__ import annotations
 
 import copy
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from smoothing_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, run, weights_of
+from runner import as_they_are, weights_of
+from smoothing_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, run
 from test_train import error_of
 from torch import nn
 
 from mno.core.errors import InputError
+from mno.data.loading import Loader, epoch_order
+from mno.nn.build import build_operator
 from mno.surrogate.surrogate import Surrogate
+from mno.training.batches import seed_epoch
 from mno.training.config import TrainConfig
 from mno.training.fit import autocast_of
+from mno.training.history import EpochRecord, History
 from mno.training.step import (
     AveragedWeights,
     learning_rate_factor,
+    parameter_groups,
     samples_of_step,
     steps_per_epoch,
+    warmup_steps,
 )
+
+
+@given(st.integers(1, 500), st.floats(0, 0.99))
+def test_the_learning_rate_rises_once_then_falls_to_zero(num_steps, warmup_fraction):
+    factors = [learning_rate_factor(s, num_steps, warmup_fraction) for s in range(num_steps)]
+    warmup = warmup_steps(num_steps, warmup_fraction)
+    assert all(0 < factor <= 1 for factor in factors)
+    assert factors[:warmup] == sorted(factors[:warmup])
+    assert factors[warmup:] == sorted(factors[warmup:], reverse=True)
+    assert max(factors) == 1.0
+    assert learning_rate_factor(num_steps, num_steps, warmup_fraction) == pytest.approx(0)
+
+
+@given(st.integers(1, 40), st.integers(0, 2**40), st.integers(0, 1000))
+def test_the_order_is_a_permutation_given_by_seed_and_epoch(num_samples, seed, epoch):
+    order = epoch_order(num_samples, seed, epoch)
+    assert sorted(order) == list(range(num_samples))
+    np.testing.assert_array_equal(order, epoch_order(num_samples, seed, epoch))
+
+
+def test_seeds_and_epochs_have_orders_of_their_own():
+    orders = {tuple(epoch_order(20, seed, epoch)) for seed in range(5) for epoch in range(5)}
+    assert len(orders) == 25
+
+
+def test_an_epoch_has_its_own_random_numbers():
+    def draw(seed, epoch):
+        seed_epoch(seed, epoch)
+        return torch.rand(4).tolist()
+
+    with torch.random.fork_rng(devices=[]):
+        assert draw(0, 1) == draw(0, 1)
+        assert draw(0, 1) != draw(0, 2)
+        assert draw(0, 1) != draw(1, 1)
+
+
+def test_a_pass_over_the_batches_takes_every_sample_once_with_its_own_fields():
+    source = TRAINING.fields["source"]
+    batches = Loader(as_they_are(TRAINING), 4, seed=0)
+    taken = list(batches)
+    assert [len(batch["source"]) for batch in taken] == [4, 4, 4, 2]
+    assert len(batches) == 4
+    order = epoch_order(14, 0, 0)
+    for name in ("source", "temperature"):
+        found = torch.cat([batch[name] for batch in taken]).numpy()
+        np.testing.assert_array_equal(found, TRAINING.fields[name][order])
+    assert len(np.unique(source, axis=0)) == 14
+
+
+def test_every_weight_is_optimised_once_and_only_matrices_decay():
+    operator = build_operator(MODEL, inputs=("a",), outputs=("u",))
+    groups = parameter_groups(operator, 0.1)
+    grouped = [id(p) for group in groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in operator.parameters())
+    decaying = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    linear = {id(m.weight) for m in operator.modules() if isinstance(m, nn.Linear)}
+    biases = {id(p) for name, p in operator.named_parameters() if name.endswith("bias")}
+    assert linear <= decaying
+    assert not biases & decaying
+
+
+def history(*errors: float) -> History:
+    return History(tuple(EpochRecord(i + 1, 1.0, e, 1e-3) for i, e in enumerate(errors)))
+
+
+def test_the_best_epoch_is_the_first_of_the_lowest_validation_errors():
+    assert history(0.5, 0.2, 0.3, 0.2).best.epoch == 2
+
+
+@pytest.mark.parametrize(
+    ("errors", "complete"),
+    [((), False), ((0.5, 0.6), False), ((0.5, 0.6, 0.5), True), ((0.5, 0.6, 0.4, 0.5), False)],
+)
+def test_training_is_complete_after_epochs_without_a_new_best(errors, complete):
+    assert history(*errors).is_complete(epochs=10, patience=2) is complete
+
+
+def test_a_history_is_read_back_as_it_was_written():
+    written = history(0.5, 1 / 3)
+    assert History.from_records(written.to_dict()["epochs"]) == written
+    assert written.to_dict()["best_epoch"] == 2
 
 
 def config(**changes) -> TrainConfig:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from darcy_problem import make_darcy_split
-from smoothing_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, run, weights_of
+from runner import weights_of
+from smoothing_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, run
 from torch import nn
 
 from mno.core.batch import Batch

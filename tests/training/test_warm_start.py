@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 from darcy_problem import make_darcy_split
-from smoothing_problem import CONFIG, MODEL, run, weights_of
+from runner import weights_of
+from smoothing_problem import CONFIG, MODEL, run
 
 from mno.core.errors import InputError
 from mno.surrogate.surrogate import Surrogate

@@ -41,13 +41,8 @@ _LOCAL = {
 def connect(execution: ExecutionConfig, num_tasks: int, scratch: Path) -> Iterator[Client]:
     """Yield a client of the given scheduler, or of worker processes started for the purpose.
 
-    Args:
-        execution: Address of a scheduler, or number of workers.
-        num_tasks: No more workers than this are started.
-        scratch: Folder for the workers' temporary files.
-
-    Raises:
-        MnoError: The scheduler does not answer, or has no workers.
+    No more workers than tasks are started; their temporary files are in the folder `scratch`. An
+    `MnoError` says that the scheduler does not answer, or has no workers.
     """
     if execution.scheduler is not None:
         with silence_logging_cmgr(_LOG_LEVEL), _remote(execution.scheduler) as client:
@@ -113,10 +108,6 @@ def run_tasks(client: Client, root: str, probe: bytes, tasks: Mapping[int, bytes
         root: Folder from which workers import the project.
         probe: Pickled callable that returns why a worker must not take part, or `None`.
         tasks: Pickled callables that do the same and then their work, by number.
-
-    Raises:
-        MnoError: A worker refuses, workers keep dying, or the scheduler is lost; and whatever a
-            task raises.
     """
     call = _by_value()
     futures: dict[Future, int] = {}

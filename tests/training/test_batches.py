@@ -1,4 +1,4 @@
-"""Symmetries: declared ones hold for the solver, and training turns samples by them."""
+"""What a step is given: windows, symmetries, noise and missing points."""
 
 from __future__ import annotations
 
@@ -9,13 +9,26 @@ import numpy as np
 import pytest
 import torch
 from darcy_problem import darcy, make_darcy_split
+from reaction_problem import TRAINING as TRAJECTORIES
+from reaction_problem import run as run_reaction
+from runner import as_they_are, weights_of
 from smoothing_problem import CONFIG, TRAINING, run
 
+from mno.core.batch import Batch
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
-from mno.data.reading import Schema
+from mno.core.forecast import TaskConfig
+from mno.core.grid import Grid
+from mno.data.reading import Schema, Split
 from mno.scenarios.base import SQUARE
-from mno.training.batches import Augmentation, epoch_choices, turns_of
+from mno.training.batches import (
+    Augmentation,
+    Windows,
+    corrupt,
+    epoch_choices,
+    seed_epoch,
+    turns_of,
+)
 
 DARCY = make_darcy_split("train", 3, seed=0, resolution=12)
 AUGMENTED = CONFIG.model_copy(update={"augment": True, "epochs": 2})
@@ -122,3 +135,104 @@ def test_training_turns_samples_of_its_own_split_only(tmp_path):
 def test_a_dataset_without_symmetries_is_refused_by_training(tmp_path):
     with pytest.raises(InputError, match="scenario smoothing declares no symmetry"):
         run(tmp_path, config=AUGMENTED)
+
+
+GRID = Grid((40, 50), (1.0, 1.0))
+
+
+def make_batch() -> Batch:
+    fields = {"a": torch.full((5, 40, 50), 2.0), "b": torch.full((5, 3, 40, 50), 3.0)}
+    return Batch(fields, GRID, {"viscosity": torch.ones(5)})
+
+
+@pytest.fixture(autouse=True)
+def own_stream():
+    with torch.random.fork_rng(devices=[]):
+        seed_epoch(0, 0)
+        yield
+
+
+def test_noise_has_the_deviation_that_is_asked_for_and_differs_everywhere():
+    noisy = corrupt(make_batch(), noise=0.3, mask=0.0)
+    for name, value in (("a", 2.0), ("b", 3.0)):
+        noise = noisy.fields[name] - value
+        assert noise.mean().item() == pytest.approx(0, abs=0.02)
+        assert noise.std().item() == pytest.approx(0.3, rel=0.03)
+        assert len(noise.unique()) > 0.99 * noise.numel() * 0.5
+    assert torch.equal(noisy.scalars["viscosity"], torch.ones(5))
+
+
+def test_a_missing_point_holds_the_mean_in_all_fields_and_frames():
+    noisy = corrupt(make_batch(), noise=0.5, mask=0.25)
+    missing = noisy.fields["a"] == 0
+    assert missing.float().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert not torch.equal(missing[0], missing[1]), "each sample misses points of its own"
+    assert torch.equal(noisy.fields["b"] == 0, missing[:, None].expand(5, 3, 40, 50))
+
+
+def test_nothing_is_drawn_where_nothing_is_asked_for():
+    batch, state = make_batch(), torch.get_rng_state()
+    clean = corrupt(batch, noise=0.0, mask=0.0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(clean.fields[name] is batch.fields[name] for name in batch.fields)
+
+
+def test_the_batch_that_is_given_is_left_alone():
+    batch = make_batch()
+    corrupt(batch, noise=1.0, mask=0.5)
+    assert (batch.fields["a"] == 2).all()
+
+
+@pytest.mark.parametrize("option", [{"input_noise": 0.5}, {"input_mask": 0.5}])
+def test_it_changes_what_is_learned_and_how_hard_it_is(tmp_path, option):
+    plain, usual = run(tmp_path / "plain", config=CONFIG.model_copy(update={"epochs": 2}))
+    other, corrupted = run(
+        tmp_path / "other", config=CONFIG.model_copy(update={"epochs": 2, **option})
+    )
+    assert weights_of(plain) != weights_of(other)
+    assert corrupted.records[0].train_relative_l2 > usual.records[0].train_relative_l2
+
+
+def test_each_sample_has_its_own_window_whatever_batch_it_is_in():
+    frames = np.arange(5, dtype=np.float32)
+    axes = (Axis("time", "1", "time", frames, (0.0, 5.0)), Axis("x", "1", "x", frames[:1], (0, 1)))
+    fields = tuple(
+        Field(name, "1", name, "input", dims)
+        for name, dims in (("state", ("time", "x")), ("steady", ("x",)))
+    )
+    numbers = np.arange(6, dtype=np.float32)[:, None]
+    arrays = {"state": (10 * numbers + frames)[..., None], "steady": numbers}
+    starts = np.array([0, 3, 1, 2, 0, 3])
+    samples = as_they_are(
+        Split("train", Schema("test", fields, axes), arrays, np.arange(6)),
+        Windows({"state"}, 2, lambda epoch: starts),
+    )
+    order = np.array([5, 0, 2, 1, 4, 3])
+    batches = [samples.batch(part, 0) for part in (order[:4], order[4:])]
+    found = torch.cat([batch["state"] for batch in batches])[..., 0]
+    expected = [[10 * k + starts[k], 10 * k + starts[k] + 1] for k in order]
+    assert found.tolist() == expected
+    assert torch.cat([batch["steady"] for batch in batches])[:, 0].tolist() == order.tolist()
+
+
+def test_frames_turn_with_their_sample():
+    fields = {name: torch.from_numpy(field) for name, field in TRAJECTORIES.fields.items()}
+    turns = turns_of(TRAJECTORIES.schema)
+    choices = np.arange(len(TRAJECTORIES)) % len(turns)
+    windows = Windows(fields, 3, lambda epoch: np.full(len(TRAJECTORIES), 2))
+    turned = as_they_are(TRAJECTORIES, windows, Augmentation(turns, lambda epoch: choices))
+    batch = turned.batch(np.arange(len(TRAJECTORIES)), 0)
+    for sample, number in enumerate(choices):
+        for name, field in fields.items():
+            for frame in range(3):
+                alone = turns[number][name](field[sample : sample + 1, 2 + frame][:, None])
+                assert torch.equal(batch[name][sample, frame], alone[0, 0])
+
+
+def test_another_unrolling_is_another_training(tmp_path):
+    weights = []
+    for unroll in (1, 2):
+        config = CONFIG.model_copy(update={"unroll": unroll, "epochs": 1})
+        surrogate, _ = run_reaction(tmp_path / str(unroll), TaskConfig(), config=config)
+        weights.append(weights_of(surrogate))
+    assert weights[0] != weights[1]
