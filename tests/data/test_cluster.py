@@ -181,7 +181,8 @@ def test_a_scheduler_that_is_lost_is_one_line_and_keeps_shards(undisturbed, tmp_
     assert kept.items() <= records(tmp_path).items()
 
 
-def test_a_scheduler_that_does_not_answer_is_named(tmp_path):
+def test_a_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("mno.data.generate.dask._CONNECT_SECONDS", 1)
     execution = ExecutionConfig(scheduler="tcp://127.0.0.1:1")
     with pytest.raises(MnoError) as caught:
         make(tmp_path, make_plan(), execution)

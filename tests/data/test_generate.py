@@ -154,21 +154,25 @@ def test_a_dataset_larger_than_the_disk_is_refused_before_anything_is_made(tmp_p
     )
 
 
+def in_a_process(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code that may make datasets in a folder, by a process of its own."""
+    script = (
+        "import pathlib, resource, signal, sys; sys.path[:0] = sys.argv[1:3]\n"
+        f"from conftest import make, make_plan; folder = pathlib.Path(sys.argv[3])\n{code}"
+    )
+    command = [sys.executable, "-c", script, str(ROOT), str(HERE), str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def test_a_failed_write_names_the_folder_and_keeps_finished_shards(tmp_path, made: Made):
     # The limit lets metadata and small shards through and stops the first large file, as a full
     # disk would; a process of its own, since limits cannot be raised again.
-    script = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000));"
-        "sys.path[:0] = sys.argv[1:3]; import pathlib; from conftest import make, make_plan\n"
-        "plan = make_plan(samples=40, shard_size=20, resolution=64)\n"
-        "try: make(pathlib.Path(sys.argv[3]), plan)\n"
-        "except Exception as error: sys.exit(f'{type(error).__name__}: {error}')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(ROOT), str(HERE), str(tmp_path)],
-        capture_output=True,
-        text=True,
+    done = in_a_process(
+        tmp_path,
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        "try: make(folder, make_plan(samples=40, shard_size=20, resolution=64))\n"
+        "except Exception as error: sys.exit(f'{type(error).__name__}: {error}')",
     )
     assert done.returncode == 1
     assert done.stderr.strip() == (
@@ -180,14 +184,9 @@ def test_a_failed_write_names_the_folder_and_keeps_finished_shards(tmp_path, mad
 
 
 def test_one_worker_starts_no_cluster(tmp_path):
-    script = (
-        "import sys; sys.path[:0] = sys.argv[1:3]; import pathlib;"
-        "from conftest import make, make_plan; make(pathlib.Path(sys.argv[3]), make_plan());"
-        "print([m for m in ('distributed', 'torch', 'dask') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(ROOT), str(HERE), str(tmp_path)],
-        capture_output=True,
-        text=True,
+    done = in_a_process(
+        tmp_path,
+        "make(folder, make_plan())\n"
+        "print([m for m in ('distributed', 'torch', 'dask') if m in sys.modules])",
     )
     assert done.stdout.strip() == "[]", done.stderr

@@ -66,17 +66,10 @@ def test_a_split_without_samples_is_refused_with_a_number_that_works():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"samples": 0},
-        {"samples": 10.5},
-        {"resolution": 0},
-        {"shard_size": 0},
-        {"seed": -1},
-        {"test": 0.0},
-        {"train": float("nan")},
-        {"samples": True},
-        {"samples": "10"},
+        {"samples": 0}, {"samples": 10.5}, {"samples": True}, {"samples": "10"}, {"resolution": 0},
+        {"shard_size": 0}, {"seed": -1}, {"test": 0.0}, {"train": float("nan")},
     ],
-)
+)  # fmt: skip
 def test_a_value_out_of_range_is_named(changes):
     (key,) = changes
     assert f"{key}=" in refused(**changes)

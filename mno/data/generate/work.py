@@ -28,7 +28,7 @@ from pydantic import TypeAdapter
 from threadpoolctl import threadpool_limits
 
 from mno.core.errors import MnoError
-from mno.core.files import file_sha256, replacing_folder, write_text
+from mno.core.files import file_sha256, folder_files, replacing_folder, write_text
 from mno.data.generate.plan import DatasetPlan
 from mno.data.statistics import Margins, Moments
 from mno.data.store import create_store, sample_shape, seal, shard_file, write_values
@@ -253,11 +253,10 @@ class WorkFolder:
         with writing(self.path):
             shutil.rmtree(fresh, ignore_errors=True)
             create_store(fresh, self.plan)
-            for source in fresh.rglob("*"):
-                if not source.is_dir():
-                    target = self.store / source.relative_to(fresh)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(source, target)
+            for name, source in folder_files(fresh).items():
+                target = self.store / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(source, target)
             shutil.rmtree(fresh)
             self.token.write_text(uuid.uuid4().hex, encoding="utf-8")
 
