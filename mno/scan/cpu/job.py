@@ -10,6 +10,7 @@ has points, else states, ranks or chunks of states; columns are channels, or sta
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 from numba import njit
@@ -122,6 +123,7 @@ def sizes(state, rank, backward):
     )  # fmt: skip
 
 
+@cache
 def scratch_bytes(state: int, rank: int, backward: int) -> int:
     """Return how much scratch memory a task of a pass needs."""
     return sum(sizes.py_func(state, rank, backward))

@@ -132,20 +132,16 @@ class Job:
         order, backwards = scan.order, list(scan.layout[3::4])
         if order is None:
             order, backwards = _visits(tuple(scan.layout), self.points), [0] * self.groups
-        of_samples = (None if x is None or len(x) == 1 else 0 for x in (scan.scale, order))
-        for field, tensor, *axes in (
-            (fields.U, scan.u, 0, self.group_axis, 1, 3),
-            (fields.DELTA, scan.delta, 0, 2, 1, 3),
-            (fields.B, scan.B, 0, 2, 1, 3),
-            (fields.C, scan.C, 0, 2, 1, 3),
-            (fields.A, scan.A, None, 0, 1, 2),
-            (fields.DT_WEIGHT, scan.dt_weight, None, 0, 1, 2),
-            (fields.D, scan.D, None, 0, None, 1),
-            (fields.BIAS, scan.bias, None, 0, None, 1),
-            (fields.SCALE, scan.scale, next(of_samples), 1, 2, None),
-            (fields.ORDER, order, next(of_samples), 1, 2, None),
-        ):
-            self.put(field, tensor, *axes)
+        self.put(fields.U, scan.u, 0, self.group_axis, 1, 3)
+        for field, tensor in ((fields.DELTA, scan.delta), (fields.B, scan.B), (fields.C, scan.C)):
+            self.put(field, tensor, 0, 2, 1, 3)
+        for field, tensor in ((fields.A, scan.A), (fields.DT_WEIGHT, scan.dt_weight)):
+            self.put(field, tensor, None, 0, 1, 2)
+        for field, tensor in ((fields.D, scan.D), (fields.BIAS, scan.bias)):
+            self.put(field, tensor, None, 0, None, 1)
+        for field, tensor in ((fields.SCALE, scan.scale), (fields.ORDER, order)):
+            per_sample = tensor is not None and tensor.shape[0] > 1
+            self.put(field, tensor, 0 if per_sample else None, 1, 2, None)
         self.numbers[fields.BATCH : fields.DIRECTIONS] = (
             *(self.batch, self.points, self.groups, summed, self.channel, self.state, self.rank),
             *(scan.softplus, scan.discretization == "centred", False),
@@ -290,18 +286,14 @@ def _check(scan: ScanInputs) -> None:
     batch, points, shared, channel = u.shape
     groups, state = A.shape[:2]
     rank = channel if scan.dt_weight is None else scan.dt_weight.shape[1]
-    shapes = {
-        "u": (batch, points, 1 if shared == 1 else groups, channel),
-        "delta": (batch, points, groups, rank),
-        "A": (groups, state, channel),
-        "B": (batch, points, groups, state),
-        "C": (batch, points, groups, state),
-        "D": (groups, channel),
-        "bias": (groups, channel),
-        "dt_weight": (groups, rank, channel),
-    }
-    for name, shape in shapes.items():
-        _expect(name, getattr(scan, name), shape)
+    _expect("u", u, (batch, points, 1 if shared == 1 else groups, channel))
+    _expect("delta", scan.delta, (batch, points, groups, rank))
+    _expect("A", A, (groups, state, channel))
+    _expect("B", scan.B, (batch, points, groups, state))
+    _expect("C", scan.C, (batch, points, groups, state))
+    _expect("D", scan.D, (groups, channel))
+    _expect("bias", scan.bias, (groups, channel))
+    _expect("dt_weight", scan.dt_weight, (groups, rank, channel))
     for name, tensor, dtype in (
         ("scale", scan.scale, torch.float32),
         ("order", order, torch.int32),
