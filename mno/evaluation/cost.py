@@ -240,17 +240,10 @@ def measure_beside(
     batch_size: int,
     seconds: float = 1.0,
 ) -> dict[str, Sides | str]:
-    """Measure the models in two folders.
+    """Measure the models in two folders, on the first test sample or, of physics, some samples.
 
-    Args:
-        own: Folder of the first.
-        champion: Folder of the second.
-        test: Samples to predict; the first of them, for latency and memory.
-        physics: What `physical_consistency` found of the first on these samples: it is no
-            matter of time or machine, and is not measured twice.
-        samples: How many are looked at for physical consistency.
-        batch_size: Samples per forward pass there.
-        seconds: Time for the alternating calls.
+    What `physical_consistency` found of the own model on these samples is given: it is no matter of
+    time or machine, and is not measured twice. The alternating calls have so many seconds.
 
     Returns:
         `latency_ms` (median of single predictions, one thread), `peak_memory_mib` (of a

@@ -46,11 +46,8 @@ def equal_error(
 ) -> dict[str, Any] | Absent:
     """Compare the surrogate with its solver on coarser grids.
 
-    Args:
-        surrogate: The trained operator.
-        schema: Of its dataset, one that a solver made.
-        ms: Time of one prediction on one thread, milliseconds.
-        budget: Seconds to spend on solving.
+    The schema is that of its dataset, one that a solver made; a prediction takes so many
+    milliseconds on one thread, and solving may take the budget in seconds.
 
     Returns:
         `problems` and `reference` (points along each axis), `curve` (see `Point`), `model` (`error`

@@ -46,13 +46,10 @@ class Trial:
         return self.surrogate.predict(given, self.batch_size, steps)
 
     def errors(self, given: Arrays, truth: Arrays, means: Arrays | None = None) -> Errors:
-        """Return the errors of the surrogate and of the guesses.
+        """Return the errors of the surrogate and of the guesses, of fields `(samples, *dims)`.
 
-        Args:
-            given: What the surrogate is given, shape `(samples, *dims)`.
-            truth: What it is to predict; NaN where that is missing.
-            means: The mean field at the truth's points and times, shape `(1, *dims)`; that of the
-                training split, if it fits, where not given.
+        A truth is NaN where it is missing. The mean field is `(1, *dims)` at the truth's points and
+        times; that of the training split, if it fits, where not given.
         """
         found = {"model": errors_of(self.predict(given, truth), truth)}
         means = self.description.truth(self.train_mean) if means is None else means

@@ -53,10 +53,8 @@ class RunInputs:
 def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInputs:
     """Read what a model is given of one sample of a Zarr store.
 
-    Args:
-        surrogate: The model.
-        store: A released dataset, or any group that `mno predict` takes.
-        sample: Number of the sample; may be left out where there is but one.
+    That is a released dataset, or any group that `mno predict` takes. The number of the sample may
+    be left out where there is but one.
 
     Raises:
         InputError: The store does not fit the model, or has no such sample.
@@ -201,13 +199,10 @@ def can_begin_with(description: Description, quantities: set[str]) -> bool:
 def from_readings(
     surrogate: Surrogate, path: Path, mapping: FieldMapping, sample: int | None
 ) -> RunInputs:
-    """Make what a model is given of the readings, as an import would, missing ones NaN.
+    """Make what a model is given of a file of readings, as an import would, missing ones NaN.
 
-    Args:
-        surrogate: A model of the sensors' quantities on unordered points.
-        path: The file of readings.
-        mapping: What is known of it.
-        sample: Number of the window of frames; may be left out where there is but one.
+    The model is of the sensors' quantities on unordered points. The number of the sample, a window
+    of frames, may be left out where there is but one.
 
     Raises:
         InputError: The file cannot be imported, or has no such window.
