@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -100,43 +99,41 @@ def test_a_difference_is_certified_as_one(line: Line) -> None:
     assert "differences were found" in root["description"]
 
 
-def outcome(
-    *items: Remade,
-    packages: Sequence[ConditionChange] = (),
-    machine: Sequence[ConditionChange] = (),
-) -> Outcome:
-    return Outcome(["train", "evaluate"], ["data"], packages, machine, "none", items)
+def again(certificate: Certificate, *items: Remade, packages=(), machine=()) -> Certificate:
+    """Return it with a replay that has made these items, on packages and a machine that differ."""
+    replay = Outcome(["train", "evaluate"], ["data"], packages, machine, "none", items)
+    return replace(certificate, replay=replay)
 
 
 @pytest.mark.parametrize(
     ("verdict", "passed"),
-    [(Agreement.IDENTICAL, True), (Agreement.CLOSE, True), (Agreement.DIFFERENT, False)],
+    [
+        (Agreement.IDENTICAL, True),
+        (Agreement.CLOSE, True),
+        (Agreement.DIFFERENT, False),
+        (Agreement.UNKNOWN, False),
+        (None, False),
+    ],
 )
 def test_a_replay_is_part_of_the_verdict(
-    certificate: Certificate, verdict: Agreement, passed: bool
+    certificate: Certificate, verdict: Agreement | None, passed: bool
 ) -> None:
-    item = Remade("weights", verdict, "0a" * 32, "0b" * 32, "one remark")
+    items = [Remade("weights", verdict, "0a" * 32, "0b" * 32, "one remark")] if verdict else []
     machine = ConditionChange("cpu", "one", "another", matters=True)
-    made_again = replace(certificate, replay=outcome(item, machine=[machine]))
-    files = certificate_files(made_again)
+    files = certificate_files(again(certificate, *items, machine=[machine]))
     told = json.loads(files[AUDIT])
     assert told["passed"] is told["replay"]["reproduced"] is passed
     page = Page(files[PAGE].decode())
-    assert all(text in page.words for text in ("0a" * 32, "0b" * 32, "one remark", "another"))
+    shown = ("0a" * 32, "0b" * 32, "one remark", "another") if items else ("another",)
+    assert all(text in page.words for text in shown)
     assert ("Nothing differs" in page.words) is passed
-
-
-def test_a_replay_that_compared_nothing_has_not_passed(certificate: Certificate) -> None:
-    assert not replace(certificate, replay=outcome()).passed
-    unknown = Remade("dataset", Agreement.UNKNOWN, "", "0a" * 32, "it was not kept")
-    assert not replace(certificate, replay=outcome(unknown)).passed
 
 
 def test_what_a_replay_tells_is_certified(certificate: Certificate) -> None:
     same = Remade("weights.safetensors", Agreement.IDENTICAL, "0a", "0a")
     lost = Remade("trust.json", Agreement.UNKNOWN, "", "0b", "not kept")
     torch = ConditionChange("torch", "2.6", None, matters=True)
-    made_again = replace(certificate, replay=outcome(same, lost, packages=[torch]))
+    made_again = again(certificate, same, lost, packages=[torch])
     assert made_again.passed
     words = page_of(made_again).words
     for text in ("weights.safetensors", "not kept", "train, evaluate", "torch: 2.6 → none"):
