@@ -51,6 +51,7 @@ from mno.lineage.replay_folder import (
     replay_params,
     started_from,
 )
+from mno.lineage.snapshot import FETCH
 from mno.registry.catalogue import existing_workspace, registry_of
 from mno.registry.evidence import model_with_digest
 
@@ -147,10 +148,8 @@ def make_again(evidence: Evidence, options: ReplayOptions) -> Outcome:
     """
     plan, tree = make_plan(options.stage, options.data), evidence.tree
     if not tree.whole or tree.params is None:
-        raise MnoError(
-            f"no replay without the snapshot ({tree.missing or 'it is damaged'}); fetch it: "
-            "git fetch ORIGIN 'refs/mno/*:refs/mno/*'"
-        )
+        why = tree.missing or "it is damaged"
+        raise MnoError(f"no replay without the snapshot ({why}); fetch it: {FETCH}")
     model = f"{evidence.name}/{evidence.version}"
     wishes = (options.stage, *plan.targets, plan.data, options.environment)
     folder = replay_folder(evidence.root, model, tree.commit, *wishes)

@@ -25,7 +25,7 @@ from mno.lineage.audit.objects import find_object, is_id, listed_files
 from mno.lineage.dvcfiles import MAKING
 from mno.lineage.questions import RegisteredVersion, digest_prefix
 from mno.lineage.record import Tag, entry
-from mno.lineage.snapshot import CODE, asked, git
+from mno.lineage.snapshot import CODE, FETCH, asked, git
 
 Versions = Sequence[RegisteredVersion]
 RecordOf = Callable[[RegisteredVersion], Mapping[str, Any] | None]
@@ -172,7 +172,7 @@ def by_commit(root: Path, versions: Versions, commit: str, records: RecordOf) ->
     if here is None:
         raise InputError(
             f"{commit} is no commit of this clone and no snapshot of a version; "
-            "fetch it: git fetch, git fetch ORIGIN 'refs/mno/*:refs/mno/*'"
+            f"fetch it: git fetch, {FETCH}"
         )
     change = _Change(root, full)
     direct, unknown = change.held_against(versions, records)

@@ -17,7 +17,7 @@ from mno.lineage.dvcfiles import flat
 from mno.lineage.environment import PACKAGES_FILE
 from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import Tag, entry
-from mno.lineage.snapshot import CODE, asked, git
+from mno.lineage.snapshot import CODE, FETCH, asked, git
 
 _UNTRACKED = "execution."
 _STATISTICS = ("min", "max", "mean", "std", "missing")
@@ -162,7 +162,5 @@ def _environment(side: Side) -> dict[str, Any]:
 
 
 def _no_snapshot(side: Side) -> str:
-    return (
-        f"the snapshot of {side.version.uri} ({(side.snapshot or 'none')[:12]}) is not in this "
-        "clone; fetch it: git fetch ORIGIN 'refs/mno/*:refs/mno/*'"
-    )
+    which = f"{side.version.uri} ({(side.snapshot or 'none')[:12]})"
+    return f"the snapshot of {which} is not in this clone; fetch it: {FETCH}"

@@ -92,10 +92,12 @@ def check_out(tree: Tree, line: Path, params: bytes) -> dict[str, bytes]:
         MnoError: A path of the snapshot is not one that snapshots have.
     """
     files = {**tree.files, PARAMS_FILE: params}
-    strange = [name for name in files if not _belongs(name)]
-    if strange:
+    for name in files:
+        parts = PurePosixPath(name).parts
+        if parts[0] in (PARAMS_FILE, DATA_FILE, *CODE) and not {"..", ".git"} & set(parts):
+            continue
         raise MnoError(
-            f"the snapshot {tree.commit} has {strange[0]!r}, which no snapshot holds; it was not "
+            f"the snapshot {tree.commit} has {name!r}, which no snapshot holds; it was not "
             "written by this project and is not replayed"
         )
     line.mkdir(parents=True, exist_ok=True)
@@ -115,11 +117,6 @@ def check_out(tree: Tree, line: Path, params: bytes) -> dict[str, bytes]:
     write_bytes(line / ".dvc/.gitignore", b"/config.local\n/tmp\n/cache\n/site\n")
     write_bytes(line / ".dvc/config", _DVC.format(folder=line).encode())
     return files
-
-
-def _belongs(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return parts[0] in (PARAMS_FILE, DATA_FILE, *CODE) and not {"..", ".git"} & set(parts)
 
 
 def altered(files: Mapping[str, bytes], line: Path) -> list[str]:
@@ -267,14 +264,13 @@ def _place(caches: Sequence[Path], name: str, target: Path) -> None:
 
 
 def _copy_model(source: Path, digest: str, target: Path, what: str) -> None:
-    if candidate_digest(source) != digest:
-        raise MnoError(f"{what} ({source}) is not what the record names, {digest}; see mno audit")
     if target.is_dir() and candidate_digest(target) == digest:
         return
     with replacing_folder(target) as partial:
         shutil.copytree(source, partial, dirs_exist_ok=True)
         if candidate_digest(partial) != digest:
-            raise MnoError(f"{source} was changed while it was copied; replay again")
+            is_not = f"{what} ({source}) is not what the record names"
+            raise MnoError(f"{is_not}, {digest}; see mno audit")
 
 
 def _report(evidence: Evidence, name: str) -> bytes:

@@ -22,6 +22,7 @@ PARAMS = "params.yaml"
 CODE = (
     "dvc.yaml", "mno", "pipelines", "flows", "pyproject.toml", "constraints.txt", ".dvcignore",
 )  # fmt: skip
+FETCH = "git fetch ORIGIN 'refs/mno/*:refs/mno/*'"  # brings snapshots of another clone
 _AUTHOR = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")

@@ -34,18 +34,17 @@ from mno.lineage.dvcfiles import (
     MAKING,
     flat,
     locked_stages,
-    lookup,
     read_data_version,
     stage_inputs,
 )
 from mno.lineage.environment import CONSTRAINTS_FILE, PACKAGES_FILE, environment_digest
 from mno.lineage.record import CANDIDATE, Tag, entry, params_sha256
 from mno.lineage.seal import leaves
-from mno.lineage.snapshot import asked, changed_code, git
+from mno.lineage.snapshot import FETCH, asked, changed_code, git
 
 SNAPSHOT, STAGES = Link("snapshot"), Link("stages")
 PARAMETERS, ENVIRONMENT = Link("parameters"), Link("environment")
-_FETCH = "fetch the snapshots: git fetch ORIGIN 'refs/mno/*:refs/mno/*'"
+_FETCH = f"fetch the snapshots: {FETCH}"
 _DATASET = "build/dataset"
 _EDITED = (
     f"either {LOCK_FILE} was edited by hand, or the code was changed while the line ran; "
@@ -246,7 +245,7 @@ def _against_snapshot(stage: str, locked: Mapping[str, Any], tree: Tree) -> Iter
     if tree.params is None:
         yield STAGES.unknown(f"parameters of {stage}", "the snapshot has none that can be read")
         return
-    values = {key: _value(tree.params, key) for key in locked["params"]}
+    values = {key: entry(tree.params, *key.split(".")) for key in locked["params"]}
     good = STAGES.verified(f"parameters of {stage}", ", ".join(values))
     named, found = leaves(locked["params"]), leaves(values)
     yield from STAGES.all_equal(f"parameter {{}} of {stage}", named, found, good, _EDITED)
@@ -263,13 +262,6 @@ def _md5(tree: Tree, path: str) -> str | None:
         if name.startswith(inside) and not name.endswith(tuple(IGNORED))
     }
     return folder_md5(files) if files else None
-
-
-def _value(params: Mapping[str, Any], key: str) -> Any:
-    try:
-        return lookup(params, key)
-    except MnoError:
-        return None
 
 
 def _reports(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
@@ -302,7 +294,13 @@ def _present(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
         "if the line has run since with other code, register again (mno run); otherwise see who "
         f"edited it: git log -p {LOCK_FILE}"
     )
-    ours = [stage for stage in lock if _is_same(lock[stage], present.get(stage))]
+    # Those stages that were sealed: from the same they were made, or the same they made.
+    ours = [
+        stage
+        for stage, sealed in lock.items()
+        if (now := present.get(stage)) is not None
+        and (sealed["outs"] == now["outs"] or all(sealed[k] == now[k] for k in ("deps", "params")))
+    ]
     if ours:
         good = STAGES.verified(subject, f"as sealed: {', '.join(ours)}")
         sealed, now = (leaves({stage: known[stage] for stage in ours}) for known in (lock, present))
@@ -311,11 +309,3 @@ def _present(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
         released = [present["generate"]["outs"].get(_DATASET)] * 2
         named, subject = [data.source_md5, data.md5], f"{DATA_FILE} of the workspace"
         yield STAGES.equal(subject, released, named, "mno generate")
-
-
-def _is_same(sealed: Mapping[str, Any], present: Mapping[str, Any] | None) -> bool:
-    """Whether a stage is that which was sealed: from the same it was made, or the same it made."""
-    return present is not None and (
-        sealed["outs"] == present["outs"]
-        or all(sealed[key] == present[key] for key in ("deps", "params"))
-    )
