@@ -45,12 +45,6 @@ def test_an_audit_loads_neither_torch_nor_mlflow(line: Line) -> None:
     assert done.stdout == "True []\n"
 
 
-@pytest.fixture
-def there(line: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
-    monkeypatch.chdir(line.root)
-    return line
-
-
 def test_a_model_is_found_by_all_its_names(there: Line, tmp_path: Path) -> None:
     copy = tmp_path / "copied"
     shutil.copytree(there.package() / "artifacts/candidate", copy)

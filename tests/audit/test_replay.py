@@ -25,12 +25,6 @@ def contents(root: Path) -> dict[str, str]:
     return {name: sha for name, sha in hashes(root).items() if not name.startswith(OWN)}
 
 
-@pytest.fixture
-def there(line: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
-    monkeypatch.chdir(line.root)
-    return line
-
-
 def replayed(options: ReplayOptions) -> Audit:
     with audited(f"models:/{MODEL}/2", Places(), True) as (evidence, found):
         return replace(found, replay=make_again(evidence, options))

@@ -19,16 +19,9 @@ HERE = {"python": platform.python_version()}
 
 @pytest.mark.parametrize(
     "line",
-    [
-        "--index-url=http://127.0.0.1:1/==1",
-        "-e ../../elsewhere==1",
-        "six @ file:///etc==1",
-        "six==1.0 --hash=x",
-        "../six==1",
-        "six",
-        "",
-    ],
-)
+    ["--index-url=http://127.0.0.1:1/==1", "-e ../../elsewhere==1", "six @ file:///etc==1",
+     "six==1.0 --hash=x", "../six==1", "six", ""],
+)  # fmt: skip
 def test_a_line_that_is_no_package_is_not_installed(tmp_path: Path, line: str) -> None:
     folder = tmp_path / "environment"
     with pytest.raises(InputError, match="is not one package and its version"):
@@ -78,16 +71,11 @@ def test_other_code_than_the_snapshots_is_not_run(tmp_path: Path) -> None:
 def test_nothing_of_a_registry_or_a_run_reaches_a_replay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.plant:5000")
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
-    monkeypatch.setenv("MNO_SERVE_TOKEN", "secret")
-    monkeypatch.setenv("DVC_EXP_NAME", "experiment")
-    monkeypatch.setenv("GIT_DIR", "/elsewhere")
-    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    foreign = {"MLFLOW_TRACKING_TOKEN", "MNO_SERVE_TOKEN", "DVC_EXP_NAME", "GIT_DIR"}
+    for name in (*foreign, "MLFLOW_TRACKING_URI", "PYTHONPATH"):
+        monkeypatch.setenv(name, "/elsewhere")
     variables = replay_variables(tmp_path, BINARIES, quiet=True)
     assert variables["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert variables["PYTHONPATH"] == variables["DVC_ROOT"] == str(tmp_path)
     assert variables["PATH"].split(os.pathsep)[0] == str(BINARIES)
-    assert not {"MLFLOW_TRACKING_TOKEN", "MNO_SERVE_TOKEN", "DVC_EXP_NAME", "GIT_DIR"} & set(
-        variables
-    )
+    assert not foreign & set(variables)

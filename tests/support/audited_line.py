@@ -52,7 +52,7 @@ class Line:
         return existing_workspace(self.root)
 
     def findings(self, version: int = 2) -> list[Finding]:
-        with gather(self.mlflow, MODEL, version, [self.cache]) as evidence:
+        with self.evidence(version) as evidence:
             return audit(evidence, extra=[(CERTIFICATES, check_kept)])
 
     def differences(self, version: int = 2) -> list[Finding]:
@@ -61,20 +61,20 @@ class Line:
     def evidence(self, version: int = 2):
         return gather(self.mlflow, MODEL, version, [self.cache])
 
-    def package(self, version: int = 2) -> Path:
+    def _known(self, name: str, version: int) -> Any:
         with self.evidence(version) as evidence:
-            assert evidence.package
-            return evidence.package
+            found = getattr(evidence, name)
+            assert found
+            return found
+
+    def package(self, version: int = 2) -> Path:
+        return self._known("package", version)
 
     def run_files(self, version: int = 2) -> Path:
-        with self.evidence(version) as evidence:
-            assert evidence.run
-            return evidence.run
+        return self._known("run", version)
 
     def record(self, version: int = 2) -> dict[str, Any]:
-        with self.evidence(version) as evidence:
-            assert evidence.record
-            return dict(evidence.record)
+        return dict(self._known("record", version))
 
     def object(self, md5: str) -> Path:
         return self.cache / "files/md5" / md5[:2] / md5[2:]
