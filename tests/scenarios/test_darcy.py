@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.ndimage import label
 
 from mno.core.errors import InputError, MnoError
-from mno.scenarios.base import SQUARE, make_scenario
+from mno.scenarios.base import SQUARE, Scenario, make_scenario
 from mno.scenarios.check import failed_checks, solved_sample, turned
-from mno.scenarios.darcy import Darcy
+from tests.scenarios.measures import block_means, changes, draws, orders
 
 
-def darcy(resolution: int = 32, **parameters: float | str | None) -> Darcy:
-    scenario = make_scenario("darcy", resolution, parameters)
-    assert isinstance(scenario, Darcy)
-    return scenario
+def darcy(resolution: int = 32, **parameters: Any) -> Scenario:
+    return make_scenario("darcy", resolution, parameters)
 
 
 def test_the_default_permeability_is_what_it_has_always_been():
@@ -28,31 +27,25 @@ def test_the_default_permeability_is_what_it_has_always_been():
 
 
 def test_the_pressure_converges_under_refinement_of_one_function():
-    block_means = []
-    for n in (32, 64, 128, 256):
-        pressure = solved_sample(darcy(n), seed=1)[1]["pressure"].astype(np.float64)
-        block_means.append(pressure.reshape(32, n // 32, 32, n // 32).mean(axis=(1, 3)))
-    changes = [np.abs(b - a).max() for a, b in zip(block_means, block_means[1:], strict=False)]
-    assert changes[0] < 0.1 * block_means[-1].max()
-    assert changes[2] < 0.5 * changes[0]
+    solved = (solved_sample(darcy(n), seed=1)[1]["pressure"] for n in (32, 64, 128, 256))
+    levels = [block_means(pressure, 32) for pressure in solved]
+    found = changes(levels, lambda change: np.abs(change).max())
+    assert found[0] < 0.1 * levels[-1].max()
+    assert found[2] < 0.5 * found[0]
 
 
 def test_permeability_takes_the_two_values_in_equal_shares():
     scenario = darcy(16, low_permeability=0.5, high_permeability=7.0)
-    samples = np.array(
-        [scenario.sample(np.random.default_rng(k))["permeability"] for k in range(400)]
-    )
+    samples = draws(scenario, "permeability", 400)
     assert set(np.unique(samples)) == {0.5, 7.0}
     assert np.mean(samples == 7.0) == pytest.approx(0.5, abs=0.02)
 
 
 def test_bumps_lie_anywhere_and_take_the_two_values():
     scenario = darcy(32, sampling="pdebench", low_permeability=0.1, high_permeability=1.0)
-    draws = np.array(
-        [scenario.sample(np.random.default_rng(k))["permeability"] for k in range(400)]
-    )
-    assert set(np.unique(draws)) == {np.float32(0.1), np.float32(1.0)}
-    inside = draws > 0.5
+    drawn = draws(scenario, "permeability", 400)
+    assert set(np.unique(drawn)) == {np.float32(0.1), np.float32(1.0)}
+    inside = drawn > 0.5
     shares = inside.mean(axis=(1, 2))
     assert 0.0 < shares.min() < 0.15 < 0.4 < shares.max()
     assert all(1 <= label(one)[1] <= 5 for one in inside)
@@ -64,10 +57,8 @@ def test_bumps_lie_anywhere_and_take_the_two_values():
 
 def test_the_logarithm_of_a_lognormal_permeability_is_normal():
     scenario = darcy(16, sampling="lognormal", low_permeability=2.0, high_permeability=8.0)
-    draws = np.array(
-        [scenario.sample(np.random.default_rng(k))["permeability"] for k in range(2000)]
-    )
-    logs = np.log(draws.astype(np.float64) / 4.0) / np.log(2.0)
+    drawn = draws(scenario, "permeability", 2000)
+    logs = np.log(drawn.astype(np.float64) / 4.0) / np.log(2.0)
     assert np.mean(logs) == pytest.approx(0.0, abs=0.03)
     assert np.mean(logs**2) == pytest.approx(1.0, abs=0.05)
     kurtosis = np.mean(logs**4, axis=0) / np.mean(logs**2, axis=0) ** 2
@@ -77,21 +68,17 @@ def test_the_logarithm_of_a_lognormal_permeability_is_normal():
 def test_the_pressure_of_a_smooth_permeability_is_of_second_order():
     def pressure(n: int) -> np.ndarray:
         scenario = darcy(n, sampling="lognormal", covariance_exponent=4.0)
-        solution = solved_sample(scenario, seed=2)[1]["pressure"].astype(np.float64)
-        return solution.reshape(16, n // 16, 16, n // 16).mean(axis=(1, 3))
+        return block_means(solved_sample(scenario, seed=2)[1]["pressure"], 16)
 
     levels = [pressure(n) for n in (16, 32, 64, 128)]
-    changes = [np.abs(b - a).mean() for a, b in zip(levels, levels[1:], strict=False)]
-    orders = np.log2(np.divide(changes[:-1], changes[1:]))
-    assert np.all(orders > 1.7) and np.all(orders < 2.3), orders
+    found = orders(changes(levels, lambda change: np.abs(change).mean()))
+    assert np.all(found > 1.7) and np.all(found < 2.3), found
 
 
 def test_nearby_points_share_a_material_as_the_covariance_says():
     # For a Gaussian field cut at zero, P(same material) = 1 - arccos(correlation) / pi.
     scenario = darcy(16)
-    samples = np.array(
-        [scenario.sample(np.random.default_rng(k))["permeability"] for k in range(1500)]
-    )
+    samples = draws(scenario, "permeability", 1500)
     here, there = (3, 5), (9, 12)
     waves = np.arange(200)
     weights = np.where(waves == 0, 1.0, 2.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from mno.core.grid import Grid
@@ -122,10 +121,3 @@ def test_its_gradient_is_that_of_its_values():
     assert torch.autograd.gradcheck(
         of_later, (later.clone().requires_grad_(),), eps=1e-2, atol=1e-10, rtol=1e-4
     )
-
-
-@pytest.mark.parametrize("spacing", [(0.1, (0.4, 0.6), 0.5), (0.5, 0.5)])
-def test_unequal_cells_and_a_grid_without_time_are_refused(spacing):
-    fields, _ = solved(2, n=20)
-    with pytest.raises(ValueError, match="one width for each of time, x and y"):
-        residual(fields, Grid((2,) * len(spacing), spacing))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -11,6 +9,7 @@ from scipy.optimize import brentq
 from scipy.sparse import csr_array, diags_array
 
 from mno.scenarios.kernels.heat_conduction import advance_directly, solve_heat_conduction
+from tests.scenarios.measures import assert_threads_give_the_bits_of_one, relative
 
 AMBIENT, FILM = 300.0, 10.0  # K, W/(m2 K)
 
@@ -73,10 +72,6 @@ def furnace(n: int, frames: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray
     power = levels[:, None, None] * np.where(wall | piece, 0.0, bell + 0.5 * bell[::-1])
     rise = np.where(piece, 0.0, np.where(wall, 200.0, 700.0))
     return conductivity, capacity, power, rise
-
-
-def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
 def cooling_slab(x: np.ndarray, fourier: float, biot: float) -> np.ndarray:
@@ -295,8 +290,4 @@ def test_an_impossible_conductivity_gives_no_residual_that_passes(value):
 
 
 def test_threads_that_solve_at_once_give_the_bits_of_one():
-    sizes = [16, 20, 24, 28]
-    alone = [solve(n, 1e-8, 100)[2] for n in sizes]
-    with ThreadPoolExecutor(4) as pool:
-        together = pool.map(lambda n: solve(n, 1e-8, 100)[2], sizes * 3)
-        assert list(together) == alone * 3
+    assert_threads_give_the_bits_of_one(lambda n: solve(n, 1e-8, 100)[2], [16, 20, 24, 28])

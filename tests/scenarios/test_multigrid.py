@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 from scipy.sparse import csc_array, diags_array
 from scipy.sparse.linalg import spsolve
 
 from mno.scenarios.kernels.multigrid import solve_diffusion
+from tests.scenarios.measures import assert_threads_give_the_bits_of_one
 
 
 def two_materials(n: int, seed: int, contrast: float = 4.0) -> np.ndarray:
@@ -151,12 +150,7 @@ def test_an_impossible_permeability_gives_no_residual_that_passes(value):
 
 
 def test_threads_that_solve_at_once_give_the_bits_of_one():
-    cases = [two_materials(64, seed) for seed in range(8)]
-    alone = [solve_diffusion(case, np.ones((64, 64)), 1e-8, 100)[0].tobytes() for case in cases]
-    assert len(set(alone)) == len(cases)
-    with ThreadPoolExecutor(4) as pool:
-        together = pool.map(
-            lambda case: solve_diffusion(case, np.ones((64, 64)), 1e-8, 100)[0].tobytes(),
-            cases * 4,
-        )
-        assert list(together) == alone * 4
+    assert_threads_give_the_bits_of_one(
+        lambda case: solve_diffusion(case, np.ones((64, 64)), 1e-8, 100)[0].tobytes(),
+        [two_materials(64, seed) for seed in range(8)],
+    )

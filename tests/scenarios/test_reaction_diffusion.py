@@ -8,6 +8,7 @@ from scipy.integrate import solve_ivp
 from scipy.ndimage import convolve
 
 from mno.scenarios.kernels.reaction_diffusion import solve_reaction_diffusion
+from tests.scenarios.measures import relative
 
 D_U, D_V, OFFSET = 1e-3, 5e-3, 5e-3
 
@@ -52,10 +53,6 @@ def smooth(n: int) -> np.ndarray:
     x = (np.arange(n) + 0.5) / n
     a, b, c = (np.cos(k * np.pi * x) for k in (1, 2, 3))
     return np.stack([np.outer(a, b) + 0.5 * np.outer(c, a), np.outer(b, a) - 0.5 * np.outer(a, a)])
-
-
-def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
 @pytest.mark.parametrize("kind", ["rough", "smooth"])

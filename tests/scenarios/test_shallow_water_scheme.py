@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -12,6 +10,7 @@ from scipy.optimize import root_scalar
 from mno.scenarios.base import SQUARE
 from mno.scenarios.check import turned
 from mno.scenarios.kernels.shallow_water import STEP, later_depth, solve_shallow_water
+from tests.scenarios.measures import assert_threads_give_the_bits_of_one, block_means
 
 SIDE = 5.0
 
@@ -40,11 +39,6 @@ def rough(n: int, seed: int = 0) -> np.ndarray:
     """Depths from 0.5 to 1.5 without any symmetry, alike in blocks of a few cells."""
     blocks = np.random.default_rng(seed).uniform(0.5, 1.5, (-(-n // 3), -(-n // 3)))
     return np.kron(blocks, np.ones((3, 3)))[:n, :n]
-
-
-def block_means(field: np.ndarray, n: int) -> np.ndarray:
-    m = field.shape[-1] // n
-    return field.reshape(*field.shape[:-2], n, m, n, m).mean(axis=(-3, -1))
 
 
 def stoker(x: np.ndarray, time: float, deep: float, shallow: float) -> np.ndarray:
@@ -255,12 +249,7 @@ def test_water_that_would_run_dry_is_reported():
 
 
 def test_threads_that_solve_at_once_give_the_bits_of_one():
-    cases = [rough(32, seed) for seed in range(6)]
-
-    def bits(depth: np.ndarray) -> bytes:
-        return integrate(depth, 1.0, 5, dtype=np.float32).tobytes()
-
-    alone = [bits(case) for case in cases]
-    assert len(set(alone)) == len(cases)
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(bits, cases * 4)) == alone * 4
+    assert_threads_give_the_bits_of_one(
+        lambda depth: integrate(depth, 1.0, 5, dtype=np.float32).tobytes(),
+        [rough(32, seed) for seed in range(6)],
+    )

@@ -7,6 +7,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from mno.scenarios.kernels.vorticity import VorticityFlow
+from tests.scenarios.measures import relative
 
 N = 32
 X, Y = np.meshgrid(np.arange(N) / N, np.arange(N) / N, indexing="ij")
@@ -44,10 +45,6 @@ def integrate(
     omega = flow.rows(waves(vorticity, cutoff))
     flow.integrate(omega, duration, step)
     return values(flow.coefficients(omega), len(vorticity))
-
-
-def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
 def advection(omega: np.ndarray) -> np.ndarray:

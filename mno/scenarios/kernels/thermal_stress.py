@@ -19,6 +19,7 @@ Boley and Weiner, Theory of Thermal Stresses, 1960, chapter 4, has the continuou
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -100,10 +101,10 @@ def thermal_stress(charge: np.ndarray, rise: np.ndarray, solid: Solid) -> np.nda
     temperature above that of the state without stress, K, shape `(time, x, y)`.
     """
     per_kelvin = solid.youngs_modulus * solid.thermal_expansion
-    airy, fit = _Airy(charge), _PlaneFit(charge)
+    airy, fit = _airy(charge), _plane_fit(charge)
     stress = np.zeros(rise.shape)
     for frame, theta in zip(stress, rise, strict=True):
-        xx, yy, xy = airy.stress(theta[charge])
+        xx, yy, xy = airy(theta[charge])
         zz = solid.poisson_ratio * (xx + yy) - (1.0 - solid.poisson_ratio) * theta[charge]
         if not solid.ends_held:
             zz -= fit(zz)
@@ -112,59 +113,55 @@ def thermal_stress(charge: np.ndarray, rise: np.ndarray, solid: Solid) -> np.nda
     return stress * (per_kelvin / (1.0 - solid.poisson_ratio))
 
 
-class _Airy:
-    """Stresses within the plane, in units of `E alpha / (1 - nu)`, at the cells of a charge."""
+def _airy(charge: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return what takes a rise at a charge's cells to `s_xx`, `s_yy` and `s_xy` at them.
 
-    def __init__(self, charge: np.ndarray) -> None:
-        padded = np.pad(charge, 1)
-        self._charge = padded
-        inner = np.asarray(ndimage.binary_erosion(padded, np.ones((3, 3))))
-        self._cells, self._unknowns = np.nonzero(padded), np.nonzero(inner)
-        row, column = np.full(padded.shape, -1), np.arange(len(self._unknowns[0]))
-        row[padded] = np.arange(len(self._cells[0]))
-        i, j = self._unknowns
-        five = ((0, 0, -4.0), (-1, 0, 1.0), (1, 0, 1.0), (0, -1, 1.0), (0, 1, 1.0))
-        rows = np.concatenate([row[i + di, j + dj] for di, dj, _ in five])
-        entries = np.repeat([entry for *_, entry in five], len(column))
-        shape = len(self._cells[0]), len(column)
-        self._laplacian = csc_matrix((entries, (rows, np.tile(column, 5))), shape=shape)
-        if len(column):
-            self._factors = factorise(csc_matrix(self._laplacian.T @ self._laplacian))
+    They are in units of `E alpha / (1 - nu)`; the shear is the mean of four corners.
+    """
+    padded = np.pad(charge, 1)
+    inner = np.asarray(ndimage.binary_erosion(padded, np.ones((3, 3))))
+    (i, j), unknowns = np.nonzero(padded), np.nonzero(inner)
+    row, column = np.full(padded.shape, -1), np.arange(len(unknowns[0]))
+    row[padded] = np.arange(len(i))
+    five = ((0, 0, -4.0), (-1, 0, 1.0), (1, 0, 1.0), (0, -1, 1.0), (0, 1, 1.0))
+    rows = np.concatenate([row[unknowns[0] + di, unknowns[1] + dj] for di, dj, _ in five])
+    entries = np.repeat([entry for *_, entry in five], len(column))
+    places = (rows, np.tile(column, 5))
+    laplacian = csc_matrix((entries, places), shape=(len(i), len(column)))
+    factors = factorise(csc_matrix(laplacian.T @ laplacian)) if len(column) else None
 
-    def stress(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return `s_xx`, `s_yy` and `s_xy`, the mean of four corners, for a rise in each cell."""
-        phi = np.zeros(self._charge.shape)
-        if len(self._unknowns[0]):
-            phi[self._unknowns] = self._factors.solve(-(self._laplacian.T @ theta))
-        i, j = self._cells
+    def stress(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        phi = np.zeros(padded.shape)
+        if factors:
+            phi[unknowns] = factors.solve(-(laplacian.T @ theta))
         xx = phi[i, j - 1] - 2.0 * phi[i, j] + phi[i, j + 1]
         yy = phi[i - 1, j] - 2.0 * phi[i, j] + phi[i + 1, j]
         xy = phi[i + 1, j - 1] + phi[i - 1, j + 1] - phi[i + 1, j + 1] - phi[i - 1, j - 1]
         return xx, yy, 0.25 * xy
 
+    return stress
 
-class _PlaneFit:
-    """Least-squares fit of `a + b x + c y` to values at the cells of a charge, piece by piece."""
 
-    def __init__(self, charge: np.ndarray) -> None:
-        labels, number = ndimage.label(charge)  # type: ignore[misc]
-        piece = labels[charge]
-        points = np.argwhere(charge).astype(float)
-        self._pieces = []
-        for label in range(1, number + 1):
-            cells = np.nonzero(piece == label)[0]
-            x, y = (points[cells] - points[cells].mean(axis=0)).T
-            basis = np.stack([np.ones(len(cells)), x, y])
-            gram = np.einsum("ac,bc->ab", basis, basis)
-            self._pieces.append((cells, basis, np.linalg.pinv(gram, hermitian=True)))
+def _plane_fit(charge: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a least-squares fit of `a + b x + c y` to values at a charge's cells, by pieces."""
+    labels, number = ndimage.label(charge)  # type: ignore[misc]
+    piece, points = labels[charge], np.argwhere(charge).astype(float)
+    pieces = []
+    for label in range(1, number + 1):
+        cells = np.nonzero(piece == label)[0]
+        x, y = (points[cells] - points[cells].mean(axis=0)).T
+        basis = np.stack([np.ones(len(cells)), x, y])
+        gram = np.einsum("ac,bc->ab", basis, basis)
+        pieces.append((cells, basis, np.linalg.pinv(gram, hermitian=True)))
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Return the fit at the cells."""
+    def fitted(values: np.ndarray) -> np.ndarray:
         fit = np.empty_like(values)
-        for cells, basis, inverse in self._pieces:  # sums whose order no library chooses
+        for cells, basis, inverse in pieces:  # sums whose order no library chooses
             moments = np.einsum("bc,c->b", basis, values[cells])
             fit[cells] = np.einsum("bc,ba,a->c", basis, inverse, moments)
         return fit
+
+    return fitted
 
 
 def stress_by_displacements(charge: np.ndarray, rise: np.ndarray, solid: Solid) -> np.ndarray:
