@@ -6,7 +6,6 @@ has, it ends there; otherwise the flow `flows.pipeline` brings the line up to da
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -16,84 +15,69 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 from rich.console import Console
 
-from flows.options import Assignments, Json, Preset, Quiet, Scheduler, print_json
-from flows.workspace import RUN_LOCK, end_leftovers, find_workspace, marks, prepare_environment
+from flows.options import (
+    Assignments,
+    Json,
+    Preset,
+    Quiet,
+    Scheduler,
+    console,
+    interrupted,
+    print_json,
+)
+from flows.workspace import (
+    RUN_LOCK,
+    end_leftovers,
+    find_workspace,
+    marks,
+    prepare_environment,
+    read_json,
+)
 from mno.core.errors import InputError, MnoError, first_line
 
 # What takes a moment to import is imported where it is used: every command starts here.
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """What a person may say of a run.
+class RunOptions(NamedTuple):
+    """What a person may say of a run."""
 
-    Attributes:
-        target: A stage's name or `data.dvc`; None is the whole line.
-        preset: A group of parameters to take first.
-        assignments: `key=value` edits of the parameters.
-        quiet: Print no progress.
-        repair: First remove copies of the dataset whose bytes are damaged.
-        language: Of the report that is named at the end.
-    """
-
-    target: str | None = None
-    preset: str | None = None
-    assignments: Sequence[str] = ()
-    quiet: bool = False
-    repair: bool = False
-    language: str = "en"
+    target: str | None = None  # a stage's name or `data.dvc`; the whole line if none
+    preset: str | None = None  # a group of parameters to take first
+    assignments: Sequence[str] = ()  # `key=value` edits of the parameters
+    quiet: bool = False  # print no progress
+    repair: bool = False  # first remove copies of the dataset whose bytes are damaged
+    language: str = "en"  # of the report that is named at the end
 
 
 _UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Z]*)\s*")
 
 
-@dataclass(frozen=True)
-class OwnFigures:
-    """The user's own figures, as they were given; None keeps what `params.yaml` says.
-
-    Attributes:
-        solver_cost: Time of one solve with its unit, as `3.5s`.
-        queries_per_day: Solutions that are needed in a day.
-        hourly_rate: Price of one hour of computing.
-        currency: Of that price, as `EUR`.
-    """
-
-    solver_cost: str | None = None
-    queries_per_day: float | None = None
-    hourly_rate: float | None = None
-    currency: str | None = None
-
-    def edits(self) -> list[str]:
-        """Return them as `key=value` edits of `params.yaml`.
-
-        Raises:
-            InputError: The time of a solve is none.
-        """
-        cost = None if self.solver_cost is None else parse_seconds(self.solver_cost)
-        values = {
-            "solver_seconds": cost,
-            "queries_per_day": self.queries_per_day,
-            "hourly_rate": self.hourly_rate,
-            "currency": None if self.currency is None else f'"{self.currency}"',
-        }
-        given = {name: value for name, value in values.items() if value is not None}
-        return [f"evaluate.economics.{name}={value}" for name, value in given.items()]
+def own_figures(
+    solver_cost: str | None,
+    queries_per_day: float | None = None,
+    hourly_rate: float | None = None,
+    currency: str | None = None,
+) -> list[str]:
+    """Return the user's own figures as `key=value` edits; none keeps what `params.yaml` says."""
+    values = {
+        "solver_seconds": None if solver_cost is None else parse_seconds(solver_cost),
+        "queries_per_day": queries_per_day,
+        "hourly_rate": hourly_rate,
+        "currency": None if currency is None else f'"{currency}"',
+    }
+    given = {name: value for name, value in values.items() if value is not None}
+    return [f"evaluate.economics.{name}={value}" for name, value in given.items()]
 
 
 def parse_seconds(text: str) -> float:
-    """Return a time such as `40ms`, `3.5s`, `2min` or `1h` in seconds.
-
-    Raises:
-        InputError: It is no time, or none above 0.
-    """
+    """Return a time such as `40ms`, `3.5s`, `2min` or `1h` in seconds."""
     found = _DURATION.fullmatch(text)
     try:
         seconds = float(found[1]) * _UNITS[found[2]] if found else math.nan
@@ -115,8 +99,6 @@ Repair = Annotated[
         "damaged, so that it is made again.",
     ),
 ]
-
-LEARNING_CURVE = "learning_curve.shares=[0.125, 0.25, 0.5]"
 
 
 def run(
@@ -207,9 +189,9 @@ def evaluate(
 
     Is it worth it: mno evaluate --solver-cost 3.5s --queries-per-day 2000 --hourly-rate 1.2
     """
-    figures = OwnFigures(solver_cost, queries_per_day, hourly_rate, currency)
-    chosen = [LEARNING_CURVE] if learning_curve else []
-    edits = [*chosen, *(assignments or []), *figures.edits()]
+    figures = own_figures(solver_cost, queries_per_day, hourly_rate, currency)
+    chosen = ["learning_curve.shares=[0.125, 0.25, 0.5]"] if learning_curve else []
+    edits = [*chosen, *(assignments or []), *figures]
     _bring_up_to_date(RunOptions("evaluate", preset, edits, quiet, language=lang), as_json)
 
 
@@ -232,21 +214,13 @@ def _bring_up_to_date(options: RunOptions, as_json: bool) -> None:
     try:
         result = run_line(options)
     except KeyboardInterrupt:
-        typer.echo("\ninterrupted; what is finished is kept, run again to continue", err=True)
-        raise typer.Exit(130) from None
+        raise interrupted() from None
     if as_json:
         print_json(result)
     elif not options.quiet:
-        console = Console(highlight=False, markup=False, soft_wrap=True)
-        print_summary(result, console, options.language)
+        print_summary(result, console(), options.language)
 
 
-_REPORTS = {"en": "report.html", "ja": "report.ja.html"}
-_VERDICTS = {
-    "worth_it": "worth it",
-    "worth_it_if": "worth it under conditions, which the report names",
-    "not_worth_it": "not worth it; the report says why",
-}
 _RESULTS = ("metrics", "decision", "registered")  # reports that a run returns
 
 
@@ -270,21 +244,29 @@ def run_line(options: RunOptions) -> dict[str, Any]:
 
     with locked(root / RUN_LOCK, "a run of mno"):
         require_answer(registry_uri(root), patience=5.0)  # before hours of work for nothing
-        ended = end_leftovers(root)
-        if ended:
+        if ended := end_leftovers(root):
             console.print(f"ended {ended} process(es) left behind by a run that was killed")
         os.environ.update(marks(root))
         params, current, order = _look(root, options, console)
         if set(order) <= set(current):
-            stages = [_reused(name, console) for name in order]
+            from flows.stages import StageResult
+
+            reused = [StageResult(name, "reused", 0.0) for name in order]
+            stages = [result.to_dict() for result in reused]
+            for result in reused:
+                console.print(str(result))
         else:
             if not params.registry.allow_uncommitted and "register" in order:
                 _warn_of_uncommitted_code(root, console)
             stages = _run_flow(root, options, params.scenario, current, console)
-        _clear(root, stages)
-    results = {name: _read(root / f"reports/{name}.json") for name in _RESULTS}
+        from mno.lineage.tidying import RESUMABLE  # what stages would have continued from
+
+        for stage in stages:
+            if stage["target"] in RESUMABLE:
+                shutil.rmtree(root / RESUMABLE[stage["target"]], ignore_errors=True)
+    results: dict[str, Any] = {n: read_json(root / f"reports/{n}.json") or None for n in _RESULTS}
     registered = results["registered"]
-    if any(stage == {**stage, "target": "register", "action": "ran"} for stage in stages):
+    if any(stage["target"] == "register" and stage["action"] == "ran" for stage in stages):
         if registered and registered.get("decided_now"):
             from flows.promotion import decision_event
 
@@ -306,38 +288,23 @@ def _look(root: Path, options: RunOptions, console: Console) -> tuple[Any, list[
     Returns:
         The parameters, the targets that are current, and all that are wanted, in order.
     """
+    from flows.params import edit_params
     from flows.stages import current_targets, read_changes, read_graph, run_order
 
+    at_once = not (options.preset or options.assignments or options.repair)
     with ThreadPoolExecutor(1) as pool:
-        if options.preset or options.assignments or options.repair:
-            params = _edited(root, options)
-            if options.repair:
-                from flows.repair import remove_damage
+        asked = pool.submit(read_changes, root) if at_once else None
+        params = edit_params(root, options.preset, options.assignments)
+        if options.repair:
+            from flows.repair import remove_damage
 
-                if not remove_damage(root, console.print):
-                    console.print("repair     every byte of the dataset is as it was released")
-            changes = pool.submit(read_changes, root)
-        else:
-            changes = pool.submit(read_changes, root)
-            params = _edited(root, options)
+            if not remove_damage(root, console.print):
+                console.print("repair     every byte of the dataset is as it was released")
+        changes = asked or pool.submit(read_changes, root)
         graph = read_graph(root)
         order = run_order(graph, options.target)
         current = current_targets(root, graph, changes.result(), console.print)
     return params, [name for name in order if name in current], order
-
-
-def _edited(root: Path, options: RunOptions) -> Any:
-    from flows.params import edit_params
-
-    return edit_params(root, options.preset, options.assignments)
-
-
-def _reused(name: str, console: Console) -> dict[str, Any]:
-    from flows.stages import StageResult
-
-    result = StageResult(name, "reused", 0.0)
-    console.print(str(result))
-    return result.to_dict()
 
 
 def _run_flow(
@@ -355,15 +322,16 @@ def _run_flow(
 
             start_temporary_server()
         return pipeline(str(root), options.target, options.quiet, current)
-    except httpx.TransportError as error:
-        reason = (
-            f"Prefect's server does not answer any more ({first_line(error)}); run again: "
-            "what is finished is kept"
-        )
-        _tell(root, failure_event(root, reason), console)
-        raise MnoError(reason) from None
     except Exception as error:
-        _tell(root, failure_event(root, first_line(error)), console)
+        reason = first_line(error)
+        if lost := isinstance(error, httpx.TransportError):
+            reason = (
+                f"Prefect's server does not answer any more ({reason}); run again: what is "
+                "finished is kept"
+            )
+        _tell(root, failure_event(root, reason), console)
+        if lost:
+            raise MnoError(reason) from None
         raise
     finally:
         if warm_up is not None:
@@ -371,23 +339,15 @@ def _run_flow(
             warm_up.wait()
 
 
-def _clear(root: Path, stages: list[dict[str, Any]]) -> None:
-    """Remove the work from which stages would have continued that have ended."""
-    from mno.lineage.tidying import RESUMABLE
-
-    for stage in stages:
-        if stage["target"] in RESUMABLE:
-            shutil.rmtree(root / RESUMABLE[stage["target"]], ignore_errors=True)
+_VERDICTS = {
+    "worth_it": "worth it",
+    "worth_it_if": "worth it under conditions, which the report names",
+    "not_worth_it": "not worth it; the report says why",
+}
 
 
 def print_summary(result: dict[str, Any], console: Console, language: str = "en") -> None:
-    """Say what a run brought and what to do next, in a few lines.
-
-    Args:
-        result: What `run_line` returned.
-        console: Where to.
-        language: Of the report that is named.
-    """
+    """Say what came of `run_line` and what to do next; the report of that language is named."""
     metrics, registered = result["metrics"], result["registered"]
     targets = {stage["target"] for stage in result["stages"]}
     renewed = [stage["target"] for stage in result["stages"] if stage["action"] != "reused"]
@@ -401,22 +361,22 @@ def print_summary(result: dict[str, Any], console: Console, language: str = "en"
         console.print(f"{found}.")
         if result["decision"]:
             console.print(f"Verdict:  {_VERDICTS[result['decision']['verdict']]}")
-        console.print(f"Report:   reports/{_REPORTS[language]}")
+        console.print(f"Report:   reports/report{'' if language == 'en' else '.ja'}.html")
     if "register" in targets and registered and registered["version"]:
         name, version, alias = (registered[key] for key in ("name", "version", "alias"))
         if registered["decision"] == "waiting":
-            console.print(f"Model:    {name} version {version} waits for approval")
-            console.print(f"Why:      {registered['reason']}")
+            promote = f"mno promote {version}"
             console.print(
-                f"Next:     mno promote {version} --reason '…';  "
-                f"mno promote {version} --refuse --reason '…'"
+                f"Model:    {name} version {version} waits for approval\n"
+                f"Why:      {registered['reason']}\n"
+                f"Next:     {promote} --reason '…';  {promote} --refuse --reason '…'"
             )
-            return
-        console.print(f"Model:    {name} version {version} ({alias or 'no alias'})")
-        console.print(
-            f"Next:     mno predict models:/{name}/{version} data predictions.zarr;  make ui;  "
-            "mno run --set train.epochs=16"
-        )
+        else:
+            console.print(
+                f"Model:    {name} version {version} ({alias or 'no alias'})\n"
+                f"Next:     mno predict models:/{name}/{version} data predictions.zarr;  make ui;  "
+                "mno run --set train.epochs=16"
+            )
 
 
 def _tell(root: Path, event: Any, console: Console) -> None:
@@ -456,10 +416,3 @@ def _warm_up(root: Path, scenario: str) -> subprocess.Popen[bytes] | None:
         [sys.executable, "-c", code, str(root), scenario], cwd=root, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -54,6 +54,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]
 
 
+def interrupted() -> typer.Exit:
+    """Say that Ctrl-C has ended a run; what is raised then ends the command."""
+    typer.echo("\ninterrupted; what is finished is kept, run again to continue", err=True)
+    return typer.Exit(130)
+
+
 def print_json(value: Any) -> None:
     """Print an answer for a program."""
     typer.echo(json.dumps(value, indent=2))

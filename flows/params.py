@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +13,16 @@ from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.core.config import PARAMS_FILE, Config, dataset_name, read_params, validate
+from mno.core.config import (
+    PARAMS_FILE,
+    Config,
+    dataset_name,
+    read_params,
+    validate,
+    yaml_writer,
+)
 from mno.core.errors import InputError, first_line
+from mno.core.files import write_text
 from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.evaluation.config import EvaluateConfig
@@ -30,23 +37,19 @@ class DriftConfig(Config):
     """When the inputs that the service sees are a reason to retrain."""
 
     flagged_share: float | None = Field(
-        default=0.2,
-        gt=0,
-        le=1,
+        default=0.2, gt=0, le=1,
         description="share of the served samples that are unlike the training data, above which "
         "it is; null: never",
-    )
+    )  # fmt: skip
     mean_bound: float | None = Field(
-        default=None,
-        gt=0,
+        default=None, gt=0,
         description="mean bound on the relative L2 error that the service reports, as a fraction, "
         "above which it is; null: never",
-    )
+    )  # fmt: skip
     least_samples: int = Field(
-        default=100,
-        ge=1,
+        default=100, ge=1,
         description="samples that must have been served since the last run that drift has led to",
-    )
+    )  # fmt: skip
     set: dict[str, Any] = Field(
         default_factory=dict,
         description="parameters to set before such a run, by dotted key, as "
@@ -69,9 +72,6 @@ class ScheduleConfig(Config):
         "as `mno gc --retention --delete` does",
     )
     drift: DriftConfig = Field(default=DriftConfig(), description="Of the service's inputs.")
-
-
-PRESETS_FOLDER = "presets"
 
 
 class Params(Config):
@@ -107,21 +107,18 @@ class Params(Config):
 
 
 def check_params(values: Mapping[str, Any], root: Path) -> Params:
-    """Validate everything that can be known before any work starts.
-
-    Args:
-        values: The content of `params.yaml`.
-        root: The workspace, where imported data are.
-
-    Raises:
-        InputError: One line that names each key that cannot be used.
-    """
+    """Validate what can be known before any work starts; refuse, in a line, what cannot be used."""
     params = validate(Params, values)
     scenario = _source(params, root)
     check_unroll(params.train, forecast_of(params.task, scenario.fields, scenario.axes))
     check_kpis(params.evaluate.kpis, [field.name for field in scenario.outputs])
     if any(field.role == "coordinate" for field in scenario.fields):
-        _check_points(params)
+        for key, (setting, remedy) in _unsuited_to_points(params).items():
+            to = json.dumps(remedy).strip('"')
+            raise InputError(
+                f"{setting} needs a grid, but scenario={params.scenario} has unordered points; set "
+                f"{key}={to}"
+            )
     if params.model.backbone == "fno" and find_spec("neuralop") is None:
         raise InputError(
             "model.backbone=fno needs the package neuraloperator, which is not installed here; run "
@@ -156,29 +153,15 @@ def _unsuited_to_points(params: Params) -> dict[str, tuple[str, Any]]:
     return {key: (f"{key}={now}", remedy) for key, (is_set, now, remedy) in needs.items() if is_set}
 
 
-def _check_points(params: Params) -> None:
-    """Refuse what needs a grid where the scenario has unordered points."""
-    for key, (setting, remedy) in _unsuited_to_points(params).items():
-        to = json.dumps(remedy).strip('"')
-        raise InputError(
-            f"{setting} needs a grid, but scenario={params.scenario} has unordered points; set "
-            f"{key}={to}"
-        )
-
-
 def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return which settings to change so that a model can be trained on imported data at all.
 
     Args:
         root: The workspace, with its present `params.yaml`.
         values: What is to be set, by dotted key: the data among them.
-
-    Raises:
-        InputError: The parameters cannot be used, whatever is changed.
     """
     content = read_params(root)
-    for key, value in values.items():
-        _put(content, key, value)
+    _put(content, values)
     params = validate(Params, content)
     source = _source(params, root)
     changes: dict[str, Any] = {}
@@ -195,116 +178,57 @@ def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def replace_params(root: Path, values: Mapping[str, Any]) -> list[str]:
-    """Set parameters by dotted key in `params.yaml`; keep its comments.
+    """Set parameters by dotted key in `params.yaml`, and return the keys whose values are new.
 
-    The file is replaced only if the result is valid and differs.
-
-    Returns:
-        The keys whose values are new.
-
-    Raises:
-        InputError: The result is not valid.
+    Comments are kept. The file is replaced only if the result is valid and differs.
     """
     before = read_params(root)
-    path = root / PARAMS_FILE
-    yaml = _round_trip()
-    document = yaml.load(path.read_text(encoding="utf-8"))
-    for key, value in values.items():
-        _put(document, key, value)
-    _write(path, yaml, document, root)
+    _edit(root, lambda document: _put(document, values))
     after = read_params(root)
     return [key for key in values if get_param(before, key) != get_param(after, key)]
 
 
 def parse_params(root: Path) -> Params:
-    """Read `params.yaml` and validate each value, but not whether they go together.
-
-    Raises:
-        InputError: The file cannot be read, or a value cannot be used.
-    """
+    """Read `params.yaml` and refuse wrong values, but not those that do not go together."""
     return validate(Params, read_params(root))
 
 
 def load_params(root: Path) -> Params:
-    """Read and validate `params.yaml`.
-
-    Raises:
-        InputError: As for `check_params`, and where the file cannot be read.
-    """
+    """Read `params.yaml`, and refuse what `check_params` does."""
     return check_params(read_params(root), root)
 
 
 def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> Params:
-    """Apply a preset, then `key=value` assignments, to `params.yaml`; keep its comments.
+    """Apply a preset, then assignments such as `train.epochs=40`, to `params.yaml`.
 
-    The file is replaced only if the result is valid and differs.
-
-    Args:
-        root: The workspace.
-        preset: Name of a file in `presets/`, or None.
-        assignments: For example `["train.epochs=40", "scenario=darcy"]`; values are YAML.
-
-    Raises:
-        InputError: The preset or a key does not exist, or the result is not valid.
+    Comments are kept. The file is replaced only if the result is valid and differs.
     """
-    read_params(root)  # says in one line what is wrong with the file, if anything is
-    path = root / PARAMS_FILE
-    yaml = _round_trip()
-    document = yaml.load(path.read_text(encoding="utf-8"))
-    if preset is not None:
-        _merge(document, _read_preset(root, preset))
-    for assignment in assignments:
-        _assign(document, assignment)
-    # DVC tracks scenarios.<name>, so the key must be there even where all values are defaults.
-    document.setdefault("scenarios", {}).setdefault(document.get("scenario"), {})
-    return _write(path, yaml, document, root, keep=preset is None and not assignments)
+
+    def change(document: Any) -> None:
+        if preset is not None:
+            _merge(document, _read_preset(root, preset))
+        for assignment in assignments:
+            _assign(document, assignment)
+        # DVC tracks scenarios.<name>, so the key must be there even where all are defaults.
+        document.setdefault("scenarios", {}).setdefault(document.get("scenario"), {})
+
+    return _edit(root, change, keep=preset is None and not assignments)
 
 
 def preset_names(root: Path) -> list[str]:
     """Return the names of the workspace's presets."""
-    return sorted(path.stem for path in (root / PRESETS_FOLDER).glob("*.yaml"))
+    return sorted(path.stem for path in root.glob("presets/*.yaml"))
 
 
 def parameter_keys(root: Path) -> list[str]:
     """Return the dotted keys of all parameters in `params.yaml`."""
 
-    def walk(values: Mapping[str, Any], prefix: str) -> list[str]:
-        keys = []
+    def walk(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         for key, value in values.items():
             nested = isinstance(value, Mapping) and value
-            keys += walk(value, f"{prefix}{key}.") if nested else [f"{prefix}{key}"]
-        return keys
+            yield from walk(value, f"{prefix}{key}.") if nested else [f"{prefix}{key}"]
 
-    return walk(read_params(root), "")
-
-
-def _round_trip() -> YAML:
-    """Return a reader and writer that keeps comments, quotes and `null` as they are written."""
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.representer.add_representer(
-        type(None), lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
-    return yaml
-
-
-def _write(path: Path, yaml: YAML, document: Any, root: Path, keep: bool = False) -> Params:
-    """Check a document and, unless the file is to be kept as it is, put it in its place."""
-    buffer = io.StringIO()
-    yaml.dump(document, buffer)
-    params = check_params(YAML(typ="safe").load(buffer.getvalue()), root)
-    if not keep and buffer.getvalue() != path.read_text(encoding="utf-8"):
-        partial = path.with_suffix(".yaml.partial")
-        partial.write_text(buffer.getvalue(), encoding="utf-8")
-        os.replace(partial, path)
-    return params
-
-
-def _put(document: Any, key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for part in parents:
-        document = document.setdefault(part, {})
-    document[last] = value
+    return list(walk(read_params(root)))
 
 
 def get_param(document: Mapping[str, Any], key: str) -> Any:
@@ -315,10 +239,33 @@ def get_param(document: Mapping[str, Any], key: str) -> Any:
     return value
 
 
+def _edit(root: Path, change: Callable[[Any], None], keep: bool = False) -> Params:
+    """Change the document, check it and, unless the file is to be kept as it is, replace it."""
+    read_params(root)  # says in one line what is wrong with the file, if anything is
+    path, yaml, buffer = root / PARAMS_FILE, yaml_writer(), io.StringIO()
+    before = path.read_text(encoding="utf-8")
+    document = yaml.load(before)
+    change(document)
+    yaml.dump(document, buffer)
+    params = check_params(YAML(typ="safe").load(buffer.getvalue()), root)
+    if not keep and buffer.getvalue() != before:
+        write_text(path, buffer.getvalue())
+    return params
+
+
+def _put(document: Any, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        section = document
+        for part in parents:
+            section = section.setdefault(part, {})
+        section[last] = value
+
+
 def _read_preset(root: Path, name: str) -> dict[str, Any]:
     if name not in preset_names(root):
         raise InputError(f"preset {name!r} must be one of: {', '.join(preset_names(root))}")
-    path = root / PRESETS_FOLDER / f"{name}.yaml"
+    path = root / f"presets/{name}.yaml"
     try:
         values = YAML(typ="safe").load(path)
     except YAMLError as error:

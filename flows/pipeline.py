@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import filters
-from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.runtime import flow_run
 from prefect.states import Crashed
@@ -42,16 +40,14 @@ from mno.lineage.dvcfiles import read_data_version
 FILE = Path("build/flow_run.json")
 GRACE = timedelta(minutes=5)
 """A run that lives has the lock by then, or has ended because another has it."""
+_AWAY = (ValueError, RuntimeError, httpx.HTTPError, PrefectHTTPStatusError)
 
 
 @contextmanager
 def at_work(root: Path, run: str | None, warn: Callable[[str], None]) -> Iterator[None]:
     """Leave a run's id while the body runs; set the run crashed that was killed before it.
 
-    Args:
-        root: The workspace, of which no other run is alive.
-        run: The flow run's id; none where Prefect does not know the run.
-        warn: Is handed a line if Prefect cannot be told.
+    No other run of the workspace may be alive; `warn` is handed a line if Prefect cannot be told.
     """
     file = root / FILE
     killed = read_json(file).get("id")
@@ -64,13 +60,7 @@ def at_work(root: Path, run: str | None, warn: Callable[[str], None]) -> Iterato
 
 
 def set_crashed(run: str, said: str, warn: Callable[[str], None]) -> None:
-    """Have Prefect know that a flow run was killed.
-
-    Args:
-        run: Its id.
-        said: What is known of it, in one line.
-        warn: Is handed a line if Prefect cannot be told.
-    """
+    """Have Prefect know that a flow run was killed, and what is known of that."""
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(UUID(run)).state
@@ -78,8 +68,18 @@ def set_crashed(run: str, said: str, warn: Callable[[str], None]) -> None:
                 client.set_flow_run_state(UUID(run), Crashed(message=said), force=True)
     except ObjectNotFound:  # of another server
         return
-    except (ValueError, RuntimeError, httpx.HTTPError, PrefectHTTPStatusError) as error:
+    except _AWAY as error:
         warn(f"the run {run} was killed, which Prefect was not told: {first_line(error)}")
+
+
+def runs_of(deployment: UUID, *states: str) -> dict[str, Any]:
+    """Return what a client of Prefect is asked for the runs of a deployment in some states."""
+    of_type = filters.FlowRunFilterStateType.model_validate({"any_": states})
+    by_id = filters.DeploymentFilterId(any_=[deployment])
+    return {
+        "deployment_filter": filters.DeploymentFilter(id=by_id),
+        "flow_run_filter": filters.FlowRunFilter(state=filters.FlowRunFilterState(type=of_type)),
+    }
 
 
 def set_silent_crashed(
@@ -87,28 +87,15 @@ def set_silent_crashed(
 ) -> None:
     """Have Prefect know of the runs of a deployment that were killed before they left a trace.
 
-    Call it with the lock on retraining, which every living run of the deployment wants, too.
-
-    Args:
-        deployment: Its id; without one nothing is done.
-        run: The id of the run that asks.
-        warn: Is handed a line if Prefect cannot be told.
-        grace: Runs that began within it are left.
+    Call it with the lock on retraining, which every living run of the deployment wants, too. The
+    run that asks, and those that began within `grace`, are left.
     """
     if deployment is None:
         return
-    running = filters.FlowRunFilterStateType(any_=[StateType.RUNNING])
     try:
         with get_client(sync_client=True) as client:
-            found = client.read_flow_runs(
-                deployment_filter=filters.DeploymentFilter(
-                    id=filters.DeploymentFilterId(any_=[UUID(deployment)])
-                ),
-                flow_run_filter=filters.FlowRunFilter(
-                    state=filters.FlowRunFilterState(type=running)
-                ),
-            )
-    except (ValueError, RuntimeError, httpx.HTTPError, PrefectHTTPStatusError) as error:
+            found = client.read_flow_runs(**runs_of(UUID(deployment), "RUNNING"))
+    except _AWAY as error:
         warn(f"Prefect was not asked for runs that were killed: {first_line(error)}")
         return
     for other in found:
@@ -134,9 +121,6 @@ def pipeline(
 
     Returns:
         The result of each target, in the order in which they ran.
-
-    Raises:
-        StageFailedError: A stage failed.
     """
     workspace = find_workspace(Path(root) if root else None)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -151,22 +135,32 @@ def pipeline(
     with at_work(workspace, flow_run.get_id(), say):
         graph = read_graph(workspace)
         for name in run_order(graph, target):
-            if name in current:
-                results[name] = StageResult(name, "reused", 0.0)
-                say(str(results[name]))
-                continue
-            if name == "register":
-                forget_missing_version(workspace, say)
-            before = read_data_version(workspace / name).md5 if name.endswith(".dvc") else None
-            stage = task(name=name, task_run_name=name, cache_policy=NO_CACHE)(run_target)
-            result = stage(workspace, name, environment(workspace, quiet), say)
-            if before is not None and all(results[n].action != "ran" for n in graph[name]):
-                result = _told_if_restored(result, before, workspace / name)
-            results[name] = result
-            if name == "register" and result.action == "ran":
-                show_decision(workspace)
-            say(str(result))
+            results[name] = StageResult(name, "reused", 0.0)
+            if name not in current:
+                reruns = any(results[other].action == "ran" for other in graph[name])
+                results[name] = _bring(workspace, name, reruns, quiet, say)
+            say(str(results[name]))
     return [result.to_dict() for result in results.values()]
+
+
+def _bring(
+    root: Path, name: str, reruns: bool, quiet: bool, say: Callable[[str], None]
+) -> StageResult:
+    """Bring one target up to date, as a task; `reruns` is whether one that it needs has run."""
+    if name == "register":
+        forget_missing_version(root, say)
+    before = read_data_version(root / name).md5 if name.endswith(".dvc") else None
+    stage = task(name=name, task_run_name=name, cache_policy=NO_CACHE)(run_target)
+    result = stage(root, name, environment(root, quiet), say)
+    ran = result.action == "ran"
+    if ran and before and not reruns and read_data_version(root / name).md5 == before:
+        # An import that ran for nothing upstream, to the same version, has mended its folder.
+        return result._replace(action="restored")
+    registered = read_json(root / REGISTERED) if name == "register" else {}
+    if ran and registered.get("version") is not None:
+        page = decision_page(registered)
+        create_markdown_artifact(page, key="promotion", description="The decision on a version")
+    return result
 
 
 def environment(root: Path, quiet: bool) -> dict[str, str]:
@@ -175,30 +169,12 @@ def environment(root: Path, quiet: bool) -> dict[str, str]:
     return handed_down(root, quiet) | ({"MNO_FLOW_RUN_ID": str(run_id)} if run_id else {})
 
 
-def show_decision(root: Path) -> None:
-    """Keep the decision on a version with the flow run, as an artifact of Prefect's."""
-    registered = read_json(root / REGISTERED)
-    if registered.get("version") is not None:
-        page = decision_page(registered)
-        create_markdown_artifact(page, key="promotion", description="The decision on a version")
-
-
-def _told_if_restored(result: StageResult, before: str, file: Path) -> StageResult:
-    """An import that ran for nothing upstream, to the same version, has mended its folder."""
-    if result.action == "ran" and read_data_version(file).md5 == before:
-        return replace(result, action="restored")
-    return result
-
-
 def start_temporary_server() -> None:
     """Start the server that Prefect would start by itself, unless the user names another.
 
     A terminal sends Ctrl-C to every process of the command. The server must outlive it, or the
     flow waits for minutes to report to it that it was cancelled. A child inherits which signals
     its parent's thread blocks, so it is started from a thread that blocks this one.
-
-    Raises:
-        MnoError: It does not answer in time.
     """
     from prefect.settings import PREFECT_API_URL
 

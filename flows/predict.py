@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from flows.data import from_here, plain_console, table, workspace_or_none
 from flows.options import Json, Quiet, print_json
@@ -70,8 +69,7 @@ def predict(
 
     above = None if fallback_above is None else _share(fallback_above)
     folder = _model_folder(model)
-    surrogate = Surrogate.load(folder)
-    trust = _trust_of(model, folder)
+    surrogate, trust = Surrogate.load(folder), _trust_of(model, folder)
     answers = _answers(surrogate, trust, source, steps, fallback, above)
     start = time.monotonic()
     with progress_bar(quiet or as_json) as show:
@@ -89,7 +87,12 @@ def predict(
     if as_json:
         print_json(result)
     elif not quiet:
-        _print_prediction(result, plain_console())
+        console = plain_console()
+        console.print(f"{samples} samples predicted in {result['seconds']:.1f} s: {destination}")
+        for line in _trust_lines(result):
+            console.print(line)
+        look = f"import xarray; print(xarray.open_zarr('{destination}'))"
+        console.print(f'Look at it with: python -c "{look}"')
 
 
 def compare(
@@ -141,19 +144,19 @@ def compare(
 
     Example: mno compare sensors.csv --sample 3
     """
+    from flows.params import load_params
     from mno.imports.mapping import read_mapping
     from mno.sensors.compare import compare_with_file
     from mno.sensors.page import write_comparison
     from mno.surrogate.surrogate import Surrogate
 
-    rules = read_mapping(mapping)
-    name = model or _champion()
-    surrogate = Surrogate.load(_model_folder(name))
-    data = from_here((workspace_or_none() or Path()) / "data")
-    comparison = compare_with_file(
-        surrogate, name, readings, rules, inputs and from_here(inputs), data, sample, start
-    )
-    folder = output or (workspace_or_none() or Path()) / "reports/comparison"
+    rules, name = read_mapping(mapping), model
+    if name is None:
+        name = f"models:/mno-{load_params(find_workspace()).dataset_name}@champion"
+    surrogate, workspace = Surrogate.load(_model_folder(name)), workspace_or_none() or Path()
+    given, data = inputs and from_here(inputs), from_here(workspace / "data")
+    comparison = compare_with_file(surrogate, name, readings, rules, given, data, sample, start)
+    folder = output or workspace / "reports/comparison"
     try:
         page = write_comparison(comparison, folder)
     except OSError as error:
@@ -167,14 +170,9 @@ def compare(
 
 
 def _share(text: str) -> float:
-    """Return what `0.05` or `5%` stands for.
-
-    Raises:
-        InputError: It is no number above zero.
-    """
-    number, percent = text.removesuffix("%"), text.endswith("%")
+    """Return what `0.05` or `5%` stands for; refuse what is no number above zero."""
     try:
-        found = float(number) / (100.0 if percent else 1.0)
+        found = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
     except ValueError:
         found = math.nan
     if not 0.0 < found < math.inf:
@@ -182,20 +180,11 @@ def _share(text: str) -> float:
     return found
 
 
-def _champion() -> str:
-    from flows.params import load_params
-    from mno.lineage.decision import CHAMPION
-    from mno.registry.settings import model_name
-
-    return f"models:/{model_name(load_params(find_workspace()).dataset_name)}@{CHAMPION}"
-
-
-def _is_registered(model: str) -> bool:
-    return model.startswith(("models:/", "runs:/"))
+_REGISTERED = ("models:/", "runs:/")
 
 
 def _model_folder(model: str) -> Path:
-    if not _is_registered(model):
+    if not model.startswith(_REGISTERED):
         return Path(model)
     root = find_workspace()
     prepare_environment(root)
@@ -205,18 +194,18 @@ def _model_folder(model: str) -> Path:
 
 
 def _trust_of(model: str, folder: Path) -> Trust | Absent:
-    """Return what a model's predictions are judged by; or, in one line, why nothing is.
+    """Return what a model's predictions are judged by.
 
     It lies beside a registered model, and among the reports of the workspace that trained one.
     """
     from mno.registry.reading import registered_trust, trust_in
 
-    if _is_registered(model):
+    if model.startswith(_REGISTERED):
         return registered_trust(folder)
     path = folder.resolve().parents[1] / "reports/trust.json"
-    if not path.is_file():
-        return Absent("estimate.not_there", {"path": path})
-    return trust_in(path, folder)
+    return (
+        trust_in(path, folder) if path.is_file() else Absent("estimate.not_there", {"path": path})
+    )
 
 
 def _answers(
@@ -227,16 +216,7 @@ def _answers(
     fallback: str,
     above: float | None,
 ) -> Answers | None:
-    """Return what judges predictions, with a solver to fall back on if one is asked for.
-
-    Args:
-        surrogate: The model.
-        trust: What `_trust_of` returned.
-        source: The store of inputs.
-        steps: Frames of states to predict.
-        fallback: `solver` or `none`.
-        above: Bound on the relative L2 error, as a fraction, beyond which samples are solved, too.
-    """
+    """Return what judges predictions, with a solver to fall back on if one is asked for."""
     from mno.surrogate.predictions import open_inputs
     from mno.surrogate.trust.answers import Answers, fallback_to
 
@@ -256,51 +236,31 @@ def _answers(
     return Answers(trust, description, fallback_to(trust, description, shape, steps, above))
 
 
-def _print_prediction(result: Mapping[str, Any], console: Console) -> None:
-    """Say what was written, and how far it may be trusted."""
-    destination = result["destination"]
-    console.print(
-        f"{result['samples']} samples predicted in {result['seconds']:.1f} s: {destination}"
-    )
-    for line in _trust_lines(result):
-        console.print(line)
-    console.print(
-        f"Look at it with: python -c \"import xarray; print(xarray.open_zarr('{destination}'))\""
-    )
-
-
 def _trust_lines(result: Mapping[str, Any]) -> list[str]:
-    trust = result["trust"]
+    """Say how far predictions may be trusted."""
+    trust, samples = result["trust"], result["samples"]
     if trust is None:
         return [str(result["no_trust"])]
-    lines = []
-    flagged, samples = trust["unlike_training"], result["samples"]
-    verb = "is" if flagged == 1 else "are"
+    flagged, bound = trust["unlike_training"], trust["typical_relative_bound"]
+    lines = [f"none of {samples} inputs is unlike the training data"]
     if flagged:
         most = ", ".join(f"{name} ({count})" for name, count in trust["most_unusual"].items())
-        lines.append(
-            f"{flagged} of {samples} inputs {verb} unlike the training data, most by: {most}"
-        )
-    else:
-        lines.append(f"none of {samples} inputs is unlike the training data")
-    bound = trust["typical_relative_bound"]
+        are = "is" if flagged == 1 else "are"
+        lines = [f"{flagged} of {samples} inputs {are} unlike the training data, most by: {most}"]
     if bound is not None:
         lines.append(
             f"typical error bound {bound:.2g} relative L2 ({bound:.1%}), which "
             f"{trust['level']:.0%} of predictions of inputs like the training data keep"
         )
     if "solved" in trust:
-        lines.append(f"{trust['solved']} of {samples} samples are answered by the solver")
-        lines[-1] += " (answered_by)"
+        solved = f"{trust['solved']} of {samples} samples are answered by the solver (answered_by)"
         if trust["iterations"] is not None:
-            lines[-1] += (
+            solved += (
                 f": {trust['iterations']:.1f} iterations each from the prediction, "
                 f"{trust['iterations_from_zero']:.1f} from zero"
             )
-        lines += [
-            f"{count} could not be solved and keep the prediction: {reason}"
-            for reason, count in trust["not_solved"].items()
-        ]
+        kept = "could not be solved and keep the prediction"
+        lines += [solved, *(f"{n} {kept}: {why}" for why, n in trust["not_solved"].items())]
     return [*lines, *trust["notes"]]
 
 

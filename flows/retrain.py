@@ -9,10 +9,8 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 import httpx
@@ -31,66 +29,44 @@ from flows.schedule import (
     begin,
     end,
     end_crashed,
+    failure,
     local,
     now,
     read_journal,
     read_plan,
-    tell_of_drift,
+    tell_of,
     tell_of_failure,
 )
-from flows.schedule_service import next_dates
+from flows.schedule_service import next_date
 from flows.stages import REGISTERED, read_stages
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment, read_json
 from mno.core.config import read_params
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import LockedError, lock_holder, locked
 from mno.lineage.record import candidate_digest
-from mno.nn.config import ModelConfig
 from mno.serving.counts import read
 
 Kind = Literal["data", "parameters", "code", "results", "registry", "drift"]
-_DATA = ("data", "build/dataset", "generate", "scenario")
-_CODE = ("mno/", "pipelines/")
-_RESULTS = ("build/", "models/", "reports/")
-_TRAINING = ("generate", "data.dvc", "train")
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """One reason to run the line.
 
-    Attributes:
-        kind: `data` (another dataset, or other parameters of it), `parameters`, `code`, `results`
-            (what a stage made is missing or altered), `registry` (the registered version cannot be
-            used) or `drift`.
-        text: What was found, in one line.
+    `data` is another dataset, or other parameters of it; `results`, what a stage made is missing or
+    altered; `registry`, the registered version cannot be used.
     """
 
     kind: Kind
-    text: str
+    text: str  # what was found, in one line
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}"
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What was looked at.
+def look(root: Path) -> tuple[list[Reason], bool]:
+    """Return what has changed, as DVC and the registry say, and whether that is training's.
 
-    Attributes:
-        reasons: All there are; empty if nothing is to be done.
-        trains: Whether the stage `train` has something to do by itself.
-    """
-
-    reasons: Sequence[Reason]
-    trains: bool
-
-
-def look(root: Path) -> Findings:
-    """Ask DVC and the registry what has changed since the last run.
-
-    Raises:
-        MnoError: A stage is at work, or DVC cannot tell.
+    A stage at work is in the way, and an error.
     """
     stages = read_stages(root)
     busy = [stage["name"] for stage in stages if stage["state"] in ("running", "unknown")]
@@ -98,9 +74,14 @@ def look(root: Path) -> Findings:
         raise MnoError(f"the stage {busy[0]} is at work: a run outside mno? Try again later")
     reasons = _causes(stages)
     stale = {stage["name"] for stage in stages if stage["state"] != "current"}
-    if not reasons and (problem := _registry(root)):
-        reasons.append(Reason("registry", problem))
-    return Findings(reasons, bool(stale.intersection(_TRAINING)))
+    if not reasons:
+        from mno.registry.reading import why_version_is_unusable
+
+        registered = read_json(root / REGISTERED)
+        problem = "the record of the registration cannot be read"
+        if problem := why_version_is_unusable(root, registered) if registered else problem:
+            reasons.append(Reason("registry", problem))
+    return reasons, bool(stale & {"generate", "data.dvc", "train"})
 
 
 def _causes(stages: Sequence[dict[str, Any]]) -> list[Reason]:
@@ -119,21 +100,12 @@ def _kind(stage: str, text: str) -> Kind:
     what, _, how = text.rpartition(" ")
     if how == "missing":
         return "results"
-    if text == "changed command" or what.startswith(_CODE):
+    if text == "changed command" or what.startswith(("mno/", "pipelines/")):
         return "code"
-    if stage == "data.dvc" or what in _DATA or what.startswith("scenarios."):
+    of_data = what in ("data", "build/dataset", "generate", "scenario")
+    if stage == "data.dvc" or of_data or what.startswith("scenarios."):
         return "data"
-    return "results" if what.startswith(_RESULTS) else "parameters"
-
-
-def _registry(root: Path) -> str | None:
-    """Say why the version that the last run registered cannot be used; none if it can."""
-    from mno.registry.reading import why_version_is_unusable
-
-    registered = read_json(root / REGISTERED)
-    if not registered:
-        return "the record of the registration cannot be read"
-    return why_version_is_unusable(root, registered)
+    return "results" if what.startswith(("build/", "models/", "reports/")) else "parameters"
 
 
 Counts = dict[str, dict[str, float]]
@@ -141,10 +113,6 @@ Counts = dict[str, dict[str, float]]
 
 def served(root: Path, model: str) -> Counts:
     """Return what the services of a workspace have counted, by version of one model.
-
-    Args:
-        root: The workspace.
-        model: Its registered name, as `mno-darcy`.
 
     Returns:
         For each version, as `mno-darcy/3`: `judged` (samples of which it is known whether they are
@@ -162,49 +130,34 @@ def served(root: Path, model: str) -> Counts:
 
 
 def drift(root: Path, model: str, config: DriftConfig) -> Reason | None:
-    """Say whether what was served since the last run for drift is unlike the training data.
-
-    Args:
-        root: The workspace.
-        model: Registered name of the model.
-        config: Thresholds.
-    """
-    before: Counts = next(
-        (run["served"] for run in reversed(read_journal(root).runs) if run.get("served")), {}
-    )
+    """Say whether what was served since the last run for drift is unlike the training data."""
+    runs = reversed(read_journal(root).runs)
+    before: Counts = next((run["served"] for run in runs if run.get("served")), {})
     found = []
     for name, counts in served(root, model).items():
-        fresh = {key: counts[key] - before.get(name, {}).get(key, 0.0) for key in _KEYS}
-        if min(fresh.values()) < 0:  # the counts began anew
-            fresh = counts
-        found += _judge(name, fresh, config)
+        seen = before.get(name, {})
+        fresh = {key: count - seen.get(key, 0.0) for key, count in counts.items()}
+        # Below 0 the counts began anew.
+        found += _judge(name, counts if min(fresh.values()) < 0 else fresh, config)
     return Reason("drift", "; ".join(found)) if found else None
 
 
-_KEYS = ("judged", "flagged", "bounded", "bound")
-
-
-def _judge(name: str, counts: Mapping[str, float], config: DriftConfig) -> list[str]:
+def _judge(name: str, counts: Mapping[str, float], config: DriftConfig) -> Iterator[str]:
     samples = counts["judged"]
     if samples < config.least_samples:
-        return []
-    found = []
+        return
     share = counts["flagged"] / samples
     if config.flagged_share is not None and share > config.flagged_share:
-        found.append(
+        yield (
             f"{share:.0%} of {samples:.0f} inputs served by {name} are unlike its training data "
             f"(above {config.flagged_share:.0%})"
         )
     mean = counts["bound"] / max(counts["bounded"], 1.0)
     if config.mean_bound is not None and mean > config.mean_bound:
-        found.append(
+        yield (
             f"the mean bound on the error of {counts['bounded']:.0f} predictions by {name} is "
             f"{mean:.2%} (above {config.mean_bound:.2%})"
         )
-    return found
-
-
-_SIGNAL = signal.SIGUSR1
 
 
 class _Stopped(BaseException):
@@ -220,27 +173,19 @@ def at_most(hours: float | None) -> Iterator[None]:
     """Raise an error in the body once it has taken too long; in the main thread only.
 
     A stage at work is stopped with all of its processes by whoever started it, as the error passes.
-
-    Args:
-        hours: How long it may take; none: any time.
-
-    Raises:
-        TooLongError: It took longer.
     """
-    if hours is None or threading.current_thread() is not threading.main_thread():
+    main = threading.main_thread()
+    if hours is None or threading.current_thread() is not main:
         yield
         return
-
     fired = threading.Event()
 
-    def stop(_: int, __: FrameType | None) -> None:
+    def stop(*_: object) -> None:
         fired.set()
         raise _Stopped
 
-    before = signal.signal(_SIGNAL, stop)
-    timer = threading.Timer(
-        hours * 3600.0, signal.pthread_kill, (threading.main_thread().ident, _SIGNAL)
-    )
+    before = signal.signal(signal.SIGUSR1, stop)
+    timer = threading.Timer(hours * 3600.0, signal.pthread_kill, (main.ident, signal.SIGUSR1))
     timer.daemon = True
     timer.start()
     try:
@@ -254,57 +199,40 @@ def at_most(hours: float | None) -> Iterator[None]:
         ) from error
     finally:
         timer.cancel()
-        signal.signal(_SIGNAL, before)
+        signal.signal(signal.SIGUSR1, before)
 
 
-_SHOWN = 16  # digits of a digest: what `train.warm_start` asks for, and more
-
-
-def start_of(root: Path, params: Params) -> tuple[list[str], str]:
-    """Return the edits of the parameters, as `key=value`, and what they mean, in one line.
-
-    Raises:
-        MnoError: MLflow cannot be used.
-    """
-    now = params.train.warm_start
-    if params.schedule.start is None:
+def _start_of(root: Path, params: Params) -> tuple[list[str], str]:
+    """Return the edits of the parameters, as `key=value`, and what they mean, in one line."""
+    now, wanted = params.train.warm_start, params.schedule.start
+    if wanted is None:
         return [], f"as train.warm_start says: {now or 'from fresh weights'}"
-    if params.schedule.start == "nothing":
-        return (["train.warm_start=null"] if now else []), "from fresh weights"
-    champion = f"models:/mno-{params.dataset_name}@champion"
+    fresh = ["train.warm_start=null"] if now else []
+    if wanted == "nothing":
+        return fresh, "from fresh weights"
     from mno.registry.reading import whole_version
+    from mno.surrogate.surrogate import Surrogate
 
     try:
-        version, folder = whole_version(root, champion)
-        pinned = f"{version}#{candidate_digest(folder)[:_SHOWN]}"
+        version, folder = whole_version(root, f"models:/mno-{params.dataset_name}@champion")
     except InputError:
-        return (["train.warm_start=null"] if now else []), "from fresh weights: no champion yet"
-    differing = _differing(folder, params.model)
+        return fresh, "from fresh weights: no champion yet"
+    pinned = f"{version}#{candidate_digest(folder)[:16]}"  # what `train.warm_start` asks for
+    theirs, ours = (
+        config.model_dump(mode="json", exclude={"dropout"})
+        for config in (Surrogate.load(folder).description.model, params.model)
+    )
+    differing = [f"model.{key}" for key in ours if theirs[key] != ours[key]]
     if differing:
-        said = f"from fresh weights: {version} is of another {', '.join(differing)}"
-        return (["train.warm_start=null"] if now else []), said
+        return fresh, f"from fresh weights: {version} is of another {', '.join(differing)}"
     edits = [] if now == pinned else [f"train.warm_start={json.dumps(pinned)}"]
     return edits, f"from the champion, {version}"
 
 
-def _differing(folder: Path, model: ModelConfig) -> list[str]:
-    """Return the parameters of the operator in which a saved one differs."""
-    from mno.surrogate.surrogate import Surrogate
-
-    theirs, ours = (
-        config.model_dump(mode="json", exclude={"dropout"})
-        for config in (Surrogate.load(folder).description.model, model)
-    )
-    return [f"model.{key}" for key in ours if theirs[key] != ours[key]]
-
-
 def tidy_up() -> str:
-    """Remove what nothing needs; the latest runs stay, as `retention` in `params.yaml` says.
+    """Remove what nothing needs, as `retention` in `params.yaml` says; return what came of it.
 
     A run that has trained a model has not failed because the tidying did.
-
-    Returns:
-        What came of it, in a few words.
     """
     from flows.tidying import tidy  # takes a second, which a run without it need not
 
@@ -314,9 +242,6 @@ def tidy_up() -> str:
         return f"not tidied: {first_line(error)}"
     said = f"tidied: {decimal(plan.size)} freed, {decimal(plan.total - plan.size)} in use"
     return "; ".join([said, *plan.kept])
-
-
-ARTIFACT = "retrain"
 
 
 @flow(name="retrain", validate_parameters=False)
@@ -337,28 +262,27 @@ def retrain(
     Returns:
         The entry of the journal (see `flows.schedule.Journal`): completed, under the name
         `Nothing changed` where there was nothing to do, and `Busy` where another run is active.
-
-    Raises:
-        MnoError: The line failed, or took too long.
     """
     workspace = find_workspace(Path(root) if root else None)
     os.chdir(workspace)
     prepare_environment(workspace)
     log = get_run_logger()
+
+    def busy(said: str) -> State[dict[str, Any]]:
+        return Completed(name="Busy", message=said, data={"outcome": "busy", "said": said})
+
     try:
         with locked(workspace / RETRAIN_LOCK, "a retraining"):
-            if busy := lock_holder(workspace / RUN_LOCK):
-                said = (
-                    f"{busy['activity']} is already running, process {busy['pid']}, since "
-                    f"{busy['since']}: this one ends"
+            if who := lock_holder(workspace / RUN_LOCK):
+                return busy(
+                    f"{who['activity']} is already running, process {who['pid']}, since "
+                    f"{who['since']}: this one ends"
                 )
-                return Completed(name="Busy", message=said, data={"outcome": "busy", "said": said})
             with _journalled(workspace, missed) as run, at_most(max_hours):
                 _retrain(workspace, run, quiet)
     except LockedError as error:
-        said = f"{error}; this one ends"
-        log.warning(said)
-        return Completed(name="Busy", message=said, data={"outcome": "busy", "said": said})
+        log.warning(f"{error}; this one ends")
+        return busy(f"{error}; this one ends")
     log.info(run["said"])
     name = "Nothing changed" if run["outcome"] == "nothing changed" else "Retrained"
     return Completed(name=name, message=run["said"], data=run)
@@ -373,11 +297,9 @@ def _journalled(root: Path, missed: str | None) -> Iterator[dict[str, Any]]:
         set_crashed(crashed["id"], crashed["said"], warn)
     set_silent_crashed(deployment.get_id(), flow_run.get_id(), warn)
     run: dict[str, Any] = {"id": str(flow_run.get_id() or uuid4()), "missed": missed}
-    scheduled = flow_run.get_scheduled_start_time() or now()
-    moment = max(scheduled.astimezone(), now())
-    plan = read_plan(root)
-    due = next(iter(next_dates(plan, moment)), None) if plan and not plan.paused else None
-    begin(root, {**run, "scheduled": scheduled.astimezone().isoformat()}, due)
+    scheduled = (flow_run.get_scheduled_start_time() or now()).astimezone()
+    due = next_date(read_plan(root), max(scheduled, now()))
+    begin(root, {**run, "scheduled": scheduled.isoformat()}, due)
     run |= {"outcome": "failed", "reasons": [], "said": ""}
     try:
         yield run
@@ -391,7 +313,7 @@ def _journalled(root: Path, missed: str | None) -> Iterator[dict[str, Any]]:
             tell_of_failure(root, whole, warn)
         if run["outcome"] != "cancelled":
             with contextlib.suppress(httpx.HTTPError):  # the server is gone; the journal has it all
-                create_markdown_artifact(_page(run), ARTIFACT, run["said"])
+                create_markdown_artifact(_page(run), "retrain", run["said"])
 
 
 def _outcome(error: BaseException) -> str:
@@ -409,27 +331,31 @@ def _outcome(error: BaseException) -> str:
 
 def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
     """Look, and run the line if there is a reason; fill in `outcome`, `reasons` and `said`."""
-    params = load_params(root)
+    params, log = load_params(root), get_run_logger()
     model = f"mno-{params.dataset_name}"
-    findings = look(root)
+    changed, trains = look(root)
     drifted = drift(root, model, params.schedule.drift)
-    reasons = [*findings.reasons, *([drifted] if drifted else [])]
-    run["reasons"] = [str(reason) for reason in reasons]
-    if not reasons:
+    run["reasons"] = [str(reason) for reason in (*changed, drifted) if reason]
+    if not run["reasons"]:
         run |= {"outcome": "nothing changed", "said": "nothing changed: the model is up to date"}
         return
-    edits, start = _edits(root, params, findings.trains, drifted)
-    log = get_run_logger()
+    present, wanted = read_params(root), params.schedule.drift.set if drifted else {}
+    new = {key: value for key, value in wanted.items() if get_param(present, key) != value}
+    edits, start = [f"{key}={json.dumps(value)}" for key, value in new.items()], ""
+    if trains or drifted:
+        start_edits, start = _start_of(root, params)
+        edits += start_edits
     log.info("reasons: %s", "; ".join(run["reasons"]))
     if drifted:
         run["served"] = served(root, model)
-    if drifted and not findings.reasons and not edits:
+    if drifted and not changed and not edits:
         run["outcome"] = "nothing changed"
         run["said"] = (
             f"{drifted}; but the data and parameters are those of the model, so that training "
             "would make it again: import new data, or set schedule.drift.set or schedule.start"
         )
-        tell_of_drift(root, run, log.warning)
+        title, command = "The inputs have drifted", "mno import --help"
+        tell_of(root, failure(root, run, title, command), log.warning)
         return
     result = run_line(RunOptions(None, None, edits, quiet))
     renewed = [stage["target"] for stage in result["stages"] if stage["action"] != "reused"]
@@ -450,23 +376,6 @@ def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
     if params.schedule.tidy:
         run["tidied"] = tidy_up()
         run["said"] += f"; {run['tidied']}"
-
-
-def _edits(
-    root: Path, params: Params, trains: bool, drifted: Reason | None
-) -> tuple[list[str], str]:
-    """Return the edits of the parameters that this run makes, and what training starts from."""
-    present = read_params(root)
-    wanted = params.schedule.drift.set if drifted else {}
-    edits = [
-        f"{key}={json.dumps(value)}"
-        for key, value in wanted.items()
-        if get_param(present, key) != value
-    ]
-    if not (trains or drifted):
-        return edits, ""
-    start, words = start_of(root, params)
-    return [*edits, *start], words
 
 
 def _page(run: dict[str, Any]) -> str:

@@ -12,23 +12,22 @@ import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
-from uuid import UUID
+from typing import Annotated, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import typer
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from flows.notify import Event, tell
-from flows.options import Json, Quiet, console, print_json
+from flows.options import Json, Quiet, console, interrupted, print_json
 from flows.workspace import find_workspace, read_json
 from mno.core.config import Config
-from mno.core.errors import InputError, MnoError, first_line
+from mno.core.errors import InputError
 from mno.core.files import lock_holder, locked, write_json
 
 # What knows Prefect is imported where it is used: it takes seconds.
@@ -45,7 +44,6 @@ KILLED = "its process was killed; what it had finished is kept"
 _WRITING = Path("build/locks/journal")
 _KEPT = 100  # runs in the journal
 _SHOWN = 5  # of them in a table
-_POLL = 1.0  # seconds between two looks at a run that is served elsewhere
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -96,7 +94,7 @@ def schedule(
                 'mno schedule --cron "0 3 * * *"'
             )
         return
-    made = create_schedule(cron, interval, timezone, max_hours)
+    made = _create(cron, interval, timezone, max_hours)
     if as_json:
         print_json(made)
     elif not quiet:
@@ -122,7 +120,7 @@ def list_schedule(as_json: Json = False) -> None:
         out.print('Nothing is scheduled. Next: mno schedule --cron "0 3 * * *"')
     else:
         describe(found, out)
-    describe_runs(found, out)
+    _describe_runs(found["runs"], out)
 
 
 @schedule_app.command()
@@ -146,12 +144,13 @@ def remove(as_json: Json = False) -> None:
 @schedule_app.command("run")
 def run_now(quiet: Quiet = False, as_json: Json = False) -> None:
     """Do now what would be done at night: look for a reason, and retrain if there is one."""
+    from flows.schedule_service import run_schedule
+
     start = time.monotonic()
     try:
         run = run_schedule(quiet or as_json)
     except KeyboardInterrupt:
-        typer.echo("\ninterrupted; what is finished is kept, run again to continue", err=True)
-        raise typer.Exit(130) from None
+        raise interrupted() from None
     if as_json:
         print_json(run)
     elif not quiet:
@@ -178,12 +177,7 @@ def serve(
 
 
 def _change(how: str, as_json: bool, line: str) -> None:
-    """Pause, resume or remove what is scheduled.
-
-    Raises:
-        InputError: Nothing is scheduled.
-        MnoError: Prefect's server does not answer.
-    """
+    """Pause, resume or remove what is scheduled."""
     root = find_workspace()
     plan = need_plan(root)
     from flows import schedule_service as service
@@ -199,18 +193,10 @@ def _change(how: str, as_json: bool, line: str) -> None:
         typer.echo(line)
 
 
-def create_schedule(
+def _create(
     cron: str | None, interval: str | None, timezone: str | None, max_hours: float | None
 ) -> dict[str, Any]:
-    """Schedule the workspace's retraining; what was scheduled before is replaced.
-
-    Returns:
-        As `read_schedule`.
-
-    Raises:
-        InputError: The time cannot be read.
-        MnoError: Prefect's server does not answer.
-    """
+    """Schedule the workspace's retraining in place of what was scheduled before."""
     root = find_workspace()
     if (cron is None) == (interval is None):
         raise InputError(
@@ -254,76 +240,15 @@ def read_schedule() -> dict[str, Any]:
     }
 
 
-def run_schedule(quiet: bool) -> dict[str, Any]:
-    """Do now what is done by the clock; served by `mno schedule serve` if it runs, else here.
-
-    Returns:
-        The run's entry in the journal; `outcome` is `busy` where another run is active.
-
-    Raises:
-        MnoError: The run failed.
-    """
-    root = find_workspace()
-    plan = read_plan(root)
-    from flows import schedule_service as service
-
-    with service.prefect_server(root):
-        if plan is not None and serving(root):
-            return _served_run(root, plan, quiet)
-        from flows.retrain import retrain
-
-        # Called as a function, a flow that returns a state gives what the state holds.
-        found: Any = retrain(str(root), plan.max_hours if plan else None, None, quiet)
-        return found
-
-
-def _served_run(root: Path, plan: Plan, quiet: bool) -> dict[str, Any]:
-    """Wait for a run elsewhere."""
-    from flows import schedule_service as service
-
-    serves = serving(root)
-    identity, name = service.run_now(plan)
-    if not quiet:
-        print(f"mno schedule serve runs it as {name}; Ctrl-C leaves it to it", flush=True)
-    while not (state := _state_of(identity, name)).is_final():
-        if serving(root) != serves:
-            raise MnoError(
-                f"the mno schedule serve that ran {name} was killed; start it again, and the run "
-                "is begun anew from what it had finished"
-            )
-        time.sleep(_POLL)
-    found = next((run for run in read_journal(root).runs if run["id"] == str(identity)), None)
-    if state.name == "Busy" or (found is None and state.is_completed()):
-        return {"outcome": "busy", "said": state.message or "another run is active", "reasons": []}
-    if not state.is_completed():
-        raise MnoError(f"{name}: {(found or {}).get('said') or state.message or state.name}")
-    return found or {}
-
-
-def _state_of(run: UUID, name: str) -> Any:
-    from httpx import HTTPError
-
-    from flows import schedule_service as service
-
-    try:
-        return service.state_of(run)
-    except HTTPError as error:
-        raise MnoError(
-            f"Prefect's server cannot be asked any more how {name} fares ({first_line(error)}); "
-            "see mno schedule list"
-        ) from None
-
-
 def describe(found: dict[str, Any], console: Console) -> None:
     """Print a plan, what serves it, and what it has missed."""
-    plan = Plan.model_validate(found["plan"])
+    plan, serves = Plan.model_validate(found["plan"]), found["serving"]
     limit = f", at most {plan.max_hours:g} h" if plan.max_hours else ""
     console.print(f"Schedule:  {plan.words}{limit}{', paused' if plan.paused else ''}")
-    if found["next"] and not found["overdue"]:
-        console.print(f"Next run:  {local(found['next'])}")
     if found["overdue"]:
         console.print(f"Missed:    {found['overdue']}")
-    serves = found["serving"]
+    elif found["next"]:
+        console.print(f"Next run:  {local(found['next'])}")
     console.print(
         f"Served by: process {serves['pid']}, since {local(serves['since'])}; {serves['api']}"
         if serves
@@ -331,46 +256,38 @@ def describe(found: dict[str, Any], console: Console) -> None:
     )
 
 
-def describe_runs(found: dict[str, Any], console: Console) -> None:
+def _describe_runs(runs: list[dict[str, Any]], console: Console) -> None:
     """Print the last runs as a table."""
-    if not found["runs"]:
-        return
     table = Table("Began", "Outcome", "Why, and what came of it", box=None, pad_edge=False)
-    for run in found["runs"][-_SHOWN:]:
+    for run in runs[-_SHOWN:]:
         reasons = "; ".join(run.get("reasons") or [])
         said = f"{reasons} → {run['said']}" if reasons else run["said"]
         table.add_row(local(run["began"]), run["outcome"] or "running", said)
-    console.print()
-    console.print(table)
+    if runs:
+        console.print()
+        console.print(table)
 
 
 class Plan(Config):
-    """When a workspace retrains.
+    """When a workspace retrains, by `cron` or every `interval` seconds."""
 
-    Attributes:
-        cron: As in cron, `0 3 * * *`; none if an interval is given.
-        interval: Seconds between two runs; none if `cron` is given.
-        timezone: Name in the IANA database, in which `cron` is read.
-        max_hours: A run that takes longer is stopped; none: no limit.
-        since: When it was made, or resumed last; ISO 8601. An interval counts from here.
-        paused: Whether it is at rest.
-        deployment: Prefect's id of it.
-    """
-
-    cron: str | None = Field(default=None)
-    interval: float | None = Field(default=None)
-    timezone: str = Field(default="UTC")
-    max_hours: float | None = Field(default=None)
-    since: str = Field(default="")
-    paused: bool = Field(default=False)
-    deployment: str = Field(default="")
+    cron: str | None = None  # read in the time zone, of the IANA database
+    interval: float | None = None
+    timezone: str = "UTC"
+    max_hours: float | None = None  # a run that takes longer is stopped
+    since: str = ""  # when it was made, or resumed last, ISO 8601; an interval counts from here
+    paused: bool = False
+    deployment: str = ""  # Prefect's id of it
 
     @property
     def words(self) -> str:
         """The plan in words."""
-        if self.interval is not None:
-            return f"every {said_seconds(self.interval)}"
-        return f"cron {self.cron} in {self.timezone}"
+        if self.interval is None:
+            return f"cron {self.cron} in {self.timezone}"
+        for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+            if self.interval >= length and self.interval % length == 0:
+                return f"every {self.interval / length:g}{unit}"
+        return f"every {self.interval:g}s"
 
 
 def read_plan(root: Path) -> Plan | None:
@@ -387,11 +304,7 @@ def write_plan(root: Path, plan: Plan) -> None:
 
 
 def need_plan(root: Path) -> Plan:
-    """Return what is scheduled.
-
-    Raises:
-        InputError: Nothing is.
-    """
+    """Return what is scheduled; refuse to go on where nothing is."""
     plan = read_plan(root)
     if plan is None:
         raise InputError(
@@ -401,11 +314,7 @@ def need_plan(root: Path) -> Plan:
 
 
 def parse_interval(text: str) -> float:
-    """Return the seconds that `30m`, `1h` or `2d` stands for.
-
-    Raises:
-        InputError: It is no time, or shorter than a second.
-    """
+    """Return the seconds of `30m`, `1h` or `2d`; refuse what is no time, or below a second."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)", text.strip())
     seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
     if not 1.0 <= seconds <= 366 * 86400:
@@ -414,63 +323,37 @@ def parse_interval(text: str) -> float:
 
 
 def parse_timezone(name: str | None) -> str:
-    """Return the name of a time zone that exists; that of this machine if none is given.
-
-    Raises:
-        InputError: There is none of this name.
-    """
-    if name is None:
-        return _local_timezone()
-    if not _is_timezone(name):
-        raise InputError(
-            f"--timezone {name}: there is no such time zone; expected a name like Asia/Tokyo, "
-            "Europe/Berlin or UTC"
-        )
-    return name
-
-
-def _local_timezone() -> str:
-    """Return this machine's, by the ways in which systems name it; UTC if they do not."""
+    """Return a time zone that exists, this machine's (or UTC) for none; refuse other names."""
+    # The ways in which systems name their own.
     link = os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
-    for name in (os.environ.get("TZ", "").lstrip(":"), link):
-        if name and _is_timezone(name):
-            return name
-    return "UTC"
-
-
-def _is_timezone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):  # which it is differs by system
-        return False
-    return True
-
-
-def said_seconds(seconds: float) -> str:
-    """Return a time as a person writes it, as `1h`."""
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length and seconds % length == 0:
-            return f"{seconds / length:g}{unit}"
-    return f"{seconds:g}s"
+    own = (os.environ.get("TZ", "").lstrip(":"), link, "UTC")
+    for known in own if name is None else (name,):
+        with suppress(ValueError, OSError, KeyError):  # which it is differs by system
+            return ZoneInfo(known).key
+    raise InputError(
+        f"--timezone {name}: there is no such time zone; expected a name like Asia/Tokyo, "
+        "Europe/Berlin or UTC"
+    )
 
 
 def local(time: str | datetime) -> str:
     """Return a moment for a person, in this machine's time, as `2026-11-26 03:00`."""
     moment = datetime.fromisoformat(time) if isinstance(time, str) else time
-    near = abs(datetime.now().astimezone() - moment) < timedelta(minutes=10)
+    near = abs(now() - moment) < timedelta(minutes=10)
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S" if near else "%Y-%m-%d %H:%M")
 
 
-@dataclass(frozen=True)
-class Journal:
-    """The last runs, the newest last.
+def now() -> datetime:
+    """Return the present moment, with this machine's time zone."""
+    return datetime.now().astimezone()
 
-    Attributes:
-        runs: Each with `id` (of the flow run), `scheduled`, `began`, `ended` (ISO 8601), `pid`,
-            `outcome` (`trained`, `updated`, `nothing changed`, `failed`, `too long`, `busy`,
-            `cancelled`, `crashed`), `reasons` and `said`, in one line. While it runs, there is no
-            `ended` and no `outcome`.
-        due: When the plan wants a run that has not begun yet, ISO 8601; none if it never does.
+
+class Journal(NamedTuple):
+    """The last runs, the newest last, and when the plan wants one that has not begun (ISO 8601).
+
+    A run has `id` (of the flow run), `scheduled`, `began`, `ended` (ISO 8601), `pid`, `outcome`
+    (`trained`, `updated`, `nothing changed`, `failed`, `too long`, `busy`, `cancelled`, `crashed`),
+    `reasons` and `said`, in one line. While it runs, there is no `ended` and no `outcome`.
     """
 
     runs: list[dict[str, Any]]
@@ -484,10 +367,20 @@ def read_journal(root: Path) -> Journal:
     return Journal(runs if isinstance(runs, list) else [], content.get("due"))
 
 
+def _write(root: Path, change: Callable[[Journal], Journal]) -> list[dict[str, Any]]:
+    with locked(root / _WRITING, "the journal of runs", patience=30.0):
+        runs, due = change(read_journal(root))
+        write_json(root / JOURNAL, {"due": due, "runs": runs[-_KEPT:]})
+    return runs
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
 def set_due(root: Path, due: datetime | None) -> None:
     """Note when a run is wanted next."""
-    with locked(root / _WRITING, "the journal of runs", patience=30.0):
-        _write(root, read_journal(root).runs, due.isoformat() if due else None)
+    _write(root, lambda known: known._replace(due=_iso(due)))
 
 
 def begin(root: Path, run: dict[str, Any], due: datetime | None) -> None:
@@ -496,19 +389,23 @@ def begin(root: Path, run: dict[str, Any], due: datetime | None) -> None:
         **run, "began": now().isoformat(timespec="seconds"), "ended": None, "pid": os.getpid(),
         "outcome": None, "reasons": [], "said": "",
     }  # fmt: skip
-    with locked(root / _WRITING, "the journal of runs", patience=30.0):
-        runs = [other for other in read_journal(root).runs if other.get("id") != run["id"]]
-        _write(root, [*runs, started], due.isoformat() if due else None)
+
+    def change(known: Journal) -> Journal:
+        others = [other for other in known.runs if other.get("id") != run["id"]]
+        return Journal([*others, started], _iso(due))
+
+    _write(root, change)
 
 
 def end(root: Path, run: dict[str, Any]) -> dict[str, Any]:
     """Note how a run ended, by its `id`; returns all that is known of it."""
     ended = {**run, "ended": now().isoformat(timespec="seconds")}
-    with locked(root / _WRITING, "the journal of runs", patience=30.0):
-        journal = read_journal(root)
-        runs = [{**r, **ended} if r.get("id") == run["id"] else r for r in journal.runs]
-        _write(root, runs, journal.due)
-    return next((r for r in runs if r.get("id") == run["id"]), ended)
+
+    def change(known: Journal) -> Journal:
+        runs = [{**r, **ended} if r.get("id") == run["id"] else r for r in known.runs]
+        return known._replace(runs=runs)
+
+    return next((r for r in _write(root, change) if r.get("id") == run["id"]), ended)
 
 
 def end_crashed(root: Path) -> list[dict[str, Any]]:
@@ -535,49 +432,22 @@ def overdue(root: Path, plan: Plan | None = None) -> str | None:
 def serving(root: Path) -> dict[str, Any] | None:
     """Return what serves the plan (`pid`, `since`, `api`), or none."""
     who = lock_holder(root / SERVE_LOCK)
-    if who is None:
-        return None
-    return {**who, **{"api": read_json(root / SERVER).get("api")}}
+    return who and {**who, "api": read_json(root / SERVER).get("api")}
 
 
-def now() -> datetime:
-    """Return the present moment, with this machine's time zone."""
-    return datetime.now().astimezone()
+def tell_of(root: Path, event: Event, say: Callable[[str], None]) -> None:
+    """Tell of an event; `say` is handed a line for each receiver that was not reached."""
+    for problem in tell(root, event):
+        say(f"could not tell of it: {problem}")
 
 
-def _write(root: Path, runs: list[dict[str, Any]], due: str | None) -> None:
-    write_json(root / JOURNAL, {"due": due, "runs": runs[-_KEPT:]})
+def failure(root: Path, run: dict[str, Any], title: str, command: str) -> Event:
+    """Return what is told of a run that is known by its entry in the journal."""
+    figures = {"began": run.get("began"), "reasons": "; ".join(run.get("reasons") or [])}
+    return Event("failure", title, run["said"], command, figures, str(root))
 
 
 def tell_of_failure(root: Path, run: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Tell of a run that failed, took too long or crashed.
-
-    Args:
-        root: The workspace.
-        run: Its entry in the journal.
-        say: Is handed a line for each receiver that was not reached.
-    """
-    title, command = f"Scheduled retraining: {run['outcome']}", "mno schedule run"
-    _tell(root, Event("failure", title, run["said"], command, _figures(run), str(root)), say)
-
-
-def tell_of_drift(root: Path, run: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Tell of inputs unlike the training data, where a run had nothing to train on instead."""
-    title, command = "The inputs have drifted", "mno import --help"
-    _tell(root, Event("failure", title, run["said"], command, _figures(run), str(root)), say)
-
-
-def tell_of_missed(root: Path, due: str, say: Callable[[str], None]) -> None:
-    """Tell of a run that did not begin when it should have, and is made up for now."""
-    text = f"The run of {local(due)} did not begin; it is made up for now."
-    event = Event("missed", "A scheduled run was missed", text, "mno schedule list")
-    _tell(root, event, say)
-
-
-def _figures(run: dict[str, Any]) -> dict[str, Any]:
-    return {"began": run.get("began"), "reasons": "; ".join(run.get("reasons") or [])}
-
-
-def _tell(root: Path, event: Event, say: Callable[[str], None]) -> None:
-    for problem in tell(root, event):
-        say(f"could not tell of it: {problem}")
+    """Tell of a run that failed, took too long or crashed."""
+    title = f"Scheduled retraining: {run['outcome']}"
+    tell_of(root, failure(root, run, title, "mno schedule run"), say)

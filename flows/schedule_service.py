@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import signal
 import time
@@ -22,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
+from pydantic import ValidationError
 
+from flows.notify import Event
 from flows.pages import HOST, free_port, run_server, wait_until_it_answers
 from flows.schedule import (
     KILLED,
@@ -39,28 +40,23 @@ from flows.schedule import (
     read_plan,
     serving,
     set_due,
+    tell_of,
     tell_of_failure,
-    tell_of_missed,
     write_plan,
 )
 from flows.workspace import end_leftovers, find_workspace, marks, prepare_environment, program
 from mno.core.errors import InputError, MnoError, first_line
-from mno.core.files import lock_holder, locked, write_json
+from mno.core.files import lock_holder, locked, sha256, write_json
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.schedules import SCHEDULE_TYPES
 
 LOOK = 5.0  # seconds between two looks at the server, the plan and what has fallen due
-_SLUG = "clock"
 
 
-def prefect_schedule(plan: Plan) -> SCHEDULE_TYPES:
-    """Return the plan as Prefect's server is given it.
-
-    Raises:
-        ValueError: `cron` cannot be read.
-    """
+def _prefect_schedule(plan: Plan) -> SCHEDULE_TYPES:
+    """Return the plan as Prefect's server is given it; a cron that cannot be read is refused."""
     from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
     if plan.interval is not None:
@@ -77,35 +73,30 @@ def next_dates(plan: Plan, after: datetime, count: int = 1) -> list[datetime]:
 
     At daylight saving a time of day that occurs twice fires once, and one that is left out fires an
     hour later.
-
-    Args:
-        plan: When to run.
-        after: With a time zone.
-        count: How many.
     """
     from prefect.server.schemas import schedules
 
-    known = prefect_schedule(plan)
+    known = _prefect_schedule(plan)
     kind = getattr(schedules, type(known).__name__)
-    server_side = kind.model_validate(known.model_dump())
-    start = after + timedelta(microseconds=1)
-
-    def ask() -> list[datetime]:
-        return asyncio.run(server_side.get_dates(n=count, start=start))
-
+    dates = kind.model_validate(known.model_dump()).get_dates(
+        n=count, start=after + timedelta(microseconds=1)
+    )
     # A thread of its own: the caller may have a running loop.
     with ThreadPoolExecutor(1) as thread:
-        found = thread.submit(ask).result()
+        found = thread.submit(asyncio.run, dates).result()
     return [datetime.fromisoformat(date.isoformat()).astimezone() for date in found]
+
+
+def next_date(plan: Plan | None, after: datetime | None = None) -> datetime | None:
+    """Return when the plan fires next; none if there is none, it is paused, or never does."""
+    if plan is None or plan.paused:
+        return None
+    return next(iter(next_dates(plan, after or now())), None)
 
 
 @contextmanager
 def prefect_server(root: Path) -> Iterator[None]:
-    """Have a Prefect server: the user's, that of `mno schedule serve`, or a temporary one.
-
-    Raises:
-        MnoError: It does not answer.
-    """
+    """Have a Prefect server: the user's, that of `mno schedule serve`, or a temporary one."""
     serves = serving(root)
     if "PREFECT_API_URL" not in os.environ and serves and serves["api"]:
         os.environ["PREFECT_API_URL"] = serves["api"]
@@ -126,13 +117,7 @@ def prefect_server(root: Path) -> Iterator[None]:
         ) from None
 
 
-def deployment_name(root: Path) -> str:
-    """Return the name of a workspace's deployment, which differs for two folders of one name."""
-    digest = hashlib.sha256(str(root).encode()).hexdigest()[:6]
-    return f"{root.name.replace('/', '-').replace('%', '-')}-{digest}"
-
-
-def deployment_of(root: Path, plan: Plan) -> Any:
+def _deployment_of(root: Path, plan: Plan) -> Any:
     """Return the deployment, as Prefect is given it; its runs are made by whoever serves it.
 
     It says nothing of pauses, so that to give it anew leaves a paused one paused.
@@ -141,11 +126,13 @@ def deployment_of(root: Path, plan: Plan) -> Any:
 
     from flows.retrain import retrain
 
-    clock = DeploymentScheduleCreate(schedule=prefect_schedule(plan), active=True, slug=_SLUG)
+    # Two folders of one name have two deployments.
+    name = f"{root.name.replace('%', '-')}-{sha256(str(root))[:6]}"
+    clock = DeploymentScheduleCreate(schedule=_prefect_schedule(plan), active=True, slug="clock")
     # Prefect notes where the flow is, relative to the working folder.
     os.chdir(root)
     return retrain.to_deployment(
-        deployment_name(root),
+        name,
         schedules=[clock],
         parameters={"root": str(root), "max_hours": plan.max_hours},
         description=f"Retrains {root} if there is a reason to: {plan.words}.",
@@ -154,36 +141,31 @@ def deployment_of(root: Path, plan: Plan) -> Any:
 
 
 def check_cron(plan: Plan) -> None:
-    """Refuse a cron that cannot be read, or that never comes.
-
-    Raises:
-        InputError: It is one of these.
-    """
+    """Refuse a cron that cannot be read, or that never comes."""
     try:
         dates = next_dates(plan, now())
     except Exception as error:  # croniter's, wrapped by pydantic, and its own for impossible days
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        why = why.removeprefix("Value error, ").splitlines()[0]
         raise InputError(
-            f"--cron {plan.cron!r} cannot be read ({_why(error)}); expected five fields, minute "
-            'hour day month weekday, as "0 3 * * *"'
+            f"--cron {plan.cron!r} cannot be read ({why}); expected five fields, minute hour day "
+            'month weekday, as "0 3 * * *"'
         ) from None
     if not dates:
         raise InputError(f"--cron {plan.cron!r} never comes; expected a day that exists")
 
 
-def create(root: Path, plan: Plan) -> Plan:
-    """Make the deployment, or change the one there is; returns the plan with its id."""
+def create(root: Path, plan: Plan) -> None:
+    """Make the deployment, or change the one there is, and keep the plan with its id."""
     from prefect.client.orchestration import get_client
 
-    identity = deployment_of(root, plan).apply()
+    identity = _deployment_of(root, plan).apply()
     with get_client(sync_client=True) as client:
-        client.resume_deployment(identity) if not plan.paused else None
-    made = plan.model_copy(update={"deployment": str(identity)})
-    write_plan(root, made)
-    set_due(root, _due(made))
-    return made
+        client.resume_deployment(identity)
+    _keep(root, plan.model_copy(update={"deployment": str(identity)}))
 
 
-def set_paused(root: Path, plan: Plan, paused: bool) -> Plan:
+def set_paused(root: Path, plan: Plan, paused: bool) -> None:
     """Pause or resume the deployment; what it would have run meanwhile is not caught up."""
     from prefect.client.orchestration import get_client
 
@@ -191,10 +173,12 @@ def set_paused(root: Path, plan: Plan, paused: bool) -> Plan:
         act = client.pause_deployment if paused else client.resume_deployment
         act(UUID(plan.deployment))
     since = plan.since if paused or plan.interval is not None else now().isoformat()
-    changed = plan.model_copy(update={"paused": paused, "since": since})
-    write_plan(root, changed)
-    set_due(root, None if paused else _due(changed))
-    return changed
+    _keep(root, plan.model_copy(update={"paused": paused, "since": since}))
+
+
+def _keep(root: Path, plan: Plan) -> None:
+    write_plan(root, plan)
+    set_due(root, next_date(plan))
 
 
 def remove(root: Path, plan: Plan) -> None:
@@ -209,41 +193,61 @@ def remove(root: Path, plan: Plan) -> None:
     set_due(root, None)
 
 
-def run_now(plan: Plan) -> tuple[UUID, str]:
-    """Have whoever serves the deployment run it; returns the flow run's id and name."""
+def run_schedule(quiet: bool) -> dict[str, Any]:
+    """Do now what is done by the clock; served by `mno schedule serve` if it runs, else here.
+
+    Returns:
+        The run's entry in the journal; `outcome` is `busy` where another run is active.
+    """
+    root = find_workspace()
+    plan = read_plan(root)
+    with prefect_server(root):
+        if plan is not None and serving(root):
+            return _served_run(root, plan, quiet)
+        from flows.retrain import retrain
+
+        # Called as a function, a flow that returns a state gives what the state holds.
+        found: Any = retrain(str(root), plan.max_hours if plan else None, None, quiet)
+        return found
+
+
+def _served_run(root: Path, plan: Plan, quiet: bool) -> dict[str, Any]:
+    """Have whoever serves the deployment run it, and wait for that."""
     from prefect.client.orchestration import get_client
 
+    serves = serving(root)
     with get_client(sync_client=True) as client:
         made = client.create_flow_run_from_deployment(UUID(plan.deployment))
-    return made.id, made.name
-
-
-def state_of(run: UUID) -> Any:
-    """Return the state of a flow run."""
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        return client.read_flow_run(run).state
-
-
-def _due(plan: Plan) -> datetime | None:
-    return None if plan.paused else next(iter(next_dates(plan, now())), None)
-
-
-def _why(error: Exception) -> str:
-    """Return what a validator of Prefect's says, without what pydantic says around it."""
-    from pydantic import ValidationError
-
-    found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-    return found.removeprefix("Value error, ").splitlines()[0]
+        if not quiet:
+            print(f"mno schedule serve runs it as {made.name}; Ctrl-C leaves it to it", flush=True)
+        while True:
+            try:
+                state = client.read_flow_run(made.id).state
+            except httpx.HTTPError as error:
+                raise MnoError(
+                    f"Prefect's server cannot be asked any more how {made.name} fares "
+                    f"({first_line(error)}); see mno schedule list"
+                ) from None
+            if state is not None and state.is_final():
+                break
+            if serving(root) != serves:
+                raise MnoError(
+                    f"the mno schedule serve that ran {made.name} was killed; start it again, and "
+                    "the run is begun anew from what it had finished"
+                )
+            time.sleep(1.0)
+    found = next((run for run in read_journal(root).runs if run["id"] == str(made.id)), None)
+    if state.name == "Busy" or (found is None and state.is_completed()):
+        return {"outcome": "busy", "said": state.message or "another run is active", "reasons": []}
+    if not state.is_completed():
+        raise MnoError(f"{made.name}: {(found or {}).get('said') or state.message or state.name}")
+    return found or {}
 
 
 def serve(port: int, quiet: bool) -> None:
     """Serve the workspace's plan until Ctrl-C or a plain kill.
 
-    Args:
-        port: Of the Prefect server; 0 takes a free one. Not used where PREFECT_API_URL is set.
-        quiet: Print failures only.
+    The Prefect server has a port, 0 for a free one, unless PREFECT_API_URL names another server.
 
     Raises:
         InputError: Nothing is scheduled, or the port is taken.
@@ -265,14 +269,10 @@ def serve(port: int, quiet: bool) -> None:
         os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "10")
         prepare_environment(root)
         # Until the runner takes over, which does it more gently.
-        signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with _server(root, port) as restart, contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_serve(root, restart, say))
     say("mno schedule serve has ended; nothing runs by the clock until it is started again")
-
-
-def _interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 async def _serve(root: Path, restart: Callable[[], None], say: Callable[[str], None]) -> None:
@@ -287,14 +287,18 @@ async def _serve(root: Path, restart: Callable[[], None], say: Callable[[str], N
         query_seconds=LOOK,
         prefetch_seconds=LOOK,
     )
-    identity = await runner.aadd_deployment(await _as_async(deployment_of(root, plan)))
+    deployment = _deployment_of(root, plan)  # inside a loop, Prefect may make a coroutine of it
+    deployment = await deployment if asyncio.iscoroutine(deployment) else deployment
+    identity = await runner.aadd_deployment(deployment)
     if str(identity) != plan.deployment:  # the server is a new one
         write_plan(root, plan.model_copy(update={"deployment": str(identity)}))
     async with get_client() as client:
         if plan.paused:
             await client.pause_deployment(identity)
         await _settle(root, client, identity, say)
-        say(f"{plan.words}{', paused' if plan.paused else ''}; next: {_next(root)}")
+        due = read_journal(root).due
+        paused, then = ", paused" if plan.paused else "", local(due) if due else "never"
+        say(f"{plan.words}{paused}; next: {then}")
         say(f"Prefect's page: {os.environ['PREFECT_API_URL'].removesuffix('/api')}")
         say("Ctrl-C ends it. In another terminal: mno schedule list;  mno schedule run")
         watch = asyncio.create_task(_watch(root, client, identity, restart, runner, say))
@@ -307,16 +311,6 @@ async def _serve(root: Path, restart: Callable[[], None], say: Callable[[str], N
             watch.cancel()
 
 
-async def _as_async(deployment: Any) -> Any:
-    """Return a deployment whichever way Prefect makes it inside a loop."""
-    return await deployment if asyncio.iscoroutine(deployment) else deployment
-
-
-def _next(root: Path) -> str:
-    due = read_journal(root).due
-    return local(due) if due else "never"
-
-
 async def _settle(
     root: Path, client: PrefectClient, identity: UUID, say: Callable[[str], None]
 ) -> None:
@@ -327,7 +321,7 @@ async def _settle(
     if not alive:
         for run in end_crashed(root):
             tell_of_failure(root, run, say)
-        for run in await _runs(client, identity, ["RUNNING", "PENDING", "CANCELLING"]):
+        for run in await _runs(client, identity, "RUNNING", "PENDING", "CANCELLING"):
             died = Crashed(message=KILLED)
             await client.set_flow_run_state(run.id, died, force=True)
             say(f"{run.name} was killed while it ran; it is marked as crashed")
@@ -341,7 +335,9 @@ async def _settle(
         identity, parameters={"missed": missed}, state=state
     )
     if missed == read_journal(root).due:
-        tell_of_missed(root, missed, say)
+        text = f"The run of {local(missed)} did not begin; it is made up for now."
+        event = Event("missed", "A scheduled run was missed", text, "mno schedule list")
+        tell_of(root, event, say)
     say(f"the run of {local(missed)} did not begin, or was cut off; it is made up for now")
 
 
@@ -362,7 +358,6 @@ async def _watch(
     say: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Keep the server up, the plan's file true, and no more than one late run waiting."""
-    import httpx
     from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
     while True:
@@ -372,7 +367,7 @@ async def _watch(
             plan = read_plan(root)
             found = await client.read_deployment(identity)
             if plan and bool(found.paused) != plan.paused:  # on Prefect's page
-                _follow(root, plan, bool(found.paused))
+                _keep(root, plan.model_copy(update={"paused": bool(found.paused)}))
             for run in (await _passed(client, identity))[:-1]:
                 await client.delete_flow_run(run.id)
         except ObjectNotFound:
@@ -384,24 +379,10 @@ async def _watch(
             continue  # the server is starting anew, or very busy
 
 
-def _follow(root: Path, plan: Plan, paused: bool) -> None:
-    """Take over that somebody paused or resumed the deployment on Prefect's page."""
-    changed = plan.model_copy(update={"paused": paused})
-    write_plan(root, changed)
-    set_due(root, _due(changed))
+async def _runs(client: PrefectClient, identity: UUID, *states: str) -> list[Any]:
+    from flows.pipeline import runs_of
 
-
-async def _runs(client: PrefectClient, identity: UUID, states: list[str]) -> list[Any]:
-    from prefect.client.schemas import filters
-
-    return await client.read_flow_runs(
-        deployment_filter=filters.DeploymentFilter(id=filters.DeploymentFilterId(any_=[identity])),
-        flow_run_filter=filters.FlowRunFilter(
-            state=filters.FlowRunFilterState(
-                type=filters.FlowRunFilterStateType.model_validate({"any_": states})
-            )
-        ),
-    )
+    return await client.read_flow_runs(**runs_of(identity, *states))
 
 
 async def _passed(client: PrefectClient, identity: UUID) -> list[Any]:
@@ -409,10 +390,9 @@ async def _passed(client: PrefectClient, identity: UUID) -> list[Any]:
     present = now()
     planned = [
         run
-        for run in await _runs(client, identity, ["SCHEDULED"])
-        if run.auto_scheduled and run.next_scheduled_start_time
-        and run.next_scheduled_start_time < present
-    ]  # fmt: skip
+        for run in await _runs(client, identity, "SCHEDULED")
+        if run.auto_scheduled and (run.next_scheduled_start_time or present) < present
+    ]
     return sorted(planned, key=lambda run: run.next_scheduled_start_time)
 
 

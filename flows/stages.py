@@ -11,16 +11,15 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import psutil
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from flows.workspace import program
+from flows.workspace import program, read_json
 from mno.core.config import read_params
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import lock_holder
@@ -44,15 +43,11 @@ _SAID = {
 }
 
 
-@dataclass(frozen=True)
-class StageResult:
-    """What became of one target.
+class StageResult(NamedTuple):
+    """What became of one target, a stage or `data.dvc`, in how many seconds.
 
-    Attributes:
-        target: A stage's name, or `data.dvc`.
-        action: `ran`; `reused` (nothing it depends on changed); `restored` (its result was not
-            there, or not as recorded, and was put back from what had been kept).
-        seconds: How long that took.
+    It `ran`; was `reused` (nothing it depends on changed); or `restored` (its result was not there,
+    or not as recorded, and was put back from what had been kept).
     """
 
     target: str
@@ -64,16 +59,11 @@ class StageResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
-        return {**vars(self), "seconds": round(self.seconds, 2)}
+        return {**self._asdict(), "seconds": round(self.seconds, 2)}
 
 
 class StageFailedError(MnoError):
-    """A stage failed; what it printed says why.
-
-    Args:
-        reason: The same in one line.
-        exit_code: What the stage ended with.
-    """
+    """A stage failed; what it printed says why, and so does the reason, in one line."""
 
     def __init__(self, reason: str, exit_code: int) -> None:
         super().__init__(reason)
@@ -83,13 +73,9 @@ class StageFailedError(MnoError):
 def run_target(
     root: Path, target: str, environment: Mapping[str, str], say: Callable[[str], None]
 ) -> StageResult:
-    """Bring one target up to date.
+    """Bring one target, a stage or `data.dvc`, up to date.
 
-    Args:
-        root: The workspace.
-        target: A stage's name, or `data.dvc`.
-        environment: Additions to this process's environment, for the stage.
-        say: Is handed each line the stage prints.
+    The environment is what a stage has besides this process's; `say` is handed each line it prints.
 
     Raises:
         StageFailedError: The stage, or DVC, failed; their lines have been handed on.
@@ -101,17 +87,9 @@ def run_target(
 def run_dvc(
     command: Sequence[str], root: Path, environment: Mapping[str, str], say: Callable[[str], None]
 ) -> StageResult:
-    """Run a `dvc repro` in a process group of its own.
+    """Run a `dvc repro`, whose last word is the target, in a process group of its own.
 
-    Args:
-        command: Its words; the last is the target.
-        root: The workspace.
-        environment: All variables that it is to have.
-        say: As for `run_target`.
-
-    Raises:
-        StageFailedError: As for `run_target`.
-        KeyboardInterrupt: As for `run_target`.
+    It has no other environment; all else is as for `run_target`.
     """
     start, target = time.monotonic(), command[-1]
     with tempfile.TemporaryDirectory(prefix="mno-") as folder:
@@ -128,13 +106,17 @@ def run_dvc(
             start_new_session=True,
         )
         try:
-            lines = _forward(process, say, failure_file)
+            action = _forward(process, target, say, failure_file)
             code = process.wait()
         finally:
             stop_group(process.pid)
         if code != 0:
-            raise _failure(target, failure_file)
-    return StageResult(target, _action(target, lines), time.monotonic() - start)
+            failure = read_json(failure_file)  # killed ones leave none
+            if not failure:
+                raise StageFailedError(f"{target}: dvc repro failed", 1)
+            reason = f"{failure['stage']}: {failure['message']}"
+            raise StageFailedError(reason, failure["exit_code"])
+    return StageResult(target, action, time.monotonic() - start)
 
 
 def stop_group(group: int) -> None:
@@ -153,54 +135,35 @@ def stop_group(group: int) -> None:
 
 def _group_lives(group: int) -> bool:
     for process in psutil.process_iter(["status"]):
-        if process.info["status"] == psutil.STATUS_ZOMBIE:
-            continue
         with contextlib.suppress(ProcessLookupError):
-            if os.getpgid(process.pid) == group:
+            zombie = process.info["status"] == psutil.STATUS_ZOMBIE
+            if not zombie and os.getpgid(process.pid) == group:
                 return True
     return False
 
 
 def _forward(
-    process: subprocess.Popen[str], say: Callable[[str], None], failure_file: Path
-) -> list[str]:
-    lines = []
-    assert process.stdout is not None  # noqa: S101  (Popen was given a pipe)
-    for line in process.stdout:
+    process: subprocess.Popen[str], target: str, say: Callable[[str], None], failure_file: Path
+) -> Action:
+    """Hand on what DVC prints, but for what it says in any case; return what it has done."""
+    action: Action = "reused"
+    for line in process.stdout or ():
         text = line.rstrip()
-        lines.append(text)
+        if line.startswith(("Running stage '", "Importing ")):
+            action = "ran"
+        elif line.startswith((f"Stage '{target}' is cached", f"'{target}' is cached")):
+            action = "restored" if action == "reused" else action
         if started := _STARTED.match(text):
             say(f"{started[1]:<10} started")
         # Where the stage has said in one line why it failed, DVC's account of it adds nothing.
         explained = text.startswith("ERROR: failed to reproduce") and failure_file.exists()
         if text and not line.startswith(_DVC_CHATTER) and not explained:
             say(text)
-    return lines
-
-
-def _action(target: str, lines: list[str]) -> Action:
-    started = ("Running stage '", "Importing ")
-    if any(line.startswith(started) for line in lines):
-        return "ran"
-    cached = (f"Stage '{target}' is cached", f"'{target}' is cached")
-    return "restored" if any(line.startswith(cached) for line in lines) else "reused"
-
-
-def _failure(target: str, failure_file: Path) -> StageFailedError:
-    """Return what a stage has left word of; killed ones leave none."""
-    try:
-        failure = json.loads(failure_file.read_text(encoding="utf-8"))
-        return StageFailedError(f"{failure['stage']}: {failure['message']}", failure["exit_code"])
-    except (OSError, ValueError, KeyError):
-        return StageFailedError(f"{target}: dvc repro failed", 1)
+    return action
 
 
 def read_graph(root: Path) -> dict[str, set[str]]:
-    """Return each target of the line (a stage, or a `.dvc` file) with those it depends on.
-
-    Raises:
-        InputError: `dvc.yaml` or a `.dvc` file cannot be used.
-    """
+    """Return each target of the line (a stage, or a `.dvc` file) with those it depends on."""
     params = read_params(root)
     stages = _yaml(root / "dvc.yaml").get("stages") or {}
     needs, makes = {}, {}
@@ -250,12 +213,7 @@ def _overlap(one: str, other: str) -> bool:
 def run_order(graph: Mapping[str, set[str]], target: str | None = None) -> list[str]:
     """Return the targets in an order in which each comes after what it depends on.
 
-    Args:
-        graph: From `read_graph`.
-        target: Keep only this one and what it depends on; None keeps all.
-
-    Raises:
-        InputError: The target is not in the graph, or the graph has a cycle.
+    Only one target and what it depends on are kept, if one is given.
     """
     if target is not None:
         graph = {name: graph[name] for name in _ancestors(graph, target)}
@@ -279,11 +237,7 @@ def _ancestors(graph: Mapping[str, set[str]], target: str) -> set[str]:
 
 
 def read_changes(root: Path) -> dict[str, Any] | None:
-    """Return what DVC says has changed, by target; none where a stage at work is in its way.
-
-    Raises:
-        MnoError: DVC cannot tell.
-    """
+    """Return what DVC says has changed, by target; none where a stage at work is in its way."""
     done = subprocess.run(
         [program("dvc"), "status", "--json"], cwd=root, capture_output=True, text=True, check=False
     )
@@ -304,11 +258,7 @@ def current_targets(
 ) -> set[str]:
     """Return the targets that need not be run: neither they nor what they depend on has changed.
 
-    Args:
-        root: The workspace.
-        graph: From `read_graph`.
-        changes: From `read_changes`.
-        say: Is handed a line where the registry does not agree.
+    `say` is handed a line where the registry does not agree with what DVC says of `register`.
     """
     if changes is None or not all(name in graph for name in changes):
         return set()
@@ -325,17 +275,11 @@ def forget_missing_version(root: Path, say: Callable[[str], None]) -> bool:
         return False
     from mno.registry.reading import why_version_is_unusable
 
-    try:
-        registered = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        reason = "the record is not readable"
-    else:
-        reason = why_version_is_unusable(root, registered)
-    if not reason:
-        return False
-    say(f"register: {REGISTERED} is out of date ({reason}); registering again")
-    path.unlink()
-    return True
+    registered, reason = read_json(path), "the record is not readable"
+    if reason := why_version_is_unusable(root, registered) if registered else reason:
+        say(f"register: {REGISTERED} is out of date ({reason}); registering again")
+        path.unlink()
+    return bool(reason)
 
 
 def read_stages(root: Path) -> list[dict[str, Any]]:
@@ -343,9 +287,6 @@ def read_stages(root: Path) -> list[dict[str, Any]]:
 
     `state` is `current`, `stale`, `waiting` for a stale one before it, `running`, or `unknown`
     where a running stage keeps DVC from looking.
-
-    Raises:
-        MnoError: DVC cannot tell.
     """
     graph = read_graph(root)
     running = {name for name in graph if lock_holder(root / "build/locks" / name)}
@@ -353,14 +294,16 @@ def read_stages(root: Path) -> list[dict[str, Any]]:
     stages: list[dict[str, Any]] = []
     stale: set[str] = set()
     for name in run_order(graph):
-        if changes is None or name in running:
-            state = "running" if name in running else "unknown"
-            stages.append({"name": name, "state": state, "reasons": []})
-            continue
-        reasons = _reasons(changes.get(name, []))
-        state = "waiting" if graph[name] & stale else "stale" if reasons else "current"
-        if state != "current":
-            stale.add(name)
+        reasons: list[str] = []
+        if name in running:
+            state = "running"
+        elif changes is None:
+            state = "unknown"
+        else:
+            reasons = _reasons(changes.get(name, []))
+            state = "waiting" if graph[name] & stale else "stale" if reasons else "current"
+            if state != "current":
+                stale.add(name)
         stages.append({"name": name, "state": state, "reasons": reasons})
     return stages
 

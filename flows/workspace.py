@@ -25,11 +25,7 @@ _MARKS = ("params.yaml", "dvc.yaml", "data.dvc")
 
 
 def find_workspace(start: Path | None = None) -> Path:
-    """Return the workspace that holds a folder: the nearest parent with a production line.
-
-    Raises:
-        InputError: There is none.
-    """
+    """Return the nearest parent of a folder that has a production line; refuse one without."""
     start = (start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
         if all((folder / mark).is_file() for mark in _MARKS):
@@ -72,11 +68,7 @@ def program(name: str) -> str:
 
 
 def cache_folder(root: Path) -> Path:
-    """Return the folder of a workspace's DVC cache, which may be anywhere.
-
-    Raises:
-        InputError: DVC cannot say.
-    """
+    """Return the folder of a workspace's DVC cache, which may be anywhere."""
     done = subprocess.run(
         [program("dvc"), "cache", "dir"], cwd=root, capture_output=True, text=True, check=False
     )

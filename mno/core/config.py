@@ -46,6 +46,16 @@ def read_params(folder: Path | str = ".") -> dict[str, Any]:
     return params
 
 
+def yaml_writer() -> YAML:
+    """Return a reader and writer that keeps comments, quotes and `null` as they are written."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.representer.add_representer(
+        type(None), lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    return yaml
+
+
 def dataset_name(params: Mapping[str, Any]) -> str:
     """Return what datasets and models are named by: the scenario, or the name of imported data."""
     scenario = str(params["scenario"])

@@ -15,12 +15,12 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mno.core.absent import Absent
 from mno.core.errors import InputError, MnoError, first_line
@@ -29,7 +29,7 @@ from mno.lineage import decision as rule
 from mno.lineage.decision import CHALLENGER, CHAMPION
 from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import Tag, entry
-from mno.registry.catalogue import aliases, find_alias, find_version_of, registry_of
+from mno.registry.catalogue import aliases, find_version_of, registry_of
 from mno.registry.config import BesideConfig, PromotionConfig
 from mno.registry.evidence import read_chain
 from mno.registry.reading import candidate_folder
@@ -41,35 +41,22 @@ if TYPE_CHECKING:
     from mno.evaluation.config import IntervalConfig
     from mno.evaluation.metrics import Pooled
 
-LOCK = f"{DATABASE}.deciding"
-
 
 @dataclass(frozen=True)
 class Case:
-    """What is judged of a version, and by which rule.
+    """What is judged of a version, and by which rule."""
 
-    Attributes:
-        relative_l2: Its relative L2 error on the test split.
-        errors: The same of each test sample; NaN where none is known.
-        data_md5: DVC's hash of the dataset; none where it is not known.
-        evaluation_sha256: Digest of the evaluation's settings.
-        gates: Of each indicator that is asked for, whether it is met.
-        config: The rule.
-        intervals: How the interval of a difference is found.
-        score: Measures a loaded champion, where its errors on these samples are not recorded.
-        compare: Measures the version beside the champion in a folder (see `mno.evaluation.cost`);
-            none: it is not.
-    """
-
-    relative_l2: float
-    errors: tuple[float, ...]
-    data_md5: str | None
-    evaluation_sha256: str
-    gates: Mapping[str, str]
+    relative_l2: float  # on the test split
+    errors: tuple[float, ...]  # the same of each test sample; NaN where none is known
+    data_md5: str | None  # DVC's hash of the dataset
+    evaluation_sha256: str  # digest of the evaluation's settings
+    gates: Mapping[str, str]  # of each indicator that is asked for, whether it is met
     config: PromotionConfig
     intervals: IntervalConfig
     score: Callable[[Any], Pooled]
+    """Measures a loaded champion, where its errors on these samples are not recorded."""
     compare: Callable[[Path], Mapping[str, Any]] | None = None
+    """Measures the version beside the champion in a folder (see `mno.evaluation.cost`)."""
 
     def tags(self) -> dict[str, str]:
         """Return the error, and what it was measured on, as tags of a version."""
@@ -80,19 +67,12 @@ class Case:
         }
 
 
-@dataclass(frozen=True)
-class Ruling:
-    """What is decided on a version now, and on which figures.
+class Ruling(NamedTuple):
+    """What is decided on a version now, and on which figures."""
 
-    Attributes:
-        verdict: `champion`, `challenger`, `waiting` or `refused`.
-        reason: One sentence.
-        judged: The figures, who decided and when; see `mno.lineage.decision`.
-    """
-
-    verdict: str
+    verdict: str  # `champion`, `challenger`, `waiting` or `refused`
     reason: str
-    judged: Mapping[str, Any]
+    judged: Mapping[str, Any]  # the figures, who decided and when; see `mno.lineage.decision`
 
     @property
     def alias(self) -> str | None:
@@ -105,39 +85,24 @@ def gates(
 ) -> dict[str, str]:
     """Return whether each indicator that is asked for is met, whatever the champion achieves.
 
-    Args:
-        config: Which are.
-        kpis: `kpis` of `reports/decision.json`.
-        physics: `physics` of `reports/metrics.json`; or why nothing was checked.
-
-    Returns:
-        By name `met`, `missed`, `undecided` (the interval has the target inside) or `unknown`.
+    By name `met`, `missed`, `undecided` (the interval has the target inside) or `unknown`, of
+    `kpis` of `reports/decision.json` and `physics` of `reports/metrics.json`, or why there is none.
     """
     found = {}
     for kpi in kpis if config.kpis else ():
         name = f"{kpi['name']}.{kpi['field']}" if kpi.get("field") else str(kpi["name"])
         found[name] = str(kpi["status"])
-    checks = physics.get("checks", {}) if isinstance(physics, Mapping) else {}
     for name, limit in config.physics.items():
-        check = checks.get(name)
-        prediction = check.get("prediction") if isinstance(check, Mapping) else None
-        value = prediction.get("p95") if isinstance(prediction, Mapping) else None
-        if isinstance(value, int | float) and math.isfinite(value):
-            found[f"physics.{name}"] = _met(value <= limit)
-        else:
-            found[f"physics.{name}"] = "unknown"
+        value = entry(physics, "checks", name, "prediction", "p95")
+        known = isinstance(value, int | float) and math.isfinite(value)
+        found[f"physics.{name}"] = _met(value <= limit) if known else "unknown"
     return found
 
 
 def beside_gates(config: BesideConfig, figures: Mapping[str, Any] | str) -> dict[str, str]:
-    """Return whether each limit beside the champion is met.
+    """Return whether each limit beside the champion is met: by name `met`, `missed` or `unknown`.
 
-    Args:
-        config: The limits.
-        figures: What `mno.evaluation.cost` measured; or why it did not.
-
-    Returns:
-        By name `met`, `missed` or `unknown`; nothing of what has no limit.
+    The figures are what `mno.evaluation.cost` measured; or why it did not.
     """
     measured = figures if isinstance(figures, Mapping) else {}
     limits = {"latency_ms": config.latency, "peak_memory_mib": config.memory}
@@ -165,7 +130,7 @@ def decide(workspace: Workspace, name: str, version: int, case: Case) -> Ruling:
     settings; otherwise the champion is loaded and measured now.
     """
     registry = registry_of(workspace)
-    champion = find_alias(registry, name, CHAMPION)
+    champion = registry.find(name, alias=CHAMPION)
     judged: dict[str, Any] = {
         "how": rule.BY_RULE,
         "by": "the rule in params.yaml",
@@ -197,30 +162,24 @@ def decide(workspace: Workspace, name: str, version: int, case: Case) -> Ruling:
 
 
 def against(judged: dict[str, Any], theirs: Pooled, case: Case) -> Ruling:
-    """Judge a version by its errors and the champion's on the same samples.
-
-    Args:
-        judged: What is known so far.
-        theirs: The champion's errors.
-        case: The version's.
-    """
+    """Judge a version by its errors and the champion's on the same samples."""
     from mno.evaluation.intervals import intervals
 
     difference = pooled(case.errors).minus(theirs)
     found = intervals({"": difference}, case.intervals)[""]
     error, level = theirs.value(), case.intervals.level
+    absent = isinstance(found, Absent)
     judged |= {
         "standing": "against",
         "champion_relative_l2": error,
         "difference": difference.value(),
-        "interval": str(found) if isinstance(found, Absent) else [found.low, found.high],
+        "interval": str(found) if absent else [found.low, found.high],
         "level": level,
         "samples": len(case.errors),
     }
-    if isinstance(found, Absent):
-        shown = f"no interval: {found}"
-    else:
-        shown = f"{level:.0%} interval {found.low:+.3g} to {found.high:+.3g}"
+    shown = f"{level:.0%} interval {found.low:+.3g} to {found.high:+.3g}" if not absent else (
+        f"no interval: {found}"
+    )  # fmt: skip
     lower = "lower" if not case.config.margin else f"lower by more than {case.config.margin:.3g}"
     lower = f"certainly {lower}" if case.config.rule == "certain" else lower
     return ruled(
@@ -257,20 +216,15 @@ def pooled(errors: tuple[float, ...]) -> Pooled:
 
 
 def _errors_of(workspace: Workspace, champion: RegisteredVersion, case: Case) -> Pooled:
-    """Return the champion's errors on the samples of the case.
-
-    Raises:
-        MnoError: It does not load, or cannot predict on this data.
-    """
+    """Return the champion's errors on the samples of the case; refuse one that has none."""
     from mlflow.exceptions import MlflowException
 
     from mno.registry.packaging import load_model
 
     tags, own = champion.tags, case.tags()
     if case.data_md5 is not None and all(tags.get(t) == own[t] for t in (Tag.DATA, Tag.EVALUATION)):
-        files, path = registry_of(workspace).files, f"{EVALUATION_FOLDER}/{ERRORS_FILE}"
-        content = files.read(champion.run_id, path) if champion.run_id else None
-        errors: tuple[float, ...] = ()
+        path, errors = f"{EVALUATION_FOLDER}/{ERRORS_FILE}", ()
+        content = champion.run_id and registry_of(workspace).read(champion.run_id, path)
         with suppress(MnoError):
             errors = read_errors(content or b"", path)
         if len(errors) == len(case.errors):
@@ -297,7 +251,7 @@ def carry_out(workspace: Workspace, name: str, version: int, ruling: Ruling) -> 
     client, alias = workspace.client, ruling.alias
     if alias is not None:
         client.set_registered_model_alias(name, alias, str(version))
-    challenger = find_alias(registry_of(workspace), name, CHALLENGER)
+    challenger = registry_of(workspace).find(name, alias=CHALLENGER)
     if challenger and alias != CHALLENGER and (alias or challenger.number == version):
         client.delete_registered_model_alias(name, CHALLENGER)
     notes = {
@@ -312,41 +266,25 @@ def carry_out(workspace: Workspace, name: str, version: int, ruling: Ruling) -> 
             client.set_model_version_tag(name, str(version), tag, str(value))
 
 
-@contextmanager
-def deciding(workspace: Workspace, name: str, patience: float = 30.0) -> Iterator[None]:
-    """Be the only one who decides on models of a workspace while the body runs.
-
-    Args:
-        workspace: The MLflow whose models are decided on.
-        name: The registered model, for the message of whoever waits in vain.
-        patience: Seconds to wait for another decider to end.
-
-    Raises:
-        MnoError: Another one is still at it after that time.
-    """
-    with locked(workspace.root / LOCK, f"a decision on {name}", patience):
-        yield
+def deciding(
+    workspace: Workspace, name: str, patience: float = 30.0
+) -> AbstractContextManager[None]:
+    """Be the only one who decides on models of a workspace while the body runs."""
+    lock = workspace.root / f"{DATABASE}.deciding"
+    return locked(lock, f"a decision on {name}", patience)
 
 
 def champion_of(workspace: Workspace, name: str) -> int | None:
     """Return the version that is champion; none where there is none."""
-    found = find_alias(registry_of(workspace), name, CHAMPION)
+    found = registry_of(workspace).find(name, alias=CHAMPION)
     return found.number if found else None
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What a person wants.
-
-    Attributes:
-        name: The registered model.
-        champion: The version that was champion when the person decided; none if there was none.
-        by: The person.
-        reason: Why.
-    """
+class Choice(NamedTuple):
+    """What a person wants of a registered model."""
 
     name: str
-    champion: int | None
+    champion: int | None  # when the person decided
     by: str
     reason: str
 
@@ -355,15 +293,15 @@ def promote(workspace: Workspace, choice: Choice, version: int) -> dict[str, Any
     """Make a version champion; where it waits for approval, that approves it.
 
     Returns:
-        What was decided: `name`, `version`, `decision`, `how`, `by`, `reason`, `at`, `champion`
-        (whom it took over from) and `tried`.
+        What was decided: `name`, `version`, `decision`, `how`, `by`, `reason`, `at`,
+        `champion_then`, `tried` and `aliases`.
 
     Raises:
         InputError: There is no such version, it is champion already, its files are damaged, or a
             reason is missing.
         MnoError: It does not predict what was recorded, or somebody else decided meanwhile.
     """
-    row = find_version_of(registry_of(workspace), f"models:/{choice.name}/{version}")
+    row = _version(workspace, choice.name, version)
     waits = row.tags.get(Tag.DECISION) == rule.WAITING
     if waits and not choice.reason:
         raise InputError(
@@ -374,29 +312,19 @@ def promote(workspace: Workspace, choice: Choice, version: int) -> dict[str, Any
 
 
 def rollback(workspace: Workspace, choice: Choice) -> dict[str, Any]:
-    """Make the champion before the present one champion again; returns what `promote` returns.
-
-    Raises:
-        InputError: There was none.
-        MnoError: As `promote`.
-    """
+    """Make the champion before the present one champion again; returns what `promote` returns."""
     before = read_history(workspace, choice.name).before(choice.champion)
     if before is None:
         raise InputError(
             f"{choice.name} has had no champion before version {choice.champion} that it could go "
             "back to; see: mno promote --history"
         )
-    row = find_version_of(registry_of(workspace), f"models:/{choice.name}/{before}")
-    return _conclude(workspace, choice, row, "rollback")
+    return _conclude(workspace, choice, _version(workspace, choice.name, before), "rollback")
 
 
 def refuse(workspace: Workspace, choice: Choice, version: int) -> dict[str, Any]:
-    """Refuse a version that waits for approval; returns what `promote` returns.
-
-    Raises:
-        InputError: It does not wait, or a reason is missing.
-    """
-    row = find_version_of(registry_of(workspace), f"models:/{choice.name}/{version}")
+    """Refuse a version that waits for approval; returns what `promote` returns."""
+    row = _version(workspace, choice.name, version)
     if row.tags.get(Tag.DECISION) != rule.WAITING:
         raise InputError(
             f"version {version} of {choice.name} does not wait for approval (it is "
@@ -427,31 +355,31 @@ def waiting(workspace: Workspace, name: str) -> list[dict[str, Any]]:
 
 
 def standing(workspace: Workspace, name: str, version: int) -> dict[str, Any]:
-    """Return what has come of a version by now: its `alias`, if any, `decision` and `reason`.
-
-    Raises:
-        InputError: There is no such version.
-    """
-    row = find_version_of(registry_of(workspace), f"models:/{name}/{version}")
-    return {
-        "alias": next(iter(row.aliases), None),
-        "decision": row.tags.get(Tag.DECISION),
-        "reason": row.tags.get(Tag.REASON),
-    }
+    """Return what has come of a version by now: its `alias`, if any, `decision` and `reason`."""
+    row = _version(workspace, name, version)
+    alias, of = next(iter(row.aliases), None), row.tags.get
+    return {"alias": alias, "decision": of(Tag.DECISION), "reason": of(Tag.REASON)}
 
 
-def finish_announced(workspace: Workspace, name: str) -> None:
-    """Finish, or forget, a decision that a kill has interrupted; call it while deciding."""
-    client = workspace.client
-    text = client.get_registered_model(name).tags.get(Tag.DECIDING)
+def _version(workspace: Workspace, name: str, version: int) -> RegisteredVersion:
+    return find_version_of(registry_of(workspace), f"models:/{name}/{version}")
+
+
+def _finish(workspace: Workspace, name: str, version: int, ruling: Ruling) -> None:
+    carry_out(workspace, name, version, ruling)
+    seal_decision(workspace, name, version)
+
+
+def _finish_announced(workspace: Workspace, name: str) -> None:
+    """Finish, or forget, a decision that a kill has interrupted."""
+    text = workspace.client.get_registered_model(name).tags.get(Tag.DECIDING)
     if text is None:
         return
     announced = json.loads(text)
     version, ruling = announced["version"], Ruling(**announced["decision"])
     if champion_of(workspace, name) == version or ruling.verdict == rule.REFUSED:
-        carry_out(workspace, name, version, ruling)
-        seal_decision(workspace, name, version)
-    client.delete_registered_model_tag(name, Tag.DECIDING)
+        _finish(workspace, name, version, ruling)
+    workspace.client.delete_registered_model_tag(name, Tag.DECIDING)
 
 
 def _conclude(
@@ -459,10 +387,9 @@ def _conclude(
 ) -> dict[str, Any]:
     """Carry out what a person has decided; nobody else decides on the model meanwhile."""
     client, name, version = workspace.client, choice.name, row.number
-    verdict = rule.BY_PERSON[how]
+    verdict, tried = rule.BY_PERSON[how], ""
     with deciding(workspace, name):
-        finish_announced(workspace, name)
-        tried = ""
+        _finish_announced(workspace, name)
         if verdict == rule.CHAMPION:
             _expect_champion(workspace, choice)
             if choice.champion == version:
@@ -474,10 +401,9 @@ def _conclude(
         ruling = Ruling(verdict, reason, {**judged, "tried": tried} if tried else judged)
         if verdict == rule.CHAMPION:
             _expect_champion(workspace, choice)  # on a server, others do not see our lock
-        announced = {"version": version, "decision": vars(ruling)}
+        announced = {"version": version, "decision": ruling._asdict()}
         client.set_registered_model_tag(name, Tag.DECIDING, json.dumps(announced))
-        carry_out(workspace, name, version, ruling)
-        seal_decision(workspace, name, version)
+        _finish(workspace, name, version, ruling)
         client.delete_registered_model_tag(name, Tag.DECIDING)
     return {
         "name": name,
@@ -505,7 +431,7 @@ def _expect_champion(workspace: Workspace, choice: Choice) -> None:
 def _tried(workspace: Workspace, row: RegisteredVersion) -> str:
     """Try a version, and return in a few words how."""
     try:
-        trial = try_version(workspace, row, registry_of(workspace).files)
+        trial = try_version(workspace, row)
     except InputError as error:
         raise InputError(f"not promoted: {error}; choose another: mno promote --history") from None
     except MnoError as error:

@@ -6,7 +6,6 @@ they lie, since MLflow's own download leaves a note in the folder of a package.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from mno.core.errors import InputError, MnoError
-from mno.core.files import file_sha256
+from mno.core.files import file_sha256, folder_files, names_sha256
 from mno.lineage.audit import Evidence
 from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import PACKAGED, Tag, candidate_digest
@@ -27,19 +26,13 @@ from mno.registry.settings import Workspace, import_mlflow
 _RUN = re.compile(r"runs:/([0-9a-f]+)(?:/.*)?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _DESCRIPTION = "surrogate.json"  # beside the weights of every model
-_PREFIX = "mno."
 # Of who works on a run, not of what came of it.
 _PASSING = (Tag.OWNER, Tag.STATE, Tag.WORKSPACE)
 _REGISTERED_META = "registered_model_meta"  # loading it may leave that in a package
 
 
 def read_facts(registry: Registry, version: RegisteredVersion, scratch: Path) -> dict[str, Any]:
-    """Read what the registry holds of a version.
-
-    Args:
-        registry: The registry that is asked.
-        version: The version.
-        scratch: Where files of a distant store are copied to.
+    """Read what the registry holds of a version; files of a distant store are copied to `scratch`.
 
     Returns:
         `version`, `logged_model` (none where there is none), `package` (SHA-256 by file; none where
@@ -52,9 +45,12 @@ def read_facts(registry: Registry, version: RegisteredVersion, scratch: Path) ->
     run = registry.run(version.run_id) if version.run_id else None
     if run is not None:
         folder = run_folder(registry, version.run_id, scratch)
-        run |= {
-            "tags": _our_tags(run["tags"], *_PASSING),
-            "files": _run_files(folder) if folder else None,
+        run["tags"] = _our_tags(run["tags"], *_PASSING)
+        # Without what has digests of its own and comes later.
+        run["files"] = folder and {
+            name: file_sha256(path)
+            for name, path in folder_files(folder).items()
+            if name.split("/")[0] not in (SEALS, CERTIFICATES)
         }
     return {
         "version": {
@@ -76,11 +72,7 @@ def package_folder(
     """Return the folder with the files of a version; none where they cannot be read.
 
     A folder that holds no model is none either: the registry may name any, as large as a disk.
-
-    Args:
-        registry: The registry that is asked.
-        version: The version.
-        scratch: Where files of a distant store are copied to; a temporary folder if none.
+    Files of a distant store are copied to `scratch`, or to a temporary folder.
     """
     folder = _folder(registry.location(version), scratch / "package" if scratch else None)
     if folder is None or not any((folder / part).exists() for part in ("MLmodel", "artifacts")):
@@ -90,22 +82,20 @@ def package_folder(
 
 def run_folder(registry: Registry, run_id: str | None, scratch: Path) -> Path | None:
     """Return the folder with the files of a run; none where they cannot be read."""
-    uri = registry.run_files(run_id) if run_id else None
-    return _folder(uri, scratch / f"run-{run_id}")
+    return _folder(registry.run_files(run_id) if run_id else None, scratch / f"run-{run_id}")
 
 
 def package_digest(folder: Path) -> str:
     """Digest of all files of a package, but of those that loading it may leave there."""
-    text = "".join(f"{name}\0{sha256}\n" for name, sha256 in package_files(folder).items())
-    return hashlib.sha256(text.encode()).hexdigest()
+    return names_sha256(package_files(folder))
 
 
 def package_files(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of those files, by path in the folder, in order."""
     return {
-        path.relative_to(folder).as_posix(): file_sha256(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts and path.name != _REGISTERED_META
+        name: file_sha256(path)
+        for name, path in folder_files(folder).items()
+        if "__pycache__" not in path.parts and path.name != _REGISTERED_META
     }
 
 
@@ -122,25 +112,18 @@ def damage(registry: Registry, version: RegisteredVersion) -> str | None:
 
 
 def _our_tags(tags: Mapping[str, str], *without: str) -> dict[str, str]:
-    return {k: v for k, v in sorted(tags.items()) if k.startswith(_PREFIX) and k not in without}
-
-
-def _run_files(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of a run's files, without what has digests of its own and comes later."""
-    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    inside = ((path.relative_to(folder), path) for path in paths)
-    apart = (SEALS, CERTIFICATES)
-    return {n.as_posix(): file_sha256(path) for n, path in inside if n.parts[0] not in apart}
+    return {k: v for k, v in sorted(tags.items()) if k.startswith("mno.") and k not in without}
 
 
 def _folder(uri: str | None, copies: Path | None) -> Path | None:
     """Return a local folder as it is, or a copy of a distant one."""
     here = local_path(uri)
     if here is not None or not uri:
-        return here if here is not None and here.is_dir() else None
-    name = PurePosixPath(urlparse(uri).path).name
-    if copies is not None and (copies / name).is_dir():
-        return copies / name
+        return Path(here) if here is not None and Path(here).is_dir() else None
+    if copies is not None:
+        copied = copies / PurePosixPath(urlparse(uri).path).name
+        if copied.is_dir():
+            return copied
     # Any store's own error: nothing is there, or it cannot be reached.
     with suppress(Exception):
         if copies is not None:
@@ -152,13 +135,7 @@ def _folder(uri: str | None, copies: Path | None) -> Path | None:
 
 
 def read_chain(registry: Registry, name: str, scratch: Path) -> Iterator[Seal]:
-    """Yield a model's seals, the latest first; one that is missing or damaged is the last.
-
-    Args:
-        registry: The registry that is asked.
-        name: The registered model.
-        scratch: Where files of a distant store are copied to.
-    """
+    """Yield a model's seals, the latest first; one that is missing or damaged is the last."""
     pointer = SealPointer.parse(registry.seals().get(name, ""))
     while pointer is not None:
         seal = read_one(registry, pointer, scratch)
@@ -174,18 +151,12 @@ def read_one(registry: Registry, pointer: SealPointer, scratch: Path) -> Seal:
 
 
 def find_model(registry: Registry, target: str) -> RegisteredVersion:
-    """Return the version that a person means.
+    """Return the version that a person means; refuse what is none, or is not registered.
 
-    Args:
-        registry: The registry that is asked.
-        target: `models:/NAME/VERSION`, `models:/NAME@ALIAS`, `runs:/ID`, the folder of a model or
-            the file of its weights.
-
-    Raises:
-        InputError: It is nothing of that, or nothing of that is registered.
+    It is given as `models:/NAME/VERSION`, `models:/NAME@ALIAS`, `runs:/ID`, the folder of a model
+    or the file of its weights.
     """
-    run = _RUN.fullmatch(target)
-    if run:
+    if run := _RUN.fullmatch(target):
         found, what = [v for v in registry.versions() if v.run_id == run[1]], "run"
     elif target.startswith("models:/"):
         return find_version_of(registry, target)
@@ -194,30 +165,22 @@ def find_model(registry: Registry, target: str) -> RegisteredVersion:
             f"{target!r}: expected models:/NAME/VERSION, models:/NAME@ALIAS or runs:/ID"
         )
     else:
-        digest = candidate_digest(_candidate(Path(target)))
-        found = registry.versions(tag=(Tag.CANDIDATE, digest))
-        what = f"model ({digest[:12]})"
+        path = Path(target)
+        places = (path, path.parent if path.is_file() else path / PACKAGED)
+        holding = next((folder for folder in places if (folder / _DESCRIPTION).is_file()), None)
+        if holding is None:
+            raise InputError(
+                f"{path} holds no model (no {_DESCRIPTION} beside the weights); give its folder, "
+                "models:/NAME/VERSION, models:/NAME@ALIAS or runs:/ID"
+            )
+        digest = candidate_digest(holding)
+        found, what = registry.versions(tag=(Tag.CANDIDATE, digest)), f"model ({digest[:12]})"
     if not found:
         raise InputError(
             f"{target}: no registered version is of this {what}: it was never registered, or its "
             "files were changed since; see what is registered with: mno status"
         )
     return max(found, key=lambda version: version.number)
-
-
-def _candidate(path: Path) -> Path:
-    """Return the folder of the candidate that a file or folder is, or holds.
-
-    Raises:
-        InputError: There is none.
-    """
-    for folder in (path, path.parent if path.is_file() else path / PACKAGED):
-        if (folder / _DESCRIPTION).is_file():
-            return folder
-    raise InputError(
-        f"{path} holds no model (no {_DESCRIPTION} beside the weights); give its folder, "
-        "models:/NAME/VERSION, models:/NAME@ALIAS or runs:/ID"
-    )
 
 
 @contextmanager
@@ -230,12 +193,8 @@ def gather(
 ) -> Iterator[Evidence]:
     """Yield all that an audit of a version looks at; files of distant stores are copied meanwhile.
 
-    Args:
-        workspace: The MLflow to ask; its folder is the clone that snapshots are looked for in.
-        name: The registered model.
-        number: The version's number.
-        caches: Folders of DVC caches.
-        originals: Folders in which files that were imported may lie.
+    Snapshots are looked for in the workspace, objects in folders of DVC's caches, and imported
+    files in the folders of originals.
     """
     registry = registry_of(workspace)
     version = find_version_of(registry, f"models:/{name}/{number}")
@@ -265,16 +224,7 @@ def gather(
 
 
 def model_with_digest(registry: Registry, sha256: str, scratch: Path) -> Path:
-    """Return the folder of a registered model's candidate by the digest of its files.
-
-    Args:
-        registry: The registry that is asked.
-        sha256: The digest, from a record that may hold anything.
-        scratch: Where files of a distant store are copied to.
-
-    Raises:
-        MnoError: No registered version has it.
-    """
+    """Return the folder of a registered candidate by the digest of its files, from any record."""
     known = _DIGEST.fullmatch(str(sha256))
     for version in registry.versions(tag=(Tag.CANDIDATE, sha256)) if known else ():
         folder = package_folder(registry, version, scratch / str(version.number))

@@ -28,29 +28,23 @@ Arrays = Mapping[str, np.ndarray]
 
 _MODEL_CODE = Path(__file__).with_name("pyfunc_model.py")
 _SOURCES = Path(__file__).parents[2]
-_EXAMPLE_SAMPLES = 2
 _PREDICTION = "mno/surrogate/surrogate.py"
 _OTHERWISE_NAMED = {"neuralop": "neuraloperator", "ruamel": "ruamel.yaml"}
-# Relative to the largest value: what float32 loses between two batch sizes.
-TOLERANCE = 1e-5
 
 
 def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | None = None) -> None:
-    """Write a candidate as an MLflow model.
+    """Write a candidate, the folder that `Surrogate.save` wrote, as an MLflow model in a new one.
 
-    Args:
-        candidate: The folder that `Surrogate.save` wrote.
-        inputs: Fields of some samples in physical units; the first two become the example.
-        folder: Where to write; must not exist.
-        trust: What its predictions are judged by, the content of `reports/trust.json`; it goes
-            beside the candidate, and does not change what the model predicts.
+    Inputs are fields of some samples in physical units, of which the first two become the example.
+    What predictions are judged by, the content of `reports/trust.json`, goes beside the candidate,
+    and does not change what the model predicts.
     """
     import_mlflow()
     from mlflow import pyfunc
 
     surrogate = Surrogate.load(candidate)
     example = {
-        name: np.asarray(inputs[name][:_EXAMPLE_SAMPLES], dtype=np.float32)
+        name: np.asarray(inputs[name][:2], dtype=np.float32)
         for name in surrogate.description.given_names
     }
     code = imported_files(_SOURCES, [_PREDICTION], lazy=True)
@@ -62,7 +56,10 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | N
         files.mkdir()
         for name in (WEIGHTS_FILE, DESCRIPTION_FILE):
             shutil.copy(candidate / name, files / name)
-        for name in (*code, *_words(code)):
+        # With the files beside packages of ours that hold what their modules say.
+        packaged = [Path(name).parent for name in code if Path(name).name == "__init__.py"]
+        words = [path for inner in packaged for path in (_SOURCES / inner).glob("*.toml")]
+        for name in (*code, *(path.relative_to(_SOURCES) for path in words)):
             copy = Path(scratch) / "code" / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(_SOURCES / name, copy)
@@ -80,23 +77,8 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | N
         )
 
 
-def _words(code: Iterable[str]) -> list[str]:
-    """Return the files beside packages of ours that hold what their modules say."""
-    folders = [Path(name).parent for name in code if Path(name).name == "__init__.py"]
-    found = (path for folder in folders for path in (_SOURCES / folder).glob("*.toml"))
-    return [path.relative_to(_SOURCES).as_posix() for path in found]
-
-
 def load_model(uri: str | Path, workspace: Workspace | None = None) -> Any:
-    """Load a packaged model; its `predict` takes and gives arrays.
-
-    Args:
-        uri: MLflow's address of it, or its folder.
-        workspace: The MLflow that is asked; none for a folder.
-
-    Raises:
-        MnoError: The model cannot be loaded; the message says why.
-    """
+    """Load a packaged model, by its folder or its address in an MLflow."""
     _ = workspace.client if workspace else import_mlflow()
     from mlflow import pyfunc
 
@@ -107,13 +89,10 @@ def load_model(uri: str | Path, workspace: Workspace | None = None) -> Any:
 
 
 def check_predictions(model: Any, inputs: Arrays, expected: Arrays) -> str | None:
-    """Compare a model's predictions with those of the evaluation.
+    """Say how a model's predictions differ from those of the evaluation.
 
-    Returns:
-        What differs; none if they agree within 1e-5 of each field's largest value.
-
-    Raises:
-        MlflowException: The model does not take the inputs.
+    They do not if they agree within 1e-5 of each field's largest value, what float32 loses between
+    two batch sizes.
     """
     found = model.predict(dict(inputs))
     if set(found) != set(expected):
@@ -121,7 +100,7 @@ def check_predictions(model: Any, inputs: Arrays, expected: Arrays) -> str | Non
     for name, truth in expected.items():
         if found[name].shape != truth.shape:
             return f"{name} has shape {found[name].shape}, the evaluation had {truth.shape}"
-        limit = TOLERANCE * float(np.max(np.abs(truth), initial=0.0))
+        limit = 1e-5 * float(np.max(np.abs(truth), initial=0.0))
         worst = float(np.max(np.abs(found[name] - truth), initial=0.0))
         if not worst <= limit:  # not a number is a difference, too
             return f"{name} differs by {worst:.3g}, more than {limit:.3g}"
@@ -143,21 +122,15 @@ def requirements(packages: Iterable[str]) -> list[str]:
     Local versions such as `+cpu` are left out: the range fits any build.
     """
     found = set()
-    for package in packages:
-        name = _distribution(package)
+    for name in packages:
+        try:
+            distribution(name)
+        except PackageNotFoundError:
+            # Looks at every installed file, which takes seconds: only for names like `ruamel`.
+            name = _OTHERWISE_NAMED.get(name) or packages_distributions()[name][0]
         major, minor = (version(name).split("+")[0].split(".") + ["0"])[:2]
         found.add(f"{name}>={major}.{minor},<{int(major) + 1}")
     return sorted(found)
-
-
-def _distribution(package: str) -> str:
-    """Return the name under which a top-level module is installed."""
-    try:
-        distribution(package)
-    except PackageNotFoundError:
-        # Looks at every installed file, which takes seconds: only for names like `ruamel`.
-        return _OTHERWISE_NAMED.get(package) or packages_distributions()[package][0]
-    return package
 
 
 def _signature(surrogate: Surrogate) -> ModelSignature:
@@ -184,9 +157,9 @@ def _signature(surrogate: Surrogate) -> ModelSignature:
         Schema([TensorSpec(number, (-1, *shape), name) for name, shape in fields.items()])
         for fields in (given, predicted)
     )
-    params = {}
+    params: Any = None
     if forecast and description.rolls_out:
-        params["params"] = ParamSchema([ParamSpec("steps", DataType.long, forecast.steps)])
-    signature = ModelSignature(inputs, outputs, **params)
+        params = ParamSchema([ParamSpec("steps", DataType.long, forecast.steps)])
+    signature = ModelSignature(inputs, outputs, params=params)
     signature._is_signature_from_type_hint = True
     return signature

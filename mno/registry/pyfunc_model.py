@@ -70,12 +70,9 @@ def _as_arrays(given: Any) -> dict[str, np.ndarray]:
         raise TypeError(
             f"got {type(given).__name__}; expected arrays of shape (samples, *grid) by field name"
         )
-    return {name: _as_array(array) for name, array in given.items()}
-
-
-def _as_array(given: Any) -> np.ndarray:
-    array = np.asarray(given)
-    return array.astype(np.float64) if array.dtype == object else array  # None becomes NaN
+    arrays = {name: np.asarray(array) for name, array in given.items()}
+    # None becomes NaN.
+    return {n: x.astype(np.float64) if x.dtype == object else x for n, x in arrays.items()}
 
 
 set_model(SurrogateModel())

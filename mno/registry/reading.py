@@ -14,13 +14,7 @@ from mno.core.errors import InputError
 from mno.lineage.decision import CHAMPION
 from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import PACKAGED, Tag, candidate_digest
-from mno.registry.catalogue import (
-    Registry,
-    find_alias,
-    find_version_of,
-    read_catalogue,
-    registry_of,
-)
+from mno.registry.catalogue import Registry, find_version_of, registry_of
 from mno.registry.evidence import damage, find_model, package_folder
 from mno.registry.settings import Workspace, import_mlflow, model_name
 
@@ -37,19 +31,15 @@ def describe_registry(root: Path, scenario: str) -> list[dict[str, Any]]:
     Returns:
         For each its `name`, `version`, `aliases`, `relative_l2` (none where it is not recorded)
         and `created` (local time).
-
-    Raises:
-        MnoError: MLflow cannot be used.
     """
-    name = model_name(scenario)
-    found = [version for version in read_catalogue(root).versions if version.name == name]
+    found = registry_of(Workspace(root)).versions(model_name(scenario))
     return [
         {
-            "name": name,
+            "name": version.name,
             "version": version.number,
             "aliases": list(version.aliases),
             "relative_l2": version.relative_l2,
-            "created": _local_time(version.created),
+            "created": f"{datetime.fromtimestamp(version.created / 1000):%Y-%m-%d %H:%M}",
         }
         for version in sorted(found, key=lambda version: -version.number)
     ]
@@ -61,37 +51,25 @@ def why_version_is_unusable(root: Path, registered: Mapping[str, Any]) -> str | 
     It can if it is in the registry, its files are those that were loaded and tried before it got
     its alias, byte for byte, and the model has a champion, unless it was decided that this version
     is none.
-
-    Args:
-        root: The workspace.
-        registered: The content of `reports/registered.json`.
-
-    Raises:
-        MnoError: MLflow cannot be used.
     """
     name, number = registered.get("name"), registered.get("version")
     if not name or not number:
         return "it names no version"
-    known = {version.uri: version for version in read_catalogue(root).versions}
-    found = known.get(f"models:/{name}/{number}")
+    registry = registry_of(Workspace(root))
+    found = registry.find(name, number)
     if found is None:
         return f"version {number} of {name} is not in the registry"
     if found.tags.get(Tag.LINEAGE) != registered.get("lineage_sha256"):
         return f"version {number} of {name} is another model"
-    registry = registry_of(Workspace(root))
     problem = damage(registry, found)
     expected = registered.get("decision", CHAMPION) == CHAMPION
-    if problem is None and expected and find_alias(registry, name, CHAMPION) is None:
+    if problem is None and expected and registry.find(name, alias=CHAMPION) is None:
         return f"{name} has no champion"
     return problem
 
 
 def candidate_folder(registry: Registry, version: RegisteredVersion) -> Path:
-    """Return the folder of a version's candidate: the files that training wrote.
-
-    Raises:
-        InputError: They cannot be read.
-    """
+    """Return the folder of a version's candidate: the files that training wrote."""
     folder = package_folder(registry, version)
     if folder is None or not (folder / PACKAGED).is_dir():
         raise InputError(f"{version.uri} cannot be read; see the names with: mno status")
@@ -99,29 +77,13 @@ def candidate_folder(registry: Registry, version: RegisteredVersion) -> Path:
 
 
 def registered_folder(root: Path, uri: str) -> Path:
-    """Return the folder of a registered model's candidate; its error estimate lies beside it.
-
-    Args:
-        root: The workspace whose registry is asked.
-        uri: For example `models:/mno-darcy@champion`.
-
-    Raises:
-        InputError: There is no such model.
-    """
+    """Return the folder of a registered model's candidate; its error estimate lies beside it."""
     registry = registry_of(Workspace(root))
     return candidate_folder(registry, find_model(registry, uri))
 
 
 def load_surrogate(root: Path, uri: str) -> Surrogate:
-    """Load a registered model as a surrogate.
-
-    Args:
-        root: The workspace whose registry is asked.
-        uri: For example `models:/mno-darcy@champion`.
-
-    Raises:
-        InputError: There is no such model, or its files cannot be read.
-    """
+    """Load a registered model, for example `models:/mno-darcy@champion`, as a surrogate."""
     from mno.surrogate.surrogate import Surrogate
 
     return Surrogate.load(registered_folder(root, uri))
@@ -129,10 +91,6 @@ def load_surrogate(root: Path, uri: str) -> Surrogate:
 
 def whole_version(root: Path, uri: str) -> tuple[str, Path]:
     """Return the version that an address stands for, after its files were checked.
-
-    Args:
-        root: The workspace whose registry is asked.
-        uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
 
     Returns:
         Its address, `models:/NAME/VERSION`, and the folder of its candidate.
@@ -152,36 +110,22 @@ def whole_version(root: Path, uri: str) -> tuple[str, Path]:
 class NamedModel:
     """A registered model by the name that clients know it by.
 
-    Args:
-        root: The workspace whose registry is asked.
-        uri: `models:/NAME@ALIAS`, which may come to name another version, or
-            `models:/NAME/VERSION`.
-
-    Raises:
-        InputError: It is no such address.
-        MnoError: MLflow cannot be used.
+    `models:/NAME@ALIAS` may come to name another version, `models:/NAME/VERSION` may not.
     """
 
     def __init__(self, root: Path, uri: str) -> None:
         self._registry, self._uri = registry_of(Workspace(root)), uri
-        find_version_of(self._registry, uri)
+        self.named()
 
     def named(self) -> str:
-        """Return the address of the version, `models:/NAME/VERSION`.
-
-        Raises:
-            InputError: There is none.
-        """
+        """Return the address of the version, `models:/NAME/VERSION`."""
         return find_version_of(self._registry, self._uri).uri
 
     def load(self, uri: str) -> tuple[Surrogate, Mapping[str, np.ndarray], Trust | Absent]:
-        """Load a version, after its files were checked, its example of inputs, and its trust.
+        """Load the version that `named` returned, after its files were checked.
 
-        Args:
-            uri: What `named` returned.
-
-        Raises:
-            InputError: Its files are missing or altered, or cannot be read.
+        Returns:
+            The model, its example of inputs, and its trust, or why there is none.
         """
         from mno.surrogate.surrogate import Surrogate
 
@@ -200,19 +144,13 @@ class NamedModel:
 
 
 def registered_trust(folder: Path) -> Trust | Absent:
-    """Return what a registered model's predictions are judged by; or why nothing is.
-
-    Args:
-        folder: Of its candidate; the estimate lies beside it.
-    """
+    """Return what the predictions of the registered candidate in a folder are judged by."""
     path = folder.with_name(TRUST_FILE)
-    if not path.is_file():
-        return Absent("estimate.older")
-    return trust_in(path, folder)
+    return trust_in(path, folder) if path.is_file() else Absent("estimate.older")
 
 
 def trust_in(path: Path, folder: Path) -> Trust | Absent:
-    """Return what a file says of the model in a folder; or why it says nothing."""
+    """Return what a file says of the model in a folder."""
     from mno.surrogate.trust.trust import Trust
 
     try:
@@ -222,7 +160,3 @@ def trust_in(path: Path, folder: Path) -> Trust | Absent:
     if trust.model_sha256 != candidate_digest(folder):
         return Absent("estimate.other_model", {"path": path})
     return trust
-
-
-def _local_time(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from mno.core.config import dataset_name, section
 from mno.core.errors import MnoError
-from mno.evaluation.config import EvaluateConfig, IntervalConfig
+from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.metrics import Pooled
 from mno.lineage.decision import CHAMPION
 from mno.lineage.dvcfiles import DATA_FILE, locked_stages, read_data_version
@@ -38,7 +38,7 @@ from mno.lineage.record import (
     start_record,
 )
 from mno.lineage.snapshot import Snapshot, changed_code, take_snapshot
-from mno.registry.catalogue import find_alias, find_version_of, registry_of
+from mno.registry.catalogue import find_version_of, registry_of
 from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.registry.decision import Case, carry_out, decide, deciding, gates
 from mno.registry.evidence import damage, package_digest
@@ -46,7 +46,7 @@ from mno.registry.packaging import Arrays, check_predictions, load_model, save_p
 from mno.registry.reading import TRUST_FILE, candidate_folder
 from mno.registry.sealing import seal_version
 from mno.registry.settings import Workspace, model_name, use_workspace
-from mno.registry.tracking import log_record
+from mno.registry.tracking import latest_run, log_record
 from mno.registry.trial import EVALUATION_FOLDER
 
 if TYPE_CHECKING:
@@ -58,50 +58,29 @@ _PATIENCE = 1800.0
 
 @dataclass(frozen=True)
 class Request:
-    """Where and for whom a model is registered.
+    """Where and for whom a model is registered."""
 
-    Attributes:
-        root: The folder whose code, parameters and `dvc.lock` made the model.
-        workspace: The folder whose MLflow is used; the same, but in a DVC experiment.
-        params: The content of `params.yaml`.
-        experiment: Name of the DVC experiment; in one, nothing is registered, only logged.
-        flow_run_id: Id of the Prefect flow run.
-    """
-
-    root: Path
-    workspace: Path
-    params: Mapping[str, Any]
-    experiment: str | None = None
-    flow_run_id: str | None = None
+    root: Path  # whose code, parameters and `dvc.lock` made the model
+    workspace: Path  # whose MLflow is used; the same, but in a DVC experiment
+    params: Mapping[str, Any]  # the content of `params.yaml`
+    experiment: str | None = None  # of DVC; in one, nothing is registered, only logged
+    flow_run_id: str | None = None  # of Prefect
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What the evaluation found.
+    """What the evaluation found."""
 
-    Attributes:
-        relative_l2: Relative L2 error on the test split; the figure that decides.
-        errors: The same of each test sample; NaN where none is known.
-        metrics: Figures to log, by name.
-        inputs: Input fields of some samples, in physical units.
-        predictions: What the evaluation predicted from them.
-        history: Frames of states among these inputs; 0 without states.
-        reports: Files and folders to keep with the run.
-        trust: Content of the file that predictions are judged by, to go into the package.
-        kpis: `kpis` of `reports/decision.json`.
-        physics: `physics` of `reports/metrics.json`; or why nothing was checked.
-    """
-
-    relative_l2: float
-    errors: tuple[float, ...]
-    metrics: Mapping[str, float]
-    inputs: Arrays
-    predictions: Arrays
-    history: int = 0
-    reports: tuple[Path, ...] = ()
-    trust: bytes | None = None
-    kpis: Sequence[Mapping[str, Any]] = ()
-    physics: Mapping[str, Any] | str = "nothing was checked"
+    relative_l2: float  # on the test split; the figure that decides
+    errors: tuple[float, ...]  # the same of each test sample; NaN where none is known
+    metrics: Mapping[str, float]  # to log
+    inputs: Arrays  # of some samples, in physical units
+    predictions: Arrays  # of the evaluation, from them
+    history: int = 0  # frames of states among these inputs; 0 without states
+    reports: tuple[Path, ...] = ()  # files and folders to keep with the run
+    trust: bytes | None = None  # the file that predictions are judged by, for the package
+    kpis: Sequence[Mapping[str, Any]] = ()  # of `reports/decision.json`
+    physics: Mapping[str, Any] | str = "nothing was checked"  # of `reports/metrics.json`
 
 
 def register(
@@ -130,9 +109,12 @@ def register(
     """
     if not math.isfinite(evaluated.relative_l2):
         raise MnoError(f"the test error is {evaluated.relative_l2}; such a model is not registered")
-    settings, snapshot = Settings.read(request.params), take_snapshot(request.root)
+    params, snapshot = request.params, take_snapshot(request.root)
+    dataset, promotion = dataset_name(params), section(params, "promotion", PromotionConfig)
+    intervals = section(params, "evaluate", EvaluateConfig).intervals
+    allowed = section(params, "registry", RegistryConfig).allow_uncommitted
     digest, workspace = candidate_digest(candidate), use_workspace(request.workspace)
-    run, record = _find_run(request, workspace, settings, snapshot, digest)
+    run, record = _find_run(request, workspace, dataset, snapshot, digest)
     _log_evaluation(workspace, run, evaluated)
     ids = {"mlflow_run": run.info.run_id, "prefect_flow_run": request.flow_run_id}
     record = complete_record(record, request.root, candidate_sha256=digest, ids=ids)
@@ -146,15 +128,17 @@ def register(
         workspace.client.set_tag(run.info.run_id, Tag.EXPERIMENT, request.experiment)
         log_record(workspace, run.info.run_id, record)
         return {"name": None, "version": None, "alias": None, **summary}
-    uncommitted = _uncommitted(request.root, settings, snapshot, record)
+    uncommitted = _uncommitted(request.root, allowed, snapshot, record)
+    # What an error depends on besides model and data: it is of the frames behind the history.
+    measured, history = params.get("evaluate") or {}, evaluated.history
     case = Case(
         relative_l2=evaluated.relative_l2,
         errors=evaluated.errors,
         data_md5=read_data_version(request.root / DATA_FILE).md5,
-        evaluation_sha256=settings.evaluation_sha256(evaluated.history),
-        gates=gates(settings.promotion, evaluated.kpis, evaluated.physics),
-        config=settings.promotion,
-        intervals=settings.intervals,
+        evaluation_sha256=params_sha256({**measured, "history": history} if history else measured),
+        gates=gates(promotion, evaluated.kpis, evaluated.physics),
+        config=promotion,
+        intervals=intervals,
         score=score,
         compare=compare,
     )
@@ -166,7 +150,7 @@ def register(
         Tag.UNCOMMITTED: str(uncommitted).lower(),
         **case.tags(),
     }
-    name = model_name(settings.dataset)
+    name = model_name(dataset)
     version = _known_version(workspace, name, tags, evaluated)
     if version is None:
         version = _create_version(workspace, run, name, tags, candidate, evaluated)
@@ -178,57 +162,15 @@ def register(
     return {"name": name, "version": version, **decision, **summary}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What registration reads of the parameters.
-
-    Attributes:
-        dataset: Name of the scenario, or of the imported data.
-        promotion: The rule.
-        intervals: How the interval of a difference of errors is found.
-        allow_uncommitted: Whether code that is in no commit is registered.
-        evaluate: The evaluation's own.
-    """
-
-    dataset: str
-    promotion: PromotionConfig
-    intervals: IntervalConfig
-    allow_uncommitted: bool
-    evaluate: Mapping[str, Any]
-
-    @classmethod
-    def read(cls, params: Mapping[str, Any]) -> Settings:
-        """Read them from the content of `params.yaml`."""
-        return cls(
-            dataset_name(params),
-            section(params, "promotion", PromotionConfig),
-            section(params, "evaluate", EvaluateConfig).intervals,
-            section(params, "registry", RegistryConfig).allow_uncommitted,
-            params.get("evaluate") or {},
-        )
-
-    def evaluation_sha256(self, history: int) -> str:
-        """Return the digest of what an error depends on besides model and data."""
-        # The error is that of the frames behind those of the history.
-        return params_sha256({**self.evaluate, "history": history} if history else self.evaluate)
-
-
 def _find_run(
-    request: Request, workspace: Workspace, settings: Settings, snapshot: Snapshot, digest: str
+    request: Request, workspace: Workspace, dataset: str, snapshot: Snapshot, digest: str
 ) -> tuple[Run, Record]:
     """Find the run that trained a candidate and its record; make them up if they are lost."""
     from mlflow.exceptions import MlflowException
 
-    client, experiment = workspace.client, workspace.experiment(settings.dataset)
-    found = client.search_runs(
-        [experiment],
-        f"tags.`{Tag.CANDIDATE}` = '{digest}'",
-        order_by=["start_time DESC"],
-        max_results=1,
-    )
-    if found:
-        run = found[0]
-    else:
+    client, experiment = workspace.client, workspace.experiment(dataset)
+    run = latest_run(workspace, experiment, Tag.CANDIDATE, digest)
+    if run is None:
         tags: dict[str, Any] = {Tag.STATE: "restored", Tag.CANDIDATE: digest}
         run = client.create_run(experiment, tags=tags, run_name=f"restored-{digest[:8]}")
         client.set_terminated(run.info.run_id, "FINISHED")
@@ -259,7 +201,7 @@ def _log_evaluation(workspace: Workspace, run: Run, evaluated: Evaluated) -> Non
         log(run.info.run_id, str(path), inside)
 
 
-def _uncommitted(root: Path, settings: Settings, snapshot: Snapshot, record: Record) -> bool:
+def _uncommitted(root: Path, allowed: bool, snapshot: Snapshot, record: Record) -> bool:
     """Tell whether some of the code is in no commit; refuse that unless it is allowed."""
     changed = set(snapshot.changed)
     if record["uncommitted"]:
@@ -268,7 +210,7 @@ def _uncommitted(root: Path, settings: Settings, snapshot: Snapshot, record: Rec
             changed.update(changed_code(root, record["snapshot"]["commit"], snapshot.head))
         except MnoError:  # the snapshot was taken in another clone
             changed.update(record["uncommitted"])
-    if changed and not settings.allow_uncommitted:
+    if changed and not allowed:
         shown = ", ".join(sorted(changed)[:5]) + (" and more" if len(changed) > 5 else "")
         raise MnoError(
             f"not registered: the code that made the model is not committed ({shown}); commit it "
@@ -310,14 +252,7 @@ def _create_version(
     candidate: Path,
     evaluated: Evaluated,
 ) -> int:
-    """Package, try, log, register, and try again under the final name.
-
-    Returns:
-        The version's number; it has no alias yet.
-
-    Raises:
-        MnoError: The package does not load, or does not predict what was evaluated.
-    """
+    """Package, try, log, register, and try again under the final name; it has no alias yet."""
     from mlflow.exceptions import MlflowException
 
     client = workspace.client
@@ -383,7 +318,7 @@ def _decide(workspace: Workspace, name: str, version: int, case: Case) -> dict[s
     """
     registry, uri = registry_of(workspace), f"models:/{name}/{version}"
     decided = find_version_of(registry, uri).tags.get(Tag.DECISION)
-    lost = decided == CHAMPION and find_alias(registry, name, CHAMPION) is None
+    lost = decided == CHAMPION and registry.find(name, alias=CHAMPION) is None
     undecided = decided is None or lost
     if undecided:
         carry_out(workspace, name, version, decide(workspace, name, version, case))

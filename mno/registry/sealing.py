@@ -37,15 +37,7 @@ def seal_version(
     """Seal a version as the last act of registering it; the same facts are sealed once.
 
     A kill between two of the steps leaves what doing it again completes: the seal, then the
-    model's pointer to it, then the version's.
-
-    Args:
-        workspace: The MLflow that it is registered in.
-        name: The registered model.
-        number: The version's number.
-        record: Its completed lineage record.
-        snapshot: The code and parameters that it is registered from.
-        lock: What `dvc.lock` says of the stages that made it; see `locked_stages`.
+    model's pointer to it, then the version's. The lock is what `locked_stages` returned.
     """
     registry = registry_of(workspace)
     version = find_version_of(registry, f"models:/{name}/{number}")
@@ -60,8 +52,7 @@ def seal_version(
             "snapshot": {key: getattr(snapshot, key) for key in ("commit", "tree", "head")},
             "aliases": aliases(registry, name),
         }
-    head, own = _latest(workspace, name, number)
-    return _put(workspace, content, head, own)
+    return _put(workspace, content, *_latest(workspace, name, number))
 
 
 def seal_decision(workspace: Workspace, name: str, number: int) -> SealPointer:
@@ -69,9 +60,6 @@ def seal_decision(workspace: Workspace, name: str, number: int) -> SealPointer:
 
     The new seal holds what the one before held of everything but the decision and the aliases: what
     was changed past the line since must not become right by it.
-
-    Raises:
-        MnoError: The version has no seal, or it cannot be relied on.
     """
     before, registry = own_seal(workspace, name, number), registry_of(workspace)
     head, _ = _latest(workspace, name, number)
@@ -86,11 +74,7 @@ def seal_decision(workspace: Workspace, name: str, number: int) -> SealPointer:
 
 
 def own_seal(workspace: Workspace, name: str, number: int) -> Seal:
-    """Return the latest seal of a version.
-
-    Raises:
-        MnoError: It has none, or it cannot be relied on.
-    """
+    """Return the latest seal of a version."""
     head, own = _latest(workspace, name, number)
     if head is not None and head.problem:
         raise MnoError(
@@ -112,21 +96,8 @@ def keep_with_version(
     """Keep files with a version's run, and name them in a tag of the version.
 
     The tag comes last: after a kill it names what was kept before, which is whole. A seal covers
-    neither `CERTIFICATES` nor the tag of them, so that an audit looks at the same as before.
-
-    Args:
-        workspace: The MLflow that the version is in.
-        uri: The version, `models:/NAME/VERSION`.
-        path: Where among the run's files they go.
-        files: By name.
-        tag: The tag.
-        value: What it says.
-
-    Returns:
-        Where they are, as `runs:/ID/PATH`.
-
-    Raises:
-        MnoError: The version has no run, or MLflow cannot write.
+    neither `CERTIFICATES` nor the tag of them, so that an audit looks at the same as before. Where
+    the files are is returned, as `runs:/ID/PATH`.
     """
     from mlflow.exceptions import MlflowException
 

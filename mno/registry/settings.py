@@ -13,6 +13,7 @@ import sqlite3
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,11 +40,11 @@ _BEHAVIOUR = {
 }
 _TRACKING = "MLFLOW_TRACKING_URI"
 _REGISTRY = "MLFLOW_REGISTRY_URI"
+_FILES = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # as MLflow's own server reads it
 _PATIENCE = 60.0  # seconds for a server that is started anew
 _EACH = 10.0  # seconds that one look at it may take
 _STARTING = (502, 503, 504)  # what a proxy says of a server that is not there
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-_FILES = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # as MLflow's own server reads it
 
 
 def model_name(scenario: str) -> str:
@@ -61,11 +62,7 @@ def import_mlflow() -> Any:
 
 
 class Workspace:
-    """The MLflow of a workspace; its client is imported and connected when it is first used.
-
-    Args:
-        root: The workspace's folder.
-    """
+    """The MLflow of a workspace; its client is imported and connected when it is first used."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.embedded = root.resolve(), is_embedded(root)
@@ -108,10 +105,10 @@ class Workspace:
         folder = str(self.root / ARTIFACTS / name) if self.embedded else None
         found = self.client.get_experiment_by_name(name)
         if found is None:
+            place = folder or _place_of_files(name)
             try:
-                place = folder or _place_of_files(name)
                 return self.client.create_experiment(name, artifact_location=place)
-            except MlflowException:
+            except MlflowException:  # somebody else was first
                 found = self.client.get_experiment_by_name(name)
                 if found is None:
                     raise
@@ -127,11 +124,7 @@ class Workspace:
 
 
 def use_workspace(root: Path) -> Workspace:
-    """Point MLflow at a workspace; make its database the first time (1.3 s).
-
-    Raises:
-        MnoError: As `Workspace.client`.
-    """
+    """Point MLflow at a workspace; make its database the first time (1.3 s)."""
     workspace = Workspace(root)
     _ = workspace.client
     return workspace
@@ -188,16 +181,13 @@ def registry_uri(root: Path) -> str:
 
 def is_embedded(root: Path) -> bool:
     """Tell whether MLflow's database lies in the workspace."""
-    return (os.environ.get(_TRACKING) or _database_uri(root)) == _database_uri(root)
+    return os.environ.get(_TRACKING) in (None, "", _database_uri(root))
 
 
 def _place_of_files(name: str) -> str | None:
     """Return where a new experiment's files go in a store of the user's; none to let it choose.
 
     A server chooses well. Without one MLflow would choose a folder of whoever happens to be first.
-
-    Raises:
-        InputError: The store is a database, and nobody has said where files go.
     """
     store = os.environ.get(_TRACKING, "")
     if urlsplit(store).scheme.startswith(("http", "databricks", "file")) or "://" not in store:
@@ -221,19 +211,14 @@ def _is_database(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
-        try:
-            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        finally:
-            connection.close()
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            named = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
+            problem = "" if connection.execute(named).fetchone() else "no schema version in it"
     except sqlite3.Error as error:
+        problem = str(error)
+    if problem:
         raise MnoError(
-            f"{path} is not a database of MLflow ({error}); "
-            "move it away, and the registered models are made again"
-        ) from None
-    if "alembic_version" not in names:
-        raise MnoError(
-            f"{path} is not a database of MLflow (no schema version in it); "
+            f"{path} is not a database of MLflow ({problem}); "
             "move it away, and the registered models are made again"
         )
     return True
@@ -242,12 +227,7 @@ def _is_database(path: Path) -> bool:
 def require_answer(uri: str, patience: float) -> None:
     """Wait until MLflow's server, or its database's, answers; a file or folder needs none.
 
-    Args:
-        uri: Of MLflow.
-        patience: Seconds to wait for one that is down, as while it starts anew.
-
-    Raises:
-        MnoError: It does not answer in that time.
+    One that is down, as while it starts anew, is waited for so many seconds.
     """
     deadline = time.monotonic() + patience
     while problem := _problem(uri):

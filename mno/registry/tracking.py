@@ -1,4 +1,4 @@
-"""The training run in MLflow: opened, resumed, and finished exactly once.
+"""The training run in MLflow: opened, resumed, and finished exactly once; runs of studies.
 
 A run carries the tag `mno.training_key`, the digest of what the training depends on. Whoever
 trains with the same key again, after a kill or on purpose, continues the same run.
@@ -9,19 +9,18 @@ died or failed, and `restored` when a run was made afterwards for a model from D
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from mno.core.errors import MnoError, first_line
+from mno.core.files import sha256
 from mno.lineage.dvcfiles import flat
 from mno.lineage.environment import PACKAGES_FILE, installed_packages
 from mno.lineage.record import RECORD_FILE, Tag
@@ -35,21 +34,23 @@ if TYPE_CHECKING:
 _SAMPLING_SECONDS = 5
 
 
+def latest_run(workspace: Workspace, experiment: str, tag: str, value: str) -> Run | None:
+    """Return the run of an experiment with a tag that began last."""
+    asked, latest = f"tags.`{tag}` = '{value}'", ["start_time DESC"]
+    found = workspace.client.search_runs([experiment], asked, order_by=latest, max_results=1)
+    return found[0] if found else None
+
+
 @dataclass
 class TrainingRun:
     """A run of training in MLflow; use it as a context manager.
 
     An exception within marks the run as failed; opening it again continues it.
-
-    Attributes:
-        workspace: The MLflow that the run is in.
-        run_id: MLflow's id.
-        resumed: Whether the run existed before.
     """
 
     workspace: Workspace
     run_id: str
-    resumed: bool
+    resumed: bool  # it existed before
     _logged: dict[str, set[int]] = field(default_factory=dict)
     _monitor: SystemMetricsMonitor | None = None
 
@@ -57,49 +58,32 @@ class TrainingRun:
     def open(cls, root: Path, scenario: str, key: str, params: Mapping[str, Any]) -> TrainingRun:
         """Find the run of this key, or create one; sweep what dead processes left behind.
 
-        Args:
-            root: The workspace.
-            scenario: Also the experiment's name.
-            key: Digest of all that the training depends on.
-            params: Parameters to show in MLflow, flat.
-
-        Raises:
-            MnoError: MLflow cannot be used.
+        The key is the digest of all that the training depends on; the experiment is named by the
+        scenario, and MLflow shows the parameters, flat.
         """
         workspace = use_workspace(root)
         client, experiment = workspace.client, workspace.experiment(scenario)
         _sweep(workspace, experiment)
-        found = client.search_runs(
-            [experiment],
-            f"tags.`{Tag.TRAINING_KEY}` = '{key}'",
-            order_by=["start_time DESC"],
-            max_results=1,
-        )
+        found = latest_run(workspace, experiment, Tag.TRAINING_KEY, key)
         if found:
-            run_id = found[0].info.run_id
+            run_id = found.info.run_id
             client.update_run(run_id, status="RUNNING")
         else:
-            name = f"train-{key[:8]}"
-            run_id = client.create_run(
-                experiment, tags={Tag.TRAINING_KEY: key}, run_name=name
-            ).info.run_id
-        for tag, value in (
-            (Tag.STATE, "pending"),
-            (Tag.OWNER, _owner()),
-            (Tag.WORKSPACE, _machine(root)),
-        ):
-            client.set_tag(run_id, tag, value)
+            tags, name = {str(Tag.TRAINING_KEY): key}, f"train-{key[:8]}"
+            run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
+        client.set_tag(run_id, Tag.STATE, "pending")
+        # So that a later process with the same number is not taken for this one.
+        owner = f"{os.getpid()}@{psutil.Process().create_time():.0f}"
+        client.set_tag(run_id, Tag.OWNER, owner)
+        client.set_tag(run_id, Tag.WORKSPACE, _machine(root))
         _log_params(client, run_id, params)
         return cls(workspace, run_id, resumed=bool(found))
 
     def log_dataset(self, name: str, source: str, md5: str, context: str) -> None:
-        """Name the dataset that the run uses.
+        """Name the dataset that the run uses, by DVC's hash of it.
 
-        Args:
-            name: Its name, for example the scenario.
-            source: Where it lies, for example `data`.
-            md5: DVC's hash of it; MLflow takes up to 36 characters, what `….dir` needs.
-            context: What it is used for, for example `training`.
+        MLflow takes up to 36 characters, what `….dir` needs. The context is what it is used for,
+        for example `training`.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -124,6 +108,13 @@ class TrainingRun:
         for metric in new:
             self._logged[metric.key].add(step)
 
+    def _steps(self, name: str) -> set[int]:
+        if name not in self._logged:
+            client = self.workspace.client
+            history = client.get_metric_history(self.run_id, name) if self.resumed else []
+            self._logged[name] = {metric.step for metric in history}
+        return self._logged[name]
+
     def watch_system(self) -> None:
         """Log load, memory, disk, network and GPU of the machine every few seconds from now on."""
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -136,13 +127,7 @@ class TrainingRun:
     def finish(
         self, candidate_sha256: str, record: Mapping[str, Any], artifacts: Iterable[Path] = ()
     ) -> None:
-        """Say that the training is done, and what came of it.
-
-        Args:
-            candidate_sha256: What `mno.lineage.record.candidate_digest` returned.
-            record: The lineage record; the run's id is added to it.
-            artifacts: Further files to keep with the run, for example curves.
-        """
+        """Say that the training is done; keep its record, with the run's id, and further files."""
         self._stop_watching()
         client = self.workspace.client
         log_record(self.workspace, self.run_id, record)
@@ -157,24 +142,11 @@ class TrainingRun:
     def __enter__(self) -> TrainingRun:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop_watching()
         if kind is not None:
             status = "FAILED" if issubclass(kind, Exception) else "KILLED"
             _abandon(self.workspace, self.workspace.client.get_run(self.run_id), status)
-
-    def _steps(self, name: str) -> set[int]:
-        if name not in self._logged:
-            history = (
-                self.workspace.client.get_metric_history(self.run_id, name) if self.resumed else []
-            )
-            self._logged[name] = {metric.step for metric in history}
-        return self._logged[name]
 
     def _stop_watching(self) -> None:
         if self._monitor is not None:
@@ -201,10 +173,8 @@ def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) ->
 
 def _sweep(workspace: Workspace, experiment: str) -> None:
     """Close the runs of this workspace whose process is gone."""
-    pending = workspace.client.search_runs(
-        [experiment],
-        f"tags.`{Tag.STATE}` = 'pending' AND tags.`{Tag.WORKSPACE}` = '{_machine(workspace.root)}'",
-    )
+    ours = f"tags.`{Tag.STATE}` = 'pending' AND tags.`{Tag.WORKSPACE}` = "
+    pending = workspace.client.search_runs([experiment], f"{ours}'{_machine(workspace.root)}'")
     for run in pending:
         if not _is_alive(run.data.tags.get(Tag.OWNER, "")):
             _abandon(workspace, run, "KILLED")
@@ -218,11 +188,6 @@ def _abandon(workspace: Workspace, run: Run, status: str) -> None:
     client.set_terminated(run_id, "FINISHED" if finished else status)
 
 
-def _owner() -> str:
-    """Name this process so that a later one with the same number is not taken for it."""
-    return f"{os.getpid()}@{psutil.Process().create_time():.0f}"
-
-
 def _is_alive(owner: str) -> bool:
     number, _, created = owner.partition("@")
     try:
@@ -233,33 +198,21 @@ def _is_alive(owner: str) -> bool:
 
 def _machine(root: Path) -> str:
     """Tell this workspace from others on a shared server, without naming the machine."""
-    return hashlib.sha256(f"{socket.gethostname()}:{root.resolve()}".encode()).hexdigest()[:16]
+    return sha256(f"{socket.gethostname()}:{root.resolve()}")[:16]
 
 
 STUDY, CELL, CELL_SHA256 = "mno.study", "mno.cell", "mno.cell_sha256"
-CELL_FILE = "cell.json"
 SEARCH, TRIAL, TRIAL_STATE = "mno.search", "mno.trial", "mno.trial_state"
 _AT_ONCE = 900  # metrics, of the 1,000 that one request may hold
 
 
 class NestedRuns:
-    """One parent run, and a nested run for each of its parts, such as a search and its trials.
-
-    Args:
-        root: The workspace.
-        experiment: The experiment's name.
-        tags: What the parent is known by.
-        title: What its run is called; the first time it is made.
-
-    Raises:
-        MnoError: MLflow cannot be used.
-    """
+    """One parent run, known by its tags, and a nested run for each of its parts."""
 
     def __init__(self, root: Path, experiment: str, tags: Mapping[str, str], title: str) -> None:
         workspace = use_workspace(root)
         self._client, self._experiment = workspace.client, workspace.experiment(experiment)
-        asked = " AND ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found = self._client.search_runs([self._experiment], asked, max_results=1)
+        found = self.kept(tags)
         if found:
             self.run_id = found[0].info.run_id
             self._client.update_run(self.run_id, status="RUNNING")
@@ -267,21 +220,16 @@ class NestedRuns:
             made = self._client.create_run(self._experiment, tags=dict(tags), run_name=title)
             self.run_id = made.info.run_id
 
-    def close(self, *, whole: bool, figures: Mapping[str, float] | None = None) -> None:
-        """Say of the parent that nobody works on it now.
+    def kept(self, tags: Mapping[str, str]) -> list[Run]:
+        """Return the runs that have all of these tags."""
+        asked = " AND ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        return list(self._client.search_runs([self._experiment], asked, max_results=50_000))
 
-        Args:
-            whole: Whether all of its parts have been made.
-            figures: Of all of them.
-        """
+    def close(self, *, whole: bool, figures: Mapping[str, float] | None = None) -> None:
+        """Say of the parent that nobody works on it now, and whether all parts have been made."""
         for name, value in (figures or {}).items():
             self._client.log_metric(self.run_id, name, value)
         self._client.set_terminated(self.run_id, "FINISHED" if whole else "KILLED")
-
-    def kept(self, tag: str, value: str) -> list[Run]:
-        """Return the nested runs with a tag."""
-        asked = f"tags.`{tag}` = '{value}'"
-        return list(self._client.search_runs([self._experiment], asked, max_results=50_000))
 
     def keep(
         self,
@@ -289,23 +237,13 @@ class NestedRuns:
         tags: Mapping[str, str],
         params: Mapping[str, Any],
         steps: Sequence[tuple[int, Mapping[str, float]]],
+        known_by: Mapping[str, str],
         status: str = "FINISHED",
         files: Mapping[str, str] | None = None,
-        known_by: Mapping[str, str] | None = None,
     ) -> None:
-        """Keep a part as a nested run.
+        """Keep a part as a nested run: what was measured by step, and texts by name of file.
 
-        Args:
-            name: Of the part.
-            tags: What is said of it.
-            params: What it was made with.
-            steps: What was measured, by step.
-            status: What became of it, in MLflow's words.
-            files: Texts to keep with it, by name.
-            known_by: Tags that come last: a kill leaves no half that passes for the whole.
-
-        Raises:
-            MnoError: MLflow cannot be used.
+        The tags that it is known by come last: a kill leaves no half that passes for the whole.
         """
         from mlflow.entities import Metric
         from mlflow.exceptions import MlflowException
@@ -321,7 +259,7 @@ class NestedRuns:
                 client.log_batch(run, metrics=metrics[start : start + _AT_ONCE])
             for file, text in (files or {}).items():
                 client.log_text(run, text, file)
-            for key, value in (known_by or {}).items():
+            for key, value in known_by.items():
                 client.set_tag(run, key, value)
             client.set_terminated(run, status)
         except MlflowException as error:
@@ -334,19 +272,9 @@ def study_log(root: Path, study: str, title: str) -> NestedRuns:
 
 
 def log_cell(log: NestedRuns, study: str, name: str, record: Mapping[str, Any]) -> None:
-    """Keep a finished cell of a study; the same cell is kept once.
-
-    Args:
-        log: What `study_log` returned.
-        study: Name of the study.
-        name: Of the cell.
-        record: What is kept of it in `studies/results/`.
-
-    Raises:
-        MnoError: MLflow cannot be used.
-    """
-    digest = record["identity"]["cell"]
-    if log.kept(CELL_SHA256, digest):
+    """Keep a finished cell of a study, by its record in `studies/results/`; the same one once."""
+    known_by = {CELL_SHA256: record["identity"]["cell"]}
+    if log.kept(known_by):
         return
     figures: dict[str, Any] = dict(record["metrics"])
     figures |= {key: record["cost"][key] for key in ("latency_ms", "peak_memory_mib")}
@@ -363,28 +291,17 @@ def log_cell(log: NestedRuns, study: str, name: str, record: Mapping[str, Any]) 
         "mno.training_run": record["training_run"],
         "mlflow.note.content": name,
     }
-    files = {CELL_FILE: json.dumps(record, indent=1) + "\n"}
-    known_by = {CELL_SHA256: digest}
-    log.keep(name, tags, flat(record["params"]), [(0, numbers)], files=files, known_by=known_by)
+    files = {"cell.json": json.dumps(record, indent=1) + "\n"}
+    log.keep(name, tags, flat(record["params"]), [(0, numbers)], known_by, files=files)
 
 
 class SearchLog(NestedRuns):
-    """What MLflow keeps of one search, in the experiment `tune-<name>`.
-
-    Args:
-        root: The workspace.
-        name: Of the search.
-        key: What tells it from earlier ones of that name.
-        title: What its run is called.
-
-    Raises:
-        MnoError: MLflow cannot be used.
-    """
+    """What MLflow keeps of the search with a key, in the experiment `tune-<name>`."""
 
     def __init__(self, root: Path, name: str, key: str, title: str) -> None:
         super().__init__(root, f"tune-{name}", {f"{SEARCH}.parent": key}, title)
         self._key = key
-        self._trials = {run.data.tags[TRIAL] for run in self.kept(SEARCH, key)}
+        self._trials = {run.data.tags[TRIAL] for run in self.kept({SEARCH: key})}
 
     def keep_trial(
         self,
@@ -394,21 +311,10 @@ class SearchLog(NestedRuns):
         figures: Mapping[str, float],
         epochs: Sequence[Mapping[str, float]],
     ) -> None:
-        """Keep a trial as a nested run; the same one is kept once.
-
-        Args:
-            trial: Its name, unique in the search.
-            state: What became of it.
-            params: Its point of the space.
-            figures: What was measured at its end.
-            epochs: What was measured after each epoch.
-
-        Raises:
-            MnoError: MLflow cannot be used.
-        """
+        """Keep a trial, its point of the space and what was measured, once, by its name."""
         if trial not in self._trials:
             status = "FAILED" if state == "failed" else "FINISHED"
             known_by = {TRIAL: trial, SEARCH: self._key}
             steps = [(0, figures), *enumerate(epochs, 1)]
-            self.keep(trial, {TRIAL_STATE: state}, params, steps, status, known_by=known_by)
+            self.keep(trial, {TRIAL_STATE: state}, params, steps, known_by, status)
             self._trials.add(trial)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from mno.core.errors import InputError, MnoError, first_line
-from mno.lineage.questions import RegisteredVersion, RunFiles
+from mno.lineage.questions import RegisteredVersion
 from mno.registry.catalogue import registry_of
 from mno.registry.evidence import damage
 from mno.registry.settings import Workspace
@@ -26,27 +25,19 @@ CHECK_FILE = "check.npz"
 Fields = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(NamedTuple):
     """What a version was tried with, and passed.
 
-    Attributes:
-        what: In a few words, of `it`.
-        how: `compared` with recorded predictions; `predicted` its example, where none are
-            recorded; or only `loaded`, where it holds no example.
+    It was `compared` with recorded predictions; `predicted` its example, where none are recorded;
+    or was only `loaded`, where it holds no example.
     """
 
-    what: str
-    how: Literal["compared", "predicted", "loaded"]
+    what: str  # in a few words, of `it`
+    how: str
 
 
-def try_version(workspace: Workspace, version: RegisteredVersion, files: RunFiles) -> Trial:
+def try_version(workspace: Workspace, version: RegisteredVersion) -> Trial:
     """Check a version's files, load it, and predict what its evaluation predicted.
-
-    Args:
-        workspace: The MLflow that it is in.
-        version: The version.
-        files: The files of the runs, among which its predictions may be recorded.
 
     Raises:
         InputError: Its files are missing or altered.
@@ -54,16 +45,17 @@ def try_version(workspace: Workspace, version: RegisteredVersion, files: RunFile
     """
     from mno.registry.packaging import check_predictions, load_model
 
-    problem = damage(registry_of(workspace), version)
+    registry = registry_of(workspace)
+    problem = damage(registry, version)
     if problem:
         raise InputError(problem)
     model = load_model(version.uri, workspace)
     path = f"{EVALUATION_FOLDER}/{CHECK_FILE}"
-    content = files.read(version.run_id, path) if version.run_id else None
-    inputs, predictions = (
-        read_predictions(content, "recorded predictions") if content is not None else ({}, {})
-    )
+    content = registry.read(version.run_id, path) if version.run_id else None
     try:
+        if content is None:
+            return _try_example(model)
+        inputs, predictions = read_predictions(content, "recorded predictions")
         if not predictions:
             return _try_example(model)
         difference = check_predictions(model, inputs, predictions)
@@ -79,32 +71,30 @@ def try_version(workspace: Workspace, version: RegisteredVersion, files: RunFile
 
 def _try_example(model: Any) -> Trial:
     """Predict the example in a package, of which no output was recorded."""
-    given = model.input_example
-    if given is None:
+    if model.input_example is None:
         return Trial("loads; it holds no example to try it with", "loaded")
-    for field, values in model.predict(given).items():
+    for field, values in model.predict(model.input_example).items():
         if not np.all(np.isfinite(values)):
             raise MnoError(f"its {field} of its own example is not finite")
     return Trial("loads and predicts; no outputs were recorded to compare with", "predicted")
 
 
-@dataclass(frozen=True)
-class Health:
-    """What trying a version has shown.
+class Health(NamedTuple):
+    """What a look at a version has shown."""
 
-    Attributes:
-        verdict: `good`, `note` where nothing was recorded to compare with, or `problem`.
-        detail: What was tried, or what is wrong.
-    """
-
-    verdict: Literal["good", "note", "problem"]
+    verdict: Literal["good", "note", "problem"]  # a note: nothing was recorded to compare with
     detail: str
 
 
-def try_health(workspace: Workspace, version: RegisteredVersion, files: RunFiles) -> Health:
-    """Try a version; see `try_version`."""
+def try_health(workspace: Workspace, version: RegisteredVersion, predict: bool = True) -> Health:
+    """Look whether a version's files are whole; load it and have it predict, unless told not to."""
     try:
-        trial = try_version(workspace, version, files)
+        if not predict:
+            problem = damage(registry_of(workspace), version)
+            if problem:
+                raise InputError(problem)
+            return Health("good", "its files are as they were registered")
+        trial = try_version(workspace, version)
     except InputError as error:
         return Health("problem", f"{error}; see: mno audit {version.uri}")
     except MnoError as error:
@@ -113,15 +103,7 @@ def try_health(workspace: Workspace, version: RegisteredVersion, files: RunFiles
 
 
 def read_errors(content: bytes, name: str) -> tuple[float, ...]:
-    """Read the relative L2 of each sample, the content of `reports/per_sample.json`.
-
-    Args:
-        content: Of the file.
-        name: What messages call it.
-
-    Raises:
-        MnoError: It cannot be read.
-    """
+    """Read the relative L2 of each sample, the content of `reports/per_sample.json`."""
     try:
         return tuple(float(error) for error in json.loads(content)["relative_l2"])
     except (ValueError, KeyError, TypeError) as error:
@@ -129,33 +111,20 @@ def read_errors(content: bytes, name: str) -> tuple[float, ...]:
 
 
 def read_predictions(content: bytes, name: str) -> tuple[Fields, Fields]:
-    """Read inputs of some samples and their predictions, the content of `reports/check.npz`.
-
-    Args:
-        content: Of the file.
-        name: What messages call it.
-
-    Raises:
-        MnoError: It cannot be read.
-    """
-    inputs: Fields = {}
-    predictions: Fields = {}
+    """Read inputs of some samples and their predictions, the content of `reports/check.npz`."""
+    found: dict[str, Fields] = {"input": {}, "prediction": {}}
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             for key in arrays:
                 kind, _, field = key.partition("/")
-                (inputs if kind == "input" else predictions)[field] = arrays[key]
+                found[kind][field] = arrays[key]
     except Exception as error:  # zip's, zlib's or numpy's own
         raise MnoError(f"{name} cannot be read ({first_line(error)}); run: mno evaluate") from None
-    return inputs, predictions
+    return found["input"], found["prediction"]
 
 
 def read_evaluated(path: Path) -> bytes:
-    """Return a file that the evaluation left.
-
-    Raises:
-        MnoError: It cannot be read.
-    """
+    """Return a file that the evaluation left."""
     try:
         return path.read_bytes()
     except OSError as error:

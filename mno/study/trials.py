@@ -26,6 +26,7 @@ from ruamel.yaml import YAML
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
+from mno.core.config import yaml_writer
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import write_text
 from mno.study.search_space import SECTIONS, Axis, ChoiceAxis, IntAxis, SearchSpec
@@ -319,11 +320,8 @@ def write_preset(path: Path, search: str, params: Mapping[str, Any], said: Seque
         MnoError: The file cannot be written.
     """
     buffer = io.StringIO()
-    yaml = YAML()
+    yaml = yaml_writer()
     yaml.default_flow_style = False
-    yaml.representer.add_representer(
-        type(None), lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
     content = {section: dict(params[section]) for section in SECTIONS}
     yaml.dump(content, buffer)
     text = "\n".join([_mark(search), *(f"# {line}" for line in said), buffer.getvalue()])

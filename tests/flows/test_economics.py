@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.line import OwnFigures, parse_seconds
+from flows.line import own_figures, parse_seconds
 from mno.core.errors import InputError
 
 
@@ -27,8 +27,8 @@ def test_what_is_no_time_is_refused_in_one_line(text: str) -> None:
 
 
 def test_only_what_is_given_is_set() -> None:
-    assert OwnFigures().edits() == []
-    assert OwnFigures("2min", 2000.0, 1.2, "EUR").edits() == [
+    assert own_figures(None) == []
+    assert own_figures("2min", 2000.0, 1.2, "EUR") == [
         "evaluate.economics.solver_seconds=120.0",
         "evaluate.economics.queries_per_day=2000.0",
         "evaluate.economics.hourly_rate=1.2",

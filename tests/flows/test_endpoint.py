@@ -3,53 +3,24 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from flows.audit import served_model
 from mno.core.errors import InputError
+from tests.support.answering import answering
 
 SERVED = json.dumps({"model": "mno-darcy/3", "since": "2026-11-26T15:00:00+0000"})
 
 
-@contextmanager
-def endpoint(status: int, body: str, **headers: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Yield the address of a server that answers anything, and what it is asked for."""
-    asked: list[tuple[str, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append((self.path, self.headers.get("Authorization", "")))
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_names_the_version_that_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MNO_SERVE_TOKEN", "a-long-secret")
-    with endpoint(200, SERVED) as (address, asked):
-        for target in (address, f"{address}/", f"{address}/invocations"):
+    with answering(body=SERVED) as there:
+        for target in (there.url, f"{there.url}/", f"{there.url}/invocations"):
             model, said = served_model(target)
             assert model == "models:/mno-darcy/3"
-            assert said == f"{address} serves mno-darcy/3 since 2026-11-26T15:00:00+0000"
+            assert said == f"{there.url} serves mno-darcy/3 since 2026-11-26T15:00:00+0000"
+    asked = [(path, headers["Authorization"]) for path, headers, _ in there.asked]
     assert asked == [("/model", "Bearer a-long-secret")] * 3
 
 
@@ -68,8 +39,8 @@ def test_names_the_version_that_it_serves(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_says_what_it_was_answered_if_that_is_no_version(status: int, body: str, said: str) -> None:
-    with endpoint(status, body) as (address, _), pytest.raises(InputError) as raised:
-        served_model(address)
+    with answering(status=status, body=body) as there, pytest.raises(InputError) as raised:
+        served_model(there.url)
     assert said in str(raised.value)
     assert len(str(raised.value)) < 600
     assert "\x1b" not in str(raised.value)
@@ -77,32 +48,20 @@ def test_says_what_it_was_answered_if_that_is_no_version(status: int, body: str,
 
 def test_is_not_sent_elsewhere() -> None:
     with (
-        endpoint(200, SERVED) as (there, asked),
-        endpoint(302, "", Location=f"{there}/model") as (address, _),
+        answering(body=SERVED) as there,
+        answering(status=302, Location=f"{there.url}/model") as here,
         pytest.raises(InputError, match="answered 302"),
     ):
-        served_model(address)
-    assert asked == []
+        served_model(here.url)
+    assert there.asked == []
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "ftp://127.0.0.1/x",
-        "file:///etc/passwd",
-        "sqlite:///mlflow.db",
-        "http://",
-        "http://[::1",
-        "http://me:word@127.0.0.1",
-    ],
-)
-def test_what_is_no_address_of_a_service_is_refused(address: str) -> None:
-    with pytest.raises(InputError, match="expected http"):
-        served_model(address)
-
-
-def test_nobody_there_is_one_line() -> None:
-    with endpoint(200, SERVED) as (address, _):
+def test_what_is_no_address_of_a_service_or_not_there_is_refused() -> None:
+    wrong = ("ftp://127.0.0.1/x", "file:///etc/passwd", "sqlite:///mlflow.db", "http://")
+    for address in (*wrong, "http://[::1", "http://me:word@127.0.0.1"):
+        with pytest.raises(InputError, match="expected http"):
+            served_model(address)
+    with answering() as gone:
         pass
     with pytest.raises(InputError, match="does not answer"):
-        served_model(address)
+        served_model(gone.url)

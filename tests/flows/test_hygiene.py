@@ -7,12 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
 
 LEFT = """
 import subprocess, sys
-import psutil
+import pytest
 from tests.support.workspaces import Workspace
+
+@pytest.fixture
+def deaf(tmp_path):
+    return Workspace(tmp_path)
 
 def test_leaves_something_at_work(tmp_path, deaf):
     code = "import time; print(1, flush=True); time.sleep(600)"
@@ -21,37 +27,17 @@ def test_leaves_something_at_work(tmp_path, deaf):
     open({record!r}, "w").write(str(child.pid))
     assert False
 """
-FIXTURE = """
-import pytest
-from tests.support.workspaces import Workspace
-
-@pytest.fixture
-def deaf(tmp_path):
-    return Workspace(tmp_path)
-"""
 
 
 def test_what_a_failed_test_has_started_ends_with_it(tmp_path: Path) -> None:
     record = tmp_path / "pid"
-    text = FIXTURE + LEFT.format(record=str(record))
-    (tmp_path / "test_left.py").write_text(text)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "tests.conftest",
-        "-p",
-        "no:cacheprovider",
-    ]
+    (tmp_path / "test_left.py").write_text(LEFT.format(record=str(record)))
+    options = ["-q", "-p", "tests.conftest", "-p", "no:cacheprovider", "-c", "/dev/null"]
     done = subprocess.run(
-        [*command, "-c", "/dev/null", str(tmp_path / "test_left.py")],
+        [sys.executable, "-m", "pytest", *options, str(tmp_path / "test_left.py")],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
-    import psutil
-
     pid = int(record.read_text())
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 

@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from receivers_nearby import free_port, mail_server, web_server
+from receivers_nearby import free_port, mail_server
 
 from flows.notify import EmailConfig, Event, NotifyConfig, WebhookConfig, notify, read_settings
 from mno.core.errors import InputError
+from tests.support.answering import answering
 
 EVENT = Event(
     "promotion",
@@ -32,19 +33,19 @@ def mail(port: int, **changes) -> EmailConfig:
 
 def test_all_receivers_get_what_happened_its_figures_and_the_next_command(tmp_path: Path) -> None:
     path = tmp_path / "told/events.jsonl"
-    with web_server() as web, mail_server() as (mailbox, port):
+    with answering() as web, mail_server() as (mailbox, port):
         hook = WebhookConfig(url=web.url, headers={"Authorization": "Bearer sesame"})
         settings = NotifyConfig(file=str(path), webhook=hook, email=mail(port))
         assert notify(settings, EVENT) == []
         assert notify(settings, EVENT) == []
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines == [EVENT.to_dict()] * 2
-    posted = web.received[0]
+    posted = json.loads(web.asked[0].body)
     assert posted["kind"] == "promotion"
     assert posted["figures"] == {"difference": -0.01}
     assert posted["next_command"] == "mno promote --history"
     assert posted["text"].startswith("mno-darcy version 2 is champion — now\nrelative L2")
-    assert web.headers[0]["Authorization"] == "Bearer sesame"
+    assert web.asked[0].headers["Authorization"] == "Bearer sesame"
     (first, letter), (second, _) = mailbox.letters[:2]
     assert first + second == ["anna@plant.test", "ken@plant.test"]
     message = email.message_from_string(letter, policy=email.policy.default)
@@ -61,10 +62,8 @@ def test_only_the_kinds_that_are_wanted_are_told(tmp_path: Path) -> None:
     assert not path.exists()
     assert notify(settings, Event("failure", "a", "b", "c")) == []
     assert notify(settings, Event("test", "a", "b", "c")) == []
-    assert [json.loads(line)["kind"] for line in path.read_text().splitlines()] == [
-        "failure",
-        "test",
-    ]
+    kinds = [json.loads(line)["kind"] for line in path.read_text().splitlines()]
+    assert kinds == ["failure", "test"]
 
 
 def test_receivers_that_are_away_are_named_and_the_others_still_told(tmp_path: Path) -> None:
@@ -78,7 +77,7 @@ def test_receivers_that_are_away_are_named_and_the_others_still_told(tmp_path: P
 
 
 def test_a_receiver_that_does_not_answer_holds_nothing_up() -> None:
-    with web_server(delay=3.0) as web:
+    with answering(delay=3.0) as web:
         settings = NotifyConfig(webhook=WebhookConfig(url=web.url), timeout=0.3)
         start = time.monotonic()
         (problem,) = notify(settings, EVENT)
@@ -88,15 +87,14 @@ def test_a_receiver_that_does_not_answer_holds_nothing_up() -> None:
 
 
 def test_refusals_of_servers_are_told_with_their_reason() -> None:
-    with web_server(status=403) as web, mail_server(with_login=True) as (mailbox, port):
+    with answering(status=403) as web, mail_server(with_login=True) as (mailbox, port):
         wrong = mail(port, username="line", password="wrong")
         settings = NotifyConfig(webhook=WebhookConfig(url=web.url), email=wrong)
         webhook, mailed = notify(settings, EVENT)
         assert "403" in webhook
         assert "535" in mailed
-        right = mail(
-            port, username="line", password="right", recipients=["nobody@x.test", "ken@x.test"]
-        )
+        recipients = ["nobody@x.test", "ken@x.test"]
+        right = mail(port, username="line", password="right", recipients=recipients)
         (refused,) = notify(NotifyConfig(email=right), EVENT)
         assert refused.startswith("email: ") and "nobody@x.test" in refused
         assert [to for to, _ in mailbox.letters] == [["ken@x.test"]]
@@ -114,12 +112,11 @@ def test_a_file_that_cannot_be_written_is_a_problem_not_a_failure(tmp_path: Path
     assert problem.startswith("file: ")
 
 
-def test_without_settings_nobody_is_told(tmp_path: Path) -> None:
+def test_settings_are_read_from_the_workspace_and_without_them_nobody_is_told(
+    tmp_path: Path,
+) -> None:
     assert read_settings(tmp_path).receivers == ()
     assert notify(read_settings(tmp_path), EVENT) == []
-
-
-def test_settings_are_read_from_the_workspace(tmp_path: Path) -> None:
     (tmp_path / "notify.yaml").write_text(
         "file: told.jsonl\nevents: [failure, waiting]\nwebhook: {url: 'https://example.com/x'}\n"
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,10 +32,9 @@ def register(shop: Shop, off: float = 0.0) -> None:
         client.log_artifact(run_id, str(shop.root / "reports" / CHECK_FILE), "evaluation")
 
 
-def tried(shop: Shop) -> Health:
-    catalogue = read_catalogue(shop.root)
-    version, *_ = catalogue.versions
-    return try_health(use_workspace(shop.root), version, catalogue.files)
+def tried(shop: Shop, predict: bool = True) -> Health:
+    version, *_ = read_catalogue(shop.root).versions
+    return try_health(use_workspace(shop.root), version, predict)
 
 
 def file(shop: Shop, name: str) -> Path:
@@ -53,16 +54,30 @@ def test_a_version_that_predicts_something_else_is_a_problem(shop: Shop) -> None
     assert "does not predict as recorded: pressure differs by" in found.detail
 
 
-def test_deleted_and_damaged_files_are_named(shop: Shop) -> None:
+@pytest.mark.parametrize("predict", [True, False])
+def test_deleted_and_damaged_files_are_named(shop: Shop, predict: bool) -> None:
     register(shop)
     weights = file(shop, "weights.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1])
-    found = tried(shop)
+    found = tried(shop, predict)
     assert (found.verdict, "missing or altered" in found.detail) == ("problem", True)
     shutil.rmtree(weights.parents[2])
-    found = tried(shop)
+    found = tried(shop, predict)
     assert found.verdict == "problem"
     assert "version 1 of mno-darcy" in found.detail and "mno audit" in found.detail
+
+
+def test_files_are_looked_at_without_what_predicts(shop: Shop) -> None:
+    register(shop)
+    code = (
+        "import sys; from pathlib import Path; from flows.status import _models\n"
+        "print(_models(Path(sys.argv[1]), False, True)[0].detail)\n"
+        "print({'torch', 'numba', 'mlflow'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, shop.root], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "its files are as they were registered\nset()\n"
 
 
 @pytest.mark.parametrize(("content", "verdict"), [(b"no arrays", "problem"), (None, "note")])

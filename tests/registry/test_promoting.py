@@ -26,7 +26,7 @@ from mno.registry.decision import (
     rollback,
     standing,
     waiting,
-)
+)  # fmt: skip
 from mno.registry.evidence import gather
 from mno.registry.reading import describe_registry
 
@@ -62,9 +62,7 @@ def differing(shop: Shop, version: int) -> list:
         return [found for found in decision.check_decision(evidence) if differs([found])]
 
 
-def test_by_hand_and_back_with_a_history_and_of_two_deciders_one_wins(
-    shop: Shop,
-) -> None:
+def test_by_hand_and_back_with_a_history_and_of_two_deciders_one_wins(shop: Shop) -> None:
     register(shop, 0.2, 0.1, 0.3)
     workspace = existing_workspace(shop.root)
     found = promote(workspace, choice(shop, "needed for the old grid"), 3)
@@ -160,6 +158,13 @@ def test_a_version_that_does_not_predict_what_was_recorded_is_refused(shop: Shop
     with pytest.raises(MnoError, match="does not predict as recorded: pressure differs"):
         promote(workspace, choice(shop), 2)
     assert aliases(shop) == {2: ["challenger"], 1: ["champion"]}
+    # Its figures are on the version.
+    judged = json.loads(workspace.client.get_model_version(NAME, "2").tags["mno.promotion"])
+    assert judged["difference"] == pytest.approx(0.1)
+    assert judged["interval"] == pytest.approx([0.1, 0.1])
+    assert (judged["champion"], judged["standing"], judged["how"]) == (1, "against", "rule")
+    reason = workspace.client.get_model_version(NAME, "2").tags["mno.decision_reason"]
+    assert "difference +0.1, 95% interval +0.1 to +0.1: not certainly lower" in reason
     with (
         deciding(workspace, NAME),
         pytest.raises(MnoError, match=f"a decision on {NAME}.*process {os.getpid()}"),
@@ -211,15 +216,3 @@ def killed(shop: Shop, version: int, step: str) -> bool:
     process = decider(shop, version, step)
     process.communicate()
     return process.returncode == -signal.SIGKILL
-
-
-def test_figures_of_a_decision_are_on_the_version(shop: Shop) -> None:
-    register(shop, 0.2, 0.1)
-    tags = existing_workspace(shop.root).client.get_model_version(NAME, "2").tags
-    judged = json.loads(tags["mno.promotion"])
-    assert judged["difference"] == pytest.approx(-0.1)
-    assert judged["interval"] == pytest.approx([-0.1, -0.1])
-    assert (judged["champion"], judged["standing"], judged["how"]) == (1, "against", "rule")
-    assert (
-        "difference -0.1, 95% interval -0.1 to -0.1: certainly lower" in tags["mno.decision_reason"]
-    )

@@ -28,15 +28,9 @@ PHYSICS = {"checks": {"residual": {"prediction": {"median": 0.01, "p95": 0.05}}}
 def decision(ours: np.ndarray, theirs: np.ndarray, asked: dict[str, str] | None = None, **rules):
     errors = tuple(map(float, ours))
     case = Case(
-        pooled(errors).value(),
-        errors,
-        "md5",
-        "sha",
-        asked or {},
-        PromotionConfig(**rules),
-        IntervalConfig(),
-        lambda model: pooled(errors),
-    )
+        pooled(errors).value(), errors, "md5", "sha", asked or {}, PromotionConfig(**rules),
+        IntervalConfig(), lambda model: pooled(errors),
+    )  # fmt: skip
     judged = {
         "how": rule.BY_RULE, "by": "the rule", "gates": dict(case.gates), "champion": 1,
         "relative_l2": case.relative_l2,
@@ -68,9 +62,7 @@ def test_a_gain_that_other_samples_might_not_show_is_not_enough_unless_likely_is
 def test_a_worse_or_equal_model_never_takes_over(name: str) -> None:
     assert decision(HARDNESS * 1.001, HARDNESS, rule=name).verdict == "challenger"
     assert decision(HARDNESS, HARDNESS, rule=name).verdict == "challenger"
-
-
-def test_a_margin_asks_for_more() -> None:
+    # A margin asks for more.
     assert decision(HARDNESS * 0.97, HARDNESS, margin=0.02).verdict == "champion"
     assert decision(HARDNESS * 0.97, HARDNESS, margin=0.05).verdict == "challenger"
 

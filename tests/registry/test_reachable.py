@@ -6,7 +6,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from mno.core.errors import MnoError
 from mno.registry import settings as reachable
 from mno.registry.settings import require_answer
+from tests.support.answering import Answering
 
 
 @pytest.fixture
@@ -54,29 +54,14 @@ def test_a_server_that_hangs_is_not_waited_for_for_ever(
 def test_one_that_starts_anew_is_waited_for(
     listening: socket.socket, status: int, answers: bool
 ) -> None:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
     port, uri = listening.getsockname()[1], url(listening)
     listening.close()
-    threading.Timer(0.3, lambda: servers.append(HTTPServer(("127.0.0.1", port), Handler))).start()
-    servers: list[HTTPServer] = []
-    while not servers:
-        time.sleep(0.01)
-    serving = threading.Thread(target=servers[0].serve_forever, daemon=True)
-    threading.Timer(0.3, serving.start).start()
-    try:
+    with Answering(status, port=port) as server:
+        serving = threading.Thread(target=server.serve_forever, daemon=True)
+        threading.Timer(0.6, serving.start).start()
         if answers:
             require_answer(uri, patience=60)
         else:
             with pytest.raises(MnoError, match="HTTP 503"):
                 require_answer(uri, patience=0)
-    finally:
-        servers[0].shutdown()
-        servers[0].server_close()
-        serving.join()
+        server.shutdown()

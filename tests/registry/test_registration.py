@@ -56,10 +56,8 @@ def test_better_takes_over_worse_challenges_and_repeating_changes_nothing(shop):
     shop.register(with_error(shop.train(seed=1), 0.2))
     worse = shop.register(with_error(shop.train(seed=2), 0.3))
     assert (worse["alias"], worse["champion"], worse["champion_relative_l2"]) == (
-        "challenger",
-        1,
-        0.2,
-    )
+        "challenger", 1, 0.2,
+    )  # fmt: skip
     assert versions(shop) == [(2, ["challenger"]), (1, ["champion"])]
     evaluated = with_error(shop.train(seed=3), 0.1)
     better = shop.register(evaluated)
@@ -85,7 +83,7 @@ def test_lost_aliases_and_decisions_are_made_up_for_on_the_same_version(shop):
     assert versions(shop) == [(1, ["champion"])]
 
 
-def test_champion_measured_on_other_data_is_measured_again(shop):
+def test_champion_measured_on_other_data_or_frames_is_measured_again(shop):
     shop.register(with_error(shop.train(seed=1), 0.1))
     shop.use_data("b")
     evaluated = with_error(shop.train(seed=2), 0.2)
@@ -98,23 +96,21 @@ def test_champion_measured_on_other_data_is_measured_again(shop):
     registered = shop.register(evaluated, score)
     assert asked == [(3, 8, 8)]
     assert (registered["alias"], registered["champion_relative_l2"]) == ("champion", 0.9)
-
-
-def test_champion_that_was_given_other_frames_is_measured_again(shop):
-    shop.register(with_error(shop.train(seed=1), 0.05))
-    evaluated = dataclasses.replace(with_error(shop.train(seed=2), 0.2), history=3)
-    registered = shop.register(evaluated, lambda model: 0.25)
-    assert registered["alias"] == "champion"
-    assert registered["champion_relative_l2"] == 0.25
+    framed = dataclasses.replace(with_error(shop.train(seed=3), 0.15), history=3)
+    registered = shop.register(framed, lambda model: 0.25)
+    assert (registered["alias"], registered["champion_relative_l2"]) == ("champion", 0.25)
     # Measured on the same frames as the last, one more need not be.
-    third = dataclasses.replace(with_error(shop.train(seed=3), 0.3), history=3)
-    assert shop.register(third)["champion_relative_l2"] == 0.2
+    fourth = dataclasses.replace(with_error(shop.train(seed=4), 0.3), history=3)
+    assert shop.register(fourth)["champion_relative_l2"] == 0.15
+
+
+def weights_of(shop) -> Path:
+    return next((shop.root / "mlartifacts").rglob("artifacts/candidate/weights.safetensors"))
 
 
 def test_champion_whose_files_are_gone_is_replaced_and_that_is_said(shop):
     registered = shop.register(with_error(shop.train(seed=1), 0.1))
-    for weights in (shop.root / "mlartifacts").rglob("artifacts/candidate/weights.safetensors"):
-        weights.unlink()
+    weights_of(shop).unlink()
     assert "missing or altered" in (why_version_is_unusable(shop.root, registered) or "")
     shop.use_data("b")
     registered = shop.register(with_error(shop.train(seed=2), 0.5))
@@ -126,7 +122,7 @@ def test_champion_whose_files_are_gone_is_replaced_and_that_is_said(shop):
 def test_damaged_version_is_registered_anew(shop):
     evaluated = shop.train(seed=1)
     registered = shop.register(evaluated)
-    weights = next((shop.root / "mlartifacts").rglob("artifacts/candidate/weights.safetensors"))
+    weights = weights_of(shop)
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
@@ -142,10 +138,6 @@ def test_candidate_changed_after_its_evaluation_is_refused(shop):
     shop.train(seed=2)
     with pytest.raises(MnoError, match="not registered.*pressure differs"):
         shop.register(evaluated)
-    assert versions(shop) == []
-
-
-def test_error_that_is_not_a_number_is_refused(shop):
     with pytest.raises(MnoError, match="nan"):
         shop.register(with_error(shop.train(seed=1), float("nan")))
 
@@ -158,18 +150,15 @@ def test_uncommitted_code_is_refused_unless_allowed_and_then_marked(shop):
     assert versions(shop) == []
     allowed = {**shop.request.params, "registry": {"allow_uncommitted": True}}
     assert shop.register(evaluated, params=allowed)["uncommitted"] is True
-    # Committing it afterwards, as the message advises, is enough; the mark goes.
+    # Changed back after the training it still was not; committed afterwards, as the message
+    # advises, it is, and the mark goes.
+    shop.git("stash", "-q")
+    with pytest.raises(MnoError, match="not committed"):
+        shop.register(evaluated)
+    shop.git("stash", "pop", "-q")
     shop.git("commit", "-q", "-a", "-m", "more work")
     registered = shop.register(evaluated)
     assert (registered["version"], registered["uncommitted"]) == (1, False)
-
-
-def test_code_changed_back_after_training_uncommitted_is_still_refused(shop):
-    (shop.root / "mno/code.py").write_text("A = 2\n")
-    evaluated = shop.train(seed=1)
-    shop.git("checkout", "-q", "mno/code.py")
-    with pytest.raises(MnoError, match="not committed"):
-        shop.register(evaluated)
 
 
 def test_model_from_the_cache_gets_a_restored_run(shop):
@@ -236,12 +225,9 @@ register(request, candidate, evaluated, lambda model: 1.0)
 def subprocess_register(shop, evaluated, kill_at):
     given = shop.root / "models/given.pickle"
     given.write_bytes(pickle.dumps((shop.request, shop.candidate, shop.reported(evaluated))))
-    return subprocess.run(
-        [sys.executable, "-c", REGISTER, str(given), kill_at],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", REGISTER, str(given), kill_at]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 def test_another_error_estimate_of_the_same_model_is_another_version(shop):

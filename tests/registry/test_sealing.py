@@ -54,9 +54,8 @@ def test_the_database_and_mlflows_client_say_the_same(
 
     def facts(scratch: str) -> dict[str, object]:
         registry = registry_of(Workspace(shop.root))
-        return read_facts(
-            registry, find_version_of(registry, f"models:/{NAME}/1"), tmp_path / scratch
-        )
+        version = find_version_of(registry, f"models:/{NAME}/1")
+        return read_facts(registry, version, tmp_path / scratch)
 
     read = facts("read")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:////{shop.root}/./mlflow.db")
@@ -64,40 +63,30 @@ def test_the_database_and_mlflows_client_say_the_same(
     assert facts("asked") == read
 
 
-def test_each_version_is_sealed_once_and_names_the_seal_before(shop: Shop, tmp_path: Path) -> None:
+def test_each_version_is_sealed_once_with_what_was_registered_and_names_the_seal_before(
+    shop: Shop, tmp_path: Path
+) -> None:
     first = shop.train(1)
-    shop.register(first)
+    registered = shop.register(first)
     (seal,) = chain(shop, tmp_path)
     assert (seal.version, seal.previous, seal.problem) == (1, None, None)
-    shop.register(first)
-    assert chain(shop, tmp_path) == [seal]
-    shop.register(shop.train(2))
-    latest, before = chain(shop, tmp_path)
-    assert (latest.version, latest.previous) == (2, before.pointer)
-    assert before == seal
-
-
-def test_a_seal_holds_what_was_registered(shop: Shop, tmp_path: Path) -> None:
-    registered = shop.register(shop.train(1))
-    (seal,) = chain(shop, tmp_path)
     assert seal.content["record"] == registered["record"]
     assert seal.content["aliases"] == {"champion": 1}
     assert seal.content["version"]["tags"]["mno.decision"] == "champion"
     assert "artifacts/candidate/weights.safetensors" in seal.content["package"]
     assert {"record.json", "environment.txt"} <= set(seal.content["run"]["files"])
-
-
-def test_a_kill_before_the_version_names_its_seal_is_made_up_for(
-    shop: Shop, tmp_path: Path
-) -> None:
-    evaluated = shop.train(1)
-    shop.register(evaluated)
-    (seal,) = chain(shop, tmp_path)
+    shop.register(first)
+    assert chain(shop, tmp_path) == [seal]
+    # As after a kill before the version names its seal.
     client = existing_workspace(shop.root).client
     client.delete_model_version_tag(NAME, "1", "mno.seal")
-    shop.register(evaluated)
+    shop.register(first)
     assert client.get_model_version(NAME, "1").tags["mno.seal"] == str(seal.pointer)
     assert chain(shop, tmp_path) == [seal]
+    shop.register(shop.train(2))
+    latest, before = chain(shop, tmp_path)
+    assert (latest.version, latest.previous) == (2, before.pointer)
+    assert before == seal
 
 
 def test_pointers_lead_nowhere_else(tmp_path: Path) -> None:

@@ -45,9 +45,13 @@ def test_finished_run_tells_what_came_of_it(shop):
     client = run.workspace.client
     record = json.loads(Path(client.download_artifacts(run.run_id, "record.json")).read_text())
     assert record["ids"] == {"mlflow_run": run.run_id}
-    assert {f.path for f in client.list_artifacts(run.run_id, "training")} == {
+    assert [f.path for f in client.list_artifacts(run.run_id, "training")] == [
         "training/curves.csv"
-    }
+    ]
+    # Opened again after it finished, it still describes its candidate.
+    with pytest.raises(KeyboardInterrupt), open_run(shop):
+        raise KeyboardInterrupt
+    assert (get(run).info.status, get(run).data.tags["mno.state"]) == ("FINISHED", "trained")
 
 
 def test_same_key_continues_the_same_run_and_logs_no_epoch_twice(shop):
@@ -75,27 +79,15 @@ def test_runs_of_dead_processes_are_closed_and_those_of_live_ones_are_not(shop):
         "run = TrainingRun.open(Path(sys.argv[1]), 'darcy', 'dead', {})\n"
         "print(run.run_id, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(shop.root)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", script, str(shop.root)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     live = open_run(shop, "live")
     open_run(shop, "another")
     dead = live.workspace.client.get_run(done.stdout.strip())
     assert (dead.info.status, dead.data.tags["mno.state"]) == ("KILLED", "abandoned")
     assert get(live).info.status == "RUNNING"
-
-
-def test_run_opened_again_after_it_finished_still_describes_its_candidate(shop):
-    with open_run(shop) as run:
-        run.finish("c" * 64, RECORD)
-    with pytest.raises(KeyboardInterrupt), open_run(shop):
-        raise KeyboardInterrupt
-    assert get(run).info.status == "FINISHED"
-    assert get(run).data.tags["mno.state"] == "trained"
 
 
 def test_system_metrics_are_logged_while_watching(shop, monkeypatch):
@@ -138,12 +130,9 @@ def test_database_of_another_version_of_mlflow_is_named(shop):
 
 def test_nothing_is_made_to_say_that_nothing_is_registered(tmp_path):
     assert describe_registry(tmp_path, "darcy") == []
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_version_that_the_registry_does_not_know_is_unusable(shop):
     registered = {"name": "mno-darcy", "version": 3}
-    assert "not in the registry" in (why_version_is_unusable(shop.root, registered) or "")
+    assert "not in the registry" in (why_version_is_unusable(tmp_path, registered) or "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_copied_workspace_does_not_write_into_the_original(shop, tmp_path):
@@ -155,23 +144,18 @@ def test_copied_workspace_does_not_write_into_the_original(shop, tmp_path):
         use_workspace(copy).experiment("darcy")
 
 
-def test_server_of_the_users_is_respected_and_ours_does_not_pass_for_it(shop, tmp_path):
+def test_a_database_of_the_users_is_respected_and_its_files_go_where_it_is_said(
+    shop, tmp_path, monkeypatch
+):
     use_workspace(shop.root)
-    assert "MLFLOW_TRACKING_URI" not in os.environ
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{shop.root}/mlflow.db"
-    try:
-        workspace = use_workspace(tmp_path)
-        assert not workspace.embedded
-        assert registry_uri(tmp_path) == f"sqlite:///{shop.root}/mlflow.db"
-        assert not (tmp_path / "mlflow.db").exists()
-    finally:
-        del os.environ["MLFLOW_TRACKING_URI"]
-
-
-def test_files_of_a_database_of_the_users_go_where_it_is_said(shop, tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shop.root}/./mlflow.db")
+    assert "MLFLOW_TRACKING_URI" not in os.environ  # ours does not pass for the user's
+    uri = f"sqlite:///{shop.root}/./mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.delenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", raising=False)
     workspace = use_workspace(tmp_path)
+    assert not workspace.embedded
+    assert registry_uri(tmp_path) == uri
+    assert not (tmp_path / "mlflow.db").exists()
     with pytest.raises(InputError, match="is a database.*MLFLOW_DEFAULT_ARTIFACT_ROOT"):
         workspace.experiment("burgers")
     assert workspace.client.get_experiment_by_name("burgers") is None

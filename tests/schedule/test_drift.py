@@ -21,11 +21,8 @@ def count(root: Path, file: str, version: str, **counts: Any) -> None:
     (folder / file).write_text(json.dumps(content))
 
 
-def test_without_a_service_there_is_none(tmp_path: Path) -> None:
-    assert drift(tmp_path, "mno-darcy", CONFIG) is None
-
-
 def test_the_share_of_flagged_inputs_counts_over_all_services(tmp_path: Path) -> None:
+    assert drift(tmp_path, "mno-darcy", CONFIG) is None
     count(tmp_path, "a.json", "mno-darcy/3", judged=60, flagged=10, bounded=0, mean_bound=None)
     count(tmp_path, "b.json", "mno-darcy/3", judged=60, flagged=20, bounded=0, mean_bound=None)
     found = drift(tmp_path, "mno-darcy", CONFIG)
@@ -52,11 +49,10 @@ def test_large_bounds_on_the_error_are_drift(tmp_path: Path) -> None:
 
 def test_what_has_led_to_a_run_does_not_lead_to_another(tmp_path: Path) -> None:
     count(tmp_path, "a.json", "mno-darcy/3", judged=100, flagged=50)
-    journal.begin(tmp_path, {"id": "1", "missed": None, "scheduled": ""}, None)
-    journal.end(
-        tmp_path, {"id": "1", "outcome": "trained", "served": served(tmp_path, "mno-darcy")}
-    )
-    journal.begin(tmp_path, {"id": "2", "missed": None, "scheduled": ""}, None)
+    journal.begin(tmp_path, {"id": "1"}, None)
+    seen = served(tmp_path, "mno-darcy")
+    journal.end(tmp_path, {"id": "1", "outcome": "trained", "served": seen})
+    journal.begin(tmp_path, {"id": "2"}, None)
     assert drift(tmp_path, "mno-darcy", CONFIG) is None
     count(tmp_path, "a.json", "mno-darcy/3", judged=210, flagged=160)
     assert drift(tmp_path, "mno-darcy", CONFIG) is not None
@@ -67,12 +63,7 @@ def test_what_has_led_to_a_run_does_not_lead_to_another(tmp_path: Path) -> None:
 
 def test_a_file_of_counts_that_is_none_counts_nothing(tmp_path: Path) -> None:
     (tmp_path / "build/serving").mkdir(parents=True)
-    for name, text in {
-        "a": "",
-        "b": "[]",
-        "c": '{"versions": 3}',
-        "d": '{"versions": {"m/1": 2}}',
-    }.items():
-        (tmp_path / f"build/serving/{name}.json").write_text(text)
+    for number, text in enumerate(("", "[]", '{"versions": 3}', '{"versions": {"m/1": 2}}')):
+        (tmp_path / f"build/serving/{number}.json").write_text(text)
     count(tmp_path, "e.json", "mno-darcy/1", judged="many", flagged=None)
     assert drift(tmp_path, "mno-darcy", CONFIG) is None

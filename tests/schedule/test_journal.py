@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,21 +21,13 @@ def planned(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_run_that_is_due_and_has_not_begun_is_overdue(planned: Path) -> None:
-    journal.set_due(planned, journal.now() + timedelta(hours=1))
-    assert journal.overdue(planned) is None
+def test_a_run_that_is_due_and_neither_begins_nor_is_paused_is_overdue(planned: Path) -> None:
+    for early in (timedelta(hours=1), -journal.GRACE / 2):  # late by seconds is not overdue
+        journal.set_due(planned, journal.now() + early)
+        assert journal.overdue(planned) is None
     journal.set_due(planned, journal.now() - timedelta(hours=1))
     said = journal.overdue(planned)
     assert said is not None and "should have run at" in said and "no mno schedule serve" in said
-
-
-def test_a_run_that_is_late_by_seconds_is_not_overdue(planned: Path) -> None:
-    journal.set_due(planned, journal.now() - journal.GRACE / 2)
-    assert journal.overdue(planned) is None
-
-
-def test_while_it_runs_or_is_paused_nothing_is_overdue(planned: Path) -> None:
-    journal.set_due(planned, journal.now() - timedelta(hours=1))
     with locked(planned / journal.RETRAIN_LOCK, "a retraining"):
         assert journal.overdue(planned) is None
     assert journal.overdue(planned) is not None
@@ -46,7 +39,7 @@ def test_while_it_runs_or_is_paused_nothing_is_overdue(planned: Path) -> None:
 
 def test_runs_are_kept_up_to_a_number_and_in_order(tmp_path: Path) -> None:
     for number in range(130):
-        journal.begin(tmp_path, {"id": str(number), "scheduled": "", "missed": None}, None)
+        journal.begin(tmp_path, {"id": str(number)}, None)
         journal.end(tmp_path, {"id": str(number), "outcome": "nothing changed"})
     runs = journal.read_journal(tmp_path).runs
     assert [run["id"] for run in runs] == [str(number) for number in range(30, 130)]
@@ -54,7 +47,7 @@ def test_runs_are_kept_up_to_a_number_and_in_order(tmp_path: Path) -> None:
 
 
 def test_a_run_whose_process_was_killed_is_set_crashed_once(tmp_path: Path) -> None:
-    journal.begin(tmp_path, {"id": "1", "scheduled": "", "missed": None}, None)
+    journal.begin(tmp_path, {"id": "1"}, None)
     assert [run["id"] for run in journal.end_crashed(tmp_path)] == ["1"]
     assert journal.read_journal(tmp_path).runs[0]["outcome"] == "crashed"
     assert journal.end_crashed(tmp_path) == []
@@ -71,8 +64,6 @@ def test_damaged_files_are_as_none(tmp_path: Path, text: str) -> None:
 
 
 def test_what_takes_too_long_is_stopped_in_its_sleep() -> None:
-    import time
-
     with pytest.raises(TooLongError, match="--max-hours"), at_most(0.2 / 3600):
         time.sleep(60)
     with pytest.raises(TooLongError), at_most(0.2 / 3600):
