@@ -17,7 +17,6 @@ from tests.support.workspaces import BINARIES
 HERE = {"python": platform.python_version()}
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
     "line",
     ["--index-url=http://127.0.0.1:1/==1", "-e ../../elsewhere==1", "six @ file:///etc==1",
@@ -28,18 +27,11 @@ def test_a_line_that_is_no_package_is_not_installed(tmp_path: Path, line: str) -
     with pytest.raises(InputError, match="is not one package and its version"):
         build_environment(folder, Conditions([line], HERE), print)
     assert not folder.exists()
-=======
-NO_PACKAGES = (
-    "--index-url=http://127.0.0.1:1/==1", "-e ../../elsewhere==1", "six @ file:///etc==1",
-    "six==1.0 --hash=x", "../six==1", "six", "",
-)  # fmt: skip
->>>>>>> 931e1a7 (Registry, schedule and the line in fewer words: one registry for rows and files, checks of doctor without torch, one way to edit parameters, tests that share their set-up)
 
 
 @pytest.mark.parametrize(
     ("packages", "machine", "said"),
     [
-        *(([line], HERE, "is not one package and its version") for line in NO_PACKAGES),
         (None, HERE, "is not known"),
         (["six==1.0", "six==1.1"], HERE, "'six' in the recorded packages"),
         ([], {"python": "3.1.4"}, "no python3.1 on the path"),
