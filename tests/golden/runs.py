@@ -6,20 +6,18 @@ import hashlib
 import html
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from shutil import copy
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from tests.golden.compare import DIGEST
 from tests.golden.masks import mask
+from tests.support.workspaces import Workspace, make_workspace
 
 HELP = "help"
 QUICK = "quick"
@@ -60,68 +58,36 @@ _PAGES = ("report.html", "report.ja.html")  # English and Japanese: a run writes
 _FOREIGN = ("MNO_", "DVC_", "MLFLOW_", "PREFECT_", "PYTHONPATH")
 
 
-@dataclass(frozen=True)
-class Checkout:
-    """A copy of a checkout, in which its own code runs."""
-
-    root: Path
-
-    def run(self, *command: str) -> str:
-        """Run a program and return what it printed.
-
-        Raises:
-            RuntimeError: It failed.
-        """
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        own = {"PATH": path, "DVC_NO_ANALYTICS": "1", "COLUMNS": "160", "NO_COLOR": "1"}
-        done = subprocess.run(
-            command, cwd=self.root, env={**kept, **own}, capture_output=True, text=True,
-            stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}")
-        return done.stdout
-
-    def mno(self, *arguments: str) -> str:
-        """Run the `mno` of this checkout."""
-        return self.run(sys.executable, "-m", "flows.cli", *arguments)
-
-    def help(self, *words: str) -> Iterator[tuple[str, str]]:
-        """Give the help of a command and of all below it, by its words."""
-        text = self.mno(*words, "--help")
-        yield " ".join((HELP, "mno", *words)), text
-        _, _, commands = text.partition("─ Commands ─")
-        for name in re.findall(r"^│ (\S+(?: \S+)*)  ", commands, flags=re.MULTILINE):
-            yield from self.help(*words, *name.split())
-
-
-def copy_checkout(folder: Path, root: Path) -> Checkout:
+def copy_checkout(folder: Path, root: Path) -> Workspace:
     """Copy what git knows of a checkout into a repository of its own.
 
     Raises:
         RuntimeError: Python would run the code of another checkout.
     """
-    listing = ["git", "ls-files", "-z", "-c", "-o", "--exclude-standard"]
-    listed = subprocess.run(listing, cwd=folder, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (folder / name).is_file() and not name.startswith(("docs/", "tests/")):
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            copy(folder / name, root / name)
-    checkout = Checkout(root)
-    for command in (
-        ("init", "-q", "-b", "main"),
-        ("config", "user.name", "Tester"),
-        ("config", "user.email", "tester@localhost"),
-        ("add", "-A"),
-        ("commit", "-q", "-m", "The project"),
-    ):
-        checkout.run("git", *command)
+    for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+        del os.environ[name]
+    workspace = make_workspace(root, folder, COLUMNS="160", NO_COLOR="1")
     code = "import flows, mno, pipelines as p; print(flows.__file__, mno.__file__, p.__file__)"
-    found = checkout.run(sys.executable, "-c", code).split()
+    found = workspace.run(sys.executable, "-c", code, check=True).stdout.split()
     if not all(Path(file).is_relative_to(root) for file in found):
         raise RuntimeError(f"expected modules of {root}, found {', '.join(found)}")
-    return checkout
+    return workspace
+
+
+def _said(workspace: Workspace, *arguments: str) -> str:
+    done = workspace.run(*workspace.command(arguments), timeout=1800)
+    if done.returncode:
+        raise RuntimeError(f"mno {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+def _help(workspace: Workspace, *words: str) -> Iterator[tuple[str, str]]:
+    """Give the help of a command and of all below it, by its words."""
+    text = _said(workspace, *words, "--help")
+    yield " ".join((HELP, "mno", *words)), text
+    _, _, commands = text.partition("─ Commands ─")
+    for name in re.findall(r"^│ (\S+(?: \S+)*)  ", commands, flags=re.MULTILINE):
+        yield from _help(workspace, *words, *name.split())
 
 
 def make_record(folder: Path, names: Sequence[str], jobs: int = 1) -> dict[str, str]:
@@ -147,33 +113,35 @@ def make_record(folder: Path, names: Sequence[str], jobs: int = 1) -> dict[str, 
 
 
 def _make(folder: Path, root: Path, names: Sequence[str]) -> dict[str, str]:
-    checkout, values = copy_checkout(folder, root / "workspace"), {}
+    workspace, values = copy_checkout(folder, root / "workspace"), {}
     for name in names:
         start = time.monotonic()
-        values |= dict(checkout.help() if name == HELP else _run(checkout, name))
+        values |= dict(_help(workspace) if name == HELP else _run(workspace, name))
         print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
     return values
 
 
-def _run(checkout: Checkout, name: str) -> Iterator[tuple[str, str]]:
-    checkout.run("git", "checkout", "-q", "params.yaml")
+def _run(workspace: Workspace, name: str) -> Iterator[tuple[str, str]]:
+    root = workspace.root
+    workspace.run("git", "checkout", "-q", "params.yaml", check=True)
     if name == PLANT:
-        _write_arrays(checkout.root.parent / "plant.npz")
-        checkout.mno("import", "npz", "../plant.npz", "--name", PLANT)
+        _write_arrays(root.parent / "plant.npz")
+        _said(workspace, "import", "npz", "../plant.npz", "--name", PLANT)
     settings = [word for key in RUNS[name] for word in ("--set", key)]
-    checkout.mno("run", "--preset", "quick", *settings)
+    _said(workspace, "run", "--preset", "quick", *settings)
     for output in _OUTPUTS:
-        for path in sorted((checkout.root / output).rglob("*")):
+        for path in sorted((root / output).rglob("*")):
             if path.is_file():
-                key = f"{name}/{path.relative_to(checkout.root)}"
+                key = f"{name}/{path.relative_to(root)}"
                 yield key, DIGEST + hashlib.md5(path.read_bytes()).hexdigest()
-    reports = checkout.root / "reports"
     for report in _REPORTS:
-        yield f"{name}/reports/{report}.json", (reports / f"{report}.json").read_text("utf-8")
+        text = (root / f"reports/{report}.json").read_text("utf-8")
+        yield f"{name}/reports/{report}.json", text
     for page in _PAGES:
-        yield f"{name}/reports/{page}", _text((reports / page).read_text("utf-8"))
+        yield f"{name}/reports/{page}", _text((root / "reports" / page).read_text("utf-8"))
     if name in _MODELS:
-        yield f"{name}/audit", checkout.mno("audit", f"models:/{_MODELS[name]}@champion", "--json")
+        model = f"models:/{_MODELS[name]}@champion"
+        yield f"{name}/audit", _said(workspace, "audit", model, "--json")
 
 
 def _write_arrays(path: Path) -> None:

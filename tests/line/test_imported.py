@@ -65,7 +65,7 @@ def test_the_model_is_registered_by_the_name_of_the_data(line: Workspace) -> Non
 def test_it_is_made_again_from_the_converted_files_or_it_is_said_that_they_lack(
     line: Workspace,
 ) -> None:
-    words = ("audit", "models:/mno-plant/1", "--replay", "--json", "--stage", "train", "--data")
+    words = ("replay", "models:/mno-plant/1", "--json", "--stage", "train", "--data")
     parts = line.root / "build/imported"
     away = parts.rename(line.root.parent / "imported")
     try:
@@ -77,7 +77,7 @@ def test_it_is_made_again_from_the_converted_files_or_it_is_said_that_they_lack(
         away.rename(parts)
     made = json.loads(line.mno(*words, "both").stdout)["replay"]
     for told in (pulled, made):
-        assert {item["likeness"] for item in told["items"]} == {"identical"}, told
+        assert {item["agreement"] for item in told["items"]} == {"identical"}, told
     assert "dataset" in {item["name"] for item in made["items"]}
 
 

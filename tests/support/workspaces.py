@@ -81,17 +81,17 @@ class Workspace:
         return [sys.executable, "-m", "flows.cli", *arguments]
 
 
-def make_workspace(root: Path) -> Workspace:
-    """Copy the project's files, as they are now, into a repository of their own."""
+def make_workspace(root: Path, checkout: Path = ROOT, **variables: str) -> Workspace:
+    """Copy the files of a checkout, as they are now, into a repository of their own."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "-c", "-o", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        cwd=checkout, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("docs/", "tests/")):
+        if (checkout / name).is_file() and not name.startswith(("docs/", "tests/")):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, root / name)
-    workspace = Workspace(root)
+            shutil.copy(checkout / name, root / name)
+    workspace = Workspace(root, variables)
     for command in (
         ("git", "init", "-q", "-b", "main"),
         ("git", "config", "user.name", "Tester"),
