@@ -335,14 +335,14 @@ def test_checks_of_furnaces_catch_what_another_one_does(case):
 # what must fail, and whether nothing else may.
 LONG = ("navier_stokes", 32, {**SHORT, "frames": 9})
 BEYOND = [
-    (("burgers", 32, {"frames": 101}), "velocity", (37, 5), "-1.1", {"range"}, False),
-    (REACTION, "activator", (7, 3, 4), "1.001", {"range"}, True),
-    (REACTION, "activator", (7, 3, 4), -1e30, {"range", "defect"}, True),
-    (LONG, "vorticity", (4, 3, 4), -2.0, {"range", "mean"}, False),
-    (LONG, "vorticity", (4, 3, 4), 1e30, {"range", "defect"}, False),
-    *((WATER, "depth", (15, 3, 4), value, {"range"}, True) for value in (-1e-3, 30.0, -1e30)),
-    *((FURNACE, "temperature", (2, 3, 4), kelvin, {"range"}, False) for kelvin in (280.0, 5000.0)),
-    *((RING, "temperature", (2, 34), kelvin, {"range"}, False) for kelvin in (280.0, 2600.0)),
+    (("burgers", 32, {"frames": 101}), "velocity", (37, 5), "-1.1", ("range",), False),
+    (REACTION, "activator", (7, 3, 4), "1.001", ("range",), True),
+    (REACTION, "activator", (7, 3, 4), -1e30, ("range", "defect"), True),
+    (LONG, "vorticity", (4, 3, 4), -2.0, ("range", "mean"), False),
+    (LONG, "vorticity", (4, 3, 4), 1e30, ("range", "defect"), False),
+    *((WATER, "depth", (15, 3, 4), value, ("range",), True) for value in (-1e-3, 30.0, -1e30)),
+    *((FURNACE, "temperature", (2, 3, 4), kelvin, ("range",), False) for kelvin in (280.0, 5000.0)),
+    *((RING, "temperature", (2, 34), kelvin, ("range",), False) for kelvin in (280.0, 2600.0)),
 ]
 
 
@@ -356,4 +356,4 @@ def test_checks_catch_values_that_the_equation_does_not_reach(
         value = float(value) * max(np.abs(array).max() for array in given.values())
     solved[field][at] = value
     found = failed_checks(scenario, given, solved)
-    assert found == checks if alone else checks <= found
+    assert found == set(checks) if alone else set(checks) <= found
