@@ -18,8 +18,8 @@ from mno.core.config import read_params, section
 from mno.core.forecast import TaskConfig, forecast_of
 from mno.core.memory import keep_freed_memory
 from mno.data.config import ExecutionConfig, GenerateConfig
-from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import generate
+from mno.data.generate.work import DatasetPlan
 from mno.data.loading import Loader
 from mno.data.normalise import Normaliser
 from mno.data.samples import Samples
@@ -27,7 +27,7 @@ from mno.nn.config import ModelConfig
 from mno.scenarios.base import scenario_class
 from mno.surrogate.description import Description
 from mno.training.config import TrainConfig
-from mno.training.objective import relative_l2
+from mno.training.objective import relative_error
 
 THREADS = 2
 ROUNDS = 5
@@ -162,7 +162,7 @@ def training_step(
     def step(batch: dict[str, Tensor]) -> None:
         optimiser.zero_grad()
         answer = operator(description.batch(description.given(batch)))
-        relative_l2(answer.fields, description.truth(batch), normaliser).mean().backward()
+        relative_error(answer.fields, description.truth(batch), normaliser).mean().backward()
         optimiser.step()
 
     return step

@@ -161,7 +161,7 @@ def serve(folder: str, example: Arrays, port: int) -> None:
     torch.set_num_threads(THREADS)
     config = ServingConfig()
     follower = Follower(Folder(Surrogate.load(folder), example), 60.0, lambda *_: None)
-    app = build_app(Service(follower, config, Monitor(), ""), config.hosts)
+    app = build_app(Service(follower, config, Monitor()), config.hosts)
     uvicorn.run(app, port=port, log_level="error", lifespan="off", access_log=False)
 
 

@@ -36,10 +36,7 @@ ROOT = Path(__file__).parents[1]
 def kinds(studies: list[Study]) -> list[tuple[str, Found]]:
     """Return one finished cell of each kind, with its study; the scenarios take turns."""
     done = [
-        item
-        for study in studies
-        for item in study.found()
-        if item.record and item.record["state"] == "done"
+        item for study in studies for item in study.found() if item.record.get("state") == "done"
     ]
     by_kind: dict[tuple[object, ...], list[Found]] = {}
     for item in done:
@@ -113,7 +110,7 @@ def renamed(studies: list[Study]) -> dict[str, dict[str, str]]:
     pairs: dict[str, dict[str, str]] = {"code": {}, "datasets": {}}
     for study in studies:
         for item in [*study.found(code), *study.scaling(code)]:
-            if item.record is None:
+            if not item.record:
                 continue
             was, now = item.record["identity"], item.identity
             pairs["code"][was["code"]] = now.code
@@ -143,7 +140,6 @@ def main() -> int:
     shown, differing = [], []
     chosen = kinds(studies)
     for number, (study, item) in enumerate(chosen, 1):
-        assert item.record is not None
         name = f"{study}/{item.cell.name}"
         old = made(commits[0], name, item.record, cache)
         new = old if given.only_before else made(commits[1], name, item.record, cache)

@@ -15,7 +15,7 @@ from mno.nn.backbones import BACKBONES as REGISTRY
 from mno.nn.build import build_operator, match_parameters_to
 from mno.nn.config import ModelConfig
 from mno.nn.operator import Operator, count_parameters
-from mno.training.objective import relative_l2
+from mno.training.objective import relative_error
 
 BUDGET = 150_000
 """Parameters that every operator is brought near to: the size of the line's own model."""
@@ -106,7 +106,7 @@ class Training:
     def step(self, batch: Batch) -> float:
         """Take a step on the relative L2 error and return what it was before."""
         self.optimiser.zero_grad()
-        loss = relative_l2(self.operator(batch).fields, batch.fields, UNITS).mean()
+        loss = relative_error(self.operator(batch).fields, batch.fields, UNITS).mean()
         loss.backward()
         self.optimiser.step()
         return loss.item()

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 import time
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
-from flows.options import Json, Quiet, print_json
-from flows.workspace import RUN_LOCK, find_workspace, progress_bar
+from flows.options import (
+    Json,
+    Quiet,
+    answer,
+    command_group,
+    console,
+    interruptible,
+    print_json,
+    writing_to,
+)
+from flows.workspace import RUN_LOCK, find_workspace, progress_bar, read_json
 from mno.core.errors import InputError
 from mno.imports import KINDS
 
@@ -24,43 +30,27 @@ if TYPE_CHECKING:
     from mno.imports.collection import Outcome, Step
     from mno.report.inspection import Inspection
 
-inspect_app = typer.Typer(
-    help="Look at what the line has made, before going on with it.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-)
+inspect_app = command_group("Look at what the line has made, before going on with it.")
+_REPORT = "reports/dataset.json"
 _TABLES = {".csv", ".tsv", ".txt"}
 _MOST_SAMPLES = 10_000_000
-_TO_THE_RIGHT = {
-    "points", "samples", "share", "min", "max", "mean", "std", "not finite", "at the cut-off",
-    "noise by differences", "noise by spectrum", "largest value", "tolerance",
-}  # fmt: skip
-
-
-def _kinds(incomplete: str) -> list[str]:
-    return [kind for kind in KINDS if kind.startswith(incomplete)]
+_TO_THE_RIGHT = {"samples", "share", "min", "max", "mean", "std", "not finite"}
 
 
 def import_(
     kind: Annotated[
-        str,
-        typer.Argument(
-            help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]} (sensor logs).", autocompletion=_kinds
-        ),
+        str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]} (sensor logs).")
     ],
     files: Annotated[
         list[Path],
         typer.Argument(help="Files of one kind with the same fields; for csv folders, too."),
     ],
     name: Annotated[
-        str | None,
-        typer.Option(help="Name of the dataset and its models; the first file's if not given."),
+        str | None, typer.Option(help="Name of the dataset and its models; the first file's.")
     ] = None,
     mapping: Annotated[
         Path | None,
-        typer.Option(
-            help="YAML file that renames fields and sets roles, units and splits.", metavar="FILE"
-        ),
+        typer.Option(help="YAML file of names, roles, units and splits.", metavar="FILE"),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would become which field; write nothing.")
@@ -79,7 +69,7 @@ def import_(
     from mno.imports.importer import importer_class
     from mno.imports.mapping import read_mapping
 
-    try:
+    with interruptible():
         importer_class(kind)
         paths = _files_of(files, kind)
         name = _checked_name(name, paths)
@@ -87,13 +77,7 @@ def import_(
             result = {"name": name, "files": caged_look(paths, kind, read_mapping(mapping))}
         else:
             result = _bring_in(kind, paths, name, mapping, replace, quiet or as_json)
-    except KeyboardInterrupt:
-        typer.echo("\ninterrupted; what is converted is kept, run again to continue", err=True)
-        raise typer.Exit(130) from None
-    if as_json:
-        print_json(result)
-    elif not quiet:
-        (_print_preview if dry_run else _print_import)(result, plain_console())
+    answer(result, as_json, quiet, _print_preview if dry_run else _print_import)
 
 
 def _bring_in(
@@ -136,15 +120,12 @@ def _files_of(files: Sequence[Path], kind: str) -> list[Path]:
     """Return the files, those in folders of tables one by one."""
     paths: list[Path] = []
     for path in files:
+        found = [path]
         if kind == "csv" and path.is_dir():
             found = sorted(p for p in path.iterdir() if p.suffix.lower() in _TABLES)
-            if not found:
-                raise InputError(
-                    f"{path} holds no table; expected files ending in {', '.join(sorted(_TABLES))}"
-                )
-            paths += found
-        else:
-            paths.append(path)
+        if not found:
+            raise InputError(f"{path} holds no table; expected files ending in .csv, .tsv or .txt")
+        paths += found
     return list(dict.fromkeys(paths))
 
 
@@ -182,28 +163,27 @@ def _parameters(root: Path, name: str, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _print_preview(found: dict[str, Any], console: Console) -> None:
+def _print_preview(found: dict[str, Any]) -> None:
     for file in found["files"]:
-        console.print(f"{file['file']}  {file['samples']} samples")
-        for line in file["lines"]:
-            console.print(f"  {line}")
-        for remark in file["remarks"]:
-            console.print(f"  remark: {remark}")
-    console.print(
+        print(f"{file['file']}  {file['samples']} samples")
+        remarks = (f"remark: {remark}" for remark in file["remarks"])
+        for line in (*file["lines"], *remarks):
+            print(f"  {line}")
+    print(
         f"\nNothing was written. Without --dry-run this becomes the dataset {found['name']}; "
         "names, units, roles and splits can be set in a mapping file (--mapping)."
     )
 
 
-def _print_import(result: dict[str, Any], console: Console) -> None:
+def _print_import(result: dict[str, Any]) -> None:
     for file in result["known"]:
-        console.print(f"{file} was imported before")
+        print(f"{file} was imported before")
     for file in result["added"]:
-        console.print(f"{file} imported")
-    console.print(f"\nDataset {result['name']}: {result['samples']} samples.")
+        print(f"{file} imported")
+    print(f"\nDataset {result['name']}: {result['samples']} samples.")
     if result["changed"]:
-        console.print(f"Set in params.yaml: {', '.join(result['changed'])}")
-    console.print("Next:     mno run;  or look at the data first: mno generate; mno inspect data")
+        print(f"Set in params.yaml: {', '.join(result['changed'])}")
+    print("Next:     mno run;  or look at the data first: mno generate; mno inspect data")
 
 
 def export(
@@ -211,26 +191,18 @@ def export(
         Path, typer.Argument(help="Zarr store: a dataset, or what mno predict has written.")
     ],
     destination: Annotated[
-        Path,
-        typer.Argument(help="File to write: .nc, .npz, .vtr, .vtu; with --format vtk a folder."),
+        Path, typer.Argument(help="File to write: .nc or .npz; with --format vtk a folder.")
     ],
     format: Annotated[
         str | None,
-        typer.Option(
-            help="netcdf, vtk (for ParaView: a file for each sample and frame) or npz; from the "
-            "suffix if not given.",
-            metavar="NAME",
-        ),
+        typer.Option(help="netcdf, vtk (for ParaView) or npz; by the suffix.", metavar="NAME"),
     ] = None,
     field: Annotated[
-        list[str] | None,
-        typer.Option(help="Export this field only; may be repeated.", metavar="NAME"),
+        list[str] | None, typer.Option(help="This field only; may be repeated.", metavar="NAME")
     ] = None,
     sample: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Export this sample only, or a range as in 0:10; may be repeated.", metavar="N"
-        ),
+        typer.Option(help="This sample only, or a range as 0:10; may be repeated.", metavar="N"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     quiet: Quiet = False,
@@ -242,8 +214,7 @@ def export(
     """
     from mno.imports.export import export_store
 
-    numbers = _sample_numbers(sample)
-    begun = time.monotonic()
+    numbers, begun = _sample_numbers(sample), time.monotonic()
     with progress_bar(quiet or as_json, "parts") as show:
         done = export_store(
             source, destination, format, fields=field or (), samples=numbers, force=force,
@@ -255,10 +226,7 @@ def export(
         **done._asdict(),
         "seconds": round(time.monotonic() - begun, 2),
     }
-    if as_json:
-        print_json(result)
-    elif not quiet:
-        _print_export(result, plain_console())
+    answer(result, as_json, quiet, _print_export)
 
 
 def _sample_numbers(given: Sequence[str] | None) -> list[int] | None:
@@ -279,14 +247,11 @@ def _sample_numbers(given: Sequence[str] | None) -> list[int] | None:
     return list(numbers)
 
 
-def _print_export(result: dict[str, Any], console: Console) -> None:
-    nbytes, path = result["bytes"], Path(result["destination"])
-    size = f"{nbytes / 2**20:.1f} MiB" if nbytes >= 2**20 else f"{nbytes / 2**10:.1f} KiB"
-    files = f" in {result['files']} files" if result["files"] > 1 else ""
-    samples = f"{result['samples']} sample{'s' if result['samples'] > 1 else ''}"
-    console.print(
-        f"{samples} of {', '.join(result['fields'])} written in {result['seconds']:.1f} s: "
-        f"{path} ({size}{files})"
+def _print_export(result: dict[str, Any]) -> None:
+    path = Path(result["destination"])
+    print(
+        f"{result['samples']} samples of {', '.join(result['fields'])} written in "
+        f"{result['seconds']:.1f} s: {path} ({decimal(result['bytes'])}, {result['files']} file(s))"
     )
     first = min(path.glob("*.pvd"), default=path) if path.is_dir() else path
     following = {
@@ -294,21 +259,17 @@ def _print_export(result: dict[str, Any], console: Console) -> None:
         "npz": f"python -c \"import numpy; print(numpy.load('{path}'))\"",
         "vtk": f"paraview {first}    (there: Apply, then colour by a field)",
     }
-    console.print(f"Next: {following[result['format']]}")
+    print(f"Next: {following[result['format']]}")
 
 
 @inspect_app.command("data")
 def inspect_data(
     data: Annotated[
-        Path | None,
-        typer.Option(help="The dataset; data/ of the workspace if not given.", metavar="PATH"),
+        Path | None, typer.Option(help="The dataset; the workspace's if not given.", metavar="PATH")
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            help="Where to write the page and its figures; reports/inspection/ if not given.",
-            metavar="FOLDER",
-        ),
+        typer.Option(help="Where to write; reports/inspection/ if not given.", metavar="FOLDER"),
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -323,78 +284,39 @@ def inspect_data(
     root = workspace_or_none() if data is not None else find_workspace()
     store = data or (root or Path()) / "data"
     folder = output or (root or Path()) / "reports/inspection"
+    beside = store.resolve().parent  # a dataset's own report lies there, or in the workspace
+    report = read_json(beside / _REPORT) or read_json((root or Path()) / _REPORT) or None
     with progress_bar(quiet or as_json) as show:
-        report = _own_report(store, root)
         inspection = inspect_store(store, report, lambda done, n: show("inspecting", done, n))
-    try:
+    with writing_to(folder, "; name another with --output"):
         page = write_inspection(inspection, folder)
-    except OSError as error:
-        raise InputError(
-            f"cannot write to {folder}: {error.strerror or error}; name another with --output"
-        ) from None
     if as_json:
         print_json({**inspection.to_dict(), "page": str(page)})
     elif not quiet:
-        _print_inspection(inspection, page, plain_console(width=120))
+        _print_inspection(inspection, page)
 
 
-def _own_report(store: Path, root: Path | None) -> dict[str, Any] | None:
-    """Return the dataset's own report: beside it, or of the workspace; none where there is none."""
-    for folder in (store.resolve().parent, root or Path()):
-        with suppress(OSError, ValueError):
-            content = json.loads((folder / "reports/dataset.json").read_text(encoding="utf-8"))
-            if isinstance(content, dict):
-                return content
-    return None
+def _print_inspection(inspection: Inspection, page: Path) -> None:
+    from mno.report.inspection_page import tables
 
-
-def _print_inspection(inspection: Inspection, page: Path, console: Console) -> None:
-    from mno.report import inspection_page as rows
-
-    scenario, samples = inspection.schema.scenario, len(inspection.splits)
-    console.print(f"{from_here(inspection.store)}  {scenario}, {samples} samples")
-    measured = [rows.field_row(field) for field in inspection.fields]
-    tables = [
-        [{key: value for key, value in row.items() if key != "quantity"} for row in measured],
-        [rows.axis_row(axis) for axis in inspection.schema.axes],
-        rows.split_rows(inspection),
-        [rows.fineness_row(field) for field in inspection.fields if field.spectrum],
-        [
-            {
-                "check": name,
-                "largest value": f"{check['max']:.2g}",
-                "tolerance": f"{check['tolerance']:.2g}",
-                "result": "within" if check["max"] <= check["tolerance"] else "EXCEEDED",
-            }
-            for name, check in inspection.checks.items()
-        ],
-        [dict(rows.gap_rows(inspection))],
-        [rows.judgement_row(judgement) for judgement in inspection.judgements],
-    ]
-    for lines in filter(None, tables):
-        console.print()
-        console.print(table(lines, right=_TO_THE_RIGHT, whole={"field"}))
-    if inspection.checks_missing:
-        console.print(f"\nPhysics checks  {inspection.checks_missing}")
+    scenario, samples, out = inspection.schema.scenario, len(inspection.splits), console(width=120)
+    out.print(f"{from_here(inspection.store)}  {scenario}, {samples} samples")
+    for rows in filter(None, tables(inspection).values()):
+        lines = [{k: v for k, v in row.items() if k != "quantity"} for row in rows]
+        out.print()
+        out.print(table(lines, right=_TO_THE_RIGHT, whole={"field"}))
     notes = [f"problem  {problem}" for problem in inspection.problems]
     notes += [f"remark   {remark}" for remark in inspection.remarks]
+    notes += [f"verdict  {inspection.verdict}"] if inspection.verdict else []
     if notes:
-        console.print("\n" + "\n".join(notes))
-    if inspection.verdict:
-        console.print(f"\nVerdict  {inspection.verdict}")
+        out.print("\n" + "\n".join(notes))
     if inspection.problems:
         following = "make the dataset without its problems: mno generate --help"
     elif not all(judgement.holds for judgement in inspection.judgements):
         following = "add what is missing and import again: mno import --help"
     else:
         following = "mno train"
-    console.print(f"\nNext: open {from_here(page)}; then {following}")
-
-
-def plain_console(width: int | None = None) -> Console:
-    """Return a console for lines as they are; of that width where it does not say its own."""
-    width = None if sys.stdout.isatty() else width
-    return Console(highlight=False, markup=False, soft_wrap=True, width=width)
+    out.print(f"\nNext: open {from_here(page)}; then {following}")
 
 
 def table(rows: Sequence[dict[str, str]], right: Collection[str], whole: Collection[str]) -> Table:

@@ -1,4 +1,4 @@
-"""Being told: what happened on the line, to a file, a web address or a mailbox.
+"""Being told: what happened on the line, to a file or to an address of Apprise's.
 
     problems = notify(read_settings(root), Event("failure", "The run failed", reason, "mno run"))
 
@@ -20,13 +20,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from threading import Thread
-from typing import Annotated, Any, Literal, get_args
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, Literal, get_args
 
-from pydantic import AfterValidator, Field
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import Field
 
+from flows.workspace import read_yaml
 from mno.core.config import PARAMS_FILE, Config, validate
 from mno.core.errors import InputError, first_line
 
@@ -69,43 +67,6 @@ class Event:
         return "\n".join(parts) + "\n"
 
 
-def _web_address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{value!r} is no web address; give http://… or https://…")
-    return value
-
-
-def _mail_address(value: str) -> str:
-    if value.count("@") != 1 or any(sign in value for sign in "\r\n,;"):
-        raise ValueError(f"{value!r} is no mail address; give name@host")
-    return value
-
-
-MailAddress = Annotated[str, AfterValidator(_mail_address)]
-
-
-class WebhookConfig(Config):
-    """A web address that is sent every event as JSON, by POST."""
-
-    url: Annotated[str, AfterValidator(_web_address)] = Field(description="http:// or https://")
-    headers: dict[str, str] = Field(default_factory=dict, description="to send along")
-
-
-class EmailConfig(Config):
-    """Mail through an SMTP server."""
-
-    host: str = Field(min_length=1, description="the server")
-    port: int = Field(default=587, gt=0, lt=65536, description="its port")
-    security: Literal["starttls", "tls", "none"] = Field(
-        default="starttls", description="how the connection is encrypted"
-    )
-    username: str | None = Field(default=None, description="to log in with; none: no login")
-    password: str | None = Field(default=None, description="the password of that user")
-    sender: MailAddress = Field(min_length=3, description="address that the mail comes from")
-    recipients: list[MailAddress] = Field(min_length=1, description="addresses that it goes to")
-
-
 class NotifyConfig(Config):
     """Who is told of what; nobody, where nothing is given."""
 
@@ -116,28 +77,22 @@ class NotifyConfig(Config):
     file: str | None = Field(
         default=None, description="file that gets a line of JSON for each event"
     )
-    webhook: WebhookConfig | None = Field(default=None, description="a web address")
-    email: EmailConfig | None = Field(default=None, description="mail")
+    urls: dict[str, str] = Field(
+        default_factory=dict, description="addresses of Apprise's, by names of your choice"
+    )
 
     @property
     def receivers(self) -> tuple[str, ...]:
         """Names of the receivers that are set."""
-        return tuple(name for name in ("file", "webhook", "email") if getattr(self, name))
+        return (*(("file",) if self.file else ()), *self.urls)
 
 
 def read_settings(root: Path) -> NotifyConfig:
     """Read `notify.yaml`; without one, nobody is told. One that cannot be used is refused."""
     path = root / SETTINGS_FILE
-    try:
-        content: Any = YAML(typ="safe").load(path)
-    except FileNotFoundError:
+    if not path.exists():
         return NotifyConfig()
-    except (OSError, YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {first_line(error)}") from None
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{path} holds {type(content).__name__}; expected a mapping with file, webhook or email"
-        )
+    content = read_yaml(path)
     try:
         config = validate(NotifyConfig, content)
     except InputError as error:
@@ -149,10 +104,9 @@ def read_settings(root: Path) -> NotifyConfig:
 
 
 def notify(settings: NotifyConfig, event: Event) -> list[str]:
-    """Tell every receiver of an event; never raise, and never take longer than the time limit.
+    """Tell every receiver of an event; return a line for each that was not reached, and why.
 
-    Returns:
-        For each receiver that was not reached, one line that says so and why.
+    It never raises, and never takes longer than the time limit.
     """
     if settings.events is not None and event.kind not in (*settings.events, "test"):
         return []
@@ -160,7 +114,8 @@ def notify(settings: NotifyConfig, event: Event) -> list[str]:
 
     def reach(name: str) -> None:
         try:
-            problems[name] = _RECEIVERS[name](getattr(settings, name), event, settings.timeout)
+            url = settings.urls.get(name)
+            problems[name] = _send(url, event) if url else _append(str(settings.file), event)
         except Exception as error:  # whatever a receiver does, the run goes on
             problems[name] = first_line(error) or type(error).__name__
 
@@ -175,7 +130,7 @@ def notify(settings: NotifyConfig, event: Event) -> list[str]:
     return [f"{name}: {problem[:_LONGEST]}" for name, problem in told if problem]
 
 
-def _append(file: str, event: Event, _: float) -> str:
+def _append(file: str, event: Event) -> str:
     """Append an event to a file as one line of JSON; several processes may do so at once."""
     path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,37 +141,8 @@ def _append(file: str, event: Event, _: float) -> str:
     return ""
 
 
-def _post(webhook: WebhookConfig, event: Event, timeout: float) -> str:
-    """Send an event to a web address as JSON, besides its keys `text`: all of it, for chats."""
-    parts, dropped = urlsplit(webhook.url), dict.fromkeys(("version", "attachments", "type"), "")
-    own = {key: value for key, value in event.to_dict().items() if key not in ("title", "text")}
-    receiver = {
-        "schema": "jsons" if parts.scheme == "https" else "json",
-        "secure": parts.scheme == "https",
-        "host": parts.hostname, "port": parts.port, "fullpath": parts.path,
-        "user": parts.username, "password": parts.password,
-        "params": dict(parse_qsl(parts.query)), "headers": webhook.headers,
-        "payload": {**own, **dropped, "message": "text"},
-    }  # fmt: skip
-    return _send(receiver, event.title, f"{event.title}\n{event.to_text()}", timeout)
-
-
-def _mail(email: EmailConfig, event: Event, timeout: float) -> str:
-    """Send an event as plain text to each recipient."""
-    modes = {"tls": "ssl", "starttls": "starttls", "none": "insecure"}
-    receiver = {
-        "schema": "mailto", "host": email.host, "smtp_host": email.host, "port": email.port,
-        "secure_mode": modes[email.security], "user": email.username, "password": email.password,
-        "from_addr": email.sender, "targets": email.recipients, "format": "text",
-    }  # fmt: skip
-    return _send(receiver, f"[mno] {' '.join(event.title.split())}", event.to_text(), timeout)
-
-
-_RECEIVERS: dict[str, Callable[..., str]] = {"file": _append, "webhook": _post, "email": _mail}
-
-
-def _send(receiver: dict[str, Any], title: str, text: str, timeout: float) -> str:
-    """Hand a message to Apprise; returns why it did not arrive, which Apprise tells its log."""
+def _send(url: str, event: Event) -> str:
+    """Hand an event to Apprise; returns why it did not arrive, which Apprise tells its log."""
     import apprise
 
     said = _Said()
@@ -224,9 +150,12 @@ def _send(receiver: dict[str, Any], title: str, text: str, timeout: float) -> st
     apprise.logger.setLevel(logging.DEBUG)
     apprise.logger.propagate = False
     try:
-        times = {"cto": timeout, "rto": timeout}
-        made: Any = apprise.Apprise.instantiate({**receiver, **times}, suppress_exceptions=False)
-        return "" if made.notify(text, title=title) else said.reason()
+        receiver: Any = apprise.Apprise.instantiate(url)
+        if receiver is None:
+            return "Apprise knows no such address"
+        receiver.notify_format = apprise.NotifyFormat.TEXT
+        title = f"[mno] {' '.join(event.title.split())}"
+        return "" if receiver.notify(event.to_text(), title=title) else said.reason()
     finally:
         apprise.logger.removeHandler(said)
 
@@ -250,12 +179,15 @@ class _Said(logging.Handler):
         return " ".join("; ".join([*warned, *traced]).split()) or "not sent"
 
 
-def tell(root: Path, event: Event) -> list[str]:
-    """Tell those whom a workspace names; what goes wrong is returned in lines, breaks nothing."""
+def tell(root: Path, event: Event, say: Callable[[str], Any] = str) -> list[str]:
+    """Tell those whom a workspace names; what goes wrong breaks nothing, is said and returned."""
     try:
-        return notify(read_settings(root), event)
+        problems = notify(read_settings(root), event)
     except InputError as error:
-        return [str(error)]
+        problems = [str(error)]
+    for problem in problems:
+        say(f"warning: not everybody was told of it: {problem}")
+    return problems
 
 
 def failure_event(root: Path, reason: str) -> Event:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from mno.core.errors import InputError
 
-def _preset_names(incomplete: str) -> list[str]:
-    from flows.params import preset_names
-    from flows.workspace import find_workspace
-
-    return [name for name in preset_names(find_workspace()) if name.startswith(incomplete)]
-
-
-def _parameter_keys(incomplete: str) -> list[str]:
-    from flows.params import parameter_keys
-    from flows.workspace import find_workspace
-
-    return [f"{k}=" for k in parameter_keys(find_workspace()) if k.startswith(incomplete)]
+_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*")
 
 
 Preset = Annotated[
@@ -28,7 +24,6 @@ Preset = Annotated[
     typer.Option(
         help="Take the parameters of presets/NAME.yaml (written into params.yaml): quick reaches "
         "a registered model within a minute, standard is worth looking at.",
-        autocompletion=_preset_names,
         metavar="NAME",
     ),
 ]
@@ -37,27 +32,64 @@ Assignments = Annotated[
     typer.Option(
         "--set",
         help="Set a parameter in params.yaml, as in --set train.epochs=40; may be repeated.",
-        autocompletion=_parameter_keys,
         metavar="KEY=VALUE",
-    ),
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(
-        "--dask-scheduler",
-        help="Solve on a running Dask cluster, as tcp://10.0.0.5:8786; "
-        "the same as --set execution.scheduler=…",
-        metavar="ADDRESS",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]
 
 
-def interrupted() -> typer.Exit:
-    """Say that Ctrl-C has ended a run; what is raised then ends the command."""
-    typer.echo("\ninterrupted; what is finished is kept, run again to continue", err=True)
-    return typer.Exit(130)
+def seconds_of(option: str, text: str) -> float:
+    """Return the seconds of a time that an option is given, such as `40ms`, `3.5s` or `1h`."""
+    found = _DURATION.fullmatch(text)
+    try:
+        seconds = float(found[1]) * _UNITS[found[2]] if found else math.nan
+    except (ValueError, KeyError):
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InputError(
+            f"{option} {text!r}: expected a number above 0 and its unit ({', '.join(_UNITS)}), as "
+            "30m, 1.5h or 2d"
+        )
+    return seconds
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """End the command where Ctrl-C ends the body, and say that it can be continued."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted; what is finished is kept, run again to continue", err=True)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def writing_to(place: object, remedy: str = "") -> Iterator[None]:
+    """Refuse in one line a place that the body cannot write to."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write to {place}: {error.strerror or error}{remedy}") from None
+
+
+def command_group(words: str, **settings: Any) -> typer.Typer:
+    """Return what holds subcommands."""
+    return typer.Typer(help=words, no_args_is_help=True, rich_markup_mode="rich", **settings)
+
+
+Say = Callable[[str], None]
+
+
+def teller(quiet: bool) -> Say:
+    """Return what is handed lines for the person who watches; if quiet, failures alone are said."""
+    out = console(stderr=True)
+
+    def say(line: str) -> None:
+        if not quiet or ": failed: " in line or line.lower().startswith("error"):
+            out.print(line)
+
+    return say
 
 
 def print_json(value: Any) -> None:
@@ -65,8 +97,20 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
+def answer(result: Any, as_json: bool, quiet: bool, show: Callable[[Any], object]) -> None:
+    """Print what a command has found, for a program or a person, or nothing."""
+    if as_json:
+        print_json(result)
+    elif not quiet:
+        show(result)
+
+
 def console(width: int | None = None, stderr: bool = False, quiet: bool = False) -> Console:
-    """Return what prints lines as they are: no colours from words, no shortening."""
+    """Return what prints lines as they are: no colours from words, no shortening.
+
+    The width is that of files and pipes, which do not say how wide they are.
+    """
+    width = None if sys.stdout.isatty() else width
     return Console(
         highlight=False, markup=False, soft_wrap=True, width=width, stderr=stderr, quiet=quiet
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from flows.workspace import read_yaml
 from mno.core.config import (
     PARAMS_FILE,
     Config,
@@ -21,7 +22,7 @@ from mno.core.config import (
     validate,
     yaml_writer,
 )
-from mno.core.errors import InputError, first_line
+from mno.core.errors import InputError
 from mno.core.files import write_text
 from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.config import ExecutionConfig, GenerateConfig
@@ -156,22 +157,18 @@ def _unsuited_to_points(params: Params) -> dict[str, tuple[str, Any]]:
 def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return which settings to change so that a model can be trained on imported data at all.
 
-    Args:
-        root: The workspace, with its present `params.yaml`.
-        values: What is to be set, by dotted key: the data among them.
+    The data are among the values that are to be set, by dotted key.
     """
     content = read_params(root)
     _put(content, values)
     params = validate(Params, content)
-    source = _source(params, root)
-    changes: dict[str, Any] = {}
-    if any(field.role == "coordinate" for field in source.fields):
+    roles, changes = {field.role for field in _source(params, root).fields}, dict[str, Any]()
+    if "coordinate" in roles:
         changes |= {key: remedy for key, (_, remedy) in _unsuited_to_points(params).items()}
     if params.train.residual_weight:
         changes["train.residual_weight"] = 0
     if params.train.augment:
         changes["train.augment"] = False
-    roles = {field.role for field in source.fields}
     if {"state", "output"} <= roles and params.task.scheme == "rollout":
         changes["task.scheme"] = "horizon"
     return changes
@@ -220,17 +217,6 @@ def preset_names(root: Path) -> list[str]:
     return sorted(path.stem for path in root.glob("presets/*.yaml"))
 
 
-def parameter_keys(root: Path) -> list[str]:
-    """Return the dotted keys of all parameters in `params.yaml`."""
-
-    def walk(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-        for key, value in values.items():
-            nested = isinstance(value, Mapping) and value
-            yield from walk(value, f"{prefix}{key}.") if nested else [f"{prefix}{key}"]
-
-    return list(walk(read_params(root)))
-
-
 def get_param(document: Mapping[str, Any], key: str) -> Any:
     """Return the value of a dotted key in the content of `params.yaml`; None if it is not there."""
     value: Any = document
@@ -265,14 +251,7 @@ def _put(document: Any, values: Mapping[str, Any]) -> None:
 def _read_preset(root: Path, name: str) -> dict[str, Any]:
     if name not in preset_names(root):
         raise InputError(f"preset {name!r} must be one of: {', '.join(preset_names(root))}")
-    path = root / f"presets/{name}.yaml"
-    try:
-        values = YAML(typ="safe").load(path)
-    except YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {first_line(error)}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must be a mapping of parameters")
-    return values
+    return read_yaml(root / f"presets/{name}.yaml")
 
 
 def _merge(document: Any, values: Mapping[str, Any]) -> None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.data import from_here, plain_console, table, workspace_or_none
-from flows.options import Json, Quiet, print_json
+from flows.data import from_here, table, workspace_or_none
+from flows.options import Json, Quiet, answer, console, print_json, writing_to
 from flows.workspace import find_workspace, prepare_environment, progress_bar
 from mno.core.absent import Absent
 from mno.core.errors import InputError
 
 if TYPE_CHECKING:
     from mno.sensors.scores import Comparison
-    from mno.surrogate.surrogate import Surrogate
-    from mno.surrogate.trust.answers import Answers
     from mno.surrogate.trust.trust import Trust
 
 _MOST_SENSORS = 12  # in the terminal, of each quantity
@@ -33,26 +30,15 @@ def predict(
     destination: Annotated[Path, typer.Argument(help="Zarr store to write; must not exist yet.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per forward pass.")] = 32,
     steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Frames of states to predict; as many as in training if not given."
-        ),
+        int | None, typer.Option(min=1, help="Frames of states; as many as in training.")
     ] = None,
     fallback: Annotated[
-        str,
-        typer.Option(
-            help="solver: inputs unlike the training data are solved, starting from the "
-            "prediction where the solver iterates; none: the model answers all.",
-            metavar="NAME",
-        ),
+        Literal["none", "solver"],
+        typer.Option(help="Who answers for inputs that are unlike the training data."),
     ] = "none",
     fallback_above: Annotated[
-        str | None,
-        typer.Option(
-            help="With --fallback solver, also solve where the bound on the relative L2 error is "
-            "larger, as 0.05 or 5%.",
-            metavar="BOUND",
-        ),
+        float | None,
+        typer.Option(min=0.0, help="Also solve where the error bound is larger.", metavar="BOUND"),
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -64,13 +50,25 @@ def predict(
 
     Example: mno predict models:/mno-darcy@champion data predictions.zarr --fallback solver
     """
-    from mno.surrogate.predictions import predict_store
+    from mno.surrogate.predictions import open_inputs, predict_store
     from mno.surrogate.surrogate import Surrogate
+    from mno.surrogate.trust.answers import Answers, Fallback
 
-    above = None if fallback_above is None else _share(fallback_above)
+    solves = fallback == "solver"
+    if fallback_above is not None and not solves:
+        raise InputError("--fallback-above says when to solve; give --fallback solver, too")
     folder = _model_folder(model)
     surrogate, trust = Surrogate.load(folder), _trust_of(model, folder)
-    answers = _answers(surrogate, trust, source, steps, fallback, above)
+    description, solver, answers = surrogate.description, None, None
+    if isinstance(trust, Absent):
+        if solves:
+            raise InputError(f"--fallback solver needs an error estimate; {trust}")
+    else:
+        if solves:
+            inputs = open_inputs(surrogate, source, steps)
+            shape = inputs[description.fields[0]].shape[-len(description.space) :]
+            solver = Fallback(trust, description, shape, steps, fallback_above)
+        answers = Answers(trust, description, solver)
     start = time.monotonic()
     with progress_bar(quiet or as_json) as show:
         samples = predict_store(
@@ -84,25 +82,14 @@ def predict(
         "trust": answers.summary() if answers else None,
         **({"no_trust": str(trust)} if isinstance(trust, Absent) else {}),
     }
-    if as_json:
-        print_json(result)
-    elif not quiet:
-        console = plain_console()
-        console.print(f"{samples} samples predicted in {result['seconds']:.1f} s: {destination}")
-        for line in _trust_lines(result):
-            console.print(line)
-        look = f"import xarray; print(xarray.open_zarr('{destination}'))"
-        console.print(f'Look at it with: python -c "{look}"')
+    answer(result, as_json, quiet, _print_prediction)
 
 
 def compare(
     readings: Annotated[Path, typer.Argument(help="Table of readings of sensors (CSV).")],
     model: Annotated[
         str | None,
-        typer.Option(
-            help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder; the champion of "
-            "the current scenario if not given.",
-        ),
+        typer.Option(help="As for mno predict; the current scenario's champion if not given."),
     ] = None,
     inputs: Annotated[
         Path | None,
@@ -114,28 +101,19 @@ def compare(
     ] = None,
     sample: Annotated[
         int | None,
-        typer.Option(
-            min=0,
-            help="Number of the measured run in the store; may be left out where there is but one.",
-            metavar="NUMBER",
-        ),
+        typer.Option(min=0, help="The measured run in the store, if several.", metavar="NUMBER"),
     ] = None,
     start: Annotated[
         float | None,
-        typer.Option(
-            help="When the run begins on the clock of the readings; 0 if not given.",
-            metavar="SECONDS",
-        ),
+        typer.Option(help="When the run begins on the readings' clock; 0.", metavar="SECONDS"),
     ] = None,
     mapping: Annotated[
         Path | None,
-        typer.Option(help="Mapping file that says what the table's columns are.", metavar="FILE"),
+        typer.Option(help="File that says what the table's columns are.", metavar="FILE"),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            help="Where to write the page; reports/comparison/ if not given.", metavar="FOLDER"
-        ),
+        typer.Option(help="Where to write; reports/comparison/ if not given.", metavar="FOLDER"),
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -157,27 +135,12 @@ def compare(
     given, data = inputs and from_here(inputs), from_here(workspace / "data")
     comparison = compare_with_file(surrogate, name, readings, rules, given, data, sample, start)
     folder = output or workspace / "reports/comparison"
-    try:
+    with writing_to(folder, "; name another with --output"):
         page = write_comparison(comparison, folder)
-    except OSError as error:
-        raise InputError(
-            f"cannot write to {folder}: {error.strerror or error}; name another with --output"
-        ) from None
     if as_json:
         print_json({**comparison.to_dict(), "page": str(page)})
     elif not quiet:
         _print_comparison(comparison, page)
-
-
-def _share(text: str) -> float:
-    """Return what `0.05` or `5%` stands for; refuse what is no number above zero."""
-    try:
-        found = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
-    except ValueError:
-        found = math.nan
-    if not 0.0 < found < math.inf:
-        raise InputError(f"--fallback-above {text}: expected a number above 0, as 0.05 or 5%")
-    return found
 
 
 _REGISTERED = ("models:/", "runs:/")
@@ -208,32 +171,11 @@ def _trust_of(model: str, folder: Path) -> Trust | Absent:
     )
 
 
-def _answers(
-    surrogate: Surrogate,
-    trust: Trust | Absent,
-    source: Path,
-    steps: int | None,
-    fallback: str,
-    above: float | None,
-) -> Answers | None:
-    """Return what judges predictions, with a solver to fall back on if one is asked for."""
-    from mno.surrogate.predictions import open_inputs
-    from mno.surrogate.trust.answers import Answers, fallback_to
-
-    if fallback not in ("none", "solver"):
-        raise InputError(f"--fallback {fallback}: expected solver, or none")
-    if fallback == "none" and above is not None:
-        raise InputError("--fallback-above says when to solve; give --fallback solver, too")
-    if isinstance(trust, Absent):
-        if fallback != "none":
-            raise InputError(f"--fallback {fallback} needs an error estimate; {trust}")
-        return None
-    description = surrogate.description
-    if fallback == "none":
-        return Answers(trust, description)
-    inputs = open_inputs(surrogate, source, steps)
-    shape = inputs[description.fields[0]].shape[-len(description.space) :]
-    return Answers(trust, description, fallback_to(trust, description, shape, steps, above))
+def _print_prediction(result: Mapping[str, Any]) -> None:
+    store = result["destination"]
+    print(f"{result['samples']} samples predicted in {result['seconds']:.1f} s: {store}")
+    print(*_trust_lines(result), sep="\n")
+    print(f"Look at it with: python -c \"import xarray; print(xarray.open_zarr('{store}'))\"")
 
 
 def _trust_lines(result: Mapping[str, Any]) -> list[str]:
@@ -254,11 +196,6 @@ def _trust_lines(result: Mapping[str, Any]) -> list[str]:
         )
     if "solved" in trust:
         solved = f"{trust['solved']} of {samples} samples are answered by the solver (answered_by)"
-        if trust["iterations"] is not None:
-            solved += (
-                f": {trust['iterations']:.1f} iterations each from the prediction, "
-                f"{trust['iterations_from_zero']:.1f} from zero"
-            )
         kept = "could not be solved and keep the prediction"
         lines += [solved, *(f"{n} {kept}: {why}" for why, n in trust["not_solved"].items())]
     return [*lines, *trust["notes"]]
@@ -271,20 +208,14 @@ def _print_comparison(comparison: Comparison, page: Path) -> None:
     def drawn(rows: list[dict[str, str]]) -> Any:
         return table(rows, [name for name in [*rows[0]][1:] if name != "quantity"], ())
 
-    console = plain_console(width=150)
-    facts = comparison.facts
-    console.print(f"{facts['readings']}  against {facts['model']}, given {facts['inputs']}")
+    out, facts = console(width=150), comparison.facts
+    out.print(f"{facts['readings']}  against {facts['model']}, given {facts['inputs']}")
     several = [comparison.overall] if len(comparison.quantities) > 1 else []
     for scores in (*comparison.quantities, *several):
-        console.print(
-            f"\n{title_of(scores)}  {scores.readings} readings of {scores.sensors} sensors"
-        )
-        console.print(drawn(error_rows(scores)))
-    console.print()
-    console.print(drawn(sensor_rows(comparison, _MOST_SENSORS)))
-    console.print()
-    for line in verdicts(comparison):
-        console.print(line)
-    for remark in (*comparison.remarks, *filter(None, [left_out(comparison)])):
-        console.print(f"remark   {remark}")
-    console.print(f"\nNext: open {from_here(page)}")
+        out.print(f"\n{title_of(scores)}  {scores.readings} readings of {scores.sensors} sensors")
+        out.print(drawn(error_rows(scores)))
+    out.print("", drawn(sensor_rows(comparison, _MOST_SENSORS)), "", sep="\n")
+    remarks = (*comparison.remarks, *filter(None, [left_out(comparison)]))
+    for line in (*verdicts(comparison), *(f"remark   {remark}" for remark in remarks)):
+        out.print(line)
+    out.print(f"\nNext: open {from_here(page)}")

@@ -22,14 +22,9 @@ DATASET, DATA = "build/dataset", "data"
 
 
 def remove_damage(root: Path, say: Callable[[str], None]) -> bool:
-    """Remove damaged copies of the dataset, in the workspace and in DVC's cache.
+    """Remove damaged copies of the dataset, in the workspace and in DVC's cache; say of each.
 
-    Args:
-        root: The workspace; no run may be active in it.
-        say: Is handed one line for each thing found.
-
-    Returns:
-        Whether anything was removed.
+    No run may be active in the workspace. Returns whether anything was removed.
     """
     found = False
     for name in (DATASET, DATA):

@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from uuid import uuid4
+from uuid import UUID
 
-import httpx
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
-from prefect.client.schemas.objects import State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
+from prefect.utilities.timeout import timeout
 from rich.filesize import decimal
 
-from flows.line import RunOptions, run_line
+from flows.line import run_line
+from flows.notify import Event, tell
 from flows.params import DriftConfig, Params, get_param, load_params
-from flows.pipeline import set_crashed, set_silent_crashed
+from flows.pipeline import AWAY, end_killed
 from flows.schedule import (
+    KILLED,
+    LABEL,
     RETRAIN_LOCK,
-    begin,
-    end,
-    end_crashed,
-    failure,
-    local,
+    mark,
+    noted,
     now,
-    read_journal,
-    read_plan,
-    tell_of,
-    tell_of_failure,
+    read_schedule,
+    why_and_what,
 )
-from flows.schedule_service import next_date
-from flows.stages import REGISTERED, read_stages
-from flows.workspace import RUN_LOCK, find_workspace, prepare_environment, read_json
+from flows.stages import problem_of_registration, read_stages
+from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.core.config import read_params
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import LockedError, lock_holder, locked
@@ -74,13 +68,8 @@ def look(root: Path) -> tuple[list[Reason], bool]:
         raise MnoError(f"the stage {busy[0]} is at work: a run outside mno? Try again later")
     reasons = _causes(stages)
     stale = {stage["name"] for stage in stages if stage["state"] != "current"}
-    if not reasons:
-        from mno.registry.reading import why_version_is_unusable
-
-        registered = read_json(root / REGISTERED)
-        problem = "the record of the registration cannot be read"
-        if problem := why_version_is_unusable(root, registered) if registered else problem:
-            reasons.append(Reason("registry", problem))
+    if not reasons and (problem := problem_of_registration(root)):
+        reasons.append(Reason("registry", problem))
     return reasons, bool(stale & {"generate", "data.dvc", "train"})
 
 
@@ -112,12 +101,10 @@ Counts = dict[str, dict[str, float]]
 
 
 def served(root: Path, model: str) -> Counts:
-    """Return what the services of a workspace have counted, by version of one model.
+    """Return what a workspace's services have counted, by version of a model, as `mno-darcy/3`.
 
-    Returns:
-        For each version, as `mno-darcy/3`: `judged` (samples of which it is known whether they are
-        like the training data), `flagged` (those that are not), `bounded` (those with a finite
-        bound on their error) and `bound`, the sum of these bounds.
+    Of samples `judged` (it is known whether they are like the training data) and `flagged` (they
+    are not), `bounded` (those with a finite bound on their error) and `bound`, the sum of these.
     """
     return {
         name: {
@@ -129,16 +116,14 @@ def served(root: Path, model: str) -> Counts:
     }
 
 
-def drift(root: Path, model: str, config: DriftConfig) -> Reason | None:
+def drift(before: Counts, counts: Counts, config: DriftConfig) -> Reason | None:
     """Say whether what was served since the last run for drift is unlike the training data."""
-    runs = reversed(read_journal(root).runs)
-    before: Counts = next((run["served"] for run in runs if run.get("served")), {})
     found = []
-    for name, counts in served(root, model).items():
+    for name, now_there in counts.items():
         seen = before.get(name, {})
-        fresh = {key: count - seen.get(key, 0.0) for key, count in counts.items()}
+        fresh = {key: count - seen.get(key, 0.0) for key, count in now_there.items()}
         # Below 0 the counts began anew.
-        found += _judge(name, counts if min(fresh.values()) < 0 else fresh, config)
+        found += _judge(name, now_there if min(fresh.values()) < 0 else fresh, config)
     return Reason("drift", "; ".join(found)) if found else None
 
 
@@ -160,46 +145,24 @@ def _judge(name: str, counts: Mapping[str, float], config: DriftConfig) -> Itera
         )
 
 
-class _Stopped(BaseException):
-    """Raised where the run is, past all that catches ordinary errors and gives them other names."""
-
-
-class TooLongError(MnoError):
+class TooLongError(MnoError, TimeoutError):
     """A run took longer than it may."""
 
 
 @contextmanager
 def at_most(hours: float | None) -> Iterator[None]:
-    """Raise an error in the body once it has taken too long; in the main thread only.
+    """Raise an error in the body once it has taken too long, past all that catches ordinary errors.
 
     A stage at work is stopped with all of its processes by whoever started it, as the error passes.
     """
-    main = threading.main_thread()
-    if hours is None or threading.current_thread() is not main:
-        yield
-        return
-    fired = threading.Event()
-
-    def stop(*_: object) -> None:
-        fired.set()
-        raise _Stopped
-
-    before = signal.signal(signal.SIGUSR1, stop)
-    timer = threading.Timer(hours * 3600.0, signal.pthread_kill, (main.ident, signal.SIGUSR1))
-    timer.daemon = True
-    timer.start()
     try:
-        yield
-    except BaseException as error:
-        if not fired.is_set():
-            raise
+        with timeout(hours and hours * 3600.0, timeout_exc_type=TooLongError):
+            yield
+    except TooLongError:
         raise TooLongError(
             f"stopped after {hours:g} h (--max-hours); what is finished is kept, and the next run "
             "continues"
-        ) from error
-    finally:
-        timer.cancel()
-        signal.signal(signal.SIGUSR1, before)
+        ) from None
 
 
 def _start_of(root: Path, params: Params) -> tuple[list[str], str]:
@@ -240,8 +203,7 @@ def tidy_up() -> str:
         plan = tidy(delete=True, retention=True, quiet=True)
     except MnoError as error:
         return f"not tidied: {first_line(error)}"
-    said = f"tidied: {decimal(plan.size)} freed, {decimal(plan.total - plan.size)} in use"
-    return "; ".join([said, *plan.kept])
+    return "; ".join([f"tidied: {decimal(plan.size)} freed", *plan.kept])
 
 
 @flow(name="retrain", validate_parameters=False)
@@ -253,92 +215,98 @@ def retrain(
 ) -> State[dict[str, Any]]:
     """Look for reasons to retrain; bring the line up to date if there are any.
 
-    Args:
-        root: The workspace; the one around the working folder if not given.
-        max_hours: A run that takes longer is stopped, and has failed.
-        missed: When it should have run, if this run makes up for one that did not.
-        quiet: Print nothing but failures.
+    A run that takes longer than `max_hours` is stopped, and has failed; `missed` is when the run
+    should have begun that this one makes up for.
 
-    Returns:
-        The entry of the journal (see `flows.schedule.Journal`): completed, under the name
-        `Nothing changed` where there was nothing to do, and `Busy` where another run is active.
+    Returns what is known of the run (see `flows.schedule.read_schedule`), in a state named by what
+    came of it: `Trained`, `Updated`, `Nothing changed`, and `Busy` where another run is active.
     """
     workspace = find_workspace(Path(root) if root else None)
     os.chdir(workspace)
     prepare_environment(workspace)
     log = get_run_logger()
-
-    def busy(said: str) -> State[dict[str, Any]]:
-        return Completed(name="Busy", message=said, data={"outcome": "busy", "said": said})
-
+    run: dict[str, Any] = {"id": flow_run.get_id(), "missed": missed, "reasons": [], "said": ""}
     try:
         with locked(workspace / RETRAIN_LOCK, "a retraining"):
             if who := lock_holder(workspace / RUN_LOCK):
-                return busy(
+                raise LockedError(
                     f"{who['activity']} is already running, process {who['pid']}, since "
-                    f"{who['since']}: this one ends"
+                    f"{who['since']}"
                 )
-            with _journalled(workspace, missed) as run, at_most(max_hours):
+            for killed in end_killed(workspace, "retrain", log.warning, deployment.get_id()):
+                tell_of_crash(workspace, killed, log.warning)
+            with _noted(workspace, run), at_most(max_hours):
                 _retrain(workspace, run, quiet)
     except LockedError as error:
-        log.warning(f"{error}; this one ends")
-        return busy(f"{error}; this one ends")
+        run |= {"outcome": "busy", "said": f"{error}; this one ends"}
     log.info(run["said"])
-    name = "Nothing changed" if run["outcome"] == "nothing changed" else "Retrained"
-    return Completed(name=name, message=run["said"], data=run)
+    return Completed(name=run["outcome"].capitalize(), message=why_and_what(run), data=run)
 
 
 @contextmanager
-def _journalled(root: Path, missed: str | None) -> Iterator[dict[str, Any]]:
-    """Keep in the journal, and on the run's page, what becomes of a run; tell of failures."""
-    warn = get_run_logger().warning
-    for crashed in end_crashed(root):
-        tell_of_failure(root, crashed, warn)
-        set_crashed(crashed["id"], crashed["said"], warn)
-    set_silent_crashed(deployment.get_id(), flow_run.get_id(), warn)
-    run: dict[str, Any] = {"id": str(flow_run.get_id() or uuid4()), "missed": missed}
-    scheduled = (flow_run.get_scheduled_start_time() or now()).astimezone()
-    due = next_date(read_plan(root), max(scheduled, now()))
-    begin(root, {**run, "scheduled": scheduled.isoformat()}, due)
-    run |= {"outcome": "failed", "reasons": [], "said": ""}
+def _noted(root: Path, run: dict[str, Any]) -> Iterator[None]:
+    """Have Prefect know, besides the state, what becomes of a run; tell of failures."""
+    began = now().isoformat(timespec="seconds")
+    with suppress(*AWAY), get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(run["id"]), tags=[*flow_run.get_tags(), mark(root)])
     try:
-        yield run
+        yield
     except BaseException as error:
-        run["outcome"] = _outcome(error)
+        match error:
+            case TooLongError():
+                run["outcome"] = "too long"
+            case LockedError():  # a run began by hand, between the look and this one's begin
+                run["outcome"] = "busy"
+            case Exception():
+                run["outcome"] = "failed"
+            case _:  # Ctrl-C, a plain kill, or a person on Prefect's page
+                run["outcome"] = "cancelled"
         run["said"] = first_line(error) or type(error).__name__
         raise
     finally:
-        whole = end(root, run)
+        _note(run)
         if run["outcome"] in ("failed", "too long"):
-            tell_of_failure(root, whole, warn)
-        if run["outcome"] != "cancelled":
-            with contextlib.suppress(httpx.HTTPError):  # the server is gone; the journal has it all
-                create_markdown_artifact(_page(run), "retrain", run["said"])
+            _tell(root, {**run, "began": began}, get_run_logger().warning)
 
 
-def _outcome(error: BaseException) -> str:
-    """Return what a run has come to that ended with an error."""
-    match error:
-        case TooLongError():
-            return "too long"
-        case LockedError():  # a run began by hand, between the look and this one's begin
-            return "busy"
-        case Exception():
-            return "failed"
-        case _:  # Ctrl-C, a plain kill, or a person on Prefect's page
-            return "cancelled"
+def _note(run: Mapping[str, Any]) -> None:
+    """Keep with Prefect what is known of a run; where its server is gone, so is that."""
+    with suppress(*AWAY), get_client(sync_client=True) as client:
+        client.update_flow_run_labels(UUID(run["id"]), {LABEL: json.dumps(run)})
+
+
+def tell_of_crash(root: Path, killed: FlowRun, say: Callable[[str], None]) -> None:
+    """Tell of a run that was killed."""
+    began = killed.start_time and killed.start_time.astimezone().isoformat(timespec="seconds")
+    crashed = {"began": began, "outcome": "crashed", "said": KILLED}
+    _tell(root, {**noted(killed.labels), **crashed}, say)
+
+
+def _tell(
+    root: Path,
+    run: Mapping[str, Any],
+    say: Callable[[str], None],
+    title: str = "",
+    command: str = "mno schedule run",
+) -> None:
+    title = title or f"Scheduled retraining: {run['outcome']}"
+    figures = {"began": run.get("began"), "reasons": "; ".join(run.get("reasons") or [])}
+    tell(root, Event("failure", title, run["said"], command, figures, str(root)), say)
 
 
 def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
     """Look, and run the line if there is a reason; fill in `outcome`, `reasons` and `said`."""
     params, log = load_params(root), get_run_logger()
-    model = f"mno-{params.dataset_name}"
+    counts = served(root, f"mno-{params.dataset_name}")
     changed, trains = look(root)
-    drifted = drift(root, model, params.schedule.drift)
+    runs = reversed(read_schedule(root)["runs"])
+    before: Counts = next((run["served"] for run in runs if run.get("served")), {})
+    drifted = drift(before, counts, params.schedule.drift)
     run["reasons"] = [str(reason) for reason in (*changed, drifted) if reason]
     if not run["reasons"]:
         run |= {"outcome": "nothing changed", "said": "nothing changed: the model is up to date"}
         return
+    _note(run)
     present, wanted = read_params(root), params.schedule.drift.set if drifted else {}
     new = {key: value for key, value in wanted.items() if get_param(present, key) != value}
     edits, start = [f"{key}={json.dumps(value)}" for key, value in new.items()], ""
@@ -347,17 +315,16 @@ def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
         edits += start_edits
     log.info("reasons: %s", "; ".join(run["reasons"]))
     if drifted:
-        run["served"] = served(root, model)
+        run["served"] = counts
     if drifted and not changed and not edits:
         run["outcome"] = "nothing changed"
         run["said"] = (
             f"{drifted}; but the data and parameters are those of the model, so that training "
             "would make it again: import new data, or set schedule.drift.set or schedule.start"
         )
-        title, command = "The inputs have drifted", "mno import --help"
-        tell_of(root, failure(root, run, title, command), log.warning)
+        _tell(root, run, log.warning, "The inputs have drifted", "mno import --help")
         return
-    result = run_line(RunOptions(None, None, edits, quiet))
+    result = run_line(assignments=edits, quiet=quiet)
     renewed = [stage["target"] for stage in result["stages"] if stage["action"] != "reused"]
     registered = result["registered"] or {}
     run |= {
@@ -376,17 +343,3 @@ def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
     if params.schedule.tidy:
         run["tidied"] = tidy_up()
         run["said"] += f"; {run['tidied']}"
-
-
-def _page(run: dict[str, Any]) -> str:
-    """Return what the run's page in Prefect shows."""
-    lines = [f"# {run['outcome'].capitalize()}", run["said"]]
-    if run["missed"]:
-        lines.append(f"It makes up for the run of {local(run['missed'])}, which did not begin.")
-    if run["reasons"]:
-        lines += ["## Why", *(f"- {reason}" for reason in run["reasons"])]
-    if run.get("start"):
-        lines.append(f"Training started {run['start']}.")
-    if run.get("relative_l2") is not None:
-        lines.append(f"Test error (relative L2): {run['relative_l2']:.2%}.")
-    return "\n\n".join(lines)

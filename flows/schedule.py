@@ -1,59 +1,57 @@
 """Retraining by the clock: `mno schedule`, what is planned, and what became of its runs.
 
-All of it is in files of the workspace, so that `mno status` can tell without Prefect, and a run
-that was killed with its server is not forgotten. When the plan fires is said by Prefect's own
-schedules (`flows.schedule_service`), so that both always agree.
+Prefect alone knows both: the deployment is the plan, its scheduled runs are what is due, flow runs
+and their states are what happened. It is asked here without being imported, which takes seconds: a
+server that is named or that serves the plan over HTTP, else the database in the workspace.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
-import re
+import platform
+import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
-from flows.notify import Event, tell
-from flows.options import Json, Quiet, console, interrupted, print_json
-from flows.workspace import find_workspace, read_json
-from mno.core.config import Config
-from mno.core.errors import InputError
-from mno.core.files import lock_holder, locked, write_json
+from flows.options import (
+    Json,
+    Quiet,
+    answer,
+    command_group,
+    interruptible,
+    print_json,
+    seconds_of,
+)
+from flows.workspace import aligned, find_workspace
+from mno.core.errors import InputError, MnoError, first_line
+from mno.core.files import lock_holder, sha256
 
-# What knows Prefect is imported where it is used: it takes seconds.
-
-FOLDER = Path("build/schedule")
-PLAN = FOLDER / "schedule.json"
-JOURNAL = FOLDER / "runs.json"
-SERVER = FOLDER / "server.json"
 SERVE_LOCK = Path("build/locks/schedule")
 RETRAIN_LOCK = Path("build/locks/retrain")
 GRACE = timedelta(minutes=2)
 """What a run may be late: Prefect looks every few seconds, and a busy machine takes longer."""
 KILLED = "its process was killed; what it had finished is kept"
-_WRITING = Path("build/locks/journal")
-_KEPT = 100  # runs in the journal
+LABEL = "mno.run"
+"""Of a flow run: what is known of it besides its state, as JSON (see `read_schedule`)."""
+_BY_CLOCK = "auto-scheduled"  # Prefect's tag
+_LISTED = 100  # runs
 _SHOWN = 5  # of them in a table
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
-schedule_app = typer.Typer(
-    help="Retrain by the clock, if there is a reason to: new data, changed parameters or code, or "
+schedule_app = command_group(
+    "Retrain by the clock, if there is a reason to: new data, changed parameters or code, or "
     "drift of what the service is asked.\n\n"
     'Begin with: mno schedule --cron "0 3 * * *" --timezone Asia/Tokyo    then: mno schedule serve',
     invoke_without_command=True,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
 )
 
 
@@ -62,26 +60,19 @@ def schedule(
     context: typer.Context,
     cron: Annotated[
         str | None,
-        typer.Option(
-            help='When, as in cron: minute hour day month weekday, "0 3 * * *".', metavar="CRON"
-        ),
+        typer.Option(help='Minute hour day month weekday, as "0 3 * * *".', metavar="CRON"),
     ] = None,
     interval: Annotated[
-        str | None,
-        typer.Option(help="Or how often, as 30m, 1h or 2d.", metavar="TIME"),
+        str | None, typer.Option(help="Or how often, as 30m, 1h or 2d.", metavar="TIME")
     ] = None,
     timezone: Annotated[
         str | None,
-        typer.Option(
-            help="In which --cron is read, as Asia/Tokyo; this machine's if not given.",
-            metavar="NAME",
-        ),
+        typer.Option(help="Of --cron, as Asia/Tokyo; this machine's if not given.", metavar="NAME"),
     ] = None,
     max_hours: Annotated[
         float | None,
         typer.Option(help="Stop a run that takes longer; the next one continues.", metavar="HOURS"),
     ] = None,
-    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Retrain by the clock, if there is a reason to."""
@@ -94,33 +85,47 @@ def schedule(
                 'mno schedule --cron "0 3 * * *"'
             )
         return
-    made = _create(cron, interval, timezone, max_hours)
-    if as_json:
-        print_json(made)
-    elif not quiet:
-        out = console()
-        describe(made, out)
-        out.print(
-            "Next:      mno schedule serve, which runs it as long as it is running itself "
-            "(as a systemd unit: docs/how-to/retrain-at-night.md);  mno schedule run, to try it now"
-            if not made["serving"]
-            else "Next:      nothing; mno schedule serve runs and takes it over"
+    if (cron is None) == (interval is None):
+        raise InputError(
+            'expected --cron "0 3 * * *" or --interval 1h, one of them; see mno schedule --help'
         )
+    if max_hours is not None and not 0.0 < max_hours < math.inf:
+        raise InputError(f"--max-hours {max_hours}: expected a number of hours above 0, as 6")
+    every = {"cron": cron} if interval is None else {"interval": parse_interval(interval)}
+    clock = {**every, "timezone": parse_timezone(timezone)}
+    from flows import schedule_service as service
+
+    root = find_workspace()
+    if cron is not None:
+        service.check_cron(clock)
+    with service.prefect_server(root):
+        service.create(root, clock, max_hours)
+    answer(read_schedule(root), as_json, False, _print_made)
 
 
 @schedule_app.command("list")
 def list_schedule(as_json: Json = False) -> None:
     """Show what is scheduled and when it runs next, what was missed, and the last runs."""
-    found = read_schedule()
-    if as_json:
-        print_json(found)
-        return
-    out = console()
+    answer(read_schedule(find_workspace()), as_json, False, _print_schedule)
+
+
+def _print_made(made: dict[str, Any]) -> None:
+    _describe(made)
+    print(
+        "Next:      mno schedule serve, which runs it as long as it is running itself "
+        "(as a systemd unit: docs/how-to/retrain-at-night.md);  mno schedule run, to try it now"
+    )
+
+
+def _print_schedule(found: dict[str, Any]) -> None:
     if found["plan"] is None:
-        out.print('Nothing is scheduled. Next: mno schedule --cron "0 3 * * *"')
+        print('Nothing is scheduled. Next: mno schedule --cron "0 3 * * *"')
     else:
-        describe(found, out)
-    _describe_runs(found["runs"], out)
+        _describe(found)
+    last = found["runs"][-_SHOWN:]
+    rows = [(local(run["began"]), run["outcome"] or "running", why_and_what(run)) for run in last]
+    if rows:
+        print(f"\n{aligned(('Began', 'Outcome', 'Why, and what came of it'), rows)}")
 
 
 @schedule_app.command()
@@ -137,7 +142,7 @@ def resume(as_json: Json = False) -> None:
 
 @schedule_app.command()
 def remove(as_json: Json = False) -> None:
-    """Schedule nothing any more; models, runs and their journal stay."""
+    """Schedule nothing any more; models and runs stay."""
     _change("remove", as_json, "Removed; mno schedule serve, if it runs, ends by itself.")
 
 
@@ -147,18 +152,16 @@ def run_now(quiet: Quiet = False, as_json: Json = False) -> None:
     from flows.schedule_service import run_schedule
 
     start = time.monotonic()
-    try:
+    with interruptible():
         run = run_schedule(quiet or as_json)
-    except KeyboardInterrupt:
-        raise interrupted() from None
-    if as_json:
-        print_json(run)
-    elif not quiet:
-        out = console()
+
+    def show(run: dict[str, Any]) -> None:
         for reason in run.get("reasons", []):
-            out.print(f"Reason:  {reason}")
-        out.print(f"\nDone in {time.monotonic() - start:.0f} s; {run['said']}.")
-        out.print("Next:    mno schedule list;  mno status")
+            print(f"Reason:  {reason}")
+        print(f"\nDone in {time.monotonic() - start:.0f} s; {run['said']}.")
+        print("Next:    mno schedule list;  mno status")
+
+    answer(run, as_json, quiet, show)
     if run["outcome"] == "busy":
         raise typer.Exit(1)
 
@@ -168,12 +171,11 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, help="Port of the Prefect server and its page; 0: a free one.")
     ] = 0,
-    quiet: Quiet = False,
 ) -> None:
     """Run what is scheduled, on time, as long as this command runs; on this machine only."""
     from flows.schedule_service import serve as serve_schedule
 
-    serve_schedule(port, quiet)
+    serve_schedule(port)
 
 
 def _change(how: str, as_json: bool, line: str) -> None:
@@ -183,129 +185,16 @@ def _change(how: str, as_json: bool, line: str) -> None:
     from flows import schedule_service as service
 
     with service.prefect_server(root):
-        if how == "remove":
-            service.remove(root, plan)
-        else:
-            service.set_paused(root, plan, how == "pause")
+        service.change(plan, how)
     if as_json:
-        print_json(read_schedule())
+        print_json(read_schedule(root))
     else:
-        typer.echo(line)
+        print(line)
 
 
-def _create(
-    cron: str | None, interval: str | None, timezone: str | None, max_hours: float | None
-) -> dict[str, Any]:
-    """Schedule the workspace's retraining in place of what was scheduled before."""
-    root = find_workspace()
-    if (cron is None) == (interval is None):
-        raise InputError(
-            'expected --cron "0 3 * * *" or --interval 1h, one of them; see mno schedule --help'
-        )
-    if max_hours is not None and not 0.0 < max_hours < math.inf:
-        raise InputError(f"--max-hours {max_hours}: expected a number of hours above 0, as 6")
-    plan = Plan(
-        cron=cron,
-        interval=None if interval is None else parse_interval(interval),
-        timezone=parse_timezone(timezone),
-        max_hours=max_hours,
-        since=now().isoformat(),
-    )
-    from flows import schedule_service as service
-
-    if cron is not None:
-        service.check_cron(plan)
-    with service.prefect_server(root):
-        service.create(root, plan)
-    return read_schedule()
-
-
-def read_schedule() -> dict[str, Any]:
-    """Return what `mno schedule list --json` prints.
-
-    Keys: `plan` (see `Plan`, or null), `next` (ISO 8601, or null), `overdue` (one line, or null),
-    `serving` (who serves it, or null), `runs` (see `Journal`, the newest last).
-    """
-    root = find_workspace()
-    plan, known = read_plan(root), read_journal(root)
-    runs = known.runs
-    if lock_holder(root / RETRAIN_LOCK) is None:
-        runs = [{**run, "outcome": run["outcome"] or "crashed"} for run in runs]
-    return {
-        "plan": plan.model_dump() if plan else None,
-        "next": known.due if plan and not plan.paused else None,
-        "overdue": overdue(root, plan),
-        "serving": serving(root),
-        "runs": runs,
-    }
-
-
-def describe(found: dict[str, Any], console: Console) -> None:
-    """Print a plan, what serves it, and what it has missed."""
-    plan, serves = Plan.model_validate(found["plan"]), found["serving"]
-    limit = f", at most {plan.max_hours:g} h" if plan.max_hours else ""
-    console.print(f"Schedule:  {plan.words}{limit}{', paused' if plan.paused else ''}")
-    if found["overdue"]:
-        console.print(f"Missed:    {found['overdue']}")
-    elif found["next"]:
-        console.print(f"Next run:  {local(found['next'])}")
-    console.print(
-        f"Served by: process {serves['pid']}, since {local(serves['since'])}; {serves['api']}"
-        if serves
-        else "Served by: nobody; start mno schedule serve"
-    )
-
-
-def _describe_runs(runs: list[dict[str, Any]], console: Console) -> None:
-    """Print the last runs as a table."""
-    table = Table("Began", "Outcome", "Why, and what came of it", box=None, pad_edge=False)
-    for run in runs[-_SHOWN:]:
-        reasons = "; ".join(run.get("reasons") or [])
-        said = f"{reasons} → {run['said']}" if reasons else run["said"]
-        table.add_row(local(run["began"]), run["outcome"] or "running", said)
-    if runs:
-        console.print()
-        console.print(table)
-
-
-class Plan(Config):
-    """When a workspace retrains, by `cron` or every `interval` seconds."""
-
-    cron: str | None = None  # read in the time zone, of the IANA database
-    interval: float | None = None
-    timezone: str = "UTC"
-    max_hours: float | None = None  # a run that takes longer is stopped
-    since: str = ""  # when it was made, or resumed last, ISO 8601; an interval counts from here
-    paused: bool = False
-    deployment: str = ""  # Prefect's id of it
-
-    @property
-    def words(self) -> str:
-        """The plan in words."""
-        if self.interval is None:
-            return f"cron {self.cron} in {self.timezone}"
-        for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-            if self.interval >= length and self.interval % length == 0:
-                return f"every {self.interval / length:g}{unit}"
-        return f"every {self.interval:g}s"
-
-
-def read_plan(root: Path) -> Plan | None:
-    """Return what is scheduled in a workspace; none if nothing is, or the file cannot be read."""
-    try:
-        return Plan.model_validate_json((root / PLAN).read_bytes())
-    except (OSError, ValidationError):
-        return None
-
-
-def write_plan(root: Path, plan: Plan) -> None:
-    """Keep what is scheduled."""
-    write_json(root / PLAN, plan.model_dump())
-
-
-def need_plan(root: Path) -> Plan:
+def need_plan(root: Path) -> dict[str, Any]:
     """Return what is scheduled; refuse to go on where nothing is."""
-    plan = read_plan(root)
+    plan = read_schedule(root)["plan"]
     if plan is None:
         raise InputError(
             'nothing is scheduled in this workspace; begin with: mno schedule --cron "0 3 * * *"'
@@ -313,10 +202,202 @@ def need_plan(root: Path) -> Plan:
     return plan
 
 
+def read_schedule(root: Path) -> dict[str, Any]:
+    """Return what Prefect knows of a workspace's schedule, as `mno schedule list --json` prints it.
+
+    Keys: `plan` (or null; its `words`, `schedule` as Prefect has it, `max_hours`, `paused`,
+    `deployment`), `next` (ISO 8601, or null), `overdue` (one line if a run
+    was due and did not begin, or null), `serving` (who serves it: `pid`, `since`, `api`, or null),
+    and `runs`, those of the last hundred that had the workspace to themselves, the newest last.
+
+    A run has `id` (of the flow run), `scheduled`, `began`, `ended` (ISO 8601), `missed` (when the
+    run should have begun that it makes up for), `outcome` (`trained`, `updated`, `nothing changed`,
+    `failed`, `too long`, `busy`, `cancelled`, `crashed`), `reasons`, and `said`, in one line. While
+    it runs there is no `ended` and no `outcome`.
+    """
+    serves, plan, overdue = serving(root), None, None
+    api = os.environ.get("PREFECT_API_URL") or (serves["api"] if serves else "")
+    deployment, due, runs = _ask_server(api, root) if api else _ask_database(root)
+    alive = lock_holder(root / RETRAIN_LOCK) is not None
+    if deployment:
+        clock = next((one["schedule"] for one in deployment["schedules"]), {})
+        plan = {
+            "words": _words(clock), "schedule": clock,
+            "max_hours": deployment["parameters"]["max_hours"],
+            "paused": bool(deployment["paused"]), "deployment": deployment["id"],
+        }  # fmt: skip
+    if plan is None or plan["paused"]:
+        due = None
+    if due is not None and moment(due) + GRACE < now() and not alive:
+        why = "mno schedule serve runs" if serves else "no mno schedule serve runs"
+        overdue = f"should have run at {local(due)}, did not: {why}"
+    return {
+        "plan": plan,
+        "next": due and moment(due).isoformat(),
+        "overdue": overdue,
+        "serving": serves,
+        "runs": [_run(found, alive) for found in reversed(runs)],
+    }
+
+
+def _words(clock: Mapping[str, Any]) -> str:
+    """Return a schedule of Prefect's in words."""
+    seconds = clock.get("interval")
+    if seconds is None:
+        return f"cron {clock.get('cron')} in {clock.get('timezone')}"
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds % length == 0:
+            return f"every {seconds / length:g}{unit}"
+    return f"every {seconds:g}s"
+
+
+def _run(found: Mapping[str, Any], alive: bool) -> dict[str, Any]:
+    """Return what is known of a run; where none can be alive, one that has not ended was killed."""
+    began, ended = found["start_time"], found["end_time"]
+    run = {
+        "id": found["id"],
+        "scheduled": moment(found["expected_start_time"]).isoformat(),
+        "began": moment(began).isoformat(timespec="seconds"),
+        "ended": ended and moment(ended).isoformat(timespec="seconds"),
+        "missed": found["parameters"].get("missed"),
+        "outcome": None,
+        "reasons": [],
+        "said": "",
+        **noted(found["labels"]),
+    }
+    if run["outcome"] is None and ended:  # without a word of its own
+        run |= {"outcome": found["state_name"].lower(), "said": found["state"]["message"] or ""}
+    elif run["outcome"] is None and not alive:
+        run |= {"outcome": "crashed", "said": KILLED}
+    return run
+
+
+def noted(labels: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what a run has noted of itself, from the labels of the flow run."""
+    return json.loads((labels or {}).get(LABEL, "{}"))
+
+
+def why_and_what(run: Mapping[str, Any]) -> str:
+    """Return a run's reasons, if there were any, and what came of it, in one line."""
+    return " → ".join(filter(None, ("; ".join(run["reasons"]), run["said"])))
+
+
+def deployment_name(root: Path) -> str:
+    """Return the name of a workspace's deployment; two folders of one name have two."""
+    return f"{root.name.replace('%', '-')}-{sha256(str(root))[:6]}"
+
+
+def mark(root: Path) -> str:
+    """Return the tag of the flow runs that have had a workspace to themselves."""
+    return f"mno:{platform.node()}:{root}"
+
+
+_Answer = tuple[dict[str, Any] | None, str | None, list[dict[str, Any]]]
+"""The deployment, when its next run is due (or was, if it has not begun), the newest runs first."""
+
+
+def _ask_server(api: str, root: Path) -> _Answer:
+    """Ask over HTTP; answers are Prefect's own, see its pages for /deployments and /flow_runs."""
+    import httpx
+
+    key, login = (os.environ.get(f"PREFECT_API_{name}") for name in ("KEY", "AUTH_STRING"))
+    client = httpx.Client(
+        base_url=api,
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        auth=httpx.BasicAuth(*login.split(":", 1)) if login else None,
+        timeout=10.0,
+    )
+
+    def ask(order: str, limit: int, flow_runs: dict[str, Any]) -> list[dict[str, Any]]:
+        flows = {"name": {"any_": ["retrain"]}}
+        asked = {"flow_runs": flow_runs, "flows": flows, "sort": order, "limit": limit}
+        return client.post("/flow_runs/filter", json=asked).raise_for_status().json()
+
+    try:
+        with client:
+            found = client.get(f"/deployments/name/retrain/{deployment_name(root)}")
+            missing = found.status_code == httpx.codes.NOT_FOUND
+            deployment = None if missing else found.raise_for_status().json()
+            of_it = {"any_": [deployment["id"]]} if deployment else {"any_": []}
+            scheduled = {"deployment_id": of_it, "state": {"type": {"any_": ["SCHEDULED"]}}}
+            scheduled["tags"] = {"all_": [_BY_CLOCK]}
+            waiting = ask("NEXT_SCHEDULED_START_TIME_ASC", 1, scheduled) if deployment else []
+            begun = {"tags": {"all_": [mark(root)]}, "start_time": {"is_null_": False}}
+            runs = ask("START_TIME_DESC", _LISTED, begun)
+    except (httpx.HTTPError, ValueError) as error:
+        raise MnoError(
+            f"Prefect's server at {api} does not answer ({first_line(error)}); is it running? "
+            "PREFECT_API_URL says where it is"
+        ) from None
+    return deployment, next((run["next_scheduled_start_time"] for run in waiting), None), runs
+
+
+_DEPLOYMENT = """
+    SELECT json_object(
+        'id', deployment.id, 'paused', paused, 'parameters', json(parameters),
+        'schedules', (SELECT json_group_array(json_object('schedule', json(schedule)))
+                      FROM deployment_schedule WHERE deployment_id = deployment.id))
+    FROM deployment JOIN flow ON flow.id = flow_id
+    WHERE flow.name = 'retrain' AND deployment.name = ?"""
+_DUE = """
+    SELECT min(next_scheduled_start_time) FROM flow_run
+    WHERE deployment_id = ? AND state_type = 'SCHEDULED'
+        AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)"""
+_RUNS = """
+    SELECT json_object(
+        'id', run.id, 'state_name', state_name, 'state', json_object('message', message),
+        'expected_start_time', expected_start_time, 'start_time', start_time,
+        'end_time', end_time, 'parameters', json(parameters), 'labels', json(run.labels))
+    FROM flow_run AS run
+    JOIN flow ON flow.id = run.flow_id
+    LEFT JOIN flow_run_state AS state ON state.id = run.state_id
+    WHERE flow.name = 'retrain' AND start_time IS NOT NULL
+        AND EXISTS (SELECT 1 FROM json_each(run.tags) WHERE value = ?)
+    ORDER BY start_time DESC LIMIT ?"""
+
+
+def _ask_database(root: Path) -> _Answer:
+    """Ask the database of the workspace's own servers, in the form in which a server answers."""
+    home = Path(os.environ.get("PREFECT_HOME", root / ".prefect")).expanduser()
+    file = home.absolute() / "prefect.db"
+    if not file.exists():
+        return None, None, []
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10.0)) as known:
+            found = known.execute(_DEPLOYMENT, [deployment_name(root)]).fetchone()
+            deployment = json.loads(found[0]) if found else None
+            (due,) = known.execute(_DUE, [deployment and deployment["id"], _BY_CLOCK]).fetchone()
+            runs = known.execute(_RUNS, [mark(root), _LISTED]).fetchall()
+    except sqlite3.Error as error:
+        raise MnoError(f"{file}, Prefect's database, cannot be read: {error}") from None
+    return deployment, due, [json.loads(run) for (run,) in runs]
+
+
+def serving(root: Path) -> dict[str, Any] | None:
+    """Return what serves the plan (`pid`, `since`, `api`), or none."""
+    who = lock_holder(root / SERVE_LOCK)
+    return who and {**who, "api": str(who["activity"]).rpartition(" at ")[2]}
+
+
+def _describe(found: dict[str, Any]) -> None:
+    """Print a plan, what serves it, and what it has missed."""
+    plan, serves = found["plan"], found["serving"]
+    limit = f", at most {plan['max_hours']:g} h" if plan["max_hours"] else ""
+    print(f"Schedule:  {plan['words']}{limit}{', paused' if plan['paused'] else ''}")
+    if found["overdue"]:
+        print(f"Missed:    {found['overdue']}")
+    elif found["next"]:
+        print(f"Next run:  {local(found['next'])}")
+    print(
+        f"Served by: process {serves['pid']}, since {local(serves['since'])}; {serves['api']}"
+        if serves
+        else "Served by: nobody; start mno schedule serve"
+    )
+
+
 def parse_interval(text: str) -> float:
-    """Return the seconds of `30m`, `1h` or `2d`; refuse what is no time, or below a second."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)", text.strip())
-    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    """Return the seconds of `30m`, `1h` or `2d`; refuse what is below a second or above a year."""
+    seconds = seconds_of("--interval", text)
     if not 1.0 <= seconds <= 366 * 86400:
         raise InputError(f"--interval {text}: expected a time of 1s to 366d, as 30m, 1h or 2d")
     return seconds
@@ -336,118 +417,18 @@ def parse_timezone(name: str | None) -> str:
     )
 
 
-def local(time: str | datetime) -> str:
+def moment(text: str) -> datetime:
+    """Return a moment from ISO 8601, in this machine's time zone; in UTC where none is given."""
+    found = datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone()
+
+
+def local(text: str) -> str:
     """Return a moment for a person, in this machine's time, as `2026-11-26 03:00`."""
-    moment = datetime.fromisoformat(time) if isinstance(time, str) else time
-    near = abs(now() - moment) < timedelta(minutes=10)
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S" if near else "%Y-%m-%d %H:%M")
+    near = abs(now() - moment(text)) < timedelta(minutes=10)
+    return moment(text).strftime("%Y-%m-%d %H:%M:%S" if near else "%Y-%m-%d %H:%M")
 
 
 def now() -> datetime:
     """Return the present moment, with this machine's time zone."""
     return datetime.now().astimezone()
-
-
-class Journal(NamedTuple):
-    """The last runs, the newest last, and when the plan wants one that has not begun (ISO 8601).
-
-    A run has `id` (of the flow run), `scheduled`, `began`, `ended` (ISO 8601), `pid`, `outcome`
-    (`trained`, `updated`, `nothing changed`, `failed`, `too long`, `busy`, `cancelled`, `crashed`),
-    `reasons` and `said`, in one line. While it runs, there is no `ended` and no `outcome`.
-    """
-
-    runs: list[dict[str, Any]]
-    due: str | None
-
-
-def read_journal(root: Path) -> Journal:
-    """Return what is known of a workspace's runs."""
-    content = read_json(root / JOURNAL)
-    runs = content.get("runs")
-    return Journal(runs if isinstance(runs, list) else [], content.get("due"))
-
-
-def _write(root: Path, change: Callable[[Journal], Journal]) -> list[dict[str, Any]]:
-    with locked(root / _WRITING, "the journal of runs", patience=30.0):
-        runs, due = change(read_journal(root))
-        write_json(root / JOURNAL, {"due": due, "runs": runs[-_KEPT:]})
-    return runs
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
-
-
-def set_due(root: Path, due: datetime | None) -> None:
-    """Note when a run is wanted next."""
-    _write(root, lambda known: known._replace(due=_iso(due)))
-
-
-def begin(root: Path, run: dict[str, Any], due: datetime | None) -> None:
-    """Note that a run began, and when the next is due."""
-    started = {
-        **run, "began": now().isoformat(timespec="seconds"), "ended": None, "pid": os.getpid(),
-        "outcome": None, "reasons": [], "said": "",
-    }  # fmt: skip
-
-    def change(known: Journal) -> Journal:
-        others = [other for other in known.runs if other.get("id") != run["id"]]
-        return Journal([*others, started], _iso(due))
-
-    _write(root, change)
-
-
-def end(root: Path, run: dict[str, Any]) -> dict[str, Any]:
-    """Note how a run ended, by its `id`; returns all that is known of it."""
-    ended = {**run, "ended": now().isoformat(timespec="seconds")}
-
-    def change(known: Journal) -> Journal:
-        runs = [{**r, **ended} if r.get("id") == run["id"] else r for r in known.runs]
-        return known._replace(runs=runs)
-
-    return next((r for r in _write(root, change) if r.get("id") == run["id"]), ended)
-
-
-def end_crashed(root: Path) -> list[dict[str, Any]]:
-    """Note of the runs that have not ended that they crashed; returns those.
-
-    Call it only where none can be alive: while holding `RETRAIN_LOCK`, or where nobody does.
-    """
-    open_runs = [run for run in read_journal(root).runs if run.get("outcome") is None]
-    return [end(root, {"id": run["id"], "outcome": "crashed", "said": KILLED}) for run in open_runs]
-
-
-def overdue(root: Path, plan: Plan | None = None) -> str | None:
-    """Say, in one line, that a run was due and did not begin; none if all is as planned."""
-    plan = plan or read_plan(root)
-    due = read_journal(root).due
-    if plan is None or plan.paused or due is None:
-        return None
-    if now() < datetime.fromisoformat(due) + GRACE or lock_holder(root / RETRAIN_LOCK):
-        return None
-    why = "mno schedule serve runs" if serving(root) else "no mno schedule serve runs"
-    return f"should have run at {local(due)}, did not: {why}"
-
-
-def serving(root: Path) -> dict[str, Any] | None:
-    """Return what serves the plan (`pid`, `since`, `api`), or none."""
-    who = lock_holder(root / SERVE_LOCK)
-    return who and {**who, "api": read_json(root / SERVER).get("api")}
-
-
-def tell_of(root: Path, event: Event, say: Callable[[str], None]) -> None:
-    """Tell of an event; `say` is handed a line for each receiver that was not reached."""
-    for problem in tell(root, event):
-        say(f"could not tell of it: {problem}")
-
-
-def failure(root: Path, run: dict[str, Any], title: str, command: str) -> Event:
-    """Return what is told of a run that is known by its entry in the journal."""
-    figures = {"began": run.get("began"), "reasons": "; ".join(run.get("reasons") or [])}
-    return Event("failure", title, run["said"], command, figures, str(root))
-
-
-def tell_of_failure(root: Path, run: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Tell of a run that failed, took too long or crashed."""
-    title = f"Scheduled retraining: {run['outcome']}"
-    tell_of(root, failure(root, run, title, "mno schedule run"), say)

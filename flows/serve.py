@@ -7,8 +7,7 @@ import signal
 import socket
 import sys
 from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,64 +22,44 @@ if TYPE_CHECKING:
 TOKEN = "MNO_SERVE_TOKEN"  # noqa: S105 - the name of a variable
 
 
-def _seconds(said: str) -> Any:
-    return typer.Option(min=0.1, help=said, metavar="SECONDS")
-
-
 def serve(
     alias: Annotated[
         str, typer.Option(help="Serve the version that has this alias, and follow it.")
     ] = "champion",
     model: Annotated[
-        str | None,
-        typer.Option(help="Registered model; that of the current scenario if not given."),
+        str | None, typer.Option(help="Registered model; the current scenario's if not given.")
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0 serves other machines, too.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, help="Port; 0 takes a free one.")] = 5002,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with a token of 8 characters or more that clients must send; or set "
-            "MNO_SERVE_TOKEN.",
-            metavar="FILE",
-        ),
-    ] = None,
     max_body: Annotated[
         float, typer.Option(min=0.001, help="Largest request, MiB.", metavar="MIB")
     ] = 64.0,
-    max_batch: Annotated[
-        int, typer.Option(min=1, help="Samples of waiting requests that are predicted at once.")
-    ] = 32,
-    timeout: Annotated[float, _seconds("Time in which a request is answered, s.")] = 120.0,
-    poll: Annotated[float, _seconds("Time between looks at the alias, s.")] = 2.0,
-    solver_timeout: Annotated[
-        float, _seconds("Time in which the page's solver must be done, s.")
-    ] = 60.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Longest time of an answer, s.", metavar="SECONDS")
+    ] = 120.0,
     quiet: Quiet = False,
 ) -> None:
     """Answer requests for predictions over HTTP, by MLflow's protocol; follow the champion.
 
     Example: mno serve --port 5002    then: curl http://127.0.0.1:5002/model
     or open http://127.0.0.1:5002/ to try the model by hand.
+
+    Where the variable MNO_SERVE_TOKEN is set, clients must send that token.
     """
     root = find_workspace()
-    token, listening = _token(token_file), _listen(host, port)
+    token, listening = os.environ.get(TOKEN) or None, _listen(host, port)
     prepare_environment(root)
     import uvicorn
 
     from mno.registry.reading import NamedModel
-    from mno.registry.settings import import_mlflow
     from mno.serving.app import Monitor, Service, ServingConfig, build_app
     from mno.serving.counts import FOLDER, Counts
     from mno.serving.model import Follower
     from mno.serving.trial import TrialPage
 
-    config = ServingConfig(
-        max_body_mib=max_body, max_batch=max_batch, answer_timeout=timeout, poll_interval=poll,
-        solver_timeout=solver_timeout,
-    )  # fmt: skip
+    config = ServingConfig(max_body_mib=max_body, answer_timeout=timeout)
     loopback = host in ("127.0.0.1", "::1", "localhost")
     hosts = config.hosts if loopback else ("*",)  # of a machine that is not for itself alone any
     config = config.model_copy(update={"token": token, "hosts": hosts})
@@ -102,7 +81,7 @@ def serve(
         follower = Follower(registry, config.poll_interval, on_change)
     except ValueError as error:
         raise MnoError(f"{name}@{alias} cannot be served: {error}") from None
-    service = Service(follower, config, monitor, import_mlflow().__version__, counts)
+    service = Service(follower, config, monitor, counts)
     trial = TrialPage(service, follower, root, config.solver_timeout)
     app = build_app(service, config.hosts, trial.routes())
     if not quiet:
@@ -120,32 +99,15 @@ def serve(
         server.run(sockets=[listening])
 
 
-def _token(file: Path | None) -> str | None:
-    if file is None:
-        return os.environ.get(TOKEN) or None
-    try:
-        token = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--token-file {file} cannot be read: {error}") from None
-    if len(token) < 8:
-        raise InputError(f"--token-file {file} holds {len(token)} characters; expected 8 or more")
-    return token
-
-
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
-        listening.listen(1024)
+        return socket.create_server((host, port), family=family, backlog=1024)
     except (OSError, OverflowError) as error:
-        listening.close()
         raise InputError(
             f"cannot listen at {host}, port {port} ({error}); try another --port, or 0 for a free "
             "one"
         ) from None
-    return listening
 
 
 def _print_start(model: str, listening: socket.socket, config: ServingConfig) -> None:

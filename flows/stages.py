@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import psutil
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from flows.workspace import program, read_json
+from flows.workspace import program, read_json, read_yaml
 from mno.core.config import read_params
-from mno.core.errors import InputError, MnoError, first_line
+from mno.core.errors import InputError, MnoError
 from mno.core.files import lock_holder
 from mno.lineage.dvcfiles import lookup
 
@@ -76,10 +74,7 @@ def run_target(
     """Bring one target, a stage or `data.dvc`, up to date.
 
     The environment is what a stage has besides this process's; `say` is handed each line it prints.
-
-    Raises:
-        StageFailedError: The stage, or DVC, failed; their lines have been handed on.
-        KeyboardInterrupt: Passed on after the stage has been stopped.
+    Ctrl-C is passed on after the stage has been stopped.
     """
     return run_dvc([program("dvc"), "repro", target], root, {**os.environ, **environment}, say)
 
@@ -165,7 +160,7 @@ def _forward(
 def read_graph(root: Path) -> dict[str, set[str]]:
     """Return each target of the line (a stage, or a `.dvc` file) with those it depends on."""
     params = read_params(root)
-    stages = _yaml(root / "dvc.yaml").get("stages") or {}
+    stages = read_yaml(root / "dvc.yaml").get("stages") or {}
     needs, makes = {}, {}
     for name, stage in stages.items():
         if "cmd" not in stage:
@@ -174,27 +169,20 @@ def read_graph(root: Path) -> dict[str, set[str]]:
         needs[name] = _paths(stage.get("deps") or (), params)
         makes[name] = [path for kind in outs for path in _paths(kind, params)]
     for file in sorted(path for path in root.glob("?*.dvc") if path.is_file()):
-        content = _yaml(file)
+        content = read_yaml(file)
         needs[file.name] = [item["path"] for item in content.get("deps") or ()]
         makes[file.name] = [item["path"] for item in content.get("outs") or ()]
     return {
         name: {
             other
             for other, outs in makes.items()
-            if other != name and any(_overlap(a, b) for a in paths for b in outs)
+            if other != name
+            and any(
+                Path(a).is_relative_to(b) or Path(b).is_relative_to(a) for a in paths for b in outs
+            )
         }
         for name, paths in needs.items()
     }
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = YAML(typ="safe").load(path)
-    except (OSError, YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} cannot be used: {first_line(error)}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path.name} cannot be used: expected a mapping")
-    return content
 
 
 def _paths(entries: Iterable[Any], params: Mapping[str, Any]) -> list[str]:
@@ -203,37 +191,25 @@ def _paths(entries: Iterable[Any], params: Mapping[str, Any]) -> list[str]:
     return [_PARAMETER.sub(lambda m: str(lookup(params, m[1])), path) for path in listed]
 
 
-def _overlap(one: str, other: str) -> bool:
-    """Whether a path is another, or inside it, or around it."""
-    a, b = Path(one).parts, Path(other).parts
-    shared = min(len(a), len(b))
-    return a[:shared] == b[:shared]
-
-
 def run_order(graph: Mapping[str, set[str]], target: str | None = None) -> list[str]:
     """Return the targets in an order in which each comes after what it depends on.
 
     Only one target and what it depends on are kept, if one is given.
     """
-    if target is not None:
-        graph = {name: graph[name] for name in _ancestors(graph, target)}
     try:
         ordered = {name: sorted(graph[name]) for name in sorted(graph)}
-        return list(TopologicalSorter(ordered).static_order())
+        order = list(TopologicalSorter(ordered).static_order())
     except CycleError as error:
         raise InputError(f"dvc.yaml: stages depend on each other: {error.args[1]}") from None
+    wanted = order if target is None else _needed(graph, target)
+    return [name for name in order if name in wanted]
 
 
-def _ancestors(graph: Mapping[str, set[str]], target: str) -> set[str]:
+def _needed(graph: Mapping[str, set[str]], target: str) -> set[str]:
+    """Return a target and all that it depends on."""
     if target not in graph:
         raise InputError(f"dvc.yaml has no stage {target!r}; it has: {', '.join(sorted(graph))}")
-    found, waiting = set(), [target]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(graph[name])
-    return found
+    return {target}.union(*(_needed(graph, name) for name in graph[target]))
 
 
 def read_changes(root: Path) -> dict[str, Any] | None:
@@ -265,21 +241,27 @@ def current_targets(
     stale = set(changes)
     if "register" not in stale and forget_missing_version(root, say):
         stale.add("register")
-    return {name for name in graph if not _ancestors(graph, name) & stale}
+    return {name for name in graph if not _needed(graph, name) & stale}
 
 
 def forget_missing_version(root: Path, say: Callable[[str], None]) -> bool:
     """Remove the record of a registration whose version is gone, so that DVC registers again."""
-    path = root / REGISTERED
-    if not path.exists():
-        return False
+    if reason := problem_of_registration(root):
+        say(f"register: {REGISTERED} is out of date ({reason}); registering again")
+        (root / REGISTERED).unlink()
+    return bool(reason)
+
+
+def problem_of_registration(root: Path) -> str:
+    """Return why the recorded version cannot be used; nothing if it can, or none is recorded."""
+    if not (root / REGISTERED).exists():
+        return ""
     from mno.registry.reading import why_version_is_unusable
 
-    registered, reason = read_json(path), "the record is not readable"
-    if reason := why_version_is_unusable(root, registered) if registered else reason:
-        say(f"register: {REGISTERED} is out of date ({reason}); registering again")
-        path.unlink()
-    return bool(reason)
+    registered = read_json(root / REGISTERED)
+    if not registered:
+        return "the record is not readable"
+    return why_version_is_unusable(root, registered) or ""
 
 
 def read_stages(root: Path) -> list[dict[str, Any]]:

@@ -5,27 +5,27 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from flows.options import Json, console, print_json
+from flows.options import Json, answer, print_json
 from flows.workspace import (
     RUN_LOCK,
+    VERSION_HEAD,
+    aligned,
     find_workspace,
     leftovers,
     prepare_environment,
     progress_bar,
     read_json,
 )
-from mno.core.errors import MnoError
+from mno.core.errors import InputError, MnoError
 from mno.core.files import lock_holder
 
-_LEAST_FREE = 2 * 2**30  # bytes
+_LEAST_FREE = 2  # GiB
 _LATEST = 10  # versions that are looked at besides those with an alias
 _SIGNS = {"good": "ok", "note": "note", "problem": "PROBLEM"}
 _PACKAGES = ("prefect", "dvc", "torch", "mlflow", "zarr", "dask", "numba")
@@ -33,24 +33,15 @@ _PACKAGES = ("prefect", "dvc", "torch", "mlflow", "zarr", "dask", "numba")
 
 def status(as_json: Json = False) -> None:
     """Show in one screen what is current, stale, running and registered."""
-    found = read_status()
-    if as_json:
-        print_json(found)
-    else:
-        print_status(found, console())
+    answer(read_status(), as_json, False, print_status)
 
 
 def doctor(
     versions: Annotated[
-        bool,
-        typer.Option(
-            "--versions",
-            help="Also load every registered version and have it predict, which takes a while.",
-        ),
+        bool, typer.Option("--versions", help="Also have every registered version predict.")
     ] = False,
     notify: Annotated[
-        bool,
-        typer.Option("--notify", help="Only send a test to everybody whom notify.yaml names."),
+        bool, typer.Option("--notify", help="Only send a test to all whom notify.yaml names.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -76,10 +67,10 @@ def doctor(
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
-        out, width = console(), max(12, *(len(finding.subject) for finding in findings))
+        width = max(12, *(len(finding.subject) for finding in findings))
         for subject, verdict, detail in findings:
-            out.print(f"{_SIGNS[verdict]:<8} {subject:<{width}} {detail}")
-        out.print(f"\n{problems} problem(s) found." if problems else "\nReady: mno run")
+            print(f"{_SIGNS[verdict]:<8} {subject:<{width}} {detail}")
+        print(f"\n{problems} problem(s) found." if problems else "\nReady: mno run")
     if problems:
         raise typer.Exit(1)
 
@@ -90,65 +81,68 @@ def read_status() -> dict[str, Any]:
     Keys: `scenario`; `running` (who holds the workspace, or null); `stages`, each with `state`
     (`current`, `stale`, `waiting` for a stale one before it, `running`, or `unknown` where a
     running stage keeps DVC from looking) and `reasons`; `metrics`; `registry` (versions with their
-    aliases and errors); `schedule` (`plan` in words, `next`, and `overdue`, one line if a run did
-    not begin; or null).
+    aliases and errors); `schedule` (`plan` in words, `next`, `overdue`, one line if a run did not
+    begin or Prefect cannot be asked, and `last`, what became of the last run; or null).
     """
     root = find_workspace()
     prepare_environment(root)
     from flows.params import parse_params
-    from flows.schedule import overdue, read_journal, read_plan
+    from flows.schedule import read_schedule
     from flows.stages import read_stages
     from mno.registry.reading import describe_registry
 
-    name, plan = parse_params(root).dataset_name, read_plan(root)
+    name, schedule = parse_params(root).dataset_name, None
+    try:
+        found = read_schedule(root)
+        if found["plan"] or found["runs"]:
+            schedule = {
+                "plan": found["plan"]["words"] if found["plan"] else "none",
+                "next": found["next"],
+                "overdue": found["overdue"],
+                "last": found["runs"][-1]["outcome"] if found["runs"] else None,
+            }
+    except MnoError as error:
+        schedule = {"plan": "not known", "next": None, "overdue": str(error), "last": None}
     return {
         "scenario": name,
         "running": lock_holder(root / RUN_LOCK),
         "stages": read_stages(root),
         "metrics": read_json(root / "reports/metrics.json") or None,
         "registry": describe_registry(root, name),
-        "schedule": plan and {
-            "plan": plan.words,
-            "next": None if plan.paused else read_journal(root).due,
-            "overdue": overdue(root, plan),
-        },
-    }  # fmt: skip
+        "schedule": schedule,
+    }
 
 
-def print_status(status: dict[str, Any], console: Console) -> None:
+def print_status(status: dict[str, Any]) -> None:
     """Draw it as tables."""
     from flows.schedule import local
 
     running, schedule = status["running"], status["schedule"]
-    console.print(f"Scenario  {status['scenario']}")
-    console.print(
+    print(f"Scenario  {status['scenario']}")
+    print(
         f"Running   {running['activity']}, process {running['pid']}, since {running['since']}"
         if running
         else "Running   nothing"
     )
     if schedule:
-        due = f"next {local(schedule['next'])}" if schedule["next"] else "paused"
-        console.print(f"Schedule  {schedule['plan']}; {schedule['overdue'] or due}")
-    stages = Table("Stage", "State", "Why", box=None, pad_edge=False)
-    for stage in status["stages"]:
-        stages.add_row(stage["name"], stage["state"], "; ".join(stage["reasons"]))
-    versions = Table(
-        "Model", "Version", "Alias", "Test error", "Registered", box=None, pad_edge=False
-    )
+        due = f"next {local(schedule['next'])}" if schedule["next"] else "no run is due"
+        last = f"; last run: {schedule['last']}" if schedule["last"] else ""
+        print(f"Schedule  {schedule['plan']}; {schedule['overdue'] or due}{last}")
+    stages = [(s["name"], s["state"], "; ".join(s["reasons"])) for s in status["stages"]]
+    versions = []
     for row in status["registry"]:
         error = "" if row["relative_l2"] is None else f"{row['relative_l2']:.2%}"
         aliases = ", ".join(row["aliases"])
-        versions.add_row(row["name"], str(row["version"]), aliases, error, row["created"])
-    for part in (stages, versions if status["registry"] else "No model is registered yet."):
-        console.print()
-        console.print(part)
-    console.print()
-    if schedule and schedule["overdue"]:
-        console.print("Next: mno schedule serve, which makes up for the run that was missed")
+        versions.append((row["name"], str(row["version"]), aliases, error, row["created"]))
+    print(f"\n{aligned(('Stage', 'State', 'Why'), stages)}\n")
+    print(aligned(VERSION_HEAD, versions) if versions else "No model is registered yet.")
+    print()
+    if schedule and schedule["overdue"] and schedule["next"]:
+        print("Next: mno schedule serve, which makes up for the run that was missed")
     elif not running and any(stage["state"] != "current" for stage in status["stages"]):
-        console.print("Next: mno run")
+        print("Next: mno run")
     else:
-        console.print("Next: make ui, or mno predict --help")
+        print("Next: make ui, or mno predict --help")
 
 
 class Finding(NamedTuple):
@@ -164,9 +158,8 @@ _Found = tuple[Literal["good", "note", "problem"], str]
 
 def _examine(all_versions: bool, quiet: bool) -> list[Finding]:
     """Look at everything; no check stops another."""
-    root = find_workspace()
+    root, findings = find_workspace(), []
     prepare_environment(root)
-    findings = []
     for subject, check in _CHECKS.items():
         try:
             findings.append(Finding(subject, *check(root)))
@@ -178,21 +171,6 @@ def _examine(all_versions: bool, quiet: bool) -> list[Finding]:
 def _versions(root: Path) -> _Found:
     found = [f"{name} {version(name)}" for name in _PACKAGES]
     return "good", f"python {platform.python_version()}, {', '.join(found)}"
-
-
-def _pins(root: Path) -> _Found:
-    """Compare what is installed with what `constraints.txt` pins: the tested set."""
-    different = []
-    for line in (root / "constraints.txt").read_text(encoding="utf-8").splitlines():
-        name, _, pinned = (part.strip() for part in line.partition("=="))
-        try:
-            if pinned and version(name) != pinned:
-                different.append(f"{name} {version(name)} (tested: {pinned})")
-        except PackageNotFoundError:
-            continue  # belongs to an extra that is not installed
-    if different:
-        return "note", f"other than constraints.txt: {', '.join(different[:5])}"
-    return "good", "all packages as pinned in constraints.txt"
 
 
 def _git(root: Path) -> _Found:
@@ -210,12 +188,6 @@ def _parameters(root: Path) -> _Found:
     return "good", f"params.yaml is valid, scenario {load_params(root).scenario}"
 
 
-def _graph(root: Path) -> _Found:
-    from flows.stages import read_graph, run_order
-
-    return "good", " → ".join(run_order(read_graph(root)))
-
-
 def _run(root: Path) -> _Found:
     who = lock_holder(root / RUN_LOCK)
     if who:
@@ -224,14 +196,15 @@ def _run(root: Path) -> _Found:
 
 
 def _schedule(root: Path) -> _Found:
-    from flows.schedule import overdue, read_plan
+    from flows.schedule import read_schedule
 
-    plan = read_plan(root)
+    found = read_schedule(root)
+    plan = found["plan"]
     if plan is None:
         return "good", "nothing is scheduled"
-    if missed := overdue(root, plan):
+    if missed := found["overdue"]:
         return "problem", f"{missed}; start mno schedule serve, which makes up for it"
-    return "good", f"{plan.words}{', paused' if plan.paused else ''}"
+    return "good", f"{plan['words']}{', paused' if plan['paused'] else ''}"
 
 
 def _notify(root: Path) -> _Found:
@@ -259,9 +232,8 @@ def _leftovers(root: Path) -> _Found:
 
 def _disk(root: Path) -> _Found:
     free = shutil.disk_usage(root).free / 2**30
-    least = _LEAST_FREE / 2**30
-    if free < least:
-        return "problem", f"{free:.1f} GiB free, at least {least:.0f} wanted; make room"
+    if free < _LEAST_FREE:
+        return "problem", f"{free:.1f} GiB free, at least {_LEAST_FREE} wanted; make room"
     return "good", f"{free:.0f} GiB free"
 
 
@@ -274,7 +246,7 @@ def _registry(root: Path) -> _Found:
 
 
 _CHECKS: dict[str, Callable[[Path], _Found]] = {
-    "versions": _versions, "pins": _pins, "git": _git, "parameters": _parameters, "dvc": _graph,
+    "versions": _versions, "git": _git, "parameters": _parameters,
     "run": _run, "schedule": _schedule, "notify": _notify, "leftovers": _leftovers,
     "disk": _disk, "registry": _registry,
 }  # fmt: skip
@@ -283,8 +255,8 @@ _CHECKS: dict[str, Callable[[Path], _Found]] = {
 def _models(root: Path, all_versions: bool, quiet: bool) -> list[Finding]:
     """Look whether the files of registered versions are whole, or whether all of them predict."""
     from mno.registry.catalogue import registry_of
+    from mno.registry.reading import try_version
     from mno.registry.settings import Workspace
-    from mno.registry.trial import try_health
 
     workspace = Workspace(root)
     try:
@@ -298,8 +270,12 @@ def _models(root: Path, all_versions: bool, quiet: bool) -> list[Finding]:
     with progress_bar(quiet, "versions") as show:
         for number, one in enumerate(looked_at):
             show("trying versions", number, len(looked_at))
-            health = try_health(workspace, one, predict=all_versions)
-            findings.append(Finding(one.uri, health.verdict, health.detail))
+            try:
+                finding = Finding(one.uri, "good", try_version(workspace, one, all_versions))
+            except MnoError as error:
+                see = f"; see: mno audit {one.uri}" if isinstance(error, InputError) else ""
+                finding = Finding(one.uri, "problem", f"{error}{see}")
+            findings.append(finding)
     if left := len(versions) - len(looked_at):
         detail = f"{left} older version(s) without an alias were not looked at"
         findings.append(Finding("models", "note", f"{detail}: mno doctor --versions"))

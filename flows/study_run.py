@@ -19,9 +19,9 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,104 +31,75 @@ import psutil
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
-from rich.console import Console
 from ruamel.yaml import YAML
 
+from flows.options import Say, teller
 from flows.pipeline import environment, start_temporary_server
 from flows.stages import StageFailedError, run_target, stop_group
 from flows.study import load_study
-from flows.workspace import end_leftovers, find_workspace, marks, program
+from flows.workspace import (
+    end_leftovers,
+    find_workspace,
+    marks,
+    program,
+    read_json,
+    server_is_gone,
+)
 from mno.core.config import PARAMS_FILE
-from mno.core.errors import InputError, MnoError, first_line
-from mno.core.files import LockedError, locked, replacing
+from mno.core.errors import InputError, MnoError
+from mno.core.files import locked, replacing
 from mno.core.workers import keep_busy
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.snapshot import git, take_snapshot, toplevel
-from mno.registry.tracking import NestedRuns, log_cell, study_log
 from mno.study.design import Cell
 from mno.study.operators import count, measure_scaling, signature_of
-from mno.study.planning import expected_seconds, make_plan
 from mno.study.results import (
     Code,
     Found,
     Study,
     counts,
     done_record,
+    expected_seconds,
     failed_record,
     scaling_name,
     scaling_record,
+    to_make,
 )
 
 FOLDER = Path("build/study")
 TARGET = "register"  # in an experiment it only logs
-_MOST_COPIES = 64
-
-Say = Callable[[str], None]
 
 
 def run_study(
-    given: str, *, budget: float | None = None, workers: int = 1, new_data: bool = False,
-    quiet: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    given: str, *, budget: float | None = None, workers: int = 1, quiet: bool = False
+) -> dict[str, Any]:
     """Make what is missing, stale or failed of a study, as far as the budget goes.
 
-    `flows.workspace.prepare_environment` must have been called before this module is imported.
+    `flows.workspace.prepare_environment` must have been called before this module is imported. The
+    study is given by its file or its name, the budget in seconds.
 
-    Args:
-        given: Its file, or its name.
-        budget: Seconds after which no cell is begun that would end later; none makes all.
-        workers: Cells that are made at a time.
-        new_data: Whether data that differ from those of finished cells are accepted.
-        quiet: Print failures only.
-
-    Returns:
-        The numbers of cells by state; `made` and `not_made` in this run, `left`, and
-        `expected_seconds` of what is left (none where not known).
-
-    Raises:
-        InputError: The study cannot be used; nothing has been made.
-        MnoError: The study is being run already, or the workspace cannot be used.
+    Returns the numbers of cells by state; `made` and `not_made` in this run, `left`, and
+    `expected_seconds` of what is left (none where not known).
     """
+    end = None if budget is None else time.monotonic() + budget
     root = find_workspace()
     study = load_study(given, root)
     _refuse_uncommitted(root)
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-
-    def say(line: str) -> None:
-        if not quiet or ": failed: " in line:
-            console.print(line)
-
     with locked(root / FOLDER / f"{study.name}.lock", f"the study {study.name}"):
         end_leftovers(root)
         os.environ.update(marks(root))
         try:
             start_temporary_server()
-            runner: Any = ThreadPoolTaskRunner(max_workers=workers)
-            parent = study_log(root, study.name, study.spec.title)
-            try:
-                with held_copies(root, workers) as copies:
-                    maker = CellMaker(study, parent, workers, new_data, say)
-
-                    @flow(
-                        name="study", flow_run_name=study.name, validate_parameters=False,
-                        task_runner=runner, persist_result=False,
-                    )  # fmt: skip
-                    def make_all() -> dict[str, int]:
-                        return _make_all(study, budget, maker, copies)
-
-                    made = make_all()
-            finally:
-                found = study.found()
-                parent.close(whole=all(item.state == "fresh" for item in found))
+            copies = [prepared_copy(root, study.name, place) for place in range(workers)]
+            made = _flow(StudyRun(study, copies, end, teller(quiet)))
+            found = study.found()
         except httpx.TransportError as error:
-            raise MnoError(
-                f"Prefect's server does not answer any more ({first_line(error)}); run again: "
-                "what is finished is kept"
-            ) from None
-    plan = make_plan(found)
+            raise MnoError(server_is_gone(error)) from None
+    left = to_make(found)
+    seconds = expected_seconds(left, found)
     return {
-        "study": study.name, **counts(found), **made, "left": len(plan.order),
-        "expected_seconds": plan.expected(workers),
+        "study": study.name, **counts(found), **made, "left": len(left),
+        "expected_seconds": None if seconds is None else seconds / workers,
     }  # fmt: skip
 
 
@@ -138,108 +109,23 @@ def _refuse_uncommitted(root: Path) -> None:
     if snapshot.head is None:
         raise InputError("nothing is committed yet, but a cell names a commit; git commit first")
     if snapshot.changed:
-        shown = ", ".join(snapshot.changed[:3]) + (" and more" if len(snapshot.changed) > 3 else "")
         raise InputError(
-            f"the code is not committed ({shown}), but every cell names the commit that makes it "
-            "again; commit, and run again (params.yaml may differ: no cell depends on it)"
+            f"the code is not committed ({', '.join(snapshot.changed[:3])}), but every cell names "
+            "the commit that makes it again; commit, and run again (params.yaml may differ)"
         )
 
 
-def _make_all(
-    study: Study, budget: float | None, maker: CellMaker, copies: list[Copy]
-) -> dict[str, int]:
-    end = None if budget is None else time.monotonic() + budget
-    try:
-        code = Code(copies[0].root)  # what makes the cells, whatever is edited meanwhile
-        # The version of each dataset has to be known to tell what is stale.
-        kept = [i for i in study.found(code) if i.identity.data is None and i.record]
-        for item in {i.identity.dataset: i for i in reversed(kept)}.values():
-            maker.make_dataset(item, copies[0])
-        plan, say = make_plan(study.found(code)), maker.say
-        expected = plan.expected(maker.workers)
-        about = "" if expected is None else f", about {said_time(expected)}"
-        say(f"{study.name}: {len(study.cells) - len(plan.order)} of {len(study.cells)} cells are "
-            f"there; {len(plan.order)} to make{about}")  # fmt: skip
-        if budget is not None and plan.order:
-            say(f"within the budget: {plan.within(budget, maker.workers)} of them, "
-                "as far as can be told")  # fmt: skip
-        made = _make_cells(study, code, maker, copies, end)
-        _measure_scaling(study, code, end, say)
-        return made
-    except BaseException:
-        maker.stop()
-        raise
+def _flow(run: StudyRun) -> dict[str, int]:
+    runner: Any = ThreadPoolTaskRunner(max_workers=len(run.copies))
 
+    @flow(
+        name="study", flow_run_name=run.study.name, validate_parameters=False,
+        task_runner=runner, persist_result=False,
+    )  # fmt: skip
+    def make_all() -> dict[str, int]:
+        return run.make_all()
 
-def _make_cells(
-    study: Study, code: Code, maker: CellMaker, copies: Sequence[Copy], end: float | None
-) -> dict[str, int]:
-    """Make cells in all copies at a time; return how many were `made`, and how many `not_made`."""
-    free, begun = list(copies), set[str]()
-    made = {"made": 0, "not_made": 0}
-
-    def begin() -> tuple[tuple[Any, Copy], Future[Any]] | None:
-        item = _next(study.found(code), begun, end)
-        if item is None:
-            return None
-        name, copy = item.cell.name, free.pop()
-        begun.add(name)
-
-        @task(name="cell", task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
-        def cell() -> bool:
-            return maker.make(item, copy)
-
-        making: Any = cell.submit()
-        return (making, copy), making.wrapped_future
-
-    def ended(item: tuple[Any, Copy], _: Future[Any]) -> None:
-        making, copy = item
-        free.append(copy)
-        made["made" if making.result() else "not_made"] += 1
-
-    keep_busy(begin, ended, len(copies))
-    return made
-
-
-def _next(found: list[Found], begun: set[str], end: float | None) -> Found | None:
-    """Return the most informative cell that has not been tried and ends before the time is up."""
-    for item in make_plan(found).order:
-        if item.cell.name in begun:
-            continue
-        if end is not None:
-            left = end - time.monotonic()
-            if left <= 0 or (expected_seconds(item, found) or 0.0) > left:
-                return None
-        return item
-    return None
-
-
-def _measure_scaling(study: Study, code: Code, end: float | None, say: Say) -> None:
-    scaling = study.spec.scaling
-    if scaling is None:
-        return
-    for item in study.scaling(code):
-        if item.state == "fresh":
-            continue
-        if end is not None and time.monotonic() > end:
-            return
-        cell, name = item.cell, scaling_name(item.cell)
-        say(f"{name}: time and memory at {', '.join(map(str, scaling.resolutions))}")
-        try:
-            points = measure_scaling(cell.params, scaling.resolutions, scaling.seconds, study.root)
-        except MnoError as error:
-            say(f"{name}: failed: {error}")
-            continue
-        parameters = count(cell.params["model"], signature_of(cell.params, study.root))
-        study.results.write(name, scaling_record(cell, item.identity, parameters, points))
-
-
-def said_time(seconds: float) -> str:
-    """Return a time in words, for example `2 h 05 min`."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return make_all()
 
 
 class DataDifferError(MnoError):
@@ -247,29 +133,87 @@ class DataDifferError(MnoError):
 
 
 @dataclass
-class CellMaker:
-    """Makes cells, in several threads at a time."""
+class StudyRun:
+    """Makes cells of a study, in several threads at a time, one for each copy."""
 
     study: Study
-    parent: NestedRuns  # the study's run in MLflow
-    workers: int  # cells that are made at a time, at most
-    new_data: bool  # whether data that differ from those of finished cells are accepted
+    copies: list[Copy]
+    end: float | None  # when the time is up, on the monotonic clock; none for never
     say: Say  # is handed lines for the person who watches
-    stopping: threading.Event = field(default_factory=threading.Event)
+    _stopping: threading.Event = field(default_factory=threading.Event)
     """Set when all is to end: what fails from then on is no failure of a cell."""
-    _made: dict[str, str] = field(default_factory=dict)
+    _data: dict[str, str] = field(default_factory=dict)  # md5 of what has been made, by digest
     _locks: defaultdict[str, threading.Lock] = field(
         default_factory=lambda: defaultdict(threading.Lock)
     )
     _handing_over: threading.Lock = field(default_factory=threading.Lock)
 
-    def make(self, item: Found, copy: Copy) -> bool:
-        """Make a cell and keep it; return whether it was made. A failed one is kept with why.
+    def make_all(self) -> dict[str, int]:
+        """Make what is missing; return how many cells were `made`, and how many `not_made`."""
+        study, code = self.study, Code(self.copies[0].root)  # whatever is edited meanwhile
+        try:
+            # The version of each dataset has to be known to tell what is stale.
+            kept = [i for i in study.found(code) if i.identity.data is None and i.record]
+            for item in {i.identity.dataset: i for i in reversed(kept)}.values():
+                self.make_dataset(item, self.copies[0])
+            cells, left = len(study.cells), len(to_make(study.found(code)))
+            self.say(f"{study.name}: {cells - left} of {cells} cells are there; {left} to make")
+            made = self._make_cells(code)
+            self._measure_scaling(code)
+            return made
+        except BaseException:
+            self._stop()
+            raise
 
-        Raises:
-            DataDifferError: See `make_dataset`.
-            MnoError: The study is ending.
-        """
+    def _make_cells(self, code: Code) -> dict[str, int]:
+        free, begun = list(self.copies), set[str]()
+        made = {"made": 0, "not_made": 0}
+
+        def begin() -> tuple[tuple[Any, Copy], Future[Any]] | None:
+            found = self.study.found(code)
+            item = next((i for i in to_make(found) if i.cell.name not in begun), None)
+            if item is None or self._is_over(expected_seconds([item], found) or 0.0):
+                return None
+            name, copy = item.cell.name, free.pop()
+            begun.add(name)
+
+            @task(name="cell", task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
+            def cell() -> bool:
+                return self.make(item, copy)
+
+            making: Any = cell.submit()
+            return (making, copy), making.wrapped_future
+
+        def ended(item: tuple[Any, Copy], _: Future[Any]) -> None:
+            making, copy = item
+            free.append(copy)
+            made["made" if making.result() else "not_made"] += 1
+
+        keep_busy(begin, ended, len(free))
+        return made
+
+    def _is_over(self, seconds: float = 0.0) -> bool:
+        """Whether the time will be up when as many seconds have passed."""
+        return self.end is not None and time.monotonic() + seconds >= self.end
+
+    def _measure_scaling(self, code: Code) -> None:
+        scaling, root = self.study.spec.scaling, self.study.root
+        for item in self.study.scaling(code):
+            if scaling is None or item.state == "fresh" or self._is_over():
+                continue
+            params, name = item.cell.params, scaling_name(item.cell)
+            self.say(f"{name}: time and memory at {', '.join(map(str, scaling.resolutions))}")
+            try:
+                points = measure_scaling(params, scaling.resolutions, scaling.seconds, root)
+            except MnoError as error:
+                self.say(f"{name}: failed: {error}")
+                continue
+            parameters = count(params["model"], signature_of(params, root))
+            record = scaling_record(item.cell, item.identity, parameters, points)
+            self.study.results.write(name, record)
+
+    def make(self, item: Found, copy: Copy) -> bool:
+        """Make a cell and keep it; return whether it was made. A failed one is kept with why."""
         cell = item.cell
         try:
             record = self._record_of(item, copy)
@@ -277,9 +221,9 @@ class CellMaker:
             raise
         except MnoError as error:
             interrupted = isinstance(error, StageFailedError) and error.exit_code == 130
-            if self.stopping.is_set() or interrupted:
+            if self._stopping.is_set() or interrupted:
                 raise
-            failed = failed_record(cell, item.identity, str(error), self.workers)
+            failed = failed_record(cell, item.identity, str(error), len(self.copies))
             self.study.results.write(cell.name, failed)
             self.say(f"{cell.name}: failed: {error}")
             return False
@@ -289,57 +233,51 @@ class CellMaker:
         return True
 
     def _record_of(self, item: Found, copy: Copy) -> dict[str, Any]:
-        """Make a cell, keep it as an experiment and in MLflow, and return its record."""
+        """Make a cell, keep it as an experiment, and return its record."""
         start, cell = time.monotonic(), item.cell
         identity = replace(item.identity, data=self.make_dataset(item, copy))
         variables = self._environment(cell)
         _repro(copy, TARGET, variables)
-        record = done_record(cell, identity, copy.root, self.workers)
-        registered = (copy.root / "reports/registered.json").read_text(encoding="utf-8")
-        record["training_run"] = json.loads(registered)["run_id"]
+        record = done_record(cell, identity, copy.root, len(self.copies))
+        record["training_run"] = read_json(copy.root / "reports/registered.json")["run_id"]
         with self._handing_over:
             commit = copy.save_experiment(cell.experiment, variables)
         record["experiment"] = {"name": cell.experiment, "commit": commit, "base": copy.baseline}
         record["seconds"]["all"] = round(time.monotonic() - start, 1)
-        log_cell(self.parent, self.study.name, cell.name, record)
         return record
 
     def make_dataset(self, item: Found, copy: Copy) -> str:
-        """Make the data of a cell in a copy, once for all cells that share them; return their md5.
-
-        Raises:
-            DataDifferError: They are not those of finished cells.
-            StageFailedError: They cannot be made.
-        """
+        """Make the data of a cell, once for all cells that share them; return their md5."""
         copy.set_params(item.cell.params)
-        digest = item.identity.dataset
+        digest, results = item.identity.dataset, self.study.results
         with self._locks[digest]:
-            if digest in self._made:
-                return self._made[digest]
+            if digest in self._data:
+                return self._data[digest]
             self.say(f"data of {item.cell.scenario}")
             _repro(copy, DATA_FILE, self._environment(item.cell))
             md5 = read_data_version(copy.root / DATA_FILE).md5
             if md5 is None:
                 raise MnoError(f"{DATA_FILE} names no version after the data were made")
-            known = self.study.results.datasets().get(digest)
-            if known not in (None, md5) and not self.new_data:
+            known = results.datasets().get(digest, md5)
+            if known != md5:
                 raise DataDifferError(
                     f"the data of {item.cell.scenario} are another version here ({md5[:12]}) than "
-                    f"that of finished cells ({(known or '')[:12]}), though made by the same code: "
-                    "bring its DVC cache along from where they were made, or give --new-data, "
-                    "and those cells are made again"
+                    f"that of finished cells ({known[:12]}), though made by the same code: bring "
+                    "its DVC cache along from where they were made, or remove "
+                    f"{results.folder}/datasets/{item.cell.scenario}-*, and those cells are made "
+                    "again"
                 )
-            self.study.results.keep_dataset(item.cell, digest, md5)
-            self._made[digest] = md5
+            results.keep_dataset(item.cell, digest, md5)
+            self._data[digest] = md5
             return md5
 
-    def stop(self) -> None:
-        """End what is running; call it from the thread that was interrupted."""
-        self.stopping.set()
+    def _stop(self) -> None:
+        """End what is running; it is called in the thread that was interrupted."""
+        self._stopping.set()
         inside = self.study.root / FOLDER
         for child in psutil.Process().children():
             with suppress(psutil.Error, OSError):
-                if inside in (folder := Path(child.cwd())).parents or folder == inside:
+                if inside in Path(child.cwd()).parents:
                     stop_group(child.pid)
 
     def _environment(self, cell: Cell) -> dict[str, str]:
@@ -375,11 +313,7 @@ class Copy:
             YAML(typ="safe").dump(json.loads(json.dumps(params)), partial)
 
     def save_experiment(self, name: str, environment: Mapping[str, str]) -> str:
-        """Keep the state of the copy as a DVC experiment of the workspace; return its commit.
-
-        Raises:
-            MnoError: DVC or git failed.
-        """
+        """Keep the state of the copy as a DVC experiment of the workspace; return its commit."""
         command = [program("dvc"), "exp", "save", "--force", "--name", name]
         _output(command, self.root, environment)
         reference = f"refs/exps/{self.baseline[:2]}/{self.baseline[2:]}/{name}"
@@ -389,32 +323,13 @@ class Copy:
         return git(self.workspace, "rev-parse", "--verify", reference).decode().strip()
 
 
-@contextmanager
-def held_copies(workspace: Path, number: int) -> Iterator[list[Copy]]:
-    """Take copies that nobody holds, made or brought up to date.
+def prepared_copy(workspace: Path, study: str, place: int) -> Copy:
+    """Return a copy for a study, made or brought up to date.
 
-    Afterwards they are left, compiled kernels and all, to the next study.
+    It is left, compiled kernels and all, to the study's next run.
     """
-    copies: list[Copy] = []
-    with ExitStack() as held:
-        for place in range(_MOST_COPIES):
-            path = workspace / FOLDER / f"copy-{place}"
-            with suppress(LockedError):
-                held.enter_context(locked(path.with_suffix(".lock"), "a study", patience=0.0))
-                copies.append(_prepared(workspace, path))
-            if len(copies) == number:
-                break
-        else:
-            raise MnoError(
-                f"{_MOST_COPIES} copies of the workspace are in use by studies; wait for one to end"
-            )
-        yield copies
-
-
-def _prepared(workspace: Path, clone: Path) -> Copy:
-    top = toplevel(workspace)
+    clone, top = workspace / FOLDER / study / f"copy-{place}", toplevel(workspace)
     baseline = git(workspace, "rev-parse", "HEAD").decode().strip()
-    inside = workspace.resolve().relative_to(top.resolve())
     if not (clone / ".git" / "mno-complete").exists():
         shutil.rmtree(clone, ignore_errors=True)
         clone.parent.mkdir(parents=True, exist_ok=True)
@@ -424,7 +339,7 @@ def _prepared(workspace: Path, clone: Path) -> Copy:
             git(clone, "config", key, value)
     git(clone, "fetch", "-q", "--no-tags", str(top), baseline)
     git(clone, "checkout", "-q", "--force", "--detach", baseline)
-    root = clone / inside
+    root = clone / workspace.resolve().relative_to(top.resolve())
     own = workspace / ".dvc/config.local"  # the settings of the workspace's DVC, and its cache
     if own.exists():
         shutil.copy(own, root / ".dvc/config.local")

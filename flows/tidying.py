@@ -38,7 +38,6 @@ from mno.lineage.tidying import (
     Needed,
     TidyingPlan,
     Unneeded,
-    fit,
     leftovers,
     needed_objects,
     size_of,
@@ -47,13 +46,12 @@ from mno.lineage.tidying import (
 )
 from mno.registry.catalogue import (
     StoredItem,
-    read_catalogue,
     read_stored,
+    registry_of,
     remove_stored,
 )
 from mno.registry.settings import Workspace
 
-_KEPT_ON_DISK = ("mlartifacts", "mlflow.db", "build", "data", "models", "reports")
 _LOCKS = ("build/locks/*", "build/study/*.lock", ".dvc/tmp/exps/*/build/locks/*")
 # Who waits for the time to run, or begins a run, which the lock on runs then keeps out.
 _HARMLESS = (RUN_LOCK, SERVE_LOCK, RETRAIN_LOCK)
@@ -77,11 +75,7 @@ def gc(
         bool, typer.Option("--delete", help="Remove it; without this nothing is written.")
     ] = False,
     retention: Annotated[
-        bool,
-        typer.Option(
-            "--retention",
-            help="Spare the latest runs, within the room on disk: retention in params.yaml.",
-        ),
+        bool, typer.Option("--retention", help="Spare the latest retention.keep_runs runs.")
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -104,13 +98,7 @@ def gc(
 def tidy(delete: bool, retention: bool, quiet: bool) -> TidyingPlan:
     """Find what nothing needs, and remove it if that is asked; otherwise nothing is written.
 
-    Args:
-        delete: Remove it.
-        retention: Spare the latest runs, within the room on disk, as `params.yaml` says.
-        quiet: Draw no progress.
-
-    Raises:
-        MnoError: A run is active, or MLflow, DVC or git cannot be used; nothing was removed.
+    With retention the latest runs are spared, as many as `params.yaml` says.
     """
     from flows.params import load_params
     from flows.stages import read_stages
@@ -120,11 +108,7 @@ def tidy(delete: bool, retention: bool, quiet: bool) -> TidyingPlan:
     with _alone(root), progress_bar(quiet, "things") as show:
         done = [stage["name"] for stage in read_stages(root) if stage["state"] == "current"]
         look = Look(root, done, cache_folder(root))
-        if retention:
-            settings = load_params(root).retention
-            plan = fit(look.plan, settings.keep_runs, settings.max_gib)
-        else:
-            plan = look.plan(0)
+        plan = look.plan(load_params(root).retention.keep_runs if retention else 0)
         if delete:
             _remove(root, plan, show)
     return plan
@@ -133,19 +117,15 @@ def tidy(delete: bool, retention: bool, quiet: bool) -> TidyingPlan:
 class Look:
     """One look at a workspace, from which plans that spare more or less are made.
 
-    Args:
-        root: The workspace.
-        done: The stages that are up to date.
-        cache: The folder of DVC's cache.
+    It is given the stages that are up to date, and the folder of DVC's cache.
     """
 
     def __init__(self, root: Path, done: Sequence[str], cache: Path) -> None:
         self._root, self._done, workspace = root, done, Workspace(root)
-        catalogue = read_catalogue(root)
-        self._files = catalogue.files
+        self._files = registry_of(workspace)
         self._stored = read_stored(workspace)
         self._needed = Needed()
-        for version in catalogue.versions:
+        for version in self._files.versions():
             self._needed.add_version(version, self._files)
         self._needed.add_workspace(root)
         for run in self._stored.runs:
@@ -156,9 +136,6 @@ class Look:
         if self._cache is None:
             outside = f"DVC's cache {cache} lies outside of the workspace"
             self._kept.append(f"{outside}: others may need its objects")
-        seen: set[tuple[int, int]] = set()
-        places = [*(root / name for name in _KEPT_ON_DISK), *filter(None, [self._cache])]
-        self._total = sum(size_of(place, seen) for place in places)
 
     def plan(self, spare: int) -> TidyingPlan:
         """Return the plan that spares a number of runs, the latest."""
@@ -174,7 +151,7 @@ class Look:
             kept += [f"DVC's cache and the snapshots are not touched: {d}" for d in needed.doubts]
         else:
             items += [*cached, *unneeded_snapshots(self._root, needed)]
-        return TidyingPlan(items, kept, min(spare, len(unneeded)), self._total)
+        return TidyingPlan(items, kept, min(spare, len(unneeded)))
 
     def _of_mlflow(self, needed: Needed) -> Iterator[Unneeded]:
         spared = needed.runs - self._needed.runs
@@ -252,12 +229,11 @@ def _print_plan(plan: TidyingPlan, deleted: bool, retention: bool) -> None:
         out.print(f"\nSpared: the latest {plan.spared} run(s) that nothing needs (retention)")
     for reason in plan.kept:
         out.print(f"\nnote: {reason}")
-    left = decimal(plan.total - plan.size)
     if deleted:
-        out.print(f"\n{freed} freed; {left} are in use.\nNext: mno status")
+        out.print(f"\n{freed} freed.\nNext: mno status")
     elif plan.items:
         words = "mno gc --retention" if retention else "mno gc"
-        out.print(f"\n{freed} of {decimal(plan.total)} may go; nothing was removed.")
+        out.print(f"\n{freed} may go; nothing was removed.")
         out.print(f"Next: {words} --delete;  one by one: {words} --json")
     else:
-        out.print(f"\nAll of {left} is needed.")
+        out.print("\nAll of it is needed.")

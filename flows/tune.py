@@ -5,57 +5,45 @@ The words of the command are in `flows.study`.
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import TrialState
-from rich.console import Console
-
+from flows.options import Say, teller
 from flows.params import check_params, load_params
 from flows.workspace import find_workspace
 from mno.core.config import IMPORTED, dataset_name, read_params
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import locked
 from mno.core.workers import LostError, Worker, keep_busy
-from mno.data.generate.plan import make_plan
+from mno.data.generate.work import make_plan
 from mno.data.imported import source_class, source_parameters
-from mno.registry.tracking import SearchLog
+from mno.data.reading import read_root
+from mno.lineage.dvcfiles import flat
 from mno.study.operators import count, signature_of
 from mno.study.search_report import counted, write_search_report
-from mno.study.search_space import (
-    SearchSpec,
-    at,
-    default_params,
-    default_point,
-    search_digest,
-    training_digest,
-)
-from mno.study.training import Job, Outcome, data_digest, made_from, train_in_worker
+from mno.study.search_space import SearchSpec, at, default_params, search_digest, training_digest
 from mno.study.trials import (
-    DATABASE,
     DEFAULT,
     WINNER,
     Confirmation,
-    TrialRecord,
+    Job,
+    Outcome,
     Trials,
-    best_so_far,
+    data_digest,
     preset_path,
-    records_of,
+    train_in_worker,
     write_preset,
 )
 
 DATA = Path("data")
 FOLDER = Path("build/tune")
 _CONFIRMED = "confirmed"
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -79,152 +67,91 @@ class Search:
         """Folder of its trainings."""
         return self.root / FOLDER / self.name / self.digest[:12]
 
-    def problem(self, params: Mapping[str, Any]) -> str:
-        """Say why parameters cannot be used; empty if they can."""
+    def refusal(self, params: Mapping[str, Any], *, counted: bool = True) -> str:
+        """Say why parameters are not to be trained; empty if they are.
+
+        Where they are not `counted` it is only said whether they can be used at all.
+        """
         try:
             check_params(params, self.root)
-        except InputError as error:
-            return str(error).replace("params.yaml: ", "")
-        return ""
-
-    def refusal(self, params: Mapping[str, Any]) -> str:
-        """Say why parameters are not to be trained; empty if they are."""
-        if said := self.problem(params):
-            return said
-        try:
-            parameters = count(params["model"], signature_of(params, self.root))
+            signature = signature_of(params, self.root)
+            parameters = count(params["model"], signature) if counted else 0
         except (InputError, ValueError, ImportError) as error:
             return str(error).replace("params.yaml: ", "")
-        most = self.spec.limits.parameters
-        too_many = most is not None and parameters > most
-        return f"{parameters} parameters; at most {most}" if too_many else ""
+        most = self.spec.limits.parameters or parameters
+        return f"{parameters} parameters; at most {most}" if parameters > most else ""
 
 
-def load_search(given: str, root: Path | None = None) -> Search:
-    """Read a search and check that it fits the workspace; nothing is made.
-
-    Args:
-        given: Its file, or its name in `studies/tune/`.
-        root: The workspace; the one around the working folder if not given.
-
-    Raises:
-        InputError: One line that names what cannot be used.
-    """
-    root = root or find_workspace()
+def load_search(given: str, root: Path) -> Search:
+    """Read a search, by its file or its name, and check that it fits the workspace."""
     file = SearchSpec.find(root, given)
     spec = SearchSpec.read(file)
     checked = load_params(root)
     params = default_params(read_params(root), spec)
-    found, expected = made_from(root / DATA), dataset_name(params)
-    if found["scenario"] != expected:
-        raise InputError(
-            f"data/ holds {found['scenario']}, but the scenario of params.yaml is {expected}; "
-            "run mno generate"
-        )
+    expected: Mapping[str, Any] = {"scenario": dataset_name(params)}
     if params["scenario"] != IMPORTED:
         own = source_parameters(checked.scenario, checked.scenarios.get(checked.scenario))
         plan = make_plan(source_class(checked.scenario), own, checked.generate, "", root)
-        if found != plan.content:
-            raise InputError(
-                "data/ was made from other parameters than params.yaml says; run mno generate"
-            )
+        expected = plan.content
+    found = read_root(root / DATA)["attributes"]
+    if any(found.get(key) != value for key, value in expected.items()):
+        raise InputError(
+            f"data/ holds {found.get('scenario')}, made from other parameters than params.yaml "
+            "says; run mno generate"
+        )
     data = data_digest(root / DATA)
     search = Search(root, file.stem, spec, params, data, search_digest(root, params, spec, data))
-    if said := search.problem(params):
+    if said := search.refusal(params, counted=False):
         raise InputError(f"{file.name}: base: {said}")
     for key, axis in spec.space.items():
-        problems = [search.problem(at(params, {key: value})) for value in axis.samples]
+        values = axis.values if axis.type == "choice" else (axis.low, axis.high)
+        made = (at(params, {key: value}) for value in values)
+        problems = [search.refusal(one, counted=False) for one in made]
         if all(problems):
             raise InputError(f"{file.name}: space.{key}: {problems[0]}")
     return search
 
 
 def run_search(
-    given: str, *, trials: int | None = None, budget: float | None = None, workers: int = 1,
-    preset: str | None = None, replace_preset: bool = False, quiet: bool = False,
-) -> dict[str, Any]:  # fmt: skip
-    """Make what is missing of a search, as far as the budget goes, and write its winner.
+    given: str, *, budget: float | None = None, workers: int = 1, quiet: bool = False
+) -> dict[str, Any]:
+    """Make what is missing of a search, and write its winner; see `run_study`.
 
-    Args:
-        given: Its file, or its name.
-        trials: Trials of the whole search; as the file says if not given.
-        budget: Seconds after which no trial is begun that would end later.
-        workers: Trials that are made at a time.
-        preset: Name of the preset; `tuned-` and the search's name if not given.
-        replace_preset: Whether a preset that the search did not write may be replaced.
-        quiet: Print failures only.
-
-    Returns:
-        `search`, `trials` by state, `left`, `expected_seconds` of what is left (none where not
-        known), `best`, `default`, `said` of the comparison, `preset`, `report`.
-
-    Raises:
-        InputError: The search cannot be used; nothing has been made.
-        MnoError: It is being run already, no trial was finished, or a database cannot be used.
+    Returns `search`, `trials` by state, `left`, `expected_seconds` of what is left (none where not
+    known), `best`, `default`, `said` of the comparison, `preset`, `report`.
     """
-    start = time.monotonic()
-    search = load_search(given)
-    if trials is not None:
-        search = replace(search, spec=search.spec.model_copy(update={"trials": trials}))
-    root, name = search.root, search.name
-    path = preset_path(root, preset or f"tuned-{name}", name, replace=replace_preset)
-    threads, cores = int(search.default["train"].get("threads", 1)), os.cpu_count() or 1
-    if workers > 1 and workers * threads > cores:
-        raise InputError(
-            f"--workers {workers} with train.threads={threads} is more than the {cores} cores "
-            f"here; give --workers {max(1, cores // threads)}, or base: {{train: {{threads: 1}}}} "
-            "in the search file"
-        )
-    minutes = search.spec.budget_minutes
-    seconds = budget or (None if minutes is None else 60 * minutes)
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-
-    def say(line: str) -> None:
-        if not quiet or ": failed: " in line:
-            console.print(line)
-
+    end = None if budget is None else time.monotonic() + budget
+    root = find_workspace()
+    search = load_search(given, root)
+    name, path = search.name, preset_path(root, search.name)
+    say = teller(quiet)
     with locked(root / FOLDER / f"{name}.lock", f"the search {name}"):
         for other in search.work.parent.glob("*"):  # of earlier data or code: it cannot go on
             if other != search.work:
                 shutil.rmtree(other, ignore_errors=True)
-        kept = Trials(root, search.key, search.spec, workers)
-        log = SearchLog(root, name, search.key, search.spec.title)
-        end = None if seconds is None else start + seconds
-        maker = TrialMaker(search, kept, [Worker() for _ in range(workers)], log, end, say)
-        begun = False
+        trials = Trials(root, search.key, search.spec, workers)
+        maker = TrialMaker(search, trials, [Worker() for _ in range(workers)], end, say)
         try:
-            _announce(search, kept, say)
-            begun = True
-            maker.make_all()
-            best = kept.best
-            if best is None:
-                reasons = [record.reason for record in records_of(kept) if record.reason]
+            if trials.all:
+                again = trials.take_up()
+                made_again = f"; {again} cut short, made again" if again else ""
+                begun = f"{trials.begun} of {search.spec.trials} trials were begun"
+                say(f"{search.name} goes on: {begun}{made_again}")
+            else:
+                known = flat(search.default)
+                if not trials.first({key: known.get(key) for key in search.spec.space}):
+                    say("params.yaml lies outside the space: it is compared, but is no trial")
+            keep_busy(maker.begin, maker.end_trial, workers)
+            if not trials.done:
+                reasons = [r.outcome.reason for r in trials.records if r.outcome.reason]
                 why = f"the last one: {reasons[-1]}" if reasons else "give it more time (--budget)"
                 raise MnoError(
                     f"no trial was trained to its end, so that there is no winner; {why}"
                 )
-            is_default = bool(best.user_attrs.get("default"))
-            winner = at(search.default, best.params)
-            confirmation = Confirmation({}, {}) if is_default else maker.confirm(winner)
-            return _written(search, kept, maker, confirmation, path)
+            return _written(maker, maker.confirm(), path)
         finally:
             for worker in maker.workers:  # what is being trained goes on after its last whole epoch
                 worker.end()
-            whole, ended = begun and not maker.left, float(len(records_of(kept)))
-            log.close(whole=whole, figures={"trials": ended})
-
-
-def _announce(search: Search, trials: Trials, say: Say) -> None:
-    if trials.all:
-        again = trials.take_up()
-        said = f"; {again} cut short, made again" if again else ""
-        say(
-            f"{search.name} goes on: {trials.begun} of {search.spec.trials} trials were begun{said}"
-        )
-    elif (point := default_point(search.default, search.spec)) is not None:
-        trials.first(point)
-    else:
-        say("params.yaml lies outside the space: the default is no trial, but is compared")
 
 
 @dataclass
@@ -234,7 +161,6 @@ class TrialMaker:
     search: Search
     trials: Trials
     workers: list[Worker]  # processes that train, each with the data in its memory
-    log: SearchLog  # what MLflow keeps
     end: float | None  # when the time is up, on the monotonic clock; none for never
     say: Say  # is handed lines for the person who watches
     _at_work: dict[int, tuple[Job, Worker]] = field(default_factory=dict)  # by number of the job
@@ -247,46 +173,41 @@ class TrialMaker:
     @property
     def expected(self) -> float | None:
         """Seconds that a trial takes, as far as is known."""
-        seconds = [r.figures.get("seconds", 0.0) for r in records_of(self.trials) if r.epochs]
-        return statistics.median(seconds) if seconds else None
+        made = [record.outcome for record in self.trials.records]
+        return statistics.median([o.seconds for o in made if o.epochs] or [0.0]) or None
 
-    def make_all(self) -> None:
-        """Make trials until there are as many as are asked for, or the time is up.
+    def confirm(self) -> Confirmation:
+        """Train the winner and the default with seeds that chose nothing; what is known is kept.
 
-        Raises:
-            MnoError: The data are others now, or MLflow cannot be used.
+        Nothing is trained where they are one.
         """
-        self._log_all()
-        keep_busy(self._next_trial, self._keep_trial, len(self.workers))
-
-    def confirm(self, winner: Mapping[str, Any]) -> Confirmation:
-        """Train the winner and the default with seeds that chose nothing; what is known is kept."""
-        first = int(self.search.default["seed"]) + 1
-        seeds = range(first, first + self.search.spec.confirm_seeds)
-        params = {WINNER: winner, DEFAULT: self.search.default}
+        best, default = self.trials.done[0], self.search.default
+        first, number = int(default["seed"]) + 1, self.search.spec.confirm_seeds
+        seeds = range(first, first if best.is_default else first + number)
+        params = {WINNER: at(default, best.point), DEFAULT: default}
         names = {(who, s): training_digest(params[who], s) for s in seeds for who in params}
         known: dict[str, float] = dict(self.trials.study.user_attrs.get(_CONFIRMED, {}))
-        missing = [item for item, name in names.items() if name not in known]
-        if missing:
+        waiting = [item for item, name in names.items() if name not in known]
+        if waiting:
             self.say(f"comparing winner and default with {len(seeds)} further seeds")
-        waiting = list(enumerate(missing))
 
-        def begin() -> tuple[Job, Future[Outcome]] | None:
+        def begin() -> tuple[tuple[str, Job], Future[Outcome]] | None:
             if not waiting:
                 return None
-            place, (who, seed) = waiting.pop(0)
-            return self._train(-1 - place, params[who], seed, watched=False)
+            who, seed = waiting.pop(0)
+            job, future = self._train(-1 - len(waiting), params[who], seed, watched=False)
+            return (who, job), future
 
-        def end(job: Job, future: Future[Outcome]) -> None:
-            who, seed = missing[-1 - job.number]
+        def end(item: tuple[str, Job], future: Future[Outcome]) -> None:
+            who, job = item
             outcome = self._outcome(job, future)
-            if outcome.state != "done" or outcome.error is None:
-                self.say(f"{who}, seed {seed}: left out: {outcome.reason}")
-                return
-            known[names[who, seed]] = outcome.error
-            self.trials.study.set_user_attr(_CONFIRMED, known)
-            shutil.rmtree(job.work, ignore_errors=True)
-            self.say(f"{who}, seed {seed}: validation error {outcome.error:.2%}")
+            said = f"left out: {outcome.reason}"
+            if outcome.state == "done" and outcome.error is not None:
+                known[names[who, job.seed]] = outcome.error
+                self.trials.study.set_user_attr(_CONFIRMED, known)
+                shutil.rmtree(job.work, ignore_errors=True)
+                said = f"validation error {outcome.error:.2%}"
+            self.say(f"{who}, seed {job.seed}: {said}")
 
         keep_busy(begin, end, len(self.workers))
         return Confirmation(*(
@@ -294,12 +215,11 @@ class TrialMaker:
             for who in (WINNER, DEFAULT)
         ))  # fmt: skip
 
-    def _in_time(self) -> bool:
-        rounds = 1 + 2 * self.search.spec.confirm_seeds / self.trials.workers
-        return self.end is None or time.monotonic() + rounds * (self.expected or 0.0) < self.end
-
-    def _next_trial(self) -> tuple[Job, Future[Outcome]] | None:
-        while self.left and self._in_time():
+    def begin(self) -> tuple[Job, Future[Outcome]] | None:
+        """Begin the next trial; none where there are as many as asked for, or the time is up."""
+        rounds = 1 + 2 * self.search.spec.confirm_seeds / len(self.workers)
+        ahead = rounds * (self.expected or 0.0)
+        while self.left and (self.end is None or time.monotonic() + ahead < self.end):
             if data_digest(self.search.root / DATA) != self.search.data:
                 raise MnoError(
                     "data/ has been replaced while the search went on; what is finished is kept "
@@ -314,6 +234,17 @@ class TrialMaker:
             self._keep(trial.number, Outcome("refused", reason=refusal))
         return None
 
+    def end_trial(self, job: Job, future: Future[Outcome]) -> None:
+        """Keep what came of a trial; where its process was lost, it is made again, once."""
+        outcome = self._outcome(job, future)
+        if outcome.state != "broken":
+            self._keep(job.number, outcome)
+            shutil.rmtree(job.work, ignore_errors=True)
+            return
+        again = self.trials.broke_off(job.number, outcome.reason or "")
+        then = "it is made again" if again else "it is given up"
+        self.say(f"trial {job.number}: {outcome.reason}; {then}")
+
     def _train(
         self, number: int, params: Mapping[str, Any], seed: int, *, watched: bool = True
     ) -> tuple[Job, Future[Outcome]]:
@@ -323,9 +254,8 @@ class TrialMaker:
         work = search.work / name  # that of an earlier attempt, too
         if any(job.work == work for job, _ in at_work):  # another trial at the same point
             work = work.with_name(f"{name}-{number}")
-        most = search.spec.limits.latency_ms if watched else None
         sections = {key: params[key] for key in ("task", "model", "train")}
-        job = Job(number, sections, seed, work, most, watched)
+        job = Job(number, sections, seed, work, watched)
         busy = [worker for _, worker in at_work]
         worker = next(worker for worker in self.workers if worker not in busy)
         self._at_work[number] = job, worker
@@ -346,56 +276,26 @@ class TrialMaker:
         except Exception as error:  # whatever torch may do
             return Outcome("broken", reason=f"its training broke off: {first_line(error)}")
 
-    def _keep_trial(self, job: Job, future: Future[Outcome]) -> None:
-        outcome = self._outcome(job, future)
-        if outcome.state != "broken":
-            self._keep(job.number, outcome)
-            shutil.rmtree(job.work, ignore_errors=True)
-            return
-        again = self.trials.broke_off(job.number, outcome.reason or "")
-        then = "it is made again" if again else "it is given up"
-        self.say(f"trial {job.number}: {outcome.reason}; {then}")
-        self._log_all()
-
     def _keep(self, number: int, outcome: Outcome) -> None:
-        done = outcome.state == "done"  # the others have shown that they are worse
-        state = TrialState.COMPLETE if done else TrialState.PRUNED
-        self.trials.finish(number, state, outcome.error if done else None, asdict(outcome))
-        record = next(r for r in records_of(self.trials) if r.number == number)
-        self._log(record)
-        best = self.trials.best
-        shown = ", ".join(f"{k.split('.')[-1]} {_plain(v, 3)}" for k, v in record.point.items())
-        said = f"{record.state}: {record.reason}"
-        if done and best is not None:
+        record = self.trials.finish(number, outcome)
+        said = f"{outcome.state}: {outcome.reason}"
+        if outcome.state == "done":
+            best = self.trials.done[0]
             said = (
-                f"validation error {record.error:.2%} (best {best.value:.2%}, trial {best.number})"
+                f"validation error {outcome.error:.2%} (best {best.outcome.error:.2%}, trial "
+                f"{best.number})"
             )
+        shown = ", ".join(f"{k.split('.')[-1]} {_plain(v, 3)}" for k, v in record.point.items())
         self.say(f"{self.trials.begun}/{self.search.spec.trials}  trial {number}: {said}  {shown}")
 
-    def _log_all(self) -> None:
-        """Hand MLflow what an earlier run could not."""
-        for record in records_of(self.trials):
-            self._log(record)
 
-    def _log(self, record: TrialRecord) -> None:
-        figures = dict(record.figures)
-        if record.error is not None:
-            figures["best_validation_relative_l2"] = record.error
-        name = f"trial-{record.number:04d}"
-        self.log.keep_trial(name, record.state, record.point, figures, record.epochs)
-
-
-def _written(
-    search: Search, trials: Trials, maker: TrialMaker, confirmation: Confirmation, preset: Path
-) -> dict[str, Any]:
+def _written(maker: TrialMaker, confirmation: Confirmation, preset: Path) -> dict[str, Any]:
     """Write report and preset, and return what is known."""
-    records = records_of(trials)
-    done = [r for r in records if r.state == "done"]
-    winner = min(done, key=lambda r: r.error or 0.0)
-    default = next((r for r in done if r.is_default), None)
+    search, records, winner = maker.search, maker.trials.records, maker.trials.done[0]
+    default = next((record for record in maker.trials.done if record.is_default), None)
     said = "No trial has a lower validation error than the default: the winner is the default."
     said = said if winner.is_default else confirmation.sentence()
-    expected, found = maker.expected, confirmation.comparison
+    expected = maker.expected
     result: dict[str, Any] = {
         "search": search.name,
         "digest": search.digest,
@@ -405,28 +305,24 @@ def _written(
         "best": winner.to_dict(),
         "default": default.to_dict() if default else None,
         "said": said,
-        "better": bool(found and found.high is not None and found.high < 1),
         "confirmed": {
             who: {str(seed): error for seed, error in errors.items()}
             for who, errors in asdict(confirmation).items()
         },
-        "importances": trials.importances(),
+        "importances": maker.trials.importances(),
         "preset": f"presets/{preset.name}",
-        "database": DATABASE,
     }
-    numbers = {
-        **result, "best_so_far": best_so_far(records), "all": [r.to_dict() for r in records]
-    }  # fmt: skip
-    try:
-        page = write_search_report(search.root, search.name, trials, confirmation, numbers)
-    except OSError as error:
-        raise MnoError(f"the report cannot be written: {error.strerror}") from None
     lines = [
-        f"Trial {winner.number} of {len(records)}; validation error {winner.error:.3%}.",
+        f"Trial {winner.number} of {len(records)}; validation error {winner.outcome.error:.3%}.",
         said,
         f"Search {search.digest}.",
     ]
-    write_preset(preset, search.name, at(search.default, winner.point), lines)
+    numbers = {**result, "all": [record.to_dict() for record in records]}
+    try:
+        page = write_search_report(search.root, search.name, maker.trials, confirmation, numbers)
+        write_preset(preset, search.name, at(search.default, winner.point), lines)
+    except OSError as error:
+        raise MnoError(f"{error.filename} cannot be written: {error.strerror}") from None
     if not maker.left:
         shutil.rmtree(search.work, ignore_errors=True)
     return {**result, "report": str(page.relative_to(search.root))}
@@ -442,13 +338,10 @@ def print_search(result: Mapping[str, Any]) -> None:
         print(f"          {key} = {_plain(value, 4)}")
     print(result["said"])
     if result["left"]:
-        expected = result["expected_seconds"]
-        how_long = "" if expected is None else f", about {expected / 60:.0f} min on one core"
-        print(f"Left:     {result['left']} trials{how_long}: mno study tune {name}")
+        print(f"Left:     {result['left']} trials: mno study tune {name}")
     print(f"Report:   {result['report']}")
     print(f"Preset:   {result['preset']}")
-    preset = result["preset"].removeprefix("presets/").removesuffix(".yaml")
-    print(f"Next:     mno run --preset {preset}   (its test error is the first look at that split)")
+    print(f"Next:     mno run --preset tuned-{name}   (the first look at the test split)")
 
 
 def _plain(value: Any, digits: int) -> str:

@@ -14,14 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from mno.core.errors import InputError
+from mno.core.errors import InputError, first_line
 
 RUN_LOCK = Path("build/locks/run")
 RUN_PID = "MNO_RUN_PID"
 WORKSPACE = "MNO_WORKSPACE"
 QUIET_SECONDS = 2.0  # before progress is drawn
 _MARKS = ("params.yaml", "dvc.yaml", "data.dvc")
+UNWATCHED = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+}
+"""By these variables nothing is reported to anybody, and no pickle is read."""
 
 
 def find_workspace(start: Path | None = None) -> Path:
@@ -48,10 +57,7 @@ def prepare_environment(root: Path) -> None:
         # The run's log goes to Prefect's pages; the console has our own lines.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        "DO_NOT_TRACK": "1",
-        "DVC_NO_ANALYTICS": "1",
+        **UNWATCHED,
     }
     if "PREFECT_API_URL" not in os.environ:
         # The temporary server is on this machine: where it does not answer, it is gone.
@@ -136,12 +142,7 @@ def _runs(pid: int, descendant: psutil.Process) -> bool:
 
 @contextmanager
 def progress_bar(quiet: bool, unit: str = "samples") -> Iterator[Callable[[str, int, int], None]]:
-    """Yield what draws how far something is: what is being done, how much is done, of how much.
-
-    Args:
-        quiet: Draw nothing.
-        unit: What is counted.
-    """
+    """Yield what draws how far something is: what is being done, how much is done, of how much."""
     from rich import progress  # which commands that draw nothing need not wait for
     from rich.console import Console
 
@@ -152,21 +153,22 @@ def progress_bar(quiet: bool, unit: str = "samples") -> Iterator[Callable[[str, 
         progress.MofNCompleteColumn(), progress.TextColumn(unit), progress.TimeRemainingColumn(),
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
-    tasks: dict[str, progress.TaskID] = {}
+    task = bar.add_task("")
 
     def show(what: str, done: int, total: int) -> None:
+        if what != bar.tasks[0].description:
+            bar.reset(task, description=what)
+        bar.update(task, completed=done, total=total)
         if time.monotonic() - begun > QUIET_SECONDS:
             bar.start()
-        if what not in tasks:
-            for other in tasks.values():
-                bar.update(other, visible=False)
-            tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done, total=total)
 
     try:
         yield show
     finally:
         bar.stop()
+
+
+VERSION_HEAD = ("Model", "Version", "Alias", "Test error", "Registered")
 
 
 def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -177,6 +179,25 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def server_is_gone(error: BaseException) -> str:
+    """Return what is said where Prefect's server goes away while something runs."""
+    return (
+        f"Prefect's server does not answer any more ({first_line(error)}); run again: what is "
+        "finished is kept"
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that a file holds; refuse a file that holds none."""
+    try:
+        content = YAML(typ="safe").load(path)
+    except (OSError, YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as YAML: {first_line(error)}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds {type(content).__name__}; expected a mapping")
+    return content
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -41,10 +41,11 @@ def stage_code(root: Path, stage: str) -> list[str]:
     """Return what `dvc.yaml` should name as the code of `pipelines/<stage>.py`, in order."""
     modules = imported_files(root, [f"pipelines/{stage}.py"])
     named = {name for module in modules for name in _BY_NAME.get(module, ())}
-    modules |= imported_files(root, (file for name in named for file in _code_files(root, name)))
+    files = {file for name in named for file in _files_in(root, name)}
+    modules |= imported_files(root, (file for file in files if file.endswith(".py")))
     folders = {folder for module in modules for folder in _READ.get(module, ())}
-    files = {file for folder in folders for file in _files_in(root, folder)}
-    read = {file for file in files if not file.endswith(".py")}
+    read = {file for folder in folders for file in _files_in(root, folder)}
+    read = {file for file in read if not file.endswith(".py")}
     scenarios = {name for name in named if "${" in name}
     if scenarios:  # what scenarios share counts for all of them, each by itself does not
         modules |= imported_files(root, _shared_by_scenarios(root))
@@ -62,18 +63,12 @@ def _shared_by_scenarios(root: Path) -> set[str]:
     return imported_files(root, own) - own
 
 
-def _files_in(root: Path, folder: str) -> Iterator[str]:
-    """Yield what DVC looks at in a folder."""
-    files = (path for path in (root / folder).rglob("*") if path.is_file())
-    yield from (path.relative_to(root).as_posix() for path in files if path.suffix not in IGNORED)
-
-
-def _code_files(root: Path, name: str) -> Iterator[str]:
-    path = root / name
-    if path.is_dir():
-        yield from (file.relative_to(root).as_posix() for file in path.rglob("*.py"))
-    elif path.is_file():
-        yield name
+def _files_in(root: Path, name: str) -> Iterator[str]:
+    """Yield what DVC looks at in a folder, or the file of that name."""
+    files = [root / name, *(root / name).rglob("*")]
+    for path in files:
+        if path.is_file() and path.suffix not in IGNORED:
+            yield path.relative_to(root).as_posix()
 
 
 def _as_folders(root: Path, files: set[str]) -> set[str]:
@@ -106,13 +101,12 @@ def main() -> int:
     """Compare `dvc.yaml` with the imports, and write it if asked."""
     root = Path(__file__).parents[1]
     wanted = rewritten(root)
-    if wanted == (root / "dvc.yaml").read_text(encoding="utf-8"):
-        return 0
-    if "--write" in sys.argv[1:]:
+    if wanted != (root / "dvc.yaml").read_text(encoding="utf-8"):
+        if "--write" not in sys.argv[1:]:
+            print("dvc.yaml does not name all that stages import: python -m pipelines.deps --write")
+            return 1
         write_text(root / "dvc.yaml", wanted)
-        return 0
-    print("dvc.yaml does not name what the stages import; run python -m pipelines.deps --write")
-    return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,6 @@ from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
 from mno.report.document import write_report
 from mno.report.page import Results
-from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage, taken_so_far
 
@@ -46,8 +44,18 @@ def body(stage: Stage) -> None:
         "decision": results.decision,
     }.items():
         write_json(reports / f"{name}.json", content, as_json)
-    _write_check(reports / "check.npz", results)
-    _write_reports(reports, results)
+    evaluation = results.evaluation  # of which a few predictions are kept, to check the package by
+    arrays = {f"input/{name}": array for name, array in evaluation.check_inputs.items()}
+    arrays |= {f"prediction/{n}": array for n, array in evaluation.check_predictions.items()}
+    with replacing(reports / "check.npz") as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    (reports / "figures").mkdir(parents=True, exist_ok=True)
+    for language in LANGUAGES:
+        english = language == "en"
+        name = "report.html" if english else f"report.{language}.html"
+        figures = write_report(reports / name, results, language)
+        for figure in figures if english else ():
+            (reports / "figures" / f"{figure.name}.png").write_bytes(figure.png)
     stage.say(_summary(results.metrics))
 
 
@@ -90,8 +98,9 @@ def _measure(stage: Stage) -> Results:
         curve=fit_points(learning),
         trust=trust,
     )
+    description = surrogate.description
     return Results(
-        scenario=surrogate.description.scenario,
+        scenario=description.scenario,
         schema=test.schema,
         evaluation=evaluation,
         metrics=metrics,
@@ -101,7 +110,8 @@ def _measure(stage: Stage) -> Results:
         learning_curve=learning,
         trust=trust,
         dataset=dataset,
-        model=_model_facts(surrogate.description),
+        model=description.model.model_dump()
+        | ({} if description.forecast is None else asdict(description.forecast)),
         training=training,
         settings=stage.params["train"],
         lineage={
@@ -111,32 +121,6 @@ def _measure(stage: Stage) -> Results:
         },
         influence=influence(surrogate, evaluation.example("median")),
     )
-
-
-def _model_facts(description: Description) -> dict[str, Any]:
-    """Return the operator's configuration, and how it continues states if there are any."""
-    facts = description.model.model_dump()
-    return facts if description.forecast is None else facts | asdict(description.forecast)
-
-
-def _write_reports(reports: Path, results: Results) -> None:
-    """Write the report in each language, and the figures of the English one as files."""
-    (reports / "figures").mkdir(parents=True, exist_ok=True)
-    for language in LANGUAGES:
-        english = language == "en"
-        name = "report.html" if english else f"report.{language}.html"
-        figures = write_report(reports / name, results, language)
-        for figure in figures if english else ():
-            (reports / "figures" / f"{figure.name}.png").write_bytes(figure.png)
-
-
-def _write_check(path: Path, results: Results) -> None:
-    """Keep a few predictions, so that the packaged model can be checked against them."""
-    evaluation = results.evaluation
-    arrays = {f"input/{name}": array for name, array in evaluation.check_inputs.items()}
-    arrays |= {f"prediction/{n}": array for n, array in evaluation.check_predictions.items()}
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
 
 
 def _summary(metrics: Mapping[str, Any]) -> str:

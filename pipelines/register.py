@@ -14,17 +14,18 @@ from mno.evaluation.cost import measure_beside
 from mno.evaluation.evaluator import split_error
 from mno.evaluation.metrics import Pooled
 from mno.registry.packaging import frames_given
-from mno.registry.registration import Evaluated, Request, register
-from mno.registry.trial import (
+from mno.registry.reading import (
     CHECK_FILE,
     ERRORS_FILE,
     read_errors,
     read_evaluated,
     read_predictions,
 )
+from mno.registry.registration import Evaluated, Request, register
 from mno.surrogate.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage
 
+_READ = ("metrics.json", "decision.json", "trust.json", CHECK_FILE, ERRORS_FILE)
 # What is kept with the run in MLflow.
 _KEPT = (
     "metrics.json", ERRORS_FILE, CHECK_FILE, "cost.json", "decision.json", "robustness.json",
@@ -35,11 +36,8 @@ _KEPT = (
 def body(stage: Stage) -> None:
     """Register the candidate; in a DVC experiment only log what it achieved."""
     reports = stage.reports
-    metrics, decision = (
-        json.loads((reports / name).read_text(encoding="utf-8"))
-        for name in ("metrics.json", "decision.json")
-    )
-    left = {name: read_evaluated(reports / name) for name in (CHECK_FILE, ERRORS_FILE)}
+    left = {name: read_evaluated(reports / name) for name in _READ}
+    metrics, decision = (json.loads(left[name]) for name in ("metrics.json", "decision.json"))
     inputs, predictions = read_predictions(left[CHECK_FILE], CHECK_FILE)
     config = section(stage.params, "evaluate", EvaluateConfig)
     forecast = Surrogate.load(stage.candidate).description.forecast
@@ -47,19 +45,14 @@ def body(stage: Stage) -> None:
 
     def score(model: Any) -> Pooled:
         test = open_split(stage.data, "test")
-        given = frames_given(model)
-        return split_error(model.predict, test, config.batch_size, given, history)
+        return split_error(model.predict, test, config.batch_size, frames_given(model), history)
 
     def compare(champion: Path) -> dict[str, Any]:
-        test = open_split(stage.data, "test")
+        test, samples = open_split(stage.data, "test"), config.robustness.samples
         return measure_beside(
-            stage.candidate,
-            champion,
-            test,
-            metrics["physics"],
-            samples=config.robustness.samples,
+            stage.candidate, champion, test, metrics["physics"], samples=samples,
             batch_size=config.batch_size,
-        )
+        )  # fmt: skip
 
     registered = register(
         Request(
@@ -77,7 +70,7 @@ def body(stage: Stage) -> None:
             inputs=inputs,
             predictions=predictions,
             history=history,
-            trust=(reports / "trust.json").read_bytes(),
+            trust=left["trust.json"],
             reports=tuple(reports / name for name in _KEPT if (reports / name).exists()),
             kpis=decision["kpis"],
             physics=metrics["physics"],
@@ -86,13 +79,10 @@ def body(stage: Stage) -> None:
         compare,
     )
     write_json(reports / "registered.json", registered)
-    if registered["version"] is None:
-        stage.say("register   a DVC experiment: logged to MLflow, not registered")
-    else:
-        stage.say(
-            f"register   {registered['name']} version {registered['version']}, "
-            f"{registered['decision']}: {registered['reason']}"
-        )
+    said = "a DVC experiment: logged to MLflow, not registered"
+    if registered["version"] is not None:
+        said = "{name} version {version}, {decision}: {reason}".format(**registered)
+    stage.say(f"register   {said}")
 
 
 if __name__ == "__main__":

@@ -42,30 +42,23 @@ def recorded(root: Path, stage: str, key: str) -> Iterator[None]:
     if not is_recorded(stage):
         yield
         return
-    before = earlier_attempts(root, stage, key)
-    ended = threading.Event()
-
-    def note() -> None:
-        with contextlib.suppress(OSError):
-            write_attempt(root, stage, key, before, taken_so_far())
+    before, ended = earlier_attempts(root, stage, key), threading.Event()
 
     def keep() -> None:
-        while not ended.wait(INTERVAL):
-            note()
-
-    def end() -> None:
-        ended.set()
-        keeper.join()
+        while True:
+            last = ended.wait(INTERVAL)
+            with contextlib.suppress(OSError):
+                write_attempt(root, stage, key, before, taken_so_far())
+            if last:
+                return
 
     keeper = threading.Thread(target=keep, daemon=True, name="times")
     keeper.start()
     try:
         yield
-    except BaseException:
-        end()
-        note()
-        raise
-    end()
+    finally:
+        ended.set()
+        keeper.join()
     taken = taken_so_far()
     with contextlib.suppress(OSError):
         write_finished(root, stage, key, before + taken if before else taken)
@@ -84,23 +77,21 @@ def taken_so_far() -> Seconds:
 def exit_when_orphaned(run_pid: int | None) -> None:
     """Watch the processes this one works for, from a thread; when one is gone, end at once.
 
-    Killing `dvc` alone, or the flow alone, would otherwise leave the stage running, and the next
-    run would start a second one beside it. Child processes are ended too.
-
-    Args:
-        run_pid: The process of the flow, if a flow started the stage.
+    They are its parent and the process of the flow, if one started it. Killing `dvc` alone, or the
+    flow alone, would otherwise leave the stage running, and the next run would start a second one
+    beside it. Child processes are ended too.
     """
-    watched = [_launcher()]
-    if run_pid is not None:
-        try:
-            watched.append(psutil.Process(run_pid))
-        except psutil.NoSuchProcess:
-            _give_up()
+    launcher = _launcher()
 
     def watch() -> None:
-        while all(_alive(process) for process in watched):
-            time.sleep(_LOOK)
-        _give_up()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            watched = [launcher, *([psutil.Process(run_pid)] if run_pid is not None else [])]
+            while all(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in watched):
+                time.sleep(_LOOK)
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="orphan-watch").start()
 
@@ -113,20 +104,6 @@ def _launcher() -> psutil.Process:
         if "-c" in parent.cmdline()[1:2] and grandparent is not None:
             return grandparent
     return parent
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _give_up() -> None:
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    os._exit(1)
 
 
 @dataclass(frozen=True)
@@ -186,15 +163,10 @@ class Stage:
         return self.root / "reports"
 
     def work_folder(self, kind: str, data: str = "", inputs: str | None = None) -> Path:
-        """Return the folder for resumable work of this code, these parameters and this data.
+        """Return the folder, in `build/<kind>`, for resumable work on data with a digest.
 
-        Folders of the same kind that belong to other inputs are removed: what they were for has
-        been superseded.
-
-        Args:
-            kind: Name of the folder in `build/` that holds it.
-            data: Digest of the data that the work is about.
-            inputs: Digest of what the work depends on, if not of all the stage's inputs.
+        The work is of the stage's inputs, or of those with the digest `inputs`. Folders of the same
+        kind that belong to others are removed: what they were for has been superseded.
         """
         digest = (inputs or self.inputs.digest)[:24] + (f"-{data[:24]}" if data else "")
         folder = self.root / "build" / kind / digest
@@ -281,7 +253,7 @@ def _run(name: str, body: Callable[[Stage], None], environment: StageEnvironment
 def _is_full_disk(error: BaseException | None) -> bool:
     """Whether a full disk is behind an error; libraries wrap it, some in words only."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             return True
         if any(text in str(error) for text in ("No space left on device", "disk is full")):
             return True

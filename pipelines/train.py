@@ -70,7 +70,6 @@ def body(stage: Stage) -> None:
                 **given,
                 work=work,
                 observers=[run.log_epoch],
-                console=stage.console,
                 quiet=stage.environment.quiet,
             )
         with replacing_folder(stage.candidate) as fresh:

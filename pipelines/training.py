@@ -33,12 +33,7 @@ class WarmStart(NamedTuple):
 def training_arguments(
     params: Mapping[str, Any], root: Path
 ) -> tuple[dict[str, Any], WarmStart | None]:
-    """Return what `params.yaml` has `mno.training.fit.train` be given, and what it starts from.
-
-    Args:
-        params: The content of `params.yaml`.
-        root: The workspace.
-    """
+    """Return what parameters have `mno.training.fit.train` be given, and what it starts from."""
     config = section(params, "train", TrainConfig)
     start = find_warm_start(root, config.warm_start)
     given = {
@@ -54,15 +49,11 @@ def training_arguments(
 def find_warm_start(root: Path, given: str | None) -> WarmStart | None:
     """Find the model that `train.warm_start` names; none if it names none.
 
-    It is `SOURCE#DIGEST`: where the model is, and at least the first 12 digits of the SHA-256 of
-    its files. An alias moves, a folder is overwritten, and a registry that is made again counts
-    from 1; DVC sees none of it. With the digest the parameter says by itself what training starts
-    from, and what a source has come to hold since is refused.
-
-    Args:
-        root: The workspace: its registry is asked, and a relative folder is relative to it.
-        given: A source, `models:/NAME/VERSION`, `models:/NAME@ALIAS` or a folder that holds a
-            candidate, with `#` and its digest.
+    It is `SOURCE#DIGEST`: `models:/NAME/VERSION`, `models:/NAME@ALIAS` or a candidate's folder,
+    relative to the workspace `root`; and at least the first 12 digits of the SHA-256 of its files.
+    An alias moves, a folder is overwritten, and a registry that is made again counts from 1; DVC
+    sees none of it. With the digest the parameter says by itself what training starts from, and
+    what a source has come to hold since is refused.
 
     Raises:
         InputError: There is no such model, it cannot be read, or the digest is missing or another;

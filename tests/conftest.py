@@ -9,26 +9,22 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.order import order
-from tests.support.prefect_server import serve_prefect
 from tests.support.workspaces import (
     Workspace,
     alone,
     copy_without_registry,
     end_processes_in,
     make_workspace,
+    serve_prefect,
 )
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-    from tests.support.audited_line import Line
+    pass
 
 SPREAD = "PYTEST_XDIST_WORKER" in os.environ
 
@@ -43,28 +39,24 @@ if SPREAD:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
+def pytest_xdist_auto_num_workers():
     """Return how many processes run the tests: each may run a whole line, with its server."""
     return min(4, os.cpu_count() or 1)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Return what shares the tests out."""
+def pytest_xdist_make_scheduler(config, log):
     from tests.support.order import Spread
 
     return Spread(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the tests, the longest first."""
+def pytest_collection_modifyitems(items):
     items.sort(key=order)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(item, call):
     """End what a test that failed, or took too long, has left at work."""
     if call.excinfo is not None:
         for given in getattr(item, "funcargs", {}).values():
@@ -74,7 +66,7 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def session_folder(tmp_path_factory):
     """A folder that all processes of this test session share.
 
     Whatever tests have left running in their own folders ends with the session: an interrupted
@@ -86,14 +78,14 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_api(tmp_path_factory):
     """Address of a Prefect server for many runs: starting one is half the work of a short run."""
     with serve_prefect(tmp_path_factory.mktemp("prefect")) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
-def finished(session_folder: Path) -> Workspace:
+def finished(session_folder):
     """A workspace in which `mno run --preset quick` has been run; tests must not change it.
 
     Anybody may read its files, but only one process may run commands in it (`support/order.py`).
@@ -102,8 +94,7 @@ def finished(session_folder: Path) -> Workspace:
     with alone(session_folder / "finished.lock"):
         if not pristine.exists():
             shutil.rmtree(root, ignore_errors=True)
-            workspace = make_workspace(root)
-            workspace.mno("run", "--preset", "quick", check=True)
+            make_workspace(root).mno("run", "--preset", "quick", check=True)
             partial = copy_without_registry(root, session_folder / "pristine.partial")
             partial.prepare_registry()
             partial.root.rename(pristine)
@@ -111,9 +102,7 @@ def finished(session_folder: Path) -> Workspace:
 
 
 @pytest.fixture
-def workspace(
-    finished: Workspace, session_folder: Path, prefect_api: str, tmp_path: Path
-) -> Workspace:
+def workspace(finished, session_folder, prefect_api, tmp_path):
     """A copy of the finished workspace with an empty registry, to be changed at will.
 
     Its runs report to a Prefect server that is there already; `finished` starts its own.
@@ -124,7 +113,7 @@ def workspace(
 
 
 @pytest.fixture(scope="session")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
+def line(tmp_path_factory):
     """A workspace with two registered versions; tests may damage it, and must mend it."""
     from tests.support.audited_line import make_line  # needs what certificates need
 
@@ -132,7 +121,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser():
     """A Chromium without windows; tests that need one are skipped where there is none."""
     names = ("chromium", "google-chrome")
     program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)

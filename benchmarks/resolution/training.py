@@ -30,7 +30,7 @@ class Normalised(nn.Module):
         self.model = model
         inputs, targets = task.train.inputs, task.train.targets
         self.of_input = (inputs.mean(), inputs.std())
-        if model.walls == "zero":
+        if getattr(model, "config", model).walls == "zero":
             self.of_target = (torch.zeros(()), targets.square().mean().sqrt())
         else:
             self.of_target = (targets.mean(), targets.std())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -174,12 +173,6 @@ def _packages(listing: bytes) -> Iterator[Package]:
         name, found, version = (part.strip() for part in line.partition("=="))
         if found:
             yield Package(name, version, _licence(name, version))
-
-
-def licence_counts(packages: Iterable[Package]) -> list[tuple[str, int]]:
-    """Return how many packages are under each licence, the most frequent first."""
-    found = Counter(package.licence or "not known" for package in packages)
-    return sorted(found.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _licence(name: str, version: str) -> str:

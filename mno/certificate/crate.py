@@ -1,10 +1,9 @@
 """The certificate for programs: an RO-Crate, and the environment as a bill of materials.
 
-The crate is an RO-Crate 1.1 of the profile Provenance Run Crate 0.5:
+The crate is an RO-Crate 1.1 of the profile Process Run Crate 0.5:
 https://www.researchobject.org/ro-crate/specification/1.1/ and
-https://www.researchobject.org/workflow-run-crate/profiles/provenance_run_crate. Where the snapshot
-of the code is not at hand there is no workflow to name, and it is a Process Run Crate. The bill is
-CycloneDX 1.6 in JSON (ECMA-424).
+https://www.researchobject.org/workflow-run-crate/profiles/process_run_crate. The bill is CycloneDX
+1.6 in JSON (ECMA-424).
 """
 
 from __future__ import annotations
@@ -26,9 +25,8 @@ from rocrate.rocrate import ROCrate
 
 from mno import __version__
 from mno.certificate import content as names
-from mno.certificate.content import METADATA, PARAMS, WORKFLOW, Certificate, Package
+from mno.certificate.content import PARAMS, Certificate, Package
 from mno.core.files import sha256
-from mno.lineage.dvcfiles import MAKING
 from mno.lineage.record import entry
 
 Entity = dict[str, Any]
@@ -40,18 +38,8 @@ Property: Any = cyclonedx_model.Property
 
 _VERSION = "1.1"
 _TERMS = "https://w3id.org/ro/terms/workflow-run#"
-_RUNS = "https://w3id.org/ro/wfrun"
-_WORKFLOWS = "https://w3id.org/workflowhub/workflow-ro-crate/1.0"
-_WORKFLOW_PROFILE = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
-_PROFILES = {
-    f"{_RUNS}/process/0.5": ("Process Run Crate", "0.5"),
-    f"{_RUNS}/workflow/0.5": ("Workflow Run Crate", "0.5"),
-    f"{_RUNS}/provenance/0.5": ("Provenance Run Crate", "0.5"),
-    _WORKFLOWS: ("Workflow RO-Crate", "1.0"),
-}
-_DVC_URL = "https://dvc.org/doc/user-guide/project-structure/dvcyaml-files"
-_MODEL, _DATASET, _COMMIT, _TOOL = "#model", "#dataset", "#snapshot", "#mno"
-_ENGINE, _LANGUAGE, _RUN, _LICENCE = "#dvc", "#dvc-yaml", "#run", "#licence"
+_PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
+_MODEL, _DATASET, _COMMIT, _TOOL, _LICENCE = "#model", "#dataset", "#snapshot", "#mno", "#licence"
 _FORMATS = {
     ".json": "application/json",
     ".html": "text/html",
@@ -68,18 +56,6 @@ _OWN = {
     names.SIGNATURE: f"Ed25519 signature over the bytes of {names.SUMS}",
     names.SIGNER: "Public key of the signature",
 }
-_DOES = {
-    "generate": "Generates the data, or takes over imported ones",
-    "train": "Trains the operator",
-    "evaluate": "Evaluates it on the test data",
-}
-# What goes into the line or comes out of it, by the file that stands for it.
-_SLOTS = {
-    PARAMS: "input-parameters",
-    names.DATA_FILES: "output-data",
-    names.WEIGHTS: "output-weights",
-    names.METRICS: "output-metrics",
-}
 
 
 def crate_metadata(
@@ -92,46 +68,39 @@ def crate_metadata(
         files: The other files of the folder, but those that hold digests of this one.
         signed: Whether the folder will hold a signature.
     """
-    whole = WORKFLOW in certificate.documents
-    profiles = _PROFILES if whole else dict([next(iter(_PROFILES.items()))])
     later = (names.SUMS, names.SIGNATURE, names.SIGNER) if signed else (names.SUMS,)
     described = [
         *(_file(name, contentSize=str(len(c)), sha256=sha256(c)) for name, c in files.items()),
         *(_file(name) for name in later),
     ]
-    made = [*_chain(certificate), *_line(certificate)]
-    crate = ROCrate(version=_VERSION)
-    crate.metadata.extra_terms |= {name: _TERMS + name for name in ("sha256", "md5")}
-    if whole:
-        conforms = _to(crate.metadata.profile, _WORKFLOWS)
-        crate.update_jsonld({"@id": METADATA, "conformsTo": conforms})
+    made = [*_model(certificate), *_actions(certificate)]
     outcome = "nothing differs." if certificate.passed else "differences were found."
-    root = {
-        "@id": "./",
-        "name": f"Certificate of {certificate.name} version {certificate.version}",
-        "description": f"Lineage of a registered model, audited link by link: {outcome}",
-        "datePublished": certificate.made,
-        "license": _to(_LICENCE),
-        "conformsTo": _to(*profiles),
-        "hasPart": _to(*_ids(described)),
-        "mentions": _to(*_ids(e for e in made if str(e.get("@type")).endswith("Action"))),
-        "about": _to(_MODEL),
-    }
-    crate.update_jsonld(root | ({"mainEntity": _to(WORKFLOW)} if whole else {}))
     licence = (
         "The certificate grants no licence to model, data or code. Licences of the packages are "
         f"in {names.BILL}."
     )
+    crate = ROCrate(version=_VERSION)
+    crate.metadata.extra_terms |= {name: _TERMS + name for name in ("sha256", "md5")}
+    crate.update_jsonld(
+        {
+            "@id": "./",
+            "name": f"Certificate of {certificate.name} version {certificate.version}",
+            "description": f"Lineage of a registered model, audited link by link: {outcome}",
+            "datePublished": certificate.made,
+            "license": _to(_LICENCE),
+            "conformsTo": _to(_PROFILE),
+            "hasPart": _to(*_ids(described)),
+            "mentions": _to(*_ids(e for e in made if e["@type"].endswith("Action"))),
+            "about": _to(_MODEL),
+        }
+    )
     for entity in (
         _entity(_LICENCE, "CreativeWork", "No licence", description=licence),
-        *(_entity(uri, "CreativeWork", n, version=v) for uri, (n, v) in profiles.items()),
+        _entity(_PROFILE, "CreativeWork", "Process Run Crate", version="0.5"),
         *described,
         *made,
-    ):  # what is said of a file in two places is put together
-        kind = entity.get("@type")
-        found: Any = crate.add_or_update_jsonld(entity)
-        if kind:
-            found._jsonld["@type"] = kind
+    ):
+        crate.add_or_update_jsonld(entity)
     return crate.metadata.generate()
 
 
@@ -145,7 +114,7 @@ def _ids(entities: Iterable[Entity]) -> list[str]:
     return [entity["@id"] for entity in entities]
 
 
-def _entity(identity: str, kind: str | list[str], name: str, **properties: Any) -> Entity:
+def _entity(identity: str, kind: str, name: str, **properties: Any) -> Entity:
     known = {key: value for key, value in properties.items() if value not in (None, [])}
     return {"@id": identity, "@type": kind, "name": name, **known}
 
@@ -160,16 +129,16 @@ def _values(group: str, values: Mapping[str, Any]) -> list[Entity]:
     return [
         _entity(f"#{group}-{name}", "PropertyValue", name, value=str(value))
         for name, value in values.items()
+        if value is not None
     ]
 
 
-def _chain(certificate: Certificate) -> Iterator[Entity]:
-    """Yield what the model is and comes from, the decisions on it, and the audit."""
+def _model(certificate: Certificate) -> Iterator[Entity]:
+    """Yield what the model is and comes from."""
     record = certificate.record
     keys = ("lineage_sha256", "params_sha256", "environment_sha256", "head", "seed", "device")
     ids = {f"ids.{name}": value for name, value in (record.get("ids") or {}).items()}
-    said = {key: record[key] for key in keys if record.get(key) is not None}
-    noted = _values("record", {**said, **ids})
+    noted = _values("record", {**{key: record.get(key) for key in keys}, **ids})
     yield _entity(
         _MODEL,
         "CreativeWork",
@@ -183,29 +152,6 @@ def _chain(certificate: Certificate) -> Iterator[Entity]:
     yield from noted
     commit = entry(record, "snapshot", "commit")
     yield _entity(_COMMIT, "SoftwareSourceCode", "Snapshot of the code", version=commit)
-    for number, decided in enumerate(reversed(certificate.decisions), 1):
-        what = f"Version {decided.version}: {decided.decision}"
-        own = _to(_MODEL) if decided.version == certificate.version else None
-        why = {"description": decided.reason, "endTime": decided.sealed, "object": own}
-        yield _entity(f"#decision-{number}", "ChooseAction", what, **why)
-    yield _action(
-        "#audit",
-        f"Audit of {certificate.model}",
-        "Every link of the lineage was held against its content.",
-        endTime=certificate.made,
-        instrument=_to(_TOOL),
-        object=_to(_MODEL),
-        result=_to(names.AUDIT, names.PAGE),
-    )
-
-
-def _action(identity: str, name: str, description: str, **properties: Any) -> Entity:
-    return _entity(identity, "CreateAction", name, description=description, **properties)
-
-
-def _line(certificate: Certificate) -> Iterator[Entity]:
-    """Yield the dataset, the programs, and the actions that made the model."""
-    record = certificate.record
     md5, files = str(entry(record, "data", "md5")), entry(record, "data", "files") or ()
     sources = [
         _entity(f"#source-{f['sha256'][:16]}", "CreativeWork", str(f["file"]), sha256=f["sha256"])
@@ -215,77 +161,45 @@ def _line(certificate: Certificate) -> Iterator[Entity]:
     based = _to(*_ids(sources)) if sources else None
     yield _entity(_DATASET, "CreativeWork", f"Dataset {md5}", version=md5, isBasedOn=based)
     yield _entity(_TOOL, "SoftwareApplication", "MNO", softwareVersion=__version__)
-    begun, ended = entry(record, "times", "started"), entry(record, "times", "registered")
-    times, whole = (
-        {"startTime": begun, "endTime": ended},
-        "Made the model, from the parameters to its figures",
-    )
-    if WORKFLOW not in certificate.documents:
-        uses = {"instrument": _to(_TOOL), "object": _to(_DATASET), "result": _to(_MODEL)}
-        yield _action("#run-train", "Training", whole, **times, **uses)
-        return
-    yield from _workflow(certificate)
-    machine = {k: v for k, v in (record.get("machine") or {}).items() if v is not None}
-    facts, chosen = _values("machine", machine), _values("parameter", certificate.params)
+
+
+def _actions(certificate: Certificate) -> Iterator[Entity]:
+    """Yield what made the model, the decisions on it, and the audit."""
+    record, documents = certificate.record, certificate.documents
+    facts = _values("machine", record.get("machine") or {})
+    chosen = _values("parameter", certificate.params)
     yield from (*facts, *chosen)
-    has = {name: [name] if name in certificate.documents else [] for name in _SLOTS}
-    data, weights, metrics = (has[n] for n in (names.DATA_FILES, names.WEIGHTS, names.METRICS))
-    yield _action(
-        _RUN,
+    given = [PARAMS, names.WORKFLOW]
+    made = [names.DATA_FILES, names.WEIGHTS, names.METRICS]
+    given, made = ([name for name in part if name in documents] for part in (given, made))
+    yield _entity(
+        "#run",
+        "CreateAction",
         "Run of the line",
-        whole,
-        **times,
-        instrument=_to(WORKFLOW),
-        object=_to(*has[PARAMS], *_ids(chosen), *_ids(sources)),
-        result=_to(_DATASET, _MODEL, *data, *weights, *metrics),
+        description="Made the model, from the parameters to its figures: generated the data or "
+        "took over imported ones, trained, and evaluated on the test data.",
+        startTime=entry(record, "times", "started"),
+        endTime=entry(record, "times", "registered"),
+        instrument=_to(_COMMIT),
+        object=_to(*given, *_ids(chosen)),
+        result=_to(_DATASET, _MODEL, *made),
         additionalProperty=_to(*_ids(facts)),
     )
-    for stage, (given, made) in {
-        "generate": ([*has[PARAMS], *_ids(sources)], [_DATASET, *data]),
-        "train": ([_DATASET, *has[PARAMS]], [_MODEL, *weights]),
-        "evaluate": ([_DATASET, _MODEL, *has[PARAMS]], metrics),
-    }.items():
-        step, run, name = _to(f"#step-{stage}"), f"#run-{stage}", f"Step {stage}"
-        control = {"instrument": step, "object": _to(run)}
-        yield _entity(f"#control-{stage}", "ControlAction", name, **control)
-        uses = {"instrument": _to(f"#stage-{stage}"), "object": _to(*given), "result": _to(*made)}
-        yield _action(run, f"Run of {stage}", _DOES[stage], **uses)
-
-
-def _workflow(certificate: Certificate) -> Iterator[Entity]:
-    """Yield the stages as DVC knows them, and each as a program and a step."""
-    commit = str(entry(certificate.record, "snapshot", "commit"))
-    slots = {name: f"#{slot}" for name, slot in _SLOTS.items() if name in certificate.documents}
-    outputs = [slot for name, slot in slots.items() if name != PARAMS]
+    for number, decided in enumerate(reversed(certificate.decisions), 1):
+        what = f"Version {decided.version}: {decided.decision}"
+        own = _to(_MODEL) if decided.version == certificate.version else None
+        why = {"description": decided.reason, "endTime": decided.sealed, "object": own}
+        yield _entity(f"#decision-{number}", "ChooseAction", what, **why)
     yield _entity(
-        WORKFLOW,
-        ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
-        "The production line, from data to evaluated model",
-        version=commit,
-        conformsTo=_to(_WORKFLOW_PROFILE),
-        programmingLanguage=_to(_LANGUAGE),
-        hasPart=_to(*(f"#stage-{stage}" for stage in MAKING)),
-        step=_to(*(f"#step-{stage}" for stage in MAKING)),
-        input=_to(slots[PARAMS]) if PARAMS in slots else None,
-        output=_to(*outputs) if outputs else None,
+        "#audit",
+        "CreateAction",
+        f"Audit of {certificate.model}",
+        description="Every link of the lineage was held against its content.",
+        endTime=certificate.made,
+        instrument=_to(_TOOL),
+        object=_to(_MODEL),
+        result=_to(names.AUDIT, names.PAGE),
     )
-    yield _entity(_LANGUAGE, "ComputerLanguage", "DVC pipeline", url=_DVC_URL)
-    for name, slot in slots.items():
-        of = {"additionalType": "File", "workExample": _to(name)}
-        yield _entity(slot, "FormalParameter", slot.rpartition("-")[2], **of)
-        yield {"@id": name, "exampleOfWork": _to(slot)}
-    for position, stage in enumerate(MAKING, 1):
-        program, command = f"#stage-{stage}", f"python -m pipelines.{stage}"
-        does = {"description": _DOES[stage], "version": commit}
-        yield _entity(program, "SoftwareSourceCode", command, **does)
-        runs = {"position": str(position), "workExample": _to(program)}
-        yield _entity(f"#step-{stage}", "HowToStep", stage, **runs)
-    versions = {package.name: package.version for package in certificate.packages}
-    about = {"url": "https://dvc.org", "softwareVersion": versions.get("dvc", "not known")}
-    yield _entity(_ENGINE, "SoftwareApplication", "DVC", **about)
-    controls = _to(*(f"#control-{stage}" for stage in MAKING))
-    uses = {"instrument": _to(_ENGINE), "object": controls, "result": _to(_RUN)}
-    yield _entity("#organisation", "OrganizeAction", "Run of the line by DVC", **uses)
 
 
 def bill_of_materials(certificate: Certificate) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The folder of a certificate, put in place in one step; and the keys that it is signed with.
+"""The folder of a certificate: put in place in one step, signed, and verified byte by byte.
 
 Keys and signatures are Ed25519 (RFC 8032), in the files that OpenSSL reads and writes, too.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,6 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    NoEncryption,
-    PrivateFormat,
     PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
@@ -34,11 +33,17 @@ from mno.certificate.content import (
     Certificate,
 )
 from mno.core.errors import InputError
-from mno.core.files import replacing_folder, sha256
+from mno.core.files import file_sha256, replacing_folder, sha256
+from mno.lineage.audit import Finding, Link
+from mno.lineage.audit.objects import is_inside
+from mno.lineage.record import entry
 
+FILES, SIGNED = Link("files"), Link("signature")
 # What an audit looks at, and therefore never writes to.
 _AUDITED = (".dvc", ".git", "data", "flows", "mlartifacts", "mno", "models", "pipelines")
 _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm)
+_LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)\n")
+_COPY = "take an unchanged copy of the certificate, or audit the model again"
 
 
 def check_place(folder: Path, root: Path) -> None:
@@ -99,48 +104,15 @@ def write_certificate(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def sums_text(files: Mapping[str, bytes]) -> bytes:
     """Return the content of `SHA256SUMS`, as `sha256sum --check` reads it."""
-    return "".join(f"{sha256(files[name])}  {name}\n" for name in sorted(files)).encode()
+    return _sums({name: sha256(content) for name, content in files.items()})
+
+
+def _sums(digests: Mapping[str, str]) -> bytes:
+    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
 
 
 def _json(content: Any) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def write_keys(private: Path) -> tuple[Path, str]:
-    """Make a pair of keys: `FILE`, which only its owner may read, and `FILE.pub`.
-
-    Returns:
-        The path of the public key, and the fingerprint of the pair.
-
-    Raises:
-        InputError: One of the files exists, or the folder does not.
-    """
-    public = private.with_name(private.name + ".pub")
-    for path in (private, public):
-        if path.exists() or path.is_symlink():
-            raise InputError(f"{path} exists, and a key is never overwritten; give another name")
-    if not private.parent.is_dir():
-        raise InputError(f"{private.parent} is not a folder; make it first")
-    key = Ed25519PrivateKey.generate()
-    pem = public_pem(key.public_key())
-    _write_new(public, pem, 0o644)
-    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    _write_new(private, secret, 0o600)
-    return public, fingerprint(pem)
-
-
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Put a new file in place in one step, for whom it is meant from the beginning."""
-    beside = path.with_name(path.name + ".partial")
-    beside.unlink(missing_ok=True)
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-    try:
-        os.link(beside, path)  # unlike a rename, never over what somebody has put there
-    except FileExistsError:
-        raise InputError(f"{path} exists, and a key is never overwritten") from None
-    finally:
-        beside.unlink()
 
 
 def read_private(path: Path) -> Ed25519PrivateKey:
@@ -161,7 +133,8 @@ def read_private(path: Path) -> Ed25519PrivateKey:
         pass
     if not isinstance(key, Ed25519PrivateKey):
         raise InputError(
-            f"{path} is no private Ed25519 key in PEM; make one with: mno certify keygen KEY.pem"
+            f"{path} is no private Ed25519 key in PEM; make one with: "
+            "openssl genpkey -algorithm ed25519 -out KEY.pem"
         )
     return key
 
@@ -172,9 +145,12 @@ def read_public(path: Path) -> bytes:
     Raises:
         InputError: The file is none, or of another kind.
     """
-    key = parse_public(_read(path))
+    key = _parse_public(_read(path))
     if key is None:
-        raise InputError(f"{path} is no public Ed25519 key in PEM; expected what is in KEY.pem.pub")
+        raise InputError(
+            f"{path} is no public Ed25519 key in PEM; make that of a private one with: "
+            "openssl pkey -in KEY.pem -pubout -out KEY.pem.pub"
+        )
     return public_pem(key)
 
 
@@ -185,8 +161,7 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path}: {error.strerror}; give the file of a key") from None
 
 
-def parse_public(content: bytes) -> Ed25519PublicKey | None:
-    """Return the public key in a PEM text; none where it is none."""
+def _parse_public(content: bytes) -> Ed25519PublicKey | None:
     with suppress(*_UNREADABLE):
         key = load_pem_public_key(content)
         return key if isinstance(key, Ed25519PublicKey) else None
@@ -203,10 +178,110 @@ def fingerprint(pem: bytes) -> str:
     return f"SHA256:{sha256(pem)}"
 
 
-def is_signed(content: bytes, signature: bytes, key: Ed25519PublicKey) -> bool:
-    """Tell whether a signature over a content was made with a key."""
+def certificate_folder(path: Path) -> Path:
+    """Return the folder of a certificate that a person has named by it or by its page.
+
+    Raises:
+        InputError: It is none.
+    """
+    folder = path.parent if path.name == PAGE and path.is_file() else path
+    if not (folder / SUMS).is_file() and not (folder / METADATA).is_file():
+        raise InputError(
+            f"{path} is no certificate (no {SUMS} in it); give the folder that "
+            "mno certify MODEL --folder FOLDER wrote"
+        )
+    return folder
+
+
+def summary(folder: Path) -> tuple[str, bool | None]:
+    """Return which model a certificate is of, and whether its audit passed; none if not known."""
     try:
-        key.verify(signature, content)
+        content = json.loads((folder / AUDIT).read_bytes())
+    except (OSError, ValueError):
+        content = None
+    passed = entry(content, "passed")
+    return str(entry(content, "model")), passed if isinstance(passed, bool) else None
+
+
+def verify_certificate(folder: Path, trusted: bytes | None = None) -> list[Finding]:
+    """Hold every file of a certificate against its digest, and the digests against the signature.
+
+    Nothing outside the folder is read: links and paths that lead out of it are differences. The
+    trusted key, in PEM, is the one that it must be signed with; without one the key counts that
+    lies beside the signature, of which nobody says whose it is.
+    """
+    present, findings = _present(folder)
+    sums = (folder / SUMS).read_bytes() if SUMS in present else None
+    return [*findings, *_files(folder, present, sums), *_signature(folder, present, sums, trusted)]
+
+
+def _present(folder: Path) -> tuple[set[str], list[Finding]]:
+    """Return the plain files in a folder, and what else is there."""
+    files: set[str] = set()
+    findings = []
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(place, name)
+            relative = path.relative_to(folder).as_posix()
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                findings.append(FILES.changed(relative, "a file", "a link or device", "remove it"))
+            elif path.is_file():
+                files.add(relative)
+    return files, findings
+
+
+def _files(folder: Path, present: set[str], sums: bytes | None) -> Iterator[Finding]:
+    """Hold the files against the digests in `SHA256SUMS`, which may be written in one way only."""
+    if sums is None:
+        yield FILES.missing(SUMS, "the digests of all files", _COPY)
+        return
+    digests = {name: digest for digest, name in _LINE.findall(sums.decode(errors="replace"))}
+    outside = [name for name in digests if not is_inside(name)]
+    if outside:
+        yield FILES.changed(SUMS, "files in the folder", f"{outside[0]}, outside", _COPY)
+        return
+    if not digests or _sums(digests) != sums:
+        yield FILES.changed(SUMS, "each file once, in order", "something else", _COPY)
+        return
+    for name, digest in digests.items():
+        found = file_sha256(folder / name) if name in present else None
+        yield FILES.equal(name, digest, found, _COPY)
+    for name in sorted(present - digests.keys() - {SUMS, SIGNATURE}):
+        yield FILES.changed(name, "no such file", "a file", "remove it")
+    for name in (PAGE, METADATA):
+        if name not in digests:
+            yield FILES.changed(SUMS, f"a digest of {name}", "none", _COPY)
+
+
+def _signature(
+    folder: Path, present: set[str], sums: bytes | None, trusted: bytes | None
+) -> Iterator[Finding]:
+    lacking = sorted({SIGNATURE, SIGNER} - present)
+    if len(lacking) == 2:
+        if trusted is not None:
+            advice = "ask for a signed certificate: mno certify MODEL --sign KEY.pem"
+            yield SIGNED.missing(SIGNATURE, f"a signature of {fingerprint(trusted)}", advice)
+        else:
+            why = "it is not signed: who can change all of it, can do so without trace"
+            yield SIGNED.unknown("signer", why)
+        return
+    for name in lacking:
+        yield SIGNED.missing(name, "beside the other", _COPY)
+    pem = (folder / SIGNER).read_bytes() if SIGNER in present else trusted
+    if sums is None or pem is None or SIGNATURE not in present:
+        return
+    key, shown, subject = _parse_public(pem), fingerprint(pem), f"{SIGNATURE} over {SUMS}"
+    if key is None:
+        yield SIGNED.changed(SIGNER, "a public Ed25519 key", "something else", _COPY)
+        return
+    try:
+        key.verify((folder / SIGNATURE).read_bytes(), sums)
     except InvalidSignature:
-        return False
-    return True
+        yield SIGNED.changed(subject, f"a signature of {shown}", "none of it", _COPY)
+        return
+    yield SIGNED.verified(subject, shown)
+    if trusted is None:
+        why = f"give the public key that you trust with --key, or compare {shown}"
+        yield SIGNED.unknown("signer", why)
+    else:
+        yield SIGNED.equal("signer", fingerprint(trusted), shown, "it was signed by somebody else")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from mno.certificate.content import DOCUMENTS, Certificate, licence_counts
+from mno.certificate.content import DOCUMENTS, Certificate
 from mno.core.files import sha256
 from mno.lineage.audit import Finding, Verdict, counts, worst
 from mno.lineage.record import Tag, entry
@@ -40,7 +40,6 @@ LINKS = {
     "parameters": ("Parameters", "Those of the snapshot, against the record and the run."),
     "snapshot": ("Code", "Commit, trees and files of the code that ran, hashed again."),
     "environment": ("Environment", "Installed packages, and the machine that was trained on."),
-    "certificates": ("Earlier certificates", "Those that were kept with the version before."),
 }
 # What is recorded of each link: a title, and where the record has it, or which tag.
 _FACTS: dict[str, dict[str, str]] = {
@@ -91,8 +90,7 @@ _FACTS: dict[str, dict[str, str]] = {
         "Python": "machine python",
     },
 }
-# The lineage as a graph: each part's title, the link that verified it, and the corner of its box
-# where there is room, each before what is made from it.
+# The lineage as a graph: each part's title, the link that verified it, and the corner of its box.
 _PARTS = {
     "source": ("Generator", "stages", (0, 0)),
     "parameters": ("Parameters", "parameters", (0, 98)),
@@ -112,8 +110,7 @@ _EDGES = (
     ("weights", "evaluation"), ("weights", "version"), ("evaluation", "decision"),
     ("version", "decision"),
 )  # fmt: skip
-_WIDE_BOX, _TALL_BOX = (138.0, 68.0), (250.0, 62.0)  # width and height
-_TALL_ROW, _MARGIN = 76.0, 70.0
+_WIDTH, _HEIGHT = 138.0, 68.0  # of a box
 
 
 def render_certificate(certificate: Certificate, signer: str | None) -> str:
@@ -149,8 +146,7 @@ def _sections(certificate: Certificate, signer: str | None) -> Iterator[Section]
         }
         for link, findings in found.items()
     ]
-    yield _section("lineage", "Lineage", links=rows, wide=_draw(certificate, by_link, wide=True),
-                   tall=_draw(certificate, by_link, wide=False))  # fmt: skip
+    yield _section("lineage", "Lineage", links=rows, graph=_draw(certificate, by_link))
     differing = [f for f in certificate.findings if f.verdict.is_difference]
     if differing:
         yield _section("differences", "What differs", rows=_rows(differing))
@@ -176,8 +172,7 @@ def _extra(certificate: Certificate, link: str) -> Markup:
         shown = [(k, v if isinstance(v, str) else json.dumps(v, default=str)) for k, v in values]
         return _render("parameters", params=shown)  # as `params.yaml` has them
     if link == "environment":
-        packages = certificate.packages
-        return _render("licences", packages=packages, counts=licence_counts(packages))
+        return _render("licences", packages=certificate.packages)
     return Markup()
 
 
@@ -239,47 +234,31 @@ def _replay(outcome: Outcome) -> Iterator[tuple[str, str]]:
     yield "Machine, what differs", listed(outcome.machine)
 
 
-def _draw(
-    certificate: Certificate, findings: Mapping[str, Sequence[Finding]], *, wide: bool
-) -> dict[str, Any]:
-    """Draw the lineage from left to right, or from top to bottom where there is little room.
+def _draw(certificate: Certificate, findings: Mapping[str, Sequence[Finding]]) -> dict[str, Any]:
+    """Draw the lineage from left to right.
 
     Returns:
         `width` and `height`, `boxes`, and the paths of the `arrows` between them, in units of the
-        drawing. Arrows to what is not next go round at the left where it is tall.
+        drawing.
     """
-    details, boxes, rows = _details(certificate), {}, list(_PARTS)
-    width, height = _WIDE_BOX if wide else _TALL_BOX
-    for row, (name, (title, link, corner)) in enumerate(_PARTS.items()):
+    details, boxes = _details(certificate), {}
+    for name, (title, link, (x, y)) in _PARTS.items():
         if name == "source" and entry(certificate.record, "data", "files"):
             title, link = "Imported files", "imported files"
-        x, y = corner if wide else (_MARGIN, row * _TALL_ROW)
         verdict = worst(findings.get(link, ()), Verdict.UNKNOWN)  # of nothing, nothing is known
         boxes[name] = {
-            "x": x, "y": y, "width": width, "height": height, "title": title,
+            "x": x, "y": y, "width": _WIDTH, "height": _HEIGHT, "title": title,
             "detail": details[name], "target": _target(link), **_shown(verdict),
         }  # fmt: skip
     arrows = []
-    for tail, head in _EDGES:
-        (x0, y0), (x1, y1) = ((boxes[name]["x"], boxes[name]["y"]) for name in (tail, head))
-        y0, y1, step = y0 + height / 2, y1 + height / 2, rows.index(head) - rows.index(tail)
-        if wide:  # from the right side of a box to the left side of another
-            x0, x1 = x0 + width, x1 - 3
-            bend = max((x1 - x0) / 2, 18)
-            arrows.append(_curve(x0, y0, x0 + bend, x1 - bend, x1, y1))
-        elif step == 1:
-            middle, bottom = x0 + width / 2, y0 + height / 2
-            arrows.append(f"M{middle:g} {bottom:g}L{middle:g} {y1 - height / 2 - 3:g}")
-        else:
-            out = x0 - 14 - 16 * (step - 1)
-            arrows.append(_curve(x0, y0, out, out, x0 - 3, y1))
-    size = (900 + width, 294 + height) if wide else (_MARGIN + width, len(boxes) * _TALL_ROW)
-    return {"width": size[0], "height": size[1], "boxes": list(boxes.values()), "arrows": arrows}
-
-
-def _curve(x0: float, y0: float, out: float, back: float, x1: float, y1: float) -> str:
-    """Return an arrow that leaves and arrives in parallel, bent at two abscissas."""
-    return f"M{x0:g} {y0:g}C{out:g} {y0:g} {back:g} {y1:g} {x1:g} {y1:g}"
+    for tail, head in _EDGES:  # from the right side of a box to the left side of another
+        x0, x1 = boxes[tail]["x"] + _WIDTH, boxes[head]["x"] - 3
+        y0, y1 = (boxes[name]["y"] + _HEIGHT / 2 for name in (tail, head))
+        bend = max((x1 - x0) / 2, 18)
+        curve = f"C{x0 + bend:g} {y0:g} {x1 - bend:g} {y1:g} {x1:g} {y1:g}"
+        arrows.append(f"M{x0:g} {y0:g}{curve}")
+    size = {"width": 900 + _WIDTH, "height": 294 + _HEIGHT}
+    return {**size, "boxes": list(boxes.values()), "arrows": arrows}
 
 
 def _details(certificate: Certificate) -> dict[str, str]:

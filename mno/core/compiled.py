@@ -14,9 +14,8 @@ import os
 import pickle
 import platform
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,7 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-try:
-    import fcntl
-except ImportError:  # Windows has none: processes that start together each compile.
-    fcntl = None
-
 _DIGEST_BYTES = 32
-_LONGEST_WAIT = 120.0
-_PAUSE = 0.05
 
 # IEEE division and no flag that lets sums be reordered: bits do not depend on the processor.
 inlined: Any = njit(nogil=True, error_model="numpy")
@@ -67,7 +59,8 @@ def source_digest(folder: Path) -> str:
     Ask when they are imported, since they may be edited while a process runs.
     """
     digest = hashlib.sha256()
-    for path in [*sorted(folder.glob("*.py")), Path(__file__)]:
+    vectors = Path(__file__).with_name("vectors.py")
+    for path in [*sorted(folder.glob("*.py")), Path(__file__), vectors]:
         digest.update(path.name.encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
@@ -131,27 +124,6 @@ class KernelCache(_Cache):
                 os.replace(unfinished, path)
             except OSError:
                 os.unlink(unfinished)
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep other processes from compiling this kernel at the same time, for a while."""
-        file = None
-        with suppress(OSError):
-            file = self._target and open(self._target / f"{self._name}.lock", "w")  # noqa: SIM115
-        if not file or fcntl is None:
-            yield
-            return
-        with file:
-            give_up = time.monotonic() + _LONGEST_WAIT
-            while time.monotonic() < give_up:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    time.sleep(_PAUSE)
-                except OSError:
-                    break  # The file system has no locks.
-            yield
 
 
 def _folders(sources: Path) -> list[Path]:

@@ -116,13 +116,10 @@ def metadata_sha256(metadata: dict[str, Any]) -> str:
     return json_sha256({**metadata, "attributes": attributes})
 
 
-def file_sha256(path: Path | str, between: Callable[[], None] = lambda: None) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal.
-
-    `between` is called between its pieces, and may end the reading by an exception.
-    """
+def file_sha256(path: Path | str) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
-    feed_file(path, digest, between=between)
+    feed_file(path, digest)
     return digest.hexdigest()
 
 
@@ -133,14 +130,13 @@ def file_md5(path: Path | str) -> str:
     return digest.hexdigest()
 
 
-def feed_file(path: Path | str, *digests: Any, between: Callable[[], None] = lambda: None) -> None:
+def feed_file(path: Path | str, *digests: Any) -> None:
     """Read a file once, in pieces, and feed it to several of hashlib's objects."""
     piece = memoryview(bytearray(_PIECE_BYTES))
     with open(path, "rb", buffering=0) as file:
         while length := file.readinto(piece):
             for digest in digests:
                 digest.update(piece[:length])
-            between()
 
 
 def folder_files(folder: Path) -> dict[str, Path]:
@@ -154,10 +150,10 @@ def names_sha256(digests: dict[str, str]) -> str:
     return sha256("".join(f"{name}\0{digest}\n" for name, digest in digests.items()))
 
 
-def folder_sha256(folder: Path, between: Callable[[], None] = lambda: None) -> str:
+def folder_sha256(folder: Path) -> str:
     """Return the SHA-256 of the paths in a folder and of their files' digests."""
     files = folder_files(folder).items()
-    return names_sha256({name: file_sha256(path, between) for name, path in files})
+    return names_sha256({name: file_sha256(path) for name, path in files})
 
 
 class LockedError(MnoError):

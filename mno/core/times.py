@@ -114,11 +114,8 @@ def write_finished(root: Path, stage: str, key: str, taken: Seconds) -> None:
 
 
 def _seconds(record: Mapping[str, Any] | None) -> Seconds | None:
-    return (
-        None
-        if record is None
-        else Seconds(**{name: record[name] for name in Seconds.__dataclass_fields__})
-    )
+    names = Seconds.__dataclass_fields__
+    return None if record is None else Seconds(**{name: record[name] for name in names})
 
 
 def _read(root: Path, stage: str) -> dict[str, dict[str, Any]]:

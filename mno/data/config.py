@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from mno.core.config import Config
 
@@ -77,12 +77,7 @@ class ExecutionConfig(Config):
 
     workers: int = Field(default=1, gt=0, description="processes on this machine")
     scheduler: str | None = Field(
-        default=None, description="address of a Dask scheduler to use instead, tcp://host:port"
+        default=None,
+        pattern="^(tcp|tls)://",
+        description="address of a Dask scheduler to use instead, tcp://host:port",
     )
-
-    @field_validator("scheduler")
-    @classmethod
-    def _is_address(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("tcp://", "tls://")):
-            raise ValueError(f"{value!r} is no address of a Dask scheduler; give tcp://host:port")
-        return value

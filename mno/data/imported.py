@@ -49,18 +49,24 @@ def assign(
 ) -> np.ndarray:
     """Assign samples to splits; return their names, shape `(samples,)`, dtype object.
 
-    Args:
-        rule: How.
-        config: Shares and seed.
-        groups: Number of each sample's group, shape `(samples,)`; one group is in one split.
-        starts: When each sample begins, shape `(samples,)`, where that is known.
-        numbers: Inputs that are one number per sample, shape `(samples,)`, by field.
+    `groups` has the number of each sample's group, which is in one split; `starts` when each sample
+    begins, where that is known; `numbers` the inputs that are one number per sample, by field; all
+    of shape `(samples,)`.
 
     Raises:
         InputError: The rule cannot be applied to these samples, or leaves a split empty.
     """
     if rule.by == "parameter":
-        names = _by_parameter(rule, numbers)
+        if rule.field not in numbers:
+            raise InputError(
+                f"split by parameter: {rule.field!r} is no input with one number per sample; there "
+                f"are: {', '.join(numbers) or 'none'}"
+            )
+        values = numbers[str(rule.field)]
+        names = np.full(len(values), "train", dtype=object)
+        for name, limits in (("validation", rule.validation), ("test", rule.test)):
+            if limits is not None:
+                names[(values >= limits[0]) & (values <= limits[1])] = name
     elif rule.by == "random":
         known, group_of = np.unique(groups, return_inverse=True)
         rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(0, 0)))
@@ -94,28 +100,8 @@ def _shares(config: GenerateConfig, place: np.ndarray) -> np.ndarray:
     return names[place]
 
 
-def _by_parameter(rule: SplitRule, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
-    if rule.field not in numbers:
-        known = ", ".join(numbers) or "none"
-        raise InputError(
-            f"split by parameter: {rule.field!r} is no input with one number per sample; there "
-            f"are: {known}"
-        )
-    values = numbers[str(rule.field)]
-    names = np.full(len(values), "train", dtype=object)
-    for name, limits in (("validation", rule.validation), ("test", rule.test)):
-        if limits is not None:
-            names[(values >= limits[0]) & (values <= limits[1])] = name
-    return names
-
-
 FOLDER = Path("build/imported")
 """Where converted files are, in a workspace."""
-
-
-def part_folder(root: Path, name: str, content: str) -> Path:
-    """Return where a converted file is."""
-    return root / FOLDER / name / "parts" / content[:16]
 
 
 class Imported(FilesSource):
@@ -135,10 +121,8 @@ class Imported(FilesSource):
         self.parameters = parameters
         if not parameters.files:
             raise InputError("scenarios.imported.files is empty; import some: mno import --help")
-        self._parts = [
-            _Part(part_folder(root, parameters.name, file.content), file)
-            for file in parameters.files
-        ]
+        folder = root / FOLDER / parameters.name / "parts"
+        self._parts = [_Part(folder / file.content[:16], file) for file in parameters.files]
         self._schema = self._parts[0].schema
         for part in self._parts[1:]:
             _require_same(self._parts[0], part)
@@ -195,14 +179,10 @@ class Imported(FilesSource):
 
     def splits(self, config: Any) -> np.ndarray:
         """Assign samples to splits by the rule of the import."""
-        numbers = {
-            field.name: self._rows(field.name, self._picks)
-            for field in self.fields
-            if field.is_scalar and field.role == "input"
-        }
-        return assign(
-            self.parameters.split, config, self._groups(), self._numbers("start"), numbers
-        )
+        scalars = [f.name for f in self.fields if f.is_scalar and f.role == "input"]
+        numbers = {name: self._rows(name, self._picks) for name in scalars}
+        rule, starts = self.parameters.split, self._numbers("start")
+        return assign(rule, config, self._groups(), starts, numbers)
 
     def _groups(self) -> np.ndarray:
         """Return groups that no split may divide: those of the files, and of equal inputs."""
@@ -262,27 +242,18 @@ class _Part:
             return np.asarray(array[rows[0] : rows[-1] + 1])
         return np.stack([np.asarray(array[row]) for row in rows])
 
-    def __str__(self) -> str:
-        sizes = {axis.name: len(axis.points) for axis in self.schema.axes}
-        fields = (
-            f"{f.name} [{f.units}] ({', '.join(f'{d} {sizes[d]}' for d in f.dims)})"
-            for f in self.schema.fields
-        )
-        return f"{self.file.file} has {', '.join(fields)}"
-
 
 def _require_same(ours: _Part, theirs: _Part) -> None:
-    a, b = ours.schema, theirs.schema
-    axes = len(a.axes) == len(b.axes) and all(
-        (p.name, p.units) == (q.name, q.units)
-        and p.points.shape == q.points.shape
-        and np.allclose(p.points, q.points, rtol=1e-5)
-        for p, q in zip(a.axes, b.axes, strict=True)
-    )
-    if a.fields != b.fields or not axes:
+    def shape(schema: Schema) -> list[object]:
+        return [*schema.fields, *((a.name, a.units, len(a.points)) for a in schema.axes)]
+
+    pairs = zip(ours.schema.axes, theirs.schema.axes, strict=False)
+    if shape(ours.schema) != shape(theirs.schema) or not all(
+        np.allclose(a.points, b.points, rtol=1e-5) for a, b in pairs
+    ):
         raise InputError(
-            f"{theirs}, but {ours}; files of one dataset have the same fields at the same places: "
-            "import it under another --name"
+            f"{theirs.file.file} has not the fields and places that {ours.file.file} has, as files "
+            "of one dataset must: import it under another --name"
         )
 
 

@@ -9,7 +9,6 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from mno.core.errors import InputError
 
@@ -49,9 +48,6 @@ Batch = dict[str, Tensor]
 class Source(Protocol):
     """What batches are made of: `mno.data.samples.Samples`, or the samples of a training."""
 
-    @property
-    def in_memory(self) -> bool: ...  # noqa: D102
-
     def __len__(self) -> int: ...
 
     def batch(self, items: np.ndarray, epoch: int) -> Batch: ...  # noqa: D102
@@ -61,27 +57,21 @@ class Loader:
     """Batches of samples: every `for batch in loader` is a pass over all of them.
 
     A batch is a dict of tensors of shape `(batch, *field)`, by field name. It depends on the seed,
-    the pass, and its number in the pass, and on nothing else: any number of workers gives the same
-    batches, and a training that is resumed gets those of one never interrupted.
+    the pass, and its number in the pass, and on nothing else: a training that is resumed gets those
+    of one never interrupted.
 
     Args:
         samples: What batches are made of.
-        batch_size: Samples per batch; the last one of a pass holds what remains.
+        batch_size: Samples per batch, 1 or more; the last one of a pass holds what remains.
         seed: Of the order, not negative.
         shuffle: Whether the order is drawn anew for each pass; else it is that of the samples.
-        workers: Processes that read. With 0 a thread does, which is enough for most: reading and
-            decompressing let Python go on. Samples in memory need no processes, and get none.
-        ahead: Batches that are kept ready, by each worker; 0 for no thread.
-        start_method: How workers are started: `fork`, `spawn` or `forkserver`; torch's default if
-            not given.
+        ahead: Batches that a thread keeps ready; reading and decompressing let Python go on. 0 for
+            no thread.
 
     Attributes:
         epoch: The pass that the next iteration makes, counted from 0; set it to resume.
         batch: The batch that the next iteration begins with, counted from 0; set it to resume
             within a pass. The iterations after that are whole passes.
-
-    Raises:
-        InputError: A number is too small.
     """
 
     def __init__(
@@ -91,56 +81,24 @@ class Loader:
         *,
         seed: int = 0,
         shuffle: bool = True,
-        workers: int = 0,
         ahead: int = 2,
-        start_method: str | None = None,
     ) -> None:
-        numbers = {"batch_size": batch_size, "seed": seed, "workers": workers, "ahead": ahead}
-        for name, number in numbers.items():
-            least = int(name == "batch_size")
-            if number < least:
-                raise InputError(f"{name}={number}: expected {least} or more")
-        self.epoch, self.batch, self.ahead = 0, 0, ahead
-        self._passes = _Passes(samples, batch_size, seed if shuffle else None)
-        self._next: list[int] = []
-        self._workers: DataLoader[Batch] | None = None
-        if workers and not samples.in_memory:
-            self._workers = DataLoader(
-                self._passes,
-                batch_size=None,
-                sampler=self._next,
-                num_workers=workers,
-                prefetch_factor=max(ahead, 1),
-                multiprocessing_context=start_method,
-                persistent_workers=True,
-            )
+        if batch_size < 1 or seed < 0:
+            raise InputError(f"batch_size={batch_size}, seed={seed}: expected at least 1 and 0")
+        self._samples, self._size, self._ahead = samples, batch_size, ahead
+        self._seed, self._shuffle, self.epoch, self.batch = seed, shuffle, 0, 0
 
     def __len__(self) -> int:
         """Return the batches of a whole pass."""
-        return self._passes.per_pass
+        return -(-len(self._samples) // self._size)
 
     def __iter__(self) -> Iterator[Batch]:
         """Begin a pass."""
-        first = self.epoch * len(self)
-        self._next[:] = range(first + self.batch, first + len(self))
-        self.epoch, self.batch = self.epoch + 1, 0
-        if self._workers:
-            return iter(self._workers)
-        return prefetched(map(self._passes.__getitem__, tuple(self._next)), self.ahead)
-
-
-class _Passes(Dataset[Batch]):
-    """The batches of all passes, one after the other without an end."""
-
-    def __init__(self, samples: Source, batch_size: int, seed: int | None) -> None:
-        self.samples, self.batch_size, self.seed = samples, batch_size, seed
-        self.per_pass = -(-len(samples) // batch_size)
-        self._order: tuple[int, np.ndarray] = (-1, np.arange(len(samples)))
-
-    def __getitem__(self, number: int) -> Batch:
-        """Return a batch."""
-        epoch, batch = divmod(number, self.per_pass)
-        if self.seed is not None and self._order[0] != epoch:
-            self._order = epoch, epoch_order(len(self.samples), self.seed, epoch)
-        start = batch * self.batch_size
-        return self.samples.batch(self._order[1][start : start + self.batch_size], epoch)
+        samples, size, epoch, first = self._samples, self._size, self.epoch, self.batch
+        self.epoch, self.batch = epoch + 1, 0
+        order = np.arange(len(samples))
+        if self._shuffle:
+            order = epoch_order(len(samples), self._seed, epoch)
+        starts = range(first * size, len(samples), size)
+        batches = (samples.batch(order[start : start + size], epoch) for start in starts)
+        return prefetched(batches, self._ahead)

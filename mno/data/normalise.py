@@ -31,10 +31,8 @@ class Normaliser:
     def fit(cls, fields: Mapping[str, SampleArray], about_zero: Collection[str] = ()) -> Normaliser:
         """Fit to samples, in memory or in files; hand it those of the training split only.
 
-        Args:
-            fields: Arrays of shape `(samples, *sample)` by field name, at least one value in each;
-                those that are missing, NaN, do not count.
-            about_zero: Fields that are divided by their root mean square only.
+        Fields are arrays of shape `(samples, *sample)` with at least one value each; those that are
+        missing, NaN, do not count. Those `about_zero` are divided by their root mean square only.
         """
         mean, std = {}, {}
         for name, field in fields.items():

@@ -61,12 +61,7 @@ _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
 class StoredArray:
-    """A field of the chosen samples, float32: `array[numbers]` reads some of them.
-
-    Args:
-        store: The dataset.
-        name: The field.
-        indices: Numbers of the chosen samples in the dataset.
+    """A field of samples with the numbers `indices`, float32: `array[numbers]` reads some.
 
     Raises:
         InputError: The dataset does not store the field as this version does.
@@ -306,14 +301,13 @@ def read_schema(store: Path) -> Schema:
     Raises:
         InputError: The folder is not a released dataset.
     """
-    attributes = _read_root(store)["attributes"]
+    attributes = read_root(store)["attributes"]
     try:
-        group = zarr.open_group(store, mode="r", zarr_format=3)
         sources = tuple(dict(source) for source in attributes.get("sources", ()))
         return Schema(
             attributes["scenario"],
-            tuple(_read_field(group, name) for name in attributes["fields"]),
-            tuple(_read_axis(group, name, e) for name, e in attributes["extent"].items()),
+            tuple(_read_field(store, name) for name in attributes["fields"]),
+            tuple(_read_axis(store, name, e) for name, e in attributes["extent"].items()),
             tuple(str(name) for name in attributes.get("symmetries", ())),
             dict(attributes.get("parameters", {})),
             sources,
@@ -326,13 +320,7 @@ def read_schema(store: Path) -> Schema:
 def open_split(
     store: Path, split: str, schema: Schema | None = None, *, checked: bool = True
 ) -> StoredSplit:
-    """Find the samples of a split, after the checksum of every file was verified.
-
-    Args:
-        store: The released dataset.
-        split: `train`, `validation` or `test`.
-        schema: What `read_schema` returned, where it is at hand.
-        checked: Whether checksums are verified, for which every byte is read.
+    """Find the samples of a split, after the checksum of every file was verified, if `checked`.
 
     Raises:
         InputError: The folder is not a released dataset, or has no such split.
@@ -344,7 +332,7 @@ def open_split(
             more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
             raise MnoError(f"{store}/{problems[0]}{more}; {REPAIR}")
     schema = schema or read_schema(store)
-    splits = np.asarray(_array(zarr.open_group(store, mode="r", zarr_format=3), "split")[:])
+    splits = np.asarray(zarr.open_array(store / "split", mode="r", zarr_format=3)[:])
     indices = np.flatnonzero(splits == split).astype(np.int64)
     if not len(indices):
         known = ", ".join(dict.fromkeys(str(name) for name in splits))
@@ -370,16 +358,13 @@ def read_split(store: Path, split: str, schema: Schema | None = None) -> Split:
 def verify(store: Path) -> list[str]:
     """Compare every file of a dataset with the checksum recorded at its release.
 
-    Sizes and times are not trusted; every byte is read.
-
-    Returns:
-        One line for each file that is missing, altered or does not belong, beginning with its
-        path in the store; empty if the dataset is as it was released.
+    Sizes and times are not trusted; every byte is read. One line is returned for each file that is
+    missing, altered or does not belong, beginning with its path in the store.
 
     Raises:
         InputError: The folder is not a released dataset.
     """
-    metadata = _read_root(store)
+    metadata = read_root(store)
     recorded: dict[str, str] = metadata["attributes"]["shards"]
     unlike = "does not match its recorded sha256"
     problems = []
@@ -395,7 +380,12 @@ def verify(store: Path) -> list[str]:
     return problems + [f"{name} is not part of the dataset" for name in extra]
 
 
-def _read_root(store: Path) -> dict[str, Any]:
+def read_root(store: Path) -> dict[str, Any]:
+    """Read the root file of a dataset, whose `attributes` say what it is, and its checksums.
+
+    Raises:
+        InputError: The folder is not a released dataset.
+    """
     remedy = 'make a dataset with "mno generate"'
     try:
         metadata = json.loads((store / _ROOT_FILE).read_text(encoding="utf-8"))
@@ -409,24 +399,16 @@ def _read_root(store: Path) -> dict[str, Any]:
     return metadata
 
 
-def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    array = group[name]
-    if not isinstance(array, zarr.Array):
-        raise ValueError(f"{name} is not an array")
-    return array
-
-
-def _read_field(group: zarr.Group, name: str) -> Field:
-    array = _array(group, name)
+def _read_field(store: Path, name: str) -> Field:
+    array = zarr.open_array(store / name, mode="r", zarr_format=3)
     said: dict[str, Any] = dict(array.attrs)
     _, *dims = array.metadata.dimension_names  # type: ignore[union-attr]  # Zarr v3 has them
     axes, gaps = tuple(str(name) for name in dims), bool(said.get("gaps", False))
     return Field(name, said["units"], said["long_name"], said["role"], axes, gaps)
 
 
-def _read_axis(group: zarr.Group, name: str, extent: list[float]) -> Axis:
-    array = _array(group, name)
-    said: dict[str, Any] = dict(array.attrs)
-    begin, end = extent
+def _read_axis(store: Path, name: str, extent: list[float]) -> Axis:
+    array = zarr.open_array(store / name, mode="r", zarr_format=3)
+    said, (begin, end) = dict[str, Any](array.attrs), extent
     points = np.asarray(array[:])
     return Axis(name, said["units"], said["long_name"], points, (float(begin), float(end)))

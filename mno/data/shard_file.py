@@ -34,10 +34,8 @@ _MAGIC = b"\x28\xb5\x2f\xfd"
 def write_shard_file(path: Path, values: np.ndarray, size: int) -> str:
     """Write samples as a whole shard, in the file's place once complete; return its SHA-256.
 
-    Args:
-        path: The file.
-        values: Shape `(samples, *sample)`, float32.
-        size: Samples of a whole shard; the last one of an array may have fewer.
+    Values have shape `(samples, *sample)`, float32; the last shard of an array may have fewer than
+    `size` samples.
     """
     digest = hashlib.sha256()
     index = np.full((size, 2), _EMPTY, dtype="<u8")

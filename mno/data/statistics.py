@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -98,3 +99,11 @@ class Margins:
 
     def __add__(self, other: Margins) -> Margins:
         return Margins(tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)))
+
+
+def count_duplicates(inputs: Sequence[Hashable], splits: Sequence[str]) -> tuple[int, int]:
+    """Count samples whose inputs an earlier one has, and inputs found in more than one split."""
+    found: dict[Hashable, set[str]] = {}
+    for digest, split in zip(inputs, splits, strict=True):
+        found.setdefault(digest, set()).add(split)
+    return len(inputs) - len(found), sum(len(names) > 1 for names in found.values())

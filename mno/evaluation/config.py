@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mno.core.config import Config
-from mno.surrogate.trust.config import TrustConfig
+from mno.surrogate.trust import TrustConfig
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

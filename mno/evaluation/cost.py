@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +55,22 @@ def measure_cost(
     `solver`, with `ms` per solve (median), `p95_ms`, the number of `problems` and how many times
     faster a prediction is (`speedup`); and `equal_error`, see there; or why there is none.
     """
-    one = _first_given(surrogate.description, test)
+    one, seconds = _first_given(surrogate.description, test), economics.comparison_seconds
     with one_thread():
         batch_size, throughput = best_throughput(surrogate, one)
         alone = latency(surrogate, one)
         ms = 1e3 * alone.median
+        times = _solver_times(test, _SHARE * seconds)
+        beside: dict[str, Any] = {"solver": times, "equal_error": times}
+        if not isinstance(times, Absent):
+            beside["solver"] = {
+                "ms": 1e3 * times.median,
+                "p95_ms": 1e3 * times.p95,
+                "problems": len(times.seconds),
+                "speedup": 1e3 * times.median / ms,
+            }
+            left = (1 - _SHARE) * seconds
+            beside["equal_error"] = equal_error(surrogate, test.schema, ms, left)
         return {
             "parameters": surrogate.num_parameters,
             "flops": flops_per_prediction(surrogate, one),
@@ -69,24 +79,8 @@ def measure_cost(
             "throughput_per_s": throughput,
             "batch_size": batch_size,
             "threads": torch.get_num_threads(),
-            **_beside_solver(surrogate, test, ms, economics.comparison_seconds),
+            **beside,
         }
-
-
-def _beside_solver(
-    surrogate: Surrogate, test: Split | StoredSplit, ms: float, seconds: float
-) -> dict[str, dict[str, Any] | Absent]:
-    times = _solver_times(test, _SHARE * seconds)
-    if isinstance(times, Absent):
-        return {"solver": times, "equal_error": times}
-    solver = {
-        "ms": 1e3 * times.median,
-        "p95_ms": 1e3 * times.p95,
-        "problems": len(times.seconds),
-        "speedup": 1e3 * times.median / ms,
-    }
-    left = (1 - _SHARE) * seconds
-    return {"solver": solver, "equal_error": equal_error(surrogate, test.schema, ms, left)}
 
 
 def _solver_times(test: Split | StoredSplit, budget: float) -> Times | Absent:
@@ -112,10 +106,9 @@ def _solver_times(test: Split | StoredSplit, budget: float) -> Times | Absent:
 
 
 def _problems(test: Split | StoredSplit) -> Iterator[Fields]:
-    """Yield what the solver is given of the first samples of a split, shape `dims` by name."""
+    """Return what the solver is given of the first samples of a split, shape `dims` by name."""
     fields = {f.name: test.fields[f.name][:_MOST_PROBLEMS] for f in test.schema.fields}
-    for given, _ in islice(split_samples(test.schema.fields, fields), _MOST_PROBLEMS):
-        yield given
+    return (given for given, _ in split_samples(test.schema.fields, fields))
 
 
 def _first_given(description: Description, test: Split | StoredSplit) -> dict[str, np.ndarray]:
@@ -128,14 +121,15 @@ def flops_per_prediction(surrogate: Surrogate, one: Mapping[str, np.ndarray]) ->
 
     The surrogate is given one sample, shape `(1, *dims)` by name.
     """
+    aten = torch.ops.aten
     formulas: dict[Any, Any] = {
         torch.ops.mno.selective_scan: _scan,
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-        torch.ops.aten.mm: _products(mm_flop),
-        torch.ops.aten.bmm: _products(bmm_flop),
-        torch.ops.aten._fft_r2c: _transform,
-        torch.ops.aten._fft_c2r: _transform,
-        torch.ops.aten._fft_c2c: _transform,
+        aten._scaled_dot_product_flash_attention_for_cpu: lambda *tensors, **_: sdpa_flop_count(
+            *(tensor.shape for tensor in tensors[:3])  # query, key, value
+        ),
+        aten.mm: _products(mm_flop),
+        aten.bmm: _products(bmm_flop),
+        **dict.fromkeys((aten._fft_r2c, aten._fft_c2r, aten._fft_c2c), _transform),
     }
     for formula in formulas.values():
         formula._get_raw = True  # wants tensors, not their shapes
@@ -166,10 +160,6 @@ def _scan(*args: Any, out_val: Any) -> int:
     return u.shape[0] * u.shape[1] * groups * channels * each
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(query.shape, key.shape, value.shape)
-
-
 def _products(real: Any) -> Any:
     def count(a: Tensor, b: Tensor, *_: Any, out_val: Any, **__: Any) -> int:
         return (4 if a.is_complex() else 1) * real(a, b, out_val=out_val)
@@ -195,16 +185,13 @@ def memory_use(
     are not known.
     """
     predicting = Process(["predict", str(model)], _first_given(description, test))
-    schema, solving = test.schema, solver_of(test.schema)
-    if not isinstance(solving, Absent):
-        task = [schema.scenario, str(schema.resolution), json.dumps(dict(schema.parameters))]
-        solving = Process(["solve", *task], next(_problems(test)))
-
-    def measured() -> dict[str, float | Absent]:
-        solver = solving if isinstance(solving, Absent) else solving.peak_mib()
-        return {"peak_memory_mib": predicting.peak_mib(), "solver_memory_mib": solver}
-
-    return measured
+    schema, solver = test.schema, solver_of(test.schema)
+    if isinstance(solver, Absent):
+        return lambda: {"peak_memory_mib": predicting.peak_mib(), "solver_memory_mib": solver}
+    task = [schema.scenario, str(schema.resolution), json.dumps(dict(schema.parameters))]
+    solving = Process(["solve", *task], next(_problems(test)))
+    peaks = {"peak_memory_mib": predicting.peak_mib, "solver_memory_mib": solving.peak_mib}
+    return lambda: {name: peak() for name, peak in peaks.items()}
 
 
 def spent(
@@ -255,53 +242,36 @@ def measure_beside(
     """
     folders = {"own": own, "champion": champion}
     models = {side: Surrogate.load(folder) for side, folder in folders.items()}
-    first = {name: field[:1] for name, field in test.fields.items()}
-    given = {side: model.description.given(first) for side, model in models.items()}
+    given = {side: _first_given(model.description, test) for side, model in models.items()}
     at_work = {s: Process(["predict", str(folder)], given[s]) for s, folder in folders.items()}
     theirs = physical_consistency(models["champion"], test, samples, batch_size)
-    memory = {side: process.peak_mib() for side, process in at_work.items()}
-    return {
-        "latency_ms": _latency(models, given, seconds),  # last, when nothing of ours works beside
-        "peak_memory_mib": _figures(memory),
-        **_checks(physics, theirs),
-    }
-
-
-def _latency(
-    models: Mapping[str, Surrogate], given: Mapping[str, Mapping[str, np.ndarray]], budget: float
-) -> Sides:
+    found = {"peak_memory_mib": _figures({s: process.peak_mib() for s, process in at_work.items()})}
+    if isinstance(physics, str) or isinstance(theirs, Absent):
+        found["physics"] = str(physics if isinstance(physics, str) else theirs)
+    else:
+        for name in [name for name in physics["checks"] if name in theirs["checks"]]:
+            sides = {"own": physics["checks"][name], "champion": theirs["checks"][name]}
+            p95 = {side: check["prediction"]["p95"] for side, check in sides.items()}
+            found[f"physics.{name}"] = _figures(p95)
     times: dict[str, list[float]] = {side: [] for side in models}
     calls, spent = -_WARM, 0.0
-    with one_thread():
-        while calls < _MOST_CALLS and (calls < _FEWEST_CALLS or spent < budget):
+    with one_thread():  # last, when nothing of ours works beside
+        while calls < _MOST_CALLS and (calls < _FEWEST_CALLS or spent < seconds):
             for side, model in models.items():
                 times[side].append(seconds_of(lambda m=model, x=given[side]: m.predict(x, 1)))
                 spent += times[side][-1]
             calls += 1
-    return {side: 1e3 * float(np.median(found[_WARM:])) for side, found in times.items()}
-
-
-def _checks(own: Mapping[str, Any] | str, champion: Mapping[str, Any] | Absent) -> dict[str, Any]:
-    """Return the 95th percentile of each check over the predictions of both."""
-    if isinstance(own, str) or isinstance(champion, Absent):
-        return {"physics": str(own if isinstance(own, str) else champion)}
-    sides = {"own": own["checks"], "champion": champion["checks"]}
     return {
-        f"physics.{name}": _figures(
-            {side: checks[name]["prediction"]["p95"] for side, checks in sides.items()}
-        )
-        for name in sides["own"]
-        if name in sides["champion"]
+        "latency_ms": {side: 1e3 * float(np.median(all_[_WARM:])) for side, all_ in times.items()},
+        **found,
     }
 
 
 def _figures(found: Mapping[str, float | Absent]) -> Sides | str:
     """Return the figures of both; or why one of them is none."""
-    figures: Sides = {}
     for side, value in found.items():
         if isinstance(value, Absent):
             return f"{side}: {value}"
         if not math.isfinite(value):
             return f"{side}: {value} is no figure"
-        figures[side] = float(value)
-    return figures
+    return {side: float(value) for side, value in found.items() if not isinstance(value, Absent)}

@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 Known = Mapping[str, Any]
 Bound = Literal["at_most", "at_least"]
 
-_PARTS = {
-    "data": "generate",
-    "training": "train",
-    "learning_curve": "learning_curve",
-    "evaluation": "evaluate",
-}
-
 
 def solves_to_break_even(spent: float, solver: float, surrogate: float) -> int | None:
     """Return after how many solves the surrogate has cost no more than the solver; none if never.
@@ -43,15 +36,11 @@ def solves_to_break_even(spent: float, solver: float, surrogate: float) -> int |
 
 
 def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[str, Any]:
-    """Return what it takes for a surrogate to pay, as JSON takes it.
+    """Return what it takes for a surrogate to pay, as JSON takes it, by `reports/cost.json`.
 
-    Where the user names the cost of a solve, the data are taken to cost as much per sample; so are
-    they where nobody has recorded what they took.
-
-    Args:
-        cost: `reports/cost.json`.
-        samples: Of the whole dataset.
-        economics: The user's own figures.
+    There are so many `samples` in the whole dataset; `economics` are the user's own figures. Where
+    the user names the cost of a solve, the data are taken to cost as much per sample; so are they
+    where nobody has recorded what they took.
 
     Returns:
         `state`: `reached` after so many `solves` and, at the user's number of queries, `days`;
@@ -66,14 +55,13 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
     solver, given = cost["solver"], economics.solver_seconds
     measured = None if isinstance(solver, Absent) else 1e-3 * solver["ms"]
     solve, prediction = measured if given is None else given, 1e-3 * cost["latency_ms"]
-    recorded = {
-        stage: found if isinstance(found, Absent) else found["cpu_seconds"]
-        for stage, found in cost["spent"].items()
-    }
-    spent: dict[str, Any] = {
-        part: recorded[stage] for part, stage in _PARTS.items() if stage in recorded
-    }
-    computed = given is not None or isinstance(spent["data"], Absent)
+    spent: dict[str, Any] = {}
+    names = {"data": "generate", "training": "train", "evaluation": "evaluate"}
+    for part in ("data", "training", "learning_curve", "evaluation"):
+        found = cost["spent"].get(names.get(part, part))
+        if found is not None:
+            spent[part] = found if isinstance(found, Absent) else found["cpu_seconds"]
+    computed = solve is not None and (given is not None or isinstance(spent["data"], Absent))
     if solve is not None and computed:
         spent["data"] = samples * solve
     missing = [f"{name} {why}" for name, why in spent.items() if isinstance(why, Absent)]
@@ -92,29 +80,25 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
         else:
             state, solves = "reached", solves_to_break_even(total, solve, prediction)
             days = None if queries is None or solves is None else solves / queries
-    amounts = {
-        "spent": total, "a_solve": solve, "a_prediction": prediction, "saved_a_day": saved_a_day,
-    }  # fmt: skip
-    rate = economics.hourly_rate
+    money, rate = None, economics.hourly_rate
+    if rate is not None:
+        names = ("spent", "a_solve", "a_prediction", "saved_a_day")
+        amounts = zip(names, (total, solve, prediction, saved_a_day), strict=True)
+        money = {"currency": economics.currency, "hourly_rate": rate}
+        money |= {name: None if s is None else s * (rate / 3600) for name, s in amounts}
     return {
         "state": state,
         "solver_seconds": solve,
         "solver_source": None if solve is None else "measured" if given is None else "given",
         "surrogate_seconds": prediction,
         "spent": spent,
-        "data_source": "computed" if solve is not None and computed else "recorded",
+        "data_source": "computed" if computed else "recorded",
         "solves": solves,
         "days": days,
         "saved_a_day": saved_a_day,
         "why": why,
         "total_spent": total,
-        "money": None
-        if rate is None
-        else {
-            "currency": economics.currency,
-            "hourly_rate": rate,
-            **{name: None if s is None else s * (rate / 3600) for name, s in amounts.items()},
-        },
+        "money": money,
     }
 
 
@@ -146,10 +130,6 @@ class Kpi:
         met = self.value <= self.target if at_most else self.value >= self.target
         return "met" if met else "missed"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON takes it."""
-        return {**vars(self), "status": self.status}
-
 
 _OF_FIELDS = ("rmse", "max_error")
 _OF_COST: Mapping[str, tuple[str, str, Bound]] = {
@@ -157,8 +137,9 @@ _OF_COST: Mapping[str, tuple[str, str, Bound]] = {
     "latency_p95_ms": ("latency_p95_ms", "ms", "at_most"),
     "throughput_per_s": ("throughput_per_s", "1/s", "at_least"),
     "memory_mib": ("peak_memory_mib", "MiB", "at_most"),
+    "speedup": ("", "1", "at_least"),
 }
-"""By indicator its key in `reports/cost.json`, unit and kind of bound."""
+"""By indicator its key in `reports/cost.json`, unit and kind of bound; a speed-up is given."""
 
 
 def check_kpis(config: KpiConfig, outputs: Sequence[str]) -> None:
@@ -180,33 +161,28 @@ def indicators(
     From `reports/metrics.json`, with its `intervals` where it has some, `reports/cost.json`, and
     how many times faster than a solve a prediction is.
     """
-    found: list[Kpi] = []
     intervals = metrics.get("intervals", {})
+
+    def of_errors(name: str, field: str | None, target: float, figures: Known, ends: Known) -> Kpi:
+        value = figures.get(name, Absent("kpi.not_predicted", {"field": field}))
+        found, unit = ends.get(name), "1" if field is None else figures.get("unit", "")
+        interval = None
+        if found and not isinstance(found, Absent) and all(map(math.isfinite, found)):
+            interval = (float(found[0]), float(found[1]))
+        return Kpi(name, field, unit, target, "at_most", value, interval)
+
+    found: list[Kpi] = []
     if config.relative_l2 is not None:
-        value, interval = metrics["relative_l2"], _interval(intervals.get("relative_l2"))
-        found.append(Kpi("relative_l2", None, "1", config.relative_l2, "at_most", value, interval))
+        found.append(of_errors("relative_l2", None, config.relative_l2, metrics, intervals))
     for name in _OF_FIELDS:
         for field, target in getattr(config, name).items():
-            figures, bounds = metrics["fields"].get(field, {}), intervals.get("fields", {})
-            value = figures.get(name, Absent("kpi.not_predicted", {"field": field}))
-            interval = _interval(bounds.get(field, {}).get(name))
-            unit = figures.get("unit", "")
-            found.append(Kpi(name, field, unit, target, "at_most", value, interval))
+            figures, ends = metrics["fields"].get(field, {}), intervals.get("fields", {})
+            found.append(of_errors(name, field, target, figures, ends.get(field, {})))
     for name, (key, unit, bound) in _OF_COST.items():
         target = getattr(config, name)
         if target is not None:
-            found.append(Kpi(name, None, unit, target, bound, cost[key]))
-    if config.speedup is not None:
-        found.append(Kpi("speedup", None, "1", config.speedup, "at_least", speedup))
+            found.append(Kpi(name, None, unit, target, bound, cost[key] if key else speedup))
     return tuple(found)
-
-
-def _interval(found: Sequence[float] | Absent | None) -> tuple[float, float] | None:
-    """Return an interval of finite ends; none where there is none."""
-    if found is None or isinstance(found, Absent) or not all(map(math.isfinite, found)):
-        return None
-    low, high = found
-    return float(low), float(high)
 
 
 _POINTS = 0.03  # by which the coverage of bounds may fall short
@@ -257,7 +233,7 @@ def _about_kpis(
 ) -> Iterator[Reason]:
     """Say which targets are missed, undecided or not known, and that there is none for errors."""
     for kpi in kpis:
-        values = kpi.to_dict()
+        values = {**vars(kpi), "status": kpi.status}
         if kpi.status == "missed":
             more = _more_data(kpi, curve, samples)
             side = "condition" if more else "against"
@@ -280,8 +256,8 @@ def _more_data(kpi: Kpi, curve: LearningCurve | Absent | None, samples: Known) -
         return {}
     solved = samples["all"] / samples["train"]  # for each training sample, others are set aside
     more = max(0.0, needed.middle - samples["train"]) * solved
-    return {"samples": round(needed.middle), "low": needed.low, "high": needed.high,
-            "more_solves": round(more)}  # fmt: skip
+    found = {"samples": round(needed.middle), "low": needed.low, "high": needed.high}
+    return {**found, "more_solves": round(more)}
 
 
 def _about_solver(pays: Known, cost: Known, economics: EconomicsConfig) -> Iterator[Reason]:
@@ -371,7 +347,7 @@ def decide(
     return {
         "verdict": verdict[reasons[0].side],
         "reasons": [reason._asdict() for reason in reasons],
-        "kpis": [kpi.to_dict() for kpi in kpis],
+        "kpis": [{**vars(kpi), "status": kpi.status} for kpi in kpis],
         "break_even": pays,
         "error": metrics["relative_l2"],
     }

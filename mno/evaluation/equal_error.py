@@ -124,28 +124,22 @@ def _solve(scenario: Scenario, given: Fields) -> tuple[Fields, float]:
 
 
 def _onto(places: Sequence[np.ndarray], scenario: Scenario, fields: Fields) -> Fields:
-    """Bring a scenario's solution to other points, by cubic splines along each axis of space.
-
-    An axis of as many points is taken for the same.
-    """
+    """Bring a solution to other points, by cubic splines along axes of another number of points."""
     space = [axis.points for axis in scenario.axes if axis.name != "time"]
-    result = {}
-    for name, values in fields.items():
-        there = values.astype(np.float64)
-        for axis, (old, new) in enumerate(zip(space, places, strict=True)):
-            if len(old) != len(new):
-                there = CubicSpline(old, there, axis=there.ndim - len(space) + axis)(new)
-        result[name] = there
-    return result
+    there = {name: values.astype(np.float64) for name, values in fields.items()}
+    for axis, (old, new) in enumerate(zip(space, places, strict=True), start=-len(space)):
+        if len(old) != len(new):
+            there = {n: CubicSpline(old, x, axis=x.ndim + axis)(new) for n, x in there.items()}
+    return there
 
 
 def _relative_difference(fields: Fields, others: Fields) -> float:
     """Return `||a - b|| / ||b||`, the mean over fields; infinite where `b` is zero and `a` not."""
-    differences = []
+    ratios = []
     for name, other in others.items():
-        distance, size = np.linalg.norm(fields[name] - other), np.linalg.norm(other)
-        differences.append(distance / size if size else (math.inf if distance else 0.0))
-    return float(np.mean(differences))
+        distance, size = (float(np.linalg.norm(x)) for x in (fields[name] - other, other))
+        ratios.append(distance / size if size else (math.inf if distance else 0.0))
+    return float(np.mean(ratios))
 
 
 def _difference_from_finer(coarse: Fields, fine: Fields, dims: int) -> float:

@@ -7,17 +7,17 @@ guesses that need no model: the mean field of the training split, and persistenc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
 from mno.core.errors import InputError
 from mno.core.fields import Field
 from mno.core.forecast import TaskConfig, forecast_of
-from mno.data.reading import SampleArray, Schema, Split, StoredSplit, blocks
+from mno.data.reading import Schema, Split, StoredSplit, blocks
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.metrics import Pooled, measured, pooled_relative_l2, relative_l2
-from mno.evaluation.result import Errors, Evaluation, Example, FieldArrays
+from mno.evaluation.result import Arrays, Errors, Evaluation, Example, FieldArrays
 from mno.evaluation.statistics import Statistics, space_of
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
@@ -51,10 +51,8 @@ def evaluate(
 ) -> Evaluation:
     """Predict a split and measure every prediction against the truth, where that is not missing.
 
-    Samples are read, predicted and measured batch by batch and dropped; those to show are read and
-    predicted again at the end. So of each sample some numbers are kept and no field, and memory
-    does not grow with the split where that lies in files. The baseline is the training split's
-    `mean_fields`.
+    Of each sample some numbers are kept and no field, so that memory does not grow with a split in
+    files; those to show are read again. The baseline is the training split's `mean_fields`.
 
     Raises:
         InputError: The split has no sample or no true value, or the surrogate was trained on other
@@ -71,8 +69,8 @@ def evaluate(
     baseline, persistence = (Errors(description.outputs, states, spaces) for _ in range(2))
     # Unordered points differ from sample to sample, so that they have no map.
     maps = {} if test.schema.coordinates else {f.name: ErrorMap(f) for f in outputs if f.dims}
-    for start in range(0, len(test), config.batch_size):
-        given, true = _read(description, test, slice(start, start + config.batch_size))
+    for fields in batches(test, config.batch_size):
+        given, true = description.given(fields), description.truth(fields)
         predicted = surrogate.predict(given, config.batch_size, steps)
         model.add(predicted, true)
         for name, error_map in maps.items():
@@ -80,9 +78,7 @@ def evaluate(
         expected = {name: np.broadcast_to(means[name], field.shape) for name, field in true.items()}
         baseline.add(expected, true)
         if states:
-            last = {n: kept_frame(given[n], expected[n]) for n in states}
-            kept = {n: np.broadcast_to(last[n], true[n].shape) for n in states}
-            persistence.add(expected | kept, true)
+            persistence.add(expected | kept_frames(states, given, expected, true), true)
     if not measured(model.whole).any():
         raise InputError(
             f"the {test.name} split has no value of {', '.join(sorted(description.outputs))} to "
@@ -202,20 +198,15 @@ def split_error(
 ) -> Pooled:
     """Return the relative L2 error of a model on a split, as `evaluate` measures it, by sample.
 
-    Args:
-        predict: Takes input fields of shape `(samples, *dims)`, returns output fields.
-        split: Samples with their truth; one in files is read batch by batch.
-        batch_size: Samples per call.
-        history: Frames of a state that the model is given.
-        first: Frame from which on states are compared, counted from 0; `history` or later.
+    The model takes fields of shape `(samples, *dims)`, of a state so many frames (`history`), and
+    returns outputs. States are compared from a `first` frame on, counted from 0.
 
     Raises:
         InputError: The model predicts other frames than those.
     """
     states = {field.name for field in split.schema.fields if field.role == "state"}
     totals = {field.name: Statistics() for field in split.schema.outputs}
-    for start in range(0, len(split), batch_size):
-        fields = {name: field[start : start + batch_size] for name, field in split.fields.items()}
+    for fields in batches(split, batch_size):
         given = {f.name: fields[f.name] for f in (*split.schema.inputs, *split.schema.coordinates)}
         predicted = predict({n: x[:, :history] if n in states else x for n, x in given.items()})
         for name in totals:
@@ -233,46 +224,57 @@ def split_error(
 
 
 def mean_fields(split: Split | StoredSplit) -> dict[str, np.ndarray]:
-    """Return the mean over a split's samples of each output field, float64.
+    """Return the mean over a split's samples of each output field, float64; of states by frame.
 
-    Of a state it is that of each frame. Missing values (NaN) do not count; at a point without any
-    value it is the mean of the whole field. Handed the training split, it is the baseline that a
-    surrogate has to beat. A split in files is read block by block.
+    Missing values (NaN) do not count; at a point without any value it is the mean of the whole
+    field. Of the training split, it is the baseline that a surrogate has to beat.
     """
-    return {field.name: _mean(split.fields[field.name]) for field in split.schema.outputs}
+    means = {}
+    for name in (field.name for field in split.schema.outputs):
+        array = split.fields[name]
+        totals = np.zeros(array.shape[1:])
+        counts = np.zeros(array.shape[1:], dtype=np.int64)
+        for rows in blocks(array):
+            values = array[rows]
+            missing = np.isnan(values)
+            present = np.where(missing, np.float32(0), values) if missing.any() else values
+            totals += present.sum(axis=0, dtype=np.float64)
+            counts += len(values) - missing.sum(axis=0)
+        whole = totals.sum() / max(int(counts.sum()), 1)
+        means[name] = np.where(counts, totals / np.maximum(counts, 1), whole)
+    return means
 
 
-def _mean(field: SampleArray) -> np.ndarray:
-    totals = np.zeros(field.shape[1:])
-    counts = np.zeros(field.shape[1:], dtype=np.int64)
-    for rows in blocks(field):
-        values = field[rows]
-        missing = np.isnan(values)
-        present = np.where(missing, np.float32(0), values) if missing.any() else values
-        totals += present.sum(axis=0, dtype=np.float64)
-        counts += len(values) - missing.sum(axis=0)
-    whole = totals.sum() / max(int(counts.sum()), 1)
-    return np.where(counts, totals / np.maximum(counts, 1), whole)
-
-
-def kept_frame(given: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Return the frame that persistence predicts of a state again and again: the last given one.
+def kept_frames(
+    states: Iterable[str], given: Arrays, expected: Arrays, truth: Arrays
+) -> FieldArrays:
+    """Return what persistence predicts of states: the last given frame, again and again.
 
     A point whose value is missing there keeps its last given value that is not; where all are, the
     mean field's next value takes its place. So the baseline is defined everywhere; nothing is
     filled in in the data, nor in what a model is given.
 
-    From the given frames, `(samples, history, *grid)`, and the mean field, `(samples, frames,
-    *grid)`, comes one frame, `(samples, 1, *grid)`.
+    From the given frames, `(samples, history, *grid)`, and the mean field, `(samples or 1, frames,
+    *grid)`, come as many frames as the truth has, by name.
     """
-    kept = given[:, -1:]
-    for earlier in (*reversed(range(given.shape[1] - 1)), None):
-        missing = np.isnan(kept)
-        if not missing.any():
-            return kept
-        other = expected[:, :1] if earlier is None else given[:, earlier : earlier + 1]
-        kept = np.where(missing, other, kept)
-    return kept
+    found = {}
+    for name in states:
+        kept, frames = given[name][:, -1:], given[name].shape[1]
+        others = [given[name][:, k : k + 1] for k in reversed(range(frames - 1))]
+        for other in (*others, expected[name][:, :1]):
+            kept = np.where(np.isnan(kept), other, kept) if np.isnan(kept).any() else kept
+        found[name] = np.broadcast_to(kept, truth[name].shape)
+    return found
+
+
+def batches(
+    split: Split | StoredSplit, batch_size: int, every: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield all fields of some samples, again and again: of each, or of every so many-th."""
+    numbers = np.arange(0, len(split), every)
+    for start in range(0, len(numbers), batch_size):
+        chosen = numbers[start : start + batch_size]
+        yield {name: np.asarray(array[chosen]) for name, array in split.fields.items()}
 
 
 def some_samples(split: Split | StoredSplit, count: int) -> Split:
@@ -283,28 +285,13 @@ def some_samples(split: Split | StoredSplit, count: int) -> Split:
     return Split(split.name, split.schema, fields, split.indices[rows])
 
 
-def sample_errors(surrogate: Surrogate, split: Split | StoredSplit, batch_size: int) -> np.ndarray:
-    """Return the relative L2 of each sample that has a known truth, as `evaluate` measures it.
-
-    Of a split of the dataset that the surrogate was trained on, in memory or in files; shape
-    `(samples,)`, NaN or infinite where a prediction is.
-    """
-    description = surrogate.description
-    errors = Errors(description.outputs, ())
-    for first in range(0, len(split), batch_size):
-        rows = slice(first, first + batch_size)
-        fields = {name: array[rows] for name, array in split.fields.items()}
-        given = description.given(fields)
-        errors.add(surrogate.predict(given, batch_size), description.truth(fields))
-    return relative_l2(errors.whole)[measured(errors.whole)]
-
-
-def mean_error(errors: np.ndarray) -> dict[str, float | int | None]:
-    """Return the mean of errors, its standard error and their number, for JSON.
+def mean_error(found: Pooled) -> dict[str, float | int | None]:
+    """Return what `split_error` found for JSON: mean and standard error of the samples measured.
 
     Both are None where an error is not finite or there is none; the standard error also of one
     sample, which says nothing of it.
     """
+    errors = found.columns[0][found.columns[1] > 0]
     mean = float(errors.mean()) if len(errors) else math.nan
     with np.errstate(invalid="ignore"):
         spread = float(errors.std(ddof=1)) if len(errors) > 1 else math.nan

@@ -36,11 +36,7 @@ class Interval(NamedTuple):
 def intervals(
     figures: Mapping[Key, Figure], config: IntervalConfig
 ) -> dict[Key, Interval | Absent]:
-    """Return the interval of each figure, all of the same samples, or why it has none.
-
-    Raises:
-        ValueError: The figures are of different numbers of samples.
-    """
+    """Return the interval of each figure, all of the same samples, or why it has none."""
     found: dict[Key, Interval | Absent] = {}
     pooled: dict[Key, Pooled] = {}
     for key, figure in figures.items():
@@ -53,8 +49,6 @@ def intervals(
             pooled[key] = figure
     if not pooled:
         return found
-    if len({figure.columns.shape[1] for figure in pooled.values()}) > 1:
-        raise ValueError("the figures are of different numbers of samples; expected the same ones")
     sums = _resampled(np.concatenate([figure.columns for figure in pooled.values()]), config)
     ends = np.cumsum([len(figure.columns) for figure in pooled.values()])
     for (key, figure), own in zip(pooled.items(), np.split(sums, ends[:-1]), strict=True):
@@ -118,19 +112,14 @@ LEVEL, RESAMPLES = 0.95, 1000
 def mean_interval(errors: np.ndarray, seed: int) -> tuple[float, float | None, float | None]:
     """Return the mean of some errors, and where it lies in 95 % of draws of other samples.
 
-    The ends of the percentile bootstrap are None of a single sample, which shows no spread; NaN
-    gives NaN. Errors of the same number of samples are drawn alike, so that curves over the same
-    samples move together.
+    The ends are None of a single sample, which shows no spread; NaN gives NaN. Errors of the same
+    number of samples are drawn alike, so that curves over the same samples move together.
     """
     return mean(errors), *_ends(errors, lambda drawn: np.mean(drawn, axis=1), seed, "linear")
 
 
 def median_interval(values: np.ndarray, seed: int) -> tuple[float, float | None, float | None]:
-    """Return the same of the median, of values that may be infinite: the lower of the middle two.
-
-    Raises:
-        ValueError: There are no values.
-    """
+    """Return the same of the median (the lower middle one), of values that may be infinite."""
 
     def middle(drawn: np.ndarray) -> np.ndarray:
         return np.quantile(drawn, 0.5, axis=1, method="inverted_cdf")

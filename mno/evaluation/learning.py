@@ -101,8 +101,7 @@ class LearningCurve:
     def error(self, samples: float) -> Interval:
         """Return the error with this number of training samples.
 
-        Raises:
-            ValueError: It is further away than can be told.
+        One that is further away than can be told is a ValueError.
         """
         if samples > FURTHEST * self.largest:
             raise ValueError(f"samples={samples} are more than {FURTHEST} times {self.largest}")
@@ -122,16 +121,6 @@ class LearningCurve:
         """Return the weight of the curves that reach an error within ten times the samples."""
         within = self._samples_for(error) <= FURTHEST * self.largest
         return float(self.weights[within].sum())
-
-    @property
-    def exponent(self) -> Interval:
-        """The exponent b."""
-        return self._interval(self.exponents)
-
-    @property
-    def floor(self) -> Interval:
-        """The error that no number of samples goes below."""
-        return self._interval(self.errors * self.floors)
 
     def _samples_for(self, error: float) -> np.ndarray:
         above = (error / self.errors - self.floors) / (1 - self.floors)

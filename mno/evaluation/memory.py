@@ -27,10 +27,8 @@ _TIMEOUT = 300.0
 class Process:
     """A process that works beside its maker, and then says how much memory it took.
 
-    Args:
-        task: `["predict", folder of the model]`, or `["solve", scenario, resolution, parameters as
-            JSON]`.
-        inputs: What it is given, arrays by name: samples to predict at once, or one to solve.
+    Its task is `["predict", folder of the model]`, or `["solve", scenario, resolution, parameters
+    as JSON]`; it is given arrays by name: samples to predict at once, or one to solve.
     """
 
     def __init__(self, task: list[str], inputs: Mapping[str, np.ndarray]) -> None:
@@ -56,7 +54,8 @@ class Process:
         return float(answer)
 
 
-def _own_peak_mib() -> float:
+def own_peak_mib() -> float:
+    """Return the most that was ever resident of this process, in MiB."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would count what the process was before it became this program
         lines = status.read_text(encoding="utf-8").splitlines()
@@ -77,7 +76,7 @@ def _work(kind: str, *what: str) -> None:
         from mno.scenarios.base import make_scenario
 
         make_scenario(what[0], int(what[1]), json.loads(what[2])).solve(inputs)
-    sys.stdout.write(str(_own_peak_mib()))
+    sys.stdout.write(str(own_peak_mib()))
 
 
 if __name__ == "__main__":

@@ -62,17 +62,8 @@ class Pooled:
             return self.of(self.columns)
 
     def minus(self, other: Pooled) -> Pooled:
-        """Return the difference of two figures of the same samples.
-
-        Raises:
-            ValueError: They are of different numbers of samples.
-        """
-        (own, samples), theirs = self.columns.shape, other.columns.shape[1]
-        if samples != theirs:
-            raise ValueError(
-                f"figures of {samples} and of {theirs} samples have no difference per sample; "
-                "expected figures of the same samples"
-            )
+        """Return the difference of two figures of the same samples."""
+        own = len(self.columns)
         columns = np.concatenate([self.columns, other.columns])
         return Pooled(columns, lambda sums: self.of(sums[:own]) - other.of(sums[own:]))
 

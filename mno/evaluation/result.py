@@ -67,13 +67,6 @@ class Errors:
         known = [[state for state in states if state.measured.any()] for states in frames]
         return np.array([mean(np.array([relative(s).value() for s in states])) for states in known])
 
-    def rmse_over_time(self) -> dict[str, np.ndarray]:
-        """Return the RMSE of each frame, `(frames,)`, by name of the state, in its unit."""
-        return {
-            name: np.array([root_mean(s).value() for s in frames])
-            for name, frames in self.frames.items()
-        }
-
 
 class OverTime(NamedTuple):
     """Errors of each predicted frame, each of shape `(frames,)`; NaN without truth.
@@ -88,7 +81,7 @@ class OverTime(NamedTuple):
     model: np.ndarray
     baseline: np.ndarray
     persistence: np.ndarray
-    rmse: Mapping[str, Mapping[str, np.ndarray]]
+    rmse: Mapping[str, Mapping[str, list[float]]]
 
     def to_dict(self) -> dict[str, object]:
         """Return what `reports/per_sample.json` holds of it."""
@@ -97,10 +90,7 @@ class OverTime(NamedTuple):
             "relative_l2": self.model.tolist(),
             "baseline_relative_l2": self.baseline.tolist(),
             "persistence_relative_l2": self.persistence.tolist(),
-            "fields": {
-                name: {key: values.tolist() for key, values in curves.items()}
-                for name, curves in self.rmse.items()
-            },
+            "fields": self.rmse,
         }
 
 
@@ -160,7 +150,7 @@ class Evaluation:
 
     @property
     def baseline_relative_l2(self) -> np.ndarray:
-        """The same as `relative_l2` for predicting the training split's mean field."""
+        """The same for predicting the training split's mean field."""
         return relative_l2(self.ways["baseline_"].whole)
 
     @cached_property
@@ -168,19 +158,23 @@ class Evaluation:
         """Errors of single frames; none without states."""
         if self.times is None:
             return None
-        found = {f"{way}rmse": errors.rmse_over_time() for way, errors in self.ways.items()}
-        rmse = {n: {key: of[n] for key, of in found.items()} for n in self.ways[""].frames}
+        rmse = {
+            name: {
+                f"{way}rmse": [root_mean(s).value() for s in errors.frames[name]]
+                for way, errors in self.ways.items()
+            }
+            for name in self.ways[""].frames
+        }
         return OverTime(*self.times, *(e.over_time() for e in self.ways.values()), rmse=rmse)
 
     def metrics(self) -> dict[str, Any]:
-        """Return all metrics as JSON takes them, what `reports/metrics.json` holds.
+        """Return what `reports/metrics.json` holds.
 
         Relative errors are fractions, the others are in the field's unit. A prediction that is
         not a number gives NaN, which Python, DVC and MLflow read, though strict JSON does not.
         Where a metric cannot be, a sentence says why in the surrogate's place, and baselines have
         none. Of a field with gaps, `values` counts what was compared, and `missing` what could not
-        be. `intervals` has the same paths as the metrics, with two numbers in their places; see
-        `mno.evaluation.intervals`.
+        be. `intervals` has the same paths as the metrics (`mno.evaluation.intervals`).
         """
         whole = {way: errors.whole for way, errors in self.ways.items()}
         return {
@@ -191,9 +185,9 @@ class Evaluation:
         }
 
     def per_sample(self) -> dict[str, Any]:
-        """Return each sample's number and errors, what `reports/per_sample.json` holds.
+        """Return what `reports/per_sample.json` holds: each sample's number and errors.
 
-        With states it also holds the errors of each frame, over all samples, and on grids the mean
+        With states there are the errors of each frame, over all samples, and on grids the mean
         spectra. Of fields with gaps, `values` counts what was compared; where that is 0, an error
         is NaN.
         """
@@ -216,13 +210,14 @@ class Evaluation:
                     values[f"{way}{metric.name}"] = value
         if output.gaps:
             counted = self.model[output.name]
-            values |= {"values": int(counted.total("points"))}
-            values |= {"missing": int(counted.total("missing"))}
+            values["values"] = int(counted.total("points"))
+            values["missing"] = int(counted.total("missing"))
         return values
 
     def _per_sample_of(self, output: Field) -> dict[str, Any]:
         statistics = self.model[output.name]
         found = {metric.name: metric.per_sample(statistics) for metric in METRICS}
         values = {n: v.tolist() for n, v in found.items() if not isinstance(v, Absent)}
-        counts = statistics.per_sample("points").astype(int).tolist()
-        return values | ({"values": counts} if output.gaps else {})
+        if output.gaps:
+            values["values"] = statistics.per_sample("points").astype(int).tolist()
+        return values

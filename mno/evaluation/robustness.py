@@ -19,7 +19,7 @@ from mno.core.errors import MnoError, first_line
 from mno.core.fields import Axis
 from mno.data.reading import Schema, Split, StoredSplit
 from mno.evaluation.config import RobustnessConfig
-from mno.evaluation.evaluator import some_samples
+from mno.evaluation.evaluator import kept_frames, some_samples
 from mno.evaluation.intervals import median_interval
 from mno.evaluation.metrics import measured, relative_l2
 from mno.evaluation.solver import solved_anew, solved_in_time, solver_of
@@ -52,23 +52,19 @@ def measure_robustness(
 ) -> dict[str, Any]:
     """Return what `reports/robustness.json` holds: by kind a curve, or why there is none.
 
-    It depends on the model, the test split and the configuration alone. Test samples are taken
-    evenly spread over the split; what has to be solved anew is solved by the scenario, from streams
-    of its own. The guess to compare with is the training split's `mean_fields`.
+    It depends on the model, the test split and the configuration alone. Test samples are evenly
+    spread over the split; the guess to compare with is the training split's `mean_fields`.
     """
     if not config.enabled:
         return dict.fromkeys(KINDS, Absent("robustness.off"))
     trial, schema = Trial(surrogate, train_mean, batch_size), test.schema
     samples = some_samples(test, config.samples)
-    count, seed = config.solved_samples, config.seed
-    noise, missing, resolutions = config.noise, config.missing, config.resolutions
-    nothing = Absent("robustness.nothing_listed")
+    count, seed, nothing = config.solved_samples, config.seed, Absent("robustness.nothing_listed")
+    noise, missing, ratios = config.noise, config.missing, config.resolutions
     return {
         "noise": under_noise(trial, samples, noise, seed) if noise else nothing,
         "missing": without_sensors(trial, samples, missing, seed) if missing else nothing,
-        "resolution": at_resolutions(trial, schema, resolutions, count, seed)
-        if resolutions
-        else nothing,
+        "resolution": at_resolutions(trial, schema, ratios, count, seed) if ratios else nothing,
         "frame_rate": _at_frame_rates(trial, samples, schema, count, seed),
         "outside": outside_training(trial, schema, count, seed),
         "over_time": over_time(trial, samples, schema, count, seed, config.threshold),
@@ -87,14 +83,8 @@ def _on_grid(fields: Arrays, space: Sequence[Axis], others: Sequence[Axis]) -> A
     last, first = range(-len(here), 0), range(len(here))
 
     def interpolated(values: np.ndarray) -> np.ndarray:
-        known = np.moveaxis(values, last, first)
-        interpolate = RegularGridInterpolator(
-            here,
-            known,
-            method="linear",
-            bounds_error=False,
-            fill_value=None,  # type: ignore[arg-type]
-        )
+        known, beyond = np.moveaxis(values, last, first), {"fill_value": None}
+        interpolate = RegularGridInterpolator(here, known, bounds_error=False, **beyond)  # type: ignore[arg-type]
         return np.moveaxis(interpolate(places), first, last).astype(values.dtype)
 
     return {name: interpolated(values) for name, values in fields.items()}
@@ -125,16 +115,17 @@ def at_resolutions(
     base = solved[trained]
     if isinstance(base, Absent):
         return base
-    levels: dict[int, Errors | Absent] = {}
-    there: dict[int, Split] = {}
-    for n, samples in solved.items():
-        found = samples if isinstance(samples, Absent) else _on_one_grid(trial, base, samples)
-        levels[n] = found
-        if not isinstance(samples, Absent) and not isinstance(found, Absent):
-            there[n] = samples
-    return curve(
-        levels, seed, trained=trained, solver=_solver_errors(trial, schema, there, count, seed)
-    )
+    levels = {
+        n: samples if isinstance(samples, Absent) else _on_one_grid(trial, base, samples)
+        for n, samples in solved.items()
+    }
+    there = {
+        n: samples
+        for n, samples in solved.items()
+        if isinstance(samples, Split) and not isinstance(levels[n], Absent)
+    }
+    solver = _solver_errors(trial, schema, there, count, seed)
+    return curve(levels, seed, trained=trained, solver=solver)
 
 
 def _on_one_grid(trial: Trial, base: Split, samples: Split) -> Errors | Absent:
@@ -162,11 +153,12 @@ def _solver_errors(
     reference = solved_anew(schema, count, seed, _FINER * max(solved, default=1))
     if isinstance(reference, Absent):
         return reference
-    exact = trial.description.truth(reference.fields)
-    errors = []
-    for samples in solved.values():
-        restricted = _on_grid(exact, reference.schema.space, samples.schema.space)
-        errors.append(errors_of(trial.description.truth(samples.fields), restricted))
+    truth, fine = trial.description.truth, reference.schema.space
+    exact = truth(reference.fields)
+    errors = [
+        errors_of(truth(one.fields), _on_grid(exact, fine, one.schema.space))
+        for one in solved.values()
+    ]
     return along(errors, seed)
 
 
@@ -183,22 +175,19 @@ def outside_training(trial: Trial, schema: Schema, count: int, seed: int) -> Res
     scenario = solver_of(schema)
     if isinstance(scenario, Absent):
         return scenario
-    changes = {AS_TRAINED: {}, **scenario.outside()}
+    changes, description = {AS_TRAINED: {}, **scenario.outside()}, trial.description
     levels = {}
     for label, changed in changes.items():
         samples = levels[label] = solved_anew(schema, count, seed, changed=changed)
         if not isinstance(samples, Absent):
-            given = trial.description.given(samples.fields)
-            levels[label] = trial.errors(given, trial.description.truth(samples.fields))
+            given, truth = (of(samples.fields) for of in (description.given, description.truth))
+            levels[label] = trial.errors(given, truth)
     was = schema.parameters
-    return curve(
-        levels,
-        seed,
-        changed={
-            label: {name: [was.get(name), value] for name, value in changed.items()}
-            for label, changed in changes.items()
-        },
-    )
+    told = {
+        label: {name: [was.get(name), value] for name, value in changed.items()}
+        for label, changed in changes.items()
+    }
+    return curve(levels, seed, changed=told)
 
 
 def _at_frame_rates(
@@ -224,7 +213,7 @@ def _at_frame_rates(
 
 def _half(trial: Trial, samples: Split, seed: int) -> Result | Absent:
     description = trial.description
-    history, states, forcings = _timed(trial)
+    history, states, forcings = trial.history, description.states, description.forcings
     if history == 1 and not forcings:
         return Absent("robustness.one_frame")
     first = (history - 1) % 2  # frame to begin with, so that the last one given is an even one
@@ -232,17 +221,17 @@ def _half(trial: Trial, samples: Split, seed: int) -> Result | Absent:
         return Absent("robustness.fixed_frames")
     if samples.fields[states[0]].shape[1] <= history + first:
         return Absent("robustness.no_frame_left")
-    slow = dict(samples.fields)
-    slow |= {name: _even_frames_known(slow[name]) for name in states}
-    slow |= {name: _pairs_alike(slow[name]) for name in forcings}
+    slow = {n: samples.fields[n].copy() for n in states}
+    for frames in slow.values():  # odd ones lie halfway between their neighbours; a last one stays
+        frames[:, 1:-1:2] = (frames[:, :-2:2] + frames[:, 2::2]) / 2
+    slow |= {name: _pairs_alike(samples.fields[name]) for name in forcings}
 
     def later(fields: Arrays) -> dict[str, np.ndarray]:
-        timed = (*states, *forcings)
-        return {n: x[:, first:] if n in timed else x for n, x in fields.items()}
+        return {n: x[:, first:] if n in (*states, *forcings) else x for n, x in fields.items()}
 
     truth = description.truth(later(samples.fields))
     means = description.truth(later(trial.train_mean))
-    given = {1.0: later(samples.fields), 0.5: later(slow)}
+    given = {1.0: later(samples.fields), 0.5: later(samples.fields | slow)}
     return curve(
         {rate: trial.errors(description.given(x), truth, means) for rate, x in given.items()}, seed
     )
@@ -252,46 +241,28 @@ def _double(trial: Trial, schema: Schema, count: int, seed: int) -> Result | Abs
     samples = solved_in_time(schema, count, seed, intervals=2)
     if isinstance(samples, Absent):
         return samples
-    description = trial.description
-    history, states, forcings = _timed(trial)
-    slow = dict(samples.fields)
-    slow |= {name: slow[name][:, ::2] for name in states}
-    slow |= {name: _pairs_alike(slow[name])[:, ::2] for name in forcings}
+    description, whole, history = trial.description, samples.fields, trial.history
+    states, forcings = description.states, description.forcings
+    slow = {**whole, **{name: whole[name][:, ::2] for name in states}}
+    slow |= {name: _pairs_alike(whole[name])[:, ::2] for name in forcings}
     given, truth = description.given(slow), description.truth(slow)
-    finer = {n: x[:, 2 * history - 1 :] if n in states else x for n, x in samples.fields.items()}
-    finer = {name: finer[name] for name in truth}
+    finer = {n: whole[n][:, 2 * history - 1 :] if n in states else whole[n] for n in truth}
 
     def between(frames: Arrays, before: Arrays) -> dict[str, np.ndarray]:
         joined = {n: np.concatenate([before[n][:, -1:], frames[n]], axis=1) for n in states}
-        return {**frames, **{n: _twice_as_often(joined[n]) for n in states}}
+        for n, x in joined.items():  # all frames but the first, each after its middle with before
+            pairs = np.stack([(x[:, :-1] + x[:, 1:]) / 2, x[:, 1:]], axis=2)
+            joined[n] = pairs.reshape(len(x), -1, *x.shape[2:])
+        return {**frames, **joined}
 
     expected = description.truth(trial.train_mean)
     means = between(expected, {n: trial.train_mean[n][:, :history] for n in states})
     means = {n: np.broadcast_to(mean, finer[n].shape) for n, mean in means.items()}
     kept = {n: np.broadcast_to(given[n][:, -1:], finer[n].shape) for n in states}
     answer = between(trial.predict(given, truth), given)
-    doubled: Errors = {
-        "model": errors_of(answer, finer),
-        "mean_field": errors_of(means, finer),
-        "persistence": errors_of({**means, **kept}, finer),
-    }
+    ways = {"model": answer, "mean_field": means, "persistence": {**means, **kept}}
+    doubled = {who: errors_of(frames, finer) for who, frames in ways.items()}
     return curve({1.0: trial.errors(given, truth), 2.0: doubled}, seed)
-
-
-def _timed(trial: Trial) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
-    """Return frames given, and the names of states and forcings."""
-    description = trial.description
-    history = description.forecast.history if description.forecast else 0
-    return history, description.states, description.forcings
-
-
-def _even_frames_known(frames: np.ndarray) -> np.ndarray:
-    """Return frames whose odd ones lie halfway between their neighbours; a last odd one stays."""
-    slow = frames.copy()
-    odd = slice(1, frames.shape[1] - 1, 2)
-    after = frames[:, 2::2]
-    slow[:, odd] = (frames[:, 0:-1:2][:, : after.shape[1]] + after) / 2
-    return slow
 
 
 def _pairs_alike(frames: np.ndarray) -> np.ndarray:
@@ -299,13 +270,6 @@ def _pairs_alike(frames: np.ndarray) -> np.ndarray:
     alike, last = frames.copy(), frames.shape[1] // 2 * 2
     alike[:, 0:last:2] = alike[:, 1:last:2] = (frames[:, 0:last:2] + frames[:, 1:last:2]) / 2
     return alike
-
-
-def _twice_as_often(frames: np.ndarray) -> np.ndarray:
-    """Return all frames but the first, each after its middle with the one before."""
-    middles = (frames[:, :-1] + frames[:, 1:]) / 2
-    pairs = np.stack([middles, frames[:, 1:]], axis=2)
-    return pairs.reshape(len(frames), -1, *frames.shape[2:])
 
 
 def over_time(
@@ -323,14 +287,15 @@ def over_time(
     description = trial.description
     if not description.states:
         return Absent("robustness.no_states")
-    beyond: Result | Absent
+    beyond: Result | Absent | Split
     if description.forcings:
         beyond = Absent("robustness.forced")
     elif not description.rolls_out:
         beyond = Absent("robustness.fixed_frames")
     else:
-        longer = solved_in_time(schema, count, seed, duration=2, intervals=2)
-        beyond = longer if isinstance(longer, Absent) else _grown(trial, longer, seed, threshold)
+        beyond = solved_in_time(schema, count, seed, duration=2, intervals=2)
+    if isinstance(beyond, Split):
+        beyond = _grown(trial, beyond, seed, threshold)
     (time,) = (axis for axis in schema.axes if axis.name == "time")
     return {
         "threshold": threshold,
@@ -345,43 +310,27 @@ def _grown(trial: Trial, samples: Split, seed: int, threshold: float) -> Result:
     description = trial.description
     states = description.states
     given, whole = description.given(samples.fields), description.truth(samples.fields)
-    answer, truth = trial.predict(given, whole), {n: whole[n] for n in states}
+    truth = {n: whole[n] for n in states}
     expected = {n: description.truth(trial.train_mean)[n] for n in states}
-    ways = {"model": answer}
+    ways = {"model": trial.predict(given, whole)}
     if all(expected[n].shape[1] == truth[n].shape[1] for n in states):
         ways["mean_field"] = expected
-    ways["persistence"] = trial.kept(given, expected, truth)
+    ways["persistence"] = kept_frames(states, given, expected, truth)
     (time,) = (axis for axis in samples.schema.axes if axis.name == "time")
-    steps = truth[states[0]].shape[1]
-    times, last = time.points[-steps:], float(time.points[-steps - 1])
-    errors = {who: _by_frame(frames, truth) for who, frames in ways.items()}
-    return {
-        "samples": len(samples),
-        "time": times.tolist(),
-        "relative_l2": {
-            who: along([frame[known] for frame, known in zip(e, k, strict=True)], seed)
-            for who, (e, k) in errors.items()
-        },
-        "usable": {
-            who: _usable(e, k, times - last, threshold, seed) for who, (e, k) in errors.items()
-        },
-    }
-
-
-def _by_frame(predicted: Arrays, truth: Arrays) -> tuple[np.ndarray, np.ndarray]:
-    """Return the relative L2 of each frame and sample, and whether it has a known truth."""
-    by_field = [of_frames(np.broadcast_to(predicted[n], t.shape), t) for n, t in truth.items()]
-    frames = [dict(zip(truth, fields, strict=True)) for fields in zip(*by_field, strict=True)]
-    return np.array([relative_l2(f) for f in frames]), np.array([measured(f) for f in frames])
-
-
-def _usable(
-    errors: np.ndarray, known: np.ndarray, times: np.ndarray, threshold: float, seed: int
-) -> Result:
-    """Return the time until the threshold, over the samples; shapes `(frames, samples)`."""
-    above = known & ~(errors <= threshold)
-    reached = above.any(axis=0)
-    first = np.where(reached, times[np.argmax(above, axis=0)], math.inf)
-    found = zip(("median", "low", "high"), median_interval(first, seed), strict=True)
-    ends = {name: None if v is None or math.isinf(v) else v for name, v in found}
-    return {**ends, "reached": float(np.mean(reached))}
+    before, *times = time.points[-truth[states[0]].shape[1] - 1 :].tolist()
+    found: Result = {"samples": len(samples), "time": times, "relative_l2": {}, "usable": {}}
+    for who, predicted in ways.items():
+        by_state = [of_frames(np.broadcast_to(predicted[n], t.shape), t) for n, t in truth.items()]
+        frames = [dict(zip(truth, fields, strict=True)) for fields in zip(*by_state, strict=True)]
+        errors, known = (np.array([of(f) for f in frames]) for of in (relative_l2, measured))
+        pairs = zip(errors, known, strict=True)
+        found["relative_l2"][who] = along([frame[there] for frame, there in pairs], seed)
+        above = known & ~(errors <= threshold)
+        reached = above.any(axis=0)
+        first = np.where(reached, (np.array(times) - before)[np.argmax(above, axis=0)], math.inf)
+        ends = zip(("median", "low", "high"), median_interval(first, seed), strict=True)
+        found["usable"][who] = {
+            **{name: None if v is None or math.isinf(v) else v for name, v in ends},
+            "reached": float(np.mean(reached)),
+        }
+    return found

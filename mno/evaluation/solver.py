@@ -132,13 +132,13 @@ def physical_consistency(
     sides = {"prediction": {**samples.fields, **answer, **states}, "truth": samples.fields}
 
     checked = {side: _checked(scenario, fields) for side, fields in sides.items()}
-    residual: dict[str, Any] | Absent = {}
-    for side, fields in sides.items():
-        found = equation_residual(description, samples.schema, fields)
-        if isinstance(found, Absent):
-            residual = found
-            break
-        residual[side] = _summary(found)
+    numbers = samples.schema.parameters
+    left = {
+        side: equation_residual(description, numbers, description.given(f), description.truth(f))
+        for side, f in sides.items()
+    }
+    known = {s: _summary(found) for s, found in left.items() if not isinstance(found, Absent)}
+    absent = [found for found in left.values() if isinstance(found, Absent)]
     return {
         "samples": len(samples),
         "checks": {
@@ -150,7 +150,7 @@ def physical_consistency(
             for check in scenario.checks
             if not check.of_given
         },
-        "residual": residual,
+        "residual": absent[0] if absent else known,
     }
 
 

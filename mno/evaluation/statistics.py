@@ -210,10 +210,7 @@ class Statistics:
         """Measure a batch of shape `(samples, *dims)`, in the field's unit.
 
         A truth is NaN where it is missing. On a grid what asks for one is measured, too, and the
-        spectra of prediction and truth if they are wanted.
-
-        Raises:
-            ValueError: The shapes differ, or are not those of the grid.
+        spectra of prediction and truth if they are wanted; shapes that differ are a ValueError.
         """
         if predictions.shape != truths.shape:
             raise ValueError(

@@ -65,8 +65,7 @@ def latency(surrogate: Surrogate, one: Mapping[str, np.ndarray]) -> Times:
 def best_throughput(surrogate: Surrogate, one: Mapping[str, np.ndarray]) -> tuple[int, float]:
     """Double the batch for as long as the throughput grows, to 256 samples at most.
 
-    Given one sample, shape `(1, *dims)` by name, return the best number of samples per forward
-    pass, and samples per second with it.
+    Return the best number of samples per forward pass, and samples per second with it.
     """
     best, size = (1, 0.0), 1
     while size <= LARGEST_BATCH:

@@ -7,14 +7,14 @@ Here are those whose inputs are changed: noise, and sensors that are missing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from mno.core.absent import Absent
 from mno.data.reading import Split
-from mno.evaluation.evaluator import kept_frame
+from mno.evaluation.evaluator import kept_frames
 from mno.evaluation.intervals import mean_interval
 from mno.evaluation.metrics import measured, relative_l2
 from mno.evaluation.solver import stream
@@ -37,6 +37,8 @@ class Trial:
         self.description = surrogate.description
         self.batch_size = batch_size
         self.train_mean = {name: mean[None] for name, mean in train_mean.items()}
+        forecast = self.description.forecast
+        self.history = forecast.history if forecast else 0  # frames that are given
 
     def predict(self, given: Arrays, truth: Arrays) -> dict[str, np.ndarray]:
         """Return what the surrogate answers, as many frames of states as the truth has."""
@@ -48,27 +50,19 @@ class Trial:
     def errors(self, given: Arrays, truth: Arrays, means: Arrays | None = None) -> Errors:
         """Return the errors of the surrogate and of the guesses, of fields `(samples, *dims)`.
 
-        A truth is NaN where it is missing. The mean field is `(1, *dims)` at the truth's points and
-        times; that of the training split, if it fits, where not given.
+        The mean field is `(1, *dims)` at the truth's points and times; that of the training split,
+        if it fits, where not given.
         """
         found = {"model": errors_of(self.predict(given, truth), truth)}
         means = self.description.truth(self.train_mean) if means is None else means
         if any(means[name].shape[1:] != field.shape[1:] for name, field in truth.items()):
             return found
         expected = {n: np.broadcast_to(means[n], field.shape) for n, field in truth.items()}
-        found["mean_field"] = errors_of(expected, truth)
-        if self.description.states:
-            kept = self.kept(given, expected, truth)
+        found["mean_field"], states = errors_of(expected, truth), self.description.states
+        if states:
+            kept = kept_frames(states, given, expected, truth)
             found["persistence"] = errors_of({**expected, **kept}, truth)
         return found
-
-    def kept(self, given: Arrays, expected: Arrays, truth: Arrays) -> dict[str, np.ndarray]:
-        """Return the last given frame of each state, as often as the truth has frames.
-
-        For what is missing in it there is the mean field, shape `(1 or samples, frames, *grid)`.
-        """
-        frames = {n: kept_frame(given[n], expected[n]) for n in self.description.states}
-        return {n: np.broadcast_to(frame, truth[n].shape) for n, frame in frames.items()}
 
 
 def errors_of(predicted: Arrays, truth: Arrays) -> np.ndarray:
@@ -120,7 +114,11 @@ def under_noise(
     description = trial.description
     given, truth = description.given(samples.fields), description.truth(samples.fields)
     draws = {name: np.empty_like(given[name]) for name in description.inputs}
-    deviations = {name: _deviation(description, name, given[name]) for name in draws}
+    deviations = dict(description.normaliser.std)
+    for name in draws:
+        known = given[name][np.isfinite(given[name])]
+        if deviations[name] == 1.0 and (not known.size or np.ptp(known) == 0.0):
+            deviations[name] = 0.0  # of a constant one, where a normaliser says 1
     for row, number in enumerate(samples.indices):
         rng = stream(seed, "noise", int(number))
         for name, values in draws.items():
@@ -131,17 +129,6 @@ def under_noise(
         noisy = {n: x + noise[n] if n in noise else x for n, x in given.items()}
         errors[level] = trial.errors(noisy, truth)
     return curve(errors, seed)
-
-
-def _deviation(description: Description, name: str, values: np.ndarray) -> float:
-    """Return an input's standard deviation; 0 of a constant one, where a normaliser says 1."""
-    deviation, known = description.normaliser.std[name], values[np.isfinite(values)]
-    constant = deviation == 1.0 and (not known.size or np.ptp(known) == 0.0)
-    return 0.0 if constant else deviation
-
-
-Pick = Callable[[float, int], np.ndarray]
-"""Returns which places of a sample are missing, shape `(*places,)`, by share and row."""
 
 
 def without_sensors(
@@ -159,60 +146,51 @@ def without_sensors(
         return Absent("robustness.no_places")
     given, truth = description.given(samples.fields), description.truth(samples.fields)
     told = [name for name in description.fields if name in description.gaps]
-    found: Result = {
-        "told": told,
-        "filled": [name for name in description.fields if name not in told],
-    }
-    for kind, picks in (("random", _at_random), ("block", _in_a_block)):
-        pick = picks(description, given, samples.indices, seed)
+    filled = [name for name in description.fields if name not in told]
+    found: Result = {"told": told, "filled": filled}
+    for kind, use in (("random", "missing"), ("block", "block")):
         errors: dict[float, Errors | Absent] = {}
         for share in (0.0, *sorted(set(shares))):
             changed = dict(given)
-            for name in description.fields if share else ():
-                mean = np.float32(description.normaliser.mean[name])
-                hole = np.float32(math.nan) if name in told else mean
-                rows = [np.where(pick(share, row), hole, x) for row, x in enumerate(given[name])]
-                changed[name] = np.stack(rows)
+            if share:
+                holes = [
+                    _holes(description, given, row, stream(seed, use, int(number)), share, kind)
+                    for row, number in enumerate(samples.indices)
+                ]
+                for name in description.fields:
+                    mean = description.normaliser.mean[name]
+                    hole = np.float32(math.nan if name in told else mean)
+                    rows = zip(holes, given[name], strict=True)
+                    changed[name] = np.stack([np.where(there, hole, x) for there, x in rows])
             errors[share] = trial.errors(changed, truth)
         found[kind] = curve(errors, seed)
     return found
 
 
-def _places(description: Description, given: Arrays) -> tuple[int, ...]:
-    return given[description.fields[0]].shape[-len(description.space) :]
+def _holes(
+    description: Description,
+    given: Arrays,
+    row: int,
+    rng: np.random.Generator,
+    share: float,
+    kind: str,
+) -> np.ndarray:
+    """Return which places of a sample are missing, of the shape of space.
 
-
-def _at_random(description: Description, given: Arrays, numbers: np.ndarray, seed: int) -> Pick:
-    shape = _places(description, given)
-    total = math.prod(shape)
-    orders = [stream(seed, "missing", int(n)).permutation(total) for n in numbers]
-
-    def pick(share: float, row: int) -> np.ndarray:
-        missing = np.zeros(total, bool)
-        missing[orders[row][: round(share * total)]] = True
-        return missing.reshape(shape)
-
-    return pick
-
-
-def _in_a_block(description: Description, given: Arrays, numbers: np.ndarray, seed: int) -> Pick:
-    """Return a box of a grid, or the points that are nearest to one of them."""
-    shape = _places(description, given)
-    draws = [stream(seed, "block", int(n)).random(len(shape)) for n in numbers]
-
-    def box(share: float, row: int) -> np.ndarray:
-        missing = np.zeros(shape, bool)
-        sides = [min(n, math.ceil(n * share ** (1 / len(shape)))) for n in shape]
-        starts = [int(at * (n - m + 1)) for at, n, m in zip(draws[row], shape, sides, strict=True)]
-        missing[tuple(slice(a, a + m) for a, m in zip(starts, sides, strict=True))] = True
-        return missing
-
-    def nearest(share: float, row: int) -> np.ndarray:
+    They are any, or, as a `block`, a box of a grid or the points that are nearest to one of them.
+    """
+    holes = np.zeros(given[description.fields[0]].shape[-len(description.space) :], bool)
+    if kind == "random":
+        holes.flat[rng.permutation(holes.size)[: round(share * holes.size)]] = True
+        return holes
+    draws = rng.random(holes.ndim)
+    if description.coordinates:
         points = np.stack([given[name][row] for name in description.coordinates], axis=-1)
-        middle = points[int(draws[row][0] * len(points))]
+        middle = points[int(draws[0] * len(points))]
         order = np.argsort(np.square(points - middle).sum(axis=-1), kind="stable")
-        missing = np.zeros(len(points), bool)
-        missing[order[: round(share * len(points))]] = True
-        return missing
-
-    return nearest if description.coordinates else box
+        holes[order[: round(share * len(points))]] = True
+        return holes
+    sides = [min(n, math.ceil(n * share ** (1 / holes.ndim))) for n in holes.shape]
+    starts = [int(at * (n - m + 1)) for at, n, m in zip(draws, holes.shape, sides, strict=True)]
+    holes[tuple(slice(a, a + m) for a, m in zip(starts, sides, strict=True))] = True
+    return holes

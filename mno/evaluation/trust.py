@@ -7,20 +7,20 @@ that are spoilt, as by sensors, and problems that the scenario draws with other 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from mno.core.absent import Absent
 from mno.core.errors import MnoError
-from mno.data.reading import Schema, Split, StoredSplit
-from mno.evaluation.evaluator import frames_to_predict
+from mno.data.reading import Split, StoredSplit
+from mno.evaluation.evaluator import batches, frames_to_predict
 from mno.evaluation.solver import other_solver, solver_of, stream
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
+from mno.surrogate.trust import TrustConfig
 from mno.surrogate.trust.bounds import Scale, quantile, sample_errors, size
-from mno.surrogate.trust.config import TrustConfig
 from mno.surrogate.trust.out_of_distribution import OutOfDistribution, describe
 from mno.surrogate.trust.trust import (
     Bound,
@@ -70,20 +70,15 @@ def calibrate(
 ) -> Trust:
     """Learn from the training split what inputs are like, and from validation how far models err.
 
-    Raises:
-        InputError: The model does not fit the dataset.
+    An InputError says that the model does not fit the dataset.
     """
     description, schema = surrogate.description, validation.schema
     steps = frames_to_predict(description, schema)
     shape = tuple(len(axis.points) for axis in schema.space)
     equation = equation_of(description, schema.parameters, imported=bool(schema.sources))
     every = -(-len(train) // _MOST_TRAINING)
-    typical = _joined(
-        [
-            describe(description, description.given(fields), min(shape))
-            for fields in _batches(train, batch_size, every)
-        ]
-    )
+    rows = batches(train, batch_size, every)
+    typical = _joined([describe(description, description.given(x), min(shape)) for x in rows])
     seen = _observe(surrogate, validation, equation, min(shape), batch_size, steps)
     names = tuple(typical)
     likeness = OutOfDistribution.fit(names, _stacked(typical, names))
@@ -166,7 +161,7 @@ def _observe(
     """
     description = surrogate.description
     parts: list[_Observed] = []
-    for fields in _batches(split, batch_size):
+    for fields in batches(split, batch_size):
         given, truth = description.given(fields), description.truth(fields)
         predicted = surrogate.predict(given, batch_size, steps)
         parts.append(
@@ -188,14 +183,6 @@ def _observe(
         _joined([part.sizes for part in parts]),
         {name: _joined([part.errors[name] for part in parts]) for name in description.outputs},
     )
-
-
-def _batches(split: Split | StoredSplit, batch_size: int, every: int = 1) -> Iterator[Arrays]:
-    """Yield all fields of some samples, again and again: each, or every so many."""
-    numbers = np.arange(0, len(split), every)
-    for start in range(0, len(numbers), batch_size):
-        chosen = numbers[start : start + batch_size]
-        yield {name: np.asarray(array[chosen]) for name, array in split.fields.items()}
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
@@ -237,71 +224,50 @@ def _outside_inputs(
     is left out.
     """
     given = description.given({n: f[:_MOST_SPOILT] for n, f in test.fields.items()})
-    for kind, change in _SPOILT.items():
-        rng = np.random.default_rng(_SEED)
-        yield (
-            kind,
-            {
-                name: change(values, rng).astype(np.float32)
-                if name in description.fields
-                else values
-                for name, values in given.items()
-            },
-        )
+    for kind in _SPOILT:
+        rng, spoilt = np.random.default_rng(_SEED), dict(given)
+        for name in [name for name in given if name in description.fields]:
+            spoilt[name] = _spoilt(kind, given[name], rng).astype(np.float32)
+        yield kind, spoilt
     scenario = solver_of(test.schema)
     if isinstance(scenario, Absent):
         return
+    if description.forecast and description.forecast.history > 1:
+        return  # a scenario draws the first frame of states
     for label, changed in scenario.outside().items():
-        drawn = _drawn(description, test.schema, changed)
-        if drawn is not None:
-            yield label, drawn
+        other = other_solver(test.schema, changed=changed)
+        if isinstance(other, Absent):
+            continue
+        try:
+            rows = [other.sample(stream(_SEED, "drawn", number)) for number in range(_DRAWN)]
+        except MnoError:
+            continue
+        fields = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        first = {name: fields[name][:, None] for name in description.states}
+        yield label, description.given(fields | first)
 
 
-def _drawn(description: Description, schema: Schema, changed: Mapping[str, Any]) -> Arrays | None:
-    """Return inputs of a scenario with other parameters; none where it draws none.
-
-    A scenario draws the first frame of states: none where a model is given more of them.
-    """
-    scenario = other_solver(schema, changed=changed)
-    if isinstance(scenario, Absent) or (description.forecast and description.forecast.history > 1):
-        return None
-    try:
-        rows = [scenario.sample(stream(_SEED, "drawn", number)) for number in range(_DRAWN)]
-    except MnoError:
-        return None
-    fields = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    first = {name: fields[name][:, None] for name in description.states}
-    return description.given(fields | first)
-
-
-def _noise(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    known = values[~np.isnan(values)]
-    deviation = float(known.std()) if known.size else 0.0
-    return values + 0.1 * deviation * rng.standard_normal(values.shape)
-
-
-def _constant(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    flat = values.reshape(len(values), -1)
-    counts = np.maximum((~np.isnan(flat)).sum(axis=1), 1)
-    mean = (np.nansum(flat, axis=1) / counts).reshape(-1, *(1,) * (values.ndim - 1))
-    return np.where(np.isnan(values), values, mean)
-
-
-def _dead(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _spoilt(kind: str, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a field of shape `(samples, *dims)`, spoilt in one of the ways of `_SPOILT`."""
+    flat, missing = values.reshape(len(values), -1), np.isnan(values)
+    match kind:
+        case "noise":
+            deviation = 0.0 if missing.all() else float(values[~missing].std())
+            return values + 0.1 * deviation * rng.standard_normal(values.shape)
+        case "scaled":
+            return 1.5 * values
+        case "constant":
+            counts = np.maximum((~np.isnan(flat)).sum(axis=1), 1)
+            mean = (np.nansum(flat, axis=1) / counts).reshape(-1, *(1,) * (values.ndim - 1))
+            return np.where(missing, values, mean)
+        case "shuffled":
+            return rng.permuted(flat, axis=1).reshape(values.shape)
     spoilt = values.copy()
     spoilt[..., : -(-values.shape[-1] // 4)] = 0.0
     return spoilt
 
 
-_SPOILT: Mapping[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "noise": _noise,
-    "scaled": lambda values, rng: 1.5 * values,
-    "constant": _constant,
-    "shuffled": lambda values, rng: rng.permuted(values.reshape(len(values), -1), axis=1).reshape(
-        values.shape
-    ),
-    "dead": _dead,
-}
-"""Ways to spoil a field of shape `(samples, *dims)`: white noise of a tenth of its deviation, all
-values half as large again, each sample's mean everywhere, its values in a random order, and zero in
-the first quarter of the last axis, as of sensors that have died."""
+_SPOILT = ("noise", "scaled", "constant", "shuffled", "dead")
+"""White noise of a tenth of a field's deviation, all values half as large again, each sample's mean
+everywhere, its values in a random order, and zero in the first quarter of the last axis, as of
+sensors that have died."""

@@ -9,17 +9,18 @@ coordinates, numbers of each sample, or parameters. What nothing tells, the mapp
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import re
 import struct
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache, partial
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.imports.importer import (
     ORDER,
@@ -32,6 +33,7 @@ from mno.imports.importer import (
 )
 from mno.imports.mapping import FieldRule
 from mno.imports.mapping import Mapping as FieldMapping
+from mno.imports.stored import FileArray
 
 Role = Literal["input", "output", "state", "coordinate"]
 Shape = tuple[int, ...]
@@ -71,36 +73,16 @@ _CLEARLY = 4  # how many times more places than channels tell one from the other
 
 
 class Array(NamedTuple):
-    """An array of a file, unread."""
+    """An array of a file; where it has an axis of samples, `stored` has that first."""
 
-    shape: Shape
-    dtype: np.dtype
-    dims: tuple[str, ...] | None = None  # names of its axes, if they have any
+    stored: FileArray
+    dims: tuple[str, ...] | None = None  # names of the axes as the file has them, if any
     attributes: Mapping[str, Any] = {}
     source: str = ""  # what the file calls it, if not by its name here
 
 
-class _Piece(NamedTuple):
-    """Where the values of a field are: an array, or one place of one of its axes.
-
-    Axes are brought into `order` then, the sample's first.
-    """
-
-    array: str
-    order: tuple[int, ...]
-    channel_axis: int | None = None
-    channel: int = 0
-
-    def of(self, rows: np.ndarray) -> np.ndarray:
-        """Take the field from rows of the array, shape `(samples, *dims)`; float32."""
-        if self.channel_axis is not None:
-            rows = rows.take(self.channel, axis=self.channel_axis)
-        with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused
-            return np.ascontiguousarray(rows.transpose(self.order), dtype=np.float32)
-
-
 def meaning_of(dim: str) -> str | None:
-    """Return what an axis is by its name: `sample`, `channel`, one of time and space, or none."""
+    """Return what the axis of some name is; none if that is not known."""
     return _BY_NAME.get(dim.lower())
 
 
@@ -121,8 +103,6 @@ def arrange(
     file: Importer,
     arrays: Mapping[str, Array],
     mapping: FieldMapping,
-    whole: Callable[[str], np.ndarray],
-    rows: Callable[[str, int, int], np.ndarray],
     *,
     parameters: Mapping[str, Any] | None = None,
     extent: Mapping[str, Any] | None = None,
@@ -134,8 +114,6 @@ def arrange(
         file: What opens it.
         arrays: Its arrays by name; their axes have names, or none of them has.
         mapping: What the user says of them.
-        whole: Reads an array that has no more than one axis.
-        rows: Reads samples of an array, shape `(stop - start, *)`, as the file has them.
         parameters: What the file says of the whole of it.
         extent: Where the domain begins and ends, along axes of which the file says so.
         default: Role of arrays with named axes of which nothing tells it; refused if not given.
@@ -145,128 +123,126 @@ def arrange(
     """
     rules = {name: rule_of(mapping, name) for name in arrays}
     kept = {name: array for name, array in arrays.items() if not rules[name].drop}
-    named = any(array.dims is not None for array in kept.values() if array.shape)
+    named = any(array.dims is not None for array in kept.values() if array.stored.shape)
     for name in _OF_SAMPLES if not named else ():
-        if name in kept and len(kept[name].shape) == 1:
+        if name in kept and len(kept[name].stored.shape) == 1:
             del kept[name]
             file.remarks.append(f"{name} is left out: the import assigns samples anew")
     for name, array in kept.items():
-        check_numbers(file.path, name, array.dtype)
+        check_numbers(file.path, name, array.stored.dtype)
     roles: dict[str, Role | None] = {name: rule.role for name, rule in rules.items()}
-    found = (_Named if named else _Bare)(file, kept, roles, whole, extent or {}, default)
-    return found.layout(rows, dict(parameters or {}))
+    told = (_Named if named else _Bare)(file, kept, roles, extent or {}, default)
+    parameters, names, lengths = dict(parameters or {}), dict[str, str](), dict[str, int]()
+    special: dict[str, np.ndarray] = {}
+    for name, meanings in told.find().items():
+        array = kept[name]
+        if name in _SPECIAL and meanings == ("sample",):
+            special[name] = array.stored.whole().astype(_SPECIAL[name])
+            continue
+        if not meanings:
+            parameters[name] = array.stored.whole().reshape(-1)[0].item()
+            continue
+        for found, channel in _fields(told, name, meanings):
+            other = names.setdefault(found.name, name)
+            if other != name:
+                raise file.error(
+                    f"{other} and {name} would both be called {found.name}; rename one of them in "
+                    "the file"
+                )
+            reader = partial(_read, array.stored, meanings, found.dims, channel)
+            file.add(found, array.source or name, reader)
+        lengths |= zip(meanings, told.lengths(name), strict=True)
+    used = {dim for found in file.fields.values() for dim in found.dims}
+    axes = [told.axis(name, lengths[name]) for name in ORDER if name in used]
+    return file.layout(told.samples, axes, parameters, special.get("group"), special.get("start"))
 
 
-class _Arrays:
-    """Arrays and what becomes of them; a subclass tells what their axes are.
-
-    Attributes:
-        meanings: What the axes of each array are that holds values: `sample`, `channel`, `point`,
-            or one of time and space.
-    """
-
-    def __init__(
-        self,
-        file: Importer,
-        arrays: dict[str, Array],
-        roles: Mapping[str, Role | None],
-        whole: Callable[[str], np.ndarray],
-        extent: Mapping[str, Any],
-        default: Role | None,
-    ) -> None:
-        self.file, self.arrays, self.roles, self.whole = file, arrays, roles, whole
-        self.extent = extent
-        self.default: Role | None = default
-        self.shapes = {name: array.shape for name, array in arrays.items()}
-        self.samples = 1
-        self.meanings = self.told()
-
-    def told(self) -> dict[str, tuple[str, ...]]:
-        raise NotImplementedError
-
-    def axis(self, name: str, length: int) -> Axis:
-        raise NotImplementedError
-
-    def role(self, name: str, dims: tuple[str, ...]) -> Role | None:
-        raise NotImplementedError
-
-    def layout(
-        self, rows: Callable[[str, int, int], np.ndarray], parameters: dict[str, Any]
-    ) -> Layout:
-        file, names = self.file, dict[str, str]()
-        special, lengths = dict[str, np.ndarray](), dict[str, int]()
-        once = lru_cache(maxsize=1)(rows)  # for all channels, which are read in turn
-
-        def read(piece: _Piece, start: int, stop: int) -> np.ndarray:
-            whole = once if piece.channel_axis is not None else rows
-            return piece.of(whole(piece.array, start, stop))
-
-        for name, found in self.meanings.items():
-            if name in _SPECIAL and found == ("sample",):
-                special[name] = self.whole(name).astype(_SPECIAL[name])
-                continue
-            if not found:
-                parameters[name] = self.whole(name).reshape(-1)[0].item()
-                continue
-            source = self.arrays[name].source or name
-            for field, piece in self._fields(name, found):
-                other = names.setdefault(field.name, name)
-                if other != name:
-                    raise file.error(
-                        f"{other} and {name} would both be called {field.name}; rename one of them "
-                        "in the file"
-                    )
-                file.add(field, source, partial(read, piece))
-            lengths |= zip(found, self.shapes[name], strict=True)
-        used = {dim for field in file.fields.values() for dim in field.dims}
-        axes = [self.axis(name, lengths[name]) for name in ORDER if name in used]
-        return file.layout(
-            self.samples, axes, parameters, special.get("group"), special.get("start")
+def _fields(
+    told: _Arrays, name: str, meanings: tuple[str, ...]
+) -> Iterable[tuple[Field, int | None]]:
+    """Return the field that an array holds, or those of its channels with their numbers."""
+    said, sizes = told.arrays[name].attributes, dict(zip(meanings, told.lengths(name), strict=True))
+    plain = (meaning for meaning in meanings if meaning not in ("sample", "channel"))
+    dims = tuple(sorted(plain, key=ORDER.index))
+    told.file.check_sample(name, [n for m, n in sizes.items() if m != "sample"], told.samples)
+    role = told.roles[name] or told.role(name, dims)
+    if role is None:
+        raise told.file.error(
+            f"it cannot be told whether {name}, of shape {told.lengths(name)}, is given or "
+            f"predicted; say so in a mapping file, as in `fields: {{{name}: {{role: input}}}}` "
+            "(or output, or state where there is an axis of time)"
         )
+    kept = name if role == "coordinate" else field_name(name)
+    units, gaps = str(said.get("units") or "1"), bool(said.get("gaps"))
+    label = str(said.get("long_name") or kept.replace("_", " "))
+    channels = sizes.get("channel")
+    alone = channels == 1 and told.arrays[name].dims is None
+    for channel in [None] if channels is None else range(channels):
+        end = "" if channel is None or alone else f"_{channel}"
+        yield Field(kept + end, units, label + end.replace("_", " "), role, dims, gaps), channel
 
-    def _fields(self, name: str, found: tuple[str, ...]) -> list[tuple[Field, _Piece]]:
-        """Return the field or the fields that an array holds."""
-        shape, said = self.shapes[name], self.arrays[name].attributes
-        plain = [m for m in found if m not in ("sample", "channel")]
-        dims = tuple(sorted(plain, key=ORDER.index))
-        sizes = dict(zip(found, shape, strict=True))
-        self.file.check_sample(name, [n for m, n in sizes.items() if m != "sample"], self.samples)
-        role = self.roles[name] or self.role(name, dims)
-        if role is None:
-            raise self.file.error(
-                f"it cannot be told whether {name}, of shape {shape}, is given or "
-                f"predicted; say so in a mapping file, as in `fields: {{{name}: {{role: input}}}}` "
-                "(or output, or state where there is an axis of time)"
-            )
-        kept = name if role == "coordinate" else field_name(name)
-        units, gaps = str(said.get("units") or "1"), bool(said.get("gaps"))
-        label = str(said.get("long_name") or kept.replace("_", " "))
-        # Rows have the samples first, whatever the order in the file; then what is left of it.
-        order = (0, *(1 + plain.index(dim) for dim in dims))
-        if "channel" not in found:
-            return [(Field(kept, units, label, role, dims, gaps), _Piece(name, order))]
-        axis = 1 + [m for m in found if m != "sample"].index("channel")
-        alone = sizes["channel"] == 1 and self.arrays[name].dims is None
-        made = []
-        for i in range(sizes["channel"]):
-            end = "" if alone else f"_{i}"
-            field = Field(kept + end, units, label + end.replace("_", " "), role, dims, gaps)
-            made.append((field, _Piece(name, order, axis, i)))
-        return made
+
+def _read(
+    stored: FileArray,
+    meanings: tuple[str, ...],
+    dims: tuple[str, ...],
+    channel: int | None,
+    start: int,
+    stop: int,
+) -> np.ndarray:
+    """Read some samples of a field; without an axis of samples, all have the same values."""
+    rows = stored.read(start, stop) if "sample" in meanings else stored.whole()[None]
+    found = [meaning for meaning in meanings if meaning != "sample"]
+    if channel is not None:
+        rows = rows.take(channel, axis=1 + found.index("channel"))
+        found.remove("channel")
+    rows = rows.transpose(0, *(1 + found.index(dim) for dim in dims))
+    return np.broadcast_to(rows, (stop - start, *rows.shape[1:]))
+
+
+@dataclass
+class _Arrays(ABC):
+    """Arrays that are kept, and what is said of them; a subclass tells what their axes are."""
+
+    file: Importer
+    arrays: dict[str, Array]
+    roles: Mapping[str, Role | None]  # that the mapping gives
+    extent: Mapping[str, Any]
+    default: Role | None
+    samples: int = 1
+    axes: dict[str, Axis] = field(default_factory=dict)  # that bare arrays give
+
+    @abstractmethod
+    def find(self) -> dict[str, tuple[str, ...]]:
+        """Return what the axes of each array are that holds values, and find `samples`.
+
+        They are `sample`, `channel`, `point`, or one of time and space.
+        """
+
+    @abstractmethod
+    def axis(self, name: str, length: int) -> Axis:
+        """Return an axis of the dataset."""
+
+    @abstractmethod
+    def role(self, name: str, dims: tuple[str, ...]) -> Role | None:
+        """Return the role of a field that the mapping says nothing of."""
+
+    def lengths(self, name: str) -> Shape:
+        return self.arrays[name].stored.lengths
 
 
 class _Named(_Arrays):
     """Arrays whose axes have names."""
 
-    def told(self) -> dict[str, tuple[str, ...]]:
+    def find(self) -> dict[str, tuple[str, ...]]:
         lengths: dict[str, int] = {}
         for name, array in self.arrays.items():
-            if array.dims is None and array.shape:
+            if array.dims is None and array.stored.shape:
                 raise self.file.error(
-                    f"the axes of {name} have no names, as those of other arrays "
-                    "have; name them (dimension_names, or _ARRAY_DIMENSIONS in version 2)"
+                    f"the axes of {name} have no names, as those of other arrays have; name them "
+                    "(dimension_names, or _ARRAY_DIMENSIONS in version 2)"
                 )
-            for dim, length in zip(array.dims or (), array.shape, strict=True):
+            for dim, length in zip(array.dims or (), self.lengths(name), strict=True):
                 if lengths.setdefault(dim, length) != length:
                     raise self.file.error(
                         f"{name} has {length} places along {dim}, where others have "
@@ -278,23 +254,10 @@ class _Named(_Arrays):
             for name, array in self.arrays.items()
             if name not in bounds
             and array.dims != (name,)
-            and not (name == "split" and len(array.shape) == 1)
+            and not (name == "split" and len(array.stored.shape) == 1)
         }
-        for name, dims in values.items():
-            if len(set(dims)) < len(dims):
-                raise self.file.error(
-                    f"{name} has axes {dims}, two of which are the same; expected "
-                    "different ones: rename one of them"
-                )
-        self._dims = self._by_meaning({dim for dims in values.values() for dim in dims})
-        meanings = {dim: meaning for meaning, dim in self._dims.items()}
-        self.samples = lengths[self._dims["sample"]] if "sample" in self._dims else 1
-        self.file.check_sample("the file", (), self.samples)
-        return {name: tuple(meanings[dim] for dim in dims) for name, dims in values.items()}
-
-    def _by_meaning(self, dims: set[str]) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for dim in sorted(dims):
+        self._dims: dict[str, str] = {}
+        for dim in sorted({dim for dims in values.values() for dim in dims}):
             own = self.arrays.get(dim)
             meaning = meaning_of(dim) or CF_AXES.get(str(own and own.attributes.get("axis")))
             if meaning is None:
@@ -302,13 +265,22 @@ class _Named(_Arrays):
                     f"it cannot be told what the axis {dim} is; expected names like "
                     f"{', '.join(names[0] for names in MEANINGS.values())}: rename it"
                 )
-            if meaning in found:
+            if meaning in self._dims:
                 raise self.file.error(
-                    f"the axes {', '.join(sorted(dims))} are two of the same kind; "
-                    f"expected one each of {', '.join(MEANINGS)}: rename or cut them"
+                    f"the axes {self._dims[meaning]} and {dim} are two of the same kind; expected "
+                    f"one each of {', '.join(MEANINGS)}: rename or cut them"
                 )
-            found[meaning] = dim
-        return found
+            self._dims[meaning] = dim
+        meanings = {dim: meaning for meaning, dim in self._dims.items()}
+        for name, dims in values.items():
+            if len(set(dims)) < len(dims):
+                raise self.file.error(
+                    f"{name} has axes {dims}, two of which are the same; expected different ones: "
+                    "rename one of them"
+                )
+        self.samples = lengths[self._dims["sample"]] if "sample" in self._dims else 1
+        self.file.check_sample("the file", (), self.samples)
+        return {name: tuple(meanings[dim] for dim in dims) for name, dims in values.items()}
 
     def role(self, name: str, dims: tuple[str, ...]) -> Role | None:
         told = self.arrays[name].attributes.get("role")
@@ -323,12 +295,12 @@ class _Named(_Arrays):
     def axis(self, name: str, length: int) -> Axis:
         dim = self._dims[name]
         own = self.arrays.get(dim)
-        if own is None or len(own.shape) != 1:
+        if own is None or len(own.stored.shape) != 1:
             return default_axis(name, length)
         said = own.attributes
         units = str(said.get("units") or "1").split(" since ")[0]
-        source = own.source or dim
-        found = self.file.given_axis(name, source, self.whole(dim), length, units)
+        points = own.stored.whole()
+        found = self.file.given_axis(name, own.source or dim, points, length, units)
         extent = _said_extent(found, self.extent.get(name, said.get("extent")))
         return Axis(name, units, str(said.get("long_name") or name), found.points, extent)
 
@@ -336,40 +308,39 @@ class _Named(_Arrays):
 class _Bare(_Arrays):
     """Arrays with a name and a shape and no more; samples are their first axis."""
 
-    def told(self) -> dict[str, tuple[str, ...]]:
-        self.samples = self._count()
+    def find(self) -> dict[str, tuple[str, ...]]:
+        shapes = {name: array.stored.shape for name, array in self.arrays.items()}
+        large = {name: shape for name, shape in shapes.items() if len(shape) > 1}
+        self.samples = self._count(shapes)
         self.file.check_sample("the file", (), self.samples)
-        large = {name: shape for name, shape in self.shapes.items() if len(shape) > 1}
         for name, shape in large.items():
             self.file.check_sample(name, shape[1:], self.samples)
-        states = {name for name in large if self.roles[name] == "state"}
-        frames = self._frames({name: large[name] for name in states})
-        timed = {name for name in large if frames and self._is_over_time(name, large, states)}
-        numbers = {name for name in timed if len(large[name]) == 2}
-        grids = self._grids(
-            {n: shape[1 + (n in timed) :] for n, shape in large.items() if n not in numbers}
-        )
-        places = [name for name in large if self.roles[name] == "coordinate"]
+        frames, timed = self._frames(large)
+        # Arrays over time alone have no grid.
+        rests = {n: s[1 + (n in timed) :] for n, s in large.items() if len(s) > 1 + (n in timed)}
+        grids = self._grids(rests)
         space = next(iter(grids.values()))[1] if grids else ()
+        places = [name for name in large if self.roles[name] == "coordinate"]
         if places and len(space) != 1:
             raise self.file.error(
-                f"{places[0]} is to be a coordinate of points, but the fields have "
-                f"shape {space} in each sample; expected one axis, the points"
+                f"{places[0]} is to be a coordinate of points, but the fields have shape {space} "
+                "in each sample; expected one axis, the points"
             )
         names = ("point",) if places else SPACE[: len(space)]
         lengths = dict(zip(names, space, strict=True)) | ({"time": frames} if frames else {})
-        self._axes: dict[str, Axis] = {}
         meanings: dict[str, tuple[str, ...]] = {}
-        for name, shape in self.shapes.items():
+        for name, shape in shapes.items():
             if len(shape) < 2:
                 if self._is_small(name, shape, lengths):
                     meanings[name] = ("sample",) if shape == (self.samples,) else ()
                 continue
-            channels = grids[name][0] if name in grids else None
-            meanings[name] = (
-                "sample", *(("time",) if name in timed else ()),
-                *(() if channels is None else ("channel",)), *(names if name in grids else ()),
-            )  # fmt: skip
+            over_time = ("time",) if name in timed else ()
+            channels, behind = grids[name][0] if name in grids else None, names
+            if name not in grids:
+                behind = ()
+            elif channels is not None:
+                behind = ("channel", *names)
+            meanings[name] = ("sample", *over_time, *behind)
             if channels not in (None, 1):
                 self.file.remarks.append(
                     f"{name}, of shape {shape}, is read as {channels} fields on one grid; if that "
@@ -382,66 +353,62 @@ class _Bare(_Arrays):
         return _role_by_name(name) or (None if dims else "input")
 
     def axis(self, name: str, length: int) -> Axis:
-        return self._axes.get(name) or default_axis(name, length)
+        return self.axes.get(name) or default_axis(name, length)
 
-    def _count(self) -> int:
+    def _count(self, shapes: Mapping[str, Shape]) -> int:
         """Return the number of samples: the length of the first axis of all arrays."""
-        most = max(map(len, self.shapes.values()), default=0)
+        most = max(map(len, shapes.values()), default=0)
         if most == 0:
-            raise InputError(
-                f"{self.file.path} has no array with an axis of samples; expected arrays of shape "
-                "(samples, x, y), one row for each sample"
-            )
-        counts = {n: shape[0] for n, shape in self.shapes.items() if len(shape) >= min(most, 2)}
-        if len(set(counts.values())) > 1:
             raise self.file.error(
-                f"arrays differ in their number of samples, the first axis: "
-                f"{self._listed(counts)}; expected one number, or {leave_out(next(iter(counts)))}"
+                "it has no array with an axis of samples; expected arrays of shape (samples, x, "
+                "y), one row for each sample"
             )
-        return next(iter(counts.values()))
+        counts = {n: shape for n, shape in shapes.items() if len(shape) >= min(most, 2)}
+        if len({shape[0] for shape in counts.values()}) > 1:
+            raise self.file.error(
+                f"arrays differ in their number of samples, the first axis: {_listed(counts)}; "
+                f"expected one number, or {leave_out(next(iter(counts)))}"
+            )
+        return next(iter(counts.values()))[0]
 
-    def _frames(self, states: Mapping[str, Shape]) -> int | None:
-        """Return the number of frames of the states."""
+    def _frames(self, large: Mapping[str, Shape]) -> tuple[int | None, set[str]]:
+        """Return the number of frames of the states, and which arrays have an axis for them."""
+        states = {name: shape for name, shape in large.items() if self.roles[name] == "state"}
         for name, shape in states.items():
             if len(shape) < 3:
                 raise self.file.error(
-                    f"{name} is to be a state, but has shape {shape}; expected "
-                    "(samples, time, x) or with further axes of space"
+                    f"{name} is to be a state, but has shape {shape}; expected (samples, time, x) "
+                    "or with further axes of space"
                 )
-        found = {shape[1] for shape in states.values()}
-        if len(found) > 1:
+        if len({shape[1] for shape in states.values()}) > 1:
             raise self.file.error(
-                f"states differ in their number of frames, the second axis: "
-                f"{self._listed(sorted(states))}; expected one number"
+                "states differ in their number of frames, the second axis: "
+                f"{_listed(dict(sorted(states.items())))}; expected one number"
             )
-        return found.pop() if found else None
-
-    def _is_over_time(self, name: str, large: Mapping[str, Shape], states: set[str]) -> bool:
-        """Whether an array is a state, or has the states' axis of time."""
-        shape, state = large[name], large[next(iter(states))]
-        if name in states or shape == state:
-            return True
-        return len(shape) == 2 and shape[1] == state[1] and shape[1:] != state[2:]
+        if not states:
+            return None, set()
+        state = next(iter(states.values()))
+        alike = {name for name, shape in large.items() if shape == state}
+        numbers = {
+            name
+            for name, shape in large.items()
+            if len(shape) == 2 and shape[1] == state[1] and shape[1:] != state[2:]
+        }
+        return state[1], {*states, *alike, *numbers}
 
     def _grids(self, rests: Mapping[str, Shape]) -> dict[str, tuple[int | None, Shape]]:
         """Return channels (if they have an axis) and space, so that all shapes have one grid."""
         candidates = {name: _likely(rest) for name, rest in rests.items()}
-        for _, space in next(iter(candidates.values()), []):
-            fitting = {
-                name: next((grid for grid in grids if grid[1] == space), None)
-                for name, grids in candidates.items()
-            }
-            if all(fitting.values()):
-                return {name: grid for name, grid in fitting.items() if grid}
+        for space in next(iter(candidates.values()), {}):
+            if all(space in grids for grids in candidates.values()):
+                return {name: (grids[space], space) for name, grids in candidates.items()}
         if not rests:
             return {}
+        shapes = {name: self.lengths(name) for name in rests}
         raise self.file.error(
-            f"arrays have no grid in common: {self._listed(rests)}; expected (samples, x, y) or "
+            f"arrays have no grid in common: {_listed(shapes)}; expected (samples, x, y) or "
             f"(samples, channels, x, y) with one grid, or {leave_out(next(iter(rests)))}"
         )
-
-    def _listed(self, names: Iterable[str]) -> str:
-        return ", ".join(f"{name} {self.shapes[name]}" for name in names)
 
     def _is_small(self, name: str, shape: Shape, lengths: Mapping[str, int]) -> bool:
         """Whether an array with less than two axes has a number of each sample, or a parameter.
@@ -454,12 +421,13 @@ class _Bare(_Arrays):
         role = self.roles[name]
         if is_axis and size == self.samples and role is None:
             raise self.file.error(
-                f"{name} has {size} values, as many as there are samples and places "
-                f"along {axis}; say which in a mapping file, as in "
-                f"`fields: {{{name}: {{role: coordinate}}}}` or `{{role: input}}`"
+                f"{name} has {size} values, as many as there are samples and places along {axis}; "
+                f"say which in a mapping file, as in `fields: {{{name}: {{role: coordinate}}}}` or "
+                "`{role: input}`"
             )
         if axis is not None and is_axis and role in (None, "coordinate"):
-            self._axes[axis] = self.file.given_axis(axis, name, self.whole(name), size)
+            points = self.arrays[name].stored.whole()
+            self.axes[axis] = self.file.given_axis(axis, name, points, size)
             return False
         if role == "coordinate":
             raise self.file.error(
@@ -468,25 +436,29 @@ class _Bare(_Arrays):
             )
         if shape != (self.samples,) and size != 1:
             raise self.file.error(
-                f"{name} has {size} values, which fits neither the {self.samples} "
-                f"samples nor an axis of the grid {dict(lengths)}; {leave_out(name)}"
+                f"{name} has {size} values, which fits neither the {self.samples} samples nor an "
+                f"axis of the grid {dict(lengths)}; {leave_out(name)}"
             )
         return True
+
+
+def _listed(shapes: Mapping[str, Shape]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
 
 
 def _role_by_name(name: str) -> Role | None:
     return _ROLES_BY_NAME.get(re.sub(r"_(train|test|valid|val)$", "", name.lower()))
 
 
-def _likely(rest: Shape) -> list[tuple[int | None, Shape]]:
-    """Return how the axes behind samples and frames can be understood, the likeliest first."""
-    found: list[tuple[int | None, Shape]] = []
+def _likely(rest: Shape) -> dict[Shape, int | None]:
+    """Return the channels that axes may have, by the grid that is left, the likeliest first."""
+    found: dict[Shape, int | None] = {}
     if 2 <= len(rest) <= 4:
         channels, *space = rest
         if channels == 1 or channels <= _MOST_CHANNELS and _CLEARLY * channels <= min(space):
-            found.append((channels, tuple(space)))
+            found[tuple(space)] = channels
     if 1 <= len(rest) <= 3:
-        found.append((None, rest))
+        found[rest] = None
     return found
 
 
@@ -515,8 +487,12 @@ class Packing(NamedTuple):
         for name in ("_FillValue", "missing_value"):
             value = attributes.get(name)
             given += value if isinstance(value, list) else [value]
-        numbers = [number for number in map(_number, given) if number is not None]
-        marks = {number for number in numbers if _fits(number, dtype)}
+        marks = {number for number in map(_number, given) if number is not None}
+        if dtype.kind in "iu":  # others are none of the stored values
+            limits = np.iinfo(dtype)
+            marks = {mark for mark in marks if limits.min <= mark <= limits.max}
+        elif dtype.kind != "f":
+            marks = set()
         factor, offset = (_number(attributes.get(n)) for n in ("scale_factor", "add_offset"))
         missing = tuple(sorted(mark for mark in marks if not math.isnan(mark)))
         return cls(factor or 1.0, offset or 0.0, missing, bool(marks))
@@ -539,21 +515,10 @@ class Packing(NamedTuple):
 def _number(value: Any) -> float | None:
     """Return a number that an attribute holds, perhaps as text."""
     if isinstance(value, str):
-        try:
+        with suppress(ValueError, struct.error):
             if value in ("nan", "inf", "-inf"):
                 return float(value)
             # As xarray writes fill values into Zarr.
             return struct.unpack("<d", base64.standard_b64decode(value))[0]
-        except (binascii.Error, struct.error, ValueError):
-            return None
+        return None
     return float(value) if type(value) in (int, float) else None
-
-
-def _fits(mark: float, dtype: np.dtype) -> bool:
-    """Whether a mark can be one of the stored values."""
-    if dtype.kind == "f":
-        return True
-    if dtype.kind not in "iu" or not math.isfinite(mark):
-        return False
-    limits = np.iinfo(dtype)
-    return limits.min <= mark <= limits.max

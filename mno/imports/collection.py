@@ -13,13 +13,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from pydantic import ValidationError
@@ -32,7 +28,7 @@ from mno.data.reading import Schema, read_schema
 from mno.imports.cage import Cage
 from mno.imports.convert import FileParameters, FileSource, convert_file
 from mno.imports.importer import Contents, importer_class
-from mno.imports.mapping import Mapping, describe, same_schema
+from mno.imports.mapping import Mapping, same_schema
 
 _LIST = "import.json"
 
@@ -108,15 +104,14 @@ def _facts(paths: list[Path], kind: str, mapping: Mapping, progress: Told) -> li
         contents = look(path, kind, mapping)
         sizes = {axis.name: len(axis.points) for axis in contents.axes}
         fields = [
-            {
-                "name": field.name,
-                "found": contents.sources[field.name],
-                "units": field.units,
-                "role": field.role,
-                "dims": field.dims,
-                "shape": [sizes[dim] for dim in field.dims],
-                "gaps": field.gaps,
-            }
+            {"name": field.name, "found": contents.sources[field.name], "units": field.units,
+             "role": field.role, "dims": field.dims, "shape": [sizes[dim] for dim in field.dims],
+             "gaps": field.gaps}
+            for field in contents.fields
+        ]  # fmt: skip
+        lines = [
+            f"{contents.sources[field.name]} → {field.name} [{field.units}], {field.role}, "
+            f"({', '.join(f'{d} {sizes[d]}' for d in field.dims) or 'one number per sample'})"
             for field in contents.fields
         ]
         axes = {
@@ -124,15 +119,9 @@ def _facts(paths: list[Path], kind: str, mapping: Mapping, progress: Told) -> li
             for axis in contents.axes
         }
         found.append(
-            {
-                "file": path,
-                "samples": contents.samples,
-                "fields": fields,
-                "axes": axes,
-                "lines": list(describe(contents).values()),
-                "remarks": contents.remarks,
-            }
-        )
+            {"file": path, "samples": contents.samples, "fields": fields, "axes": axes,
+             "lines": lines, "remarks": contents.remarks}
+        )  # fmt: skip
     return found
 
 
@@ -187,34 +176,27 @@ def import_files(
         _require_continuation(folder, before, kind, mapping)
     mapping = mapping or (before.mapping if before else Mapping())
     parts = list(before.parts) if before else []
+    files = {}
     for path in paths:
         _require_file(path)
-    files = {path: FileParameters.of(path, kind, mapping, folder.name) for path in paths}
+        progress(Step(path, "checksum", 0, 1))
+        file = FileParameters.of(path, kind, mapping, folder.name)
+        files[path] = file.model_copy(update={"sha256": checksum(path)})
+        progress(Step(path, "checksum", 1, 1))
+    _require_alike(folder, parts, files)
     added, known = [], []
-    with taking_checksums(paths) as sha256:
-
-        def found(path: Path) -> Part | None:
-            """Return what a file was imported as; only then must its checksum be waited for."""
-            if not parts:
-                return None
-            progress(Step(path, "checksum", 0, 1))
-            given = sha256(path)
-            progress(Step(path, "checksum", 1, 1))
-            return next((part for part in parts if part.sha256 == given), None)
-
-        _require_alike(folder, parts, files, found)
-        for path, file in files.items():
-            part = found(path)
-            if part:
-                known.append(part)
-                if _store(folder, part).exists():
-                    continue
-                parts.remove(part)
-            part = _convert(folder, path, file, partial(sha256, path), progress)
-            parts.append(part)
-            added.append(part)
-            listed = ImportList(kind=kind, mapping=mapping, parts=parts)
-            write_json(folder / _LIST, listed.model_dump(mode="json"))
+    for path, file in files.items():
+        part = next((part for part in parts if part.sha256 == file.sha256), None)
+        if part:
+            known.append(part)
+            if _store(folder, part).exists():
+                continue
+            parts.remove(part)
+        part = _convert(folder, path, file, progress)
+        parts.append(part)
+        added.append(part)
+        listed = ImportList(kind=kind, mapping=mapping, parts=parts)
+        write_json(folder / _LIST, listed.model_dump(mode="json"))
     shutil.rmtree(folder / "work", ignore_errors=True)
     listed = ImportList(kind=kind, mapping=mapping, parts=parts)
     return Outcome(list=listed, added=tuple(added), known=tuple(known))
@@ -227,30 +209,9 @@ def sweep(folder: Path, kept: ImportList) -> None:
         shutil.rmtree(path)
 
 
-def checksum(path: Path, between: Callable[[], None] = lambda: None) -> str:
-    """Return the SHA-256 of a file; of a folder, that of the paths and checksums in it.
-
-    `between` is called now and then; it ends the reading by an exception.
-    """
-    return (folder_sha256 if path.is_dir() else file_sha256)(path, between)
-
-
-@contextmanager
-def taking_checksums(paths: Iterable[Path]) -> Iterator[Callable[[Path], str]]:
-    """Take checksums of files in a thread while other work goes on; yield what waits for one."""
-    stop = Event()
-
-    def go_on() -> None:
-        if stop.is_set():
-            raise InterruptedError("nobody waits for the checksum any more")
-
-    thread = ThreadPoolExecutor(1, "checksum")
-    taken = {path: thread.submit(checksum, path, go_on) for path in paths}
-    try:
-        yield lambda path: taken[path].result()
-    finally:
-        stop.set()
-        thread.shutdown(cancel_futures=True)
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file; of a folder, that of the paths and checksums in it."""
+    return (folder_sha256 if path.is_dir() else file_sha256)(path)
 
 
 def _require_continuation(
@@ -275,17 +236,12 @@ def _require_continuation(
             )
 
 
-def _require_alike(
-    folder: Path,
-    parts: Sequence[Part],
-    files: dict[Path, FileParameters],
-    found: Callable[[Path], Part | None],
-) -> None:
-    """Refuse files that are unlike those before them, before any is converted."""
+def _require_alike(folder: Path, parts: Sequence[Part], files: dict[Path, FileParameters]) -> None:
+    known = {part.sha256 for part in parts}
     stores = (_store(folder, part) for part in parts)
     first: Contents | Schema | None = next((read_schema(s) for s in stores if s.exists()), None)
     for path, file in files.items():
-        if first is not None and found(path):
+        if first is not None and file.sha256 in known:
             continue
         contents = _contents(path, file)
         difference = same_schema(first, contents) if first is not None else None
@@ -305,17 +261,15 @@ def _store(folder: Path, part: Part) -> Path:
     return folder / "parts" / part.content[:16]
 
 
-def _convert(
-    folder: Path, path: Path, file: FileParameters, sha256: Callable[[], str], progress: Told
-) -> Part:
+def _convert(folder: Path, path: Path, file: FileParameters, progress: Told) -> Part:
     def told(state: Progress) -> None:
         progress(Step(path, "convert", state.samples_done, state.samples))
 
     fresh = folder / "work/converted"
-    report = convert_file(path, file, sha256, fresh, folder / "work/shards", told)
+    report = convert_file(path, file, fresh, folder / "work/shards", told)
     part = Part(
         file=path.name,
-        sha256=sha256(),
+        sha256=file.sha256,
         content=file_sha256(fresh / "zarr.json"),
         samples=report.samples,
         importer_version=file.importer_version,

@@ -16,10 +16,8 @@ from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 from mno.core.files import folder_files, sha256
 from mno.data.config import ExecutionConfig, SamplesConfig
-from mno.data.generate.plan import DatasetPlan
-from mno.data.generate.report import DatasetReport
-from mno.data.generate.run import Progress, generate
-from mno.data.store import sample_shape
+from mno.data.generate.run import DatasetReport, Progress, generate
+from mno.data.generate.work import DatasetPlan
 from mno.imports.cage import make_room
 from mno.imports.importer import Contents, importer_class
 from mno.imports.mapping import MappedFile, Mapping
@@ -36,8 +34,8 @@ _HERE = ExecutionConfig(workers=1)
 class FileParameters(Config):
     """One file, and what is to become of it.
 
-    The checksum may be unknown while samples are read. The stamp tells the file from what has been
-    at its path before (see `stamp`); it decides no sample, and is no part of the dataset.
+    The checksum need not be known to look into it. The stamp tells the file from what has been at
+    its path before (see `stamp`); it decides no sample, and is no part of the dataset.
     """
 
     dataset: str
@@ -74,17 +72,13 @@ class FileSource(FilesSource):
         self.title = f"{parameters.file}, imported as {parameters.kind}"
         mapping = parameters.mapping.model_dump_json()
         self._file = _opened(parameters.kind, self.path, mapping, parameters.stamp)
+        self.contents: Contents = self._file.contents  # as they will be in the dataset
         self.fields: tuple[Field, ...] = self.contents.fields
 
     @classmethod
     def open(cls, parameters: FileParameters, config: Any, root: Path) -> FileSource:
         """Open the file in the folder `root`."""
         return cls(parameters, root)
-
-    @property
-    def contents(self) -> Contents:
-        """What the file holds, as it will be in the dataset."""
-        return self._file.contents
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -142,7 +136,6 @@ def _opened(kind: str, path: Path, mapping: str, stamp: str) -> MappedFile:
 def convert_file(
     path: Path,
     file: FileParameters,
-    checksum: Callable[[], str],
     destination: Path,
     work: Path,
     progress: Callable[[Progress], None] = lambda _: None,
@@ -151,8 +144,7 @@ def convert_file(
 
     Args:
         path: The file.
-        file: What is to become of it.
-        checksum: Returns the file's SHA-256; called last, so that it may be taken meanwhile.
+        file: What is to become of it; with its checksum.
         destination: Where the store appears, whole or not at all.
         work: Folder for finished shards, used by one conversion at a time.
         progress: Is told how far the file is.
@@ -163,27 +155,19 @@ def convert_file(
     """
     folder = path.resolve().parent
     source = FileSource(file, folder)
-    sample = 4 * sum(int(np.prod(sample_shape(source, field))) for field in source.fields)
+    sample = 4 * sum(int(np.prod(shape)) for shape in source.shapes.values())
     make_room(_SAMPLES_AT_ONCE * sample)
-    config = SamplesConfig(
-        samples=source.limit,
-        resolution=1,
-        shard_size=max(1, min(source.limit, SHARD_BYTES // max(sample, 1))),
-        seed=0,
+    shard_size = max(1, min(source.limit, SHARD_BYTES // max(sample, 1)))
+    config = SamplesConfig(samples=source.limit, resolution=1, shard_size=shard_size, seed=0)
+    # Shards are made by the importers, and of the file as it is.
+    code = [module.read_bytes() for module in sorted(Path(__file__).parent.glob("*.py"))]
+    plan = DatasetPlan(
+        FileSource, file, config, sha256(file.stamp.encode() + b"".join(code)), folder
     )
-
-    def plan(parameters: FileParameters) -> DatasetPlan:
-        return DatasetPlan(FileSource, parameters, config, _code(file.stamp), folder)
-
-    def known_by_checksum() -> DatasetPlan:
-        whole = plan(file.model_copy(update={"sha256": checksum()}))
-        if stamp(path) != file.stamp:
-            raise MnoError(f"{path} was changed while it was imported; import it again")
-        return whole
-
-    first = plan(file)
-    work = work / first.digest[:24]
-    return generate(first, work, destination, _HERE, progress, known_by_checksum)
+    report = generate(plan, work / plan.digest[:24], destination, _HERE, progress)
+    if stamp(path) != file.stamp:
+        raise MnoError(f"{path} was changed while it was imported; import it again")
+    return report
 
 
 def stamp(path: Path) -> str:
@@ -193,9 +177,3 @@ def stamp(path: Path) -> str:
         facts = file.stat()
         digest.update(f"{name}\0{facts.st_ino} {facts.st_size} {facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-def _code(stamp: str) -> str:
-    """Return the digest of what shards are made by: the importers, and the file as it is."""
-    code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    return sha256(stamp.encode() + b"".join(code))

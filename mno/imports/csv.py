@@ -11,10 +11,9 @@ readings are kept in memory, as numbers, by window.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from mno.core.fields import Axis, Field
 from mno.imports.cage import make_room
 from mno.imports.importer import MAX_SAMPLES, Importer, Layout
 from mno.imports.mapping import Mapping
-from mno.imports.readings import NOWHERE, Log, count_duplicates, field_name, posix_seconds
+from mno.imports.readings import NOWHERE, Log, field_name, posix_seconds
 
 CHUNK = 500_000  # readings that are looked at together
 _BYTES_OF_A_BYTE = 4  # at most, of memory for one of the file
@@ -50,30 +49,31 @@ class SensorLog(Importer):
 
     def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Read the file, and bring its readings into windows."""
-        units = {name: rule.given_in or rule.units for name, rule in mapping.fields.items()}
         rules = mapping.sensors
         if self.path.is_file():
             make_room(_BYTES_OF_A_BYTE * self.path.stat().st_size)
-        log = self._log = Log(self.path, rules, {n: unit for n, unit in units.items() if unit})
+        log = Log(self.path, rules, mapping.units_in_file)
         del log.uncertainty
         self._find_places(log)
-        self._rate = _median_interval(log, set(np.flatnonzero(self._point >= 0).tolist()))
+        self._rate = _median_interval(log, np.flatnonzero(self._point >= 0).tolist())
         interval = rules.interval or self._rate
         if interval is None:
             raise self.error(
                 "no sensor was read twice, so that its rate is not known; give "
                 "`sensors: {interval: …}`, the seconds between frames, in a mapping file"
             )
-        self._timeline = Timeline.of(self.path, log.time, interval, rules.frames)
+        try:
+            self._timeline = Timeline.of(log.time, interval, rules.frames)
+        except InputError as error:
+            raise self.error(str(error)) from None
         self._put_in_order(log)
         self.check_sample("the log", (rules.frames, len(self._places)), len(self._kept))
         for place, axis in enumerate(log.axes):
             field = Field(axis, rules.position_units, axis, "coordinate", ("point",))
-            reader = partial(_repeated, self._places[:, place].astype(np.float32))
-            self.add(field, axis, reader)
+            self.add(field, axis, partial(_repeated, self._places[:, place]))
         for one in self._quantities:
             self.add(one.field, one.name, partial(self._means, one))
-        return self._described()
+        return self._described(log)
 
     def _find_places(self, log: Log) -> None:
         """Make points of places, and fields of quantities.
@@ -93,6 +93,7 @@ class SensorLog(Importer):
         self._point = np.append(np.argsort(order), NOWHERE)[place]
         self._places = places[order]
         self._quantities: list[_Quantity] = []
+        known: dict[str, str] = {}
         for name, number in log.quantities.items():
             at = np.unique(self._point[self._quantity == number])
             if NOWHERE in at and len(at) > 1:
@@ -103,21 +104,22 @@ class SensorLog(Importer):
             points = 0 if NOWHERE in at else len(at)
             label = field_name(name)
             label = f"{label}_value" if label in log.axes else label
+            if known.setdefault(label, name) != name:
+                raise self.error(
+                    f"quantities {known[label]!r} and {name!r} would be one field; expected names "
+                    "that differ in letters or digits: rename one"
+                )
             role = "state" if points else "input"
             field = Field(label, log.units[name], name, role, ("time", "point"), gaps=True)
             self._quantities.append(_Quantity(field, name, number, points))
-        names = [one.field.name for one in self._quantities]
-        twice = [one.name for one in self._quantities if names.count(one.field.name) > 1]
-        if twice:
-            raise self.error(
-                f"quantities {' and '.join(map(repr, twice[:2]))} would be one field; "
-                "expected names that differ in letters or digits: rename one"
-            )
 
     def _put_in_order(self, log: Log) -> None:
         """Bring the readings of each window together, and find the windows that have enough."""
         frames, total = self._timeline.frames, int(self._timeline.windows.sum())
-        self._duplicates = count_duplicates(log.time, log.numbers)
+        order = np.lexsort((log.numbers, log.time))
+        same = np.diff(log.time[order]) == 0
+        self._duplicates = int((same & (np.diff(log.numbers[order]) == 0)).sum())
+        del order, same
         window, self._frame = self._timeline.place(log.time)
         self._window, self._series, self._value = window, log.numbers, log.value
         del log.time, log.numbers, log.value
@@ -138,16 +140,16 @@ class SensorLog(Importer):
         self._kept = np.flatnonzero(keep)
         if not len(self._kept):
             raise self.error(
-                f"no window of {frames} frames of {self._timeline.interval:g} s has "
-                f"readings in {_FEWEST_FRAMES} of them; give a shorter sensors.interval, or more "
+                f"no window of {frames} frames of {self._timeline.interval:g} s has readings in "
+                f"{_FEWEST_FRAMES} of them; give a shorter sensors.interval, or more "
                 "sensors.frames, in a mapping file"
             )
 
     def _means(self, quantity: _Quantity, start: int, stop: int) -> np.ndarray:
         """Return the mean of the readings of each frame and point, NaN where there is none.
 
-        Shape `(stop - start, frames, points)`, float32; equal at all points for a quantity that
-        holds for all of the plant.
+        Shape `(stop - start, frames, points)`; equal at all points for a quantity that holds for
+        all of the plant.
         """
         frames, points = self._timeline.frames, len(self._places) if quantity.points else 1
         kept = self._kept[start:stop]
@@ -162,13 +164,11 @@ class SensorLog(Importer):
         sums = np.bincount(cell, self._value[rows][wanted], minlength=np.prod(shape))
         counts = np.bincount(cell, minlength=sums.size)
         means = np.divide(sums, counts, out=np.full(sums.size, np.nan), where=counts > 0)
-        cells = means.astype(np.float32).reshape(shape)
-        return np.broadcast_to(cells, (*shape[:2], len(self._places)))
+        return np.broadcast_to(means.reshape(shape), (*shape[:2], len(self._places)))
 
-    def _described(self) -> Layout:
-        log, timeline = self._log, self._timeline
+    def _described(self, log: Log) -> Layout:
+        timeline, points = self._timeline, len(self._places)
         times = timeline.interval * np.arange(timeline.frames)
-        points = len(self._places)
         axes = (
             Axis("time", "s", "time", times, (0.0, float(times[-1]))),
             Axis("point", "1", "number of the point", np.arange(float(points)), (0.0, points)),
@@ -177,14 +177,15 @@ class SensorLog(Importer):
         facts |= {"interval": timeline.interval, "frames": timeline.frames}
         epoch = log.epoch(0.0)
         facts |= {"epoch": epoch} if epoch else {}
-        groups, block = groups_of(timeline.runs[self._kept])
-        starts = timeline.starts[self._kept] + posix_seconds(epoch)
-        self.remarks += self._remarks(block)
-        return self.layout(len(self._kept), axes, facts, groups, starts)
+        runs, starts = timeline.windows_of_runs()
+        groups, block = groups_of(runs[self._kept])
+        self.remarks += self._remarks(log, block)
+        return self.layout(
+            len(self._kept), axes, facts, groups, starts[self._kept] + posix_seconds(epoch)
+        )
 
-    def _remarks(self, block: int) -> Iterator[str]:
-        log, timeline = self._log, self._timeline
-        samples, frames, interval = len(self._kept), timeline.frames, timeline.interval
+    def _remarks(self, log: Log, block: int) -> Iterator[str]:
+        samples, frames, interval = len(self._kept), self._timeline.frames, self._timeline.interval
         yield (
             f"{len(self._value)} readings by {len(log.sensors)} sensors in {len(self._places)} "
             f"places; {log.unreadable} cells without one"
@@ -202,24 +203,26 @@ class SensorLog(Importer):
                 f"{self._duplicates} readings have the time and sensor of another; their mean "
                 "is taken"
             )
-        left_out = int(timeline.windows.sum()) - samples
+        left_out = int(self._timeline.windows.sum()) - samples
         if left_out:
             yield f"{left_out} windows with readings in less than two frames are left out"
-        yield f"{len(timeline.begins)} runs without a pause longer than {frames * interval:g} s" + (
-            f", cut into blocks of {block} windows: blocks, not windows, are drawn for the splits; "
-            "`split: {by: time}` parts the log more strictly"
-            if block
-            else ": runs, not windows, are drawn for the splits"
-        )
+        drawn = ": runs, not windows, are drawn for the splits"
+        if block:
+            drawn = (
+                f", cut into blocks of {block} windows: blocks, not windows, are drawn for the "
+                "splits; `split: {by: time}` parts the log more strictly"
+            )
+        runs = len(self._timeline.begins)
+        yield f"{runs} runs without a pause longer than {frames * interval:g} s{drawn}"
         if log.ignored:
             yield f"columns that are not used: {', '.join(log.ignored)[:200]}"
 
 
 def _repeated(values: np.ndarray, start: int, stop: int) -> np.ndarray:
-    return np.broadcast_to(values, (stop - start, len(values))).copy()
+    return np.broadcast_to(values, (stop - start, len(values)))
 
 
-def _median_interval(log: Log, of: Iterable[int]) -> float | None:
+def _median_interval(log: Log, of: list[int]) -> float | None:
     """Return the median over series of the seconds between their readings; None if all have one.
 
     Readings jitter and some are lost, so that a series' interval is the time between its first
@@ -235,24 +238,20 @@ def _median_interval(log: Log, of: Iterable[int]) -> float | None:
         each = np.split(log.time[part][order], begins[1:])
         for number, times in zip(numbers.tolist(), each, strict=True):
             steps = np.diff(np.unique(times))
-            if len(steps) and number not in intervals:
-                intervals[number] = _interval(steps)
+            if not len(steps) or number in intervals:
+                continue
+            interval = float(np.median(steps))
+            for _ in range(_ROUNDS):
+                count = np.maximum(np.rint(steps / interval), 1)
+                few = count <= _FEW
+                interval = float(steps[few].sum() / count[few].sum()) if few.any() else interval
+            intervals[number] = interval
     known = [intervals[number] for number in of if number in intervals]
     if not known:
         return None
     exact = float(np.median(known))
     rounded = (float(f"{exact:.{digits}g}") for digits in range(1, 5))
     return next((r for r in rounded if abs(r - exact) <= _CLOSE * exact), exact)
-
-
-def _interval(steps: np.ndarray) -> float:
-    """Return the interval of a schedule from the times between its readings."""
-    interval = float(np.median(steps))
-    for _ in range(_ROUNDS):
-        count = np.maximum(np.rint(steps / interval), 1)
-        few = count <= _FEW
-        interval = float(steps[few].sum() / count[few].sum()) if few.any() else interval
-    return interval
 
 
 class Timeline(NamedTuple):
@@ -264,21 +263,21 @@ class Timeline(NamedTuple):
     windows: np.ndarray  # of each run, (runs,)
 
     @classmethod
-    def of(cls, path: Path, times: np.ndarray, interval: float, frames: int) -> Timeline:
+    def of(cls, times: np.ndarray, interval: float, frames: int) -> Timeline:
         """Find the runs of a recording whose readings have these times, in any order."""
         times = np.sort(times)
         if (times[-1] - times[0]) / interval > _MOST_FRAMES:
             raise InputError(
-                f"{path}: readings from {times[0]:g} to {times[-1]:g} s in frames of {interval:g} "
-                "s; expected fewer frames: correct the times, or give a longer sensors.interval"
+                f"readings from {times[0]:g} to {times[-1]:g} s in frames of {interval:g} s; "
+                "expected fewer frames: correct the times, or give a longer sensors.interval"
             )
         pauses = np.flatnonzero(np.diff(times) > frames * interval)
         begins, ends = times[np.r_[0, pauses + 1]], times[np.r_[pauses, len(times) - 1]]
         windows = np.rint((ends - begins) / interval).astype(np.int64) // frames + 1
         if windows.sum() > MAX_SAMPLES:
             raise InputError(
-                f"{path}: {windows.sum()} windows of {frames} frames of {interval:g} s; expected "
-                f"at most {MAX_SAMPLES}: give a longer sensors.interval, or more sensors.frames"
+                f"{windows.sum()} windows of {frames} frames of {interval:g} s; expected at most "
+                f"{MAX_SAMPLES}: give a longer sensors.interval, or more sensors.frames"
             )
         return cls(interval, frames, begins, windows)
 
@@ -293,17 +292,11 @@ class Timeline(NamedTuple):
             window[part], frame[part] = first[run] + number // self.frames, number % self.frames
         return window, frame
 
-    @property
-    def runs(self) -> np.ndarray:
-        """Run of each window, shape `(windows,)`."""
-        return np.repeat(np.arange(len(self.windows)), self.windows)
-
-    @property
-    def starts(self) -> np.ndarray:
-        """First frame of each window, seconds, shape `(windows,)`."""
-        first = np.cumsum(self.windows) - self.windows
-        within = np.arange(int(self.windows.sum())) - np.repeat(first, self.windows)
-        return self.begins[self.runs] + within * (self.frames * self.interval)
+    def windows_of_runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the run of each window, and its first frame in seconds, shape `(windows,)`."""
+        runs = np.repeat(np.arange(len(self.windows)), self.windows)
+        within = np.arange(len(runs)) - (np.cumsum(self.windows) - self.windows)[runs]
+        return runs, self.begins[runs] + within * (self.frames * self.interval)
 
 
 def groups_of(runs: np.ndarray) -> tuple[np.ndarray, int]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +21,12 @@ from numpy.lib import format as npy_format
 
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.fields import Axis, Field
+from mno.core.files import replacing, replacing_folder
 from mno.imports.mapping import Mapping
 from mno.imports.zarr import ZarrGroup
 
 FORMATS = ("netcdf", "vtk", "npz")
-_BY_SUFFIX = {".nc": "netcdf", ".nc4": "netcdf", ".npz": "npz", ".vtr": "vtk", ".vtu": "vtk"}
+_BY_SUFFIX = {".nc": "netcdf", ".nc4": "netcdf", ".npz": "npz"}
 _OURS = {".vtr", ".vtu", ".pvd"}
 _BLOCK_BYTES, _BLOCK_SAMPLES = 32 * 2**20, 64
 _CF_AXES = {"time": "T", "x": "X", "y": "Y", "z": "Z"}
@@ -82,9 +82,10 @@ def export_store(
     _check_target(destination, source, force)
     with Selection(source, fields, samples) as selection:
         if format == "vtk":
-            check_vtk(selection, destination)
+            check_vtk(selection)
         size = selection.sample_bytes * len(selection.samples)
-        with _beside(destination, size) as partial:
+        replaced = replacing_folder if format == "vtk" else replacing
+        with _room(destination, size), replaced(destination) as partial:
             writer = {"netcdf": _write_netcdf, "vtk": write_vtk, "npz": _write_npz}[format]
             writer(selection, partial, progress)
         files = [p for p in (destination, *destination.rglob("*")) if p.is_file()]
@@ -181,7 +182,6 @@ class Selection:
 
 
 def _check_target(target: Path, source: Path, force: bool) -> None:
-    """Refuse a place where an export would do harm."""
     there, store = target.resolve(), source.resolve()
     if there == store or there in store.parents or store in there.parents:
         raise InputError(f"{target} is the store itself, or holds it, or lies in it; name another")
@@ -199,10 +199,8 @@ def _check_target(target: Path, source: Path, force: bool) -> None:
 
 
 @contextmanager
-def _beside(target: Path, size: int) -> Iterator[Path]:
-    """Yield a path to write about `size` bytes to; what is there in the end is the target then."""
-    partial = target.with_name(f"{target.stem}.partial{target.suffix}")
-    old = target.with_name(f"{target.stem}.replaced{target.suffix}")
+def _room(target: Path, size: int) -> Iterator[None]:
+    """Refuse to write where there is no room for `size` bytes; say in one line what fails."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(target.parent).free
@@ -211,28 +209,13 @@ def _beside(target: Path, size: int) -> Iterator[Path]:
                 f"{target} would take {size / 2**20:.0f} MiB, but {free / 2**20:.0f} MiB are free; "
                 "make room, or choose less with --field and --sample"
             )
-        for leftover in (partial, old):
-            _remove(leftover)
-        yield partial
-        if target.is_dir():
-            target.rename(old)
-        os.replace(partial, target)
-        _remove(old)
+        yield
     except (OSError, RuntimeError) as error:  # h5py raises either
         reason = getattr(error, "strerror", None) or first_line(error)
         raise MnoError(
             f"{target} cannot be written ({reason}); nothing is left of it: put that right and run "
             "again"
         ) from None
-    finally:
-        _remove(partial)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    elif path.exists() or path.is_symlink():
-        path.unlink()
 
 
 def _checked_format(given: str | None, destination: Path) -> str:
@@ -240,8 +223,8 @@ def _checked_format(given: str | None, destination: Path) -> str:
     format = given or by_suffix
     if format is None:
         raise InputError(
-            f"{destination} does not tell the format by its suffix; expected .nc, .npz, .vtr or "
-            f".vtu, or --format {', '.join(FORMATS)}"
+            f"{destination} does not tell the format by its suffix; expected .nc or .npz, or "
+            f"--format {', '.join(FORMATS)}"
         )
     if format not in FORMATS:
         raise InputError(f"--format {format} is not known; expected one of {', '.join(FORMATS)}")

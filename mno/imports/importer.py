@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from mno.core.errors import InputError
+from mno.core.errors import InputError, MnoError, first_line
 from mno.core.fields import Axis, Field
 from mno.imports import KINDS
 
@@ -35,7 +35,7 @@ MAX_SAMPLE_BYTES = 256 * 2**20
 MAX_SAMPLES = 10_000_000
 
 Reader = Callable[[int, int], np.ndarray]
-"""Returns the samples from one number to another, shape `(samples, *dims)`, float32."""
+"""Returns the samples from one number to another, shape `(samples, *dims)`, numbers of any kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +105,8 @@ class Importer(ABC):
 
     def add(self, field: Field, source: str, reader: Reader) -> None:
         """Take a field; the file calls it `source`."""
-        self.fields[field.name] = field
-        self._sources[field.name], self._found[field.name] = source, reader
+        self.fields[field.name], self._sources[field.name] = field, source
+        self._found[field.name] = reader
 
     def layout(
         self,
@@ -129,7 +129,8 @@ class Importer(ABC):
         Returns:
             Shape `(stop - start, *dims)`, float32.
         """
-        return self._readers[name](start, stop)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite, which is refused
+            return np.ascontiguousarray(self._readers[name](start, stop), dtype=np.float32)
 
     def close(self) -> None:
         """Close the file."""
@@ -193,6 +194,23 @@ def importer_class(kind: str) -> type[Importer]:
     return import_module(f"mno.imports.{kind.replace('-', '_')}").IMPORTER
 
 
+@contextmanager
+def reading(
+    path: Path, what: str = "", expected: str = "an undamaged file of this kind"
+) -> Iterator[None]:
+    """Turn whatever a library raises over a damaged file, or what is not a file, into one line."""
+    try:
+        yield
+    except MnoError:
+        raise
+    except Exception as error:
+        subject, reason = f"{path}: {what}" if what else path, first_line(error).split(". ")[0]
+        raise InputError(
+            f"{subject} cannot be read ({reason[:200] or type(error).__name__}); "
+            f"expected {expected}: get it anew, or convert it"
+        ) from None
+
+
 def check_numbers(path: Path, name: str, dtype: np.dtype) -> None:
     """Refuse an array that holds text, objects, complex numbers or records."""
     if dtype.kind not in "fiub":
@@ -239,17 +257,15 @@ def axis_of_points(name: str, points: np.ndarray, units: str = "1") -> Axis:
     return Axis(name, units, name, points, extent)
 
 
-def uneven(axes: Iterable[Axis]) -> tuple[str, ...]:
-    """Return a remark on each axis whose points are not evenly spaced."""
-    remarks = []
+def uneven(axes: Iterable[Axis]) -> Iterator[str]:
+    """Yield a remark on each axis whose points are not evenly spaced."""
     for axis in axes:
         steps = np.diff(axis.points)
         if axis.name != "point" and len(steps) and np.ptp(steps) > 0.01 * abs(steps.mean()):
-            remarks.append(
+            yield (
                 f"points along {axis.name} are not evenly spaced (steps {steps.min():g} to "
                 f"{steps.max():g}); operators take them as if they were"
             )
-    return tuple(remarks)
 
 
 def plain(value: Any) -> Any:

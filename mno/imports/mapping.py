@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping as Dictionary
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -63,12 +62,17 @@ class Sensor(Config):
 
     quantity: str = pydantic.Field(description="what it measures, a field's name")
     units: str = pydantic.Field(default="1", description="unit of its readings")
-    x: float | None = None
-    y: float | None = None
-    z: float | None = None
+    x: pydantic.FiniteFloat | None = None
+    y: pydantic.FiniteFloat | None = None
+    z: pydantic.FiniteFloat | None = None
     uncertainty: float | None = pydantic.Field(
         default=None, ge=0, description="standard uncertainty of a reading, in its unit"
     )
+
+    @property
+    def place(self) -> dict[str, float | None]:
+        """Where it is, by axis."""
+        return {"x": self.x, "y": self.y, "z": self.z}
 
 
 class SensorRules(Config):
@@ -101,6 +105,12 @@ class Mapping(Config):
         """Names of the arrays that are left out."""
         return {name for name, rule in self.fields.items() if rule.drop}
 
+    @property
+    def units_in_file(self) -> dict[str, str]:
+        """Units that values have where the file does not say, by name."""
+        known = {name: rule.given_in or rule.units for name, rule in self.fields.items()}
+        return {name: unit for name, unit in known.items() if unit}
+
 
 def read_mapping(path: Path | None) -> Mapping:
     """Read a mapping file; the empty mapping if none is given.
@@ -111,16 +121,9 @@ def read_mapping(path: Path | None) -> Mapping:
     if path is None:
         return Mapping()
     try:
-        content = YAML(typ="safe").load(path)
+        return validate(Mapping, YAML(typ="safe").load(path) or {})
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise InputError(f"{path} cannot be read as YAML: {first_line(error)}") from None
-    return validate_mapping(content or {}, path)
-
-
-def validate_mapping(content: object, path: Path) -> Mapping:
-    """Validate the content of a mapping file; as `read_mapping`."""
-    try:
-        return validate(Mapping, content)
     except InputError as error:
         reason = str(error).removeprefix("params.yaml: ")
         raise InputError(f"{path}: {reason}; see docs/how-to/import-data.md") from None
@@ -232,7 +235,6 @@ class MappedFile:
         return Axis(axis.name, units, label, points, extent)
 
     def _require_use(self, fields: list[Field]) -> None:
-        """Refuse what no operator can be trained on."""
         roles = {field.role for field in fields}
         if not roles & {"output", "state"} or not roles & {"input", "state"}:
             listed = ", ".join(f"{f.name} ({f.role})" for f in fields) or "none"
@@ -264,16 +266,6 @@ def _signature(fields: tuple[Field, ...]) -> str:
     return ", ".join(f"{f.name}[{f.units}] ({', '.join(f.dims)})" for f in fields)
 
 
-def describe(contents: Contents) -> Dictionary[str, str]:
-    """Return one line for each field, by name: what it comes from and what it will be."""
-    sizes = {axis.name: len(axis.points) for axis in contents.axes}
-    return {
-        field.name: f"{contents.sources[field.name]} → {field.name} [{field.units}], {field.role}, "
-        f"({', '.join(f'{d} {sizes[d]}' for d in field.dims) or 'one number per sample'})"
-        for field in contents.fields
-    }
-
-
 @cache
 def _registry() -> Any:
     import pint
@@ -287,8 +279,6 @@ def conversion(given: str, wanted: str, what: str) -> tuple[float, float]:
     Raises:
         InputError: One of them is no unit, or they measure different things; names `what` has them.
     """
-    if given == wanted:
-        return 1.0, 0.0
     source, target = _unit(given, what), _unit(wanted, what)
     registry = _registry()
     if source.dimensionality != target.dimensionality:
@@ -296,14 +286,11 @@ def conversion(given: str, wanted: str, what: str) -> tuple[float, float]:
             f"{what} is given in {given} ({source.dimensionality}), which cannot be converted to "
             f"{wanted} ({target.dimensionality}); correct the unit"
         )
+    if given == wanted:
+        return 1.0, 0.0
     zero = float(registry.Quantity(0.0, source).to(target).magnitude)
     one = float(registry.Quantity(1.0, source).to(target).magnitude)
     return one - zero, zero
-
-
-def check_unit(unit: str, what: str) -> None:
-    """Refuse what is no unit."""
-    _unit(unit, what)
 
 
 def _unit(text: str, what: str) -> Any:

@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 
 from mno.core.errors import InputError
 from mno.core.fields import Axis
-from mno.imports.hdf5 import Hdf5File, StoredArray
+from mno.imports.hdf5 import Hdf5File
 from mno.imports.importer import (
     SPACE,
     Importer,
@@ -28,6 +28,7 @@ from mno.imports.importer import (
     plain_field,
 )
 from mno.imports.mapping import Mapping
+from mno.imports.stored import FileArray
 
 _COORDINATES = ("t-coordinate", "x-coordinate", "y-coordinate", "z-coordinate", "t")
 _NAMES = {"nu": "permeability", "Vx": "velocity_x", "Vy": "velocity_y", "Vz": "velocity_z"}
@@ -50,11 +51,10 @@ class PdeBench(Importer):
         return self._lay_out_groups()
 
     def _lay_out_arrays(self, names: list[str], mapping: Mapping) -> Layout:
-        """Lay out a file in which each array holds all samples."""
         file = self._file
         found = {n: file.needed(file.root, n) for n in names if n not in mapping.dropped}
         arrays = {name: array for name, array in found.items() if array.shape}
-        numbers = {n: plain(array.whole()[()]) for n, array in found.items() if not array.shape}
+        numbers = {n: plain(np.float64(a.whole())) for n, a in found.items() if not a.shape}
         if not arrays:
             raise InputError(
                 f"{self.path} has no arrays of values; expected tensor, density or the like: "
@@ -90,7 +90,8 @@ class PdeBench(Importer):
                 suffix = SPACE[channel] if count == space else str(channel)
                 label = name if count == 1 else f"{name}_{suffix}"
                 pick = (channel,) if channels else ()
-                reader = partial(_read, array, pick, over_time and role == "output")
+                squeeze = over_time and role == "output"  # the axis of time is left out
+                reader = partial(_read, array, pick, squeeze)
                 called = source if count == 1 else f"{source}[{channel}]"
                 self.add(plain_field(label, role, dims), called, reader)
         used = {dim for field in self.fields.values() for dim in field.dims}
@@ -99,7 +100,7 @@ class PdeBench(Importer):
         return self.layout(count, axes, file.attributes(file.root) | numbers)
 
     def _dims(
-        self, source: str, array: StoredArray, space: int
+        self, source: str, array: FileArray, space: int
     ) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Return the axes of one sample of an array, and the length of one of channels, if any."""
         rank, base = len(array.shape), 1 + space
@@ -117,25 +118,24 @@ class PdeBench(Importer):
     def _axis(self, name: str, length: int) -> Axis:
         file, source = self._file, "t-coordinate" if name == "time" else f"{name}-coordinate"
         array = file.array(file.root, source)
-        if array is None and name == "time":
-            array = file.array(file.root, "t")
-        if array is None:
-            if name == "time":
-                self.remarks.append(f"{source} is missing; frames are numbered from 0")
-                return self.given_axis(name, source, np.arange(float(length)), length)
+        if name != "time":
+            if array is not None:
+                return self.given_axis(name, array.name, array.whole(), length)
             self.remarks.append(
                 f"{source} is missing; points are taken as the centres of cells from 0 to 1"
             )
             return cell_centres(name, length)
-        points = array.whole()
-        if name == "time":
-            if points.ndim == 2 and (points != points[0]).any():
-                raise self.error(
-                    f"{array.name} gives other times for other samples; expected one "
-                    "time axis: import files with the same times"
-                )
-            points = (points[0] if points.ndim == 2 else points)[:length]
-        return self.given_axis(name, array.name, points, length)
+        array = array or file.array(file.root, "t")
+        if array is None:
+            self.remarks.append(f"{source} is missing; frames are numbered from 0")
+            return self.given_axis(name, source, np.arange(float(length)), length)
+        points = np.atleast_2d(array.whole())
+        if (points != points[0]).any():
+            raise self.error(
+                f"{array.name} gives other times for other samples; expected one time axis: import "
+                "files with the same times"
+            )
+        return self.given_axis(name, array.name, points[0][:length], length)
 
     def _lay_out_groups(self) -> Layout:
         """Lay out a file with one group for each sample: `0000/data`, `0000/grid/x` and so on."""
@@ -161,7 +161,6 @@ class PdeBench(Importer):
         self._shape = tuple(shape)
         self._axes = self._axes_of(names[0])
         self._last: tuple[int, int] | None = None
-        self.remarks += _holes(names)
         parameters = file.attributes(file.root)
         config = file.attribute(file.root[names[0]], "config")
         if config is not None:
@@ -173,7 +172,7 @@ class PdeBench(Importer):
             self.add(plain_field(name, "state", dims), f"data[{i}]", partial(self._channel, i))
         return self.layout(len(names), self._axes, parameters)
 
-    def _data(self, name: str) -> StoredArray:
+    def _data(self, name: str) -> FileArray:
         group = self._file.group(self._file.root, name)
         assert group is not None  # it is one of the members
         return self._file.needed(group, "data")
@@ -196,15 +195,13 @@ class PdeBench(Importer):
     def _channel(self, channel: int, start: int, stop: int) -> np.ndarray:
         """Read one channel of some groups; all of them are read once, when the first is."""
         if self._last != (start, stop):
-            self._last, self._channels = None, np.empty(0, dtype=np.float32)
-            arrays = [self._data(name) for name in self._names[start:stop]]
-            shape = (arrays[0].shape[-1], stop - start, *self._shape)
-            self._channels = np.empty(shape, dtype=np.float32)
-            for row, array in enumerate(arrays):
-                self._check_axes(self._names[start + row])
-                array.read_channels(self._channels[:, row])
+            self._channels = np.empty(0)
+            names = self._names[start:stop]
+            self._channels = np.stack([self._data(name).whole() for name in names])
+            for name in names:
+                self._check_axes(name)
             self._last = start, stop
-        return self._channels[channel]
+        return self._channels[..., channel]
 
     def _check_axes(self, group: str) -> None:
         for ours, theirs in zip(self._axes, self._axes_of(group), strict=True):
@@ -215,8 +212,7 @@ class PdeBench(Importer):
                 )
 
 
-def _guess_space(arrays: dict[str, StoredArray]) -> int:
-    """Return the number of space axes of a file without coordinates."""
+def _guess_space(arrays: dict[str, FileArray]) -> int:
     for name, others in {"nu": 1, "force": 2}.items():
         if name in arrays:
             return len(arrays[name].shape) - others
@@ -224,25 +220,15 @@ def _guess_space(arrays: dict[str, StoredArray]) -> int:
 
 
 def _read(
-    array: StoredArray, pick: tuple[int, ...], squeeze: bool, start: int, stop: int
+    array: FileArray, pick: tuple[int, ...], squeeze: bool, start: int, stop: int
 ) -> np.ndarray:
-    """Return some samples of one channel; without the axis of time if it is to be left out."""
-    values = array.samples(start, stop, pick)
+    values = array.read(start, stop)[(..., *pick)]
     return values[:, 0] if squeeze else values
 
 
 def _number(group: str) -> tuple[int, str]:
     """Return what groups are sorted by: their numbers, if they have such."""
     return (int(group), group) if group.isdecimal() and len(group) < 19 else (-1, group)
-
-
-def _holes(names: list[str]) -> list[str]:
-    first, last = _number(names[0])[0], _number(names[-1])[0]
-    missing = last - first + 1 - len(names)
-    if first < 0 or (first == 0 and missing == 0):
-        return []
-    holes = f", and {missing} numbers in between are missing" if missing else ""
-    return [f"groups go from {names[0]} to {names[-1]}{holes}; samples are numbered from 0"]
 
 
 def parse_config(text: Any, group: str) -> tuple[dict[str, Any], str | None]:
@@ -253,7 +239,7 @@ def parse_config(text: Any, group: str) -> tuple[dict[str, Any], str | None]:
         return {}, f"the config of group {group} is not valid YAML; it is left out"
     values: dict[str, Any] = {}
     waiting = [("", content)]
-    for _ in range(10 * _MAX_VALUES):
+    for _ in range(10 * _MAX_VALUES):  # aliases may expand without end
         if not waiting or len(values) == _MAX_VALUES:
             break
         name, value = waiting.pop(0)

@@ -5,7 +5,6 @@
     from mno.imports.readings import read_readings
 
     readings = read_readings(Path("sensors.csv"), SensorRules(), {"temperature": "K"})
-    hot = readings.value[readings.quantity == "temperature"].max()
 
 A file has one row for each reading, with the columns `time`, `x` (and `y`, `z`), `quantity`,
 `value`, and perhaps `unit`, `sensor`, `uncertainty`; or one row for each time and one column for
@@ -25,6 +24,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,15 +33,13 @@ import numpy as np
 from mno.core.errors import InputError, first_line
 from mno.imports.cage import MEMORY, call_for_arrays
 from mno.imports.importer import SPACE
-from mno.imports.mapping import SensorRules, check_unit, conversion
+from mno.imports.mapping import SensorRules, conversion
 
-MAX_LINE = 1_000_000  # characters; a longer line must not be held in memory
 MAX_SERIES = 100_000  # sensors, places and quantities; more come of a column taken for another
-MAX_READINGS = 10_000_000  # of a table in memory: some 300 MB
 NOWHERE = -1
 """Place of a reading that holds for all of the plant."""
 
-_MEMORY = 3 * MEMORY  # for as many readings: as they are read, in order, and as columns
+_MEMORY = 3 * MEMORY  # for some 10,000,000 readings: as they are read, in order, and as columns
 _MAX_NAME = 200
 _LARGEST = 3.4e38  # of a float32
 _FARTHEST = 1e12  # seconds; some 30,000 years
@@ -84,7 +82,6 @@ class Log:
         path: The file, UTF-8.
         rules: Which columns are sensors, where there is one for each.
         wanted: Units that quantities are to have; the first one that is read, for the others.
-        most: Readings; no limit if not given.
 
     Attributes:
         time, value, uncertainty: Of each reading, float64; uncertainty is NaN where there is none.
@@ -98,9 +95,7 @@ class Log:
             no reading at all.
     """
 
-    def __init__(
-        self, path: Path, rules: SensorRules, wanted: Mapping[str, str], most: float = math.inf
-    ) -> None:
+    def __init__(self, path: Path, rules: SensorRules, wanted: Mapping[str, str]) -> None:
         self.path, self._wanted, self._line = path, wanted, 0
         self.unreadable = 0
         self.units: dict[str, str] = {}
@@ -110,42 +105,49 @@ class Log:
         self.series: dict[tuple[int, int, int], int] = {}
         self._first: datetime | None = None
         self._seconds_given: bool | None = None
-        self._last: tuple[str | None, float] = (None, 0.0)
         try:
-            file = path.open(encoding="utf-8-sig", newline="")
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                self._read(self._lines(file), rules)
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{path} is not UTF-8 text (after line {self._line}); save it as CSV in UTF-8"
+            ) from None
         except OSError as error:
             raise InputError(
                 f"{path} cannot be read: {error.strerror or error}; expected a CSV file of readings"
             ) from None
-        with file:
-            self._read(self._lines(file), rules, most)
+        except csv.Error as error:
+            raise self._error(
+                f"{first_line(error)}; expected quotes around whole cells: correct the row"
+            ) from None
 
     def epoch(self, seconds: float) -> str | None:
         """Return the date of a time as ISO 8601; None where times are no dates."""
         return self._first and (self._first + timedelta(seconds=seconds)).isoformat()
 
-    def _read(self, lines: Iterator[str], rules: SensorRules, most: float) -> None:
+    def _lines(self, file: Iterable[str]) -> Iterator[str]:
+        for self._line, line in enumerate(file, 1):
+            if not line.isspace() and not line.lstrip().startswith("#"):
+                yield line
+
+    def _read(self, lines: Iterator[str], rules: SensorRules) -> None:
         first = next(lines, "")
         delimiter = max(",;\t", key=first.count)
         self._comma = delimiter != ","
         self._header = [c.strip() for c in next(csv.reader([first], delimiter=delimiter), [])]
         self._check_header(rules)
-        cells = self._rows(csv.reader(lines, delimiter=delimiter, strict=True))
+        rows = self._rows(csv.reader(lines, delimiter=delimiter, strict=True))
+        seconds = lru_cache(1)(self._seconds)  # of sensors that are read at once
         times, numbers, values, sigmas = array("d"), array("i"), array("d"), array("d")
-        for time, of, value, sigma in (self._wide if rules.columns else self._long)(cells, rules):
+        for time, of, value, sigma in (self._wide if rules.columns else self._long)(rows, rules):
             number = self._number(value, "value")
             if number is None:
                 self.unreadable += 1
                 continue
-            times.append(self._seconds(time))
+            times.append(seconds(time))
             numbers.append(of.number)
             values.append(number * of.factor + of.offset)
             sigmas.append(self._uncertainty(sigma) * abs(of.factor) if sigma else of.uncertainty)
-            if len(times) > most:
-                raise InputError(
-                    f"{self.path} has more than {most} readings; expected as many as fit into "
-                    "memory: cut the file into shorter periods"
-                )
         if not times:
             raise InputError(
                 f"{self.path} has no readings ({self.unreadable} cells without a value); expected "
@@ -155,7 +157,7 @@ class Log:
         self.numbers = np.frombuffer(numbers, np.int32)
 
     def _check_header(self, rules: SensorRules) -> None:
-        header = self._header
+        header, sensors = self._header, rules.columns
         names = [name.lower() for name in header]
         twice = sorted({name for name in names if name and names.count(name) > 1})
         if twice or not any(names):
@@ -168,7 +170,7 @@ class Log:
             what: next((names.index(name) for name in known if name in names), -1)
             for what, known in _NAMES.items()
         }
-        needed = ("time",) if rules.columns else ("time", "quantity", "value")
+        needed = ("time",) if sensors else ("time", "quantity", "value")
         lacking = [name for name in needed if self._columns[name] < 0]
         if lacking:
             raise InputError(
@@ -176,47 +178,29 @@ class Log:
                 "expected time,x,y,quantity,value,unit, or one column for each sensor and "
                 "`sensors: {columns: …}` in a mapping file"
             )
-        if rules.columns:
-            given = rules.columns.values()
-            self.axes = tuple(a for a in SPACE if any(getattr(s, a) is not None for s in given))
-            used = {header[self._columns["time"]], *rules.columns}
-        else:
-            self.axes = tuple(axis for axis in SPACE if self._columns[axis] >= 0)
-            used = {header[at] for at in self._columns.values() if at >= 0}
+        missing = [name for name in sensors if name not in header]
+        if missing:
+            raise InputError(
+                f"{self.path}: the mapping file names column {missing[0]!r}; the file has "
+                f"{', '.join(header)[:500]}"
+            )
+        used = {header[at] for at in self._columns.values() if at >= 0}
+        self.axes = tuple(axis for axis in SPACE if self._columns[axis] >= 0)
+        if sensors:
+            used = {header[self._columns["time"]], *sensors}
+            given = [sensor.place for sensor in sensors.values()]
+            self.axes = tuple(a for a in SPACE if any(place[a] is not None for place in given))
         self.ignored = tuple(name for name in header if name and name not in used)
 
-    def _lines(self, file: Any) -> Iterator[str]:
-        while True:
-            try:
-                line = file.readline(MAX_LINE + 1)
-            except UnicodeDecodeError:
-                raise InputError(
-                    f"{self.path} is not UTF-8 text (after line {self._line}); save it as CSV in "
-                    "UTF-8"
-                ) from None
-            if not line:
-                return
-            self._line += 1
-            if len(line) > MAX_LINE or "\0" in line:
-                what = "NUL bytes" if "\0" in line else f"more than {MAX_LINE} characters"
-                raise self._error(f"{what}; expected a text file of readings: save it as CSV")
-            if not line.isspace() and not line.lstrip().startswith("#"):
-                yield line
-
-    def _rows(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
+    def _rows(self, reader: Iterable[list[str]]) -> Iterator[list[str]]:
         width = len(self._header)
-        try:
-            for cells in reader:
-                if len(cells) != width:
-                    raise self._error(
-                        f"{len(cells)} cells; expected {width}, as in the header: complete the "
-                        "row, or remove it"
-                    )
-                yield cells
-        except csv.Error as error:
-            raise self._error(
-                f"{first_line(error)}; expected quotes around whole cells: correct the row"
-            ) from None
+        for cells in reader:
+            if len(cells) != width:
+                raise self._error(
+                    f"{len(cells)} cells; expected {width}, as in the header: complete the row, or "
+                    "remove it"
+                )
+            yield cells
 
     def _long(self, rows: Iterable[list[str]], _: SensorRules) -> Iterator[_Reading]:
         known: dict[tuple[str, ...], _Series] = {}
@@ -226,54 +210,42 @@ class Log:
             key = tuple([cells[at] if at >= 0 else "" for at in of])
             series = known.get(key)
             if series is None:
-                if len(known) > 2 * MAX_SERIES:
-                    known.clear()
-                sensor, quantity, unit, *at = (cell.strip() for cell in key)
+                sensor, quantity, unit, *at = key
                 given = zip(self.axes, at, strict=True)
                 place = {axis: self._number(text, axis) for axis, text in given}
-                where = f"{self.path}, line {self._line}"
-                series = known[key] = self._found(sensor, place, quantity, unit, where)
+                series = self._found(f"line {self._line}", sensor, quantity, unit, place)
+                known[key] = series
             yield cells[time], series, cells[value], cells[sigma] if sigma >= 0 else ""
 
     def _wide(self, rows: Iterable[list[str]], rules: SensorRules) -> Iterator[_Reading]:
-        header, time = self._header, self._columns["time"]
-        missing = [name for name in rules.columns if name not in header]
-        if missing:
-            raise InputError(
-                f"{self.path}: the mapping file names column {missing[0]!r}; the file has "
-                f"{', '.join(header)[:500]}"
-            )
         sensors = []
         for name, sensor in rules.columns.items():
-            place = {axis: getattr(sensor, axis) for axis in self.axes}
-            where = f"{self.path}, column {name}"
+            place = {axis: sensor.place[axis] for axis in self.axes}
             sigma = math.nan if sensor.uncertainty is None else sensor.uncertainty
-            series = self._found(name, place, sensor.quantity, sensor.units, where, sigma)
-            sensors.append((header.index(name), series))
+            of = self._found(f"column {name}", name, sensor.quantity, sensor.units, place, sigma)
+            sensors.append((self._header.index(name), of))
         for cells in rows:
             for at, series in sensors:
-                yield cells[time], series, cells[at], ""
+                yield cells[self._columns["time"]], series, cells[at], ""
 
     def _found(
         self,
+        where: str,
         sensor: str,
-        place: Mapping[str, float | None],
         quantity: str,
         unit: str,
-        where: str,
+        place: Mapping[str, float | None],
         uncertainty: float = math.nan,
     ) -> _Series:
         """Return a series, a new one if there is none like it; `where` is for messages."""
-        at = place.values()
+        where = f"{self.path}, {where}"
         given = {axis: float(number) for axis, number in place.items() if number is not None}
         if given and len(given) < len(place):
+            shown = ", ".join("" if n is None else f"{n:g}" for n in place.values())
             raise InputError(
-                f"{where}: position {', '.join('' if n is None else f'{n:g}' for n in at)} is not "
-                f"complete; expected a number for each of {', '.join(self.axes)}, or none where "
-                "readings hold for all of the plant"
+                f"{where}: position {shown} is not complete; expected a number for each of "
+                f"{', '.join(self.axes)}, or none where readings hold for all of the plant"
             )
-        if not all(map(math.isfinite, given.values())):
-            raise InputError(f"{where}: the mapping file gives it a position that is not finite")
         sensor, quantity, unit = (" ".join(text.split()) for text in (sensor, quantity, unit))
         name = sensor or " ".join(f"{axis}={at!r}" for axis, at in given.items()) or quantity
         if not quantity or max(len(name), len(quantity), len(unit)) > _MAX_NAME:
@@ -284,7 +256,6 @@ class Log:
         wanted = self._wanted.get(quantity, self._wanted.get(field_name(quantity)))
         unit = unit or wanted or "1"
         target = self.units.setdefault(quantity, wanted or unit)
-        check_unit(unit, f"{where}: {quantity}")
         factor, offset = conversion(unit, target, f"{where}: {quantity}")
         key = (
             self.sensors.setdefault(name, len(self.sensors)),
@@ -299,15 +270,16 @@ class Log:
             )
         return _Series(number, factor, offset, uncertainty * abs(factor))
 
+    def _float(self, text: str) -> float | None:
+        try:
+            return float(text.replace(",", ".") if self._comma else text)
+        except ValueError:
+            return None
+
     def _number(self, text: str, column: str) -> float | None:
         """Return a number, None where the cell is empty or has a word for a missing one."""
-        if self._comma and "," in text:
-            text = text.replace(",", ".")
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if -_LARGEST < number < _LARGEST and "_" not in text:
+        number = self._float(text)
+        if number is not None and -_LARGEST < number < _LARGEST and "_" not in text:
             return number
         if text.strip().lower() in _MISSING:
             return None
@@ -326,22 +298,15 @@ class Log:
         return math.nan if number is None else number
 
     def _seconds(self, text: str) -> float:
-        if text == self._last[0]:
-            return self._last[1]
-        shown, stripped = f"time {text[:40]!r}; ", text.strip()
-        try:
-            number = float(stripped.replace(",", ".") if self._comma else stripped)
-        except ValueError:
-            number = None
+        shown, number = f"time {text[:40]!r}; ", self._float(text)
         if self._seconds_given is None:
             self._seconds_given = number is not None
         if not self._seconds_given:
-            number = self._date(stripped, shown)
+            number = self._date(text.strip(), shown)
         elif number is None:
             raise self._error(f"{shown}expected seconds, as in the rows before: correct it")
         if not abs(number) < _FARTHEST:
             raise self._error(f"{shown}expected seconds below {_FARTHEST:g}: correct it")
-        self._last = (text, number)
         return number
 
     def _date(self, text: str, shown: str) -> float:
@@ -383,7 +348,7 @@ class Readings:
     """Readings in the order of their times; those of one time in the order of the file."""
 
     time: np.ndarray  # seconds, as the file has them, or since `epoch`; (readings,), float64
-    value: np.ndarray  # in the unit of its quantity, (readings,), float64; always finite
+    value: np.ndarray  # in the unit of its quantity, (readings,), float64; finite
     uncertainty: np.ndarray  # standard, in the same unit; NaN where there is none
     series: np.ndarray  # number of each reading's series, (readings,), int32
     series_sensor: np.ndarray  # number of the sensor of each series, (series,)
@@ -395,38 +360,20 @@ class Readings:
     axes: tuple[str, ...]  # of the positions: those of x, y, z that the file has
     units: Mapping[str, str]  # of each quantity
     epoch: str | None  # date of time 0, the first reading's, ISO 8601; None where times are seconds
-    duplicates: int  # readings of the same time and series as one before; kept
-    unreadable: int  # cells without a reading
 
     def __len__(self) -> int:
         return len(self.time)
-
-    @property
-    def sensor(self) -> np.ndarray:
-        """Name of each reading's sensor, shape `(readings,)`, dtype object."""
-        return np.array(self.sensors, dtype=object)[self.series_sensor[self.series]]
-
-    @property
-    def quantity(self) -> np.ndarray:
-        """Name of each reading's quantity, shape `(readings,)`, dtype object."""
-        return np.array(self.quantities, dtype=object)[self.series_quantity[self.series]]
-
-    @property
-    def position(self) -> np.ndarray:
-        """Where each reading was taken, shape `(readings, axes)`; NaN where it has no place."""
-        nowhere = np.full((1, len(self.axes)), np.nan)  # the last row, that of place -1
-        return np.concatenate([self.places, nowhere])[self.series_place[self.series]]
 
 
 def read_readings(
     path: Path, rules: SensorRules, units: Mapping[str, str] | None = None
 ) -> Readings:
-    """Read a file of at most `MAX_READINGS` into memory; see `Log`.
+    """Read a file into memory; see `Log`.
 
     `units` are those that quantities are to have, by name; the first one that is read, where one is
     not named there. A reading whose unit the file does not say has this unit, or none.
     """
-    log = Log(path, rules, units or {}, MAX_READINGS)
+    log = Log(path, rules, units or {})
     time, value, uncertainty, series = log.time, log.value, log.uncertainty, log.numbers
     if (np.diff(time) < 0).any():
         order = np.argsort(time, kind="stable")
@@ -447,8 +394,6 @@ def read_readings(
         axes=log.axes,
         units=dict(log.units),
         epoch=epoch,
-        duplicates=count_duplicates(time, series),
-        unreadable=log.unreadable,
     )
 
 
@@ -467,9 +412,3 @@ def _save_readings(
     arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
     np.savez(target, **arrays)  # type: ignore[arg-type]
     return {name: value for name, value in found.items() if name not in arrays}
-
-
-def count_duplicates(time: np.ndarray, series: np.ndarray) -> int:
-    """Count readings of the same time and series as another one (all but one of each)."""
-    order = np.lexsort((series, time))
-    return int(((np.diff(time[order]) == 0) & (np.diff(series[order]) == 0)).sum())

@@ -15,13 +15,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import h5py
 import numpy as np
 
 from mno.core.errors import InputError
 from mno.core.fields import Axis
-from mno.imports.hdf5 import Hdf5File, StoredArray
+from mno.imports.hdf5 import Hdf5File
 from mno.imports.importer import SPACE, Importer, Layout, leave_out, plain, plain_field
 from mno.imports.mapping import Mapping
+from mno.imports.stored import FileArray
 
 
 class TheWell(Importer):
@@ -45,7 +47,7 @@ class TheWell(Importer):
             group = file.group(file.root, f"t{rank}_fields")
             for name in file.members(group) if group is not None else ():
                 if not {name, f"t{rank}_fields/{name}"} & mapping.dropped:
-                    self._add(file.needed(group, name), name, rank)  # type: ignore[arg-type]
+                    self._add(group, name, rank)  # type: ignore[arg-type]
         parameters = file.attributes(file.root)
         conditions = file.group(file.root, "boundary_conditions")
         if conditions is not None:
@@ -86,13 +88,14 @@ class TheWell(Importer):
             axes.append(replace(found, long_name=source))
         return tuple(axes), names
 
-    def _add(self, array: StoredArray, name: str, rank: int) -> None:
+    def _add(self, group: h5py.Group, name: str, rank: int) -> None:
         """Make fields of an array whose values have `rank` indices, one for each component."""
-        over_time = self._flags(array, "time_varying", 1)[0]
+        array, owner = self._file.needed(group, name), group[name]
+        over_time = self._flags(owner, "time_varying", 1)[0]
         varies = [
-            self._flags(array, "sample_varying", 1)[0],
+            self._flags(owner, "sample_varying", 1)[0],
             over_time,
-            *self._flags(array, "dim_varying", len(self._names)),
+            *self._flags(owner, "dim_varying", len(self._names)),
         ]
         places = find_places(array.shape, self._lengths, varies, rank)
         if places is None:
@@ -105,7 +108,7 @@ class TheWell(Importer):
         dims = tuple(axis.name for axis in self._axes[0 if over_time else 1 :])
         shape = self._lengths[1 if over_time else 2 :]
         self.check_sample(array.name, shape, self._lengths[0])
-        symmetric = bool(self._file.attribute(array.dataset, "symmetric"))
+        symmetric = bool(self._file.attribute(owner, "symmetric"))
         for suffix, pick in components(behind, rank, self._names, symmetric):
             label = f"{name}_{suffix}" if suffix else name
             if label in self.fields:
@@ -117,9 +120,9 @@ class TheWell(Importer):
         if symmetric and rank == 2:
             self.remarks.append(f"{name} is symmetric; each of its components is taken once")
 
-    def _flags(self, array: StoredArray, name: str, count: int) -> list[bool]:
+    def _flags(self, owner: Any, name: str, count: int) -> list[bool]:
         """Return whether an array varies along trajectories, time or space; it does if unsaid."""
-        value = self._file.attribute(array.dataset, name)
+        value = self._file.attribute(owner, name)
         flags = value if isinstance(value, list) else [True if value is None else value]
         flags = [bool(flag) for flag in flags]
         return flags if len(flags) == count else (flags * count)[:count]
@@ -129,24 +132,22 @@ class TheWell(Importer):
         file = self._file
         scalars = file.group(file.root, "scalars")
         for name in file.members(scalars) if scalars is not None else ():
-            if not file.is_numeric(scalars, name):  # type: ignore[arg-type]
+            if not file.is_array(scalars, name, of_numbers=True):  # type: ignore[arg-type]
                 self.remarks.append(f"scalars/{name} holds no number; it is left out")
                 continue
-            array = file.needed(scalars, name)  # type: ignore[arg-type]
+            values = file.needed(scalars, name).whole().astype(np.float64)  # type: ignore[arg-type]
             flags = ("sample_varying", "time_varying")
-            varies = [bool(file.attribute(array.dataset, flag)) for flag in flags]
-            values = array.whole()
+            varies = [bool(file.attribute(scalars[name], flag)) for flag in flags]  # type: ignore[index]
             if not any(varies) and values.size:
                 parameters[name] = plain(values.ravel()[0])
                 continue
             lengths = [n if flag else 1 for n, flag in zip(self._lengths, varies, strict=False)]
             if values.size != math.prod(lengths):
                 raise self.error(
-                    f"scalars/{name} has shape {array.shape}; expected numbers for "
+                    f"scalars/{name} has shape {values.shape}; expected numbers for "
                     f"{lengths[0]} trajectories and {lengths[1]} times: correct the file"
                 )
-            numbers = values.reshape(lengths).astype(np.float32)
-            numbers = np.broadcast_to(numbers, (self._lengths[0], lengths[1]))
+            numbers = np.broadcast_to(values.reshape(lengths), (self._lengths[0], lengths[1]))
             label = name if name not in self.fields else f"scalar_{name}"
             field = plain_field(label, "input", ("time",) if varies[1] else ())
             reader = partial(_rows, numbers if varies[1] else numbers[:, 0])
@@ -154,11 +155,11 @@ class TheWell(Importer):
 
 
 def _rows(numbers: np.ndarray, start: int, stop: int) -> np.ndarray:
-    return numbers[start:stop].copy()
+    return numbers[start:stop]
 
 
 def _read(
-    array: StoredArray,
+    array: FileArray,
     stored: tuple[bool, ...],
     pick: tuple[int, ...],
     shape: tuple[int, ...],
@@ -167,14 +168,11 @@ def _read(
     stop: int,
 ) -> np.ndarray:
     """Read one component, repeated along the axes that the array lacks."""
-    leading = array.shape[: sum(stored)]
-    where = [slice(0, length) for length in leading]
-    if stored[0] and leading[0] > 1:
-        where[0] = slice(start, stop)
-    values = array.read(where, pick)
+    of_samples = stored[0] and array.shape[0] > 1
+    values = (array.read(start, stop) if of_samples else array.whole())[(..., *pick)]
     values = np.expand_dims(values, tuple(i for i, is_stored in enumerate(stored) if not is_stored))
     values = values if over_time else values[:, 0]
-    return np.array(np.broadcast_to(values, (stop - start, *shape)))
+    return np.broadcast_to(values, (stop - start, *shape))
 
 
 def find_places(

@@ -1,16 +1,15 @@
-"""Which versions came from data, from a file of them, or from code, and are affected if it was bad.
+"""Which versions came from data, an imported file, or code, and are affected if it was bad.
 
-A version names its data by DVC's hash of a folder. The objects of DVC's cache by that name list
-the files in it, and the dataset's own root file names each file's SHA-256. A commit is held against
-the content of each version's snapshot, file by file, since a model may have been trained before its
-code was committed. Models that began their training from an affected one are affected, too.
+A version names its data by DVC's hash of a folder, and its record the files that were imported. A
+commit is held against the content of each version's snapshot, file by file, since a model may have
+been trained before its code was committed. Models that began their training from an affected one
+are affected, too.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,8 +19,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mno.core.errors import InputError
-from mno.core.files import file_md5, file_sha256
-from mno.lineage.audit.objects import find_object, is_id, listed_files
+from mno.core.files import file_sha256
+from mno.lineage.audit.objects import is_id
 from mno.lineage.dvcfiles import MAKING
 from mno.lineage.questions import RegisteredVersion, digest_prefix
 from mno.lineage.record import Tag, entry
@@ -29,8 +28,8 @@ from mno.lineage.snapshot import CODE, FETCH, asked, git
 
 Versions = Sequence[RegisteredVersion]
 RecordOf = Callable[[RegisteredVersion], Mapping[str, Any] | None]
-_ROOT_FILE = "zarr.json"
 _SCENARIO = re.escape("${scenario}")
+_NO_RECORD = "it has no lineage record that can be relied on"
 # What every stage is made by.
 _OF_ALL_STAGES = ("dvc.yaml", "constraints.txt")
 
@@ -40,10 +39,7 @@ class Origin(NamedTuple):
 
     asked: str  # in words
     versions: Versions  # those that came from it, the latest first
-    files: Mapping[str, Sequence[str]]  # where it was found: names of files by version of the data
-    # Versions of the data of which it cannot be known, since no list of their files is at hand,
-    # with the number of registered versions that came from each.
-    unknown: Mapping[str, int]
+    unknown: Versions = ()  # those of which it cannot be known, for lack of a record
 
 
 def of_data(versions: Versions, md5: str) -> Origin:
@@ -57,35 +53,7 @@ def of_data(versions: Versions, md5: str) -> Origin:
     data = sorted({version.tags[Tag.DATA] for version in found})
     if len(data) > 1:
         raise InputError(f"{md5!r} is the beginning of {', '.join(data[:3])}; give more of it")
-    return Origin(f"data {data[0] if data else md5}", found, {}, {})
-
-
-def of_shard(versions: Versions, shard: str, caches: Iterable[Path]) -> Origin:
-    """Return the versions whose data have a file, wherever in the dataset it lies.
-
-    Args:
-        versions: All that are registered.
-        shard: The file, or its MD5 or SHA-256, or the beginning of that.
-        caches: DVC caches, in which the lists of files are looked up.
-
-    Raises:
-        InputError: It is neither a file nor a digest.
-    """
-    path = Path(shard)
-    prefix = file_md5(path) if path.is_file() else digest_prefix(shard, "a shard, nor a file")
-
-    @cache
-    def listed(md5: str) -> Iterable[tuple[str, str]] | None:
-        listing = listed_files(caches, md5)
-        if listing is not None and len(prefix) > 32:
-            listing = _by_sha256(listing, caches)
-        return None if listing is None else listing.items()
-
-    def files(version: RegisteredVersion) -> Iterable[tuple[str, str]] | None:
-        md5 = version.tags.get(Tag.DATA)
-        return listed(md5) if md5 is not None else ()
-
-    return _from_files(f"shard {shard}", versions, files, prefix)
+    return Origin(f"data {data[0] if data else md5}", found)
 
 
 def of_file(versions: Versions, file: str, records: RecordOf) -> Origin:
@@ -97,40 +65,13 @@ def of_file(versions: Versions, file: str, records: RecordOf) -> Origin:
     path = Path(file)
     prefix = file_sha256(path) if path.is_file() else digest_prefix(file, "a file, nor a file")
 
-    def files(version: RegisteredVersion) -> Iterable[tuple[str, str]] | None:
-        record = records(version)
-        given = entry(record, "data", "files") or []
-        return None if record is None else [(str(f["file"]), f["sha256"]) for f in given]
+    def came_from_it(version: RegisteredVersion) -> bool:
+        given = entry(records(version), "data", "files") or []
+        return any(imported["sha256"].startswith(prefix) for imported in given)
 
-    return _from_files(f"imported file {file}", versions, files, prefix)
-
-
-def _from_files(
-    asked: str,
-    versions: Versions,
-    files: Callable[[RegisteredVersion], Iterable[tuple[str, str]] | None],
-    prefix: str,
-) -> Origin:
-    """Return the versions of which a file has a digest, by the names and digests of their files."""
-    found, unknown, places = [], Counter[str](), dict[str, list[str]]()
-    for version in versions:
-        data, known = version.tags.get(Tag.DATA, "unknown"), files(version)
-        if known is None:
-            unknown[data] += 1
-        elif names := [name for name, digest in known if digest.startswith(prefix)]:
-            found.append(version)
-            places[data] = names
-    return Origin(asked, found, places, dict(unknown))
-
-
-def _by_sha256(listing: Mapping[str, str], caches: Iterable[Path]) -> dict[str, str]:
-    """Return the SHA-256 of each file, as the dataset's root file names them."""
-    path = find_object(caches, listing.get(_ROOT_FILE))
-    try:
-        shards = json.loads(path.read_bytes() if path else b"")["attributes"]["shards"]
-        return {str(name): str(digest) for name, digest in shards.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
+    found = [version for version in versions if came_from_it(version)]
+    unknown = [version for version in versions if records(version) is None]
+    return Origin(f"imported file {file}", found, unknown)
 
 
 class Affected(NamedTuple):
@@ -149,14 +90,17 @@ class AffectedVersions(NamedTuple):
     unknown: Mapping[str, str]  # why it cannot be known, by `models:/…`
 
 
-def by_commit(root: Path, versions: Versions, commit: str, records: RecordOf) -> AffectedVersions:
-    """Return the versions whose code has what a commit changed.
+def by_data(versions: Versions, origin: Origin, records: RecordOf) -> AffectedVersions:
+    """Return which of all versions came from bad data, directly or by way of another model."""
+    direct = [Affected(version, "it was trained on these data") for version in origin.versions]
+    unknown = {version.uri: _NO_RECORD for version in origin.unknown}
+    return _with_heirs(origin.asked, versions, direct, unknown, records)
 
-    Args:
-        root: A clone of the repository.
-        versions: All that are registered.
-        commit: A commit, or a snapshot, by its name or the beginning of it, or a branch or tag.
-        records: Returns the lineage record of a version.
+
+def by_commit(root: Path, versions: Versions, commit: str, records: RecordOf) -> AffectedVersions:
+    """Return the versions whose code has what a commit of a clone changed.
+
+    The commit, or snapshot, is given by its name or the beginning of it, or as a branch or tag.
 
     Raises:
         InputError: There is no such commit here.
@@ -174,21 +118,14 @@ def by_commit(root: Path, versions: Versions, commit: str, records: RecordOf) ->
             f"{commit} is no commit of this clone and no snapshot of a version; "
             f"fetch it: git fetch, {FETCH}"
         )
-    change = _Change(root, full)
-    direct, unknown = change.held_against(versions, records)
-    files = _few(list(change.files)) or "no code that models are made from"
+    patterns = _stage_patterns(root, full)
+    changed = _changed_files(root, full)
+    changed = {file: blob for file, blob in changed.items() if _stages(patterns, file, None)}
+    direct, unknown = [], {}
+    if changed:
+        direct, unknown = _holding(root, full, changed, patterns, versions, records)
+    files = _few(list(changed)) or "no code that models are made from"
     return _with_heirs(f"commit {full} (changes {files})", versions, direct, unknown, records)
-
-
-def by_data(versions: Versions, origin: Origin, records: RecordOf) -> AffectedVersions:
-    """Return which of all versions came from bad data, directly or by way of another model."""
-    direct = [Affected(version, "it was trained on these data") for version in origin.versions]
-    unknown = {
-        version.uri: f"no list of the files of its data {version.tags[Tag.DATA]} is at hand"
-        for version in versions
-        if version.tags.get(Tag.DATA) in origin.unknown
-    }
-    return _with_heirs(origin.asked, versions, direct, unknown, records)
 
 
 def _with_heirs(
@@ -215,86 +152,86 @@ def _with_heirs(
     return AffectedVersions(asked, ordered, left)
 
 
-class _Change:
-    """What a commit of a clone, by its full name, changed of the code that models are made from."""
+def _holding(
+    root: Path,
+    commit: str,
+    changed: Mapping[str, str],
+    patterns: Sequence[tuple[str, str]],
+    versions: Versions,
+    records: RecordOf,
+) -> tuple[list[Affected], dict[str, str]]:
+    """Return the versions that have a commit's files, by blob; and of which it cannot be known."""
+    affected: list[Affected] = []
+    unknown: dict[str, str] = {}
+    snapshots = sorted({v.tags.get(Tag.SNAPSHOT, "") for v in versions} - {""})
+    blobs = _blobs(root, snapshots, changed)
+    # The commit and what has it among its ancestors, up to commits that may be lost.
+    heads = {str(entry(records(version), "head")) for version in versions}
+    names = "".join(f"{head}\n" for head in heads if is_id(head)) + f"^{commit}\n"
+    how = ("--ancestry-path", "--ignore-missing", "--stdin")
+    descendants = git(root, "rev-list", *how, stdin=names.encode()).decode().split()
+    having = {commit, *descendants}
 
-    def __init__(self, root: Path, commit: str) -> None:
-        self._root, self._commit = root, commit
-        how = ("-r", "-z", "--root", "--relative", "--no-renames", "--no-commit-id",
-               "--diff-merges=first-parent")  # fmt: skip
-        listed = git(root, "diff-tree", *how, commit, "--", *CODE)
-        parts = listed.decode(errors="replace").split("\0")
-        # Each is `:mode mode blob blob letter`, then the path.
-        blobs = {path: head.split()[3] for head, path in zip(parts[::2], parts[1::2], strict=False)}
-        self._patterns = _stage_patterns(root, commit)
-        self.files = {path: blob for path, blob in blobs.items() if self._stages(path, None)}
+    @cache
+    def relevant(scenario: str) -> dict[str, list[str]]:
+        return {f: stages for f in changed if (stages := _stages(patterns, f, scenario))}
 
-    def held_against(
-        self, versions: Versions, records: RecordOf
-    ) -> tuple[list[Affected], dict[str, str]]:
-        """Return the versions that have it, and those of which it cannot be known."""
-        affected: list[Affected] = []
-        unknown: dict[str, str] = {}
-        if not self.files:
-            return affected, unknown
-        blobs = self._blobs(sorted({v.tags.get(Tag.SNAPSHOT, "") for v in versions} - {""}))
-        kept = [(version, records(version)) for version in versions]
-        descendants = self._descendants({str(entry(record, "head")) for _, record in kept})
+    for version in versions:
+        record, snapshot = records(version), version.tags.get(Tag.SNAPSHOT)
+        if record is None or snapshot is None:
+            unknown[version.uri] = _NO_RECORD
+            continue
+        files = relevant(str(record.get("scenario")))
+        if files and snapshot not in blobs:
+            unknown[version.uri] = f"its snapshot {snapshot[:12]} is not in this clone"
+        elif files:
+            same = sorted(f for f in files if blobs[snapshot].get(f) == changed[f])
+            if same or record.get("head") in having:
+                parts = {
+                    "as in the commit": same,
+                    "has the commit, changed again since": sorted(files.keys() - set(same)),
+                }
+                why = "; ".join(
+                    f"{words}: {_few(those)}" for words, those in parts.items() if those
+                )
+                concerned = {stage for stages in files.values() for stage in stages}
+                known = dict.fromkeys(stage for stage, _ in patterns)
+                affected.append(Affected(version, why, [s for s in known if s in concerned]))
+    return affected, unknown
 
-        @cache
-        def relevant(scenario: str) -> dict[str, list[str]]:
-            return {f: stages for f in self.files if (stages := self._stages(f, scenario))}
 
-        for version, record in kept:
-            snapshot = version.tags.get(Tag.SNAPSHOT)
-            if record is None or snapshot is None:
-                unknown[version.uri] = "it has no lineage record that can be relied on"
-                continue
-            files = relevant(str(record.get("scenario")))
-            if files and snapshot not in blobs:
-                unknown[version.uri] = f"its snapshot {snapshot[:12]} is not in this clone"
-            elif files:
-                same = sorted(f for f in files if blobs[snapshot].get(f) == self.files[f])
-                if same or record.get("head") in descendants:
-                    changed = {stage for stages in files.values() for stage in stages}
-                    known = dict.fromkeys(stage for stage, _ in self._patterns)
-                    stages = [stage for stage in known if stage in changed]
-                    why = _why(same, sorted(files.keys() - set(same)))
-                    affected.append(Affected(version, why, stages))
-        return affected, unknown
+def _changed_files(root: Path, commit: str) -> dict[str, str]:
+    """Return what a commit changed of the code, by path the blob that it left."""
+    how = ("-r", "-z", "--root", "--relative", "--no-renames", "--no-commit-id",
+           "--diff-merges=first-parent")  # fmt: skip
+    parts = git(root, "diff-tree", *how, commit, "--", *CODE).decode(errors="replace").split("\0")
+    # Each is `:mode mode blob blob letter`, then the path.
+    return {path: head.split()[3] for head, path in zip(parts[::2], parts[1::2], strict=False)}
 
-    def _stages(self, path: str, scenario: str | None) -> list[str]:
-        """Return the stages that depend on a file, for one scenario or for any."""
-        name = re.escape(scenario) if scenario else "[a-z0-9_]+"
-        return [
-            stage
-            for stage, stated in self._patterns
-            if re.fullmatch(f"{re.escape(stated).replace(_SCENARIO, name)}(/.*)?", path)
-        ]
 
-    def _blobs(self, snapshots: Sequence[str]) -> dict[str, dict[str, str]]:
-        """Return the blob of each changed file in each snapshot that is in this clone."""
-        prefix = git(self._root, "rev-parse", "--show-prefix").decode().strip()
-        wanted = [(s, path) for s in snapshots for path in (None, *self.files)]
-        lines = [f"{s}:{prefix}{path}\n" if path else f"{s}^{{commit}}\n" for s, path in wanted]
-        answers = git(self._root, "cat-file", "--batch-check=%(objectname)",
-                      stdin="".join(lines).encode()).decode().splitlines()  # fmt: skip
-        found: dict[str, dict[str, str]] = {}
-        for (snapshot, path), answer in zip(wanted, answers, strict=True):
-            if not is_id(answer):
-                continue  # missing
-            if path is None:
-                found[snapshot] = {}
-            elif snapshot in found:
-                found[snapshot][path] = answer
-        return found
+def _blobs(root: Path, snapshots: Sequence[str], files: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the blob of each file in each snapshot that is in this clone."""
+    prefix = git(root, "rev-parse", "--show-prefix").decode().strip()
+    wanted = [(s, path) for s in snapshots for path in (None, *files)]
+    lines = [f"{s}:{prefix}{path}\n" if path else f"{s}^{{commit}}\n" for s, path in wanted]
+    answers = git(root, "cat-file", "--batch-check=%(objectname)", stdin="".join(lines).encode())
+    found: dict[str, dict[str, str]] = {}
+    for (snapshot, path), answer in zip(wanted, answers.decode().splitlines(), strict=True):
+        if is_id(answer):  # and not missing
+            blobs = found.setdefault(snapshot, {})
+            if path is not None:
+                blobs[path] = answer
+    return found
 
-    def _descendants(self, heads: Iterable[str]) -> set[str]:
-        """Return the commit and what has it among its ancestors, up to commits that may be lost."""
-        names = "".join(f"{head}\n" for head in heads if is_id(head)) + f"^{self._commit}\n"
-        how = ("--ancestry-path", "--ignore-missing", "--stdin")
-        found = git(self._root, "rev-list", *how, stdin=names.encode())
-        return {self._commit, *found.decode().split()}
+
+def _stages(patterns: Sequence[tuple[str, str]], path: str, scenario: str | None) -> list[str]:
+    """Return the stages that depend on a file, for one scenario or for any."""
+    name = re.escape(scenario) if scenario else "[a-z0-9_]+"
+    return [
+        stage
+        for stage, stated in patterns
+        if re.fullmatch(f"{re.escape(stated).replace(_SCENARIO, name)}(/.*)?", path)
+    ]
 
 
 def _stage_patterns(root: Path, commit: str) -> list[tuple[str, str]]:
@@ -313,11 +250,6 @@ def _stage_patterns(root: Path, commit: str) -> list[tuple[str, str]]:
         return [("any stage", path) for path in CODE]
     found = [(stage, str(path)) for stage, paths in deps.items() for path in paths]
     return found + [(stage, path) for path in _OF_ALL_STAGES for stage in MAKING]
-
-
-def _why(same: Sequence[str], changed: Sequence[str]) -> str:
-    parts = [("as in the commit", same), ("has the commit, changed again since", changed)]
-    return "; ".join(f"{words}: {_few(files)}" for words, files in parts if files)
 
 
 def _few(files: Sequence[str]) -> str:

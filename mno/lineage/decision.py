@@ -109,8 +109,7 @@ class History:
         return next((version for version in reversed(earlier) if version != champion), None)
 
 
-def decision_of(sealed: Mapping[str, Any]) -> Decision:
-    """Return the decision in a seal, by its `number`, `sealed`, `aliases` and version's tags."""
+def _decision_of(sealed: Mapping[str, Any]) -> Decision:
     tags = sealed["version"].get("tags") or {}
     figures = json.loads(tags.get(Tag.JUDGED, "{}"))
     champion = sealed["aliases"].get(CHAMPION)
@@ -127,35 +126,23 @@ def decision_of(sealed: Mapping[str, Any]) -> Decision:
 
 
 def history_of(chain: Iterable[Seal]) -> History:
-    """Read the history of a model from its seals, the latest first as `read_chain` yields them."""
-    decisions, problem = [], None
-    for seal in chain:
-        if seal.problem:
-            problem = lost(seal.pointer, seal.problem)
-            break
-        decisions.append(decision_of(seal.content))
-    return history_from(decisions, problem)
-
-
-def lost(seal: object, problem: str) -> str:
-    """Return what is said of a seal that cannot be read."""
-    return f"the seal {seal} is {problem}: what was decided before is not known"
-
-
-def history_from(decisions: Sequence[Decision], problem: str | None) -> History:
-    """Read the history from a model's decisions, the latest first, and why there are none before.
+    """Read the history of a model from its seals, the latest first as `read_chain` yields them.
 
     A version may be sealed again for other reasons than a new decision.
     """
+    decisions, problem = [], None
+    for seal in chain:
+        if seal.problem:
+            lost = "what was decided before is not known"
+            problem = f"the seal {seal.pointer} is {seal.problem}: {lost}"
+            break
+        decisions.append(_decision_of(seal.content))
     kept: list[Decision] = []
     latest: dict[int, Decision] = {}
     for found in reversed(decisions):
         same = latest.get(found.version)
-        if same is None or (same.decision, same.reason, kept[-1].champion) != (
-            found.decision,
-            found.reason,
-            found.champion,
-        ):
+        told = (found.decision, found.reason, found.champion)
+        if same is None or (same.decision, same.reason, kept[-1].champion) != told:
             kept.append(found)
             latest[found.version] = found
     return History(tuple(kept), _reigns(kept), problem)

@@ -35,9 +35,9 @@ def read_data_version(path: Path) -> DataVersion:
     return _data_version(_read(path))
 
 
-def parse_data_version(text: str, name: str) -> DataVersion:
-    """Read the dataset's hashes from the text of a `data.dvc` that messages call by a name."""
-    return _data_version(_parse(text, name))
+def parse_data_version(text: str) -> DataVersion:
+    """Read the dataset's hashes from the text of a `data.dvc`."""
+    return _data_version(_parse(text, DATA_FILE))
 
 
 def _data_version(content: dict[str, Any]) -> DataVersion:
@@ -52,8 +52,7 @@ def locked_out(root: Path, stage: str, path: str) -> str | None:
 def locked_stages(root: Path) -> dict[str, dict[str, Any]]:
     """Return what `dvc.lock` says of the stages that make a model.
 
-    Returns:
-        By stage `deps` and `outs` (DVC's hash by path) and `params` (value by dotted key).
+    That is by stage `deps` and `outs` (DVC's hash by path) and `params` (value by dotted key).
     """
     stages = _read(root / LOCK_FILE).get("stages") or {}
     return {
@@ -61,9 +60,7 @@ def locked_stages(root: Path) -> dict[str, dict[str, Any]]:
             "deps": {dep["path"]: dep.get("md5") for dep in stage.get("deps") or []},
             "outs": {out["path"]: out.get("md5") for out in stage.get("outs") or []},
             "params": {
-                key: value
-                for values in (stage.get("params") or {}).values()
-                for key, value in values.items()
+                k: v for file in (stage.get("params") or {}).values() for k, v in file.items()
             },
         }
         for name, stage in stages.items()

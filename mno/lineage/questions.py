@@ -1,28 +1,21 @@
-"""Questions people ask of all registered versions at once: from what, what changed, since when.
+"""Questions people ask of all registered versions at once: from what, and what changed.
 
-Here is what they are asked of: rows and tags of versions, their records, and an index that keeps
-what was read of many files. Only questions use the index, never an audit, which reads every byte.
+Here is what they are asked of: rows and tags of versions, and their records.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Protocol
 
 from mno.core.errors import InputError
-from mno.core.files import sha256, write_text
 from mno.lineage.record import RECORD_FILE, Tag, lineage_sha256
 
-INDEX_FOLDER = Path("build/lineage")
-_SCHEMA = 1
 _PREFIX = re.compile(r"[0-9a-f]{6,64}")
-_ASKED = ("scenario", "head", "warm_start", "data")
 
 
 @dataclass(frozen=True)
@@ -75,86 +68,21 @@ class RunFiles(Protocol):
         """Return the content of a file; none where it cannot be read."""
         ...
 
-    def signature(self, run_id: str, path: str) -> str | None:
-        """Return what tells whether a file was changed; none where that cannot be told."""
-        ...
-
     def names(self, run_id: str, folder: str) -> list[str]:
         """Return the paths of what is in a folder of a run; nothing where there is none."""
         ...
 
 
-class Index:
-    """Short answers by what was read; its file, written at the end, may be removed at any time.
+def records_of(files: RunFiles) -> Callable[[RegisteredVersion], dict[str, Any] | None]:
+    """Return what reads the record of a version, as `whole_record` does, and each only once."""
+    known: dict[str, dict[str, Any] | None] = {}
 
-    An entry counts as long as its file is what it was by size, times and place on the disk. The
-    time of the last change of its status is among them, which cannot be set: a file is read again
-    even where size and time of its content were restored. An index that is damaged, or of another
-    schema, is empty.
-    """
+    def record(version: RegisteredVersion) -> dict[str, Any] | None:
+        if version.uri not in known:
+            known[version.uri] = whole_record(version, files)
+        return known[version.uri]
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._changed = path, False
-        self._entries: dict[str, list[Any]] = {}
-        with contextlib.suppress(OSError, ValueError):
-            mark, _, text = path.read_text(encoding="utf-8").partition("\n")
-            self._entries = json.loads(text) if mark == _mark(text) else {}
-
-    def kept(self, key: str, signature: str | None, make: Callable[[], Any]) -> Any:
-        """Return what is kept of a file, or make it, which reads the file.
-
-        Args:
-            key: Names what is kept.
-            signature: What the file is now; none where that cannot be told, and nothing is kept.
-            make: Returns plain values.
-        """
-        if signature is None:
-            return make()
-        kept = self._entries.get(key)
-        if kept is None or kept[0] != signature:
-            kept = self._entries[key] = [signature, make()]
-            self._changed = True
-        return kept[1]
-
-    def __enter__(self) -> Index:
-        return self
-
-    def __exit__(self, error: object, *_: object) -> None:
-        """Write what is new; where that cannot be, nothing is kept."""
-        if self._changed and error is None:
-            text = json.dumps(self._entries, separators=(",", ":"))
-            with contextlib.suppress(OSError):
-                write_text(self._path, f"{_mark(text)}\n{text}")
-
-
-def _mark(text: str) -> str:
-    return f"{_SCHEMA} {sha256(text)}"
-
-
-class Records:
-    """The records of versions as far as questions ask for them; an index keeps what was read."""
-
-    def __init__(self, files: RunFiles, index: Index) -> None:
-        self._files, self._index = files, index
-        self._known: dict[str, Mapping[str, Any] | None] = {}
-
-    def __call__(self, version: RegisteredVersion) -> Mapping[str, Any] | None:
-        """Return scenario, commit, beginning and data of a version's record.
-
-        None where there is no record that can be relied on.
-        """
-        run, digest = version.run_id, version.tags.get(Tag.LINEAGE)
-        if run is None or digest is None:
-            return None
-        if version.uri not in self._known:
-            signature = self._files.signature(run, RECORD_FILE)
-            found = self._index.kept(f"{run} {digest}", signature, lambda: self._read(version))
-            self._known[version.uri] = found
-        return self._known[version.uri]
-
-    def _read(self, version: RegisteredVersion) -> dict[str, Any] | None:
-        record = whole_record(version, self._files)
-        return None if record is None else {key: record.get(key) for key in _ASKED}
+    return record
 
 
 def whole_record(version: RegisteredVersion, files: RunFiles) -> dict[str, Any] | None:

@@ -96,18 +96,12 @@ def start_record(
     sources: Sequence[Mapping[str, Any]] = (),
     ids: Mapping[str, str | None] | None = None,
 ) -> Record:
-    """Begin the record of a training run.
+    """Begin the record of a training run, of what runs and all of `params.yaml`.
 
-    Args:
-        root: The workspace.
-        snapshot: What runs.
-        params: All of `params.yaml`.
-        threads: Threads that torch computes with; none where it is not known any more.
-        device: Where the model is trained, for example `cpu`; none where it is not known.
-        processes: Processes that share out each batch; said where there is more than one.
-        warm_start_sha256: Digest of the model that training starts from, if it does from any.
-        sources: The files that the data were imported from, with their `file` and `sha256`.
-        ids: Ids of other record-keepers, for example `mlflow_run` and `prefect_flow_run`.
+    Threads and device are none where they are not known any more. Processes share out each batch.
+    A warm start is named by the digest of the model that training starts from. Sources are the
+    files that the data were imported from, and ids those of other record-keepers, for example
+    `mlflow_run` and `prefect_flow_run`.
     """
     named = ("file", "sha256", "importer", "importer_version")
     files = [{key: source[key] for key in named if key in source} for source in sources]

@@ -1,22 +1,17 @@
 """The replay of a model: made again from its record, and compared with what was recorded.
 
-Here is what a person may say of it, what is then made again and what taken as it was, and on what
-packages and machine a model was made at the time and is made again.
+Here is what a person may say of it, what is then made again, and on what packages and machine a
+model was made at the time and is made again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from mno.core.errors import InputError, MnoError
+from mno.core.errors import InputError
 from mno.lineage.audit import Evidence
-from mno.lineage.audit.objects import Tree
 from mno.lineage.dvcfiles import DATA_FILE, MAKING
 from mno.lineage.environment import CONSTRAINTS_FILE, PACKAGES_FILE, environment_digest
 
@@ -27,76 +22,31 @@ _COMPUTING = frozenset(
 _DECIDING_FACTS = frozenset({"architecture", "cores", "cpu", "device"})
 
 
-class DataFrom(StrEnum):
-    """Where a replay has the data from."""
-
-    REGENERATE = "regenerate"
-    PULL = "pull"
-    BOTH = "both"
-
-
-class EnvironmentOf(StrEnum):
-    """Which packages a replay runs with."""
-
-    PRESENT = "present"
-    BUILD = "build"
-
-
 class ReplayOptions(NamedTuple):
     """What a user may say of a replay."""
 
-    data: DataFrom | None = None
     stage: str | None = None  # the only one to replay
-    environment: EnvironmentOf = EnvironmentOf.PRESENT  # as it is, or built of recorded packages
+    pull: bool = False  # take the data from DVC's cache instead of making them again
     keep: bool = False  # the folder, when all is done
     quiet: bool = False
 
 
-class ReplayPlan(NamedTuple):
-    """The stages to run, and what they are given as it was recorded."""
+def targets_of(stage: str | None, pull: bool) -> list[str]:
+    """Return what of DVC's graph is made again, in its order: all, or one stage alone.
 
-    targets: Sequence[str]  # of DVC's graph, in their order
-    data: bool  # the data, for what comes after `generate`
-    model: bool  # the trained model, and what was noted in training
-    data_report: bool  # the report on the data
-
-
-def make_plan(stage: str | None, data: DataFrom | None) -> ReplayPlan:
-    """Return what is to be done: all stages or one alone, for which data are pulled if not said.
+    What these need and do not make, they are given as it was recorded.
 
     Raises:
-        InputError: There is no such stage, or nothing would be done.
+        InputError: There is no such stage, or the data would be both made and taken.
     """
-    if stage is not None and stage not in MAKING:
+    if stage is None:
+        made = [] if pull else ["generate", DATA_FILE]
+        return [*made, "train", "learning_curve", "evaluate"]
+    if stage not in MAKING:
         raise InputError(f"--stage {stage}: expected one of {', '.join(MAKING)}")
-    if stage == "generate":
-        if data in (DataFrom.PULL, DataFrom.BOTH):
-            raise InputError(
-                f"--stage generate --data {data}: the stage makes the data; leave out --data"
-            )
-        return ReplayPlan(["generate"], data=False, model=False, data_report=False)
-    if data is None:
-        data = DataFrom.REGENERATE if stage is None else DataFrom.PULL
-    begin = {DataFrom.REGENERATE: ["generate", DATA_FILE], DataFrom.BOTH: ["generate"]}
-    then = ["train", "learning_curve", "evaluate"] if stage is None else [stage]
-    return ReplayPlan(
-        [*begin.get(data, ()), *then],
-        data=data is not DataFrom.REGENERATE,
-        model=stage == "evaluate",
-        data_report=data is DataFrom.PULL and "evaluate" in then,
-    )
-
-
-def stages_of(tree: Tree) -> list[str]:
-    """Return the stages that a snapshot has; an old one may lack some.
-
-    Raises:
-        MnoError: Its `dvc.yaml` cannot be read.
-    """
-    try:
-        return list(YAML(typ="safe").load(tree.files["dvc.yaml"].decode())["stages"])
-    except (YAMLError, LookupError, TypeError, ValueError) as error:
-        raise MnoError(f"dvc.yaml of the snapshot {tree.commit} cannot be read: {error}") from None
+    if stage == "generate" and pull:
+        raise InputError("--stage generate --pull: the stage makes the data; leave out --pull")
+    return [stage]
 
 
 class Conditions(NamedTuple):
@@ -140,7 +90,10 @@ def changed_packages(recorded: Conditions, present: Conditions) -> list[Conditio
     """Return the packages that are other ones, the deciding ones first; none if nobody knows."""
     if recorded.packages is None or present.packages is None:
         return None
-    before, now = _versions(recorded.packages), _versions(present.packages)
+    before, now = (
+        dict(line.split("==", 1) for line in lines if "==" in line)
+        for lines in (recorded.packages, present.packages)
+    )
     return _changes(sorted(before.keys() | now.keys()), before, now, _COMPUTING)
 
 
@@ -169,12 +122,3 @@ def _changes(
     found = [ConditionChange(n, before.get(n), now.get(n), n in deciding) for n in names]
     differing = (change for change in found if change.recorded != change.present)
     return sorted(differing, key=lambda change: not change.matters)
-
-
-def _versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return versions by name; of a package that is there twice, both."""
-    found: dict[str, str] = {}
-    for line in packages:
-        name, _, version = line.partition("==")
-        found[name] = f"{found[name]} and {version}" if name in found else version
-    return found

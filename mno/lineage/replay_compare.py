@@ -1,16 +1,16 @@
 """Holding what a replay made against what was recorded: bytes first, then by how much.
 
-Where nothing differs that bits depend on, they have to be the same. Elsewhere rounding differs in
-the last digits, training carries that on from step to step, and a tolerance is allowed; none means
-that bits have to be the same. Distances are relative, and infinite where two things are not alike.
-What was recorded is none where it is not at hand.
+Where nothing differs that bits depend on, they have to be the same, which is called exact.
+Elsewhere rounding differs in the last digits, training carries that on from step to step, and a
+tolerance is allowed. Distances are relative, and infinite where two things are not alike. What was
+recorded is none where it is not at hand.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +21,6 @@ import zarr
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from mno.core.errors import MnoError
 from mno.core.files import file_sha256, folder_files
 from mno.lineage.audit.objects import md5_on_disk
 from mno.lineage.record import candidate_digest
@@ -29,6 +28,10 @@ from mno.lineage.replay import ConditionChange
 
 DATASET = "dataset"
 _WEIGHTS = ".safetensors"
+# How far something may be off on another kind of machine; relative, without a unit.
+_DATA = 1e-4  # Euclidean distance of each array over the length of the one recorded
+_OF_WEIGHTS = 0.02  # likewise of all weights together
+_FIGURES = 0.05  # of each figure of a report, over the larger of the two
 
 
 class Agreement(StrEnum):
@@ -76,58 +79,42 @@ class Outcome:
     def to_dict(self) -> Mapping[str, Any]:
         """Return it as plain values."""
         own = asdict(self)
-        shown = ("stages", "given", "packages", "machine", "tolerance")
-        return {
-            "reproduced": self.reproduced,
-            **{name: own[name] for name in shown},
-            "agreements": {str(agreement): self.count(agreement) for agreement in Agreement},
-            "items": own["items"],
-            "folder": self.folder,
-        }
+        last = {name: own.pop(name) for name in ("items", "folder")}
+        counted = {str(agreement): self.count(agreement) for agreement in Agreement}
+        return {"reproduced": self.reproduced, **own, "agreements": counted, **last}
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """How far something may be off on another kind of machine; relative, without a unit."""
-
-    data: float = 1e-4  # Euclidean distance of each array over the length of the one recorded
-    weights: float = 0.02  # likewise of all weights together
-    figures: float = 0.05  # of each figure of a report, over the larger of the two
-
-    def __str__(self) -> str:
-        return (
-            f"data to {self.data:.2%} of their length, weights to {self.weights:.0%} of theirs, "
-            f"figures to {self.figures:.0%} each"
-        )
+def allowed(exact: bool) -> str:
+    """Return in words how far something may be off."""
+    if exact:
+        return "none: every bit has to be the same"
+    return (
+        f"data to {_DATA:.2%} of their length, weights to {_OF_WEIGHTS:.0%} of theirs, "
+        f"figures to {_FIGURES:.0%} each"
+    )
 
 
-def compare_dataset(
-    md5: str | None, recorded: Path | None, folder: Path, tolerance: Tolerance | None
-) -> Remade:
+def compare_dataset(md5: str | None, recorded: Path | None, folder: Path, exact: bool) -> Remade:
     """Compare a dataset, every byte of it, with DVC's hash of it; then, if allowed, its values."""
     made = md5_on_disk(folder)
     if md5 is None:
         return Remade(DATASET, Agreement.UNKNOWN, "", made, "the record names no hash of it")
     if made == md5:
         return Remade(DATASET, Agreement.IDENTICAL, md5, made)
-    if tolerance is None or recorded is None:
-        note = "" if tolerance is None else "the recorded data are not at hand to say by how much"
+    if exact or recorded is None:
+        note = "" if exact else "the recorded data are not at hand to say by how much"
         return Remade(DATASET, Agreement.DIFFERENT, md5, made, note)
     distance, where = _arrays_apart(recorded, folder)
-    agreement = Agreement.CLOSE if distance <= tolerance.data else Agreement.DIFFERENT
+    agreement = Agreement.CLOSE if distance <= _DATA else Agreement.DIFFERENT
     note = f"{where} at most {distance:.1e} of its length apart"
     return Remade(DATASET, agreement, md5, made, note)
 
 
 def compare_model(
-    sha256: str | None, recorded: Path | None, folder: Path, tolerance: Tolerance | None
+    sha256: str | None, recorded: Path | None, folder: Path, exact: bool
 ) -> Iterator[Remade]:
     """Compare a trained model with the recorded one by the digest of the whole, then by file."""
-    try:
-        made = candidate_digest(folder)
-    except MnoError as error:
-        yield Remade("model", Agreement.DIFFERENT, sha256 or "", "", str(error))
-        return
+    made = candidate_digest(folder)
     if sha256 is None:
         yield Remade("model", Agreement.UNKNOWN, "", made, "the record names no digest of it")
     elif made == sha256:
@@ -139,18 +126,18 @@ def compare_model(
         yield Remade("model", Agreement.DIFFERENT, sha256, made, note)
     else:
         for name in sorted(folder_files(recorded).keys() | folder_files(folder).keys()):
-            yield _compare_file(name, recorded / name, folder / name, tolerance)
+            yield _compare_file(name, recorded / name, folder / name, exact)
 
 
-def compare_report(recorded: Path | None, made: Path, tolerance: Tolerance | None) -> Remade:
+def compare_report(recorded: Path | None, made: Path, exact: bool) -> Remade:
     """Compare a report, a file of JSON, figure by figure to the last digit."""
     if recorded is None or not recorded.is_file():
         found = file_sha256(made) if made.is_file() else ""
         return Remade(made.name, Agreement.UNKNOWN, "", found, "it was not kept with the run")
-    return _compare_file(made.name, recorded, made, tolerance)
+    return _compare_file(made.name, recorded, made, exact)
 
 
-def _compare_file(name: str, recorded: Path, made: Path, tolerance: Tolerance | None) -> Remade:
+def _compare_file(name: str, recorded: Path, made: Path, exact: bool) -> Remade:
     before, now = (file_sha256(p) if p.is_file() else "" for p in (recorded, made))
     if before == now and now:
         return Remade(name, Agreement.IDENTICAL, before, now)
@@ -160,15 +147,15 @@ def _compare_file(name: str, recorded: Path, made: Path, tolerance: Tolerance | 
     try:
         if name.endswith(_WEIGHTS):
             distance, note = _weights_apart(recorded, made)
-            allowed = tolerance.weights if tolerance else 0.0
+            tolerance = _OF_WEIGHTS
         else:
             distance, note = _figures_apart(*(json.loads(p.read_bytes()) for p in (recorded, made)))
-            allowed = tolerance.figures if tolerance else 0.0
+            tolerance = _FIGURES
     except (ValueError, SafetensorError):
         return Remade(name, Agreement.DIFFERENT, before, now, "it cannot be read")
     if distance == 0.0:  # written otherwise, with the same content
         return Remade(name, Agreement.IDENTICAL, before, now, "the same content, other bytes")
-    close = Agreement.CLOSE if distance <= allowed else Agreement.DIFFERENT
+    close = Agreement.CLOSE if not exact and distance <= tolerance else Agreement.DIFFERENT
     return Remade(name, close, before, now, note)
 
 
@@ -176,17 +163,28 @@ def _shapes(arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in arrays.items()}
 
 
+def _distance(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Return the Euclidean distance of arrays over the length of the first of each pair."""
+    apart = length = 0.0
+    for before, now in pairs:
+        if before.dtype.kind not in "fiub":
+            if not np.array_equal(before, now):
+                return math.inf
+            continue
+        if not np.array_equal(np.isnan(before), np.isnan(now)):
+            return math.inf
+        apart += np.nansum(np.square(now.astype(float) - before.astype(float)))
+        length += np.nansum(np.square(before.astype(float)))
+    return math.sqrt(apart / length) if length else (math.inf if apart else 0.0)
+
+
 def _weights_apart(recorded: Path, made: Path) -> tuple[float, str]:
     before, now = load_file(recorded), load_file(made)
     if _shapes(before) != _shapes(now):
         return math.inf, "other tensors"
-    squares = [(np.square(now[k] - v, dtype=float).sum(), np.square(v, dtype=float).sum())
-               for k, v in before.items()]  # fmt: skip
-    apart, length = (math.sqrt(sum(column)) for column in zip(*squares, strict=True))
-    distance = apart / length if length else math.inf
-    same = all(before[k].tobytes() == now[k].tobytes() for k in before)
-    if not same and not distance > 0:  # a sign of zero, or a NaN
-        distance = math.inf
+    distance = _distance((values, now[name]) for name, values in before.items())
+    if not distance and any(before[k].tobytes() != now[k].tobytes() for k in before):
+        distance = math.inf  # a sign of zero, or a NaN
     return distance, f"{distance:.1e} of their length apart"
 
 
@@ -195,25 +193,14 @@ def _arrays_apart(recorded: Path, made: Path) -> tuple[float, str]:
     before, now = (dict(zarr.open_group(p, mode="r").arrays()) for p in (recorded, made))
     if _shapes(before) != _shapes(now):
         return math.inf, "other arrays:"
-    return max((_array_apart(before[name], now[name]), name) for name in before)
+    return max((_distance(_by_shard(before[name], now[name])), name) for name in before)
 
 
-def _array_apart(before: zarr.Array, now: zarr.Array) -> float:
-    """Return the distance of two arrays over the length of the first, a shard at a time."""
+def _by_shard(before: zarr.Array, now: zarr.Array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     step = max(1, (before.shards or before.chunks or (1,))[0]) if before.ndim else 1
-    apart = length = 0.0
     for start in range(0, before.shape[0] if before.ndim else 1, step):
         part = slice(start, start + step) if before.ndim else ...
-        ours, theirs = np.asarray(before[part]), np.asarray(now[part])
-        if ours.dtype.kind not in "fiub":
-            if not np.array_equal(ours, theirs):
-                return math.inf
-            continue
-        if not np.array_equal(np.isnan(ours), np.isnan(theirs)):
-            return math.inf
-        apart += np.nansum(np.square(theirs.astype(float) - ours.astype(float)))
-        length += np.nansum(np.square(ours.astype(float)))
-    return math.sqrt(apart / length) if length else (math.inf if apart else 0.0)
+        yield np.asarray(before[part]), np.asarray(now[part])
 
 
 def _figures_apart(before: Any, now: Any) -> tuple[float, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,14 +18,7 @@ from ruamel.yaml import YAML
 
 from mno.core.config import IMPORTED, PARAMS_FILE
 from mno.core.errors import MnoError
-from mno.core.files import (
-    file_md5,
-    md5,
-    replacing,
-    replacing_folder,
-    sha256,
-    write_bytes,
-)
+from mno.core.files import file_md5, replacing, replacing_folder, sha256, write_bytes
 from mno.lineage.audit import Evidence
 from mno.lineage.audit.objects import (
     FOLDER_MARK,
@@ -37,9 +30,9 @@ from mno.lineage.audit.objects import (
 )
 from mno.lineage.dvcfiles import DATA_FILE
 from mno.lineage.record import CANDIDATE, PACKAGED, candidate_digest, entry
-from mno.lineage.replay import ReplayPlan
 from mno.lineage.snapshot import CODE, git
 
+Show = Callable[[str, int, int], None]  # what is done, how much of it, of how much
 REPLAYS = Path("build/replay")
 WARM_START = Path("build/warm_start")
 IMPORTS = Path("build/imported")
@@ -47,16 +40,9 @@ IMPORTS = Path("build/imported")
 _DATA_REPORT = "reports/dataset.json"
 _TRAINING_REPORTS = ("reports/train.json", "reports/learning_curve.json")
 _KEPT = {"reports/train.json": "training/train.json"}
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_MADE = b"""__pycache__/
-/build/
-/data/
-/reports/
-/models/
-/mlflow.db*
-/mlartifacts/
-/.prefect/
-"""
+_MADE = (
+    b"__pycache__/\n/build/\n/data/\n/reports/\n/models/\n/mlflow.db*\n/mlartifacts/\n/.prefect/\n"
+)
 _DVC = """[core]
     analytics = false
     check_update = false
@@ -70,23 +56,18 @@ _DVC = """[core]
 def replay_folder(root: Path, model: str, *facts: object) -> Path:
     """Return the folder of a replay: the same for the same model, snapshot and wishes.
 
-    In it `line` is the repository in which the stages run, `environment` the Python environment
-    that is built for it, and `finished` is there once it has come to its end.
-
-    Args:
-        root: The workspace.
-        model: What the folder's name begins with; may hold anything.
-        facts: What else tells one replay from another.
+    In it `line` is the repository in which the stages run, and `finished` is there once it has come
+    to its end. The model's name, of which the folder's begins, may hold anything.
     """
     digest = sha256("\0".join(map(str, (model, *facts))))
     readable = re.sub(r"[^A-Za-z0-9]+", "-", model).strip("-")[:60]
     return root.resolve() / REPLAYS / f"{readable}-{digest[:12]}"
 
 
-def check_out(tree: Tree, line: Path, params: bytes) -> dict[str, bytes]:
+def check_out(tree: Tree, line: Path, params: bytes) -> None:
     """Write a whole snapshot, but with these parameters, into a repository of its own.
 
-    What was made there already stays. Returns the files by their path, as they were written.
+    What was made there already stays.
 
     Raises:
         MnoError: A path of the snapshot is not one that snapshots have.
@@ -116,13 +97,6 @@ def check_out(tree: Tree, line: Path, params: bytes) -> dict[str, bytes]:
     write_bytes(line / ".gitignore", _MADE)
     write_bytes(line / ".dvc/.gitignore", b"/config.local\n/tmp\n/cache\n/site\n")
     write_bytes(line / ".dvc/config", _DVC.format(folder=line).encode())
-    return files
-
-
-def altered(files: Mapping[str, bytes], line: Path) -> list[str]:
-    """Return the files that are not what was checked out any more; the stages change none."""
-    present = {n: (line / n).read_bytes() if (line / n).is_file() else None for n in files}
-    return sorted(n for n in files if n != DATA_FILE and present[n] != files[n])
 
 
 def replay_params(
@@ -131,16 +105,11 @@ def replay_params(
     """Return parameters that can be run here, and what had to be another one than recorded.
 
     None of it changes a result: scheduler and workers say where it is computed, and the model that
-    training starts from is named by its digest, whatever it is called.
-
-    Args:
-        text: The snapshot's `params.yaml`.
-        workers: Processes that solve, as this workspace has it; as recorded if it has none.
-        warm_start: What to write as `train.warm_start`; none where training starts from nothing.
+    training starts from is named by its digest, whatever it is called. Workers are as this
+    workspace has them, or as recorded if it has none.
     """
-    yaml = YAML()
+    yaml, changed = YAML(), []
     params: Any = yaml.load(text.decode())
-    changed = []
     execution = params.get("execution") or {}
     if execution.get("scheduler") is not None:
         execution["scheduler"] = None
@@ -151,64 +120,55 @@ def replay_params(
     if warm_start is not None:
         params["train"]["warm_start"] = warm_start
         changed.append(f"train.warm_start: a copy of the same model, {warm_start}")
-    if not changed:
-        return text, []
     written = io.BytesIO()
     yaml.dump(params, written)
-    return written.getvalue(), changed
+    return (written.getvalue() if changed else text), changed
 
 
-def give(
-    evidence: Evidence, plan: ReplayPlan, line: Path, show: Callable[[str, int, int], None]
-) -> list[str]:
-    """Copy what a plan does not make again into the repository of a replay; say what, for a person.
+def give(evidence: Evidence, targets: Sequence[str], line: Path, show: Show) -> list[str]:
+    """Copy what is not made again into the repository of a replay; say what, for a person.
 
     What is there already and is whole stays. Each file that is copied is shown before.
 
     Raises:
         MnoError: Something is missing or is not what was recorded; says what to do.
     """
-    given = []
-    if plan.data:
+    given, reports = [], list[str]()
+    if "generate" in targets:
+        given += _place_imported(evidence, line)
+    else:
         if evidence.data_md5 is None:
-            raise MnoError("the record names no version of the data; use --data regenerate")
+            raise MnoError("the record names no version of the data; leave out --stage and --pull")
         count = _place_folder(evidence.caches, evidence.data_md5, line / "data", show)
         given.append(f"data {evidence.data_md5} ({count} files)")
-    if plan.model:
+        reports += [_DATA_REPORT] if "evaluate" in targets else []
+    if "evaluate" in targets and "train" not in targets:
         recorded = evidence.recorded("model", "sha256")
         if evidence.package is None or recorded is None:
             raise MnoError("the version's files cannot be read, or its record names no digest")
         source = evidence.package / PACKAGED
         _copy_model(source, recorded, line / CANDIDATE, "the version's model")
         given.append(f"model {recorded}")
-    reports = [_DATA_REPORT] if plan.data_report else []
-    for name in (*reports, *(_TRAINING_REPORTS if plan.model else ())):
+        reports += _TRAINING_REPORTS
+    for name in reports:
         write_bytes(line / name, _report(evidence, name))
-        given.append(name)
-    if "generate" in plan.targets:
-        given += _place_imported(evidence, line)
-    return given
+    return [*given, *reports]
 
 
 def started_from(evidence: Evidence) -> str | None:
     """Return the digest of the model that training started from; none for fresh weights.
 
-    A record that was restored from DVC's cache lacks it; then the snapshot's parameters name it.
-
     Raises:
-        MnoError: It is not known which model that was.
+        MnoError: The record, which was restored from DVC's cache, does not name it.
     """
     recorded = evidence.recorded("warm_start", "sha256")
     named = entry(evidence.tree.params, "train", "warm_start")
-    if recorded or not named:
-        return recorded
-    digest = str(named).partition("#")[2]
-    if not _SHA256.fullmatch(digest):
+    if named and not recorded:
         raise MnoError(
-            f"training started from train.warm_start={named}, of which neither the record nor the "
-            "parameters name the whole SHA-256, so that it cannot be made again"
+            f"training started from train.warm_start={named}, whose SHA-256 the record does not "
+            "name, so that it cannot be made again"
         )
-    return digest
+    return recorded
 
 
 def give_warm_start(folder: Path, digest: str, line: Path) -> str:
@@ -220,24 +180,17 @@ def give_warm_start(folder: Path, digest: str, line: Path) -> str:
 def recorded_data(evidence: Evidence, folder: Path) -> Path | None:
     """Return a folder with the recorded data, to compare with; none where they are not at hand."""
     try:
-        _place_folder(evidence.caches, evidence.data_md5 or "", folder, lambda *_: None)
+        _place_folder(evidence.caches, evidence.data_md5, folder, lambda *_: None)
     except MnoError:
         return None
     return folder
 
 
-def _place_folder(
-    caches: Sequence[Path], name: str, folder: Path, show: Callable[[str, int, int], None]
-) -> int:
+def _place_folder(caches: Sequence[Path], name: str | None, folder: Path, show: Show) -> int:
     """Copy a folder out of DVC's caches; what else lies in it is removed."""
-    path = find_object(caches, name)
-    if path is None:
-        raise MnoError(_lacking(f"the list of files {name}"))
-    content = path.read_bytes()
-    if md5(content) != name.removesuffix(FOLDER_MARK):
-        raise MnoError(_damaged(path))
+    path = _object(caches, name)
     try:
-        listing = read_listing(content)
+        listing = read_listing(path.read_bytes())
     except UNREADABLE as error:
         raise MnoError(f"{path} is no list of files: {error}") from None
     if folder.is_symlink():
@@ -247,20 +200,24 @@ def _place_folder(
             there.unlink()
     for number, (file, object_md5) in enumerate(listing.items()):
         show("data", number, len(listing))
-        _place(caches, object_md5, folder / file)
+        target = folder / file
+        if not target.is_file() or file_md5(target) != object_md5:
+            with replacing(target) as partial:
+                shutil.copyfile(_object(caches, object_md5), partial)
     return len(listing)
 
 
-def _place(caches: Sequence[Path], name: str, target: Path) -> None:
-    if target.is_file() and file_md5(target) == name:
-        return
+def _object(caches: Sequence[Path], name: str | None) -> Path:
+    """Return an object of DVC's caches, after every byte of it was verified."""
     path = find_object(caches, name)
     if path is None:
-        raise MnoError(_lacking(name))
-    with replacing(target) as partial:
-        shutil.copyfile(path, partial)
-        if file_md5(partial) != name:
-            raise MnoError(_damaged(path))
+        raise MnoError(
+            f"{name} is not in DVC's cache: fetch it (dvc fetch), name a cache with --cache, or "
+            "make the data again: leave out --stage and --pull"
+        )
+    if file_md5(path) != str(name).removesuffix(FOLDER_MARK):
+        raise MnoError(f"{path} is not what its name promises; remove it, and fetch it: dvc fetch")
+    return path
 
 
 def _copy_model(source: Path, digest: str, target: Path, what: str) -> None:
@@ -282,7 +239,7 @@ def _report(evidence: Evidence, name: str) -> bytes:
             return path.read_bytes()
     raise MnoError(
         f"{name}, which evaluate reads, is not at hand as it was; name another cache with --cache, "
-        "or make it again: leave out --stage, with --data regenerate"
+        "or make it again: leave out --stage and --pull"
     )
 
 
@@ -296,19 +253,8 @@ def _place_imported(evidence: Evidence, line: Path) -> list[str]:
         if not is_inside(part.as_posix()) or not source.is_dir():
             raise MnoError(
                 f"{file['file']} as it was converted ({part}) is not in this workspace; import it "
-                "again (mno import), or use --data pull"
+                "again (mno import), or use --pull"
             )
         shutil.copytree(source, line / part, dirs_exist_ok=True)
         given.append(f"{file['file']}, as it was imported")
     return given
-
-
-def _damaged(path: Path) -> str:
-    return f"{path} is not what its name promises; remove it, and fetch it: dvc fetch"
-
-
-def _lacking(what: str) -> str:
-    return (
-        f"{what} is not in DVC's cache: fetch it (dvc fetch), name a cache with --cache or a "
-        "remote with --remote, or make the data again with --data regenerate"
-    )

@@ -23,15 +23,8 @@ CODE = (
     "dvc.yaml", "mno", "pipelines", "flows", "pyproject.toml", "constraints.txt", ".dvcignore",
 )  # fmt: skip
 FETCH = "git fetch ORIGIN 'refs/mno/*:refs/mno/*'"  # brings snapshots of another clone
-_AUTHOR = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (
-        ("NAME", "mno"),
-        ("EMAIL", "mno@localhost"),
-        ("DATE", "2000-01-01T00:00:00+0000"),
-    )
-}
+_WHO = {"NAME": "mno", "EMAIL": "mno@localhost", "DATE": "2000-01-01T00:00:00+0000"}
+_AUTHOR = {f"GIT_{who}_{k}": v for who in ("AUTHOR", "COMMITTER") for k, v in _WHO.items()}
 
 
 def git(
@@ -139,8 +132,6 @@ def _data_file(root: Path, commit: str | None) -> object:
 def _write_tree(root: Path) -> str:
     """Write the tree through an index of our own."""
     paths = [name for name in (PARAMS, DATA_FILE, *CODE) if (root / name).exists()]
-    if not paths:
-        raise MnoError(f"{root} holds none of {', '.join((PARAMS, *CODE))}; is it a workspace?")
     # What the repository tracks or does not ignore; the index of the user is only read.
     listed = git(root, "ls-files", "-z", "-c", "-o", "--exclude-standard", "--", *paths)
     files = {name: root / os.fsdecode(name) for name in listed.split(b"\0") if name}

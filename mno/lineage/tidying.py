@@ -7,15 +7,14 @@ hash of. So nothing goes that an audit may look up; a little more may stay than 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from pydantic import Field
 
 from mno.core.config import Config
-from mno.core.errors import MnoError
 from mno.core.files import folder_files
 from mno.lineage.audit.objects import FOLDER_MARK, is_object_name, listed_files
 from mno.lineage.dvcfiles import DATA_FILE, LOCK_FILE
@@ -34,13 +33,6 @@ class RetentionConfig(Config):
         description="latest training runs that stay, with their snapshots and data, though no "
         "registered version needs them",
     )
-    max_gib: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        description="what the workspace may take on disk, GiB; above it even these runs go, the "
-        "oldest first; null is no limit",
-    )
 
 
 # `leftovers` of killed work in the workspace, `runs` of MLflow with their files, `models` that were
@@ -48,7 +40,6 @@ class RetentionConfig(Config):
 # `snapshots` in git. So they go: what names others goes before what it names.
 Kind = Literal["leftovers", "runs", "models", "files", "cache", "snapshots"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-GIB = 2**30
 OBJECTS, RUNS = Path("files/md5"), Path("runs")
 # Where a stage keeps what a killed run resumes from; of no use once the stage is done.
 RESUMABLE = {
@@ -73,28 +64,11 @@ class Unneeded(NamedTuple):
     path: Path | None = None  # none where it is not a file or folder of its own
 
 
-def size_of(path: Path, seen: set[tuple[int, int]] | None = None) -> int:
-    """Return the bytes of a file, or of all files in a folder; nothing where there is none.
-
-    A linked file counts once. Files that were `seen`, by device and inode, do not count; those in
-    the folder are added.
-    """
-    seen = set() if seen is None else seen
-    total = 0
-    waiting = [path]
-    while waiting:
-        place = waiting.pop()
-        try:
-            status = place.lstat()
-            if place.is_dir() and not place.is_symlink():
-                waiting.extend(place.iterdir())
-                continue
-        except OSError:  # it has gone meanwhile
-            continue
-        if (status.st_dev, status.st_ino) not in seen:
-            seen.add((status.st_dev, status.st_ino))
-            total += status.st_size
-    return total
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder; nothing where there is none."""
+    alone = path.is_symlink() or path.is_file()
+    files = [path] if alone else folder_files(path).values()
+    return sum(file.lstat().st_size for file in files)
 
 
 @dataclass
@@ -200,19 +174,11 @@ def unneeded_objects(cache: Path, needed: set[str]) -> list[Unneeded]:
 def unneeded_snapshots(root: Path, needed: Needed) -> list[Unneeded]:
     """Return the refs of snapshots that nothing needs; git frees their objects by itself later.
 
-    The size of all of them together is that of the first: they share most objects.
+    They have no size: they share most objects.
     """
     listed = git(root, "for-each-ref", "--format=%(refname) %(objectname)", _SNAPSHOTS).decode()
-    refs = dict(line.split() for line in listed.splitlines())
-    gone = [ref for ref, commit in refs.items() if commit not in needed.hashes]
-    lines = "".join(f"{'' if ref in gone else '^'}{commit}\n" for ref, commit in refs.items())
-    try:
-        used = git(root, "rev-list", "--objects", "--disk-usage", "--stdin", "--not", "--branches",
-                   "--tags", "--remotes", stdin=lines.encode()) if gone else 0  # fmt: skip
-        size = int(used)
-    except (MnoError, ValueError):  # a git that cannot tell
-        size = 0
-    return [Unneeded("snapshots", ref, 0 if number else size) for number, ref in enumerate(gone)]
+    refs = (line.split() for line in listed.splitlines())
+    return [Unneeded("snapshots", r, 0) for r, commit in refs if commit not in needed.hashes]
 
 
 def leftovers(root: Path, done: Iterable[str]) -> list[Unneeded]:
@@ -235,7 +201,6 @@ class TidyingPlan:
     items: Sequence[Unneeded]  # in the order in which they go
     kept: Sequence[str] = ()  # why something is not touched at all, in sentences
     spared: int = 0  # how many runs stay only because the latest are to stay
-    total: int = 0  # bytes that the workspace takes on disk
 
     @property
     def size(self) -> int:
@@ -251,31 +216,9 @@ class TidyingPlan:
         """Return what `--json` prints."""
         kinds = self.by_kind().items()
         return {
-            "total_bytes": self.total,
             "bytes": self.size,
             "kinds": {kind: {"count": n, "bytes": size} for kind, (n, size) in kinds},
             "spared_runs": self.spared,
             "not_touched": list(self.kept),
             "items": [{"kind": i.kind, "name": i.name, "bytes": i.size} for i in self.items],
         }
-
-
-def fit(
-    plan_with: Callable[[int], TidyingPlan], keep_runs: int, max_gib: float | None
-) -> TidyingPlan:
-    """Return the plan that spares as many runs, at most these, as the GiB on disk allow."""
-    plan = plan_with(keep_runs)
-    if max_gib is None:
-        return plan
-    spared = min(keep_runs, plan.spared)
-    while plan.total - plan.size > max_gib * GIB and spared > 0:
-        spared -= 1
-        plan = plan_with(spared)
-    left = plan.total - plan.size
-    if left > max_gib * GIB:
-        over = (
-            f"{left / GIB:.2f} GiB are needed, more than retention.max_gib={max_gib:g}; to need "
-            "less, delete registered versions in MLflow, or branches and experiments in git"
-        )
-        return replace(plan, kept=(*plan.kept, over))
-    return plan

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mno.nn.mixers.mamba import MambaMixer as MambaMixer
     from mno.nn.operator import count_parameters as count_parameters
     from mno.nn.replace import replace_mixer as replace_mixer
-    from mno.nn.replace import trainable_stages as trainable_stages
 
 _PUBLIC = {
     "mno.core.grid": ("Grid",),
@@ -33,7 +32,7 @@ _PUBLIC = {
     "mno.nn.mixers": ("build_mixer",),
     "mno.nn.mixers.mamba": ("MambaCrossMixer", "MambaMixer"),
     "mno.nn.operator": ("count_parameters",),
-    "mno.nn.replace": ("replace_mixer", "trainable_stages"),
+    "mno.nn.replace": ("replace_mixer",),
 }
 __getattr__ = loaded_on_use(
     __name__, {name: module for module, names in _PUBLIC.items() for name in names}

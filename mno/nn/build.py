@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from mno.nn.backbones import BACKBONES
 from mno.nn.config import ModelConfig
-from mno.nn.operator import Mixers, Names, Operator, Signature, count_parameters
+from mno.nn.operator import Mixers, Operator, Signature, count_parameters
+
+Names: TypeAlias = Sequence[str] | Mapping[str, int | None]
+"""Fields in the order of the weights; a mapping gives the number of frames of each, `None` for a
+field without."""
 
 TOLERANCE = 0.1  # how far from the target the number of parameters may be, as a fraction of it
 WIDEST = 4096
@@ -46,7 +51,11 @@ def build_operator(
         ValueError: No input or no output is named, `dims` is not from one to three, `gaps` names
             what is not an input, or the backbone cannot be built so.
     """
-    signature = Signature.of(inputs, outputs, scalars, dims, gaps)
+    given, predicted = (
+        dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
+        for names in (inputs, outputs)
+    )
+    signature = Signature(given, predicted, tuple(scalars), dims, frozenset(gaps))
     entry = BACKBONES[config.backbone]
     backbone: type[Operator] = getattr(import_module(entry.module), entry.operator)
     return backbone(config, Mixers(config, dims), signature)
@@ -77,7 +86,10 @@ def match_parameters_to(
     if BACKBONES[config.backbone].own_mixer is not None:
         options = [Mixers(config, dims).choice(layer)[1] for layer in range(config.layers)]
         step = config.heads if any("heads" in chosen for chosen in options) else 1
-    width, found = _closest(parameters, target, step, config.width)
+    widths = range(step, WIDEST + 1, step)  # the more, the more parameters
+    above = bisect_left(widths, target, hi=len(widths) - 1, key=parameters)
+    width = min(widths[max(above - 1, 0) : above + 1], key=lambda w: abs(parameters(w) - target))
+    found = parameters(width)
     if abs(found - target) > TOLERANCE * target:
         multiple = f" that is a multiple of heads={step}" if step > 1 else ""
         raise ValueError(
@@ -86,17 +98,3 @@ def match_parameters_to(
             "layers"
         )
     return with_width(width)
-
-
-def _closest(
-    parameters: Callable[[int], int], target: int, step: int, first: int
-) -> tuple[int, int]:
-    """Return the multiple of a step, and its count, closest to the target; counts grow with it."""
-    low, high, most = 0, max(1, first // step), WIDEST // step
-    while high < most and parameters(high * step) < target:
-        low, high = high, min(2 * high, most)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if parameters(middle * step) < target else (low, middle)
-    counts = {n * step: parameters(n * step) for n in (low, high) if n}
-    return min(counts.items(), key=lambda pair: abs(pair[1] - target))

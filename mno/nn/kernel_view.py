@@ -76,41 +76,27 @@ def effective_kernel(
         The kernel form of a selective scan is that of Dao and Gu, "Transformers are SSMs",
         arXiv:2405.21060, section 3 (semiseparable matrices).
     """
-    if isinstance(mixer, MambaCrossMixer):
-        if source is None:
-            raise ValueError(
-                "a cross mixer has a kernel only with its second input; give it as source"
-            )
-        scan, _ = mixer.prepare(x, source, domain)
-    elif source is not None:
+    if isinstance(mixer, MambaCrossMixer) != (source is not None):
         raise ValueError(
-            f"a source of shape {tuple(source.shape)} is given for a {type(mixer).__name__}; only "
-            "a cross mixer takes a source, leave it out"
+            f"source of a {type(mixer).__name__}: only a cross mixer takes a source, and it has a "
+            "kernel only with its second input; give it as source, or leave it out"
         )
-    else:
-        scan, _ = mixer.prepare(x, domain)
-    targets = _targets(points, scan.u.shape[1]).to(scan.u.device)
+    scan, _ = mixer.prepare(x, domain, source)
+    num_points, device = scan.u.shape[1], scan.u.device
+    targets = torch.as_tensor(range(num_points) if points is None else points, device=device)
+    if targets.ndim != 1 or not ((targets >= 0) & (targets < num_points)).all():
+        raise ValueError(
+            f"points={targets.tolist()} as targets of a kernel; expected a list of numbers of "
+            f"points, from 0 to {num_points - 1}"
+        )
     dt = step_lengths(scan, torch.float64)  # so that sums of many can be subtracted
-    visits = visited_points(scan.path, scan.u.shape[1], scan.u.device)
+    visits = visited_points(scan.path, num_points, device)
     kernels = [
         _kernel(scan, k, dt[:, :, k], visits[:, k, :, None], targets)
         for k in range(len(scan.path.directions))
     ]
     dtype = torch.promote_types(scan.u.dtype, torch.float32)
     return EffectiveKernel(torch.stack(kernels, dim=1).to(dtype), targets)
-
-
-def _targets(points: Sequence[int] | Tensor | None, num_points: int) -> Targets:
-    if points is None:
-        return torch.arange(num_points)
-    targets = torch.as_tensor(points, dtype=torch.int64)
-    outside = [int(p) for p in targets.flatten() if not 0 <= p < num_points]
-    if targets.ndim != 1 or outside:
-        raise ValueError(
-            f"points={targets.tolist()} as targets of a kernel; expected a list of numbers of "
-            f"points, from 0 to {num_points - 1}"
-        )
-    return targets
 
 
 def _kernel(scan: ScanArguments, k: int, dt: PerPoint, visits: Order, targets: Targets) -> Kernel:

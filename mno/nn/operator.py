@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,9 +19,10 @@ from mno.nn.config import ModelConfig
 from mno.nn.mixers import MIXERS, build_mixer
 from mno.scan.paths import Domain
 
-Names: TypeAlias = Sequence[str] | Mapping[str, int | None]
-"""Fields in the order of the weights; a mapping gives the number of frames of each, `None` for a
-field without."""
+Features = Float[Tensor, "batch point width"]
+Places = Float[Tensor, "batch point axis"]
+Images = Float[Tensor, "batch _ *axis"]
+"""With channels second, on a grid."""
 
 WALL_LAYER = 0.5
 """Length of the layer at a known wall, in cells of training: where their outermost points are."""
@@ -36,19 +37,16 @@ class Mixers:
         self.layer_of: dict[nn.Module, int] = {}
         """The mixers made so far, and the layer of each."""
 
-    def self_mixer(self, layer: int) -> nn.Module:
+    def self_mixer(self, layer: int, *, cross: bool = False) -> nn.Module:
         """Return the mixer of a layer, called as `mixer(x, domain)`."""
-        return self._mixer(layer, cross=False)
-
-    def cross_mixer(self, layer: int) -> nn.Module:
-        """Return the cross form, called as `mixer(x, source, domain, source_domain)`."""
-        return self._mixer(layer, cross=True)
-
-    def _mixer(self, layer: int, *, cross: bool) -> nn.Module:
         name, options = self.choice(layer)
         mixer = build_mixer(name, self.config.width, cross=cross, **options)
         self.layer_of[mixer] = layer % self.config.layers
         return mixer
+
+    def cross_mixer(self, layer: int) -> nn.Module:
+        """Return the cross form, called as `mixer(x, source, domain, source_domain)`."""
+        return self.self_mixer(layer, cross=True)
 
     def choice(self, layer: int) -> tuple[str, dict[str, Any]]:
         """Return the name of a layer's mixer, and its options.
@@ -77,8 +75,8 @@ class Signature:
     the inputs whose values may be missing, which are NaN.
 
     Raises:
-        ValueError: No input or no output is named, a field has no frame, there are not one to three
-            axes, or `gaps` names what is not an input.
+        ValueError: No input or no output is named, there are not one to three axes, or `gaps` names
+            what is not an input.
     """
 
     inputs: dict[str, int | None]
@@ -86,25 +84,6 @@ class Signature:
     scalars: tuple[str, ...]
     dims: int
     gaps: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(
-        cls,
-        inputs: Names,
-        outputs: Names,
-        scalars: Sequence[str],
-        dims: int,
-        gaps: Collection[str] = (),
-    ) -> Signature:
-        """Make a signature of names, as `build_operator` takes them, each named once."""
-        for names in (inputs, outputs, scalars):
-            if len(set(names)) != len(names):
-                raise ValueError(f"{tuple(names)} names a field twice; name each once")
-        given, predicted = (
-            dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
-            for names in (inputs, outputs)
-        )
-        return cls(given, predicted, tuple(scalars), dims, frozenset(gaps))
 
     def __post_init__(self) -> None:
         if not self.inputs or not self.outputs:
@@ -114,9 +93,6 @@ class Signature:
             )
         if not 1 <= self.dims <= 3:
             raise ValueError(f"dims={self.dims}; expected 1, 2 or 3 axes")
-        for name, frames in (self.inputs | self.outputs).items():
-            if frames is not None and frames < 1:
-                raise ValueError(f"field {name} is given {frames} frames; expected at least one")
         if unknown := sorted(self.gaps - set(self.inputs)):
             raise ValueError(
                 f"gaps={unknown}: values can be missing of {tuple(self.inputs)} only, the fields "
@@ -136,22 +112,19 @@ class Operator(nn.Module):
     what could be thought to stand there, and no missing value is taken for a measured one.
     """
 
+    blocks: nn.ModuleList
+
     def __init__(self, config: ModelConfig, mixers: Mixers, signature: Signature) -> None:
         super().__init__()
-        self.config = config
-        self.walls = config.walls
-        self.inputs = signature.inputs
-        self.outputs = signature.outputs
-        self.scalars = signature.scalars
-        self.dims = signature.dims
-        self.gaps = signature.gaps
+        self.config, self.signature = config, signature
+        self.inputs, self.outputs = signature.inputs, signature.outputs
+        self.scalars, self.dims, self.gaps = signature.scalars, signature.dims, signature.gaps
         self._layer_of = mixers.layer_of  # filled as the subclass builds its layers
-        # Numbers per point: of each input in `_features`, of all there, in `_inputs`, in `_answer`.
+        # Numbers per point: of each input in `_features`, of all in `_inputs`, in `_answer`.
         self.input_sizes = [
             (frames or 1) * (1 + (name in self.gaps)) for name, frames in self.inputs.items()
         ]
-        self.num_inputs = sum(self.input_sizes)
-        self.num_point_inputs = self.num_inputs + self.dims + len(self.scalars)
+        self.num_point_inputs = sum(self.input_sizes) + self.dims + len(self.scalars)
         self.num_outputs = sum(frames or 1 for frames in self.outputs.values())
 
     def mixers(self) -> Iterator[tuple[int, str]]:
@@ -173,27 +146,14 @@ class Operator(nn.Module):
         """Return the input fields and their frames, side by side, and which values are present.
 
         Raises:
-            ValueError: A field or scalar is missing, or has another number of frames, or the domain
-                another number of axes.
+            ValueError: A field or scalar is missing, or has another number of frames.
         """
-        if missing := [name for name in self.inputs if name not in batch.fields]:
-            raise ValueError(
-                f"the batch holds {sorted(batch.fields)}; this operator also needs {missing}"
-            )
-        if isinstance(batch.place, Grid):
-            given, where = len(batch.place.shape), f"grid of shape {batch.place.shape} has"
-        else:
-            given, where = batch.place.coordinates.shape[-1], "points have"
-        if given != self.dims:
-            raise ValueError(
-                f"{where} {given} axes, but this operator was built for {self.dims}; build it "
-                f"with dims={given}"
-            )
-        if missing := [name for name in self.scalars if name not in batch.scalars]:
-            raise ValueError(
-                f"the batch holds scalars {sorted(batch.scalars)}; this operator also needs "
-                f"{missing}"
-            )
+        wanted = (("fields", self.inputs, batch.fields), ("scalars", self.scalars, batch.scalars))
+        for kind, names, given in wanted:
+            if missing := [name for name in names if name not in given]:
+                raise ValueError(
+                    f"of {kind} the batch holds {sorted(given)}; this operator also needs {missing}"
+                )
         return torch.cat([self._points_of(batch, name) for name in self.inputs], dim=-1)
 
     def _points_of(self, batch: Batch, name: str) -> Float[Tensor, "batch point number"]:
@@ -211,10 +171,19 @@ class Operator(nn.Module):
         missing = points.isnan()
         return torch.cat([points.masked_fill(missing, 0.0), (~missing).to(points)], dim=-1)
 
-    def _coordinates(self, batch: Batch) -> Float[Tensor, "batch point axis"]:
-        """Return where the points are: relative to the domain on a grid, as given for points."""
-        like = next(iter(batch.fields.values()))
-        return coordinates(batch.place, like).expand(len(batch), -1, -1)
+    def _coordinates(self, batch: Batch) -> Places:
+        """Return where the points are: relative to the domain on a grid, as given for points.
+
+        Raises:
+            ValueError: The domain has another number of axes.
+        """
+        found = coordinates(batch.place, next(iter(batch.fields.values())))
+        if found.shape[-1] != self.dims:
+            raise ValueError(
+                f"the batch has {found.shape[-1]} axes, but this operator was built for "
+                f"{self.dims}; build it with dims={found.shape[-1]}"
+            )
+        return found.expand(len(batch), -1, -1)
 
     def _scalars(self, batch: Batch) -> Float[Tensor, "batch scalar"]:
         """Return the scalars of each sample, side by side; there may be none."""
@@ -223,30 +192,13 @@ class Operator(nn.Module):
             return like.new_zeros(len(batch), 0)
         return torch.stack([batch.scalars[name] for name in self.scalars], dim=-1).to(like.dtype)
 
-    def _asked(self, batch: Batch, at: Grid | Points | None) -> tuple[Grid | Points, Tensor]:
-        """Return where the operator is asked for its outputs, and the coordinates of the points.
+    def _through_blocks(self, x: Tensor, domain: Domain) -> Features:
+        """Return features after all `blocks`, each called as `block(x, domain)`."""
+        for block in self.blocks:
+            x = block(x, domain)
+        return x
 
-        That is where the inputs are, or at places `at` in their coordinates.
-
-        Raises:
-            ValueError: The domain has another number of axes, or is one for each of another number
-                of samples.
-        """
-        domain = batch.place if at is None else at
-        given = coordinates(domain, next(iter(batch.fields.values())))
-        if given.shape[-1] != self.dims:
-            raise ValueError(
-                f"at has {given.shape[-1]} axes, but this operator was built for {self.dims}; ask "
-                f"it at places with {self.dims} coordinates"
-            )
-        if len(given) not in (1, len(batch)):
-            raise ValueError(
-                f"at holds the places of {len(given)} samples, but the batch has {len(batch)}; "
-                "give one set of places for all, or one per sample"
-            )
-        return domain, given.expand(len(batch), -1, -1)
-
-    def _on_image(self, network: Callable[[Tensor], Tensor], batch: Batch) -> Batch:
+    def _on_image(self, network: Callable[[Images], Images], batch: Batch) -> Batch:
         """Answer by a network of images, `(batch, channels, *grid)`, given each point's `_inputs`.
 
         Raises:
@@ -254,11 +206,9 @@ class Operator(nn.Module):
         """
         x, domain = self._inputs(batch), batch.place
         if isinstance(domain, Points):
-            others = [name for name, entry in BACKBONES.items() if entry.own_mixer]
             raise ValueError(
-                f"backbone={self.config.backbone!r} takes grids only, and was given "
-                f"{domain.num_points} scattered points; interpolate them to a grid, or use "
-                f"{', '.join(others[:-1])} or {others[-1]}"
+                f"backbone={self.config.backbone!r} takes grids only, and was given scattered "
+                "points; interpolate them to a grid, or use a backbone with mixers, such as plain"
             )
         image = x.transpose(1, 2).unflatten(2, domain.shape)
         # Not every layer takes an empty batch: there, one sample is computed and left out.
@@ -277,7 +227,7 @@ class Operator(nn.Module):
         Raises:
             ValueError: They are known at the walls, and points are given, which have none.
         """
-        if self.walls == "zero":
+        if self.config.walls == "zero":
             out = out * wall_factor(domain, out)
         shape = domain.shape if isinstance(domain, Grid) else (domain.num_points,)
         fields = {}
@@ -332,8 +282,7 @@ def count_parameters(module: nn.Module) -> int:
 
 def perceptron(inputs: int, hidden: int, outputs: int, layers: int = 1) -> nn.Sequential:
     """Return linear layers with GELU between them, so many of them hidden."""
-    widths = [inputs, *[hidden] * layers]
     parts: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
-        parts += [nn.Linear(before, after), nn.GELU()]
+    for layer in range(layers):
+        parts += [nn.Linear(hidden if layer else inputs, hidden), nn.GELU()]
     return nn.Sequential(*parts, nn.Linear(hidden, outputs))

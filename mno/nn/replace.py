@@ -1,12 +1,11 @@
-"""Other mixers in a trained operator, and its fine-tuning in stages."""
+"""Other mixers in a trained operator."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from torch import nn
 
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
@@ -23,7 +22,8 @@ def replace_mixer(
     """Return an operator with other mixers in some layers, and all other weights kept.
 
     The new mixers have fresh weights, drawn from torch's global generator, so the operator predicts
-    badly until they are trained: see `trainable_stages`. The operator that is given stays as it is.
+    badly until they are trained: their weights alone at first, which `Operator.mixers` finds, then
+    all. The operator that is given stays as it is.
     What is returned knows its configuration, `operator.config`, from which it can be built again;
     `Surrogate.with_operator` makes it one that can be saved.
 
@@ -45,14 +45,7 @@ def replace_mixer(
         raise ValueError(f"{unknown} are not options of mixers; choose among {', '.join(OPTIONS)}")
     config = _changed(operator.config, set(layers), mixer, options)
     _check_kept(operator, config, set(layers))
-    new = build_operator(
-        config,
-        inputs=operator.inputs,
-        outputs=operator.outputs,
-        scalars=operator.scalars,
-        dims=operator.dims,
-        gaps=operator.gaps,
-    )
+    new = build_operator(config, **vars(operator.signature))
     for name in replaced:
         new.get_submodule(name).to(next(operator.get_submodule(name).parameters()))
     # Assigned rather than copied into place, so that device and type come along.
@@ -61,33 +54,6 @@ def replace_mixer(
     kept = {key: value.clone() for key, value in state.items() if not key.startswith(inside)}
     new.load_state_dict(fresh | kept, assign=True)
     return new.train(operator.training)
-
-
-def trainable_stages(operator: Operator, layers: Sequence[int]) -> Iterator[list[nn.Parameter]]:
-    """Yield what is to be trained in each of two stages: the mixers of the layers, then everything.
-
-    When a stage is asked for, all other weights are frozen (`requires_grad=False`). Train within
-    the loop:
-
-        for parameters in trainable_stages(operator, layers):
-            optimiser = torch.optim.AdamW(parameters, learning_rate)
-            ...
-
-    Raises:
-        ValueError: The backbone has no mixers, or a layer does not exist.
-    """
-    names = _mixers_of(operator, layers)
-    first = [p for name in names for p in operator.get_submodule(name).parameters()]
-
-    def stages() -> Iterator[list[nn.Parameter]]:
-        operator.requires_grad_(False)
-        for parameter in first:
-            parameter.requires_grad_(True)
-        yield first
-        operator.requires_grad_(True)
-        yield list(operator.parameters())
-
-    return stages()
 
 
 def _mixers_of(operator: Operator, layers: Sequence[int]) -> list[str]:
@@ -117,10 +83,7 @@ def _changed(
     try:
         return ModelConfig.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}".removeprefix(": ")
-            for item in error.errors()
-        )
+        problems = "; ".join(item["msg"] for item in error.errors())
         raise ValueError(f"mixer={mixer!r} with {options} does not fit: {problems}") from None
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shutil
 import sqlite3
@@ -23,15 +22,14 @@ from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote, urlparse
 
 from mno.core.errors import InputError, MnoError, first_line
-from mno.lineage.questions import RegisteredVersion, RunFiles
+from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import Tag
 from mno.registry.settings import ARTIFACTS, DATABASE, Workspace, is_embedded
 
 _URI = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))")
 _STATUS = ("UNSPECIFIED", "PENDING", "READY", "FAILED")  # of a logged model, by MLflow's number
 _MEASURED_MACHINE = "system/"  # metrics that say nothing of what came of a run
-_COMPLETIONS = 100
-_RUN_FOLDER, _MODEL_FOLDER = re.compile(r"[0-9a-f]{32}"), re.compile(r"m-[0-9a-f]{32}")
+_ID = re.compile(r"(m-)?[0-9a-f]{32}")  # of a run or, with the m, of a model
 
 
 def registry_of(workspace: Workspace) -> Registry:
@@ -65,35 +63,6 @@ def find_version_of(registry: Registry, uri: str) -> RegisteredVersion:
     if found is None:
         raise InputError(f"{uri} is not in the registry; see what is with: mno status")
     return found
-
-
-class Catalogue(NamedTuple):
-    """What is registered."""
-
-    versions: Sequence[RegisteredVersion]  # of all models, the latest first
-    seals: Mapping[str, str]  # where the latest seal of each model lies, as its tag says
-    files: RunFiles
-
-
-def read_catalogue(root: Path) -> Catalogue:
-    """Read all registered versions; none where nothing was ever registered."""
-    registry = registry_of(Workspace(root))
-    return Catalogue(registry.versions(), registry.seals(), registry)
-
-
-def known_models(root: Path) -> list[str]:
-    """Return URIs of aliases and of the latest versions, for tab completion; none of a server."""
-    if not is_embedded(root):
-        return []
-    registry = _Database(Workspace(root))
-    try:
-        named = registry.rows("SELECT name, alias FROM registered_model_aliases")
-        latest = registry.rows(
-            "SELECT name, version FROM model_versions ORDER BY version DESC LIMIT ?", _COMPLETIONS
-        )
-    except MnoError:  # of another version of MLflow
-        return []
-    return [f"models:/{n}@{alias}" for n, alias in named] + [f"models:/{n}/{v}" for n, v in latest]
 
 
 def local_path(uri: str | None) -> str | None:
@@ -132,21 +101,21 @@ class _Database:
 
         def by_version(what: str, table: str) -> dict[tuple[str, int], Any]:
             query = f"SELECT name, version, {what} FROM {table} {where} GROUP BY name, version"
-            return {(model, n): json.loads(text) for model, n, text in self.rows(query, *of)}
+            return {tuple(key): json.loads(text) for *key, text in self.rows(query, *of)}
 
         tags = by_version("json_group_object(key, value)", "model_version_tags")
         named = by_version("json_group_array(alias)", "registered_model_aliases")
-        # MLflow keeps the row of a deleted version.
-        columns = "name, version, creation_time, run_id, source"
-        alive = "current_stage IS NOT 'Deleted_Internal'"
+        rows = self.rows(
+            f"SELECT name, version, creation_time, run_id, source FROM model_versions {where} "
+            "AND current_stage IS NOT 'Deleted_Internal'",  # MLflow keeps the row of a deleted one
+            *of,
+        )
         found = (
             RegisteredVersion(
                 model, number, created, run_id or None, source,
                 tags.get((model, number), {}), tuple(sorted(named.get((model, number), ()))),
             )
-            for model, number, created, run_id, source in self.rows(
-                f"SELECT {columns} FROM model_versions {where} AND {alive}", *of
-            )
+            for model, number, created, run_id, source in rows
         )  # fmt: skip
         return _latest_first(v for v in found if tag is None or v.tags.get(tag[0]) == tag[1])
 
@@ -159,8 +128,9 @@ class _Database:
 
     def seals(self) -> dict[str, str]:
         """Return where the latest seal of each model lies, as its tag says."""
-        query = "SELECT name, value FROM registered_model_tags WHERE key = ?"
-        return dict(self.rows(query, Tag.SEAL))
+        return dict(
+            self.rows("SELECT name, value FROM registered_model_tags WHERE key = ?", Tag.SEAL)
+        )
 
     def run(self, run_id: str) -> dict[str, Any] | None:
         """Return the rows of a run as plain values."""
@@ -171,13 +141,12 @@ class _Database:
         found = of_run("run_uuid, status, start_time, end_time", "runs")
         if not found:
             return None
-        latest = of_run("key, value, is_nan", "latest_metrics")
-        history = defaultdict(list)
+        latest, history = of_run("key, value, is_nan", "latest_metrics"), defaultdict(list)
         for key, step, when, *value in of_run("key, step, timestamp, value, is_nan", "metrics"):
-            history[key].append((step, when, _number(*value)))
+            history[key].append((step, when, math.nan if value[1] else value[0]))
         return _run_facts(
             found[0], of_run("key, value", "tags"), of_run("key, value", "params"),
-            {key: (_number(*value), history[key]) for key, *value in latest},
+            {k: (math.nan if is_nan else v, history[k]) for k, v, is_nan in latest},
             self.rows(
                 "SELECT DISTINCT d.name, d.digest, d.dataset_source FROM inputs i JOIN datasets d "
                 "ON i.source_id = d.dataset_uuid WHERE i.destination_type = 'RUN' "
@@ -194,8 +163,8 @@ class _Database:
         """Return the rows of a packaged model as plain values."""
         columns = "SELECT name, source_run_id, status, artifact_location FROM logged_models"
         where = "WHERE model_id = ? AND lifecycle_stage IS NOT 'deleted'"
+        tags = "SELECT tag_key, tag_value FROM logged_model_tags WHERE model_id = ?"
         for name, run, status, files in self.rows(f"{columns} {where}", model_id):
-            tags = "SELECT tag_key, tag_value FROM logged_model_tags WHERE model_id = ?"
             facts = {"name": name, "run": run, "status": _STATUS[status], "files": files}
             return {**facts, "tags": dict(self.rows(tags, model_id))}
         return None
@@ -218,14 +187,6 @@ class _Database:
             return Path(self._file(run_id, path)).read_bytes()
         except OSError:
             return None
-
-    def signature(self, run_id: str, path: str) -> str | None:
-        try:
-            found = os.stat(self._file(run_id, path))
-        except OSError:
-            return None
-        times = f"{found.st_mtime_ns} {found.st_ctime_ns}"
-        return f"{found.st_size} {times} {found.st_dev} {found.st_ino}"
 
     def names(self, run_id: str, folder: str) -> list[str]:
         place = Path(self._file(run_id, folder))
@@ -266,30 +227,25 @@ class _Server:
     def find(
         self, name: str, number: int | None = None, alias: str | None = None
     ) -> RegisteredVersion | None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            if alias is not None:
-                row = self._client.get_model_version_by_alias(name, alias)
-            else:
-                row = self._client.get_model_version(name, str(number))
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None  # no such version or alias; no such model
-            raise
-        return _version(row, sorted(row.aliases))
+        client = self._client
+        get = client.get_model_version if alias is None else client.get_model_version_by_alias
+        row = self._found(get, name, alias or str(number))
+        return row and _version(row, sorted(row.aliases))
 
     def seals(self) -> dict[str, str]:
         models = self._pages(self._client.search_registered_models)
         return {model.name: model.tags[Tag.SEAL] for model in models if Tag.SEAL in model.tags}
 
-    def _found(self, get: Any, identity: str) -> Any:
+    def _found(self, get: Any, *asked: str) -> Any:
+        """Return what the client gets; none where there is no such run, model, version or alias."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return get(identity)
-        except MlflowException:
-            return None
+            return get(*asked)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise MnoError(f"MLflow does not tell of {asked[0]}: {first_line(error)}") from None
 
     def run(self, run_id: str) -> dict[str, Any] | None:
         run = self._found(self._client.get_run, run_id)
@@ -336,9 +292,6 @@ class _Server:
                     self._kept[run_id, path] = None
         return self._kept[run_id, path]
 
-    def signature(self, run_id: str, path: str) -> str | None:
-        return None
-
     def names(self, run_id: str, folder: str) -> list[str]:
         try:
             return sorted(file.path for file in self._client.list_artifacts(run_id, folder))
@@ -358,10 +311,6 @@ def _version(row: Any, aliases: Sequence[str]) -> RegisteredVersion:
 
 def _latest_first(versions: Iterable[RegisteredVersion]) -> list[RegisteredVersion]:
     return sorted(versions, key=lambda version: (-version.created, version.name, -version.number))
-
-
-def _number(value: float, is_nan: Any) -> float:
-    return math.nan if is_nan else value
 
 
 def _run_facts(
@@ -405,40 +354,35 @@ def read_stored(workspace: Workspace) -> Stored:
     database, artifacts = _Database(workspace), workspace.root / ARTIFACTS
     if not workspace.embedded or not (workspace.root / DATABASE).exists():
         return Stored()
+
+    def inside(uri: str | None) -> Path | None:
+        """Return the folder that holds the artifacts of a run or model, if it lies where it may."""
+        place = Path(local_path(uri) or "/")
+        lies = place.name == "artifacts" and _ID.fullmatch(place.parent.name)
+        lies = lies and place.resolve().is_relative_to(artifacts.resolve())
+        return place.parent if lies else None
+
     tags: dict[str, dict[str, str]] = defaultdict(dict)
     for run, key, value in database.rows("SELECT run_uuid, key, value FROM tags"):
         tags[run][key] = value
     rows = database.rows("SELECT run_uuid, start_time, artifact_uri FROM runs")
-    runs = [
-        StoredItem(run, run, _inside(uri, artifacts), begun or 0, tags[run])
-        for run, begun, uri in rows
-        if Tag.TRAINING_KEY in tags[run] or Tag.CANDIDATE in tags[run]
-    ]
+    ours = [r for r in rows if tags[r[0]].keys() & {Tag.TRAINING_KEY, Tag.CANDIDATE}]
+    foreign = {run for run, *_ in rows} - {run for run, *_ in ours}
     packaged = database.rows("SELECT model_id, source_run_id, artifact_location FROM logged_models")
-    models = [StoredItem(model, run, _inside(uri, artifacts)) for model, run, uri in packaged]
-    known = {run for run, *_ in rows}
-    foreign = known - {run.id for run in runs}
-    known |= {model.id for model in models}
+    known = {identity for identity, *_ in (*rows, *packaged)}
     return Stored(
-        tuple(sorted(runs, key=lambda run: -run.begun)),
-        tuple(model for model in models if model.run_id not in foreign),
+        tuple(
+            StoredItem(run, run, inside(uri), begun or 0, tags[run])
+            for run, begun, uri in sorted(ours, key=lambda row: -(row[1] or 0))
+        ),
+        tuple(StoredItem(m, run, inside(uri)) for m, run, uri in packaged if run not in foreign),
         tuple(
             path
-            for pattern, name in (("*/*", _RUN_FOLDER), ("*/models/*", _MODEL_FOLDER))
-            for path in sorted(artifacts.glob(pattern))
-            if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+            for path in (*sorted(artifacts.glob("*/*")), *sorted(artifacts.glob("*/models/*")))
+            if _ID.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
             if path.name not in known
         ),
     )
-
-
-def _inside(uri: str | None, artifacts: Path) -> Path | None:
-    """Return the folder that holds the artifacts of a run or model, if it lies where it should."""
-    place = Path(local_path(uri) or "/")
-    folder = place.parent
-    named = _RUN_FOLDER.fullmatch(folder.name) or _MODEL_FOLDER.fullmatch(folder.name)
-    inside = named and folder.resolve().is_relative_to(artifacts.resolve())
-    return folder if inside and place.name == "artifacts" else None
 
 
 def remove_stored(workspace: Workspace, kind: str, identity: str, folder: Path | None) -> None:

@@ -31,11 +31,15 @@ from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import Tag, entry
 from mno.registry.catalogue import aliases, find_version_of, registry_of
 from mno.registry.config import BesideConfig, PromotionConfig
-from mno.registry.evidence import read_chain
-from mno.registry.reading import candidate_folder
-from mno.registry.sealing import own_seal, seal_decision
+from mno.registry.evidence import own_seal, read_chain, seal_decision
+from mno.registry.reading import (
+    ERRORS_FILE,
+    EVALUATION_FOLDER,
+    candidate_folder,
+    read_errors,
+    try_version,
+)
 from mno.registry.settings import DATABASE, Workspace
-from mno.registry.trial import ERRORS_FILE, EVALUATION_FOLDER, read_errors, try_version
 
 if TYPE_CHECKING:
     from mno.evaluation.config import IntervalConfig
@@ -88,10 +92,10 @@ def gates(
     By name `met`, `missed`, `undecided` (the interval has the target inside) or `unknown`, of
     `kpis` of `reports/decision.json` and `physics` of `reports/metrics.json`, or why there is none.
     """
-    found = {}
-    for kpi in kpis if config.kpis else ():
-        name = f"{kpi['name']}.{kpi['field']}" if kpi.get("field") else str(kpi["name"])
-        found[name] = str(kpi["status"])
+    found = {
+        ".".join(filter(None, (kpi["name"], kpi.get("field")))): str(kpi["status"])
+        for kpi in (kpis if config.kpis else ())
+    }
     for name, limit in config.physics.items():
         value = entry(physics, "checks", name, "prediction", "p95")
         known = isinstance(value, int | float) and math.isfinite(value)
@@ -106,13 +110,13 @@ def beside_gates(config: BesideConfig, figures: Mapping[str, Any] | str) -> dict
     """
     measured = figures if isinstance(figures, Mapping) else {}
     limits = {"latency_ms": config.latency, "peak_memory_mib": config.memory}
-    limits |= {name: config.physics for name in measured if name not in limits}
-    if not any(name.startswith("physics") for name in limits):
-        limits["physics"] = config.physics  # all but latency and memory is physical consistency
+    # All but latency and memory is physical consistency.
+    physics = [name for name in measured if name not in limits] or ["physics"]
+    limits |= dict.fromkeys(physics, config.physics)
     found = {}
     for name, limit in limits.items():
-        sides = measured.get(name)
         if limit is not None:
+            sides = measured.get(name)
             known = isinstance(sides, Mapping)
             within = known and sides["own"] <= limit * sides["champion"]
             found[f"beside.{name}"] = _met(within) if known else "unknown"
@@ -276,8 +280,7 @@ def deciding(
 
 def champion_of(workspace: Workspace, name: str) -> int | None:
     """Return the version that is champion; none where there is none."""
-    found = registry_of(workspace).find(name, alias=CHAMPION)
-    return found.number if found else None
+    return aliases(registry_of(workspace), name).get(CHAMPION)
 
 
 class Choice(NamedTuple):
@@ -292,9 +295,8 @@ class Choice(NamedTuple):
 def promote(workspace: Workspace, choice: Choice, version: int) -> dict[str, Any]:
     """Make a version champion; where it waits for approval, that approves it.
 
-    Returns:
-        What was decided: `name`, `version`, `decision`, `how`, `by`, `reason`, `at`,
-        `champion_then`, `tried` and `aliases`.
+    What was decided is returned: `name`, `version`, `decision`, `how`, `by`, `reason`, `at`,
+    `champion_then`, `tried` and `aliases`.
 
     Raises:
         InputError: There is no such version, it is champion already, its files are damaged, or a
@@ -365,20 +367,17 @@ def _version(workspace: Workspace, name: str, version: int) -> RegisteredVersion
     return find_version_of(registry_of(workspace), f"models:/{name}/{version}")
 
 
-def _finish(workspace: Workspace, name: str, version: int, ruling: Ruling) -> None:
-    carry_out(workspace, name, version, ruling)
-    seal_decision(workspace, name, version)
-
-
-def _finish_announced(workspace: Workspace, name: str) -> None:
-    """Finish, or forget, a decision that a kill has interrupted."""
+def _finish_announced(workspace: Workspace, name: str, killed: bool) -> None:
+    """Finish the decision that is announced; forget one that a kill has interrupted in time."""
     text = workspace.client.get_registered_model(name).tags.get(Tag.DECIDING)
     if text is None:
         return
     announced = json.loads(text)
     version, ruling = announced["version"], Ruling(**announced["decision"])
-    if champion_of(workspace, name) == version or ruling.verdict == rule.REFUSED:
-        _finish(workspace, name, version, ruling)
+    moved = champion_of(workspace, name) == version or ruling.verdict == rule.REFUSED
+    if moved or not killed:
+        carry_out(workspace, name, version, ruling)
+        seal_decision(workspace, name, version)
     workspace.client.delete_registered_model_tag(name, Tag.DECIDING)
 
 
@@ -386,15 +385,19 @@ def _conclude(
     workspace: Workspace, choice: Choice, row: RegisteredVersion, how: str
 ) -> dict[str, Any]:
     """Carry out what a person has decided; nobody else decides on the model meanwhile."""
-    client, name, version = workspace.client, choice.name, row.number
+    name, version = choice.name, row.number
     verdict, tried = rule.BY_PERSON[how], ""
     with deciding(workspace, name):
-        _finish_announced(workspace, name)
+        _finish_announced(workspace, name, killed=True)
         if verdict == rule.CHAMPION:
             _expect_champion(workspace, choice)
             if choice.champion == version:
                 raise InputError(f"version {version} of {name} is already champion")
-            tried = _tried(workspace, row)
+            try:
+                tried = f"it {try_version(workspace, row)}"
+            except MnoError as error:
+                message = f"not promoted: {row.uri}: {error}; see: mno audit {row.uri}"
+                raise type(error)(message) from None
         own_seal(workspace, name, version)  # says what is wrong before all else
         judged = {"how": how, "by": choice.by, "at": _now(), "champion_then": choice.champion}
         reason = choice.reason or f"{how}, no reason given"
@@ -402,22 +405,14 @@ def _conclude(
         if verdict == rule.CHAMPION:
             _expect_champion(workspace, choice)  # on a server, others do not see our lock
         announced = {"version": version, "decision": ruling._asdict()}
-        client.set_registered_model_tag(name, Tag.DECIDING, json.dumps(announced))
-        _finish(workspace, name, version, ruling)
-        client.delete_registered_model_tag(name, Tag.DECIDING)
-    return {
-        "name": name,
-        "version": version,
-        "decision": verdict,
-        "reason": reason,
-        **judged,
-        "tried": tried,
-        "aliases": aliases(registry_of(workspace), name),
-    }
+        workspace.client.set_registered_model_tag(name, Tag.DECIDING, json.dumps(announced))
+        _finish_announced(workspace, name, killed=False)
+    decided = {"name": name, "version": version, "decision": verdict, "reason": reason}
+    now = aliases(registry_of(workspace), name)
+    return {**decided, **judged, "tried": tried, "aliases": now}
 
 
 def _expect_champion(workspace: Workspace, choice: Choice) -> None:
-    """Refuse to go on where the champion is not the one that was seen before."""
     seen, now = choice.champion, champion_of(workspace, choice.name)
     if now != seen:
         before, after = (f"version {v}" if v is not None else "nobody" for v in (seen, now))
@@ -426,19 +421,6 @@ def _expect_champion(workspace: Workspace, choice: Choice) -> None:
             "somebody else has decided meanwhile and nothing was changed; see mno promote "
             "--history, then decide anew"
         )
-
-
-def _tried(workspace: Workspace, row: RegisteredVersion) -> str:
-    """Try a version, and return in a few words how."""
-    try:
-        trial = try_version(workspace, row)
-    except InputError as error:
-        raise InputError(f"not promoted: {error}; choose another: mno promote --history") from None
-    except MnoError as error:
-        raise MnoError(f"not promoted: {row.uri}: {error}; see: mno audit {row.uri}") from None
-    if trial.how == "loaded":
-        raise MnoError(f"not promoted: version {row.number} {trial.what}; register it again")
-    return f"it {trial.what}"
 
 
 def _now() -> str:

@@ -1,4 +1,4 @@
-"""What the registry says of a version, gathered for a seal or an audit, found by any of its names.
+"""What the registry says of a version, found by any of its names, gathered for an audit, or sealed.
 
 The same function reads it when a version is sealed and when it is audited. It reads files where
 they lie, since MLflow's own download leaves a note in the folder of a package.
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 from urllib.parse import urlparse
 
@@ -18,8 +18,20 @@ from mno.core.errors import InputError, MnoError
 from mno.core.files import file_sha256, folder_files, names_sha256
 from mno.lineage.audit import Evidence
 from mno.lineage.questions import RegisteredVersion
-from mno.lineage.record import PACKAGED, Tag, candidate_digest
-from mno.lineage.seal import CERTIFICATES, SEALS, Seal, SealPointer, read_seal, seal_path
+from mno.lineage.record import PACKAGED, Record, Tag, candidate_digest
+from mno.lineage.seal import (
+    CERTIFICATES,
+    SCHEMA,
+    SEALS,
+    Seal,
+    SealPointer,
+    read_seal,
+    same_facts,
+    seal_path,
+    seal_sha256,
+    seal_text,
+)
+from mno.lineage.snapshot import Snapshot
 from mno.registry.catalogue import Registry, aliases, find_version_of, local_path, registry_of
 from mno.registry.settings import Workspace, import_mlflow
 
@@ -34,9 +46,7 @@ _REGISTERED_META = "registered_model_meta"  # loading it may leave that in a pac
 def read_facts(registry: Registry, version: RegisteredVersion, scratch: Path) -> dict[str, Any]:
     """Read what the registry holds of a version; files of a distant store are copied to `scratch`.
 
-    Returns:
-        `version`, `logged_model` (none where there is none), `package` (SHA-256 by file; none where
-        its files cannot be read), `run` (none where there is none).
+    That is `version`, `logged_model`, `package` (SHA-256 by file) and `run`, or none of these.
     """
     package, source = package_folder(registry, version, scratch), version.source or ""
     model = None
@@ -120,18 +130,13 @@ def _folder(uri: str | None, copies: Path | None) -> Path | None:
     here = local_path(uri)
     if here is not None or not uri:
         return Path(here) if here is not None and Path(here).is_dir() else None
-    if copies is not None:
-        copied = copies / PurePosixPath(urlparse(uri).path).name
-        if copied.is_dir():
-            return copied
-    # Any store's own error: nothing is there, or it cannot be reached.
-    with suppress(Exception):
-        if copies is not None:
+    copies = copies or Path(mkdtemp(prefix="mno-package-"))
+    copied = copies / PurePosixPath(urlparse(uri).path).name
+    if not copied.is_dir():
+        with suppress(Exception):  # the store's own: nothing is there, or it cannot be reached
             copies.mkdir(parents=True, exist_ok=True)
-        place = str(copies) if copies is not None else None
-        copied = Path(import_mlflow().artifacts.download_artifacts(uri, dst_path=place))
-        return copied if copied.is_dir() else None
-    return None
+            copied = Path(import_mlflow().artifacts.download_artifacts(uri, dst_path=str(copies)))
+    return copied if copied.is_dir() else None
 
 
 def read_chain(registry: Registry, name: str, scratch: Path) -> Iterator[Seal]:
@@ -234,3 +239,100 @@ def model_with_digest(registry: Registry, sha256: str, scratch: Path) -> Path:
         f"no version in the registry is the model that training started from ({sha256}), so that "
         "it cannot be made again here"
     )
+
+
+_OF_A_DECISION = (Tag.RIVAL, Tag.RIVAL_L2, Tag.REASON, Tag.DECISION, Tag.JUDGED)
+
+
+def seal_version(
+    workspace: Workspace,
+    name: str,
+    number: int,
+    record: Record,
+    snapshot: Snapshot,
+    lock: Mapping[str, Any],
+) -> SealPointer:
+    """Seal a version as the last act of registering it; the same facts are sealed once.
+
+    A kill between two of the steps leaves what doing it again completes: the seal, then the
+    model's pointer to it, then the version's. The lock is what `locked_stages` returned.
+    """
+    registry = registry_of(workspace)
+    version = find_version_of(registry, f"models:/{name}/{number}")
+    with TemporaryDirectory(prefix="mno-seal-") as scratch:
+        content: dict[str, Any] = {
+            "schema": SCHEMA,
+            "model": name,
+            "number": number,
+            **read_facts(registry, version, Path(scratch)),
+            "record": dict(record),
+            "lock": lock,
+            "snapshot": {key: getattr(snapshot, key) for key in ("commit", "tree", "head")},
+            "aliases": aliases(registry, name),
+        }
+    return _put(workspace, content, *_latest(workspace, name, number))
+
+
+def seal_decision(workspace: Workspace, name: str, number: int) -> SealPointer:
+    """Seal what was decided on a version after it was registered.
+
+    The new seal holds what the one before held of everything but the decision and the aliases: what
+    was changed past the line since must not become right by it.
+    """
+    before, registry = own_seal(workspace, name, number), registry_of(workspace)
+    head, _ = _latest(workspace, name, number)
+    tags = find_version_of(registry, f"models:/{name}/{number}").tags
+    decided = {str(key): tags[key] for key in _OF_A_DECISION if key in tags}
+    sealed = before.content["version"]
+    content = {k: v for k, v in before.content.items() if k not in ("sealed", "previous")} | {
+        "version": {**sealed, "tags": {**sealed["tags"], **decided}},
+        "aliases": aliases(registry, name),
+    }
+    return _put(workspace, content, head, head)
+
+
+def own_seal(workspace: Workspace, name: str, number: int) -> Seal:
+    """Return the latest seal of a version."""
+    head, own = _latest(workspace, name, number)
+    if head is not None and head.problem:
+        raise MnoError(
+            f"the latest seal of {name} is {head.problem} ({head.pointer}), so no decision can be "
+            f"added to the chain; see: mno audit models:/{name}/{number}"
+        )
+    if own is None or own.problem:
+        raise MnoError(
+            f"version {number} of {name} has no seal that can be read "
+            f"({own.problem if own else 'it was not registered to the end'}); register it again "
+            "with: mno run"
+        )
+    return own
+
+
+def _latest(workspace: Workspace, name: str, number: int) -> tuple[Seal | None, Seal | None]:
+    """Return the latest seals of a model and of a version.
+
+    The version may not name its own yet, if a kill came between.
+    """
+    registry = registry_of(workspace)
+    tag = find_version_of(registry, f"models:/{name}/{number}").tags.get(Tag.SEAL, "")
+    pointer = SealPointer.parse(tag)
+    with TemporaryDirectory(prefix="mno-seal-") as scratch:
+        head = next(read_chain(registry, name, Path(scratch)), None)
+        if head is not None and not head.problem and head.version == number:
+            return head, head
+        return head, read_one(registry, pointer, Path(scratch)) if pointer else None
+
+
+def _put(
+    workspace: Workspace, content: dict[str, Any], head: Seal | None, latest: Seal | None
+) -> SealPointer:
+    client, name = workspace.client, content["model"]
+    if latest is not None and same_facts(latest, content):
+        pointer = latest.pointer
+    else:
+        text = seal_text(content, head.pointer if head else None)
+        pointer = SealPointer(content["run"]["id"], seal_sha256(text))
+        client.log_text(pointer.run_id, text, seal_path(pointer))
+        client.set_registered_model_tag(name, Tag.SEAL, str(pointer))
+    client.set_model_version_tag(name, str(content["number"]), Tag.SEAL, str(pointer))
+    return pointer

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,36 +43,32 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | N
     from mlflow import pyfunc
 
     surrogate = Surrogate.load(candidate)
-    example = {
-        name: np.asarray(inputs[name][:2], dtype=np.float32)
-        for name in surrogate.description.given_names
-    }
+    given = surrogate.description.given_names
     code = imported_files(_SOURCES, [_PREDICTION], lazy=True)
     packages = ["mlflow", *other_packages(_SOURCES, code)]
     if surrogate.description.model.backbone == "fno":
         packages.append("neuralop")  # imported by name, since the other backbones do without
+    # With the files beside packages of ours that hold what their modules say.
+    packaged = [Path(name).parent for name in code if Path(name).name == "__init__.py"]
+    words = [path for inner in packaged for path in (_SOURCES / inner).glob("*.toml")]
+    copies = {f"candidate/{name}": candidate / name for name in (WEIGHTS_FILE, DESCRIPTION_FILE)}
+    copies |= {f"code/{name}": _SOURCES / name for name in code}
+    copies |= {f"code/{path.relative_to(_SOURCES)}": path for path in words}
     with tempfile.TemporaryDirectory(prefix="mno-package-") as scratch:
-        files = Path(scratch) / "candidate"
-        files.mkdir()
-        for name in (WEIGHTS_FILE, DESCRIPTION_FILE):
-            shutil.copy(candidate / name, files / name)
-        # With the files beside packages of ours that hold what their modules say.
-        packaged = [Path(name).parent for name in code if Path(name).name == "__init__.py"]
-        words = [path for inner in packaged for path in (_SOURCES / inner).glob("*.toml")]
-        for name in (*code, *(path.relative_to(_SOURCES) for path in words)):
-            copy = Path(scratch) / "code" / name
+        artifacts = {name: f"{scratch}/{name}" for name in ("candidate", "code")}
+        for name, source in copies.items():
+            copy = Path(scratch, name)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(_SOURCES / name, copy)
-        artifacts = {"candidate": str(files), "code": str(Path(scratch) / "code")}
+            shutil.copyfile(source, copy)
         if trust is not None:
-            (Path(scratch) / TRUST_FILE).write_bytes(trust)
-            artifacts["trust"] = str(Path(scratch) / TRUST_FILE)
+            Path(scratch, TRUST_FILE).write_bytes(trust)
+            artifacts["trust"] = f"{scratch}/{TRUST_FILE}"
         pyfunc.save_model(
             str(folder),
             python_model=str(_MODEL_CODE),
             artifacts=artifacts,
             signature=_signature(surrogate),
-            input_example=example,
+            input_example={n: np.asarray(inputs[n][:2], dtype=np.float32) for n in given},
             pip_requirements=requirements(packages),
         )
 
@@ -122,12 +118,8 @@ def requirements(packages: Iterable[str]) -> list[str]:
     Local versions such as `+cpu` are left out: the range fits any build.
     """
     found = set()
-    for name in packages:
-        try:
-            distribution(name)
-        except PackageNotFoundError:
-            # Looks at every installed file, which takes seconds: only for names like `ruamel`.
-            name = _OTHERWISE_NAMED.get(name) or packages_distributions()[name][0]
+    for package in packages:
+        name = _OTHERWISE_NAMED.get(package, package)
         major, minor = (version(name).split("+")[0].split(".") + ["0"])[:2]
         found.add(f"{name}>={major}.{minor},<{int(major) + 1}")
     return sorted(found)

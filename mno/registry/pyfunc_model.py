@@ -41,17 +41,10 @@ class SurrogateModel(PythonModel):
             ) from error
 
     def predict(self, context, model_input, params=None):  # MLflow warns of hints it cannot use
-        """Predict the output fields.
+        """Predict the output fields, float32, by name, as `mno.surrogate.Surrogate` does.
 
-        Args:
-            context: Not used.
-            model_input: Arrays or nested lists, by field name, as for `mno.surrogate.Surrogate`'s
-                `predict`; None, which is `null` in JSON, stands for a missing value like NaN.
-            params: `steps`, the frames that a model that rolls out is to predict.
-
-        Returns:
-            Arrays of shape `(samples, *grid)`, of states `(samples, frames, *grid)`, float32, by
-            field name.
+        The input are arrays or nested lists by field name; None, which is `null` in JSON, stands
+        for a missing value like NaN. Of the `params`, `steps` says how many frames to roll out.
 
         Raises:
             MlflowException: The input does not fit; HTTP servers answer with status 400.

@@ -1,7 +1,9 @@
-"""Asking the registry: what is registered, whether it is whole, and the models in it."""
+"""Asking the registry: what is registered, whether it is whole and predicts, the models in it."""
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mno.core.absent import Absent
-from mno.core.errors import InputError
+from mno.core.errors import InputError, MnoError, first_line
 from mno.lineage.decision import CHAMPION
 from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import PACKAGED, Tag, candidate_digest
@@ -22,15 +24,14 @@ if TYPE_CHECKING:
     from mno.surrogate.surrogate import Surrogate
     from mno.surrogate.trust.trust import Trust
 
+
 TRUST_FILE = "trust.json"  # what predictions are judged by, beside the candidate in a package
 
 
 def describe_registry(root: Path, scenario: str) -> list[dict[str, Any]]:
     """List the registered versions of a scenario's model, newest first.
 
-    Returns:
-        For each its `name`, `version`, `aliases`, `relative_l2` (none where it is not recorded)
-        and `created` (local time).
+    Each has `name`, `version`, `aliases`, `relative_l2` (if recorded) and `created`, local time.
     """
     found = registry_of(Workspace(root)).versions(model_name(scenario))
     return [
@@ -48,9 +49,8 @@ def describe_registry(root: Path, scenario: str) -> list[dict[str, Any]]:
 def why_version_is_unusable(root: Path, registered: Mapping[str, Any]) -> str | None:
     """Say why the version that `registered.json` names cannot be relied on; none if it can.
 
-    It can if it is in the registry, its files are those that were loaded and tried before it got
-    its alias, byte for byte, and the model has a champion, unless it was decided that this version
-    is none.
+    It can if it is in the registry, byte for byte as it was tried, and the model has a champion,
+    unless it was decided that this version is none.
     """
     name, number = registered.get("name"), registered.get("version")
     if not name or not number:
@@ -82,22 +82,11 @@ def registered_folder(root: Path, uri: str) -> Path:
     return candidate_folder(registry, find_model(registry, uri))
 
 
-def load_surrogate(root: Path, uri: str) -> Surrogate:
-    """Load a registered model, for example `models:/mno-darcy@champion`, as a surrogate."""
-    from mno.surrogate.surrogate import Surrogate
-
-    return Surrogate.load(registered_folder(root, uri))
-
-
 def whole_version(root: Path, uri: str) -> tuple[str, Path]:
-    """Return the version that an address stands for, after its files were checked.
-
-    Returns:
-        Its address, `models:/NAME/VERSION`, and the folder of its candidate.
+    """Return the address, `models:/NAME/VERSION`, and the candidate's folder of a whole version.
 
     Raises:
         InputError: It is no such URI, there is no such version, or its files are damaged.
-        MnoError: MLflow cannot be used.
     """
     registry = registry_of(Workspace(root))
     found = find_version_of(registry, uri)
@@ -114,7 +103,8 @@ class NamedModel:
     """
 
     def __init__(self, root: Path, uri: str) -> None:
-        self._registry, self._uri = registry_of(Workspace(root)), uri
+        self._root, self._uri = root, uri
+        self._registry = registry_of(Workspace(root))
         self.named()
 
     def named(self) -> str:
@@ -129,16 +119,12 @@ class NamedModel:
         """
         from mno.surrogate.surrogate import Surrogate
 
-        found = find_version_of(self._registry, uri)
-        problem = damage(self._registry, found)
-        if problem:
-            raise InputError(problem)
-        folder = candidate_folder(self._registry, found)
+        _, folder = whole_version(self._root, uri)
         import_mlflow()
         from mlflow.models import Model
 
-        package = folder.parents[1]
-        example: Any = Model.load(str(package)).load_input_example(str(package))
+        package = str(folder.parents[1])
+        example: Any = Model.load(package).load_input_example(package)
         given = {name: np.asarray(x) for name, x in example.items()}
         return Surrogate.load(folder), given, registered_trust(folder)
 
@@ -160,3 +146,68 @@ def trust_in(path: Path, folder: Path) -> Trust | Absent:
     if trust.model_sha256 != candidate_digest(folder):
         return Absent("estimate.other_model", {"path": path})
     return trust
+
+
+EVALUATION_FOLDER = "evaluation"
+ERRORS_FILE = "per_sample.json"
+CHECK_FILE = "check.npz"
+
+Fields = dict[str, np.ndarray]
+
+
+def try_version(workspace: Workspace, version: RegisteredVersion, predict: bool = True) -> str:
+    """Check a version's files, load it, and have it predict what its evaluation predicted.
+
+    What it has passed is returned, in a few words; only its files are looked at if told so.
+
+    Raises:
+        InputError: Its files are missing or altered.
+        MnoError: It does not load, or does not predict what was recorded.
+    """
+    registry = registry_of(workspace)
+    problem = damage(registry, version)
+    if problem:
+        raise InputError(problem)
+    if not predict:
+        return "its files are as they were registered"
+    from mno.registry.packaging import check_predictions, load_model
+
+    model, path = load_model(version.uri, workspace), f"{EVALUATION_FOLDER}/{CHECK_FILE}"
+    content = registry.read(version.run_id, path) if version.run_id else None
+    inputs, predictions = read_predictions(content or b"", "recorded predictions")
+    try:
+        difference = check_predictions(model, inputs, predictions)
+    except Exception as error:  # anything in the code that came with the model
+        raise MnoError(f"it cannot predict any more: {first_line(error)}") from None
+    if difference:
+        raise MnoError(f"it does not predict as recorded: {difference}")
+    return f"predicts {len(next(iter(predictions.values())))} samples as recorded"
+
+
+def read_errors(content: bytes, name: str) -> tuple[float, ...]:
+    """Read the relative L2 of each sample, the content of `reports/per_sample.json`."""
+    try:
+        return tuple(float(error) for error in json.loads(content)["relative_l2"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise MnoError(f"{name} cannot be read ({error}); run: mno evaluate") from None
+
+
+def read_predictions(content: bytes, name: str) -> tuple[Fields, Fields]:
+    """Read inputs of some samples and their predictions, the content of `reports/check.npz`."""
+    found: dict[str, Fields] = {"input": {}, "prediction": {}}
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            for key in arrays:
+                kind, _, field = key.partition("/")
+                found[kind][field] = arrays[key]
+    except Exception as error:  # zip's, zlib's or numpy's own
+        raise MnoError(f"{name} cannot be read ({first_line(error)}); run: mno evaluate") from None
+    return found["input"], found["prediction"]
+
+
+def read_evaluated(path: Path) -> bytes:
+    """Return a file that the evaluation left."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MnoError(f"{path} cannot be read ({error}); run: mno evaluate") from None

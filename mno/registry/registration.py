@@ -18,6 +18,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,14 +41,12 @@ from mno.lineage.record import (
 from mno.lineage.snapshot import Snapshot, changed_code, take_snapshot
 from mno.registry.catalogue import find_version_of, registry_of
 from mno.registry.config import PromotionConfig, RegistryConfig
-from mno.registry.decision import Case, carry_out, decide, deciding, gates
-from mno.registry.evidence import damage, package_digest
+from mno.registry.decision import Case, carry_out, decide, deciding, gates, standing
+from mno.registry.evidence import damage, package_digest, seal_version
 from mno.registry.packaging import Arrays, check_predictions, load_model, save_package
-from mno.registry.reading import TRUST_FILE, candidate_folder
-from mno.registry.sealing import seal_version
+from mno.registry.reading import EVALUATION_FOLDER, TRUST_FILE, candidate_folder
 from mno.registry.settings import Workspace, model_name, use_workspace
 from mno.registry.tracking import latest_run, log_record
-from mno.registry.trial import EVALUATION_FOLDER
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -90,18 +89,9 @@ def register(
     score: Callable[[Any], Pooled],
     compare: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Register a candidate and decide on its alias; doing it again gives the same version.
+    """Register the candidate in a folder and decide on its alias; return `registered.json`.
 
-    Args:
-        request: Where and for whom.
-        candidate: The folder that holds the trained model.
-        evaluated: What the evaluation of this candidate found.
-        score: Measures a loaded model on the current test split, for a champion whose recorded
-            errors were measured on other data.
-        compare: Measures the candidate beside the champion in a folder.
-
-    Returns:
-        What `reports/registered.json` holds.
+    Doing it again gives the same version. `score` and `compare` are those of a `Case`.
 
     Raises:
         MnoError: The code is not committed, the packaged model does not predict what the
@@ -120,7 +110,7 @@ def register(
     record = complete_record(record, request.root, candidate_sha256=digest, ids=ids)
     summary = {
         "relative_l2": evaluated.relative_l2,
-        "run_id": record["ids"]["mlflow_run"],
+        "run_id": run.info.run_id,
         "lineage_sha256": record.get("lineage_sha256"),
         "record": record,
     }
@@ -166,8 +156,6 @@ def _find_run(
     request: Request, workspace: Workspace, dataset: str, snapshot: Snapshot, digest: str
 ) -> tuple[Run, Record]:
     """Find the run that trained a candidate and its record; make them up if they are lost."""
-    from mlflow.exceptions import MlflowException
-
     client, experiment = workspace.client, workspace.experiment(dataset)
     run = latest_run(workspace, experiment, Tag.CANDIDATE, digest)
     if run is None:
@@ -175,14 +163,10 @@ def _find_run(
         run = client.create_run(experiment, tags=tags, run_name=f"restored-{digest[:8]}")
         client.set_terminated(run.info.run_id, "FINISHED")
         run = client.get_run(run.info.run_id)
-    try:
-        with tempfile.TemporaryDirectory(prefix="mno-record-") as scratch:
-            path = client.download_artifacts(run.info.run_id, RECORD_FILE, scratch)
-            return run, json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, MlflowException):
-        record = start_record(request.root, snapshot, request.params, threads=None, device=None)
-        record["restored"] = True
-        return run, record
+    with suppress(ValueError):
+        return run, json.loads(registry_of(workspace).read(run.info.run_id, RECORD_FILE) or b"")
+    record = start_record(request.root, snapshot, request.params, threads=None, device=None)
+    return run, {**record, "restored": True}
 
 
 def _log_evaluation(workspace: Workspace, run: Run, evaluated: Evaluated) -> None:
@@ -322,15 +306,13 @@ def _decide(workspace: Workspace, name: str, version: int, case: Case) -> dict[s
     undecided = decided is None or lost
     if undecided:
         carry_out(workspace, name, version, decide(workspace, name, version, case))
-    found = find_version_of(registry, uri)
-    rival, error = found.tags.get(Tag.RIVAL), found.tags.get(Tag.RIVAL_L2)
+    tags = find_version_of(registry, uri).tags
+    rival, error = tags.get(Tag.RIVAL), tags.get(Tag.RIVAL_L2)
     return {
-        "alias": next(iter(found.aliases), None),
-        "decision": found.tags[Tag.DECISION],
-        "reason": found.tags[Tag.REASON],
+        **standing(workspace, name, version),
         "decided_now": undecided,
         "champion": int(rival) if rival else None,
         "champion_relative_l2": float(error) if error else None,
-        "judged": json.loads(found.tags.get(Tag.JUDGED, "null")),
-        "uncommitted": found.tags[Tag.UNCOMMITTED] == "true",
+        "judged": json.loads(tags.get(Tag.JUDGED, "null")),
+        "uncommitted": tags[Tag.UNCOMMITTED] == "true",
     }

@@ -11,17 +11,14 @@ import os
 import socket
 import sqlite3
 import time
-import urllib.error
-import urllib.request
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import psutil
-
 from mno.core.errors import InputError, MnoError, first_line
+from mno.core.files import locked, replacing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,8 +40,7 @@ _REGISTRY = "MLFLOW_REGISTRY_URI"
 _FILES = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # as MLflow's own server reads it
 _PATIENCE = 60.0  # seconds for a server that is started anew
 _EACH = 10.0  # seconds that one look at it may take
-_STARTING = (502, 503, 504)  # what a proxy says of a server that is not there
-_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def model_name(scenario: str) -> str:
@@ -71,9 +67,8 @@ class Workspace:
     def client(self) -> MlflowClient:
         """Talks to tracking and registry, and points MLflow's own functions at them.
 
-        Raises:
-            MnoError: `mlflow.db` is not a database that this version of MLflow can use, or the
-                server cannot be reached. The file is not touched.
+        An `MnoError` says that the server cannot be reached, or `mlflow.db`, which is not touched,
+        is not a database that this version of MLflow can use.
         """
         mlflow = import_mlflow()
         prepare(self.root)
@@ -96,9 +91,7 @@ class Workspace:
     def experiment(self, name: str) -> str:
         """Return the id of an experiment; make it if it does not exist.
 
-        Raises:
-            InputError: It does not, and nothing says where a database's artifacts are to lie.
-            MnoError: The experiment's artifacts lie in another workspace.
+        It is refused where its files lie in another workspace, or nothing says where they go.
         """
         from mlflow.exceptions import MlflowException
 
@@ -108,9 +101,9 @@ class Workspace:
             place = folder or _place_of_files(name)
             try:
                 return self.client.create_experiment(name, artifact_location=place)
-            except MlflowException:  # somebody else was first
+            except MlflowException:
                 found = self.client.get_experiment_by_name(name)
-                if found is None:
+                if found is None:  # nobody else was first
                     raise
         if folder and Path(found.artifact_location.removeprefix("file://")) != Path(folder):
             raise MnoError(
@@ -131,42 +124,35 @@ def use_workspace(root: Path) -> Workspace:
 
 
 def prepare(root: Path) -> None:
-    """Make `mlflow.db` if MLflow is to live in the workspace and it is not there yet.
+    """Make `mlflow.db` if MLflow is to live in the workspace; refuse a file that is none.
 
     The database appears whole or not at all, whoever is killed or does the same meanwhile.
-
-    Raises:
-        MnoError: There is a file of that name that is not a database.
     """
     root = root.resolve()
     database = root / DATABASE
-    if not is_embedded(root) or _is_database(database):
+    if not is_embedded(root):
         return
+    if database.exists():
+        return _require_database(database)
     import_mlflow()
     from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 
     registry_uri(root)  # refuses a path that cannot be one, before anything is made
-    for left in root.glob(f"{DATABASE}.*.partial*"):  # of processes that were killed here
-        if not psutil.pid_exists(int(left.name.split(".")[2])):
-            left.unlink(missing_ok=True)
-    partial = root / f"{DATABASE}.{os.getpid()}.partial"
-    engine = create_sqlalchemy_engine(f"sqlite:///{partial}")
-    try:
-        _initialize_tables(engine)
-        engine.dispose()
-        os.link(partial, database)
-    except FileExistsError:
-        pass  # somebody else was first
-    finally:
-        engine.dispose()
-        partial.unlink(missing_ok=True)
+    with locked(root / f"{DATABASE}.making", f"making {DATABASE}", patience=60.0):
+        if database.exists():  # somebody else was first
+            return
+        with replacing(database) as partial:
+            engine = create_sqlalchemy_engine(f"sqlite:///{partial}")
+            try:
+                _initialize_tables(engine)
+            finally:
+                engine.dispose()
 
 
 def registry_uri(root: Path) -> str:
     """Return the URI of the tracking server or database that a workspace uses.
 
-    Raises:
-        InputError: The path of the workspace has a sign that has a meaning in such a URI.
+    A path with a sign that has a meaning in such a URI is refused.
     """
     if not is_embedded(root):
         return os.environ[_TRACKING]
@@ -206,37 +192,37 @@ def _database_uri(root: Path) -> str:
     return f"sqlite:///{root.resolve() / DATABASE}"
 
 
-def _is_database(path: Path) -> bool:
+def _require_database(path: Path) -> None:
     """Look before MLflow does: it would retry for minutes, then show a traceback."""
-    if not path.exists():
-        return False
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-            named = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
-            problem = "" if connection.execute(named).fetchone() else "no schema version in it"
+            connection.execute("SELECT 1 FROM alembic_version")
     except sqlite3.Error as error:
-        problem = str(error)
-    if problem:
         raise MnoError(
-            f"{path} is not a database of MLflow ({problem}); "
+            f"{path} is not a database of MLflow ({error}); "
             "move it away, and the registered models are made again"
-        )
-    return True
+        ) from None
 
 
 def require_answer(uri: str, patience: float) -> None:
-    """Wait until MLflow's server, or its database's, answers; a file or folder needs none.
+    """Wait until MLflow's server, or its database's, accepts connections; a file needs none.
 
     One that is down, as while it starts anew, is waited for so many seconds.
     """
-    deadline = time.monotonic() + patience
-    while problem := _problem(uri):
-        if time.monotonic() > deadline:
-            raise MnoError(
-                f"MLflow at {without_password(uri)} does not answer ({problem}); is it running? "
-                "MLFLOW_TRACKING_URI says where it is. Run again when it is: what is finished is "
-                "kept"
-            )
+    parts, deadline = urlsplit(uri), time.monotonic() + patience
+    while parts.hostname:
+        try:
+            port = parts.port or _PORTS.get(parts.scheme.partition("+")[0])
+            if port:
+                socket.create_connection((parts.hostname, port), timeout=_EACH).close()
+            return
+        except (OSError, ValueError) as error:
+            if time.monotonic() > deadline:
+                raise MnoError(
+                    f"MLflow at {without_password(uri)} does not answer ({first_line(error)}); is "
+                    "it running? MLFLOW_TRACKING_URI says where it is. Run again when it is: what "
+                    "is finished is kept"
+                ) from None
         time.sleep(1.0)
 
 
@@ -244,20 +230,3 @@ def without_password(uri: str) -> str:
     """Return an address as it may be shown."""
     password = urlsplit(uri).password
     return uri.replace(f":{password}@", ":***@") if password else uri
-
-
-def _problem(uri: str) -> str | None:
-    parts = urlsplit(uri)
-    kind = parts.scheme.partition("+")[0]
-    try:
-        if kind in ("http", "https"):
-            host = parts.netloc.rpartition("@")[2]
-            address = f"{kind}://{host}{parts.path.rstrip('/')}/health"
-            urllib.request.urlopen(address, timeout=_EACH).close()  # noqa: S310 - http or https
-        elif parts.hostname and (port := parts.port or _PORTS.get(kind)):
-            socket.create_connection((parts.hostname, port), timeout=_EACH).close()
-    except urllib.error.HTTPError as error:  # it answers, whatever it thinks of the address
-        return f"HTTP {error.code}" if error.code in _STARTING else None
-    except (OSError, ValueError) as error:
-        return first_line(getattr(error, "reason", None) or error)
-    return None

@@ -1,4 +1,4 @@
-"""The training run in MLflow: opened, resumed, and finished exactly once; runs of studies.
+"""The training run in MLflow: opened, resumed, and finished exactly once.
 
 A run carries the tag `mno.training_key`, the digest of what the training depends on. Whoever
 trains with the same key again, after a kill or on purpose, continues the same run.
@@ -12,16 +12,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from mno.core.errors import MnoError, first_line
 from mno.core.files import sha256
-from mno.lineage.dvcfiles import flat
 from mno.lineage.environment import PACKAGES_FILE, installed_packages
 from mno.lineage.record import RECORD_FILE, Tag
 from mno.registry.settings import Workspace, use_workspace
@@ -51,15 +49,14 @@ class TrainingRun:
     workspace: Workspace
     run_id: str
     resumed: bool  # it existed before
-    _logged: dict[str, set[int]] = field(default_factory=dict)
+    _last: dict[str, int] = field(default_factory=dict)  # step logged of each metric
     _monitor: SystemMetricsMonitor | None = None
 
     @classmethod
     def open(cls, root: Path, scenario: str, key: str, params: Mapping[str, Any]) -> TrainingRun:
         """Find the run of this key, or create one; sweep what dead processes left behind.
 
-        The key is the digest of all that the training depends on; the experiment is named by the
-        scenario, and MLflow shows the parameters, flat.
+        The key is the digest of all that the training depends on; parameters are flat.
         """
         workspace = use_workspace(root)
         client, experiment = workspace.client, workspace.experiment(scenario)
@@ -98,22 +95,15 @@ class TrainingRun:
         from mlflow.utils.time import get_current_time_millis
 
         now = get_current_time_millis()
-        new = [
-            Metric(name, float(value), now, step)
-            for name, value in metrics.items()
-            if step not in self._steps(name)
-        ]
-        if new:
-            self.workspace.client.log_batch(self.run_id, metrics=new)
-        for metric in new:
-            self._logged[metric.key].add(step)
-
-    def _steps(self, name: str) -> set[int]:
-        if name not in self._logged:
-            client = self.workspace.client
-            history = client.get_metric_history(self.run_id, name) if self.resumed else []
-            self._logged[name] = {metric.step for metric in history}
-        return self._logged[name]
+        client, new = self.workspace.client, []
+        for name, value in metrics.items():
+            if name not in self._last:
+                history = client.get_metric_history(self.run_id, name) if self.resumed else []
+                self._last[name] = max((metric.step for metric in history), default=-1)
+            if step > self._last[name]:
+                new.append(Metric(name, float(value), now, step))
+                self._last[name] = step
+        client.log_batch(self.run_id, metrics=new)
 
     def watch_system(self) -> None:
         """Log load, memory, disk, network and GPU of the machine every few seconds from now on."""
@@ -128,7 +118,6 @@ class TrainingRun:
         self, candidate_sha256: str, record: Mapping[str, Any], artifacts: Iterable[Path] = ()
     ) -> None:
         """Say that the training is done; keep its record, with the run's id, and further files."""
-        self._stop_watching()
         client = self.workspace.client
         log_record(self.workspace, self.run_id, record)
         client.log_text(self.run_id, "\n".join(installed_packages()) + "\n", PACKAGES_FILE)
@@ -143,15 +132,11 @@ class TrainingRun:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._stop_watching()
+        if self._monitor is not None:
+            self._monitor.finish()
         if kind is not None:
             status = "FAILED" if issubclass(kind, Exception) else "KILLED"
             _abandon(self.workspace, self.workspace.client.get_run(self.run_id), status)
-
-    def _stop_watching(self) -> None:
-        if self._monitor is not None:
-            self._monitor.finish()
-            self._monitor = None
 
 
 def log_record(workspace: Workspace, run_id: str, record: Mapping[str, Any]) -> None:
@@ -167,8 +152,7 @@ def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) ->
     # Parameters cannot be changed; those that are not part of the key may differ on resuming.
     known = client.get_run(run_id).data.params
     new = [Param(name, str(value)) for name, value in params.items() if name not in known]
-    for start in range(0, len(new), 100):  # what one request may hold
-        client.log_batch(run_id, params=new[start : start + 100])
+    client.log_batch(run_id, params=new)
 
 
 def _sweep(workspace: Workspace, experiment: str) -> None:
@@ -199,122 +183,3 @@ def _is_alive(owner: str) -> bool:
 def _machine(root: Path) -> str:
     """Tell this workspace from others on a shared server, without naming the machine."""
     return sha256(f"{socket.gethostname()}:{root.resolve()}")[:16]
-
-
-STUDY, CELL, CELL_SHA256 = "mno.study", "mno.cell", "mno.cell_sha256"
-SEARCH, TRIAL, TRIAL_STATE = "mno.search", "mno.trial", "mno.trial_state"
-_AT_ONCE = 900  # metrics, of the 1,000 that one request may hold
-
-
-class NestedRuns:
-    """One parent run, known by its tags, and a nested run for each of its parts."""
-
-    def __init__(self, root: Path, experiment: str, tags: Mapping[str, str], title: str) -> None:
-        workspace = use_workspace(root)
-        self._client, self._experiment = workspace.client, workspace.experiment(experiment)
-        found = self.kept(tags)
-        if found:
-            self.run_id = found[0].info.run_id
-            self._client.update_run(self.run_id, status="RUNNING")
-        else:
-            made = self._client.create_run(self._experiment, tags=dict(tags), run_name=title)
-            self.run_id = made.info.run_id
-
-    def kept(self, tags: Mapping[str, str]) -> list[Run]:
-        """Return the runs that have all of these tags."""
-        asked = " AND ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        return list(self._client.search_runs([self._experiment], asked, max_results=50_000))
-
-    def close(self, *, whole: bool, figures: Mapping[str, float] | None = None) -> None:
-        """Say of the parent that nobody works on it now, and whether all parts have been made."""
-        for name, value in (figures or {}).items():
-            self._client.log_metric(self.run_id, name, value)
-        self._client.set_terminated(self.run_id, "FINISHED" if whole else "KILLED")
-
-    def keep(
-        self,
-        name: str,
-        tags: Mapping[str, str],
-        params: Mapping[str, Any],
-        steps: Sequence[tuple[int, Mapping[str, float]]],
-        known_by: Mapping[str, str],
-        status: str = "FINISHED",
-        files: Mapping[str, str] | None = None,
-    ) -> None:
-        """Keep a part as a nested run: what was measured by step, and texts by name of file.
-
-        The tags that it is known by come last: a kill leaves no half that passes for the whole.
-        """
-        from mlflow.entities import Metric
-        from mlflow.exceptions import MlflowException
-        from mlflow.utils.time import get_current_time_millis
-
-        client, now = self._client, get_current_time_millis()
-        metrics = [Metric(k, v, now, step) for step, found in steps for k, v in found.items()]
-        try:
-            tags = {"mlflow.parentRunId": self.run_id, **tags}
-            run = client.create_run(self._experiment, tags=tags, run_name=name).info.run_id
-            _log_params(client, run, params)
-            for start in range(0, len(metrics), _AT_ONCE):
-                client.log_batch(run, metrics=metrics[start : start + _AT_ONCE])
-            for file, text in (files or {}).items():
-                client.log_text(run, text, file)
-            for key, value in known_by.items():
-                client.set_tag(run, key, value)
-            client.set_terminated(run, status)
-        except MlflowException as error:
-            raise MnoError(f"MLflow cannot keep {name}: {first_line(error)}") from None
-
-
-def study_log(root: Path, study: str, title: str) -> NestedRuns:
-    """Return where MLflow keeps a study and its cells: the experiment `study-<name>`."""
-    return NestedRuns(root, f"study-{study}", {STUDY: study, CELL: ""}, title)
-
-
-def log_cell(log: NestedRuns, study: str, name: str, record: Mapping[str, Any]) -> None:
-    """Keep a finished cell of a study, by its record in `studies/results/`; the same one once."""
-    known_by = {CELL_SHA256: record["identity"]["cell"]}
-    if log.kept(known_by):
-        return
-    figures: dict[str, Any] = dict(record["metrics"])
-    figures |= {key: record["cost"][key] for key in ("latency_ms", "peak_memory_mib")}
-    figures["parameters"] = record["parameters"]
-    train = record["seconds"]["train"]
-    if isinstance(train, Mapping):
-        figures["train_cpu_seconds"] = train["cpu_seconds"]
-    numbers = {k: float(v) for k, v in figures.items() if isinstance(v, int | float)}
-    tags = {
-        STUDY: study,
-        CELL: name,
-        Tag.EXPERIMENT: record["experiment"]["name"],
-        Tag.DATA: record["identity"]["data"],
-        "mno.training_run": record["training_run"],
-        "mlflow.note.content": name,
-    }
-    files = {"cell.json": json.dumps(record, indent=1) + "\n"}
-    log.keep(name, tags, flat(record["params"]), [(0, numbers)], known_by, files=files)
-
-
-class SearchLog(NestedRuns):
-    """What MLflow keeps of the search with a key, in the experiment `tune-<name>`."""
-
-    def __init__(self, root: Path, name: str, key: str, title: str) -> None:
-        super().__init__(root, f"tune-{name}", {f"{SEARCH}.parent": key}, title)
-        self._key = key
-        self._trials = {run.data.tags[TRIAL] for run in self.kept({SEARCH: key})}
-
-    def keep_trial(
-        self,
-        trial: str,
-        state: str,
-        params: Mapping[str, Any],
-        figures: Mapping[str, float],
-        epochs: Sequence[Mapping[str, float]],
-    ) -> None:
-        """Keep a trial, its point of the space and what was measured, once, by its name."""
-        if trial not in self._trials:
-            status = "FAILED" if state == "failed" else "FINISHED"
-            known_by = {TRIAL: trial, SEARCH: self._key}
-            steps = [(0, figures), *enumerate(epochs, 1)]
-            self.keep(trial, {TRIAL_STATE: state}, params, steps, known_by, status)
-            self._trials.add(trial)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
 from mno.core.fields import Axis, Field
@@ -18,21 +17,15 @@ from mno.evaluation.result import Example
 from mno.report import style
 from mno.report.language import Words
 from mno.report.page import Figure, figure_of
-from mno.report.panels import (
-    PANEL_WIDTH,
-    Panel,
-    draw_panel,
-    drawn,
-    labelled,
-    pictures,
-    placed,
-    plane,
-    scale,
-    tiled,
-)
+from mno.report.panels import Panel, drawn, labelled, pictures, placed, plane, scale, tiled
 
 if TYPE_CHECKING:  # who inspects data does without torch
     from mno.nn.kernel_view import EffectiveKernel
+
+_MOST_FRAMES, _MOST_FIELDS = 12, 2  # of an animation
+_MOVING_DPI = 90
+_MILLISECONDS = 400
+_DECADES = 4  # of a kernel
 
 
 def draw_example(
@@ -65,15 +58,17 @@ def _input_panel(example: Example, field: Field, schema: Schema, words: Words) -
 
 
 def _output_panels(example: Example, field: Field, schema: Schema, words: Words) -> list[Panel]:
-    known, predicted = _blank(example.truth[field.name], field), example.prediction[field.name]
-    steps, shown = len(known), _length_to_show(known, field)
+    """Return truth, prediction and error, of states at the last frame whose truth is known."""
+    truth, prediction = _blank(example.truth[field.name], field), example.prediction[field.name]
+    steps = shown = len(truth)
+    if "time" in field.dims and field.gaps:
+        known = ~np.ma.getmaskarray(truth).reshape(steps, -1).all(axis=1)
+        shown = int(np.flatnonzero(known)[-1]) + 1 if known.any() else steps
     axes = axes_of(field, schema, slice(-steps, shown - steps or None))
-    truth, kept, cut = plane(known[:shown], axes)
-    prediction, _, _ = plane(predicted[:shown], axes)
-    error = prediction - truth
-    return _compared(
-        (truth, prediction, error), (truth, prediction, error), kept, cut, field, schema, words
-    )
+    both = [plane(values[:shown], axes) for values in (truth, prediction)]
+    (truth, kept, cut), (prediction, *_) = both
+    found = (truth, prediction, prediction - truth)
+    return _compared(found, found, kept, cut, field, schema, words)
 
 
 def _compared(
@@ -94,14 +89,18 @@ def _compared(
         colours = ("viridis", "viridis", "RdBu_r")
         limits = scale(all_frames[0] if np.ma.count(all_frames[0]) else all_frames[1])
     label = labelled(field.long_name, field.units)
-    labels = (label, label, labelled(words("prediction_minus_truth"), field.units))
-    scales = (limits, limits, scale(all_frames[2], symmetric=True))
-    titles = (titled(words(f"panel.{what}"), cut) for what in ("truth", "prediction", "error"))
+    wrong = labelled(words("prediction_minus_truth"), field.units)
+    of_error = (wrong, scale(all_frames[2], symmetric=True))
+    looks = zip(
+        ("truth", "prediction", "error"),
+        shown,
+        ((label, limits), (label, limits), of_error),
+        colours,
+        strict=True,
+    )
     panels = [
-        Panel(title, label, values, axes, limits, colour)
-        for title, label, values, limits, colour in zip(
-            titles, labels, shown, scales, colours, strict=True
-        )
+        Panel(titled(words(f"panel.{what}"), cut), label, values, axes, limits, colour)
+        for what, values, (label, limits), colour in looks
     ]
     if lines:
         panels[1] = replace(panels[1], reference=shown[0])
@@ -111,14 +110,6 @@ def _compared(
 def _blank(values: np.ndarray, field: Field) -> np.ndarray:
     """Return values with what is missing masked, where the field may have gaps."""
     return np.ma.masked_where(np.isnan(values), values) if field.gaps else values
-
-
-def _length_to_show(values: np.ndarray, field: Field) -> int:
-    """Return how much of a field's first axis is shown: time up to the last value that is known."""
-    if "time" not in field.dims or not field.gaps:
-        return len(values)
-    known = ~np.ma.getmaskarray(values).reshape(len(values), -1).all(axis=1)
-    return int(np.flatnonzero(known)[-1]) + 1 if known.any() else len(values)
 
 
 def is_line(values: np.ndarray, schema: Schema) -> bool:
@@ -142,128 +133,57 @@ def axes_of(field: Field, schema: Schema, frames: slice | None = None) -> tuple[
     )
 
 
-_MOST_FRAMES = 24
-_MOST_BYTES = 1_000_000
-_MOST_FIELDS = 2
-_MOVING_DPI = 90
-_MILLISECONDS = 200
-_CORNER: dict[str, Any] = {"va": "top", "ha": "left", "fontsize": 8.5}
-
-
 def animation(example: Example, schema: Schema, words: Words) -> Figure | None:
     """Return the figure of a sample's states; none where there are none, or fewer than two frames.
 
     Its picture is the last frame; the animation runs through all frames, or every so many-th where
-    they would be too many or the file too large.
+    they would be too many.
     """
     fields = [field for field in schema.outputs if "time" in field.dims][:_MOST_FIELDS]
     count = len(example.truth[fields[0].name]) if fields else 0
     if count < 2:
         return None
-    by_field = [_frames(example, field, schema, words) for field in fields]
-    frames = [
-        placed([panel for panels in of_fields for panel in panels], schema, example.inputs)
-        for of_fields in zip(*by_field, strict=True)
-    ]
     (time,) = (axis for axis in schema.axes if axis.name == "time")
     unit = "" if time.units == "1" else f" {time.units}"
-    said = [
-        words("animation.time", time=words.number(float(t), 3), unit=unit)
-        for t in time.points[-count:]
-    ]
+    times = [words.number(float(t), 3) for t in time.points[-count:]]
+    said = [words("animation.time", time=t, unit=unit) for t in times]
+
+    def drawing(k: int, dpi: int) -> Drawing:
+        panels = [panel for field in fields for panel in _frame(example, field, schema, words, k)]
+        figure = drawn(placed(panels, schema, example.inputs), 3, words)
+        figure.text(0.005, 0.985, said[k], va="top", ha="left", fontsize=8.5)
+        figure.set_dpi(dpi)
+        return figure
+
+    shown = sorted({*range(0, count, -(-count // _MOST_FRAMES)), count - 1})
     with style.house_style():
-        still = drawn(frames[-1], 3, words)
-        still.text(0.005, 0.985, said[-1], **_CORNER)
-        still.set_dpi(style.DPI)
-        return figure_of(
-            "forecast",
-            words,
-            "animation",
-            tiled(still, len(frames[-1]), (3, 1)),
-            full_width=True,
-            animation=_small_enough(frames, said, words),
-            index=example.index,
-            frames=count,
-            time=said[-1],
-        )
+        still, frames = drawing(count - 1, style.DPI), []
+        for k in shown:
+            picture = Image.fromarray(style.pixels_of(drawing(k, _MOVING_DPI)))
+            frames.append(picture.quantize(128, method=Image.Quantize.FASTOCTREE))
+    buffer = io.BytesIO()
+    lasting = [_MILLISECONDS] * (len(frames) - 1) + [3 * _MILLISECONDS]
+    first, *others = frames
+    first.save(buffer, "GIF", save_all=True, append_images=others, loop=0, duration=lasting)
+    return figure_of(
+        "forecast",
+        words,
+        "animation",
+        tiled(still, 3 * len(fields), (3, 1)),
+        full_width=True,
+        animation=buffer.getvalue(),
+        index=example.index,
+        frames=count,
+        time=said[-1],
+    )
 
 
-def _frames(example: Example, field: Field, schema: Schema, words: Words) -> list[list[Panel]]:
-    """Return truth, prediction and error of each frame."""
+def _frame(example: Example, field: Field, schema: Schema, words: Words, k: int) -> list[Panel]:
+    """Return truth, prediction and error of one frame, on scales that hold for all."""
     truth, prediction = _blank(example.truth[field.name], field), example.prediction[field.name]
     whole, axes = (truth, prediction, prediction - truth), axes_of(field, schema)
-    found = []
-    for k in range(len(truth)):
-        shown = [plane(values[k], axes) for values in whole]
-        kept = shown[0][1]
-        found.append(
-            _compared([values for values, _, _ in shown], whole, kept, "", field, schema, words)
-        )
-    return found
-
-
-def _small_enough(frames: list[list[Panel]], said: list[str], words: Words) -> bytes:
-    """Return an animation within the bounds, of every so many-th frame and the last."""
-    every = -(-len(frames) // _MOST_FRAMES)
-    while True:
-        chosen = sorted({*range(0, len(frames), every), len(frames) - 1})
-        gif = _gif([frames[k] for k in chosen], [said[k] for k in chosen], words)
-        if len(gif) <= _MOST_BYTES or len(chosen) <= 2:
-            return gif
-        every *= 2
-
-
-def _gif(frames: list[list[Panel]], said: list[str], words: Words) -> bytes:
-    """Draw everything but the fields once, and of each frame only the fields anew."""
-    canvas = drawn(frames[0], 3, words)
-    canvas.set_dpi(_MOVING_DPI)
-    label = canvas.text(0.005, 0.985, "", animated=True, **_CORNER)
-    shown = [ax for ax in canvas.axes if ax.get_title()]
-    for ax in shown:
-        for artist in _fields(ax):
-            artist.set_animated(True)
-    agg: Any = canvas.canvas
-    agg.draw()
-    empty = agg.copy_from_bbox(canvas.bbox)
-    palette = []
-    for panels, time in zip(frames, said, strict=True):
-        agg.restore_region(empty)
-        for ax, panel in zip(shown, panels, strict=True):
-            _update(ax, panel)
-            for artist in (*_fields(ax), *ax.spines.values()):
-                ax.draw_artist(artist)
-        label.set_text(time)
-        canvas.draw_artist(label)
-        picture = Image.fromarray(np.asarray(agg.buffer_rgba())[..., :3].copy())
-        palette.append(picture.quantize(128, method=Image.Quantize.FASTOCTREE))
-    buffer = io.BytesIO()
-    palette[0].save(
-        buffer, format="GIF", save_all=True, append_images=palette[1:], loop=0,
-        duration=[_MILLISECONDS] * (len(palette) - 1) + [5 * _MILLISECONDS],
-    )  # fmt: skip
-    return buffer.getvalue()
-
-
-def _fields(ax: Axes) -> list[Any]:
-    """Return what shows a field in a panel: an image, discs or lines."""
-    return [*ax.images, *ax.collections, *ax.lines]
-
-
-def _update(ax: Axes, panel: Panel) -> None:
-    values = np.ma.filled(panel.values, np.nan)
-    if ax.images:
-        ax.images[0].set_data(values.T)
-    elif ax.collections:
-        ax.collections[0].set_array(values)
-    else:
-        lines = list(ax.lines)
-        if panel.reference is not None:
-            lines.pop(0).set_ydata(np.ma.filled(panel.reference, np.nan))
-        lines[0].set_ydata(values)
-
-
-_ROW_HEIGHT = 2.35  # inches
-_DECADES = 4
+    shown = [plane(values[k], axes) for values in whole]
+    return _compared([values for values, *_ in shown], whole, shown[0][1], "", field, schema, words)
 
 
 def draw_kernel(
@@ -307,30 +227,18 @@ def draw_kernel(
     sizes = [x.abs().mean(-1).reshape(shape).numpy(force=True) for x in (each.sum(0), *each)]
     names = directions or [f"Direction {k + 1}" for k in range(len(each))]
     place = np.unravel_index(int(kernel.targets[target]), shape)
-    at = [float(axis.points[i]) for axis, i in zip(axes, place, strict=True)]
-    line = len(shape) == 1
-
+    mark = tuple(float(axis.points[i]) for axis, i in zip(axes, place, strict=True))
+    known, colours = ("cividis", "viridis") if len(shape) == 2 else [style.TRUTH_COLOUR] * 2
     panels = []
     if shown is not None:
         field, values = shown
-        label = labelled(field.long_name, field.units)
-        colours = style.TRUTH_COLOUR if line else "cividis"
-        panels.append(Panel("Input and target", label, values, tuple(axes), scale(values), colours))
+        label, limits = labelled(field.long_name, field.units), scale(values)
+        panels = [Panel("Input and target", label, values, tuple(axes), limits, known, mark=mark)]
     highest = max(float(size.max()) for size in sizes)
     top = float(np.log10(highest)) if highest > 0 else 0.0
+    limits, label = (top - _DECADES, top), "log10 of mean |kernel|"
     for name, size in zip(["All directions", *names], sizes, strict=True):
         with np.errstate(divide="ignore"):
-            blank = np.ma.masked_less(np.log10(size), top - _DECADES)
-        colours, limits = style.TRUTH_COLOUR if line else "viridis", (top - _DECADES, top)
-        panels.append(Panel(name, "log10 of mean |kernel|", blank, tuple(axes), limits, colours))
-
-    def draw(ax: Axes, panel: Panel) -> None:
-        draw_panel(ax, panel)
-        if line:
-            ax.axvline(at[0], color=style.PREDICTION_COLOUR, lw=1)
-        else:
-            ax.plot(*at, "o", mfc="none", mec=style.PREDICTION_COLOUR, ms=9, mew=1.5)
-
-    columns = min(columns, len(panels))
-    each = [partial(draw, panel=panel) for panel in panels]
-    return style.in_rows(each, columns, PANEL_WIDTH * columns, _ROW_HEIGHT)
+            blank = np.ma.masked_less(np.log10(size), limits[0])
+        panels.append(Panel(name, label, blank, tuple(axes), limits, colours, mark=mark))
+    return pictures(panels, (columns,))[0]

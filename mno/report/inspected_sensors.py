@@ -1,4 +1,4 @@
-"""Data of sensors: which values are there of each field, a part of it at a time.
+"""Data of sensors: which values are there of each field, and whether they suffice for training.
 
 A sensor is a point of the field. There is but one where the field has no axis of space, or has the
 same value at all points: one that holds for all of the plant.
@@ -7,33 +7,41 @@ same value at all points: one that holds for all of the plant.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from mno.core.fields import Axis, Field
+from mno.core.numbers import number, percent
 from mno.data.reading import Schema
-from mno.report.inspected_fields import noise_of_differences
+from mno.report.inspected_fields import FieldMeasurement, noise_of_differences
 
 DEAD = 0.02
 """A sensor is dead whose deviation is below this share of the median sensor's."""
-MOSTLY_MISSING = 0.5
-"""A sensor is named whose share of missing values is above this."""
+MISSING = 0.3
+"""Largest share of a field's values that may be missing, at the sensors that measure it."""
+LONGEST_GAP = 0.1
+"""Longest time without a reading of one sensor, as a share of the recorded time."""
+FAULTY = 0.1
+"""Largest share of sensors that are silent, constant or dead."""
+RATE = 0.3
+"""Largest share of the variance between neighbouring frames: that of a wave of 8 frames."""
+NOISE = 0.3
+"""Largest noise, as a share of the standard deviation."""
+RANGE = 0.1
+"""How far values to be tested on may lie beyond those trained on, as a share of their range."""
+HOLE = 0.6
+"""Largest diameter without a sensor, as a share of the diagonal of the box around all."""
+WINDOWS = {"train": 30, "validation": 3, "test": 3}
+"""Fewest samples of each split."""
 
-_COLUMNS, _ROWS = 240, 200  # of the picture of what is there
+_COLUMNS = 240  # of the picture of what is there
 _DATES = 1e8  # seconds; below this a time is not one since 1970
-
-
-class Gap(NamedTuple):
-    """A time without a reading of one sensor, and where it ends."""
-
-    frames: int
-    sensor: int
-    sample: int
-    frame: int
+_LATTICE = {1: 1001, 2: 65, 3: 25}  # places along each axis at which the distance is measured
 
 
 class Presence:
@@ -47,43 +55,46 @@ class Presence:
     """
 
     def __init__(self, field: Field, axes: Sequence[Axis], starts: np.ndarray) -> None:
-        self.field = field
+        self.field, self._starts = field, starts
         lengths = [len(axis.points) for axis in axes]
         timed = bool(axes) and axes[0].name == "time" and lengths[0] > 1
         self.frames, *space = lengths if timed else [1, *lengths]  # of a sample
         self.interval = float(np.median(np.diff(axes[0].points))) if timed else math.nan
         sensors = math.prod(space)
-        self.total, self._starts = 0, starts  # values that each sensor could have
+        self.total = 0  # values that each sensor could have
         self.same = True  # whether all points have had the same values so far
         self._count = np.zeros(sensors, dtype=np.int64)
-        self._mean, self._squares = np.zeros(sensors), np.zeros(sensors)
-        self._low, self._high = np.full(sensors, np.inf), np.full(sensors, -np.inf)
+        self._offset = np.full(sensors, np.nan)  # one value of each, from which sums are taken
+        self._sums, self._squares = np.zeros((2, sensors))
         self._steps, self._step_count = 0.0, 0
         self._noise: list[float] = []
         self._running, self._longest = np.zeros((2, sensors), dtype=np.int64)
         self._ends = np.zeros((sensors, 2), dtype=np.int64)
-        self._columns, self._rows = min(_COLUMNS, len(starts)), min(_ROWS, sensors)
-        self._filled, self._cells = np.zeros((2, self._rows, self._columns), dtype=np.int64)
+        self._filled = np.zeros((sensors, min(_COLUMNS, len(starts))))
+        self._cells = np.zeros(self._filled.shape[1])
 
     def add(self, start: int, values: np.ndarray) -> None:
         """Measure samples that follow each other from one on, shape `(samples, *dims)`."""
         for sample, array in enumerate(values, start=start):
             frames = np.asarray(array, dtype=np.float64).reshape(self.frames, -1)
             here = np.isfinite(frames)
-            self.same = self.same and np.array_equal(
-                frames, np.broadcast_to(frames[:, :1], frames.shape), equal_nan=True
-            )
-            self._add_moments(frames, here)
+            alike = np.broadcast_to(frames[:, :1], frames.shape)
+            self.same = self.same and np.array_equal(frames, alike, equal_nan=True)
+            self.total += self.frames
+            self._count += here.sum(axis=0)
+            first = frames[here.argmax(axis=0), np.arange(here.shape[1])]
+            self._offset = np.where(np.isfinite(self._offset), self._offset, first)
+            distance = np.where(here, frames - self._offset, 0.0)
+            self._sums += distance.sum(axis=0)
+            self._squares += np.square(distance).sum(axis=0)
             self._add_gaps(sample, here)
-            column = sample * self._columns // len(self._starts)
-            rows = np.arange(here.shape[1]) * self._rows // max(here.shape[1], 1)
-            np.add.at(self._filled[:, column], rows, here.sum(axis=0))
-            np.add.at(self._cells[:, column], rows, self.frames)
-            if self.frames > 1:
-                steps = np.diff(frames, axis=0)
-                steps = steps[np.isfinite(steps)]
-                self._steps += float(np.square(steps).sum())
-                self._step_count += len(steps)
+            column = sample * len(self._cells) // len(self._starts)
+            self._filled[:, column] += here.mean(axis=0)
+            self._cells[column] += 1
+            steps = np.diff(frames, axis=0)
+            steps = steps[np.isfinite(steps)]
+            self._steps += float(np.square(steps).sum())
+            self._step_count += len(steps)
             if self.frames > 2:
                 self._noise.append(noise_of_differences(frames.T))
 
@@ -113,14 +124,19 @@ class Presence:
         return float(self.missing[self.measured].mean()) if self.measured.any() else 1.0
 
     @property
+    def _variances(self) -> np.ndarray:
+        count = np.maximum(self._count, 1)
+        return np.maximum(self._squares / count - np.square(self._sums / count), 0.0)
+
+    @property
     def deviation(self) -> np.ndarray:
         """Standard deviation of each sensor over time and samples, shape `(sensors,)`."""
-        return np.sqrt(self._squares[: self.sensors] / np.maximum(self.count, 1))
+        return np.sqrt(self._variances[: self.sensors])
 
     @property
     def constant(self) -> np.ndarray:
         """Sensors of which all values are the same, shape `(sensors,)`, bool."""
-        return (self.count > 1) & (self._low == self._high)[: self.sensors]
+        return (self.count > 1) & (self._squares[: self.sensors] == 0)
 
     @property
     def dead(self) -> np.ndarray:
@@ -130,7 +146,8 @@ class Presence:
 
     @property
     def _variance(self) -> float:
-        return self._squares.sum() / max(int(self._count.sum()), 1)
+        """Variance over time about each sensor's mean."""
+        return float((self._variances * self._count).sum() / max(int(self._count.sum()), 1))
 
     @property
     def change(self) -> float:
@@ -146,9 +163,8 @@ class Presence:
     def noise(self) -> float:
         """Noise by second differences over time, as a share of the deviation; NaN if unknown."""
         known = [noise for noise in self._noise if math.isfinite(noise)]
-        if not known or not self._variance > 0:
-            return math.nan
-        return float(np.median(known) / math.sqrt(self._variance))
+        known = known if self._variance > 0 else []
+        return float(np.median(known) / math.sqrt(self._variance)) if known else math.nan
 
     @property
     def gaps(self) -> np.ndarray:
@@ -156,61 +172,41 @@ class Presence:
         return self._longest[: self.sensors]
 
     @property
-    def longest_gap(self) -> Gap | None:
-        """The longest gap of a sensor that has values at all; None where nothing is missing."""
+    def longest_gap(self) -> tuple[int, int, int, int] | None:
+        """Frames, sensor, and last sample and frame of the longest gap; None if nothing is missing.
+
+        Sensors that have no value at all do not count.
+        """
         lengths = np.where(self.measured, self.gaps, 0)
         if not lengths.any():
             return None
         sensor = int(np.argmax(lengths))
-        return Gap(int(lengths[sensor]), sensor, *self._ends[sensor].tolist())
+        return int(lengths[sensor]), sensor, *self._ends[sensor].tolist()
 
     @property
     def picture(self) -> np.ndarray:
-        """Share of values that are there, shape `(sensors or fewer rows, samples or columns)`."""
-        rows = 1 if self.same else self._rows
-        return self._filled[:rows] / np.maximum(self._cells[:rows], 1)
+        """Share of values that are there, shape `(sensors, samples or fewer columns)`."""
+        return self._filled[: self.sensors] / np.maximum(self._cells, 1)
 
-    def _add_moments(self, frames: np.ndarray, here: np.ndarray) -> None:
-        self.total += self.frames
-        count = here.sum(axis=0)
-        values = np.where(here, frames, 0.0)
-        mean = values.sum(axis=0) / np.maximum(count, 1)
-        squares = (np.square(values - mean) * here).sum(axis=0)
-        both = np.maximum(self._count + count, 1)
-        step = np.where(count > 0, mean - self._mean, 0.0)
-        self._squares += squares + step**2 * self._count * count / both
-        self._mean += step * count / both
-        self._count += count
-        self._low = np.minimum(self._low, np.where(here, frames, np.inf).min(axis=0))
-        self._high = np.maximum(self._high, np.where(here, frames, -np.inf).max(axis=0))
+    def condition(self, sensor: int) -> str:
+        """Return in one word how a sensor is."""
+        for word in ("constant", "dead"):
+            if getattr(self, word)[sensor]:
+                return word
+        return "works" if self.measured[sensor] else "silent"
 
     def _add_gaps(self, sample: int, here: np.ndarray) -> None:
-        between = self._frames_between(sample)
-        self._running = self._running + between if between >= 0 else np.zeros_like(self._running)
+        between = -1  # frames since the sample before, if that is of the same run
+        if sample:
+            elapsed = (self._starts[sample] - self._starts[sample - 1]) / self.interval
+            between = round(elapsed) - self.frames if math.isfinite(elapsed) else -1
+        goes_on = 0 <= between <= self.frames
+        self._running = self._running + between if goes_on else np.zeros_like(self._running)
         for frame, there in enumerate(here):
             self._running = np.where(there, 0, self._running + 1)
             longer = self._running > self._longest
             self._longest = np.where(longer, self._running, self._longest)
             self._ends[longer] = sample, frame
-
-    def _frames_between(self, sample: int) -> int:
-        """Return the frames between a sample and the one before; -1 if it is not of that run."""
-        if not sample:
-            return -1
-        elapsed = (self._starts[sample] - self._starts[sample - 1]) / self.interval
-        frames = round(elapsed) - self.frames if math.isfinite(elapsed) else -1
-        return frames if 0 <= frames <= self.frames else -1
-
-
-def condition(presence: Presence, sensor: int) -> str:
-    """Return in one word how a sensor is."""
-    if not presence.measured[sensor]:
-        return "silent"
-    if presence.constant[sensor]:
-        return "constant"
-    if presence.dead[sensor]:
-        return "dead"
-    return "mostly missing" if presence.missing[sensor] > MOSTLY_MISSING else "works"
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +216,6 @@ class Sensors:
     presence: tuple[Presence, ...]  # of each field with gaps or on points
     places: np.ndarray | None  # shape (sensors, axes); none where they have no fixed places
     axes: tuple[str, ...]  # names of those of the places
-    units: str  # of the places
     starts: np.ndarray  # when each sample begins, seconds; NaN where that is not known
 
     def name(self, presence: Presence, sensor: int) -> str:
@@ -265,11 +260,8 @@ def find_sensors(group: Any, schema: Schema, samples: int) -> Sensors | None:
         if field.gaps
         or (field.role != "coordinate" and "point" in field.dims and places is not None)
     )
-    if not presence:
-        return None
-    coordinates = schema.coordinates
-    units = coordinates[0].units if coordinates else "1"
-    return Sensors(presence, places, tuple(field.name for field in coordinates), units, starts)
+    names = tuple(field.name for field in schema.coordinates)
+    return Sensors(presence, places, names, starts) if presence else None
 
 
 def _places(group: Any, schema: Schema, samples: int) -> np.ndarray | None:
@@ -284,3 +276,131 @@ def _places(group: Any, schema: Schema, samples: int) -> np.ndarray | None:
                 return None
         columns.append(first.astype(np.float64))
     return np.stack(columns, axis=-1) if columns else None
+
+
+class Judgement(NamedTuple):
+    """One thing that data must keep."""
+
+    subject: str  # the field that it is of, or `sensors`, `samples`
+    what: str
+    figure: str  # what was found
+    limit: str  # what is expected
+    holds: bool
+    lacking: str  # what is missing, for the verdict
+
+
+def judge(
+    sensors: Sensors, fields: Sequence[FieldMeasurement], split_counts: Mapping[str, int]
+) -> tuple[Judgement, ...]:
+    """Compare what was measured with the limits above."""
+    measured = {m.field.name: m for m in fields}
+    found: list[Judgement] = []
+    for presence in sensors.presence:
+        found += _of_values(sensors, presence)
+        found += _of_range(measured[presence.field.name])
+    silent, places = sensors.silent(), sensors.places
+    if places is not None and not (len(silent) and silent.all()):
+        hole = largest_hole(places[~silent] if len(silent) else places)
+        lacking = f"sensors in the largest hole, {percent(hole)} of the box around all"
+        what, of = "largest hole between them", " of the box around them"
+        found.append(_share("sensors", what, hole, HOLE, lacking, of))
+    for split, fewest in WINDOWS.items():
+        count = split_counts.get(split, 0)
+        lacking = f"{count} samples in {split}: record for longer, or take fewer frames a sample"
+        what, limit = f"in {split}", f"at least {fewest}"
+        found.append(Judgement("samples", what, str(count), limit, count >= fewest, lacking))
+    return tuple(found)
+
+
+def verdict(judgements: Sequence[Judgement], states: Sequence[str]) -> str:
+    """Return in one line whether data suffice, and what is missing."""
+    aim = f"training on {', '.join(states)}"
+    lacking = [f"{j.subject}: {j.lacking}" for j in judgements if not j.holds]
+    if not lacking:
+        return f"these data suffice for {aim}"
+    return f"these data do not suffice for {aim}: {'; '.join(lacking)}"
+
+
+def _share(
+    subject: str, what: str, share: float, limit: float, lacking: str, of: str = ""
+) -> Judgement:
+    """Judge a share that must not be above a limit, which is of something."""
+    expected = f"at most {percent(limit)}{of}"
+    return Judgement(subject, what, percent(share), expected, share <= limit, lacking)
+
+
+def _of_values(sensors: Sensors, presence: Presence) -> Iterator[Judgement]:
+    name, share = presence.field.name, presence.share_missing
+    lacking = f"{percent(share)} of the values are missing"
+    yield _share(name, "values missing", share, MISSING, lacking)
+    gap = presence.longest_gap
+    if gap is not None and presence.frames > 1:
+        frames, sensor, *end = gap
+        length, recorded = frames * presence.interval, presence.total * presence.interval
+        where = f"{sensors.name(presence, sensor)}, until {sensors.moment(presence, *end)}"
+        yield Judgement(
+            name,
+            "longest gap",
+            f"{length:.6g} s ({percent(length / recorded)} of the time; {where})",
+            f"at most {percent(LONGEST_GAP)} of the time",
+            length <= LONGEST_GAP * recorded,
+            f"nothing for {length:.6g} s at {where}",
+        )
+    located = "point" in presence.field.dims and not presence.same
+    silent = sensors.silent() if located else ~presence.measured
+    faults = {"silent": silent, "constant": presence.constant, "dead": presence.dead}
+    faulty = [(word, n) for word, which in faults.items() for n in np.flatnonzero(which).tolist()]
+    listed = "; ".join(f"({sensors.name(presence, n)}) is {word}" for word, n in faulty[:5])
+    listed += f" and {len(faulty) - 5} more" if len(faulty) > 5 else ""
+    count = int((presence.measured | silent).sum())
+    yield Judgement(
+        name,
+        "sensors silent, constant or dead",
+        f"{len(faulty)} of {count}" + (f" ({listed})" if listed else ""),
+        f"at most {percent(FAULTY)} of them",
+        len(faulty) <= FAULTY * count,
+        f"sensors do not work: {listed}",
+    )
+    if presence.field.role == "state" and math.isfinite(change := presence.change):
+        what, of = "variance between neighbouring frames", " (a wave of 8 frames)"
+        lacking = f"a higher rate: {percent(change)} of the variance is between neighbouring frames"
+        yield _share(name, what, change, RATE, lacking, of)
+    if presence.field.role == "state" and math.isfinite(noise := presence.noise):
+        lacking = f"less noise: it is {percent(noise)} of the deviation (fast changes count)"
+        yield _share(name, "noise over deviation", noise, NOISE, lacking)
+
+
+def _of_range(measured: FieldMeasurement) -> Iterator[Judgement]:
+    train, test = (measured.moments.get(split) for split in ("train", "test"))
+    if train is None or test is None or not train.count or not test.count:
+        return
+    beyond = max(train.min - test.min, test.max - train.max, 0.0)
+    width = train.max - train.min
+    share = beyond / width if width > 0 else (math.inf if beyond else 0.0)
+    lacking = f"the range of the test in training: values lie {percent(share)} beyond it"
+    of = f" of the range ({number(train.min, 3)} to {number(train.max, 3)})"
+    what = "test beyond the range of training"
+    yield _share(measured.field.name, what, share, RANGE, lacking, of)
+
+
+def largest_hole(places: np.ndarray) -> float:
+    """Return the largest diameter without a sensor over the diagonal of the box around all.
+
+    Of sensors on one line it is the widest distance between neighbours, as a share of the whole.
+
+    Args:
+        places: Shape `(sensors, axes)`, one to three axes.
+
+    Returns:
+        Between 0 and 2; 1 for a single sensor.
+    """
+    low, high = places.min(axis=0), places.max(axis=0)
+    wide = high > low
+    if not wide.any():
+        return 1.0
+    places, low, high = places[:, wide], low[wide], high[wide]
+    points = _LATTICE[places.shape[1]]
+    lines = [np.linspace(a, b, points) for a, b in zip(low, high, strict=True)]
+    lattice = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, len(lines))
+    distances, _ = KDTree(places).query(lattice)
+    return float(2 * distances.max() / np.linalg.norm(high - low))

@@ -20,34 +20,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import zarr
 
 from mno.core.errors import InputError, first_line
-from mno.core.fields import Axis, Field
+from mno.core.fields import Axis
 from mno.core.numbers import percent
-from mno.data.generate.report import count_duplicates
 from mno.data.reading import Schema, read_schema, verify
-from mno.report.inspected_fields import FieldMeasurement, spacing_of
-from mno.report.inspected_sensors import Sensors, find_sensors
-from mno.report.sufficiency import Judgement, facts, judge, verdict
+from mno.data.statistics import count_duplicates
+from mno.report.inspected_fields import FieldMeasurement
+from mno.report.inspected_sensors import Judgement, Sensors, find_sensors, judge, verdict
 
 _MUCH_AT_CUTOFF = 0.01  # share of the variance
 _MUCH_NOISE = 0.02  # share of the deviation
 _FAR_OFF = 4.0  # standard errors
+_EQUAL = 1e-4  # largest difference between distances that count as equal, as a share of their mean
 _ROUNDING = 1e-6
 _PAIRS = 3
 _SPLITS = ("train", "validation", "test")
-
-
-class Duplicates(NamedTuple):
-    """Samples with identical inputs."""
-
-    samples: int  # whose inputs an earlier sample has too
-    in_two_splits: int  # inputs that are in more than one split
-    pairs: tuple[tuple[int, int], ...]  # the first few: an earlier sample and one like it
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +50,8 @@ class Inspection:
     schema: Schema
     splits: np.ndarray  # of each sample
     fields: tuple[FieldMeasurement, ...]
-    duplicates: Duplicates
+    duplicates: tuple[tuple[int, int], ...]  # the first sample with some inputs, and another
+    leaks: int  # inputs that are in more than one split
     checks: Mapping[str, Any]  # the physics checks of the dataset's own report, by name
     checks_missing: str  # why there are none; empty where there are
     sensors: Sensors | None = None  # of data with gaps, or of points in fixed places
@@ -71,11 +64,8 @@ class Inspection:
     @property
     def verdict(self) -> str:
         """Whether data of sensors suffice, and what is missing; empty for other data."""
-        return verdict(self.judgements, self._predicted) if self.sensors else ""
-
-    @property
-    def _predicted(self) -> list[str]:
-        return [field.name for field in self.schema.outputs]
+        predicted = [field.name for field in self.schema.outputs]
+        return verdict(self.judgements, predicted) if self.sensors else ""
 
     @cached_property
     def split_counts(self) -> dict[str, int]:
@@ -88,12 +78,12 @@ class Inspection:
     @property
     def problems(self) -> list[str]:
         """What should not be in a dataset, one sentence each."""
-        found, twice = [], self.duplicates
-        if twice.samples:
-            pairs = ", ".join(f"{a} and {b}" for a, b in twice.pairs)
+        found = []
+        if self.duplicates:
+            pairs = ", ".join(f"{a} and {b}" for a, b in self.duplicates[:_PAIRS])
             found.append(
-                f"{twice.samples} samples have the inputs of another ({pairs}); "
-                f"{twice.in_two_splits} inputs are in two splits: leakage"
+                f"{len(self.duplicates)} samples have the inputs of another ({pairs}); "
+                f"{self.leaks} inputs are in two splits: leakage"
             )
         for measured in self.fields:
             name, total = measured.field.name, measured.total
@@ -120,12 +110,12 @@ class Inspection:
                     f"{name}: {measured.repeated_frames} frames repeat the one before, in "
                     f"{len(measured.still)} samples (a steady state, or a gap)"
                 )
-            for split, off in self.imbalance(measured).items():
-                if abs(off) > _FAR_OFF:
-                    found.append(
-                        f"{name}: the mean norm of {split} is {off:+.1f} standard errors from that "
-                        "of all samples"
-                    )
+            found += [
+                f"{name}: the mean norm of {split} is {off:+.1f} standard errors from that of all "
+                "samples"
+                for split, off in self.imbalance(measured).items()
+                if abs(off) > _FAR_OFF
+            ]
             if spectrum and spectrum.share_at_cutoff > _MUCH_AT_CUTOFF:
                 found.append(
                     f"{name}: {percent(spectrum.share_at_cutoff)} of its variance is at the "
@@ -161,16 +151,35 @@ class Inspection:
             "splits": self.split_counts,
             "fields": {m.field.name: self._field(m) for m in self.fields},
             "axes": {axis.name: _axis(axis) for axis in self.schema.axes},
-            "duplicates": {
-                "samples": self.duplicates.samples,
-                "inputs_in_two_splits": self.duplicates.in_two_splits,
-                "pairs": [list(pair) for pair in self.duplicates.pairs],
-            },
+            "duplicates": {"samples": len(self.duplicates), "inputs_in_two_splits": self.leaks},
             "checks": {name: dict(check) for name, check in self.checks.items()},
             "problems": self.problems,
             "remarks": self.remarks,
-            "sufficiency": self.sensors and facts(self.sensors, self.judgements, self._predicted),
+            "sufficiency": self.sensors
+            and {
+                "suffices": all(judgement.holds for judgement in self.judgements),
+                "verdict": self.verdict,
+                "judgements": [judgement._asdict() for judgement in self.judgements],
+                "sensors": self.each_sensor(),
+            },
         }
+
+    def each_sensor(self) -> list[dict[str, Any]]:
+        """Return how each sensor of each field is, by its name; those that work come last."""
+        sensors = self.sensors or Sensors((), None, (), np.zeros(0))
+        found = [
+            {
+                "sensor": sensors.name(one, number),
+                "field": one.field.name,
+                "missing": float(one.missing[number]),
+                "longest_gap": _finite(float(one.gaps[number] * one.interval)),
+                "deviation": float(one.deviation[number]),
+                "condition": one.condition(number),
+            }
+            for one in sensors.presence
+            for number in range(one.sensors)
+        ]
+        return sorted(found, key=lambda sensor: sensor["condition"] == "works")
 
     def _field(self, measured: FieldMeasurement) -> dict[str, Any]:
         total, field, spectrum = measured.total, measured.field, measured.spectrum
@@ -180,30 +189,35 @@ class Inspection:
             "shape": [len(axis.points) for axis in measured.axes],
             **{name: _finite(getattr(total, name)) for name in ("mean", "std", "min", "max")},
             "not_finite": total.missing,
-            "means_by_split": {s: _finite(m.mean) for s, m in measured.moments.items()},
             "standard_errors_by_split": self.imbalance(measured),
             "constant_samples": len(measured.constant),
             "repeated_frames": measured.repeated_frames,
-            "noise_of_differences": _finite(measured.noise),
-            "noise_of_spectrum": spectrum and _finite(spectrum.noise),
+            "noise": _finite(measured.noise),
             "share_at_cutoff": spectrum and spectrum.share_at_cutoff,
         }
 
 
+def spacing_of(axis: Axis) -> tuple[float, float, bool]:
+    """Return the smallest and the largest distance between neighbours, and whether all are equal.
+
+    Points are taken as equally far apart where only rounding makes a difference; NaN for one point.
+    """
+    if len(axis.points) < 2:
+        return math.nan, math.nan, False
+    distances = np.diff(axis.points)
+    low, high = float(distances.min()), float(distances.max())
+    return low, high, high - low <= _EQUAL * abs(float(distances.mean()))
+
+
 def _axis(axis: Axis) -> dict[str, Any]:
     low, high, equal = spacing_of(axis)
-    about = {
+    return {
         "units": axis.units,
         "points": len(axis.points),
         "extent": list(axis.extent),
-        "first": float(axis.points[0]),
-        "last": float(axis.points[-1]),
         "spacing": [_finite(low), _finite(high)],
         "equal": equal,
     }
-    if axis.name == "time":
-        about["samples_per_unit_time"] = 1 / low if equal else None
-    return about
 
 
 def _finite(value: float) -> float | None:
@@ -239,22 +253,15 @@ def inspect_store(
         schema = read_schema(store)
         group: Any = zarr.open_group(store, mode="r", zarr_format=3)
         splits = np.array([str(name) for name in group["split"][:]])
-        axes = {axis.name: axis for axis in schema.axes}
-        fields = tuple(
-            FieldMeasurement(field, [axes[name] for name in field.dims], len(splits))
-            for field in schema.fields
-        )
+        fields = tuple(FieldMeasurement(field, schema, len(splits)) for field in schema.fields)
         sensors = find_sensors(group, schema, len(splits))
     digests = _measure(group, splits, fields, sensors, progress)
-    checks, missing = _checks(report, schema.scenario, splits, fields)
     first: dict[bytes, int] = {}
-    pairs = [
-        (first[digest], sample)
-        for sample, digest in enumerate(digests)
-        if first.setdefault(digest, sample) != sample
-    ]
-    twice = Duplicates(*count_duplicates(digests, splits.tolist()), tuple(pairs[:_PAIRS]))
-    return Inspection(store, schema, splits, fields, twice, checks, missing, sensors)
+    pairs = [(first.setdefault(digest, sample), sample) for sample, digest in enumerate(digests)]
+    duplicates = tuple((one, other) for one, other in pairs if one != other)
+    _, leaks = count_duplicates(digests, splits.tolist())
+    checks, missing = _checks(report, schema.scenario, splits, fields)
+    return Inspection(store, schema, splits, fields, duplicates, leaks, checks, missing, sensors)
 
 
 def _measure(
@@ -264,7 +271,11 @@ def _measure(
     sensors: Sensors | None,
     progress: Callable[[int, int], None],
 ) -> list[bytes]:
-    """Read all samples, shard by shard; return the digest of each one's inputs."""
+    """Read all samples, shard by shard; return the digest of what is given of each one.
+
+    That is its inputs, and of states the first frame; with gaps all of them, since the first frames
+    of two recordings are the same where nothing was measured in either.
+    """
     size = max((group[m.field.name].shards or group[m.field.name].chunks)[0] for m in fields)
     all_given = all(measured.field.role == "output" for measured in fields)
     presence = {one.field.name: one for one in sensors.presence} if sensors else {}
@@ -282,19 +293,11 @@ def _measure(
                 presence[field.name].add(start, values)
             if all_given or field.role != "output":
                 for hasher, sample in zip(hashes, values, strict=True):
-                    hasher.update(_given(field, sample))
+                    given = sample[0] if field.role == "state" and not field.gaps else sample
+                    hasher.update(np.ascontiguousarray(given).tobytes())
         digests += [hasher.digest() for hasher in hashes]
         progress(len(digests), len(splits))
     return digests
-
-
-def _given(field: Field, sample: np.ndarray) -> bytes:
-    """Return what is given of a field: of states, the first frame.
-
-    The first frames of two recordings are the same where nothing was measured in either.
-    """
-    first = sample[0] if field.role == "state" and not field.gaps else sample
-    return np.ascontiguousarray(first).tobytes()
 
 
 def _checks(

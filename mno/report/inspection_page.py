@@ -1,73 +1,117 @@
-"""The page of an inspection: one HTML file that is complete in itself, and figures beside it."""
+"""The page of an inspection: its tables and figures in one HTML file, complete in itself."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from mno.core.fields import Axis
-from mno.core.files import write_bytes, write_json, write_text
+import numpy as np
+import zarr
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from mno.core.files import write_json, write_text
 from mno.core.numbers import number, percent, setting
-from mno.report.inspected_fields import FieldMeasurement, spacing_of
-from mno.report.inspected_sensors import condition
-from mno.report.inspection import Inspection
-from mno.report.inspection_figures import draw_inspection
-from mno.report.language import Rows, check_rows, unit_text
-from mno.report.page import embedded, render_page
-from mno.report.sufficiency import Judgement
+from mno.report import style
+from mno.report.inspected_fields import CUTOFF, FieldMeasurement
+from mno.report.inspected_sensors import Presence, Sensors
+from mno.report.inspection import Inspection, spacing_of
+from mno.report.language import check_rows, unit_text
+from mno.report.page import Figure, embedded, render_page
+from mno.report.panels import Panel, labelled, pictures, placed, plane, scale
+from mno.report.sections.data import check_figure
 
 PAGE = "index.html"
-_SOMETIMES = ("spectra", "physics_checks")  # drawn of some datasets only
-_OF_FIELDS = ("samples", "presence", "places")  # figures of one field each
-_MOST_SENSORS = 200
+_MOST_SENSORS = 200  # in the table
+_MOST_NAMES = 24  # along an axis
+_COLOURS = (*style.COLOURS, "#e69f00", "#56b4e9")
+_DASHES = ("-", "--", ":", "-.")
 
 Row = dict[str, str]
 
 
 def write_inspection(inspection: Inspection, folder: Path) -> Path:
-    """Write `index.html`, `inspection.json` and the figures as PNG; return the path of the page.
+    """Write `index.html` and `inspection.json`; return the path of the page.
 
-    Figures of an earlier inspection that this one does not draw are removed. An `OSError` says
-    that the folder cannot be written to.
+    An `OSError` says that the folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = draw_inspection(inspection)
-    drawn = {folder / f"{figure.name}.png": figure.png for figure in figures}
-    earlier = {path for name in _OF_FIELDS for path in folder.glob(f"{name}_*.png")}
-    earlier |= {folder / f"{name}.png" for name in _SOMETIMES}
-    for path in earlier - set(drawn):
-        path.unlink(missing_ok=True)
-    for path, png in drawn.items():
-        write_bytes(path, png)
     write_json(folder / "inspection.json", inspection.to_dict())
     faults = ("Problems", str(len(inspection.problems)))
     splits = [(f"In {name}", number(count)) for name, count in inspection.split_counts.items()]
     html = render_page(
         "report/inspection.html.j2",
         title=f"Dataset: {inspection.schema.scenario.replace('_', ' ')}",
-        store=str(inspection.store),
-        problems=inspection.problems,
-        remarks=inspection.remarks,
-        tiles=[("Samples", number(len(inspection.splits))), *splits, faults],
-        fields=[field_row(measured) for measured in inspection.fields],
-        fineness=[fineness_row(measured) for measured in inspection.fields],
-        axes=[axis_row(axis) for axis in inspection.schema.axes],
-        splits=split_rows(inspection),
-        gaps=gap_rows(inspection),
-        verdict=inspection.verdict,
+        inspection=inspection,
         suffices=all(judgement.holds for judgement in inspection.judgements),
-        judgements=[judgement_row(judgement) for judgement in inspection.judgements],
-        sensors=_sensor_rows(inspection),
-        checks=check_rows({"checks": inspection.checks}),
-        checks_missing=inspection.checks_missing,
-        figures=[embedded(figure) for figure in figures],
+        tiles=[("Samples", number(len(inspection.splits))), *splits, faults],
+        tables=tables(inspection),
+        sensors=[
+            {name.replace("_", " "): _text(value) for name, value in row.items()}
+            for row in inspection.each_sensor()[:_MOST_SENSORS]
+        ],
+        figures=[embedded(figure) for figure in draw_inspection(inspection)],
     )
     write_text(folder / PAGE, html)
     return folder / PAGE
 
 
-def field_row(measured: FieldMeasurement) -> Row:
-    """Return a field's name, role, unit, axes and values, as text."""
+def tables(inspection: Inspection) -> dict[str, list[Row]]:
+    """Return what an inspection found as rows of text, by table; one without rows tells nothing."""
+    fields = inspection.fields
+    whole = [m for m in fields if not m.field.gaps]
+    counts = {
+        "duplicate samples": len(inspection.duplicates),
+        "inputs in two splits": inspection.leaks,
+        "values not finite": sum(m.total.missing for m in whole),
+        "values missing": sum(m.total.missing for m in fields if m.field.gaps),
+        "constant samples": sum(len(m.constant) for m in whole),
+        "repeated frames": sum(m.repeated_frames for m in fields),
+    }
+    return {
+        "fields": [_field_row(measured) for measured in fields],
+        "axes": [
+            {
+                "axis": axis.name,
+                "unit": unit_text(axis.units),
+                "points": str(len(axis.points)),
+                "extent": f"{setting(axis.extent[0])} to {setting(axis.extent[1])}",
+                "spacing": "unordered" if axis.name == "point" else _spacing(*spacing_of(axis)),
+            }
+            for axis in inspection.schema.axes
+        ],
+        "splits": _split_rows(inspection),
+        "fineness": [
+            {
+                "field": measured.field.name,
+                "at the cut-off": percent(measured.spectrum.share_at_cutoff),
+                "noise": percent(measured.noise / (measured.total.std or math.nan)),
+            }
+            for measured in fields
+            if measured.spectrum
+        ],
+        "gaps": [{name: str(count) for name, count in counts.items()}],
+        "judgements": [
+            {
+                "of": judgement.subject,
+                "judged": judgement.what,
+                "found": judgement.figure,
+                "expected": judgement.limit,
+                "enough": "yes" if judgement.holds else "NO",
+            }
+            for judgement in inspection.judgements
+        ],
+        "checks": [
+            dict(zip(("check", "largest value", "tolerance", "result"), row.values(), strict=True))
+            for row in check_rows({"checks": inspection.checks})
+        ],
+    }
+
+
+def _field_row(measured: FieldMeasurement) -> Row:
     total, field = measured.total, measured.field
     mean = total.mean if total.count else math.nan
     values = {"min": total.min, "max": total.max, "mean": mean, "std": total.std}
@@ -78,109 +122,148 @@ def field_row(measured: FieldMeasurement) -> Row:
         "role": field.role,
         "unit": unit_text(field.units),
         "axes": " ".join(f"{a.name}={len(a.points)}" for a in measured.axes) or "one per sample",
-        **{name: _figure(value) for name, value in values.items()},
+        **{name: _text(value) for name, value in values.items()},
         "not finite": percent(share) if total.missing else "0",
     }
 
 
-def fineness_row(measured: FieldMeasurement) -> Row:
-    """Return how much of a field is at the cut-off, and what may be noise in it, as text."""
-    spectrum, std = measured.spectrum, measured.total.std
-
-    def relative(noise: float) -> str:
-        return percent(noise / std) if std > 0 and noise >= 0 else "–"
-
-    return {
-        "field": measured.field.name,
-        "at the cut-off": percent(spectrum.share_at_cutoff) if spectrum else "–",
-        "noise by differences": relative(measured.noise),
-        "noise by spectrum": relative(spectrum.noise if spectrum else math.nan),
-    }
-
-
-def axis_row(axis: Axis) -> Row:
-    """Return an axis' points, extent and spacing, as text."""
-    low, high, equal = spacing_of(axis)
-    ordered = axis.name != "point"
-    spacing = f"{_figure(low)}, equal" if equal else f"{_figure(low)} to {_figure(high)}"
-    if not math.isfinite(low):
-        spacing = "–"
-    first, last = (_figure(float(axis.points[k])) if ordered else "–" for k in (0, -1))
-    return {
-        "axis": axis.name,
-        "unit": unit_text(axis.units),
-        "points": str(len(axis.points)),
-        "extent": f"{setting(axis.extent[0])} to {setting(axis.extent[1])}",
-        "first": first,
-        "last": last,
-        "spacing": spacing if ordered else "unordered",
-        "sampling rate": _figure(1 / low) if axis.name == "time" and equal else "–",
-    }
-
-
-def split_rows(inspection: Inspection) -> list[Row]:
-    """Return each split's size, and how far its norms are from those of all samples, as text."""
+def _split_rows(inspection: Inspection) -> list[Row]:
     off = {m.field.name: inspection.imbalance(m) for m in inspection.fields}
     rows = []
     for split, count in inspection.split_counts.items():
-        deviations = [(abs(z[split]), name) for name, z in off.items() if split in z]
-        largest = max(deviations, key=lambda found: float(f"{found[0]:.1f}"), default=None)
+        deviations = [(round(abs(z[split]), 1), name) for name, z in off.items() if split in z]
+        largest, name = max(deviations, key=lambda found: found[0], default=(math.nan, ""))
         rows.append(
             {
                 "split": split,
                 "samples": str(count),
                 "share": percent(count / len(inspection.splits)),
-                "largest deviation": f"{largest[0]:.1f} ({largest[1]})" if largest else "–",
+                "largest deviation": f"{largest:.1f} ({name})" if name else "–",
             }
         )
     return rows
 
 
-def gap_rows(inspection: Inspection) -> Rows:
-    """Return how many duplicates and gaps there are, as text."""
-    fields, twice = inspection.fields, inspection.duplicates
-    whole = [m for m in fields if not m.field.gaps]
-    counts = {
-        "Duplicate samples": twice.samples,
-        "Inputs in two splits": twice.in_two_splits,
-        "Values not finite": sum(m.total.missing for m in whole),
-        "Values missing": sum(m.total.missing for m in fields if m.field.gaps),
-        "Constant samples": sum(len(m.constant) for m in whole),
-        "Repeated frames": sum(m.repeated_frames for m in fields),
-    }
-    return [(name, str(count)) for name, count in counts.items()]
+def _spacing(low: float, high: float, equal: bool) -> str:
+    return f"{_text(low)}, equal" if equal else f"{_text(low)} to {_text(high)}"
 
 
-def judgement_row(judgement: Judgement) -> Row:
-    """Return what is judged, what was found, and whether that is enough, as text."""
-    return {
-        "of": judgement.subject,
-        "judged": judgement.what,
-        "found": judgement.figure,
-        "expected": judgement.limit,
-        "enough": "yes" if judgement.holds else "NO",
-    }
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"
 
 
-def _sensor_rows(inspection: Inspection) -> list[Row]:
-    """Return how each sensor of each field is, as text; those that work come last, and not all."""
-    sensors = inspection.sensors
-    if sensors is None:
-        return []
-    rows = [
-        {
-            "sensor": sensors.name(presence, number),
-            "field": presence.field.name,
-            "missing": percent(float(presence.missing[number])),
-            "longest gap": _figure(float(presence.gaps[number] * presence.interval)),
-            "deviation": _figure(float(presence.deviation[number])),
-            "condition": condition(presence, number),
-        }
-        for presence in sensors.presence
-        for number in range(presence.sensors)
-    ]
-    return sorted(rows, key=lambda row: row["condition"] == "works")[:_MOST_SENSORS]
+def draw_inspection(inspection: Inspection) -> list[Figure]:
+    """Draw what there is to draw; the only samples that are read again are those shown."""
+    figures = [*_samples(inspection), *_spectra(inspection)]
+    if inspection.sensors:
+        figures += [_presence(inspection.sensors, one) for one in inspection.sensors.presence]
+    checks = check_figure({"checks": inspection.checks})
+    return [*figures, *([checks] if checks else [])]
 
 
-def _figure(value: float) -> str:
-    return f"{value:.3g}" if math.isfinite(value) else "–"
+def _presence(sensors: Sensors, presence: Presence) -> Figure:
+    """Draw which values of a field are there."""
+    field, share = presence.field, percent(presence.share_missing)
+    picture, count = presence.picture, presence.sensors
+
+    def draw(ax: Axes) -> None:
+        image = ax.imshow(
+            picture, aspect="auto", cmap="cividis_r", vmin=0, vmax=1, interpolation="nearest",
+            extent=(0, len(sensors.starts), count, 0),
+        )  # fmt: skip
+        ax.set_xlabel("sample")
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        ax.set_yticks([])
+        ax.set_ylabel(f"{count} sensors" if count > _MOST_NAMES else "")
+        if count <= _MOST_NAMES:
+            names = [sensors.name(presence, sensor) for sensor in range(count)]
+            ax.set_yticks(np.arange(count) + 0.5, names)
+        ax.figure.colorbar(image, ax=ax, label="share there", format=style.PER_CENT)
+
+    return Figure(
+        f"presence_{field.name}",
+        f"What is there of {field.long_name}",
+        "Share of values that are there, by sensor and sample in the order of the dataset. A "
+        "yellow row is a sensor that fails, a yellow column a time at which all do. "
+        f"{share} are missing at the sensors that have any.",
+        f"Map of the values of {field.long_name} that are there: {share} are missing.",
+        *style.curves(draw, 1.4 + 0.16 * min(count, _MOST_NAMES)),
+    )
+
+
+def _samples(inspection: Inspection) -> Iterator[Figure]:
+    group: Any = zarr.open_group(inspection.store, mode="r", zarr_format=3)
+    schema = inspection.schema
+    for measured in inspection.fields:
+        field, extremes = measured.field, measured.extremes
+        if not field.dims or field.role == "coordinate" or not extremes:
+            continue
+        panels, cut = [], ""
+        for rank, sample in extremes.items():
+            values, axes = np.asarray(group[field.name][sample]), measured.axes
+            if field.gaps:
+                values = np.ma.masked_where(np.isnan(values), values)
+            if field.dims != ("time",):
+                values, axes, cut = plane(values, axes)
+            places = {c.name: np.asarray(group[c.name][sample]) for c in schema.coordinates}
+            on_points = "point" in field.dims and bool(places)
+            line = values.ndim == 1 and not (on_points and len(places) > 1)
+            colours = "cividis" if field.role == "input" else "viridis"
+            label, title = labelled(field.long_name, field.units), f"{rank}, sample {sample}"
+            look = style.TRUTH_COLOUR if line else colours
+            panel = Panel(title, label, values, axes, scale(values), look)
+            panels += placed([panel], schema, places) if on_points else [panel]
+        limits = scale(*(panel.values for panel in panels))
+        told = ", ".join(
+            f"{rank} {number(float(measured.norms[n]), 3)} (sample {n})"
+            for rank, n in extremes.items()
+        )
+        yield Figure(
+            f"samples_{field.name}",
+            f"Samples of {field.long_name}",
+            "The samples of smallest, median and largest norm (root mean square), on one "
+            f"scale: {told}." + (f" Shown at {cut}." if cut else ""),
+            f"Three samples of {field.long_name} by norm: {told}.",
+            *pictures([replace(panel, limits=limits) for panel in panels], (3, 1)),
+            full_width=True,
+        )
+
+
+def _spectra(inspection: Inspection) -> Iterator[Figure]:
+    found = {m.field.long_name: m.spectrum for m in inspection.fields if m.spectrum}
+    curves = {name: spectrum.curve for name, spectrum in found.items()}
+    if not any(power.any() for _, power in curves.values()):
+        return
+    units = inspection.schema.space[0].units
+    told = "; ".join(f"{n}: {percent(s.share_at_cutoff)}" for n, s in found.items())
+    yield Figure(
+        "spectra",
+        "Spectra",
+        "Power of a mode against its wavenumber, averaged over directions, samples and up to eight "
+        "frames of each, largest power one (mean removed, Hann window). A curve that has not "
+        "fallen far at the right edge, the highest wavenumber that the grid resolves, shows a "
+        "field with jumps or noise, or a resolution too coarse for it. Share of the variance above "
+        f"two thirds of that wavenumber (grey): {told}.",
+        f"Power spectra of {len(found)} fields. Share of the variance at the cut-off: {told}.",
+        *style.curves(partial(_draw_spectra, curves=curves, units=units), 3.6),
+    )
+
+
+def _draw_spectra(
+    ax: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], units: str
+) -> None:
+    for place, (name, (k, power)) in enumerate(curves.items()):
+        colour, dashes = _COLOURS[place % len(_COLOURS)], _DASHES[place % len(_DASHES)]
+        shown = np.where(power > 0, power, np.nan)
+        ax.loglog(k, shown, label=name, lw=1.7, color=colour, ls=dashes)
+    last = max(float(k[-1]) for k, _ in curves.values())
+    ax.axvspan(CUTOFF * last, last, color=style.REFERENCE_COLOUR, alpha=0.15, lw=0)
+    ax.set_xlim(right=last)
+    style.log_ticks(ax.xaxis)
+    # Below this there is nothing but the rounding of float32.
+    ax.set_ylim(bottom=max(ax.get_ylim()[0], 1e-16))
+    inverse = "1" if units == "1" else f"1/{units}"
+    wavenumber = labelled("wavenumber, cycles per unit of length", inverse)
+    style.finish(ax, wavenumber, "power / largest power", lines="both")

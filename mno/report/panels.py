@@ -240,8 +240,6 @@ def _draw_points(ax: Axes, panel: Panel, places: np.ndarray) -> None:
         places[:, 0], places[:, 1], c=_filled(panel.values), s=diameter**2, cmap=panel.colours,
         norm=Normalize(*panel.limits), linewidths=0, clip_on=False,
     )  # fmt: skip
-    ax.set_xlabel(labelled(first.name, first.units))
-    ax.set_ylabel(labelled(second.name, second.units))
     _draw_scale(ax, image, panel)
 
 
@@ -257,15 +255,16 @@ def _draw_map(ax: Axes, panel: Panel) -> None:
         norm=Normalize(*panel.limits),
         interpolation="nearest",
     )
-    ax.set_xlabel(labelled(first.name, first.units))
-    ax.set_ylabel(labelled(second.name, second.units))
     ax.set_xticks(np.linspace(*first.extent, 3))
     ax.set_yticks(np.linspace(*upwards, 3) if second.name != "time" else second.points[[0, -1]])
     _draw_scale(ax, image, panel)
 
 
 def _draw_scale(ax: Axes, image: ScalarMappable, panel: Panel) -> None:
-    """Draw the scale of colours, next to a map and as high as the map itself."""
+    """Name the axes, and draw the scale of colours, next to a map and as high as the map itself."""
+    first, second = panel.axes
+    ax.set_xlabel(labelled(first.name, first.units))
+    ax.set_ylabel(labelled(second.name, second.units))
     beside = ax.inset_axes((1.04, 0.0, 0.06, 1.0))
     numbers = ScalarFormatter()
     numbers.set_powerlimits((-3, 4))

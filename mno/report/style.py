@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import distribution
@@ -15,12 +15,13 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 TRUTH_COLOUR = "#0072b2"  # the palette of Okabe and Ito, told apart by all kinds of sight
 PREDICTION_COLOUR = "#d55e00"
 REFERENCE_COLOUR = "#6b6b6b"
+COLOURS = (TRUTH_COLOUR, PREDICTION_COLOUR, "#009e73", "#cc79a7")  # for many of a kind
 
 DPI = 144
 _STYLE: dict[Any, Any] = {
@@ -118,16 +119,31 @@ def curves(draw: Callable[[Axes], None], height: float = HEIGHT) -> tuple[bytes,
     return on_page_and_telephone(lambda figure: draw(figure.add_subplot()), height)
 
 
-def in_rows(
-    draw: Sequence[Callable[[Axes], None]], columns: int, width: float, height: float
-) -> bytes:
-    """Return as PNG what is drawn into one axes after another, so many in a row of a height."""
-    rows = -(-len(draw) // columns)
-    with house_style():
-        figure = new_figure(width, height * rows)
-        for place, one in enumerate(draw, start=1):
-            one(figure.add_subplot(rows, columns, place))
-        return png_bytes(figure)
+def grid(ax: Axes, axis: Any = "y", which: Any = "major") -> None:
+    """Draw thin lines to read values by."""
+    ax.grid(axis=axis, which=which, color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
+
+
+def log_ticks(axis: Any, labels: str | FuncFormatter = "{x:g}") -> None:
+    """Number 1, 2 and 5 of each decade of a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(labels)
+    axis.set_minor_formatter(NullFormatter())
+
+
+def finish(ax: Axes, x: str, y: str, *, lines: str = "", per_cent: str = "", **legend: int) -> None:
+    """Name the axes, and explain the curves if there are any (see `draw_legend`).
+
+    There are lines to read values by along the axes named, and fractions are in per cent on others.
+    """
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    if lines:
+        grid(ax, lines)
+    for name in per_cent:
+        getattr(ax, f"{name}axis").set_major_formatter(PER_CENT)
+    if ax.get_legend_handles_labels()[0]:
+        draw_legend(ax, **legend)
 
 
 def draw_legend(ax: Axes, columns: int = 3, narrow: int = 3) -> None:

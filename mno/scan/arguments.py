@@ -18,8 +18,9 @@ Glossary:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -96,7 +97,10 @@ DISCRETIZATIONS = ("simplified", "zoh", "centred")
 
 @dataclass(frozen=True, eq=False)
 class ScanArguments:
-    """A scan to be computed; symbols and shapes are those of the glossary."""
+    """A scan to be computed; symbols and shapes are those of the glossary.
+
+    With one group of u, the groups share it, and their outputs are summed.
+    """
 
     u: Inputs
     delta: Steps
@@ -109,6 +113,17 @@ class ScanArguments:
     path: ScanPath
     softplus: bool = True
     discretization: str = "simplified"
+
+    @classmethod
+    def flat(cls, *given: Any) -> ScanArguments:
+        """Make it of what an operator of torch can be given.
+
+        These are the tensors, the factors and the order of the path, its packed directions, and the
+        two options.
+        """
+        *tensors, scale, order, layout, softplus, rule = given
+        path = ScanPath(unpacked(layout), order, scale)
+        return cls(*tensors, path=path, softplus=softplus, discretization=rule)
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
@@ -124,3 +139,24 @@ class ScanArguments:
     def shared(self) -> bool:
         """Whether all directions scan the same input."""
         return self.u.shape[2] == 1
+
+
+def check_shapes(given: Mapping[str, tuple[Tensor | None, str]], sizes: dict[str, int]) -> None:
+    """Raise a `ValueError` unless tensors, given with the names of their axes, fit each other.
+
+    `sizes` of axes that are known by their names; those that are met first are added.
+    """
+    for name, (tensor, axes) in given.items():
+        if tensor is None:
+            continue
+        names = axes.split()
+        shape = dict(zip(names, tensor.shape, strict=False))
+        if tensor.ndim != len(names) or any(sizes.get(axis, n) != n for axis, n in shape.items()):
+            known = ", ".join(f"{axis} {size}" for axis, size in sizes.items())
+            expected = ", ".join(str(sizes.get(axis, axis)) for axis in names)
+            comma = "," if len(names) == 1 else ""
+            raise ValueError(
+                f"{name} has shape {tuple(tensor.shape)}; expected ({expected}{comma}), which are "
+                f"({', '.join(names)}{comma})" + (f", to fit {known}" if known else "")
+            )
+        sizes |= shape

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from mno.scan import cpu
 from mno.scan.arguments import Inputs, ScanArguments, ScanPath, packed, unpacked
-from mno.scan.cpu import ScanInputs
 from mno.scan.plain import (
     Lines,
     LineWeights,
@@ -191,7 +190,7 @@ def direct_scan(
 class _DirectScan(torch.autograd.Function):
     @staticmethod
     def forward(options: Any, save: bool, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
-        y, states = _launch().forward(_inputs(tensors, *options), save=save)
+        y, states = _launch().forward(_scan_of(tensors, *options), save=save)
         return options[0].of_output(y), states
 
     @staticmethod
@@ -210,17 +209,16 @@ class _DirectScan(torch.autograd.Function):
         if torch.is_grad_enabled():
             needed = ctx.needs_input_grad[2:]
             return (None, None, *_plain_gradients(tensors, needed, dy, *ctx.options))
-        inputs = _inputs(tensors, *ctx.options)
-        grads = _launch().backward(inputs, states, arrangement.to_output(dy))
+        scan = _scan_of(tensors, *ctx.options)
+        grads = _launch().backward(scan, states, arrangement.to_output(dy))
         return (None, None, *arrangement.outward(grads))
 
 
-def _inputs(
+def _scan_of(
     tensors: Tensors, arrangement: Arrangement, path: ScanPath, softplus: bool, rule: str
-) -> ScanInputs:
+) -> ScanArguments:
     given: Any = arrangement.inward(tensors)
-    rest: Any = (path.factors, path.order, packed(path.directions), softplus, rule)
-    return ScanInputs(*given, *rest)
+    return ScanArguments(*given, path=path, softplus=softplus, discretization=rule)
 
 
 def _launch() -> Any:
@@ -230,17 +228,10 @@ def _launch() -> Any:
 
 
 def _plain_gradients(
-    tensors: Tensors,
-    needed: Sequence[bool],
-    dy: Tensor,
-    arrangement: Arrangement,
-    path: ScanPath,
-    softplus: bool,
-    discretization: str,
+    tensors: Tensors, needed: Sequence[bool], dy: Tensor, arrangement: Arrangement, *options: Any
 ) -> list[Tensor | None]:
     """Differentiate the plain form, since a graph of the gradients themselves was asked for."""
-    inputs: Any = arrangement.inward(tensors)
-    scan = ScanArguments(*inputs, path=path, softplus=softplus, discretization=discretization)
+    scan = _scan_of(tensors, arrangement, *options)
     y = arrangement.of_output(scan_by_lines(scan, plain_recurrence))
     asked = [need and x is not None for x, need in zip(tensors, needed, strict=False)]
     wanted = [x for x, ask in zip(tensors, asked, strict=True) if ask and x is not None]
@@ -257,13 +248,13 @@ def _plain_gradients(
 def _forward(*inputs: Any) -> tuple[Tensor, Tensor]:
     """Return the output, and the states that the backward pass starts from if `save`."""
     *scan, save = inputs
-    return _launch().forward(ScanInputs(*scan), save=save)
+    return _launch().forward(ScanArguments.flat(*scan), save=save)
 
 
 @_forward.register_fake
 def _(*inputs: Any) -> tuple[Tensor, Tensor]:
     *given, save = inputs
-    scan = ScanInputs(*given)
+    scan = ScanArguments.flat(*given)
     groups, state, channels = scan.A.shape
     kept = cpu.num_states(scan.u.shape[1]) if save else 0
     return _laid_out_like(scan.u), scan.u.new_empty(len(scan.u), kept, state, groups * channels)
@@ -278,7 +269,7 @@ def _(*inputs: Any) -> tuple[Tensor, Tensor]:
 def _backward(*inputs: Any) -> list[Tensor]:
     """Return the gradients of the first eight inputs, empty for those that are not there."""
     *given, states, dy = inputs
-    scan = ScanInputs(*given)
+    scan = ScanArguments.flat(*given)
     grads = _launch().backward(scan, states, dy)
     return [scan.u.new_empty(0) if grad is None else grad for grad in grads]
 

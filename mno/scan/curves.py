@@ -108,10 +108,7 @@ def _divide(a: int, b: int, c: int) -> list[Part]:
     """Divide a box into parts of which each starts next to the end of the one before."""
     a2, b2, c2 = _half(a), _half(b), _half(c)
     if 2 * a > 3 * b and 2 * a > 3 * c:  # in two, along the first edge
-        return [
-            ((0, 0, 0), ((0, a2), (1, b), (2, c))),
-            ((a2, 0, 0), ((0, a - a2), (1, b), (2, c))),
-        ]
+        return [((0, 0, 0), ((0, a2), (1, b), (2, c))), ((a2, 0, 0), ((0, a - a2), (1, b), (2, c)))]
     if 3 * b > 4 * c or c % 2 == 1:  # in three, as in the plane: out, across, and back
         return [
             ((0, 0, 0), ((1, b2), (2, c), (0, a2))),
@@ -147,9 +144,7 @@ def _numbers(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @torch.no_grad()
-def order_points(
-    coordinates: Float[Tensor, "samples point axis"],
-) -> Int[Tensor, "samples point"]:
+def order_points(coordinates: Float[Tensor, "samples point axis"]) -> Int[Tensor, "samples point"]:
     """Order unordered points along a Hilbert curve through the box around each sample's points.
 
     The box is divided into equal cubic cells, `CELLS` along its longest side, so that all axes

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mno.scan.arguments import DISCRETIZATIONS, Direction, ScanArguments, ScanPath
+from mno.scan.arguments import DISCRETIZATIONS, Direction, ScanArguments, ScanPath, check_shapes
 from mno.scan.backends import Arrangement, compute, direct_scan, is_direct
 
 
@@ -72,7 +72,7 @@ def selective_scan(
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces",
         arXiv:2312.00752, equations 2 and 4.
     """
-    groups = _check_shapes(u, delta, A, B, C, D, delta_bias)
+    groups = _num_groups(u, delta, A, B, C, D, delta_bias)
     channels, length = u.shape[1:]
     if delta_scale is not None and delta_scale.shape not in ((length,), (groups, length)):
         raise ValueError(
@@ -97,12 +97,8 @@ def selective_scan(
     tensors = (u, delta, A, B, C, D, delta_bias, None)
     if backend in (None, "cpu") and is_direct(tensors):
         return direct_scan(arrangement, tensors, path, delta_softplus, discretization)
-    scan = ScanArguments(
-        *arrangement.inward(tensors),
-        path=path,
-        softplus=delta_softplus,
-        discretization=discretization,
-    )
+    options = {"path": path, "softplus": delta_softplus, "discretization": discretization}
+    scan = ScanArguments(*arrangement.inward(tensors), **options)
     return arrangement.of_output(compute(scan, backend))
 
 
@@ -139,33 +135,22 @@ class _Sequences(Arrangement):
         return y.unflatten(1, self.sizes).permute(0, 3, 1, 2)
 
 
-def _check_shapes(
+def _num_groups(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, bias: Tensor | None
 ) -> int:
-    """Return the number of groups."""
-    for name, tensor, dims in (
-        ("u", u, "(batch, channels, length)"),
-        ("A", A, "(channels, state)"),
-        ("B", B, "(batch, groups, state, length)"),
-    ):
-        if tensor.ndim != dims.count(",") + 1:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {dims}")
-    batch, channels, length = u.shape
-    groups, state = B.shape[1], A.shape[1]
-    for name, tensor, expected in (
-        ("delta", delta, (batch, channels, length)),
-        ("A", A, (channels, state)),
-        ("B", B, (batch, groups, state, length)),
-        ("C", C, (batch, groups, state, length)),
-        ("D", D, (channels,)),
-        ("delta_bias", bias, (channels,)),
-    ):
-        if tensor is not None and tuple(tensor.shape) != expected:
-            raise ValueError(
-                f"{name} has shape {tuple(tensor.shape)}; expected {expected} to fit u of shape "
-                f"{tuple(u.shape)}, A of shape {tuple(A.shape)} and {groups} groups in B"
-            )
-    if state == 0:
+    known = ("groups", B, 4), ("state", A, 2)
+    sizes = {axis: x.shape[1] for axis, x, axes in known if x.ndim == axes}
+    weights, per_channel = "batch groups state length", "channels"
+    check_shapes(
+        {
+            "u": (u, "batch channels length"), "delta": (delta, "batch channels length"),
+            "A": (A, "channels state"), "B": (B, weights), "C": (C, weights),
+            "D": (D, per_channel), "delta_bias": (bias, per_channel),
+        },
+        sizes,
+    )  # fmt: skip
+    groups, channels = sizes["groups"], sizes["channels"]
+    if sizes["state"] == 0:
         raise ValueError(f"A has shape {tuple(A.shape)}: a state size of 0; use at least 1")
     if groups == 0 or channels % groups:
         raise ValueError(

@@ -46,16 +46,21 @@ def plain_recurrence(
     intermediate values are computed again in the backward pass, so that memory grows with the
     number of segments, not with every step.
     """
-    step = partial(_segment, rule=rule)
-    length = u.shape[1]
-    h = u.new_zeros((u.shape[0], *A.shape))
-    parts = []
-    for start in range(0, length, SEGMENT):
-        cut = [x[:, start : start + SEGMENT] for x in (u, dt, B, C)]
-        if length <= SEGMENT:
-            y, h = step(h, A, *cut)
-        else:
-            y, h = checkpoint(step, h, A, *cut, use_reentrant=False)
+    size = SEGMENT if u.shape[1] > SEGMENT else None
+    return _piece_by_piece(partial(_segment, rule=rule), size, u, dt, A, B, C)
+
+
+def _piece_by_piece(
+    step: Callable[..., tuple[Lines, State]], size: int | None, u: Lines, dt: Lines,
+    A: StateMatrix, B: LineWeights, C: LineWeights,
+) -> Lines:  # fmt: skip
+    """Carry the state through pieces of lines, checkpointed; through the whole without a size."""
+    h, parts = u.new_zeros((u.shape[0], *A.shape)), []
+    if size is None:
+        return step(h, A, u, dt, B, C)[0]
+    for start in range(0, u.shape[1], size):
+        cut = [x[:, start : start + size] for x in (u, dt, B, C)]
+        y, h = checkpoint(step, h, A, *cut, use_reentrant=False)
         parts.append(y)
     return torch.cat(parts, dim=1) if parts else torch.zeros_like(u)
 
@@ -114,15 +119,7 @@ def chunked_recurrence(
         "Transformers are SSMs", arXiv:2405.21060, section 6, here with a decay per channel and
         state.
     """
-    lines, length = u.shape[:2]
-    h = u.new_zeros((lines, *A.shape))
-    step = partial(_span, rule=rule)
-    parts = []
-    for start in range(0, length, CHUNK * SPAN):
-        cut = [x[:, start : start + CHUNK * SPAN] for x in (u, dt, B, C)]
-        y, h = checkpoint(step, h, A, *cut, use_reentrant=False)
-        parts.append(y)
-    return torch.cat(parts, dim=1) if parts else torch.zeros_like(u)
+    return _piece_by_piece(partial(_span, rule=rule), CHUNK * SPAN, u, dt, A, B, C)
 
 
 def _span(

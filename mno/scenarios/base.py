@@ -80,10 +80,8 @@ class SampleSource(ABC):
     def open(cls, parameters: Any, config: Any, root: Path) -> SampleSource:
         """Build the source, or raise an `InputError` that says why it cannot make samples.
 
-        Args:
-            parameters: An instance of `Parameters`.
-            config: The dataset's, a `mno.data.config.SamplesConfig`.
-            root: Folder in which a source of files looks for them.
+        Parameters are an instance of `Parameters`, the configuration is the dataset's, a
+        `mno.data.config.SamplesConfig`, and a source of files looks for them in the folder `root`.
         """
 
     @property
@@ -97,9 +95,7 @@ class SampleSource(ABC):
     ) -> Iterator[tuple[Fields, Fields]]:
         """Yield what is given with each of some samples, and its solution, float32, by name.
 
-        Args:
-            samples: Their numbers, one after the other.
-            rng: Returns the random stream of a sample.
+        Samples are numbered one after the other; `rng` returns the random stream of one.
         """
 
     def not_finite(self, field: Field, values: np.ndarray, sample: int) -> MnoError:
@@ -141,6 +137,12 @@ class SampleSource(ABC):
 
     def compile(self) -> None:  # noqa: B027 - optional
         """Do once what is to be done before samples are made: compilation, or a look at files."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each field in one sample."""
+        sizes = {axis.name: len(axis.points) for axis in self.axes}
+        return {field.name: tuple(sizes[name] for name in field.dims) for field in self.fields}
 
     @property
     def inputs(self) -> tuple[Field, ...]:
@@ -190,10 +192,8 @@ class Scenario(SampleSource):
         """Keep both, or refuse the resolution and name the nearest possible one.
 
         It lies between `least` and `most`, if there is one, and is a multiple of `multiple`;
-        `possible` says which are possible and why, in words, where that is not plain.
-
-        Raises:
-            InputError: The scenario cannot be solved at that resolution.
+        `possible` says which are possible and why, in words, where that is not plain. Another one
+        is an InputError.
         """
         self.parameters, self.resolution = parameters, resolution
         below = resolution // multiple * multiple
@@ -241,7 +241,12 @@ class Scenario(SampleSource):
 
     @abstractmethod
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Solve the equation for what `sample` drew; return outputs and states, float32."""
+        """Solve the equation for what `sample` drew; return outputs and states, float32.
+
+        Raises:
+            InputError: A field has another shape than the scenario's, or values out of bounds.
+            MnoError: The solver could not follow the solution, or did not converge.
+        """
 
     @abstractmethod
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
@@ -250,20 +255,13 @@ class Scenario(SampleSource):
     def within(self, inputs: Fields, **bounds: tuple[float, float]) -> dict[str, np.ndarray]:
         """Return some of what `sample` drew in float64, if it can be solved for.
 
-        Args:
-            inputs: Arrays by name.
-            **bounds: Of each field that is wanted: the least and the greatest value, or these
-                rounded to float32.
-
-        Raises:
-            InputError: A field has another shape than the scenario's, or values out of bounds.
+        Bounds of each field that is wanted are its least and greatest value, or these rounded to
+        float32. Another shape than the scenario's, or values out of bounds, are an InputError.
         """
         given = {}
-        sizes = {axis.name: len(axis.points) for axis in self.axes}
-        fields = {field.name: field for field in self.fields}
+        states = {field.name for field in self.fields if field.role == "state"}
         for name, (low, high) in bounds.items():
-            dims = fields[name].dims[1:] if fields[name].role == "state" else fields[name].dims
-            shape = tuple(sizes[axis] for axis in dims)
+            shape = self.shapes[name][int(name in states) :]
             values = np.array(inputs[name], dtype=np.float64, order="C")
             if values.shape != shape:
                 raise InputError(
@@ -299,8 +297,7 @@ class FilesSource(SampleSource):
     def read(self, samples: range) -> dict[str, np.ndarray]:
         """Read some samples, numbered one after the other, all at once.
 
-        Returns:
-            Shape `(samples, *dims)`, float32, by name of the field; the caller's to keep.
+        They have shape `(samples, *dims)`, float32, by name of the field; the caller's to keep.
         """
 
     def make(
@@ -362,11 +359,7 @@ def scenario_names() -> list[str]:
 
 
 def scenario_class(name: str) -> type[Scenario]:
-    """Return the scenario of that name, which its module of the same name assigns to `SCENARIO`.
-
-    Raises:
-        InputError: There is no such scenario.
-    """
+    """Return what the module of that name assigns to `SCENARIO`; an InputError if there is none."""
     if name not in scenario_names():
         known = ", ".join(scenario_names())
         raise InputError(f"scenario={name!r} must be one of: {known} (or imported: mno import)")
@@ -376,8 +369,7 @@ def scenario_class(name: str) -> type[Scenario]:
 def make_scenario(name: str, resolution: int, parameters: Mapping[str, Any]) -> Scenario:
     """Validate a scenario's parameters, `scenarios.<name>` in `params.yaml`, and build it.
 
-    Raises:
-        InputError: The name, the resolution or a parameter cannot be used.
+    An InputError says what of name, resolution and parameters cannot be used.
     """
     cls = scenario_class(name)
     return cls(validate(cls.Parameters, dict(parameters), f"scenarios.{name}"), resolution)

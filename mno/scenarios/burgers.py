@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, final
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, final
 
 import numpy as np
 from pydantic import Field as Parameter
@@ -133,12 +134,7 @@ class Burgers(TimeDependent):
         return np.sum(amplitudes * np.sin(angles), axis=1)
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Solve for all frames of the velocity, shape `(time, x)`.
-
-        Raises:
-            InputError: The initial velocity has another shape than the grid, or values that are
-                not between -10 and 10, or the viscosity is not between 0.001 and 0.1.
-        """
+        """Solve for all frames of the velocity, shape `(time, x)`."""
         checked = self.within(inputs, viscosity=(LOWEST, HIGHEST), velocity=(-LARGEST, LARGEST))
         viscosity, n = float(checked["viscosity"]), self.resolution
         frames = self.parameters.frames
@@ -170,12 +166,8 @@ class Burgers(TimeDependent):
         lasting = 0.7 / math.sqrt(viscosity * self._interval)
         return math.ceil(max(48.0, layers, min(4.0 * len(given), lasting)))
 
-    def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
-        initial, states, viscosity = (
-            given["velocity"],
-            frames["velocity"],
-            float(given["viscosity"]),
-        )
+    def _measure(self, given: Fields, frames: Fields) -> Mapping[str, Any]:
+        initial, states, viscosity = given["velocity"], frames["velocity"], given["viscosity"]
         last, n = len(states) - 1, len(initial)
         size = np.maximum(np.max(np.abs(initial)), np.finfo(np.float32).tiny)
         polynomial = _at_points(np.fft.rfft(initial)[: (n + 1) // 2] / n, 8 * n)
@@ -183,13 +175,10 @@ class Burgers(TimeDependent):
         above = np.max(states[1:]) - polynomial.max() - between
         below = polynomial.min() - np.min(states[1:]) - between
         errors = [
-            np.max(np.abs(states[frame] - cole_hopf(initial, viscosity, frame * self._interval)))
-            for frame in np.unique(np.linspace(1, last, min(last, CHECKED)).astype(int))
+            np.max(np.abs(states[k] - cole_hopf(initial, float(viscosity), k * self._interval)))
+            for k in np.unique(np.linspace(1, last, min(last, CHECKED)).astype(int))
         ]
-        return {
-            "exact": float(np.max(errors) / size),
-            "range": float(np.max([above, below, 0.0]) / size),
-        }
+        return {"exact": np.max(errors) / size, "range": np.max([above, below, 0.0]) / size}
 
     def compile(self) -> None:
         """Compile the solver, or load it from numba's cache."""

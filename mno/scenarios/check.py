@@ -118,16 +118,20 @@ def _check_declarations(scenario: Scenario) -> None:
     for axis in axes.values():
         assert axis.units and axis.extent[0] <= axis.points[0] <= axis.points[-1] <= axis.extent[1]
         assert np.all(np.diff(axis.points) > 0.0)
+    schema = scenario.Parameters.model_json_schema()["properties"]
     checks = [check.name for check in scenario.checks]
     assert checks and len(set(checks)) == len(checks)
     assert all(check.description and check.tolerance >= 0.0 for check in scenario.checks)
     for key, parameter in scenario.Parameters.model_fields.items():
         assert parameter.description, f"parameter {key} has no description"
+        types = schema[key].get("anyOf", [schema[key]])
+        for bounds in (kind for kind in types if kind["type"] in ("number", "integer")):
+            both = {"inimum", "aximum"} <= {bound[-6:] for bound in bounds}
+            assert both, f"parameter {key} has no lower or no upper bound"
 
 
 def _check_arrays(scenario: Scenario, given: Fields, solved: Fields) -> None:
-    sizes = {axis.name: len(axis.points) for axis in scenario.axes}
-    shapes = {field.name: tuple(sizes[a] for a in field.dims) for field in scenario.fields}
+    shapes = scenario.shapes
     states = {field.name for field in scenario.fields if field.role == "state"}
     drawn = {f.name: shapes[f.name] for f in scenario.fields if f.role != "output"}
     drawn |= {name: shapes[name][1:] for name in states}
@@ -238,13 +242,17 @@ def _check_refusals(scenario: Scenario, given: Fields) -> None:
         assert str(wrong) in said
     said = _refusal(lambda: make_scenario(name, resolution, {"no_such_parameter": 1.0}))
     assert f"scenarios.{name}" in said and "no_such_parameter" in said
+    for key in scenario.Parameters.model_fields:
+        for value in ("no such value", math.nan):
+            said = _refusal(lambda changed={key: value}: make_scenario(name, resolution, changed))
+            assert f"scenarios.{name}.{key}={value!r}" in said
     used = {field.name for field in type(scenario).fields}  # what parameters add follows from these
     for key, array in given.items():
         if key not in used:
             continue
         longer = np.zeros((*array.shape, 3), np.float32)
         said = _refusal(lambda key=key, longer=longer: scenario.solve({**given, key: longer}))
-        assert key in said and str(longer.shape) in said
+        assert key in said and str(longer.shape) in said and f"expected {array.shape}" in said
         nan = np.full(array.shape, math.nan, np.float32)
         said = _refusal(lambda key=key, nan=nan: scenario.solve({**given, key: nan}))
         assert key in said and "nan" in said

@@ -133,12 +133,7 @@ class DarcyRing(Scenario):
         return {name: field.astype(np.float32) for name, field in fields.items()}
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Solve for the pressure, shape `(point,)`, by a direct sparse factorisation.
-
-        Raises:
-            InputError: A field has another number of points than the mesh, the points are not
-                those of a ring, or the permeability is not positive.
-        """
+        """Solve for the pressure, shape `(point,)`, by a direct sparse factorisation."""
         anywhere, positive = (-math.inf, math.inf), (POSITIVE, math.inf)
         given = self.within(inputs, x=anywhere, y=anywhere, permeability=positive)
         x, y, permeability = given.values()

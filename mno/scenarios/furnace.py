@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self, final
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, final
 
 import numpy as np
 from pydantic import Field as Parameter
@@ -97,12 +98,6 @@ class FurnaceParameters(Parameters):
         held = self.piece_ends == "held"
         return Solid(self.youngs_modulus, self.poisson_ratio, self.thermal_expansion, held)
 
-    @property
-    def smallest_piece(self) -> float:
-        """The least width or height of a piece that can be drawn, m."""
-        share = min(NARROWEST_PIECE / self.most_pieces, LOWEST_PIECE)
-        return (self.side - 2.0 * self.thickest_wall) * share
-
 
 @final
 class Furnace(HeatedFurnace):
@@ -159,7 +154,8 @@ class Furnace(HeatedFurnace):
         least = max(COARSEST, math.ceil(2.0 * side / wall))
         needs = f"two cells in a wall of {wall:g} m"
         if parameters.thermal_stress:
-            piece = parameters.smallest_piece
+            share = min(NARROWEST_PIECE / parameters.most_pieces, LOWEST_PIECE)
+            piece = (side - 2.0 * parameters.thickest_wall) * share  # the least side that is drawn
             least = max(least, math.ceil(4.0 * side / piece))
             needs += f", four in a piece of {piece:.3g} m"
             self.fields, self.checks = (*self.fields, STRESS), (*self.checks, EQUILIBRIUM)
@@ -224,13 +220,7 @@ class Furnace(HeatedFurnace):
         return self._full_power(run, power, rise, plant.peak - plant.ambient)
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Solve for the states at all frames, shape `(time, x, y)`.
-
-        Raises:
-            InputError: A field has another shape than the scenario's, or values that no furnace
-                has.
-            MnoError: The iteration did not converge.
-        """
+        """Solve for the states at all frames, shape `(time, x, y)`."""
         states = super().solve(inputs)
         if self.parameters.thermal_stress:
             solid = self.parameters.solid
@@ -275,11 +265,11 @@ class Furnace(HeatedFurnace):
         supplied = power.sum(axis=(1, 2)) * area * self._interval
         return SecondRun(later, lost, supplied, given["heat_capacity"] * area)
 
-    def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
+    def _measure(self, given: Fields, frames: Fields) -> Mapping[str, Any]:
         measured = super()._measure(given, frames)
-        if self.parameters.thermal_stress:
-            measured["equilibrium"] = imbalance(given, frames, self.parameters.solid)
-        return measured
+        if not self.parameters.thermal_stress:
+            return measured
+        return {**measured, "equilibrium": imbalance(given, frames, self.parameters.solid)}
 
     def compile(self) -> None:
         """Compile the solver, or load it from numba's cache."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
-from typing import Annotated, Self, final
+from typing import Annotated, Any, Self, final
 
 import numpy as np
 from pydantic import Field as Parameter
@@ -139,7 +140,17 @@ class FurnaceRing(HeatedFurnace):
     largest_rise = 1.5
 
     def __init__(self, parameters: FurnaceRingParameters, resolution: int) -> None:
-        least = _least_resolution(parameters)
+        # Rings lie close enough for elements and layers.
+        thickness = parameters.radius - parameters.smallest_crucible
+        width, transition = parameters.element_width, parameters.transition
+        rings = 1.0 + max(thickness / (_WIDEST * width), 1.0 / transition)
+        least = max(COARSEST, 2 * math.ceil(rings))
+        if least > FINEST:
+            raise InputError(
+                f"scenarios.furnace_ring.element_width={width} in a lining of {thickness:g} m "
+                f"needs resolution {least}; at most {FINEST} is possible, choose "
+                f"{math.ceil(2e4 * thickness / (_WIDEST * (FINEST - 2))) / 1e4} or more"
+            )
         possible = (
             f"even and from {least} (which resolves elements and layers of scenarios.furnace_ring) "
             f"to {FINEST}"
@@ -148,8 +159,8 @@ class FurnaceRing(HeatedFurnace):
         self._mesh = RingMesh(2 * resolution, resolution // 2)
         sizing = max(_SIZING[0], least)
         self._sizing_mesh = RingMesh(2 * sizing, sizing // 2)
-        p = parameters
-        self._films = (p.crucible_transfer_coefficient, p.shell_transfer_coefficient)
+        films = parameters.crucible_transfer_coefficient, parameters.shell_transfer_coefficient
+        self._films = films
         self._space = (self._mesh.axis,)
 
     def outside(self) -> Changes:
@@ -204,14 +215,14 @@ class FurnaceRing(HeatedFurnace):
             )
         return frames, heat
 
-    def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
+    def _measure(self, given: Fields, frames: Fields) -> Mapping[str, Any]:
         """Measure defect, energy, range and mesh; a triangle without an area gives NaN."""
         with np.errstate(divide="ignore", invalid="ignore"):
             size = self._edges(given).size
             mesh = {"mesh": smallness(size)}
         if not size.min() > 0.0:
             return {check.name: math.nan for check in self.checks[1:]} | mesh
-        return super()._measure(given, frames) | mesh
+        return {**super()._measure(given, frames), **mesh}
 
     def _edges(self, given: Fields) -> Edges:
         return edges_of(given["x"], given["y"], self._mesh.triangles, given["conductivity"])
@@ -226,25 +237,6 @@ class FurnaceRing(HeatedFurnace):
         later, lost = advance_again(network, power, rise[:, :-1], self._interval, p.steps_per_frame)
         supplied = self._interval * np.einsum("p,pt->t", network.area, power)
         return SecondRun(later, lost, supplied, network.capacity)
-
-
-def _least_resolution(parameters: FurnaceRingParameters) -> int:
-    """Return the least resolution at which rings are close enough for elements and layers.
-
-    Raises:
-        InputError: There is none.
-    """
-    p = parameters
-    thickness = p.radius - p.smallest_crucible
-    rings = 1.0 + max(thickness / (_WIDEST * p.element_width), 1.0 / p.transition)
-    least = max(COARSEST, 2 * math.ceil(rings))
-    if least > FINEST:
-        raise InputError(
-            f"scenarios.furnace_ring.element_width={p.element_width} in a lining of "
-            f"{thickness:g} m needs resolution {least}; at most {FINEST} is possible, choose "
-            f"{math.ceil(2e4 * thickness / (_WIDEST * (FINEST - 2))) / 1e4} or more"
-        )
-    return least
 
 
 SCENARIO = FurnaceRing

@@ -114,13 +114,7 @@ class HeatedFurnace(TimeDependent):
         return 1e5 / float(np.max(added / (peak - left)))
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Solve for the states at all frames.
-
-        Raises:
-            InputError: A field has another shape than the scenario's, or values that no furnace
-                has.
-            MnoError: It could not be solved for.
-        """
+        """Solve for the states at all frames."""
         return {"temperature": self._run(self._checked(inputs))[0]}
 
     def balance(self, inputs: Fields) -> EnergyBalance:
@@ -144,7 +138,7 @@ class HeatedFurnace(TimeDependent):
     def _again(self, given: Fields, rise: np.ndarray) -> SecondRun:
         """Advance all frames of the rise, shape `(*space, time)`, by a second statement."""
 
-    def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
+    def _measure(self, given: Fields, frames: Fields) -> Mapping[str, Any]:
         temperature, ambient = frames["temperature"], given["ambient_temperature"]
         rise = np.moveaxis(temperature - ambient, 0, -1)
         again = self._again(given, rise)
@@ -156,7 +150,7 @@ class HeatedFurnace(TimeDependent):
         above = rise.max() - self.largest_rise * greatest
         gap = np.max(np.abs(again.later - rise[..., 1:]))
         return {
-            "defect": float(gap / temperature.max()),
-            "energy": float(np.max(np.abs(stored - again.supplied + again.lost) / content)),
-            "range": float(max(below, above, 0.0) / greatest),
+            "defect": gap / temperature.max(),
+            "energy": np.max(np.abs(stored - again.supplied + again.lost) / content),
+            "range": max(below, above, 0.0) / greatest,
         }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Annotated, final
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, final
 
 import numpy as np
 from pydantic import Field as Parameter
@@ -141,13 +141,7 @@ class NavierStokes(TimeDependent):
         }
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Solve for all frames of the vorticity, shape `(time, x, y)`.
-
-        Raises:
-            InputError: The initial vorticity has another shape than the grid, or is larger than
-                `sample` would draw it, or the viscosity is not between 1e-5 and 1e-2.
-            MnoError: The flow could not be followed.
-        """
+        """Solve for all frames of the vorticity, shape `(time, x, y)`."""
         checked = self.within(
             inputs,
             viscosity=(self.parameters.viscosity_low, HIGHEST),
@@ -155,7 +149,7 @@ class NavierStokes(TimeDependent):
         )
         viscosity, initial = float(checked["viscosity"]), checked["vorticity"]
         n = self.resolution
-        cutoff = self._cutoff(initial, viscosity)
+        cutoff, holds = self._cutoff(initial, viscosity)
         forcing = np.zeros((2 * cutoff + 1, cutoff + 1), np.complex128)
         # Of exp(2 pi i (x + y)), counted from the first point.
         forcing[cutoff + 1, 1] = self.parameters.forcing * (1 - 1j) / 2 * np.exp(2j * np.pi / n)
@@ -166,7 +160,7 @@ class NavierStokes(TimeDependent):
         for frame in range(1, len(stored)):
             flow.integrate(omega, self._interval)
             stored[frame] = values_of(flow.coefficients(omega), n)
-            if self._holds(cutoff):
+            if holds:
                 omega = flow.rows(waves_of(stored[frame].astype(np.float64), cutoff))
         return {"vorticity": stored}
 
@@ -184,18 +178,14 @@ class NavierStokes(TimeDependent):
         wave = math.sqrt(self._bound(largest, time) / viscosity) / (2.0 * math.pi)
         return max(4, math.ceil(FINENESS * wave))
 
-    def _cutoff(self, initial: np.ndarray, viscosity: float) -> int:
-        """Return the largest wave number that is solved for: of the flow, or of the points."""
-        return max((self.resolution - 1) // 2, self._needed(np.max(np.abs(initial)), viscosity))
+    def _cutoff(self, initial: np.ndarray, viscosity: float) -> tuple[int, bool]:
+        """Return the largest wave number solved for, and whether the points hold all waves."""
+        held, needed = (self.resolution - 1) // 2, self._needed(np.max(np.abs(initial)), viscosity)
+        return max(held, needed), held >= needed
 
-    def _holds(self, cutoff: int) -> bool:
-        """Return whether the points hold all waves that are solved for."""
-        return cutoff == (self.resolution - 1) // 2
-
-    def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
+    def _measure(self, given: Fields, frames: Fields) -> Mapping[str, Any]:
         initial, states, viscosity = given["vorticity"], frames["vorticity"], given["viscosity"]
-        cutoff = self._cutoff(initial, float(viscosity))
-        holds = self._holds(cutoff)
+        cutoff, holds = self._cutoff(initial, float(viscosity))
         change, largest = np.max(np.abs(states[0] - initial)), np.max(np.abs(states), axis=(1, 2))
         size = np.maximum(np.max(largest), np.finfo(np.float32).tiny)
         fine = np.max(np.abs(values_of(waves_of(initial, cutoff), 2 * cutoff + 2, finer=4)))
@@ -210,7 +200,7 @@ class NavierStokes(TimeDependent):
             starts = {0, len(states) - 2} if holds else {0}
             gaps = [later(states[k]) - states[k + 1] for k in starts]
             defect = np.max(np.abs(gaps)) / size
-        return {"defect": float(defect), "range": float(excess), "mean": float(drift)}
+        return {"defect": defect, "range": excess, "mean": drift}
 
     def _stated_again(self, cutoff: int, viscosity: float) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function that takes a frame to the next, by a second statement of the method."""

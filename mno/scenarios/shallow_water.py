@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, final
 
@@ -161,13 +161,7 @@ class ShallowWater(TimeDependent):
         return {"depth": depth.astype(np.float32)}
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Solve for all frames of the depth, shape `(time, x, y)`.
-
-        Raises:
-            InputError: The initial depth has another shape than the grid, or values that are not
-                positive numbers.
-            MnoError: The water ran dry somewhere, or its speed out of bounds.
-        """
+        """Solve for all frames of the depth, shape `(time, x, y)`."""
         depth = self.within(inputs, depth=(POSITIVE, HIGHEST))["depth"]
         frames = np.empty((self.parameters.frames, *depth.shape), np.float32)
         reached = solve_shallow_water(depth, self._courant, STEP, frames)
@@ -179,7 +173,7 @@ class ShallowWater(TimeDependent):
             )
         return {"depth": frames}
 
-    def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
+    def _measure(self, given: Fields, frames: Fields) -> Mapping[str, Any]:
         # Water at rest is given by its depth, so the first interval can be solved a second time.
         depth = frames["depth"]
         deepest, quiet, defect = np.max(depth[0]), 0, np.nan
@@ -193,13 +187,7 @@ class ShallowWater(TimeDependent):
             gain = np.max(np.abs(volume / volume[0] - 1.0))
             rise = np.max(energy / energy[0] - 1.0)
             outside = np.max([-np.min(depth), np.max(depth) - HIGHEST_RISE * deepest, 0.0])
-            excess = outside / deepest
-        return {
-            "defect": float(defect),
-            "mass": float(gain),
-            "energy": float(rise),
-            "range": float(excess),
-        }
+            return {"defect": defect, "mass": gain, "energy": rise, "range": outside / deepest}
 
     def _frames_without_outflow(self, initial: np.ndarray) -> int:
         """Return how many frames after the first one no wave can have reached the wall in.

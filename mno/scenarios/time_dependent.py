@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field as Parameter
@@ -57,8 +58,9 @@ class TimeDependent(Scenario):
         # Of its own states alone: one that parameters add follows from these.
         states = [field.name for field in type(self).fields if field.role == "state"]
         change = max(np.max(np.abs(frames[name][0] - given[name])) for name in states)
-        return {"initial": float(change), **self._measure(given, frames)}
+        found = {"initial": change, **self._measure(given, frames)}
+        return {name: float(value) for name, value in found.items()}
 
     @abstractmethod
-    def _measure(self, given: Fields, frames: Fields) -> dict[str, float]:
+    def _measure(self, given: Fields, frames: Fields) -> Mapping[str, Any]:
         """Measure the checks but `initial` on what was drawn and all frames, finite, float64."""

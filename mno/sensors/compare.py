@@ -32,23 +32,17 @@ def compare_with_file(
     sample: int | None = None,
     start: float | None = None,
 ) -> Comparison:
-    """Compare a model with a table of readings.
+    """Compare a model, for people called `model`, with a table of readings at `path`.
 
-    Args:
-        surrogate: The model.
-        model: What it is called, for people.
-        path: The table.
-        mapping: What is known of its columns.
-        inputs: Zarr store with the inputs of the measured run; if none is given, the readings
-            themselves where they are all that the model takes, else `data`.
-        data: Another such store.
-        sample: Number of the run's sample; may be left out where there is but one.
-        start: When the run begins, in seconds on the clock of the readings.
+    The `mapping` says what is known of its columns. What the model is given is in the store
+    `inputs`; if none is named, it is the readings themselves where they are all that the model
+    takes, else in the store `data`. The run is their `sample`, which may be left out where there is
+    but one, and begins at `start`, in seconds on the clock of the readings.
 
     Raises:
         InputError: Readings, model or inputs cannot be used, or do not fit together.
     """
-    table = caged_readings(path, mapping.sensors, units_in_file(mapping))
+    table = caged_readings(path, mapping.sensors, mapping.units_in_file)
     readings = renamed(table, mapping)
     if inputs is None and can_begin_with(surrogate.description, set(readings.quantities)):
         given = from_readings(surrogate, path, mapping, sample)
@@ -69,14 +63,9 @@ def compare_with_readings(
 ) -> Comparison:
     """Predict the measured run, solve it where that is possible, and measure both at the sensors.
 
-    Args:
-        surrogate: The model.
-        given: What it is given of the run, as `from_store` or `from_readings` returns it.
-        readings: The readings, quantities named like the model's fields.
-        position_units: Unit of the sensors' positions.
-        start: When the run begins, in seconds on the clock of the readings; as `given` says where
-            it does, else 0.
-        facts: What is compared, for people.
+    `given` is as `from_store` or `from_readings` returns it; quantities of the readings are named
+    like the model's fields. The run begins at `start`, in seconds on the clock of the readings; as
+    `given` says where it does, else at 0. `facts` say what is compared, for people.
 
     Raises:
         InputError: The readings, the model and what it is given do not fit together.
@@ -140,12 +129,6 @@ def _solve(surrogate: Surrogate, given: RunInputs, model: Predicted) -> Predicte
         for field, values in model.fields.items()
     }
     return Predicted(fields, model.times)
-
-
-def units_in_file(mapping: FieldMapping) -> dict[str, str]:
-    """Return the units that readings have where the file does not say, by quantity."""
-    known = {name: rule.given_in or rule.units for name, rule in mapping.fields.items()}
-    return {name: unit for name, unit in known.items() if unit}
 
 
 def renamed(readings: Readings, mapping: FieldMapping) -> Readings:

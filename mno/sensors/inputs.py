@@ -74,7 +74,8 @@ def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInpu
     if schema and set(description.states) <= {field.name for field in schema.fields}:
         steps = frames_to_predict(description, schema)
     arrays = open_inputs(surrogate, store, steps)
-    number = _chosen(sample, next(iter(arrays.values())).shape[0], store)
+    count = next(iter(arrays.values())).shape[0]
+    number = _chosen(sample, count, f"{store} holds {count} samples")
     if schema:
         _verify(store, schema, group, number)
     inputs = read_inputs(surrogate, arrays, slice(number, number + 1), steps)
@@ -102,25 +103,25 @@ def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInpu
 def read_whole(origin: Origin) -> dict[str, np.ndarray]:
     """Read what a solver is given: inputs, coordinates, and states at the first frame."""
     group: Any = zarr.open_group(origin.store, mode="r")
-    whole = {}
-    for field in origin.schema.fields:
-        if field.role in ("input", "coordinate"):
-            whole[field.name] = np.asarray(group[field.name][origin.sample])
-        elif field.role == "state":
-            whole[field.name] = np.asarray(group[field.name][origin.sample, 0])
-    return whole
-
-
-def _chosen(sample: int | None, samples: int, store: Path) -> int:
-    if sample is None and samples == 1:
-        return 0
-    if sample is None:
-        raise InputError(
-            f"{store} holds {samples} samples; say which is the measured run with --sample NUMBER, "
-            f"from 0 to {samples - 1}"
+    return {
+        field.name: np.asarray(
+            group[field.name][(origin.sample, 0) if field.role == "state" else origin.sample]
         )
-    if not 0 <= sample < samples:
-        raise InputError(f"--sample {sample}: {store} has samples 0 to {samples - 1}")
+        for field in origin.schema.fields
+        if field.role != "output"
+    }
+
+
+def _chosen(sample: int | None, count: int, source: str) -> int:
+    """Return the number of the run; it may be left out where there is but one."""
+    if sample is None and count == 1:
+        return 0
+    if sample is None or not 0 <= sample < count:
+        given = "" if sample is None else f"--sample {sample}: "
+        raise InputError(
+            f"{given}{source}; say which is the measured run with --sample NUMBER, from 0 to "
+            f"{count - 1}"
+        )
     return sample
 
 
@@ -242,13 +243,8 @@ def _save_window(
         file = MappedFile(importer, rules)
         contents = file.contents
         times = next(axis.points for axis in contents.axes if axis.name == "time")
-        if sample is None and contents.samples == 1:
-            sample = 0
-        if sample is None or not 0 <= sample < contents.samples:
-            raise InputError(
-                f"{path} makes {contents.samples} windows of {len(times)} frames; say which is "
-                f"compared with --sample NUMBER, from 0 to {contents.samples - 1}"
-            )
+        made = f"{path} makes {contents.samples} windows of {len(times)} frames"
+        sample = _chosen(sample, contents.samples, made)
         whole = {name: np.array(file.read(name, sample, sample + 1)) for name in names}
     np.savez(target, times=times, **whole)  # type: ignore[arg-type]
     return sample, float(contents.starts[sample]) if contents.starts is not None else None

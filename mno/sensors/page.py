@@ -54,21 +54,15 @@ def title_of(scores: Scores) -> str:
 
 def error_rows(scores: Scores) -> list[Row]:
     """Return one row for each figure that could be measured."""
-    sides = {
-        "model": scores.model,
-        "solver": scores.solver,
-        "model less solver": scores.difference,
-    }
-    return [
-        {"figure": _TITLES[name]}
-        | {
-            side: _with_interval(name, found[name]) if name in found else "–"
-            for side, found in sides.items()
-            if found is not None
-        }
-        for name in scores.model
-        if name not in TO_UNCERTAINTY or scores.judged
-    ]
+    sides = {"model": scores.model, "solver": scores.solver, "model less solver": scores.difference}
+    rows = []
+    for name in scores.model:
+        if name not in TO_UNCERTAINTY or scores.judged:
+            rows.append({"figure": _TITLES[name]})
+            for side, found in sides.items():
+                if found is not None:
+                    rows[-1][side] = _with_interval(name, found[name]) if name in found else "–"
+    return rows
 
 
 def sensor_rows(comparison: Comparison, most: int) -> list[Row]:
@@ -169,9 +163,10 @@ def _figure(
 
 
 def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
-    """Draw a quantity: all readings, all sensors, and the worst and the median sensor."""
-    pairs, name = comparison.pairs, scores.quantity
-    order = _by_error(comparison, name)
+    """Draw a quantity: all readings, all sensors, and the worst sensor over time."""
+    pairs, name, rows = comparison.pairs, scores.quantity, comparison.sensors
+    own = [place for place, row in enumerate(rows) if row["quantity"] == name]
+    order = sorted(own, key=lambda place: rows[place]["model"]["rmse"])
     who = "the model and the solver" if pairs.solver is not None else "the model"
     rmse = f"{number(scores.model['rmse'].value, 3)}{_unit(scores.units)}"
     stride = f" One reading in {_stride(scores.readings)} is drawn."
@@ -186,33 +181,28 @@ def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
         5.0,
         square=True,
     )
-    shown = order[-_MOST_SENSORS:]
-    worst = pairs.series[order[-1]].sensor
+    shown, worst = order[-_MOST_SENSORS:], order[-1]
+    sensor = pairs.series[worst].sensor
     yield _figure(
         f"sensors_{name}",
         f"{name}: error by sensor",
         "Mean of prediction less reading at each sensor, the sensors in the order of the "
         "model's RMSE. Bars reach two standard uncertainties of a reading to either side, where "
-        f"they are given. The worst is {worst}."
+        f"they are given. The worst is {sensor}."
         + (f" The {len(shown)} worst of {len(order)} are drawn." if shown != order else ""),
-        f"Mean error of {name} at {len(shown)} sensors; the worst is {worst}.",
-        lambda ax: _by_sensor(ax, [comparison.sensors[place] for place in shown]),
+        f"Mean error of {name} at {len(shown)} sensors; the worst is {sensor}.",
+        lambda ax: _by_sensor(ax, [rows[place] for place in shown]),
         1.1 + 0.24 * len(shown),
     )
-    for rank, series in {"worst": order[-1], "median": order[(len(order) - 1) // 2]}.items():
-        if not len(pairs.series[series].times) or (rank == "median" and len(order) == 1):
-            continue
-        sensor = pairs.series[series].sensor
+    if len(pairs.series[worst].times):
         yield _figure(
-            f"series_{name}_{rank}",
-            f"{name}: the {rank} sensor, {sensor}",
+            f"series_{name}_worst",
+            f"{name}: the worst sensor, {sensor}",
             f"Readings of {sensor} with bars of two standard uncertainties, where they are "
-            f"given, and predictions of {who} at its place. By RMSE of the model it is the {rank} "
+            f"given, and predictions of {who} at its place. By RMSE of the model it is the worst "
             f"of {len(order)}.",
             f"Readings of {name} at {sensor} over time, with the prediction of {who}.",
-            lambda ax, k=series: _over_time(
-                ax, pairs, k, scores.units, comparison.facts["time_units"]
-            ),
+            lambda ax: _over_time(ax, pairs, worst, scores.units, comparison.facts["time_units"]),
             3.4,
         )
 
@@ -220,13 +210,6 @@ def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
 def _stride(count: int) -> int:
     """Return one in how many of so many readings is drawn."""
     return -(-count // _MOST_DOTS)
-
-
-def _by_error(comparison: Comparison, quantity: str) -> list[int]:
-    """Return the numbers of a quantity's series, the best first."""
-    rows = comparison.sensors
-    own = [place for place, row in enumerate(rows) if row["quantity"] == quantity]
-    return sorted(own, key=lambda place: rows[place]["model"]["rmse"])
 
 
 def _parity(ax: Axes, pairs: Pairs, scores: Scores) -> None:
@@ -282,9 +265,6 @@ def _unit(units: str) -> str:
     return "" if units == "1" else f" {units}"
 
 
-_MOST_SENSORS_PAGE = 100  # of each quantity
-
-
 def write_comparison(comparison: Comparison, folder: Path) -> Path:
     """Write `index.html`, `comparison.json` and the figures as PNG; return the path of the page.
 
@@ -304,7 +284,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
         write_bytes(path, png)
     numbers = json.dumps(comparison.to_dict(), indent=2, allow_nan=False)
     write_bytes(folder / "comparison.json", numbers.encode() + b"\n")
-    listed = sensor_rows(comparison, _MOST_SENSORS_PAGE)
+    listed = sensor_rows(comparison, most=100)
     several = [comparison.overall] if len(comparison.quantities) > 1 else []
     html = render_page(
         "sensors/comparison.html.j2",

@@ -179,17 +179,11 @@ def pair(
     position_units: str = "m",
     start: float = 0.0,
 ) -> Pairs:
-    """Bring predictions to the places and times of readings.
+    """Bring predictions to the places and times of readings, in the model's units.
 
-    A field without time is compared with readings of any time.
-
-    Args:
-        readings: The readings, quantities named like the model's fields.
-        outputs: Units of the model's fields, by name.
-        given: Where the predictions are.
-        predictions: What the model predicts, and what the solver says where there is one.
-        position_units: Unit of the sensors' positions.
-        start: When the prediction's time 0 is, in seconds on the clock of the readings.
+    Quantities of the readings are named like the model's fields, whose units are `outputs`. A field
+    without time is compared with readings of any time. `predictions` are the model's, and the
+    solver's where there is one; their time 0 is `start`, in seconds on the clock of the readings.
 
     Raises:
         InputError: Quantities, units or axes do not fit, or no reading can be compared.
@@ -203,13 +197,11 @@ def pair(
             f"{', '.join(outputs)}: rename quantities in a mapping file (--mapping), as in "
             f"`fields: {{{readings.quantities[0]}: {{name: {next(iter(outputs))}}}}}`"
         )
-    scales = [
-        conversion(readings.units[name], outputs[name], f"sensor readings of {name}")
-        if name in outputs
-        else (1.0, 0.0)
-        for name in readings.quantities
-    ]
-    factor, offset = np.array(scales)[readings.series_quantity][row_series].T
+    scales = {name: (1.0, 0.0) for name in readings.quantities}
+    for name in set(names) & set(outputs):
+        what = f"sensor readings of {name}"
+        scales[name] = conversion(readings.units[name], outputs[name], what)
+    factor, offset = np.array(list(scales.values()))[readings.series_quantity][row_series].T
     time = readings.time - start
     if given.time_units != "1":
         time = time * conversion("s", given.time_units, "time of the prediction")[0]
@@ -220,7 +212,10 @@ def pair(
     curves = [{n: stencil.apply(v) for n, v in said.fields.items()} for said in predictions]
     moving = np.array([name in curves[0] and len(curves[0][name]) > 1 for name in names])
     times = predictions[0].times
-    said = [_by_series(fields, names, measured, max(len(times), 1)) for fields in curves]
+    said = [np.full((max(len(times), 1), len(names)), np.nan) for _ in curves]
+    for fields, found in zip(curves, said, strict=True):
+        for series in np.flatnonzero(measured):  # without time, the same in all frames
+            found[:, series] = fields[names[series]][:, series]
     columns = [_in_time(times, curve, row_series, time) for curve in said]
 
     before = after = np.zeros(len(readings), dtype=bool)
@@ -313,23 +308,9 @@ def _places(readings: Readings, axes: Sequence[Axis], position_units: str) -> np
     return np.stack(columns, axis=-1)
 
 
-def _by_series(
-    fields: Mapping[str, np.ndarray], names: list[str], measured: np.ndarray, frames: int
-) -> np.ndarray:
-    """Return what is said of each series, shape `(frames, series)`; NaN of what is not predicted.
-
-    A field without time is the same in all frames.
-    """
-    curves = np.full((frames, len(names)), np.nan)
-    for series in np.flatnonzero(measured):
-        curves[:, series] = fields[names[series]][:, series]
-    return curves
-
-
 def _in_time(
     times: np.ndarray, curves: np.ndarray, series: np.ndarray, at: np.ndarray
 ) -> np.ndarray:
-    """Interpolate frames to the time of each reading."""
     if not len(times):
         return curves[0, series]
     below, share = brackets(times, at)

@@ -113,38 +113,42 @@ def estimate(
 
     Both are drawn together: what they share, such as a badly placed sensor, is in no difference.
     """
-    count = model.num_sensors
-    sides = [model] if solver is None else [model, solver]
-    whole = [{name: float(v[0]) for name, v in side.figures().items()} for side in sides]
-    drawn = [_drawn(side) for side in sides]
-    if solver is not None:
-        (ours, theirs), (our_draws, their_draws) = whole, drawn
-        whole.append({name: ours[name] - theirs[name] for name in COMPARED})
-        drawn.append({n: our_draws[n] - their_draws[n] for n in COMPARED if n in our_draws})
-    found = [
-        {name: _estimate(value, draws.get(name), count) for name, value in values.items()}
-        for values, draws in zip(whole, drawn, strict=True)
-    ]
-    return (found[0], None, None) if solver is None else (found[0], found[1], found[2])
+    ours, our_draws = _drawn(model)
+    found = _estimates(ours, our_draws, model.num_sensors)
+    if solver is None:
+        return found, None, None
+    theirs, their_draws = _drawn(solver)
+    less = {name: ours[name] - theirs[name] for name in COMPARED}
+    drawn = {n: our_draws[n] - their_draws[n] for n in COMPARED if n in our_draws}
+    return (
+        found,
+        _estimates(theirs, their_draws, model.num_sensors),
+        _estimates(less, drawn, model.num_sensors),
+    )
 
 
-def _drawn(errors: SensorErrors) -> dict[str, np.ndarray]:
-    """Return every figure of `DRAWS` draws of the sensors, none of a single sensor."""
-    count = errors.num_sensors
-    if count < 2:
-        return {}
+def _drawn(errors: SensorErrors) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Return every figure, and that of `DRAWS` draws of the sensors; none of a single sensor."""
+    count, parts = errors.num_sensors, []
     rng = np.random.default_rng(0)  # the same draws for model and solver
     at_once = max(1, min(DRAWS, _AT_ONCE // count))
-    parts = []
-    for start in range(0, DRAWS, at_once):
+    for start in range(0, DRAWS if count > 1 else 0, at_once):
         size = min(at_once, DRAWS - start)
         draws = rng.multinomial(count, np.full(count, 1.0 / count), size=size)
         parts.append(errors.figures(draws.astype(np.float64)))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    whole = {name: float(value[0]) for name, value in errors.figures().items()}
+    return whole, {name: np.concatenate([p[name] for p in parts]) for name in whole if parts}
 
 
-def _estimate(value: float, draws: np.ndarray | None, sensors: int) -> Estimate:
-    known = np.empty(0) if draws is None else draws[np.isfinite(draws)]
+def _estimates(
+    values: Mapping[str, float], draws: Mapping[str, np.ndarray], sensors: int
+) -> dict[str, Estimate]:
+    none = np.empty(0)
+    return {name: _estimate(v, draws.get(name, none), sensors) for name, v in values.items()}
+
+
+def _estimate(value: float, draws: np.ndarray, sensors: int) -> Estimate:
+    known = draws[np.isfinite(draws)]
     if not np.isfinite(value) or not known.size:
         return Estimate(value)
     quantile = t.ppf(0.5 + LEVEL / 2, sensors - 1)
@@ -279,22 +283,21 @@ def _sensor_row(pairs: Pairs, number: int, rows: np.ndarray) -> dict[str, Any]:
 
 
 def _remarks(scores: Scores) -> list[str]:
-    name, found = scores.quantity, []
+    found = []
     if scores.sensors < 2:
-        found.append(f"{name}: one sensor alone gives no intervals")
+        found.append("one sensor alone gives no intervals")
     elif scores.sensors < _FEW_SENSORS:
         found.append(
-            f"{name}: {scores.sensors} sensors are few; intervals hold the truth less often "
-            "than in 95 of 100 cases"
+            f"{scores.sensors} sensors are few; intervals hold the truth less often than in 95 of "
+            "100 cases"
         )
     if not scores.judged:
         found.append(
-            f"{name}: no reading has an uncertainty, so that nothing is said of errors "
-            "relative to it"
+            "no reading has an uncertainty, so that nothing is said of errors relative to it"
         )
     elif scores.judged < scores.readings:
         found.append(
-            f"{name}: {scores.judged} of {scores.readings} readings have an uncertainty; the "
-            "figures relative to it are of these alone"
+            f"{scores.judged} of {scores.readings} readings have an uncertainty; the figures "
+            "relative to it are of these alone"
         )
-    return found
+    return [f"{scores.quantity}: {remark}" for remark in found]

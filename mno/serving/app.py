@@ -1,4 +1,4 @@
-"""The web application: `/invocations`, `/ping`, `/health`, `/version`, `/model`, `/metrics`.
+"""The web application: `/invocations`, `/ping`, `/health`, `/model`, `/metrics`.
 
 The page for trying the model by hand, `/`, and what it asks for are in `mno.serving.trial`.
 """
@@ -9,19 +9,17 @@ import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import anyio.to_thread
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from pydantic import Field
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mno.core.absent import Absent
@@ -33,9 +31,8 @@ from mno.serving.model import Follower, as_json
 from mno.serving.protocol import (
     JSON,
     NPZ,
-    BusyError,
     PredictionRequest,
-    UnsupportedError,
+    RefusedError,
     decode,
     encode,
     media_type,
@@ -51,15 +48,6 @@ _SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class RefusedError(MnoError):
-    """A request that is not answered, and with which HTTP status."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-_STATUS = {UnsupportedError: 415, InputError: 400, BusyError: 503}
 _CODES = {400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 503: "TEMPORARILY_UNAVAILABLE"}
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 
@@ -67,41 +55,22 @@ _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 def _status_of(error: MnoError) -> int:
     if isinstance(error, RefusedError):
         return error.status
-    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 504)
+    return 400 if isinstance(error, InputError) else 504
 
 
 class ServingConfig(Config):
-    """Limits of the service; no prediction depends on them."""
+    """Limits of the service; no prediction depends on them. Times are in seconds."""
 
-    max_body_mib: float = Field(default=64.0, gt=0, description="largest request, MiB")
-    max_batch: int = Field(default=32, ge=1, description="samples per forward pass")
-    max_waiting: int = Field(
-        default=256, ge=1, description="requests that may wait before one is refused"
-    )
-    read_timeout: float = Field(
-        default=20.0, gt=0, description="seconds in which a request must arrive"
-    )
-    answer_timeout: float = Field(
-        default=120.0, gt=0, description="seconds in which a request must be answered"
-    )
-    poll_interval: float = Field(
-        default=2.0, gt=0, description="seconds between looks at which version has the alias"
-    )
-    solver_timeout: float = Field(
-        default=60.0, gt=0, description="seconds that a call of the solver by the page may take"
-    )
-    counts_interval: float = Field(
-        default=5.0, gt=0, description="seconds between writes of what was seen, where it changes"
-    )
-    token: str | None = Field(
-        default=None,
-        min_length=8,
-        description="what clients must send as `Authorization: Bearer TOKEN`",
-    )
-    hosts: tuple[str, ...] = Field(
-        default=("127.0.0.1", "localhost", "[::1]"),
-        description="names that requests may call this machine; `*` allows any",
-    )
+    max_body_mib: float = 64.0  # largest request
+    max_batch: int = 32  # samples per forward pass
+    max_waiting: int = 256  # requests that may wait before one is refused
+    read_timeout: float = 20.0  # in which a request must arrive
+    answer_timeout: float = 120.0  # in which a request must be answered
+    poll_interval: float = 2.0  # between looks at which version has the alias
+    solver_timeout: float = 60.0  # that a call of the solver by the page may take
+    counts_interval: float = 5.0  # between writes of what was seen, where it changes
+    token: str | None = None  # that clients must send as `Authorization: Bearer TOKEN`
+    hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")  # that requests may call us
 
     @property
     def max_body(self) -> int:
@@ -113,24 +82,27 @@ class Monitor:
     """What one service counts, for Prometheus."""
 
     def __init__(self) -> None:
-        known = self._registry = CollectorRegistry()
-        counter, gauge = partial(Counter, registry=known), partial(Gauge, registry=known)
-        histogram, model = partial(Histogram, registry=known), ["model"]
-        self.requests = counter("mno_requests", "Requests to /invocations, by status", ["status"])
+        self._registry = CollectorRegistry()
+
+        def made(kind: type, name: str, told: str, *labels: str, **options: Any) -> Any:
+            return kind(f"mno_{name}", told, labels, registry=self._registry, **options)
+
+        self.requests = made(Counter, "requests", "Requests to /invocations, by status", "status")
         told = "Time from a request's arrival to its answer"
-        self.seconds = histogram("mno_request_seconds", told, buckets=_SECONDS)
+        self.seconds = made(Histogram, "request_seconds", told, buckets=_SECONDS)
         told = "Samples that were predicted together"
-        self.batch_samples = histogram("mno_batch_samples", told, buckets=_SAMPLES)
-        self.waiting = gauge("mno_waiting_requests", "Requests that wait for the model")
-        self.changes = counter("mno_model_changes", "Times another version was taken")
-        self.failures = counter("mno_model_failures", "Versions that were named and not served")
+        self.batch_samples = made(Histogram, "batch_samples", told, buckets=_SAMPLES)
+        self.waiting = made(Gauge, "waiting_requests", "Requests that wait for the model")
+        self.changes = made(Counter, "model_changes", "Times another version was taken")
+        told = "Versions that were named and not served"
+        self.failures = made(Counter, "model_failures", told)
         told = "When the model was taken into service"
-        self.model = gauge("mno_model_since_seconds", told, model)
-        self.samples = counter("mno_samples", "Samples that were answered", model)
+        self.model = made(Gauge, "model_since_seconds", told, "model")
+        self.samples = made(Counter, "samples", "Samples that were answered", "model")
         told = "Samples that are unlike the training data"
-        self.flagged = counter("mno_flagged_samples", told, model)
+        self.flagged = made(Counter, "flagged_samples", told, "model")
         told = "Bounds on the relative L2 errors of what was answered"
-        self.bounds = histogram("mno_relative_l2_bound", told, model, buckets=_BOUNDS)
+        self.bounds = made(Histogram, "relative_l2_bound", told, "model", buckets=_BOUNDS)
 
     def answered(self, name: str, samples: int, found: Mapping[str, np.ndarray] | Absent) -> None:
         """Count an answer: the model that gave it, its samples, and what is known of them."""
@@ -142,25 +114,18 @@ class Monitor:
         for bound in relative_bound(found).tolist():
             observe(bound)
 
-    def serves(self, name: str, since: float) -> None:
-        """Note which model is in service."""
+    def text(self, name: str, since: float, waiting: int) -> bytes:
+        """Return all as Prometheus reads it, with the model in service and how many wait."""
         self.model.clear()
         self.model.labels(model=name).set(since)
-
-    def text(self) -> bytes:
-        """Return all counters as Prometheus reads them."""
+        self.waiting.set(waiting)
         return generate_latest(self._registry)
 
 
 class Service:
-    """The handlers of all addresses.
+    """The handlers of all addresses, for the model that a follower holds.
 
-    Args:
-        follower: Holds the model.
-        config: Limits.
-        monitor: Counts.
-        protocol_version: Of MLflow, whose protocol this is: what `/version` says.
-        counts: Keeps what was seen; none if nobody is to know.
+    What was seen is kept by `counts`, if somebody is to know.
     """
 
     def __init__(
@@ -168,11 +133,10 @@ class Service:
         follower: Follower,
         config: ServingConfig,
         monitor: Monitor,
-        protocol_version: str,
         counts: Counts | None = None,
     ) -> None:
-        self._follower, self._config, self._monitor = follower, config, monitor
-        self._protocol_version, self._counts = protocol_version, counts
+        self._follower, self._config = follower, config
+        self._monitor, self._counts = monitor, counts
         self.batcher = Batcher(
             lambda: follower.current, config.max_batch, config.max_waiting, config.max_body,
             monitor.batch_samples.observe,
@@ -184,7 +148,6 @@ class Service:
             Route("/invocations", self.guarded(self._invocations), methods=["POST"]),
             Route("/ping", self._ping),
             Route("/health", self._ping),
-            Route("/version", self.guarded(self._version)),
             Route("/model", self.guarded(self._model)),
             Route("/metrics", self.guarded(self._metrics)),
         ]
@@ -210,9 +173,6 @@ class Service:
     async def _ping(self, _: Request) -> Response:
         return Response("\n", media_type=JSON)
 
-    async def _version(self, _: Request) -> Response:
-        return PlainTextResponse(self._protocol_version)
-
     async def _model(self, _: Request) -> Response:
         served, description = self._follower.current, self._follower.current.surrogate.description
         return JSONResponse(
@@ -230,9 +190,8 @@ class Service:
 
     async def _metrics(self, _: Request) -> Response:
         served = self._follower.current
-        self._monitor.serves(served.name, served.since)
-        self._monitor.waiting.set(self.batcher.waiting)
-        return Response(self._monitor.text(), media_type=CONTENT_TYPE_LATEST)
+        text = self._monitor.text(served.name, served.since, self.batcher.waiting)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     async def _invocations(self, request: Request) -> Response:
         start, requests = time.perf_counter(), self._monitor.requests
@@ -271,8 +230,7 @@ class Service:
 
         Raises:
             InputError: The request does not fit the model.
-            BusyError: Too many wait.
-            RefusedError: There is none in time.
+            RefusedError: Too many wait, or there is none in time.
         """
         limit = self._config.answer_timeout
         try:
@@ -309,13 +267,10 @@ class Service:
 
 
 def build_app(service: Service, hosts: tuple[str, ...], more: Sequence[Route] = ()) -> Starlette:
-    """Return the web application.
+    """Return the web application, with more addresses than the service's.
 
-    Args:
-        service: Its handlers.
-        hosts: Names that requests may call this machine, so that no page elsewhere can pass
-            itself off as it; `*` allows any.
-        more: Further addresses.
+    Hosts are the names that requests may call this machine, so that no page elsewhere can pass
+    itself off as it; `*` allows any.
     """
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     return Starlette(routes=[*service.routes(), *more], middleware=[guard])

@@ -25,7 +25,7 @@ import torch
 from mno.core.absent import Absent
 from mno.core.memory import keep_freed_memory
 from mno.serving.model import Served, estimate
-from mno.serving.protocol import BusyError, PredictionRequest
+from mno.serving.protocol import PredictionRequest, RefusedError
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -60,6 +60,8 @@ def _together(parts: Sequence[Arrays]) -> Arrays:
 
 def _joined(parts: Sequence[Answer]) -> Answer:
     """Return the answers on several parts as one; an estimate, if there is one of each."""
+    if len(parts) == 1:
+        return parts[0]
     predictions, estimates, served = zip(*parts, strict=True)
     absent = next((known for known in estimates if isinstance(known, Absent)), None)
     return Answer(_together(predictions), absent or _together(estimates), served[0])
@@ -107,15 +109,9 @@ class _Part(NamedTuple):
 class Batcher:
     """Threads that ask the model, one for each core, for all who wait.
 
-    A request that comes alone has all cores. All of an answer comes from one model.
-
-    Args:
-        model: Returns the model to ask.
-        max_batch: Samples of waiting requests that are predicted at once, at most.
-        max_waiting: Requests that may wait.
-        max_bytes: Inputs that may be put together.
-        on_pass: Called with the number of samples of each pass.
-        cores: Threads; as many as torch has, if not given.
+    A request that comes alone has all cores. All of an answer comes from one model. Requests that
+    are predicted at once have so many samples and bytes at most; `on_pass` is told the samples of
+    each pass. There are as many threads as torch has, if `cores` are not given.
     """
 
     def __init__(
@@ -151,12 +147,14 @@ class Batcher:
         """Hand in a request; the answer, or an `InputError`, comes with the future.
 
         Raises:
-            BusyError: Too many wait.
+            RefusedError: Too many wait.
         """
         job = _Job(asked)
         with self._changed:
             if len(self._jobs) >= self._max_waiting:
-                raise BusyError(f"{self._max_waiting} requests are waiting; try again in a moment")
+                raise RefusedError(
+                    503, f"{self._max_waiting} requests are waiting; try again in a moment"
+                )
             self._jobs.append(job)
             self._changed.notify()
         return job.answer
@@ -197,15 +195,11 @@ class Batcher:
 
     def _begin(self, job: _Job) -> None:
         """Answer a request: with others, alone, or its first part."""
-        try:
-            served = self._model()
-            description = served.surrogate.description
-            some = job.asked.inputs.get(description.fields[0])
-            space = () if some is None else some.shape[1:][-len(description.space) :]
-            most = max(1, POINTS // max(math.prod(space), 1))  # samples of one pass on one core
-        except Exception as error:
-            job.answer.set_exception(error)
-            return
+        served = self._model()
+        description = served.surrogate.description
+        some = job.asked.inputs.get(description.fields[0])
+        space = () if some is None else some.shape[1:][-len(description.space) :]
+        most = max(1, POINTS // max(math.prod(space), 1))  # samples of one pass on one core
         samples = job.samples
         if not samples:
             self._answer([_Part(job, served)])
@@ -237,21 +231,28 @@ class Batcher:
         return jobs
 
     def _answer(self, parts: Sequence[_Part]) -> None:
-        """Ask the model for parts of one kind, in one pass."""
         parts = [part for part in parts if not part.job.answer.done()]  # another part may fail
         if not parts:
             return
         try:
             found = self._predict(parts)
         except Exception as error:
-            if len(parts) == 1:
-                self._fail(parts[0].job, error)
-            else:  # one of them may be to blame, not all
+            if len(parts) > 1:  # one of them may be to blame, not all
                 for part in parts:
                     self._answer([part])
+                return
+            with self._changed:
+                if not parts[0].job.answer.done():
+                    parts[0].job.answer.set_exception(error)
             return
         for part, of_it in zip(parts, found, strict=True):
-            self._found(part, of_it)
+            job = part.job
+            with self._changed:
+                job.parts[part.index] = of_it
+                known = [answer for answer in job.parts if answer is not None]
+                is_last = len(known) == len(job.parts) and not job.answer.done()
+            if is_last:
+                job.answer.set_result(_joined(known))
 
     def _predict(self, parts: Sequence[_Part]) -> list[Answer]:
         with self._changed:
@@ -266,22 +267,3 @@ class Batcher:
         predictions = served.surrogate.predict(inputs, max(size, 1), steps)
         found = Answer(predictions, estimate(served, inputs, predictions, steps), served)
         return [found] if len(parts) == 1 else found.split([part.job.samples for part in parts])
-
-    def _found(self, part: _Part, of_it: Answer) -> None:
-        job = part.job
-        with self._changed:
-            job.parts[part.index] = of_it
-            known = [found for found in job.parts if found is not None]
-            if len(known) < len(job.parts) or job.answer.done():
-                return
-        try:
-            whole = of_it if len(known) == 1 else _joined(known)
-        except Exception as error:  # which must not end this thread
-            self._fail(job, error)
-            return
-        job.answer.set_result(whole)
-
-    def _fail(self, job: _Job, error: Exception) -> None:
-        with self._changed:
-            if not job.answer.done():
-                job.answer.set_exception(error)

@@ -2,21 +2,8 @@
 
 `build/serving/MODEL@ALIAS.PORT.json` is written beside and then replaced, every few seconds in
 which something came and when the service ends. A service that is started again counts on. The
-file's content:
-
-    {"format": 1,
-     "written": "2026-11-26T03:00:12Z",
-     "versions": {"mno-darcy/3": {
-        "since": "2026-11-25T18:12:40Z",   first request that this version answered
-        "last": "2026-11-26T03:00:11Z",    latest
-        "samples": 5120,                       answered
-        "judged": 5120,                        of which it is known whether they are flagged
-        "flagged": 310,                        unlike the training data, so out of range
-        "bounded": 5100,                       with a finite bound on the relative L2 error
-        "mean_bound": 0.031,                   mean of these bounds, as a fraction; or null
-        "level": 0.9,                          share of predictions that a bound holds for; or null
-        "expected_flags": 0.01,                share of usual inputs that is flagged; or null
-        "most_unusual": {"permeability mean": 300}}}}   flagged samples by their strangest feature
+file's content is `{"format": 1, "written": time, "versions": {"mno-darcy/3": Seen}}`, times as
+`2026-11-26T03:00:12Z`.
 
 What is tried by hand on the service's own page is not counted. `read` gives the versions of all
 files of a workspace added up.
@@ -35,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mno.core.absent import Absent
+from mno.core.config import Config
 from mno.core.files import write_text
 
 if TYPE_CHECKING:  # who reads counts does without torch
@@ -45,15 +33,42 @@ FLAG = "unlike_training"
 FORMAT = 1
 FOLDER = Path("build") / "serving"
 _MOST_VERSIONS = 20  # in a file, the latest ones
-_NUMBERS = ("samples", "judged", "flagged", "bounded")
+
+
+class Seen(Config):
+    """What one version has answered."""
+
+    since: str = ""  # first request that it answered
+    last: str = ""  # latest
+    samples: int = 0  # answered
+    judged: int = 0  # of which it is known whether they are flagged
+    flagged: int = 0  # unlike the training data, so out of range
+    bounded: int = 0  # with a finite bound on the relative L2 error
+    mean_bound: float | None = None  # mean of these bounds, as a fraction
+    level: float | None = None  # share of predictions that a bound holds for
+    expected_flags: float | None = None  # share of usual inputs that is flagged
+    most_unusual: dict[str, int] = {}  # flagged samples by their strangest feature
+
+    def plus(self, other: Seen) -> Seen:
+        """Return both as one; of what does not add up the other's, if it is known."""
+        bounded = self.bounded + other.bounded
+        total = sum((seen.mean_bound or 0.0) * seen.bounded for seen in (self, other))
+        return Seen(
+            since=min(self.since, other.since),
+            last=max(self.last, other.last),
+            samples=self.samples + other.samples,
+            judged=self.judged + other.judged,
+            flagged=self.flagged + other.flagged,
+            bounded=bounded,
+            mean_bound=total / bounded if bounded else None,
+            level=self.level if other.level is None else other.level,
+            expected_flags=other.expected_flags or self.expected_flags,
+            most_unusual=dict(Counter(self.most_unusual) + Counter(other.most_unusual)),
+        )
 
 
 class Counts:
-    """The counts of one service.
-
-    Args:
-        path: The file.
-        interval: Seconds between two looks whether there is something to write.
+    """The counts of one service, written every `interval` seconds in which there is something new.
 
     Raises:
         OSError: The folder cannot be made, or written to.
@@ -71,12 +86,26 @@ class Counts:
 
     def add(self, served: Served, samples: int, found: Mapping[str, np.ndarray] | Absent) -> None:
         """Count so many samples that a model has answered, and what is known of them."""
-        now = _time()
+        now, trust = _time(), served.trust
+        seen = Seen(since=now, last=now, samples=samples)
+        if not isinstance(found, Absent) and not isinstance(trust, Absent):
+            flags, bounds = found[FLAG].astype(bool), relative_bound(found)
+            finite, names = bounds[np.isfinite(bounds)], trust.likeness.names
+            seen = Seen(
+                since=now,
+                last=now,
+                samples=samples,
+                judged=len(flags),
+                flagged=int(flags.sum()),
+                bounded=len(finite),
+                mean_bound=float(finite.mean()) if len(finite) else None,
+                level=trust.level,
+                expected_flags=trust.likeness.false_alarm_rate,
+                most_unusual=dict(Counter(names[k] for k in found["most_unusual"][flags])),
+            )
         with self._lock:
-            seen = self._versions.setdefault(served.name, _fresh(now))
-            seen["last"], seen["samples"] = now, seen["samples"] + samples
-            if not isinstance(found, Absent):
-                _judge(seen, served, found)
+            before = self._versions.get(served.name)
+            self._versions[served.name] = before.plus(seen) if before else seen
             self._changed = True
 
     def close(self) -> None:
@@ -100,8 +129,8 @@ class Counts:
 
     def _write(self) -> None:
         with self._lock:
-            latest = sorted(self._versions, key=lambda name: self._versions[name]["last"])
-            kept = {name: self._versions[name] for name in latest[-_MOST_VERSIONS:]}
+            latest = sorted(self._versions, key=lambda name: self._versions[name].last)
+            kept = {name: self._versions[name].model_dump() for name in latest[-_MOST_VERSIONS:]}
             content = json.dumps({"format": FORMAT, "written": _time(), "versions": kept}, indent=1)
         write_text(self._path, content + "\n")
 
@@ -113,69 +142,25 @@ def relative_bound(estimate: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def read(root: Path) -> dict[str, dict[str, Any]]:
-    """Return what services of a workspace have seen, by version; see the head of this module.
+    """Return what services of a workspace have seen, `Seen` by version.
 
     A file that cannot be read counts nothing.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Seen] = {}
     for path in sorted((root / FOLDER).glob("*.json")):
         for name, seen in _versions(path).items():
-            found[name] = _added(found[name], seen) if name in found else seen
-    return found
+            found[name] = found[name].plus(seen) if name in found else seen
+    return {name: seen.model_dump() for name, seen in found.items()}
 
 
-def _judge(seen: dict[str, Any], served: Served, found: Mapping[str, np.ndarray]) -> None:
-    flags, trust = found[FLAG].astype(bool), served.trust
-    bounds = relative_bound(found)
-    finite = bounds[np.isfinite(bounds)]
-    seen["judged"] += len(flags)
-    seen["flagged"] += int(flags.sum())
-    if len(finite):
-        before = (seen["mean_bound"] or 0.0) * seen["bounded"]
-        seen["bounded"] += len(finite)
-        seen["mean_bound"] = (before + float(finite.sum())) / seen["bounded"]
-    if isinstance(trust, Absent):
-        return
-    seen["level"], seen["expected_flags"] = trust.level, trust.likeness.false_alarm_rate
-    names = trust.likeness.names
-    unusual = Counter(names[k] for k in found["most_unusual"][flags])
-    seen["most_unusual"] = dict(Counter(seen["most_unusual"]) + unusual)
-
-
-def _fresh(now: str) -> dict[str, Any]:
-    unknown = dict.fromkeys(("mean_bound", "level", "expected_flags"))
-    counted = dict.fromkeys(_NUMBERS, 0)
-    return {"since": now, "last": now, **counted, **unknown, "most_unusual": {}}
-
-
-def _added(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the counts of two services of the same version as one."""
-    both = {**one, **{k: v for k, v in other.items() if v is not None}}
-    both |= {name: one[name] + other[name] for name in _NUMBERS}
-    if both["bounded"]:
-        sums = [(seen["mean_bound"] or 0.0) * seen["bounded"] for seen in (one, other)]
-        both["mean_bound"] = sum(sums) / both["bounded"]
-    both["since"] = min(one["since"], other["since"])
-    both["last"] = max(one["last"], other["last"])
-    both["most_unusual"] = dict(Counter(one["most_unusual"]) + Counter(other["most_unusual"]))
-    return both
-
-
-def _versions(path: Path) -> dict[str, dict[str, Any]]:
-    """Return what a file holds; nothing of versions whose counts are no numbers."""
+def _versions(path: Path) -> dict[str, Seen]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            return {}
-        found = {n: {**_fresh(""), **seen} for n, seen in content["versions"].items()}
-        return {
-            name: seen
-            for name, seen in found.items()
-            if all(isinstance(seen[key], int) for key in _NUMBERS)
-            and isinstance(seen["mean_bound"], int | float | None)
-        }
+        if content["format"] == FORMAT:
+            return {n: Seen.model_validate(seen) for n, seen in content["versions"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
+        pass
+    return {}
 
 
 def _time() -> str:

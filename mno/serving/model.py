@@ -59,12 +59,8 @@ class Follower:
 
     Another is loaded and tried beside the one in service, which it then replaces at once. What
     cannot be loaded, or does not predict, is not served: the last good model goes on. Where there
-    is none at the start, the registry's exception comes through.
-
-    Args:
-        registry: Says what to serve.
-        interval: Seconds between two looks.
-        on_change: Called of each change, and of each failure once: whether it went well, one line.
+    is none at the start, the registry's exception comes through. Of each change, and of each
+    failure once, `on_change` is told whether it went well, and one line.
     """
 
     def __init__(
@@ -115,13 +111,9 @@ class Follower:
 def estimate(
     served: Served, inputs: Arrays, predictions: Arrays, steps: int | None
 ) -> dict[str, np.ndarray] | Absent:
-    """Return what is known of predictions, arrays by name.
+    """Return what is known of the predictions that a model made of some inputs, arrays by name.
 
-    Args:
-        served: The model that made them.
-        inputs: What it was given; it has taken them.
-        predictions: What it predicted.
-        steps: Frames it was asked for; those of its training if none.
+    `steps` are the frames that it was asked for, those of its training if none.
     """
     trust, description = served.trust, served.surrogate.description
     if isinstance(trust, Absent):
@@ -137,17 +129,11 @@ def estimate(
 
 
 def as_json(served: Served, found: Arrays | Absent, full: bool) -> dict[str, Any]:
-    """Return the keys that a JSON answer has besides its predictions.
+    """Return the keys that a JSON answer has besides its predictions, given their estimate.
 
-    Args:
-        served: The model that answered.
-        found: What `estimate` returned.
-        full: Whether the bounds of each field, and of each frame, are asked for.
-
-    Returns:
-        `model`, and `trust` with `level`, `relative_l2_bound`, `unlike_training`,
-        `training_distance` and `most_unusual`, one for each sample; `bounds` if they are asked
-        for. Without an estimate `trust` is none, and `no_trust` says why.
+    They are `model`, and `trust` with `level`, `relative_l2_bound`, `unlike_training`,
+    `training_distance` and `most_unusual`, one for each sample; in `full`, `bounds` of each field
+    and of each frame. Without an estimate `trust` is none, and `no_trust` says why.
     """
     about: dict[str, Any] = {"model": served.name, "trust": None}
     trust = served.trust

@@ -7,20 +7,20 @@ limit; so nothing that takes long to import is imported here.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from mno.core.config import PARAMS_FILE
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.workers import LostError, Worker
 from mno.scenarios.base import Scenario, make_scenario, scenario_class
-from mno.serving.protocol import BusyError
+from mno.serving.protocol import RefusedError
 
 _REACH = 3.0  # a parameter is moved to a third and to three times of what the data have
 _TO_START = 120.0  # s; importing and compiling take some, once
@@ -83,11 +83,9 @@ def solve(problem: Problem, drawn: Mapping[str, np.ndarray]) -> tuple[float, dic
 def movable(problem: Problem) -> list[dict[str, Any]]:
     """Return the parameters that change samples, but not what fields they have and where.
 
-    A number of frames or a duration is not among them: the model would predict other frames.
-
-    Returns:
-        For each its `name`, `value`, `least`, `most`, `whole` (whether only whole numbers will do)
-        and `description`.
+    A number of frames or a duration is not among them: the model would predict other frames. Each
+    has its `name`, `value`, `least`, `most`, `whole` (whether only whole numbers will do) and
+    `description`.
     """
     scenario, found = problem.scenario, []
     for key, info in scenario_class(problem.name).Parameters.model_fields.items():
@@ -96,13 +94,10 @@ def movable(problem: Problem) -> list[dict[str, Any]]:
             continue
         whole = isinstance(value, int)
         least, most = _range(value, info, whole)
-        ends = [end for end in (most, least) if end != value]
-        if any(_stays(scenario, problem.moved({key: end})) for end in ends):
-            about = (info.description or "").strip()
-            found.append(
-                {"name": key, "value": value, "least": least, "most": most, "whole": whole,
-                 "description": about}
-            )  # fmt: skip
+        others = [end for end in (most, least) if end != value]
+        if any(_stays(scenario, problem.moved({key: end})) for end in others):
+            ends = {"name": key, "value": value, "least": least, "most": most, "whole": whole}
+            found.append({**ends, "description": info.description})
     return found
 
 
@@ -111,15 +106,9 @@ def _range(value: float, info: FieldInfo, whole: bool) -> tuple[float, float]:
     size = abs(value) or 1.0
     least, most = (value / _REACH, value * _REACH) if value > 0 else (value - size, value + size)
     for limit in info.metadata:
-        match limit:
-            case Ge(ge):
-                least = max(least, float(ge))  # type: ignore[arg-type]
-            case Gt(gt):
-                least = max(least, float(gt) + size / 1000.0)  # type: ignore[arg-type]
-            case Le(le):
-                most = min(most, float(le))  # type: ignore[arg-type]
-            case Lt(lt):
-                most = min(most, float(lt) - size / 1000.0)  # type: ignore[arg-type]
+        near = size / 1000.0  # an end that does not belong to the range is not reached
+        least = max(least, getattr(limit, "ge", least), getattr(limit, "gt", -math.inf) + near)
+        most = min(most, getattr(limit, "le", most), getattr(limit, "lt", math.inf) - near)
     return (float(np.ceil(least)), float(np.floor(most))) if whole else (least, most)
 
 
@@ -148,14 +137,16 @@ class Solver:
         """Return what a function of this module answers.
 
         Raises:
-            BusyError: Others are before, and it takes them too long.
+            RefusedError: Others are before, and it takes them too long.
             InputError: The scenario cannot be used so.
             MnoError: It failed, or took too long.
         """
         try:
             await asyncio.wait_for(self._lock.acquire(), self._limit)
         except TimeoutError:
-            raise BusyError("the solver is at work for others; try again in a moment") from None
+            raise RefusedError(
+                503, "the solver is at work for others; try again in a moment"
+            ) from None
         limit = self._limit if self._worker.is_running else self._limit + _TO_START
         answer = self._worker.submit(function, *arguments)
         try:
@@ -164,10 +155,9 @@ class Solver:
             raise MnoError(f"the solver took longer than {limit:g} s and was ended") from None
         except LostError:
             raise MnoError("the solver's process ended; try again") from None
-        except InputError as error:
-            raise InputError(first_line(error).removeprefix(f"{PARAMS_FILE}: ")) from None
         except MnoError as error:
-            raise MnoError(first_line(error)) from None
+            line = first_line(error).removeprefix(f"{PARAMS_FILE}: ")
+            raise (InputError if isinstance(error, InputError) else MnoError)(line) from None
         except Exception as error:  # whatever a scenario may do
             raise MnoError(f"the solver failed: {first_line(error)}") from None
         finally:

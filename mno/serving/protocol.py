@@ -35,12 +35,12 @@ _HEADERS = {
 }
 
 
-class UnsupportedError(InputError):
-    """A form of content that the service does not know."""
+class RefusedError(MnoError):
+    """A request that is not answered, and with which HTTP status."""
 
-
-class BusyError(MnoError):
-    """Too many wait."""
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class PredictionRequest(NamedTuple):
@@ -55,24 +55,18 @@ def media_type(content_type: str | None) -> str:
     """Return which of the two forms a header names; JSON without one.
 
     Raises:
-        UnsupportedError: It names neither, or another charset than UTF-8.
+        RefusedError: It names neither, or another charset than UTF-8.
     """
     kind, _, rest = (content_type or JSON).partition(";")
     kind = kind.strip().lower()
     charset = rest.strip().lower().removeprefix("charset=").strip('"') or "utf-8"
     if kind not in (JSON, NPZ) or charset != "utf-8":
-        raise UnsupportedError(f"content type {content_type!r}; expected {JSON} or {NPZ}")
+        raise RefusedError(415, f"content type {content_type!r}; expected {JSON} or {NPZ}")
     return kind
 
 
 def decode(body: bytes, kind: str, address: Mapping[str, str], limit: int) -> PredictionRequest:
-    """Read a request.
-
-    Args:
-        body: Its content.
-        kind: `JSON` or `NPZ`.
-        address: What the address says, by name.
-        limit: Bytes that an archive may unpack to.
+    """Read a request of a kind, `JSON` or `NPZ`; an archive may unpack to `limit` bytes.
 
     Raises:
         InputError: It cannot be read; says what was expected.

@@ -23,12 +23,11 @@ from starlette.routing import Route
 from mno.core.absent import Absent
 from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
-from mno.data.reading import StoredSplit, open_split, read_schema
-from mno.scenarios.base import scenario_names
-from mno.serving.app import RefusedError, Service
+from mno.data.reading import StoredSplit, open_split
+from mno.serving.app import Service
 from mno.serving.model import Follower, Served, as_json
 from mno.serving.problem import Problem, Solver, describe, draw, solve
-from mno.serving.protocol import JSON, PredictionRequest
+from mno.serving.protocol import JSON, PredictionRequest, RefusedError
 from mno.serving.trial_page import language_of, page, shown
 from mno.surrogate.description import Description
 
@@ -60,11 +59,8 @@ class SampleRequest(Config):
 class TrialPage:
     """The handlers of the page's addresses.
 
-    Args:
-        service: Answers predictions.
-        follower: Holds the model.
-        root: The workspace, whose dataset has stored samples.
-        limit: Seconds that a call of the solver may take.
+    Stored samples are those of the workspace's dataset; a call of the solver may take `limit`
+    seconds.
     """
 
     def __init__(self, service: Service, follower: Follower, root: Path, limit: float) -> None:
@@ -92,35 +88,31 @@ class TrialPage:
     async def _setup(self, _: Request) -> Response:
         served = self._follower.current
         description = served.surrogate.description
-        samples, no_samples, no_solver = 0, None, None
-        described: dict[str, Any] = {}
-        try:
-            samples = len(await _aside(_stored_samples, self._root, description))
-        except MnoError as error:
-            no_samples = str(error)
-        try:
-            described = await self._describe(await _aside(_problem_of, served, self._root))
-        except MnoError as error:
-            no_solver = str(error)
         forecast = description.forecast
-        return _json(
-            {
-                "model": served.name,
-                "scenario": description.scenario,
-                "space": list(description.space),
-                "extent": list(description.extent),
-                "interval": forecast.interval if forecast else None,
-                "history": forecast.history if forecast else 0,
-                "inputs": list(description.inputs),
-                "outputs": list(description.outputs),
-                "samples": samples,
-                "no_samples": no_samples,
-                "no_solver": no_solver,
-                "parameters": [],
-                "title": None,
-                **described,
-            }
-        )
+        content: dict[str, Any] = {
+            "model": served.name,
+            "scenario": description.scenario,
+            "space": list(description.space),
+            "extent": list(description.extent),
+            "interval": forecast.interval if forecast else None,
+            "history": forecast.history if forecast else 0,
+            "inputs": list(description.inputs),
+            "outputs": list(description.outputs),
+            "samples": 0,
+            "no_samples": None,
+            "no_solver": None,
+            "parameters": [],
+            "title": None,
+        }
+        try:
+            content["samples"] = len(await _aside(_stored_samples, self._root, description))
+        except MnoError as error:
+            content["no_samples"] = str(error)
+        try:
+            content |= await self._describe(_problem_of(served))
+        except MnoError as error:
+            content["no_solver"] = str(error)
+        return _json(content)
 
     async def _describe(self, problem: Problem) -> dict[str, Any]:
         """Return what the solver says of a problem; it is asked once."""
@@ -135,22 +127,23 @@ class TrialPage:
         given = description.given(dict(fields))
         start = time.perf_counter()
         answer = await self._service.ask(PredictionRequest(dict(given), bounds=True))
+        truth = None
+        if asked.sample is not None:
+            frames = {name: a.shape[1] for name, a in answer.predictions.items() if a.ndim > 1}
+            truth = self._shown(description, _truth(description, fields, frames))
         content = {
             **as_json(answer.served, answer.estimate, full=True),
             "seconds": time.perf_counter() - start,
             "inputs": self._shown(description, given),
             "outputs": self._shown(description, answer.predictions),
-            "truth": None,
+            "truth": truth,
         }
-        if asked.sample is not None:
-            frames = {name: a.shape[1] for name, a in answer.predictions.items() if a.ndim > 1}
-            content["truth"] = self._shown(description, _truth(description, fields, frames))
         return _json(content)
 
     async def _solve(self, request: Request) -> Response:
         asked, served = await self._read(request), self._follower.current
         description = served.surrogate.description
-        problem = await _aside(_problem_of, served, self._root)
+        problem = _problem_of(served)
         fields = await self._fields(served, asked)
         # What the scenario draws of a sample: of states the first frame, no axis of samples.
         drawn = {
@@ -170,14 +163,12 @@ class TrialPage:
         body = await self._service.body(request)
         try:
             return SampleRequest.model_validate(orjson.loads(body))
-        except orjson.JSONDecodeError as error:
-            raise InputError(
-                f'the request is not JSON ({error}); expected {{"sample": 0}}'
-            ) from None
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(str(part) for part in problem["loc"])
             raise InputError(f"{where or 'the request'}: {problem['msg']}") from None
+        except ValueError as error:
+            raise InputError(f"the request is not JSON: {error}") from None
 
     async def _fields(self, served: Served, asked: SampleRequest) -> Fields:
         """Return a sample's fields, shape `(1, *dims)`: all of a stored one, of another its inputs.
@@ -194,7 +185,7 @@ class TrialPage:
             return await _aside(
                 lambda: {name: array[number : number + 1] for name, array in split.fields.items()}
             )
-        problem = await _aside(_problem_of, served, self._root)
+        problem = _problem_of(served)
         known = {parameter["name"] for parameter in (await self._describe(problem))["parameters"]}
         if unknown := sorted(set(asked.parameters) - known):
             raise InputError(f"parameters {unknown} cannot be moved; expected {sorted(known)}")
@@ -205,31 +196,19 @@ class TrialPage:
         return shown(description, fields, self._described[1]["labels"] if self._described else {})
 
 
-def _problem_of(served: Served, root: Path) -> Problem:
-    """Return what a model's problems are drawn and solved by.
-
-    Its trust knows, and without one the workspace's dataset does.
+def _problem_of(served: Served) -> Problem:
+    """Return what a model's problems are drawn and solved by, as its trust knows.
 
     Raises:
         InputError: Nothing draws and solves them.
     """
-    trust, description = served.trust, served.surrogate.description
-    history = description.forecast.history if description.forecast else 0
-    if not isinstance(trust, Absent):
-        if trust.no_solver is not None:
-            raise InputError(trust.no_solver)
-        known = trust
-    else:
-        try:
-            known = read_schema(root / DATA)
-        except MnoError as error:
-            raise InputError(f"no solver: {error}") from None
-        if known.sources or known.scenario != description.scenario:
-            of = f"solved samples of {description.scenario}"
-            raise InputError(f"no solver: {DATA}/ is not of {of}")
-    if known.scenario not in scenario_names() or known.resolution is None:
-        raise InputError(f"no solver is known for {known.scenario}")
-    return Problem(known.scenario, known.resolution, dict(known.parameters), history)
+    trust, forecast = served.trust, served.surrogate.description.forecast
+    if isinstance(trust, Absent):
+        raise InputError(str(trust))
+    if trust.no_solver is not None or trust.resolution is None:
+        raise InputError(trust.no_solver or f"no solver is known for {trust.scenario}")
+    history = forecast.history if forecast else 0
+    return Problem(trust.scenario, trust.resolution, dict(trust.parameters), history)
 
 
 def _stored_samples(root: Path, description: Description) -> StoredSplit:

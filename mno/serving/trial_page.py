@@ -85,17 +85,11 @@ def _text(name: str) -> str:
 def shown(
     description: Description, fields: Mapping[str, np.ndarray], labels: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Return fields of one sample as the page takes them.
+    """Return fields of one sample, shape `(1, *dims)` by name, as the page takes them.
 
-    Args:
-        description: Of the model.
-        fields: Shape `(1, *dims)` by name.
-        labels: What fields are called; their names where nothing is said.
-
-    Returns:
-        For each its `name`, `label`, `units`, `space` (names of the axes of space; `point` for
-        unordered points, none for a number), `shape` (frames first where there are such),
-        `every` (frames from one shown to the next), `lowest`, `highest` and `data`.
+    Each has its `name`, `label` (the name where nothing is said), `units`, `space` (names of the
+    axes of space; `point` for unordered points, none for a number), `shape` (frames first where
+    there are such), `every` (frames from one shown to the next), `lowest`, `highest` and `data`.
     """
     known = {**description.inputs, **description.outputs, **description.coordinates}
     return [

@@ -1,8 +1,8 @@
 """Pages whose figures come from the cells of studies: a template in, Markdown out.
 
-A template is Jinja's. It says `study("who_wins")` and asks `StudyAnswers` of it, one figure at a
-time; `table` and `figure` put in what the report of that study shows. Nobody types a number, so
-none can be wrong, or older than the cells.
+A template is Jinja's. It says `study("who_wins")` and asks `StudyAnswers` of it, one number at a
+time; `figure` puts in what the report of that study shows. Nobody types a number, so none can be
+wrong, or older than the cells.
 """
 
 from __future__ import annotations
@@ -11,26 +11,23 @@ import math
 import statistics
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2 import StrictUndefined, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
 
 from mno.core.errors import InputError
 from mno.core.numbers import number, percent
 from mno.study.design import StudySpec
 from mno.study.findings import Row, ScenarioFindings, findings_of, machines_of, usable
-from mno.study.report import Section, markdown_table, sections_of
+from mno.study.report import Section, sections_of
 from mno.study.results import Found, Study
 from mno.study.statistics import Comparison, Mean, SampleFindings, mean_with_interval, samples_of
 
-QUANTITIES = ("error", "finer", "latency_ms", "memory_mib", "train_seconds")
 
-
-@dataclass(frozen=True)
-class Tally:
+class Tally(NamedTuple):
     """In how many pairs one kind of model is shown to have a lower error than another, and so on.
 
     `unknown` are the pairs that the seeds do not tell apart.
@@ -44,11 +41,10 @@ class Tally:
     @property
     def pairs(self) -> int:
         """All pairs."""
-        return self.lower + self.higher + self.equal + self.unknown
+        return sum(self)
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """A ratio over several pairs of models: geometric mean, smallest and largest.
 
     `likely` is the interval of the mean, by how much pairs scatter: of other problems and backbones
@@ -78,7 +74,7 @@ class StudyAnswers:
     @property
     def cells(self) -> int:
         """Cells that are answered from."""
-        return sum(item.record is not None and item.state != "failed" for item in self.found)
+        return len(self.found)
 
     @property
     def undertrained(self) -> int:
@@ -93,8 +89,7 @@ class StudyAnswers:
     @property
     def seconds(self) -> float:
         """Time that a cell took, the median, in seconds."""
-        records = [item.record for item in self.found if item.record is not None]
-        return statistics.median(r["seconds"]["all"] for r in records if r["state"] == "done")
+        return statistics.median(item.record["seconds"]["all"] for item in self.found)
 
     def scenario(self, name: str) -> ScenarioFindings:
         """Return what was found on a scenario."""
@@ -112,14 +107,10 @@ class StudyAnswers:
     def comparison(
         self, scenario: str, a: str, b: str, *, asked: bool = False, samples: int | None = None
     ) -> Comparison:
-        """Return one comparison of two models.
+        """Return one comparison of two models, of the family of all pairs.
 
-        Args:
-            scenario: On which.
-            a: The one model.
-            b: The other.
-            asked: Of the family that the study asks for, rather than that of all pairs.
-            samples: After training on so many, of the family of all pairs and numbers of samples.
+        It is of the family that the study asks for if `asked`; with `samples` it is after training
+        on so many, of the family of all pairs and numbers of samples.
         """
         if samples is not None:
             family = self.samples(scenario).comparisons.get(samples, [])
@@ -145,54 +136,50 @@ class StudyAnswers:
     def _samples(self) -> dict[str, SampleFindings]:
         return samples_of(self.found)
 
-    def tally(self, a: str, b: str, scenario: str | None = None) -> Tally:
+    def tally(self, a: str, b: str) -> Tally:
         """Count how often a mixer, or model, has a lower error than another."""
         verdicts = [
-            self.comparison(part.scenario, first.model, second.model).verdict
-            for part, first, second in self._pairs(a, b, scenario)
+            self.comparison(scenario, first.model, second.model).verdict
+            for scenario, first, second in self._pairs(a, b, None)
         ]
-        return Tally(*(verdicts.count(kind) for kind in ("lower", "higher", "equal", "unknown")))
+        return Tally(*(verdicts.count(kind) for kind in Tally._fields))
 
     def ratio(self, quantity: str, a: str, b: str, scenario: str | None = None) -> Spread:
-        """Return one of `QUANTITIES` of a mixer, or model, relative to that of another."""
-        if quantity not in QUANTITIES:
-            raise InputError(f"{quantity!r} must be one of {', '.join(QUANTITIES)}")
+        """Return a quantity of a mixer, or model, relative to that of another.
+
+        It is `error`, `finer`, `latency_ms`, `memory_mib` or `train_seconds`.
+        """
         ratios = [
             x / y
             for _, first, second in self._pairs(a, b, scenario)
-            if (x := _value(first, quantity)) and (y := _value(second, quantity))
+            if (x := getattr(first, quantity)) and (y := getattr(second, quantity))
         ]
-        if not ratios:
-            raise InputError(f"{quantity} of {a} and {b} was not measured")
-        return _spread(ratios)
+        return _spread(ratios, f"{quantity} of {a} and {b}")
 
     def ratio_on_grid(self, quantity: str, a: str, b: str, resolution: int) -> Spread:
         """Return a quantity of untrained operators of a mixer on a grid, relative to another's.
 
         It is `predict_ms`, `step_ms` or `step_mib`; `resolution` are points along an axis.
         """
-        measured = {
-            (r["cell"]["scenario"], r["cell"]["backbone"], r["cell"]["mixer"]): point.get(quantity)
-            for item in self.grids
-            if (r := item.record) is not None
-            for point in r["points"]
-            if point["resolution"] == resolution
-        }
+        measured: dict[tuple[str, str, str], float | None] = {}
+        for item in self.grids:
+            cell = item.record["cell"]
+            for point in item.record["points"]:
+                if point["resolution"] == resolution:
+                    measured[cell["scenario"], cell["backbone"], cell["mixer"]] = point.get(
+                        quantity
+                    )
         ratios = [
             value / other
             for (scenario, backbone, mixer), value in measured.items()
             if mixer == a and value and (other := measured.get((scenario, backbone, b)))
         ]
-        if not ratios:
-            raise InputError(f"{quantity} of {a} and {b} was not measured at {resolution}")
-        return _spread(ratios)
+        return _spread(ratios, f"{quantity} of {a} and {b} at {resolution}")
 
-    def _pairs(
-        self, a: str, b: str, scenario: str | None
-    ) -> list[tuple[ScenarioFindings, Row, Row]]:
+    def _pairs(self, a: str, b: str, scenario: str | None) -> list[tuple[str, Row, Row]]:
         parts = list(self.findings.values()) if scenario is None else [self.scenario(scenario)]
         found = [
-            (part, first, second)
+            (part.scenario, first, second)
             for part in parts
             for first in part.rows
             for second in part.rows
@@ -204,16 +191,14 @@ class StudyAnswers:
         return found
 
 
-def _spread(ratios: Sequence[float]) -> Spread:
+def _spread(ratios: Sequence[float], of: str) -> Spread:
+    if not ratios:
+        raise InputError(f"{of} was not measured")
     mean = mean_with_interval([math.log(ratio) for ratio in ratios])
     likely = None
     if mean.low is not None and mean.high is not None:
         likely = math.exp(mean.low), math.exp(mean.high)
     return Spread(math.exp(mean.value), min(ratios), max(ratios), len(ratios), likely)
-
-
-def _value(row: Row, quantity: str) -> float | None:
-    return row.mean.value if quantity == "error" else getattr(row, quantity)
 
 
 @dataclass(frozen=True)
@@ -224,40 +209,18 @@ class Reported:
     sections: list[Section]
 
 
-def reported(study: Study) -> Reported:
-    """Return what a page asks a study for.
-
-    A page tells what was measured with the code of its day, so that code that has changed since
-    takes nothing away; but all cells of a scenario must come of the same code and data.
+def reported(study: Study, found: Sequence[Found] | None = None) -> Reported:
+    """Return what a page asks a study for, of all its cells as they were found just now.
 
     Raises:
         InputError: There is no cell, or they do not go together.
     """
-    used = _of_one_code(study.found())
+    used, grids = usable(study.found() if found is None else found), usable(study.scaling())
     if not used:
         raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
-    findings = findings_of(study.spec, used, stale=False)
-    grids = _of_one_code(study.scaling())
-    return Reported(
-        StudyAnswers(study.spec, used, findings, grids), sections_of(findings, used, grids)
-    )
-
-
-def _of_one_code(found: Sequence[Found]) -> list[Found]:
-    used, made_by = [], {}
-    for item in usable(found):
-        assert item.record is not None  # noqa: S101  (usable ones have one)
-        identity = item.record["identity"]
-        if identity["params"] != item.identity.params:
-            raise InputError(f"{item.cell.name} is of another study file; run the study again")
-        made = (identity["code"], identity["data"])
-        if made_by.setdefault(item.cell.scenario, made) != made:
-            raise InputError(
-                f"cells of {item.cell.scenario} come of different code or data ({item.cell.name}); "
-                f"run: mno study run {item.cell.study}"
-            )
-        used.append(replace(item, state="fresh", reason=""))
-    return used
+    findings = findings_of(study.spec, used)
+    answers = StudyAnswers(study.spec, used, findings, grids)
+    return Reported(answers, sections_of(findings, used, grids))
 
 
 def fill(
@@ -265,43 +228,29 @@ def fill(
 ) -> tuple[str, dict[str, bytes]]:
     """Fill a page's template; return it, and the figures that it shows, PNG by file name.
 
-    Args:
-        template: Its text.
-        studies: Returns a study by its name.
-        figures_at: Where the page finds figures, relative to itself.
+    `figures_at` is where the page finds them, relative to itself.
 
     Raises:
         InputError: The template asks for what is not there; the message names line and reason.
     """
     shown: dict[str, bytes] = {}
 
-    def section(name: str, part: str) -> Section:
-        sections = {section.name: section for section in studies(name).sections}
-        if part not in sections:
-            raise InputError(f"{name} has no section {part!r}; it has {', '.join(sections)}")
-        return sections[part]
-
-    def table(name: str, part: str, place: int = 0, heads: Mapping[str, str] | None = None) -> str:
-        tables = [table for table in section(name, part).tables if table.rows]
-        if place >= len(tables):
-            raise InputError(f"section {part!r} of {name} has {len(tables)} tables")
-        return markdown_table(tables[place], heads)
-
     def figure(name: str, part: str, kind: str, alt: str) -> str:
-        figures = {figure.name: figure for figure in section(name, part).figures}
-        if kind not in figures:
-            raise InputError(f"{part!r} of {name} has no figure {kind!r}: {', '.join(figures)}")
+        drawn = {(s.name, f.name): f.png for s in studies(name).sections for f in s.figures}
+        if (part, kind) not in drawn:
+            known = ", ".join(f"{section} {figure}" for section, figure in drawn)
+            raise InputError(f"{name} has no figure {part!r} {kind!r}; it has {known}")
         file = f"{name}_{kind}.png"
-        shown[file] = figures[kind].png
+        shown[file] = drawn[part, kind]
         return f"![{alt}]({figures_at}/{file})"
 
     environment = SandboxedEnvironment(
         undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True,
         autoescape=False,  # Markdown
     )  # fmt: skip
-    environment.globals.update(study=lambda name: studies(name).answers, table=table, figure=figure)
+    environment.globals.update(study=lambda name: studies(name).answers, figure=figure)
     environment.filters.update(
-        percent=percent, number=number, error=_error, mean=_mean, times=_times, likely=_likely
+        percent=percent, number=number, error=_error, mean=_mean, likely=_likely
     )
     try:
         return environment.from_string(template).render(), shown
@@ -309,16 +258,10 @@ def fill(
         raise
     except TemplateSyntaxError as error:
         raise InputError(f"line {error.lineno}: {error.message}") from None
-    except TemplateError as error:
-        raise InputError(str(error)) from None
-    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
-        raise InputError(f"line {_line(error)}: {error}") from None
-
-
-def _line(error: Exception) -> int:
-    """Return the line of a template that an error comes from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return [frame.lineno or 0 for frame in frames if frame.filename == "<template>"][-1]
+    except Exception as error:  # whatever an expression may raise
+        frames = traceback.extract_tb(error.__traceback__)
+        line = [frame.lineno for frame in frames if frame.filename == "<template>"][-1]
+        raise InputError(f"line {line}: {error}") from None
 
 
 def _error(of: Row | Mean) -> str:
@@ -333,19 +276,10 @@ def _mean(mean: Mean) -> str:
     return mean.text(_ratio).replace("-", "−")  # a minus, at which no line breaks
 
 
-def _times(spread: Spread | Any) -> str:
-    """Write a ratio, for example `0.8× (0.6–1.1)`."""
-    if not isinstance(spread, Spread):
-        return f"{_ratio(float(spread))}×"
-    return f"{_ratio(spread.mean)}× ({_ratio(spread.low)}–{_ratio(spread.high)})"
-
-
 def _likely(spread: Spread) -> str:
     """Write a ratio with the interval of its mean, for example `0.82 (0.70–1.04)`."""
-    if spread.likely is None:
-        return _ratio(spread.mean)
-    low, high = spread.likely
-    return f"{_ratio(spread.mean)} ({_ratio(low)}–{_ratio(high)})"
+    ends = "" if spread.likely is None else f" ({'–'.join(map(_ratio, spread.likely))})"
+    return f"{_ratio(spread.mean)}{ends}"
 
 
 def _ratio(value: float) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -24,9 +24,10 @@ from mno.training.config import LearningCurveConfig, TrainConfig
 
 WITHIN_BACKBONE, ALL_PAIRS = "backbone", "all"
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_]*(-[a-z0-9_]+)*")
-_SECTIONS = ("generate", "task", "model", "train", "learning_curve", "evaluate")
+_NAME = r"[a-z0-9][a-z0-9_]*(-[a-z0-9_]+)*"
 
+Name = Annotated[str, Field(pattern=f"^{_NAME}$")]
+"""It becomes part of file names, which have two hyphens between names."""
 Options = dict[str, Any]
 
 
@@ -35,7 +36,6 @@ class FileSpec(Config):
 
     kind: ClassVar[str]  # what it is called in messages
     folder: ClassVar[Path]
-    needs: ClassVar[str]  # the keys that it must have, in words
 
     @classmethod
     def names(cls, root: Path) -> list[str]:
@@ -49,11 +49,9 @@ class FileSpec(Config):
         Raises:
             InputError: There is none.
         """
-        path = Path(given)
-        by_path = path.suffix in (".yaml", ".yml")
-        for candidate in (path, root / path) if by_path else (root / cls.folder / f"{given}.yaml",):
-            if candidate.is_file():
-                return candidate
+        path = Path(given) if given.endswith(".yaml") else root / cls.folder / f"{given}.yaml"
+        if path.is_file():
+            return path
         known = ", ".join(cls.names(root)) or "none"
         raise InputError(
             f"there is no {cls.kind} {given!r}; give a file, or one of those in {cls.folder}/: "
@@ -67,23 +65,38 @@ class FileSpec(Config):
         Raises:
             InputError: One line that says what cannot be used.
         """
-        if not _NAME.fullmatch(path.stem):
+        if not re.fullmatch(_NAME, path.stem):
             raise InputError(
                 f"{path.name}: the name of a {cls.kind} file must consist of small letters, "
                 "digits, _ and single hyphens, and end in .yaml; rename it"
             )
         try:
-            content = YAML(typ="safe").load(path)
+            return validate(cls, YAML(typ="safe").load(path))
         except (YAMLError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not valid YAML: {first_line(error)}") from None
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from None
-        if not isinstance(content, dict):
-            raise InputError(f"{path} must be a mapping with {cls.needs}")
-        try:
-            return validate(cls, content)
         except InputError as error:
             raise InputError(str(error).replace(PARAMS_FILE, path.name, 1)) from None
+
+
+class Sections(Config):
+    """Parameters by section, as far as a study says them."""
+
+    generate: Options = {}
+    task: Options = {}
+    model: Options = {}
+    train: Options = {}
+    learning_curve: Options = {}
+    evaluate: Options = {}
+
+
+class ScenarioSpec(Sections):
+    """A scenario of a study."""
+
+    scenario: str | None = Field(default=None, description="The name it has here if not given")
+    parameters: Options = Field(default={}, description="Of the scenario")
+    only: list[str] | None = Field(
+        default=None, min_length=1, description="Models that it is asked of; all if not given"
+    )
 
 
 class MatchConfig(Config):
@@ -104,9 +117,6 @@ class ScalingConfig(Config):
     seconds: float = Field(
         default=0.5, gt=0, allow_inf_nan=False, description="Time to spend on each measurement"
     )
-    scenarios: list[str] = Field(
-        default=[], description="Scenarios whose fields the operators take; the first if none"
-    )
 
 
 class StudySpec(FileSpec):
@@ -118,27 +128,23 @@ class StudySpec(FileSpec):
 
     kind = "study"
     folder = Path("studies")
-    needs = "title, seeds, scenarios and models"
 
     title: str = Field(description="What the report is called")
     question: str = Field(default="", description="What the study is to answer")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
         min_length=1, description="Seeds of the training; the same for every model"
     )
-    base: Options = Field(default={}, description="Parameters that all cells share, by section")
-    scenarios: dict[str, Options] = Field(
-        min_length=1,
-        description="By a name of your choice: `scenario` (that name if not given), `parameters` "
-        "of the scenario, sections of parameters, and `only`, the models that it is asked of "
-        "(all if not given)",
+    base: Sections = Field(default=Sections(), description="Parameters that all cells share")
+    scenarios: dict[Name, ScenarioSpec] = Field(
+        min_length=1, description="By a name of your choice"
     )
-    backbones: dict[str, Options] = Field(
+    backbones: dict[Name, Options] = Field(
         default={}, description="Section `model` of each backbone, crossed with the mixers"
     )
-    mixers: dict[str, Options] = Field(
+    mixers: dict[Name, Options] = Field(
         default={}, description="What each mixer changes in the section `model` of a backbone"
     )
-    models: dict[str, Options] = Field(
+    models: dict[Name, Options] = Field(
         default={},
         description="Further models, not crossed: their section `model`; `train` within it "
         "changes how they are trained",
@@ -153,17 +159,6 @@ class StudySpec(FileSpec):
     )
     scaling: ScalingConfig | None = Field(default=None, description="None: it is not measured")
 
-    @field_validator("scenarios", "backbones", "mixers", "models")
-    @classmethod
-    def _has_plain_names(cls, value: dict[str, Options]) -> dict[str, Options]:
-        for name in value:
-            if not _NAME.fullmatch(name):
-                raise ValueError(
-                    f"the name {name!r} must consist of small letters, digits, _ and single "
-                    "hyphens between them; it becomes part of file names"
-                )
-        return value
-
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         names = [model.name for model in models_of(self)]
@@ -173,33 +168,18 @@ class StudySpec(FileSpec):
             raise ValueError("backbones and mixers are crossed: give both, or models instead")
         if not names:
             raise ValueError("there is no model; give backbones and mixers, or models")
-        twice = [name for name in self.models if names.count(name) > 1]
-        if twice:
-            raise ValueError(f"the model {min(twice)} is there twice; rename it in models")
+        if len(set(names)) != len(names):
+            raise ValueError(f"a model of {', '.join(names)} is there twice; rename it in models")
         if self.compare not in (WITHIN_BACKBONE, ALL_PAIRS, *names):
             raise ValueError(
                 f"compare={self.compare} must be backbone, all, or a model: {', '.join(names)}"
             )
-        for where, options in [("base", self.base), *self.scenarios.items()]:
-            own = () if where == "base" else ("scenario", "parameters", "only")
-            for key, value in options.items():
-                if key not in (*own, *_SECTIONS):
-                    known = ", ".join((*own, *_SECTIONS))
-                    raise ValueError(f"{where}.{key} is not known (known here: {known})")
-                if key == "only":
-                    listed = isinstance(value, list) and value
-                    if not listed or any(name not in names for name in value):
-                        raise ValueError(
-                            f"{where}.only={value!r} must list models of the study: "
-                            f"{', '.join(names)}"
-                        )
-                elif key != "scenario" and not isinstance(value, dict):
-                    raise ValueError(f"{where}.{key} must be a mapping of parameters")
-        unknown = set(self.scaling.scenarios if self.scaling else ()) - set(self.scenarios)
-        if unknown:
-            raise ValueError(
-                f"scaling.scenarios names {min(unknown)}, which is not a scenario here"
-            )
+        for where, own in self.scenarios.items():
+            if unknown := set(own.only or ()) - set(names):
+                raise ValueError(
+                    f"{where}.only names {min(unknown)}; it must list models of the study: "
+                    f"{', '.join(names)}"
+                )
         return self
 
 
@@ -287,7 +267,7 @@ def cells_of(name: str, spec: StudySpec) -> list[Cell]:
         for seed in spec.seeds
         for scenario in spec.scenarios
         for model in models_of(spec)
-        if model.name in spec.scenarios[scenario].get("only", [model.name])
+        if model.name in (spec.scenarios[scenario].only or [model.name])
     ]
 
 
@@ -298,14 +278,14 @@ def _model(name: str, options: Mapping[str, Any], backbone: str, mixer: str) -> 
 
 def _params(spec: StudySpec, scenario: str, model: Model, seed: int) -> dict[str, Any]:
     own = spec.scenarios[scenario]
-    name = str(own.get("scenario", scenario))
-    given = _merged(spec.base, {key: own[key] for key in own if key in _SECTIONS})
+    name = own.scenario or scenario
+    given = _merged(spec.base.model_dump(), own.model_dump(include=set(Sections.model_fields)))
     given = _merged(given, {"model": model.options, "train": model.train})
     defaults = {section: config().model_dump() for section, config in _DEFAULTS.items()}
     return {
         "scenario": name,
         "seed": seed,
-        "scenarios": {name: dict(own.get("parameters", {}))},
+        "scenarios": {name: dict(own.parameters)},
         **{
             section: _merged(default, given.get(section, {}))
             for section, default in {"generate": _GENERATE, **defaults}.items()

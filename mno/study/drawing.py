@@ -12,17 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mno.core.numbers import setting
 from mno.report.page import Figure
-from mno.report.style import (
-    HEIGHT,
-    LEGEND,
-    NARROW,
-    PER_CENT,
-    REFERENCE_COLOUR,
-    WIDE,
-    house_style,
-    new_figure,
-    png_bytes,
-)
+from mno.report.style import HEIGHT, PER_CENT, REFERENCE_COLOUR, curves, draw_legend
 from mno.study.findings import Row, ScenarioFindings, front
 
 # Okabe and Ito, told apart by all kinds of sight: one for each mixer, a marker for each backbone.
@@ -37,22 +27,20 @@ _STEPS = (
 )
 _PLAIN = FuncFormatter(lambda value, _: setting(float(f"{value:.3g}")))
 
-Curves = Mapping[str, Sequence[tuple[float, float]]]
-"""By model points (x, y)."""
-Kinds = Mapping[str, tuple[str, str]]
-"""By model its backbone and its mixer."""
+Curves = Mapping[str, Sequence[tuple[float, float]]]  # by model points (x, y)
+Kinds = Mapping[str, tuple[str, str]]  # by model its backbone and its mixer
 
 
 def errors_figure(found: ScenarioFindings) -> Figure:
     """Draw the error of every model of a scenario: each seed, mean and interval."""
-    return drawn(
+    return _drawn(
         f"errors_{found.scenario}",
         f"{found.scenario}: test error",
         "Relative L2 on the test split: each seed a dot, the mean a line with its 95 % interval. "
         "Where intervals overlap, the comparisons below say whether the models are told apart.",
         f"Test errors of {len(found.rows)} models on {found.scenario}; {found.verdict}.",
-        lambda width: _errors(found.rows, _styles(_kinds(found)), width),
-    )
+        lambda ax: _errors(ax, found.rows, _styles(_kinds(found))), 1.0 + 0.3 * len(found.rows),
+    )  # fmt: skip
 
 
 def front_figure(found: ScenarioFindings, cost: str, label: str) -> Figure | None:
@@ -68,22 +56,23 @@ def front_figure(found: ScenarioFindings, cost: str, label: str) -> Figure | Non
         ax.step(line[:, 0], line[:, 1], where="post", color=REFERENCE_COLOUR, lw=1)
         for name, cost, error in points:
             ax.plot(cost, error, label=name, ls="", ms=6, **styles[name])
+        _make_logarithmic(ax, label, "relative L2 error")
 
-    return drawn(
+    return _drawn(
         f"front_{cost}_{found.scenario}",
         f"{found.scenario}: error against {label}",
         f"Mean test error against {label}; lower left is better. The line joins the models that "
         f"no other beats in both: {', '.join(best)}.",
         f"Error against {label} of {len(points)} models; on the front: {', '.join(best)}.",
-        lambda width: _logarithmic(draw, label, "relative L2 error", width),
+        draw,
     )
 
 
 def growth_figure(
-    name: str, title: str, curves: Curves, kinds: Kinds, x: str, y: str, why: str
+    name: str, title: str, growth: Curves, kinds: Kinds, x: str, y: str, why: str
 ) -> Figure | None:
     """Draw a quantity that grows, both axes logarithmic; none without curves of two points."""
-    long = {model: points for model, points in curves.items() if len(points) > 1}
+    long = {model: points for model, points in growth.items() if len(points) > 1}
     if not long:
         return None
     styles = _styles(kinds)
@@ -91,15 +80,16 @@ def growth_figure(
     def draw(ax: Axes) -> None:
         for model, points in long.items():
             ax.plot(*np.array(points, float).T, label=model, ms=4, lw=1.4, **styles[model])
+        _make_logarithmic(ax, x, y)
 
-    alt = f"{title}, of {', '.join(long)}."
-    return drawn(name, title, why, alt, lambda width: _logarithmic(draw, x, y, width))
+    return _drawn(name, title, why, f"{title}, of {', '.join(long)}.", draw)
 
 
-def drawn(name: str, title: str, caption: str, alt: str, draw: Callable[[float], bytes]) -> Figure:
-    """Return a figure in the house style, drawn for wide and for narrow pages."""
-    with house_style():
-        return Figure(name, title, caption, alt, draw(WIDE), draw(NARROW))
+def _drawn(
+    name: str, title: str, caption: str, alt: str, draw: Callable[[Axes], None],
+    height: float = HEIGHT + 0.6,
+) -> Figure:  # fmt: skip
+    return Figure(name, title, caption, alt, *curves(draw, height))
 
 
 def _kinds(found: ScenarioFindings) -> Kinds:
@@ -107,7 +97,6 @@ def _kinds(found: ScenarioFindings) -> Kinds:
 
 
 def _styles(kinds: Kinds) -> dict[str, dict[str, Any]]:
-    """Return a colour and a marker for each model."""
     backbones = list(dict.fromkeys(backbone for backbone, _ in kinds.values()))
     mixers = list(dict.fromkeys(mixer for _, mixer in kinds.values()))
     many = len(mixers) > len(_COLOURS)  # then markers tell apart what has the same colour
@@ -119,9 +108,7 @@ def _styles(kinds: Kinds) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def _errors(rows: Sequence[Row], styles: Mapping[str, dict[str, Any]], width: float) -> bytes:
-    figure = new_figure(width, 1.0 + 0.3 * len(rows))
-    ax = figure.add_subplot()
+def _errors(ax: Axes, rows: Sequence[Row], styles: Mapping[str, dict[str, Any]]) -> None:
     for place, row in enumerate(rows):
         mean, style = row.mean, styles[row.model]
         colour = style["color"]
@@ -134,14 +121,10 @@ def _errors(rows: Sequence[Row], styles: Mapping[str, dict[str, Any]], width: fl
     ax.set_xlim(left=0)
     ax.xaxis.set_major_formatter(PER_CENT)
     ax.set_xlabel("relative L2 error")
-    return png_bytes(figure)
 
 
-def _logarithmic(draw: Callable[[Axes], None], x: str, y: str, width: float) -> bytes:
-    """Draw into axes that are both logarithmic, with numbers as people write them."""
-    figure = new_figure(width, HEIGHT + 0.6)
-    ax = figure.add_subplot()
-    draw(ax)
+def _make_logarithmic(ax: Axes, x: str, y: str) -> None:
+    """Give axes that have been drawn into two scales with numbers as people write them."""
     ax.set_xscale("log")
     ax.set_yscale("log")
     for axis, text in ((ax.xaxis, _PLAIN), (ax.yaxis, PER_CENT if y.endswith("error") else _PLAIN)):
@@ -153,5 +136,4 @@ def _logarithmic(draw: Callable[[Axes], None], x: str, y: str, width: float) -> 
         axis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(x)
     ax.set_ylabel(y)
-    ax.legend(**(LEGEND | {"ncols": 3 if width > NARROW else 2}))
-    return png_bytes(figure)
+    draw_legend(ax, columns=3, narrow=2)

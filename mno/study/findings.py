@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from mno.core.errors import InputError
 from mno.evaluation.decision import solves_to_break_even
 from mno.study.design import ALL_PAIRS, WITHIN_BACKBONE, StudySpec
 from mno.study.results import Found
@@ -35,9 +36,6 @@ def is_undertrained(training: Mapping[str, Any]) -> bool:
     return after < (1 - LARGEST_FALL) * before
 
 
-Record = Mapping[str, Any]
-
-
 @dataclass(frozen=True)
 class Row:
     """One model on one scenario, over its seeds; what is not known or not measured is none."""
@@ -53,13 +51,17 @@ class Row:
     finer: float | None  # mean relative L2 on the finest grid that was tried
     finer_ratio: float | None  # its points along an axis, relative to those of training
     undertrained: tuple[int, ...]  # seeds whose training ended too early, by `RULE`
-    stale: tuple[int, ...]  # seeds whose cell is stale
     break_even: int | None  # solves after which data and training are paid for; none if never
 
     @property
     def mean(self) -> Mean:
         """Mean error over seeds, with its interval."""
         return mean_with_interval(list(self.errors.values()))
+
+    @property
+    def error(self) -> float:
+        """Mean error over seeds."""
+        return self.mean.value
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,8 @@ class ScenarioFindings:
     def not_told_apart(self) -> list[str]:
         """Models whose error is not shown to be higher than that of the best."""
         best = self.best.model
-        pairs = [(c.a, c.b) if c.verdict == "lower" else (c.b, c.a)
-                 for c in self.all_pairs if c.verdict in ("lower", "higher")]  # fmt: skip
-        worse = {higher for lower, higher in pairs if lower == best}
+        worse = {c.b for c in self.all_pairs if (c.a, c.verdict) == (best, "lower")}
+        worse |= {c.a for c in self.all_pairs if (c.b, c.verdict) == (best, "higher")}
         return [row.model for row in self.rows if row.model not in {best, *worse}]
 
     @property
@@ -93,7 +94,7 @@ class ScenarioFindings:
         """Who wins on accuracy, in a sentence; or that nobody does."""
         best, ties = self.best, self.not_told_apart
         mean, others = best.mean, len(self.rows) - 1
-        said = f"the lowest error is that of {best.model}, {_interval(mean)}"
+        said = f"the lowest error is that of {best.model}, {mean.text('{:.2%}'.format, least=0.0)}"
         if not others:
             return f"{said}; there is no other model to compare with"
         if len(ties) == others:
@@ -109,28 +110,42 @@ class ScenarioFindings:
         )
 
 
-def usable(found: Iterable[Found]) -> list[Found]:
-    """Return the cells that were made, be they stale or not."""
-    return [item for item in found if item.state in ("fresh", "stale")]
-
-
 def machines_of(found: Iterable[Found]) -> list[tuple[str | None, int, int]]:
     """Return processor, cores and cells at a time of each machine that made cells."""
-    made = [item.record["machine"] for item in found if item.record is not None]
+    made = [item.record["machine"] for item in found]
     return sorted({(m["cpu"], m["cores"], m["workers"]) for m in made}, key=str)
 
 
-def findings_of(
-    spec: StudySpec, found: Sequence[Found], *, stale: bool
-) -> dict[str, ScenarioFindings]:
-    """Put cells together, by scenario; those without a cell are left out.
+def usable(found: Iterable[Found]) -> list[Found]:
+    """Return the cells that were made, if they go together.
 
-    Args:
-        spec: The study.
-        found: All of its cells.
-        stale: Whether stale ones count.
+    Code that has changed since takes nothing away, but all cells of a scenario must come of the
+    same code and data, and of the study file as it is.
+
+    Raises:
+        InputError: They do not; the message names a cell and the remedy.
     """
-    used = [f for f in found if f.state == "fresh" or (stale and f.state == "stale")]
+    used, made_by = [], {}
+    for item in found:
+        if item.state not in ("fresh", "stale"):
+            continue
+        identity, cell = item.record["identity"], item.cell
+        remedy = f"run: mno study run {cell.study}"
+        if identity["params"] != item.identity.params:
+            raise InputError(f"{cell.name} is of another study file; {remedy}")
+        made = "now" if item.state == "fresh" else (identity["code"], identity["data"])
+        if made_by.setdefault(cell.scenario, made) != made:
+            why = f": {item.reason}" if item.reason else ""
+            raise InputError(
+                f"cells of {cell.scenario} come of different code or data ({cell.name}{why}); "
+                f"{remedy}"
+            )
+        used.append(item)
+    return used
+
+
+def findings_of(spec: StudySpec, used: Sequence[Found]) -> dict[str, ScenarioFindings]:
+    """Put cells together, by scenario; those without a cell are left out."""
     of = {name: [item for item in used if item.cell.scenario == name] for name in spec.scenarios}
     return {name: _scenario(spec, name, own) for name, own in of.items() if own}
 
@@ -152,7 +167,7 @@ def _scenario(spec: StudySpec, scenario: str, own: list[Found]) -> ScenarioFindi
     by_model: dict[str, list[Found]] = {}
     for item in own:
         by_model.setdefault(item.cell.model.name, []).append(item)
-    records = [_record(item) for item in own]
+    records = [item.record for item in own]
     solvers = [r["cost"]["solver"] for r in records]
     solver = _known(s.get("ms") for s in solvers if isinstance(s, Mapping))
     why = next((s for s in solvers if isinstance(s, str)), "")
@@ -171,35 +186,31 @@ def _scenario(spec: StudySpec, scenario: str, own: list[Found]) -> ScenarioFindi
 
 
 def _row(items: list[Found], solver_ms: float | None, data_seconds: float | None) -> Row:
-    records, seeds = [_record(item) for item in items], [item.cell.seed for item in items]
-    first = items[0].cell.model
-    latency = statistics.median(r["cost"]["latency_ms"] for r in records)
-    train = _known(_cpu(r["seconds"]["train"]) for r in records)
-    finer = [f for f in (_finer(r["resolution"]) for r in records) if f is not None]
+    records = {item.cell.seed: item.record for item in items}
+    of, first = list(records.values()), items[0].cell.model
+    latency = statistics.median(r["cost"]["latency_ms"] for r in of)
+    train = _known(_cpu(r["seconds"]["train"]) for r in of)
+    finer = [f for f in (_finer(r["resolution"]) for r in of) if f is not None]
     pays = None
     if solver_ms is not None and train is not None and data_seconds is not None:
-        spent = data_seconds + train
-        pays = solves_to_break_even(spent, 1e-3 * solver_ms, 1e-3 * latency)
+        pays = solves_to_break_even(data_seconds + train, 1e-3 * solver_ms, 1e-3 * latency)
     return Row(
         model=first.name,
         backbone=first.backbone,
         mixer=first.mixer,
-        parameters=records[0]["parameters"],
-        errors=dict(zip(seeds, (r["metrics"]["relative_l2"] for r in records), strict=True)),
+        parameters=of[0]["parameters"],
+        errors={seed: r["metrics"]["relative_l2"] for seed, r in records.items()},
         train_seconds=train,
         latency_ms=latency,
-        memory_mib=_known(r["cost"]["peak_memory_mib"] for r in records),
+        memory_mib=_known(r["cost"]["peak_memory_mib"] for r in of),
         finer=statistics.fmean(error for _, error in finer) if finer else None,
         finer_ratio=finer[0][0] if finer else None,
-        undertrained=tuple(
-            seed for seed, r in zip(seeds, records, strict=True) if is_undertrained(r["training"])
-        ),
-        stale=tuple(i.cell.seed for i in items if i.state == "stale"),
+        undertrained=tuple(s for s, r in records.items() if is_undertrained(r["training"])),
         break_even=pays,
     )
 
 
-def _finer(resolution: Record | str | None) -> tuple[float, float] | None:
+def _finer(resolution: Mapping[str, Any] | str | None) -> tuple[float, float] | None:
     """Return points along an axis, as a multiple of those of training, and the error there."""
     if not isinstance(resolution, Mapping):
         return None
@@ -221,21 +232,10 @@ def _pairs(kind: str, rows: list[Row]) -> list[tuple[str, str]]:
     ]
 
 
-def _record(item: Found) -> Record:
-    assert item.record is not None  # noqa: S101  (fresh and stale cells have one)
-    return item.record
-
-
-def _cpu(spent: Record | str) -> float | None:
+def _cpu(spent: Mapping[str, float] | str) -> float | None:
     return spent["cpu_seconds"] if isinstance(spent, Mapping) else None
 
 
 def _known(values: Iterable[Any]) -> float | None:
     known = [float(value) for value in values if isinstance(value, int | float)]
     return statistics.median(known) if known else None
-
-
-def _interval(mean: Mean) -> str:
-    if mean.low is None or mean.high is None:
-        return f"{mean.value:.2%} (one seed)"
-    return f"{mean.value:.2%} ({max(mean.low, 0):.2%} to {mean.high:.2%})"

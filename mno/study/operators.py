@@ -10,7 +10,6 @@ import ctypes
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,13 @@ import torch
 from mno.core.batch import Batch
 from mno.core.config import section, validate
 from mno.core.errors import InputError, MnoError, first_line
+from mno.core.fields import Field
 from mno.core.forecast import TaskConfig, forecast_of
 from mno.core.grid import Grid
 from mno.core.workers import Worker
 from mno.data.config import GenerateConfig
 from mno.data.imported import source_class, source_parameters
+from mno.evaluation.memory import own_peak_mib
 from mno.evaluation.timing import times_of
 from mno.nn.build import build_operator, match_parameters_to
 from mno.nn.config import ModelConfig
@@ -34,11 +35,7 @@ Signature = Mapping[str, Any]
 
 
 def signature_of(params: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """Return what `build_operator` is told of a problem, besides the model.
-
-    Args:
-        params: The content of `params.yaml`.
-        root: The workspace, where imported data are.
+    """Return what `build_operator` is told of the problem of a `params.yaml`, besides the model.
 
     Raises:
         InputError: The parameters cannot be used.
@@ -47,26 +44,20 @@ def signature_of(params: Mapping[str, Any], root: Path) -> dict[str, Any]:
     own = source_parameters(name, params["scenarios"].get(name))
     source = source_class(name).open(own, section(params, "generate", GenerateConfig), root)
     forecast = forecast_of(section(params, "task", TaskConfig), source.fields, source.axes)
-    inputs: dict[str, int | None] = {}
-    outputs: dict[str, int | None] = {}
-    for field in source.inputs:
-        if field.is_scalar:
-            continue
-        frames = None
-        if forecast is not None and (field.role == "state" or field.is_forcing):
-            whole = field.is_forcing and forecast.scheme == "horizon"
-            frames = forecast.history + (forecast.steps - 1 if whole else 0)
-        inputs[field.name] = frames
-    for field in source.outputs:
-        states = forecast is not None and field.role == "state"
-        outputs[field.name] = forecast.frames_at_once if forecast and states else None
+
+    def frames_seen(field: Field) -> int | None:
+        if forecast is None or not (field.role == "state" or field.is_forcing):
+            return None
+        whole = field.is_forcing and forecast.scheme == "horizon"
+        return forecast.history + (forecast.steps - 1 if whole else 0)
+
+    predicted = forecast.frames_at_once if forecast else None
     points = [field for field in source.fields if field.role == "coordinate"]
-    space = [axis for axis in source.axes if axis.name != "time"]
     return {
-        "inputs": inputs,
-        "outputs": outputs,
-        "scalars": tuple(field.name for field in source.inputs if field.is_scalar),
-        "dims": len(points) or len(space),
+        "inputs": {f.name: frames_seen(f) for f in source.inputs if not f.is_scalar},
+        "outputs": {f.name: predicted if f.role == "state" else None for f in source.outputs},
+        "scalars": tuple(f.name for f in source.inputs if f.is_scalar),
+        "dims": len(points) or sum(axis.name != "time" for axis in source.axes),
         "gaps": tuple(f.name for f in source.inputs if f.gaps and f.dims),
     }
 
@@ -78,51 +69,43 @@ def count(model: Mapping[str, Any], signature: Signature) -> int:
 
 
 def matched(cells: list[Cell], match: MatchConfig | None, root: Path) -> list[Cell]:
-    """Return the cells with the width that brings each model to the study's size.
-
-    Args:
-        cells: Of one study.
-        match: The size; none leaves all as they are.
-        root: The workspace.
+    """Return the cells of a study with the width that brings each model to its size, if any.
 
     Raises:
         InputError: A model cannot be built, or no width comes close enough; the message names it.
     """
-    first = {cell.scenario: cell for cell in reversed(cells)}
-    signature = cache(lambda scenario: signature_of(first[scenario].params, root))
+    signatures: dict[str, Signature] = {}
     widths: dict[tuple[str, str], int] = {}
+    found = []
     for cell in cells:
-        key = (cell.scenario, cell.model.name)
+        key, model = (cell.scenario, cell.model.name), cell.params["model"]
+        if cell.scenario not in signatures:
+            signatures[cell.scenario] = signature_of(cell.params, root)
         if key not in widths:
-            widths[key] = _width(cell, match, signature(cell.scenario))
-
-    def changed(cell: Cell) -> Cell:
-        model = {**cell.params["model"], "width": widths[cell.scenario, cell.model.name]}
-        return replace(cell, params={**cell.params, "model": model})
-
-    return [changed(cell) for cell in cells]
+            widths[key] = _width(cell, match, signatures[cell.scenario])
+        params = {**cell.params, "model": {**model, "width": widths[key]}}
+        found.append(replace(cell, params=params))
+    return found
 
 
 def _width(cell: Cell, match: MatchConfig | None, signature: Signature) -> int:
     where = f"{cell.scenario}, {cell.model.name}"
     try:
         config = validate(ModelConfig, cell.params["model"], "model")
-        if match is None:
-            count(cell.params["model"], signature)
-            return config.width
-        fitted = match_parameters_to(config, match.target, **signature)
-        found = count(fitted.model_dump(), signature)
-    except InputError as error:
+        if match is not None:
+            config = match_parameters_to(config, match.target, **signature)
+        found = count(config.model_dump(), signature)
+    except (InputError, ValueError, ImportError) as error:
         raise InputError(f"{where}: {str(error).removeprefix('params.yaml: ')}") from None
-    except (ValueError, ImportError) as error:
-        raise InputError(f"{where}: {error}") from None
+    if match is None:
+        return config.width
     if abs(found - match.target) > match.tolerance * match.target:
         raise InputError(
-            f"{where}: the closest to parameters.target={match.target} is width={fitted.width} "
+            f"{where}: the closest to parameters.target={match.target} is width={config.width} "
             f"with {found}, further than parameters.tolerance={match.tolerance:g}; choose another "
             "target, fewer heads, or a larger tolerance"
         )
-    return fitted.width
+    return config.width
 
 
 _SLOWEST = 20.0
@@ -133,13 +116,7 @@ _TIMEOUT = 1800.0
 def measure_scaling(
     params: Mapping[str, Any], resolutions: list[int], seconds: float, root: Path
 ) -> list[dict[str, Any]]:
-    """Measure an operator at several resolutions.
-
-    Args:
-        params: The content of `params.yaml`: scenario, task and model.
-        resolutions: Points along each axis of space.
-        seconds: To spend on each measurement.
-        root: The workspace, where imported data are.
+    """Measure an operator at several resolutions, so many seconds for each measurement.
 
     Returns:
         For each resolution `points`, `predict_ms`, `step_ms` (forward and backward), and
@@ -151,10 +128,7 @@ def measure_scaling(
     """
     worker = Worker()
     try:
-        measured = worker.submit(_measured, params, resolutions, seconds, root)
-        return measured.result(_TIMEOUT)
-    except TimeoutError:
-        raise MnoError(f"measuring took longer than {_TIMEOUT:g} s; ask for fewer points") from None
+        return worker.submit(_measured, params, resolutions, seconds, root).result(_TIMEOUT)
     except Exception as error:  # whatever it is, the one who waits is told in one line
         said = first_line(error) or type(error).__name__
         raise MnoError(f"the measuring process failed: {said}") from None
@@ -204,19 +178,9 @@ def _added_mib(call: Callable[[], None]) -> float | None:
     """Return how much memory a call takes at its peak, in MiB; none where nobody can tell."""
     with suppress(OSError, AttributeError):  # else earlier calls' freed memory would hide this one
         ctypes.CDLL(None).malloc_trim(0)
-    before = _status("VmRSS")
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+        before = own_peak_mib()
         call()
-        peak = _status("VmHWM")
-        if before is not None and peak is not None:
-            return max(0.0, (peak - before) / 2**10)
-    return None
-
-
-def _status(key: str) -> int | None:
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith(f"{key}:"):
-                return int(line.split()[1])
+        return own_peak_mib() - before
     return None

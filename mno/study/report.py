@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import combinations, pairwise
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
 from mno import __version__
-from mno.core.errors import InputError
-from mno.core.files import write_bytes, write_text
+from mno.core.files import write_bytes, write_json, write_text
 from mno.core.numbers import number, percent
 from mno.report.page import Figure, render_page
-from mno.study.drawing import Curves, Kinds, errors_figure, front_figure, growth_figure
-from mno.study.findings import RULE, Row, ScenarioFindings, findings_of, machines_of, usable
+from mno.study.drawing import errors_figure, front_figure, growth_figure
+from mno.study.findings import RULE, Row, ScenarioFindings, machines_of
 from mno.study.results import Found, Study, counts
 from mno.study.statistics import LEVEL, MARGIN, samples_of
 
@@ -28,6 +28,22 @@ _EXPONENT = (
     "Subsets of one training split, each within the next; as many steps of the optimiser on each. "
     "The exponent tells by which power of the number of samples the error falls: 0.5 halves it by "
     "four times the samples."
+)
+_HOW = (
+    "Errors are relative L2 on the test split, which chose nothing. Intervals hold the mean over "
+    f"seeds with a confidence of {LEVEL:.0%} (Student's t); they tell of the luck of training, not "
+    "of the choice of test samples.",
+    "Models are compared seed by seed by a paired t test on the logarithm of the error, whose "
+    "variance is moderated (Smyth 2004): averaged with the one usual among all pairs of the "
+    "scenario, and never below the pair's own. The p values of a family of comparisons are "
+    "corrected by Holm's method. The verdict of a scenario comes from all pairs as one family, so "
+    "that choosing the best after looking is paid for. Few seeds show large differences only.",
+    f"No difference: equal within {MARGIN:.0%} means that the whole interval of the ratio of "
+    "errors lies within that; no difference shown means that these seeds do not tell.",
+    RULE,
+    "A prediction and a solve are timed on one core, one sample at a time; memory is the peak of a "
+    "process that does nothing else. Break-even counts the processor time of data and training "
+    "against that of solves.",
 )
 _COSTS = {
     "latency_ms": "time of a prediction, ms",
@@ -51,7 +67,7 @@ class Table:
 
 @dataclass
 class Section:
-    """A part of the report, with a heading."""
+    """A part of the report, with a heading; tables without rows are not shown."""
 
     name: str
     title: str
@@ -62,67 +78,56 @@ class Section:
 
 def scenario_section(found: ScenarioFindings) -> Section:
     """Return the section of a scenario: verdict, table, comparisons, figures."""
-    name = found.scenario
-    part = Section(name, name, [f"Verdict: {found.verdict}."])
-    part.tables.append(Table(f"{name}: models", _model_rows(found)))
-    undertrained = [row.model for row in found.rows if row.undertrained]
-    if undertrained:
-        part.paragraphs.append(
+    name, said = found.scenario, [f"Verdict: {found.verdict}."]
+    if undertrained := [row.model for row in found.rows if row.undertrained]:
+        said.append(
             f"Under-trained, so that their errors are upper bounds: {', '.join(undertrained)}."
         )
-    said = [{"comparison": c.sentence(), "seeds": str(c.seeds)} for c in found.comparisons]
-    if said:
-        part.tables.append(Table(f"{name}: comparisons, a family of {len(said)}", said))
-    figures = [errors_figure(found)]
-    figures += [front_figure(found, cost, label) for cost, label in _COSTS.items()]
-    part.figures = [figure for figure in figures if figure is not None]
-    return part
+    pairs = [{"comparison": c.sentence(), "seeds": str(c.seeds)} for c in found.comparisons]
+    fronts = [front_figure(found, cost, label) for cost, label in _COSTS.items()]
+    return Section(
+        name, name, said,
+        [
+            Table(f"{name}: models", _model_rows(found)),
+            Table(f"{name}: comparisons, a family of {len(pairs)}", pairs),
+        ],
+        [errors_figure(found), *filter(None, fronts)],
+    )  # fmt: skip
 
 
-def scaling_section(found: Sequence[Found]) -> Section | None:
-    """Return the section on growth with the grid; none where nothing was measured."""
-    records = [item.record for item in found if item.record is not None]
-    if not records:
-        return None
-    several = len({r["cell"]["scenario"] for r in records}) > 1
-    by_label = {
-        f"{r['cell']['model']} ({r['cell']['scenario']})" if several else r["cell"]["model"]: r
-        for r in records
-    }
-    kinds = {label: (r["cell"]["backbone"], r["cell"]["mixer"]) for label, r in by_label.items()}
+def scaling_section(found: Sequence[Found]) -> Section:
+    """Return the section on growth with the grid, of operators that were measured."""
+    records = {item.cell.model.name: item.record for item in found}
+    kinds = {name: (r["cell"]["backbone"], r["cell"]["mixer"]) for name, r in records.items()}
+    why = "One sample, one thread, fresh weights. Where two curves cross, the cheaper changes."
 
-    def curves(key: str) -> Curves:
-        return {
-            label: [(point["points"], point[key]) for point in r["points"] if point[key]]
-            for label, r in by_label.items()
+    def figure(key: str, title: str, y: str) -> Figure | None:
+        growth = {
+            name: [(point["points"], point[key]) for point in r["points"] if point[key]]
+            for name, r in records.items()
         }
+        title = f"{title} with the grid"
+        return growth_figure(f"scaling_{key}", title, growth, kinds, "points of the grid", y, why)
 
     rows = [
         {
-            "operator": label,
+            "operator": name,
             "grid": str(p["resolution"]),
             "points": number(p["points"]),
             "prediction, ms": number(p["predict_ms"], 3),
             "training step, ms": number(p["step_ms"], 3),
             "memory of a step, MiB": _or_none(p["step_mib"], 3),
         }
-        for label, r in by_label.items()
+        for name, r in records.items()
         for p in r["points"]
     ]
-    why = "One sample, one thread, fresh weights. Where two curves cross, the cheaper changes."
-    figures = [
-        growth_figure(f"scaling_{key}", f"{title} with the grid", curves(key), kinds,
-                      "points of the grid", y, why)
-        for key, title, y in (
-            ("predict_ms", "Time of a prediction", "time, ms"),
-            ("step_ms", "Time of a training step", "time, ms"),
-            ("step_mib", "Memory of a training step", "memory, MiB"),
-        )
-    ]  # fmt: skip
-    return Section(
-        "scaling", "Growth with the grid", [why, *_crossings(curves("predict_ms"), kinds)],
-        [Table("Time and memory by grid", rows)], [f for f in figures if f is not None],
-    )  # fmt: skip
+    figures = (
+        figure("predict_ms", "Time of a prediction", "time, ms"),
+        figure("step_ms", "Time of a training step", "time, ms"),
+        figure("step_mib", "Memory of a training step", "memory, MiB"),
+    )
+    tables = [Table("Time and memory by grid", rows)]
+    return Section("scaling", "Growth with the grid", [why], tables, [*filter(None, figures)])
 
 
 def samples_section(found: Sequence[Found]) -> Section | None:
@@ -133,52 +138,40 @@ def samples_section(found: Sequence[Found]) -> Section | None:
     kinds = {f.cell.model.name: (f.cell.model.backbone, f.cell.model.mixer) for f in found}
     part = Section("samples", "Error by number of training samples", [_EXPONENT])
     for scenario, of in measured.items():
-        rows = [
-            {
-                "model": curve.model,
-                **{
-                    number(n): curve.errors[n].text(percent, least=0.0)
-                    if n in curve.errors
-                    else _NONE
-                    for n in of.numbers
-                },
+        rows = []
+        for model, curve in of.curves.items():
+            texts = {n: mean.text(percent, least=0.0) for n, mean in curve.errors.items()}
+            rows.append({
+                "model": model,
+                **{number(n): texts.get(n, _NONE) for n in of.numbers},
                 "exponent": curve.exponent.text("{:.2f}".format),
-            }
-            for curve in of.curves.values()
-        ]
-        part.tables.append(Table(f"{scenario}: test error by number of training samples", rows))
-        said = [
+            })  # fmt: skip
+        pairs = [
             {"comparison": c.sentence(), "samples": number(n), "seeds": str(c.seeds)}
-            for n, cs in of.comparisons.items()
-            for c in cs
+            for n, comparisons in of.comparisons.items()
+            for c in comparisons
         ]
-        if said:
-            caption = f"{scenario}: comparisons, a family of {len(said)}"
-            part.tables.append(Table(caption, said))
-        curves = {
+        part.tables += [
+            Table(f"{scenario}: test error by number of training samples", rows),
+            Table(f"{scenario}: comparisons, a family of {len(pairs)}", pairs),
+        ]
+        growth = {
             model: [(n, mean.value) for n, mean in curve.errors.items()]
             for model, curve in of.curves.items()
         }
         drawn = growth_figure(
-            f"samples_{scenario}", f"{scenario}: error by training samples", curves, kinds,
+            f"samples_{scenario}", f"{scenario}: error by training samples", growth, kinds,
             "training samples", "test error",
             "Mean over seeds. Every training takes as many steps of the optimiser.",
         )  # fmt: skip
-        if drawn is not None:
-            part.figures.append(drawn)
+        part.figures += filter(None, [drawn])
     return part
 
 
 def sections_of(
     findings: Mapping[str, ScenarioFindings], found: Sequence[Found], grids: Sequence[Found]
 ) -> list[Section]:
-    """Return the sections of a study's report.
-
-    Args:
-        findings: By scenario.
-        found: The cells that they are of.
-        grids: Measurements of untrained operators on several grids.
-    """
+    """Return a study's report: findings by scenario, their cells, and what scaling measured."""
     machines = machines_of(found)
     facts = [
         f"Measured on {cpu or 'a processor of unknown make'}, {cores} cores, {workers} "
@@ -187,49 +180,37 @@ def sections_of(
     ]
     if len(machines) > 1:
         facts.append("Times of different machines, or numbers of cells at a time, do not compare.")
-    extra = (scaling_section(grids), samples_section(found))
+    extra = (scaling_section(grids) if grids else None, samples_section(found))
     return [
         Section("verdicts", "Verdicts", [f"{n}: {f.verdict}." for n, f in findings.items()]),
-        *(scenario_section(part) for part in findings.values()),
-        *(section for section in extra if section is not None),
-        how_section(facts),
+        *map(scenario_section, findings.values()),
+        *filter(None, extra),
+        Section("how", "How it was measured", [*_HOW, *facts]),
     ]
 
 
 def write_study_report(
-    folder: Path, study: Study, found: Sequence[Found], grids: Sequence[Found]
-) -> tuple[Path, dict[str, str]]:
-    """Write the report of a study, of stale cells too; return its page, and verdicts by scenario.
-
-    Args:
-        folder: Made if missing.
-        study: The study.
-        found: Its cells.
-        grids: Measurements of untrained operators on several grids.
+    folder: Path,
+    study: Study,
+    found: Sequence[Found],
+    findings: Mapping[str, ScenarioFindings],
+    sections: Sequence[Section],
+) -> Path:
+    """Write the report of a study, of all its cells; return the path of its page.
 
     Raises:
-        InputError: No cell was made.
         OSError: The folder cannot be written to.
     """
-    findings = findings_of(study.spec, found, stale=True)
-    if not findings:
-        raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
-    stale = sum(item.state == "stale" for item in (*found, *grids))
-    missing = sum(item.state == "missing" for item in found)
-    warnings = [
-        f"{item.cell.name} failed: {item.reason}" for item in found if item.state == "failed"
-    ]
-    if stale:
-        warnings.insert(
-            0,
-            f"{stale} results are STALE: made by other code, data or parameters than those of "
-            "now. They are marked, and comparisons that use them may mean nothing.",
-        )
-    if missing:
-        warnings.append(f"{missing} of {len(found)} cells have not been made.")
+    states = counts(found)
+    warnings = [f"{i.cell.name} failed: {i.reason}" for i in found if i.state == "failed"]
+    if states["stale"]:
+        old = f"{states['stale']} cells were made by other code or data than those of now."
+        warnings.insert(0, old)
+    if states["missing"]:
+        warnings.append(f"{states['missing']} of {len(found)} cells have not been made.")
     numbers = {
         "study": study.name,
-        **counts(found),
+        **states,
         "cells": {item.cell.name: item.identity.digest for item in found if item.record},
         "scenarios": {
             name: {
@@ -245,34 +226,8 @@ def write_study_report(
             for name, part in findings.items()
         },
     }
-    sections = sections_of(findings, usable(found), usable(grids))
-    page = write_report(folder, study.spec.title, study.spec.question, warnings, sections, numbers)
-    return page, {name: part.verdict for name, part in findings.items()}
-
-
-def how_section(facts: Sequence[str]) -> Section:
-    """Return the section that says how all was measured and compared."""
-    return Section(
-        "how", "How it was measured",
-        [
-            "Errors are relative L2 on the test split, which chose nothing. Intervals hold the "
-            f"mean over seeds with a confidence of {LEVEL:.0%} (Student's t); they tell of the "
-            "luck of training, not of the choice of test samples.",
-            "Models are compared seed by seed by a paired t test on the logarithm of the error, "
-            "whose variance is moderated (Smyth 2004): averaged with the one usual among all pairs "
-            "of the scenario, and never below the pair's own. The p values of a family of "
-            "comparisons are corrected by Holm's method. The verdict of a scenario comes from "
-            "all pairs as one family, so that choosing the best after looking is paid for. Few "
-            "seeds show large differences only.",
-            f"No difference: equal within {MARGIN:.0%} means that the whole interval of the ratio "
-            "of errors lies within that; no difference shown means that these seeds do not tell.",
-            RULE,
-            "A prediction and a solve are timed on one core, one sample at a time; memory is the "
-            "peak of a process that does nothing else. Break-even counts the processor time of "
-            "data and training against that of solves.",
-            *facts,
-        ],
-    )  # fmt: skip
+    spec = study.spec
+    return write_report(folder, spec.title, spec.question, warnings, sections, numbers)
 
 
 def _model_rows(found: ScenarioFindings) -> list[dict[str, str]]:
@@ -290,11 +245,7 @@ def _model_rows(found: ScenarioFindings) -> list[dict[str, str]]:
 
 def _model_row(row: Row) -> dict[str, str]:
     finer = _NONE if row.finer is None else f"{percent(row.finer)} at {row.finer_ratio:g}×"
-    marks = []
-    if row.undertrained:
-        marks.append(f"under-trained ({len(row.undertrained)} of {len(row.errors)})")
-    if row.stale:
-        marks.append(f"STALE (seeds {', '.join(map(str, row.stale))})")
+    undertrained = f"under-trained ({len(row.undertrained)} of {len(row.errors)})"
     return {
         "model": row.model,
         "parameters": number(row.parameters),
@@ -305,27 +256,8 @@ def _model_row(row: Row) -> dict[str, str]:
         "prediction, ms": number(row.latency_ms, 3),
         "memory, MiB": _or_none(row.memory_mib, 3),
         "break-even, solves": "never" if row.break_even is None else number(row.break_even),
-        "remarks": "; ".join(marks) or _NONE,
+        "remarks": undertrained if row.undertrained else _NONE,
     }
-
-
-def _crossings(curves: Curves, kinds: Kinds) -> list[str]:
-    """Say which operator of a backbone overtakes which as grids grow."""
-    said = []
-    names = [name for name, points in curves.items() if len(points) > 1]
-    for a, b in combinations(names, 2):
-        if kinds[a][0] != kinds[b][0]:
-            continue
-        of_a, of_b = dict(curves[a]), dict(curves[b])
-        for low, high in pairwise(sorted(set(of_a) & set(of_b))):
-            before, after = of_a[low] - of_b[low], of_a[high] - of_b[high]
-            if before * after < 0:
-                faster, slower = (a, b) if after < 0 else (b, a)
-                said.append(
-                    f"Between {number(int(low))} and {number(int(high))} points {faster} becomes "
-                    f"faster than {slower}."
-                )
-    return said
 
 
 def _or_none(value: float | None, digits: int) -> str:
@@ -341,61 +273,31 @@ def write_report(
     numbers: Mapping[str, Any],
     source: str = "cells",
 ) -> Path:
-    """Write a report into a folder, which is made if missing; return the path of its page.
+    """Write a report, and `numbers` for programs, into a folder; return the path of its page.
 
-    Figures of an earlier report in the folder are removed.
-
-    Args:
-        folder: Where to.
-        title: Of the study.
-        question: What it is to answer.
-        warnings: What a reader must know first: stale, failed or missing cells.
-        sections: The report.
-        numbers: The same for programs.
-        source: What it is written from.
+    Figures of an earlier report in the folder are removed. `source` is what it is written from.
 
     Raises:
         OSError: The folder cannot be written to.
     """
     figures = {f"{f.name}.png": f.png for section in sections for f in section.figures}
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, png in figures.items():
         write_bytes(folder / "figures" / name, png)
     for old in (folder / "figures").glob("*.png"):
         if old.name not in figures:
             old.unlink()
-    write_text(folder / NUMBERS, json.dumps(numbers, indent=1) + "\n")
+    write_json(folder / NUMBERS, numbers)
     about = {"title": title, "question": question, "warnings": warnings, "source": source}
-    write_text(folder / MARKDOWN, _markdown(sections, **about))
+    markdown = _markdown_template().render(sections=sections, version=__version__, **about)
+    write_text(folder / MARKDOWN, markdown)
     write_text(folder / PAGE, render_page("study/study.html.j2", sections=sections, **about))
     return folder / PAGE
 
 
-def _markdown(
-    sections: Sequence[Section], title: str, question: str, warnings: Sequence[str], source: str
-) -> str:
-    parts = [f"# {title}", question, *(f"**{warning}**" for warning in warnings)]
-    for section in sections:
-        parts += [f"## {section.title}", *section.paragraphs]
-        parts += [
-            f"**{table.caption}**\n\n{markdown_table(table)}"
-            for table in section.tables
-            if table.rows
-        ]
-        parts += [f"![{f.alt}](figures/{f.name}.png)\n\n{f.caption}" for f in section.figures]
-    parts.append(f"Written by MNO {__version__} from the kept {source} alone.")
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def markdown_table(table: Table, heads: Mapping[str, str] | None = None) -> str:
-    """Return a table of one row at least in Markdown, with other words for some of its headings."""
-    numeric = table.numeric
-    said = [(heads or {}).get(head, head) for head in table.rows[0]]
-    lines = [
-        "| " + " | ".join(said) + " |",
-        "| " + " | ".join("---:" if head in numeric else "---" for head in table.rows[0]) + " |",
-    ]
-    for row in table.rows:
-        cells = (text.replace("|", "\\|").replace("\n", " ") for text in row.values())
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+@cache
+def _markdown_template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("mno", "study"), undefined=StrictUndefined, trim_blocks=True,
+        keep_trailing_newline=True, autoescape=False,  # Markdown
+    )  # fmt: skip
+    return environment.get_template("report.md.j2")

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,13 +33,13 @@ _SHOWN = ("mno/report/",)
 _SHOWN_SUFFIXES = (".j2", ".css", ".toml")
 
 
-@dataclass
 class Code:
     """Digests of the code that cells of a workspace depend on, each file read once."""
 
-    root: Path
-    _files: dict[str, str] = field(default_factory=dict)
-    _lists: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._sha256 = cache(lambda name: file_sha256(root / name))
+        self._lists: dict[tuple[str, str], tuple[str, ...]] = {}
 
     @cached_property
     def equivalent(self) -> frozenset[tuple[str, str]]:
@@ -77,11 +79,8 @@ class Code:
             self._lists[key] = stage_inputs(self.root, stage, params).code
         return self._lists[key]
 
-    def _digest(self, names: list[str] | tuple[str, ...]) -> str:
-        for name in names:
-            if name not in self._files:
-                self._files[name] = file_sha256(self.root / name)
-        return json_sha256([[name, self._files[name]] for name in names])
+    def _digest(self, names: Iterable[str]) -> str:
+        return json_sha256([[name, self._sha256(name)] for name in names])
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,8 @@ class Identity:
 
     def differs_from(
         self, recorded: Mapping[str, Any], equivalent: frozenset[tuple[str, str]] = frozenset()
-    ) -> str | None:
-        """Return why a cell whose identity was recorded is not this one; none if it is."""
+    ) -> str:
+        """Return why a cell whose identity was recorded is not this one; empty if it is."""
 
         def same(part: str, now: str) -> bool:
             known = str(recorded.get(part))
@@ -115,11 +114,9 @@ class Identity:
             return "its parameters have changed"
         if not same("code", self.code):
             return "the code that trains and measures it has changed"
-        if self.data is None:
-            if not same("dataset", self.dataset):
-                return "what makes its data has changed, and nobody has made them since"
-            return None
-        return None if recorded.get("data") == self.data else "its data have changed"
+        if self.data is None and not same("dataset", self.dataset):
+            return "what makes its data has changed, and nobody has made them since"
+        return "" if self.data in (None, recorded.get("data")) else "its data have changed"
 
 
 def identify(cell: Cell, code: Code, datasets: Mapping[str, str]) -> Identity:
@@ -137,7 +134,8 @@ def identify_scaling(cell: Cell, code: Code, scaling: ScalingConfig) -> Identity
     """Return the identity of the measurements of a cell's operator on several grids."""
     measured = {key: cell.params[key] for key in ("scenario", "task", "model")}
     resolution = cell.params["generate"]["resolution"]
-    params = json_sha256([measured, cell.parameters, resolution, scaling.model_dump()])
+    rules = {**scaling.model_dump(), "scenarios": []}  # by which the kept ones are known
+    params = json_sha256([measured, cell.parameters, resolution, rules])
     return Identity(params=params, dataset="", data="", code=code.cell_digest(cell))
 
 
@@ -155,7 +153,7 @@ class Found:
     identity: Identity  # of that cell
     state: State  # `stale`: made otherwise than it would be now
     reason: str  # why it is stale, or has failed; empty otherwise
-    record: Mapping[str, Any] | None  # the content of its file
+    record: Mapping[str, Any]  # the content of its file; empty where there is none
 
 
 class Results:
@@ -205,33 +203,19 @@ class Results:
     def find(self, cells: list[Cell], code: Code) -> list[Found]:
         """Hold what is kept against what the cells would be now."""
         datasets = self.datasets()
-        return [
-            self._found(cell, cell.name, identify(cell, code, datasets), code) for cell in cells
-        ]
+        return [self.held(cell, cell.name, identify(cell, code, datasets), code) for cell in cells]
 
-    def find_scaling(self, cells: list[Cell], code: Code, scaling: ScalingConfig) -> list[Found]:
-        """Do the same with the measurements of operators on several grids, one for each model."""
-        return [
-            self._found(cell, scaling_name(cell), identify_scaling(cell, code, scaling), code)
-            for cell in scaling_cells(cells, scaling)
-        ]
-
-    def strays(self, cells: list[Cell]) -> list[str]:
-        """Return the names of kept cells that the study no longer has."""
-        known = {cell.name for cell in cells}
-        kept = (path.stem for path in self.folder.glob("*--*--*.json"))
-        return sorted(name for name in kept if name not in known)
-
-    def _found(self, cell: Cell, name: str, identity: Identity, code: Code) -> Found:
+    def held(self, cell: Cell, name: str, identity: Identity, code: Code) -> Found:
+        """Hold what is kept under a name against what a cell would be now."""
         record = self.read(name)
         if record is None:
-            return Found(cell, identity, "missing", "", None)
+            return Found(cell, identity, "missing", "", {})
         reason = identity.differs_from(record["identity"], code.equivalent)
-        if record["state"] == "failed":
-            if reason is None:
-                return Found(cell, identity, "failed", record["reason"], record)
-            return Found(cell, identity, "missing", "", None)  # what failed was another cell
-        return Found(cell, identity, "stale" if reason else "fresh", reason or "", record)
+        if record["state"] != "failed":
+            return Found(cell, identity, "stale" if reason else "fresh", reason, record)
+        if reason:
+            return Found(cell, identity, "missing", "", {})  # what failed was another cell
+        return Found(cell, identity, "failed", record["reason"], record)
 
 
 @dataclass(frozen=True)
@@ -240,7 +224,6 @@ class Study:
 
     root: Path
     name: str
-    file: Path
     spec: StudySpec
     cells: list[Cell]
     results: Results
@@ -250,10 +233,16 @@ class Study:
         return self.results.find(self.cells, code or Code(self.root))
 
     def scaling(self, code: Code | None = None) -> list[Found]:
-        """Do the same with the measurements on several grids; none where none are asked for."""
-        if self.spec.scaling is None:
-            return []
-        return self.results.find_scaling(self.cells, code or Code(self.root), self.spec.scaling)
+        """Do the same with the measurements on several grids, of each model on the first scenario.
+
+        There are none where none are asked for.
+        """
+        first, code, scaling = self.cells[0], code or Code(self.root), self.spec.scaling
+        return [
+            self.results.held(c, scaling_name(c), identify_scaling(c, code, scaling), code)
+            for c in self.cells
+            if scaling is not None and (c.scenario, c.seed) == (first.scenario, first.seed)
+        ]
 
 
 def counts(found: Sequence[Found]) -> dict[str, int]:
@@ -261,10 +250,38 @@ def counts(found: Sequence[Found]) -> dict[str, int]:
     return {"cells": len(found), **{s: sum(f.state == s for f in found) for s in STATES}}
 
 
-def scaling_cells(cells: list[Cell], scaling: ScalingConfig) -> list[Cell]:
-    """Return one cell for each model whose operator is to be measured on several grids."""
-    scenarios = scaling.scenarios or [cells[0].scenario]
-    return [c for c in cells if c.scenario in scenarios and c.seed == cells[0].seed]
+def to_make(found: Sequence[Found]) -> list[Found]:
+    """Return the cells of a study that are not there, the most informative first.
+
+    A model that has been trained fewer times than others comes first, since a study with a hole in
+    it answers nothing; otherwise the order is that of the study file.
+    """
+    trained = Counter(_group(item) for item in found if item.state == "fresh")
+    ranked = []
+    for place, item in enumerate(found):
+        if item.state != "fresh":
+            ranked.append((trained[_group(item)], place))
+            trained[_group(item)] += 1
+    return [found[place] for _, place in sorted(ranked)]
+
+
+def expected_seconds(planned: Sequence[Found], found: Iterable[Found]) -> float | None:
+    """Return how long cells take one after the other; none where no cell was ever made.
+
+    Each is expected to take as long as those of the same model on the same scenario, or as any.
+    """
+    taken: defaultdict[tuple[str, str] | None, list[float]] = defaultdict(list)
+    for item in found:
+        if item.record.get("state") == "done":
+            for like in (_group(item), None):
+                taken[like].append(float(item.record["seconds"]["all"]))
+    if not taken:
+        return None
+    return sum(statistics.median(taken.get(_group(i)) or taken[None]) for i in planned)
+
+
+def _group(item: Found) -> tuple[str, str]:
+    return item.cell.scenario, item.cell.model.name
 
 
 def scaling_name(cell: Cell) -> str:

@@ -12,7 +12,7 @@ shows a difference of 20 % between models that scatter by 5 % in 2 of 100 pairs,
 3, 3): averaged with the one that is usual among all pairs of the scenario, which weighs the more
 the more these are alike. Pairs share models, and so tell less than as many strangers: the usual
 variance counts for at most as many degrees of freedom as there are models, less one; and no pair is
-taken to scatter less than it was seen to. `tests/study/test_study_statistics.py` simulates studies
+taken to scatter less than it was seen to. `tests/study/test_study_report.py` simulates studies
 without any difference, and how many name one.
 
 Where a study varies the number of samples, the error falls with it as a power: its exponent, and
@@ -54,21 +54,15 @@ class Mean:
     seeds: int
 
     def text(
-        self, write: Callable[[float], str], between: str = " to ", least: float = -math.inf,
-        label: str = "",
-    ) -> str:  # fmt: skip
+        self, write: Callable[[float], str], between: str = " to ", least: float = -math.inf
+    ) -> str:
         """Return it in words with its interval, if there is one: `2 % (1.9 % to 2.1 %)`.
 
-        Args:
-            write: Writes a value.
-            between: What comes between both ends.
-            least: A lower end below this is written as this.
-            label: What comes before the interval.
+        Both ends are written with `between` between them; a lower end below `least` as that.
         """
         if self.low is None or self.high is None:
             return write(self.value)
-        ends = f"{write(max(self.low, least))}{between}{write(self.high)}"
-        return f"{write(self.value)} ({label}{ends})"
+        return f"{write(self.value)} ({write(max(self.low, least))}{between}{write(self.high)})"
 
 
 @dataclass(frozen=True)
@@ -229,7 +223,11 @@ def _compared(
     mean = float(logs.mean())
     if n == 1:
         return Comparison(a, b, math.exp(mean), None, None, None, None, n)
-    scatter = _moderated(logs, prior)
+    scatter = own = _Scatter(float(logs.var(ddof=1)), n - 1.0)
+    if prior is not None:  # moderated
+        freedom = prior.freedom + own.freedom
+        shared = (prior.freedom * prior.variance + own.freedom * own.variance) / freedom
+        scatter = _Scatter(max(shared, own.variance), freedom)
     error = math.sqrt(scatter.variance / n)
     half = float(stdtrit(scatter.freedom, (1 + LEVEL) / 2)) * error
     if error == 0:
@@ -240,16 +238,8 @@ def _compared(
     return Comparison(a, b, math.exp(mean), *ends, p, None, n)
 
 
-def _moderated(logs: np.ndarray, prior: _Scatter | None) -> _Scatter:
-    own = _Scatter(float(logs.var(ddof=1)), len(logs) - 1.0)
-    if prior is None:
-        return own
-    freedom = prior.freedom + own.freedom
-    shared = (prior.freedom * prior.variance + own.freedom * own.variance) / freedom
-    return _Scatter(max(shared, own.variance), freedom)
-
-
-Errors = Mapping[str, Mapping[int, Mapping[int, float]]]
+Errors = dict[int, dict[int, float]]
+"""By number of samples and seed."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +250,6 @@ class SampleCurve:
     logarithms, of the line that fits best; 0.5 halves the error by four times the samples.
     """
 
-    model: str
     errors: Mapping[int, Mean]
     exponent: Mean
 
@@ -269,7 +258,6 @@ class SampleCurve:
 class SampleFindings:
     """One scenario's curves by model; and all pairs of models, by number of samples, one family."""
 
-    scenario: str
     curves: Mapping[str, SampleCurve]
     comparisons: Mapping[int, Sequence[Comparison]]
 
@@ -281,39 +269,35 @@ class SampleFindings:
 
 def samples_of(found: Sequence[Found]) -> dict[str, SampleFindings]:
     """Put the learning curves of cells together, by scenario; those without any are left out."""
-    errors: dict[str, dict[str, dict[int, dict[int, float]]]] = {}
+    errors: dict[str, dict[str, Errors]] = {}  # by scenario and model
     for item in found:
-        for point in (item.record or {}).get("learning_curve", []):
+        for point in item.record.get("learning_curve", []):
             error = point["test"]["relative_l2"]
             if error is not None:
                 by_model = errors.setdefault(item.cell.scenario, {})
                 by_number = by_model.setdefault(item.cell.model.name, {})
                 by_number.setdefault(point["samples"], {})[point["seed"]] = error
-    return {name: _findings(name, by_model) for name, by_model in errors.items()}
+    return {name: _findings(by_model) for name, by_model in errors.items()}
 
 
-def _findings(scenario: str, errors: Errors) -> SampleFindings:
+def _findings(errors: Mapping[str, Errors]) -> SampleFindings:
     numbers = sorted({number for by_number in errors.values() for number in by_number})
     compared: list[tuple[int, Comparison]] = []
     for number in numbers:  # each number of samples has a scatter of its own
         at = {model: of[number] for model, of in errors.items() if number in of}
         compared += [(number, c) for c in compare(at, list(combinations(at, 2)))]
     family = as_one_family([comparison for _, comparison in compared])
-    return SampleFindings(
-        scenario,
-        {
-            model: SampleCurve(
-                model,
-                {n: mean_with_interval(list(of[n].values())) for n in sorted(of)},
-                _exponent({n: of[n] for n in sorted(of)}),
-            )
-            for model, of in errors.items()
-        },
-        {n: [c for (m, _), c in zip(compared, family, strict=True) if m == n] for n in numbers},
-    )
+    curves = {}
+    for model, of in errors.items():
+        means = {n: mean_with_interval(list(of[n].values())) for n in sorted(of)}
+        curves[model] = SampleCurve(means, _exponent({n: of[n] for n in sorted(of)}))
+    by_number = {
+        n: [c for (m, _), c in zip(compared, family, strict=True) if m == n] for n in numbers
+    }
+    return SampleFindings(curves, by_number)
 
 
-def _exponent(errors: Mapping[int, Mapping[int, float]]) -> Mean:
+def _exponent(errors: Errors) -> Mean:
     """Return by which power errors fall, seed by seed; NaN from one number of samples."""
     seeds = sorted(set.intersection(*(set(of) for of in errors.values())))
     if len(errors) < 2 or not seeds:

@@ -1,50 +1,92 @@
-"""The trials of a search: in Optuna's database, as plain values, and what they say together.
+"""The trials of a search: how one is made, how Optuna's database keeps them, what they say.
 
-The winner becomes a preset.
+Each is trained by the project's own training. The winner becomes a preset.
 """
 
 from __future__ import annotations
 
 import io
-import re
+import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.trial import FrozenTrial, Trial, TrialState
-from ruamel.yaml import YAML
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from mno.core.config import yaml_writer
+from mno.core.config import section, yaml_writer
 from mno.core.errors import InputError, MnoError, first_line
-from mno.core.files import write_text
-from mno.study.search_space import SECTIONS, Axis, ChoiceAxis, IntAxis, SearchSpec
-from mno.study.statistics import LEVEL, Comparison, compare
+from mno.core.files import file_sha256, write_text
+from mno.core.forecast import TaskConfig
+from mno.core.memory import keep_freed_memory
+from mno.data.reading import open_splits
+from mno.nn.config import ModelConfig
+from mno.study.search_space import SECTIONS, SearchSpec, distribution_of
+from mno.study.statistics import compare
+from mno.training.config import TrainConfig
+from mno.training.fit import train
 
 DATABASE = "optuna.db"
-ATTEMPT, REASON, DETAILS = "attempt", "reason", "details"
+ATTEMPT, OUTCOME, DEFAULT_MARK = "attempt", "outcome", "default"
 ATTEMPTS = 2
 """Times that a trial is begun at most, where what made it was killed."""
 STATES = ("done", "pruned", "refused", "failed", "broken")
 """What became of a trial; `broken`: its process was lost."""
 FEWEST = 4
 """Finished trials below which nothing is said of what mattered."""
+WARM_UP = 2
+"""Epochs in which no trial is ended early."""
 IMPORTANCE = optuna.importance.PedAnovaImportanceEvaluator
 """PED-ANOVA (Watanabe et al. 2023, doi:10.24963/ijcai.2023/488): how far the best trials gather."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+@dataclass
+class Outcome:
+    """What came of a training: `done`; `pruned`, ended early; `refused`, beyond a limit; `failed`.
+
+    Attributes:
+        error: Lowest validation error of an epoch, relative L2; none where there was no epoch.
+        epochs: Metrics of each epoch.
+        parameters: Trainable parameters; none where it was not trained to the end.
+        seconds: Wall time it took, of this attempt.
+        reason: Why it is not done.
+    """
+
+    state: str
+    error: float | None = None
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    parameters: int | None = None
+    seconds: float = 0.0
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial that has ended."""
+
+    number: int
+    point: Mapping[str, Any]  # values by dotted key
+    is_default: bool  # whether it is the parameters that the search started from
+    outcome: Outcome
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, of the epochs their number alone."""
+        return {
+            "trial": self.number,
+            "point": dict(self.point),
+            "is_default": self.is_default,
+            **asdict(self.outcome),
+            "epochs": len(self.outcome.epochs),
+        }
 
 
 class Trials:
@@ -67,15 +109,16 @@ class Trials:
     def __init__(self, root: Path, name: str, spec: SearchSpec, workers: int = 1) -> None:
         self.spec = spec
         self.workers = workers
-        self.distributions = {key: _distribution(axis) for key, axis in spec.space.items()}
+        self.distributions = {key: distribution_of(axis) for key, axis in spec.space.items()}
         path = root.resolve() / DATABASE
         url = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+        pruner = optuna.pruners.MedianPruner(n_warmup_steps=WARM_UP + 1)
         try:
             storage = optuna.storages.RDBStorage(
                 url, engine_kwargs={"connect_args": {"timeout": 60}}
             )
             self.study = optuna.create_study(
-                storage=storage, study_name=name, load_if_exists=True, pruner=_pruner(spec)
+                storage=storage, study_name=name, load_if_exists=True, pruner=pruner
             )
         except (SQLAlchemyError, RuntimeError, OSError) as error:
             raise MnoError(
@@ -99,19 +142,29 @@ class Trials:
         return sum(_attempt(t) > 1 for t in self.all if t.state == TrialState.WAITING)
 
     @property
-    def done(self) -> list[FrozenTrial]:
-        """The trials that were trained to their end, by number."""
-        return [t for t in self.all if t.state == TrialState.COMPLETE]
+    def records(self) -> list[TrialRecord]:
+        """All trials that have ended, by number."""
+        return [_record(trial) for trial in self.all if trial.state.is_finished()]
 
     @property
-    def best(self) -> FrozenTrial | None:
-        """The trial of the lowest validation error, the first of equals; none yet."""
-        return min(self.done, key=lambda trial: trial.value or 0.0, default=None)
+    def done(self) -> list[TrialRecord]:
+        """Those that were trained to their end, the best first, by number among equals."""
+        done = (record for record in self.records if record.outcome.state == "done")
+        return sorted(done, key=lambda record: record.outcome.error or 0.0)
 
-    def first(self, point: Mapping[str, Any]) -> None:
-        """Let a point be tried before any other, unless a trial has been begun."""
-        if not self.all:
-            self.study.enqueue_trial(dict(point), user_attrs={"default": True})
+    def first(self, point: Mapping[str, Any]) -> bool:
+        """Let a point be tried before any other; return whether it lies in the space."""
+        try:
+            waiting = optuna.create_trial(
+                state=TrialState.WAITING,
+                params=dict(point),
+                distributions=self.distributions,
+                user_attrs={DEFAULT_MARK: True},
+            )
+        except ValueError:
+            return False
+        self.study.add_trial(waiting)
+        return True
 
     def take_up(self) -> int:
         """Let trials that a killed search left running be made again; return how many."""
@@ -121,124 +174,116 @@ class Trials:
     def ask(self) -> Trial:
         """Return the next trial, with values for the whole space."""
         seed = int(np.random.SeedSequence([self.spec.seed, self.begun]).generate_state(1)[0])
-        if self.spec.sampler == "random":
-            self.study.sampler = optuna.samplers.RandomSampler(seed=seed)
-        else:
-            self.study.sampler = optuna.samplers.TPESampler(
-                seed=seed, constant_liar=self.workers > 1
-            )
+        several = self.workers > 1
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=several)
         return self.study.ask(self.distributions)
 
     def of(self, number: int) -> Trial:
         """Return a trial that is running, for the process that trains it."""
         return Trial(self.study, self.all[number]._trial_id)
 
-    def finish(
-        self, number: int, state: TrialState, value: float | None, details: Mapping[str, Any]
-    ) -> None:
-        """Keep what came of a trial."""
-        self._note(number, DETAILS, dict(details))
-        self.study.tell(number, value, state)
+    def finish(self, number: int, outcome: Outcome) -> TrialRecord:
+        """Keep what came of a trial; those that are not done have shown that they are worse."""
+        self.of(number).set_user_attr(OUTCOME, asdict(outcome))
+        done = outcome.state == "done"
+        state = TrialState.COMPLETE if done else TrialState.PRUNED
+        self.study.tell(number, outcome.error if done else None, state)
+        return _record(self.all[number])
 
     def broke_off(self, number: int, reason: str) -> bool:
         """Keep that a trial's process was lost; return whether the trial is to be made again."""
         trial = self.all[number]
-        self._note(number, REASON, reason)
-        attempt = _attempt(trial)
-        again = attempt < ATTEMPTS and len(trial.params) == len(self.distributions)
+        again = _attempt(trial) < ATTEMPTS
         if again:  # first: a kill between the two makes one trial too many, not one too few
-            kept = {k: v for k, v in trial.user_attrs.items() if k == "default"}
-            self.study.enqueue_trial(trial.params, user_attrs={**kept, ATTEMPT: attempt + 1})
+            marks = {**trial.user_attrs, ATTEMPT: _attempt(trial) + 1}
+            self.study.enqueue_trial(trial.params, user_attrs=marks)
+        lost = Outcome("broken", reason=reason)  # what it had come to counts for nothing
+        self.of(number).set_user_attr(OUTCOME, asdict(lost))
         self.study.tell(number, state=TrialState.FAIL)
         return again
 
     def importances(self) -> dict[str, float]:
         """Return each parameter's share in what the error varied by; none of too few trials."""
-        values = [trial.value for trial in self.done]
-        if len(values) < FEWEST or len(set(values)) < 2:
+        errors = {record.outcome.error for record in self.done}
+        if len(errors) < 2 or len(self.done) < FEWEST:
             return {}
         try:
             return optuna.importance.get_param_importances(self.study, evaluator=IMPORTANCE())
         except (ValueError, RuntimeError):  # all at one point, for example
             return {}
 
-    def _note(self, number: int, key: str, value: Any) -> None:
-        storage = self.study._storage
-        storage.set_trial_user_attr(self.all[number]._trial_id, key, value)
-
 
 def _attempt(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get(ATTEMPT, 1))
 
 
-def _pruner(spec: SearchSpec) -> optuna.pruners.BasePruner:
-    match spec.pruner:
-        case "median":
-            return optuna.pruners.MedianPruner(n_warmup_steps=spec.warmup_epochs + 1)
-        case "hyperband":
-            return optuna.pruners.HyperbandPruner()
-        case _:
-            return optuna.pruners.NopPruner()
+def _record(trial: FrozenTrial) -> TrialRecord:
+    marks, params = trial.user_attrs, dict(trial.params)
+    outcome = Outcome(**marks[OUTCOME])
+    return TrialRecord(trial.number, params, bool(marks.get(DEFAULT_MARK)), outcome)
 
 
-def _distribution(axis: Axis) -> BaseDistribution:
-    if isinstance(axis, ChoiceAxis):
-        return CategoricalDistribution(axis.values)
-    if isinstance(axis, IntAxis):
-        return IntDistribution(axis.low, axis.high, step=axis.step)
-    return FloatDistribution(axis.low, axis.high, log=axis.type == "log")
+@cache
+def _search_splits(data: Path) -> Any:
+    """Return what a trial is trained on, and what it is judged by."""
+    return open_splits(data, "train", "validation")
+
+
+def data_digest(data: Path) -> str:
+    """Return the SHA-256 of a dataset's root file, which holds the checksums of all others."""
+    try:
+        return file_sha256(data / "zarr.json")
+    except OSError:
+        return ""
 
 
 @dataclass(frozen=True)
-class TrialRecord:
-    """One trial that has ended."""
+class Job:
+    """A training to be made."""
 
-    number: int
-    state: str  # one of `STATES`
-    error: float | None  # lowest validation error, relative L2; of a pruned one as far as it came
-    point: Mapping[str, Any]  # values by dotted key
-    epochs: Sequence[Mapping[str, float]]  # metrics of each
-    figures: Mapping[str, float]  # `parameters`, `latency_ms` and `seconds`, where known
-    reason: str | None  # why it is not done
-    is_default: bool  # whether it is the parameters that the search started from
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, without the epochs."""
-        return {
-            "trial": self.number, "state": self.state, "error": self.error,
-            "point": dict(self.point), "epochs": len(self.epochs), **self.figures,
-            "reason": self.reason, "is_default": self.is_default,
-        }  # fmt: skip
+    number: int  # of the trial
+    params: Mapping[str, Any]  # sections `task`, `model` and `train`
+    seed: int
+    work: Path  # folder of its checkpoints, its alone
+    watched: bool  # whether it is a trial, which may be ended early
 
 
-def records_of(trials: Trials) -> list[TrialRecord]:
-    """Return all trials that have ended, by number."""
-    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    return [_record(trial) for trial in trials.all if trial.state in ended]
+def train_in_worker(job: Job, data: Path, root: Path, search: str, spec: SearchSpec) -> Outcome:
+    """Make a training of a search, or continue what an earlier attempt has begun.
 
+    It is called in a process of its own, which keeps the data in its memory. `search` is what the
+    database knows the search by.
+    """
+    keep_freed_memory()
+    trial = Trials(root, search, spec).of(job.number) if job.watched else None
+    splits, start, outcome = _search_splits(data), time.monotonic(), Outcome("done")
 
-def _record(trial: FrozenTrial) -> TrialRecord:
-    # What a lost attempt left of it counts for nothing.
-    details = {} if trial.state == TrialState.FAIL else trial.user_attrs.get(DETAILS, {})
-    return TrialRecord(
-        number=trial.number,
-        state=details.get("state", "broken"),
-        error=details.get("error"),
-        point=dict(trial.params),
-        epochs=details.get("epochs", []),
-        figures={k: details[k] for k in ("parameters", "latency_ms", "seconds") if details.get(k)},
-        reason=details.get("reason") or trial.user_attrs.get(REASON),
-        is_default=bool(trial.user_attrs.get("default")),
-    )
+    def observe(epoch: int, metrics: Mapping[str, float]) -> None:
+        outcome.epochs.append(dict(metrics))
+        outcome.error = min(e["validation_relative_l2"] for e in outcome.epochs)
+        if trial is not None:
+            trial.report(outcome.error, epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
 
-
-def best_so_far(records: Sequence[TrialRecord]) -> list[tuple[int, float]]:
-    """Return the lowest error of a finished trial after each finished trial, by number."""
-    curve: list[tuple[int, float]] = []
-    for record in records:
-        if record.state == "done" and record.error is not None:
-            curve.append((record.number, min([record.error, *(e for _, e in curve[-1:])])))
-    return curve
+    try:
+        surrogate, _ = train(
+            *splits,
+            model=section(job.params, "model", ModelConfig),
+            config=section(job.params, "train", TrainConfig),
+            seed=job.seed,
+            work=job.work,
+            task=section(job.params, "task", TaskConfig),
+            observers=[observe],
+            quiet=True,
+        )
+        outcome.parameters = surrogate.num_parameters
+    except optuna.TrialPruned:
+        outcome.state, outcome.reason = "pruned", f"ended after epoch {len(outcome.epochs)}"
+    except MnoError as error:
+        outcome.state, outcome.reason = "failed", str(error).replace("params.yaml: ", "")
+    outcome.seconds = round(time.monotonic() - start, 2)
+    return outcome
 
 
 WINNER, DEFAULT = "the winner", "the default"
@@ -251,58 +296,30 @@ class Confirmation:
     winner: Mapping[int, float]
     default: Mapping[int, float]
 
-    @property
-    def comparison(self) -> Comparison | None:
-        """The paired comparison; none without a seed that both have."""
-        errors = {WINNER: self.winner, DEFAULT: self.default}
-        return next(iter(compare(errors, [(WINNER, DEFAULT)])), None)
-
     def sentence(self) -> str:
         """Say which of the two is better, or that it does not show."""
-        found = self.comparison
-        if found is None:
-            return "Winner and default were not compared."
-        seeds = f"{found.seeds} further seed{'s' if found.seeds > 1 else ''}"
-        if found.low is None or found.high is None:
-            return (
-                f"With {seeds} the winner has {found.ratio:.3f} times the default's validation "
-                "error; one seed shows no more than that."
-            )
-        better = "is better than" if found.high < 1 else "is not shown to be better than"
-        return (
-            f"The winner {'is worse than' if found.low > 1 else better} the default: with {seeds} "
-            f"it has {found.ratio:.3f} times the default's validation error ({LEVEL:.0%} interval "
-            f"{found.low:.3f} to {found.high:.3f})."
-        )
+        errors = {WINNER: self.winner, DEFAULT: self.default}
+        for found in compare(errors, [(WINNER, DEFAULT)]):
+            return f"By seeds that chose nothing, {found.sentence()}."
+        return "The winner and the default were not compared."
 
 
 FOLDER = Path("presets")
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
-def preset_path(root: Path, preset: str, search: str, *, replace: bool) -> Path:
-    """Return where the winner of a search goes.
-
-    Args:
-        root: The workspace.
-        preset: Name of the preset.
-        search: Name of the search.
-        replace: Whether a file that this search did not write may be replaced.
+def preset_path(root: Path, search: str) -> Path:
+    """Return where the winner of a search goes: `presets/tuned-<search>.yaml`.
 
     Raises:
-        InputError: The name cannot be used, or belongs to another's file.
+        InputError: A file that this search did not write is there.
     """
-    if not _NAME.fullmatch(preset):
-        raise InputError(
-            f"--preset {preset!r} must consist of small letters, digits, _ and -, as in tuned-darcy"
-        )
-    path = root / FOLDER / f"{preset}.yaml"
-    if path.is_file() and not replace:
+    path = root / FOLDER / f"tuned-{search}.yaml"
+    if path.is_file():
         first = path.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
         if first != _mark(search):
             raise InputError(
-                f"{FOLDER}/{path.name} was not written by this search; give the preset another "
-                "name with --preset, or --replace it"
+                f"{FOLDER}/{path.name} was not written by this search; rename that preset, or the "
+                "search"
             )
     return path
 
@@ -310,27 +327,16 @@ def preset_path(root: Path, preset: str, search: str, *, replace: bool) -> Path:
 def write_preset(path: Path, search: str, params: Mapping[str, Any], said: Sequence[str]) -> None:
     """Write the sections of a search as a preset, complete, so that it holds whatever is set.
 
-    Args:
-        path: What `preset_path` returned.
-        search: Name of the search.
-        params: The winner's.
-        said: Lines that say what is known of it.
+    Its head has the lines that say what is known of it.
 
     Raises:
-        MnoError: The file cannot be written.
+        OSError: The file cannot be written.
     """
-    buffer = io.StringIO()
-    yaml = yaml_writer()
+    buffer, yaml = io.StringIO(), yaml_writer()
     yaml.default_flow_style = False
-    content = {section: dict(params[section]) for section in SECTIONS}
-    yaml.dump(content, buffer)
+    yaml.dump({section: dict(params[section]) for section in SECTIONS}, buffer)
     text = "\n".join([_mark(search), *(f"# {line}" for line in said), buffer.getvalue()])
-    if YAML(typ="safe").load(text) != content:
-        raise MnoError(f"{path.name}: a value cannot be written as YAML; nothing was written")
-    try:
-        write_text(path, text)
-    except OSError as error:
-        raise MnoError(f"{path} cannot be written: {error.strerror}") from None
+    write_text(path, text)
 
 
 def _mark(search: str) -> str:

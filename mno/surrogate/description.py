@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mno.core.batch import Batch
+from mno.core.errors import InputError
 from mno.core.forecast import Forecast
 from mno.core.grid import Grid
 from mno.core.points import Points
@@ -70,6 +72,11 @@ class Description:
             places = tuple(tuple((i + share) / n for i in range(n)) for n, share in axes)
         return Grid(shape, spacing, self.reference_spacing, places)
 
+    def grid_of(self, fields: Mapping[str, Tensor]) -> Grid:
+        """Return the grid that fields of the model cover, given some of them by name."""
+        some = next(fields[name] for name in (*self.fields, *self.outputs) if name in fields)
+        return self.grid(tuple(some.shape[-len(self.extent) :]))
+
     @property
     def space(self) -> tuple[str, ...]:
         """Names of the axes of a field at one time."""
@@ -130,6 +137,36 @@ class Description:
         history = self.forecast.history
         return history if name in self.states else history + (steps or self.forecast.steps) - 1
 
+    def check_shapes(
+        self, arrays: Mapping[str, Any], steps: int | None, *, surplus: bool = False
+    ) -> None:
+        """Refuse arrays that are not what the model is given, `(samples, *dims)` by name.
+
+        With a `surplus` states may have more frames than are given to predict `steps`, as forcings
+        may anyway.
+        """
+        for name, array in arrays.items():
+            dims, frames = ("samples", *self.dims(name)), self.frames_given(name, steps)
+            more = surplus or name in self.forcings
+            fits = array.ndim == len(dims) and array.dtype.kind in "fiub"
+            if fits and frames is not None:
+                fits = array.shape[1] == frames or (more and array.shape[1] > frames)
+            if not fits:
+                least = f"frames={frames}{' or more' if more else ''}"
+                axes = ", ".join(least if dim == "time" else dim for dim in dims)
+                raise InputError(
+                    f"field {name} is {array.dtype} of shape {array.shape}; expected numbers of "
+                    f"shape ({axes}{',' if len(dims) == 1 else ''})"
+                )
+        placed = (*self.fields, *self.coordinates)
+        grids = {arrays[name].shape[-len(self.space) :] for name in placed}
+        samples = {array.shape[0] for array in arrays.values()}
+        if len(samples) != 1 or len(grids) != 1 or 0 in next(iter(grids)):
+            shapes = sorted({array.shape for array in arrays.values()})
+            raise InputError(
+                f"fields have shapes {shapes}; expected as many samples of each, at the same places"
+            )
+
     def given(self, fields: Mapping[str, ArrayT]) -> dict[str, ArrayT]:
         """Return what the operator is given of whole fields, `(samples, *dims)` by name.
 
@@ -151,7 +188,7 @@ class Description:
             places = torch.stack([given[name] for name in self.coordinates], dim=-1)
             place = Points(places, self.reference_spacing[0])
         else:
-            place = self.grid(tuple(given[self.fields[0]].shape[-len(self.extent) :]))
+            place = self.grid_of(given)
         fields = {name: given[name] for name in self.fields}
         return Batch(fields, place, {name: given[name] for name in self.scalars})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -14,35 +14,13 @@ from zarr.errors import ZarrUserWarning
 
 from mno.core.errors import InputError
 from mno.core.files import replacing_folder
+from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 
+if TYPE_CHECKING:
+    from mno.surrogate.trust.answers import Answers
+
 _TOGETHER = 1024  # samples in a chunk of an array that has a few numbers for each
-
-
-class Variable(NamedTuple):
-    """An array beside the predicted fields, with a value for each sample, or for more `dims`."""
-
-    name: str
-    units: str
-    long_name: str
-    attributes: Mapping[str, Any] = {}
-    dims: tuple[str, ...] = ()
-    dtype: np.dtype = np.dtype(np.float32)
-
-
-class Companion(Protocol):
-    """What goes through predictions batch by batch, and adds to them."""
-
-    @property
-    def variables(self) -> tuple[Variable, ...]:
-        """The arrays that it adds."""
-        ...
-
-    def complete(
-        self, given: Mapping[str, np.ndarray], predicted: Mapping[str, np.ndarray]
-    ) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
-        """Return the fields to keep of a batch, and the arrays to add, `(samples, *dims)` each."""
-        ...
 
 
 def predict_store(
@@ -52,7 +30,7 @@ def predict_store(
     batch_size: int,
     progress: Callable[[int, int], None],
     steps: int | None = None,
-    companion: Companion | None = None,
+    answers: Answers | None = None,
 ) -> int:
     """Predict every sample of a store, batch by batch; memory does not grow with the store.
 
@@ -60,7 +38,8 @@ def predict_store(
     (`(sample, point)` for those of a model of unordered points, and for its coordinates),
     `(sample, time, *grid)` for a state or a forcing, of which the first frames are given, and
     `(sample,)` for a number per sample. The destination appears only when it is complete. Progress
-    is told how many samples of how many are done. Returns the number of samples.
+    is told how many samples of how many are done. `answers` judges predictions, and its arrays are
+    written beside them. Returns the number of samples.
 
     Raises:
         InputError: The source lacks a field or its fields do not fit, the destination exists, or
@@ -70,21 +49,25 @@ def predict_store(
     if destination.exists():
         raise InputError(f"{destination} exists already; choose another name or remove it")
     samples = next(iter(inputs.values())).shape[0]
+    description, outputs = surrogate.description, dict[str, zarr.Array]()
     with replacing_folder(destination) as partial:
-        variables = companion.variables if companion else ()
-        outputs = _create_outputs(surrogate, source, partial, inputs, steps, variables)
-        for start in range(0, samples, batch_size):
+        group = zarr.open_group(str(partial), mode="w", attributes={"Conventions": "CF-1.11"})
+        _copy_axes(description, source, group, steps)
+        for start in range(0, max(samples, 1), batch_size):
             stop = min(start + batch_size, samples)
             batch = read_inputs(surrogate, inputs, slice(start, stop), steps)
             try:
-                predicted: Mapping[str, np.ndarray] = surrogate.predict(batch, stop - start, steps)
+                predicted: Mapping[str, np.ndarray] = surrogate.predict(batch, batch_size, steps)
             except InputError as error:
                 raise InputError(f"{source}, from {start} on: {error}") from None
             beside: Mapping[str, np.ndarray] = {}
-            if companion:
-                predicted, beside = companion.complete(batch, predicted)
-            places = {name: batch[name] for name in surrogate.description.coordinates}
-            for name, array in {**predicted, **beside, **places}.items():
+            if answers:
+                predicted, beside = answers.complete(batch, predicted)
+            places = {name: batch[name] for name in description.coordinates}
+            for name, array in {**predicted, **places, **beside}.items():
+                if name not in outputs:
+                    told = answers.attributes[name] if answers and name in beside else None
+                    outputs[name] = _create(description, group, name, array, samples, told)
                 outputs[name][start:stop] = array
             progress(stop, samples)
         with warnings.catch_warnings():
@@ -116,21 +99,11 @@ def open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[s
                 f"{source} has no array {name!r}, only: {', '.join(sorted(group)) or 'nothing'}; "
                 f"this model takes {', '.join(description.given_names)}"
             )
-        dims, frames = ("sample", *description.dims(name)), description.frames_given(name, steps)
-        too_short = frames is not None and array.ndim > 1 and array.shape[1] < frames
-        if array.dtype.kind not in "fiub" or array.ndim != len(dims) or too_short:
-            least = f" with {frames} frames or more" if frames else ""
-            raise InputError(
-                f"{source}: {name} is {array.dtype} of shape {array.shape}; expected numbers of "
-                f"shape ({', '.join(dims)}){least}"
-            )
         arrays[name] = array
-    samples = {array.shape[0] for array in arrays.values()}
-    placed = (*description.fields, *description.coordinates)
-    grids = {arrays[name].shape[-len(description.space) :] for name in placed}
-    if len(samples) != 1 or len(grids) != 1:
-        shapes = {name: array.shape for name, array in arrays.items()}
-        raise InputError(f"{source}: fields have different shapes {shapes}; expected one")
+    try:
+        description.check_shapes(arrays, steps, surplus=True)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     return arrays
 
 
@@ -145,23 +118,12 @@ def read_inputs(
     return read
 
 
-def _create_outputs(
-    surrogate: Surrogate,
-    source: Path,
-    path: Path,
-    inputs: Mapping[str, zarr.Array],
-    steps: int | None,
-    variables: tuple[Variable, ...],
-) -> dict[str, zarr.Array]:
-    description, forecast = surrogate.description, surrogate.description.forecast
-    given = zarr.open_group(str(source), mode="r")
-    group = zarr.open_group(str(path), mode="w", attributes={"Conventions": "CF-1.11"})
-    space = ("sample", *description.space)
-    some = inputs[description.fields[0]].shape
-    sizes = dict(zip(space, (some[0], *some[-len(description.space) :]), strict=True))
-    if forecast:
-        sizes["time"] = steps or forecast.steps
-    for name in sizes:
+def _copy_axes(
+    description: Description, source: Path, group: zarr.Group, steps: int | None
+) -> None:
+    """Copy what the source says of places, and go on with its times."""
+    given, forecast = zarr.open_group(str(source), mode="r"), description.forecast
+    for name in ("sample", *description.space, *(["time"] if forecast else [])):
         points = given.get(name)
         if not isinstance(points, zarr.Array):
             continue
@@ -173,32 +135,35 @@ def _create_outputs(
                     f"the first {forecast.history} frames are at times {first}; this model "
                     f"continues frames that are {forecast.interval:g} apart: give it such frames"
                 )
-            values = first[-1] + forecast.interval * np.arange(1, sizes["time"] + 1)
-        copy = group.create_array(name, data=values, dimension_names=(name,))
-        copy.attrs.update(dict(points.attrs))
+            frames = np.arange(1, (steps or forecast.steps) + 1)
+            values = first[-1] + forecast.interval * frames
+        attributes = dict(points.attrs)
+        group.create_array(name, data=values, dimension_names=(name,), attributes=attributes)
 
-    def created(
-        name: str, dims: tuple[str, ...], together: int, dtype: Any, attributes: dict[str, Any]
-    ) -> zarr.Array:
-        return group.create_array(
-            name,
-            shape=tuple(sizes[dim] for dim in dims),
-            chunks=(together, *(sizes[dim] for dim in dims[1:])),
-            dtype=dtype,
-            dimension_names=dims,
-            compressors=ZstdCodec(level=1),
-            fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
-            attributes=attributes,
-        )
 
-    located = {"coordinates": " ".join(description.coordinates)} if description.coordinates else {}
-    arrays = {}
-    for name, units in {**description.outputs, **description.coordinates}.items():
-        attributes = {"units": units, **({} if name in description.coordinates else located)}
-        dims = ("sample", *description.dims(name))
-        arrays[name] = created(name, dims, 1, "float32", attributes)
-    for beside in variables:
-        attributes = {"units": beside.units, "long_name": beside.long_name, **beside.attributes}
-        dims = ("sample", *beside.dims)
-        arrays[beside.name] = created(beside.name, dims, _TOGETHER, beside.dtype, attributes)
-    return arrays
+def _create(
+    description: Description,
+    group: zarr.Group,
+    name: str,
+    array: np.ndarray,
+    samples: int,
+    attributes: dict[str, Any] | None,
+) -> zarr.Array:
+    """Create an array like that of a batch; one with attributes has a few numbers per sample."""
+    dims, together = (("time",) * (array.ndim - 1), _TOGETHER) if attributes else ((), 1)
+    if attributes is None:
+        dims, attributes = description.dims(name), {}
+        attributes["units"] = {**description.outputs, **description.coordinates}[name]
+        if description.coordinates and name in description.outputs:
+            attributes["coordinates"] = " ".join(description.coordinates)
+    is_real = array.dtype.kind == "f"
+    return group.create_array(
+        name,
+        shape=(samples, *array.shape[1:]),
+        chunks=(together, *array.shape[1:]),
+        dtype="float32" if is_real else array.dtype,
+        dimension_names=("sample", *dims),
+        compressors=ZstdCodec(level=1),
+        fill_value=np.nan if is_real else 0,
+        attributes=attributes,
+    )

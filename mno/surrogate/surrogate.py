@@ -10,15 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from mno.core.config import validate
-from mno.core.errors import InputError
-from mno.core.forecast import Forecast
-from mno.data.normalise import Normaliser
-from mno.nn.config import ModelConfig
+from mno.core.errors import InputError, first_line
 from mno.nn.mixers.mamba import reorder_cross
 from mno.nn.operator import Operator, count_parameters
 from mno.surrogate.description import Description
@@ -80,20 +77,15 @@ class Surrogate:
                     f"{folder} holds a model of a format that this version does not know; "
                     "use the version of mno that wrote it"
                 )
-            content["normaliser"] = Normaliser(**content["normaliser"])
-            content["model"] = validate(ModelConfig, content["model"], "model")
-            if content["forecast"] is not None:
-                content["forecast"] = Forecast(**content["forecast"])
-            for key in ("extent", "reference_spacing", "offset", "scalars", "forcings", "gaps"):
-                content[key] = tuple(content[key])
-            description = Description(**content)
+            description = TypeAdapter(Description).validate_python(content)
             operator = description.build()
             weights = load_file(folder / WEIGHTS_FILE)
             if cross_order != CROSS_ORDER:
                 weights = reorder_cross(operator, weights)
             operator.load_state_dict(weights)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise InputError(f"{folder} does not hold a readable model: {error}") from None
+            why = first_line(error).partition(" [type=")[0]
+            raise InputError(f"{folder} does not hold a readable model: {why}") from None
         return cls(description, operator)
 
     def predict(
@@ -142,33 +134,13 @@ class Surrogate:
             raise InputError(
                 f"got fields {sorted(inputs)}; this model takes exactly {sorted(expected)}"
             )
-        arrays = {name: self._checked_array(name, inputs[name], steps) for name in expected}
-        samples = {len(array) for array in arrays.values()}
-        dims = len(self.description.space)
-        placed = (*self.description.fields, *self.description.coordinates)
-        grids = {arrays[name].shape[-dims:] for name in placed}
-        if len(samples) != 1 or len(grids) != 1 or 0 in next(iter(grids)):
-            shapes = sorted({array.shape for array in arrays.values()})
-            raise InputError(
-                f"fields have shapes {shapes}; expected as many samples of each, at the same places"
-            )
-        return arrays
+        given = {name: np.asarray(inputs[name]) for name in expected}
+        self.description.check_shapes(given, steps)
+        return {name: self._checked_values(name, array, steps) for name, array in given.items()}
 
-    def _checked_array(self, name: str, given: Any, steps: int | None) -> np.ndarray:
+    def _checked_values(self, name: str, array: np.ndarray, steps: int | None) -> np.ndarray:
         """Return one input, float32, with the frames that are needed."""
-        array, dims = np.asarray(given), self.description.dims(name)
         frames = self.description.frames_given(name, steps)
-        surplus = name in self.description.forcings
-        fits = array.ndim == 1 + len(dims)
-        if fits and frames is not None:
-            fits = array.shape[1] == frames or (surplus and array.shape[1] > frames)
-        if array.dtype.kind not in "fiub" or not fits:
-            least = f"frames={frames}{' or more' if surplus else ''}"
-            axes = ["samples", *(least if dim == "time" else dim for dim in dims)]
-            raise InputError(
-                f"field {name} is {array.dtype} of shape {array.shape}; expected numbers of "
-                f"shape ({', '.join(axes)}{',' if len(axes) == 1 else ''})"
-            )
         needed = array if frames is None else array[:, :frames]
         values = np.ascontiguousarray(needed, dtype=np.float32)
         knows_gaps = name in self.description.gaps

@@ -143,28 +143,25 @@ def turns_of(schema: Schema) -> tuple[Mapping[str, Turn], ...]:
 
 
 def _turn(schema: Schema, symmetry: str, field: Field) -> Turn:
-    def refused(what: str) -> InputError:
-        return InputError(
-            f"symmetry {symmetry!r} of the dataset {what}; correct it in the scenario and generate "
-            "the dataset again"
-        )
-
     lengths = {axis.name: len(axis.points) for axis in schema.space}
     sources = [part.removeprefix("-") for part in symmetry.split()]
-    if sorted(sources) != sorted(lengths):
-        names = f"{', '.join(lengths)} once, for example {' '.join(lengths)!r}"
-        raise refused(f"does not name each of the axes {names}")
     dims = ["sample", *field.dims]
     order, flipped = list(range(len(dims))), []
-    for target, source, part in zip(lengths, sources, symmetry.split(), strict=True):
-        has_both = target in dims and source in dims and lengths[target] == lengths[source]
-        if not has_both and (target in dims or source in dims):
-            points = f"along which {field.name} does not have the same points"
-            raise refused(f"exchanges {source} and {target}, {points}")
-        if has_both:
+    fits = sorted(sources) == sorted(lengths)
+    for target, source, part in zip(lengths, sources, symmetry.split(), strict=False):
+        if target in dims and source in dims:
+            fits = fits and lengths[target] == lengths[source]
             order[dims.index(target)] = dims.index(source)
             if part.startswith("-"):
                 flipped.append(dims.index(target))
+        elif target in dims or source in dims:
+            fits = False
+    if not fits:
+        raise InputError(
+            f"symmetry {symmetry!r} of the dataset does not map the grid of {field.name} onto "
+            f"itself; name each axis once, for example {' '.join(lengths)!r}, and exchange such as "
+            "have the same points: correct it in the scenario and generate the dataset again"
+        )
     return Turn(tuple(order), tuple(flipped))
 
 

@@ -7,36 +7,18 @@ recognised before it is trusted, without a second file that could itself be out 
 from __future__ import annotations
 
 import io
-import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save
-from torch import Tensor
 
 from mno.core.errors import InputError, MnoError
 from mno.core.files import PARTIAL, file_sha256, sha256, write_bytes
-from mno.training.history import History
 
 KEPT_CHECKPOINTS = 2
 _CHECKPOINT = re.compile(r"epoch-(\d+)\.[0-9a-f]{64}\.ckpt")
-
-
-def _write_sealed(folder: Path, stem: str, suffix: str, content: bytes) -> Path:
-    path = folder / f"{stem}.{sha256(content)}{suffix}"
-    try:
-        write_bytes(path, content, durable=True)
-    except OSError as error:
-        raise MnoError(
-            f"cannot write {stem}{suffix} into {folder}: {error.strerror or error}; make room or "
-            "allow writing there, then run again: training continues after its last whole epoch"
-        ) from error
-    return path
 
 
 def _is_whole(path: Path) -> bool:
@@ -77,7 +59,15 @@ def write_checkpoint(folder: Path, epoch: int, content: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    newest = _write_sealed(folder, f"epoch-{epoch:05d}", ".ckpt", buffer.getvalue())
+    name, data = f"epoch-{epoch:05d}", buffer.getvalue()
+    newest = folder / f"{name}.{sha256(data)}.ckpt"
+    try:
+        write_bytes(newest, data, durable=True)
+    except OSError as error:
+        raise MnoError(
+            f"cannot write {name}.ckpt into {folder}: {error.strerror or error}; make room or "
+            "allow writing there, then run again: training continues after its last whole epoch"
+        ) from error
     older = [path for path in checkpoints(folder) if _epoch(path) < epoch]
     for path in set(checkpoints(folder)) - {newest, *older[: KEPT_CHECKPOINTS - 1]}:
         path.unlink()
@@ -85,31 +75,6 @@ def write_checkpoint(folder: Path, epoch: int, content: dict[str, Any]) -> None:
 
 def _epoch(path: Path) -> int:
     return int(path.name.split(".")[0].removeprefix("epoch-"))
-
-
-def write_finished(
-    folder: Path, fingerprint: str, weights: Mapping[str, Tensor], history: History
-) -> None:
-    """Record that the training in a folder is finished: its best weights and its history."""
-    metadata = {"fingerprint": fingerprint, "history": json.dumps(history.to_dict())}
-    tensors = {key: value.contiguous() for key, value in weights.items()}
-    _write_sealed(folder, "finished", ".safetensors", save(tensors, metadata))
-
-
-def read_finished(folder: Path, fingerprint: str) -> tuple[dict[str, Tensor], History] | None:
-    """Return best weights and history if the training in a folder is finished.
-
-    A damaged record is removed: the checkpoints lead back to it.
-    """
-    for path in folder.glob("finished.*.safetensors"):
-        if not _is_whole(path):
-            path.unlink()
-            continue
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-        check_fingerprint(metadata["fingerprint"], fingerprint, folder)
-        return load_file(path), History.from_records(json.loads(metadata["history"])["epochs"])
-    return None
 
 
 def check_fingerprint(found: str, expected: str, folder: Path) -> None:

@@ -104,6 +104,10 @@ class TrainConfig(Config):
         "times `threads` cores, or one CUDA device each. The weights differ by rounding",
     )
 
+    def steps_per_epoch(self, samples: int) -> int:
+        """Return the optimiser steps of a pass over so many samples."""
+        return -(-samples // (self.batch_size * self.accumulate))
+
 
 def check_unroll(config: TrainConfig, forecast: Forecast | None) -> None:
     """Refuse to unroll more steps than a sample has frames to predict."""
@@ -159,12 +163,7 @@ def with_as_many_steps(config: TrainConfig, samples: int, chosen: int) -> TrainC
     not as comes closer. One process does it. The config is of the training on all `samples`; there
     are `chosen` to train on.
     """
-
-    def steps_per_epoch(count: int) -> int:
-        batches = -(-count // config.batch_size)
-        return -(-batches // config.accumulate)
-
-    more = steps_per_epoch(samples) / steps_per_epoch(chosen)
+    more = config.steps_per_epoch(samples) / config.steps_per_epoch(chosen)
     return config.model_copy(
         update={
             "epochs": max(1, round(config.epochs * more)),

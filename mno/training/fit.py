@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,15 +36,7 @@ from mno.training.batches import (
 from mno.training.config import TrainConfig, check_unroll
 from mno.training.history import EpochRecord, History, Observer, Progress
 from mno.training.processes import Rank, not_averaging, this_rank, training_device
-from mno.training.step import (
-    OperatorTraining,
-    learning_rate_factor,
-    optimiser_of,
-    steps_per_epoch,
-)
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from mno.training.step import OperatorTraining, learning_rate_factor, optimiser_of
 
 
 def train(
@@ -58,7 +50,6 @@ def train(
     task: TaskConfig | None = None,
     initial: Surrogate | None = None,
     observers: Sequence[Observer] = (),
-    console: Console | None = None,
     quiet: bool = False,
 ) -> tuple[Surrogate, History]:
     """Train an operator, or continue, or return what an earlier call has finished.
@@ -80,8 +71,7 @@ def train(
         initial: A trained model to start from instead of fresh weights. Normaliser and reference
             spacing are its own, whatever the training split.
         observers: Told of every epoch, once its checkpoint is safe.
-        console: Terminal to draw a progress bar on; without one, lines are printed.
-        quiet: Show no progress.
+        quiet: Print no progress.
 
     Returns:
         The surrogate with the weights of the best epoch, and the history of all epochs.
@@ -92,18 +82,15 @@ def train(
             belongs to another training, or this is not one of `config.processes`.
         MnoError: Training diverged, was asked to end, or cannot write its checkpoints.
     """
-    if seed < 0:
-        raise InputError(f"seed={seed} must not be negative")
     if config.warm_start is not None and initial is None:
         raise InputError(
             f"train.warm_start={config.warm_start} names a model, but `initial` is not given; load "
-            "it (mno.registry.load_surrogate, or Surrogate.load) and hand it over"
+            "it (Surrogate.load) and hand it over"
         )
     splits = (training, validation)
     for split in splits:
         problem.check_split(split)
     rank = this_rank(config.processes, config.batch_size)
-    autocast = autocast_of(config.precision, training_device())
     description = problem.describe(training, model, task or TaskConfig())
     check_unroll(config, description.forecast)
     for split in splits:
@@ -115,21 +102,12 @@ def train(
     work.mkdir(parents=True, exist_ok=True)
     observers = observers if rank.is_first else ()
     with _reproducible(config.threads):
-        with rank.first_goes_ahead():
-            finished = checkpoint.read_finished(work, digest)
-        if finished:
-            weights, history = finished
-            _tell(observers, history.records)
-        else:
-            module = _module(description, training, config, seed, initial, rank)
-            loop = _Loop(module, autocast, seed, work, digest, observers)
-            loop.run(training, validation, console, quiet)
-            weights, history = loop.best_weights, loop.history
-            if rank.is_first:
-                checkpoint.write_finished(work, digest, weights, history)
+        module = _module(description, training, config, seed, initial, rank)
+        loop = _Loop(module, seed, work, digest, observers)
+        loop.run(training, validation, quiet=quiet or not rank.is_first)
         operator = description.build()
-    operator.load_state_dict(weights)
-    return Surrogate(description, operator), history
+    operator.load_state_dict(loop.best_weights)
+    return Surrogate(description, operator), loop.history
 
 
 def _module(
@@ -167,7 +145,6 @@ class _Loop:
     def __init__(
         self,
         module: OperatorTraining,
-        autocast: Callable[[], AbstractContextManager[Any]],
         seed: int,
         work: Path,
         digest: str,
@@ -178,8 +155,7 @@ class _Loop:
         self.config, self.rank = module.config, module.rank
         self.loss_of = self.rank.averaging_gradients(module)
         self.optimiser = optimiser_of(module.operator, module.config)
-        self.autocast, self.seed, self.work = autocast, seed, work
-        self.digest, self.observers = digest, observers
+        self.seed, self.work, self.digest, self.observers = seed, work, digest, observers
         self.history = History()
         self.best_weights: dict[str, Tensor] = {}
 
@@ -188,11 +164,7 @@ class _Loop:
         return self.history.is_complete(self.config.epochs, self.config.patience)
 
     def run(
-        self,
-        training: Split | StoredSplit,
-        validation: Split | StoredSplit,
-        console: Console | None,
-        quiet: bool,
+        self, training: Split | StoredSplit, validation: Split | StoredSplit, *, quiet: bool
     ) -> None:
         """Train until the history is complete, after the newest checkpoint if there is one."""
         self._restore()
@@ -204,15 +176,14 @@ class _Loop:
         batches = self._batches(samples, self.seed)
         batches.epoch = done
         judged = self._batches(TrainingSamples(validation, normaliser), None)
-        quiet = quiet or not self.rank.is_first
-        progress = Progress(self.config.epochs, len(batches), done, console, quiet=quiet)
-        with _ending_on_request(), progress:
+        progress = Progress(self.config.epochs, done)
+        with _ending_on_request():
             while not self.is_complete:
-                progress.begin_epoch()
-                self._train(batches, progress)
+                self._train(batches)
                 self._validate(judged)
                 self._end_epoch()
-                progress.end_epoch(self.history, self.is_complete)
+                if not quiet:
+                    progress.end_epoch(self.history.records[-1], self.is_complete)
 
     def _restore(self) -> None:
         """Take up what the newest checkpoint holds, and tell the observers of its epochs."""
@@ -234,12 +205,12 @@ class _Loop:
         ahead, shuffle = 0 if samples.in_memory else 2, seed is not None
         return Loader(samples, self.config.batch_size, seed=seed or 0, shuffle=shuffle, ahead=ahead)
 
-    def _train(self, batches: Loader, progress: Progress) -> None:
+    def _train(self, batches: Loader) -> None:
         """Learn from every batch once."""
         config, epoch, every = self.config, len(self.history), self.config.accumulate
         seed_epoch(self.seed, epoch, self.rank.number)
         self.module.begin_epoch(epoch)
-        steps = steps_per_epoch(self.module.num_samples, config)
+        steps = config.steps_per_epoch(self.module.num_samples)
         weights = [p for group in self.optimiser.param_groups for p in group["params"]]
         for number, batch in enumerate(batches):
             step = epoch * steps + number // every
@@ -251,15 +222,20 @@ class _Loop:
                 self.optimiser.zero_grad()
             is_whole = (number + 1) % every == 0 or number + 1 == len(batches)
             with nullcontext() if is_whole else not_averaging(self.loss_of):
-                with self.autocast():
+                with self._autocast():
                     loss = self.loss_of(self._on_device(batch), number)
                 loss.backward()
             if is_whole:
                 torch.nn.utils.clip_grad_norm_(weights, config.gradient_clip)
                 self.optimiser.step()
                 if self.module.average is not None:
-                    self.module.average.update(self.module.operator)
-            progress.add_batch()
+                    self.module.average.update_parameters(self.module.operator)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of the layers; a processor may do bf16 in software, at no gain."""
+        if self.config.precision == 32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)
 
     @torch.inference_mode()
     def _validate(self, batches: Loader) -> None:
@@ -270,14 +246,14 @@ class _Loop:
 
     def _end_epoch(self) -> None:
         """Record and save the epoch, and tell of it."""
-        module = self.module
-        self.rank.pool([module.train_error, module.train_loss])
+        module, rank = self.module, self.rank
+        train_loss = module.train_loss.over(rank)
         record = EpochRecord(
             epoch=len(self.history) + 1,
-            train_relative_l2=module.train_error.value,
-            validation_relative_l2=self.rank.agreed(module.validation_error.value),
+            train_relative_l2=module.train_error.over(rank),
+            validation_relative_l2=rank.agreed(module.validation_error.over(Rank())),
             learning_rate=self.learning_rate,
-            train_loss=None if module.objective.is_relative_l2 else module.train_loss.value,
+            train_loss=None if module.objective.is_relative_l2 else train_loss,
         )
         self.history = History((*self.history.records, record))
         if self.history.best is record:
@@ -323,29 +299,6 @@ def _tell(observers: Sequence[Observer], records: Sequence[EpochRecord]) -> None
             observer(record.epoch, record.metrics)
 
 
-def autocast_of(
-    precision: Literal[32, "bf16"], device: str
-) -> Callable[[], AbstractContextManager[Any]]:
-    """Return what makes the context of the layers, given `train.precision`.
-
-    A processor without instructions for bf16 does it in software, at no gain.
-
-    Raises:
-        InputError: The device does not have it.
-    """
-    if precision == 32:
-        return nullcontext
-    if device == "cuda":
-        available = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        available = torch.amp.is_autocast_available(device)
-    if not available:
-        raise InputError(
-            f"train.precision={precision}: {device} here has no bf16; set train.precision=32"
-        )
-    return lambda: torch.autocast(device, dtype=torch.bfloat16, cache_enabled=False)
-
-
 @contextmanager
 def _reproducible(threads: int) -> Iterator[None]:
     """Compute with a fixed number of threads and deterministic kernels; then put all back.
@@ -355,24 +308,19 @@ def _reproducible(threads: int) -> Iterator[None]:
     # By itself torch then also fills every new tensor with NaN, a seventh of a step's time. That
     # shows reads of memory before it is written, which the tests of the kernels look for.
     filling: Any = torch.utils.deterministic
-    before = (
-        torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
-        filling.fill_uninitialized_memory,
-    )
-
-    def compute(threads: int, deterministic: bool, filled: bool) -> None:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
-        filling.fill_uninitialized_memory = filled
-
+    threads_before, filled_before = torch.get_num_threads(), filling.fill_uninitialized_memory
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # or cuBLAS is not deterministic
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        compute(threads, True, False)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(True)
+        filling.fill_uninitialized_memory = False
         try:
             yield
         finally:
-            compute(*before)
+            torch.set_num_threads(threads_before)
+            torch.use_deterministic_algorithms(was_deterministic)
+            filling.fill_uninitialized_memory = filled_before
 
 
 @contextmanager
@@ -386,11 +334,11 @@ def _ending_on_request() -> Iterator[None]:
         )
 
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, end)
+    is_free = is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if is_free:
+        signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if is_free:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from typing import Any
 
 Observer = Callable[[int, dict[str, float]], object]
 """Called with the number of an epoch, counted from 1, and its metrics, when it has ended.
@@ -19,6 +15,8 @@ interrupted call trained are told again before training continues. The metrics a
 `train_relative_l2`, `validation_relative_l2` and `learning_rate`; and `train_loss` where something
 else than the relative L2 error is minimised.
 """
+
+_SILENCE = 60.0  # seconds after which any epoch is worth a line
 
 
 @dataclass(frozen=True)
@@ -82,74 +80,27 @@ class History:
 
 
 class Progress:
-    """Shows how far a training is, in a `with` statement, as bars on a console or as lines.
+    """Prints how far a training of at most so many epochs is, of which an earlier call did some.
 
-    Lines are printed of the first epoch, the last, and one in every tenth of the epochs between.
-
-    Args:
-        epochs: Epochs of the whole training, at most.
-        batches: Batches of an epoch.
-        done: Epochs that an earlier call has trained.
-        console: Where to draw; lines are printed without one.
-        quiet: Show nothing.
+    Lines tell of the first epoch, the last, one in every tenth of those between, and of each that
+    ends a minute after the last line.
     """
 
-    def __init__(
-        self, epochs: int, batches: int, done: int, console: Console | None, *, quiet: bool
-    ) -> None:
-        self.epochs, self.batches, self.done = epochs, batches, done
-        self._quiet, self._begun = quiet, time.monotonic()
-        self._bars: Any = nullcontext()
-        self._draws = console is not None and not quiet
-        if self._draws:
-            # Imported here: the library trains without a terminal, and without rich.
-            from rich import progress as rich
+    def __init__(self, epochs: int, done: int) -> None:
+        self.epochs, self.done = epochs, done
+        self._begun = self._said = time.monotonic()
 
-            columns = (rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeRemainingColumn())
-            texts = (rich.TextColumn("{task.description}"), rich.TextColumn("{task.fields[note]}"))
-            self._bars = rich.Progress(texts[0], *columns, texts[1], console=console)
-            self._epochs = self._bars.add_task("epochs", total=epochs, completed=done, note="")
-            self._batches = self._bars.add_task("batches", total=None, note="")
-
-    def __enter__(self) -> Progress:
-        self._bars.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        """Leave what is shown as it is, however the training ends."""
-        self._bars.__exit__(*error)
-
-    def begin_epoch(self) -> None:
-        """Empty the bar of batches."""
-        if self._draws:
-            self._bars.reset(self._batches, total=self.batches)
-
-    def add_batch(self) -> None:
-        """Show one more batch of the epoch."""
-        if self._draws:
-            self._bars.advance(self._batches)
-
-    def end_epoch(self, history: History, is_last: bool) -> None:
+    def end_epoch(self, last: EpochRecord, is_last: bool) -> None:
         """Show the errors of the epoch that has just ended."""
-        last, best = history.records[-1], history.best
-        error = f"validation {last.validation_relative_l2:.4f}"
-        if self._draws:
-            note = f"{error} (best {best.validation_relative_l2:.4f}, epoch {best.epoch})"
-            self._bars.update(self._epochs, completed=last.epoch, note=note)
+        now, every = time.monotonic(), max(1, self.epochs // 10)
+        its_turn = is_last or last.epoch == 1 or last.epoch % every == 0
+        if not its_turn and now - self._said < _SILENCE:
             return
-        its_turn = is_last or last.epoch == 1 or last.epoch % max(1, self.epochs // 10) == 0
-        if self._quiet or not its_turn:
-            return
-        line = f"epoch {last.epoch}/{self.epochs}  train {last.train_relative_l2:.4f}  {error}"
+        self._said = now
+        line = f"epoch {last.epoch}/{self.epochs}  train {last.train_relative_l2:.4f}  "
+        line += f"validation {last.validation_relative_l2:.4f}"
         if not is_last:
-            pace = (time.monotonic() - self._begun) / (last.epoch - self.done)
-            line += f"  {_duration(pace * (self.epochs - last.epoch))} left at most"
+            pace = (now - self._begun) / (last.epoch - self.done)
+            left = pace * (self.epochs - last.epoch)
+            line += f"  {f'{left / 60:.0f} min' if left >= 60 else f'{left:.0f} s'} left at most"
         print(line, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

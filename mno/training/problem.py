@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
 from mno.core.errors import InputError
-from mno.core.forecast import Forecast, TaskConfig, forecast_of
+from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.normalise import Normaliser
 from mno.data.reading import SampleArray, Schema, Split, StoredSplit, blocks
 from mno.nn.config import ModelConfig
@@ -67,26 +68,17 @@ def _check_axes(schema: Schema) -> None:
             f"({', '.join(f.name for f in schema.coordinates)}); expected coordinates with the one "
             "axis point, and none with others: correct the scenario"
         )
-    has_states = any(field.role == "state" for field in schema.fields)
+    timed = ("time", *space)
+    roles = {"coordinate": [space], "output": [space], "input": [space, ()], "state": [timed]}
+    if any(field.role == "state" for field in schema.fields):
+        roles["input"].append(timed)  # drives the states
     for field in schema.fields:
-        over_time = field.dims == ("time", *space)
-        if over_time and field.role == "output":
-            raise InputError(
-                f"field {field.name} is an output over time, of which no frame is given; training "
-                "continues states only: let the scenario declare it as a state"
-            )
-        if over_time and not has_states:
-            raise InputError(
-                f"field {field.name} is an input over time, but no field is a state that it could "
-                "drive: let the scenario declare what it drives as a state"
-            )
-        per_sample = field.is_scalar and field.role == "input"
-        over_time = over_time and field.role != "coordinate"
-        if not (field.dims == space or over_time or per_sample):
+        if field.dims not in roles[field.role]:
             raise InputError(
                 f"field {field.name} is an {field.role} with axes ({', '.join(field.dims)}); "
-                f"training takes inputs and outputs on {places}, inputs and states on "
-                f"({', '.join(('time', *space))}), and inputs that are one number per sample"
+                f"training takes inputs and outputs on {places}, states on ({', '.join(timed)}), "
+                "inputs that drive states there, too, and inputs that are one number per sample: "
+                "correct the scenario"
             )
     if all(field.is_scalar for field in schema.inputs):
         raise InputError(
@@ -199,41 +191,17 @@ def continued(initial: Description, fresh: Description) -> Description:
         InputError: The model is of another architecture, of other fields, of another domain, or
             continues states in another way.
     """
-
-    def refused(what: str, remedy: str) -> InputError:
-        return InputError(
-            f"train.warm_start: that model {what}: {remedy}, or set train.warm_start=null"
-        )
-
-    theirs, ours = (d.model.model_dump(mode="json", exclude={"dropout"}) for d in (initial, fresh))
-    differing = [key for key in ours if theirs[key] != ours[key]]
+    theirs, ours = _facets(initial), _facets(fresh)
+    theirs["gaps"] = [name for name in initial.gaps if name in fresh.gaps]  # more does no harm
+    differing = [key for key in theirs | ours if not _alike(theirs.get(key), ours.get(key))]
     if differing:
-        has, expected = (
-            ", ".join(f"{key}={model[key]}" for key in differing) for model in (theirs, ours)
+        has, wanted = (
+            ", ".join(f"{key}={facets.get(key)}" for key in differing) for facets in (theirs, ours)
         )
-        raise refused(f"has {has}; expected {expected}, as in section model", "make them alike")
-    for kind in ("inputs", "outputs", "coordinates"):
-        given, wanted = getattr(initial, kind), getattr(fresh, kind)
-        if dict(given) != dict(wanted):
-            raise refused(
-                f"has {kind} {_listed(given)}; expected those of the dataset, {_listed(wanted)}",
-                "choose a model of these fields",
-            )
-    if unknown := [name for name in fresh.gaps if name not in initial.gaps]:
-        missing = f"knows no missing values of {', '.join(unknown)}, which the dataset may have"
-        raise refused(missing, "choose a model that does")
-    if len(initial.extent) != len(fresh.extent) or not all(
-        math.isclose(a, b) for a, b in zip(initial.extent, fresh.extent, strict=True)
-    ):
-        raise refused(
-            f"is of a domain of extent {initial.extent}; expected {fresh.extent}, the dataset's",
-            "choose a model of this domain",
-        )
-    if not _continues_alike(initial.forecast, fresh.forecast):
-        raise refused(
-            f"was trained to {_said(initial.forecast)}; expected {_said(fresh.forecast)}, as in "
-            "section task and the dataset",
-            "make them alike",
+        raise InputError(
+            f"train.warm_start: that model has {has}; expected {wanted}, as the dataset and the "
+            "sections model and task have it: make them alike, choose another model, or set "
+            "train.warm_start=null"
         )
     return replace(
         initial,
@@ -244,24 +212,22 @@ def continued(initial: Description, fresh: Description) -> Description:
     )
 
 
-def _continues_alike(theirs: Forecast | None, ours: Forecast | None) -> bool:
-    """Whether the weights mean the same; a rollout may go on for any number of steps."""
-    if theirs is None or ours is None:
-        return theirs is ours
-    alike = ("history", "scheme", "frames_at_once")
-    return all(getattr(theirs, name) == getattr(ours, name) for name in alike) and math.isclose(
-        theirs.interval, ours.interval
-    )
+_CONTINUED = ("history", "scheme", "frames_at_once", "interval")
 
 
-def _said(forecast: Forecast | None) -> str:
-    if forecast is None:
-        return "predict without frames"
-    return (
-        f"continue history={forecast.history} frames by scheme={forecast.scheme}, "
-        f"{forecast.frames_at_once} at once, {forecast.interval:g} apart"
-    )
+def _facets(description: Description) -> dict[str, Any]:
+    """Return all that the meaning of weights depends on, by name."""
+    forecast = description.forecast
+    return {
+        **description.model.model_dump(mode="json", exclude={"dropout"}),
+        **{kind: dict(getattr(description, kind)) for kind in ("inputs", "outputs", "coordinates")},
+        "extent": description.extent,
+        "gaps": list(description.gaps),
+        **{key: getattr(forecast, key) for key in _CONTINUED if forecast},
+    }
 
 
-def _listed(fields: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} [{unit}]" for name, unit in fields.items())
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple | float) and isinstance(other, tuple | float):
+        return np.shape(one) == np.shape(other) and np.allclose(one, other, rtol=1e-9, atol=0.0)
+    return one == other

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,13 +24,6 @@ from mno.core.errors import InputError
 
 T = TypeVar("T")
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-
-
-class Pooled(Protocol):
-    """A sum over samples, and how many they are."""
-
-    total: float
-    count: int
 
 
 def training_device() -> str:
@@ -80,11 +73,9 @@ class Rank:
         distributed.all_gather_object(values, value)
         return values
 
-    def pool(self, sums: Sequence[Pooled]) -> None:
-        """Add up sums over all processes, in place."""
-        shared = self._gathered([(entry.total, entry.count) for entry in sums])
-        for entry, parts in zip(sums, zip(*shared, strict=True), strict=True):
-            entry.total, entry.count = (sum(part) for part in zip(*parts, strict=True))
+    def summed(self, *values: float) -> tuple[float, ...]:
+        """Return the sums of some values over all processes."""
+        return tuple(sum(parts) for parts in zip(*self._gathered(values), strict=True))
 
     def agreed(self, value: T) -> T:
         """Return the first process's value: what is decided by it is decided alike everywhere."""
@@ -182,7 +173,5 @@ def started_by_torchrun() -> Iterator[Rank]:
             "with: torchrun --nproc-per-node 2 SCRIPT"
         )
     rank = Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-    if int(os.environ["LOCAL_RANK"]) != rank.number:
-        raise InputError("torchrun has processes on several machines; train on one")
     with joined(rank, "env://"):
         yield rank

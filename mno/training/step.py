@@ -7,13 +7,12 @@ in one batch.
 
 from __future__ import annotations
 
-import copy
 import math
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
+from torch.optim.swa_utils import AveragedModel
 
 from mno.core.batch import Batch
 from mno.core.errors import MnoError
@@ -26,7 +25,7 @@ from mno.training.objective import (
     Prediction,
     drawn_steps,
     predict_batch,
-    relative_l2,
+    relative_error,
     samples_with_truth,
 )
 from mno.training.processes import Rank
@@ -35,45 +34,26 @@ FAR_OFF = 1e3
 """Relative L2 error that a rollout counts for at most in validation."""
 
 
-class AveragedWeights(nn.Module):
-    """An operator whose weights are a moving average of those of another, in training.
+def averaging(operator: nn.Module, decay: float) -> AveragedModel:
+    """Return an operator whose weights are a moving average of those of another, in training.
 
     After step `n` each weight becomes `d · average + (1 − d) · weight` with
     `d = min(decay, (1 + n) / (10 + n))`: at first little stays, so that the average forgets the
     weights that training began with. The number of steps is part of the state, as in TensorFlow's
-    `ExponentialMovingAverage`, from which the formula is.
+    `ExponentialMovingAverage`, from which the formula is. Buffers are copied as they are.
 
     Source:
         Polyak and Juditsky, "Acceleration of stochastic approximation by averaging",
         doi:10.1137/0330046.
     """
 
-    def __init__(self, operator: nn.Module, decay: float) -> None:
-        super().__init__()
-        self.operator = copy.deepcopy(operator).requires_grad_(False)
-        self.decay = decay
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+    def average(kept: Tensor, weight: Tensor, steps: Tensor | int) -> Tensor:
+        n = int(steps)
+        return kept.lerp(weight, 1 - min(decay, (1 + n) / (10 + n)))
 
-    @torch.no_grad()
-    def update(self, operator: nn.Module) -> None:
-        """Take a step of the operator into the average; buffers are copied as they are."""
-        steps = cast(Tensor, self.steps).add_(1).item()
-        decay = min(self.decay, (1 + steps) / (10 + steps))
-        for average, weight in zip(self.operator.parameters(), operator.parameters(), strict=True):
-            average.lerp_(weight, 1 - decay)
-        for kept, buffer in zip(self.operator.buffers(), operator.buffers(), strict=True):
-            kept.copy_(buffer)
-
-
-def steps_per_epoch(num_samples: int, config: TrainConfig) -> int:
-    """Return the optimiser steps of a pass over the training split."""
-    return -(-num_samples // (config.batch_size * config.accumulate))
-
-
-def samples_of_step(batch: int, num_samples: int, config: TrainConfig) -> int:
-    """Return how many samples the optimiser step has that a batch of an epoch belongs to."""
-    size = config.batch_size * config.accumulate
-    return min(size, num_samples - batch // config.accumulate * size)
+    averaged = AveragedModel(operator, avg_fn=average).requires_grad_(False)
+    averaged.n_averaged.fill_(1)  # after none, torch would copy the weights
+    return averaged
 
 
 def learning_rate_factor(step: int, num_steps: int, warmup_fraction: float) -> float:
@@ -82,16 +62,13 @@ def learning_rate_factor(step: int, num_steps: int, warmup_fraction: float) -> f
     `(s + 1) / w` in the `w` steps of the warm-up, then `(1 + cos(π (s − w) / (n − w))) / 2`, with
     `n` steps in the whole training; `w / n` is the fraction, before rounding.
     """
-    warmup = warmup_steps(num_steps, warmup_fraction)
+    warmup = min(
+        round(warmup_fraction * num_steps), num_steps - 1
+    )  # a step is left for the descent
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / (num_steps - warmup)
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
-def warmup_steps(num_steps: int, warmup_fraction: float) -> int:
-    """Return the steps of the warm-up; at least one step is left for the descent."""
-    return min(round(warmup_fraction * num_steps), num_steps - 1)
 
 
 class Mean:
@@ -105,10 +82,10 @@ class Mean:
         self.total += mean * samples
         self.count += measured
 
-    @property
-    def value(self) -> float:
-        """The mean so far; not a number where nothing was added."""
-        return self.total / self.count if self.count else math.nan
+    def over(self, rank: Rank) -> float:
+        """Return the mean of all processes; not a number where nothing was added."""
+        total, count = rank.summed(self.total, self.count)
+        return total / count if count else math.nan
 
 
 class OperatorTraining(nn.Module):
@@ -135,11 +112,8 @@ class OperatorTraining(nn.Module):
         super().__init__()
         self.operator, self.description, self.config = operator, description, config
         self.num_samples, self.rank = num_samples, rank or Rank()
-        grid = None
-        if not description.coordinates:
-            grid = description.grid(tuple(len(axis.points) for axis in schema.space))
-        self.objective = Objective(description, grid, config, schema.parameters)
-        self.average = AveragedWeights(operator, config.ema_decay) if config.ema_decay else None
+        self.objective = Objective(description, config, schema.parameters)
+        self.average = averaging(operator, config.ema_decay) if config.ema_decay else None
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
@@ -150,7 +124,7 @@ class OperatorTraining(nn.Module):
     @property
     def evaluated(self) -> nn.Module:
         """The operator that is validated and saved: with averaged weights, if there are any."""
-        return self.operator if self.average is None else self.average.operator
+        return self.operator if self.average is None else self.average.module
 
     @torch.no_grad()
     def try_out(self, batch: dict[str, Tensor]) -> None:
@@ -182,8 +156,9 @@ class OperatorTraining(nn.Module):
         self._measure(loss.detach(), predicted, counts=here > 0)
         if config.accumulate == 1 and self.rank.is_all:
             return loss
+        step = size * config.accumulate  # samples of an optimiser step, but for the last
+        samples = min(step, self.num_samples - number // config.accumulate * step)
         # Torch divides by the number of processes, so that the parts of a step sum to its mean.
-        samples = samples_of_step(number, self.num_samples, config)
         weight = here * self.rank.size * config.accumulate / samples
         return loss * weight / config.accumulate
 
@@ -191,7 +166,7 @@ class OperatorTraining(nn.Module):
         """Add a batch to the validation error."""
         answer = self.description.answer(self.evaluated, self._inputs(batch))
         truth = self.description.truth(batch)
-        errors = relative_l2(answer.fields, truth, self.description.normaliser)
+        errors = relative_error(answer.fields, truth, self.description.normaliser)
         if self.description.rolls_out:
             # A rollout may blow up early in a training that goes well.
             errors = errors.nan_to_num(nan=FAR_OFF).clamp_max(FAR_OFF)
@@ -207,7 +182,7 @@ class OperatorTraining(nn.Module):
         self.train_loss.add(value, samples, samples)
         if not self.objective.is_relative_l2:
             with torch.no_grad():
-                errors = relative_l2(predicted.fields, truth, self.description.normaliser)
+                errors = relative_error(predicted.fields, truth, self.description.normaliser)
             value = errors.mean().item()
         self.train_error.add(value, samples, samples_with_truth(truth))
 
@@ -225,29 +200,24 @@ class OperatorTraining(nn.Module):
 
 
 def optimiser_of(operator: nn.Module, config: TrainConfig) -> AdamW:
-    """Return AdamW for the weights of an operator.
+    """Return AdamW for the weights of an operator, of which matrices alone decay.
 
-    The fused one is faster, but takes no complex weights; in mixed precision it is left out.
+    Those are of linear layers and convolutions. Decay would pull a norm's gain, a bias or a scan's
+    time constant to zero, which for these is not the simpler function. The fused optimiser is
+    faster, but takes no complex weights; in mixed precision it is left out.
     """
+    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    matrices = {id(m.weight) for m in operator.modules() if isinstance(m, layers)}
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in operator.parameters():
+        groups[id(parameter) in matrices].append(parameter)
     is_real = not any(p.is_complex() for p in operator.parameters())
     return AdamW(
-        parameter_groups(operator, config.weight_decay),
+        [
+            {"params": group, "weight_decay": config.weight_decay if decays else 0.0}
+            for decays, group in groups.items()
+            if group
+        ],
         lr=config.learning_rate,
         fused=is_real and config.precision == 32,
     )
-
-
-def parameter_groups(operator: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the weights into the matrices of linear and convolutions, which decay, and others.
-
-    Decay would pull a norm's gain, a bias or a scan's time constant to zero, which for these is
-    not the simpler function.
-    """
-    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    decaying = {id(m.weight) for m in operator.modules() if isinstance(m, layers)}
-    parameters = [p for p in operator.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if id(p) in decaying], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if id(p) not in decaying], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]

@@ -1,17 +1,13 @@
-from __future__ import annotations
-
 import pytest
-
-from tests.support.audited_line import Line
 
 
 @pytest.fixture(autouse=True)
-def no_server_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_server_of_the_users(monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
-def there(line: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
+def there(line, monkeypatch):
     monkeypatch.chdir(line.root)
     return line

@@ -1,21 +1,34 @@
 """What an audit must find, and name: a test for each way in which a lineage can be false."""
 
-from __future__ import annotations
-
 import hashlib
 import json
-from contextlib import ExitStack
+import random
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from flows.audit import audit_model, audited
+from flows.replay import make_again
+from mno.core.errors import InputError, MnoError
 from mno.lineage.audit import Verdict
 from mno.lineage.audit.objects import read_listing
 from mno.lineage.audit.walk import LINKS
 from mno.lineage.record import Tag
+from mno.lineage.replay import ReplayOptions
+from mno.lineage.replay_compare import Agreement
 from tests.support.audited_line import MODEL, Line
 from tests.support.file_hashes import hashes
 from tests.support.undone_damage import byte, content, gone
+from tests.support.workspaces import Workspace
 
 WEIGHTS = "artifacts/candidate/weights.safetensors"
 TAGS = {
@@ -29,8 +42,7 @@ TAGS = {
 SECOND = f"name = '{MODEL}' AND version = 2"
 
 
-def named(line: Line, version: int = 2) -> dict[str, set[str]]:
-    """Return the subjects that differ, by link."""
+def named(line, version=2):
     found: dict[str, set[str]] = {}
     for finding in line.differences(version):
         assert finding.expected or finding.found, finding
@@ -38,19 +50,19 @@ def named(line: Line, version: int = 2) -> dict[str, set[str]]:
     return found
 
 
-def state(root: Path) -> dict[str, tuple[int, str]]:
+def state(root):
     return {n: ((root / n).stat().st_mtime_ns, digest) for n, digest in hashes(root).items()}
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_every_link_of_what_the_line_has_made_is_verified(line: Line, version: int) -> None:
+def test_every_link_of_what_the_line_has_made_is_verified(line, version):
     findings = line.findings(version)
     assert [f for f in findings if f.verdict is not Verdict.VERIFIED] == []
     assert {f.link for f in findings} == set(LINKS) - {"imported files"}
     assert len(findings) > 50
 
 
-def test_an_audit_writes_to_nothing(line: Line, tmp_path: Path, monkeypatch) -> None:
+def test_an_audit_writes_to_nothing(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     line.findings()
     before = state(line.root)
@@ -64,14 +76,14 @@ def test_an_audit_writes_to_nothing(line: Line, tmp_path: Path, monkeypatch) -> 
     [WEIGHTS, "artifacts/candidate/surrogate.json", "artifacts/code/mno/surrogate/surrogate.py",
      "pyfunc_model.py", "MLmodel"],
 )  # fmt: skip
-def test_a_changed_byte_of_the_package_is_found_in_its_file(line: Line, name: str) -> None:
+def test_a_changed_byte_of_the_package_is_found_in_its_file(line, name):
     for damage in (byte, gone):
         with damage(line.package() / name):
             assert name in named(line)["weights"]
     assert named(line) == {}
 
 
-def test_a_file_put_into_the_package_is_found(line: Line) -> None:
+def test_a_file_put_into_the_package_is_found(line):
     extra = line.package() / "artifacts/code/sitecustomize.py"
     extra.write_text("print('hello')\n")
     try:
@@ -80,7 +92,7 @@ def test_a_file_put_into_the_package_is_found(line: Line) -> None:
         extra.unlink()
 
 
-def test_a_changed_byte_of_the_data_is_found_in_its_shard(line: Line) -> None:
+def test_a_changed_byte_of_the_data_is_found_in_its_shard(line):
     shard = "pressure/c/1/0/0"
     with byte(line.root / "data" / shard):
         assert f"{shard} in data/" in named(line)["data"]
@@ -95,14 +107,14 @@ def test_a_changed_byte_of_the_data_is_found_in_its_shard(line: Line) -> None:
             assert named(line)["data"] == {f"list of files {md5}"}
 
 
-def test_shards_that_changed_places_are_found(line: Line) -> None:
+def test_shards_that_changed_places_are_found(line):
     data = line.root / "data/pressure/c"
     first, second = ((data / n / "0/0").read_bytes() for n in "01")
     with content(data / "0/0/0", second), content(data / "1/0/0", first):
         assert {"pressure/c/0/0/0 in data/", "pressure/c/1/0/0 in data/"} <= named(line)["data"]
 
 
-def test_older_versions_are_audited_from_the_cache(line: Line) -> None:
+def test_older_versions_are_audited_from_the_cache(line):
     other = (line.root / "data.dvc").read_text().replace("md5: ", "md5: 0")
     with content(line.root / "data.dvc", other.encode()):
         assert named(line, 1) == {"stages": {"data.dvc of the workspace"}}  # the lock knows better
@@ -112,9 +124,7 @@ def test_older_versions_are_audited_from_the_cache(line: Line) -> None:
 
 @pytest.mark.parametrize(("tag", "link"), [(t, link) for link, tags in TAGS.items() for t in tags])
 @pytest.mark.parametrize("change", ["value = 'x' || substr(value, 2)", None])
-def test_a_changed_or_removed_tag_is_found(
-    line: Line, tag: str, link: str, change: str | None
-) -> None:
+def test_a_changed_or_removed_tag_is_found(line, tag, link, change):
     table, where = "model_version_tags", f"{SECOND} AND key = '{tag}'"
     if tag == "of the model":
         table, where = "registered_model_tags", f"name = '{MODEL}' AND key = '{Tag.SEAL}'"
@@ -140,15 +150,13 @@ def test_a_changed_or_removed_tag_is_found(
         ("model_versions", SECOND, "run_id = '0'", "registry"),
     ],
 )
-def test_a_changed_row_of_mlflow_is_found(
-    line: Line, table: str, where: str, change: str | None, link: str
-) -> None:
+def test_a_changed_row_of_mlflow_is_found(line, table, where, change, link):
     with line.row(table, where, change):
         assert link in named(line)
     assert named(line) == {}
 
 
-def test_a_changed_byte_of_the_files_of_the_run_is_found(line: Line) -> None:
+def test_a_changed_byte_of_the_files_of_the_run_is_found(line):
     of_stages = ("metrics.json", "per_sample.json", "report.html")
     for name, link in {
         "record.json": "record",
@@ -162,14 +170,14 @@ def test_a_changed_byte_of_the_files_of_the_run_is_found(line: Line) -> None:
             assert f"run: files {name}" in named(line)["registry"]
 
 
-def test_a_moved_or_removed_alias_is_found(line: Line) -> None:
+def test_a_moved_or_removed_alias_is_found(line):
     champion = f"name = '{MODEL}' AND alias = 'champion'"
     for change in ("version = 1", None):
         with line.row("registered_model_aliases", champion, change):
             assert named(line, 1) == named(line, 2) == {"decision": {"alias champion"}}
 
 
-def test_damage_to_the_snapshot_is_found(line: Line) -> None:
+def test_damage_to_the_snapshot_is_found(line):
     snapshot = line.record()["snapshot"]["commit"]
     for what in (snapshot, f"{snapshot}:mno", f"{snapshot}:params.yaml"):
         identity = line.git("rev-parse", what)
@@ -182,7 +190,7 @@ def test_damage_to_the_snapshot_is_found(line: Line) -> None:
                 assert "snapshot" in named(line), what
 
 
-def test_a_ref_that_was_moved_or_removed_is_found(line: Line) -> None:
+def test_a_ref_that_was_moved_or_removed_is_found(line):
     ours, theirs = (line.record(version)["snapshot"] for version in (2, 1))
     ref = f"refs/mno/{ours['tree'][:16]}"
     try:
@@ -193,7 +201,7 @@ def test_a_ref_that_was_moved_or_removed_is_found(line: Line) -> None:
         line.git("update-ref", ref, ours["commit"])
 
 
-def test_a_commit_that_is_no_longer_reachable_is_found(line: Line) -> None:
+def test_a_commit_that_is_no_longer_reachable_is_found(line):
     head = line.record()["head"]
     try:
         line.git("update-ref", "refs/heads/main", line.record()["snapshot"]["commit"])
@@ -204,17 +212,16 @@ def test_a_commit_that_is_no_longer_reachable_is_found(line: Line) -> None:
         line.git("update-ref", "refs/heads/main", head)
 
 
-def test_an_edited_lock_of_the_workspace_is_found(line: Line) -> None:
+def test_an_edited_lock_of_the_workspace_is_found(line):
     lock = line.root / "dvc.lock"
     md5 = hashlib.md5((line.root / "mno/surrogate/rollout.py").read_bytes()).hexdigest()
-    edited = lock.read_text().replace(md5, "0" * 32)
-    with content(lock, edited.encode()):
+    with content(lock, lock.read_text().replace(md5, "0" * 32).encode()):
         assert any("mno/surrogate/rollout.py" in subject for subject in named(line)["stages"])
     with content(lock, b"stages: ["):
         assert "stages" in named(line)
 
 
-def test_a_record_of_another_model_is_found(line: Line) -> None:
+def test_a_record_of_another_model_is_found(line):
     ours, theirs = (line.run_files(version) / "record.json" for version in (2, 1))
     with content(ours, theirs.read_bytes()):
         found = named(line)["record"]
@@ -222,7 +229,7 @@ def test_a_record_of_another_model_is_found(line: Line) -> None:
         assert named(line, 1) == {}
 
 
-def test_records_with_swapped_digests_are_found(line: Line) -> None:
+def test_records_with_swapped_digests_are_found(line):
     paths = [line.run_files(version) / "record.json" for version in (1, 2)]
     records = [json.loads(path.read_text()) for path in paths]
     digests = [record["lineage_sha256"] for record in records]
@@ -234,7 +241,7 @@ def test_records_with_swapped_digests_are_found(line: Line) -> None:
             assert "digest in record.json" in named(line, version)["record"]
 
 
-def test_a_seal_that_was_altered_or_removed_breaks_the_chain_for_all(line: Line) -> None:
+def test_a_seal_that_was_altered_or_removed_breaks_the_chain_for_all(line):
     (first,) = (line.run_files(1) / "seals").iterdir()
     with byte(first):
         assert "chain of decisions" in named(line, 2)["decision"]
@@ -243,12 +250,12 @@ def test_a_seal_that_was_altered_or_removed_breaks_the_chain_for_all(line: Line)
         assert "chain of decisions" in named(line, 2)["decision"]
 
 
-def test_a_sealed_version_that_was_deleted_is_missed(line: Line) -> None:
+def test_a_sealed_version_that_was_deleted_is_missed(line):
     with line.row("model_versions", f"name = '{MODEL}' AND version = 1", None):
         assert "version 1" in named(line, 2)["decision"]
 
 
-def test_a_version_registered_past_the_pipeline_is_named(line: Line) -> None:
+def test_a_version_registered_past_the_pipeline_is_named(line):
     client = line.mlflow.client
     row = client.get_model_version(MODEL, "2")
     for tags in ({}, dict(row.tags), {k: v for k, v in row.tags.items() if k != "mno.seal"}):
@@ -256,8 +263,7 @@ def test_a_version_registered_past_the_pipeline_is_named(line: Line) -> None:
         try:
             findings = [f for f in line.differences(int(made.version)) if f.link == "registry"]
             assert findings
-            subjects = {f.subject for f in findings}
-            assert subjects & {"seal", "version that the seal is of"}
+            assert {f.subject for f in findings} & {"seal", "version that the seal is of"}
             if "mno.seal" not in tags:
                 assert any("past the pipeline" in f.advice for f in findings)
         finally:
@@ -265,7 +271,7 @@ def test_a_version_registered_past_the_pipeline_is_named(line: Line) -> None:
     assert named(line) == {}
 
 
-def test_a_model_whose_seals_were_taken_away_does_not_pass(line: Line) -> None:
+def test_a_model_whose_seals_were_taken_away_does_not_pass(line):
     with (
         line.row("model_version_tags", "key = 'mno.seal'", None),
         line.row("registered_model_tags", "key = 'mno.seal'", None),
@@ -276,3 +282,269 @@ def test_a_model_whose_seals_were_taken_away_does_not_pass(line: Line) -> None:
         assert unknown == {"stages"}
         with byte(line.package() / WEIGHTS):
             assert "weights against the record" in named(line)["weights"]
+
+
+def test_says_what_it_verified_and_exits_with_0_or_3(line):
+    workspace = Workspace(line.root)
+    done = workspace.mno("audit", f"models:/{MODEL}@champion")
+    assert done.returncode == 0, done.stderr
+    assert f"Audit of models:/{MODEL}/2" in done.stdout
+    assert "PASSED" in done.stdout
+    assert "\x1b" not in done.stdout
+    with byte(line.package() / "artifacts/candidate/weights.safetensors"):
+        done = workspace.mno("audit", f"models:/{MODEL}/2", "--json")
+        assert done.returncode == 3
+        told = json.loads(done.stdout)
+        assert told["passed"] is False
+        assert told["verdicts"]["changed"] >= 1
+        assert any(f["subject"].endswith("weights.safetensors") for f in told["findings"])
+
+
+def test_an_audit_loads_neither_torch_nor_mlflow(line):
+    heavy = ["mlflow", "torch", "numba", "pandas", "prefect", "sqlalchemy", "lightning"]
+    code = (
+        "import sys; from flows.audit import audit_model;"
+        f"found = audit_model('models:/{MODEL}@champion', True);"
+        f"print(found.passed, [m for m in {heavy} if m in sys.modules])"
+    )
+    assert Workspace(line.root).run(sys.executable, "-c", code, check=True).stdout == "True []\n"
+
+
+def test_a_model_is_found_by_all_its_names(there, tmp_path):
+    copy = tmp_path / "copied"
+    shutil.copytree(there.package() / "artifacts/candidate", copy)
+    run = there.record()["ids"]["mlflow_run"]
+    places = (there.root / "models/candidate", copy / "weights.safetensors", there.package())
+    second = f"models:/{MODEL}/2"
+    for target in (f"models:/{MODEL}@champion", second, f"runs:/{run}", *map(str, places)):
+        audit = audit_model(target, quiet=True)
+        assert (audit.model, audit.passed) == (second, True), target
+    with byte(copy / "weights.safetensors"), pytest.raises(InputError, match="changed since"):
+        audit_model(str(copy), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("models:/mno-darcy/99", "not in the registry"),
+        ("models:/mno-darcy@nobody", "not in the registry"),
+        ("models:/mno-other/1", "not in the registry"),
+        ("models:mno-darcy", "expected models:/NAME/VERSION"),
+        ("runs:/00ff", "no registered version is of this run"),
+        ("nowhere", "holds no model"),
+    ],
+)
+def test_what_is_no_model_is_wrong_use(there, target, message):
+    with pytest.raises(InputError, match=message):
+        audit_model(target, quiet=True)
+    with pytest.raises(InputError, match="not a folder"):
+        audit_model(target, True, [Path("nowhere")])
+
+
+def test_another_checkout_says_what_it_lacks_and_is_content_with_the_rest(
+    line, tmp_path, monkeypatch
+):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(line.root), str(clone)], check=True)
+    monkeypatch.chdir(clone)
+    target = f"models:/{MODEL}/2"
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_URI"):
+        audit_model(target, quiet=True)
+    assert not (clone / "mlflow.db").exists()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{line.database}")
+    lacking = audit_model(target, quiet=True)
+    assert {f.link for f in lacking.findings if f.verdict.is_difference} == {"data", "snapshot"}
+    assert all(f.advice for f in lacking.findings if f.verdict == "missing")
+    subprocess.run(["git", "fetch", "-q", "origin", "refs/mno/*:refs/mno/*"], cwd=clone, check=True)
+    audit = audit_model(target, True, [line.cache])
+    assert [f for f in audit.findings if f.verdict.is_difference] == []
+
+
+def test_help_teaches():
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "audit", "--help"], capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    options = ("--cache", "--originals", "--all")
+    for word in ("models:/mno-darcy@champion", "Exit code 3", *options):
+        assert word in done.stdout
+
+
+OWN = ("build/replay/", "build/locks/")
+
+
+def contents(root):
+    """Everything in a workspace but the folder of replays and who works in it."""
+    return {name: sha for name, sha in hashes(root).items() if not name.startswith(OWN)}
+
+
+def replayed(options):
+    with audited(f"models:/{MODEL}/2", True) as (evidence, found):
+        return replace(found, replay=make_again(evidence, options))
+
+
+def test_the_data_are_made_again_bit_for_bit_and_nothing_else_is_touched(there):
+    before = contents(there.root)
+    audit = replayed(ReplayOptions(stage="generate", quiet=True))
+    assert audit.passed
+    assert audit.replay
+    assert [(item.name, item.agreement) for item in audit.replay.items] == [
+        ("dataset", Agreement.IDENTICAL)
+    ]
+    assert audit.replay.items[0].found == there.record()["data"]["md5"]
+    assert (audit.replay.packages, audit.replay.machine) == ([], [])
+    assert json.loads(json.dumps(audit.to_dict()))["replay"]["reproduced"] is True
+    assert contents(there.root) == before
+    assert list((there.root / "build/replay").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--stage", "register"), "expected one of generate, train, evaluate"),
+        (("--stage", "generate", "--pull"), "leave out --pull"),
+    ],
+)
+def test_wrong_use_is_one_line(line, arguments, said):
+    done = Workspace(line.root).mno("replay", f"models:/{MODEL}/2", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert (done.stdout, len(done.stderr.strip().splitlines())) == ("", 1)
+
+
+def test_data_that_are_not_at_hand_are_not_trained_on(there):
+    objects = there.object(there.record()["data"]["md5"])
+    kept = objects.read_bytes()
+    options = ReplayOptions(stage="train", quiet=True)
+    objects.unlink()
+    try:
+        with pytest.raises(MnoError, match="is not in DVC's cache: fetch it"):
+            replayed(options)
+        objects.write_bytes(kept + b" ")
+        with pytest.raises(MnoError, match="not what its name promises"):
+            replayed(options)
+    finally:
+        objects.write_bytes(kept)
+
+
+Change = tuple[str, Callable[[], AbstractContextManager[None]]]
+
+OURS = f"name = '{MODEL}' AND version = 2"
+RUN = "run_uuid = '{run}'"
+OF_USERS = f"{RUN} AND key NOT LIKE 'system/%'"
+# Rows that an audit of version 2 relies on, and their columns.
+ROWS = (
+    ("model_version_tags", OURS, ("key", "value")),
+    ("model_versions", OURS, ("source", "run_id", "storage_location", "creation_time")),
+    ("registered_model_tags", f"name = '{MODEL}'", ("key", "value")),
+    ("registered_model_aliases", f"name = '{MODEL}'", ("alias", "version")),
+    ("runs", RUN, ("start_time", "end_time", "artifact_uri")),
+    ("params", RUN, ("key", "value")),
+    ("metrics", OF_USERS, ("key", "value", "step")),
+    ("latest_metrics", OF_USERS, ("key", "value")),
+    ("tags", f"{RUN} AND key IN ('mno.training_key', 'mno.candidate')", ("key", "value")),
+    ("inputs", "destination_id = '{run}' AND source_type = 'DATASET'", ("destination_id",)),
+    ("datasets", "1", ("name", "digest", "dataset_source")),
+    ("logged_models", "source_run_id = '{run}'", ("name", "source_run_id", "artifact_location")),
+    ("logged_model_tags", "model_id = '{model}'", ("tag_key", "tag_value")),
+)
+
+
+class Changes:
+    """Draws changes to what an audit of version 2 relies on."""
+
+    def __init__(self, line: Line, seed: int) -> None:
+        self.line, self.random = line, random.Random(seed)
+        with line.evidence() as evidence:
+            assert evidence.package and evidence.run and evidence.record
+            folders = [evidence.package, evidence.run, line.root / "data"]
+            run, source = evidence.facts["run"]["id"], evidence.facts["version"]["source"]
+        seals = list((line.run_files(1) / "seals").iterdir())
+        listing = line.object(evidence.record["data"]["md5"])
+        objects = {line.object(md5) for md5 in read_listing(listing.read_bytes()).values()}
+        left = {"registered_model_meta"}
+        inside = [p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file()]
+        kept = [p for p in inside if p.name not in left and "__pycache__" not in p.parts]
+        self.files = [*kept, *seals, listing, *sorted(objects)]
+        self.blobs = self._loose(evidence.record["snapshot"]["commit"])
+        self.rows = self._relied_on(run, source.removeprefix("models:/"))
+
+    def draw(self) -> Change:
+        kinds = (self._byte, self._line, self._object, self._lock, self._row)
+        return self.random.choices(kinds, (40, 10, 10, 5, 35))[0]()
+
+    def _byte(self) -> Change:
+        path = self.random.choice([path for path in self.files if path.stat().st_size])
+        position, bit = self.random.randrange(path.stat().st_size), self.random.randrange(8)
+        return f"bit {bit} of byte {position} of {path}", lambda: byte(path, position, bit)
+
+    def _line(self) -> Change:
+        path = self.random.choice([p for p in self.files if p.suffix in (".json", ".txt", ".py")])
+        lines = path.read_bytes().splitlines(keepends=True)
+        if not lines:
+            return self._line()
+        number = self.random.randrange(len(lines))
+        new = b"".join(lines[:number] + lines[number + 1 :])
+        return f"line {number} of {path} removed", lambda: content(path, new)
+
+    def _object(self) -> Change:
+        path = self.random.choice(self.blobs)
+        text = bytearray(zlib.decompress(path.read_bytes()))
+        position = self.random.randrange(len(text))
+        text[position] ^= 1 << self.random.randrange(8)
+        return f"byte {position} of object {path}", lambda: content(path, zlib.compress(text))
+
+    def _lock(self) -> Change:
+        path = self.line.root / "dvc.lock"
+        text = path.read_text()
+        ours = text.partition("\n  register:")[0]
+        spot = self.random.choice(list(re.finditer(r"md5: [0-9a-f]{32}", ours))).end() - 1
+        digit = "0" if text[spot] != "0" else "1"
+        new = text[:spot] + digit + text[spot + 1 :]
+        return f"dvc.lock at {spot}: {digit}", lambda: content(path, new.encode())
+
+    def _row(self) -> Change:
+        table, row, column, value = self.random.choice(self.rows)
+        if isinstance(value, str) and value:
+            spot = self.random.randrange(len(value))
+            letter = chr(ord(value[spot]) ^ (1 << self.random.randrange(3)))
+            new = value[:spot] + letter + value[spot + 1 :]
+            change = f"{column} = '{new.replace(chr(39), chr(39) * 2)}'"
+        else:
+            change = f"{column} = coalesce({column}, 0) + 1"
+        if self.random.random() < 0.1 and table not in ("model_versions", "runs", "datasets"):
+            change = None
+        what = f"{table} {row}: {change or 'removed'}"
+        return what, lambda: self.line.row(table, f"rowid = {row}", change)
+
+    def _loose(self, commit: str) -> list[Path]:
+        listed = self.line.git("ls-tree", "-r", "-t", "--object-only", commit).split()
+        names = [commit, self.line.git("rev-parse", f"{commit}^{{tree}}"), *listed]
+        paths = (self.line.root / ".git/objects" / n[:2] / n[2:] for n in dict.fromkeys(names))
+        return [path for path in paths if path.exists()]
+
+    def _relied_on(self, run: str, model: str) -> list[tuple[str, int, str, object]]:
+        found = []
+        with closing(sqlite3.connect(self.line.database)) as database:
+            for table, where, columns in ROWS:
+                chosen = where.format(run=run, model=model)
+                for column in columns:
+                    query = f"SELECT rowid, {column} FROM {table} WHERE {chosen}"
+                    rows = database.execute(query).fetchall()
+                    assert rows, (table, chosen)
+                    found += [(table, row, column, value) for row, value in rows]
+        return found
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+def test_no_change_is_missed(line):
+    changes, missed = Changes(line, seed=2), []
+    for _ in range(600):
+        what, apply = changes.draw()
+        with apply():
+            if not line.differences():
+                missed.append(what)
+    assert missed == []
+    assert line.differences() == []

@@ -1,7 +1,5 @@
 """The accuracy study: its samples, its intervals, and one cell from end to end."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 
@@ -13,10 +11,8 @@ from benchmarks.accuracy import cells, in_time, page, public_darcy, study
 from benchmarks.accuracy.cells import Cell
 from benchmarks.accuracy.intervals import interval, relative_change
 from benchmarks.accuracy.recipes import Recipe
-from mno.data.normalise import Normaliser
 from mno.nn.config import ModelConfig
-from mno.surrogate.description import Description
-from mno.surrogate.surrogate import Surrogate
+from tests.support.untrained import untrained
 
 POINTS = public_darcy.POINTS
 RNG = np.random.default_rng(0)
@@ -76,18 +72,8 @@ def test_mirror_images_are_those_of_the_function_up_to_the_points_offset(folder)
 @pytest.mark.parametrize("folder", ["npz"], indirect=True)
 def test_an_averaged_prediction_is_carried_along_by_every_symmetry(folder):
     split = public_darcy.read(folder)["test"]
-    torch.manual_seed(0)
-    description = Description(
-        scenario="darcy",
-        inputs={"permeability": "1"},
-        outputs={"pressure": "1"},
-        extent=(1.0, 1.0),
-        reference_spacing=(1 / POINTS,) * 2,
-        normaliser=Normaliser.fit(split.fields),
-        model=ModelConfig(**{"width": 8, "layers": 1}),
-        offset=split.schema.offset,
-    )
-    surrogate = Surrogate(description, description.build())
+    model = ModelConfig(width=8, layers=1)
+    surrogate = untrained(split.schema, split.fields, model=model, offset=split.schema.offset)
     given = split.fields["permeability"].copy()
     given[:, 0] = given[:, 1]  # as in a mirror image, so that mirroring twice changes nothing
     given[:, :, 0] = given[:, :, 1]
@@ -136,7 +122,7 @@ def test_what_samples_have_in_common_does_not_widen_a_difference():
 @pytest.mark.parametrize("folder", ["npz"], indirect=True)
 def test_a_cell_is_kept_and_read_again_only_for_the_same_recipe(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "RESULTS", tmp_path / "results")
-    recipe = Recipe(ModelConfig(**{"width": 8, "layers": 1}), study.TRAINING, steps=2)
+    recipe = Recipe(ModelConfig(width=8, layers=1), study.TRAINING, steps=2)
     cell = Cell("options", study.DARCY, 20, "plain", 0)
     made = cells.make(cell, recipe, study.splits(cell, folder))
     assert cells.read(cell, recipe) == made == json.loads(cell.path.read_text())
@@ -158,7 +144,7 @@ def test_a_cell_in_time_is_measured_on_the_frames_that_follow(tmp_path, monkeypa
     for split in splits:
         for name, field in splits[split].fields.items():
             np.testing.assert_array_equal(field, again[split].fields[name])
-    small = ModelConfig(**{"width": 8, "layers": 1})
+    small = ModelConfig(width=8, layers=1)
     recipe = Recipe(small, study.TRAINING | {"unroll": 2}, steps=2, task=in_time.TASK)
     made = cells.make(Cell("options", study.IN_TIME, 4, "unroll", 0), recipe, splits)
     assert made["errors"].keys() == {

@@ -1,9 +1,6 @@
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +8,8 @@ import pytest
 from heat import Heat
 
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
-from mno.data.generate.plan import DatasetPlan
-from mno.data.generate.report import DatasetReport
-from mno.data.generate.run import generate
+from mno.data.generate.run import DatasetReport, generate
+from mno.data.generate.work import DatasetPlan
 from tests.support.file_hashes import hashes
 
 HERE = Path(__file__).parent
@@ -21,9 +17,7 @@ ROOT = HERE.parent.parent
 ALONE = ExecutionConfig(workers=1)
 
 
-def make_plan(
-    samples: int = 10, shard_size: int = 4, resolution: int = 16, seed: int = 1, **parameters
-) -> DatasetPlan:
+def make_plan(samples=10, shard_size=4, resolution=16, seed=1, **parameters):
     config = GenerateConfig(
         samples=samples,
         resolution=resolution,
@@ -42,25 +36,33 @@ class Made:
     hashes: dict[str, str]
 
 
-def make(folder: Path, plan: DatasetPlan, execution: ExecutionConfig = ALONE) -> Made:
+def make(folder, plan, execution=ALONE):
     report = generate(plan, folder / "work", folder / "data", execution)
     return Made(plan, report, folder / "data", hashes(folder / "data"))
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(tmp_path_factory):
     """A dataset of three shards, made in this process; not to be altered."""
     return make(tmp_path_factory.mktemp("made"), make_plan())
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Made:
-    """The same dataset, to be altered."""
+def copy(tmp_path):
     return make(tmp_path, make_plan())
 
 
+def flip(path, at=-20):
+    """Flip one bit, as a disk does; size and times stay as they are."""
+    times = path.stat()
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
 @pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start():
     """Start scripts of this folder as processes; whatever is left of them ends with the test."""
     started: list[subprocess.Popen[str]] = []
 

@@ -1,7 +1,5 @@
 """A small, real scenario for the tests of generation: heat in a rod, solved implicitly."""
 
-from __future__ import annotations
-
 import numpy as np
 from pydantic import Field as Parameter
 

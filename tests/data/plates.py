@@ -1,16 +1,12 @@
 """Small datasets with all that a form may meet: states, numbers, gaps, two axes, points."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 
 from mno.core.config import Config
 from mno.core.fields import Axis, Field
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
-from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import generate
+from mno.data.generate.work import DatasetPlan
 from mno.scenarios.base import Scenario
 
 FRAMES, SHAPE, POINTS = 7, (6, 4), 9
@@ -66,8 +62,6 @@ class Plate(Scenario):
 
 
 class Sensors(Plate):
-    """The same at scattered points, whose places are fields."""
-
     name = "sensors"
     fields = (
         Field("x", "m", "x", "coordinate", ("point",)),
@@ -91,8 +85,7 @@ class Sensors(Plate):
         return places | super().sample(rng)
 
 
-def released(folder: Path, scenario: type[Scenario], samples: int = 20) -> Path:
-    """Make a dataset of several shards and return its store."""
+def released(folder, scenario, samples=20):
     config = GenerateConfig(
         samples=samples,
         resolution=4,

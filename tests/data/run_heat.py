@@ -3,13 +3,10 @@
 Arguments: folder, samples, steps, workers, address of a scheduler or `-`.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
-
-def main() -> None:
+if __name__ == "__main__":
     from conftest import make, make_plan
 
     from mno.core.errors import MnoError
@@ -23,7 +20,3 @@ def main() -> None:
         make(Path(folder), make_plan(samples=int(samples), steps=int(steps)), execution)
     except MnoError as error:
         sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,5 @@
 """Generation on a cluster: the bytes of one process, whatever is killed."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random
@@ -9,18 +7,15 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import psutil
 import pytest
-from conftest import HERE, ROOT, Made, hashes, make, make_plan
+from conftest import HERE, ROOT, hashes, make, make_plan
 
 from mno.core.errors import MnoError
 from mno.data.config import ExecutionConfig
-from mno.data.generate.plan import DatasetPlan
-from mno.data.generate.run import _ShardTask, generate
-from mno.data.generate.work import WorkFolder, loaded_sources
+from mno.data.generate.run import _ShardTask, generate, loaded_sources
+from mno.data.generate.work import DatasetPlan, WorkFolder
 from mno.data.reading import read_split
 from mno.scenarios.darcy import Darcy
 
@@ -30,36 +25,35 @@ LONG = {"samples": 24, "steps": 2000}
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Made:
+def undisturbed(tmp_path_factory):
     return make(tmp_path_factory.mktemp("undisturbed"), make_plan(**LONG))
 
 
 PATIENCE = 60.0  # seconds until something that must happen has happened
 
 
-def wait_for(condition: Callable[[], object]) -> None:
+def wait_for(condition):
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.005)
 
 
-def records(folder: Path) -> dict[str, tuple[int, int]]:
+def records(folder):
     return {
         p.name: (p.stat().st_ino, p.stat().st_mtime_ns)
         for p in (folder / "work" / "done").glob("*.json")
     }
 
 
-def family(pid: int) -> list[psutil.Process]:
-    """A process and all it has started, the process first."""
+def family(pid):
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
     return []
 
 
-def workers_of(pid: int) -> list[psutil.Process]:
+def workers_of(pid):
     found = []
     for process in family(pid)[1:]:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -68,7 +62,7 @@ def workers_of(pid: int) -> list[psutil.Process]:
     return found
 
 
-def test_two_workers_give_the_bytes_of_one(made: Made, tmp_path):
+def test_two_workers_give_the_bytes_of_one(made, tmp_path):
     assert made.report.shards > 1
     told = []
     report = generate(made.plan, tmp_path / "work", tmp_path / "data", TWO, told.append)
@@ -77,7 +71,7 @@ def test_two_workers_give_the_bytes_of_one(made: Made, tmp_path):
     assert [p.shards_done for p in told] == [0, 1, 2, 3]
 
 
-def test_a_killed_worker_is_replaced_and_finished_shards_stay(undisturbed: Made, tmp_path):
+def test_a_killed_worker_is_replaced_and_finished_shards_stay(undisturbed, tmp_path):
     killed, kept = [], {}
 
     def kill_one(progress) -> None:
@@ -103,7 +97,7 @@ def test_darcy_is_the_same_for_one_and_two_workers(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_killed_run_is_taken_up_where_it_ended(undisturbed: Made, tmp_path, start, workers):
+def test_a_killed_run_is_taken_up_where_it_ended(undisturbed, tmp_path, start, workers):
     process = start("run_heat.py", tmp_path, LONG["samples"], LONG["steps"], workers, "-")
     wait_for(lambda: process.poll() is not None or len(records(tmp_path)) >= 2)
     pids = [process.pid, *(p.pid for p in workers_of(process.pid))]
@@ -120,7 +114,7 @@ def test_a_killed_run_is_taken_up_where_it_ended(undisturbed: Made, tmp_path, st
     assert resumed.report == undisturbed.report
 
 
-def test_a_cluster_of_others_gives_the_same_bytes(made: Made, tmp_path, start):
+def test_a_cluster_of_others_gives_the_same_bytes(made, tmp_path, start):
     # Its processes know nothing of the project but what the client tells them.
     cluster = start(
         "run_cluster.py", path=(HERE,), cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -191,10 +185,9 @@ def test_a_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch):
     assert "\n" not in message
 
 
-def test_a_worker_that_sees_another_folder_refuses(made: Made, tmp_path):
+def test_a_worker_that_sees_another_folder_refuses(made, tmp_path):
     folder = WorkFolder(tmp_path / "work", made.plan)
     folder.resume()
-    folder.prepare()
     sources = loaded_sources(made.plan.scenario.__module__)
     token = folder.token.read_text()
     assert _ShardTask(made.plan, folder.path, token, sources)() is None
@@ -205,10 +198,9 @@ def test_a_worker_that_sees_another_folder_refuses(made: Made, tmp_path):
     assert folder.finished() == {}
 
 
-def test_a_worker_with_another_solver_or_library_refuses(made: Made, tmp_path):
+def test_a_worker_with_another_solver_or_library_refuses(made, tmp_path):
     folder = WorkFolder(tmp_path / "work", made.plan)
     folder.resume()
-    folder.prepare()
     token = folder.token.read_text()
     sources = loaded_sources(made.plan.scenario.__module__)
     for name in ("heat", "mno.scenarios.base", "mno.data.store", "numpy", "zarr", "python"):
@@ -242,7 +234,7 @@ ROWS = (
 )
 
 
-def kill(kind: str, run: subprocess.Popen[str], rng: random.Random) -> list[psutil.Process]:
+def kill(kind, run, rng):
     """Kill with a signal that cannot be caught; return what may live on for a moment."""
     left = family(run.pid)
     assert left and run.poll() is None, "the generation ended before it was killed"

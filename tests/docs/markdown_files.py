@@ -1,7 +1,5 @@
 """The Markdown files of the repository, and what stands in their code."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -18,22 +16,20 @@ _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"`([^`\n]+)`")
 
 
-def name_of(path: Path) -> str:
+def name_of(path):
     """Return a page's path in the repository, as a test's id."""
     return path.relative_to(ROOT).as_posix()
 
 
-def fences(text: str, language: str) -> list[str]:
-    """Return the code blocks of a language."""
+def fences(text, language):
     return [code for found, code in _FENCE.findall(text) if found == language]
 
 
-def prose(text: str) -> str:
-    """Return a page without its code blocks."""
+def prose(text):
     return _FENCE.sub("", text)
 
 
-def shell_lines(text: str) -> list[str]:
+def shell_lines(text):
     """Return all that a reader may type: lines of shell blocks, and code within sentences."""
     lines = [line for block in fences(text, "bash") for line in block.splitlines()]
     return [line.partition("#")[0].strip() for line in lines] + _INLINE.findall(prose(text))

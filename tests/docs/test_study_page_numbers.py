@@ -1,16 +1,13 @@
 """The pages on studies: every number on them comes from committed cells."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from flows.study import FIGURES, PAGES, load_study
-from mno.study.answers import Reported, fill, reported
+from mno.study.answers import fill, reported
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = sorted((ROOT / "studies/pages").glob("*.j2"))
@@ -20,12 +17,12 @@ RULES = {"95 %", "10 %", "2410.02113"}  # of the intervals, of what counts as eq
 
 
 @pytest.fixture(scope="module")
-def studies() -> Callable[[str], Reported]:
+def studies():
     return cache(lambda name: reported(load_study(name, ROOT)))
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
-def test_a_page_says_what_the_cells_say(template: Path, studies: Callable[[str], Reported]) -> None:
+def test_a_page_says_what_the_cells_say(template, studies):
     text, figures = fill(template.read_text(), studies, FIGURES)
     page = ROOT / PAGES / template.stem
     assert page.read_text() == text, f"run: mno study page {template.relative_to(ROOT)}"
@@ -33,7 +30,6 @@ def test_a_page_says_what_the_cells_say(template: Path, studies: Callable[[str],
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
-def test_nobody_types_a_result(template: Path) -> None:
-    typed = FILLED.sub("", template.read_text())
-    assert set(RESULT.findall(typed)) <= RULES
+def test_nobody_types_a_result(template):
+    assert set(RESULT.findall(FILLED.sub("", template.read_text()))) <= RULES
     assert RESULT.findall("0.35 times, 12 %, 3× and 4 ms") == ["0.35", "12 %", "3×", "4 ms"]

@@ -1,8 +1,5 @@
 """A small surrogate, untrained but real, and splits of smooth random fields."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,18 +9,14 @@ from mno.core.fields import Axis, Field
 from mno.data.reading import Schema, Split
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate, mean_fields
-from mno.evaluation.result import Evaluation
-from mno.report.page import Figure, Results
-from mno.surrogate.surrogate import Surrogate
-from tests.evaluation.costs import COST, decision_of
-from tests.evaluation.drawn import figures_of, results_of
+from tests.evaluation.made import COST, decision_of, figures_of, results_of
 from tests.support.untrained import untrained
 
 SIZE = 8
 
 
 @pytest.fixture(scope="session")
-def schema() -> Schema:
+def schema():
     points = (np.arange(SIZE) + 0.5) / SIZE
     return Schema(
         scenario="heat",
@@ -31,16 +24,13 @@ def schema() -> Schema:
             Field("conductivity", "W m-1 K-1", "conductivity", "input", ("x", "y")),
             Field("temperature", "K", "temperature", "output", ("x", "y")),
         ),
-        axes=(
-            Axis("x", "m", "x", points, (0.0, 1.0)),
-            Axis("y", "m", "y", points, (0.0, 1.0)),
-        ),
+        axes=(Axis("x", "m", "x", points, (0.0, 1.0)), Axis("y", "m", "y", points, (0.0, 1.0))),
     )
 
 
 @pytest.fixture(scope="session")
-def make_split(schema: Schema) -> Callable[..., Split]:
-    def make(name: str, samples: int, seed: int = 0, size: int = SIZE) -> Split:
+def make_split(schema):
+    def make(name, samples, seed=0, size=SIZE):
         rng = np.random.default_rng(seed)
         conductivity = rng.uniform(1, 2, (samples, size, size)).astype(np.float32)
         temperature = (300 + 10 * np.cumsum(conductivity, axis=1) / size).astype(np.float32)
@@ -53,13 +43,13 @@ def make_split(schema: Schema) -> Callable[..., Split]:
 
 
 @pytest.fixture
-def surrogate(make_split: Callable[..., Split]) -> Surrogate:
+def surrogate(make_split):
     split = make_split("train", 5)
     return untrained(split.schema, split.fields, nudged=True)
 
 
 @pytest.fixture(scope="session")
-def evaluation(make_split: Callable[..., Split]) -> Evaluation:
+def evaluation(make_split):
     training = make_split("train", 5)
     surrogate = untrained(training.schema, training.fields, nudged=True)
     train, test = make_split("train", 5, seed=1), make_split("test", 7, seed=2)
@@ -67,24 +57,17 @@ def evaluation(make_split: Callable[..., Split]) -> Evaluation:
 
 
 @pytest.fixture(scope="session")
-def history() -> dict:
-    errors = (0.5, 0.2, 0.1, 0.15)
-    return {
-        "best_epoch": 3,
-        "epochs": [
-            {
-                "epoch": epoch,
-                "train_relative_l2": 0.8 * error,
-                "validation_relative_l2": error,
-                "learning_rate": 1e-3,
-            }
-            for epoch, error in enumerate(errors, start=1)
-        ],
-    }
+def history():
+    errors = {1: 0.5, 2: 0.2, 3: 0.1, 4: 0.15}
+    epochs = [
+        {"epoch": k, "train_relative_l2": 0.8 * error, "validation_relative_l2": error}
+        for k, error in errors.items()
+    ]
+    return {"best_epoch": 3, "epochs": epochs}
 
 
 @pytest.fixture(scope="session")
-def results(evaluation: Evaluation, schema: Schema, history: dict) -> Results:
+def results(evaluation, schema, history):
     return results_of(
         evaluation,
         schema,
@@ -96,9 +79,7 @@ def results(evaluation: Evaluation, schema: Schema, history: dict) -> Results:
             "samples": 12,
             "splits": {"train": 5, "test": 7},
             "fields": {"temperature": {"min": 300.0, "max": 320.0, "mean": 310.0, "std": 4.0}},
-            "checks": {
-                "energy": {"description": "energy balance", "tolerance": 1e-6, "max": 2e-6},
-            },
+            "checks": {"energy": {"description": "energy balance", "tolerance": 1e-6, "max": 2e-6}},
         },
         model={"width": 4, "scale_delta": True},
         settings={"learning_rate": 3e-3},
@@ -107,5 +88,5 @@ def results(evaluation: Evaluation, schema: Schema, history: dict) -> Results:
 
 
 @pytest.fixture(scope="session")
-def figures(results: Results) -> tuple[Figure, ...]:
+def figures(results):
     return figures_of(results)

@@ -1,11 +1,8 @@
 """What a model costs: operations by hand, and beside its solver and another model."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +13,6 @@ from torch import nn
 from mno.core.absent import Absent
 from mno.core.errors import MnoError
 from mno.data.normalise import Normaliser
-from mno.data.reading import Split
 from mno.evaluation.config import EconomicsConfig
 from mno.evaluation.cost import flops_per_prediction, measure_beside, measure_cost, memory_use
 from mno.evaluation.equal_error import Point, equal_error, time_at
@@ -31,18 +27,18 @@ from tests.support.untrained import broken, untrained
 QUICK = EconomicsConfig(comparison_seconds=5.0)
 
 
-def solved(name: str, resolution: int = 12, **parameters) -> Split:
+def solved(name, resolution=12, **parameters):
     return solved_split("test", name, 3, 0, resolution, **parameters)
 
 
-def surrogate_of(split: Split) -> Surrogate:
+def surrogate_of(split):
     return untrained(split.schema, split.fields)
 
 
 @pytest.mark.parametrize(
     ("name", "parameters"), [("darcy", {}), ("diffusion_reaction", {"frames": 3, "duration": 0.2})]
 )
-def test_a_surrogate_is_measured_beside_its_solver(name: str, parameters: dict) -> None:
+def test_a_surrogate_is_measured_beside_its_solver(name, parameters):
     split = solved(name, **parameters)
     surrogate = surrogate_of(split)
     cost = measure_cost(surrogate, split, QUICK)
@@ -61,7 +57,7 @@ def test_a_surrogate_is_measured_beside_its_solver(name: str, parameters: dict) 
     assert compared["model"]["error"] > errors[1]  # it is not trained at all
 
 
-def test_operations_of_a_rollout_grow_with_its_frames() -> None:
+def test_operations_of_a_rollout_grow_with_its_frames():
     counts = []
     for frames in (3, 5):
         split = solved("diffusion_reaction", frames=frames, duration=0.1 * (frames - 1))
@@ -71,14 +67,14 @@ def test_operations_of_a_rollout_grow_with_its_frames() -> None:
     assert counts[1] == 2 * counts[0]
 
 
-def test_a_model_that_predicts_no_numbers_is_measured_too() -> None:
+def test_a_model_that_predicts_no_numbers_is_measured_too():
     split = solved("darcy")
     compared = measure_cost(broken(surrogate_of(split)), split, QUICK)["equal_error"]
     assert np.isnan(compared["model"]["error"])
     assert compared["solver"] == Absent("cost.no_error")
 
 
-def test_imported_data_have_no_solver() -> None:
+def test_imported_data_have_no_solver():
     split = solved("darcy")
     schema = replace(split.schema, scenario="plant", sources=({"file": "a.npz"},))
     imported = replace(split, schema=schema)
@@ -86,14 +82,14 @@ def test_imported_data_have_no_solver() -> None:
     assert cost["solver"] == cost["equal_error"] == Absent("solver.imported", {"scenario": "plant"})
 
 
-def test_problems_that_differ_from_grid_to_grid_are_not_compared() -> None:
+def test_problems_that_differ_from_grid_to_grid_are_not_compared():
     split = solved("diffusion_reaction", frames=3, duration=0.2, sampling="pdebench")
     found = equal_error(surrogate_of(split), split.schema, 1.0, 10.0)
     assert isinstance(found, Absent)
     assert "give another problem on another grid" in str(found)
 
 
-def test_a_comparison_that_would_take_too_long_says_so() -> None:
+def test_a_comparison_that_would_take_too_long_says_so():
     split = solved("darcy")
     found = equal_error(surrogate_of(split), split.schema, 1.0, 1e-6)
     assert isinstance(found, Absent)
@@ -113,15 +109,13 @@ CURVE = (Point(8, 0.1, 1.0), Point(16, 0.01, 10.0), Point(32, 0.001, 100.0))
         (0.0001, 100.0, "at_least"),
     ],
 )
-def test_the_time_at_an_error_lies_between_its_neighbours(
-    error: float, ms: float, how: str
-) -> None:
+def test_the_time_at_an_error_lies_between_its_neighbours(error, ms, how):
     found, said = time_at(error, CURVE)
     assert said == how
     assert found == pytest.approx(ms)
 
 
-def test_memory_is_that_of_processes_of_their_own(tmp_path: Path) -> None:
+def test_memory_is_that_of_processes_of_their_own(tmp_path):
     split = solved("darcy")
     surrogate = surrogate_of(split)
     surrogate.save(tmp_path)
@@ -131,7 +125,7 @@ def test_memory_is_that_of_processes_of_their_own(tmp_path: Path) -> None:
     assert 20 < solver < model < 4000  # the solver does without torch
 
 
-def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
+def test_a_process_that_fails_says_why(tmp_path):
     split = solved("darcy")
     memory = memory_use(tmp_path, surrogate_of(split).description, split)()
     assert "does not hold a readable model" in str(memory["peak_memory_mib"])
@@ -143,7 +137,7 @@ POINTS = 6
 class OneLayer(nn.Module):
     """What stands in the place of an operator: any layer, on the values of one field."""
 
-    def __init__(self, layer) -> None:
+    def __init__(self, layer):
         super().__init__()
         self.layer = layer
 
@@ -153,7 +147,7 @@ class OneLayer(nn.Module):
         return type(batch)({"v": values}, batch.place, {})
 
 
-def flops_of(layer, values: np.ndarray) -> int:
+def flops_of(layer, values):
     description = Description(
         scenario="line",
         inputs={"u": "1"},
@@ -166,43 +160,39 @@ def flops_of(layer, values: np.ndarray) -> int:
     return flops_per_prediction(Surrogate(description, OneLayer(layer)), {"u": values})
 
 
-def values(points: int = POINTS) -> np.ndarray:
+def values(points=POINTS):
     return np.random.default_rng(0).standard_normal((1, points)).astype(np.float32)
 
 
-def test_a_linear_layer_is_two_operations_per_weight() -> None:
-    assert flops_of(nn.Linear(POINTS, 5), values()) == 2 * POINTS * 5
+def attend(u):
+    q = u.reshape(1, 1, POINTS, 1)
+    nn.functional.scaled_dot_product_attention(q, q, q)
 
 
-def test_a_product_of_complex_numbers_counts_four_real_ones() -> None:
-    weights = torch.ones(POINTS, 3, dtype=torch.complex64)
-    assert flops_of(lambda u: u.to(torch.complex64) @ weights, values()) == 4 * 2 * POINTS * 3
+COMPLEX = torch.complex64
+FFT = 8 * math.log2(8)
 
 
 @pytest.mark.parametrize(
-    ("transform", "given", "per_point"),
+    ("layer", "points", "expected"),
     [
-        (lambda u: torch.fft.fft(u.to(torch.complex64)), 8, 5.0),
-        (torch.fft.rfft, 8, 2.5),
-        (lambda u: torch.fft.irfft(u.to(torch.complex64), n=8), 5, 2.5),
+        (nn.Linear(POINTS, 5), POINTS, 2 * POINTS * 5),
+        (lambda u: u.to(COMPLEX) @ torch.ones(POINTS, 3, dtype=COMPLEX), POINTS, 8 * POINTS * 3),
+        (lambda u: torch.fft.fft(u.to(COMPLEX)), 8, 5.0 * FFT),
+        (torch.fft.rfft, 8, 2.5 * FFT),
+        (lambda u: torch.fft.irfft(u.to(COMPLEX), n=8), 5, 2.5 * FFT),
+        (attend, POINTS, 2 * (2 * POINTS * POINTS)),
     ],
+    ids=["linear", "complex", "fft", "rfft", "irfft", "attention"],
 )
-def test_a_fourier_transform_counts_by_the_usual_formula(transform, given, per_point) -> None:
-    assert flops_of(transform, values(given)) == per_point * 8 * math.log2(8)
-
-
-def test_attention_is_counted() -> None:
-    def attend(u):
-        q = u.reshape(1, 1, POINTS, 1)
-        nn.functional.scaled_dot_product_attention(q, q, q)
-
-    assert flops_of(attend, values()) == 2 * (2 * POINTS * POINTS)
+def test_operations_count_by_the_usual_formulas(layer, points, expected):
+    assert flops_of(layer, values(points)) == expected
 
 
 @pytest.mark.parametrize(
     ("discretization", "per_state"), [("simplified", 7), ("zoh", 9), ("centred", 9)]
 )
-def test_a_mamba_mixer_is_its_projections_and_its_scan(discretization: str, per_state: int) -> None:
+def test_a_mamba_mixer_is_its_projections_and_its_scan(discretization, per_state):
     """By hand: d_inner = 4, two directions of state 3, steps of rank 1."""
     width, inner, directions, state, rank = 4, 4, 2, 3, 1
     mixer = MambaMixer(width, d_state=state, expand=1, dims=1, discretization=discretization)
@@ -217,7 +207,7 @@ def test_a_mamba_mixer_is_its_projections_and_its_scan(discretization: str, per_
 
 
 @pytest.mark.parametrize("points", [10, 20])
-def test_a_scan_without_a_direct_path_has_two_operations_less(points: int) -> None:
+def test_a_scan_without_a_direct_path_has_two_operations_less(points):
     A, D = -torch.ones(8, 3), torch.ones(8)  # two directions of four channels, three states
 
     def scan(u, direct):
@@ -230,16 +220,13 @@ def test_a_scan_without_a_direct_path_has_two_operations_less(points: int) -> No
     assert flops_of(lambda u: scan(u, None), given) == points * 8 * (1 + 7 * 3)
 
 
-def saved(folder: Path, test: Split, **model: int) -> Path:
+def saved(folder, test, **model):
     folder.mkdir()
-    config = ModelConfig.model_validate(model)
-    untrained(test.schema, test.fields, model=config).save(folder)
+    untrained(test.schema, test.fields, model=ModelConfig.model_validate(model)).save(folder)
     return folder
 
 
-def test_the_larger_model_takes_longer_and_more_memory_and_the_same_is_the_same(
-    tmp_path: Path,
-) -> None:
+def test_the_larger_model_takes_longer_and_more_memory_and_the_same_is_the_same(tmp_path):
     test = solved("darcy", 16)
     small = saved(tmp_path / "small", test, width=8, layers=1, d_state=2)
     large = saved(tmp_path / "large", test, width=64)
@@ -251,7 +238,6 @@ def test_the_larger_model_takes_longer_and_more_memory_and_the_same_is_the_same(
     found = beside(large, small, physics=physics)
     for figure in ("latency_ms", "peak_memory_mib"):
         sides = found[figure]
-        assert isinstance(sides, dict)
         assert 0 < sides["champion"] < sides["own"]
     p95 = {
         f"physics.{name}": {"own": own["prediction"]["p95"]}

@@ -1,11 +1,8 @@
 """Evaluating a surrogate on a split, and the scores and guesses beside it."""
 
-from __future__ import annotations
-
 import json
 import math
 import tracemalloc
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -23,39 +20,35 @@ from mno.evaluation.evaluator import (
     mean_error,
     mean_fields,
     ranked,
-    sample_errors,
+    split_error,
 )
-from mno.evaluation.result import Evaluation
+from mno.evaluation.influence import influence
+from mno.evaluation.metrics import mean_over
 from mno.surrogate.surrogate import Surrogate
-from tests.support.untrained import broken
-
-MakeSplit = Callable[..., Split]
 
 
-def relative_l2(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def relative_l2(prediction, truth):
     p, t = (a.reshape(len(a), -1).astype(np.float64) for a in (prediction, truth))
     return np.linalg.norm(p - t, axis=1) / np.linalg.norm(t, axis=1)
 
 
-def evaluated(
-    surrogate: Surrogate, split: Split, training: Split | None = None, **config
-) -> Evaluation:
+def evaluated(surrogate, split, training=None, **config):
     return evaluate(surrogate, split, mean_fields(training or split), EvaluateConfig(**config))
 
 
 @pytest.fixture
-def training(make_split: MakeSplit) -> Split:
+def training(make_split):
     return make_split("train", 5, seed=1)
 
 
 @pytest.fixture
-def unseen(make_split: MakeSplit) -> Split:
+def unseen(make_split):
     return make_split("test", 7, seed=2)
 
 
 def test_errors_are_those_of_the_surrogates_own_predictions_and_of_the_mean_field(
-    surrogate: Surrogate, training: Split, unseen: Split
-) -> None:
+    surrogate, training, unseen
+):
     evaluation = evaluated(surrogate, unseen, training, batch_size=7)
     truth = unseen.fields["temperature"]
     predicted = surrogate.predict({"conductivity": unseen.fields["conductivity"]}, 7)
@@ -68,8 +61,8 @@ def test_errors_are_those_of_the_surrogates_own_predictions_and_of_the_mean_fiel
 
 
 def test_the_batch_size_changes_nothing_but_the_rounding_of_the_forward_pass(
-    surrogate: Surrogate, training: Split, unseen: Split
-) -> None:
+    surrogate, training, unseen
+):
     one, *others = (evaluated(surrogate, unseen, training, batch_size=size) for size in (1, 3, 100))
     for other in others:
         np.testing.assert_array_equal(other.baseline_relative_l2, one.baseline_relative_l2)
@@ -77,7 +70,7 @@ def test_the_batch_size_changes_nothing_but_the_rounding_of_the_forward_pass(
         assert [e.index for e in other.examples] == [e.index for e in one.examples]
 
 
-def test_best_median_and_worst_are_what_sorting_says(evaluation: Evaluation) -> None:
+def test_best_median_and_worst_are_what_sorting_says(evaluation):
     order = np.argsort(evaluation.relative_l2)
     expected = [int(evaluation.indices[order[i]]) for i in (0, 3, 6)]
     assert [example.index for example in evaluation.examples] == expected
@@ -96,14 +89,12 @@ def test_best_median_and_worst_are_what_sorting_says(evaluation: Evaluation) -> 
         ([math.nan, 2.0, 1.0, 3.0], [False, True, True, True], (2, 1, 3)),  # if it was measured
     ],
 )
-def test_ranking(errors: list[float], known: list[bool], ranks: tuple[int, ...]) -> None:
+def test_ranking(errors, known, ranks):
     found = ranked(np.array(errors), np.array(known))
     assert found == dict(zip(("best", "median", "worst"), ranks, strict=True))
 
 
-def test_a_single_sample_is_best_median_and_worst(
-    surrogate: Surrogate, make_split: MakeSplit
-) -> None:
+def test_a_single_sample_is_best_median_and_worst(surrogate, make_split):
     evaluation = evaluated(surrogate, make_split("test", 1))
     (example,) = evaluation.examples
     assert example.ranks == ("best", "median", "worst")
@@ -111,18 +102,7 @@ def test_a_single_sample_is_best_median_and_worst(
     assert evaluation.metrics()["samples"] == 1
 
 
-def test_nan_weights_give_nan_metrics_and_still_an_evaluation(
-    surrogate: Surrogate, unseen: Split
-) -> None:
-    metrics = evaluated(broken(surrogate), unseen).metrics()
-    assert math.isnan(metrics["relative_l2"])
-    assert math.isnan(metrics["fields"]["temperature"]["max_error"])
-    assert math.isfinite(metrics["baseline_relative_l2"])
-
-
-def test_the_samples_kept_for_the_check_are_the_first_with_their_predictions(
-    surrogate: Surrogate, unseen: Split
-) -> None:
+def test_the_samples_kept_for_the_check_are_the_first_with_their_predictions(surrogate, unseen):
     evaluation = evaluated(surrogate, unseen, check_samples=2)
     inputs = {"conductivity": unseen.fields["conductivity"][:2]}
     np.testing.assert_array_equal(evaluation.check_inputs["conductivity"], inputs["conductivity"])
@@ -131,7 +111,7 @@ def test_the_samples_kept_for_the_check_are_the_first_with_their_predictions(
     )
 
 
-def test_metrics_and_per_sample_values_survive_json(evaluation: Evaluation) -> None:
+def test_metrics_and_per_sample_values_survive_json(evaluation):
     text = json.dumps(evaluation.metrics(), default=as_json)
     assert json.dumps(json.loads(text)) == text
     per_sample = json.loads(json.dumps(evaluation.per_sample(), default=as_json))
@@ -140,8 +120,8 @@ def test_metrics_and_per_sample_values_survive_json(evaluation: Evaluation) -> N
     assert per_sample["fields"]["temperature"]["relative_l2"] == per_sample["relative_l2"]
 
 
-def test_predictions_are_not_kept(surrogate: Surrogate, make_split: MakeSplit) -> None:
-    def peak(samples: int) -> int:
+def test_predictions_are_not_kept(surrogate, make_split):
+    def peak(samples):
         test = make_split("test", samples, size=64)
         train_mean = mean_fields(test)
         tracemalloc.start()
@@ -155,9 +135,7 @@ def test_predictions_are_not_kept(surrogate: Surrogate, make_split: MakeSplit) -
     assert peak(48) - peak(8) < predictions_of_more_samples / 4
 
 
-def test_what_does_not_fit_the_model_is_refused(
-    surrogate: Surrogate, make_split: MakeSplit, training: Split, unseen: Split
-) -> None:
+def test_what_does_not_fit_the_model_is_refused(surrogate, make_split, training, unseen):
     with pytest.raises(InputError, match="test split is empty"):
         evaluated(surrogate, make_split("test", 0), training)
     other = replace(surrogate.description, inputs={"permeability": "1"})
@@ -167,27 +145,29 @@ def test_what_does_not_fit_the_model_is_refused(
         evaluate(surrogate, unseen, {}, EvaluateConfig())
 
 
-def test_errors_of_a_learning_curve_are_those_of_the_evaluation(
-    surrogate: Surrogate, unseen: Split, evaluation: Evaluation
-) -> None:
-    one, many = (sample_errors(surrogate, unseen, size) for size in (1, 7))
-    np.testing.assert_allclose(one, evaluation.relative_l2, rtol=1e-5)
-    np.testing.assert_allclose(many, evaluation.relative_l2, rtol=1e-5)
-    assert mean_error(many)["relative_l2"] == pytest.approx(evaluation.relative_l2.mean(), rel=1e-5)
+def test_errors_of_a_learning_curve_are_those_of_the_evaluation(surrogate, unseen, evaluation):
+    one, many = (split_error(surrogate.predict, unseen, size) for size in (1, 7))
+    np.testing.assert_allclose(one.per_sample(), evaluation.relative_l2, rtol=1e-5)
+    np.testing.assert_allclose(many.per_sample(), evaluation.relative_l2, rtol=1e-5)
+    found = mean_error(many)
+    assert found["relative_l2"] == pytest.approx(evaluation.relative_l2.mean(), rel=1e-5)
+    spread = evaluation.relative_l2.std(ddof=1) / math.sqrt(7)
+    assert found["standard_error"] == pytest.approx(spread, rel=1e-5) and found["measured"] == 7
 
 
-def test_the_mean_of_odd_errors_has_a_defined_answer() -> None:
+def test_the_mean_of_odd_errors_has_a_defined_answer():
+    def of(*errors, known=1.0):
+        return mean_error(mean_over(np.array(errors), np.full(len(errors), known)))
+
     nothing = {"relative_l2": None, "standard_error": None, "measured": 0}
-    assert mean_error(np.array([])) == nothing
-    assert mean_error(np.array([0.5])) == {**nothing, "relative_l2": 0.5, "measured": 1}
-    assert mean_error(np.array([0.5, np.nan]))["relative_l2"] is None
-    assert mean_error(np.array([0.5, np.inf]))["relative_l2"] is None
+    assert of() == of(0.5, known=0.0) == nothing
+    assert of(0.5) == {**nothing, "relative_l2": 0.5, "measured": 1}
+    assert of(0.5, np.nan)["relative_l2"] is None
+    assert of(0.5, np.inf)["relative_l2"] is None
 
 
 @pytest.mark.parametrize("block_bytes", [4 * 6, 5 * 4 * 6, 2**26])
-def test_the_mean_field_is_that_of_all_samples_whatever_the_blocks(
-    monkeypatch: pytest.MonkeyPatch, block_bytes: int
-) -> None:
+def test_the_mean_field_is_that_of_all_samples_whatever_the_blocks(monkeypatch, block_bytes):
     rng = np.random.default_rng(0)
     whole = rng.normal(size=(23, 6)).astype(np.float32)
     gaps = np.where(rng.random(whole.shape) < 0.5, np.float32(np.nan), whole)
@@ -207,9 +187,8 @@ def test_the_mean_field_is_that_of_all_samples_whatever_the_blocks(
     np.testing.assert_allclose(means["gaps"][2], np.nanmean(gaps.astype(float)), rtol=1e-12)
 
 
-def test_an_error_map_is_the_root_mean_square_at_each_point_whatever_the_batches() -> None:
-    rng = np.random.default_rng(0)
-    truth, predicted = rng.normal(size=(2, 7, 3, 4, 5))
+def test_an_error_map_is_the_root_mean_square_at_each_point_whatever_the_batches():
+    truth, predicted = np.random.default_rng(0).normal(size=(2, 7, 3, 4, 5))
     truth[:, :, 1, 2] = np.nan
     truth[0, 0, 0, 0] = np.nan
     field = Field("u", "K", "u", "state", ("time", "x", "y"))
@@ -221,3 +200,30 @@ def test_an_error_map_is_the_root_mean_square_at_each_point_whatever_the_batches
     assert whole.rmse()[0, 0] == pytest.approx(expected)
     assert np.isnan(whole.rmse()[1, 2]) and np.isfinite(whole.rmse()).sum() == 19
     np.testing.assert_allclose(parts.rmse(), whole.rmse(), rtol=1e-12)
+
+
+def test_the_influence_is_what_a_small_change_of_the_input_does(surrogate, evaluation):
+    example = evaluation.example("median")
+    found = influence(surrogate, example)
+    error = np.abs(example.prediction["temperature"] - example.truth["temperature"])
+    assert found.point == np.unravel_index(error.argmax(), error.shape)
+
+    std = surrogate.description.normaliser.std
+    at = np.unravel_index(found.maps["conductivity"].argmax(), error.shape)
+    step = 0.05 * std["conductivity"]
+    answers = []
+    for sign in (-1, 1):
+        changed = example.inputs["conductivity"].astype(np.float64)
+        changed[at] += sign * step
+        predicted = surrogate.predict({"conductivity": changed[None]})["temperature"][0]
+        answers.append(float(predicted[found.point]) / std["temperature"])
+    slope = abs(answers[1] - answers[0]) / 0.1
+    assert slope > 1e-3
+    assert found.maps["conductivity"][at] == pytest.approx(slope, rel=0.05)
+    assert (found.total == found.maps["conductivity"]).all() and found.scalars == {}
+
+
+def test_a_prediction_that_is_no_number_has_an_influence_all_the_same(surrogate, evaluation):
+    example = evaluation.example("best")
+    lost = {"temperature": np.full_like(example.prediction["temperature"], np.nan)}
+    assert influence(surrogate, replace(example, prediction=lost)).point == (0, 0)

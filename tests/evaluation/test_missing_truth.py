@@ -1,34 +1,43 @@
 """Evaluating on data with gaps: numpy's own formulas over what is present, and nothing else."""
 
-from __future__ import annotations
-
 import json
 import math
+import re
 import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import figures_of, results_of
+from small_lines import line, solved_split
 
-from mno.core.absent import as_json
+from mno.core.absent import Absent, as_json
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
+from mno.core.times import Seconds
+from mno.core.words import LANGUAGES
 from mno.data.reading import Schema, Split
-from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.config import EconomicsConfig, EvaluateConfig, KpiConfig, RobustnessConfig
+from mno.evaluation.cost import measure_cost, spent
+from mno.evaluation.decision import decide
 from mno.evaluation.evaluator import evaluate, mean_fields, split_error
+from mno.evaluation.influence import influence
 from mno.evaluation.metrics import METRICS
-from mno.evaluation.result import Evaluation
+from mno.evaluation.robustness import measure_robustness
+from mno.evaluation.solver import physical_consistency
 from mno.evaluation.statistics import NO_GRID, Statistics
+from mno.evaluation.trust import calibrated_trust
 from mno.report.document import render_report
+from mno.report.page import Results
 from mno.surrogate.surrogate import Surrogate
-from tests.support.untrained import untrained
+from mno.surrogate.trust import TrustConfig
+from tests.evaluation.made import figures_of, results_of
+from tests.support.untrained import broken, untrained
 
 FRAMES, HISTORY, N = 6, 3, 9
 ALL = "point"
 
 
-def make_split(name: str, samples: int, seed: int, share: float = 0.3) -> Split:
+def make_split(name, samples, seed, share=0.3):
     """Sensors at places of their own, with a share of the readings of two fields missing."""
     rng = np.random.default_rng(seed)
     schema = Schema(
@@ -72,25 +81,25 @@ for name in ("temperature", "pressure"):
     TEST.fields[name][5, :HISTORY, 2] = math.nan  # a point of which nothing is given
 
 
-def make_surrogate() -> Surrogate:
+def make_surrogate():
     return untrained(TRAIN.schema, TRAIN.fields, HISTORY, nudged=True, reference_spacing=(0.3,))
 
 
 @pytest.fixture(scope="module")
-def surrogate() -> Surrogate:
+def surrogate():
     return make_surrogate()
 
 
 @pytest.fixture(scope="module")
-def evaluation(surrogate: Surrogate) -> Evaluation:
+def evaluation(surrogate):
     return evaluate(surrogate, TEST, mean_fields(TRAIN), EvaluateConfig(batch_size=3))
 
 
-def truth(name: str) -> np.ndarray:
+def truth(name):
     return TEST.fields[name][:, HISTORY:].astype(np.float64)
 
 
-def per_sample(predicted: dict[str, np.ndarray]) -> np.ndarray:
+def per_sample(predicted):
     """Relative L2 of each sample over what is present, the mean over fields that have truth."""
     ratios = []
     for name, field in predicted.items():
@@ -103,12 +112,12 @@ def per_sample(predicted: dict[str, np.ndarray]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def predicted(surrogate: Surrogate) -> dict[str, np.ndarray]:
+def predicted(surrogate):
     return surrogate.predict(surrogate.description.given(TEST.fields))
 
 
 @pytest.fixture(scope="module")
-def means() -> dict[str, np.ndarray]:
+def means():
     found = {}
     for name in ("temperature", "pressure"):
         values = TRAIN.fields[name].astype(np.float64)
@@ -120,11 +129,8 @@ def means() -> dict[str, np.ndarray]:
     return found
 
 
-def test_predictions_are_whole_whatever_is_missing(predicted):
-    assert all(np.isfinite(field).all() for field in predicted.values())
-
-
 def test_errors_are_numpys_over_what_is_present(evaluation, predicted):
+    assert all(np.isfinite(field).all() for field in predicted.values())
     expected = per_sample(predicted)
     np.testing.assert_allclose(evaluation.relative_l2, expected, rtol=1e-5)
     assert np.flatnonzero(np.isnan(expected)).tolist() == [3]
@@ -139,20 +145,19 @@ def test_errors_are_numpys_over_what_is_present(evaluation, predicted):
         assert found["nrmse"] == pytest.approx(pooled, rel=1e-5)
 
 
-def test_what_was_compared_is_counted(evaluation):
+def test_what_was_compared_is_counted(surrogate, evaluation):
     for name, found in evaluation.metrics()["fields"].items():
         missing = np.isnan(truth(name))
         assert (found["values"], found["missing"]) == ((~missing).sum(), missing.sum())
         counts = evaluation.per_sample()["fields"][name]["values"]
         assert counts == (~missing).sum(axis=(1, 2)).tolist()
     json.dumps([evaluation.metrics(), evaluation.per_sample()], default=as_json)
+    score = split_error(surrogate.predict, TEST, 3, HISTORY, HISTORY).value()
+    assert score == evaluation.metrics()["relative_l2"], "a registered model is scored alike"
 
 
-def test_the_mean_field_is_that_of_what_was_measured(evaluation, means):
+def test_guesses_are_the_mean_of_what_was_measured_and_the_last_given_value(evaluation, means):
     np.testing.assert_allclose(evaluation.baseline_relative_l2, per_sample(means), rtol=1e-9)
-
-
-def test_persistence_keeps_the_last_value_that_was_given(evaluation, means):
     kept = {}
     for name, mean in means.items():
         kept[name] = np.empty_like(truth(name))
@@ -202,23 +207,15 @@ def test_a_prediction_that_is_no_number_still_counts():
 
 def test_nothing_missing_changes_no_bit(surrogate):
     whole = make_split("test", 5, 3, share=0.0)
+    fields = tuple(replace(field, gaps=False) for field in whole.schema.fields)
+    without = replace(whole, schema=replace(whole.schema, fields=fields))
     found, declared = (
         evaluate(surrogate, split, mean_fields(whole), EvaluateConfig(batch_size=2)).metrics()
-        for split in (whole, _without_gaps(whole))
+        for split in (whole, without)
     )
     for field in found["fields"].values():
         assert field.pop("missing") == 0 and field.pop("values") == 5 * (FRAMES - HISTORY) * N
     assert found == declared
-
-
-def _without_gaps(split: Split) -> Split:
-    fields = tuple(replace(field, gaps=False) for field in split.schema.fields)
-    return replace(split, schema=replace(split.schema, fields=fields))
-
-
-def test_a_registered_model_is_scored_alike(surrogate, evaluation):
-    score = split_error(surrogate.predict, TEST, 3, HISTORY, HISTORY).value()
-    assert score == evaluation.metrics()["relative_l2"]
 
 
 def test_a_split_without_any_truth_is_refused(surrogate):
@@ -230,8 +227,7 @@ def test_a_split_without_any_truth_is_refused(surrogate):
 
 
 def test_a_model_that_knows_no_gaps_is_refused():
-    told = make_surrogate()
-    description = replace(told.description, gaps=("temperature", "pressure"))
+    description = replace(make_surrogate().description, gaps=("temperature", "pressure"))
     other = Surrogate(description, description.build())
     with pytest.raises(InputError, match=r"cover has a value that is missing \(NaN\)"):
         evaluate(other, TEST, mean_fields(TRAIN), EvaluateConfig())
@@ -258,3 +254,99 @@ def test_the_report_counts_the_values(evaluation):
     known = (~np.isnan(truth("temperature"))).sum()
     assert f"{known} of {truth('temperature').size}" in html.replace("\u202f", "")
     assert "12 missing" in html
+
+
+ROBUSTNESS = RobustnessConfig(samples=3, solved_samples=1, noise=[0.1], missing=[0.25])
+ECONOMICS = EconomicsConfig(comparison_seconds=0.2, queries_per_day=100.0)
+KPIS = KpiConfig(relative_l2=0.03, latency_ms=50.0)
+TAKEN = Seconds(seconds=2.0, cpu_seconds=3.0, attempts=1, cores=2)
+
+
+def all_results_of(surrogate, train, validation, test):
+    mean = mean_fields(train)
+    evaluation = evaluate(surrogate, test, mean, EvaluateConfig())
+    physics = physical_consistency(surrogate, test, 3, 8)
+    trust = calibrated_trust(surrogate, train, validation, test, TrustConfig(), "0" * 64, 8)
+    cost = measure_cost(surrogate, test, ECONOMICS) | {
+        "peak_memory_mib": 300.0,
+        "solver_memory_mib": 170.0,
+        "spent": spent(dict.fromkeys(("generate", "train", "evaluate"), TAKEN), 12.0),
+    }
+    metrics = {**evaluation.metrics(), "physics": physics}
+    measured = trust.to_json()
+    counts = {"train": len(train), "all": len(train) + len(validation) + len(test)}
+    return Results(
+        scenario="darcy",
+        schema=test.schema,
+        evaluation=evaluation,
+        metrics=metrics,
+        cost=cost,
+        decision=decide(
+            KPIS, ECONOMICS, metrics=metrics, cost=cost, samples=counts, trust=measured
+        ),
+        robustness=measure_robustness(surrogate, test, mean, ROBUSTNESS, 8),
+        trust=measured,
+        influence=influence(surrogate, evaluation.example("median")),
+    )
+
+
+def texts(results):
+    pages = {language: render_report(results, language) for language in LANGUAGES}
+    return {
+        language: re.sub(r"<[^>]*>", " ", re.sub(r"<style.*?</style>", "", page, flags=re.S))
+        for language, page in pages.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def small():
+    return line("darcy")
+
+
+@pytest.fixture(scope="module")
+def splits():
+    train, validation, test = (
+        solved_split(name, "darcy", count, seed, 16)
+        for seed, (name, count) in enumerate({"train": 16, "validation": 12, "test": 4}.items())
+    )
+    return train, validation, test
+
+
+def told(results):
+    """The words of the report, by language, among which no number is odd."""
+    said = texts(results)
+    for text in said.values():
+        assert re.findall(r"\b(?:nan|inf|None|NaN %)\b", text) == []
+    return said
+
+
+def test_a_model_that_predicts_no_numbers_gets_a_verdict(small, splits):
+    results = all_results_of(broken(small.surrogate), *splits)
+    assert results.decision["verdict"] == "not_worth_it"
+    assert results.decision["reasons"][0]["code"] == "unusable"
+    (accuracy,) = (kpi for kpi in results.decision["kpis"] if kpi["name"] == "relative_l2")
+    assert accuracy["status"] == "missed"
+    said = told(results)
+    assert "not a number" in said["en"] and "非数" in said["ja"]
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_data_without_any_variation_get_a_report(small, splits, value):
+    flat = [
+        replace(split, fields={n: np.full_like(field, value) for n, field in split.fields.items()})
+        for split in splits
+    ]
+    results = all_results_of(small.surrogate, *flat)
+    assert results.decision["verdict"] == "not_worth_it"
+    told(results)
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_a_single_sample_in_each_split_gets_a_report(small, splits):
+    results = all_results_of(small.surrogate, *(split.take(np.array([0])) for split in splits))
+    assert results.metrics["samples"] == 1
+    assert isinstance(results.metrics["intervals"]["relative_l2"], Absent)
+    told(results)

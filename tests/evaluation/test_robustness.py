@@ -1,9 +1,8 @@
-"""Robustness of small trained surrogates: what must hold exactly, and what must be said."""
-
-from __future__ import annotations
+"""Robustness and physics of small trained surrogates: what must hold exactly, and what is said."""
 
 import json
 import math
+import re
 from copy import copy
 from dataclasses import replace
 from functools import cache
@@ -12,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_lines import Line, line, solved_split
+from small_lines import line, solved_split
 from test_missing_truth import TEST, TRAIN, make_surrogate
 
 from mno.core.absent import Absent, as_json
+from mno.core.words import LANGUAGES, own_texts
 from mno.data.reading import Split
 from mno.evaluation.config import EvaluateConfig, RobustnessConfig
 from mno.evaluation.evaluator import evaluate, mean_fields
@@ -27,36 +27,39 @@ from mno.evaluation.robustness import (
     outside_training,
     over_time,
 )
-from mno.evaluation.solver import solved_anew
+from mno.evaluation.solver import physical_consistency, solved_anew
 from mno.evaluation.trial import Trial, under_noise, without_sensors
+from mno.report.language import Words
+from mno.report.page import Results
+from mno.report.sections.robustness import change, section
+from mno.scenarios.base import make_scenario
 from mno.surrogate.surrogate import Surrogate
 from tests.support.untrained import broken
 
 CONFIG = RobustnessConfig(samples=6, solved_samples=3, noise=[0.05, 0.5], missing=[0.25])
 
 
-def trial_of(line: Line, batch_size: int = 4) -> Trial:
+def trial_of(line, batch_size=4):
     return Trial(line.surrogate, line.mean, batch_size)
 
 
-def measured(line: Line, config: RobustnessConfig = CONFIG, batch_size: int = 4) -> dict[str, Any]:
+def measured(line, config=CONFIG, batch_size=4):
     return measure_robustness(line.surrogate, line.test, line.mean, config, batch_size)
 
 
 @cache
-def found_of(scenario: str, **task: Any) -> dict[str, Any]:
+def found_of(scenario, **task):
     return measured(line(scenario, **task))
 
 
-def means(curve: Any, who: str = "model") -> list[float]:
+def means(curve, who="model"):
     return curve["relative_l2"][who]["mean"]
 
 
-def plain_errors(line: Line, split: Split) -> tuple[float, float, float | None]:
+def plain_errors(line, split):
     """What the evaluation itself finds: of the model, the mean field, the last given frame."""
     found = evaluate(line.surrogate, split, line.mean, EvaluateConfig()).metrics()
-    kept = found.get("persistence_relative_l2")
-    return found["relative_l2"], found["baseline_relative_l2"], kept
+    return found["relative_l2"], found["baseline_relative_l2"], found.get("persistence_relative_l2")
 
 
 LINES = [
@@ -69,9 +72,7 @@ LINES = [
 
 
 @pytest.mark.parametrize(("scenario", "task"), LINES)
-def test_what_is_not_changed_has_the_error_of_the_evaluation_exactly(
-    scenario: str, task: dict[str, Any]
-) -> None:
+def test_what_is_not_changed_has_the_error_of_the_evaluation_exactly(scenario, task):
     small = line(scenario, **task)
     found = measured(small, CONFIG.model_copy(update={"samples": len(small.test)}))
     expected = plain_errors(small, small.test)
@@ -93,57 +94,44 @@ def test_what_is_not_changed_has_the_error_of_the_evaluation_exactly(
 
 
 @pytest.mark.parametrize(("scenario", "task"), LINES)
-def test_the_result_is_json_and_depends_on_neither_batches_nor_threads(
-    scenario: str, task: dict[str, Any]
-) -> None:
+def test_the_result_is_json_and_depends_on_neither_batches_nor_threads(scenario, task):
     small = line(scenario, **task)
-    texts, threads = [], torch.get_num_threads()
+    found, threads = [], torch.get_num_threads()
     try:
         for batch_size, count in ((4, 1), (64, 2)):
             torch.set_num_threads(count)
-            texts.append(
-                json.dumps(_rounded(measured(small, batch_size=batch_size)), default=as_json)
-            )
+            text = json.dumps(measured(small, batch_size=batch_size), default=as_json)
+            # Torch may add up in another order for another size of a batch.
+            found.append(json.loads(text, parse_float=lambda x: f"{float(x):.3g}"))
     finally:
         torch.set_num_threads(threads)
-    assert texts[0] == texts[1]
-    assert set(json.loads(texts[0])) == set(KINDS)
+    assert found[0] == found[1]
+    assert set(found[0]) == set(KINDS)
 
 
-def _rounded(value: Any) -> Any:
-    """Round what torch may add up in another order for another size of a batch."""
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_rounded(inner) for inner in value]
-    return float(f"{value:.3g}") if isinstance(value, float) else value
-
-
-def test_the_same_call_gives_the_same_bits() -> None:
+def test_the_same_call_gives_the_same_bits():
     again = measured(line("darcy"))
     assert json.dumps(again, default=as_json) == json.dumps(found_of("darcy"), default=as_json)
 
 
-def test_more_noise_and_fewer_sensors_bring_the_last_frame_further_from_the_truth() -> None:
+def test_more_noise_and_fewer_sensors_bring_the_last_frame_further_from_the_truth():
     """Keeping the last frame has no weights that could happen to do better with them."""
     small = line("diffusion_reaction", history=2)
-    noise = under_noise(trial_of(small), small.test, [0.1, 0.5, 2.0], seed=0)
-    kept = means(noise, "persistence")
+    kept = means(under_noise(trial_of(small), small.test, [0.1, 0.5, 2.0], seed=0), "persistence")
     assert kept == sorted(kept)
     assert kept[-1] > 1.5 * kept[0]
     missing = without_sensors(trial_of(small), small.test, [0.25, 0.5, 0.9], seed=0)
-    assert isinstance(missing, dict)
     for curve in (missing["random"], missing["block"]):
         assert len(set(means(curve))) == 4
         assert len(set(means(curve, "mean_field"))) == 1
 
 
-def watched(small: Line) -> tuple[Trial, list[dict[str, np.ndarray]]]:
+def watched(small):
     """Return a trial, and all that its surrogate will have been asked."""
     seen: list[dict[str, np.ndarray]] = []
 
     class Asked(Surrogate):
-        def predict(self, inputs: Any, batch_size: int = 32, steps: int | None = None) -> Any:
+        def predict(self, inputs, batch_size=32, steps=None):
             seen.append(inputs)
             return super().predict(inputs, batch_size, steps)
 
@@ -152,7 +140,7 @@ def watched(small: Line) -> tuple[Trial, list[dict[str, np.ndarray]]]:
     return trial, seen
 
 
-def test_noise_has_the_deviation_of_the_training_data_times_its_level() -> None:
+def test_noise_has_the_deviation_of_the_training_data_times_its_level():
     small = line("darcy")
     trial, seen = watched(small)
     under_noise(trial, small.test, [0.2], seed=0)
@@ -165,7 +153,7 @@ def test_noise_has_the_deviation_of_the_training_data_times_its_level() -> None:
     assert not np.allclose(added[0], added[1])
 
 
-def test_an_input_that_does_not_vary_gets_no_noise() -> None:
+def test_an_input_that_does_not_vary_gets_no_noise():
     """Its standard deviation is 0, in whose place the normaliser has 1."""
     small = line("navier_stokes")
     trial, seen = watched(small)
@@ -176,13 +164,12 @@ def test_an_input_that_does_not_vary_gets_no_noise() -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
 @pytest.mark.parametrize("scenario", ["darcy", "burgers", "darcy_ring"])
-def test_missing_places_are_as_many_as_asked_for(scenario: str, share: float) -> None:
+def test_missing_places_are_as_many_as_asked_for(scenario, share):
     small = line(scenario)
     description = small.surrogate.description
     name = description.fields[0]
     trial, seen = watched(small)
     found = without_sensors(trial, small.test, [share], seed=0)
-    assert isinstance(found, dict)
     assert (found["told"], found["filled"]) == ([], list(description.fields))
     whole, random, _, block = (inputs[name] for inputs in seen)
     mean = np.float32(description.normaliser.mean[name])
@@ -194,10 +181,9 @@ def test_missing_places_are_as_many_as_asked_for(scenario: str, share: float) ->
     assert not np.array_equal(random == mean, block == mean)
 
 
-def test_on_other_grids_the_solvers_own_error_falls_with_the_cells() -> None:
+def test_on_other_grids_the_solvers_own_error_falls_with_the_cells():
     small = line("darcy")
     found = at_resolutions(trial_of(small), small.test.schema, [0.5, 2.0, 4.0], 3, seed=0)
-    assert isinstance(found, dict)
     assert found["level"] == [8, 16, 32, 64]
     solver = found["solver"]["mean"]
     assert all(finer < 0.6 * coarser for coarser, finer in zip(solver, solver[1:], strict=False))
@@ -205,31 +191,29 @@ def test_on_other_grids_the_solvers_own_error_falls_with_the_cells() -> None:
     assert means(found, "interpolated")[at] == means(found)[at]
 
 
-def test_a_grid_that_the_solver_refuses_is_left_out_and_says_why() -> None:
+def test_a_grid_that_the_solver_refuses_is_left_out_and_says_why():
     small = line("darcy")
     found = at_resolutions(trial_of(small), small.test.schema, [0.25, 2.0], 2, seed=0)
-    assert isinstance(found, dict)
     assert found["level"] == [16, 32]
     assert "at least 8" in str(found["absent"]["4"])
 
 
-def test_a_scenario_that_is_another_problem_on_every_grid_has_no_curve() -> None:
+def test_a_scenario_that_is_another_problem_on_every_grid_has_no_curve():
     small = line("diffusion_reaction", history=2)
     rough = solved_split("test", "diffusion_reaction", 2, 5, 16, sampling="pdebench", frames=7)
     found = at_resolutions(trial_of(small), rough.schema, [2.0], 2, seed=0)
     assert found == Absent("robustness.other_on_every_grid")
 
 
-def test_neighbouring_problems_say_what_was_changed() -> None:
+def test_neighbouring_problems_say_what_was_changed():
     small = line("darcy")
     found = outside_training(trial_of(small), small.test.schema, 2, seed=0)
-    assert isinstance(found, dict)
     assert found["changed"]["twice the contrast"] == {"high_permeability": [12.0, 24.0]}
     assert len(found["level"]) == len(means(found)) == 4
     assert means(found, "mean_field")[1] > means(found, "mean_field")[0]
 
 
-def test_frame_rates_of_a_model_that_is_given_several_frames() -> None:
+def test_frame_rates_of_a_model_that_is_given_several_frames():
     found = found_of("diffusion_reaction", history=2)["frame_rate"]
     assert found["half"]["level"] == [1.0, 0.5]
     assert found["double"]["level"] == [1.0, 2.0]
@@ -243,15 +227,13 @@ def test_frame_rates_of_a_model_that_is_given_several_frames() -> None:
     assert isinstance(one["double"], dict)
 
 
-def test_growth_over_time_goes_on_beyond_the_trained_duration() -> None:
+def test_growth_over_time_goes_on_beyond_the_trained_duration():
     small = line("diffusion_reaction", history=2)
     found = over_time(trial_of(small), small.test, small.test.schema, 3, 0, threshold=0.2)
-    assert isinstance(found, dict)
     within, beyond = found["within"], found["beyond"]
     assert within["time"] == pytest.approx([0.5, 0.75, 1.0, 1.25, 1.5])
     assert beyond["time"][-1] == pytest.approx(2 * found["trained_until"])
     plain = evaluate(small.surrogate, small.test, small.mean, EvaluateConfig()).over_time
-    assert plain is not None
     assert means(within) == pytest.approx(plain.model)
     assert means(within, "persistence") == pytest.approx(plain.persistence)
     usable = within["usable"]["persistence"]
@@ -259,34 +241,27 @@ def test_growth_over_time_goes_on_beyond_the_trained_duration() -> None:
     assert usable["median"] == pytest.approx(0.25)
 
 
-def test_a_threshold_that_is_not_reached_has_no_time() -> None:
+def test_a_threshold_that_is_not_reached_has_no_time():
     small = line("diffusion_reaction", history=2)
     found = over_time(trial_of(small), small.test, small.test.schema, 2, 0, threshold=9.0)
-    assert isinstance(found, dict)
     assert found["within"]["usable"]["model"] == {
         "median": None, "low": None, "high": None, "reached": 0.0,
     }  # fmt: skip
 
 
-def test_what_continues_no_states_says_so() -> None:
+def test_what_cannot_be_tried_over_time_says_so():
     found = found_of("darcy")
     assert found["frame_rate"] == found["over_time"] == Absent("robustness.no_states")
+    forced = found_of("furnace_ring")
+    assert forced["over_time"]["beyond"] == Absent("robustness.forced")
+    assert forced["frame_rate"]["half"]["level"] == [1.0, 0.5]
+    assert forced["frame_rate"]["double"]["level"] == [1.0, 2.0]
+    at_once = found_of("diffusion_reaction", scheme="horizon")["over_time"]
+    assert at_once["beyond"] == Absent("robustness.fixed_frames")
+    assert len(at_once["within"]["time"]) == 6
 
 
-def test_forcings_are_not_invented_beyond_their_time() -> None:
-    found = found_of("furnace_ring")
-    assert found["over_time"]["beyond"] == Absent("robustness.forced")
-    assert found["frame_rate"]["half"]["level"] == [1.0, 0.5]
-    assert found["frame_rate"]["double"]["level"] == [1.0, 2.0]
-
-
-def test_all_at_once_is_not_rolled_out_further() -> None:
-    found = found_of("diffusion_reaction", scheme="horizon")
-    assert found["over_time"]["beyond"] == Absent("robustness.fixed_frames")
-    assert len(found["over_time"]["within"]["time"]) == 6
-
-
-def test_imported_data_have_no_solver_and_are_tried_all_the_same() -> None:
+def test_imported_data_have_no_solver_and_are_tried_all_the_same():
     imported = copy(line("darcy"))
     schema = replace(
         imported.test.schema,
@@ -301,11 +276,11 @@ def test_imported_data_have_no_solver_and_are_tried_all_the_same() -> None:
         assert "imported" in str(found[kind])
     assert found["noise"]["level"] == [0.0, 0.05, 0.5]
     assert found["missing"]["random"]["level"] == [0.0, 0.25]
+    assert "imported" in str(consistency(imported))
 
 
-def test_a_model_with_gaps_is_told_what_is_missing() -> None:
-    surrogate = make_surrogate()
-    found = measure_robustness(surrogate, TEST, mean_fields(TRAIN), CONFIG, 4)
+def test_a_model_with_gaps_is_told_what_is_missing():
+    found = measure_robustness(make_surrogate(), TEST, mean_fields(TRAIN), CONFIG, 4)
     missing = found["missing"]
     assert missing["told"] == ["cover", "temperature", "pressure"]
     assert missing["filled"] == []
@@ -313,38 +288,162 @@ def test_a_model_with_gaps_is_told_what_is_missing() -> None:
     assert "imported" in str(found["outside"])
 
 
-def test_a_single_sample_has_no_interval() -> None:
-    small = line("darcy")
-    found = measured(small, CONFIG.model_copy(update={"samples": 1, "solved_samples": 1}))
-    assert found["noise"]["relative_l2"]["model"]["low"] == [None, None, None]
-    assert found["noise"]["samples"] == 1
-
-
-def test_intervals_hold_the_mean_and_narrow_with_more_samples() -> None:
-    small = line("darcy")
-    widths = []
-    for count in (3, 10):
-        curve = measured(small, CONFIG.model_copy(update={"samples": count}))["noise"]
+def test_intervals_hold_the_mean_and_narrow_with_more_samples():
+    small, widths = line("darcy"), []
+    for count in (1, 3, 10):
+        config = CONFIG.model_copy(update={"samples": count, "solved_samples": 1})
+        curve = measured(small, config)["noise"]
+        assert curve["samples"] == count
         model = curve["relative_l2"]["model"]
+        if count == 1:
+            assert model["low"] == [None, None, None]
+            continue
         for mean, low, high in zip(model["mean"], model["low"], model["high"], strict=True):
             assert low <= mean <= high
-        assert curve["samples"] == count
         widths.append(model["high"][0] - model["low"][0])
     assert widths[1] < 1.5 * widths[0]
 
 
 @pytest.mark.parametrize("task", [{}, {"history": 2}])
-def test_predictions_that_are_not_numbers_give_figures_that_are_not(task: dict[str, Any]) -> None:
+def test_predictions_that_are_not_numbers_give_figures_that_are_not(task):
     small = line("diffusion_reaction" if task else "darcy", **task)
-    found = measure_robustness(broken(small.surrogate), small.test, small.mean, CONFIG, 4)
+    useless = broken(small.surrogate)
+    found = measure_robustness(useless, small.test, small.mean, CONFIG, 4)
     assert all(math.isnan(value) for value in means(found["noise"]))
     assert all(math.isfinite(value) for value in means(found["noise"], "mean_field"))
+    physics = consistency(small, useless)
+    for check in physics["checks"].values():
+        assert math.isnan(check["prediction"]["largest"])
+        assert math.isfinite(check["truth"]["largest"])
+    assert math.isnan(physics["residual"]["prediction"]["median"])
     if task:
         usable = found["over_time"]["within"]["usable"]["model"]
         assert usable["reached"] == 1.0
         assert usable["median"] == pytest.approx(0.25)
 
 
-def test_switched_off_it_says_so() -> None:
+def test_switched_off_it_says_so():
     found = measured(line("darcy"), RobustnessConfig(enabled=False))
     assert found == dict.fromkeys(KINDS, Absent("robustness.off"))
+
+
+def consistency(small, surrogate=None):
+    return physical_consistency(surrogate or small.surrogate, small.test, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "history", "given"),
+    [("darcy", 1, ""), ("diffusion_reaction", 2, "initial"), ("darcy_ring", 1, "mesh")],
+)
+def test_the_truth_keeps_tolerances_that_predictions_break(scenario, history, given):
+    result = consistency(line(scenario, history=history))
+    assert given not in result["checks"], "what was given is not checked"
+    assert result["samples"] == 4
+    assert result["checks"]
+    for check in result["checks"].values():
+        assert check["truth"]["largest"] <= check["tolerance"]
+    assert any(c["prediction"]["median"] > c["tolerance"] for c in result["checks"].values())
+    for check in result["checks"].values():
+        low, high, most = (check["prediction"][key] for key in ("median", "p95", "largest"))
+        assert low <= high <= most
+    json.dumps(result, allow_nan=False, default=as_json)
+
+
+def test_values_are_those_of_the_scenarios_own_check():
+    small = line("darcy")
+    scenario = make_scenario("darcy", 16, {})
+    given = {"permeability": small.test.fields["permeability"][np.arange(4) * len(small.test) // 4]}
+    answer = small.surrogate.predict(given)
+    values = [
+        scenario.check({"permeability": a}, {"pressure": p})["flux_balance"]
+        for a, p in zip(given["permeability"], answer["pressure"], strict=True)
+    ]
+    check = consistency(small)["checks"]["flux_balance"]
+    assert check["prediction"]["largest"] == max(values)
+    assert check["prediction"]["median"] == pytest.approx(np.median(values))
+
+
+def test_the_residual_of_the_truth_is_that_of_the_solver():
+    residual = consistency(line("darcy"))["residual"]
+    assert residual["truth"]["largest"] < 1e-4 < residual["prediction"]["median"]
+    none = Absent("residual.none_written", {"scenario": "darcy_ring"})
+    assert consistency(line("darcy_ring"))["residual"] == none
+
+
+FEW = RobustnessConfig(samples=4, solved_samples=2, noise=[0.1], missing=[0.25])
+
+
+def written(scenario, language, config=FEW, **changed):
+    small = line(scenario, **({"history": 2} if scenario == "diffusion_reaction" else {}))
+    results = Results(
+        scenario=scenario,
+        schema=small.test.schema,
+        evaluation=evaluate(small.surrogate, small.test, small.mean, EvaluateConfig()),
+        metrics={"physics": physical_consistency(small.surrogate, small.test, 4, 8)},
+        robustness=dict(measure_robustness(small.surrogate, small.test, small.mean, config, 8))
+        | changed,
+    )
+    return section(results, Words.of(language, "robustness"))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("scenario", ["darcy", "diffusion_reaction"])
+def test_every_kind_is_told(scenario, language):
+    found = written(scenario, language)
+    words = Words.of(language, "robustness")
+    for kind in KINDS:
+        assert words(f"kind.{kind}") in found.body
+    names = {figure.name.removeprefix("robustness_") for figure in found.figures}
+    timed = {"over_time"} if scenario == "diffusion_reaction" else set()
+    assert names == {"noise", "missing", "resolution", "outside"} | timed
+    assert "None" not in re.sub(r'"data:[^"]*"', "", found.body)
+
+
+def test_reasons_are_told_in_the_language():
+    absent: dict[str, Any] = {
+        "resolution": Absent("solver.imported", {"scenario": "plant"}),
+        "over_time": Absent("robustness.no_states"),
+    }
+    found = written("darcy", "ja", **absent)
+    assert "取り込みデータにはソルバーがないため" in found.body
+    assert "時間発展する場を予測しないモデルであるため" in found.body
+    assert "robustness_resolution" not in {figure.name for figure in found.figures}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_of_an_empty_list_one_line_says_so(language):
+    empty = RobustnessConfig(samples=4, solved_samples=2, noise=[], missing=[], resolutions=[])
+    found, words = written("darcy", language, empty), Words.of(language, "robustness")
+    said = words("not_tried", reason=words.why(Absent("robustness.nothing_listed")))
+    assert found.body.count(said) == 3
+    assert {figure.name for figure in found.figures} == {"robustness_outside"}
+
+
+def test_nothing_measured_is_no_section():
+    small = line("darcy")
+    evaluation = evaluate(small.surrogate, small.test, small.mean, EvaluateConfig())
+    results = Results("darcy", small.test.schema, evaluation, metrics={})
+    assert section(results, Words.of("en", "robustness")) is None
+
+
+@pytest.mark.parametrize(
+    ("after", "text"),
+    [
+        (0.031, "With noise, the error rises from 2.4 % to 3.1 %."),
+        (0.024, "With noise, the error does not rise: 2.4 %, as against 2.4 %."),
+        (float("nan"), "With noise, the predictions are not usable: their error is not a number"),
+    ],
+)
+def test_changes_are_said_plainly(after, text):
+    said = change("With noise", 0.024, after, Words.of("en", "robustness"))
+    assert said.replace("\u202f", " ").startswith(text)
+
+
+def test_all_known_reasons_have_words_of_their_own():
+    texts = own_texts("mno.core.words", "en")
+    known = {
+        Absent(k) for k, text in texts.items() if k.startswith("robustness.") and "{" not in text
+    }
+    said = {Words.of("ja", "robustness").why(reason) for reason in known}
+    assert len(said) == len(known)
+    assert not said & {str(reason) for reason in known}

@@ -1,32 +1,34 @@
 """Trust in single predictions: bounds that hold, flags, and a defined answer wherever it fails."""
 
-from __future__ import annotations
-
 import json
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from trusted import darcy_model, darcy_splits, imported, reactions, rings, trust_of
+import xarray
+import zarr
+from small_lines import darcy_model, darcy_splits, imported, reactions, rings, trust_of
+from typer.testing import CliRunner
 
+from flows.cli import app
 from mno.core.errors import InputError
+from mno.lineage.record import candidate_digest
 from mno.scenarios.base import make_scenario
-from mno.surrogate.surrogate import Surrogate
-from mno.surrogate.trust.answers import Answers, fallback_to
+from mno.surrogate.trust.answers import Answers, Fallback
 from mno.surrogate.trust.trust import Trust
 from tests.support.untrained import broken
 
 
 @pytest.fixture(scope="module")
-def darcy(tmp_path_factory) -> tuple[Surrogate, Trust]:
+def darcy(tmp_path_factory):
     surrogate = darcy_model(tmp_path_factory.mktemp("work"))
     return surrogate, trust_of(surrogate, darcy_splits())
 
 
 def test_bounds_of_a_trained_model_hold_on_the_test_split(darcy):
     _, trust = darcy
-    assert trust.measured is not None
     for (rate,) in trust.measured.coverage["pressure"].values():
         assert rate is not None and rate.expected is not None
         assert rate.samples == 200
@@ -34,12 +36,12 @@ def test_bounds_of_a_trained_model_hold_on_the_test_split(darcy):
 
 
 def test_alarms_are_rare_on_the_test_split_and_sure_outside(darcy):
-    _, trust = darcy
-    assert trust.measured is not None
-    assert trust.likeness.false_alarm_rate == pytest.approx(0.01)
-    assert trust.measured.false_alarms.count <= 10
+    measured, changes = darcy[1].measured, make_scenario("darcy", 8, {}).outside()
+    assert darcy[1].likeness.false_alarm_rate == pytest.approx(0.01)
+    assert measured.false_alarms.count <= 10
     for kind in ("noise", "scaled", "constant", "dead"):
-        assert trust.measured.outside[kind].rate == 1.0, kind
+        assert measured.outside[kind].rate == 1.0, kind
+    assert changes and {measured.outside[label].samples for label in changes} == {40}
 
 
 def test_it_is_the_same_again_in_any_batches_and_comes_back_from_json(darcy, tmp_path):
@@ -82,7 +84,6 @@ def test_a_model_that_predicts_no_numbers_has_no_bounds_and_no_crash(darcy):
     trust = trust_of(model, darcy_splits())
     json.dumps(trust.to_json(), allow_nan=False)
     assert trust.bounds["pressure"]["rmse"].values == (None,)
-    assert trust.measured is not None
     assert trust.measured.coverage["pressure"]["rmse"] == (None,)
     given = {"permeability": darcy_splits()[2].fields["permeability"][:3]}
     found = trust.assess(model.description, given, model.predict(given))
@@ -92,12 +93,7 @@ def test_a_model_that_predicts_no_numbers_has_no_bounds_and_no_crash(darcy):
 def test_a_single_validation_sample_gives_no_bound_but_says_so(darcy):
     surrogate, _ = darcy
     train, validation, test = darcy_splits()
-    one = replace(
-        validation,
-        fields={n: f[:1] for n, f in validation.fields.items()},
-        indices=validation.indices[:1],
-    )
-    trust = trust_of(surrogate, [train, one, test])
+    trust = trust_of(surrogate, [train, validation.take(np.array([0])), test])
     assert trust.bounds["pressure"]["relative_l2"].values == (None,)
     assert trust.likeness.false_alarm_rate == 0.5
     answers = Answers(trust, surrogate.description)
@@ -110,7 +106,6 @@ def test_constant_inputs_are_like_each_other_and_unlike_any_other():
     surrogate, splits = imported(gaps=False)
     same = [replace(s, fields={**s.fields, "load": np.ones_like(s.fields["load"])}) for s in splits]
     trust = trust_of(surrogate, same)
-    assert trust.measured is not None
     assert trust.measured.outside["scaled"].rate == 1.0
     assert trust.measured.false_alarms.count < len(same[2])
 
@@ -139,19 +134,18 @@ def test_imported_data_with_gaps_are_bounded_where_the_truth_is_known():
     assert "load missing share" in trust.likeness.names
     assert "speed value" in trust.likeness.names
     with pytest.raises(InputError, match="no solver for imported data"):
-        fallback_to(trust, surrogate.description, (6, 6), None)
+        Fallback(trust, surrogate.description, (6, 6), None)
 
 
 def test_unordered_points_have_bounds_and_flags():
     surrogate, splits = rings()
     trust = trust_of(surrogate, splits)
     assert trust.no_residual == "no equation residual: none is written for darcy_ring"
-    assert trust.measured is not None
     assert trust.measured.outside["constant"].rate == 1.0
-    assert fallback_to(trust, surrogate.description, trust.shape, None)
+    assert Fallback(trust, surrogate.description, trust.shape, None)
 
 
-def spoilt_inputs() -> dict[str, np.ndarray]:
+def spoilt_inputs():
     permeability = darcy_splits()[2].fields["permeability"][:6].copy()
     permeability[1] *= 4.0
     permeability[4] = -1.0  # no solver can solve that
@@ -161,7 +155,7 @@ def spoilt_inputs() -> dict[str, np.ndarray]:
 def test_the_solver_answers_flagged_inputs_and_says_so(darcy):
     surrogate, trust = darcy
     given = spoilt_inputs()
-    fallback = fallback_to(trust, surrogate.description, (8, 8), None)
+    fallback = Fallback(trust, surrogate.description, (8, 8), None)
     answers = Answers(trust, surrogate.description, fallback)
     predicted = surrogate.predict(given)
     fields, beside = answers.complete(given, predicted)
@@ -176,38 +170,31 @@ def test_the_solver_answers_flagged_inputs_and_says_so(darcy):
     assert summary["solved"] == 1
     assert sum(summary["not_solved"].values()) == 1
     assert "positive numbers" in next(iter(summary["not_solved"]))
-    assert summary["iterations"] <= summary["iterations_from_zero"]
 
 
-def test_the_solver_also_answers_where_the_bound_is_too_large(darcy):
+def test_the_solver_also_answers_where_the_bound_is_too_large_on_the_grid_given(darcy):
     surrogate, trust = darcy
     given = {"permeability": darcy_splits()[2].fields["permeability"][:6]}
-    fallback = fallback_to(trust, surrogate.description, (8, 8), None, above=1e-6)
-    _, beside = Answers(trust, surrogate.description, fallback).complete(
-        given, surrogate.predict(given)
-    )
+    fallback = Fallback(trust, surrogate.description, (8, 8), None, above=1e-6)
+    answers = Answers(trust, surrogate.description, fallback)
+    _, beside = answers.complete(given, surrogate.predict(given))
     assert beside["answered_by"].all()
+    assert Fallback(trust, surrogate.description, (12, 12), None)
+    with pytest.raises(InputError, match="cannot solve|works on"):
+        Fallback(trust, surrogate.description, (8, 12), None)
 
 
 def test_the_solver_continues_states_for_no_more_frames_than_it_has():
     surrogate, splits = reactions()
     trust = trust_of(surrogate, splits)
     description = surrogate.description
-    fallback = fallback_to(trust, description, (8, 8), 2)
+    fallback = Fallback(trust, description, (8, 8), 2)
     given = {n: splits[2].fields[n][0, :1] for n in ("activator", "inhibitor")}
     answer = fallback.answer(given, {n: np.zeros((2, 8, 8), np.float32) for n in given})
-    assert answer is not None
     for name, values in answer.items():
         np.testing.assert_array_equal(values, splits[2].fields[name][0, 1:3])
     with pytest.raises(InputError, match="gives 3 frames after the first 1"):
-        fallback_to(trust, description, (8, 8), 4)
-
-
-def test_the_solver_works_on_the_grid_of_the_inputs(darcy):
-    surrogate, trust = darcy
-    assert fallback_to(trust, surrogate.description, (12, 12), None)
-    with pytest.raises(InputError, match="cannot solve|works on"):
-        fallback_to(trust, surrogate.description, (8, 12), None)
+        Fallback(trust, description, (8, 8), 4)
 
 
 def test_a_warm_start_ends_where_a_cold_one_does():
@@ -220,17 +207,95 @@ def test_a_warm_start_ends_where_a_cold_one_does():
     scale = np.abs(cold["pressure"]).max()
     np.testing.assert_allclose(warm["pressure"], cold["pressure"], rtol=0, atol=1e-6 * scale)
     for guess in (0.0, math.nan):
-        start = {"pressure": np.full((32, 32), guess, np.float32)}
-        again, _ = scenario.solve_from(drawn, start)
+        again, _ = scenario.solve_from(drawn, {"pressure": np.full((32, 32), guess, np.float32)})
         np.testing.assert_allclose(again["pressure"], cold["pressure"], atol=1e-6 * scale)
     with pytest.raises(InputError, match="guess of the pressure has shape"):
         scenario.solve_from(drawn, {"pressure": np.zeros((8, 8), np.float32)})
 
 
-def test_problems_with_other_parameters_are_tried_too(darcy):
-    _, trust = darcy
-    assert trust.measured is not None
-    changes = make_scenario("darcy", 8, {}).outside()
-    assert set(changes) and set(changes) <= set(trust.measured.outside)
-    for label in changes:
-        assert trust.measured.outside[label].samples == 40
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A model with its trust, and inputs of which one has four times the usual permeability."""
+    folder = tmp_path_factory.mktemp("workspace")
+    surrogate, splits = darcy_model(tmp_path_factory.mktemp("work")), darcy_splits()
+    candidate = folder / "models/candidate"
+    candidate.mkdir(parents=True)
+    surrogate.save(candidate)
+    trust = trust_of(surrogate, splits).model_copy(
+        update={"model_sha256": candidate_digest(candidate)}
+    )
+    (folder / "reports").mkdir()
+    (folder / "reports/trust.json").write_text(json.dumps(trust.to_json()))
+    permeability = splits[2].fields["permeability"][:5].copy()
+    permeability[3] *= 4.0
+    group = zarr.open_group(str(folder / "in.zarr"), mode="w")
+    group.create_array("permeability", data=permeability, dimension_names=("sample", "x", "y"))
+    return folder
+
+
+def predict(folder, *options, to):
+    arguments = [str(folder / name) for name in ("models/candidate", "in.zarr")]
+    return CliRunner().invoke(app, ["predict", *arguments, str(to), *options])
+
+
+def test_bounds_residual_and_flag_are_written_with_units_and_names(workspace, tmp_path):
+    done = predict(workspace, to=tmp_path / "out.zarr")
+    assert done.exit_code == 0, done.output
+    assert "1 of 5 inputs is unlike the training data, most by: permeability" in done.output
+    assert "typical error bound" in done.output
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = xarray.open_zarr(tmp_path / "out.zarr").load()
+    assert found["unlike_training"].values.tolist() == [0, 0, 0, 1, 0]
+    for name in ("rmse", "max_error", "relative_l2"):
+        bound = found[f"pressure_{name}_bound"]
+        assert np.isfinite(bound).all()
+        assert bound.attrs["units"] == "1" and "pressure" in bound.attrs["long_name"]
+    assert "answered_by" not in found
+    assert found["equation_residual"].dims == ("sample",)
+
+
+def test_the_solver_answers_what_is_flagged_and_export_takes_the_store(workspace, tmp_path):
+    done = predict(workspace, "--fallback", "solver", "--json", to=tmp_path / "out.zarr")
+    trust = json.loads(done.output)["trust"]
+    assert (trust["solved"], trust["not_solved"]) == (1, {})
+    found = xarray.open_zarr(tmp_path / "out.zarr").load()
+    assert found["answered_by"].values.tolist() == [0, 0, 0, 1, 0]
+    exported = CliRunner().invoke(
+        app, ["export", str(tmp_path / "out.zarr"), str(tmp_path / "o.nc")]
+    )
+    assert exported.exit_code == 0, exported.output
+    again = xarray.open_dataset(tmp_path / "o.nc")
+    np.testing.assert_array_equal(again["pressure"], found["pressure"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--fallback", "oracle"), "not one of"),
+        (("--fallback-above", "0.05"), "give --fallback solver, too"),
+        (("--fallback", "solver", "--fallback-above", "5%"), "--fallback-above"),
+    ],
+)
+def test_wrong_use_is_refused_before_any_work(workspace, tmp_path, options, message):
+    done = predict(workspace, *options, to=tmp_path / "out.zarr")
+    assert done.exit_code and message in f"{done.output} {done.exception}"
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_without_an_estimate_of_this_very_model_it_predicts_and_says_why(workspace, tmp_path):
+    other = tmp_path / "other"
+    (other / "models/candidate").mkdir(parents=True)
+    for path in (workspace / "models/candidate").iterdir():
+        (other / "models/candidate" / path.name).write_bytes(path.read_bytes())
+    (other / "in.zarr").symlink_to(workspace / "in.zarr")
+    done = predict(other, to=tmp_path / "a.zarr")
+    assert "no error estimate: there is no" in done.output
+    assert sorted(zarr.open_group(str(tmp_path / "a.zarr"))) == ["pressure"]
+    (other / "reports").mkdir()
+    content = json.loads((workspace / "reports/trust.json").read_text())
+    (other / "reports/trust.json").write_text(json.dumps(content | {"model_sha256": "1" * 64}))
+    done = predict(other, to=tmp_path / "b.zarr")
+    assert "is of another model; make a new one with: mno evaluate" in done.output
+    done = predict(other, "--fallback", "solver", to=tmp_path / "c.zarr")
+    assert "needs an error estimate" in str(done.exception)

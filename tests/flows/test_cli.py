@@ -1,12 +1,12 @@
 """The `mno` command: quick to start, and open to the commands of others."""
 
-from __future__ import annotations
-
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 TWIN = '''
@@ -29,7 +29,7 @@ HEAVY = ("torch", "numba", "mlflow", "prefect", "xarray", "scipy", "matplotlib",
 
 
 @pytest.fixture
-def added(tmp_path: Path) -> dict[str, str]:
+def added(tmp_path):
     """The environment in which a package that brings commands is installed."""
     (tmp_path / "twin.py").write_text(TWIN)
     installed = tmp_path / "mno_twin-1.0.dist-info"
@@ -39,12 +39,12 @@ def added(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
 
 
-def mno(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def mno(*words, env=None):
     command = [sys.executable, "-m", "flows.cli", *words]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
-def test_a_package_brings_its_commands_and_cannot_take_ours(added: dict[str, str]) -> None:
+def test_a_package_brings_its_commands_and_cannot_take_ours(added):
     shown = mno("--help", env=added)
     assert shown.returncode == 0 and "Show a twin." in shown.stdout
     done = mno("twin", "oven", "--times", "2", env=added)
@@ -60,9 +60,7 @@ def test_a_package_brings_its_commands_and_cannot_take_ours(added: dict[str, str
         (["broken"], "mno broken cannot be loaded from twin:nothing"),
     ],
 )
-def test_what_is_not_installed_is_one_line(
-    added: dict[str, str], words: list[str], said: str
-) -> None:
+def test_what_is_not_installed_is_one_line(added, words, said):
     done = mno(*words, env=added)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2
@@ -70,7 +68,7 @@ def test_what_is_not_installed_is_one_line(
 
 
 @pytest.mark.parametrize("words", ["--help", "run --help", "study --help", "audit --help"])
-def test_help_imports_nothing_heavy(words: str) -> None:
+def test_help_imports_nothing_heavy(words):
     code = (
         "import sys\nfrom flows.cli import app\n"
         f"app({words.split()}, standalone_mode=False)\n"
@@ -78,3 +76,55 @@ def test_help_imports_nothing_heavy(words: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+ROOT = Path(__file__).parents[2]
+
+LEFT = """
+import subprocess, sys
+import pytest
+from tests.support.workspaces import Workspace
+
+@pytest.fixture
+def deaf(tmp_path):
+    return Workspace(tmp_path)
+
+def test_leaves_something_at_work(tmp_path, deaf):
+    code = "import time; print(1, flush=True); time.sleep(600)"
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=deaf.root, stdout=subprocess.PIPE)
+    child.stdout.readline()
+    open({record!r}, "w").write(str(child.pid))
+    assert False
+"""
+
+
+def test_what_a_failed_test_has_started_ends_with_it(tmp_path):
+    record = tmp_path / "pid"
+    (tmp_path / "test_left.py").write_text(LEFT.format(record=str(record)))
+    options = ["-q", "-p", "tests.conftest", "-p", "no:cacheprovider", "-c", "/dev/null"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(tmp_path / "test_left.py")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    pid = int(record.read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_tests_and_their_children_hear_ctrl_c_where_the_shell_ignores_it():
+    code = (
+        "import signal, subprocess, sys\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN\n"
+        "import tests.conftest\n"
+        "look = 'import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)'\n"
+        "print(subprocess.run([sys.executable, '-c', look], capture_output=True).stdout)\n"
+    )
+
+    def ignore() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True,
+        preexec_fn=ignore,
+    )  # fmt: skip
+    assert "False" in done.stdout

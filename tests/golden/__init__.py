@@ -10,7 +10,7 @@ help of every command. FOLDER may be a checkout of any commit, also of one witho
 its files are copied into a repository of their own, and its code is driven only from outside.
 
 A record maps names, as `quick/reports/metrics.json`, to texts, or to `md5:…` of files that are no
-texts. What may differ between two runs of the same code is masked (`masks.py`, with reasons). Two
+texts. What may differ between two runs of the same code is masked (`compare.py`, with reasons). Two
 records are comparable if they were made on the same machine with the same packages.
 
 `compare` prints a unified diff of each text that differs, and names what else does. It ends with 0
@@ -20,7 +20,6 @@ if all that differs is listed in `intended.toml`, and with 1 otherwise. Each ent
     key = "help/mno study*"      # names in the record, as a shell's pattern
     why = "mno study show is gone"
 
-`check` keeps the record of a commit in `build/golden/`, so that it is made once. With `--jobs 2` a
-record of all runs takes twelve minutes on two cores, and longer where others are at work;
-`--only quick --only help` takes two.
+`check` keeps the record of a commit in `build/golden/`, so that it is made once. A record of all
+runs takes twenty minutes, longer where others are at work; `--only quick --only help` takes two.
 """

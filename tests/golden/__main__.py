@@ -1,7 +1,5 @@
 """The command line: `python -m tests.golden --help`."""
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json
@@ -21,7 +19,6 @@ NAMES = (HELP, *RUNS)
 
 
 def main() -> int:
-    """Make, compare or check records, and return the exit status."""
     options = _parser().parse_args()
     if options.command == "make":
         _make(options.folder, options.out, options)
@@ -52,7 +49,7 @@ def _of_commit(options: argparse.Namespace) -> Path:
 
 
 def _make(folder: Path, out: Path, options: argparse.Namespace) -> None:
-    values = make_record(folder.resolve(), options.only or NAMES, options.jobs)
+    values = make_record(folder.resolve(), options.only or NAMES)
     content = {"recipe": _recipe(options), "values": values}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
@@ -60,7 +57,6 @@ def _make(folder: Path, out: Path, options: argparse.Namespace) -> None:
 
 
 def _recipe(options: argparse.Namespace) -> str:
-    """Return what tells records of other runs apart."""
     runs = {name: RUNS.get(name, ()) for name in options.only or NAMES}
     return hashlib.md5(json.dumps(runs, sort_keys=True).encode()).hexdigest()
 
@@ -88,7 +84,6 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("commit", nargs="?", default="HEAD", help="before the change; HEAD if none")
     for command in (make, check):
         command.add_argument("--only", action="append", choices=NAMES, help="may be repeated")
-        command.add_argument("--jobs", type=int, default=1, help="runs at a time")
     for command in (compare, check):
         command.add_argument("--intended", type=Path, default=INTENDED, help="list of changes")
     return parser

@@ -1,7 +1,5 @@
 """The runs of a record, and how to make one from a checkout."""
 
-from __future__ import annotations
-
 import hashlib
 import html
 import os
@@ -9,14 +7,12 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from tests.golden.compare import DIGEST
-from tests.golden.masks import mask
+from tests.golden.compare import DIGEST, mask
 from tests.support.workspaces import Workspace, make_workspace
 
 HELP = "help"
@@ -90,35 +86,20 @@ def _help(workspace: Workspace, *words: str) -> Iterator[tuple[str, str]]:
         yield from _help(workspace, *words, *name.split())
 
 
-def make_record(folder: Path, names: Sequence[str], jobs: int = 1) -> dict[str, str]:
-    """Make the named runs of a checkout.
-
-    Args:
-        folder: The checkout.
-        names: Of `RUNS`, or `HELP`.
-        jobs: Copies of the checkout that are at work at a time.
+def make_record(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Make the named runs of a checkout: some of `RUNS`, or `HELP`.
 
     Raises:
         RuntimeError: A run failed.
     """
-    with (
-        TemporaryDirectory(prefix="mno-golden-") as scratch,
-        ThreadPoolExecutor(jobs) as workers,
-    ):
-        parts = workers.map(
-            lambda job: _make(folder, Path(scratch).resolve() / str(job), names[job::jobs]),
-            range(jobs),
-        )
-        return {key: mask(value) for part in parts for key, value in part.items()}
-
-
-def _make(folder: Path, root: Path, names: Sequence[str]) -> dict[str, str]:
-    workspace, values = copy_checkout(folder, root / "workspace"), {}
-    for name in names:
-        start = time.monotonic()
-        values |= dict(_help(workspace) if name == HELP else _run(workspace, name))
-        print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
-    return values
+    values: dict[str, str] = {}
+    with TemporaryDirectory(prefix="mno-golden-") as scratch:
+        workspace = copy_checkout(folder, Path(scratch).resolve() / "0/workspace")
+        for name in names:
+            start = time.monotonic()
+            values |= dict(_help(workspace) if name == HELP else _run(workspace, name))
+            print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
+    return {key: mask(value) for key, value in values.items()}
 
 
 def _run(workspace: Workspace, name: str) -> Iterator[tuple[str, str]]:

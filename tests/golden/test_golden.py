@@ -1,17 +1,13 @@
 """A record tells what changed from what only differs between runs."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.golden.__main__ import INTENDED
-from tests.golden.compare import differences, read_intended
-from tests.golden.masks import mask
+from tests.golden.compare import differences, mask, read_intended
 from tests.support.workspaces import ROOT
 
 BEFORE = {
@@ -23,8 +19,7 @@ PER_SECOND = "\nSolutions per second (surrogate: {} at a time)\n{}\n{}\nPeak mem
 CHANGE = '[[change]]\nkey = "quick/data/*"\nwhy = "a field was renamed"\n'
 
 
-def compared(folder: Path, after: dict[str, str], intended: str = "") -> tuple[int, str]:
-    """Compare two records as a person would."""
+def compared(folder, after, intended=""):
     for name, values in (("before", BEFORE), ("after", after)):
         content = {"recipe": "of the test", "values": values}
         (folder / f"{name}.json").write_text(json.dumps(content))
@@ -37,7 +32,7 @@ def compared(folder: Path, after: dict[str, str], intended: str = "") -> tuple[i
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_changed_digest_is_found_unless_it_is_intended(tmp_path: Path) -> None:
+def test_a_changed_digest_is_found_unless_it_is_intended(tmp_path):
     after = BEFORE | {"quick/data/x": "md5:" + 32 * "b"}
     status, said = compared(tmp_path, after)
     assert status == 1
@@ -47,7 +42,7 @@ def test_a_changed_digest_is_found_unless_it_is_intended(tmp_path: Path) -> None
     assert "a field was renamed" in said
 
 
-def test_an_intended_change_excuses_no_other_one(tmp_path: Path) -> None:
+def test_an_intended_change_excuses_no_other_one(tmp_path):
     changed = BEFORE["quick/reports/metrics.json"].replace("0.0815", "0.0816")
     status, said = compared(tmp_path, BEFORE | {"quick/reports/metrics.json": changed}, CHANGE)
     assert status == 1
@@ -55,12 +50,12 @@ def test_an_intended_change_excuses_no_other_one(tmp_path: Path) -> None:
     assert "intended, but nothing differs: quick/data/*" in said
 
 
-def test_what_is_gone_and_what_is_new_differ() -> None:
+def test_what_is_gone_and_what_is_new_differ():
     after = {"new": "", **{key: value for key, value in BEFORE.items() if key != "quick/audit"}}
     assert dict(differences(BEFORE, after)) == {"new": "only after", "quick/audit": "only before"}
 
 
-def test_another_moment_is_no_difference(tmp_path: Path) -> None:
+def test_another_moment_is_no_difference(tmp_path):
     later = BEFORE["quick/audit"].replace("2026-01-02T03:04:05", "2027-11-12T13:14:15")
     assert compared(tmp_path, BEFORE | {"quick/audit": later})[0] == 0
 
@@ -77,7 +72,7 @@ def test_another_moment_is_no_difference(tmp_path: Path) -> None:
         ("106 files and folders of the snapshot", "90 files and folders of the snapshot"),
     ],
 )  # fmt: skip
-def test_what_differs_between_runs_is_masked_once(one: str, other: str) -> None:
+def test_what_differs_between_runs_is_masked_once(one, other):
     assert mask(one) == mask(other) != one
     assert mask(mask(one)) == mask(one)
     assert mask(one).count("Peak memory") == one.count("Peak memory")
@@ -93,17 +88,17 @@ def test_what_differs_between_runs_is_masked_once(one: str, other: str) -> None:
         32 * "a" + ".dir",
     ],
 )
-def test_results_are_not_masked(result: str) -> None:
+def test_results_are_not_masked(result):
     assert mask(result) == result
 
 
-def test_the_committed_list_can_be_read() -> None:
+def test_the_committed_list_can_be_read():
     assert all(read_intended(INTENDED).values())
 
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_the_same_code_makes_the_same_record_twice(tmp_path: Path) -> None:
+def test_the_same_code_makes_the_same_record_twice(tmp_path):
     command = [sys.executable, "-m", "tests.golden"]
     for name in ("a.json", "b.json"):
         made = [*command, "make", str(ROOT), "--only", "quick", "--out", str(tmp_path / name)]

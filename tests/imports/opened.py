@@ -1,27 +1,20 @@
 """How tests open files with an importer."""
 
-from __future__ import annotations
-
 import pickle
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from mno.core.errors import InputError
 from mno.imports.cage import Cage
-from mno.imports.importer import Contents, importer_class
+from mno.imports.importer import importer_class
 from mno.imports.mapping import FieldRule, MappedFile, Mapping
 
 _CAGE = Cage()  # for all tests of a process
 
 
-def contents_and_values(
-    kind: str, path: Path, mapping: Mapping | None = None, block: int = 3
-) -> tuple[Contents, dict[str, np.ndarray]]:
-    """Return what a file holds, and all its values, read in blocks."""
+def contents_and_values(kind, path, mapping=None, block=3):
     with importer_class(kind)(path, mapping or Mapping()) as importer:
         contents = importer.contents
         values = {}
@@ -36,33 +29,28 @@ def contents_and_values(
     return contents, values
 
 
-def fields_of(contents: Contents) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return role and axes of each field."""
+def fields_of(contents):
     return {field.name: (field.role, field.dims) for field in contents.fields}
 
 
-def assert_values(found: dict[str, np.ndarray], **expected: np.ndarray) -> None:
-    """Assert that fields have these values, as float32."""
+def assert_values(found, **expected):
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], np.asarray(array).astype(np.float32), name)
 
 
-def caged_contents_and_values(kind: str, path: Path) -> tuple[Contents, dict[str, np.ndarray]]:
-    """Return the same, read in a cage as commands do."""
+def caged_contents_and_values(kind, path):
     from tests.imports.opened import read_into  # by the name that the child knows, too
 
     target = path.with_name("read.pickle")
-    arguments = {"kind": kind, "path": str(path), "target": str(target)}
-    _CAGE.call(read_into, arguments, [path])
+    _CAGE.call(read_into, {"kind": kind, "path": str(path), "target": str(target)}, [path])
     return pickle.loads(target.read_bytes())
 
 
-def read_into(kind: str, path: str, target: str, progress: Callable) -> None:
+def read_into(kind, path, target, progress):
     Path(target).write_bytes(pickle.dumps(contents_and_values(kind, Path(path))))
 
 
-def refusal(kind: str, path: Path, mapping: Mapping | None = None, *, caged: bool = False) -> str:
-    """Return the one line with which a file is refused."""
+def refusal(kind, path, mapping=None, *, caged=False):
     with pytest.raises(InputError) as error:
         if caged:
             caged_contents_and_values(kind, path)
@@ -73,15 +61,14 @@ def refusal(kind: str, path: Path, mapping: Mapping | None = None, *, caged: boo
     return message
 
 
-def assert_cuts_are_refused(kind: str, whole: Path, step: int) -> None:
-    """Assert that a file is refused in one line wherever it ends too early."""
+def assert_cuts_are_refused(kind, whole, step):
     raw, path = whole.read_bytes(), whole.with_name(f"cut{whole.suffix}")
     for length in range(0, len(raw) - 8, step):
         path.write_bytes(raw[:length])
         refusal(kind, path, caged=True)
 
 
-def assert_flips_do_no_harm(kind: str, whole: Path, places: Iterable[int], least: int) -> None:
+def assert_flips_do_no_harm(kind, whole, places, least):
     """Assert that a file with one altered byte is read or refused; the latter at least so often."""
     raw, path, refused = whole.read_bytes(), whole.with_name(f"flipped{whole.suffix}"), 0
     for place in places:
@@ -96,12 +83,10 @@ def assert_flips_do_no_harm(kind: str, whole: Path, places: Iterable[int], least
     assert refused > least
 
 
-def mapped(kind: str, path: Path, mapping: Mapping | None = None) -> MappedFile:
-    """Open a file and see it through a mapping."""
+def mapped(kind, path, mapping=None):
     mapping = mapping or Mapping()
     return MappedFile(importer_class(kind)(path, mapping), mapping)
 
 
-def rules(**given: dict[str, Any]) -> Mapping:
-    """Return the mapping with these rules for fields."""
+def rules(**given):
     return Mapping(fields={name: FieldRule(**rule) for name, rule in given.items()})

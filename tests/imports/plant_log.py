@@ -1,11 +1,8 @@
 """Logs of a heated rod as a plant would write them: thermocouples, gaps, duplicates, drift."""
 
-from __future__ import annotations
-
 import csv
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 
@@ -44,7 +41,7 @@ class Plant:
     seed: int = 0
     places: tuple[float, ...] = (0.05, 0.15, 0.3, 0.42, 0.55, 0.7, 0.85, 0.95)
 
-    def rows(self) -> list[Row]:
+    def rows(self):
         """Return all readings in the order of their times; the last sensor drifts."""
         rng = np.random.default_rng(self.seed)
         times = np.arange(0.0, self.duration, self.interval)
@@ -65,7 +62,7 @@ class Plant:
         return sorted(rows, key=lambda row: row.time)
 
 
-def temperatures(times: np.ndarray, power: np.ndarray, places: np.ndarray) -> np.ndarray:
+def temperatures(times, power, places):
     """Solve u_t = a u_xx - b (u - 20) + heat near x = 0 explicitly; shape `(times, places)`."""
     cells, diffusivity, loss = 40, 1e-4, 2e-4
     x = (np.arange(cells) + 0.5) / cells
@@ -81,17 +78,15 @@ def temperatures(times: np.ndarray, power: np.ndarray, places: np.ndarray) -> np
     return np.array(found)
 
 
-def without(rows: list[Row], sensor: str, begin: float, end: float) -> list[Row]:
-    """Return the rows without those of one sensor in a span of time."""
+def without(rows, sensor, begin, end):
     return [row for row in rows if row.sensor != sensor or not begin <= row.time < end]
 
 
-def at_value(rows: list[Row], sensor: str, value: float) -> list[Row]:
-    """Return the rows with one sensor stuck at a value."""
+def at_value(rows, sensor, value):
     return [replace(row, value=value) if row.sensor == sensor else row for row in rows]
 
 
-def write_long(path: Path, rows: list[Row], dates: bool = True, comma: bool = False) -> Path:
+def write_long(path, rows, dates=True, comma=False):
     """Write one row for each reading, with ISO dates or seconds, with `;` and decimal commas."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter=";" if comma else ",")

@@ -1,41 +1,42 @@
 """NumPy's files: what their arrays become, and what is refused."""
 
-from __future__ import annotations
-
 import pickle
+import resource
 import struct
+import subprocess
+import sys
 import zipfile
-from collections.abc import Mapping as Dictionary
-from copy import copy
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+import xarray
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.lib import format as npy_format
 from opened import fields_of, mapped, refusal, rules
 from pytest import MonkeyPatch
 
 from mno.core.errors import InputError
-from mno.imports import npz as npy
+from mno.imports import stored
 from mno.imports.importer import importer_class
-from mno.imports.mapping import MappedFile, Mapping
+from mno.imports.mapping import Mapping
 
 RNG = np.random.default_rng(0)
 SAVERS = {"stored": np.savez, "compressed": np.savez_compressed}
 
 
-def values(*shape: int) -> np.ndarray:
+def values(*shape):
     return RNG.normal(size=shape).astype(np.float32)
 
 
-def opened(path: Path, mapping: Mapping | None = None) -> MappedFile:
+def opened(path, mapping=None):
     return mapped("npz", path, mapping)
 
 
-def saved(folder: Path, mapping: Mapping | None = None, /, **arrays: Any) -> MappedFile:
+def saved(folder, mapping=None, /, **arrays):
     np.savez(folder / "file.npz", **arrays)
     return opened(folder / "file.npz", mapping)
 
@@ -64,17 +65,19 @@ def test_values_are_as_saved(tmp_path, save, order, dtype):
 
 @settings(max_examples=60, deadline=None)
 @given(shape=st.lists(st.integers(1, 7), min_size=2, max_size=4), tile=st.integers(1, 400))
-def test_arrays_in_fortran_order_are_turned_round(shape, tile):
-    expected = values(*shape)
-    with TemporaryFile() as file, MonkeyPatch.context() as patch:
-        patch.setattr("mno.imports.tiles._BOX_BYTES", tile)
-        np.save(file, np.asfortranarray(expected))
-        size = file.tell()
-        file.seek(0)
-        header = npy.read_header(Path("file"), "u", file, size)
-        turned = npy.Rows(file, header, header.length).tiles(Path("file"))
-        np.testing.assert_array_equal(turned.read(0, shape[0]), expected)
-        np.testing.assert_array_equal(turned.read(shape[0] - 1, shape[0]), expected[-1:])
+def test_arrays_in_fortran_order_are_turned_round(tmp_path_factory, shape, tile):
+    expected, path = values(*shape), tmp_path_factory.mktemp("f") / "u.npy"
+    np.save(path, np.asfortranarray(expected))
+    with MonkeyPatch.context() as patch:
+        patch.setattr("mno.imports.stored._BOX_BYTES", tile)
+        patch.setattr("mno.imports.stored._KEPT_BYTES", 0)
+        rule = {"role": "state" if len(shape) > 2 else "input"}
+        with importer_class("npz")(path, rules(u=rule)) as importer:
+            for start in (0, shape[0] - 1):
+                names = [field.name for field in importer.contents.fields]
+                parts = [importer.read(name, start, shape[0]) for name in names]
+                found = np.stack(parts, axis=-1) if len(parts) > 1 else parts[0]
+                np.testing.assert_array_equal(found, expected[start:].reshape(found.shape))
 
 
 XY, TXY = ("x", "y"), ("time", "x", "y")
@@ -160,7 +163,6 @@ def test_vectors_are_coordinates_numbers_or_parameters(tmp_path):
     assert axis.extent == pytest.approx((0.1 - 0.4 / 7, 0.9 + 0.4 / 7))
     assert fields_of(file.contents)["nu"] == ("input", ())
     assert file.contents.parameters == {"dt": 0.5, "steps": 3}
-    assert file.contents.groups is not None and file.contents.starts is not None
     assert file.contents.groups.tolist() == [0, 0, 1, 1]
     assert file.contents.starts.tolist() == [0.0, 1.0, 2.0, 3.0]
 
@@ -173,7 +175,7 @@ def test_a_single_array_is_a_state_if_the_mapping_says_so(tmp_path):
     np.testing.assert_array_equal(file.read("run_7", 0, 4), given)
 
 
-ODD: dict[str, tuple[Dictionary[str, Any], Mapping, str]] = {
+ODD = {
     "unknown role": (
         {"foo": values(4, 8, 8), "u": values(4, 8, 8)}, Mapping(),
         r"it cannot be told whether foo, of shape \(4, 8, 8\).*`fields: \{foo: \{role: input\}\}`",
@@ -235,16 +237,18 @@ class Bomb:
         return Bomb.ran.append, ("ran",)
 
 
-def test_pickles_are_refused_and_never_run(tmp_path):
+def test_pickles_are_refused_and_never_run_and_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="there.npz cannot be read"):
+        opened(tmp_path / "there.npz")
     with pytest.raises(InputError, match="pickled Python objects"):
         saved(tmp_path, a=np.array([Bomb()], dtype=object), u=values(1, 4))
     (tmp_path / "plain.npy").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(InputError, match="no array of NumPy's"):
+    with pytest.raises(InputError, match="cannot be read"):
         opened(tmp_path / "plain.npy")
     assert Bomb.ran == []
 
 
-def raw(shape: str, size: int, descr: str = "'<f4'") -> bytes:
+def raw(shape, size, descr="'<f4'"):
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode() + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(size)
 
@@ -254,15 +258,15 @@ HOSTILE = {
     "negative length": (raw("(-4, -8)", 128), "claims shape"),
     "too short": (raw("(4, 8)", 100), "claims shape"),
     "too long": (raw("(4, 8)", 1000), "claims shape"),
-    "code in the header": (raw("(__import__('os').getpid(), 8)", 128), "no array of NumPy's"),
-    "no shape": (raw("'4'", 128), "no array of NumPy's"),
-    "unknown type": (raw("(4, 8)", 128, "'nonsense'"), "no array of NumPy's"),
-    "deep header": (raw("(" * 3000 + ")" * 3000, 128), "no array of NumPy's"),
-    "long header": (raw("(" + "1, " * 20000 + ")", 4), "no array of NumPy's"),
-    "future version": (b"\x93NUMPY\x09\x00" + bytes(100), "unknown version"),
-    "cut header": (raw("(4, 8)", 0)[:30], "no array of NumPy's"),
-    "empty": (b"", "no array of NumPy's"),
-    "text": (b"x,y\n1,2\n", "no array of NumPy's"),
+    "code in the header": (raw("(__import__('os').getpid(), 8)", 128), "cannot be read"),
+    "no shape": (raw("'4'", 128), "cannot be read"),
+    "unknown type": (raw("(4, 8)", 128, "'nonsense'"), "cannot be read"),
+    "deep header": (raw("(" * 3000 + ")" * 3000, 128), "cannot be read"),
+    "long header": (raw("(" + "1, " * 20000 + ")", 4), "cannot be read"),
+    "future version": (b"\x93NUMPY\x09\x00" + bytes(100), "cannot be read"),
+    "cut header": (raw("(4, 8)", 0)[:30], "cannot be read"),
+    "empty": (b"", "cannot be read"),
+    "text": (b"x,y\n1,2\n", "cannot be read"),
 }
 
 
@@ -277,18 +281,19 @@ def test_false_headers_are_refused_in_one_line(tmp_path, case, packed):
         with zipfile.ZipFile(path, "w", packed) as archive:
             archive.writestr("a.npy", content)
     told = refusal("npz", path)
-    assert message in told and len(told) < 400
+    assert message in told and len(told) < 500
 
 
-def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
+def test_what_unpacks_to_more_than_there_is_room_for_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "file.npz"
     size = 200 * 2**20
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", raw(f"(100, {size // 400})", size))
-    assert "as in a zip bomb" in refusal("npz", path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 2**27}))
+    assert "unpack to" in (told := refusal("npz", path)) and "TMPDIR" in told
 
 
-def altered(path: Path, old: bytes, new: bytes) -> None:
+def altered(path, old, new):
     content = path.read_bytes()
     assert old in content and len(old) == len(new)
     path.write_bytes(content.replace(old, new))
@@ -302,19 +307,6 @@ def test_a_member_that_unpacks_to_more_than_it_claims_is_refused(tmp_path):
             archive.writestr(name, raw("(4, 8)", 100_000))
     altered(path, struct.pack("<I", small - 128 + 100_000), struct.pack("<I", small))
     assert "cannot be read" in refusal("npz", path)
-
-
-def test_members_that_overlap_are_refused(tmp_path):
-    path = tmp_path / "file.npz"
-    np.savez(path, a=values(4, 800), u=values(4, 800))
-    with zipfile.ZipFile(path, "a") as archive:
-        for name in ("b.npy", "c.npy"):  # entries that point to the bytes of a.npy
-            again = copy(archive.getinfo("a.npy"))
-            again.filename = name
-            archive.filelist.append(again)
-            archive.NameToInfo[name] = again
-        archive.comment = b"written anew"
-    assert "members overlap" in refusal("npz", path)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9, 0.999])
@@ -336,11 +328,8 @@ def test_damage_inside_a_compressed_member_is_found(tmp_path):
     assert "cannot be read" in refusal("npz", path)
 
 
-def test_an_encrypted_or_oddly_packed_member_is_refused(tmp_path):
+def test_an_encrypted_member_is_refused(tmp_path):
     path = tmp_path / "file.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
-        archive.writestr("a.npy", raw("(4, 8)", 128))
-    assert "stored or deflated" in refusal("npz", path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.npy", raw("(4, 8)", 128))
     content = bytearray(path.read_bytes())
@@ -358,6 +347,142 @@ def test_temporary_files_vanish_with_the_importer(tmp_path, monkeypatch):
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match="there.npz cannot be read"):
-        opened(tmp_path / "there.npz")
+PATH = Path("data.mat")
+SHAPES = st.lists(st.integers(1, 9), min_size=1, max_size=4)
+
+
+@given(shape=SHAPES, limit=st.integers(8, 600))
+def test_boxes_follow_one_another_in_a_file_of_matlab(shape, limit):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored, "_BOX_BYTES", limit)
+        boxes = list(stored.boxes(shape, None, 8, range(len(shape))))
+    numbers = np.arange(np.prod(shape)).reshape(shape, order="F")
+    found = np.concatenate([numbers[box].ravel(order="F") for box in boxes])
+    np.testing.assert_array_equal(found, np.arange(numbers.size))
+    assert all(8 * numbers[box].size <= limit for box in boxes)
+
+
+@given(data=st.data(), shape=SHAPES, limit=st.integers(1, 600))
+def test_samples_are_what_was_in_the_boxes(data, shape, limit):
+    chunks = [data.draw(st.integers(1, length)) for length in shape]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored, "_BOX_BYTES", limit)
+        boxes = list(stored.boxes(shape, chunks, 4, range(len(shape))))
+    for box in boxes:  # whole chunks, so that none is unpacked twice
+        assert all(part.start % chunk == 0 for part, chunk in zip(box, chunks, strict=True))
+    values = np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
+    ordered = stored.SampleTiles(PATH, shape, ((box, values[box]) for box in boxes))
+    start = data.draw(st.integers(0, shape[0] - 1))
+    stop = data.draw(st.integers(start + 1, shape[0]))
+    np.testing.assert_array_equal(ordered.read(start, stop), values[start:stop])
+
+
+def test_a_full_disk_is_told_in_one_line():
+    values = np.zeros((4, 2**20))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"File too large.*expected 0.0 GiB.*set TMPDIR"):
+            stored.SampleTiles(PATH, values.shape, [((slice(0, 4), slice(0, 2**20)), values)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+MIB, GIB = 2**20, 2**30
+SHAPE = (3000, 320, 320)  # 1.1 GiB of float32
+READ = """
+import sys
+from pathlib import Path
+from mno.imports.importer import importer_class
+from mno.imports.mapping import FieldRule, Mapping
+
+kind, path, *inputs = sys.argv[1:]
+mapping = Mapping(fields={name: FieldRule(role="input") for name in inputs})
+with importer_class(kind)(Path(path), mapping) as importer:
+    contents = importer.contents
+    for field in contents.fields:
+        for start in range(0, contents.samples, 16):
+            importer.read(field.name, start, min(start + 16, contents.samples))
+# The operating system's own maximum would include the process that started this one.
+status = Path("/proc/self/status").read_text()
+print(int(status.split("VmHWM:")[1].split()[0]) * 2**10)
+"""
+
+
+def peak(kind, path, *inputs):
+    """Return the most memory that reading a whole file in blocks took, in bytes."""
+    command = [sys.executable, "-c", READ, kind, str(path), *inputs]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fortran", [False, True])
+def test_of_a_numpy_file(tmp_path, fortran):
+    path = tmp_path / "u.npy"
+    header = {"shape": SHAPE, "fortran_order": fortran, "descr": "<f4"}
+    with path.open("wb") as file:
+        npy_format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 4 * int(np.prod(SHAPE)))
+    assert peak("npz", path, "u") < 600 * MIB
+
+
+@pytest.mark.slow
+def test_of_a_zarr_group_whose_chunks_hold_many_samples(tmp_path):
+    group = zarr.create_group(tmp_path / "g")
+    names = ("sample", "x", "y")
+    group.create_array(
+        "u", shape=SHAPE, dtype="f4", chunks=(3000, 32, 320), dimension_names=names,
+        config={"write_empty_chunks": True},
+    )[:, :32] = 1.0  # fmt: skip
+    assert peak("zarr", tmp_path / "g", "u") < 900 * MIB
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": "f4"},
+        {"dtype": "f8", "chunks": (1, 1, 512, 512), "compression": "gzip"},
+        {"dtype": "f4", "chunks": (100, 1, 64, 64), "compression": "lzf"},
+    ],
+    ids=str,
+)
+def test_memory_stays_below_one_gib_for_larger_files(tmp_path, options):
+    path = tmp_path / "large.hdf5"
+    chunks = options.get("chunks")
+    with h5py.File(path, "w") as file:
+        for name, shape in {"tensor": (600, 1, 512, 512), "nu": (600, 512, 512)}.items():
+            if chunks:
+                options["chunks"] = chunks if name == "tensor" else (chunks[0], *chunks[2:])
+            data = file.create_dataset(name, shape, **options)
+            block = np.zeros((100, *shape[1:]), dtype=options["dtype"])
+            for start in range(0, 600, 100):
+                data[start : start + 100] = block
+    assert 600 * 512**2 * 8 > 2**30
+    assert peak("pdebench", path) < 0.7 * GIB
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_memory_stays_below_one_gib_for_larger_files_of_matlab_7_3(tmp_path):
+    path = tmp_path / "large73.mat"
+    with h5py.File(path, "w") as file:
+        for name in ("a", "u"):
+            data = file.create_dataset(
+                name, (512, 512, 600), "f8", chunks=(8, 8, 600), compression="gzip"
+            )
+            for start in range(0, 512, 64):
+                data[start : start + 64] = np.zeros((64, 512, 600))
+    assert peak("fno-mat", path) < 0.7 * GIB
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])
+@pytest.mark.nightly
+def test_memory_stays_below_one_gib_for_larger_netcdf_files(tmp_path, engine):
+    path = tmp_path / "large.nc"
+    xarray.Dataset(
+        {"u": (("sample", "time", "x", "y"), np.zeros((80, 20, 448, 448), dtype="f4"))}
+    ).to_netcdf(path, engine=engine, format="NETCDF4" if engine == "h5netcdf" else "NETCDF3_64BIT")
+    assert path.stat().st_size > 2**30
+    assert peak("netcdf", path) < 0.7 * GIB

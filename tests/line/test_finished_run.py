@@ -1,13 +1,10 @@
 """What a person finds after `mno run --preset quick`."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
 import warnings
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,16 +19,16 @@ REPORTS = (
 )  # fmt: skip
 
 
-def read(path: Path):
+def read(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_every_report_is_there(finished, name: str) -> None:
+def test_every_report_is_there(finished, name):
     assert (finished.root / "reports" / name).stat().st_size > 0
 
 
-def test_the_model_is_registered_as_champion_with_its_lineage(finished) -> None:
+def test_the_model_is_registered_as_champion_with_its_lineage(finished):
     registered = read(finished.root / "reports/registered.json")
     assert (registered["name"], registered["version"]) == ("mno-darcy", 1)
     assert registered["alias"] == "champion"
@@ -43,13 +40,13 @@ def test_the_model_is_registered_as_champion_with_its_lineage(finished) -> None:
     assert record["ids"]["prefect_flow_run"]
 
 
-def test_a_run_touches_no_tracked_file_but_parameters_and_hashes(finished) -> None:
+def test_a_run_touches_no_tracked_file_but_parameters_and_hashes(finished):
     changed = finished.run("git", "status", "--short", check=True).stdout.split()[1::2]
     assert set(changed) <= {"params.yaml", "data.dvc", "dvc.lock"}
     assert "dvc.lock" in changed
 
 
-def test_dvc_finds_everything_up_to_date(finished) -> None:
+def test_dvc_finds_everything_up_to_date(finished):
     assert json.loads(finished.run("dvc", "status", "--json", check=True).stdout) == {}
 
 
@@ -65,11 +62,11 @@ def test_dvc_finds_everything_up_to_date(finished) -> None:
     ],
     ids=" ".join,
 )
-def test_dvc_works_by_itself(finished, command: tuple[str, ...]) -> None:
+def test_dvc_works_by_itself(finished, command):
     assert finished.run(*command, check=True).stdout
 
 
-def test_the_dataset_opens_in_xarray_without_a_warning(finished) -> None:
+def test_the_dataset_opens_in_xarray_without_a_warning(finished):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data = xarray.open_zarr(finished.root / "data")
@@ -79,9 +76,7 @@ def test_the_dataset_opens_in_xarray_without_a_warning(finished) -> None:
     assert float(data["pressure"].min()) > 0
 
 
-def test_the_registered_model_predicts_from_numpy_in_another_process(
-    finished, tmp_path: Path
-) -> None:
+def test_the_registered_model_predicts_from_numpy_in_another_process(finished, tmp_path):
     code = """
 import sys, mlflow, numpy as np
 mlflow.set_tracking_uri(f"sqlite:///{sys.argv[1]}/mlflow.db")
@@ -97,7 +92,7 @@ for n in (16, 24):
     assert done.stdout.splitlines() == ["(2, 16, 16)", "(2, 24, 24)"]
 
 
-def test_every_epoch_and_the_dataset_are_in_mlflow(finished) -> None:
+def test_every_epoch_and_the_dataset_are_in_mlflow(finished):
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{finished.root}/mlflow.db")
@@ -113,7 +108,7 @@ def test_every_epoch_and_the_dataset_are_in_mlflow(finished) -> None:
     assert run.data.params["train.epochs"] == "20"
 
 
-def test_predict_writes_what_the_model_says(finished, tmp_path: Path) -> None:
+def test_predict_writes_what_the_model_says(finished, tmp_path):
     out = tmp_path / "predictions.zarr"
     finished.mno("predict", "models:/mno-darcy@champion", "data", str(out), check=True)
     with warnings.catch_warnings():
@@ -137,9 +132,7 @@ def test_predict_writes_what_the_model_says(finished, tmp_path: Path) -> None:
         ("models:/mno-darcy@champion", "nowhere", "not a Zarr group"),
     ],
 )
-def test_predict_refuses_in_one_line(
-    finished, tmp_path: Path, model: str, source: str, expected: str
-) -> None:
+def test_predict_refuses_in_one_line(finished, tmp_path, model, source, expected):
     done = finished.mno("predict", model, source, str(tmp_path / "out.zarr"))
     assert done.returncode == 2
     assert expected in done.stderr
@@ -147,9 +140,7 @@ def test_predict_refuses_in_one_line(
     assert not list(tmp_path.glob("out.zarr*"))
 
 
-def test_the_champion_is_compared_with_sensors_and_with_the_solver(
-    finished, tmp_path: Path
-) -> None:
+def test_the_champion_is_compared_with_sensors_and_with_the_solver(finished, tmp_path):
     data = xarray.open_zarr(finished.root / "data")
     rows = ["time,x,y,quantity,value,unit,uncertainty"]
     for i, j in ((3, 5), (8, 8), (12, 4), (6, 13), (14, 10), (10, 2)):
@@ -158,8 +149,7 @@ def test_the_champion_is_compared_with_sensors_and_with_the_solver(
     log = tmp_path / "sensors.csv"
     log.write_text("\n".join(rows), encoding="utf-8")
     arguments = (str(log), "--sample", "0", "--output", str(tmp_path / "page"))
-    done = finished.mno("compare", *arguments, "--json", check=True)
-    found = json.loads(done.stdout)
+    found = json.loads(finished.mno("compare", *arguments, "--json", check=True).stdout)
     assert found["model"] == "models:/mno-darcy@champion"
     pressure = found["quantities"]["pressure"]
     assert pressure["solver"]["relative_l2"]["value"] < 1e-6
@@ -167,7 +157,7 @@ def test_the_champion_is_compared_with_sensors_and_with_the_solver(
     assert (tmp_path / "page/index.html").is_file()
 
 
-def test_status_shows_what_is_current_and_registered(finished) -> None:
+def test_status_shows_what_is_current_and_registered(finished):
     status = json.loads(finished.mno("status", "--json", check=True).stdout)
     assert [stage["state"] for stage in status["stages"]] == ["current"] * 6
     assert status["running"] is None
@@ -177,12 +167,12 @@ def test_status_shows_what_is_current_and_registered(finished) -> None:
     assert len(shown.splitlines()) < 24
 
 
-def test_doctor_finds_nothing_wrong(finished) -> None:
+def test_doctor_finds_nothing_wrong(finished):
     findings = json.loads(finished.mno("doctor", "--json", check=True).stdout)
     assert {finding["verdict"] for finding in findings} <= {"good", "note"}
 
 
-def test_nothing_changed_is_reported_as_reused(finished) -> None:
+def test_nothing_changed_is_reported_as_reused(finished):
     result = json.loads(finished.mno("run", "--json", check=True).stdout)
     assert [stage["target"] for stage in result["stages"]] == [
         "generate", "data.dvc", "train", "learning_curve", "evaluate", "register",
@@ -191,7 +181,7 @@ def test_nothing_changed_is_reported_as_reused(finished) -> None:
     assert result["registered"]["version"] == 1
 
 
-def test_a_scheduled_run_finds_nothing_to_do(finished, prefect_api: str) -> None:
+def test_a_scheduled_run_finds_nothing_to_do(finished, prefect_api):
     workspace = Workspace(finished.root, variables={"PREFECT_API_URL": prefect_api})
     before = (finished.root / "params.yaml").read_bytes()
     run = json.loads(workspace.mno("schedule", "run", "--json", check=True).stdout)

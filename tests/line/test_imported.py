@@ -1,12 +1,9 @@
 """The whole line on imported data: from files of others to a registered model."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,17 +21,16 @@ axes:
 """
 
 
-def write(path: Path, samples: int, seed: int) -> Path:
+def write(path, samples, seed):
     """Write arrays of which one is a smoothed form of the other."""
     rng = np.random.default_rng(seed)
     x = np.kron(rng.random((samples, 4, 4)), np.ones((1, 3, 3))).astype(np.float32)
-    y = (x + np.roll(x, 1, 1) + np.roll(x, 1, 2)) * 1e5
-    np.savez(path, x=x, y=y)
+    np.savez(path, x=x, y=(x + np.roll(x, 1, 1) + np.roll(x, 1, 2)) * 1e5)
     return path
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Workspace:
+def line(tmp_path_factory, prefect_api):
     """A fresh workspace in which arrays were imported and the line has run."""
     folder = tmp_path_factory.mktemp("imported")
     made = make_workspace(folder / "workspace")
@@ -49,11 +45,11 @@ def line(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Workspac
     return workspace
 
 
-def read(workspace: Workspace, name: str):
+def read(workspace, name):
     return json.loads((workspace.root / "reports" / name).read_text(encoding="utf-8"))
 
 
-def test_the_model_is_registered_by_the_name_of_the_data(line: Workspace) -> None:
+def test_the_model_is_registered_by_the_name_of_the_data(line):
     registered = read(line, "registered.json")
     assert (registered["name"], registered["version"]) == ("mno-plant", 1)
     status = json.loads(line.mno("status", "--json", check=True).stdout)
@@ -62,28 +58,25 @@ def test_the_model_is_registered_by_the_name_of_the_data(line: Workspace) -> Non
 
 
 @pytest.mark.nightly
-def test_it_is_made_again_from_the_converted_files_or_it_is_said_that_they_lack(
-    line: Workspace,
-) -> None:
-    words = ("replay", "models:/mno-plant/1", "--json", "--stage", "train", "--data")
+def test_it_is_made_again_from_the_converted_files_or_it_is_said_that_they_lack(line):
+    words = ("replay", "models:/mno-plant/1", "--json")
     parts = line.root / "build/imported"
     away = parts.rename(line.root.parent / "imported")
     try:
-        done = line.mno(*words, "regenerate")
+        done = line.mno(*words)
         assert done.returncode == 1
         assert "is not in this workspace; import it again" in done.stderr
-        pulled = json.loads(line.mno(*words, "pull").stdout)["replay"]
+        pulled = json.loads(line.mno(*words, "--pull").stdout)["replay"]
     finally:
         away.rename(parts)
-    made = json.loads(line.mno(*words, "both").stdout)["replay"]
+    made = json.loads(line.mno(*words).stdout)["replay"]
     for told in (pulled, made):
         assert {item["agreement"] for item in told["items"]} == {"identical"}, told
     assert "dataset" in {item["name"] for item in made["items"]}
 
 
-def test_lineage_and_report_name_the_file_by_its_checksum(line: Workspace) -> None:
-    file = line.root.parent / "first.npz"
-    sha = hashlib.sha256(file.read_bytes()).hexdigest()
+def test_lineage_and_report_name_the_file_by_its_checksum(line):
+    sha = hashlib.sha256((line.root.parent / "first.npz").read_bytes()).hexdigest()
     code = (
         "import json, sys; from pathlib import Path; from mno.registry.settings import "
         "use_workspace; from mlflow import artifacts; w = use_workspace(Path.cwd()); "
@@ -99,7 +92,7 @@ def test_lineage_and_report_name_the_file_by_its_checksum(line: Workspace) -> No
     assert sha in (line.root / "reports/report.html").read_text(encoding="utf-8")
 
 
-def test_the_model_predicts_in_the_units_of_the_mapping(line: Workspace) -> None:
+def test_the_model_predicts_in_the_units_of_the_mapping(line):
     line.mno("predict", "models:/mno-plant@champion", "data", "predictions.zarr", check=True)
     import zarr
 
@@ -109,9 +102,7 @@ def test_the_model_predicts_in_the_units_of_the_mapping(line: Workspace) -> None
 
 
 @pytest.mark.nightly
-def test_more_files_are_a_new_dataset_version_and_only_what_depends_on_it_is_redone(
-    line: Workspace,
-) -> None:
+def test_more_files_are_a_new_dataset_version_and_only_what_depends_on_it_is_redone(line):
     before = (line.root / "data.dvc").read_text()
     file = str(line.root.parent / "first.npz")
     again = json.loads(
@@ -133,7 +124,7 @@ def test_more_files_are_a_new_dataset_version_and_only_what_depends_on_it_is_red
 
 
 @pytest.mark.nightly
-def test_switching_to_a_scenario_and_back_converts_nothing_again(line: Workspace) -> None:
+def test_switching_to_a_scenario_and_back_converts_nothing_again(line):
     before = (line.root / "data.dvc").read_text()
     line.mno("generate", "--set", "scenario=burgers", check=True)
     back = json.loads(
@@ -154,9 +145,7 @@ def test_switching_to_a_scenario_and_back_converts_nothing_again(line: Workspace
         (("npz", "{first}", "--mapping", "Makefile"), "Makefile"),
     ],
 )
-def test_wrong_use_is_one_line_and_changes_nothing(
-    line: Workspace, arguments: tuple[str, ...], message: str
-) -> None:
+def test_wrong_use_is_one_line_and_changes_nothing(line, arguments, message):
     before = (line.root / "params.yaml").read_text()
     listed = sorted((line.root / "build/imported").iterdir())
     file = str(line.root.parent / "first.npz")

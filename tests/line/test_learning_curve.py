@@ -1,20 +1,15 @@
 """The stage `learning_curve` in a line of its own: off, on, killed, and with more shares."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.workspaces import Workspace, make_workspace
+from tests.support.workspaces import make_workspace
 
 SMALL = (
     "generate.samples=50", "generate.shard_size=25", "model.width=8", "model.layers=1",
@@ -23,15 +18,14 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace with a small model."""
+def line(tmp_path_factory):
     workspace = make_workspace(tmp_path_factory.mktemp("line") / "workspace")
     edit(workspace, *SMALL, preset="'quick'")
     workspace.run("dvc", "repro", "learning_curve", check=True)
     return workspace
 
 
-def edit(workspace: Workspace, *assignments: str, preset: str = "None") -> None:
+def edit(workspace, *assignments, preset="None"):
     code = (
         "import pathlib, sys; from flows.params import edit_params; "
         f"edit_params(pathlib.Path(), {preset}, sys.argv[1:])"
@@ -39,20 +33,21 @@ def edit(workspace: Workspace, *assignments: str, preset: str = "None") -> None:
     workspace.run(sys.executable, "-c", code, *assignments, check=True)
 
 
-def report(workspace: Workspace) -> dict[str, Any]:
-    path = workspace.root / "reports/learning_curve.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+def report(workspace):
+    return json.loads((workspace.root / "reports/learning_curve.json").read_text(encoding="utf-8"))
 
 
-def finished(workspace: Workspace) -> Mapping[Path, int]:
-    """The weights of finished trainings, with the time each was written."""
-    found = (workspace.root / "build/learning_curve").glob("*/*/finished.*.safetensors")
-    return {path: path.stat().st_mtime_ns for path in found}
+def finished(workspace):
+    """The checkpoints of trainings that another has followed, with the time each was written."""
+    paths = (workspace.root / "build/learning_curve").glob("*/*/epoch-*.ckpt")
+    found = {path: path.stat().st_mtime_ns for path in paths}
+    latest = max(found, key=found.__getitem__).parent if found else None
+    return {path: written for path, written in found.items() if path.parent != latest}
 
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_off_it_says_how_to_turn_it_on_and_loads_no_torch(line: Workspace) -> None:
+def test_off_it_says_how_to_turn_it_on_and_loads_no_torch(line):
     assert report(line)["points"] == []
     assert "mno evaluate --learning-curve" in report(line)["why_off"]
     code = (
@@ -61,13 +56,12 @@ def test_off_it_says_how_to_turn_it_on_and_loads_no_torch(line: Workspace) -> No
         "except SystemExit as end:\n    assert end.code == 0, end.code\n"
         "print([name for name in ('torch', 'mlflow') if name in sys.modules])"
     )
-    done = line.run(sys.executable, "-c", code, check=True)
-    assert done.stdout.strip() == "[]"
+    assert line.run(sys.executable, "-c", code, check=True).stdout.strip() == "[]"
 
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_a_killed_curve_is_continued_and_a_further_share_is_added(line: Workspace) -> None:
+def test_a_killed_curve_is_continued_and_a_further_share_is_added(line):
     edit(line, "learning_curve.shares=[0.25, 0.5]")
     killed = subprocess.Popen(
         ["dvc", "repro", "learning_curve"], cwd=line.root, env=line.environment,
@@ -91,7 +85,7 @@ def test_a_killed_curve_is_continued_and_a_further_share_is_added(line: Workspac
     training = json.loads((line.root / "reports/train.json").read_text(encoding="utf-8"))
     best = training["epochs"][training["best_epoch"] - 1]["validation_relative_l2"]
     assert first[-1]["validation"]["relative_l2"] == pytest.approx(best, rel=1e-4)
-    assert not list((line.root / "build/learning_curve").glob("*/*/epoch-*"))
+    assert len(list((line.root / "build/learning_curve").glob("*/*/epoch-*"))) == 2
 
     kept = finished(line)
     edit(line, "learning_curve.shares=[0.75, 0.5, 0.25]")

@@ -1,22 +1,17 @@
 """Given clusters and full disks."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from tests.support.workspaces import Workspace, make_workspace
+from tests.support.workspaces import make_workspace
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[str]:
-    """A Dask cluster that somebody else has started."""
+def cluster(tmp_path):
     code = """
 from distributed import LocalCluster
 if __name__ == "__main__":
@@ -38,12 +33,10 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_a_given_cluster_makes_the_same_dataset(
-    finished: Workspace, cluster: str, tmp_path: Path
-) -> None:
+def test_a_given_cluster_makes_the_same_dataset(finished, cluster, tmp_path):
     workspace = make_workspace(tmp_path / "workspace")
     workspace.mno(
-        "generate", "--preset", "quick", "--dask-scheduler", cluster, "--quiet", check=True
+        "generate", "--preset", "quick", "--set", f"execution.scheduler={cluster}", check=True
     )
     ours, theirs = (w.root / "data/zarr.json" for w in (workspace, finished))
     shards = json.loads(ours.read_text())["attributes"]["shards"]
@@ -52,7 +45,7 @@ def test_a_given_cluster_makes_the_same_dataset(
 
 
 @contextmanager
-def full_disk(folder: Path) -> Iterator[None]:
+def full_disk(folder):
     """Put a folder on a file system with room for next to nothing."""
     folder.mkdir(exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
@@ -67,7 +60,7 @@ def full_disk(folder: Path) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_a_full_disk_is_one_line_and_the_next_run_continues(workspace: Workspace) -> None:
+def test_a_full_disk_is_one_line_and_the_next_run_continues(workspace):
     with full_disk(workspace.root / "models"):
         failed = workspace.mno("run", "--set", "seed=1")
     assert failed.returncode == 1
@@ -81,13 +74,12 @@ def test_a_full_disk_is_one_line_and_the_next_run_continues(workspace: Workspace
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_a_disk_full_of_the_registrys_files_registers_nothing_by_half(workspace: Workspace) -> None:
+def test_a_disk_full_of_the_registrys_files_registers_nothing_by_half(workspace):
     with full_disk(workspace.root / "mlartifacts"):
         failed = workspace.mno("run")
     assert failed.returncode == 1
     assert "error: register:" in failed.stderr and "space" in failed.stderr
     assert "Traceback" not in failed.stderr
-    status = json.loads(workspace.mno("status", "--json", check=True).stdout)
-    assert status["registry"] == []
+    assert json.loads(workspace.mno("status", "--json", check=True).stdout)["registry"] == []
     workspace.mno("run", check=True)
     workspace.mno("audit", "models:/mno-darcy@champion", check=True)

@@ -1,20 +1,20 @@
 """A schedule that is served for real: runs by the clock, kills, and what is made up for."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import signal
-import subprocess
+import sqlite3
 import time
-from collections.abc import Callable
-from typing import Any
+from contextlib import closing
+from datetime import UTC, datetime
 
 import httpx
 import psutil
 import pytest
+import xarray
 
+from mno.serving.counts import read
 from tests.support.workspaces import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1500)]
@@ -22,12 +22,12 @@ PATIENCE = 600.0  # seconds
 
 
 @pytest.fixture
-def alone(workspace: Workspace) -> Workspace:
+def alone(workspace):
     """The workspace without the server that tests share: the service brings its own."""
     return Workspace(workspace.root)
 
 
-def wait_for(found: Callable[[], Any], what: str) -> Any:
+def wait_for(found, what):
     deadline = time.monotonic() + PATIENCE
     while not (value := found()):
         assert time.monotonic() < deadline, f"no {what} within {PATIENCE:g} s"
@@ -35,34 +35,34 @@ def wait_for(found: Callable[[], Any], what: str) -> Any:
     return value
 
 
-def journal(workspace: Workspace) -> dict[str, Any]:
-    path = workspace.root / "build/schedule/runs.json"
-    return json.loads(path.read_text()) if path.exists() else {"runs": [], "due": None}
+def runs(workspace):
+    listed = workspace.mno("schedule", "list", "--json")
+    return json.loads(listed.stdout)["runs"] if listed.returncode == 0 else []
 
 
-def ended(workspace: Workspace, **facts: Any) -> list[dict[str, Any]]:
+def ended(workspace, **facts):
     return [
         run
-        for run in journal(workspace)["runs"]
+        for run in runs(workspace)
         if run["ended"] and all(run.get(key) == value for key, value in facts.items())
     ]
 
 
-def serve(workspace: Workspace) -> subprocess.Popen[str]:
+def serve(workspace):
     server = workspace.start("schedule", "serve")
     wait_for(lambda: server.poll() or "Ctrl-C" in workspace.output.read_text(), "service")
     assert server.poll() is None, workspace.output.read_text()
     return server
 
 
-def stop(workspace: Workspace, server: subprocess.Popen[str]) -> None:
+def stop(workspace, server):
     os.kill(server.pid, signal.SIGTERM)
     assert server.wait(120) == 0
     assert "Traceback" not in workspace.output.read_text()
     assert work_in(workspace) == []
 
 
-def work_in(workspace: Workspace) -> list[str]:
+def work_in(workspace):
     found = []
     for process in psutil.process_iter():
         try:
@@ -73,7 +73,7 @@ def work_in(workspace: Workspace) -> list[str]:
     return found
 
 
-def test_it_runs_by_the_clock_and_makes_up_once_for_what_was_missed(alone: Workspace) -> None:
+def test_it_runs_by_the_clock_and_makes_up_once_for_what_was_missed(alone):
     # The copy has an empty registry, which is a reason, once.
     alone.mno("schedule", "--interval", "20s", check=True)
     server = serve(alone)
@@ -85,44 +85,97 @@ def test_it_runs_by_the_clock_and_makes_up_once_for_what_was_missed(alone: Works
 
     # A night passes in which nothing serves it.
     alone.mno("schedule", "--cron", "0 3 * * *", check=True)
-    path = alone.root / "build/schedule/runs.json"
-    path.write_text(json.dumps({**journal(alone), "due": "2026-01-02T03:00:00+00:00"}))
-    known = len(journal(alone)["runs"])
+    with closing(sqlite3.connect(alone.root / ".prefect/prefect.db")) as database:
+        database.execute(
+            "UPDATE flow_run SET next_scheduled_start_time = '2026-01-02 03:00:00.000000' "
+            "WHERE state_type = 'SCHEDULED'"
+        )
+        database.commit()
+    known = len(runs(alone))
     server = serve(alone)
     assert "made up for now" in alone.output.read_text()
-    wait_for(lambda: ended(alone, missed="2026-01-02T03:00:00+00:00"), "run that makes up")
+    (made_up,) = wait_for(lambda: ended(alone)[known:], "run that makes up")
+    assert datetime.fromisoformat(made_up["missed"]) == datetime(2026, 1, 2, 3, tzinfo=UTC)
     time.sleep(20)
-    assert len(journal(alone)["runs"]) == known + 1
+    assert len(runs(alone)) == known + 1
     second = alone.mno("schedule", "serve")
     assert second.returncode == 1 and f"process {server.pid}" in second.stderr
     stop(alone, server)
 
 
-def test_a_run_whose_service_is_killed_is_set_crashed_and_begun_anew(alone: Workspace) -> None:
+def test_a_run_whose_service_is_killed_is_set_crashed_and_begun_anew(alone):
     params = alone.root / "params.yaml"
-    endless = re.sub(r"(epochs|patience): \d+", r"\1: 5000", params.read_text())
-    params.write_text(endless)
-    alone.mno("schedule", "--cron", "0 3 * * *", check=True)
+    params.write_text(re.sub(r"(epochs|patience): \d+", r"\1: 5000", params.read_text()))
+    alone.mno("schedule", "--interval", "20s", check=True)
     server = serve(alone)
-    asked = subprocess.Popen(
-        alone.command(["schedule", "run"]), cwd=alone.root, env=alone.environment, text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
     wait_for(lambda: list(alone.root.glob("build/checkpoints/*/epoch-*")), "checkpoint")
-    run = journal(alone)["runs"][-1]
+    run = runs(alone)[-1]
     busy = alone.mno("run")
     assert busy.returncode == 1 and "already running" in busy.stderr
     os.kill(server.pid, signal.SIGKILL)
     server.wait()
-    _, said = asked.communicate(timeout=120)
-    assert asked.returncode == 1 and len(said.strip().splitlines()) == 1, said
-
+    alone.mno("schedule", "--cron", "0 3 * * *", check=True)
     server = serve(alone)
     assert ended(alone, id=run["id"])[0]["outcome"] == "crashed"
-    api = json.loads((alone.root / "build/schedule/server.json").read_text())["api"]
+    api = json.loads(alone.mno("schedule", "list", "--json").stdout)["serving"]["api"]
     assert httpx.get(f"{api}/flow_runs/{run['id']}").json()["state"]["type"] == "CRASHED"
-    wait_for(lambda: journal(alone)["runs"][-1]["id"] != run["id"], "run that begins anew")
-    assert journal(alone)["runs"][-1]["missed"] == run["scheduled"]
+    wait_for(lambda: runs(alone)[-1]["id"] != run["id"], "run that begins anew")
+    assert runs(alone)[-1]["missed"] == run["scheduled"]
     wait_for(lambda: any("pipelines.train" in line for line in work_in(alone)), "training")
     stop(alone, server)
-    assert journal(alone)["runs"][-1]["outcome"] == "cancelled"
+    assert runs(alone)[-1]["outcome"] == "cancelled"
+
+
+BATCH, UNLIKE, LIKE = 32, 4, 1  # samples per request; requests
+FACTOR = 30.0  # of the permeability: far outside of what the model was trained on
+
+
+def ask(address, permeability):
+    body = {"inputs": {"permeability": permeability.tolist()}}
+    httpx.post(address, json=body, timeout=120).raise_for_status()
+
+
+def serve_drifted_inputs(workspace):
+    server = workspace.start("serve", "--port", "0")
+    try:
+        address = None
+        while address is None:
+            assert server.poll() is None, workspace.output.read_text()
+            address = re.search(r"http://\S+/invocations", workspace.output.read_text())
+            time.sleep(0.1)
+        usual = xarray.open_zarr(workspace.root / "data")["permeability"][:BATCH].values
+        for factor in (FACTOR,) * UNLIKE + (1.0,) * LIKE:
+            ask(address.group(), factor * usual)
+    finally:
+        os.kill(server.pid, signal.SIGTERM)
+        server.wait(60)
+
+
+def scheduled_run(workspace):
+    return json.loads(workspace.mno("schedule", "run", "--json", check=True).stdout)
+
+
+def test_inputs_unlike_the_training_data_lead_to_one_retraining(workspace):
+    # The copy has an empty registry: the model is registered, and nothing is left to do.
+    assert scheduled_run(workspace)["outcome"] == "updated"
+    serve_drifted_inputs(workspace)
+    (seen,) = read(workspace.root).values()
+    assert seen["judged"] == BATCH * (UNLIKE + LIKE)
+    assert BATCH * UNLIKE <= seen["flagged"] <= BATCH * UNLIKE + BATCH // 4
+
+    # There is a reason, and nothing that another training would do otherwise.
+    found = scheduled_run(workspace)
+    (reason,) = found["reasons"]
+    assert re.match(r"drift: \d+% of 160 inputs served by mno-darcy/1 are unlike", reason)
+    assert found["outcome"] == "nothing changed" and "import new data" in found["said"]
+
+    params = workspace.root / "params.yaml"
+    text = params.read_text().replace("    set: {}", "    set: {seed: 5}")
+    params.write_text(text.replace("  tidy: false", "  tidy: true"))
+    assert scheduled_run(workspace)["outcome"] == "nothing changed"  # that drift has been noted
+    serve_drifted_inputs(workspace)
+    found = scheduled_run(workspace)
+    assert found["reasons"][0].startswith("drift: ")
+    assert found["outcome"] == "trained" and found["model"] == "models:/mno-darcy/2"
+    assert "tidied: " in found["said"]
+    assert "seed: 5" in params.read_text()

@@ -1,8 +1,5 @@
 """What a person meets who serves the model that `mno run` has registered."""
 
-from __future__ import annotations
-
-import json
 import os
 import re
 import signal
@@ -17,7 +14,7 @@ import xarray
 from mno.serving.counts import read
 
 
-def test_the_champion_is_served_and_audited_until_it_is_told_to_end(finished) -> None:
+def test_the_champion_is_served_until_it_is_told_to_end(finished):
     server = finished.start("serve", "--port", "0")
     try:
         address = None
@@ -34,11 +31,6 @@ def test_the_champion_is_served_and_audited_until_it_is_told_to_end(finished) ->
         trust = answer.json()["trust"]
         assert len(trust["relative_l2_bound"]) == len(trust["unlike_training"]) == 2
         _try(address.group().removesuffix("invocations"))
-        audited = finished.mno("audit", address.group(), "--json")
-        assert audited.returncode == 0, audited.stderr
-        told = json.loads(audited.stdout)
-        assert told["model"] == "models:/mno-darcy/1"
-        assert "serves mno-darcy/1" in told["lineage"]["endpoint"]
         httpx.post(address.group(), json=body, timeout=60).raise_for_status()
     finally:
         os.kill(server.pid, signal.SIGTERM)
@@ -48,7 +40,7 @@ def test_the_champion_is_served_and_audited_until_it_is_told_to_end(finished) ->
     assert seen == [4]  # to the last request; what the page has tried is not among them
 
 
-def _try(address: str) -> None:
+def _try(address):
     """Ask as the page does: for a stored sample, whose truth is what the solver answers."""
     assert "Try the model" in httpx.get(address).text
     setup = httpx.get(f"{address}try/setup", timeout=240).json()
@@ -64,15 +56,13 @@ def _try(address: str) -> None:
     assert np.allclose(truth, again, atol=1e-5 * abs(truth).max())
 
 
-def test_wrong_use_is_one_line(finished) -> None:
+def test_wrong_use_is_one_line(finished):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        port = str(taken.getsockname()[1])
         cases = {
             ("--port", "0", "--alias", "best"): "is not in the registry",
-            ("--port", port): "try another --port",
-            ("--port", "0", "--token-file", "nowhere"): "cannot be read",
+            ("--port", str(taken.getsockname()[1])): "try another --port",
         }
         for arguments, why in cases.items():
             done = finished.mno("serve", *arguments)

@@ -1,13 +1,11 @@
 """The whole line on fields over time: from the solver to a registered model that continues them."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 import xarray
@@ -32,7 +30,7 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Workspace:
+def line(tmp_path_factory, prefect_api):
     """A fresh workspace in which the line has run on a small dataset of states."""
     made = make_workspace(tmp_path_factory.mktemp("states") / "workspace")
     workspace = Workspace(made.root, variables={"PREFECT_API_URL": prefect_api})
@@ -41,11 +39,11 @@ def line(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Workspac
     return workspace
 
 
-def read(workspace: Workspace, name: str):
+def read(workspace, name):
     return json.loads((workspace.root / "reports" / name).read_text(encoding="utf-8"))
 
 
-def test_the_model_is_registered_and_better_than_keeping_the_last_frame(line: Workspace) -> None:
+def test_the_model_is_registered_and_better_than_keeping_the_last_frame(line):
     registered, metrics = read(line, "registered.json"), read(line, "metrics.json")
     assert (registered["name"], registered["version"]) == ("mno-diffusion_reaction", 1)
     assert registered["alias"] == "champion"
@@ -55,14 +53,14 @@ def test_the_model_is_registered_and_better_than_keeping_the_last_frame(line: Wo
     assert over_time["time"][-1] == 5.0
 
 
-def test_the_report_shows_the_error_over_time(line: Workspace) -> None:
+def test_the_report_shows_the_error_over_time(line):
     html = (line.root / "reports/report.html").read_text(encoding="utf-8")
     assert "Error over time" in html
     assert "Keeping the last given frame" in html
     assert (line.root / "reports/figures/error_over_time.png").stat().st_size > 0
 
 
-def test_the_dataset_opens_in_xarray_with_its_frames(line: Workspace) -> None:
+def test_the_dataset_opens_in_xarray_with_its_frames(line):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data = xarray.open_zarr(line.root / "data")
@@ -71,7 +69,7 @@ def test_the_dataset_opens_in_xarray_with_its_frames(line: Workspace) -> None:
     assert data["activator"].attrs["role"] == "state"
 
 
-def test_predict_continues_the_first_frames_of_a_store(line: Workspace, tmp_path: Path) -> None:
+def test_predict_continues_the_first_frames_of_a_store(line, tmp_path):
     model = "models:/mno-diffusion_reaction@champion"
     data = xarray.open_zarr(line.root / "data")
     surrogate = Surrogate.load(line.root / "models/candidate")
@@ -84,15 +82,12 @@ def test_predict_continues_the_first_frames_of_a_store(line: Workspace, tmp_path
             predictions = xarray.open_zarr(out)
         assert predictions.sizes == {"sample": 60, "time": steps, "x": 12, "y": 12}
         np.testing.assert_allclose(predictions["time"], 0.625 * np.arange(2, 2 + steps))
-        expected = surrogate.predict(given, steps=steps)
-        for name, field in expected.items():
+        for name, field in surrogate.predict(given, steps=steps).items():
             np.testing.assert_allclose(predictions[name].values, field, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(predictions["x"], data["x"])
 
 
-def test_the_registered_model_continues_frames_in_another_process(
-    line: Workspace, tmp_path: Path
-) -> None:
+def test_the_registered_model_continues_frames_in_another_process(line, tmp_path):
     code = """
 import sys, mlflow, numpy as np
 mlflow.set_tracking_uri(f"sqlite:///{sys.argv[1]}/mlflow.db")
@@ -110,7 +105,7 @@ print(model.metadata.get_input_schema().inputs[0].shape)
     assert done.stdout.splitlines() == ["(3, 7, 8, 8)", "(3, 4, 8, 8)", "(-1, 2, -1, -1)"]
 
 
-def test_impossible_tasks_are_refused_before_any_work(line: Workspace) -> None:
+def test_impossible_tasks_are_refused_before_any_work(line):
     for key, words in (
         ("task.history=9", "task.history=9 leaves none of the 9 frames to predict"),
         ("train.unroll=8", "train.unroll=8 is more than the 7 frames"),
@@ -122,19 +117,55 @@ def test_impossible_tasks_are_refused_before_any_work(line: Workspace) -> None:
         assert done.stderr.count("\n") == 1
 
 
-def test_another_task_trains_anew_on_the_same_data_and_is_compared_on_its_own_frames(
-    line: Workspace,
-) -> None:
+def test_another_task_trains_anew_on_the_same_data_and_is_compared_on_its_own_frames(line):
     settings = ("--set", "task.scheme=horizon", "--set", "task.history=3")
     result = json.loads(line.mno("run", *settings, "--json", check=True).stdout)
-    actions = {stage["target"]: stage["action"] for stage in result["stages"]}
-    assert actions == {
+    assert {stage["target"]: stage["action"] for stage in result["stages"]} == {
         "generate": "reused", "data.dvc": "reused", "train": "ran", "learning_curve": "ran",
         "evaluate": "ran", "register": "ran",
     }  # fmt: skip
-    registered = read(line, "registered.json")
-    assert registered["version"] == 2
+    assert read(line, "registered.json")["version"] == 2
     # The champion was asked for the frames that this model is measured by, one fewer than its own.
-    first = read(line, "registered.json")["champion_relative_l2"]
-    assert first is not None
+    assert read(line, "registered.json")["champion_relative_l2"] is not None
     assert len(read(line, "per_sample.json")["over_time"]["time"]) == 6
+
+
+def experiments(workspace):
+    """Names of DVC experiments by MLflow run, for the runs of finished trainings."""
+    client = mlflow.MlflowClient(f"sqlite:///{workspace.root}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("darcy").experiment_id])
+    return {run.info.run_id: run.data.tags.get("mno.experiment", "") for run in runs}
+
+
+def versions(workspace):
+    status = json.loads(workspace.mno("status", "--json", check=True).stdout)
+    return [version["version"] for version in status["registry"]]
+
+
+@pytest.mark.parametrize("where", [[], ["--temp"]], ids=["here", "in a copy"])
+def test_an_experiment_is_logged_and_not_registered(workspace, where):
+    workspace.mno("run", check=True)
+    assert versions(workspace) == [1]
+    changes = ("-S", "model.width=16", "-S", "train.epochs=2")
+    command = ("dvc", "exp", "run", "-n", "wide", *changes, *where)
+    workspace.run(*command, check=True)
+    assert "wide" in experiments(workspace).values()
+    assert versions(workspace) == [1]
+    shown = json.loads(workspace.run("dvc", "exp", "show", "--json", check=True).stdout)
+    assert "wide" in json.dumps(shown)
+    # What was tried can be taken, and is then registered like any other model.
+    workspace.run("dvc", "exp", "apply", "wide", check=True)
+    workspace.mno("run", check=True)
+    assert versions(workspace) == [2, 1]
+
+
+def test_queued_experiments_run_one_after_another(workspace):
+    workspace.mno("run", check=True)
+    for epochs in (1, 2):
+        workspace.run(
+            "dvc", "exp", "run", "--queue", "-n", f"epochs-{epochs}", "-S",
+            f"train.epochs={epochs}", check=True,
+        )  # fmt: skip
+    workspace.run("dvc", "exp", "run", "--run-all", check=True)
+    assert {"epochs-1", "epochs-2"} <= set(experiments(workspace).values())
+    assert versions(workspace) == [1]

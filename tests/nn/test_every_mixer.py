@@ -1,13 +1,12 @@
 """The ready check of mixers: what every entry of `MIXERS` must do, in both of its forms."""
 
-from __future__ import annotations
-
 import pytest
 import torch
+from backbone_cases import change_on_a_finer_grid, learn, random, sums, unit_grid
 from safetensors.torch import load, save
 
 from mno.data import Batch
-from mno.nn import Grid, ModelConfig, build_operator
+from mno.nn import ModelConfig, build_operator
 from mno.nn.mixers import MIXERS
 from mno.nn.operator import Mixers
 
@@ -28,7 +27,7 @@ def build(name, cross, seed=0):
 
 
 def features(size=3, seed=1):
-    return torch.randn(size, 12, D, generator=torch.Generator().manual_seed(seed))
+    return random(size, 12, D, seed=seed)
 
 
 def call(mixer, cross, x, source):
@@ -59,11 +58,19 @@ def test_gradients_reach_every_parameter_and_input_of_a_fresh_mixer(name, cross)
 
 @each
 @each_form
-def test_weights_survive_safetensors(name, cross):
+def test_weights_survive_safetensors_and_it_can_be_exported(name, cross):
     mixer, other = build(name, cross), build(name, cross, seed=7)
     other.load_state_dict(load(save(mixer.state_dict())))
     x, source = features(), features(seed=2)
-    assert torch.equal(call(other, cross, x, source), call(mixer, cross, x, source))
+    expected = call(mixer, cross, x, source)
+    assert torch.equal(call(other, cross, x, source), expected)
+
+    class OnGrid(torch.nn.Module):  # only tensors can be arguments of an exported program
+        def forward(self, x, source):
+            return call(mixer, cross, x, source)
+
+    program = torch.export.export(OnGrid(), (x, source))
+    torch.testing.assert_close(program.module()(x, source), expected)
 
 
 @each
@@ -79,34 +86,14 @@ def test_features_of_another_shape_are_refused(name, cross, shape):
 def test_an_operator_of_it_learns_one_batch(name):
     torch.manual_seed(0)
     operator = build_operator(config(name), inputs=("a",), outputs=("p",))
-    grid = Grid(SHAPE, (1 / 3, 1 / 4))
-    a = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
-    target = a.cumsum(1).flip(2).cumsum(2).flip(2)
-    target = (target - target.mean()) / target.std()
-    optimiser = torch.optim.AdamW(operator.parameters(), 1e-2)
-    for step in range(300):
-        loss = (operator(Batch({"a": a}, grid)).fields["p"] - target).square().mean()
-        assert step or loss > 0.5
-        if loss < 0.1:
-            return
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    pytest.fail(f"the loss is still {loss:.3f}")
+    a = random(2, *SHAPE)
+    losses = learn(operator, Batch({"a": a}, unit_grid(*SHAPE)), sums(a), 1e-2, 300, 0.1)
+    assert losses[0] > 0.5 and losses[-1] < 0.1
 
 
 @each
 def test_an_operator_of_it_is_nearly_the_same_function_on_a_finer_grid(name):
     torch.manual_seed(0)
-    operator = build_operator(config(name), inputs=("a",), outputs=("p",)).double()
-
-    def answer(n):
-        x = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-        a = torch.sin(3 * x[:, None]) * torch.cos(2 * x)
-        with torch.no_grad():
-            grid = Grid((n, n), (1 / n, 1 / n), (1 / 16, 1 / 16))
-            return operator(Batch({"a": a[None]}, grid)).fields["p"]
-
-    coarse, fine = answer(16), answer(32)
-    fine = fine.unflatten(2, (-1, 2)).mean(3).unflatten(1, (-1, 2)).mean(2)
-    assert (fine - coarse).norm() < 0.1 * coarse.norm()
+    operator = build_operator(config(name), inputs=("a",), outputs=("p",))
+    coarse, change = change_on_a_finer_grid(operator)
+    assert change.norm() < 0.1 * coarse.norm()

@@ -1,6 +1,7 @@
-from __future__ import annotations
+"""The Mamba mixers: against the reference code, along every path, and on grids that are refined."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ import torch
 from torch.nn import functional as F
 
 from mno.nn import Grid, MambaCrossMixer, MambaMixer, Points
+from mno.nn.kernel_view import EffectiveKernel, effective_kernel
 from mno.nn.mixers.mamba import reorder_cross
-from mno.scan.paths import PATHS
+from mno.scan.arguments import DISCRETIZATIONS, ScanPath
+from mno.scan.backends import compute
+from mno.scan.paths import PATHS, num_directions
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference"
 
@@ -22,8 +26,7 @@ needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason=f"no data at
 def reference(kind):
     data = np.load(REFERENCE / f"scan_mixer_{kind}_k2.npz")
     data = {k: torch.from_numpy(v) for k, v in data.items()}
-    weights = {k.removeprefix("param/"): v for k, v in data.items() if k.startswith("param/")}
-    return data, weights
+    return data, {k.removeprefix("param/"): v for k, v in data.items() if k.startswith("param/")}
 
 
 def difference(ours, theirs):
@@ -223,8 +226,7 @@ def test_a_source_at_other_points_is_refused_with_the_remedy():
 @pytest.mark.parametrize("shape", [(1,), (1, 1), (1, 5), (3, 1)])
 def test_grids_of_a_single_point_along_an_axis_work(shape):
     mixer = MambaMixer(4, path="axial", dims=len(shape))
-    x = torch.randn(2, math.prod(shape), 4)
-    assert mixer(x, shape).isfinite().all()
+    assert mixer(torch.randn(2, math.prod(shape), 4), shape).isfinite().all()
 
 
 def test_unused_precision_is_kept():
@@ -261,3 +263,251 @@ def test_a_mixer_that_cannot_be_is_refused(options, message):
 def test_input_that_does_not_fit_is_refused_with_the_remedy(shape, grid, message):
     with pytest.raises(ValueError, match=message):
         MambaMixer(8, path="axial")(torch.zeros(shape), grid)
+
+
+WIDTH = 6
+TRAINED_ON = 9  # points along an axis at which a step is not scaled
+
+
+def mixer(path, dims=1, discretization="simplified"):
+    torch.manual_seed(0)
+    made = MambaMixer(
+        WIDTH, d_state=3, expand=1, path=path, dims=dims, discretization=discretization
+    )
+    with torch.no_grad():
+        made.dt_projs_bias.fill_(-1.0)  # long steps and no direct path, so that the scans matter
+        made.Ds.zero_()
+    return made.double()
+
+
+def features(*axes):
+    """Smooth functions of place at the points of a grid, `(1, points, width)`."""
+    places = torch.meshgrid(*(torch.tensor(x, dtype=torch.float64) for x in axes), indexing="ij")
+    k = torch.arange(WIDTH)
+    waves = [torch.sin((k + 1.3 * axis + 1) * x[..., None] + k) for axis, x in enumerate(places)]
+    return torch.stack(waves).sum(0).flatten(0, -2)[None]
+
+
+def uniform(n, dims=1):
+    return Grid((n,) * dims, (1 / n,) * dims, (1 / TRAINED_ON,) * dims)
+
+
+def answers(operator, grid, *, scaled=True):
+    """Outputs on a grid of a power of three, at the points of the coarsest, which it shares."""
+    axes = [grid.centres(axis) for axis in range(len(grid.shape))]
+    with torch.no_grad():
+        y = operator(features(*axes), grid if scaled else grid.shape)
+    y = y.reshape(*grid.shape, WIDTH)
+    for axis, n in enumerate(grid.shape):
+        ratio = n // TRAINED_ON
+        y = y.movedim(axis, 0)[ratio // 2 :: ratio].movedim(0, axis)
+    return y
+
+
+def changes(operator, sizes, dims=1, **options):
+    ys = [answers(operator, uniform(n, dims), **options) for n in sizes]
+    return [((b - a).norm() / b.norm()).item() for a, b in zip(ys, ys[1:], strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("discretization", "expected"), [("simplified", 1), ("zoh", 1), ("centred", 2)]
+)
+@pytest.mark.parametrize(
+    ("path", "dims", "sizes"),
+    [("axial", 1, (9, 27, 81, 243)), ("axial", 2, (9, 27, 81)), ("temporal", 1, (9, 27, 81, 243))],
+)
+def test_a_grid_aware_mixer_converges_as_its_grid_is_refined(
+    path, dims, sizes, discretization, expected
+):
+    found = changes(mixer(path, dims, discretization), sizes, dims)
+    order = math.log(found[-2] / found[-1], 3)
+    assert expected - 0.25 < order < expected + 0.35, found
+
+
+@pytest.mark.parametrize("path", ["axial", "temporal"])
+def test_without_scaled_steps_a_finer_grid_is_answered_by_another_operator(path):
+    operator = mixer(path, discretization="centred")
+    coarse, fine = uniform(TRAINED_ON), uniform(243)
+    scaled = answers(operator, fine)
+    assert (scaled - answers(operator, coarse)).norm() < 0.15 * scaled.norm()
+    assert (scaled - answers(operator, fine, scaled=False)).norm() > 0.4 * scaled.norm()
+
+
+@pytest.mark.parametrize("path", ["axial", "temporal"])
+def test_cells_of_unequal_width_are_answered_as_a_fine_grid_is(path):
+    operator = mixer(path, discretization="centred")
+    fine = uniform(243)
+    widths = (5,) * 18 + (3,) * 31 + (1,) * 60  # in fine cells; all middles are those of fine cells
+    middles = [sum(widths[:i]) + width // 2 for i, width in enumerate(widths)]
+    places = tuple(fine.centres(0)[i] for i in middles)
+    uneven = Grid((len(widths),), (tuple(width / 243 for width in widths),), (1 / TRAINED_ON,))
+    taken_as_even = Grid((len(widths),), (1 / len(widths),), (1 / TRAINED_ON,))
+    assert uneven.centres(0) == pytest.approx(places)
+    with torch.no_grad():
+        truth = operator(features(fine.centres(0)), fine)[:, middles]
+        aware, unaware = (operator(features(places), g) for g in (uneven, taken_as_even))
+    assert (aware - truth).norm() < 0.01 * truth.norm()
+    assert (unaware - truth).norm() > 0.1 * truth.norm()
+
+
+GRIDS = [(7,), (4, 5), (3, 2, 4)]
+
+
+def mixer_for(path, dims, cls=MambaMixer, **options):
+    """A mixer in float64 whose steps are large enough for every part of its kernel to matter."""
+    torch.manual_seed(0)
+    mixer = cls(3, d_state=4, path=path, dims=dims, **options).double()
+    with torch.no_grad():
+        mixer.dt_projs_bias.uniform_(-2.0, 1.0)
+        mixer.Ds.uniform_(0.5, 2.0)
+    return mixer
+
+
+def sequence(num_points, batch=2):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, num_points, 3, dtype=torch.float64, generator=generator)
+
+
+def uneven(shape):
+    widths = tuple(tuple(0.1 + 0.05 * (i % 3) for i in range(n)) for n in shape)
+    return Grid(shape, widths, (0.1,) * len(shape))
+
+
+def direction(scan, k):
+    one = slice(k, k + 1)
+    path = scan.path
+    order, scale = (None if x is None else x[:, one] for x in (path.order, path.scale))
+    assert scan.D is not None and scan.bias is not None and scan.dt_weight is not None
+    return replace(
+        scan,
+        delta=scan.delta[:, :, one],
+        A=scan.A[one],
+        B=scan.B[:, :, one],
+        C=scan.C[:, :, one],
+        D=scan.D[one],
+        bias=scan.bias[one],
+        dt_weight=scan.dt_weight[one],
+        path=ScanPath(path.directions[one], order, scale),
+    )
+
+
+def check(kernel, scan):
+    u, tight = scan.u[:, :, 0], {"rtol": 1e-11, "atol": 1e-12}
+    torch.testing.assert_close(kernel.apply(u), compute(scan, "reference")[:, :, 0], **tight)
+    assert kernel.directions.shape[1] == len(scan.path.directions)
+    for k in range(len(scan.path.directions)):
+        alone = EffectiveKernel(kernel.directions[:, k : k + 1], kernel.targets)
+        expected = compute(direction(scan, k), "reference")[:, :, 0]
+        torch.testing.assert_close(alone.apply(u), expected, **tight)
+
+
+@pytest.mark.parametrize("discretization", DISCRETIZATIONS)
+@pytest.mark.parametrize("shape", GRIDS, ids=str)
+@pytest.mark.parametrize("path", PATHS)
+@torch.no_grad()
+def test_applying_the_kernel_is_the_scan(path, shape, discretization):
+    mixer = mixer_for(path, len(shape), discretization=discretization)
+    for domain in (shape, uneven(shape)):
+        x = sequence(torch.Size(shape).numel())
+        check(effective_kernel(mixer, x, domain), mixer.prepare(x, domain)[0])
+
+
+@pytest.mark.parametrize("path", ["bidirectional", "hilbert"])
+@torch.no_grad()
+def test_applying_the_kernel_is_the_scan_on_scattered_points(path):
+    places = torch.rand(2, 11, 2, generator=torch.Generator().manual_seed(2))
+    mixer, x = mixer_for(path, 2), sequence(11)
+    for domain in (Points(places, 0.1), Points(places[0])):
+        check(effective_kernel(mixer, x, domain), mixer.prepare(x, domain)[0])
+
+
+@torch.no_grad()
+def test_applying_the_kernel_is_the_scan_of_a_cross_mixer():
+    mixer = mixer_for("axial", 2, MambaCrossMixer)
+    x, source = sequence(12), sequence(12).flip(1)
+    kernel = effective_kernel(mixer, x, (3, 4), source=source)
+    check(kernel, mixer.prepare(x, (3, 4), source)[0])
+    assert not torch.equal(kernel.total, effective_kernel(mixer, x, (3, 4), source=x).total)
+
+
+@torch.no_grad()
+def test_the_mixer_is_its_kernel_between_projections():
+    mixer, x = mixer_for("axial", 2), sequence(20)
+    scan, gate = mixer.prepare(x, (4, 5))
+    y = effective_kernel(mixer, x, (4, 5)).apply(scan.u[:, :, 0])
+    torch.testing.assert_close(mixer.out_proj(mixer.out_norm(y) * gate), mixer(x, (4, 5)))
+
+
+@torch.no_grad()
+def test_a_few_targets_are_rows_of_the_whole_kernel():
+    mixer, x = mixer_for("cross", 2), sequence(20)
+    whole, rows = (effective_kernel(mixer, x, (4, 5), points=p) for p in (None, [17, 3]))
+    assert rows.directions.shape == (2, 4, 2, 20, 6)
+    torch.testing.assert_close(rows.directions, whole.directions[:, :, [17, 3]], rtol=0, atol=0)
+    torch.testing.assert_close(rows.total, whole.directions.sum(1)[:, [17, 3]], rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_a_direction_hears_nothing_of_what_it_has_not_passed():
+    forwards, backwards = effective_kernel(
+        mixer_for("bidirectional", 2), sequence(20), (4, 5)
+    ).directions.unbind(1)
+    later = torch.ones(20, 20, dtype=torch.bool).triu(1)
+    assert (forwards[:, later] == 0).all() and (backwards[:, later.T] == 0).all()
+    assert (forwards[:, ~later] != 0).all() and (backwards[:, ~later.T] != 0).all()
+
+
+@torch.no_grad()
+def test_lines_of_an_axial_path_do_not_hear_each_other():
+    kernel = effective_kernel(mixer_for("axial", 3), sequence(24), (3, 2, 4)).directions
+    at = torch.cartesian_prod(torch.arange(3), torch.arange(2), torch.arange(4))
+    differs = at[:, None] != at[None]
+    for k, axis in enumerate((2, 2, 1, 1, 0, 0)):
+        elsewhere = differs[..., [a for a in range(3) if a != axis]].any(-1)
+        heard = (kernel[:, k] != 0).any(-1)
+        passed = (at[:, None] >= at[None]) if k % 2 == 0 else (at[:, None] <= at[None])
+        assert (heard == (~elsewhere & passed[..., axis])).all()
+
+
+@pytest.mark.parametrize("path", PATHS)
+@torch.no_grad()
+def test_the_direct_path_is_the_diagonal(path):
+    mixer, x = mixer_for(path, 2), sequence(20)
+    before = effective_kernel(mixer, x, (4, 5)).directions
+    mixer.Ds += 10.0
+    change = effective_kernel(mixer, x, (4, 5)).directions - before
+    diagonal = torch.eye(20, dtype=torch.float64)[..., None].expand(20, 20, 6)
+    expected = 10.0 * diagonal.expand(2, num_directions(path, 2), -1, -1, -1)
+    torch.testing.assert_close(change, expected, rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_far_along_a_line_the_kernel_is_as_exact_as_at_its_start():
+    length = 3000
+    mixer = mixer_for("bidirectional", 1)
+    mixer.dt_projs_bias.fill_(3.0)  # so that steps add up to thousands, and decay within a few
+    x = sequence(length, batch=1)
+    exact = effective_kernel(mixer, x, (length,), points=[length - 1]).total
+    assert torch.isfinite(exact).all()
+    mixer.float()
+    single = effective_kernel(mixer, x.float(), (length,), points=[length - 1]).total
+    assert single.dtype == torch.float32
+    assert (single - exact).abs().max() < 1e-5 * exact.abs().max()
+
+
+def test_the_kernel_carries_no_graph():
+    assert not effective_kernel(mixer_for("axial", 1), sequence(7), (7,)).total.requires_grad
+
+
+@pytest.mark.parametrize("points", [[20], [0, -1], torch.tensor([[1, 2]])])
+def test_a_target_that_is_no_point_is_refused(points):
+    with pytest.raises(ValueError, match="expected a list of numbers of points, from 0 to 19"):
+        effective_kernel(mixer_for("axial", 2), sequence(20), (4, 5), points=points)
+
+
+def test_a_source_is_refused_or_asked_for():
+    x = sequence(20)
+    with pytest.raises(ValueError, match="only a cross mixer takes a source"):
+        effective_kernel(mixer_for("axial", 2), x, (4, 5), source=x)
+    with pytest.raises(ValueError, match="second input; give it as source"):
+        effective_kernel(mixer_for("axial", 2, MambaCrossMixer), x, (4, 5))

@@ -1,7 +1,5 @@
 """Other mixers in a trained operator: what changes, what stays, and how it is trained again."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np
@@ -12,7 +10,7 @@ from mno.data import Batch
 from mno.data.normalise import Normaliser
 from mno.nn import Grid, ModelConfig, build_operator
 from mno.nn.backbones import BACKBONES
-from mno.nn.replace import replace_mixer, trainable_stages
+from mno.nn.replace import replace_mixer
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 
@@ -28,12 +26,10 @@ def build(seed=0, **options):
 
 
 def random_batch(size=2):
-    generator = torch.Generator().manual_seed(7)
-    return Batch({"a": torch.randn(size, 6, 6, generator=generator)}, GRID)
+    return Batch({"a": torch.randn(size, 6, 6, generator=torch.Generator().manual_seed(7))}, GRID)
 
 
 def kinds(operator):
-    """Names of the mixers' classes, by layer."""
     found: dict[int, set[str]] = {}
     for layer, name in operator.mixers():
         found.setdefault(layer, set()).add(type(operator.get_submodule(name)).__name__)
@@ -68,20 +64,6 @@ def test_named_layers_get_the_mixer_and_all_other_weights_stay(backbone):
     assert out.isfinite().all() and not torch.allclose(out, operator(random_batch()).fields["p"])
 
 
-@each_backbone
-def test_what_lies_before_the_first_replaced_layer_computes_the_same(backbone):
-    operator = build(backbone=backbone)
-    new = replace_mixer(operator, [2], "mamba")
-    heard = {}
-    for model in (operator, new):
-        name = next(name for layer, name in model.mixers() if layer == 0)
-        model.get_submodule(name).register_forward_hook(
-            lambda module, given, out, model=model: heard.setdefault(model, out)
-        )
-        model(random_batch())
-    assert torch.equal(heard[operator], heard[new])
-
-
 def test_the_operator_that_is_given_is_not_touched_and_shares_nothing():
     operator = build()
     before = copy.deepcopy(operator.state_dict())
@@ -103,8 +85,7 @@ def test_type_and_mode_are_those_of_the_operator():
 
 def test_replacing_every_layer_gives_one_name_and_replacing_back_gives_the_first_configuration():
     operator = build()
-    own = replace_mixer(build(backbone="transolver"), [1], "own")
-    assert kinds(own)[1] == {"PhysicsMixer"}
+    assert kinds(replace_mixer(build(backbone="transolver"), [1], "own"))[1] == {"PhysicsMixer"}
     mamba = replace_mixer(operator, range(3), "mamba")
     assert mamba.config.mixer == ["mamba"]
     assert replace_mixer(mamba, [0, 1, 2], "softmax").config == operator.config
@@ -136,28 +117,18 @@ def test_training_in_stages_lowers_the_loss_first_by_the_new_mixers_alone(backbo
     batch = random_batch()
     target = batch.fields["a"].cumsum(1) / 3
     new = replace_mixer(build(backbone=backbone), [1], "mamba")
-    inside = tuple(f"{name}." for layer, name in new.mixers() if layer == 1)
-
-    def step(optimiser):
-        loss = (new(batch).fields["p"] - target).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        return loss.item()
-
-    best, states = [], [copy.deepcopy(new.state_dict())]
-    for parameters in trainable_stages(new, [1]):
-        optimiser = torch.optim.AdamW(parameters, 3e-3)
-        losses = [step(optimiser) for _ in range(8)]
-        best += [losses[0], min(losses)] if not best else [min(losses)]
-        states.append(copy.deepcopy(new.state_dict()))
-    changed = [
-        {key.startswith(inside) for key in after if not torch.equal(after[key], before[key])}
-        for before, after in zip(states, states[1:], strict=False)
-    ]
-    assert changed == [{True}, {True, False}]
-    assert best[0] > best[1] > best[2]
-    assert all(p.requires_grad for p in new.parameters())
+    mixers = [new.get_submodule(name) for layer, name in new.mixers() if layer == 1]
+    best = []
+    for weights in ([w for mixer in mixers for w in mixer.parameters()], list(new.parameters())):
+        losses, optimiser = [], torch.optim.AdamW(weights, 3e-3)
+        for _ in range(8):
+            loss = (new(batch).fields["p"] - target).square().mean()
+            losses.append(loss.item())
+            new.zero_grad()
+            loss.backward()
+            optimiser.step()
+        best += [losses[0], min(losses)]
+    assert best[0] > best[1] > best[3]
 
 
 @pytest.mark.parametrize(
@@ -169,8 +140,8 @@ def test_training_in_stages_lowers_the_loss_first_by_the_new_mixers_alone(backbo
         ([0], "conv", {}, "mixer='conv' is not known; choose one of own, mamba, softmax"),
         ([0], "mamba", {"states": 4}, r"\['states'\] are not options of mixers; choose among path"),
         ([0], "mamba", {"width": 8}, r"\['width'\] are not options of mixers"),
-        ([0], "mamba", {"d_state": 0}, "does not fit: d_state: Input should be greater than"),
-        ([0], "mamba", {"path": "spiral"}, "does not fit: path.*axial"),
+        ([0], "mamba", {"d_state": 0}, "d_state.*does not fit: Input should be greater than"),
+        ([0], "mamba", {"path": "spiral"}, "does not fit: .*axial"),
         ([0], "linear", {"heads": 2}, "heads=2 would change the softmax mixer of layer 1, too"),
         ([0], "linear", {"heads": 5}, "does not fit: Value error, width=16 cannot be divided"),
     ],
@@ -183,7 +154,5 @@ def test_what_cannot_be_replaced_is_refused_with_the_remedy(layers, mixer, optio
 @pytest.mark.parametrize("backbone", ["fno", "unet"])
 def test_backbones_without_mixers_say_so(backbone):
     operator = build(backbone=backbone, layers=1)
-    for call in (lambda: replace_mixer(operator, [0], "mamba"),
-                 lambda: trainable_stages(operator, [0])):  # fmt: skip
-        with pytest.raises(ValueError, match=f"backbone='{backbone}' has no mixers to replace"):
-            call()
+    with pytest.raises(ValueError, match=f"backbone='{backbone}' has no mixers to replace"):
+        replace_mixer(operator, [0], "mamba")

@@ -1,9 +1,6 @@
 """An SMTP server on this machine that keeps what it gets."""
 
-from __future__ import annotations
-
 import socket
-from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,15 +8,13 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
 
-def free_port() -> int:
+def free_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return taken.getsockname()[1]
 
 
 class Mailbox:
-    """What aiosmtpd hands its messages to."""
-
     def __init__(self) -> None:
         self.letters: list[tuple[list[str], str]] = []
 
@@ -34,13 +29,13 @@ class Mailbox:
         return "250 OK"
 
 
-def _may_log_in(server, session, envelope, mechanism, data) -> AuthResult:
+def _may_log_in(server, session, envelope, mechanism, data):
     right = isinstance(data, LoginPassword) and data.password == b"right"
     return AuthResult(success=right, handled=right)
 
 
 @contextmanager
-def mail_server(with_login: bool = False) -> Iterator[tuple[Mailbox, int]]:
+def mail_server(with_login=False):
     mailbox, asked = Mailbox(), {"auth_required": True, "auth_require_tls": False}
     login: dict[str, Any] = {"authenticator": _may_log_in, **asked} if with_login else {}
     controller = Controller(mailbox, hostname="127.0.0.1", port=free_port(), **login)

@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[2]
 STAGES = list(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
 
 
-def test_dvc_yaml_names_what_the_stages_import() -> None:
+def test_dvc_yaml_names_what_the_stages_import():
     assert (ROOT / "dvc.yaml").read_text(encoding="utf-8") == rewritten(ROOT)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_module_that_a_stage_imports_is_declared(stage: str) -> None:
+def test_every_module_that_a_stage_imports_is_declared(stage):
     declared = set(stage_inputs(ROOT, stage, read_params(ROOT)).code)
     imported = imported_files(ROOT, [f"pipelines/{stage}.py"])
     assert len(imported) > 5
@@ -32,7 +32,7 @@ def test_every_module_that_a_stage_imports_is_declared(stage: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*scenario_names(), IMPORTED])
-def test_what_a_scenario_imports_is_declared_by_generation(name: str) -> None:
+def test_what_a_scenario_imports_is_declared_by_generation(name):
     params = {**read_params(ROOT), "scenario": name}
     params["scenarios"] = {name: {}}
     declared = set(stage_inputs(ROOT, "generate", params).code)
@@ -40,21 +40,21 @@ def test_what_a_scenario_imports_is_declared_by_generation(name: str) -> None:
     assert sorted(imported_files(ROOT, [f"mno/scenarios/{name}.py"]) - declared) == []
 
 
-def test_no_scenario_is_declared_that_is_not_solved() -> None:
+def test_no_scenario_is_declared_that_is_not_solved():
     declared = set(stage_inputs(ROOT, "generate", read_params(ROOT)).code)
     others = {f"mno/scenarios/{name}.py" for name in scenario_names() if name != "darcy"}
     assert len(others) > 5
     assert sorted(others & declared) == []
 
 
-def test_training_depends_on_no_solver() -> None:
+def test_training_depends_on_no_solver():
     declared = set(stage_inputs(ROOT, "train", read_params(ROOT)).code)
     assert not any("kernels" in name or name == "mno/scenarios/darcy.py" for name in declared)
     residuals = sorted((ROOT / "mno/scenarios/residuals").glob("*.py"))
     assert {path.relative_to(ROOT).as_posix() for path in residuals} <= declared
 
 
-def test_files_that_are_read_rather_than_imported_are_declared_too() -> None:
+def test_files_that_are_read_rather_than_imported_are_declared_too():
     params = read_params(ROOT)
     evaluate = stage_inputs(ROOT, "evaluate", params).code
     read = [path for end in ("j2", "toml") for path in (ROOT / "mno/report").rglob(f"*.{end}")]
@@ -63,7 +63,7 @@ def test_files_that_are_read_rather_than_imported_are_declared_too() -> None:
     assert "mno/registry/pyfunc_model.py" in stage_inputs(ROOT, "register", params).code
 
 
-def checkout(root: Path) -> Path:
+def checkout(root):
     for name, text in {
         "mno/__init__.py": "",
         "mno/apart/__init__.py": "",
@@ -79,11 +79,10 @@ def checkout(root: Path) -> Path:
     return root
 
 
-def test_a_folder_stands_for_its_files_only_where_all_of_them_are_needed(tmp_path: Path) -> None:
+def test_a_folder_stands_for_its_files_only_where_all_of_them_are_needed(tmp_path):
     root = checkout(tmp_path)
     (root / "mno/whole/page.css").unlink()
-    found = stage_code(root, "stage_a")
-    assert found == [
+    assert stage_code(root, "stage_a") == [
         "mno/__init__.py",
         "mno/apart/__init__.py",
         "mno/apart/used.py",
@@ -92,18 +91,18 @@ def test_a_folder_stands_for_its_files_only_where_all_of_them_are_needed(tmp_pat
     ]
 
 
-def test_a_file_that_no_import_names_keeps_a_folder_apart(tmp_path: Path) -> None:
+def test_a_file_that_no_import_names_keeps_a_folder_apart(tmp_path):
     assert "mno/whole" not in stage_code(checkout(tmp_path), "stage_a")
 
 
-def test_only_type_checkers_read_some_imports(tmp_path: Path) -> None:
+def test_only_type_checkers_read_some_imports(tmp_path):
     root = checkout(tmp_path)
     text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import mno.apart.unused\n"
     (root / "pipelines/stage_a.py").write_text(text)
     assert stage_code(root, "stage_a") == ["pipelines"]
 
 
-def test_the_command_says_when_something_is_missing() -> None:
+def test_the_command_says_when_something_is_missing():
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.deps"],
         cwd=ROOT, capture_output=True, text=True, check=False,

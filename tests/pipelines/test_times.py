@@ -1,20 +1,21 @@
 """How long stages worked is found again for whatever result is there, and counts every attempt."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from flows.params import edit_params
-from mno.core.times import Seconds, recorded_seconds
-from pipelines.stage import INTERVAL
-from tests.support.workspaces import Workspace, make_workspace
+from mno.core.times import recorded_seconds
+from mno.data.generate.run import Progress
+from mno.lineage.dvcfiles import StageInputs
+from pipelines.generate import shown
+from pipelines.stage import INTERVAL, Stage, StageEnvironment
+from tests.support.workspaces import make_workspace
 
 WORK = """
 import pathlib, sys, time
@@ -33,22 +34,21 @@ with recorded(pathlib.Path(root), "evaluate", key):
 """
 
 
-def start(root: Path, key: str, answer: str, seconds: float, end: str = "") -> subprocess.Popen:
-    arguments = [sys.executable, "-c", WORK, str(root), key, answer, str(seconds), end]
-    return subprocess.Popen(arguments)
+def start(root, key, answer, seconds, end=""):
+    return subprocess.Popen([sys.executable, "-c", WORK, str(root), key, answer, str(seconds), end])
 
 
-def work(root: Path, key: str, answer: str, seconds: float, end: str = "") -> int:
+def work(root, key, answer, seconds, end=""):
     return start(root, key, answer, seconds, end).wait()
 
 
-def found(root: Path) -> Seconds:
+def found(root):
     seconds = recorded_seconds(root, "evaluate")
     assert seconds is not None
     return seconds
 
 
-def test_a_result_has_the_time_that_it_took(tmp_path: Path) -> None:
+def test_a_result_has_the_time_that_it_took(tmp_path):
     begun = time.monotonic()
     assert work(tmp_path, "a", "1", 0.5) == 0
     around = time.monotonic() - begun
@@ -58,7 +58,7 @@ def test_a_result_has_the_time_that_it_took(tmp_path: Path) -> None:
     assert (taken.attempts, taken.cores >= 1) == (1, True)
 
 
-def test_a_killed_attempt_counts_and_one_that_failed(tmp_path: Path) -> None:
+def test_a_killed_attempt_counts_and_one_that_failed(tmp_path):
     killed = start(tmp_path, "a", "1", 60)
     record = tmp_path / "build/times/evaluate.json"
     while not record.exists():
@@ -74,13 +74,13 @@ def test_a_killed_attempt_counts_and_one_that_failed(tmp_path: Path) -> None:
     assert json.loads(record.read_text())["unfinished"] == {}
 
 
-def test_attempts_with_other_inputs_do_not_count(tmp_path: Path) -> None:
+def test_attempts_with_other_inputs_do_not_count(tmp_path):
     assert work(tmp_path, "a", "1", 0.3, "fails") == 1
     assert work(tmp_path, "b", "2", 0.0) == 0
     assert found(tmp_path).attempts == 1
 
 
-def test_an_earlier_result_has_its_own_time(tmp_path: Path) -> None:
+def test_an_earlier_result_has_its_own_time(tmp_path):
     work(tmp_path, "a", "1", 0.4)
     first = found(tmp_path)
     work(tmp_path, "b", "2", 0.0)
@@ -93,7 +93,7 @@ def test_an_earlier_result_has_its_own_time(tmp_path: Path) -> None:
     assert recorded_seconds(tmp_path, "evaluate") is None
 
 
-def test_finding_all_work_done_is_not_the_time_of_the_work(tmp_path: Path) -> None:
+def test_finding_all_work_done_is_not_the_time_of_the_work(tmp_path):
     work(tmp_path, "a", "1", 0.5)
     first = found(tmp_path)
     work(tmp_path, "a", "1", 0.0)
@@ -103,7 +103,7 @@ def test_finding_all_work_done_is_not_the_time_of_the_work(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"finished": 1, "unfinished": 2}', "{}"])
-def test_a_record_that_is_no_record_stops_nothing(tmp_path: Path, content: str) -> None:
+def test_a_record_that_is_no_record_stops_nothing(tmp_path, content):
     record = tmp_path / "build/times/evaluate.json"
     record.parent.mkdir(parents=True)
     record.write_text(content)
@@ -111,7 +111,7 @@ def test_a_record_that_is_no_record_stops_nothing(tmp_path: Path, content: str) 
     assert found(tmp_path).attempts == 1
 
 
-def test_a_result_that_dvc_puts_back_has_the_time_that_it_took(tmp_path: Path) -> None:
+def test_a_result_that_dvc_puts_back_has_the_time_that_it_took(tmp_path):
     workspace = make_workspace(tmp_path / "workspace")
     small(workspace, samples=20)
     first = generated(workspace)
@@ -123,14 +123,52 @@ def test_a_result_that_dvc_puts_back_has_the_time_that_it_took(tmp_path: Path) -
     assert recorded_seconds(workspace.root, "generate") is None
 
 
-def small(workspace: Workspace, samples: int) -> None:
-    """Set a dataset that takes no time."""
-    sizes = [f"generate.samples={samples}", "generate.shard_size=10"]
-    edit_params(workspace.root, "quick", sizes)
+def small(workspace, samples):
+    edit_params(workspace.root, "quick", [f"generate.samples={samples}", "generate.shard_size=10"])
 
 
-def generated(workspace: Workspace) -> Seconds:
+def generated(workspace):
     workspace.run("dvc", "repro", "data.dvc", check=True)
     seconds = recorded_seconds(workspace.root, "generate")
     assert seconds is not None
     return seconds
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    environment = replace(StageEnvironment.read(), quiet=False, terminal=None, workspace=tmp_path)
+    return Stage(tmp_path, {}, StageInputs("generate", (), {}, ""), environment)
+
+
+@pytest.mark.parametrize(
+    ("told", "lines"),
+    [
+        (  # less than a fifth since the last line is worth none, nor is the last one
+            [(0, 0), (4, 20), (5, 30), (204, 51), (204.5, 55)],
+            ["20/100 samples, 5 per second, 0:00:16 left",
+             "51/100 samples, 0.25 per second, 0:03:16 left"],
+        ),
+        ([(done / 100, done) for done in range(0, 101, 10)], []),
+        ([(0.1, 40), (4, 60)], ["continuing after 40 samples",
+                                "60/100 samples, 5 per second, 0:00:08 left"]),
+    ],
+)  # fmt: skip
+def test_lines_say_samples_per_second_and_time_left(stage, monkeypatch, capsys, told, lines):
+    now = [0.0]
+    monkeypatch.setattr("pipelines.generate.monotonic", lambda: now[0])
+    with shown(stage) as show:
+        for seconds, done in told:
+            now[0] = seconds
+            show(Progress(done // 10, 10, done, 100))
+    assert capsys.readouterr().out.splitlines() == [f"generate   {line}" for line in lines]
+
+
+def test_a_terminal_has_a_bar_and_no_lines(stage, tmp_path, capsys):
+    terminal = tmp_path / "terminal"
+    stage = replace(stage, environment=replace(stage.environment, terminal=str(terminal)))
+    with shown(stage) as show:
+        for done in (0, 40):
+            show(Progress(done // 10, 10, done, 100))
+    stage.console.file.flush()
+    assert "40/100" in terminal.read_text()
+    assert capsys.readouterr().out == ""

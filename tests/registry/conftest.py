@@ -1,15 +1,11 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
-from registry_shop import Shop, open_shop
+from registry_shop import open_shop
 
 from mno.registry.settings import prepare
 
 
 @pytest.fixture(scope="session")
-def prepared_database(tmp_path_factory) -> Path:
+def prepared_database(tmp_path_factory):
     """An empty database of MLflow; making one takes seconds, copying it does not."""
     folder = tmp_path_factory.mktemp("prepared")
     prepare(folder)
@@ -23,5 +19,5 @@ def no_server_of_the_users(monkeypatch):
 
 
 @pytest.fixture
-def shop(tmp_path: Path, prepared_database: Path) -> Shop:
+def shop(tmp_path, prepared_database):
     return open_shop(tmp_path / "shop", prepared_database)

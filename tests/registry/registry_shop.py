@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from mno.data.normalise import Normaliser
-from mno.evaluation.metrics import Pooled
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
 from mno.nn.config import ModelConfig
@@ -27,7 +24,7 @@ from mno.surrogate.surrogate import Surrogate
 DATA_DVC = "deps: [{path: build/dataset}]\nouts: [{path: data, md5: %s.dir}]\n"
 
 
-def open_shop(root: Path, database: Path) -> Shop:
+def open_shop(root, database):
     """Make a committed workspace with a copy of an empty database of MLflow."""
     shop = Shop(root)
     (root / "mno").mkdir(parents=True)
@@ -42,7 +39,7 @@ def open_shop(root: Path, database: Path) -> Shop:
     return shop
 
 
-def tiny_surrogate(seed: int) -> Surrogate:
+def tiny_surrogate(seed):
     torch.manual_seed(seed)
     description = Description(
         scenario="darcy",
@@ -60,26 +57,24 @@ def tiny_surrogate(seed: int) -> Surrogate:
 
 @dataclass
 class Shop:
-    """A committed workspace with an MLflow of its own."""
-
     root: Path
 
     @property
-    def candidate(self) -> Path:
+    def candidate(self):
         return self.root / "models/candidate"
 
     @property
-    def request(self) -> Request:
+    def request(self):
         return Request(self.root, self.root, {"scenario": "darcy", "seed": 1})
 
-    def git(self, *args: str) -> None:
+    def git(self, *args):
         identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
         subprocess.run(["git", "-C", str(self.root), *identity, *args], check=True)
 
-    def use_data(self, md5: str) -> None:
+    def use_data(self, md5):
         (self.root / "data.dvc").write_text(DATA_DVC % (md5 * 32))
 
-    def train(self, seed: int, tracked: bool = True) -> Evaluated:
+    def train(self, seed, tracked=True):
         """Leave a candidate as the stage train does; return what evaluating it would say.
 
         Not tracked, it is as if the candidate came from DVC's cache and MLflow knew nothing.
@@ -90,8 +85,7 @@ class Shop:
         surrogate.save(self.candidate)
         if tracked:
             self._track(seed)
-        rng = np.random.default_rng(seed)
-        inputs = {"permeability": rng.random((3, 8, 8), dtype=np.float32)}
+        inputs = {"permeability": np.random.default_rng(seed).random((3, 8, 8), dtype=np.float32)}
         report = self.root / "reports/metrics.json"
         report.parent.mkdir(exist_ok=True)
         report.write_text("{}")
@@ -104,16 +98,14 @@ class Shop:
             reports=(report,),
         )
 
-    def _track(self, seed: int) -> None:
+    def _track(self, seed):
         snapshot = take_snapshot(self.root)
         record = start_record(self.root, snapshot, self.request.params, threads=1, device="cpu")
         with TrainingRun.open(self.root, "darcy", f"key-{seed}", {"seed": seed}) as run:
             run.finish(candidate_digest(self.candidate), record)
 
-    def register(
-        self, evaluated: Evaluated, score: Callable[[Any], float] | None = None, **changes: Any
-    ) -> dict[str, Any]:
-        def measure(model: Any) -> Pooled:
+    def register(self, evaluated, score=None, **changes):
+        def measure(model):
             if score is None:
                 raise RuntimeError("the champion was measured again without need")
             return pooled((score(model),) * len(evaluated.errors))
@@ -121,7 +113,7 @@ class Shop:
         request = replace(self.request, **changes)
         return register(request, self.candidate, self.reported(evaluated), measure)
 
-    def reported(self, evaluated: Evaluated) -> Evaluated:
+    def reported(self, evaluated):
         """Leave reports as the stage evaluate does: errors by sample, and a few predictions.
 
         Where the errors do not fit their mean, all samples have that.

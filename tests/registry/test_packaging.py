@@ -1,7 +1,6 @@
 """Packages predict what their surrogates do, with gaps, with states, and without the project."""
 
-from __future__ import annotations
-
+import hashlib
 import json
 import os
 import shutil
@@ -20,7 +19,13 @@ from registry_shop import tiny_surrogate
 from mno.core.errors import MnoError
 from mno.core.forecast import Forecast
 from mno.core.imports import imported_files, other_packages
+from mno.lineage.audit import Verdict
+from mno.lineage.audit.code import check_snapshot, check_stages
+from mno.lineage.audit.data import check_sources
+from mno.lineage.seal import SealPointer, seal_text
 from mno.nn import ModelConfig
+from mno.registry.catalogue import existing_workspace, find_version_of, registry_of
+from mno.registry.evidence import gather, read_chain, read_facts
 from mno.registry.packaging import (
     check_predictions,
     frames_given,
@@ -28,6 +33,7 @@ from mno.registry.packaging import (
     requirements,
     save_package,
 )
+from mno.registry.settings import Workspace
 from mno.surrogate.surrogate import Surrogate
 
 CHECKOUT = Path(__file__).parents[2]
@@ -36,7 +42,7 @@ INPUTS = {"permeability": np.random.default_rng(0).random((3, 8, 8), dtype=np.fl
 STATES = INPUTS | {"pressure": np.random.default_rng(1).random((3, 2, 8, 8), dtype=np.float32)}
 
 
-def packaged(surrogate: Surrogate, folder: Path, inputs=INPUTS, trust=None) -> Path:
+def packaged(surrogate, folder, inputs=INPUTS, trust=None):
     (folder / "candidate").mkdir()
     surrogate.save(folder / "candidate")
     save_package(folder / "candidate", inputs, folder / "model", trust)
@@ -44,17 +50,16 @@ def packaged(surrogate: Surrogate, folder: Path, inputs=INPUTS, trust=None) -> P
 
 
 @pytest.fixture(scope="module")
-def surrogate() -> Surrogate:
+def surrogate():
     return tiny_surrogate(seed=1)
 
 
 @pytest.fixture(scope="module")
-def package(surrogate, tmp_path_factory) -> Path:
+def package(surrogate, tmp_path_factory):
     return packaged(surrogate, tmp_path_factory.mktemp("package"))
 
 
-def served(model, inputs) -> dict[str, np.ndarray]:
-    """What MLflow's own server answers."""
+def served(model, inputs):
     body = json.dumps({"inputs": inputs}, allow_nan=False)
     answer = invocations(body, "application/json", model, model.metadata.get_input_schema())
     assert answer.status == 200, answer.response
@@ -106,7 +111,7 @@ def test_wrong_input_is_answered_with_what_is_expected(package, given, message):
     assert caught.value.get_http_status_code() == 400
 
 
-def test_signature_and_example_say_what_the_model_takes(package):
+def test_says_what_it_takes_holds_no_pickle_and_asks_for_ranges(package):
     model = load_model(package)
     (given,) = model.metadata.signature.inputs.inputs
     assert (given.name, given.shape) == ("permeability", (-1, -1, -1))
@@ -114,9 +119,6 @@ def test_signature_and_example_say_what_the_model_takes(package):
     assert predicted.name == "pressure"
     example = json.loads((package / "serving_input_example.json").read_text())
     assert np.shape(example["inputs"]["permeability"]) == (2, 8, 8)
-
-
-def test_holds_no_pickle_and_asks_for_ranges(package):
     assert not [p for p in package.rglob("*") if p.suffix in (".pkl", ".pickle", ".pt", ".ckpt")]
     asked = (package / "requirements.txt").read_text()
     assert "torch" in asked and "==" not in asked and "+" not in asked
@@ -189,18 +191,15 @@ def test_what_predictions_are_judged_by_lies_beside_and_changes_no_prediction(
     assert check_predictions(load_model(judged), INPUTS, surrogate.predict(INPUTS)) is None
 
 
-# Models that are told which of their inputs are missing.
-
-
 @pytest.fixture(scope="module")
-def gaps() -> dict[str, np.ndarray]:
+def gaps():
     known = dict(np.load(FORMATS / "gaps/prediction.npz"))
     given = {"temperature": known["given temperature"]}
     return given | {name: known[name] for name in ("cover", "loss", "x", "y")}
 
 
 @pytest.fixture(scope="module")
-def gapped(gaps, tmp_path_factory) -> Path:
+def gapped(gaps, tmp_path_factory):
     folder = tmp_path_factory.mktemp("package") / "model"
     save_package(FORMATS / "gaps", gaps, folder)
     return folder
@@ -216,8 +215,7 @@ def test_a_package_predicts_with_gaps_what_its_surrogate_does(gapped, gaps):
     found = served(model, {n: np.where(np.isnan(x), None, x).tolist() for n, x in gaps.items()})
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-5)
-    example = json.loads((gapped / "serving_input_example.json").read_text())
-    first = example["inputs"]["cover"][0][1]
+    first = json.loads((gapped / "serving_input_example.json").read_text())["inputs"]["cover"][0][1]
     assert first is None or np.isnan(first)
 
 
@@ -234,17 +232,12 @@ def test_what_may_not_be_missing_is_refused(gapped, gaps, name, where, words):
         load_model(gapped).predict(gaps | {"loss": [None, "much"]})
 
 
-# Models that continue states.
-
-
-def continuing(scheme: str) -> Surrogate:
+def continuing(scheme):
     """A model that continues the pressure for three frames after two, given a permeability."""
     steady = tiny_surrogate(seed=1).description
     torch.manual_seed(0)
     description = replace(
-        steady,
-        inputs={**steady.inputs, **steady.outputs},
-        forecast=Forecast(2, scheme, 3, 0.5),  # pyright: ignore[reportArgumentType]
+        steady, inputs={**steady.inputs, **steady.outputs}, forecast=Forecast(2, scheme, 3, 0.5)
     )
     return Surrogate(description, description.build())
 
@@ -280,3 +273,133 @@ def test_a_package_is_given_forcings_and_numbers(tmp_path):
     assert check_predictions(model, inputs, expected) is None
     nested = {name: array.tolist() for name, array in inputs.items()}
     assert check_predictions(model, nested, expected) is None
+
+
+NAME = "mno-darcy"
+LOCK = """\
+schema: '2.0'
+stages:
+  train:
+    cmd: python -m pipelines.train
+    deps:
+    - path: data
+      md5: {data}.dir
+    - path: mno/code.py
+      md5: {code}
+    params:
+      params.yaml:
+        seed: {seed}
+    outs:
+    - path: models/candidate
+      md5: {model}.dir
+"""
+
+
+def chain(shop, folder):
+    return list(read_chain(registry_of(existing_workspace(shop.root)), NAME, folder))
+
+
+def findings(shop, check, version=1, originals=()):
+    with gather(existing_workspace(shop.root), NAME, version, [], originals) as evidence:
+        return list(check(evidence))
+
+
+def test_the_database_and_mlflows_client_say_the_same(shop, tmp_path, monkeypatch):
+    shop.register(shop.train(1))
+
+    def facts(scratch):
+        registry = registry_of(Workspace(shop.root))
+        version = find_version_of(registry, f"models:/{NAME}/1")
+        return read_facts(registry, version, tmp_path / scratch)
+
+    read = facts("read")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:////{shop.root}/./mlflow.db")
+    assert not Workspace(shop.root).embedded
+    assert facts("asked") == read
+
+
+def test_each_version_is_sealed_once_with_what_was_registered_and_names_the_seal_before(
+    shop, tmp_path
+):
+    first = shop.train(1)
+    registered = shop.register(first)
+    (seal,) = chain(shop, tmp_path)
+    assert (seal.version, seal.previous, seal.problem) == (1, None, None)
+    assert seal.content["record"] == registered["record"]
+    assert seal.content["aliases"] == {"champion": 1}
+    assert seal.content["version"]["tags"]["mno.decision"] == "champion"
+    assert "artifacts/candidate/weights.safetensors" in seal.content["package"]
+    assert {"record.json", "environment.txt"} <= set(seal.content["run"]["files"])
+    shop.register(first)
+    assert chain(shop, tmp_path) == [seal]
+    # As after a kill before the version names its seal.
+    client = existing_workspace(shop.root).client
+    client.delete_model_version_tag(NAME, "1", "mno.seal")
+    shop.register(first)
+    assert client.get_model_version(NAME, "1").tags["mno.seal"] == str(seal.pointer)
+    assert chain(shop, tmp_path) == [seal]
+    shop.register(shop.train(2))
+    latest, before = chain(shop, tmp_path)
+    assert (latest.version, latest.previous) == (2, before.pointer)
+    assert before == seal
+
+
+def test_pointers_lead_nowhere_else(tmp_path):
+    good = SealPointer("0f", "a" * 64)
+    assert SealPointer.parse(str(good)) == good
+    for text in ("", "0f", f"../{'a' * 64}", f"0f/../{'a' * 61}", f"0f/{'a' * 63}", "/" + "a" * 64):
+        assert SealPointer.parse(text) is None
+    assert json.loads(seal_text({"schema": 1}, None))["previous"] is None
+
+
+def test_code_in_no_commit_is_named_until_it_is_and_a_forged_mark_is_found(shop):
+    (shop.root / "mno/code.py").write_text("A = 2\n")
+    evaluated = shop.train(1)
+    allowed = {**shop.request.params, "registry": {"allow_uncommitted": True}}
+    shop.register(evaluated, params=allowed)
+    client = existing_workspace(shop.root).client
+    for verdict in (Verdict.UNKNOWN, Verdict.CHANGED):
+        (other,) = [f for f in findings(shop, check_snapshot) if f.verdict is not Verdict.VERIFIED]
+        assert other.verdict is verdict and "mno/code.py" in other.found
+        client.set_model_version_tag(NAME, "1", "mno.uncommitted", "false")
+    shop.git("commit", "-q", "-a", "-m", "more")
+    shop.register(evaluated)
+    assert {f.verdict for f in findings(shop, check_snapshot)} == {Verdict.VERIFIED}
+
+
+@pytest.mark.parametrize(
+    ("lie", "subject"),
+    [
+        ({"code": "0" * 32}, "mno/code.py of train"),
+        ({"data": "b" * 32}, "data of train"),
+        ({"seed": 7}, "parameter seed of train"),
+    ],
+)
+def test_a_lock_that_was_edited_to_look_right_is_found(shop, lie, subject):
+    evaluated = shop.train(1)
+    code = hashlib.md5((shop.root / "mno/code.py").read_bytes()).hexdigest()
+    truth = {"data": "a" * 32, "code": code, "seed": 1, "model": "c" * 32}
+    (shop.root / "dvc.lock").write_text(LOCK.format(**truth | lie))
+    shop.register(evaluated)
+    assert [f.subject for f in findings(shop, check_stages) if f.verdict.is_difference] == [subject]
+
+
+def test_files_that_were_imported_are_held_against_their_digests(shop, tmp_path):
+    original = tmp_path / "plant.csv"
+    original.write_text("time,temperature\n0,300\n")
+    sha256 = hashlib.sha256(original.read_bytes()).hexdigest()
+    file = {"file": original.name, "sha256": sha256, "content": "0" * 64}
+    params = {"scenario": "imported", "seed": 1}
+    params["scenarios"] = {"imported": {"name": "plant", "files": [file], "split": {}}}
+    (shop.root / "params.yaml").write_text(json.dumps(params))
+    shop.register(shop.train(1))
+
+    def verdict(*originals):
+        found = findings(shop, check_sources, originals=originals)
+        (ours,) = [f for f in found if f.subject.startswith("plant.csv") and "as" not in f.subject]
+        return ours.verdict
+
+    assert verdict() is Verdict.UNKNOWN
+    assert verdict(tmp_path) is Verdict.VERIFIED
+    original.write_text("time,temperature\n0,301\n")
+    assert verdict(tmp_path) is Verdict.CHANGED

@@ -1,7 +1,5 @@
 """The service follows the alias, loses nothing on the way, and cannot be talked into anything."""
 
-from __future__ import annotations
-
 import http.client
 import io
 import json
@@ -9,29 +7,28 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 
 import httpx
 import numpy as np
 import pytest
 from mlflow.deployments import PredictionsResponse
-from registry_shop import Shop, open_shop, tiny_surrogate
+from registry_shop import open_shop, tiny_surrogate
 
 from mno.core.errors import InputError
 from mno.registry.reading import NamedModel
 from mno.registry.settings import use_workspace
 from mno.serving.app import MODEL_HEADER, ServingConfig
-from tests.support.running_service import Running, running
+from tests.support.running_service import running
 
 NAME = "mno-darcy"
 
 
-def serving(shop: Shop, config: ServingConfig) -> AbstractContextManager[Running]:
+def serving(shop, config):
     return running(NamedModel(shop.root, f"models:/{NAME}@champion"), config)
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory, prepared_database) -> Shop:
+def registered(tmp_path_factory, prepared_database):
     """Two versions, which several tests serve and none changes."""
     shop = open_shop(tmp_path_factory.mktemp("serving") / "shop", prepared_database)
     for seed in (1, 2):
@@ -40,22 +37,22 @@ def registered(tmp_path_factory, prepared_database) -> Shop:
 
 
 @pytest.fixture
-def two_versions(registered: Shop) -> Shop:
+def two_versions(registered):
     name_champion(registered, 1)
     return registered
 
 
-def fields(samples: int = 1, seed: int = 0) -> np.ndarray:
+def fields(samples=1, seed=0):
     return np.random.default_rng(seed).random((samples, 8, 8), dtype=np.float32)
 
 
-def npz(array: np.ndarray) -> bytes:
+def npz(array):
     file = io.BytesIO()
     np.savez(file, permeability=array)
     return file.getvalue()
 
 
-def name_champion(shop: Shop, version: int) -> None:
+def name_champion(shop, version):
     use_workspace(shop.root).client.set_registered_model_alias(NAME, "champion", str(version))
 
 
@@ -79,7 +76,7 @@ def test_json_and_npz_are_answered_like_the_model_itself(two_versions):
         asked = {**kind, "Accept": "application/json"}
         answer = httpx.post(f"{service.url}/invocations", content=npz(given), headers=asked)
         assert "predictions" in answer.json()
-        for path in ("/ping", "/health", "/version"):
+        for path in ("/ping", "/health"):
             assert httpx.get(service.url + path).status_code == 200
         assert httpx.get(f"{service.url}/model").json()["inputs"] == {"permeability": "m2"}
         counted = httpx.get(f"{service.url}/metrics").text
@@ -97,7 +94,7 @@ def test_a_thousand_requests_across_ten_changes_are_each_answered_wholly_by_one(
     with serving(two_versions, ServingConfig(poll_interval=0.05)) as service:
         done = threading.Event()
 
-        def change() -> None:
+        def change():
             for turn in range(10):
                 named = 2 - turn % 2
                 name_champion(two_versions, named)
@@ -108,7 +105,7 @@ def test_a_thousand_requests_across_ten_changes_are_each_answered_wholly_by_one(
         changing = threading.Thread(target=change)
         with httpx.Client(timeout=60) as client, ThreadPoolExecutor(8) as pool:
 
-            def ask(_: int) -> str:
+            def ask(_):
                 answer = client.post(f"{service.url}/invocations", content=body, headers=kind)
                 assert answer.status_code == 200, answer.text
                 by = answer.headers[MODEL_HEADER]
@@ -155,7 +152,7 @@ def test_refusals_say_why_and_good_requests_go_on(two_versions):
     with serving(two_versions, config) as service:
         url, auth = f"{service.url}/invocations", {"Authorization": "Bearer a secret token"}
 
-        def ask(**request) -> httpx.Response:
+        def ask(**request):
             return httpx.post(url, headers={**auth, **request.pop("headers", {})}, **request)
 
         good = {"inputs": {"permeability": fields().tolist()}}
@@ -183,7 +180,7 @@ def test_two_thousand_malformed_requests_leave_it_answering(two_versions):
     good = json.dumps({"inputs": {"permeability": fields().tolist()}}).encode()
     packed = npz(fields())
 
-    def spoiled(body: bytes) -> bytes:
+    def spoiled(body):
         content = bytearray(body)
         for _ in range(draw.randint(1, 8)):
             match draw.randint(0, 3):

@@ -1,32 +1,36 @@
 """Figures: real pictures, the same bytes each time, for fields of any dimension."""
 
-from __future__ import annotations
-
 import io
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import matplotlib
+import matplotlib.image
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mno.core.fields import Axis, Field
+from mno.data.generate.run import CheckReport
 from mno.data.reading import Schema
-from mno.evaluation.result import Evaluation, Example
-from mno.report.examples import _output_panels, draw_example
+from mno.data.statistics import Margins
+from mno.evaluation.result import Example
+from mno.nn.kernel_view import EffectiveKernel, effective_kernel
+from mno.nn.mixers.mamba import MambaMixer
+from mno.report.examples import _output_panels, draw_example, draw_kernel
 from mno.report.language import Words
-from mno.report.page import Figure, Results
 from mno.report.panels import Panel, draw_panel, plane, scale
+from mno.report.sections.data import check_figure
 from mno.report.sections.figures import draw_histogram
 from mno.report.sections.training import losses
 from mno.report.style import curves, new_figure
-from tests.evaluation.drawn import figures_of
+from tests.evaluation.made import figures_of
 
 WORDS = Words.of("en", "figures")
 
 
-def size(png: bytes) -> tuple[int, int]:
+def size(png):
     image = Image.open(io.BytesIO(png))
     assert image.format == "PNG"
     image.load()
@@ -34,22 +38,21 @@ def size(png: bytes) -> tuple[int, int]:
     return image.size
 
 
-def axis(name: str, points: int) -> Axis:
+def axis(name, points):
     return Axis(name, "s" if name == "time" else "m", name, np.arange(points) + 0.5, (0, points))
 
 
-def example_of(dims: tuple[str, ...], shape: tuple[int, ...]) -> tuple[Example, Schema]:
+def example_of(dims, shape):
     given = Field("velocity_0", "m s-1", "initial velocity", "input", dims)
     asked = Field("velocity", "m s-1", "velocity", "output", dims)
     axes = tuple(axis(name, length) for name, length in zip(dims, shape, strict=True))
     truth = np.random.default_rng(0).normal(size=shape)
-    example = Example(
+    return Example(
         ("best",), 3, 0.1, {"velocity_0": truth}, {"velocity": truth}, {"velocity": 1.1 * truth}
-    )
-    return example, Schema("burgers", (given, asked), axes)
+    ), Schema("burgers", (given, asked), axes)
 
 
-def test_all_figures_are_pictures_with_words(figures: tuple[Figure, ...]) -> None:
+def test_all_figures_are_pictures_with_words(figures):
     assert [figure.name for figure in figures] == [
         "spectrum_temperature", "example_best", "example_median", "example_worst", "error_map",
         "error_histogram", "loss_curves",
@@ -61,8 +64,8 @@ def test_all_figures_are_pictures_with_words(figures: tuple[Figure, ...]) -> Non
 
 
 def test_the_same_evaluation_gives_the_same_bytes_whatever_the_users_settings(
-    figures: tuple[Figure, ...], evaluation: Evaluation, results: Results
-) -> None:
+    figures, evaluation, results
+):
     one_example = replace(evaluation, examples=(evaluation.example("median"),))
     left_out = {"example_best", "example_worst"}
     first = [figure.png for figure in figures if figure.name not in left_out]
@@ -80,21 +83,20 @@ def test_the_same_evaluation_gives_the_same_bytes_whatever_the_users_settings(
         (("time", "x"), (4, 16)), (("time", "x", "y"), (4, 8, 6)),
     ],
 )  # fmt: skip
-def test_fields_of_any_dimension_are_drawn(dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
+def test_fields_of_any_dimension_are_drawn(dims, shape):
     example, schema = example_of(dims, shape)
     assert size(draw_example(example, schema, WORDS)[0])[0] > 800
 
 
-def test_time_is_cut_at_the_end_and_a_third_axis_in_the_middle() -> None:
+def test_time_is_cut_at_the_end_and_a_third_axis_in_the_middle():
     values = np.arange(4 * 3 * 2 * 5).reshape(4, 3, 2, 5)
-    axes = (axis("time", 4), axis("x", 3), axis("y", 2), axis("z", 5))
-    cut, kept, words = plane(values, axes)
+    cut, kept, words = plane(values, (axis("time", 4), axis("x", 3), axis("y", 2), axis("z", 5)))
     np.testing.assert_array_equal(cut, values[-1, :, :, 2])
     assert [a.name for a in kept] == ["x", "y"]
     assert words == "time = 3.5 s, z = 2.5 m"
 
 
-def test_scales_ignore_what_is_no_number_and_are_never_of_zero_width() -> None:
+def test_scales_ignore_what_is_no_number_and_are_never_of_zero_width():
     assert scale(np.array([1.0, np.nan, 3.0])) == (1, 3)
     assert scale(np.array([-1.0, 3.0]), symmetric=True) == (-3, 3)
     for constant in (np.zeros(3), np.full(3, 7.0), np.full(3, np.nan)):
@@ -104,7 +106,7 @@ def test_scales_ignore_what_is_no_number_and_are_never_of_zero_width() -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
-def test_degenerate_predictions_are_drawn(value: float) -> None:
+def test_degenerate_predictions_are_drawn(value):
     example, schema = example_of(("x", "y"), (8, 6))
     example.prediction["velocity"] = np.full((8, 6), value)
     example.truth["velocity"] = np.zeros((8, 6))
@@ -113,7 +115,7 @@ def test_degenerate_predictions_are_drawn(value: float) -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("errors", [[0.1], [0.1, 0.1], [np.nan, 0.2], [np.nan], [0.0, 0.0]])
-def test_histograms_of_few_equal_or_missing_errors_are_drawn(errors: list[float]) -> None:
+def test_histograms_of_few_equal_or_missing_errors_are_drawn(errors):
     for baseline in (0.3, np.nan):
         drawn = curves(lambda ax, b=baseline: draw_histogram(ax, np.array(errors), b, WORDS))
         size(drawn[0])
@@ -121,7 +123,7 @@ def test_histograms_of_few_equal_or_missing_errors_are_drawn(errors: list[float]
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("errors", [[0.1], [np.nan, np.nan], [0.0, 0.0]])
-def test_loss_curves_of_short_or_failed_training_are_drawn(errors: list[float]) -> None:
+def test_loss_curves_of_short_or_failed_training_are_drawn(errors):
     epochs = [
         {"epoch": i, "train_relative_l2": e, "validation_relative_l2": e, "learning_rate": 1e-3}
         for i, e in enumerate(errors, start=1)
@@ -130,18 +132,17 @@ def test_loss_curves_of_short_or_failed_training_are_drawn(errors: list[float]) 
         size(losses({"best_epoch": best, "epochs": epochs}, Words.of("en", "training")).png)
 
 
-def test_values_without_neighbours_are_marked_between_gaps() -> None:
+def test_values_without_neighbours_are_marked_between_gaps():
     values = np.ma.masked_invalid([1.0, math.nan, 2.0, math.nan, 3.0, 4.0])
     axis = Axis("x", "m", "x", np.arange(6.0), (0.0, 5.0))
-    figure = new_figure(3, 2)
-    ax = figure.add_subplot()
+    ax = new_figure(3, 2).add_subplot()
     draw_panel(ax, Panel("a", "a", values, (axis,), (0.0, 5.0), "black"))
     assert [line.get_xdata().tolist() for line in ax.lines[1:]] == [[0.0, 2.0]]
     assert not ax.texts, "gaps are no mistake"
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_values_that_are_no_numbers_are_told_from_gaps(masked: bool) -> None:
+def test_values_that_are_no_numbers_are_told_from_gaps(masked):
     values = np.array([[1.0, math.nan], [2.0, 3.0]])
     axes = tuple(Axis(n, "m", n, np.arange(2.0), (0.0, 2.0)) for n in "xy")
     ax = new_figure(3, 2).add_subplot()
@@ -153,7 +154,7 @@ def test_values_that_are_no_numbers_are_told_from_gaps(masked: bool) -> None:
 @pytest.mark.parametrize(
     ("known", "shown"), [(5, 4.5), (3, 2.5), (0, 4.5)], ids=["all", "some", "none"]
 )
-def test_the_last_frame_with_a_true_value_is_shown(known: int, shown: float) -> None:
+def test_the_last_frame_with_a_true_value_is_shown(known, shown):
     example, schema = example_of(("time", "x", "y"), (5, 6, 6))
     field = replace(schema.outputs[0], gaps=True)
     example.truth["velocity"][known:] = math.nan
@@ -165,3 +166,96 @@ def test_the_last_frame_with_a_true_value_is_shown(known: int, shown: float) -> 
     assert np.array_equal(prediction.values, frame)
     if not known:  # the prediction has a scale, though there is no truth
         assert prediction.limits == scale(frame)
+
+
+def dataset_of(*values, tolerance=1e-7):
+    checks = {
+        f"check_{k}": asdict(
+            CheckReport(
+                f"balance {k}", tolerance, float(v.max()), float(v.mean()), Margins.of(v, tolerance)
+            )
+        )
+        for k, v in enumerate(values)
+    }
+    return {"checks": checks}
+
+
+def picture(figure):
+    return np.asarray(Image.open(io.BytesIO(figure.png)).convert("RGB")).astype(int)
+
+
+def blue_columns(figure):
+    """Where bars begin and end, as shares of the width."""
+    red, _, blue = np.moveaxis(picture(figure), -1, 0)
+    columns = np.flatnonzero((blue - red > 60).any(axis=0))
+    return columns[0] / red.shape[1], columns[-1] / red.shape[1]
+
+
+def test_bars_stand_where_the_samples_lie():
+    near = blue_columns(check_figure(dataset_of(np.full(9, 0.9e-7))))
+    far = blue_columns(check_figure(dataset_of(np.full(9, 1e-12))))
+    none = blue_columns(check_figure(dataset_of(np.zeros(9))))
+    both = blue_columns(check_figure(dataset_of(np.array([1e-12, 0.9e-7]))))
+    assert none[1] < far[0] < far[1] < near[0] < near[1] < 0.92
+    assert both == (pytest.approx(far[0], abs=0.01), pytest.approx(near[1], abs=0.01))
+
+
+def test_the_words_name_every_check_with_its_largest_value():
+    figure = check_figure(dataset_of(np.array([1e-8, 2e-8]), np.zeros(2)))
+    assert figure is not None and figure.name == "physics_checks"
+    assert "balance 0: largest 2.0\u202f×\u202f10⁻⁸, tolerance" in figure.alt
+    assert "balance 1: largest 0" in figure.alt
+    narrow = Image.open(io.BytesIO(figure.narrow))
+    assert narrow.size[0] < picture(figure).shape[1]
+
+
+def test_a_report_of_an_older_version_has_no_figure():
+    older = dataset_of(np.ones(3) * 1e-8)
+    for check in older["checks"].values():
+        del check["margins"]
+    assert check_figure(older) is None
+    assert check_figure({}) is None and check_figure({"checks": {}}) is None
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("values", [[0.0], [2e-7], [np.nan, 1e-8]])
+def test_odd_values_are_drawn(values):
+    assert len(np.unique(picture(check_figure(dataset_of(np.array(values)))))) > 10
+    assert blue_columns(check_figure(dataset_of(np.zeros(4), tolerance=0.0)))[1] < 0.2
+
+
+def axes(*shape):
+    return [
+        Axis(name, "1", name, (np.arange(n) + 0.5) / n, (0.0, 1.0))
+        for name, n in zip("xyz", shape, strict=False)
+    ]
+
+
+def kernel(*shape):
+    torch.manual_seed(0)
+    mixer = MambaMixer(4, d_state=2, path="axial", dims=len(shape), backend="reference")
+    num_points = int(np.prod(shape))
+    return effective_kernel(mixer, torch.randn(1, num_points, 4), shape, points=[1, num_points - 1])
+
+
+def test_a_kernel_is_drawn_with_its_target_and_a_field_beside_it():
+    plane, names = kernel(5, 4), ["a", "b", "c", "d"]
+    first, second = (draw_kernel(plane, axes(5, 4), target=t) for t in (0, 1))
+    assert first != second
+    assert first == draw_kernel(plane, axes(5, 4))
+    line = draw_kernel(kernel(6), axes(6))
+    assert size(first)[1] > 1.5 * size(line)[1]  # two rows for five panels, one for three
+    shown = (Field("k", "1", "permeability", "input", ("x", "y")), np.eye(5, 4))
+    more = draw_kernel(plane, axes(5, 4), shown=shown, directions=names, columns=6)
+    assert size(more)[0] > size(draw_kernel(plane, axes(5, 4), columns=6))[0]
+
+
+def test_a_kernel_of_zero_is_drawn():
+    nothing = EffectiveKernel(torch.zeros(1, 2, 1, 6, 3), torch.tensor([2]))
+    assert draw_kernel(nothing, axes(6)).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (5, 2, 2)])
+def test_axes_that_are_not_those_of_the_kernel_are_refused(shape):
+    with pytest.raises(ValueError, match="expected one or two axes with as many points"):
+        draw_kernel(kernel(5, 4), axes(*shape))

@@ -1,25 +1,28 @@
 """The report: complete in itself, honest, escaped, accessible."""
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from string import Formatter
 
 import pytest
 
+import mno.report
 from mno.core.absent import Absent
 from mno.core.numbers import number, percent, setting
-from mno.core.words import LANGUAGES
-from mno.data.reading import Schema
+from mno.core.words import LANGUAGES, own_texts
 from mno.evaluation.config import EconomicsConfig, KpiConfig
-from mno.report.document import render_report, write_report
+from mno.evaluation.learning import LearningCurve
+from mno.nn.config import ModelConfig
+from mno.report.document import SECTIONS, render_report, write_report
 from mno.report.language import Words, unknown
-from mno.report.page import Results
-from tests.evaluation.costs import COST, decision_of
+from mno.report.sections.learning import section
+from mno.scenarios.base import make_scenario
+from mno.scenarios.kernels.thermal_stress import EQUILIBRIUM
+from mno.training.config import TrainConfig
+from tests.evaluation.made import COST, decision_of, results_of
 
 VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
 HOSTILE = '<script>alert("1")</script><img src=https://evil.example/x.png>'
@@ -31,7 +34,7 @@ CACHED = Absent("cost.restored")
 class Page(HTMLParser):
     """Collects the elements of a page and checks that they nest."""
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, html):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
@@ -40,22 +43,22 @@ class Page(HTMLParser):
         self.close()
         assert not self._open, f"left open: {self._open}"
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self._open.append(tag)
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         assert self._open.pop() == tag
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, data):
         self.text += data
 
-    def all(self, *tags: str) -> list[dict[str, str | None]]:
+    def all(self, *tags):
         return [attributes for tag, attributes in self.elements if tag in tags]
 
 
-def test_the_report_loads_nothing_from_anywhere(results: Results) -> None:
+def test_the_report_loads_nothing_from_anywhere(results):
     html = render_report(results)
     page = Page(html)
     loaded = [
@@ -71,7 +74,7 @@ def test_the_report_loads_nothing_from_anywhere(results: Results) -> None:
     assert not page.all("script", "iframe", "object", "link")
 
 
-def test_hostile_text_is_shown_and_never_run(results: Results, schema: Schema) -> None:
+def test_hostile_text_is_shown_and_never_run(results, schema):
     fields = tuple(replace(field, long_name=HOSTILE, units=HOSTILE) for field in schema.fields)
     hostile = replace(
         results, scenario=HOSTILE, schema=replace(schema, fields=fields),
@@ -84,7 +87,7 @@ def test_hostile_text_is_shown_and_never_run(results: Results, schema: Schema) -
     assert all((image["src"] or "").startswith("data:") for image in page.all("img"))
 
 
-def test_the_verdict_comes_first_and_the_tables_hold_the_numbers(results: Results) -> None:
+def test_the_verdict_comes_first_and_the_tables_hold_the_numbers(results):
     page = Page(render_report(results))
     assert 0 < page.text.index("✗ Not worth it.") < page.text.index("Errors in temperature")
     temperature = results.metrics["fields"]["temperature"]
@@ -97,7 +100,7 @@ def test_the_verdict_comes_first_and_the_tables_hold_the_numbers(results: Result
         assert shown in page.text
 
 
-def test_the_report_is_accessible(results: Results) -> None:
+def test_the_report_is_accessible(results):
     page = Page(render_report(results))
     assert page.all("html")[0]["lang"] == "en"
     assert page.all("title") and len(page.all("h1")) == 1 and len(page.all("main")) == 1
@@ -110,7 +113,7 @@ def test_the_report_is_accessible(results: Results) -> None:
     assert all((link["href"] or "")[1:] in ids for link in page.all("a"))
 
 
-def test_the_physics_checks_are_drawn_beside_the_data(results: Results) -> None:
+def test_the_physics_checks_are_drawn_beside_the_data(results):
     margins = {"counts": [0, 3, 4, 0], "lowest": 1e-2, "per_decade": 1}
     checks = {"energy": results.dataset["checks"]["energy"] | {"margins": margins}}
     page = Page(render_report(replace(results, dataset={"checks": checks})))
@@ -119,13 +122,12 @@ def test_the_physics_checks_are_drawn_beside_the_data(results: Results) -> None:
     assert len(page.all("img")) == len(Page(render_report(results)).all("img")) + 1
 
 
-def test_a_dataset_without_a_report_is_no_obstacle(results: Results) -> None:
+def test_a_dataset_without_a_report_is_no_obstacle(results):
     unknown = dict.fromkeys(("dataset", "model", "training", "settings", "lineage"), {})
-    page = Page(render_report(replace(results, **unknown)))
-    assert "Physics checks" not in page.text
+    assert "Physics checks" not in Page(render_report(replace(results, **unknown))).text
 
 
-def test_a_report_replaces_the_one_before(tmp_path: Path, results: Results) -> None:
+def test_a_report_replaces_the_one_before(tmp_path, results):
     path = tmp_path / "report.html"
     path.write_text("old", encoding="utf-8")
     write_report(path, results)
@@ -133,7 +135,7 @@ def test_a_report_replaces_the_one_before(tmp_path: Path, results: Results) -> N
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
-def metrics_of(error: float, baseline: float) -> dict[str, Any]:
+def metrics_of(error, baseline):
     return {"relative_l2": error, "baseline_relative_l2": baseline}
 
 
@@ -148,9 +150,7 @@ def metrics_of(error: float, baseline: float) -> dict[str, Any]:
         (math.inf, 0.3, "not usable"),
     ],
 )
-def test_the_verdict_names_the_error_and_the_best_guess(
-    results: Results, error: float, baseline: float, words: str
-) -> None:
+def test_the_verdict_names_the_error_and_the_best_guess(results, error, baseline, words):
     metrics = {**results.metrics, **metrics_of(error, baseline)}
     page = Page(render_report(replace(results, metrics=metrics, decision=decision_of(metrics))))
     assert words in page.text.replace("\u202f", " ")
@@ -165,17 +165,16 @@ def test_the_verdict_names_the_error_and_the_best_guess(
     ],
 )
 def test_a_verdict_has_a_sign_and_words_and_not_a_colour_alone(
-    results: Results, error: float, queries: float | None, look: str, headline: str
-) -> None:
+    results, error, queries, look, headline
+):
     metrics = {**results.metrics, **metrics_of(error, 0.3)}
-    used = EconomicsConfig(queries_per_day=queries)
-    decision = decision_of(metrics, economics=used)
+    decision = decision_of(metrics, economics=EconomicsConfig(queries_per_day=queries))
     html = render_report(replace(results, metrics=metrics, decision=decision))
     assert f'<div class="verdict {look}">' in html
     assert headline in Page(html).text
 
 
-def test_targets_have_a_light_each(results: Results) -> None:
+def test_targets_have_a_light_each(results):
     metrics = {
         **results.metrics,
         **metrics_of(0.02, 0.3),
@@ -200,19 +199,16 @@ def test_targets_have_a_light_each(results: Results) -> None:
         (EconomicsConfig(), {"spent": dict.fromkeys(("generate", "train", "evaluate"), CACHED)}),
     ],
 )
-def test_costs_are_told_whatever_is_known_of_them(
-    results: Results, economics: EconomicsConfig, changed: dict[str, Any], language: str
-) -> None:
+def test_costs_are_told_whatever_is_known_of_them(results, economics, changed, language):
     cost = {**COST, **changed}
     decision = decision_of(results.metrics, economics=economics, cost=cost)
-    html = render_report(replace(results, cost=cost, decision=decision), language)
-    text = Page(html).text
+    text = Page(render_report(replace(results, cost=cost, decision=decision), language)).text
     assert ("EUR" in text) == (economics.hourly_rate is not None)
     for why in (NONE, CACHED):
         assert (Words.of(language).why(why) in text) == (repr(why) in str(changed))
 
 
-def test_reasons_of_costs_are_told_in_the_language(results: Results) -> None:
+def test_reasons_of_costs_are_told_in_the_language(results):
     cost = {
         **COST,
         "spent": COST["spent"] | {"train": CACHED, "evaluate": CACHED},
@@ -230,9 +226,7 @@ def test_reasons_of_costs_are_told_in_the_language(results: Results) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_trainings_of_a_learning_curve_are_among_what_was_spent(
-    results: Results, language: str
-) -> None:
+def test_the_trainings_of_a_learning_curve_are_among_what_was_spent(results, language):
     words = Words.of(language, "cost")
     lines = words("stage.learning_curve"), words("spent_on.learning_curve")
     trained = {"seconds": 1900.0, "cpu_seconds": 3700.0, "watt_hours": 12.3}
@@ -251,10 +245,246 @@ def test_the_trainings_of_a_learning_curve_are_among_what_was_spent(
         (math.nan, "not a number"), (-math.inf, "minus infinite"),
     ],
 )  # fmt: skip
-def test_numbers_read_as_people_write_them(value: float, text: str) -> None:
+def test_numbers_read_as_people_write_them(value, text):
     assert number(value).replace("\u202f", " ") == text
 
 
-def test_settings_are_written_as_short_as_they_were_chosen() -> None:
+def test_settings_are_written_as_short_as_they_were_chosen():
     shown = [setting(value).replace("\u202f", " ") for value in (2e-3, 1e-5, 1.0, 1200)]
     assert shown == ["0.002", "1 × 10⁻⁵", "1", "1 200"]
+
+
+def measured(floor=0.0, exponent=0.5):
+    points = []
+    for n in (400, 800, 1600, 3200):
+        error = 0.04 * ((1 - floor) * (n / 3200) ** -exponent + floor)
+        found = {"relative_l2": error, "standard_error": error / 50, "measured": 400}
+        points.append({"samples": n, "validation": found, "test": found})
+    return {"points": points, "why_off": None}
+
+
+@pytest.fixture
+def learned(evaluation, schema):
+    known = {"samples": 4000, "splits": {"train": 3200, "validation": 400, "test": 400}}
+    return results_of(evaluation, schema, {}, learning_curve=measured(), dataset=known)
+
+
+def said(learned, target, language="en", **solver):
+    decision = {"kpis": [{"name": "relative_l2", "target": target}], "break_even": solver}
+    return str(section(replace(learned, decision=decision), Words.of(language, "learning")).body)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_answer_is_given_in_every_language(learned, language):
+    words = Words.of(language, "learning")
+    target = words.percent(0.03)
+    assert said(learned, 0.05, language).count(words.percent(0.05)) == 1
+    assert target in said(learned, 0.03, language)
+    flat = replace(learned, learning_curve=measured(floor=0.95))
+    texts = {said(learned, 0.05, language), said(learned, 0.03, language)}
+    texts |= {said(flat, 0.01, language), said(learned, 0.011, language)}
+    assert len(texts) == 4
+
+
+def test_the_samples_that_a_target_takes_are_counted_in_solves_and_hours(learned):
+    text = said(learned, 0.03, solver_seconds=3600.0)
+    points = learned.learning_curve["points"]
+    errors = [p["validation"]["relative_l2"] for p in points]
+    curve = LearningCurve.fit([p["samples"] for p in points], errors, 1 / 50)
+    needed = curve.samples_for(0.03).middle
+    solves = Words.of("en").number((needed - 3200) * 4000 / 3200, 2)
+    assert f"about {solves} further solves" in text
+    assert f"{solves} h" in text  # an hour each
+    assert "further solves" not in said(replace(learned, dataset={}), 0.03)
+    assert " h." not in said(learned, 0.03, solver_seconds=None)
+
+
+def test_a_forecast_is_there_whatever_is_asked(learned):
+    flat = replace(learned, learning_curve=measured(floor=0.95))
+    assert "not reachable by more data alone" in said(flat, 0.01)
+    assert "With 10 times the training samples" in said(learned, None)
+    found = section(replace(learned, decision={}), Words.of("en", "learning"))
+    assert found is not None and [figure.name for figure in found.figures] == ["learning_curve"]
+
+
+def test_without_a_curve_the_report_says_why(learned):
+    words = Words.of("en", "learning")
+    off = section(replace(learned, learning_curve={"points": [], "why_off": "off"}), words)
+    assert off is not None and "mno evaluate --learning-curve" in off.body
+    few = {"points": measured()["points"][:2], "why_off": None}
+    too_few = section(replace(learned, learning_curve=few), words)
+    assert too_few is not None and "Too few" in too_few.body and not too_few.figures
+    assert section(replace(learned, learning_curve={}), words) is None
+
+
+FOLDER = Path(mno.report.__file__).parent
+SOURCES = "\n".join(
+    path.read_text(encoding="utf-8")
+    for pattern in ("*.py", "*.j2")
+    for path in FOLDER.rglob(pattern)
+)
+
+OURS = ("burgers", "darcy", "darcy_ring", "diffusion_reaction", "furnace", "furnace_ring")
+OURS += ("navier_stokes", "shallow_water")  # what others add need not be in Japanese
+
+OUR_TERMS = ("relative_l2", "rmse", "nrmse", "max_error", "boundary_rmse", "conserved_rmse")
+OUR_TERMS += ("fourier_low_rmse", "fourier_middle_rmse", "fourier_high_rmse", "relative_h1")
+OUR_TERMS += ("mean_field", "kept_frame")
+
+
+def texts(language):
+    found = own_texts("mno.report", language)
+    return {key: text for key, text in found.items() if not key.startswith("names.")}
+
+
+def placeholders(text):
+    return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+
+
+def test_all_languages_have_the_same_texts_with_the_same_placeholders():
+    english, *others = map(texts, LANGUAGES)
+    assert set(SECTIONS) < {key.partition(".")[0] for key in english}
+    for other in others:
+        assert list(other) == [key for key in english if key in other or not _of_others(key)]
+        for key, text in other.items():
+            assert placeholders(text) <= placeholders(english[key]), key
+
+
+def _of_others(key):
+    """Say whether a text is of a metric that somebody has added, who need not know Japanese."""
+    _, kind, name = (*key.split("."), "", "")[:3]
+    return kind in ("term", "meaning") and name not in OUR_TERMS
+
+
+def test_every_text_is_said_somewhere():
+    literals = set(re.findall(r"""["']([a-z0-9_.]+)["']""", SOURCES))
+    literals |= {f"why.{code}" for code in own_texts("mno.core.words", "en")}
+    starts = set(re.findall(r"""["']([a-z0-9_.]+\.)(?:\{|["'] ~)""", SOURCES))  # f"term.{name}"
+    figures = {f"{key}.{part}" for key in literals for part in ("title", "caption", "alt")}
+    for text in texts("en"):
+        section, _, own = text.partition(".")
+        key = own if section in SECTIONS else text
+        assert key in literals | figures or any(key.startswith(start) for start in starts), text
+
+
+def test_japanese_texts_are_in_japanese():
+    for key, text in texts("ja").items():
+        said = re.sub(r"\{.*?\}|\b(n?RMSE)\b", "", text)  # what is the same in all languages
+        assert in_japanese(said) or not re.search(r"[A-Za-z]", said), key
+
+
+def test_a_text_that_is_missing_is_named():
+    words = Words.of("en", "accuracy")
+    with pytest.raises(KeyError, match="no text 'nothing' in en.toml"):
+        words("nothing")
+    with pytest.raises(KeyError, match="field"):
+        words("errors_in")
+    with pytest.raises(ValueError, match="'fr' is none of en, ja"):
+        Words.of("fr", "accuracy")
+
+
+def test_a_check_without_words_is_said_in_english_with_one_warning():
+    words = Words.of("ja")
+    with pytest.warns(UserWarning, match="ja.toml") as warned:
+        assert words.check("of_mine", "largest gap") == "largest gap"
+        assert words.check("of_others", "a share") == "a share"
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize(("value", "text"), [(float("nan"), "非数(NaN)"), (0.031, "3.1 %")])
+def test_numbers_are_said_in_the_language(value, text):
+    assert Words.of("ja").percent(value).replace("\u202f", " ") == text
+
+
+def in_japanese(text):
+    return re.search(r"[ぁ-んァ-ヶ一-龠]", text) is not None
+
+
+@pytest.mark.parametrize("scenario", OURS)
+def test_every_check_and_changed_parameter_of_a_scenario_is_named_in_japanese(scenario):
+    words, solver = Words.of("ja"), make_scenario(scenario, 24, {})
+    for check in (*solver.checks, EQUILIBRIUM):
+        assert in_japanese(words.check(check.name, check.description)), check.name
+    for name in {name for parameters in solver.outside().values() for name in parameters}:
+        assert in_japanese(words.name(name)), name
+
+
+@pytest.mark.parametrize("config", [ModelConfig, TrainConfig])
+def test_every_setting_is_named_in_japanese(config):
+    for name in config.model_fields:
+        assert in_japanese(Words.of("ja").name(name.replace("_", " "))), name
+
+
+PAPER = 680  # px: A4 within its margins
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def report(request, results, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(path, results, request.param)
+    return path
+
+
+def opened(browser, report, **context):
+    """Open a report; return the page, and what it asked for or complained of."""
+    page = browser.new_context(**context).new_page()
+    heard: list[str] = []
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("request", lambda asked: heard.append(asked.url))
+    page.goto(report.as_uri())
+    return page, [
+        text for text in heard if text != report.as_uri() and not text.startswith("data:image/")
+    ]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_nothing(browser, report, scheme, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page, heard = opened(
+        browser, report, color_scheme=scheme, viewport={"width": width, "height": 800},
+        bypass_csp=True,
+    )  # fmt: skip
+    found = axe.Axe().run(page).response["violations"]
+    assert [(v["id"], [node["html"][:120] for node in v["nodes"]]) for v in found] == []
+    assert heard == []
+    page.context.close()
+
+
+@pytest.mark.browser
+def test_nothing_is_wider_than_a_telephone(browser, report):
+    page, _ = opened(browser, report, viewport={"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.context.close()
+
+
+@pytest.mark.browser
+def test_every_picture_is_drawn(browser, report):
+    page, _ = opened(browser, report)
+    sizes = page.evaluate("[...document.images].map(i => [i.naturalWidth, i.complete])")
+    assert sizes and all(width > 0 and complete for width, complete in sizes)
+    page.context.close()
+
+
+@pytest.mark.browser
+def test_nothing_is_cut_on_paper(browser, report, tmp_path):
+    page, _ = opened(browser, report, viewport={"width": PAPER, "height": 1000})
+    page.emulate_media(media="print")
+    cut = page.evaluate(
+        """width => [...document.querySelectorAll("table, img, p, dl")]
+             .filter(e => e.getBoundingClientRect().right > width + 1)
+             .map(e => e.outerHTML.slice(0, 120))""",
+        PAPER,
+    )
+    assert cut == []
+    assert page.pdf(path=tmp_path / "report.pdf", format="A4").startswith(b"%PDF")
+    page.context.close()
+
+
+@pytest.mark.browser
+def test_the_verdict_is_on_the_first_screen_of_a_telephone(browser, report):
+    page, _ = opened(browser, report, viewport={"width": 360, "height": 740})
+    assert page.locator("#decision").bounding_box()["y"] < 500
+    page.context.close()

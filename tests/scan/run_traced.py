@@ -1,7 +1,5 @@
 """Compile and export mixers, or modules that lay paths, and print what agrees with themselves."""
 
-from __future__ import annotations
-
 import io
 import sys
 
@@ -28,11 +26,11 @@ class Pair(nn.Module):
         return self.second(self.first(x, self.grid), x, self.grid)
 
 
-def gradients(module: nn.Module, call: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+def gradients(module, call, x):
     return torch.autograd.grad(call(x).square().sum(), tuple(module.parameters()))
 
 
-def mixers() -> None:
+def mixers():
     pair, x = Pair(), torch.randn(2, 24, 16)
     compiled = torch.compile(pair, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), pair(x))
@@ -68,7 +66,7 @@ class Walk(nn.Module):
         return y if laid.scale is None else y * laid.scale[..., None]
 
 
-def check(module: nn.Module, *inputs: Tensor) -> None:
+def check(module, *inputs):
     expected = module(*inputs)
     torch.compiler.reset()
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
@@ -80,7 +78,7 @@ def check(module: nn.Module, *inputs: Tensor) -> None:
     torch.testing.assert_close(module(*inputs), expected)
 
 
-def paths() -> None:
+def paths():
     x = torch.rand(2, 12, 3)
     uneven = Grid((3, 4), ((0.5, 0.1, 0.2), 0.3), (0.1, 0.2))
     for path in ("axial", "hilbert", "zigzag"):

@@ -1,23 +1,20 @@
 """Random scans, and the loop over time that the compiled kernels are compared with."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from mno.scan.cpu import ScanInputs, launch
+from mno.scan.arguments import ScanArguments
+from mno.scan.cpu import launch
 
-NAMES = ScanInputs._fields[:10]
-DIFFERENTIABLE = NAMES[:8]
+DIFFERENTIABLE = ("u", "delta", "A", "B", "C", "D", "bias", "dt_weight")
+NAMES = (*DIFFERENTIABLE, "scale", "order")
 RULES = ["simplified", "zoh", "centred"]
 # Of the largest value; long sequences are allowed 5e-6.
 TOLERANCE = 3e-6
 
 
-def visited(layout: list[int], points: int, order: Tensor | None, batch: int) -> np.ndarray:
+def visited(layout, points, order, batch):
     """Return the points in the order of every direction, (batch, groups, points)."""
     paths = np.zeros((batch, len(layout) // 4, points), int)
     for k in range(len(layout) // 4):
@@ -31,7 +28,7 @@ def visited(layout: list[int], points: int, order: Tensor | None, batch: int) ->
     return paths
 
 
-def loop(inputs: dict[str, Any], layout: list[int], *, softplus: bool, rule: str) -> Tensor:
+def loop(inputs, layout, *, softplus, rule):
     """Run the recurrence as it is written, one step after the other."""
     u, delta, A, B, C, D, bias, dt_weight, scale, order = (inputs[name] for name in NAMES)
     raw = delta if dt_weight is None else torch.einsum("bpkr,krc->bpkc", delta, dt_weight)
@@ -73,19 +70,19 @@ def loop(inputs: dict[str, Any], layout: list[int], *, softplus: bool, rule: str
 
 
 def random_inputs(
-    seed: int,
+    seed,
     *,
-    batch: int,
-    points: int,
-    groups: int,
-    channel: int,
-    state: int,
-    shared: bool = False,
-    rank: int = 0,
-    optional: bool = True,
-    scaled: bool = False,
-    ordered: bool = False,
-) -> dict[str, Any]:
+    batch,
+    points,
+    groups,
+    channel,
+    state,
+    shared=False,
+    rank=0,
+    optional=True,
+    scaled=False,
+    ordered=False,
+):
     """Return random inputs in float32, contiguous."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -110,7 +107,7 @@ def random_inputs(
     }
 
 
-def laid_out(x: Tensor, how: str) -> Tensor:
+def laid_out(x, how):
     """Return a copy of (batch, points, group, channel) with other strides."""
     if how == "points":
         return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
@@ -121,9 +118,7 @@ def laid_out(x: Tensor, how: str) -> Tensor:
     return x
 
 
-def differences(
-    inputs: dict[str, Any], layout: list[int], *, softplus: bool = True, rule: str = "simplified"
-) -> dict[str, float]:
+def differences(inputs, layout, *, softplus=True, rule="simplified"):
     """Return the errors of the output and of every gradient, relative to the largest value."""
     exact = {
         name: value.double().requires_grad_(name in DIFFERENTIABLE)
@@ -132,16 +127,14 @@ def differences(
         for name, value in inputs.items()
     }
     expected = loop(exact, layout, softplus=softplus, rule=rule)
-    generator = torch.Generator().manual_seed(1)
-    dy = torch.randn(expected.shape, generator=generator)
+    dy = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
     given_names = [name for name in DIFFERENTIABLE if inputs[name] is not None]
     gradients = torch.autograd.grad(
         expected, [exact[name] for name in given_names], dy.double(), allow_unused=True
     )
-    scan = ScanInputs(*inputs.values(), layout, softplus, rule)
+    scan = ScanArguments.flat(*inputs.values(), layout, softplus, rule)
     y, states = launch.forward(scan, save=True)
-    found = launch.backward(scan, states, dy)
-    by_name = dict(zip(DIFFERENTIABLE, found, strict=True))
+    by_name = dict(zip(DIFFERENTIABLE, launch.backward(scan, states, dy), strict=True))
     assert [name for name in DIFFERENTIABLE if by_name[name] is not None] == given_names
     pairs = {"y": (y, expected)}
     for name, gradient in zip(given_names, gradients, strict=True):

@@ -1,7 +1,5 @@
 """The compiled kernels against a loop over time in float64: values and every gradient."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -13,16 +11,14 @@ from scan_cases import DIFFERENTIABLE, RULES, TOLERANCE, differences, laid_out, 
 from torch import Tensor
 
 from mno.scan import cpu
-from mno.scan.cpu import ScanInputs, launch
+from mno.scan.arguments import ScanArguments
+from mno.scan.cpu import launch
 
 pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 
 
-def run(
-    inputs: dict[str, Any], layout: list[int], dy: Tensor, rule: str = "simplified"
-) -> list[Tensor]:
-    """Return the output, the states and all gradients."""
-    scan = ScanInputs(*inputs.values(), layout, True, rule)
+def run(inputs, layout, dy, rule="simplified"):
+    scan = ScanArguments.flat(*inputs.values(), layout, True, rule)
     y, states = launch.forward(scan, save=True)
     gradients = launch.backward(scan, states, dy)
     return [y, states, *(g for g in gradients if g is not None)]
@@ -30,15 +26,13 @@ def run(
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[dict[str, Any], list[int], bool, str]:
-    """Draw inputs, their layout, whether to use softplus, and the discretisation."""
     groups, batch = draw(st.integers(1, 4)), draw(st.integers(0, 3))
     factors = [draw(st.integers(0 if i == 0 else 1, 6)) for i in range(3)]
     points = math.prod(factors)
     layout = []
     for _ in range(groups):
         period, stride = draw(st.permutations(factors[1:]))
-        lines = [n for n in range(1, points + 1) if points % n == 0]
-        line = draw(st.sampled_from(lines or [1]))
+        line = draw(st.sampled_from([n for n in range(1, points + 1) if points % n == 0] or [1]))
         layout += [line, period, stride, draw(st.integers(0, 1))]
     inputs = random_inputs(
         draw(st.integers(0, 2**31)),
@@ -67,9 +61,7 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, Any], list[int], bool, str]:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(cases())
-def test_kernels_equal_a_loop_over_time_in_values_and_gradients(
-    case: tuple[dict[str, Any], list[int], bool, bool],
-) -> None:
+def test_kernels_equal_a_loop_over_time_in_values_and_gradients(case):
     inputs, layout, softplus, rule = case
     errors = differences(inputs, layout, softplus=softplus, rule=rule)
     assert max(errors.values()) < TOLERANCE, errors
@@ -77,7 +69,7 @@ def test_kernels_equal_a_loop_over_time_in_values_and_gradients(
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("how", ["channels", "points"])
-def test_wide_inputs_of_many_tiles_and_splits(how: str, rule: str) -> None:
+def test_wide_inputs_of_many_tiles_and_splits(how, rule):
     inputs = random_inputs(3, batch=2, points=100, groups=2, channel=200, state=16, scaled=True)
     for name in ("u", "delta", "B", "C"):
         inputs[name] = laid_out(inputs[name], how)
@@ -85,7 +77,7 @@ def test_wide_inputs_of_many_tiles_and_splits(how: str, rule: str) -> None:
     assert max(errors.values()) < TOLERANCE, errors
 
 
-def test_one_order_may_serve_all_samples() -> None:
+def test_one_order_may_serve_all_samples():
     inputs = random_inputs(4, batch=3, points=37, groups=2, channel=16, state=4, ordered=True)
     inputs["order"] = inputs["order"][:1]
     inputs["scale"] = torch.rand(1, 2, 37)
@@ -96,7 +88,7 @@ def test_one_order_may_serve_all_samples() -> None:
         assert torch.equal(ours, wanted)
 
 
-def test_output_and_gradients_are_laid_out_like_their_inputs() -> None:
+def test_output_and_gradients_are_laid_out_like_their_inputs():
     inputs = random_inputs(5, batch=2, points=12, groups=2, channel=20, state=3)
     inputs["delta"] = laid_out(inputs["delta"], "points")
     layout = [12, 12, 1, 0] * 2
@@ -104,12 +96,14 @@ def test_output_and_gradients_are_laid_out_like_their_inputs() -> None:
     assert y.is_contiguous() and du.is_contiguous()
     assert ddelta.permute(0, 2, 3, 1).is_contiguous()
     assert states.shape == (2, cpu.num_states(12), 3, 40)
-    _, none = launch.forward(ScanInputs(*inputs.values(), layout, True), save=False)
+    _, none = launch.forward(
+        ScanArguments.flat(*inputs.values(), layout, True, "simplified"), save=False
+    )
     assert none.shape == (2, 0, 3, 40)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_results_do_not_depend_on_the_number_of_threads(rule: str) -> None:
+def test_results_do_not_depend_on_the_number_of_threads(rule):
     inputs = random_inputs(6, batch=2, points=300, groups=2, channel=192, state=6)
     layout = [300, 300, 1, 0, 300, 300, 1, 1]
     dy = torch.randn(2, 300, 2, 192)
@@ -128,7 +122,7 @@ def test_results_do_not_depend_on_the_number_of_threads(rule: str) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
-def test_a_nan_in_any_input_reaches_the_output_and_the_gradients(name: str, rule: str) -> None:
+def test_a_nan_in_any_input_reaches_the_output_and_the_gradients(name, rule):
     inputs = random_inputs(7, batch=1, points=8, groups=1, channel=17, state=3, rank=2)
     inputs[name].view(-1)[0] = math.nan
     y, _, du, *_ = run(inputs, [8, 8, 1, 0], torch.ones(1, 8, 1, 17), rule)
@@ -136,7 +130,7 @@ def test_a_nan_in_any_input_reaches_the_output_and_the_gradients(name: str, rule
     assert name == "u" or du.isnan().any()
 
 
-def test_a_nan_stays_on_its_line() -> None:
+def test_a_nan_stays_on_its_line():
     inputs = random_inputs(8, batch=1, points=12, groups=1, channel=16, state=2)
     inputs["u"][0, 5] = math.nan
     y, _, du, ddelta, *_ = run(inputs, [4, 4, 1, 0], torch.ones(1, 12, 1, 16))
@@ -148,7 +142,7 @@ def test_a_nan_stays_on_its_line() -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("softplus", [False, True])
-def test_steps_of_extreme_size(softplus: bool, rule: str) -> None:
+def test_steps_of_extreme_size(softplus, rule):
     steps = torch.tensor([-200.0, -30.0, -1e-6, 0.0, 1e-6, 1e-3, 0.5, 1.0, 30.0, 200.0])
     if not softplus:
         steps = steps.clamp(min=-20.0)
@@ -163,7 +157,7 @@ def test_steps_of_extreme_size(softplus: bool, rule: str) -> None:
     *((rule, 2048, 2) for rule in RULES),
     pytest.param("simplified", 65_536, 1, marks=[pytest.mark.slow, pytest.mark.nightly]),
 ])  # fmt: skip
-def test_long_sequences_stay_accurate(rule: str, points: int, groups: int) -> None:
+def test_long_sequences_stay_accurate(rule, points, groups):
     inputs = random_inputs(10, batch=1, points=points, groups=groups, channel=16, state=4)
     inputs["delta"] -= 4.0
     layout = [points, points, 1, 0, points, points, 1, 1][: 4 * groups]
@@ -173,7 +167,7 @@ def test_long_sequences_stay_accurate(rule: str, points: int, groups: int) -> No
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(("channel", "state", "rank"), [(20, 5, 0), (7, 3, 2), (48, 2, 3)])
-def test_no_memory_is_read_before_it_was_written(monkeypatch, rule, channel, state, rank) -> None:
+def test_no_memory_is_read_before_it_was_written(monkeypatch, rule, channel, state, rank):
     # Whatever the kernels work in is full of NaN when they begin.
     inputs = random_inputs(
         0, batch=2, points=70, groups=2, channel=channel, state=state, rank=rank, shared=True

@@ -1,19 +1,284 @@
-"""The scenario furnace: plants and runs as drawn, frames as stored, checks, heat."""
-
-from __future__ import annotations
+"""Furnaces: exact solutions, orders, an independent code, heat; plants and runs as drawn."""
 
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
+from scipy.optimize import brentq
+from scipy.sparse import diags_array
 
 from mno.core.errors import InputError, MnoError
 from mno.scenarios import furnace as module
 from mno.scenarios.base import make_scenario
-from mno.scenarios.check import solved_sample
+from mno.scenarios.check import failed_checks, solved_sample
 from mno.scenarios.furnace import Furnace, FurnaceParameters
 from mno.scenarios.kernels.furnaces import draw_plant
+from mno.scenarios.kernels.heat_conduction import advance_directly, solve_heat_conduction
+from mno.scenarios.kernels.thermal_stress import (
+    Solid,
+    charge_cells,
+    stress_by_displacements,
+    thermal_stress,
+)
+from tests.scenarios.measures import (
+    assert_orders,
+    assert_threads_give_the_bits_of_one,
+    five_points,
+    relative,
+)
+
+AMBIENT, FILM = 300.0, 10.0  # K, W/(m2 K)
 
 
-def furnace(resolution: int = 20, **parameters: float) -> Furnace:
+def integrate(
+    conductivity, capacity, power, rise, interval, steps, side=1.0, film=FILM, dtype=np.float64
+):
+    """Rise above the ambient temperature at all frames, and the heat of each interval."""
+    n, h = len(conductivity), side / len(conductivity)
+    frames = np.empty((len(power), n, n), dtype)
+    initial = AMBIENT + np.broadcast_to(rise, (n, n))
+    given = (np.ascontiguousarray(field) for field in (conductivity, capacity, power, initial))
+    heat, _, residual = solve_heat_conduction(
+        *given, AMBIENT, film * h, h, interval, steps, 1e-12, 500, frames
+    )  # fmt: skip
+    assert residual <= 1e-12
+    return frames.astype(float) - AMBIENT, heat
+
+
+def matrix(conductivity, side=1.0, film=FILM):
+    """What flows out of each cell per kelvin, W/(m K)."""
+    h = side / len(conductivity)
+    return five_points(conductivity, lambda here: h / (h / (2.0 * here) + 1.0 / film))
+
+
+def furnace(n, frames=4):
+    """Lining, one piece and gas with two burners of changing power; nothing is symmetric."""
+    x = (np.arange(n) + 0.5) / n
+    wall = (x < 0.2) | (x > 0.85)
+    wall = wall[:, None] | wall[None, :]
+    piece = ((x > 0.3) & (x < 0.55))[:, None] & (x < 0.5)[None, :] & ~wall
+    conductivity = np.where(wall, 0.8, np.where(piece, 30.0, 60.0))
+    capacity = np.where(wall, 1.5e6, np.where(piece, 5e6, 400.0))
+    bell = np.exp(-((x - 0.3) ** 2)[:, None] / 0.01 - ((x - 0.7) ** 2)[None, :] / 0.01)
+    levels = 1e5 * np.resize([1.0, 0.3, 0.8], frames)
+    power = levels[:, None, None] * np.where(wall | piece, 0.0, bell + 0.5 * bell[::-1])
+    return conductivity, capacity, power, np.where(piece, 0.0, np.where(wall, 200.0, 700.0))
+
+
+def cooling_slab(x, fourier, biot):
+    """A slab of half thickness 1/2 that cools from 1 through its film: the series solution."""
+    total = np.zeros_like(x)
+    for k in range(40):
+        low, high = k * np.pi + 1e-12, k * np.pi + np.pi / 2 - 1e-12
+        z = brentq(lambda z: z * np.sin(z) - biot * np.cos(z), low, high)
+        weight = 4.0 * np.sin(z) / (2.0 * z + np.sin(2.0 * z))
+        total += weight * np.exp(-(z**2) * fourier) * np.cos(z * (2.0 * x - 1.0))
+    return total
+
+
+def test_a_uniform_square_cools_as_the_product_of_two_slabs():
+    kappa, capacity, time = 5.0, 1e6, 2e4
+    errors = []
+    for n in (8, 16, 32, 64):
+        x = (np.arange(n) + 0.5) / n
+        slab = cooling_slab(x, kappa / capacity * time / 0.25, FILM * 0.5 / kappa)
+        found, _ = integrate(
+            np.full((n, n), kappa), np.full((n, n), capacity), np.zeros((2, n, n)), 500.0, time, n
+        )
+        errors.append(relative(found[-1], 500.0 * np.outer(slab, slab)))
+    assert_orders(errors, 1.8, 2.2)
+    assert errors[-1] < 1e-4
+
+
+def test_the_steady_state_of_a_composite_wall_is_exact():
+    # Layers along x and a heated sheet in one column of cells. The side walls are given what they
+    # lose, so nothing depends on y: resistances in series on either side of the sheet.
+    n, h, sheet, supplied = 16, 1.0 / 16, 9, 4000.0
+    kappa = np.repeat([0.5, 3.0, 40.0, 1.2], 4)
+    conductivity = np.repeat(kappa[:, None], n, axis=1)
+    resistance = h / 2 / kappa
+    to_left = 1.0 / FILM + np.cumsum(2 * resistance) - resistance  # from each centre, m2 K/W
+    to_right = 1.0 / FILM + np.cumsum(2 * resistance[::-1])[::-1] - resistance
+    peak = supplied / (1.0 / to_left[sheet] + 1.0 / to_right[sheet])
+    rise = peak * np.minimum(to_left / to_left[sheet], to_right / to_right[sheet])
+    power = np.zeros((4, n, n))
+    power[:, sheet] = supplied / h
+    for edge in (0, -1):
+        power[:, :, edge] += rise / (resistance + 1.0 / FILM) / h
+    found, heat = integrate(conductivity, np.full((n, n), 1e6), power, 0.0, 1e12, 1)
+    np.testing.assert_allclose(found[-1], np.repeat(rise[:, None], n, axis=1), rtol=1e-8)
+    assert heat[-1, 2] == pytest.approx(heat[-1, 1], rel=1e-9)
+
+
+def manufactured_error(n):
+    """Error of a steady state `g(x) g(y)`, which has the film at the wall, for a smooth kappa."""
+    x = (np.arange(n) + 0.5) / n
+    beta = brentq(lambda b: b * np.tan(b / 2) - FILM, 0.1, 3.1)
+    g, g_x = np.cos(beta * (x - 0.5)), -beta * np.sin(beta * (x - 0.5))
+    sine, sine_x = np.sin(np.pi * x) ** 2, np.pi * np.sin(2 * np.pi * x)
+    kappa = 1.0 + 0.5 * np.outer(sine, sine)  # 1 at the wall
+    divergence = 0.5 * np.outer(sine_x * g_x, sine * g) + 0.5 * np.outer(sine * g, sine_x * g_x)
+    divergence -= 2.0 * beta**2 * kappa * np.outer(g, g)
+    power = np.repeat(-divergence[None], 4, axis=0)
+    found, _ = integrate(kappa, np.ones((n, n)), power, 0.0, 1e6, 1)
+    return relative(found[-1], np.outer(g, g))
+
+
+def test_the_order_in_space_is_two_for_smooth_materials():
+    errors = [manufactured_error(n) for n in (8, 16, 32, 64)]
+    assert_orders(errors, 1.8, 2.2)
+    assert errors[-1] < 1e-3
+
+
+def test_the_order_in_time_is_two():
+    n = 16
+    x = (np.arange(n) + 0.5) / n
+    smooth = 500.0 * np.outer(np.sin(np.pi * x), np.sin(np.pi * x) + 0.5)
+    case = np.full((n, n), 5.0), np.full((n, n), 1e6), np.full((2, n, n), 1e4), smooth, 2e4
+    expected = integrate(*case, 512)[0][-1]
+    errors = [relative(integrate(*case, steps)[0][-1], expected) for steps in (8, 16, 32, 64)]
+    assert_orders(errors, 1.8, 2.2)
+
+
+def test_an_independent_code_finds_the_same_temperatures():
+    n, interval = 12, 1800.0
+    conductivity, capacity, power, rise = furnace(n)
+    flow, storage = matrix(conductivity), capacity.ravel() / n**2
+    state, expected = rise.ravel(), []
+    for frame in range(3):
+        supplied = power[frame].ravel() / n**2
+        found = solve_ivp(
+            lambda _, theta, q=supplied: (q - flow @ theta) / storage,
+            (0.0, interval),
+            state,
+            "BDF",
+            rtol=1e-8,
+            atol=1e-6,
+            jac=-diags_array(1.0 / storage) @ flow,
+        )
+        state = found.y[:, -1]
+        expected.append(state.reshape(n, n))
+    for steps, limit in ((4, 3e-3), (32, 1e-4)):
+        found, _ = integrate(conductivity, capacity, power, rise, interval, steps)
+        assert max(relative(a, b) for a, b in zip(found[1:], expected, strict=True)) < limit
+
+
+@pytest.mark.parametrize("n", [16, 20, 31])
+def test_a_direct_solution_of_the_same_steps_is_equal(n):
+    conductivity, capacity, power, rise = furnace(n)
+    found, heat = integrate(conductivity, capacity, power, rise, 900.0, 3)
+    later, lost = advance_directly(
+        conductivity, capacity, np.moveaxis(power[:-1], 0, -1), np.moveaxis(found[:-1], 0, -1),
+        FILM, 1.0 / n, 900.0, 3,
+    )  # fmt: skip
+    np.testing.assert_allclose(np.moveaxis(later, -1, 0), found[1:], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(lost, heat[:, 2], rtol=1e-10)
+
+
+def test_the_direct_solution_solves_the_steps_as_they_are_written_down():
+    n, step, gamma = 7, 500.0, 1.0 - np.sqrt(0.5)
+    conductivity, capacity, power, rise = furnace(n)
+    flow, storage = matrix(conductivity).toarray(), np.diag(capacity.ravel() / n**2)
+    supplied, state = power[0].ravel() / n**2, rise.ravel()
+    for _ in range(2):  # implicit Euler
+        euler = storage / (gamma * step) + flow
+        state = np.linalg.solve(euler, storage @ state / (gamma * step) + supplied)
+    k = []
+    for begun in (0.0, 1.0 - gamma):  # M k = q - A (theta + dt sum a k)
+        stage = state + step * begun * (k[0] if k else 0.0)
+        k.append(np.linalg.solve(storage + gamma * step * flow, supplied - flow @ stage))
+    expected = state + step * ((1.0 - gamma) * k[0] + gamma * k[1])
+    interval = step * (1.0 + 2.0 * gamma)
+    later, _ = advance_directly(
+        conductivity, capacity, power[0][..., None], rise[..., None], FILM, 1.0 / n, interval, 1
+    )
+    np.testing.assert_allclose(later.ravel(), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("n", [16, 30, 64])
+def test_what_is_stored_is_what_is_supplied_less_what_is_lost(n):
+    conductivity, capacity, power, rise = furnace(n)
+    found, heat = integrate(conductivity, capacity, power, rise, 1800.0, 2)
+    stored, supplied, lost = heat.T
+    assert np.abs(stored - supplied + lost).max() < 1e-10 * supplied.max()
+    np.testing.assert_allclose(stored, (np.diff(found, axis=0) * capacity).sum((1, 2)) / n**2)
+    np.testing.assert_allclose(supplied, 1800.0 * power[:-1].sum((1, 2)) / n**2)
+    assert np.all(lost > 0.0)
+
+
+def test_without_burners_temperatures_stay_between_those_at_the_beginning_and_outside():
+    conductivity, capacity, power, rise = furnace(32, 12)
+    found, _ = integrate(conductivity, capacity, 0.0 * power, rise, 1800.0, 1)
+    assert found.min() > -1e-9
+    assert found.max() <= rise.max()
+    assert np.all(np.diff(found.max(axis=(1, 2))) <= 0.0)
+
+
+def test_without_burners_and_from_the_ambient_temperature_nothing_happens():
+    conductivity, capacity, power, _ = furnace(16)
+    found, heat = integrate(conductivity, capacity, 0.0 * power, 0.0, 1800.0, 2)
+    assert not found.any() and not heat.any()
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [np.transpose, np.flipud, np.fliplr, np.rot90],
+    ids=["transpose", "flip x", "flip y", "rotate"],
+)
+def test_a_turned_furnace_has_the_turned_temperatures(turn):
+    conductivity, capacity, power, rise = furnace(20)
+    found, _ = integrate(conductivity, capacity, power, rise, 1800.0, 2)
+    turned = (turn(field) for field in (conductivity, capacity))
+    again, _ = integrate(*turned, np.stack([turn(frame) for frame in power]), turn(rise), 1800.0, 2)
+    np.testing.assert_allclose(again, np.stack([turn(frame) for frame in found]), rtol=0, atol=1e-8)
+
+
+def test_stored_frames_are_those_it_goes_on_from():
+    conductivity, capacity, power, rise = furnace(16)
+    frames, _ = integrate(conductivity, capacity, power, rise, 1800.0, 2, dtype=np.float32)
+    for k in range(3):
+        again, _ = integrate(
+            conductivity, capacity, power[k : k + 2], frames[k], 1800.0, 2, dtype=np.float32
+        )
+        np.testing.assert_array_equal(again[1], frames[k + 1])
+
+
+def solve(n, tolerance, iterations):
+    conductivity, capacity, power, rise = furnace(n)
+    frames = np.empty(power.shape, np.float64)
+    _, total, residual = solve_heat_conduction(
+        conductivity, capacity, power, AMBIENT + rise, AMBIENT, FILM / n, 1.0 / n, 1800.0, 4,
+        tolerance, iterations, frames,
+    )  # fmt: skip
+    return total, residual, frames.tobytes()
+
+
+@pytest.mark.parametrize("n", [32, 50, 64, 128])
+def test_the_number_of_iterations_hardly_depends_on_the_resolution(n):
+    assert solve(n, 1e-8, 100)[0] / 30 <= 20
+
+
+def test_too_few_iterations_are_reported_as_such():
+    total, residual, _ = solve(32, 1e-8, 3)
+    assert total == 3
+    assert residual > 1e-8
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_impossible_conductivity_gives_no_residual_that_passes(value):
+    conductivity, capacity, power, rise = furnace(16)
+    conductivity[3, 4] = value
+    frames = np.empty(power.shape, np.float64)
+    residual = solve_heat_conduction(
+        conductivity, capacity, power, AMBIENT + rise, AMBIENT, 1.0, 0.1, 1.0, 1, 1e-8, 100, frames
+    )[2]
+    assert not residual <= 1e-8
+
+
+def test_threads_that_solve_at_once_give_the_bits_of_one():
+    assert_threads_give_the_bits_of_one(lambda n: solve(n, 1e-8, 100)[2], [16, 20, 24, 28])
+
+
+def scenario_of(resolution=20, **parameters):
     scenario = make_scenario("furnace", resolution, parameters)
     assert isinstance(scenario, Furnace)
     return scenario
@@ -24,8 +289,8 @@ def test_one_seed_is_one_furnace_at_every_resolution(seed):
     def in_blocks(field: np.ndarray) -> np.ndarray:
         return field.reshape(20, 3, 20, 3).mean(axis=(1, 3))
 
-    coarse = furnace(20).sample(np.random.default_rng(seed))
-    fine = furnace(60).sample(np.random.default_rng(seed))
+    coarse = scenario_of(20).sample(np.random.default_rng(seed))
+    fine = scenario_of(60).sample(np.random.default_rng(seed))
     assert coarse["ambient_temperature"] == fine["ambient_temperature"]
     capacity, resistivity = in_blocks(fine["heat_capacity"]), in_blocks(1.0 / fine["conductivity"])
     np.testing.assert_allclose(coarse["heat_capacity"], capacity, rtol=1e-5)
@@ -38,7 +303,7 @@ def test_one_seed_gets_the_same_heat_in_any_number_of_frames():
     for seed in range(3):
         heats = []
         for frames in (7, 25, 49):
-            inputs = furnace(20, frames=frames).sample(np.random.default_rng(seed))
+            inputs = scenario_of(20, frames=frames).sample(np.random.default_rng(seed))
             heats.append(inputs["power"][:-1].astype(float).mean(axis=0))
         np.testing.assert_allclose(heats[0], heats[2], rtol=1e-4, atol=1.0)
         np.testing.assert_allclose(heats[1], heats[2], rtol=1e-4, atol=1.0)
@@ -48,7 +313,7 @@ def test_one_seed_gets_the_same_heat_in_any_number_of_frames():
 def test_the_temperatures_converge_under_refinement_of_one_furnace(seed):
     means = []
     for n in (20, 40, 80, 160):
-        inputs, outputs = solved_sample(furnace(n, frames=7), seed)
+        inputs, outputs = solved_sample(scenario_of(n, frames=7), seed)
         rise = outputs["temperature"].astype(float) - inputs["ambient_temperature"]
         means.append(rise.reshape(7, 20, n // 20, 20, n // 20).mean(axis=(2, 4)))
     changes = [np.linalg.norm(b - a) for a, b in zip(means, means[1:], strict=False)]
@@ -79,7 +344,7 @@ def test_plants_are_as_the_parameters_say():
 
 
 def test_burners_are_in_the_gas_and_its_hottest_place_is_as_they_were_sized():
-    scenario = furnace(32, coolest_peak=1300.0, hottest_peak=1400.0)
+    scenario = scenario_of(32, coolest_peak=1300.0, hottest_peak=1400.0)
     for seed in range(6):
         inputs, outputs = solved_sample(scenario, seed)
         power, gas = inputs["power"], inputs["heat_capacity"] == 400.0
@@ -92,19 +357,19 @@ def test_burners_are_in_the_gas_and_its_hottest_place_is_as_they_were_sized():
 
 
 def test_a_warm_start_is_a_hot_furnace_with_a_cold_charge():
-    inputs = furnace(40, warm_share=1.0).sample(np.random.default_rng(0))
+    inputs = scenario_of(40, warm_share=1.0).sample(np.random.default_rng(0))
     temperature, ambient = inputs["temperature"], inputs["ambient_temperature"]
     capacity = inputs["heat_capacity"]
     gas, charge = capacity == 400.0, capacity > 0.999 * capacity.max()
     assert np.ptp(temperature[gas]) == 0.0 and temperature[gas][0] > ambient + 250.0
     np.testing.assert_array_equal(temperature[charge], ambient)
     assert np.all(temperature[0] < ambient + 0.2 * (temperature[gas][0] - ambient))
-    cold = furnace(40, warm_share=0.0).sample(np.random.default_rng(0))
+    cold = scenario_of(40, warm_share=0.0).sample(np.random.default_rng(0))
     assert np.all(cold["temperature"] == cold["ambient_temperature"])
 
 
 def test_the_energy_balance_of_a_run_closes():
-    scenario = furnace(32)
+    scenario = scenario_of(32)
     for seed in range(4):
         inputs, outputs = solved_sample(scenario, seed)
         balance = scenario.balance(inputs)
@@ -117,10 +382,203 @@ def test_the_energy_balance_of_a_run_closes():
 
 
 def test_an_iteration_that_does_not_converge_is_named(monkeypatch):
-    scenario = furnace(20, frames=3)
+    scenario = scenario_of(20, frames=3)
     inputs = scenario.sample(np.random.default_rng(0))
     monkeypatch.setattr(module, "MAX_ITERATIONS", 2)
     with pytest.raises(MnoError, match="conjugate gradients for furnace did not conv") as error:
         scenario.solve(inputs)
     assert not isinstance(error.value, InputError)
     assert "\n" not in str(error.value)
+
+
+E, NU, ALPHA = 2e11, 0.3, 1.2e-5
+HELD, FREE = Solid(E, NU, ALPHA, ends_held=True), Solid(E, NU, ALPHA, ends_held=False)
+
+
+def piece(columns, rows):
+    """A rectangle of charge with some cells around it; centres of cells, from its corner."""
+    charge = np.zeros((columns + 5, rows + 4), bool)
+    charge[2 : columns + 2, 1 : rows + 1] = True
+    x, y = np.arange(columns + 5) - 1.5, np.arange(rows + 4) - 0.5
+    return charge, x[:, None], y[None, :]
+
+
+def two_pieces():
+    charge = np.zeros((40, 32), bool)
+    charge[3:20, 4:16], charge[8:14, 16:25] = True, True  # not a rectangle
+    charge[24:37, 4:9] = True
+    return charge
+
+
+def von_mises(xx, yy, zz, xy):
+    return np.sqrt(0.5 * ((xx - yy) ** 2 + (yy - zz) ** 2 + (zz - xx) ** 2) + 3.0 * xy**2)
+
+
+def with_stress(resolution=48, **parameters):
+    scenario = make_scenario("furnace", resolution, {"thermal_stress": True, **parameters})
+    assert isinstance(scenario, Furnace)
+    return scenario
+
+
+def test_a_uniform_temperature_makes_no_stress_but_along_ends_that_are_held():
+    charge, x, y = piece(12, 9)
+    rise = np.stack([0.0 * x * y, 200.0 + 0.0 * x * y])
+    assert thermal_stress(charge, rise, FREE).max() < 1e-5
+    held = thermal_stress(charge, rise, HELD)
+    assert not held[0].any()
+    np.testing.assert_allclose(held[1], np.where(charge, E * ALPHA * 200.0, 0.0), rtol=1e-12)
+
+
+def test_a_linear_temperature_makes_no_stress_but_along_ends_that_are_held():
+    charge, x, y = piece(14, 9)
+    rise = (50.0 + 7.0 * x - 11.0 * y)[None]
+    assert thermal_stress(charge, rise, FREE).max() < 1e-5
+    expected = np.where(charge, E * ALPHA * np.abs(rise), 0.0)
+    np.testing.assert_allclose(thermal_stress(charge, rise, HELD), expected, rtol=1e-10, atol=1e-3)
+
+
+@pytest.mark.parametrize("solid", [HELD, FREE], ids=["held", "free"])
+def test_a_long_bar_with_a_parabolic_temperature_has_the_stress_of_the_textbook(solid):
+    # s_xx = E alpha / (1 - nu) (mean T - T), and s_yy = s_xy = 0, away from the ends.
+    errors = []
+    for rows in (10, 20, 40):
+        charge, _, y = piece(6 * rows, rows)
+        rise = 100.0 * (1.0 - (2.0 * y / rows - 1.0) ** 2)
+        stress = thermal_stress(charge, np.broadcast_to(rise, (1, *charge.shape)), solid)
+        middle = stress[0, 3 * rows + 2, 1 : rows + 1]
+        along = E * ALPHA / (1.0 - NU) * (200.0 / 3.0 - rise[0, 1 : rows + 1])
+        zz = NU * along - E * ALPHA * rise[0, 1 : rows + 1]
+        zz = zz if solid.ends_held else along
+        errors.append(np.abs(middle - von_mises(along, 0.0, zz, 0.0)).max() / (E * ALPHA * 100.0))
+    assert errors[-1] < 2e-3
+    assert all(3.6 < a / b < 4.4 for a, b in zip(errors, errors[1:], strict=False))
+
+
+@pytest.mark.parametrize("solid", [HELD, FREE], ids=["held", "free"])
+def test_the_error_against_a_manufactured_solution_is_of_second_order(solid):
+    # phi = p(x) q(y) with double roots at the surface; a harmonic part of T makes no stress in the
+    # plane, and one that is not linear does along z.
+    p = np.polynomial.Polynomial([0, 1, -1]) ** 2 * np.polynomial.Polynomial([1, 2])
+    q = np.polynomial.Polynomial([0, 0.5, -1]) ** 2 * np.polynomial.Polynomial([2, -3])
+    size, errors = 1e12, []
+    for rows in (10, 20, 40):
+        charge, x, y = piece(2 * rows, rows)
+        x, y = x / (2 * rows), y / (2 * rows)
+        xx, yy = size * p(x) * q.deriv(2)(y), size * p.deriv(2)(x) * q(y)
+        xy = -size * p.deriv()(x) * q.deriv()(y)
+        rise = 60.0 * (x**2 - y**2) + 40.0 * x - (1.0 - NU) / (E * ALPHA) * (xx + yy)
+        zz = NU * (xx + yy) - E * ALPHA * rise
+        if not solid.ends_held:
+            points = np.argwhere(charge)
+            basis = np.column_stack([np.ones(len(points)), points])
+            zz[charge] -= basis @ np.linalg.lstsq(basis, zz[charge], rcond=None)[0]
+        exact = np.where(charge, von_mises(xx, yy, zz, xy), 0.0)
+        errors.append(np.abs(thermal_stress(charge, rise[None], solid)[0] - exact).max())
+        assert np.abs(xx).max() > 0.2 * exact.max()
+    assert errors[-1] < 0.02 * exact.max()
+    assert_orders(errors, 1.7, 2.3)
+
+
+@pytest.mark.parametrize("nu", [0.0, 0.45])
+@pytest.mark.parametrize("held", [True, False])
+def test_displacements_and_airys_function_give_the_same_stress(nu, held):
+    charge, solid = two_pieces(), Solid(E, nu, ALPHA, held)
+    charge[30, 15], charge[1:3, 20] = True, True  # too thin to have a stress within the plane
+    rise = np.random.default_rng(0).normal(200.0, 100.0, (3, *charge.shape))
+    stress = thermal_stress(charge, rise, solid)
+    again = stress_by_displacements(charge, rise, solid)
+    np.testing.assert_allclose(again, stress, rtol=0.0, atol=1e-10 * stress.max())
+    assert stress[:, charge].min() >= 0.0 and not stress[:, ~charge].any()
+
+
+def test_pieces_are_stressed_each_by_itself_wherever_they_are():
+    charge = two_pieces()
+    rise = np.random.default_rng(1).normal(200.0, 100.0, (1, *charge.shape))
+    both = thermal_stress(charge, rise, FREE)
+    left, right = charge.copy(), charge.copy()
+    left[22:], right[:22] = False, False
+    apart = thermal_stress(left, rise, FREE) + thermal_stress(right, rise, FREE)
+    np.testing.assert_allclose(both, apart, rtol=1e-9)
+    moved = thermal_stress(np.roll(right, 1, 0), np.roll(rise, 1, 1), FREE)
+    np.testing.assert_allclose(np.roll(moved, -1, 1), thermal_stress(right, rise, FREE), rtol=1e-9)
+
+
+@pytest.mark.parametrize("solid", [HELD, FREE], ids=["held", "free"])
+def test_it_has_the_symmetries_of_the_square(solid):
+    charge = two_pieces()
+    rise = np.random.default_rng(2).normal(200.0, 100.0, (1, *charge.shape))
+    stress = thermal_stress(charge, rise, solid)
+    for turn in (lambda f: f[..., ::-1, :], lambda f: f[..., ::-1], lambda f: f.swapaxes(-1, -2)):
+        np.testing.assert_allclose(
+            thermal_stress(turn(charge), turn(rise), solid), turn(stress), rtol=1e-9
+        )
+
+
+def test_the_switch_adds_a_state_and_a_check_and_changes_nothing_else():
+    plain, stressed = make_scenario("furnace", 48, {"frames": 3}), with_stress(frames=3)
+    assert [field.name for field in stressed.fields if field not in plain.fields] == ["stress"]
+    assert [check.name for check in stressed.checks if check not in plain.checks] == ["equilibrium"]
+    field = stressed.fields[-1]
+    assert (field.role, field.dims, field.units) == ("state", ("time", "x", "y"), "Pa")
+    for ours, theirs in zip(solved_sample(stressed, 3), solved_sample(plain, 3), strict=True):
+        assert ours.keys() - theirs.keys() == {"stress"}
+        assert all(ours[name].tobytes() == theirs[name].tobytes() for name in theirs)
+    assert Furnace.fields == plain.fields
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"piece_ends": "free"}, {"duration": 600.0, "frames": 2, "piece_ends": "free"},
+     {"poisson_ratio": 0.45, "youngs_modulus": 1e9, "thermal_expansion": 1e-7, "frames": 4}],
+    ids=str,
+)  # fmt: skip
+def test_solved_samples_pass_their_checks_and_begin_without_stress(parameters):
+    scenario = with_stress(**parameters)
+    for seed in range(3):
+        inputs, outputs = solved_sample(scenario, seed)
+        assert failed_checks(scenario, inputs, outputs) == set()
+        assert inputs["stress"].dtype == outputs["stress"].dtype == np.float32
+        assert not inputs["stress"].any()
+        charge = charge_cells(inputs["heat_capacity"])
+        assert not outputs["stress"][:, ~charge].any()
+        assert outputs["stress"][1:, charge].max() > 0.0
+
+
+def test_an_initial_temperature_with_stress_is_stressed_in_the_first_frame():
+    scenario = with_stress(frames=2)
+    inputs = scenario.sample(np.random.default_rng(0))
+    inputs["temperature"] += np.linspace(0.0, 90.0, 48, dtype=np.float32) ** 2 / 90.0
+    first = scenario.solve(inputs)["stress"][0]
+    assert first.max() > 1e7
+    given = {**inputs, "stress": first}
+    assert "equilibrium" not in failed_checks(scenario, given, scenario.solve(given))
+    assert "equilibrium" in failed_checks(scenario, inputs, scenario.solve(inputs))
+
+
+def test_checks_catch_wrong_stresses():
+    scenario = with_stress(frames=4, piece_ends="free")
+    inputs, outputs = solved_sample(scenario, 0)
+    cell = tuple(np.argwhere(outputs["stress"][-1])[0])
+    for at, change in (((1, *cell), 2e3), ((2, 0, 0), 2e3), ((3, *cell), -2e3)):
+        wrong = outputs["stress"].copy()
+        wrong[at] += change
+        assert failed_checks(scenario, inputs, {**outputs, "stress": wrong}) == {"equilibrium"}
+    wrong = np.zeros_like(inputs["stress"])
+    wrong[cell] = 2e3
+    assert failed_checks(scenario, {**inputs, "stress": wrong}, outputs) == {"equilibrium"}
+    wrong = outputs["stress"].copy()
+    wrong[1, 2, 3] = np.nan
+    assert "equilibrium" in failed_checks(scenario, inputs, {**outputs, "stress": wrong})
+    for other in ({"youngs_modulus": 2.001e11}, {"poisson_ratio": 0.301}, {"piece_ends": "held"},
+                  {"thermal_expansion": 1.201e-5}):  # fmt: skip
+        stranger = with_stress(**{"frames": 4, "piece_ends": "free", **other})
+        assert failed_checks(stranger, inputs, outputs) == {"equilibrium"}
+
+
+def test_pieces_with_holes_are_refused():
+    scenario = with_stress(frames=2)
+    inputs = scenario.sample(np.random.default_rng(0))
+    capacity = inputs["heat_capacity"].copy()
+    capacity[20:25, 20:25], capacity[22, 22] = 6e6, 1e6
+    with pytest.raises(InputError, match="a hole in it; .* fill the hole"):
+        scenario.solve({**inputs, "heat_capacity": capacity})

@@ -1,16 +1,13 @@
 """Cells of a small study, kept as a run of it would keep them, without training anything."""
 
-from __future__ import annotations
-
 import copy
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mno.study.answers import StudyAnswers
-from mno.study.design import Cell, StudySpec, cells_of
-from mno.study.findings import findings_of
-from mno.study.results import Code, Found, Results, identify
+from mno.study.design import StudySpec, cells_of
+from mno.study.findings import findings_of, usable
+from mno.study.results import Code, Results, identify
 
 ROOT = Path(__file__).parents[2]
 SPEC: dict[str, Any] = {
@@ -23,16 +20,15 @@ SPEC: dict[str, Any] = {
 }
 
 
-def spec(**changes: Any) -> StudySpec:
+def spec(**changes):
     return StudySpec.model_validate({**copy.deepcopy(SPEC), **changes})
 
 
-def cells(**changes: Any) -> list[Cell]:
+def cells(**changes):
     return cells_of("small", spec(**changes))
 
 
-def record(error: float, **changes: Any) -> dict[str, Any]:
-    """What is kept of a finished cell with a test error."""
+def record(error, **changes):
     spent = {"seconds": 9.0, "cpu_seconds": 8.0, "watt_hours": 0.1}
     return {
         "study": "small",
@@ -51,16 +47,13 @@ def record(error: float, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def keep(
-    results: Results, cell: Cell, code: Code, content: Mapping[str, Any], md5: str = "m"
-) -> None:
-    """Keep a cell as made by this code with these data."""
+def keep(results, cell, code, content, md5="m"):
     results.keep_dataset(cell, code.dataset_digest(cell), md5)
     identity = vars(identify(cell, code, results.datasets()))
     results.write(cell.name, {"identity": identity, **content})
 
 
-def found_with(folder: Path, finished: Callable[[Cell], dict[str, Any] | None]) -> list[Found]:
+def found_with(folder, finished):
     """All cells of the study in a folder of results; those are kept that have a record."""
     results, code = Results(folder, "small"), Code(ROOT)
     for cell in cells():
@@ -69,7 +62,6 @@ def found_with(folder: Path, finished: Callable[[Cell], dict[str, Any] | None]) 
     return results.find(cells(), code)
 
 
-def answers_with(folder: Path, finished: Callable[[Cell], dict[str, Any] | None]) -> StudyAnswers:
-    """What the study answers from such cells."""
-    found = found_with(folder, finished)
-    return StudyAnswers(spec(), found, findings_of(spec(), found, stale=False))
+def answers_with(folder, finished):
+    used = usable(found_with(folder, finished))
+    return StudyAnswers(spec(), used, findings_of(spec(), used))

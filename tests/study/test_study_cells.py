@@ -1,32 +1,34 @@
-"""The cells of a study: their order, what a budget buys, what makes them stale, what is kept."""
-
-from __future__ import annotations
+"""Cells of a study: their order, what makes them stale, what is kept; a tiny one, really run."""
 
 import json
+import os
 import shutil
-from pathlib import Path
+import signal
+import time
 
+import mlflow
 import pytest
 import yaml
 from study_records import ROOT, cells, found_with, keep, record, spec
 
 from flows.study import load_study
+from mno.core.config import read_params
 from mno.core.errors import InputError, MnoError
-from mno.study.design import Cell, StudySpec, cells_of
-from mno.study.planning import make_plan
-from mno.study.results import EQUIVALENCES, Code, Found, Results
+from mno.study.design import StudySpec, cells_of
+from mno.study.results import EQUIVALENCES, Code, Results, expected_seconds, to_make
+from tests.support.workspaces import end_processes_in, make_workspace
 
 
-def found_in(folder: Path, errors: dict[str, float]) -> list[Found]:
+def found_in(folder, errors):
     """Cells of the small study, some of which are finished with an error."""
     return found_with(folder, lambda c: record(errors[c.name]) if c.name in errors else None)
 
 
-def names(found: list[Found]) -> list[str]:
-    return [item.cell.name for item in make_plan(found).order]
+def names(found):
+    return [item.cell.name for item in to_make(found)]
 
 
-def test_every_model_comes_once_before_any_comes_twice(tmp_path: Path) -> None:
+def test_every_model_comes_once_before_any_comes_twice(tmp_path):
     order = names(found_in(tmp_path, {}))
     assert len(order) == 12
     assert order[:4] == [
@@ -36,29 +38,22 @@ def test_every_model_comes_once_before_any_comes_twice(tmp_path: Path) -> None:
     assert all(name.endswith("--2") for name in order[8:])
 
 
-def test_a_hole_is_filled_first_then_what_scatters_most(tmp_path: Path) -> None:
+def test_a_hole_is_filled_first(tmp_path):
     finished = {f"{s}--plain-{m}--{n}": 0.1 for s in ("darcy", "burgers")
                 for m in ("axial", "softmax") for n in (0, 1)}  # fmt: skip
-    finished["burgers--plain-axial--1"] = 0.2
-    finished["darcy--plain-softmax--1"] = 0.11
-    del finished["darcy--plain-axial--0"]
+    del finished["burgers--plain-axial--0"]
     order = names(found_in(tmp_path, finished))
-    assert order[:3] == [
-        "darcy--plain-axial--0", "burgers--plain-axial--2", "darcy--plain-softmax--2",
-    ]  # fmt: skip
+    assert order[:2] == ["burgers--plain-axial--0", "darcy--plain-axial--2"]
 
 
-def test_a_budget_buys_what_like_cells_have_taken(tmp_path: Path) -> None:
-    first = make_plan(found_in(tmp_path, {}))
-    assert first.expected() is None
-    assert first.within(3600) == 1  # nobody knows yet what a cell takes
-    plan = make_plan(found_in(tmp_path, {"darcy--plain-axial--0": 0.1}))
-    assert plan.expected() == pytest.approx(11 * 30)
-    assert plan.expected(workers=2) == pytest.approx(5.5 * 30)
-    assert (plan.within(100), plan.within(100, workers=2), plan.within(None)) == (3, 6, 11)
+def test_a_cell_takes_as_long_as_those_like_it(tmp_path):
+    none = found_in(tmp_path, {})
+    assert expected_seconds(none, none) is None
+    found = found_in(tmp_path, {"darcy--plain-axial--0": 0.1})
+    assert expected_seconds(to_make(found), found) == pytest.approx(11 * 30)
 
 
-def test_nothing_that_is_written_in_params_yaml_changes_a_cell() -> None:
+def test_nothing_that_is_written_in_params_yaml_changes_a_cell():
     study = spec(base={"generate": {"samples": 80, "resolution": 16}, "train": {"epochs": 3}})
     (cell, *_) = cells_of("small", study)
     assert cell.params["train"]["epochs"] == 3
@@ -66,7 +61,7 @@ def test_nothing_that_is_written_in_params_yaml_changes_a_cell() -> None:
     assert cell.params["scenarios"] == {"darcy": {}}
 
 
-def test_a_cell_has_every_parameter_that_a_stage_reads() -> None:
+def test_a_cell_has_every_parameter_that_a_stage_reads():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     read = {name for stage in stages.values() for name in stage["params"]}
     (cell, *_) = cells()
@@ -79,15 +74,13 @@ def test_a_cell_has_every_parameter_that_a_stage_reads() -> None:
         ("seeds: [0, 0]", "lists one twice"),
         ("mixers: {}", "give both"),
         ("compare: nobody", "must be backbone, all, or a model"),
-        ("base: {modle: {}}", "base.modle is not known"),
+        ("base: {modle: {}}", "base.modle is not a parameter"),
         ("surprise: 1", "surprise is not a parameter"),
-        ("scenarios: {Bad Name: {}}", "the name 'Bad Name'"),
+        ("scenarios: {Bad Name: {}}", "'Bad Name' String should match"),
         ("title: [", "not valid YAML"),
     ],
 )
-def test_a_study_file_that_cannot_be_used_is_refused_in_one_line(
-    tmp_path: Path, change: str, said: str
-) -> None:
+def test_a_study_file_that_cannot_be_used_is_refused_in_one_line(tmp_path, change, said):
     key = change.partition(":")[0]
     given = {
         "title": "title: T", "seeds": "seeds: [0]", "scenarios": "scenarios: {darcy: {}}",
@@ -101,7 +94,7 @@ def test_a_study_file_that_cannot_be_used_is_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
-def test_the_shipped_studies_can_be_read() -> None:
+def test_the_shipped_studies_can_be_read():
     assert {"ablation", "data", "paper", "who_wins"} <= set(StudySpec.names(ROOT))
     for name in StudySpec.names(ROOT):
         study = StudySpec.read(ROOT / f"studies/{name}.yaml")
@@ -110,7 +103,7 @@ def test_the_shipped_studies_can_be_read() -> None:
 
 
 @pytest.mark.parametrize("name", StudySpec.names(ROOT))
-def test_every_cell_of_a_shipped_study_can_be_made_at_its_size(name: str) -> None:
+def test_every_cell_of_a_shipped_study_can_be_made_at_its_size(name):
     study = load_study(name, ROOT)
     assert len(study.cells) == len(cells_of(name, study.spec))
 
@@ -119,7 +112,7 @@ FIRST = "darcy--plain-axial--0"
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Path:
+def workspace(tmp_path):
     """The code of the project, which a test may change, and finished cells."""
     for name in ("mno", "pipelines", "flows"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -130,31 +123,31 @@ def workspace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def states(root: Path, these: list[Cell] | None = None) -> dict[str, str]:
+def states(root, these=None):
     found = Results(root, "small").find(these or cells(), Code(root))
     return {item.cell.name: f"{item.state} {item.reason}".strip() for item in found}
 
 
-def change(path: Path) -> None:
+def change(path):
     path.write_text(path.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
 
 
-def stale(root: Path) -> set[str]:
+def stale(root):
     return {name for name, state in states(root).items() if state.startswith("stale")}
 
 
-def test_nothing_changed_means_nothing_is_stale(workspace: Path) -> None:
+def test_nothing_changed_means_nothing_is_stale(workspace):
     assert set(states(workspace).values()) == {"fresh"}
 
 
-def test_changed_parameters_make_their_cells_stale(workspace: Path) -> None:
+def test_changed_parameters_make_their_cells_stale(workspace):
     changed = cells(mixers={"axial": {}, "softmax": {"mixer": "softmax", "layers": 3}})
     found = states(workspace, changed)
     assert {n for n, s in found.items() if s != "fresh"} == {n for n in found if "softmax" in n}
     assert found["darcy--plain-softmax--1"] == "stale its parameters have changed"
 
 
-def test_training_code_makes_all_cells_stale_and_what_draws_none(workspace: Path) -> None:
+def test_training_code_makes_all_cells_stale_and_what_draws_none(workspace):
     change(workspace / "mno/report/report.css")
     change(workspace / "mno/report/document.py")
     change(workspace / "mno/study/report.py")
@@ -163,12 +156,12 @@ def test_training_code_makes_all_cells_stale_and_what_draws_none(workspace: Path
     assert len(stale(workspace)) == 12
 
 
-def test_a_changed_solver_makes_the_cells_of_its_scenario_stale(workspace: Path) -> None:
+def test_a_changed_solver_makes_the_cells_of_its_scenario_stale(workspace):
     change(workspace / "mno/scenarios/burgers.py")
     assert stale(workspace) == {name for name in states(workspace) if name.startswith("burgers")}
 
 
-def test_new_code_that_makes_the_same_data_leaves_cells_fresh(workspace: Path) -> None:
+def test_new_code_that_makes_the_same_data_leaves_cells_fresh(workspace):
     change(workspace / "mno/data/generate/work.py")  # of `generate` alone
     assert len(stale(workspace)) == 12  # nobody has made the data since
     results, code = Results(workspace, "small"), Code(workspace)
@@ -182,7 +175,7 @@ def test_new_code_that_makes_the_same_data_leaves_cells_fresh(workspace: Path) -
     assert states(workspace)[FIRST] == "stale its data have changed"
 
 
-def test_code_that_was_shown_to_make_the_same_cells_leaves_them_fresh(workspace: Path) -> None:
+def test_code_that_was_shown_to_make_the_same_cells_leaves_them_fresh(workspace):
     was = {cell.name: Code(workspace).cell_digest(cell) for cell in cells()}
     data = {cell.name: Code(workspace).dataset_digest(cell) for cell in cells()}
     change(workspace / "mno/training/fit.py")
@@ -193,29 +186,104 @@ def test_code_that_was_shown_to_make_the_same_cells_leaves_them_fresh(workspace:
         "code": {was[cell.name]: code.cell_digest(cell) for cell in shown},
         "datasets": {data[cell.name]: code.dataset_digest(cell) for cell in shown},
     }
-    kept = {"schema": 1, "equivalences": [entry]}
-    (workspace / EQUIVALENCES).write_text(json.dumps(kept))
+    (workspace / EQUIVALENCES).write_text(json.dumps({"schema": 1, "equivalences": [entry]}))
     assert stale(workspace) == {name for name in states(workspace) if name.startswith("burgers")}
     change(workspace / "mno/training/fit.py")
     assert len(stale(workspace)) == 12
 
 
-def test_a_failure_is_told_until_what_failed_is_changed(workspace: Path) -> None:
+def test_a_failure_is_told_until_what_failed_is_changed(workspace):
     results = Results(workspace, "small")
-    kept = results.read(FIRST)
-    assert kept is not None
-    results.write(FIRST, {**kept, "state": "failed", "reason": "it diverged"})
+    results.write(FIRST, {**results.read(FIRST), "state": "failed", "reason": "it diverged"})
     assert states(workspace)[FIRST] == "failed it diverged"
     change(workspace / "mno/training/fit.py")
     assert states(workspace)[FIRST] == "missing"
 
 
-def test_a_result_is_whole_or_not_there_and_strict_json(workspace: Path) -> None:
+def test_a_result_is_whole_or_not_there_and_strict_json(workspace):
     results = Results(workspace, "small")
     path = results.write("darcy--plain-axial--9", {"value": [float("nan"), 1.0], "state": "done"})
     assert json.loads(path.read_text(), parse_constant=pytest.fail)["value"] == [None, 1.0]
     assert list(path.parent.glob("*.partial")) == []
-    assert results.strays(cells()) == ["darcy--plain-axial--9"]
     path.write_text(path.read_text()[:20])
     with pytest.raises(MnoError, match="git checkout it, or remove it"):
         results.read(path.stem)
+
+
+STUDY = """\
+title: A tiny study
+seeds: [0, 1]
+base:
+  generate: {samples: 40, resolution: 16, shard_size: 20}
+  model: {layers: 1, d_state: 1}
+  train: {epochs: 2, batch_size: 8, threads: 1}
+  evaluate:
+    robustness: {noise: [0.1], missing: [0.25], resolutions: [2.0], samples: 4, solved_samples: 2}
+    economics: {comparison_seconds: 0.1}
+scenarios: {darcy: {}}
+models:
+  axial: {}
+  softmax: {mixer: softmax, heads: 2}
+  broken: {train: {learning_rate: 1.0e+30, gradient_clip: 1.0e+30}}
+compare: all
+scaling: {resolutions: [8, 16], seconds: 0.02}
+"""
+
+
+@pytest.fixture
+def studied(tmp_path):
+    made = make_workspace(tmp_path / "root")
+    (made.root / "studies/tiny.yaml").write_text(STUDY)
+    yield made
+    end_processes_in(made.root)
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+def test_a_killed_study_goes_on_and_keeps_each_cell_in_three_places(studied):
+    root, results = studied.root, studied.root / "studies/results/tiny"
+    first, deadline = results / "darcy--axial--0.json", time.monotonic() + 900
+    before = (root / "params.yaml").read_bytes(), (root / "data.dvc").read_bytes()
+    running = studied.start("study", "run", "tiny")
+    while not first.exists():
+        assert time.monotonic() < deadline, f"{first} did not appear"
+        time.sleep(0.5)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    kept = first.read_bytes()
+    unfinished = studied.mno("study", "report", "tiny", "--json")
+    assert unfinished.returncode == 0, unfinished.stderr
+
+    done = studied.run(*studied.command(["study", "run", "tiny", "--json"]), timeout=2400)
+    assert done.returncode == 1, done.stderr  # a cell has failed
+    answer = json.loads(done.stdout)
+    assert (answer["fresh"], answer["failed"], answer["missing"]) == (4, 2, 0)
+    assert first.read_bytes() == kept
+    made = {p.stem: json.loads(p.read_text()) for p in sorted(results.glob("*.json"))}
+    assert len(made) == 6
+    assert "diverged" in made["darcy--broken--0"]["reason"]
+    assert len(list((results / "scaling").glob("*.json"))) == 3
+    # The line's own parameters and data are as they were.
+    assert ((root / "params.yaml").read_bytes(), (root / "data.dvc").read_bytes()) == before
+
+    finished = {name: cell for name, cell in made.items() if cell["state"] == "done"}
+    assert len(finished) == 4
+    for name, cell in finished.items():
+        commit = cell["experiment"]["commit"]
+        shown = studied.run("git", "show", f"{commit}:params.yaml", check=True).stdout
+        there = root.parent / f"{name}"
+        there.mkdir()
+        (there / "params.yaml").write_text(shown)
+        params = read_params(there)
+        assert params["model"] == cell["params"]["model"]
+        assert params["seed"] == cell["params"]["seed"]
+    listed = studied.run("dvc", "exp", "list", "--name-only", check=True).stdout.split()
+    assert {cell["experiment"]["name"] for cell in finished.values()} <= set(listed)
+    assert len({cell["identity"]["data"] for cell in finished.values()}) == 1
+    client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
+    for cell in finished.values():
+        run = client.get_run(cell["training_run"])
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mno.experiment"] == cell["experiment"]["name"]
+        assert run.data.metrics["evaluation/relative_l2"] == cell["metrics"]["relative_l2"]

@@ -1,7 +1,5 @@
 """A web server on this machine that answers everything alike, and keeps what it was asked."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """A workspace in which models were registered, to be damaged and audited."""
 
-from __future__ import annotations
-
 import shutil
 import sqlite3
 import subprocess
@@ -12,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from flows.params import edit_params
-from mno.certificate.verify import CERTIFICATES, check_kept
 from mno.lineage.audit import Finding, differs
 from mno.lineage.audit.walk import audit
 from mno.registry.catalogue import existing_workspace
@@ -53,7 +50,7 @@ class Line:
 
     def findings(self, version: int = 2) -> list[Finding]:
         with self.evidence(version) as evidence:
-            return audit(evidence, extra=[(CERTIFICATES, check_kept)])
+            return audit(evidence)
 
     def differences(self, version: int = 2) -> list[Finding]:
         return [found for found in self.findings(version) if differs([found])]

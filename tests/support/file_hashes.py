@@ -1,7 +1,5 @@
 """Folders compared byte by byte."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The order in which tests are begun, and how they are shared out among processes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

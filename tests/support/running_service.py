@@ -1,7 +1,5 @@
 """A service that answers on a free port while a test asks it."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +44,7 @@ def running(
     config = config or ServingConfig(poll_interval=60.0)
     told: list[tuple[bool, str]] = []
     follower = Follower(registry, config.poll_interval, lambda *news: told.append(news))
-    service = Service(follower, config, Monitor(), "3.0", counts)
+    service = Service(follower, config, Monitor(), counts)
     settings = uvicorn.Config(
         build_app(service, config.hosts, more(service, follower)), host="127.0.0.1", port=0,
         log_level="error", lifespan="off",

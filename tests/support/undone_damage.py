@@ -1,7 +1,5 @@
 """Damage to files that is undone: bytes changed with size and time restored, files gone."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Models of a dataset that have learned nothing but the scales of its fields."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

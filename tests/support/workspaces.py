@@ -1,17 +1,18 @@
 """Workspaces for tests: checkouts of their own, in which the line runs as a person would run it."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import psutil
 
 ROOT = Path(__file__).parents[2]
@@ -125,3 +126,34 @@ def end_processes_in(folder: Path) -> None:
             here = Path(process.cwd())
             if process.pid != os.getpid() and (here == folder or folder in here.parents):
                 process.kill()
+
+
+@contextmanager
+def serve_prefect(home: Path) -> Iterator[str]:
+    """Run a Prefect server that keeps its database in a folder, and give the address of its API."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [BINARIES / "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    settings = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [*command, "--no-ui", "--no-services"], cwd=home, stdin=subprocess.DEVNULL, stdout=log,
+            env={**os.environ, **settings, "DO_NOT_TRACK": "1"}, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    address = f"http://127.0.0.1:{port}/api"
+    try:
+        deadline = time.monotonic() + 120
+        while not _answers(address):
+            said = (home / "server.log").read_text()
+            assert server.poll() is None and time.monotonic() < deadline, said
+            time.sleep(0.1)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _answers(address: str) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(f"{address}/health", timeout=5).status_code == 200
+    return False

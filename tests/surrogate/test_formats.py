@@ -1,7 +1,5 @@
 """Saved models are read as they were written, and no other format than the present one."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,19 +12,13 @@ from safetensors.torch import load_file, save_file
 from mno.core.errors import InputError
 from mno.data.normalise import Normaliser
 from mno.nn import MambaMixer
-from mno.surrogate.surrogate import (
-    CROSS_ORDER,
-    DESCRIPTION_FILE,
-    FORMAT,
-    WEIGHTS_FILE,
-    Surrogate,
-)
+from mno.surrogate.surrogate import CROSS_ORDER, DESCRIPTION_FILE, FORMAT, WEIGHTS_FILE, Surrogate
 
 SAVED = Path(__file__).parent / "formats"
 
 
 @pytest.mark.parametrize("folder", sorted(path.name for path in SAVED.iterdir()))
-def test_a_saved_model_predicts_what_it_did(folder):
+def test_a_saved_model_predicts_what_it_did_and_when_it_is_saved_again(folder, tmp_path):
     surrogate = Surrogate.load(SAVED / folder)
     expected = dict(np.load(SAVED / folder / "prediction.npz"))
     inputs = {  # a state is given and predicted under one name
@@ -38,12 +30,16 @@ def test_a_saved_model_predicts_what_it_did(folder):
     for name, field in predicted.items():
         scale = np.abs(expected[name]).max()
         np.testing.assert_allclose(field, expected[name], rtol=1e-4, atol=1e-5 * scale)
+    surrogate.save(tmp_path)
+    again = Surrogate.load(tmp_path)
+    assert again.description == surrogate.description
+    for name, field in again.predict(inputs).items():
+        np.testing.assert_array_equal(field, predicted[name])
 
 
 @pytest.mark.parametrize("other", [FORMAT - 1, FORMAT + 1])
 def test_another_format_is_refused_with_the_remedy(tmp_path, other):
-    content = {"format": other}
-    (tmp_path / DESCRIPTION_FILE).write_text(json.dumps(content))
+    (tmp_path / DESCRIPTION_FILE).write_text(json.dumps({"format": other}))
     with pytest.raises(InputError, match="use the version of mno that wrote it"):
         Surrogate.load(tmp_path)
 

@@ -1,7 +1,5 @@
 """What a team's servers are: PostgreSQL, an object store, MLflow and Prefect, each a real one."""
 
-from __future__ import annotations
-
 import glob
 import os
 import pwd
@@ -11,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,22 +29,18 @@ S3 = {
 
 @dataclass(frozen=True)
 class Postgres:
-    """A running cluster of PostgreSQL."""
-
     port: int
 
     def url(self, driver: str, database: str) -> str:
-        """Return the address of one of its databases, as SQLAlchemy spells it."""
         return f"postgresql+{driver}://{USER}:{PASSWORD}@{HOST}:{self.port}/{database}"
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
+def free_port():
     with socket.create_server((HOST, 0)) as free:
         return free.getsockname()[1]
 
 
-def postgres_binaries() -> Path:
+def postgres_binaries():
     """Return where PostgreSQL's programs are; skip the test where it is not installed."""
     found = shutil.which("initdb") or next(
         iter(sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"), reverse=True)), None
@@ -58,7 +51,7 @@ def postgres_binaries() -> Path:
 
 
 @contextmanager
-def run_postgres(databases: Sequence[str]) -> Iterator[Postgres]:
+def run_postgres(databases):
     """Run a cluster in a folder of its own, with these databases in it.
 
     It refuses to run as root, and does then as `postgres`.
@@ -97,12 +90,7 @@ def run_postgres(databases: Sequence[str]) -> Iterator[Postgres]:
 
 
 @contextmanager
-def run_server(
-    command: Sequence[str | Path],
-    log: Path,
-    variables: Mapping[str, str],
-    answers: Callable[[], bool],
-) -> Iterator[subprocess.Popen[bytes]]:
+def run_server(command, log, variables, answers):
     """Run a server until the body ends, once it answers."""
     with log.open("w") as file:
         server = subprocess.Popen(
@@ -124,7 +112,7 @@ def run_server(
             server.wait()
 
 
-def answers_at(url: str) -> Callable[[], bool]:
+def answers_at(url):
     """Return what tells whether a server answers at an address."""
 
     def ask() -> bool:
@@ -137,7 +125,7 @@ def answers_at(url: str) -> Callable[[], bool]:
 
 
 @contextmanager
-def run_object_store(home: Path, buckets: Sequence[str]) -> Iterator[str]:
+def run_object_store(home, buckets):
     """Run a server of S3's protocol with these buckets, and give its address."""
     pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[s3]'")
     boto3 = pytest.importorskip("boto3", reason="the extra `scale` is not installed")
@@ -156,7 +144,7 @@ def run_object_store(home: Path, buckets: Sequence[str]) -> Iterator[str]:
 
 
 @contextmanager
-def run_mlflow(home: Path, database: str, artifacts: str, endpoint: str) -> Iterator[str]:
+def run_mlflow(home, database, artifacts, endpoint):
     """Run MLflow's server, which alone knows database and object store, and give its address."""
     port = free_port()
     command = [
@@ -170,7 +158,7 @@ def run_mlflow(home: Path, database: str, artifacts: str, endpoint: str) -> Iter
 
 
 @contextmanager
-def run_prefect(home: Path, database: str) -> Iterator[str]:
+def run_prefect(home, database):
     """Run Prefect's server with its database in PostgreSQL, and give the address of its API."""
     port = free_port()
     command = [

@@ -1,7 +1,5 @@
 """A few solved samples of Darcy flow, as a dataset would give them."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np
@@ -12,13 +10,13 @@ from mno.scenarios.darcy import Darcy
 
 
 @cache
-def darcy(resolution: int) -> Darcy:
+def darcy(resolution):
     scenario = make_scenario("darcy", resolution, {})
     assert isinstance(scenario, Darcy)
     return scenario
 
 
-def make_darcy_split(name: str, samples: int, seed: int, resolution: int = 8) -> Split:
+def make_darcy_split(name, samples, seed, resolution=8):
     scenario = darcy(resolution)
     rng = np.random.default_rng(seed)
     inputs = [scenario.sample(rng) for _ in range(samples)]

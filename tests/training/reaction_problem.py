@@ -1,7 +1,5 @@
 """A few solved trajectories of diffusion and reaction, as a dataset would give them."""
 
-from __future__ import annotations
-
 import numpy as np
 from runner import runner
 
@@ -15,7 +13,7 @@ MODEL = ModelConfig(width=8, layers=1, d_state=2)
 NAMES = ("activator", "inhibitor")
 
 
-def make_reaction_split(name: str, samples: int, seed: int, resolution: int = 8, **others) -> Split:
+def make_reaction_split(name, samples, seed, resolution=8, **others):
     scenario = make_scenario("diffusion_reaction", resolution, PARAMETERS | others)
     rng = np.random.default_rng(seed)
     solved = [scenario.solve(scenario.sample(rng)) for _ in range(samples)]
@@ -36,5 +34,5 @@ def make_reaction_split(name: str, samples: int, seed: int, resolution: int = 8,
 TRAINING, VALIDATION, run = runner(make_reaction_split, 10, MODEL)
 
 
-def first_frames(split: Split, history: int) -> dict[str, np.ndarray]:
+def first_frames(split, history):
     return {name: field[:, :history] for name, field in split.fields.items()}

@@ -1,7 +1,5 @@
 """A rod that is heated from outside and loses heat at a rate of its own: forcing and number."""
 
-from __future__ import annotations
-
 import numpy as np
 from runner import runner
 
@@ -18,20 +16,19 @@ FIELDS = (
 )
 
 
-def schema() -> Schema:
+def schema():
     centres = (np.arange(POINTS) + 0.5) / POINTS
     time = Axis("time", "s", "time", np.arange(FRAMES) * 0.5, (0.0, 0.5 * (FRAMES - 1)))
     return Schema("rod", FIELDS, (time, Axis("x", "m", "x", centres, (0.0, 1.0))))
 
 
-def make_split(name: str, samples: int, seed: int) -> Split:
+def make_split(name, samples, seed):
     rng = np.random.default_rng(seed)
     power = rng.random((samples, FRAMES, 1)) * (1 + rng.random((samples, 1, POINTS)))
     loss = rng.uniform(0.1, 0.5, samples)
     frames = [rng.random((samples, POINTS))]
     for k in range(FRAMES - 1):
-        padded = np.pad(frames[-1], ((0, 0), (1, 1)), mode="edge")
-        spread = 0.2 * np.diff(padded, 2, axis=1)
+        spread = 0.2 * np.diff(np.pad(frames[-1], ((0, 0), (1, 1)), mode="edge"), 2, axis=1)
         frames.append(frames[-1] + spread + power[:, k] - loss[:, None] * frames[-1])
     fields = {"power": power, "loss": loss, "temperature": np.stack(frames, axis=1)}
     arrays = {key: field.astype(np.float32) for key, field in fields.items()}

@@ -1,7 +1,5 @@
 """A field on unordered points that differ from sample to sample: `u = a sin(pi x) sin(pi y)`."""
 
-from __future__ import annotations
-
 import numpy as np
 from runner import runner
 
@@ -20,12 +18,12 @@ FIELDS = (
 )
 
 
-def schema(points: int = POINTS) -> Schema:
+def schema(points=POINTS):
     axis = Axis("point", "1", "point", np.arange(points, dtype=float), (0.0, float(points)))
     return Schema("plate", FIELDS, (axis,))
 
 
-def make_split(name: str, samples: int, seed: int, points: int = POINTS) -> Split:
+def make_split(name, samples, seed, points=POINTS):
     rng = np.random.default_rng(seed)
     x, y = rng.random((2, samples, points)) * np.array([2.0, 1.0])[:, None, None]
     load = rng.uniform(1.0, 2.0, (samples, 1)) * np.ones_like(x)

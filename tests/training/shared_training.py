@@ -4,8 +4,6 @@
 weights and the history.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -28,7 +26,7 @@ class EndAt:
             os.kill(os.getpid(), 9)
 
 
-def main() -> None:
+def main():
     config, work, result = sys.argv[1:]
     with started_by_torchrun() as rank:
         killed = os.environ.get(KILLED) == str(rank.number)

@@ -1,7 +1,5 @@
 """A small real problem: smooth a random field, `u − 0.01 Δu = f` on the periodic unit square."""
 
-from __future__ import annotations
-
 import numpy as np
 import runner
 
@@ -23,7 +21,7 @@ SCHEMA = Schema(
 )
 
 
-def make_split(name: str, samples: int, seed: int) -> Split:
+def make_split(name, samples, seed):
     source = 5 + np.random.default_rng(seed).standard_normal((samples, POINTS, POINTS))
     k = 2 * np.pi * np.fft.fftfreq(POINTS, 1 / POINTS)
     symbol = 1 + 0.01 * (k[:, None] ** 2 + k[None, :] ** 2)

@@ -1,7 +1,5 @@
 """Processes that share out each batch end with the weights of one, and continue after a kill."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -14,7 +12,6 @@ from safetensors.torch import load_file
 from smoothing_problem import CONFIG, TRAINING, run
 
 from mno.core.errors import InputError
-from mno.training.config import TrainConfig
 from mno.training.processes import Rank, started_by_torchrun
 
 HERE = Path(__file__).parent
@@ -27,7 +24,7 @@ SHARED = SMALL.model_copy(update={"processes": 2})
 TOLERANCE = 1e-5
 
 
-def torchrun(config: TrainConfig, folder: Path, **variables: str) -> subprocess.CompletedProcess:
+def torchrun(config, folder, **variables):
     """Train by two processes of torchrun, which meet on the loopback interface."""
     folder.mkdir(exist_ok=True)
     command = [
@@ -43,7 +40,7 @@ def torchrun(config: TrainConfig, folder: Path, **variables: str) -> subprocess.
     )  # fmt: skip
 
 
-def assert_close(folder: Path, one: tuple) -> None:
+def assert_close(folder, one):
     surrogate, history = one
     epochs = json.loads((folder / "result").read_text())["epochs"]
     assert len(epochs) == len(history)
@@ -55,7 +52,7 @@ def assert_close(folder: Path, one: tuple) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_the_parts_of_a_batch_are_all_of_it(size: int) -> None:
+def test_the_parts_of_a_batch_are_all_of_it(size):
     for samples in range(1, 8):
         batch, ranks = torch.arange(samples) + 10, [Rank(number, size) for number in range(size)]
         parts = [rank.of(batch) for rank in ranks]
@@ -65,7 +62,7 @@ def test_the_parts_of_a_batch_are_all_of_it(size: int) -> None:
         assert all(len(part) for part in parts), "everybody takes part in every step"
 
 
-def test_processes_that_were_not_started_are_refused(tmp_path: Path) -> None:
+def test_processes_that_were_not_started_are_refused(tmp_path):
     with pytest.raises(InputError, match="torchrun --nproc-per-node 2"):
         run(tmp_path, config=TWO)
     assert not list(tmp_path.iterdir())
@@ -76,7 +73,7 @@ def test_processes_that_were_not_started_are_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.parametrize(("alone", "shared"), [(ONE, TWO), (SMALL, SHARED)], ids=["ema", "sums"])
-def test_two_processes_train_as_one(tmp_path: Path, alone: TrainConfig, shared: TrainConfig):
+def test_two_processes_train_as_one(tmp_path, alone, shared):
     assert len(TRAINING) % alone.batch_size, "the last batch is shorter"
     done = torchrun(shared, tmp_path / "two")
     assert done.returncode == 0, done.stderr
@@ -87,7 +84,7 @@ def test_two_processes_train_as_one(tmp_path: Path, alone: TrainConfig, shared: 
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_a_killed_process_ends_all_and_the_next_call_continues(tmp_path: Path) -> None:
+def test_a_killed_process_ends_all_and_the_next_call_continues(tmp_path):
     killed = torchrun(SHARED, tmp_path / "two", KILLED_RANK="0")
     assert killed.returncode and not (tmp_path / "two/result").exists()
     done = torchrun(SHARED, tmp_path / "two")
@@ -98,7 +95,7 @@ def test_a_killed_process_ends_all_and_the_next_call_continues(tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_more_processes_than_samples_in_a_batch_are_refused(tmp_path: Path) -> None:
+def test_more_processes_than_samples_in_a_batch_are_refused(tmp_path):
     done = torchrun(TWO.model_copy(update={"batch_size": 1}), tmp_path / "two")
     assert done.returncode
     assert "more than the 1 samples of a batch" in done.stderr

@@ -1,9 +1,5 @@
 """Training on samples that stay in their files: the same as on samples in memory, bit for bit."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,8 +7,8 @@ import torch
 from mno.core.errors import InputError
 from mno.data import reading as blocks
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
-from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import generate
+from mno.data.generate.work import DatasetPlan
 from mno.data.normalise import Normaliser
 from mno.data.reading import StoredSplit, open_split, read_split
 from mno.nn.config import ModelConfig
@@ -29,7 +25,7 @@ CASES = {
 }
 
 
-def released(folder: Path, name: str) -> Path:
+def released(folder, name):
     scenario = scenario_class(name)
     config = GenerateConfig(
         samples=20,
@@ -46,7 +42,6 @@ def released(folder: Path, name: str) -> Path:
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Blocks of some samples, so that the splits have several."""
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 5 * 8 * 8 * 4)
 
 
@@ -55,32 +50,25 @@ def test_the_result_is_that_of_samples_in_memory(name, tmp_path, small_blocks):
     store = released(tmp_path, name)
     options = {"epochs": 3, "batch_size": 4, "patience": 3, "threads": 1, **CASES[name][1]}
     config = TrainConfig.model_validate(options)
-    results = {}
-    for opened in (read_split, open_split):
-        training, validation = opened(store, "train"), opened(store, "validation")
-        assert isinstance(training, StoredSplit) == (opened is open_split)
-        assert len(list(blocks.blocks(next(iter(training.fields.values()))))) > 2
-        work = tmp_path / opened.__name__
-        results[opened] = train(
-            training, validation, model=MODEL, config=config, seed=3, work=work, quiet=True
-        )
-    (ours, history), (expected, expected_history) = results[open_split], results[read_split]
+
+    def trained(opened, work):
+        splits = opened(store, "train"), opened(store, "validation")
+        assert isinstance(splits[0], StoredSplit) == (opened is open_split)
+        assert len(list(blocks.blocks(next(iter(splits[0].fields.values()))))) > 2
+        return train(*splits, model=MODEL, config=config, seed=3, work=work, quiet=True)
+
+    expected, expected_history = trained(read_split, tmp_path / "memory")
+    ours, history = trained(open_split, tmp_path / "files")
     assert ours.description == expected.description
     weights = expected.operator.state_dict()
     for key, weight in ours.operator.state_dict().items():
         assert torch.equal(weight, weights[key]), key
     assert history == expected_history
-
-
-def test_what_was_trained_in_memory_is_not_trained_again_from_files(tmp_path):
-    store, work = released(tmp_path, "darcy"), tmp_path / "work"
-    config = TrainConfig(epochs=2, batch_size=4, patience=2, threads=1)
-    seen = []
-    for opened in (read_split, open_split):
-        splits = opened(store, "train"), opened(store, "validation")
-        train(*splits, model=MODEL, config=config, seed=3, work=work, quiet=True)
-        seen.append({path: path.stat().st_mtime_ns for path in work.rglob("*")})
-    assert seen[0] == seen[1] and seen[0]
+    # What was trained in memory is not trained again from files.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "memory").rglob("*")}
+    trained(open_split, tmp_path / "memory")
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "memory").rglob("*")}
+    assert before == after and before
 
 
 def test_a_normaliser_of_several_blocks_is_that_of_the_whole(small_blocks):

@@ -23,7 +23,6 @@ from mno.data.config import ExecutionConfig
 Refusals = Mapping[str, str]  # why a worker does not take part, by its address
 
 _LOG_LEVEL = logging.CRITICAL  # what matters becomes an exception
-_STARTS = 2
 _CONNECT_SECONDS = 5
 _WORKER_SECONDS = 30
 # A worker over its share is killed and, unless it happens again and again, replaced. Spilling and
@@ -60,7 +59,7 @@ def connect(execution: ExecutionConfig, num_tasks: int, scratch: Path) -> Iterat
 def _start_workers(workers: int, scratch: Path) -> LocalCluster:
     """Start worker processes; a worker that is killed while it starts is worth a second try."""
     reason = ""
-    for _ in range(_STARTS):
+    for _ in range(2):
         try:
             return LocalCluster(
                 n_workers=workers,
@@ -100,14 +99,9 @@ def _remote(address: str) -> Iterator[Client]:
 def run_tasks(client: Client, root: str, probe: bytes, tasks: Mapping[int, bytes]) -> Iterator[int]:
     """Run tasks wherever there is room; yield the number of each as it finishes.
 
-    A task whose worker dies is run again on another, up to three times. The first task that fails
-    ends the run.
-
-    Args:
-        client: Of the cluster.
-        root: Folder from which workers import the project.
-        probe: Pickled callable that returns why a worker must not take part, or `None`.
-        tasks: Pickled callables that do the same and then their work, by number.
+    A task whose worker dies is run again on another, up to three times; the first that fails ends
+    the run. Tasks are pickled callables that return why a worker must not take part, or `None`, as
+    the `probe` does, and then do their work. Workers import the project from the folder `root`.
     """
     call = _by_value()
     futures: dict[Future, int] = {}

@@ -1,26 +1,57 @@
-"""Generate a dataset: one task per shard, in this process or on a Dask cluster."""
+"""Generate a dataset: one task per shard, in this process or on a Dask cluster; and its report."""
 
 from __future__ import annotations
 
 import pickle
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 import mno
-from mno.core.errors import InputError, MnoError
+from mno.core.errors import MnoError
+from mno.core.files import file_sha256
 from mno.core.memory import keep_freed_memory
-from mno.data.config import ExecutionConfig
-from mno.data.generate.plan import DatasetPlan
-from mno.data.generate.report import DatasetReport, summarise
-from mno.data.generate.work import ShardRecord, WorkFolder, differing, loaded_sources, solve_shard
-from mno.data.store import sample_shape
+from mno.data.config import SPLITS, ExecutionConfig
+from mno.data.generate.work import (
+    DatasetPlan,
+    ShardRecord,
+    WorkFolder,
+    refuse_duplicates,
+    solve_shard,
+)
+from mno.data.statistics import Margins, count_duplicates
+from mno.scenarios.base import SampleSource
+
+# What decides the bits of an array or of a compressed file.
+_LIBRARIES = ("numpy", "numba", "zarr", "numcodecs")
+# A process keeps running what it once imported, whatever the files say now; a cluster that was
+# started yesterday may run yesterday's solver.
+_seen: dict[str, str] = {}
+
+
+def loaded_sources(*modules: str) -> dict[str, str]:
+    """Return what this process runs: of `mno`, the modules named here, and what decides bits.
+
+    That is the SHA-256 of the source file by module, and the versions of Python and of libraries. A
+    module is read when it is first seen here and never again.
+    """
+    for name, module in list(sys.modules.items()):
+        if name in _seen:
+            continue
+        if name in modules or name.split(".")[0] == "mno":
+            path = getattr(getattr(module, "__spec__", None), "origin", None)
+            if path:
+                _seen[name] = file_sha256(path)
+        elif name in _LIBRARIES:
+            _seen[name] = str(getattr(module, "__version__", "unknown"))
+    return {"python": platform.python_version(), **_seen}
+
 
 # A foreign process that imports this module later on keeps what it imported now.
 loaded_sources()
@@ -33,8 +64,6 @@ class Progress(NamedTuple):
     shards: int
     samples_done: int
     samples: int
-    earlier_rate: float | None = None
-    """Samples per second of earlier attempts; none where they finished nothing."""
 
 
 def generate(
@@ -43,7 +72,6 @@ def generate(
     destination: Path,
     execution: ExecutionConfig,
     progress: Callable[[Progress], None] = lambda _: None,
-    released_as: Callable[[], DatasetPlan] | None = None,
 ) -> DatasetReport:
     """Make a dataset, or what is missing of it, and release it when all of it is good.
 
@@ -54,89 +82,31 @@ def generate(
         destination: Where the dataset appears, whole or not at all.
         execution: Where to compute; changes no bit.
         progress: Called with what earlier attempts have left, then after each shard.
-        released_as: Called when all shards are made; returns the plan that the dataset says it was
-            made by, where that says more of the same samples than was known before.
 
     Raises:
         InputError: The plan cannot be carried out.
         MnoError: A physics check failed, two samples are the same, the disk is full or too small,
             workers died or refuse; finished shards are kept, nothing is released.
     """
-    scenario = plan.build()
-    folder = WorkFolder(work, plan)
+    scenario, folder = plan.build(), WorkFolder(work, plan)
     records = folder.resume()
     missing = [shard for shard in range(plan.num_shards) if shard not in records]
-    done, rate = set(records), _rate(records.values())
 
     def tell() -> None:
-        samples = sum(len(plan.samples_of(shard)) for shard in done)
-        progress(Progress(len(done), plan.num_shards, samples, plan.config.samples, rate))
+        samples = sum(len(record.inputs) for record in records.values())
+        progress(Progress(len(records), plan.num_shards, samples, plan.config.samples))
 
     tell()
     if missing:
-        _require_space(plan, folder, missing)
-        folder.prepare()
+        folder.require_space(missing)
         scenario.compile()
-        for shard in _solve(plan, folder, missing, execution):
-            done.add(shard)
+        for record in _solve(plan, folder, missing, execution):
+            records[record.shard] = record
             tell()
-        records = folder.finished()
-    _refuse_duplicates(plan, records)
-    if released_as:
-        plan = released_as()
-    WorkFolder(work, plan).release(destination, records)
-    return summarise(plan, records.values())
-
-
-def _rate(records: Iterable[ShardRecord]) -> float | None:
-    """Return samples per second of the time in which at least one of the shards was being made.
-
-    So neither the number of workers nor the breaks between attempts need be known.
-    """
-    samples, seconds, until = 0, 0.0, datetime.min.replace(tzinfo=UTC)
-    for record in sorted(records, key=lambda record: record.begun):
-        samples += record.samples[1] - record.samples[0] + 1
-        seconds += max(0.0, (record.time - max(record.begun, until)).total_seconds())
-        until = max(until, record.time)
-    return samples / seconds if seconds else None
-
-
-def _require_space(plan: DatasetPlan, folder: WorkFolder, missing: Iterable[int]) -> None:
-    """Refuse to start what the disk cannot hold, uncompressed and with as much again to spare."""
-    scenario = plan.build()
-    values = sum(int(np.prod(sample_shape(scenario, field))) for field in scenario.fields)
-    samples = sum(len(plan.samples_of(shard)) for shard in missing)
-    needed = 2 * samples * values * np.dtype(np.float32).itemsize
-    free = shutil.disk_usage(folder.path).free
-    if free < needed:
-        raise MnoError(
-            f"{folder.path} has {free / 1e9:.3g} GB free; {samples} samples may need "
-            f"{needed / 1e9:.3g} GB; free some space, or make fewer samples "
-            "(generate.samples) or coarser ones (generate.resolution)"
-        )
-
-
-def _refuse_duplicates(plan: DatasetPlan, records: Mapping[int, ShardRecord]) -> None:
-    first: dict[str, int] = {}
-    name = plan.scenario.name
-    splits = plan.splits() if plan.scenario.may_repeat else None
-    for shard, record in records.items():
-        for sample, digest in zip(plan.samples_of(shard), record.inputs, strict=True):
-            other = first.get(digest)
-            first[digest] = sample
-            if other is None or (splits is not None and splits[other] == splits[sample]):
-                continue
-            same = f"samples {other} and {sample}"
-            if splits is not None:
-                raise InputError(
-                    f"{same} have the same inputs, but one is in {splits[other]} and the other in "
-                    f"{splits[sample]}; split otherwise (scenarios.imported.split), or remove one "
-                    "of them"
-                )
-            raise MnoError(
-                f"{same} of {name} have the same inputs, so that a test sample could be one that "
-                f"was trained on; widen scenarios.{name} or lower generate.samples"
-            )
+        records = dict(sorted(records.items()))
+    refuse_duplicates(plan, records)
+    folder.release(destination, records)
+    return summarise(scenario, plan.splits.tolist(), list(records.values()))
 
 
 @dataclass(frozen=True)
@@ -149,8 +119,9 @@ class _ShardTask:
     sources: dict[str, str]
     shard: int | None = None
 
-    def refusal(self) -> str | None:
-        """Return why this process must not work on the dataset, if there is a reason."""
+    def __call__(self) -> str | None:
+        """Make the shard, if there is one to make; return why not, if this process must not."""
+        keep_freed_memory()
         folder = WorkFolder(self.work, self.plan)
         try:
             shared = folder.token.read_text(encoding="utf-8") == self.token
@@ -158,44 +129,33 @@ class _ShardTask:
             shared = False
         if not shared:
             return f"does not see {self.work}; workers need the same file system"
-        other = differing(self.sources, loaded_sources(self.plan.scenario.__module__))
+        ours, theirs = self.sources, loaded_sources(self.plan.scenario.__module__)
+        other = sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
         if other:
             return (
                 f"runs other code than this process ({', '.join(other)}); run again, and restart "
                 "the workers of a given scheduler with this code and environment"
             )
-        return None
-
-    def __call__(self) -> str | None:
-        """Make the shard, if there is one to make; return why not, if refused."""
-        keep_freed_memory()
-        refusal = self.refusal()
-        folder = WorkFolder(self.work, self.plan)
         # Dask runs a task again where it lost sight of it, not knowing that it was done.
-        if refusal is None and self.shard is not None and not folder.record(self.shard):
+        if self.shard is not None and not folder.record(self.shard):
             folder.write(*solve_shard(self.plan, self.shard))
-        return refusal
-
-
-def _solve_here(plan: DatasetPlan, folder: WorkFolder, missing: list[int]) -> Iterator[int]:
-    """Make shards in this process: each is compressed and written while the next is solved."""
-    written: Future[ShardRecord] | None = None
-    with ThreadPoolExecutor(1) as writer:
-        for shard in missing:
-            solved = solve_shard(plan, shard)
-            if written:
-                yield written.result().shard
-            written = writer.submit(folder.write, *solved)
-        if written:
-            yield written.result().shard
+        return None
 
 
 def _solve(
     plan: DatasetPlan, folder: WorkFolder, missing: list[int], execution: ExecutionConfig
-) -> Iterator[int]:
-    """Make the missing shards; yield the number of each as it is done."""
+) -> Iterator[ShardRecord]:
+    """Make the missing shards; yield the record of each as it is done."""
     if execution.scheduler is None and min(execution.workers, len(missing)) == 1:
-        yield from _solve_here(plan, folder, missing)
+        written: Future[ShardRecord] | None = None
+        with ThreadPoolExecutor(1) as writer:  # one is compressed while the next is solved
+            for shard in missing:
+                solved = solve_shard(plan, shard)
+                if written:
+                    yield written.result()
+                written = writer.submit(folder.write, *solved)
+            if written:
+                yield written.result()
         return
     # Imported here: starting Dask takes longer than solving a small dataset.
     from mno.data.generate.dask import connect, run_tasks
@@ -206,4 +166,89 @@ def _solve(
     root = str(Path(mno.__path__[0]).parent)
     tasks = {shard: pickle.dumps(replace(probe, shard=shard)) for shard in missing}
     with connect(execution, len(missing), folder.scratch) as client:
-        yield from run_tasks(client, root, pickle.dumps(probe), tasks)
+        for shard in run_tasks(client, root, pickle.dumps(probe), tasks):
+            record = folder.record(shard)
+            if record is None:
+                raise MnoError(
+                    f"shard {shard} in {folder.path} is missing or was altered after it was made; "
+                    "run again to make it"
+                )
+            yield record
+
+
+@dataclass(frozen=True)
+class FieldReport:
+    """One field over the whole dataset; figures in its unit; `missing` counts those not finite."""
+
+    role: str
+    units: str
+    shape: tuple[int, ...]
+    min: float
+    max: float
+    mean: float
+    std: float
+    missing: int
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """One physics check over all samples; `margins` tells where they lie below the tolerance."""
+
+    description: str
+    tolerance: float
+    max: float
+    mean: float
+    margins: Margins
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What a dataset must not have; counted, although generation refuses what is not zero."""
+
+    duplicate_samples: int  # whose inputs an earlier sample has too
+    samples_in_two_splits: int  # inputs that are in more than one split
+    values_not_finite: int
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """What a dataset holds; `dataclasses.asdict` gives it as plain values."""
+
+    scenario: str
+    samples: int
+    shards: int
+    splits: dict[str, int]  # samples
+    fields: dict[str, FieldReport]
+    checks: dict[str, CheckReport]
+    faults: Faults
+
+
+def summarise(
+    scenario: SampleSource, splits: Sequence[str], records: Sequence[ShardRecord]
+) -> DatasetReport:
+    """Add up the records of all shards, in order."""
+    fields: dict[str, FieldReport] = {}
+    checks: dict[str, CheckReport] = {}
+    not_finite = 0
+    for field in scenario.fields:
+        total = reduce(add, (record.statistics[field.name] for record in records))
+        figures = (total.min, total.max, total.mean, total.std, total.missing)
+        shape = scenario.shapes[field.name]
+        fields[field.name] = FieldReport(field.role, field.units, shape, *figures)
+        not_finite += 0 if field.gaps else total.missing
+    for check in scenario.checks:
+        total = reduce(add, (record.checks[check.name] for record in records))
+        margins = reduce(add, (record.margins[check.name] for record in records))
+        checks[check.name] = CheckReport(
+            check.description, check.tolerance, total.max, total.mean, margins
+        )
+    digests = [digest for record in records for digest in record.inputs]
+    return DatasetReport(
+        scenario=scenario.dataset_name,
+        samples=len(splits),
+        shards=len(records),
+        splits={name: splits.count(name) for name in dict.fromkeys([*SPLITS, *splits])},
+        fields=fields,
+        checks=checks,
+        faults=Faults(*count_duplicates(digests, splits), not_finite),
+    )

@@ -1,6 +1,6 @@
-"""The work of generation: shards, solved, written with a record of each, and released as a dataset.
+"""The work of generation: planned, solved shard by shard, and released as a dataset.
 
-    work/store/           the Zarr store, as far as it is done
+    work/store/           the shards that are done, each where it lies in the dataset
     work/done/<k>.json    the record of shard k, written last, with the SHA-256 of its files
 
 A shard is done when its record says so and the files have the recorded checksums; that they can
@@ -12,82 +12,145 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shutil
-import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 from threadpoolctl import threadpool_limits
 
-from mno.core.errors import MnoError
-from mno.core.files import file_sha256, folder_files, replacing_folder, write_text
-from mno.data.generate.plan import DatasetPlan
+from mno.core.config import Config
+from mno.core.errors import InputError, MnoError
+from mno.core.fields import Field
+from mno.core.files import file_sha256, json_sha256, replacing_folder, write_text
+from mno.data.config import SPLITS, GenerateConfig, SamplesConfig
+from mno.data.shard_file import write_shard_file
 from mno.data.statistics import Margins, Moments
-from mno.data.store import create_store, sample_shape, seal, shard_file, write_values
+from mno.data.store import create_store, seal, shard_file
 from mno.scenarios.base import FilesSource, SampleSource, split_samples
 
-# What decides the bits of an array or of a compressed file.
-_LIBRARIES = ("numpy", "numba", "zarr", "numcodecs")
-# A process keeps running what it once imported, whatever the files say now; a cluster that was
-# started yesterday may run yesterday's solver.
-_seen: dict[str, str] = {}
+# Samples use spawn keys of length one, so this key can never be one of theirs.
+_SPLIT_STREAM = (0, 0)
 
 
-def loaded_sources(*modules: str) -> dict[str, str]:
-    """Return what this process runs: of `mno`, the modules named here, and what decides bits.
+def make_plan(
+    scenario: type[SampleSource],
+    parameters: Config,
+    config: SamplesConfig,
+    code: str,
+    root: Path = Path(),
+) -> DatasetPlan:
+    """Return a plan for as many samples as are wanted, or as there are; see `DatasetPlan`.
 
-    That is the SHA-256 of the source file by module, and the versions of Python and of libraries. A
-    module is read when it is first seen here and never again.
+    Raises:
+        InputError: The source cannot make samples.
     """
-    for name, module in list(sys.modules.items()):
-        if name in _seen:
-            continue
-        if name in modules or name.split(".")[0] == "mno":
-            path = getattr(getattr(module, "__spec__", None), "origin", None)
-            if path:
-                _seen[name] = file_sha256(path)
-        elif name in _LIBRARIES:
-            _seen[name] = str(getattr(module, "__version__", "unknown"))
-    return {"python": platform.python_version(), **_seen}
+    limit = scenario.open(parameters, config, root).limit
+    if limit is not None and limit < config.samples:
+        config = config.model_copy(update={"samples": limit})
+    return DatasetPlan(scenario, parameters, config, code, root)
 
 
-def differing(ours: dict[str, str], theirs: dict[str, str]) -> list[str]:
-    """Return the names that both know and that differ, in order."""
-    return sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
+@dataclass(frozen=True)
+class DatasetPlan:
+    """Everything that a dataset is determined by, and a root that determines nothing.
 
+    `parameters` is an instance of `scenario.Parameters`; `code` the digest of the code that makes
+    the dataset: shards of other code are not reused; `root` where files that the scenario reads
+    are found.
+    """
 
-_Stamp = tuple[int, int, int]  # what changes when somebody writes to a file
+    scenario: type[SampleSource]
+    parameters: Config
+    config: SamplesConfig
+    code: str
+    root: Path = field(default=Path(), compare=False)
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields of the scenario with these parameters."""
+        return self.build().fields
+
+    def build(self) -> SampleSource:
+        """Build the scenario at the dataset's resolution.
+
+        Raises:
+            InputError: The scenario cannot be solved at that resolution.
+        """
+        return self.scenario.open(self.parameters, self.config, self.root)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """The plan without its code, as plain values."""
+        return {
+            "scenario": self.build().dataset_name,
+            "seed": self.config.seed,
+            "generate": self.config.content,
+            "parameters": self.parameters.model_dump(mode="json"),
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the whole plan: the name of a folder in which its shards may be kept."""
+        return json_sha256({**self.content, "code": self.code})
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards; the last may hold fewer samples."""
+        return -(-self.config.samples // self.config.shard_size)
+
+    def samples_of(self, shard: int) -> range:
+        """Return the numbers of the samples of a shard."""
+        start = shard * self.config.shard_size
+        return range(start, min(start + self.config.shard_size, self.config.samples))
+
+    def rng(self, *key: int) -> np.random.Generator:
+        """Return a sample's own random stream, the same wherever the sample is made."""
+        return np.random.default_rng(np.random.SeedSequence(self.config.seed, spawn_key=key))
+
+    @cached_property
+    def splits(self) -> np.ndarray:
+        """The split of every sample: as the scenario says, or by a seeded permutation.
+
+        Names, shape `(samples,)`, dtype object; `unassigned` where no split was chosen.
+        """
+        given = self.build().splits(self.config)
+        if given is not None:
+            return given
+        if not isinstance(self.config, GenerateConfig):
+            return np.full(self.config.samples, "unassigned", dtype=object)
+        counts = self.config.split_counts
+        names = np.repeat(np.array(SPLITS, dtype=object), [counts[name] for name in SPLITS])
+        return self.rng(*_SPLIT_STREAM).permutation(names)
+
+    def create_store(self, path: Path, numbers: Mapping[str, np.ndarray] | None = None) -> None:
+        """Write the dataset but for its fields' values; see `mno.data.store.create_store`."""
+        size = self.config.shard_size
+        create_store(path, self.build(), self.content, size, self.splits, numbers or {})
 
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What is known of a shard: what made it, its files, and what was measured on its samples.
+    """What is known of a shard: its files, and what was measured on its samples.
 
-    `samples` are the first and the last one; their numbers are the spawn keys of their streams.
     `inputs` has the digest of each sample's inputs and initial states, of states with gaps the
-    whole. `time` is when the record was written, UTC, as `begun` is.
+    whole.
     """
 
     shard: int
     plan: str  # digest
-    code: str  # digest
-    seed: int  # of the dataset
-    samples: tuple[int, int]
     files: Mapping[str, str]  # SHA-256 by path in the store
     inputs: list[str]
     statistics: Mapping[str, Moments]  # by field
     checks: Mapping[str, Moments]  # by physics check
     margins: Mapping[str, Margins]  # below the tolerance, by physics check
-    begun: datetime
-    time: datetime
 
 
 _RECORD = TypeAdapter(ShardRecord)
@@ -96,21 +159,18 @@ _RECORD = TypeAdapter(ShardRecord)
 def solve_shard(plan: DatasetPlan, shard: int) -> tuple[ShardRecord, dict[str, np.ndarray]]:
     """Sample, solve and check every sample of a shard.
 
-    Returns:
-        Its record, of no files yet, and arrays of shape `(samples, *sample shape)`, float32, by
-        field name.
+    Its record, of no files yet, is returned, and arrays of shape `(samples, *sample shape)`,
+    float32, by field name.
 
     Raises:
         MnoError: A value is not finite, a check exceeds its tolerance, or the scenario yields
             arrays that are not what it declares.
     """
-    begun = datetime.now(UTC)
-    scenario = plan.build()
-    samples = plan.samples_of(shard)
+    scenario, samples = plan.build(), plan.samples_of(shard)
     read = scenario.read(samples) if isinstance(scenario, FilesSource) else None
     values = read or {
-        field.name: np.empty((len(samples), *sample_shape(scenario, field)), np.float32)
-        for field in scenario.fields
+        name: np.empty((len(samples), *shape), np.float32)
+        for name, shape in scenario.shapes.items()
     }
     measured = {check.name: np.empty(len(samples)) for check in scenario.checks}
     # Their first frames are the same where nothing was measured: whole recordings tell them apart.
@@ -122,14 +182,18 @@ def solve_shard(plan: DatasetPlan, shard: int) -> tuple[ShardRecord, dict[str, n
         made = split_samples(scenario.fields, read) if read else scenario.make(samples, plan.rng)
         for row, (sample, (given, solved)) in enumerate(zip(samples, made, strict=True)):
             if not read:
-                _store_row(scenario, {**given, **solved}, row, values)
+                _store_row(scenario.dataset_name, {**given, **solved}, row, values)
             for field in scenario.fields:
                 array = values[field.name][row]
                 moments = Moments.of(array)
                 statistics[field.name] = statistics[field.name] + moments if row else moments
                 if moments.missing and not (field.gaps and not np.isinf(array).any()):
                     raise scenario.not_finite(field, array, sample)
-            inputs.append(_digest({**given, **{name: solved[name] for name in recorded}}))
+            digest = hashlib.sha256()
+            for name, array in sorted({**given, **{n: solved[n] for n in recorded}}.items()):
+                digest.update(name.encode())
+                digest.update(array.tobytes())
+            inputs.append(digest.hexdigest())
             for name, value in scenario.check(given, solved).items():
                 measured[name][row] = value
             for check in scenario.checks:
@@ -140,30 +204,14 @@ def solve_shard(plan: DatasetPlan, shard: int) -> tuple[ShardRecord, dict[str, n
                         f"({check.description}) is {found:.3g}; tolerance {check.tolerance:.3g}; "
                         "nothing is released"
                     )
-    record = ShardRecord(
-        shard=shard,
-        plan=plan.digest,
-        code=plan.code,
-        seed=plan.config.seed,
-        samples=(samples.start, samples.stop - 1),
-        files={},
-        inputs=inputs,
-        statistics=statistics,
-        checks={name: Moments.of(array) for name, array in measured.items()},
-        margins={c.name: Margins.of(measured[c.name], c.tolerance) for c in scenario.checks},
-        begun=begun,
-        time=begun,
-    )
-    return record, values
+    checks = {name: Moments.of(array) for name, array in measured.items()}
+    margins = {c.name: Margins.of(measured[c.name], c.tolerance) for c in scenario.checks}
+    return ShardRecord(shard, plan.digest, {}, inputs, statistics, checks, margins), values
 
 
 def _store_row(
-    scenario: SampleSource,
-    arrays: Mapping[str, np.ndarray],
-    row: int,
-    values: dict[str, np.ndarray],
+    dataset: str, arrays: Mapping[str, np.ndarray], row: int, values: dict[str, np.ndarray]
 ) -> None:
-    dataset = scenario.dataset_name
     if set(arrays) != set(values):
         raise MnoError(
             f"scenario {dataset} yields fields {sorted(arrays)}; it declares {sorted(values)}"
@@ -178,19 +226,11 @@ def _store_row(
         values[name][row] = array
 
 
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(name.encode())
-        digest.update(arrays[name].tobytes())
-    return digest.hexdigest()
-
-
 class WorkFolder:
     """Shards of one plan, kept until the dataset is released.
 
-    One process at a time may resume, prepare and release; any number may write shards. Whatever
-    writes raises an `MnoError` that names the folder where it cannot.
+    One process at a time may resume and release; any number may write shards. Whatever writes
+    raises an `MnoError` that names the folder where it cannot.
     """
 
     def __init__(self, path: Path, plan: DatasetPlan) -> None:
@@ -199,7 +239,6 @@ class WorkFolder:
         self.done = self.path / "done"
         self.scratch = self.path / "scratch"  # of workers; killed ones leave things behind
         self.token = self.path / "token"  # that only processes on the same file system can read
-        self._checked: dict[Path, tuple[str, _Stamp]] = {}
 
     def finished(self) -> dict[int, ShardRecord]:
         """Return the records of all shards whose files are as recorded, by number."""
@@ -216,25 +255,14 @@ class WorkFolder:
             intact = (
                 (record.plan, record.shard) == (self.plan.digest, shard)
                 and set(record.files) == expected
-                and all(self._is_intact(name, sha) for name, sha in record.files.items())
+                and all(file_sha256(self.store / n) == sha for n, sha in record.files.items())
             )
         except (OSError, ValueError):
             return None  # torn, or of another version: the shard is made again
         return record if intact else None
 
-    def _is_intact(self, name: str, sha256: str) -> bool:
-        """Whether a file has this checksum; it is read unless nobody wrote to it since it was."""
-        path = self.store / name
-        stamp = _stamp(path)
-        if self._checked.get(path) == (sha256, stamp):
-            return True
-        intact = file_sha256(path) == sha256
-        if intact:
-            self._checked[path] = sha256, stamp
-        return intact
-
     def resume(self) -> dict[int, ShardRecord]:
-        """Return the finished shards, and remove everything that is not part of one."""
+        """Return the finished shards, remove all that is not part of one, make ready for others."""
         records = self.finished()
         keep = {self.done / f"{shard}.json" for shard in records}
         keep |= {self.store / name for record in records.values() for name in record.files}
@@ -245,20 +273,21 @@ class WorkFolder:
                 for path in folder.rglob("*"):
                     if path not in keep and not path.is_dir():
                         path.unlink()
+            self.token.write_text(uuid.uuid4().hex, encoding="utf-8")
         return records
 
-    def prepare(self) -> None:
-        """Make the store ready for shards to be written: metadata, coordinates, splits."""
-        fresh = self.path / "store.partial"
-        with writing(self.path):
-            shutil.rmtree(fresh, ignore_errors=True)
-            create_store(fresh, self.plan)
-            for name, source in folder_files(fresh).items():
-                target = self.store / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(source, target)
-            shutil.rmtree(fresh)
-            self.token.write_text(uuid.uuid4().hex, encoding="utf-8")
+    def require_space(self, missing: list[int]) -> None:
+        """Refuse to start what the disk cannot hold uncompressed, with as much again to spare."""
+        values = sum(int(np.prod(shape)) for shape in self.plan.build().shapes.values())
+        samples = sum(len(self.plan.samples_of(shard)) for shard in missing)
+        needed = 2 * samples * values * np.dtype(np.float32).itemsize
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise MnoError(
+                f"{self.path} has {free / 1e9:.3g} GB free; {samples} samples may need "
+                f"{needed / 1e9:.3g} GB; free some space, or make fewer samples "
+                "(generate.samples) or coarser ones (generate.resolution)"
+            )
 
     def write(self, record: ShardRecord, values: dict[str, np.ndarray]) -> ShardRecord:
         """Write a shard and, when all of it is on disk, its record, which is returned.
@@ -266,38 +295,31 @@ class WorkFolder:
         Both are as `solve_shard` returned them; the values are emptied, so that memory is free for
         compression.
         """
-        files: dict[str, str] = {}
+        files, size = {}, self.plan.config.shard_size
         with writing(self.path):
             for field in self.plan.fields:
                 name = shard_file(field, record.shard)
-                array = values.pop(field.name)
-                files[name] = write_values(self.store, field.name, record.samples[0], array)
-                self._checked[self.store / name] = files[name], _stamp(self.store / name)
-            record = replace(record, files=files, time=datetime.now(UTC))
-            text = json.dumps(asdict(record), default=datetime.isoformat)
-            write_text(self.done / f"{record.shard}.json", text)
+                files[name] = write_shard_file(self.store / name, values.pop(field.name), size)
+            record = replace(record, files=files)
+            write_text(self.done / f"{record.shard}.json", json.dumps(asdict(record)))
         return record
 
     def release(self, destination: Path, records: Mapping[int, ShardRecord]) -> None:
-        """Turn the finished shards into a dataset; it appears whole or not at all.
+        """Turn the finished shards, all of them in order, into a dataset in place of what is there.
 
-        Files are hard links to the work folder's where the file system allows it. Whoever changes
-        one in the destination changes it here, and the records' checksums tell.
-
-        Args:
-            destination: Where the dataset goes; what is there is replaced.
-            records: All shards, as `finished` returned them.
+        It appears whole or not at all. Files are hard links to the work folder's where the file
+        system allows it. Whoever changes one in the destination changes it here, and the records'
+        checksums tell.
         """
-        missing = sorted(set(range(self.plan.num_shards)) - set(records))
-        if missing:
-            raise MnoError(
-                f"shards {missing} in {self.path} are missing or were altered while the others "
-                "were made; run again to make them"
-            )
+        numbers = {}
+        if self.plan.scenario.may_repeat:  # by what samples with the same inputs are known
+            digests = [digest for record in records.values() for digest in record.inputs]
+            heads = b"".join(bytes.fromhex(digest[:16]) for digest in digests)
+            numbers = {"identity": np.frombuffer(heads, dtype=">i8").astype(np.int64)}
         files = {name: sha for record in records.values() for name, sha in record.files.items()}
         with writing(destination):
             with replacing_folder(destination) as fresh:
-                create_store(fresh, self.plan, self._identities(records))
+                self.plan.create_store(fresh, numbers)
                 for name in files:
                     target = fresh / name
                     target.parent.mkdir(parents=True, exist_ok=True)
@@ -308,18 +330,28 @@ class WorkFolder:
                 seal(fresh, files)
             shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _identities(self, records: Mapping[int, ShardRecord]) -> dict[str, np.ndarray]:
-        """Return by what samples with the same inputs are known."""
-        if not self.plan.scenario.may_repeat:
-            return {}
-        digests = [digest for _, record in sorted(records.items()) for digest in record.inputs]
-        heads = b"".join(bytes.fromhex(digest[:16]) for digest in digests)
-        return {"identity": np.frombuffer(heads, dtype=">i8").astype(np.int64)}
 
-
-def _stamp(path: Path) -> _Stamp:
-    facts = path.stat()
-    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+def refuse_duplicates(plan: DatasetPlan, records: Mapping[int, ShardRecord]) -> None:
+    """Refuse samples with the same inputs; those that may repeat only in different splits."""
+    first: dict[str, int] = {}
+    digests = (digest for record in records.values() for digest in record.inputs)
+    for sample, digest in enumerate(digests):
+        other = first.get(digest)
+        first[digest] = sample
+        if other is None:
+            continue
+        same, name = f"samples {other} and {sample}", plan.scenario.name
+        if not plan.scenario.may_repeat:
+            raise MnoError(
+                f"{same} of {name} have the same inputs, so that a test sample could be one that "
+                f"was trained on; widen scenarios.{name} or lower generate.samples"
+            )
+        one, two = plan.splits[other], plan.splits[sample]
+        if one != two:
+            raise InputError(
+                f"{same} have the same inputs, but one is in {one} and the other in {two}; split "
+                "otherwise (scenarios.imported.split), or remove one of them"
+            )
 
 
 @contextmanager

@@ -80,15 +80,9 @@ class Link:
         advice: str = "",
         lacking: object = None,
     ) -> Iterator[Finding]:
-        """Yield a difference for each key with another value, or one finding where there is none.
+        """Yield a difference for each key with another value, or the good finding if none has.
 
-        Args:
-            subject: What a difference is of, with `{}` for the key.
-            expected: Values by key.
-            found: Likewise.
-            good: The finding where all are equal.
-            advice: What to do about a difference.
-            lacking: What is said to be expected of a key that there should not be.
+        The subject has `{}` for the key; `lacking` is said to be expected of a key too many.
         """
         keys = sorted(expected.keys() | found.keys())
         apart = [key for key in keys if expected.get(key) != found.get(key)]
@@ -138,6 +132,11 @@ class Evidence:
     def tags(self) -> Mapping[str, str]:
         """The version's tags."""
         return self.facts["version"]["tags"]
+
+    @property
+    def whole_chain(self) -> list[Seal]:
+        """Those of the model's seals that can be relied on."""
+        return [seal for seal in self.chain if not seal.problem]
 
     @property
     def sealed(self) -> Mapping[str, Any] | None:

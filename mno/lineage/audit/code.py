@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ruamel.yaml.error import YAMLError
 
 from mno.core.config import PARAMS_FILE
 from mno.core.errors import MnoError
-from mno.core.files import file_sha256, md5
+from mno.core.files import file_sha256, md5, write_bytes
 from mno.core.imports import OURS
 from mno.lineage.audit import Evidence, Finding, Link
 from mno.lineage.audit.data import ROOT_FILE
 from mno.lineage.audit.objects import (
-    UNREADABLE,
     Tree,
     find_object,
     folder_md5,
     is_id,
+    listed_files,
     md5_on_disk,
-    read_listing,
 )
 from mno.lineage.dvcfiles import (
     DATA_FILE,
@@ -77,12 +77,10 @@ def _commit(root: Path, subject: str, tree: Tree) -> Iterator[Finding]:
     name, of = f"refs/mno/{tree.tree[:16]}", f"ref of the {subject}"
     restore = f"no ref keeps it, so that git gc removes it: git update-ref {name} {tree.commit}"
     kept = asked(root, "rev-parse", "--verify", "--quiet", name)
-    if kept is None:
-        yield SNAPSHOT.missing(of, name, restore)
-    elif kept == tree.commit:
+    if kept == tree.commit:
         yield SNAPSHOT.verified(of, name)
     else:
-        yield SNAPSHOT.changed(of, tree.commit, f"{name} points at {kept}", restore)
+        yield SNAPSHOT.equal(of, name, kept and f"{name} at {kept}", restore)
 
 
 def _committed(evidence: Evidence) -> Iterator[Finding]:
@@ -91,8 +89,8 @@ def _committed(evidence: Evidence) -> Iterator[Finding]:
     if not tree.whole or tree.commit is None:
         yield SNAPSHOT.unknown(_COMMITTED, "the snapshot is not at hand to compare it")
         return
-    uncommitted, now = evidence.recorded("uncommitted"), entry(evidence.sealed, "snapshot")
-    head = entry(now, "head")
+    uncommitted = evidence.recorded("uncommitted")
+    head = entry(evidence.sealed, "snapshot", "head")
     # It may have been committed between training and registration, as register advises.
     if uncommitted and not (mark == "false" and head is not None):
         shown = ", ".join(uncommitted[:5]) + (" and more" if uncommitted[5:] else "")
@@ -102,8 +100,6 @@ def _committed(evidence: Evidence) -> Iterator[Finding]:
     else:
         named = head if uncommitted else evidence.recorded("head")
         yield from _equals_commit(evidence.root, tree.commit, named)
-    if mark == "true" and not uncommitted and now is not None:
-        yield _marked(evidence.root, now)
 
 
 def _equals_commit(root: Path, snapshot: str, head: object) -> Iterator[Finding]:
@@ -118,28 +114,11 @@ def _equals_commit(root: Path, snapshot: str, head: object) -> Iterator[Finding]
     if not named and asked(root, "merge-base", "--is-ancestor", head, "HEAD") is None:
         advice = f"no branch or tag has it any more; keep it with: git tag audited {head}"
         yield SNAPSHOT.missing(_COMMITTED, f"a branch or tag with commit {head}", advice)
-    try:
-        changed = ", ".join(changed_code(root, snapshot, head))
-    except MnoError as error:
-        yield SNAPSHOT.changed(_COMMITTED, head, str(error), "git fsck")
-        return
-    if changed:
+    if changed := ", ".join(changed_code(root, snapshot, head)):
         advice = f"git diff {head} {snapshot}"
         yield SNAPSHOT.changed(_COMMITTED, head, f"other in {changed}", advice)
     else:
         yield SNAPSHOT.verified(_COMMITTED, f"equal to commit {head}")
-
-
-def _marked(root: Path, registered: Mapping[str, str]) -> Finding:
-    """Check the mark of a version whose code was committed when it was trained."""
-    subject = "mark of uncommitted code"
-    try:
-        changed = ", ".join(changed_code(root, registered["commit"], registered["head"]))
-    except MnoError as error:
-        return SNAPSHOT.missing(subject, str(error), _FETCH)
-    if changed:
-        return SNAPSHOT.verified(subject, f"the code that registered it differed: {changed}")
-    return SNAPSHOT.changed(subject, "false", "true", "see who has set the tag")
 
 
 def check_parameters(evidence: Evidence) -> Iterator[Finding]:
@@ -163,8 +142,10 @@ def _training(
 ) -> Iterator[Finding]:
     """Check what MLflow's run says of parameters, code and data of the training."""
     try:
-        with evidence.tree.checked_out() as folder:
-            inputs = stage_inputs(folder, "train", params)
+        with TemporaryDirectory(prefix="mno-audit-") as folder:
+            for name, content in evidence.tree.files.items():
+                write_bytes(Path(folder, name), content)
+            inputs = stage_inputs(Path(folder), "train", params)
     except (MnoError, OSError, LookupError, TypeError, YAMLError) as error:
         why = f"the snapshot cannot tell: {error}"
         yield PARAMETERS.unknown("what the training depended on", why)
@@ -179,12 +160,8 @@ def _training(
     code, _, data = run["tags"].get(Tag.TRAINING_KEY, "").partition("-")
     yield PARAMETERS.equal("code and parameters that the run names", inputs.digest, code or None)
     # The digest of the dataset's root file, in which the data have all their checksums.
-    path = find_object(evidence.caches, evidence.recorded("data", "md5"))
-    try:
-        listing = read_listing(path.read_bytes() if path else b"")
-        root = find_object(evidence.caches, listing[ROOT_FILE])
-    except UNREADABLE:
-        return
+    listing = listed_files(evidence.caches, evidence.recorded("data", "md5")) or {}
+    root = find_object(evidence.caches, listing.get(ROOT_FILE))
     if root is not None:
         yield PARAMETERS.equal("data that the run names", file_sha256(root), data or None)
 
@@ -275,9 +252,8 @@ def _reports(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
             continue  # not all of them are kept with the run; a lost one the seal tells of
         found, checked = md5_on_disk(place), checked + 1
         if found != name:
-            yield STAGES.changed(
-                f"{path} with the run", name, found, "restore the files of the run"
-            )
+            subject = f"{path} with the run"
+            yield STAGES.changed(subject, name, found, "restore the files of the run")
     yield STAGES.verified("reports with the run", f"{checked} compared")
 
 

@@ -16,7 +16,6 @@ from mno.data.reading import verify
 from mno.lineage.audit import Evidence, Finding, Link
 from mno.lineage.audit.objects import (
     FOLDER_MARK,
-    UNREADABLE,
     Digests,
     digests,
     find_object,
@@ -29,8 +28,8 @@ from mno.lineage.record import Tag, entry
 DATASET, SOURCES = Link("data"), Link("imported files")
 DATA, ROOT_FILE = "data", "zarr.json"
 _FETCH = (
-    "bring it back from a DVC remote (dvc fetch), name another cache with --cache or a remote "
-    "with --remote, or make the data again from the snapshot"
+    "bring it back from a DVC remote (dvc fetch), name another cache with --cache, or make the "
+    "data again from the snapshot"
 )
 
 
@@ -42,11 +41,17 @@ def check_data(evidence: Evidence) -> Iterator[Finding]:
         return
     yield DATASET.equal("source of the data", name, evidence.recorded("data", "source_md5"))
     yield from _versions(evidence, name)
-    listing = _listing(evidence, name)
-    if isinstance(listing, Finding):
-        yield listing
+    subject, path = f"list of files {name}", find_object(evidence.caches, name)
+    if path is None:
+        yield DATASET.missing(subject, "an object in DVC's cache", _FETCH)
         return
-    yield DATASET.verified(f"list of files {name}", f"{len(listing)} files")
+    content = path.read_bytes()
+    if md5(content) != name.removesuffix(FOLDER_MARK):
+        advice = f"remove {path}, then {_FETCH}"
+        yield DATASET.changed(subject, name, f"{md5(content)} in {path}", advice)
+        return
+    listing = read_listing(content)
+    yield DATASET.verified(subject, f"{len(listing)} files")
     objects = {file: find_object(evidence.caches, named) for file, named in listing.items()}
     found = _digests({file: path for file, path in objects.items() if path is not None})
     yield from _compare("in DVC's cache", listing, found, _FETCH)
@@ -69,25 +74,10 @@ def _versions(evidence: Evidence, name: str) -> Iterator[Finding]:
     text, subject = evidence.tree.files.get(DATA_FILE), f"{DATA_FILE} of the snapshot"
     try:
         if text is not None:
-            named = parse_data_version(text.decode(errors="replace"), DATA_FILE)
+            named = parse_data_version(text.decode(errors="replace"))
             yield DATASET.equal(subject, name, named.md5)
     except MnoError as error:
         yield DATASET.changed(subject, name, str(error))
-
-
-def _listing(evidence: Evidence, name: str) -> dict[str, str] | Finding:
-    """Return the MD5 of each file of the dataset, or why it is not known."""
-    subject, path = f"list of files {name}", find_object(evidence.caches, name)
-    if path is None:
-        return DATASET.missing(subject, "an object in DVC's cache", _FETCH)
-    content = path.read_bytes()
-    if md5(content) != name.removesuffix(FOLDER_MARK):
-        advice = f"remove {path}, then {_FETCH}"
-        return DATASET.changed(subject, name, f"{md5(content)} in {path}", advice)
-    try:
-        return read_listing(content)
-    except UNREADABLE as error:
-        return DATASET.changed(subject, "a list of files", f"{error} in {path}")
 
 
 def _digests(paths: Mapping[str, Path]) -> dict[str, Digests]:
@@ -137,10 +127,7 @@ def _root_file(evidence: Evidence, listing: Mapping[str, str]) -> dict[str, Any]
     name = listing.get(ROOT_FILE)
     for path in (find_object(evidence.caches, name), evidence.root / DATA / ROOT_FILE):
         if path is not None and path.is_file() and md5(path.read_bytes()) == name:
-            try:
-                return json.loads(path.read_bytes())
-            except ValueError:
-                return None
+            return json.loads(path.read_bytes())
     return None
 
 
@@ -178,10 +165,6 @@ def _converted(evidence: Evidence, dataset: str, file: Mapping[str, Any]) -> Fin
     found = file_sha256(path)
     if found != content:
         return SOURCES.changed(subject, content, found, advice)
-    try:
-        problems = verify(evidence.root / folder)
-    except MnoError as error:
-        problems = [str(error)]
-    if problems:
+    if problems := verify(evidence.root / folder):
         return SOURCES.changed(subject, "as it was converted", "; ".join(problems[:3]), advice)
     return SOURCES.verified(subject, str(folder))

@@ -14,7 +14,6 @@ from mno.lineage import decision as rule
 from mno.lineage.audit import Evidence, Finding, Link
 from mno.lineage.decision import CHALLENGER, CHAMPION
 from mno.lineage.record import Tag, entry
-from mno.lineage.seal import Seal
 
 DECISION = Link("decision")
 
@@ -23,7 +22,12 @@ def check_decision(evidence: Evidence) -> Iterator[Finding]:
     """Check the decision against its figures, these against their sources, and the aliases."""
     if Tag.DECISION in evidence.tags:
         yield from _own_figure(evidence)
-        yield from _noted(evidence, judged_of(evidence.tags))
+        judged = judged_of(evidence.tags)
+        yield from check_noted(
+            judged, evidence.tags[Tag.DECISION], evidence.tags.get(Tag.REASON, "")
+        )
+        if judged.get("how") == rule.BY_RULE:
+            yield from _figures(evidence, judged)
     else:
         yield DECISION.missing("decision", "champion or challenger", "register with: mno run")
     yield from _chain(evidence)
@@ -42,10 +46,11 @@ def judged_of(tags: Mapping[str, str]) -> Mapping[str, Any]:
 def check_noted(judged: Mapping[str, Any], decision: str, reason: str) -> Iterator[Finding]:
     """Check a decision, and why the version says it was made, against what was noted of it."""
     try:
-        by_rule = judged["how"] == rule.BY_RULE
+        by_rule, apart, who = judged["how"] == rule.BY_RULE, 0.0, str(judged["by"])
         expected = rule.verdict(judged) if by_rule else rule.BY_PERSON[judged["how"]]
-        apart = _difference(judged) if by_rule else 0.0
-        who = str(judged["by"])
+        if by_rule and judged["standing"] == "against":
+            own, theirs = judged["relative_l2"], judged["champion_relative_l2"]
+            apart = abs(own - theirs - judged["difference"]) / max(abs(own), abs(theirs), 1e-30)
     except (KeyError, TypeError, IndexError):
         noted = "figures, or who decided"
         yield DECISION.changed("what was judged", noted, "something else")
@@ -58,14 +63,6 @@ def check_noted(judged: Mapping[str, Any], decision: str, reason: str) -> Iterat
         yield DECISION.verified("who decided, and why", f"{who}: {reason}")
     else:
         yield DECISION.missing("who decided, and why")
-
-
-def _difference(judged: Mapping[str, Any]) -> float:
-    """Return how far the difference lies from that of the two errors, relative to these."""
-    if judged["standing"] != "against":
-        return 0.0
-    own, theirs = judged["relative_l2"], judged["champion_relative_l2"]
-    return abs(own - theirs - judged["difference"]) / max(abs(own), abs(theirs), 1e-30)
 
 
 def _own_figure(evidence: Evidence) -> Iterator[Finding]:
@@ -81,42 +78,38 @@ def _own_figure(evidence: Evidence) -> Iterator[Finding]:
     yield DECISION.equal(f"{subject} in MLflow's run", ours, metric)
 
 
-def _noted(evidence: Evidence, judged: Mapping[str, Any]) -> Iterator[Finding]:
-    """The decision as it was noted, and the errors that it was judged by, wherever they are."""
-    tags = evidence.tags
-    yield from check_noted(judged, tags[Tag.DECISION], tags.get(Tag.REASON, ""))
-    if judged.get("how") != rule.BY_RULE:
-        return
-    ours = _number(judged.get("relative_l2"))
+def _figures(evidence: Evidence, judged: Mapping[str, Any]) -> Iterator[Finding]:
+    """The errors that a decision was judged by, wherever they are."""
+    tags, ours = evidence.tags, _number(judged.get("relative_l2"))
     known = _errors(evidence, evidence.version, tags)
-    if not any(_same(ours, error) for error in known):
+    if not _among(ours, known):
         yield DECISION.changed("error that was judged", " or ".join(sorted(known)), ours)
     rival = judged.get("champion")
     if rival is not None:
         yield DECISION.equal("rival that was judged", tags.get(Tag.RIVAL), str(rival))
-    if judged.get("standing") == "against":
-        noted, theirs = _number(tags.get(Tag.RIVAL_L2)), judged.get("champion_relative_l2")
-        yield DECISION.equal("rival's error that was judged", noted, _number(theirs))
-        yield _rival(evidence, int(str(rival)), noted)
-
-
-def _rival(evidence: Evidence, rival: int, noted: float | None) -> Finding:
-    """The rival's error as noted with the decision, against the rival's own."""
-    subject, theirs = f"error of rival {rival}", evidence.versions.get(rival)
-    if theirs is None:
-        return DECISION.missing(f"version {rival}", "the rival that it was compared with")
-    known = _errors(evidence, rival, theirs, Tag.DATA, Tag.EVALUATION)
+    if judged.get("standing") != "against":
+        return
+    noted, theirs = _number(tags.get(Tag.RIVAL_L2)), judged.get("champion_relative_l2")
+    yield DECISION.equal("rival's error that was judged", noted, _number(theirs))
+    rival = int(str(rival))
+    subject, their_tags = f"error of rival {rival}", evidence.versions.get(rival)
+    if their_tags is None:
+        yield DECISION.missing(f"version {rival}", "the rival that it was compared with")
+        return
+    known = _errors(evidence, rival, their_tags, Tag.DATA, Tag.EVALUATION)
     if not known:
         why = "it was measured anew, on other data than it was registered by"
-        return DECISION.unknown(subject, why)
-    if any(_same(noted, error) for error in known):
-        return DECISION.verified(subject, str(noted))
-    return DECISION.changed(subject, " or ".join(sorted(known)), noted)
+        yield DECISION.unknown(subject, why)
+    elif _among(noted, known):
+        yield DECISION.verified(subject, str(noted))
+    else:
+        yield DECISION.changed(subject, " or ".join(sorted(known)), noted)
 
 
 def _errors(evidence: Evidence, version: int, tags: Mapping[str, str], *same: str) -> set[str]:
     """Return the errors that a version has had; only of the same test, if its tags are given."""
-    sealed = [s.content["version"]["tags"] for s in _seals(evidence) if s.version == version]
+    seals = (seal for seal in evidence.whole_chain if seal.version == version)
+    sealed = [seal.content["version"]["tags"] for seal in seals]
     if version == evidence.version and evidence.sealed:
         sealed.append(evidence.sealed["version"]["tags"])
     return {
@@ -141,13 +134,14 @@ def _chain(evidence: Evidence) -> Iterator[Finding]:
         yield DECISION.changed(subject, str(last.pointer), last.problem, advice)
     else:
         yield DECISION.verified(subject, f"{len(evidence.chain)} seals")
-    for version in sorted({seal.version for seal in _seals(evidence)} - evidence.versions.keys()):
+    sealed = {seal.version for seal in evidence.whole_chain}
+    for version in sorted(sealed - evidence.versions.keys()):
         yield DECISION.missing(f"version {version}", "a sealed version", "deleted by hand")
 
 
 def _aliases(evidence: Evidence) -> Iterator[Finding]:
     """Check the model's aliases against those that the last decision left."""
-    seals = _seals(evidence)
+    seals = evidence.whole_chain
     left: Mapping[str, Any] = seals[0].content["aliases"] if seals else {}
     advice = "it was moved past the pipeline, by hand; see who did, or set it back"
     for alias in (CHAMPION, CHALLENGER):
@@ -159,14 +153,10 @@ def _aliases(evidence: Evidence) -> Iterator[Finding]:
             yield DECISION.changed(f"alias {alias}", "nobody", now, advice)
 
 
-def _seals(evidence: Evidence) -> list[Seal]:
-    return [seal for seal in evidence.chain if not seal.problem]
-
-
-def _same(noted: float | None, known: str) -> bool:
-    """Compare an error that was judged with one that was recorded: their sums may round apart."""
-    number = _number(known)
-    return noted is not None and number is not None and math.isclose(noted, number, rel_tol=1e-9)
+def _among(noted: float | None, known: set[str]) -> bool:
+    """Tell whether an error that was judged was recorded: their sums may round apart."""
+    numbers = [number for text in known if (number := _number(text)) is not None]
+    return noted is not None and any(math.isclose(noted, n, rel_tol=1e-9) for n in numbers)
 
 
 def _number(text: Any) -> float | None:

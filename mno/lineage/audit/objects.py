@@ -6,15 +6,16 @@ import hashlib
 import json
 import os
 import re
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from mno.core.config import PARAMS_FILE, read_params
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mno.core.config import PARAMS_FILE
 from mno.core.errors import MnoError
 from mno.core.files import feed_file, file_md5, folder_files, md5
 from mno.lineage.snapshot import git
@@ -58,11 +59,9 @@ def is_object_name(name: object) -> bool:
 
 
 def find_object(caches: Iterable[Path], name: object) -> Path | None:
-    """Return the file of an object in the first cache that has it.
+    """Return the file of an object in the first DVC cache that has it.
 
-    Args:
-        caches: Folders `files/md5` of DVC caches, or those that hold it.
-        name: The object's hash, from a record that may hold anything.
+    Its name, the hash, may come from a record that may hold anything.
     """
     if not isinstance(name, str) or not is_object_name(name):
         return None
@@ -126,28 +125,16 @@ class Tree:
     def params(self) -> dict[str, Any] | None:
         """The parameters in it; none where they cannot be read."""
         try:
-            with self.checked_out(PARAMS_FILE) as folder:
-                return read_params(folder)
-        except (KeyError, MnoError):
+            content = YAML(typ="safe").load(self.files[PARAMS_FILE].decode())
+        except (KeyError, YAMLError, UnicodeDecodeError):
             return None
-
-    @contextmanager
-    def checked_out(self, *names: str) -> Iterator[Path]:
-        """Yield a temporary folder with the files, or with some of them."""
-        with tempfile.TemporaryDirectory(prefix="mno-audit-") as folder:
-            for name in names or self.files:
-                content, path = self.files[name], Path(folder) / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            yield Path(folder)
+        return content if isinstance(content, dict) else None
 
 
 def read_tree(root: Path, commit: str | None) -> Tree:
-    """Read and verify a commit.
+    """Read and verify a commit of a clone; of a workspace in a larger one, what is of that.
 
-    Args:
-        root: A clone; of a workspace within a larger repository, the workspace.
-        commit: The commit's id, from a record that may hold anything.
+    Its id may come from a record that may hold anything.
     """
     if commit is None or not is_id(commit):
         why = "no commit is recorded" if commit is None else f"{commit!r} is no commit's id"
@@ -161,21 +148,16 @@ def read_tree(root: Path, commit: str | None) -> Tree:
         tree = text.split(b"\n", 1)[0].removeprefix(b"tree ").decode()
         everything = _listed(root, "-t", "--full-tree", commit)
         identities = [commit, tree, *(identity for _, identity, _ in everything)]
-        objects = dict(_objects(root, list(dict.fromkeys(identities))))
+        objects, damaged = _objects(root, list(dict.fromkeys(identities)))
         ours = _listed(root, commit)
     except (MnoError, ValueError, IndexError) as error:  # git refuses what does not unpack
         return Tree(commit, damaged=(str(error),))
-    damaged = tuple(
-        identity
-        for identity, (kind, text) in objects.items()
-        if _id(identity, kind, text) != identity
-    )
     files = {
-        path: objects[identity][1]
+        path: objects[identity]
         for mode, identity, path in ours
         if mode.startswith("100") and is_inside(path)
     }
-    return Tree(commit, tree, files, damaged=damaged)
+    return Tree(commit, tree, files, damaged=tuple(damaged))
 
 
 def is_id(text: object) -> bool:
@@ -191,22 +173,20 @@ def _listed(root: Path, *arguments: str) -> list[tuple[str, str, str]]:
     return [(mode, identity, path) for (mode, _, identity), path in split]
 
 
-def _objects(root: Path, identities: list[str]) -> Iterator[tuple[str, tuple[bytes, bytes]]]:
-    """Yield kind and content of objects, by the id that was asked for."""
+def _objects(root: Path, identities: list[str]) -> tuple[dict[str, bytes], list[str]]:
+    """Return the content of objects by id, and the ids that their content does not have."""
     answer = git(root, "cat-file", "--batch", stdin="\n".join(identities).encode() + b"\n")
-    position = 0
+    contents, damaged, position = dict[str, bytes](), [], 0
     for identity in identities:
         end = answer.index(b"\n", position)
         words = answer[position:end].split()
         if len(words) != 3:
             raise ValueError(f"{identity} is missing")
         begin, position = end + 1, end + 1 + int(words[2])
-        yield identity, (words[1], answer[begin:position])
+        contents[identity] = answer[begin:position]
+        algorithm = hashlib.sha1 if len(identity) == 40 else hashlib.sha256
+        whole = b"%b %b\0%b" % (words[1], words[2], contents[identity])
+        if algorithm(whole, usedforsecurity=False).hexdigest() != identity:
+            damaged.append(identity)
         position += 1
-
-
-def _id(identity: str, kind: bytes, content: bytes) -> str:
-    """Return the id of an object, by the algorithm that another id of it was made by."""
-    algorithm = hashlib.sha1 if len(identity) == 40 else hashlib.sha256
-    header = kind + b" " + str(len(content)).encode() + b"\0"
-    return algorithm(header + content, usedforsecurity=False).hexdigest()
+    return contents, damaged

@@ -8,13 +8,7 @@ from collections.abc import Iterator
 from mno.core.errors import MnoError
 from mno.core.files import file_md5, names_sha256
 from mno.lineage.audit import Evidence, Finding, Link
-from mno.lineage.audit.objects import (
-    FOLDER_MARK,
-    UNREADABLE,
-    find_object,
-    md5_on_disk,
-    read_listing,
-)
+from mno.lineage.audit.objects import FOLDER_MARK, find_object, listed_files, md5_on_disk
 from mno.lineage.record import (
     PACKAGED,
     RECORD_FILE,
@@ -67,7 +61,7 @@ def _seal(evidence: Evidence, seal: Seal) -> Iterator[Finding]:
         return
     ours = (seal.content["model"], seal.content["number"])
     yield REGISTRY.equal("version that the seal is of", (evidence.name, evidence.version), ours)
-    if evidence.version not in [found.version for found in evidence.chain if not found.problem]:
+    if evidence.version not in [found.version for found in evidence.whole_chain]:
         advice = "see who has changed the tag mno.seal of the model"
         yield REGISTRY.missing("seal in the chain of the model's seals", pointer, advice)
 
@@ -159,10 +153,7 @@ def _cached(evidence: Evidence, md5: str) -> Iterator[Finding]:
     listing = find_object(evidence.caches, md5)
     if listing is None:
         return
-    try:
-        names = read_listing(listing.read_bytes()).values()
-    except UNREADABLE:
-        names = ()
+    names = (listed_files(evidence.caches, md5) or {}).values()
     paths = {name: find_object(evidence.caches, name) for name in names}
     for name, path in {md5.removesuffix(FOLDER_MARK): listing, **paths}.items():
         if path is not None and (found := file_md5(path)) != name:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 from ruamel.yaml.error import YAMLError
 
 from mno.core.errors import MnoError
-from mno.lineage.audit import Evidence, Finding, Link, code, data, decision, registered
-
-Check = tuple[Link, Callable[[Evidence], Iterator[Finding]]]
+from mno.lineage.audit import Evidence, Finding, code, data, decision, registered
 
 # In the order in which one asks: is this the model, where is it from, who let it go on?
-_CHECKS: tuple[Check, ...] = (
+_CHECKS = (
     (registered.REGISTRY, registered.check_registry),
     (registered.RECORD, registered.check_record),
     (registered.WEIGHTS, registered.check_weights),
@@ -30,18 +28,14 @@ _UNFORESEEN = (MnoError, OSError, LookupError, TypeError, ValueError, AttributeE
 
 
 def audit(
-    evidence: Evidence,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
-    extra: Iterable[Check] = (),
+    evidence: Evidence, progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> list[Finding]:
     """Check every link of a version's lineage; nothing of the evidence is written to.
 
-    Args:
-        evidence: The version; without a record only the first two links are checked.
-        progress: Is told the link that is being looked at, its number, and of how many.
-        extra: Links that annexes add; checked last, of a version that has a record.
+    Without a record only the first two are checked. Progress is told the link that is being looked
+    at, its number, and of how many.
     """
-    links = _CHECKS[:2] if evidence.record is None else (*_CHECKS, *extra)
+    links = _CHECKS[:2] if evidence.record is None else _CHECKS
     findings: list[Finding] = []
     for number, (link, check) in enumerate(links):
         progress(link.name, number, len(links))

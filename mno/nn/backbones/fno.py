@@ -5,13 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mno.core.batch import Batch
 from mno.nn.config import ModelConfig
-from mno.nn.operator import Mixers, Operator, Signature
+from mno.nn.operator import Images, Mixers, Operator, Signature
 
 
 class FNOOperator(Operator):
@@ -55,9 +54,7 @@ class FNOOperator(Operator):
         """Predict the output fields where the input fields are, on a grid."""
         return self._on_image(self._network, batch)
 
-    def _network(
-        self, x: Float[Tensor, "batch input *axis"]
-    ) -> Float[Tensor, "batch output *axis"]:
+    def _network(self, x: Images) -> Images:
         """Do what the package's own `forward` does, but for the padding of odd grids."""
         shape = x.shape[2:]
         x = self._pad(self.fno.lifting(x))
@@ -67,7 +64,7 @@ class FNOOperator(Operator):
             x = x.narrow(axis, round(self.padding * points), points)
         return self.fno.projection(x)
 
-    def _pad(self, x: Float[Tensor, "batch width *axis"]) -> Float[Tensor, "batch width *padded"]:
+    def _pad(self, x: Tensor) -> Tensor:
         shape = x.shape[2:]
         odd = [n % 2 for n in shape[:-1]] + [0]
         if not self.padding:

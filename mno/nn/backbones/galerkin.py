@@ -13,7 +13,7 @@ from mno.core.batch import Batch
 from mno.core.grid import Grid
 from mno.core.points import Points
 from mno.nn.config import ModelConfig
-from mno.nn.operator import Mixers, Operator, Signature
+from mno.nn.operator import Features, Mixers, Operator, Places, Signature
 from mno.scan.paths import Domain
 
 HALF = (torch.float16, torch.bfloat16)
@@ -95,7 +95,7 @@ class SpectralRegressor(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch point input"],
-        coordinates: Float[Tensor, "batch point axis"],
+        coordinates: Places,
         shape: tuple[int, ...],
     ) -> Float[Tensor, "batch point output"]:
         """Return numbers per point of a grid of that shape, in row-major order."""
@@ -119,9 +119,7 @@ class EncoderLayer(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, x: Float[Tensor, "batch point width"], domain: Domain
-    ) -> Float[Tensor, "batch point width"]:
+    def forward(self, x: Features, domain: Domain) -> Features:
         """Apply the layer to features of shape `(batch, points, width)`."""
         x = x + self.dropout(self.mixer(x, domain))
         return x + self.dropout(self.feed_forward(x))
@@ -160,22 +158,15 @@ class GalerkinOperator(Operator):
         """Predict the output fields where the input fields are, on a grid with equal cells."""
         shape = _shape_of(batch.place)
         x, places = self.lifting(self._inputs(batch)), self._coordinates(batch)
-        domain = self._mixing_domain(batch.place)
-        for block in self.blocks:
-            x = block(x, domain)
+        x = self._through_blocks(x, self._mixing_domain(batch.place))
         return self._answer(self.regressor(x, places, shape), batch.place)
 
 
 def _shape_of(domain: Grid | Points) -> tuple[int, ...]:
     """Return the shape of a grid with equal cells; refuse what cannot be Fourier-transformed."""
-    if isinstance(domain, Points):
-        given = f"{domain.num_points} scattered points"
-    elif any(isinstance(h, tuple) for h in domain.spacing):
-        given = f"a grid of shape {domain.shape} with cells of different widths"
-    else:
-        return domain.shape
-    raise ValueError(
-        f"backbone='galerkin' ends in Fourier transforms, which need a grid with equal cells along "
-        f"each axis, and was given {given}; interpolate to such a grid, or use plain, gnot, "
-        "oformer or transolver"
-    )
+    if isinstance(domain, Points) or any(isinstance(h, tuple) for h in domain.spacing):
+        raise ValueError(
+            "backbone='galerkin' ends in Fourier transforms, which need a grid with equal cells "
+            "along each axis; interpolate to such a grid, or use plain, gnot, oformer or transolver"
+        )
+    return domain.shape

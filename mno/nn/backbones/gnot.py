@@ -8,10 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mno.core.batch import Batch
-from mno.core.grid import Grid
-from mno.core.points import Points
 from mno.nn.config import ModelConfig
-from mno.nn.operator import Mixers, Operator, Signature, perceptron
+from mno.nn.operator import Features, Mixers, Operator, Places, Signature, perceptron
 from mno.scan.paths import Domain
 
 GateWeights = Float[Tensor, "batch point expert"] | None
@@ -28,7 +26,7 @@ class Gate(nn.Module):
         super().__init__()
         self.network = perceptron(dims, hidden, experts, layers=2) if experts > 1 else None
 
-    def forward(self, coordinates: Float[Tensor, "batch point axis"]) -> GateWeights:
+    def forward(self, coordinates: Places) -> GateWeights:
         """Return each expert's share at each point; shares sum to one."""
         return None if self.network is None else self.network(coordinates).softmax(-1)
 
@@ -40,9 +38,7 @@ class Experts(nn.Module):
         super().__init__()
         self.networks = nn.ModuleList(perceptron(width, hidden, width) for _ in range(experts))
 
-    def forward(
-        self, x: Float[Tensor, "batch point width"], gates: GateWeights
-    ) -> Float[Tensor, "batch point width"]:
+    def forward(self, x: Features, gates: GateWeights) -> Features:
         """Apply the networks to features of shape `(batch, points, width)`."""
         if gates is None:
             return self.networks[0](x)
@@ -95,17 +91,16 @@ class GNOTBlock(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "batch point width"],
+        x: Features,
         branches: list[Tensor],
-        coordinates: Float[Tensor, "batch point axis"],
+        coordinates: Places,
         domain: Domain,
-        branch_domain: Domain,
-    ) -> Float[Tensor, "batch point width"]:
+    ) -> Features:
         """Apply the layer."""
         gates = self.gate(coordinates)
         query = self.cross_norm(x)
         taken = [
-            mixer(query, norm(branch), domain, branch_domain)
+            mixer(query, norm(branch), domain, domain)
             for mixer, norm, branch in zip(
                 self.cross_mixers, self.branch_norms, branches, strict=True
             )
@@ -121,9 +116,8 @@ class GNOTOperator(Operator):
 
     The trunk, a perceptron of coordinates and scalars, makes the features of the query points;
     branches, one perceptron for each input field, of its values and coordinates, make those of the
-    input functions. Layers of `GNOTBlock` mix them, and a perceptron makes the outputs. So the
-    query points may be any, but with a mixer such as `mamba`, whose cross form needs the points of
-    the inputs. At the paper's size: width 96, 4 layers, 8 heads, `feed_forward` 2,
+    input functions. Layers of `GNOTBlock` mix them, and a perceptron makes the outputs, asked for
+    at the points of the inputs. At the paper's size: width 96, 4 layers, 8 heads, `feed_forward` 2,
     `perceptron_layers` 4, one expert.
 
     It differs from the public code in that each branch has a cross mixer of its own, whereas there
@@ -148,22 +142,16 @@ class GNOTOperator(Operator):
         )
         self.projection = ResidualPerceptron(width, width, self.num_outputs, layers)
 
-    def forward(self, batch: Batch, at: Grid | Points | None = None) -> Batch:
-        """Predict the output fields at places in the inputs' coordinates, or where the inputs are.
-
-        Raises:
-            ValueError: The batch or the places do not fit the operator.
-        """
+    def forward(self, batch: Batch) -> Batch:
+        """Predict the output fields where the input fields are."""
         fields = self._features(batch).split(self.input_sizes, -1)
-        places, branch_domain = self._coordinates(batch), self._mixing_domain(batch.place)
-        asked, asked_at = self._asked(batch, at)
-        scalars = self._scalars(batch)[:, None].expand(-1, asked_at.shape[1], -1)
-        x = self.trunk(torch.cat([asked_at, scalars], dim=-1))
+        places, domain = self._coordinates(batch), self._mixing_domain(batch.place)
+        scalars = self._scalars(batch)[:, None].expand(-1, places.shape[1], -1)
+        x = self.trunk(torch.cat([places, scalars], dim=-1))
         functions = [
             branch(torch.cat([places, field], dim=-1))
             for branch, field in zip(self.branches, fields, strict=True)
         ]
-        domain = self._mixing_domain(asked)
         for block in self.blocks:
-            x = block(x, functions, asked_at, domain, branch_domain)
-        return self._answer(self.projection(x), asked)
+            x = block(x, functions, places, domain)
+        return self._answer(self.projection(x), batch.place)

@@ -1,8 +1,9 @@
-"""OFormer: an encoder, a decoder for any query points, and steps in time of a latent state."""
+"""OFormer: an encoder, a decoder, and steps in time of a latent state."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -10,10 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mno.core.batch import Batch
-from mno.core.grid import Grid
-from mno.core.points import Points
 from mno.nn.config import ModelConfig
-from mno.nn.operator import Mixers, Operator, Signature
+from mno.nn.operator import Features, Mixers, Operator, Places, Signature
 from mno.scan.paths import Domain
 
 
@@ -48,9 +47,7 @@ class EncoderLayer(nn.Module):
         self.feed_forward = GatedFeedForward(width, config.feed_forward * width, config.dropout)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self, x: Float[Tensor, "batch point width"], domain: Domain
-    ) -> Float[Tensor, "batch point width"]:
+    def forward(self, x: Features, domain: Domain) -> Features:
         """Apply the layer to features of shape `(batch, points, width)`."""
         x = self.mixer_norm(x)
         x = self.feed_forward_norm(x + self.dropout(self.mixer(x, domain)))
@@ -70,9 +67,7 @@ class FourierFeatures(nn.Module):
         self.register_buffer("frequencies", spread * torch.randn(dims, width))
         self.linear = nn.Linear(2 * width, width, bias=False)
 
-    def forward(
-        self, coordinates: Float[Tensor, "batch point axis"]
-    ) -> Float[Tensor, "batch point width"]:
+    def forward(self, coordinates: Places) -> Features:
         """Return features of places."""
         phases = 2.0 * math.pi * coordinates @ self.frequencies
         return self.linear(F.gelu(torch.cat([phases.sin(), phases.cos()], dim=-1)))
@@ -88,9 +83,9 @@ class Propagator(nn.Module):
 
     def forward(
         self,
-        z: Float[Tensor, "batch point width"],
-        coordinates: Float[Tensor, "batch point axis"],
-    ) -> Float[Tensor, "batch point width"]:
+        z: Features,
+        coordinates: Places,
+    ) -> Features:
         """Return the state one step later."""
         return z + self.network(torch.cat([self.norm(z), coordinates], dim=-1))
 
@@ -99,13 +94,12 @@ class OFormerOperator(Operator):
     """OFormer, with any mixer in the place of its attention.
 
     Encoder layers work on each point's inputs, coordinates and scalars. In the decoder, Fourier
-    features of the query points take up what is encoded, by a cross mixer of the last layer's kind,
-    and make a latent state of twice the width; the query points may be any, but with a mixer such
-    as `mamba`, whose cross form needs the points of the inputs. `latent_steps` steps, each with
-    weights of its own, lead from one frame of the outputs to the next, and one network reads every
-    frame off the state; outputs without frames are read after the first. At the size of the paper's
-    Darcy model: width 96, 6 layers, 4 heads, `feed_forward` 1, `frequencies` 0.5; the model of
-    Navier-Stokes has 5 layers, one head and `frequencies` 8.
+    features of the same points take up what is encoded, by a cross mixer of the last layer's kind,
+    and make a latent state of twice the width. `latent_steps` steps, each with weights of its own,
+    lead from one frame of the outputs to the next, and one network reads every frame off the state;
+    outputs without frames are read after the first. At the size of the paper's Darcy model: width
+    96, 6 layers, 4 heads, `feed_forward` 1, `frequencies` 0.5; the model of Navier-Stokes has 5
+    layers, one head and `frequencies` 8.
 
     It differs from the public code in its attention, which is `GalerkinMixer`: no rotation of
     queries and keys by the coordinates, norms over the features of a head and not over the points,
@@ -146,32 +140,25 @@ class OFormerOperator(Operator):
             nn.LayerNorm(latent), _pointwise(latent, *hidden, len(self.outputs), offset=True)
         )
 
-    def forward(self, batch: Batch, at: Grid | Points | None = None) -> Batch:
-        """Predict the output fields at places in the inputs' coordinates, or where the inputs are.
-
-        Raises:
-            ValueError: The batch or the places do not fit the operator.
-        """
-        x, domain = self.lifting(self._inputs(batch)), self._mixing_domain(batch.place)
-        for block in self.blocks:
-            x = block(x, domain)
-        asked, asked_at = self._asked(batch, at)
-        z = self.query_features(asked_at)
-        z = z + self.cross_mixer(z, self.encoded(x), self._mixing_domain(asked), domain)
+    def forward(self, batch: Batch) -> Batch:
+        """Predict the output fields where the input fields are."""
+        domain, places = self._mixing_domain(batch.place), self._coordinates(batch)
+        x = self._through_blocks(self.lifting(self._inputs(batch)), domain)
+        z = self.query_features(places)
+        z = z + self.cross_mixer(z, self.encoded(x), domain, domain)
         z = self.expansion(z + self.feed_forward(z))
         frames = []
         for _ in range(next(iter(self.outputs.values())) or 1):
             for propagator in self.propagators:
-                z = propagator(z, asked_at)
+                z = propagator(z, places)
             frames.append(self.projection(z))
         # The frames of a field side by side, field after field.
-        return self._answer(torch.stack(frames, dim=-1).flatten(-2), asked)
+        return self._answer(torch.stack(frames, dim=-1).flatten(-2), batch.place)
 
 
 def _pointwise(*widths: int, offset: bool = False) -> nn.Sequential:
     """Return linear layers without offsets, GELU between them; the last may have an offset."""
     parts: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
-        last = len(parts) == 2 * (len(widths) - 2)
-        parts += [nn.Linear(before, after, bias=offset and last), nn.GELU()]
-    return nn.Sequential(*parts[:-1])
+    for before, after in pairwise(widths[:-1]):
+        parts += [nn.Linear(before, after, bias=False), nn.GELU()]
+    return nn.Sequential(*parts, nn.Linear(*widths[-2:], bias=offset))

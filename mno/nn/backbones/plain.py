@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from mno.core.batch import Batch
 from mno.nn.config import ModelConfig
-from mno.nn.operator import Mixers, Operator, Signature, perceptron
+from mno.nn.operator import Features, Mixers, Operator, Signature, perceptron
 from mno.scan.paths import Domain
 
 WEIGHT_STD = 0.02  # of Transolver's fresh weights
@@ -24,9 +23,7 @@ class Block(nn.Module):
         self.feed_forward = perceptron(width, feed_forward * width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, x: Float[Tensor, "batch point width"], domain: Domain
-    ) -> Float[Tensor, "batch point width"]:
+    def forward(self, x: Features, domain: Domain) -> Features:
         """Apply the layer to features of shape `(batch, points, width)`."""
         x = x + self.dropout(self.mixer(self.mixer_norm(x), domain))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
@@ -52,10 +49,8 @@ class PlainOperator(Operator):
 
     def forward(self, batch: Batch) -> Batch:
         """Predict the output fields where the input fields are."""
-        x = self.lifting(self._inputs(batch))
-        domain = self._mixing_domain(batch.place)
-        for block in self.blocks:
-            x = block(x, domain)
+        x, domain = self.lifting(self._inputs(batch)), self._mixing_domain(batch.place)
+        x = self._through_blocks(x, domain)
         return self._answer(self.projection(self.norm(x)), batch.place)
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from mno.core.batch import Batch
 from mno.nn.config import ModelConfig
-from mno.nn.operator import Mixers, Operator, Signature
+from mno.nn.operator import Images, Mixers, Operator, Signature
 
-CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-POOLS: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 INTERPOLATIONS = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -54,9 +51,7 @@ class UNetOperator(Operator):
         """Predict the output fields where the input fields are, on a grid."""
         return self._on_image(self._network, batch)
 
-    def _network(
-        self, x: Float[Tensor, "batch input *axis"]
-    ) -> Float[Tensor, "batch output *axis"]:
+    def _network(self, x: Images) -> Images:
         found = []
         for level, convolutions in enumerate(self.down):
             if level:

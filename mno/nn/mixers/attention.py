@@ -41,8 +41,7 @@ class SelfMixer(nn.Module):
                 f"heads={heads} does not divide d_model={d_model}; choose a multiple of {heads}, "
                 f"for example d_model={heads * (d_model // heads + 1)}"
             )
-        self.d_model = d_model
-        self.heads = heads
+        self.d_model, self.heads = d_model, heads
 
     def forward(self, x: Tensor, domain: Domain) -> Tensor:
         """Mix features `(batch, points, d_model)`, points of a grid in row-major order.
@@ -118,25 +117,6 @@ def weigh(x: OfHeads, quadrature: Quadrature) -> OfHeads:
     return x / x.shape[-2] if quadrature is None else x * quadrature[:, None]
 
 
-def dominant_projection(d_model: int) -> nn.Linear:
-    """Return a linear layer that starts as 0.01 (identity + a Xavier-uniform matrix), no offset.
-
-    Source:
-        Cao, arXiv:2105.14995: the diagonally dominant rescaled initialisation, with both factors
-        as in the published code.
-    """
-    layer = nn.Linear(d_model, d_model)
-    nn.init.xavier_uniform_(layer.weight, gain=1e-2)
-    nn.init.zeros_(layer.bias)
-    with torch.no_grad():
-        layer.weight.diagonal().add_(1e-2)
-    return layer
-
-
-def _linears(width: int, *, bias: bool = True) -> list[nn.Linear]:
-    return [nn.Linear(width, width, bias=bias) for _ in "qkv"]
-
-
 def _quadrature(name: str, x: Tensor, domain: Domain) -> Quadrature:
     check_num_points(domain, x.shape[1], name)
     if not isinstance(domain, Grid) or not any(isinstance(h, tuple) for h in domain.spacing):
@@ -148,7 +128,35 @@ def _quadrature(name: str, x: Tensor, domain: Domain) -> Quadrature:
     return quadrature.to(x)
 
 
-class SoftmaxMixer(SelfMixer):
+class ProjectedMixer(SelfMixer):
+    """What the mixers have in common that mix queries, keys and values of all features.
+
+    Those that are `normed` are normalised in each head; `biased` are their projections.
+    """
+
+    biased = True
+    normed: tuple[str, ...] = ()
+
+    def __init__(self, d_model: int, *, heads: int = 4) -> None:
+        super().__init__(d_model, heads)
+        self.q_proj, self.k_proj, self.v_proj = (self._projection() for _ in "qkv")
+        for name in self.normed:
+            self.add_module(f"{name}_norm", HeadNorm(d_model, heads))
+        self.out_proj = nn.Linear(d_model, d_model)
+
+    def _projection(self) -> nn.Linear:
+        return nn.Linear(self.d_model, self.d_model, bias=self.biased)
+
+    def _parts(self, x: Tensor, source: Tensor) -> list[OfHeads]:
+        """Return queries, keys and values, divided among the heads."""
+        parts = {"q": self.q_proj(x), "k": self.k_proj(source), "v": self.v_proj(source)}
+        parts = {name: self._split(part) for name, part in parts.items()}
+        for name in self.normed:
+            parts[name] = getattr(self, f"{name}_norm")(parts[name])
+        return list(parts.values())
+
+
+class SoftmaxMixer(ProjectedMixer):
     """Mix points by softmax attention, quadratic in their number.
 
     With heads of d features each returns
@@ -162,19 +170,11 @@ class SoftmaxMixer(SelfMixer):
         arXiv:2108.08481, section 5.2.
     """
 
-    def __init__(self, d_model: int, *, heads: int = 4) -> None:
-        super().__init__(d_model, heads)
-        # Without offsets: that of the keys would cancel in the softmax.
-        self.q_proj, self.k_proj, self.v_proj = _linears(d_model, bias=False)
-        self.out_proj = nn.Linear(d_model, d_model)
+    biased = False  # that of the keys would cancel in the softmax
 
     def _mix(self, x: Tensor, source: Tensor, quadrature: Quadrature) -> Tensor:
-        y = F.scaled_dot_product_attention(
-            self._split(self.q_proj(x)),
-            self._split(self.k_proj(source)),
-            self._split(self.v_proj(source)),
-            attn_mask=None if quadrature is None else quadrature.log().expand(1, 1, 1, -1),
-        )
+        mask = None if quadrature is None else quadrature.log().expand(1, 1, 1, -1)
+        y = F.scaled_dot_product_attention(*self._parts(x, source), attn_mask=mask)
         return self.out_proj(merge(y))
 
 
@@ -182,7 +182,7 @@ class SoftmaxCrossMixer(CrossMixer, SoftmaxMixer):
     """The cross form of `SoftmaxMixer`."""
 
 
-class LinearMixer(SelfMixer):
+class LinearMixer(ProjectedMixer):
     """Mix points by normalised linear attention, linear in their number.
 
     With queries and keys passed through a softmax over the features of a head, so that both are
@@ -196,15 +196,9 @@ class LinearMixer(SelfMixer):
         Hao et al., "GNOT", arXiv:2302.14376, for one input function; the weights w are ours.
     """
 
-    def __init__(self, d_model: int, *, heads: int = 4) -> None:
-        super().__init__(d_model, heads)
-        self.q_proj, self.k_proj, self.v_proj = _linears(d_model)
-        self.out_proj = nn.Linear(d_model, d_model)
-
     def _mix(self, x: Tensor, source: Tensor, quadrature: Quadrature) -> Tensor:
-        q = self._split(self.q_proj(x)).softmax(-1)
-        k = weigh(self._split(self.k_proj(source)).softmax(-1), quadrature)
-        v = self._split(self.v_proj(source))
+        q, k, v = self._parts(x, source)
+        q, k = q.softmax(-1), weigh(k.softmax(-1), quadrature)
         total = q @ k.sum(-2).unsqueeze(-1)
         return self.out_proj(merge(q + q @ (k.mT @ v) / total))
 
@@ -213,12 +207,13 @@ class LinearCrossMixer(CrossMixer, LinearMixer):
     """The cross form of `LinearMixer`."""
 
 
-class GalerkinMixer(SelfMixer):
+class GalerkinMixer(ProjectedMixer):
     """Mix points by y_i = q_i (sum_j w_j k_j^T v_j), linear in their number: Galerkin attention.
 
     k and v are normalised in each head. It is an expansion in the basis functions q whose
     coefficients are inner products of k and v. Coordinates are not appended: they belong to the
-    input.
+    input. Projections start as 0.01 (identity + a Xavier-uniform matrix), without offset: the
+    diagonally dominant rescaled initialisation, with both factors as in the published code.
 
     Source:
         Cao, "Choose a Transformer: Fourier or Galerkin", arXiv:2105.14995, section 3.
@@ -226,20 +221,17 @@ class GalerkinMixer(SelfMixer):
 
     normed = ("k", "v")
 
-    def __init__(self, d_model: int, *, heads: int = 4) -> None:
-        super().__init__(d_model, heads)
-        self.q_proj, self.k_proj, self.v_proj = (dominant_projection(d_model) for _ in "qkv")
-        for name in self.normed:
-            self.add_module(f"{name}_norm", HeadNorm(d_model, heads))
-        self.out_proj = nn.Linear(d_model, d_model)
+    def _projection(self) -> nn.Linear:
+        layer = super()._projection()
+        nn.init.xavier_uniform_(layer.weight, gain=1e-2)
+        nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            layer.weight.diagonal().add_(1e-2)
+        return layer
 
     def _mix(self, x: Tensor, source: Tensor, quadrature: Quadrature) -> Tensor:
-        parts = {"q": self.q_proj(x), "k": self.k_proj(source), "v": self.v_proj(source)}
-        parts = {name: self._split(part) for name, part in parts.items()}
-        for name in self.normed:
-            parts[name] = getattr(self, f"{name}_norm")(parts[name])
-        weighed = weigh(parts["v"], quadrature)
-        return self.out_proj(merge(parts["q"] @ (parts["k"].mT @ weighed)))
+        q, k, v = self._parts(x, source)
+        return self.out_proj(merge(q @ (k.mT @ weigh(v, quadrature))))
 
 
 class GalerkinCrossMixer(CrossMixer, GalerkinMixer):
@@ -289,7 +281,9 @@ class PhysicsMixer(SelfMixer):
         self.slice_proj = nn.Linear(d_head, slices)
         nn.init.orthogonal_(self.slice_proj.weight)
         self.temperature = nn.Parameter(torch.full((heads, 1, 1), 0.5))
-        self.q_proj, self.k_proj, self.v_proj = _linears(d_head, bias=False)
+        self.q_proj, self.k_proj, self.v_proj = (
+            nn.Linear(d_head, d_head, bias=False) for _ in "qkv"
+        )
         self.out_proj = nn.Linear(d_model, d_model)
 
     def _mix(self, x: Tensor, source: Tensor, quadrature: Quadrature) -> Tensor:

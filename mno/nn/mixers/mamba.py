@@ -63,14 +63,10 @@ class MambaMixer(nn.Module):
                 f"discretization={discretization!r} is not known; "
                 f"choose one of {', '.join(DISCRETIZATIONS)}"
             )
-        self.path = path
-        self.dims = dims
-        self.d_state = d_state
-        self.d_inner = expand * d_model
-        self.dt_rank = math.ceil(d_model / 16)
+        self.path, self.dims, self.d_state = path, dims, d_state
+        self.discretization, self.backend = discretization, backend
+        self.d_inner, self.dt_rank = expand * d_model, math.ceil(d_model / 16)
         self.directions = num_directions(path, dims)
-        self.discretization = discretization
-        self.backend = backend
 
         k, inner = self.directions, self.d_inner
         self.in_proj = nn.Linear(d_model, 2 * inner, bias=False)
@@ -96,22 +92,17 @@ class MambaMixer(nn.Module):
         """
         return self._finish(*self.prepare(x, domain))
 
-    def prepare(self, x: Tensor, domain: Domain) -> tuple[ScanArguments, Tensor]:
-        """Return the scan that the mixer runs on its input, and the gate of the result."""
-        return self._prepare(x, None, domain)
-
-    def _prepare(
-        self, x: Tensor, source: Tensor | None, domain: Domain
+    def prepare(
+        self, x: Tensor, domain: Domain, source: Tensor | None = None
     ) -> tuple[ScanArguments, Tensor]:
+        """Return the scan that the mixer runs on its inputs, and the gate of the result."""
         d_model = self.in_proj.in_features
         if x.ndim != 3 or x.shape[-1] != d_model:
             raise ValueError(
                 f"input has shape {tuple(x.shape)}; expected (batch, points, d_model={d_model})"
             )
         inner, gate = F.silu(self.in_proj(x)).chunk(2, dim=-1)
-        weights = F.linear(inner, self.x_proj_weight.flatten(0, 1))
-        if source is not None:
-            weights = weights + self._of_source(x, source)
+        weights = self._weights(inner, x, source)
         path = scan_path(self.path, domain, inner.shape[1])
         if len(path.directions) != self.directions:
             axes = len(path.directions) // 2
@@ -142,8 +133,9 @@ class MambaMixer(nn.Module):
         )
         return scan, gate
 
-    def _of_source(self, x: Tensor, source: Tensor) -> Tensor:
-        raise NotImplementedError
+    def _weights(self, inner: Tensor, x: Tensor, source: Tensor | None) -> Tensor:
+        """Return steps, input and output weights of all directions, side by side."""
+        return F.linear(inner, self.x_proj_weight.flatten(0, 1))
 
     def _finish(self, scan: ScanArguments, gate: Tensor) -> Tensor:
         y = compute(scan, self.backend)
@@ -184,23 +176,18 @@ class MambaCrossMixer(MambaMixer):
                 "the source lives elsewhere than the input, and a Mamba cross mixer needs it at "
                 "the same points; interpolate it there, or use an attention mixer"
             )
-        return self._finish(*self.prepare(x, source, domain))
+        return self._finish(*self.prepare(x, domain, source))
 
-    def prepare(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, x: Tensor, source: Tensor, domain: Domain
-    ) -> tuple[ScanArguments, Tensor]:
-        """Return the scan that the mixer runs on its inputs, and the gate of the result."""
-        return self._prepare(x, source, domain)
-
-    def _of_source(self, x: Tensor, source: Tensor) -> Tensor:
-        if source.shape != x.shape:
+    def _weights(self, inner: Tensor, x: Tensor, source: Tensor | None) -> Tensor:
+        if source is None or source.shape != x.shape:
+            given = None if source is None else tuple(source.shape)
             raise ValueError(
-                f"source has shape {tuple(source.shape)}; a Mamba cross mixer needs it at the same "
-                f"points as the input, {tuple(x.shape)}; interpolate it there, or use an attention "
-                "mixer"
+                f"source has shape {given}; a Mamba cross mixer needs it at the same points as the "
+                f"input, {tuple(x.shape)}; interpolate it there, or use an attention mixer"
             )
         reference = F.silu(F.linear(source, self.in_proj.weight[: self.d_inner]))
-        return F.linear(reference, self.ref_proj_weight.flatten(0, 1))
+        of_source = F.linear(reference, self.ref_proj_weight.flatten(0, 1))
+        return super()._weights(inner, x, source) + of_source
 
 
 def reorder_cross(operator: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -10,26 +10,28 @@ from matplotlib.axes import Axes
 
 from mno.core.absent import Absent
 from mno.core.fields import Field
-from mno.evaluation.metrics import METRICS, Metric, spectra_of
+from mno.evaluation.metrics import METRICS, spectra_of
 from mno.evaluation.statistics import BANDS, Statistics
 from mno.report import style
 from mno.report.language import Known, Words, unit_text
 from mno.report.page import Figure, Results, Section, figure_of, section_of
 
 _GUESSES = {"baseline_relative_l2": "mean_field", "persistence_relative_l2": "kept_frame"}
-_WAYS = ("", "baseline_", "persistence_")
 
 
 def section(results: Results, words: Words) -> Section:
     """Return the section."""
     metrics, outputs = results.metrics, results.schema.outputs
-    kept = ["kept_frame"] if "persistence_relative_l2" in metrics else []
-    terms = [*(metric.name for metric in METRICS), "mean_field", *kept]
+    kept = "persistence_relative_l2" in metrics
+    terms = [*(metric.name for metric in METRICS), "mean_field", *(["kept_frame"] if kept else [])]
     return section_of(
         words,
         [_spectrum(field, results.evaluation.model[field.name], words) for field in outputs],
         summary=_summary(metrics, words),
-        tables=[_table(field, metrics, words) for field in outputs],
+        persists=kept,
+        kinds=METRICS,
+        metrics=metrics,
+        outputs=outputs,
         glossary=[(words(f"term.{name}"), words(f"meaning.{name}")) for name in terms],
     )
 
@@ -67,10 +69,8 @@ def _draw_spectrum(ax: Axes, spectra: Known, units: str, words: Words) -> None:
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_xlabel(words("spectrum.wavenumber"))
     squared = "" if units == "1" else f" ({unit_text(units)})²"
-    ax.set_ylabel(words("spectrum.power") + squared)
-    style.draw_legend(ax)
+    style.finish(ax, words("spectrum.wavenumber"), words("spectrum.power") + squared)
 
 
 def _summary(metrics: Known, words: Words) -> list[str]:
@@ -94,46 +94,3 @@ def _summary(metrics: Known, words: Words) -> list[str]:
 
 def _known(ends: Any) -> bool:
     return isinstance(ends, list) and all(math.isfinite(end) for end in ends)
-
-
-def _table(field: Field, metrics: Known, words: Words) -> dict[str, Any]:
-    """Return the metrics of a field, of the model and of baselines, and what is not measured."""
-    values, intervals = metrics["fields"][field.name], metrics["intervals"]["fields"][field.name]
-    rows: list[dict[str, Any]] = []
-    absent: dict[Absent, list[str]] = {}
-    for metric in METRICS:
-        found = values[metric.name]
-        if isinstance(found, Absent):
-            absent.setdefault(found, []).append(words(f"term.{metric.name}"))
-        else:
-            rows.append(_row(metric, field, values, intervals, words))
-    if field.gaps:  # how many values were compared
-        counts = values["values"], values["values"] + values["missing"]
-        compared, of = map(words.number, counts)
-        own = (words("compared_of", compared=compared, of=of), "")
-        others = [(compared, "") for way in _WAYS[1:] if f"{way}rmse" in values]
-        rows.append({"title": words("compared"), "cells": [own, *others], "unit": ""})
-    return {
-        "field": field.long_name,
-        "rows": rows,
-        "absent": [
-            words("absent", names=words.list(names), reason=words.why(reason))
-            for reason, names in absent.items()
-        ],
-    }
-
-
-def _row(
-    metric: Metric, field: Field, values: Known, intervals: Known, words: Words
-) -> dict[str, Any]:
-    """Return a metric of the model and of the baselines, each with its interval if it has one."""
-    show = words.number if metric.physical else words.percent
-    cells = []
-    for name in (f"{way}{metric.name}" for way in _WAYS):
-        if name in values:
-            ends, between = intervals.get(name), ""
-            if ends and not isinstance(ends, Absent):
-                between = words("between", low=show(ends[0]), high=show(ends[1]))
-            cells.append((show(values[name]), between))
-    unit = field.units if metric.physical and field.units != "1" else ""
-    return {"title": words(f"term.{metric.name}"), "cells": cells, "unit": unit}

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from mno.data.reading import Schema
-from mno.report.language import Known, Rows, Words, check_rows, fact_rows, unit_text
+from mno.report.language import Known, Rows, Words, check_rows, fact_rows
 from mno.report.page import Figure, Results, Section, figure_of, section_of
 from mno.report.style import PREDICTION_COLOUR, TRUTH_COLOUR, on_page_and_telephone
 
@@ -25,7 +25,8 @@ def section(results: Results, words: Words) -> Section:
     return section_of(
         words,
         [check_figure(dataset, words)],
-        fields=_field_rows(schema, dataset, words),
+        schema=schema,
+        known=dataset.get("fields", {}),
         checks=check_rows(dataset, words),
         rows=[*fact_rows(others, words), *_axis_rows(schema, words)],
     )
@@ -87,34 +88,6 @@ def _draw_check(ax: Axes, margins: Known, words: Words) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(tick))
     ax.yaxis.set_major_locator(NullLocator())
     ax.spines["left"].set_visible(False)
-
-
-def _field_rows(schema: Schema, dataset: Known, words: Words) -> list[dict[str, str]]:
-    """Return the fields of a dataset, with their values where its report has them."""
-    rows = []
-    for field in schema.fields:
-        known = dataset.get("fields", {}).get(field.name)
-        values, mean, std = "–", "–", "–"
-        if known is not None:
-            low, high, mean, std = (
-                words.number(known[k], 3) for k in ("min", "max", "mean", "std")
-            )
-            values = words("range", low=low, high=high)
-            if known.get("missing"):
-                values += words("missing", count=words.number(known["missing"]))
-        rows.append(
-            {
-                "name": field.name,
-                "long_name": field.long_name,
-                "role": words(f"role.{field.role}"),
-                "unit": unit_text(field.units),
-                "axes": ", ".join(field.dims),
-                "range": values,
-                "mean": mean,
-                "std": std,
-            }
-        )
-    return rows
 
 
 def _axis_rows(schema: Schema, words: Words) -> Rows:

@@ -132,12 +132,8 @@ def draw_histogram(ax: Axes, errors: np.ndarray, baseline: float, words: Words) 
         label = words("histogram.baseline", error=words.percent(baseline))
         ax.axvline(baseline, color=style.PREDICTION_COLOUR, lw=1.5, ls="--", label=label)
     ax.set_xlim(left=0)
-    ax.xaxis.set_major_formatter(style.PER_CENT)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel(words("histogram.error"))
-    ax.set_ylabel(words("histogram.samples"))
-    if ax.get_legend_handles_labels()[0]:
-        style.draw_legend(ax)
+    style.finish(ax, words("histogram.error"), words("histogram.samples"), per_cent="x")
 
 
 def _over_time(errors: OverTime, words: Words) -> Figure:
@@ -168,8 +164,5 @@ def _draw_over_time(ax: Axes, errors: OverTime, words: Words) -> None:
         ax.plot(errors.times, values, color=colour, ls=dashes, label=label, lw=1.7)
         mark_alone(ax, errors.times, values, colour)
     ax.set_ylim(bottom=0)
-    ax.yaxis.set_major_formatter(style.PER_CENT)
-    ax.grid(axis="y", color=style.REFERENCE_COLOUR, alpha=0.2, lw=0.5)
-    ax.set_xlabel(labelled(words("over_time.time"), errors.units))
-    ax.set_ylabel(words("over_time.error"))
-    style.draw_legend(ax)
+    time = labelled(words("over_time.time"), errors.units)
+    style.finish(ax, time, words("over_time.error"), lines="y", per_cent="y")

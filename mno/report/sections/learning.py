@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from mno.core.absent import Absent
 from mno.evaluation.learning import FURTHEST, LearningCurve, fit_points
@@ -112,16 +111,9 @@ def _draw(
         ax.axhline(target, color="black", ls="--", lw=1, label=label)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(style.PER_CENT)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_minor_formatter(NullFormatter())
-    ax.grid(axis="y", color=style.REFERENCE_COLOUR, alpha=0.2, lw=0.5)
-    ax.set_xlabel(words("curve.samples"))
-    ax.set_ylabel(words("curve.error"))
-    style.draw_legend(ax)
+    style.log_ticks(ax.xaxis)
+    style.log_ticks(ax.yaxis, style.PER_CENT)
+    style.finish(ax, words("curve.samples"), words("curve.error"), lines="y")
 
 
 def _draw_points(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ _LOOKS = {
     "interpolated": ("#009e73", "-.", "D"),
     "solver": ("#000000", ":", "x"),
 }
+_MARK: dict[str, Any] = {"color": style.REFERENCE_COLOUR, "lw": 0.8, "alpha": 0.6}
+_FEW = 15  # levels that are marked
 _NOTABLE = 1.02  # times an error that another has to be, so that it counts as larger
 
 
@@ -39,11 +42,8 @@ def section(results: Results, words: Words) -> Section | None:
     physics = results.metrics.get("physics")
     if not results.robustness and physics is None:
         return None
-    parts = [
-        _told(name, results.robustness[name], words)
-        for name in _PARTS
-        if name in results.robustness
-    ]
+    found = results.robustness
+    parts = [_told(name, found[name], words) for name in _PARTS if name in found]
     return section_of(
         words,
         [part["figure"] for part in parts],
@@ -54,15 +54,14 @@ def section(results: Results, words: Words) -> Section | None:
 
 def _told(name: str, found: Any, words: Words) -> dict[str, Any]:
     title, figure = words(f"kind.{name}"), None
-    part = _not_tried(found, words) if isinstance(found, Absent) else _PARTS[name](found, words)
+    if isinstance(found, Absent):
+        part = Part([words("not_tried", reason=words.why(found))])
+    else:
+        part = _PARTS[name](found, words)
     if part.draw:
         alt = " ".join(part.sentences)
         figure = Figure(f"robustness_{name}", title, part.caption, alt, *style.curves(part.draw))
     return {"title": title, "sentences": part.sentences, "figure": figure}
-
-
-def _not_tried(why: Absent, words: Words) -> Part:
-    return Part([words("not_tried", reason=words.why(why))])
 
 
 def _noise(found: Any, words: Words) -> Part:
@@ -73,7 +72,8 @@ def _noise(found: Any, words: Words) -> Part:
             condition = words("noise.condition", level=words.percent(levels[at]))
             sentences.append(change(condition, errors[0], errors[at], words))
     sentences += _against_guesses(found, -1, words)
-    draw = _by_share(levels, found["relative_l2"], words("noise.axis"), words)
+    shown, axis = found["relative_l2"], words("noise.axis")
+    draw = partial(_draw_curves, levels=levels, shown=shown, axis=axis, words=words, share=True)
     return Part(sentences, words("noise.caption"), draw)
 
 
@@ -88,7 +88,8 @@ def _missing(found: Any, words: Words) -> Part:
             sentences.append(change(condition, before, after, words))
     sentences += _against_guesses(block, min(1, len(levels) - 1), words)
     both = {**random["relative_l2"], "block": block["relative_l2"]["model"]}
-    draw = _by_share(levels, both, words("missing.axis"), words)
+    axis = words("missing.axis")
+    draw = partial(_draw_curves, levels=levels, shown=both, axis=axis, words=words, share=True)
     return Part(sentences, words("missing.caption"), draw)
 
 
@@ -115,12 +116,11 @@ def _resolution(found: Any, words: Words) -> Part:
         sentences.append(words("left_out", what=points, reason=words.why(why)))
 
     def draw(ax: Axes) -> None:
-        _draw_curves(ax, levels, shown, words)
+        _draw_curves(ax, levels, shown, words("resolution.axis"), words)
         ax.set_xscale("log", base=2)
         ax.set_xticks(levels, [str(points) for points in levels])
         ax.minorticks_off()
-        ax.axvline(trained, color="#6b6b6b", lw=0.8, alpha=0.6)
-        ax.set_xlabel(words("resolution.axis"))
+        ax.axvline(trained, **_MARK)
 
     return Part(sentences, words("resolution.caption", trained=words.number(trained)), draw)
 
@@ -140,34 +140,30 @@ def _frame_rate(found: Any, words: Words) -> Part:
 
 def _outside(found: Any, words: Words) -> Part:
     """Say what other parameters of the scenario do."""
-    changed, errors = found["changed"], _errors(found)
+    changed, errors, as_trained = found["changed"], _errors(found), words("outside.as_trained")
+    told = {label: _changes(of, words) or as_trained for label, of in changed.items()}
     sentences = [words("outside.what", samples=words.number(found["samples"]))]
-    rows = []  # short names, as there is little room in a figure
-    for at, label in enumerate(found["level"]):
-        rows.append(words.name(label) if changed[label] else words("outside.as_trained"))
-        if at:
-            condition = words("outside.condition", change=_changes(changed[label], words))
-            sentences.append(change(condition, errors[0], errors[at], words))
-            sentences += _against_guesses(found, at, words)
+    for at, label in enumerate(found["level"][1:], start=1):
+        condition = words("outside.condition", change=told[label])
+        sentences.append(change(condition, errors[0], errors[at], words))
+        sentences += _against_guesses(found, at, words)
     for label, why in found.get("absent", {}).items():
-        name = _changes(changed[label], words)
-        sentences.append(words("left_out", what=name, reason=words.why(why)))
-
-    def draw(ax: Axes) -> None:
-        _draw_rows(ax, rows, found["relative_l2"], words)
-
+        sentences.append(words("left_out", what=told[label], reason=words.why(why)))
+    # Short names, as there is little room in a figure.
+    rows = [words.name(label) if changed[label] else as_trained for label in found["level"]]
+    draw = partial(_draw_rows, names=rows, shown=found["relative_l2"], words=words)
     return Part(sentences, words("outside.caption"), draw)
 
 
 def _changes(changed: Mapping[str, Any], words: Words) -> str:
-    """Return what was changed, `contrast 1 → 1.5`; of nothing, that it is as trained."""
+    """Return what was changed, `contrast 1 → 1.5`."""
 
     def told(value: Any) -> str:
         return words.setting(value) if isinstance(value, int | float) else str(value)
 
     return ", ".join(
         f"{words.name(name)} {told(was)} → {told(value)}" for name, (was, value) in changed.items()
-    ) or words("outside.as_trained")
+    )
 
 
 def _over_time(found: Any, words: Words) -> Part:
@@ -195,11 +191,11 @@ def _over_time(found: Any, words: Words) -> Part:
         sentences.append(words("over_time.no_beyond", reason=words.why(beyond)))
 
     def draw(ax: Axes) -> None:
-        _draw_curves(ax, shown["time"], shown["relative_l2"], words, marks=len(shown["time"]) < 15)
-        ax.axhline(found["threshold"], color="#6b6b6b", lw=0.8, alpha=0.6)
+        axis = labelled(words("over_time.axis"), found["unit"])
+        _draw_curves(ax, shown["time"], shown["relative_l2"], axis, words)
+        ax.axhline(found["threshold"], **_MARK)
         if not inside:
-            ax.axvline(found["trained_until"], color="#6b6b6b", lw=0.8, alpha=0.6)
-        ax.set_xlabel(labelled(words("over_time.axis"), found["unit"]))
+            ax.axvline(found["trained_until"], **_MARK)
 
     caption = "over_time.caption_within" if inside else "over_time.caption_beyond"
     until = f"{words.setting(found['trained_until'])}{unit}"
@@ -243,7 +239,7 @@ def _against_guesses(curve: Any, at: int, words: Words) -> list[str]:
 def _physics(found: Any, words: Words) -> dict[str, Any]:
     """Return the rows of the table, and the sentences around it."""
     if isinstance(found, Absent):
-        return {"rows": [], "sentences": _not_tried(found, words).sentences}
+        return {"rows": [], "sentences": [words("not_tried", reason=words.why(found))]}
     rows = [
         _row(words.check(name, check["description"]), check, check["tolerance"], words)
         for name, check in found["checks"].items()
@@ -267,36 +263,26 @@ def _row(what: str, values: Known, tolerance: float | None, words: Words) -> dic
     }
 
 
-def _by_share(
-    levels: Sequence[float], shown: Mapping[str, Any], label: str, words: Words
-) -> Callable[[Axes], None]:
-    """Return what draws errors by a share, in per cent."""
-
-    def draw(ax: Axes) -> None:
-        _draw_curves(ax, levels, shown, words)
-        ax.xaxis.set_major_formatter(style.PER_CENT)
-        ax.set_xlabel(label)
-
-    return draw
-
-
 def _draw_curves(
-    ax: Axes, levels: Sequence[float], shown: Mapping[str, Any], words: Words, marks: bool = True
+    ax: Axes,
+    levels: Sequence[float],
+    shown: Mapping[str, Any],
+    axis: str,
+    words: Words,
+    share: bool = False,
 ) -> None:
-    """Draw errors with their intervals by level; `marks` on levels only where these are few."""
+    """Draw errors with their intervals by level, or by a share; levels are marked if few."""
     for who, curve in shown.items():
         colour, dashes, marker = _LOOKS[who]
-        mean, low, high = (_numbers(curve[key]) for key in ("mean", "low", "high"))
+        mean, low, high = _with_ends(curve)
         ax.plot(
             levels, mean, color=colour, ls=dashes, lw=1.7, label=words(f"who.{who}"),
-            marker=marker if marks else None, ms=4,
+            marker=marker if len(levels) < _FEW else None, ms=4,
         )  # fmt: skip
         ax.fill_between(levels, low, high, color=colour, alpha=0.15, lw=0)
     ax.set_ylim(bottom=0)
-    ax.yaxis.set_major_formatter(style.PER_CENT)
-    ax.grid(axis="y", color=style.REFERENCE_COLOUR, alpha=0.2, lw=0.5)
-    ax.set_ylabel(words("error"))
-    style.draw_legend(ax, 2, narrow=1)
+    per_cent = "xy" if share else "y"
+    style.finish(ax, axis, words("error"), lines="y", per_cent=per_cent, columns=2, narrow=1)
 
 
 def _draw_rows(ax: Axes, names: Sequence[str], shown: Mapping[str, Any], words: Words) -> None:
@@ -304,7 +290,7 @@ def _draw_rows(ax: Axes, names: Sequence[str], shown: Mapping[str, Any], words: 
     rows = np.arange(len(names))
     for shift, (who, curve) in zip((0.0, 0.18, -0.18), shown.items(), strict=False):
         colour, _, marker = _LOOKS[who]
-        mean, low, high = (_numbers(curve[key]) for key in ("mean", "low", "high"))
+        mean, low, high = _with_ends(curve)
         ax.hlines(rows + shift, low, high, color=colour, alpha=0.5, lw=2.5)
         ax.plot(mean, rows + shift, marker, color=colour, ms=6, label=words(f"who.{who}"))
     ax.set_yticks([])
@@ -313,13 +299,10 @@ def _draw_rows(ax: Axes, names: Sequence[str], shown: Mapping[str, Any], words: 
         ax.text(0.01, row - 0.3, name, transform=ax.get_yaxis_transform(), va="bottom")
     ax.set_ylim(len(names) - 0.5, -0.8)
     ax.set_xlim(left=0)
-    ax.xaxis.set_major_formatter(style.PER_CENT)
-    ax.grid(axis="x", color=style.REFERENCE_COLOUR, alpha=0.2, lw=0.5)
-    ax.set_xlabel(words("error"))
-    style.draw_legend(ax, 2, narrow=1)
+    style.finish(ax, words("error"), "", lines="x", per_cent="x", columns=2, narrow=1)
 
 
-def _numbers(values: Sequence[float | None]) -> np.ndarray:
-    """Return values as an array, NaN where there is none or it is infinite."""
-    array = np.array([np.nan if value is None else value for value in values], dtype=float)
-    return np.where(np.isfinite(array), array, np.nan)
+def _with_ends(curve: Mapping[str, Any]) -> np.ndarray:
+    """Return mean and ends of a curve, NaN where there is none or it is infinite."""
+    found = np.array([curve[key] for key in ("mean", "low", "high")], dtype=float)
+    return np.where(np.isfinite(found), found, np.nan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from mno.report import style
 from mno.report.language import Known, Words, fact_rows
@@ -56,11 +56,7 @@ def _draw_losses(ax: Axes, history: Known, words: Words) -> None:
             ax.plot(best, value, "o", label=label, **mark)
     if errors and max(errors) / min(errors) > NARROW_SPREAD:
         ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.yaxis.set_major_formatter(style.PER_CENT)
-    ax.grid(axis="y", which="both", color=style.REFERENCE_COLOUR, alpha=0.2, lw=0.5)
+        style.log_ticks(ax.yaxis)
+    style.grid(ax, which="both")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel(words("losses.epoch"))
-    ax.set_ylabel(words("losses.error"))
-    style.draw_legend(ax)
+    style.finish(ax, words("losses.epoch"), words("losses.error"), per_cent="y")

@@ -11,11 +11,10 @@ from matplotlib.axes import Axes
 from mno.core.fields import Field
 from mno.report.language import Words
 from mno.report.page import Figure, Results, Section, figure_of, section_of
-from mno.report.style import PER_CENT, REFERENCE_COLOUR, curves, draw_legend
+from mno.report.style import COLOURS, REFERENCE_COLOUR, curves, finish
 from mno.surrogate.trust.bounds import MEASURES
 from mno.surrogate.trust.trust import Measured, Pairs, Rate, Trust
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's
 _KINDS = ("noise", "scaled", "constant", "shuffled", "dead")
 
 Points = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -32,18 +31,24 @@ def section(results: Results, words: Words) -> Section | None:
         return None
     outputs = {field.name: field for field in results.schema.outputs}
     points = {outputs[name].long_name: _points(pairs) for name, pairs in measured.pairs.items()}
+    bounds = [bound for by_measure in trust.bounds.values() for bound in by_measure.values()]
+    signals = sorted({name for bound in bounds for name in bound.scale.factors})
     return section_of(
         words,
         [_bounds_figure({name: both for name, both in points.items() if len(both[0])}, words)],
         verdict=_verdict(trust, measured, words),
         level=words.percent(trust.level),
-        bounds=[
+        rows=[
             _bound_row(trust, measured, outputs[name], kind, words)
             for name, by_measure in trust.bounds.items()
             for kind in by_measure
         ],
-        alarms=_alarm_rows(measured, words),
-        notes=_notes(trust, words),
+        trust=trust,
+        measured=measured,
+        kinds=_KINDS,
+        said=lambda rate: _rate(rate, words),
+        bounds=bounds,
+        signals=[words(f"signal.{name}") for name in signals],
     )
 
 
@@ -68,7 +73,7 @@ def _bounds_figure(points: Points, words: Words) -> Figure | None:
 def _draw_bounds(ax: Axes, points: Points, words: Words) -> None:
     """Draw each sample's error above its bound, with the diagonal below which the bound held."""
     for index, (name, (bounds, errors)) in enumerate(points.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         ax.plot(bounds, errors, ".", ms=4, alpha=0.6, color=colour, label=name)
     ends = np.concatenate([values for both in points.values() for values in both])
     most = 1.05 * float(ends.max()) or 1.0
@@ -76,11 +81,7 @@ def _draw_bounds(ax: Axes, points: Points, words: Words) -> None:
     ax.plot([0.0, most], [0.0, most], color=REFERENCE_COLOUR, lw=1.2, label=label)
     ax.set_xlim(0.0, most)
     ax.set_ylim(0.0, most)
-    ax.xaxis.set_major_formatter(PER_CENT)
-    ax.yaxis.set_major_formatter(PER_CENT)
-    ax.set_xlabel(words("figure.bound"))
-    ax.set_ylabel(words("figure.error"))
-    draw_legend(ax)
+    finish(ax, words("figure.bound"), words("figure.error"), per_cent="xy")
 
 
 def _verdict(trust: Trust, measured: Measured, words: Words) -> str:
@@ -116,42 +117,8 @@ def _bound_row(
     return (field.long_name, measure, typical, _rate(rate, words), expected)
 
 
-def _alarm_rows(measured: Measured, words: Words) -> list[tuple[str, str, str]]:
-    """Return kinds of inputs, how many were flagged, and how many were missed."""
-    false_alarms = _rate(measured.false_alarms, words)
-    rows = [(words("alarms.usual"), false_alarms, words("alarms.false"))]
-    for kind, rate in measured.outside.items():
-        missed = words("not_measured")
-        if rate.rate is not None:
-            missed = words("alarms.missed", rate=words.percent(1.0 - rate.rate))
-        known = kind in _KINDS
-        label = words(f"kind.{kind}") if known else words("kind.changed", change=words.name(kind))
-        rows.append((label, _rate(rate, words), missed))
-    return rows
-
-
 def _rate(rate: Rate | None, words: Words) -> str:
     if rate is None or rate.rate is None:
         return words("not_measured")
     shares = {name: words.percent(getattr(rate, name)) for name in ("rate", "low", "high")}
     return words("rate", **shares, count=rate.count, samples=rate.samples)
-
-
-def _notes(trust: Trust, words: Words) -> list[str]:
-    """Return what limits the figures."""
-    bounds = [bound for by_measure in trust.bounds.values() for bound in by_measure.values()]
-    used = sorted({name for bound in bounds for name in bound.scale.factors})
-    scaled = words("notes.constant")
-    if used:
-        scaled = words("notes.scaled", by=words.list(words(f"signal.{name}") for name in used))
-    threshold = words("notes.no_threshold")
-    if trust.likeness.threshold is not None:
-        rate = words.percent(trust.likeness.false_alarm_rate)
-        threshold = words("notes.threshold", rate=rate)
-    return [
-        words("notes.calibrated", samples=min(bound.calibrated_on for bound in bounds)),
-        scaled,
-        threshold,
-        *([words("notes.no_residual")] if trust.no_residual else []),
-        words("notes.no_solver" if trust.no_solver else "notes.solver"),
-    ]

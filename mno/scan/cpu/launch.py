@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +17,9 @@ from numba.core import types
 from torch import Tensor
 
 from mno.core.compiled import KernelCache, named, source_digest
-from mno.scan.arguments import unpacked
-from mno.scan.cpu import ScanInputs, num_states, tasks
+from mno.scan.arguments import Direction, ScanArguments, check_shapes
 from mno.scan.cpu import job as fields
+from mno.scan.cpu import num_states, tasks
 from mno.scan.cpu.job import FLOAT_BYTES, WIDTH, scratch_bytes
 from mno.scan.cpu.memory import FLOATS, empty
 
@@ -41,7 +41,7 @@ _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 
 
-def forward(scan: ScanInputs, *, save: bool) -> tuple[Tensor, Tensor]:
+def forward(scan: ScanArguments, *, save: bool) -> tuple[Tensor, Tensor]:
     """Run the scan along every direction, and save the states that `backward` needs if asked to.
 
     Returns:
@@ -64,7 +64,7 @@ def forward(scan: ScanInputs, *, save: bool) -> tuple[Tensor, Tensor]:
     return y, states
 
 
-def backward(scan: ScanInputs, states: Tensor, dy: Tensor) -> tuple[Tensor | None, ...]:
+def backward(scan: ScanArguments, states: Tensor, dy: Tensor) -> tuple[Tensor | None, ...]:
     """Return the gradients by u, delta, A, B, C, D, bias and dt_weight, None for what is absent.
 
     States are those that `forward` saved of the same scan. Gradients by u and delta are laid out by
@@ -75,8 +75,10 @@ def backward(scan: ScanInputs, states: Tensor, dy: Tensor) -> tuple[Tensor | Non
     """
     job = Job(scan)
     K, N, C = job.groups, job.state, job.channel
-    _expect("states", states, (job.batch, num_states(job.points), *job.state_shape))
-    _expect("dy", dy, tuple(scan.u.shape))
+    kept = dict(zip("bnsc", (job.batch, num_states(job.points), *job.state_shape), strict=True))
+    check_shapes({"states": (states, "b n s c")}, kept)
+    check_shapes({"dy": (dy, "b p k c")}, dict(zip("bpkc", scan.u.shape, strict=True)))
+    _check_types({"states": states, "dy": dy})
     job.put_states(states)
     du = _empty_like_output(scan.u)
     for field, tensor in ((fields.DY, dy), (fields.DU, du)):
@@ -109,7 +111,7 @@ def backward(scan: ScanInputs, states: Tensor, dy: Tensor) -> tuple[Tensor | Non
 class Job:
     """The array of integers that describes one scan to the kernels."""
 
-    def __init__(self, scan: ScanInputs) -> None:
+    def __init__(self, scan: ScanArguments) -> None:
         _check(scan)
         self.batch, self.points, shared, self.channel = scan.u.shape
         self.groups, self.state, _ = scan.A.shape
@@ -129,9 +131,12 @@ class Job:
         self.tasks = self.chunks * self.splits * (1 if summed else self.groups)
         self.kept: list[Tensor] = []
         self.numbers = [0] * (fields.DIRECTIONS + 2 * self.groups)
-        order, backwards = scan.order, list(scan.layout[3::4])
+        directions, order, scale = scan.path.directions, scan.path.order, scan.path.factors
         if order is None:
-            order, backwards = _visits(tuple(scan.layout), self.points), [0] * self.groups
+            order = _visits(directions, self.points)
+            backwards = [False] * self.groups
+        else:
+            backwards = [direction.reverse for direction in directions]
         self.put(fields.U, scan.u, 0, self.group_axis, 1, 3)
         for field, tensor in ((fields.DELTA, scan.delta), (fields.B, scan.B), (fields.C, scan.C)):
             self.put(field, tensor, 0, 2, 1, 3)
@@ -139,7 +144,7 @@ class Job:
             self.put(field, tensor, None, 0, 1, 2)
         for field, tensor in ((fields.D, scan.D), (fields.BIAS, scan.bias)):
             self.put(field, tensor, None, 0, None, 1)
-        for field, tensor in ((fields.SCALE, scan.scale), (fields.ORDER, order)):
+        for field, tensor in ((fields.SCALE, scale), (fields.ORDER, order)):
             per_sample = tensor is not None and tensor.shape[0] > 1
             self.put(field, tensor, 0 if per_sample else None, 1, 2, None)
         self.numbers[fields.BATCH : fields.DIRECTIONS] = (
@@ -147,7 +152,7 @@ class Job:
             *(scan.softplus, scan.discretization == "centred", False),
             *(self.chunks, chunk, self.splits, split),
         )
-        self.numbers[fields.DIRECTIONS :: 2] = scan.layout[0::4]
+        self.numbers[fields.DIRECTIONS :: 2] = [direction.line for direction in directions]
         self.numbers[fields.DIRECTIONS + 1 :: 2] = backwards
 
     def put(self, field: int, tensor: Tensor | None, *axes: int | None) -> None:
@@ -198,9 +203,8 @@ def kernel(direction: str, discretization: str) -> Kernel:
             options: dict[str, Any] = {**fields.OPTIONS, "no_cpython_wrapper": False}
             name = f"{direction}_{discretization}"
             run: Any = njit(**options)(named(tasks.PASSES[direction](discretization), name))
-            cache = run._cache = KernelCache(name, _SOURCES)
-            with cache.alone():
-                run.compile(types.void(fields.JOB, types.int64, types.int64))
+            run._cache = KernelCache(name, _SOURCES)
+            run.compile(types.void(fields.JOB, types.int64, types.int64))
             run.disable_compile()
             _kernels[key] = Kernel(run, direction == "backward")
         return _kernels[key]
@@ -253,9 +257,9 @@ def _scratch(size: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def _visits(layout: tuple[int, ...], points: int) -> Tensor:
+def _visits(directions: tuple[Direction, ...], points: int) -> Tensor:
     """Return the points in the order in which each direction visits them, (1, K, points)."""
-    walks = [direction.walk(points, torch.device("cpu")) for direction in unpacked(layout)]
+    walks = [direction.walk(points, torch.device("cpu")) for direction in directions]
     return torch.stack(walks).to(torch.int32)[None]
 
 
@@ -278,47 +282,43 @@ def _sum_in_order(parts: Tensor) -> Tensor:
     return total
 
 
-def _check(scan: ScanInputs) -> None:
+def _check(scan: ScanArguments) -> None:
     """Refuse inputs that do not fit each other: kernels work on addresses, whatever lies there."""
-    u, A, order = scan.u, scan.A, scan.order
-    if u.ndim != 4 or A.ndim != 3:
-        raise ValueError("u must have four axes (batch, point, K or 1, channel) and A three")
-    batch, points, shared, channel = u.shape
-    groups, state = A.shape[:2]
-    rank = channel if scan.dt_weight is None else scan.dt_weight.shape[1]
-    _expect("u", u, (batch, points, 1 if shared == 1 else groups, channel))
-    _expect("delta", scan.delta, (batch, points, groups, rank))
-    _expect("A", A, (groups, state, channel))
-    _expect("B", scan.B, (batch, points, groups, state))
-    _expect("C", scan.C, (batch, points, groups, state))
-    _expect("D", scan.D, (groups, channel))
-    _expect("bias", scan.bias, (groups, channel))
-    _expect("dt_weight", scan.dt_weight, (groups, rank, channel))
-    for name, tensor, dtype in (
-        ("scale", scan.scale, torch.float32),
-        ("order", order, torch.int32),
-    ):
-        if tensor is not None:
-            samples = 1 if tensor.shape[0] == 1 else batch
-            _expect(name, tensor, (samples, groups, points), dtype)
+    path, sizes = scan.path, dict[str, int]()
+    order, scale, low_rank = path.order, path.factors, scan.dt_weight is not None
+    weights, per_channel, by_point = "batch point group state", "group channel", "group point"
+    given = {
+        "u": (scan.u, "batch point shared channel"),
+        "A": (scan.A, "group state channel"),
+        "delta": (scan.delta, f"batch point group {'rank' if low_rank else 'channel'}"),
+        "B": (scan.B, weights),
+        "C": (scan.C, weights),
+        "D": (scan.D, per_channel),
+        "bias": (scan.bias, per_channel),
+        "dt_weight": (scan.dt_weight, "group rank channel"),
+    }
+    for name, tensor in (("scale", scale), ("order", order)):
+        one = tensor is not None and len(tensor) == 1
+        given[name] = tensor, f"{'one' if one else 'batch'} {by_point}"
+    check_shapes(given, sizes)
+    if sizes["shared"] not in (1, sizes["group"]):
+        raise ValueError(f"u has {sizes['shared']} groups; expected 1 or {sizes['group']}")
+    _check_types({name: tensor for name, (tensor, _) in given.items()})
+    points = sizes["point"]
     if order is not None and order.numel() and not 0 <= order.min() <= order.max() < points:
         raise ValueError(f"order names points from {order.min()} to {order.max()} of {points}")
-    directions = unpacked(scan.layout)
-    steps = [(d.line, d.period * d.stride) for d in directions]
-    if len(directions) != groups or any(points and (n < 1 or points % n) for s in steps for n in s):
+    steps = [n for d in path.directions for n in (d.line, d.period * d.stride)]
+    if len(path.directions) != sizes["group"] or any(
+        points and (n < 1 or points % n) for n in steps
+    ):
         raise ValueError(
-            f"layout={list(scan.layout)} does not cut {points} points into whole lines along "
-            f"{groups} directions"
+            f"layout={path.directions} does not cut {points} points into whole lines along "
+            f"{sizes['group']} directions"
         )
 
 
-def _expect(
-    name: str, tensor: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
-) -> None:
-    if tensor is None:
-        return
-    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
-        raise ValueError(
-            f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}; expected "
-            f"{dtype} of shape {shape} on the CPU"
-        )
+def _check_types(tensors: Mapping[str, Tensor | None]) -> None:
+    for name, x in tensors.items():
+        dtype = torch.int32 if name == "order" else torch.float32
+        if x is not None and (x.dtype != dtype or x.device.type != "cpu"):
+            raise ValueError(f"{name} is {x.dtype} on {x.device}; expected {dtype} on the CPU")

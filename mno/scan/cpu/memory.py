@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import weakref
 from collections import deque
 from contextlib import suppress
 from threading import RLock
@@ -28,61 +29,44 @@ _LARGE = _LARGE_GRAIN = 2 * 2**20
 FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
 
-class _Block:
-    """A range of memory, which goes back to the system when nothing refers to it."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if size >= _LARGE and hasattr(mmap, "MADV_HUGEPAGE"):
-            with suppress(OSError):  # on a system without large pages, small ones do
-                self.memory.madvise(mmap.MADV_HUGEPAGE)
-        self.address = np.frombuffer(self.memory, np.uint8).ctypes.data
+def _mapped(size: int) -> mmap.mmap:
+    block = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= _LARGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # on a system without large pages, small ones do
+            block.madvise(mmap.MADV_HUGEPAGE)
+    return block
 
 
 class _Kept:
     """The blocks that nobody uses, the oldest first."""
 
     def __init__(self) -> None:
-        self.blocks: deque[_Block] = deque()
+        self.blocks: deque[mmap.mmap] = deque()
         self.size = 0
         # A tensor may be collected, and give its block back, in the middle of any of these lines.
         self.lock = RLock()
 
-    def take(self, size: int) -> _Block:
+    def take(self, size: int) -> mmap.mmap:
         """Take the block of this size that was given back last, or a new one."""
         with self.lock:
             for block in reversed(self.blocks):
-                if block.size == size:
+                if len(block) == size:
                     self.blocks.remove(block)
                     self.size -= size
                     return block
-        return _Block(size)
+        return _mapped(size)
 
-    def give_back(self, block: _Block) -> None:
+    def give_back(self, block: mmap.mmap) -> None:
         """Keep a block, in place of the oldest ones where there are too many."""
         with self.lock:
-            if block.size <= _LARGEST_KEPT:
+            if len(block) <= _LARGEST_KEPT:
                 self.blocks.append(block)
-                self.size += block.size
+                self.size += len(block)
             while self.size > MOST_KEPT:
-                self.size -= self.blocks.popleft().size
+                self.size -= len(self.blocks.popleft())
 
 
 _kept = _Kept()
-
-
-class _Lease:
-    """A block while an array, and so a tensor, lies in it."""
-
-    def __init__(self, block: _Block, count: int) -> None:
-        self.block = block
-        self.kept = _kept
-        place = (block.address, False)
-        self.__array_interface__ = dict(data=place, typestr="<f4", shape=(count,), version=3)
-
-    def __del__(self) -> None:
-        self.kept.give_back(self.block)
 
 
 def empty(*shape: int) -> Tensor:
@@ -93,5 +77,7 @@ def empty(*shape: int) -> Tensor:
         return torch.empty(shape, **FLOATS)
     grain = _GRAIN if size < _LARGE else _LARGE_GRAIN
     size = -(-size // grain) * grain
-    lease = _Lease(_kept.take(size), count)
-    return torch.from_numpy(np.asarray(lease)).view(shape)
+    block = _kept.take(size)
+    array = np.frombuffer(block, np.float32, count)
+    weakref.finalize(array, _kept.give_back, block).atexit = False
+    return torch.from_numpy(array).view(shape)

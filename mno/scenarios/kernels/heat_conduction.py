@@ -30,17 +30,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mno.core.compiled import compiled, inlined
-from mno.scenarios.kernels.multigrid import (
-    add,
-    coarsen,
-    conjugate_gradients,
-    dot,
-    harmonic_means,
-    left_over,
-    levels_of,
-    prolong,
-    restrict,
-)
+from mno.scenarios.kernels import multigrid
 
 GAMMA = 1.0 - np.sqrt(0.5)  # share of a step that a stage is long
 _STARTING = 2  # stages of implicit Euler with which an interval begins
@@ -50,7 +40,7 @@ _DAMPING = np.float32(0.8)  # of Jacobi's method, the best value for five points
 @inlined
 def _discretise(conductivity, film, trans):
     """Harmonic means between cells; to the ambient, half a cell and the film in series."""
-    harmonic_means(conductivity, trans)
+    multigrid.harmonic_means(conductivity, trans)
     n = conductivity.shape[0]
     for j in range(n):
         trans[0, j + 1] = 1.0 / (0.5 / conductivity[0, j] + 1.0 / film)
@@ -88,21 +78,21 @@ def _v_cycle(trans_x, trans_y, storage, inverse, rhs, u, other, sizes, tops):
             _smooth(w, b, t_x, t_y, inv, n, v)
             _smooth(v, b, t_x, t_y, inv, n, w)
         _smooth(w, b, t_x, t_y, inv, n, v)
-        left_over(v, b, t_x, t_y, storage[at:], n, w)
-        restrict(w, rhs[tops[level + 1] :], sizes[level + 1])
+        multigrid.left_over(v, b, t_x, t_y, storage[at:], n, w)
+        multigrid.restrict(w, rhs[tops[level + 1] :], sizes[level + 1])
     at = tops[last]
     u[at + 1, 1] = inverse[at + 1, 1] * rhs[at + 1, 1]
     for level in range(last - 1, -1, -1):
         at, n = tops[level], sizes[level]
         t_x, t_y, inv = trans_x[at:], trans_y[at:], inverse[at:]
         b, v, w = rhs[at:], u[at:], other[at:]
-        prolong(u[tops[level + 1] :], v, n)
+        multigrid.prolong(u[tops[level + 1] :], v, n)
         for _ in range(min(level, 1) + 1):
             _smooth(v, b, t_x, t_y, inv, n, w)
             _smooth(w, b, t_x, t_y, inv, n, v)
 
 
-_iterate = conjugate_gradients(_v_cycle, "iterate_stage")
+_iterate = multigrid.conjugate_gradients(_v_cycle, "iterate_stage")
 
 
 @inlined
@@ -116,13 +106,13 @@ def _solve_stage(change, fine, single, columns, sizes, tops, tolerance, max_iter
     trans_x, trans_y, storage = fine[0], fine[1], fine[2]
     residual, direction, flux = fine[3], fine[4], fine[5]
     n = sizes[0]
-    start = np.sqrt(dot(residual, residual, columns, n))
+    start = np.sqrt(multigrid.dot(residual, residual, columns, n))
     if start == 0.0:
         change[:] = 0.0
         return 0, 0.0
-    left_over(change, residual, trans_x, trans_y, storage, n, flux)
+    multigrid.left_over(change, residual, trans_x, trans_y, storage, n, flux)
     residual[:] = flux
-    relative = np.sqrt(dot(residual, residual, columns, n)) / start
+    relative = np.sqrt(multigrid.dot(residual, residual, columns, n)) / start
     return _iterate(
         change, residual, start, relative, (trans_x, trans_y, storage, direction, flux),
         (single[0], single[1], single[2], single[3], single[4], single[5], single[6]),
@@ -173,7 +163,7 @@ def solve_heat_conduction(
         compare with `tolerance` (it may be NaN).
     """
     n = conductivity.shape[0]
-    sizes, tops = levels_of(n)
+    sizes, tops = multigrid.levels_of(n)
     fine = np.zeros((10, n + 2, n + 2))
     trans_x, trans_y, storage, right = fine[0], fine[1], fine[2], fine[3]
     heating, theta, begin, change = fine[6], fine[7], fine[8], fine[9]
@@ -186,7 +176,7 @@ def solve_heat_conduction(
     storage[1 : n + 1, 1 : n + 1] = heat_capacity * (width**2 / (GAMMA * step))
     theta[1 : n + 1, 1 : n + 1] = initial - ambient
     single[:3, : n + 2] = fine[:3]
-    coarsen(single[0], single[1], single[2], single[3], sizes, tops, np.float32(1.0))
+    multigrid.coarsen(single[0], single[1], single[2], single[3], sizes, tops, np.float32(1.0))
 
     heat = np.zeros((frames.shape[0] - 1, 3))
     total, relative = 0, 0.0
@@ -198,7 +188,7 @@ def solve_heat_conduction(
         for stage in range(-_STARTING, 2 * steps):
             # Of two stages that make a step the first has the weight 1 - gamma, the second gamma.
             weight = 1.0 - GAMMA if stage >= 0 and stage % 2 == 0 else GAMMA
-            left_over(theta, heating, trans_x, trans_y, nothing, n, right)
+            multigrid.left_over(theta, heating, trans_x, trans_y, nothing, n, right)
             iterations, relative = _solve_stage(
                 change, fine, single, columns, sizes, tops, tolerance, max_iterations
             )
@@ -207,9 +197,9 @@ def solve_heat_conduction(
                 return heat, total, relative
             loss = _loss(theta, trans_x, trans_y, n) + _loss(change, trans_x, trans_y, n)
             heat[frame - 1, 2] += weight * step * loss
-            add(weight / GAMMA, change, theta, 1.0, n)
-        add(1.0, theta, begin, -1.0, n)
-        heat[frame - 1, 0] = GAMMA * step * dot(storage, begin, columns, n)
+            multigrid.add(weight / GAMMA, change, theta, 1.0, n)
+        multigrid.add(1.0, theta, begin, -1.0, n)
+        heat[frame - 1, 0] = GAMMA * step * multigrid.dot(storage, begin, columns, n)
         heat[frame - 1, 1] = interval * np.sum(heating)
         _keep(theta, ambient, frames[frame], n)
     return heat, total, relative

@@ -31,25 +31,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from numba.core import cgutils
 
 from mno.core.compiled import compiled, inlined
+from mno.core.vectors import INDEX, Address
 from mno.scenarios.kernels.runge_kutta import ADVANCES, SHARES, STABLE, WEIGHTS
-from mno.scenarios.kernels.vectors import (
-    HALF,
-    INDEX,
-    LANES,
-    VECTOR,
-    Vector,
-    beyond,
-    emitted,
-    load_repeated,
-    load_vector,
-    store_vector,
-)
+from mno.scenarios.kernels.vectors import HALF, LANES, Vector, beyond, emitted
 
 
 @inlined
@@ -58,45 +47,47 @@ def row_width(n):
     return (n + LANES - 1) // LANES * LANES + 2 * LANES
 
 
-def _repeated(builder: Any, address: Any, count: int) -> list[Vector]:
-    return [load_repeated(builder, address, number) for number in range(count)]
+def _repeated(address: Address, count: int) -> list[Vector]:
+    return [address.load_everywhere(8 * number) for number in range(count)]
 
 
 class _Species:
     """Eight cells of one species, that many bytes beyond the address of a row."""
 
-    def __init__(self, builder: Any, beyond: Any) -> None:
-        self.builder, self._beyond = builder, beyond
+    def __init__(self, beyond: Address) -> None:
+        self._beyond = beyond
 
-    def at(self, row: Any) -> Any:
+    def at(self, row: Address) -> Address:
         """Return the address of the cells in a row."""
-        return self.builder.add(row, self._beyond)
+        return row.moved(self._beyond)
 
-    def load(self, row: Any) -> Vector:
+    def load(self, row: Address) -> Vector:
         """Load the cells of a row."""
-        return load_vector(self.builder, self.at(row))
+        return self.at(row).load()
 
-    def curvature(self, here: Any, up: Any, down: Any) -> Vector:
+    def curvature(self, here: Address, up: Address, down: Address) -> Vector:
         """Return the Laplacian times the square of a cell's width."""
-        b, cells, address = self.builder, self.load(here), self.at(here)
+        cells, address = self.load(here), self.at(here)
         # A shuffle of whole vectors takes less time than one that straddles two cache lines.
-        left = load_vector(b, address, -1).followed_by(cells, range(LANES - 1, 2 * LANES - 1))
-        right = cells.followed_by(load_vector(b, address, 1), range(1, LANES + 1))
+        left = address.load(-HALF).followed_by(cells, range(LANES - 1, 2 * LANES - 1))
+        right = cells.followed_by(address.load(HALF), range(1, LANES + 1))
         around = (self.load(up) + self.load(down)) + (left + right)
-        return around - Vector.of(b, 4.0) * cells
+        return around - cells.constant(4.0) * cells
 
 
 @contextmanager
-def _along(builder: Any, vectors: Any, to_v: Any) -> Iterator[tuple[_Species, _Species]]:
+def _along(vectors: Address, to_v: Address) -> Iterator[tuple[_Species, _Species]]:
     """Emit what is done with either species, eight cells after eight."""
-    with cgutils.for_range(builder, vectors) as loop:
-        further = builder.mul(loop.index, INDEX(HALF))
-        yield _Species(builder, further), _Species(builder, builder.add(further, to_v))
+    builder = vectors.builder
+    with cgutils.for_range(builder, vectors.value) as loop:
+        further = Address(builder, builder.mul(loop.index, INDEX(HALF)), Vector)
+        yield _Species(further), _Species(further.moved(to_v))
 
 
 def _rates(
-    of_u: _Species, of_v: _Species, here: Any, up: Any, down: Any, numbers: Sequence[Vector]
-) -> tuple[Vector, Vector]:
+    of_u: _Species, of_v: _Species, here: Address, up: Address, down: Address,
+    numbers: Sequence[Vector],
+) -> tuple[Vector, Vector]:  # fmt: skip
     """Return how fast eight cells of either species change."""
     mobility_u, mobility_v, offset = numbers
     u, v = of_u.load(here), of_v.load(here)
@@ -106,61 +97,54 @@ def _rates(
 
 
 @emitted
-def stage_between(
-    builder: Any, here: Any, up: Any, down: Any, now: Any, following: Any, to_v: Any, vectors: Any,
-    numbers: Any, advance: Any,
-) -> None:  # fmt: skip
+def stage_between(here, up, down, now, following, to_v, vectors, numbers, advance):  # type: ignore[no-untyped-def]
     """Set a row of the next stage, `following = now + advance * rate(here)`.
 
     Rows are addresses of their first cells of u; those of v are `to_v` bytes further.
     """
-    fixed, (length,) = _repeated(builder, numbers, 3), _repeated(builder, advance, 1)
-    with _along(builder, vectors, to_v) as both:
+    fixed, length = _repeated(numbers, 3), advance.load_everywhere()
+    with _along(vectors, to_v) as both:
         for species, rate in zip(both, _rates(*both, here, up, down, fixed), strict=True):
-            store_vector(species.load(now) + length * rate, species.at(following))
+            species.at(following).store(species.load(now) + length * rate)
 
 
 @emitted
-def stage_last(
-    builder: Any, here: Any, up: Any, down: Any, now: Any, kept: Any, distance: Any, to_v: Any,
-    vectors: Any, numbers: Any, weight: Any, shares: Any,
-) -> None:  # fmt: skip
+def stage_last(here, up, down, now, kept, distance, to_v, vectors, numbers, weight, shares):  # type: ignore[no-untyped-def]
     """Set a row of the state at the end of the step, `now`.
 
     It is the sum of `SHARES` of the states of all stages, and of `weight * rate(here)`. The state
     of the second stage is at `kept`, that of the third `distance` bytes further, and so on.
     """
-    fixed, (length,) = _repeated(builder, numbers, 3), _repeated(builder, weight, 1)
-    first, *others = _repeated(builder, shares, len(SHARES))
-    rows = [beyond(builder, kept, distance, k) for k in range(len(others))]
-    with _along(builder, vectors, to_v) as both:
+    fixed, length = _repeated(numbers, 3), weight.load_everywhere()
+    first, *others = _repeated(shares, len(SHARES))
+    rows = [beyond(kept, distance, k) for k in range(len(others))]
+    with _along(vectors, to_v) as both:
         for species, rate in zip(both, _rates(*both, here, up, down, fixed), strict=True):
             total = first * species.load(now)
             for share, row in zip(others, rows, strict=True):
                 total = total + share * species.load(row)
-            store_vector(total + length * rate, species.at(now))
+            species.at(now).store(total + length * rate)
 
 
 @emitted
-def extremes(
-    builder: Any, here: Any, up: Any, down: Any, to_v: Any, vectors: Any, cells: Any, largest: Any
-) -> None:  # fmt: skip
+def extremes(here, up, down, to_v, vectors, cells, largest):  # type: ignore[no-untyped-def]
     """Raise four vectors to the absolute values in a row: of u and its curvature, then of v.
 
     At `cells` are as many numbers as in a row: one for a cell, and zero beyond the last.
     """
-    slots = [cgutils.alloca_once(builder, VECTOR) for _ in range(4)]
+    builder = here.builder
+    slots = [cgutils.alloca_once(builder, Vector.llvm_type()) for _ in range(4)]
     for k, slot in enumerate(slots):
-        builder.store(load_vector(builder, largest, k).values, slot)
-    with _along(builder, vectors, to_v) as both:
+        builder.store(largest.load(HALF * k).value, slot)
+    with _along(vectors, to_v) as both:
         counts = both[0].load(cells)
         for k, species in enumerate(both):
             values = species.load(here), species.curvature(here, up, down)
             for slot, value in zip(slots[2 * k :], values, strict=False):
                 counted, most = value * counts, Vector(builder, builder.load(slot))
-                builder.store(most.at_most(counted).at_most(-counted).values, slot)
+                builder.store(most.at_most(counted).at_most(-counted).value, slot)
     for k, slot in enumerate(slots):
-        store_vector(Vector(builder, builder.load(slot)), largest, k)
+        largest.store(Vector(builder, builder.load(slot)), HALF * k)
 
 
 ACCURATE = 0.4  # length of a step times the rate that the state has

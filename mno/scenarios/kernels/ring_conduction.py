@@ -105,7 +105,8 @@ def assemble(
     area = ring_mesh.lumped(mesh.sizes(x, y), mesh.triangles, mesh.num_points)
     film = np.zeros(mesh.num_points)
     for rim, coefficient in zip((mesh.inner, mesh.outer), films, strict=True):
-        film[rim] = coefficient * ring_mesh.rim_lengths(x[rim], y[rim])
+        edges = np.hypot(np.roll(x[rim], -1) - x[rim], np.roll(y[rim], -1) - y[rim])
+        film[rim] = coefficient * (0.5 * (edges + np.roll(edges, 1)))  # half of both of a corner
     means = conductivity[mesh.triangles].mean(axis=1)
     conductance = ring_mesh.stiffness(x, y, mesh.triangles, means)
     return Network(area, heat_capacity * area, film, conductance)

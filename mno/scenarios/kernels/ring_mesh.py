@@ -84,11 +84,7 @@ class RingMesh:
         return np.concatenate([first, second])
 
     def sizes(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Return the areas of the triangles between points.
-
-        Raises:
-            InputError: One of them is not positive.
-        """
+        """Return the areas of the triangles between points; an InputError where one has none."""
         sizes = areas(x, y, self.triangles)
         if not sizes.min() > 0.0:
             raise InputError(
@@ -114,12 +110,6 @@ class RingMesh:
     def angles(self) -> np.ndarray:
         """Return the direction of each ray, in radians, shape `(around,)`."""
         return 2.0 * np.pi * np.arange(self.around) / self.around
-
-
-def rim_lengths(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the length of a closed polygon that belongs to each corner: half of both its edges."""
-    edges = np.hypot(np.roll(x, -1) - x, np.roll(y, -1) - y)
-    return 0.5 * (edges + np.roll(edges, 1))
 
 
 def draw_curve(rng: np.random.Generator, angles: np.ndarray, waviness: float) -> np.ndarray:

@@ -33,18 +33,13 @@ _TERMS = 24  # of it; what is left out is below rounding
 
 
 def etdrk4(rates: np.ndarray, step: float) -> np.ndarray:
-    """Return `e^z, e^(z/2), q, f_1, f_2, f_3` for real rates that are not positive.
+    """Return `e^z, e^(z/2), q, f_1, f_2, f_3` for real rates `l` that are not positive.
+
+    Rates have any shape, what is returned has `(6, *rates.shape)`, float64; the step is `h`.
 
     Kassam and Trefethen (2005, doi:10.1137/S1064827502410633) found the textbook formulas to lose
     all digits for small `z` and took contour integrals. For real `z` a power series for small ones
     and those formulas for the others are as exact and cheaper.
-
-    Args:
-        rates: `l`, any shape.
-        step: `h`.
-
-    Returns:
-        Shape `(6, *rates.shape)`, float64.
     """
     z = rates * step
     decay, half = np.exp(z), np.exp(0.5 * z)

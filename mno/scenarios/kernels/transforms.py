@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 
 from mno.core.compiled import compiled, inlined, named
+from mno.core.vectors import Address
 from mno.scenarios.kernels.vectors import (
     LANES,
     ROW,
@@ -46,11 +47,9 @@ from mno.scenarios.kernels.vectors import (
     emitted,
     load,
     load_everywhere,
-    load_vector,
     store,
-    store_vector,
     transformed,
-    transposed,
+    transposed_rows,
 )
 
 RADICES = (8, 4, 2, 3, 5)
@@ -97,13 +96,11 @@ def _stage(radix: int, sign: int) -> Any:
         return [rows[0], *(row * turn for row, turn in zip(rows[1:], turns, strict=True))]
 
     @emitted
-    def butterfly(builder: Any, first: Any, distance: Any, turns: Any) -> None:
+    def butterfly(first: Address, distance: Address, turns: Address) -> None:
         """Transform `radix` rows."""
-        addresses = [beyond(builder, first, distance, s) for s in range(radix)]
-        rows = [load(builder, address) for address in addresses]
-        factors = [
-            load_everywhere(builder, turns, s).conjugate_if(sign < 0) for s in range(radix - 1)
-        ]
+        addresses = [beyond(first, distance, s) for s in range(radix)]
+        rows = [load(address) for address in addresses]
+        factors = [load_everywhere(turns, s).conjugate_if(sign < 0) for s in range(radix - 1)]
         if sign > 0:
             rows = transformed(turned(rows, factors), sign)
         else:
@@ -158,27 +155,25 @@ to_points, to_waves = _transform(1), _transform(-1)
 
 
 @emitted
-def _join(builder: Any, rows: Any, turns: Any) -> None:
+def _join(rows: Address, turns: Address) -> None:
     """Transform eight rows of lanes into eight rows of waves."""
-    lanes = transposed(
-        [load(builder, rows, k) * load(builder, turns, k).conjugate_if(True) for k in range(LANES)]
-    )
-    for k, row in enumerate(transformed(lanes, -1)):
+    turned = [load(rows, k) * load(turns, k).conjugate_if(True) for k in range(LANES)]
+    for k, row in enumerate(transformed(transposed_rows(turned), -1)):
         store(row, rows, k)
 
 
 @emitted
-def _part(builder: Any, rows: Any, turns: Any) -> None:
+def _part(rows: Address, turns: Address) -> None:
     """Transform eight rows of waves into eight rows of lanes."""
-    waves = [load(builder, rows, k) for k in range(LANES)]
-    for k, row in enumerate(transposed(transformed(waves, 1))):
-        store(row * load(builder, turns, k), rows, k)
+    waves = [load(rows, k) for k in range(LANES)]
+    for k, row in enumerate(transposed_rows(transformed(waves, 1))):
+        store(row * load(turns, k), rows, k)
 
 
 @emitted
-def _square_parts(builder: Any, row: Any) -> None:
+def _square_parts(row: Address) -> None:
     """Square real and imaginary parts, each for itself."""
-    z = load(builder, row)
+    z = load(row)
     store(Row(z.re * z.re, z.im * z.im), row)
 
 
@@ -244,28 +239,28 @@ def line_square(cutoff: int, points: int) -> tuple[Any, ...]:
 
 
 @emitted
-def _copy(builder: Any, source: Any, target: Any) -> None:
+def _copy(source: Address, target: Address) -> None:
     """Copy one row."""
-    store(load(builder, source), target)
+    store(load(source), target)
 
 
 @emitted
-def _transpose(builder: Any, source: Any, target: Any) -> None:
+def _transpose(source: Address, target: Address) -> None:
     """Copy eight rows to eight rows, transposed."""
-    for k, row in enumerate(transposed([load(builder, source, k) for k in range(LANES)])):
+    for k, row in enumerate(transposed_rows([load(source, k) for k in range(LANES)])):
         store(row, target, k)
 
 
 @emitted
-def _square_rows(builder: Any, rows: Any, largest: Any) -> None:
+def _square_rows(rows: Address, largest: Address) -> None:
     """Square eight rows; raise the eight numbers `largest` to the squares of absolute values."""
-    most = load_vector(builder, largest)
+    most = largest.load()
     for k in range(LANES):
-        z = load(builder, rows, k)
+        z = load(rows, k)
         re, im, product = z.re * z.re, z.im * z.im, z.re * z.im
         store(Row(re - im, product + product), rows, k)
         most = most.at_most(re + im)
-    store_vector(most, largest)
+    largest.store(most)
 
 
 @compiled

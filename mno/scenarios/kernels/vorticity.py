@@ -21,72 +21,69 @@ Glossary
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from mno.core.compiled import compiled, inlined, named
 from mno.core.errors import MnoError
+from mno.core.vectors import Address
 from mno.scenarios.kernels.runge_kutta import etdrk4
 from mno.scenarios.kernels.transforms import square_on_torus, torus_points, torus_square
-from mno.scenarios.kernels.vectors import LANES, ROW, Row, emitted, load, load_vector, store
+from mno.scenarios.kernels.vectors import HALF, LANES, ROW, Row, emitted, load, store
 
 STEP = 1.5  # length of a step times the rate at which the fastest speed turns the shortest wave
 LIMIT = 2.0  # where the flow has become so fast that steps are this long, they are done again
 LEG = 1.0  # time after which steps are chosen anew, at most
 ATTEMPTS = 8
-_WHOLE, _HALF, _Q, _FIRST, _MIDDLE, _LAST = range(6)
-SIX = 6 * 8 * LANES  # bytes of six vectors
+SIX = 6 * HALF  # bytes of six vectors
+_WHOLE, _HALF, _Q, _FIRST, _MIDDLE, _LAST = range(0, SIX, HALF)
 
 
-def _spread(omega: Row, fixed: Any, z: Any, opposite: Any) -> None:
+def _spread(omega: Row, fixed: Address, z: Address, opposite: Address) -> None:
     """Store the velocity of a row and of its opposite."""
-    turn = load(omega.re.builder, fixed)
+    turn = load(fixed)
     store(turn * omega, z)
     store((turn * omega.conjugate_if(True)).times(-1.0), opposite)
 
 
-def _term(builder: Any, fixed: Any, squared: Any, opposite: Any) -> Row:
+def _term(fixed: Address, squared: Address, opposite: Address) -> Row:
     """Return the nonlinear term and the forcing of a row, from the square of the velocity."""
-    up, down = load(builder, squared), load(builder, opposite)
-    first, second = load_vector(builder, fixed, 2), load_vector(builder, fixed, 3)
+    up, down, (first, second) = load(squared), load(opposite), load(fixed, 1)
     swapped = Row(up.im + down.im, down.re - up.re)
     straight = Row(up.re + down.re, up.im - down.im)
-    return swapped.times(first) + straight.times(second) + load(builder, fixed, 2)
-
-
-def _weighted(row: Row, weights: Any, kind: int) -> Row:
-    return row.times(load_vector(row.re.builder, weights, kind))
+    return swapped.times(first) + straight.times(second) + load(fixed, 2)
 
 
 @emitted
-def _begin(builder: Any, omega: Any, fixed: Any, z: Any, z_opposite: Any) -> None:
-    _spread(load(builder, omega), fixed, z, z_opposite)
+def _begin(omega: Address, fixed: Address, z: Address, z_opposite: Address) -> None:
+    _spread(load(omega), fixed, z, z_opposite)
 
 
 def _stage(kind):
     """Return a function that does a stage of ETDRK4 with all rows: `a`, `b`, `c`, or the `end`."""
 
     @emitted
-    def stage(
-        builder: Any, omega: Any, fixed: Any, weights: Any, squared: Any, squared_opposite: Any,
-        z: Any, z_opposite: Any, here: Any, before: Any, total: Any,
-    ) -> None:  # fmt: skip
-        term = _term(builder, fixed, squared, squared_opposite)
+    def stage(  # type: ignore[no-untyped-def]
+        omega, fixed, weights, squared, squared_opposite, z, z_opposite, here, before, total
+    ):
+        def weighted(row: Row, weight: int) -> Row:
+            return row.times(weights.load(weight))
+
+        term = _term(fixed, squared, squared_opposite)
         if kind in "ab":
-            now = load(builder, omega)
-            state = _weighted(now, weights, _HALF) + _weighted(term, weights, _Q)
+            now = load(omega)
+            state = weighted(now, _HALF) + weighted(term, _Q)
         if kind == "a":
             store(state, here)
             store(term, before)
-            store(_weighted(now, weights, _WHOLE) + _weighted(term, weights, _FIRST), total)
+            store(weighted(now, _WHOLE) + weighted(term, _FIRST), total)
         if kind == "c":
-            change = term + term - load(builder, before)
-            state = _weighted(load(builder, here), weights, _HALF) + _weighted(change, weights, _Q)
+            change = term + term - load(before)
+            state = weighted(load(here), _HALF) + weighted(change, _Q)
         if kind in "bc":
-            store(load(builder, total) + _weighted(term, weights, _MIDDLE), total)
+            store(load(total) + weighted(term, _MIDDLE), total)
         if kind == "end":
-            state = load(builder, total) + _weighted(term, weights, _LAST)
+            state = load(total) + weighted(term, _LAST)
             store(state, omega)
         _spread(state, fixed, z, z_opposite)
 

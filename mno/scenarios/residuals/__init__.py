@@ -28,11 +28,7 @@ SMALLEST = 1e-3
 
 
 def widths(grid: Grid, *axes: str) -> tuple[float, ...]:
-    """Return the width of the cells along each axis.
-
-    Raises:
-        ValueError: The grid has other axes, or unequal cells.
-    """
+    """Return the width of the cells along each axis; a ValueError if axes or cells do not fit."""
     found = [h for h in grid.spacing if not isinstance(h, tuple)]
     if not len(found) == len(grid.spacing) == len(axes):
         raise ValueError(
@@ -54,11 +50,7 @@ def residual_names() -> list[str]:
 
 
 def residual_of(scenario: str) -> Residual:
-    """Return the residual of a scenario's equation: `residual` of the module named like it.
-
-    Raises:
-        InputError: The scenario has none.
-    """
+    """Return `residual` of the module named like a scenario; an InputError if there is none."""
     if scenario not in residual_names():
         raise InputError(
             f"scenario={scenario} has no residual in mno/scenarios/residuals (there are: "

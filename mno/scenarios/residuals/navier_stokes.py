@@ -40,7 +40,9 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     terms = (1j * y * stream, -1j * x * stream, 1j * x * spectrum, 1j * y * spectrum)
     u, v, along_x, along_y = (torch.fft.irfft2(term, middle.shape[-2:]) for term in terms)
     spread = viscosity * torch.fft.irfft2(-squares * spectrum, middle.shape[-2:])
-    force = fields["forcing"] * _force(grid, middle)
+    across, along = (torch.tensor(grid.centres(k), dtype=torch.float64).to(middle) for k in (1, 2))
+    angle = 2.0 * math.pi * (across[:, None] + along[None, :])
+    force = fields["forcing"] * (torch.sin(angle) + torch.cos(angle))
     left = vorticity.diff(dim=1) / dt + u * along_x + v * along_y - spread - force
     return rms(left) / rms(vorticity[:, :1]).clamp_min(SMALLEST)
 
@@ -52,10 +54,3 @@ def _waves(grid: Grid, like: Tensor) -> tuple[Tensor, Tensor]:
     y = torch.fft.rfftfreq(m, 1.0 / m, device=like.device, dtype=like.dtype)
     x, y = (torch.where(2.0 * k.abs() < size, k, 0.0) for k, size in ((x, n), (y, m)))
     return 2.0 * math.pi * x[:, None], 2.0 * math.pi * y[None, :]
-
-
-def _force(grid: Grid, like: Tensor) -> Tensor:
-    """Return the curl of the force at the points, for an amplitude of 1."""
-    x, y = (torch.tensor(grid.centres(k), dtype=torch.float64).to(like) for k in (1, 2))
-    angle = 2.0 * math.pi * (x[:, None] + y[None, :])
-    return torch.sin(angle) + torch.cos(angle)

@@ -1,6 +1,25 @@
-"""Trust in a single prediction: bounds on its error, its residual, and whether it is asked for.
+"""Trust in a single prediction: bounds on its error, its residual, and whether it is asked for."""
 
-A `Trust` belongs to one trained model. It is calibrated on the validation split
-(`calibration.calibrate`), kept as JSON beside the model, and asked with each prediction
-(`Trust.assess`).
-"""
+from __future__ import annotations
+
+from pydantic import Field
+
+from mno.core.config import Config
+
+
+class TrustConfig(Config):
+    """How sure a bound is, and how often an ordinary input may be called unusual."""
+
+    level: float = Field(
+        default=0.9,
+        ge=0.5,
+        lt=1.0,
+        description="share of predictions whose error a bound is to hold for",
+    )
+    false_alarm_rate: float = Field(
+        default=0.01,
+        gt=0.0,
+        le=0.5,
+        description="share of inputs like the training data that may be flagged as unlike it; with "
+        "fewer than 1 / rate - 1 validation samples it is 1 / (samples + 1)",
+    )

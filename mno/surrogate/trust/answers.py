@@ -11,29 +11,66 @@ import numpy as np
 
 from mno.core.absent import Absent
 from mno.core.errors import InputError, MnoError, first_line
-from mno.scenarios.base import Scenario, StartsFromGuess, make_scenario
+from mno.scenarios.base import StartsFromGuess, make_scenario
 from mno.surrogate.description import Description
-from mno.surrogate.predictions import Variable
 from mno.surrogate.trust.bounds import MEASURES
 from mno.surrogate.trust.trust import Assessment, Trust
 
 Arrays = Mapping[str, np.ndarray]
 
-_COMPARED = 10  # samples that are also solved from zero, to know what the predictions have saved
-
 
 class Fallback:
-    """A solver that takes the place of a model, and counts what it has done; see `fallback_to`."""
+    """The solver that a model's dataset was made with, in place of the model where that is asked.
+
+    It answers what is unlike the training data, and from a bound on the relative L2 error on that
+    is `above` this fraction; it counts what it has done. `shape` is the grid of the inputs or the
+    number of their points; `steps` are the frames of states to predict, those of the description if
+    not given.
+
+    Raises:
+        InputError: There is no solver, or it does not solve on that grid or for so many frames.
+    """
 
     def __init__(
-        self, scenario: Scenario, description: Description, steps: int | None, above: float | None
+        self,
+        trust: Trust,
+        description: Description,
+        shape: tuple[int, ...],
+        steps: int | None,
+        above: float | None = None,
     ) -> None:
-        self._scenario, self._description = scenario, description
-        self._steps, self._above = steps, above
-        self._frames = next((len(a.points) for a in scenario.axes if a.name == "time"), 0)
+        if trust.no_solver is not None or trust.resolution is None:
+            why = trust.no_solver or "the dataset does not record what it was solved at"
+            raise InputError(f"--fallback solver: {why}; leave the option out")
+        resolution = trust.resolution
+        if shape != trust.shape:  # of unordered points there are as many as in a square
+            resolution = math.isqrt(shape[0]) if description.coordinates else shape[0]
+        try:
+            scenario = make_scenario(trust.scenario, resolution, trust.parameters)
+            scenario.compile()
+        except MnoError as error:
+            raise InputError(
+                f"--fallback solver: the solver cannot solve on {shape}: {first_line(error)}"
+            ) from None
+        sizes = {axis.name: len(axis.points) for axis in scenario.axes}
+        self._frames = sizes.pop("time", 0)
+        if tuple(sizes.values()) != shape:
+            raise InputError(
+                f"--fallback solver: the solver of {trust.scenario} works on "
+                f"{tuple(sizes.values())}, but the inputs have {shape}; give it such inputs, or "
+                "leave the option out"
+            )
+        forecast = description.forecast
+        self._steps = (steps or forecast.steps) if forecast else None
+        if forecast and (steps or forecast.steps) > self._frames - forecast.history:
+            raise InputError(
+                f"--fallback solver: the solver gives {self._frames - forecast.history} frames "
+                f"after the first {forecast.history}, but {self._steps} are to be predicted; ask "
+                "for fewer --steps"
+            )
+        self._scenario, self._description, self._above = scenario, description, above
         self.solved = 0
         self.failures: Counter[str] = Counter()  # samples that it could not solve, by reason
-        self.iterations: list[tuple[int, int]] = []  # from predictions, and of the same from zero
 
     def wanted(self, assessment: Assessment) -> np.ndarray:
         """Return which samples the solver is to answer, shape `(samples,)`, boolean."""
@@ -46,9 +83,12 @@ class Fallback:
         Returns:
             The same fields as predicted; none where the solver cannot solve it.
         """
-        inputs = {name: self._as_drawn(name, values) for name, values in given.items()}
+        inputs, scenario = {n: self._as_drawn(n, v) for n, v in given.items()}, self._scenario
         try:
-            solved = self._solve(inputs, predicted)
+            if isinstance(scenario, StartsFromGuess):
+                solved, _ = scenario.solve_from(inputs, predicted)
+            else:
+                solved = scenario.solve(inputs)
         except MnoError as error:
             self.failures[first_line(error)] += 1
             return None
@@ -66,62 +106,6 @@ class Fallback:
             return np.concatenate([values, *beyond])[: self._frames]
         return values
 
-    def _solve(self, inputs: Arrays, guess: Arrays) -> dict[str, np.ndarray]:
-        if not isinstance(self._scenario, StartsFromGuess):
-            return self._scenario.solve(inputs)
-        solved, iterations = self._scenario.solve_from(inputs, guess)
-        if len(self.iterations) < _COMPARED:
-            self.iterations.append((iterations, self._scenario.solve_from(inputs, None)[1]))
-        return solved
-
-
-def fallback_to(
-    trust: Trust,
-    description: Description,
-    shape: tuple[int, ...],
-    steps: int | None,
-    above: float | None = None,
-) -> Fallback:
-    """Return the solver that a model's dataset was made with, at the grid of some inputs.
-
-    It answers what is unlike the training data, and from a bound on the relative L2 error on that
-    is `above` this fraction. `shape` is the grid of the inputs or the number of their points;
-    `steps` are the frames of states to predict, those of the description if not given.
-
-    Raises:
-        InputError: There is no solver, or it does not solve on that grid or for so many frames.
-    """
-    if trust.no_solver is not None or trust.resolution is None:
-        why = trust.no_solver or "the dataset does not record what it was solved at"
-        raise InputError(f"--fallback solver: {why}; leave the option out")
-    resolution = trust.resolution
-    if shape != trust.shape:  # of unordered points there are as many as in a square
-        resolution = math.isqrt(shape[0]) if description.coordinates else shape[0]
-    try:
-        scenario = make_scenario(trust.scenario, resolution, trust.parameters)
-        scenario.compile()
-    except MnoError as error:
-        raise InputError(
-            f"--fallback solver: the solver cannot solve on {shape}: {first_line(error)}"
-        ) from None
-    solved = tuple(len(axis.points) for axis in scenario.axes if axis.name != "time")
-    if solved != shape:
-        raise InputError(
-            f"--fallback solver: the solver of {trust.scenario} works on {solved}, but the inputs "
-            f"have {shape}; give it such inputs, or leave the option out"
-        )
-    forecast = description.forecast
-    if forecast is None:
-        return Fallback(scenario, description, None, above)
-    wanted = steps or forecast.steps
-    frames = next(len(axis.points) for axis in scenario.axes if axis.name == "time")
-    if wanted > frames - forecast.history:
-        raise InputError(
-            f"--fallback solver: the solver gives {frames - forecast.history} frames after the "
-            f"first {forecast.history}, but {wanted} are to be predicted; ask for fewer --steps"
-        )
-    return Fallback(scenario, description, wanted, above)
-
 
 _FLAG = np.int8
 
@@ -129,8 +113,7 @@ _FLAG = np.int8
 class Answers:
     """Completes predictions batch by batch, and adds up what was found; see `summary`.
 
-    It is what `mno.surrogate.predictions.predict_store` takes as its companion. With a fallback,
-    the solver answers what is flagged.
+    With a fallback, the solver answers what is flagged.
     """
 
     def __init__(
@@ -142,41 +125,37 @@ class Answers:
         self._residuals: list[np.ndarray] = []
         self._shape: tuple[int, ...] = trust.shape
 
-    def _has_frames(self, name: str, kind: str) -> bool:
-        return MEASURES[kind].by_frame and name in self._description.states
-
     @property
-    def variables(self) -> tuple[Variable, ...]:
-        """The arrays beside the predicted fields."""
-        trust = self._trust
-        found = [
-            Variable(
-                f"{name}_{kind}_bound",
-                self._description.outputs[name] if MEASURES[kind].physical else "1",
-                f"bound on the {MEASURES[kind].words} of {name}",
-                {
-                    "comment": f"holds for {trust.level:.0%} of predictions of inputs like the "
-                    "training data; inf where there is none, NaN where the solver answered"
-                },
-                ("time",) if self._has_frames(name, kind) else (),
-            )
-            for name, bounds in trust.bounds.items()
-            for kind in bounds
-        ]
-        if trust.no_residual is None:
-            words = "norm of the residual in the equation, relative to its source or size"
-            found.append(Variable("equation_residual", "1", words))
-        names = [name.replace(" ", "_") for name in trust.likeness.names]
-        comment = {"comment": f"flagged beyond {trust.likeness.threshold}"}
-        words = "distance of the input from the training data"
-        found += [
-            Variable("training_distance", "1", words, comment),
-            _flags("unlike_training", "whether the input is unlike the training data", "no yes"),
-            _flags("most_unusual", "the input's most unusual feature", " ".join(names)),
-        ]
-        if self._fallback:
-            found.append(_flags("answered_by", "what the fields are from", "model solver"))
-        return tuple(found)
+    def attributes(self) -> dict[str, dict[str, Any]]:
+        """Units and meaning of the arrays beside the predicted fields, by name."""
+        trust, outputs = self._trust, self._description.outputs
+        comment = (
+            f"holds for {trust.level:.0%} of predictions of inputs like the training data; inf "
+            "where there is none, NaN where the solver answered"
+        )
+        bounds = {
+            f"{name}_{kind}_bound": {
+                "units": outputs[name] if MEASURES[kind].physical else "1",
+                "long_name": f"bound on the {MEASURES[kind].words} of {name}",
+                "comment": comment,
+            }
+            for name, measures in trust.bounds.items()
+            for kind in measures
+        }
+        residual = "norm of the residual in the equation, relative to its source or size"
+        features = [name.replace(" ", "_") for name in trust.likeness.names]
+        return {
+            **bounds,
+            "equation_residual": {"units": "1", "long_name": residual},
+            "training_distance": {
+                "units": "1",
+                "long_name": "distance of the input from the training data",
+                "comment": f"flagged beyond {trust.likeness.threshold}",
+            },
+            "unlike_training": _flags("whether the input is unlike the training data", "no", "yes"),
+            "most_unusual": _flags("the input's most unusual feature", *features),
+            "answered_by": _flags("what the fields are from", "model", "solver"),
+        }
 
     def complete(
         self, given: Arrays, predicted: Mapping[str, np.ndarray]
@@ -184,15 +163,13 @@ class Answers:
         """Judge a batch of predictions, and let the solver take the place of some.
 
         Returns:
-            The fields to keep, and the arrays of `variables`, by name.
+            The fields to keep, and the arrays beside them, `(samples, *frames)` by name.
         """
         trust, description = self._trust, self._description
         found = trust.assess(description, given, predicted)
         solved, fields = self._solved(found, given, predicted)
-        residual = found.residual
-        if solved.any() and not isinstance(residual, Absent):
-            again = trust.assess(description, given, fields).residual
-            residual = residual if isinstance(again, Absent) else again
+        residual = trust.assess(description, given, fields).residual if solved.any() else None
+        residual = found.residual if residual is None else residual
         beside: dict[str, np.ndarray] = {
             "training_distance": found.distance,
             "unlike_training": found.unlike_training.astype(_FLAG),
@@ -201,7 +178,7 @@ class Answers:
         for name, bounds in found.bounds.items():
             for kind, bound in bounds.items():
                 values = np.where(solved[:, None], np.nan, bound)
-                timed = self._has_frames(name, kind)
+                timed = MEASURES[kind].by_frame and name in description.states
                 beside[f"{name}_{kind}_bound"] = values if timed else values[:, 0]
         if trust.no_residual is None:
             unknown = np.full(len(found.distance), np.nan)
@@ -242,9 +219,7 @@ class Answers:
         `unlike_training` (samples), `most_unusual` (samples by feature), `level`,
         `typical_relative_bound` (the median; none where there is no bound),
         `typical_residual` (the median; none without residuals), `notes`, and with a solver
-        `solved`, `not_solved` (samples by reason), `iterations` and `iterations_from_zero` (means
-        over the samples that were solved both ways; none where the solver does not iterate from a
-        guess).
+        `solved` and `not_solved` (samples by reason).
         """
         bounds = np.concatenate(self._bounds) if self._bounds else np.empty(0)
         residuals = np.concatenate(self._residuals) if self._residuals else np.empty(0)
@@ -257,13 +232,7 @@ class Answers:
             "notes": self._notes(bounds),
         }
         if fallback := self._fallback:
-            means = np.mean(fallback.iterations, axis=0).tolist() if fallback.iterations else None
-            summary |= {
-                "solved": fallback.solved,
-                "not_solved": dict(fallback.failures),
-                "iterations": means and means[0],
-                "iterations_from_zero": means and means[1],
-            }
+            summary |= {"solved": fallback.solved, "not_solved": dict(fallback.failures)}
         return summary
 
     def _notes(self, bounds: np.ndarray) -> list[str]:
@@ -288,8 +257,7 @@ def _finite_median(values: np.ndarray) -> float | None:
     return float(np.median(finite)) if len(finite) else None
 
 
-def _flags(name: str, long_name: str, meanings: str) -> Variable:
-    numbers = list(range(len(meanings.split())))
-    attributes = {"flag_values": numbers, "flag_meanings": meanings}
-    dtype = np.dtype(_FLAG) if len(numbers) <= 2 else np.dtype(np.int16)
-    return Variable(name, "1", long_name, attributes, dtype=dtype)
+def _flags(long_name: str, *meanings: str) -> dict[str, Any]:
+    numbers = list(range(len(meanings)))
+    flags = {"flag_values": numbers, "flag_meanings": " ".join(meanings)}
+    return {"units": "1", "long_name": long_name, **flags}

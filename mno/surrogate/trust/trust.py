@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from mno.core.absent import Absent
 from mno.core.config import Config
 from mno.core.errors import InputError, first_line
-from mno.data.reading import Schema
-from mno.scenarios.residuals import residual_names, residual_of
+from mno.scenarios.residuals import residual_names
 from mno.surrogate.description import Description
+from mno.surrogate.equation import residual_left
 from mno.surrogate.trust.bounds import (
     Scale,
     coverage_interval,
@@ -50,52 +50,32 @@ def equation_of(
         return Absent("trust.gaps", {"names": ", ".join(description.gaps)})
     if description.coordinates:
         return Absent("trust.points")
-    schema = Schema(name, (), (), parameters=parameters)
 
     def residual(given: Arrays, predicted: Arrays) -> np.ndarray | Absent:
-        whole = {**given, **predicted}
-        for state in description.states:
-            whole[state] = np.concatenate([given[state], predicted[state]], axis=1)
-        for forcing in description.forcings:  # as long as the states; the last is not looked at
-            frames = whole[description.states[0]].shape[1]
-            longer = np.concatenate([given[forcing], given[forcing][:, -1:]], axis=1)
-            whole[forcing] = longer[:, :frames]
-        found = equation_residual(description, schema, whole)
+        found = equation_residual(description, parameters, given, predicted)
         return Absent("trust.fails", {"reason": found}) if isinstance(found, Absent) else found
 
     return residual
 
 
 def equation_residual(
-    description: Description, schema: Schema, fields: Arrays
+    description: Description, parameters: Mapping[str, Any], given: Arrays, predicted: Arrays
 ) -> np.ndarray | Absent:
-    """Return the norm of each sample's residual in torch, shape `(samples,)`.
+    """Return the norm of each sample's residual as torch has it, shape `(samples,)`.
 
-    The parameters in the equation are those of the dataset's schema. Fields are whole, states with
-    all frames, in physical units; the residual over time begins with the last frame that is given.
+    The parameters in the equation are those of the dataset; fields are in physical units.
     """
-    if schema.scenario not in residual_names():
-        return Absent("residual.none_written", {"scenario": schema.scenario})
+    if description.scenario not in residual_names():
+        return Absent("residual.none_written", {"scenario": description.scenario})
     if description.coordinates:
         return Absent("residual.points")
-    forecast = description.forecast
-    first = forecast.history - 1 if forecast else 0
-    timed = (*description.states, *description.forcings)
-    known = {
-        name: torch.from_numpy(values[:, first:] if name in timed else values).double()
-        for name, values in fields.items()
-    }
-    numbers = {
-        name: torch.tensor(float(value), dtype=torch.float64)
-        for name, value in schema.parameters.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-    grid = description.grid(tuple(known[description.fields[0]].shape[-len(description.extent) :]))
-    if forecast:
-        grid = grid.in_time(known[description.states[0]].shape[1], forecast.interval)
+    known, answered = (
+        {name: torch.from_numpy(values).double() for name, values in fields.items()}
+        for fields in (given, predicted)
+    )
     try:
         with torch.inference_mode():
-            return residual_of(schema.scenario)(known | numbers, grid).numpy()
+            return residual_left(description, parameters, known, answered).numpy()
     except ValueError as error:
         return Absent("residual.fails", {"error": str(error)})
 
@@ -272,9 +252,9 @@ class Trust(Config):
             signals = known_signals(size(predicted[name]), distance, residual)
             frames = predicted[name].shape[1] if name in description.states else 1
             as_calibrated = self.steps is None or frames == self.steps
-            finite = np.isfinite(signals["size"])[:, None]
+            known = np.isfinite(signals["size"])[:, None]
             bounds[name] = {
-                measure: np.where(finite, bound.of(signals, frames), np.inf)
+                measure: np.where(known, bound.of(signals, frames), np.inf)
                 if len(bound.values) > 1 or as_calibrated
                 else np.full((len(distance), 1), np.inf)
                 for measure, bound in measures.items()

@@ -1,0 +1,241 @@
+"""Figures on the command line, the order of targets, and a server that does not come up."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.line import own_figures
+from flows.options import seconds_of
+from flows.params import edit_params, load_params, preset_names
+from flows.replay import present_conditions, replay_variables
+from flows.stages import read_graph, run_order
+from mno.core.config import read_params
+from mno.core.errors import InputError, MnoError
+from mno.scenarios.base import scenario_names
+from tests.support.workspaces import BINARIES
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("3.5s", 3.5), ("40ms", 0.04), ("2 min", 120.0), ("1h", 3600.0), ("1e-3s", 0.001)],
+)
+def test_a_time_is_a_number_and_its_unit(text, seconds):
+    assert seconds_of("--solver-cost", text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3.5", "s", "fast", "-1s", "0s", "3.5 days", "1e999s", "1..2s"]
+)
+def test_what_is_no_time_is_refused_in_one_line(text):
+    with pytest.raises(InputError, match=r"--solver-cost .* number above 0 .*30m"):
+        seconds_of("--solver-cost", text)
+
+
+def test_only_what_is_given_is_set():
+    assert own_figures(None) == []
+    assert own_figures("2min", 2000.0, 1.2) == [
+        "evaluate.economics.solver_seconds=120.0",
+        "evaluate.economics.queries_per_day=2000.0",
+        "evaluate.economics.hourly_rate=1.2",
+    ]
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_line_is_generate_data_train_evaluate_register():
+    assert run_order(read_graph(ROOT)) == [
+        "generate", "data.dvc", "train", "learning_curve", "evaluate", "register",
+    ]  # fmt: skip
+
+
+def test_a_target_comes_with_what_it_needs_and_no_more():
+    assert run_order(read_graph(ROOT), "train") == ["generate", "data.dvc", "train"]
+
+
+def test_a_stage_added_to_dvc_yaml_is_in_the_order(tmp_path):
+    for name in ("dvc.yaml", "data.dvc", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    added = "\n  publish:\n    cmd: echo hello\n    deps: [reports/registered.json]\n"
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text() + added)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run([Path(sys.executable).parent / "dvc", "init", "-q"], cwd=tmp_path, check=True)
+    assert run_order(read_graph(tmp_path))[-1] == "publish"
+
+
+def test_an_unknown_target_names_those_there_are():
+    with pytest.raises(InputError, match="no stage 'deploy'; it has: data.dvc, evaluate"):
+        run_order(read_graph(ROOT), "deploy")
+
+
+def test_a_circle_is_refused():
+    with pytest.raises(InputError, match="depend on each other"):
+        run_order({"a": {"b"}, "b": {"a"}})
+
+
+CODE = """
+from flows.pipeline import start_temporary_server
+from mno.core.errors import MnoError
+
+try:
+    start_temporary_server()
+except MnoError as error:
+    print(error)
+"""
+
+
+def test_a_server_that_does_not_answer_in_time_is_said_in_one_line(tmp_path):
+    settings = {
+        "PREFECT_HOME": str(tmp_path),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "1",  # no server is up so soon
+        "DO_NOT_TRACK": "1",
+    }
+    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | settings
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True
+    )
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("Prefect's temporary server did not start (Timed out")
+    assert "Run again" in line
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "presets", tmp_path / "presets")
+    return tmp_path
+
+
+@pytest.mark.parametrize("preset", [None, *preset_names(ROOT)])
+def test_what_is_shipped_and_each_preset_is_valid(workspace, preset):
+    edit_params(workspace, preset, [])
+    assert load_params(workspace).scenario == "darcy" or preset
+
+
+def test_an_assignment_changes_one_value_and_keeps_comments(workspace):
+    before = (workspace / "params.yaml").read_text()
+    assert edit_params(workspace, None, ["train.epochs=7"]).train.epochs == 7
+    after = (workspace / "params.yaml").read_text()
+    lines = zip(before.splitlines(), after.splitlines(), strict=True)
+    assert [new.strip() for old, new in lines if old != new] == ["epochs: 7"]
+    assert "#" in after
+
+
+def test_an_assignment_overrides_the_preset_and_nothing_given_leaves_the_file_alone(workspace):
+    params = edit_params(workspace, "quick", ["generate.samples=77"])
+    assert (params.generate.samples, params.generate.resolution) == (77, 16)
+    before = (workspace / "params.yaml").stat()
+    edit_params(workspace, None, [])
+    after = (workspace / "params.yaml").stat()
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("train.epoch=3", "train.epoch is not a parameter (known here: epochs"),
+        ("train.epochs=many", "train.epochs='many'"),
+        ("train.epochs=2.5", "train.epochs=2.5"),
+        ("generate.samples=-5", "generate.samples=-5"),
+        ("generate.split.train=0.9", "must sum to 1"),
+        ("generate.resolution=33", "choose 32 or 36"),
+        ("scenario=weather", "must be one of: burgers, darcy"),
+        ("scenario=../secret", "must be one of: burgers, darcy"),
+        ("execution.scheduler=10.0.0.5", "execution.scheduler"),
+        ("scenarios.darcy.porosity=3", "scenarios.darcy.porosity is not a parameter"),
+        ("trian.epochs=3", "trian is not a section"),
+        ("epochs=3", "epochs is not a parameter"),
+        ("train.epochs", "must look like key=value"),
+        ("train.epochs=[1", "not valid YAML"),
+        ("train=3", "train=3"),
+        ("evaluate.kpis.latency=50", "evaluate.kpis.latency is not a parameter"),
+        ("evaluate.kpis.relative_l2=-0.1", "evaluate.kpis.relative_l2"),
+        ("evaluate.kpis.max_error.depth=1.0", "depth is not predicted here"),
+        ("evaluate.economics.queries_per_day=-5", "evaluate.economics.queries_per_day"),
+        ("model.layers=0", "model.layers=0"),
+    ],
+)
+def test_a_wrong_value_is_one_line_and_changes_nothing(workspace, assignment, expected):
+    before = (workspace / "params.yaml").read_bytes()
+    with pytest.raises(InputError) as refusal:
+        edit_params(workspace, None, [assignment])
+    message = str(refusal.value)
+    assert expected in message
+    assert "\n" not in message
+    assert (workspace / "params.yaml").read_bytes() == before
+    assert not list(workspace.glob("*.partial"))
+
+
+def test_an_unknown_preset_names_those_there_are(workspace):
+    with pytest.raises(InputError, match="must be one of: .*quick.*standard"):
+        edit_params(workspace, "fast", [])
+
+
+TAG = "!!python/object/apply:os.system ['true']\n"  # which YAML must not run
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "just words", "\x00", TAG])
+def test_a_file_that_is_not_a_mapping_is_one_line(workspace, text):
+    (workspace / "params.yaml").write_text(text)
+    with pytest.raises(InputError) as refusal:
+        read_params(workspace)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_package_that_a_backbone_lacks_is_named_before_any_work(workspace, monkeypatch):
+    before = (workspace / "params.yaml").read_text()
+    monkeypatch.setattr("flows.params.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install neuraloperator"):
+        edit_params(workspace, None, ["model.backbone=fno"])
+    assert (workspace / "params.yaml").read_text() == before
+    assert edit_params(workspace, None, ["model.backbone=unet"]).model.backbone == "unet"
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ("model.path=[axial, hilbert]", "model.path=axial, hilbert needs a grid"),
+        ("model.backbone=unet", "set model.backbone=gnot"),
+        ("model.walls=zero", "set model.walls=free"),
+        ("train.loss=h1", "set train.loss=relative_l2"),
+        ("train.residual_weight=0.1", "set train.residual_weight=0"),
+        ("train.augment=true", "set train.augment=false"),
+    ],
+)
+def test_what_needs_a_grid_is_refused_for_points_before_any_work(workspace, setting, remedy):
+    edit_params(workspace, None, ["scenario=darcy_ring", "model.path=hilbert", "model.layers=2"])
+    before = (workspace / "params.yaml").read_text()
+    with pytest.raises(InputError, match=re.escape(remedy)):
+        edit_params(workspace, None, [setting])
+    assert (workspace / "params.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("preset", ["quick", "standard"])
+@pytest.mark.parametrize("scenario", scenario_names())
+def test_every_scenario_can_be_run_with_the_usual_presets(workspace, preset, scenario):
+    points = ["model.path=hilbert"] if scenario.endswith("_ring") else []
+    edit_params(workspace, preset, [f"scenario={scenario}", *points])
+    assert load_params(workspace).scenario == scenario
+
+
+def test_other_code_than_the_snapshots_is_not_run(tmp_path):
+    variables = replay_variables(tmp_path, quiet=True)
+    with pytest.raises(MnoError, match="instead of the snapshot's code|does not start"):
+        present_conditions(tmp_path, variables)
+
+
+def test_nothing_of_a_registry_or_a_run_reaches_a_replay(tmp_path, monkeypatch):
+    foreign = {"MLFLOW_TRACKING_TOKEN", "MNO_SERVE_TOKEN", "DVC_EXP_NAME", "GIT_DIR"}
+    for name in (*foreign, "MLFLOW_TRACKING_URI", "PYTHONPATH"):
+        monkeypatch.setenv(name, "/elsewhere")
+    variables = replay_variables(tmp_path, quiet=True)
+    assert variables["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert variables["PYTHONPATH"] == variables["DVC_ROOT"] == str(tmp_path)
+    assert variables["PATH"].split(os.pathsep)[0] == str(BINARIES)
+    assert not foreign & set(variables)
