@@ -229,7 +229,7 @@ def saved(folder, test, **model):
 def test_the_larger_model_takes_longer_and_more_memory_and_the_same_is_the_same(tmp_path):
     test = solved("darcy", 16)
     small = saved(tmp_path / "small", test, width=8, layers=1, d_state=2)
-    large = saved(tmp_path / "large", test, width=64)
+    large = saved(tmp_path / "large", test, width=256)
     beside = partial(measure_beside, test=test, samples=3, batch_size=3, seconds=0.3)
     physics, same = (
         physical_consistency(Surrogate.load(folder), test, 3, 3) for folder in (large, small)
