@@ -10,7 +10,6 @@ import time
 
 import psutil
 import pytest
-from conftest import HERE, ROOT, hashes, make, make_plan
 
 from mno.core.errors import MnoError
 from mno.data.config import ExecutionConfig
@@ -18,6 +17,7 @@ from mno.data.generate.run import _ShardTask, generate, loaded_sources
 from mno.data.generate.work import DatasetPlan, WorkFolder
 from mno.data.reading import read_split
 from mno.scenarios.darcy import Darcy
+from tests.data.conftest import HERE, ROOT, hashes, make, make_plan
 
 TWO = ExecutionConfig(workers=2)
 # Enough steps that a shard takes a few tenths of a second: time to kill something in the middle.

@@ -12,7 +12,6 @@ from operator import add
 import numpy as np
 import pytest
 import zarr
-from conftest import ALONE, HERE, ROOT, make, make_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -24,6 +23,7 @@ from mno.data.generate.run import Faults, generate
 from mno.data.imported import assign, joined
 from mno.data.statistics import Margins, Moments, count_duplicates
 from mno.scenarios.imported import SplitRule
+from tests.data.conftest import ALONE, HERE, ROOT, make, make_plan
 
 VALID = {
     "samples": 10,

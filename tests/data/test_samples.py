@@ -7,7 +7,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import flip
 from plates import FRAMES, Plate, Sensors, released
 from torch.utils.data import DataLoader
 
@@ -16,6 +15,7 @@ from mno.data import Loader, Samples
 from mno.data.loading import prefetched
 from mno.data.normalise import Normaliser
 from mno.data.reading import read_split
+from tests.data.conftest import flip
 
 LAZY_AND_NOT = pytest.mark.parametrize("in_memory", [False, True])
 

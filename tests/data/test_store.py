@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import xarray
 import zarr
-from conftest import ALONE, flip, hashes, make, make_plan
 from numcodecs.zstd import compress
 from zarr.codecs import ZstdCodec
 
@@ -21,6 +20,7 @@ from mno.data.generate.run import generate
 from mno.data.generate.work import WorkFolder, solve_shard
 from mno.data.reading import open_split, read_schema, read_split, verify
 from mno.data.shard_file import content_size, read_index, write_shard_file
+from tests.data.conftest import ALONE, flip, hashes, make, make_plan
 
 
 def test_xarray_opens_it_without_a_warning(made):
