@@ -169,7 +169,7 @@ def decision_event(root: Path, found: Mapping[str, Any]) -> Event:
     """Return what somebody is told of a decision, the line's (`judged`) or a person's (`by`)."""
     version, judged = found["version"], found.get("judged") or {}
     by = found.get("by") or judged.get("by", "the rule")
-    kept = ("relative_l2", "champion_relative_l2", "difference", "interval", "gates", "beside")
+    kept = ("relative_l2", "champion_relative_l2", "difference", "interval", "gates")
     figures = {key: judged[key] for key in kept if judged.get(key) not in (None, {})}
     approve, refuse = _answers(version)
     told: dict[str, tuple[Kind, str, str]] = {

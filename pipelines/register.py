@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from mno.core.config import section
 from mno.core.files import write_json
 from mno.data.reading import open_split
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.cost import measure_beside
 from mno.evaluation.evaluator import split_error
 from mno.evaluation.metrics import Pooled
 from mno.registry.packaging import frames_given
@@ -47,13 +45,6 @@ def body(stage: Stage) -> None:
         test = open_split(stage.data, "test")
         return split_error(model.predict, test, config.batch_size, frames_given(model), history)
 
-    def compare(champion: Path) -> dict[str, Any]:
-        test, samples = open_split(stage.data, "test"), config.robustness.samples
-        return measure_beside(
-            stage.candidate, champion, test, metrics["physics"], samples=samples,
-            batch_size=config.batch_size,
-        )  # fmt: skip
-
     registered = register(
         Request(
             root=stage.root,
@@ -76,7 +67,6 @@ def body(stage: Stage) -> None:
             physics=metrics["physics"],
         ),
         score,
-        compare,
     )
     write_json(reports / "registered.json", registered)
     said = "a DVC experiment: logged to MLflow, not registered"

@@ -1,7 +1,4 @@
-"""What a surrogate costs, measured on the machine that evaluates it, beside its solver or another.
-
-What was recorded of two models at different hours, on machines that did other work, cannot be
-compared. So the calls of both alternate, and each is loaded into a fresh process for its memory.
+"""What a surrogate costs, measured on the machine that evaluates it, beside its solver.
 
 Of floating-point operations are counted matrix products, convolutions and attention (by torch's
 counter), and Fourier transforms and the selective scan (by the formulas here). A multiplication and
@@ -32,15 +29,13 @@ from mno.data.reading import Split, StoredSplit
 from mno.evaluation.config import EconomicsConfig
 from mno.evaluation.equal_error import equal_error
 from mno.evaluation.memory import Process
-from mno.evaluation.solver import physical_consistency, solver_of
+from mno.evaluation.solver import solver_of
 from mno.evaluation.timing import Times, best_throughput, latency, one_thread, seconds_of
 from mno.scenarios.base import Fields, split_samples
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 
 _MOST_PROBLEMS = 32
-_MOST_CALLS, _FEWEST_CALLS = 200, 5
-_WARM = 2  # calls that also pay for what is set up once
 _SHARE = 0.25  # of the time for comparisons that goes to the solver at the dataset's grid
 
 
@@ -212,66 +207,3 @@ def spent(
         }
         for stage, times in recorded.items()
     }
-
-
-Sides = dict[str, float]
-
-
-def measure_beside(
-    own: Path,
-    champion: Path,
-    test: Split | StoredSplit,
-    physics: Mapping[str, Any] | str,
-    *,
-    samples: int,
-    batch_size: int,
-    seconds: float = 1.0,
-) -> dict[str, Sides | str]:
-    """Measure the models in two folders, on the first test sample or, of physics, some samples.
-
-    What `physical_consistency` found of the own model on these samples is given: it is no matter of
-    time or machine, and is not measured twice. The alternating calls have so many seconds.
-
-    Returns:
-        `latency_ms` (median of single predictions, one thread), `peak_memory_mib` (of a
-        process that loads the model and predicts one sample) and `physics.CHECK` (95th
-        percentile over predictions): each `own` and `champion`; or, in one line, why not.
-
-    Raises:
-        InputError: One of them cannot be loaded, or does not predict these samples.
-    """
-    folders = {"own": own, "champion": champion}
-    models = {side: Surrogate.load(folder) for side, folder in folders.items()}
-    given = {side: _first_given(model.description, test) for side, model in models.items()}
-    at_work = {s: Process(["predict", str(folder)], given[s]) for s, folder in folders.items()}
-    theirs = physical_consistency(models["champion"], test, samples, batch_size)
-    found = {"peak_memory_mib": _figures({s: process.peak_mib() for s, process in at_work.items()})}
-    if isinstance(physics, str) or isinstance(theirs, Absent):
-        found["physics"] = str(physics if isinstance(physics, str) else theirs)
-    else:
-        for name in [name for name in physics["checks"] if name in theirs["checks"]]:
-            sides = {"own": physics["checks"][name], "champion": theirs["checks"][name]}
-            p95 = {side: check["prediction"]["p95"] for side, check in sides.items()}
-            found[f"physics.{name}"] = _figures(p95)
-    times: dict[str, list[float]] = {side: [] for side in models}
-    calls, spent = -_WARM, 0.0
-    with one_thread():  # last, when nothing of ours works beside
-        while calls < _MOST_CALLS and (calls < _FEWEST_CALLS or spent < seconds):
-            for side, model in models.items():
-                times[side].append(seconds_of(lambda m=model, x=given[side]: m.predict(x, 1)))
-                spent += times[side][-1]
-            calls += 1
-    return {
-        "latency_ms": {side: 1e3 * float(np.median(all_[_WARM:])) for side, all_ in times.items()},
-        **found,
-    }
-
-
-def _figures(found: Mapping[str, float | Absent]) -> Sides | str:
-    """Return the figures of both; or why one of them is none."""
-    for side, value in found.items():
-        if isinstance(value, Absent):
-            return f"{side}: {value}"
-        if not math.isfinite(value):
-            return f"{side}: {value} is no figure"
-    return {side: float(value) for side, value in found.items() if not isinstance(value, Absent)}

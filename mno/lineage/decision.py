@@ -9,8 +9,6 @@ kept with the version (`Tag.JUDGED`):
 - `approval`, `rule`, `margin`: as `params.yaml` had them;
 - `gates`: of each indicator that had to be met, whether it was `met`, `missed`, `undecided` or
   `unknown`;
-- `beside`: figures of the version (`own`) and of the `champion`, measured side by side, by name; or
-  why there are none. Where they have a limit, it is among the gates;
 - `difference`: its error minus the champion's on the same samples; `interval`: the two ends of the
   interval of that, or why there is none; `champion_relative_l2`: the champion's error.
 

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from mno.core.config import Config
 
-Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -18,21 +17,6 @@ class RegistryConfig(Config):
     allow_uncommitted: bool = Field(
         default=False,
         description="Register a model whose code is not committed, and mark the version so",
-    )
-
-
-class BesideConfig(Config):
-    """What a version may take, measured side by side with the champion."""
-
-    latency: Ratio | None = Field(
-        default=None, description="largest ratio of its latency to the champion's; null: any"
-    )
-    memory: Ratio | None = Field(
-        default=None, description="the same of the peak memory of a process that predicts"
-    )
-    physics: Ratio | None = Field(
-        default=None,
-        description="the same of the 95th percentile of each physics check of the predictions",
     )
 
 
@@ -56,11 +40,6 @@ class PromotionConfig(Config):
         default_factory=dict,
         description="largest 95th percentile of a physics check of the predictions, by its name "
         "in reports/metrics.json; more bars a version",
-    )
-    beside: BesideConfig = Field(
-        default=BesideConfig(),
-        description="Limits beside the champion; more bars a version, and so does what cannot be "
-        "measured. All of it is measured and noted, also without a limit.",
     )
     approval: Literal["automatic", "human"] = Field(
         default="automatic", description="human: a person must approve before a version takes over"

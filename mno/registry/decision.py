@@ -30,12 +30,11 @@ from mno.lineage.decision import CHALLENGER, CHAMPION
 from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import Tag, entry
 from mno.registry.catalogue import aliases, find_version_of, registry_of
-from mno.registry.config import BesideConfig, PromotionConfig
+from mno.registry.config import PromotionConfig
 from mno.registry.evidence import own_seal, read_chain, seal_decision
 from mno.registry.reading import (
     ERRORS_FILE,
     EVALUATION_FOLDER,
-    candidate_folder,
     read_errors,
     try_version,
 )
@@ -59,8 +58,6 @@ class Case:
     intervals: IntervalConfig
     score: Callable[[Any], Pooled]
     """Measures a loaded champion, where its errors on these samples are not recorded."""
-    compare: Callable[[Path], Mapping[str, Any]] | None = None
-    """Measures the version beside the champion in a folder (see `mno.evaluation.cost`)."""
 
     def tags(self) -> dict[str, str]:
         """Return the error, and what it was measured on, as tags of a version."""
@@ -99,32 +96,9 @@ def gates(
     for name, limit in config.physics.items():
         value = entry(physics, "checks", name, "prediction", "p95")
         known = isinstance(value, int | float) and math.isfinite(value)
-        found[f"physics.{name}"] = _met(value <= limit) if known else "unknown"
+        met = "met" if known and value <= limit else "missed"
+        found[f"physics.{name}"] = met if known else "unknown"
     return found
-
-
-def beside_gates(config: BesideConfig, figures: Mapping[str, Any] | str) -> dict[str, str]:
-    """Return whether each limit beside the champion is met: by name `met`, `missed` or `unknown`.
-
-    The figures are what `mno.evaluation.cost` measured; or why it did not.
-    """
-    measured = figures if isinstance(figures, Mapping) else {}
-    limits = {"latency_ms": config.latency, "peak_memory_mib": config.memory}
-    # All but latency and memory is physical consistency.
-    physics = [name for name in measured if name not in limits] or ["physics"]
-    limits |= dict.fromkeys(physics, config.physics)
-    found = {}
-    for name, limit in limits.items():
-        if limit is not None:
-            sides = measured.get(name)
-            known = isinstance(sides, Mapping)
-            within = known and sides["own"] <= limit * sides["champion"]
-            found[f"beside.{name}"] = _met(within) if known else "unknown"
-    return found
-
-
-def _met(within: bool) -> str:
-    return "met" if within else "missed"
 
 
 def decide(workspace: Workspace, name: str, version: int, case: Case) -> Ruling:
@@ -155,13 +129,6 @@ def decide(workspace: Workspace, name: str, version: int, case: Case) -> Ruling:
         # On a server it may be out of reach for a while only: nothing takes over for that.
         standing = "unusable" if workspace.embedded else "unreachable"
         return ruled({**judged, "standing": standing}, reason)
-    found: Mapping[str, Any] | str = "not measured"
-    if case.compare is not None:
-        try:
-            found = case.compare(candidate_folder(registry, champion))
-        except Exception as error:  # whatever a model of another time cannot do
-            found = f"not measured: {first_line(error)}"
-    judged |= {"beside": found, "gates": {**case.gates, **beside_gates(case.config.beside, found)}}
     return against(judged, theirs, case)
 
 
@@ -198,12 +165,7 @@ def ruled(judged: dict[str, Any], reason: str) -> Ruling:
     """Apply the rule to what was judged, and add to the reason what bars a version."""
     verdict, barred = rule.verdict(judged), rule.failing(judged)
     if barred and judged["standing"] != "already":
-        shown = []
-        for gate in barred:
-            sides = entry(judged, "beside", gate.removeprefix("beside.")) or {}
-            times = sides["own"] / sides["champion"] if entry(sides, "champion") else None
-            shown.append(gate if times is None else f"{gate} ({times:.2f} times the champion's)")
-        reason += f"; does not meet {', '.join(shown)}"
+        reason += f"; does not meet {', '.join(barred)}"
     if verdict == rule.WAITING:
         reason += "; waits for a person's approval"
     return Ruling(verdict, reason, judged)

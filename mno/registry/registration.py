@@ -87,11 +87,10 @@ def register(
     candidate: Path,
     evaluated: Evaluated,
     score: Callable[[Any], Pooled],
-    compare: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Register the candidate in a folder and decide on its alias; return `registered.json`.
 
-    Doing it again gives the same version. `score` and `compare` are those of a `Case`.
+    Doing it again gives the same version. `score` is that of a `Case`.
 
     Raises:
         MnoError: The code is not committed, the packaged model does not predict what the
@@ -130,7 +129,6 @@ def register(
         config=promotion,
         intervals=intervals,
         score=score,
-        compare=compare,
     )
     tags = {
         Tag.CANDIDATE: digest,

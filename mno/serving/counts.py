@@ -2,7 +2,7 @@
 
 `build/serving/MODEL@ALIAS.PORT.json` is written beside and then replaced, every few seconds in
 which something came and when the service ends. A service that is started again counts on. The
-file's content is `{"format": 1, "written": time, "versions": {"mno-darcy/3": Seen}}`, times as
+file's content is `{"format": 2, "written": time, "versions": {"mno-darcy/3": Seen}}`, times as
 `2026-11-26T03:00:12Z`.
 
 What is tried by hand on the service's own page is not counted. `read` gives the versions of all
@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ if TYPE_CHECKING:  # who reads counts does without torch
 
 FLAG = "unlike_training"
 """Name of the array of an estimate that says of which samples the input is out of range."""
-FORMAT = 1
+FORMAT = 2
 FOLDER = Path("build") / "serving"
 _MOST_VERSIONS = 20  # in a file, the latest ones
 
@@ -38,32 +37,18 @@ _MOST_VERSIONS = 20  # in a file, the latest ones
 class Seen(Config):
     """What one version has answered."""
 
-    since: str = ""  # first request that it answered
-    last: str = ""  # latest
+    last: str = ""  # when, latest
     samples: int = 0  # answered
     judged: int = 0  # of which it is known whether they are flagged
     flagged: int = 0  # unlike the training data, so out of range
-    bounded: int = 0  # with a finite bound on the relative L2 error
-    mean_bound: float | None = None  # mean of these bounds, as a fraction
-    level: float | None = None  # share of predictions that a bound holds for
-    expected_flags: float | None = None  # share of usual inputs that is flagged
-    most_unusual: dict[str, int] = {}  # flagged samples by their strangest feature
 
     def plus(self, other: Seen) -> Seen:
-        """Return both as one; of what does not add up the other's, if it is known."""
-        bounded = self.bounded + other.bounded
-        total = sum((seen.mean_bound or 0.0) * seen.bounded for seen in (self, other))
+        """Return both as one."""
         return Seen(
-            since=min(self.since, other.since),
             last=max(self.last, other.last),
             samples=self.samples + other.samples,
             judged=self.judged + other.judged,
             flagged=self.flagged + other.flagged,
-            bounded=bounded,
-            mean_bound=total / bounded if bounded else None,
-            level=self.level if other.level is None else other.level,
-            expected_flags=other.expected_flags or self.expected_flags,
-            most_unusual=dict(Counter(self.most_unusual) + Counter(other.most_unusual)),
         )
 
 
@@ -86,26 +71,10 @@ class Counts:
 
     def add(self, served: Served, samples: int, found: Mapping[str, np.ndarray] | Absent) -> None:
         """Count so many samples that a model has answered, and what is known of them."""
-        now, trust = _time(), served.trust
-        seen = Seen(since=now, last=now, samples=samples)
-        if not isinstance(found, Absent) and not isinstance(trust, Absent):
-            flags, bounds = found[FLAG].astype(bool), relative_bound(found)
-            finite, names = bounds[np.isfinite(bounds)], trust.likeness.names
-            seen = Seen(
-                since=now,
-                last=now,
-                samples=samples,
-                judged=len(flags),
-                flagged=int(flags.sum()),
-                bounded=len(finite),
-                mean_bound=float(finite.mean()) if len(finite) else None,
-                level=trust.level,
-                expected_flags=trust.likeness.false_alarm_rate,
-                most_unusual=dict(Counter(names[k] for k in found["most_unusual"][flags])),
-            )
+        flags = np.zeros(0) if isinstance(found, Absent) else found[FLAG].astype(bool)
+        seen = Seen(last=_time(), samples=samples, judged=len(flags), flagged=int(flags.sum()))
         with self._lock:
-            before = self._versions.get(served.name)
-            self._versions[served.name] = before.plus(seen) if before else seen
+            self._versions[served.name] = self._versions.get(served.name, Seen()).plus(seen)
             self._changed = True
 
     def close(self) -> None:
@@ -149,7 +118,7 @@ def read(root: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, Seen] = {}
     for path in sorted((root / FOLDER).glob("*.json")):
         for name, seen in _versions(path).items():
-            found[name] = found[name].plus(seen) if name in found else seen
+            found[name] = found.get(name, Seen()).plus(seen)
     return {name: seen.model_dump() for name, seen in found.items()}
 
 

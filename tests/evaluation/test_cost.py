@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -11,12 +10,10 @@ from small_lines import solved_split
 from torch import nn
 
 from mno.core.absent import Absent
-from mno.core.errors import MnoError
 from mno.data.normalise import Normaliser
 from mno.evaluation.config import EconomicsConfig
-from mno.evaluation.cost import flops_per_prediction, measure_beside, measure_cost, memory_use
+from mno.evaluation.cost import flops_per_prediction, measure_cost, memory_use
 from mno.evaluation.equal_error import Point, equal_error, time_at
-from mno.evaluation.solver import physical_consistency
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.mamba import MambaMixer
 from mno.scan import selective_scan
@@ -218,32 +215,3 @@ def test_a_scan_without_a_direct_path_has_two_operations_less(points):
     given = values(8 * points)
     assert flops_of(lambda u: scan(u, D), given) == points * 8 * (1 + 2 + 7 * 3)
     assert flops_of(lambda u: scan(u, None), given) == points * 8 * (1 + 7 * 3)
-
-
-def saved(folder, test, **model):
-    folder.mkdir()
-    untrained(test.schema, test.fields, model=ModelConfig.model_validate(model)).save(folder)
-    return folder
-
-
-def test_the_larger_model_takes_longer_and_more_memory_and_the_same_is_the_same(tmp_path):
-    test = solved("darcy", 16)
-    small = saved(tmp_path / "small", test, width=8, layers=1, d_state=2)
-    large = saved(tmp_path / "large", test, width=256)
-    beside = partial(measure_beside, test=test, samples=3, batch_size=3, seconds=0.3)
-    physics, same = (
-        physical_consistency(Surrogate.load(folder), test, 3, 3) for folder in (large, small)
-    )
-    assert not isinstance(physics, Absent) and not isinstance(same, Absent)
-    found = beside(large, small, physics=physics)
-    for figure in ("latency_ms", "peak_memory_mib"):
-        sides = found[figure]
-        assert 0 < sides["champion"] < sides["own"]
-    p95 = {
-        f"physics.{name}": {"own": own["prediction"]["p95"]}
-        | {"champion": same["checks"][name]["prediction"]["p95"]}
-        for name, own in physics["checks"].items()
-    }
-    assert {name: of for name, of in found.items() if name.startswith("physics.")} == p95
-    with pytest.raises(MnoError, match="readable model"):
-        beside(large, tmp_path / "nowhere", physics=physics)

@@ -60,7 +60,6 @@ def _check_that_the_promotion_was_told(workspace):
     assert second["figures"]["interval"][1] < 0
     assert "mno-darcy version 2 is champion" in second["title"]
     assert found["reason"] in second["text"]
-    assert {"latency_ms", "peak_memory_mib", "physics.residual"} <= set(found["judged"]["beside"])
     history = json.loads(workspace.mno("promote", "--history", "--json", check=True).stdout)
     assert [reign["version"] for reign in history["reigns"]] == [1, 2]
     assert history["note"] is None

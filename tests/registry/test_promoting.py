@@ -20,12 +20,11 @@ from mno.evaluation.config import IntervalConfig
 from mno.lineage import decision as rule
 from mno.lineage.audit import decision, differs
 from mno.registry.catalogue import existing_workspace, registry_of
-from mno.registry.config import BesideConfig, PromotionConfig
+from mno.registry.config import PromotionConfig
 from mno.registry.decision import (
     Case,
     Choice,
     against,
-    beside_gates,
     champion_of,
     deciding,
     gates,
@@ -133,29 +132,6 @@ def test_a_missed_or_unknown_indicator_bars_a_better_model_an_undecided_one_does
 def test_physical_consistency_is_an_indicator(limit, physics, status):
     config = PromotionConfig(physics={"residual": limit})
     assert gates(config, [], physics) == {"physics.residual": status}
-
-
-BESIDE = {
-    "latency_ms": {"own": 3.0, "champion": 2.0},
-    "peak_memory_mib": "champion: not known: the process failed",
-    "physics.residual": {"own": 0.0, "champion": 0.0},
-}
-
-
-@pytest.mark.parametrize(
-    ("limits", "figures", "statuses"),
-    [
-        ({}, BESIDE, {}),
-        ({"latency": 1.5}, BESIDE, {"beside.latency_ms": "met"}),
-        ({"latency": 1.4}, BESIDE, {"beside.latency_ms": "missed"}),
-        ({"memory": 9.0}, BESIDE, {"beside.peak_memory_mib": "unknown"}),
-        ({"physics": 1.0}, BESIDE, {"beside.physics.residual": "met"}),
-        ({"physics": 1.0}, {"physics": "no solver"}, {"beside.physics": "unknown"}),
-        ({"latency": 1.5}, "not measured", {"beside.latency_ms": "unknown"}),
-    ],
-)
-def test_what_a_version_takes_beside_the_champion_is_an_indicator(limits, figures, statuses):
-    assert beside_gates(BesideConfig(**limits), figures) == statuses
 
 
 def test_with_human_approval_the_better_one_waits_and_the_worse_one_does_not():
