@@ -36,7 +36,7 @@ from mno.certificate.folder import (
 )
 from mno.core.errors import MnoError
 from mno.lineage.audit import Finding, Verdict, counts, differs
-from mno.lineage.replay import ReplayOptions
+from mno.lineage.replay import targets_of
 
 
 class _Commands(TyperGroup):
@@ -86,7 +86,7 @@ def certify(
         if not as_json and (not quiet or not found.passed):
             print_audit(found)
         if replayed:
-            outcome = make_again(evidence, ReplayOptions(quiet=silent))
+            outcome = make_again(evidence, targets_of(), silent)
             found = replace(found, replay=outcome)
             if not as_json and (not quiet or not outcome.reproduced):
                 print_replay(found.model, outcome)

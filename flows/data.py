@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 inspect_app = command_group("Look at what the line has made, before going on with it.")
 _REPORT = "reports/dataset.json"
-_TABLES = {".csv", ".tsv", ".txt"}
 _MOST_SAMPLES = 10_000_000
 _TO_THE_RIGHT = {"samples", "share", "min", "max", "mean", "std", "not finite"}
 
@@ -43,7 +42,7 @@ def import_(
     ],
     files: Annotated[
         list[Path],
-        typer.Argument(help="Files of one kind with the same fields; for csv folders, too."),
+        typer.Argument(help="Files of one kind with the same fields."),
     ],
     name: Annotated[
         str | None, typer.Option(help="Name of the dataset and its models; the first file's.")
@@ -71,7 +70,7 @@ def import_(
 
     with interruptible():
         importer_class(kind)
-        paths = _files_of(files, kind)
+        paths = list(dict.fromkeys(files))
         name = _checked_name(name, paths)
         if dry_run:
             result = {"name": name, "files": caged_look(paths, kind, read_mapping(mapping))}
@@ -114,19 +113,6 @@ def _bring_in(
         "samples": sum(part.samples for part in outcome.list.parts),
         "changed": changed,
     }
-
-
-def _files_of(files: Sequence[Path], kind: str) -> list[Path]:
-    """Return the files, those in folders of tables one by one."""
-    paths: list[Path] = []
-    for path in files:
-        found = [path]
-        if kind == "csv" and path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in _TABLES)
-        if not found:
-            raise InputError(f"{path} holds no table; expected files ending in .csv, .tsv or .txt")
-        paths += found
-    return list(dict.fromkeys(paths))
 
 
 def _checked_name(name: str | None, paths: Sequence[Path]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
@@ -48,7 +48,7 @@ def models(data: Data = None, file: File = None, as_json: Json = False) -> None:
 
     Example: mno lineage models --data b52ee53b    or: mno lineage models --file log.csv
     """
-    found = Answers().models(Asked(data, file))
+    found = Answers().models(data, file)
     if as_json:
         versions = [version.to_dict() for version in found.versions]
         unknown = [version.uri for version in found.unknown]
@@ -98,7 +98,7 @@ def affected(
 
     Example: mno lineage affected --commit 4f2a91c
     """
-    found = Answers().affected(Asked(data, file, commit))
+    found = Answers().affected(commit, data, file)
     if as_json:
         told = [{**v.to_dict(), "why": why, "stages": stages} for v, why, stages in found.affected]
         print_json({"asked": found.asked, "affected": told, "cannot_be_known": found.unknown})
@@ -106,20 +106,12 @@ def affected(
         _print_affected(found)
 
 
-class Asked(NamedTuple):
-    """What a question is about; exactly one of these is given."""
-
-    data: str | None = None  # DVC's hash of a version of the data, or its beginning
-    file: str | None = None  # a file that data were imported from, or its digest
-    commit: str | None = None  # a commit or snapshot
-
-    def check(self, *options: str) -> None:
-        """Refuse anything but exactly one of some options."""
-        given = [f"--{name}" for name in options if getattr(self, name) is not None]
-        if len(given) != 1:
-            names = ", ".join(f"--{name}" for name in options)
-            what = " and ".join(given) or "nothing"
-            raise InputError(f"{what} is given; give exactly one of {names}")
+def only(**given: str | None) -> None:
+    """Refuse anything but exactly one of some options."""
+    named = [f"--{name}" for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        what, names = " and ".join(named) or "nothing", ", ".join(f"--{name}" for name in given)
+        raise InputError(f"{what} is given; give exactly one of {names}")
 
 
 class Answers:
@@ -132,19 +124,21 @@ class Answers:
         self.versions = self.registry.versions()
         self.records = records_of(self.registry)
 
-    def models(self, asked: Asked) -> Origin:
-        """Return the versions that came from data or a file."""
-        asked.check("data", "file")
-        if asked.data is not None:
-            return of_data(self.versions, asked.data)
-        return of_file(self.versions, str(asked.file), self.records)
+    def models(self, data: str | None = None, file: str | None = None) -> Origin:
+        """Return the versions that came from data, by DVC's hash of them, or a file."""
+        only(data=data, file=file)
+        if data is not None:
+            return of_data(self.versions, data)
+        return of_file(self.versions, str(file), self.records)
 
-    def affected(self, asked: Asked) -> AffectedVersions:
-        """Return the versions that are affected if something was bad."""
-        asked.check("commit", "data", "file")
-        if asked.commit is not None:
-            return by_commit(self.root, self.versions, asked.commit, self.records)
-        return by_data(self.versions, self.models(asked), self.records)
+    def affected(
+        self, commit: str | None = None, data: str | None = None, file: str | None = None
+    ) -> AffectedVersions:
+        """Return the versions that are affected if a commit, a snapshot, data or a file was bad."""
+        only(commit=commit, data=data, file=file)
+        if commit is not None:
+            return by_commit(self.root, self.versions, commit, self.records)
+        return by_data(self.versions, self.models(data, file), self.records)
 
     def difference(self, before: str, after: str) -> tuple[Side, Side, list[Part]]:
         """Return what changed between two versions."""

@@ -28,7 +28,6 @@ from mno.lineage.record import CANDIDATE, PACKAGED, entry
 from mno.lineage.replay import (
     ConditionChange,
     Conditions,
-    ReplayOptions,
     changed_machine,
     changed_packages,
     recorded_conditions,
@@ -82,9 +81,6 @@ def replay(
     pull: Annotated[
         bool, typer.Option("--pull", help="Take the data from DVC's cache, as they were.")
     ] = False,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the folder of a replay that has ended well.")
-    ] = False,
     cache: Caches = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -99,12 +95,11 @@ def replay(
 
     mno replay models:/mno-darcy/2 --stage train
     """
-    options = ReplayOptions(stage, pull, keep, quiet or as_json)
-    targets_of(stage, pull)  # refuses what cannot be before anything is read
-    with audited(model, options.quiet, cache or ()) as (evidence, found):
+    targets = targets_of(stage, pull)  # refuses what cannot be before anything is read
+    with audited(model, quiet or as_json, cache or ()) as (evidence, found):
         if not as_json and (not quiet or not found.passed):
             print_audit(found)
-        found = replace(found, replay=make_again(evidence, options))
+        found = replace(found, replay=make_again(evidence, targets, quiet or as_json))
     if as_json:
         print_json(found.to_dict())
     elif found.replay and (not quiet or not found.replay.reproduced):
@@ -113,15 +108,15 @@ def replay(
         raise typer.Exit(DIFFERENCE_FOUND)
 
 
-def make_again(evidence: Evidence, options: ReplayOptions) -> Outcome:
+def make_again(evidence: Evidence, targets: Sequence[str], quiet: bool) -> Outcome:
     """Make a version again from its record; what an earlier, killed replay had finished is kept."""
-    targets, tree = targets_of(options.stage, options.pull), evidence.tree
+    tree = evidence.tree
     if not tree.whole or tree.params is None:
         why = tree.missing or "it is damaged"
         raise MnoError(f"no replay without the snapshot ({why}); fetch it: {FETCH}")
     model = f"{evidence.name}/{evidence.version}"
     folder = replay_folder(evidence.root, model, tree.commit, *targets)
-    say = teller(options.quiet)
+    say = teller(quiet)
     with locked(evidence.root / f"build/locks/replay-{folder.name}", f"a replay of {model}"):
         if (folder / "finished").exists():
             shutil.rmtree(folder, ignore_errors=True)
@@ -129,14 +124,14 @@ def make_again(evidence: Evidence, options: ReplayOptions) -> Outcome:
         shown = folder.relative_to(evidence.root.resolve())
         say(f"replay     {model} in {shown}; what is finished there is kept")
         try:
-            outcome = _make(evidence, targets, folder, options.quiet, say)
+            outcome = _make(evidence, targets, folder, quiet, say)
             (folder / "finished").touch()
         except OSError as error:
             raise MnoError(
                 f"{folder} cannot be written to ({first_line(error)}); make room there and run "
                 "again: what is finished is kept"
             ) from None
-        if not outcome.reproduced or options.keep:
+        if not outcome.reproduced:
             return outcome
         shutil.rmtree(folder, ignore_errors=True)
     return replace(outcome, folder=None)

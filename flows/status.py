@@ -237,18 +237,10 @@ def _disk(root: Path) -> _Found:
     return "good", f"{free:.0f} GiB free"
 
 
-def _registry(root: Path) -> _Found:
-    from flows.params import parse_params
-    from mno.registry.reading import describe_registry
-
-    versions = describe_registry(root, parse_params(root).dataset_name)
-    return "good", f"{len(versions)} version(s) of the scenario's model"
-
-
 _CHECKS: dict[str, Callable[[Path], _Found]] = {
     "versions": _versions, "git": _git, "parameters": _parameters,
     "run": _run, "schedule": _schedule, "notify": _notify, "leftovers": _leftovers,
-    "disk": _disk, "registry": _registry,
+    "disk": _disk,
 }  # fmt: skip
 
 

@@ -22,16 +22,7 @@ _COMPUTING = frozenset(
 _DECIDING_FACTS = frozenset({"architecture", "cores", "cpu", "device"})
 
 
-class ReplayOptions(NamedTuple):
-    """What a user may say of a replay."""
-
-    stage: str | None = None  # the only one to replay
-    pull: bool = False  # take the data from DVC's cache instead of making them again
-    keep: bool = False  # the folder, when all is done
-    quiet: bool = False
-
-
-def targets_of(stage: str | None, pull: bool) -> list[str]:
+def targets_of(stage: str | None = None, pull: bool = False) -> list[str]:
     """Return what of DVC's graph is made again, in its order: all, or one stage alone.
 
     What these need and do not make, they are given as it was recorded.

@@ -165,7 +165,7 @@ def find_model(registry: Registry, target: str) -> RegisteredVersion:
         found, what = [v for v in registry.versions() if v.run_id == run[1]], "run"
     elif target.startswith("models:/"):
         return find_version_of(registry, target)
-    elif target.startswith(("models:", "runs:")):
+    elif target.startswith(("models:", "runs:")) or "://" in target:
         raise InputError(
             f"{target!r}: expected models:/NAME/VERSION, models:/NAME@ALIAS or runs:/ID"
         )

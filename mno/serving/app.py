@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -87,22 +88,18 @@ class Monitor:
         def made(kind: type, name: str, told: str, *labels: str, **options: Any) -> Any:
             return kind(f"mno_{name}", told, labels, registry=self._registry, **options)
 
-        self.requests = made(Counter, "requests", "Requests to /invocations, by status", "status")
-        told = "Time from a request's arrival to its answer"
-        self.seconds = made(Histogram, "request_seconds", told, buckets=_SECONDS)
-        told = "Samples that were predicted together"
-        self.batch_samples = made(Histogram, "batch_samples", told, buckets=_SAMPLES)
+        counter, histogram = partial(made, Counter), partial(made, Histogram)
+        self.requests = counter("requests", "Requests to /invocations, by status", "status")
+        self.seconds = histogram("request_seconds", "Time of an answer", buckets=_SECONDS)
+        self.batch_samples = histogram("batch_samples", "Samples of a pass", buckets=_SAMPLES)
         self.waiting = made(Gauge, "waiting_requests", "Requests that wait for the model")
-        self.changes = made(Counter, "model_changes", "Times another version was taken")
-        told = "Versions that were named and not served"
-        self.failures = made(Counter, "model_failures", told)
-        told = "When the model was taken into service"
-        self.model = made(Gauge, "model_since_seconds", told, "model")
-        self.samples = made(Counter, "samples", "Samples that were answered", "model")
-        told = "Samples that are unlike the training data"
-        self.flagged = made(Counter, "flagged_samples", told, "model")
-        told = "Bounds on the relative L2 errors of what was answered"
-        self.bounds = made(Histogram, "relative_l2_bound", told, "model", buckets=_BOUNDS)
+        self.changes = counter("model_changes", "Times another version was taken")
+        self.failures = counter("model_failures", "Versions that were named and not served")
+        self.model = made(Gauge, "model_since_seconds", "Since when it is in service", "model")
+        self.samples = counter("samples", "Samples that were answered", "model")
+        self.flagged = counter("flagged_samples", "Those unlike the training data", "model")
+        told = "Bounds on relative L2 errors"
+        self.bounds = histogram("relative_l2_bound", told, "model", buckets=_BOUNDS)
 
     def answered(self, name: str, samples: int, found: Mapping[str, np.ndarray] | Absent) -> None:
         """Count an answer: the model that gave it, its samples, and what is known of them."""

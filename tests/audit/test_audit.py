@@ -23,7 +23,7 @@ from mno.lineage.audit import Verdict
 from mno.lineage.audit.objects import read_listing
 from mno.lineage.audit.walk import LINKS
 from mno.lineage.record import Tag
-from mno.lineage.replay import ReplayOptions
+from mno.lineage.replay import targets_of
 from mno.lineage.replay_compare import Agreement
 from tests.support.audited_line import MODEL, Line
 from tests.support.file_hashes import hashes
@@ -330,6 +330,7 @@ def test_a_model_is_found_by_all_its_names(there, tmp_path):
         ("models:/mno-darcy@nobody", "not in the registry"),
         ("models:/mno-other/1", "not in the registry"),
         ("models:mno-darcy", "expected models:/NAME/VERSION"),
+        ("http://127.0.0.1/model", "'http://127.*expected models:/NAME/VERSION"),
         ("runs:/00ff", "no registered version is of this run"),
         ("nowhere", "holds no model"),
     ],
@@ -378,14 +379,14 @@ def contents(root):
     return {name: sha for name, sha in hashes(root).items() if not name.startswith(OWN)}
 
 
-def replayed(options):
+def replayed(stage):
     with audited(f"models:/{MODEL}/2", True) as (evidence, found):
-        return replace(found, replay=make_again(evidence, options))
+        return replace(found, replay=make_again(evidence, targets_of(stage), True))
 
 
 def test_the_data_are_made_again_bit_for_bit_and_nothing_else_is_touched(there):
     before = contents(there.root)
-    audit = replayed(ReplayOptions(stage="generate", quiet=True))
+    audit = replayed("generate")
     assert audit.passed
     assert audit.replay
     assert [(item.name, item.agreement) for item in audit.replay.items] == [
@@ -415,14 +416,13 @@ def test_wrong_use_is_one_line(line, arguments, said):
 def test_data_that_are_not_at_hand_are_not_trained_on(there):
     objects = there.object(there.record()["data"]["md5"])
     kept = objects.read_bytes()
-    options = ReplayOptions(stage="train", quiet=True)
     objects.unlink()
     try:
         with pytest.raises(MnoError, match="is not in DVC's cache: fetch it"):
-            replayed(options)
+            replayed("train")
         objects.write_bytes(kept + b" ")
         with pytest.raises(MnoError, match="not what its name promises"):
-            replayed(options)
+            replayed("train")
     finally:
         objects.write_bytes(kept)
 

@@ -20,7 +20,7 @@ from benchmarks.lineage_registry import (
     is_champion,
     make_registry,
 )
-from flows.lineage import Answers, Asked
+from flows.lineage import Answers
 from mno.core.errors import InputError
 from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import lineage_sha256
@@ -84,8 +84,8 @@ def rewrite_record(registry, number, seal=True, **entries):
 def test_models_of_a_version_of_the_data(registry):
     third = list(registry.data)[2]
     for given in (third, third.removesuffix(".dir"), third[:8].upper()):
-        assert numbers(Answers().models(Asked(data=given)).versions) == of_data(2)
-    assert Answers().models(Asked(data="0123456789")).versions == []
+        assert numbers(Answers().models(data=given).versions) == of_data(2)
+    assert Answers().models(data="0123456789").versions == []
 
 
 def test_models_of_an_imported_file(registry, tmp_path):
@@ -97,14 +97,14 @@ def test_models_of_an_imported_file(registry, tmp_path):
     rewrite_record(registry, 7, data=data)
     rewrite_record(registry, 8, seal=False, data=data)
     for given in (digest, str(tmp_path / "log.csv")):
-        found = Answers().models(Asked(file=given))
+        found = Answers().models(file=given)
         assert numbers(found.versions) == [7]
         assert numbers(found.unknown) == [8]  # a record that is not the version's
 
 
 def test_a_bad_commit_affects_whose_code_has_it(registry):
     bad = 5  # changes solver and metrics; later ones change the solver again
-    verdict = Answers().affected(Asked(commit=registry.commits[bad]))
+    verdict = Answers().affected(commit=registry.commits[bad])
     has = [n for n in range(1, LAST + 1) if commit_of(n, SIZE) >= bad]
     assert numbers(found.version for found in verdict.affected) == has
     last = next(found for found in verdict.affected if found.version.number == LAST)
@@ -119,7 +119,7 @@ def test_code_that_was_committed_after_training_is_affected_by_its_content(regis
     """The record names the commit before; the snapshot has what was committed later."""
     number = next(n for n in range(1, LAST + 1) if commit_of(n, SIZE) == 6)
     rewrite_record(registry, number, head=registry.commits[5], uncommitted=[SOLVER])
-    verdict = Answers().affected(Asked(commit=registry.commits[6]))
+    verdict = Answers().affected(commit=registry.commits[6])
     assert number in numbers(found.version for found in verdict.affected)
 
 
@@ -128,14 +128,14 @@ def test_a_commit_of_other_files_affects_nobody(registry):
     commit = ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "n"]
     for words in (["reset", "-q", "--hard"], ["add", "notes.md"], commit):
         subprocess.run(["git", *words], cwd=registry.root, check=True)
-    verdict = Answers().affected(Asked(commit="HEAD"))
+    verdict = Answers().affected(commit="HEAD")
     assert (verdict.affected, verdict.unknown) == ([], {})
     assert "no code that models are made from" in verdict.asked
 
 
 def test_a_snapshot_that_is_not_here_cannot_be_known(registry):
     set_tag(registry, LAST, "mno.snapshot", "0" * 40)
-    verdict = Answers().affected(Asked(commit=registry.commits[-1]))
+    verdict = Answers().affected(commit=registry.commits[-1])
     assert "not in this clone" in verdict.unknown[f"models:/{MODEL}/{LAST}"]
 
 
@@ -143,7 +143,7 @@ def test_what_began_from_an_affected_model_is_affected(registry):
     tags = {version.number: version.tags for version in Answers().versions}
     rewrite_record(registry, 30, warm_start={"sha256": tags[1]["mno.candidate"]})
     rewrite_record(registry, LAST, warm_start={"sha256": tags[30]["mno.candidate"]})
-    verdict = Answers().affected(Asked(data=next(iter(registry.data))))
+    verdict = Answers().affected(data=next(iter(registry.data)))
     assert numbers(f.version for f in verdict.affected) == [*of_data(0), 30, LAST]
     why = {found.version.number: found.why for found in verdict.affected}
     assert why[LAST] == f"its training began from models:/{MODEL}/30"
@@ -196,18 +196,18 @@ def test_the_command_answers_and_refuses(registry):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (Asked(), "nothing is given; give exactly one of"),
-        (Asked(data="x", file="y"), "--data and --file is given"),
-        (Asked(data="xyz"), "no digest of a version of the data"),
-        (Asked(commit="nowhere"), "no digest of a commit"),
-        (Asked(commit="--upload-pack=x"), "is no commit"),
-        (Asked(commit="0" * 40), "fetch it"),
+        ({}, "nothing is given; give exactly one of"),
+        (dict(data="x", file="y"), "--data and --file is given"),
+        (dict(data="xyz"), "no digest of a version of the data"),
+        (dict(commit="nowhere"), "no digest of a commit"),
+        (dict(commit="--upload-pack=x"), "is no commit"),
+        (dict(commit="0" * 40), "fetch it"),
     ],
 )
 def test_questions_about_nothing_are_refused(made, monkeypatch, asked, message):
     monkeypatch.chdir(made.root)
     with pytest.raises(InputError, match=message):
-        Answers().affected(asked)
+        Answers().affected(**asked)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_versions_that_are_not_there_are_refused(made, monkeypatch, target, mess
 def test_nothing_registered_is_an_answer(registry):
     (registry.root / "mlflow.db").unlink()
     answers = Answers()
-    assert answers.models(Asked(data="abcdef")).versions == []
+    assert answers.models(data="abcdef").versions == []
     with pytest.raises(InputError, match="not in the registry"):
         answers.difference("1", "2")
     assert not (registry.root / "mlflow.db").exists()
@@ -231,8 +231,8 @@ def test_nothing_registered_is_an_answer(registry):
 def test_what_no_question_needs_is_not_loaded(registry):
     heavy = ["mlflow", "torch", "numpy", "pandas", "zarr", "prefect", "sqlalchemy", "httpx"]
     code = (
-        "import sys; from flows.lineage import Answers, Asked;"
-        f"Answers().models(Asked(data='abcdef')); print([m for m in {heavy} if m in sys.modules])"
+        "import sys; from flows.lineage import Answers;"
+        f"Answers().models(data='abcdef'); print([m for m in {heavy} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
