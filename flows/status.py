@@ -214,20 +214,10 @@ def _notify(root: Path) -> _Found:
 
 
 def _leftovers(root: Path) -> _Found:
-    """Find processes of runs that have died, and unfinished work."""
     orphans = [process.pid for process in leftovers(root)]
     if orphans:
         return "note", f"processes of a killed run, which the next mno run ends: {orphans}"
-    if lock_holder(root / RUN_LOCK):
-        return "good", "no process; unfinished work belongs to the run"
-    unfinished = [
-        path.relative_to(root).as_posix()
-        for folder in ("build/work", "build/checkpoints")
-        for path in sorted((root / folder).glob("*"))
-    ]
-    if unfinished:
-        return "note", f"unfinished work, from which mno run continues: {', '.join(unfinished)}"
-    return "good", "none"
+    return "good", "no process of a killed run"
 
 
 def _disk(root: Path) -> _Found:

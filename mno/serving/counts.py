@@ -2,8 +2,7 @@
 
 `build/serving/MODEL@ALIAS.PORT.json` is written beside and then replaced, every few seconds in
 which something came and when the service ends. A service that is started again counts on. The
-file's content is `{"format": 2, "written": time, "versions": {"mno-darcy/3": Seen}}`, times as
-`2026-11-26T03:00:12Z`.
+file's content is `{"format": 2, "versions": {"mno-darcy/3": Seen}}`.
 
 What is tried by hand on the service's own page is not counted. `read` gives the versions of all
 files of a workspace added up.
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,13 +29,11 @@ FLAG = "unlike_training"
 """Name of the array of an estimate that says of which samples the input is out of range."""
 FORMAT = 2
 FOLDER = Path("build") / "serving"
-_MOST_VERSIONS = 20  # in a file, the latest ones
 
 
 class Seen(Config):
     """What one version has answered."""
 
-    last: str = ""  # when, latest
     samples: int = 0  # answered
     judged: int = 0  # of which it is known whether they are flagged
     flagged: int = 0  # unlike the training data, so out of range
@@ -45,7 +41,6 @@ class Seen(Config):
     def plus(self, other: Seen) -> Seen:
         """Return both as one."""
         return Seen(
-            last=max(self.last, other.last),
             samples=self.samples + other.samples,
             judged=self.judged + other.judged,
             flagged=self.flagged + other.flagged,
@@ -72,7 +67,7 @@ class Counts:
     def add(self, served: Served, samples: int, found: Mapping[str, np.ndarray] | Absent) -> None:
         """Count so many samples that a model has answered, and what is known of them."""
         flags = np.zeros(0) if isinstance(found, Absent) else found[FLAG].astype(bool)
-        seen = Seen(last=_time(), samples=samples, judged=len(flags), flagged=int(flags.sum()))
+        seen = Seen(samples=samples, judged=len(flags), flagged=int(flags.sum()))
         with self._lock:
             self._versions[served.name] = self._versions.get(served.name, Seen()).plus(seen)
             self._changed = True
@@ -98,9 +93,8 @@ class Counts:
 
     def _write(self) -> None:
         with self._lock:
-            latest = sorted(self._versions, key=lambda name: self._versions[name].last)
-            kept = {name: self._versions[name].model_dump() for name in latest[-_MOST_VERSIONS:]}
-            content = json.dumps({"format": FORMAT, "written": _time(), "versions": kept}, indent=1)
+            kept = {name: seen.model_dump() for name, seen in self._versions.items()}
+            content = json.dumps({"format": FORMAT, "versions": kept}, indent=1)
         write_text(self._path, content + "\n")
 
 
@@ -130,7 +124,3 @@ def _versions(path: Path) -> dict[str, Seen]:
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         pass
     return {}
-
-
-def _time() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
