@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from threading import Thread
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -68,9 +68,8 @@ class Event:
 
 
 class NotifyConfig(Config):
-    """Who is told of what; nobody, where nothing is given."""
+    """Who is told; nobody, where nothing is given."""
 
-    events: list[Kind] | None = Field(default=None, description="kinds to tell of; none: all")
     timeout: float = Field(
         default=10.0, gt=0, le=300, allow_inf_nan=False, description="longest time of telling, s"
     )
@@ -108,8 +107,6 @@ def notify(settings: NotifyConfig, event: Event) -> list[str]:
 
     It never raises, and never takes longer than the time limit.
     """
-    if settings.events is not None and event.kind not in (*settings.events, "test"):
-        return []
     problems = dict.fromkeys(settings.receivers, f"no answer within {settings.timeout:g} s")
 
     def reach(name: str) -> None:
@@ -198,11 +195,10 @@ def failure_event(root: Path, reason: str) -> Event:
 
 
 def who_is_told(settings: NotifyConfig) -> str:
-    """Return in one line who is told of what."""
+    """Return in one line who is told."""
     if not settings.receivers:
         return f"nobody is told: there is no receiver in {SETTINGS_FILE}. {_HOW}"
-    events = settings.events or [kind for kind in get_args(Kind) if kind != "test"]
-    return f"told: {', '.join(settings.receivers)}; of: {', '.join(events)}"
+    return f"told: {', '.join(settings.receivers)}"
 
 
 def try_receivers(root: Path) -> dict[str, str]:

@@ -53,17 +53,6 @@ def test_all_receivers_get_what_happened_its_figures_and_the_next_command(tmp_pa
             assert part in text
 
 
-def test_only_the_kinds_that_are_wanted_are_told(tmp_path):
-    path = tmp_path / "events.jsonl"
-    settings = NotifyConfig(file=str(path), events=["failure"])
-    assert notify(settings, EVENT) == []
-    assert not path.exists()
-    assert notify(settings, Event("failure", "a", "b", "c")) == []
-    assert notify(settings, Event("test", "a", "b", "c")) == []
-    kinds = [json.loads(line)["kind"] for line in path.read_text().splitlines()]
-    assert kinds == ["failure", "test"]
-
-
 def test_receivers_that_are_away_are_named_and_the_others_still_told(tmp_path):
     path = tmp_path / "events.jsonl"
     away = {"chat": f"json://127.0.0.1:{free_port()}/", "mail": mail(free_port()), "x": "nonsense"}
@@ -111,7 +100,7 @@ def test_settings_are_read_from_the_workspace_and_without_them_nobody_is_told(tm
     assert read_settings(tmp_path).receivers == ()
     assert notify(read_settings(tmp_path), EVENT) == []
     (tmp_path / "notify.yaml").write_text(
-        "file: told.jsonl\nevents: [failure, waiting]\nurls: {chat: 'jsons://example.com/x'}\n"
+        "file: told.jsonl\nurls: {chat: 'jsons://example.com/x'}\n"
     )
     settings = read_settings(tmp_path)
     assert settings.file == str(tmp_path / "told.jsonl")
@@ -122,7 +111,6 @@ def test_settings_are_read_from_the_workspace_and_without_them_nobody_is_told(tm
     ("content", "said"),
     [
         ("mail: {}", "mail is not a parameter.*file, urls"),
-        ("events: [promotions]", "promotions.*promotion"),
         ("urls: [json://x]", "urls"),
         ("timeout: 0", "timeout=0"),
         ("[1", "cannot be read as YAML"),
