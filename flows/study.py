@@ -101,7 +101,7 @@ def study_report(study: StudyName, quiet: Quiet = False, as_json: Json = False) 
     elif not quiet:
         for scenario, said in result["verdicts"].items():
             print(f"{scenario}: {said}")
-        print(f"\nReport:   {result['page']}   (and {Path(result['markdown']).name} beside it)")
+        print(f"\nReport:   {result['page']}")
         if result["missing"]:
             print(f"Missing:  {result['missing']} cells; mno study run {study}")
 
@@ -249,10 +249,10 @@ def load_study(given: str, root: Path | None = None) -> Study:
 def report_study(given: str, folder: Path | None = None) -> dict[str, Any]:
     """Write the report of a study, into `reports/studies/<name>/` if no folder is given.
 
-    Returns `page`, `markdown`, `verdicts` by scenario, and the numbers of cells by state.
+    Returns `page`, `verdicts` by scenario, and the numbers of cells by state.
     """
     from mno.study.answers import reported
-    from mno.study.report import MARKDOWN, write_study_report
+    from mno.study.report import write_study_report
     from mno.study.results import counts
 
     study = load_study(given)
@@ -263,7 +263,6 @@ def report_study(given: str, folder: Path | None = None) -> dict[str, Any]:
         page = write_study_report(folder, study, found, findings, told.sections)
     return {
         "page": str(page),
-        "markdown": str(page.with_name(MARKDOWN)),
         "verdicts": {name: part.verdict for name, part in findings.items()},
         **counts(found),
     }

@@ -309,7 +309,6 @@ def _written(maker: TrialMaker, confirmation: Confirmation, preset: Path) -> dic
             who: {str(seed): error for seed, error in errors.items()}
             for who, errors in asdict(confirmation).items()
         },
-        "importances": maker.trials.importances(),
         "preset": f"presets/{preset.name}",
     }
     lines = [

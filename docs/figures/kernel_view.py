@@ -7,6 +7,7 @@ mixers are drawn for one sample that was not trained on.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import torch
 from mno.core.batch import Batch
 from mno.core.grid import Grid
 from mno.nn import ModelConfig, build_operator
-from mno.nn.kernel_view import effective_kernel
-from mno.report.examples import draw_kernel
+from mno.nn.kernel_view import EffectiveKernel, effective_kernel
+from mno.report.panels import Panel, pictures, scale
 from mno.scenarios.darcy import Darcy, DarcyParameters
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -39,10 +40,26 @@ def main() -> None:
         x, place, mixer = heard_by_mixer(model, permeability[:1])
         target = int(np.ravel_multi_index(TARGET, (RESOLUTION, RESOLUTION)))
         kernel = effective_kernel(mixer, x, place, points=[target])
-        field = (scenario.inputs[0], permeability[0].exp().numpy())
+        values, label = permeability[0].exp().numpy(), scenario.inputs[0].long_name
+        axes, mark = scenario.axes, tuple(scenario.axes[0].points[list(TARGET)])
+        look = scale(values), "cividis"
+        field = Panel("Input and target", label, values, axes, *look, mark=mark)
         columns = 4 if path == "bidirectional" else 3
-        png = draw_kernel(kernel, scenario.axes, directions=names, shown=field, columns=columns)
+        (png,) = pictures([field, *panels_of(kernel, field, names)], (columns,))
         write(ASSETS / f"kernel-{path}.png", png)
+
+
+def panels_of(kernel: EffectiveKernel, field: Panel, names: list[str]) -> list[Panel]:
+    """Return the size of a kernel, summed and by direction: the mean |kernel| over channels."""
+    each = kernel.directions[0, :, 0]
+    sizes = [x.abs().mean(-1).reshape(RESOLUTION, -1).numpy() for x in (each.sum(0), *each)]
+    top = float(np.log10(max(size.max() for size in sizes)))
+    label, limits = "log10 of mean |kernel|", (top - 4, top)
+    alike = replace(field, label=label, limits=limits, colours="viridis")
+    with np.errstate(divide="ignore"):
+        logs = [np.ma.masked_less(np.log10(size), top - 4) for size in sizes]
+    named = zip(["All directions", *names], logs, strict=True)
+    return [replace(alike, title=name, values=log) for name, log in named]
 
 
 def solve(scenario: Darcy) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -90,18 +91,19 @@ _FACTS: dict[str, dict[str, str]] = {
         "Python": "machine python",
     },
 }
-# The lineage as a graph: each part's title, the link that verified it, and the corner of its box.
+# The lineage as a graph: each part's title, the link that verified it, the corner of its box, and
+# where the record or a tag says which one it is.
 _PARTS = {
-    "source": ("Generator", "stages", (0, 0)),
-    "parameters": ("Parameters", "parameters", (0, 98)),
-    "code": ("Code", "snapshot", (0, 196)),
-    "environment": ("Environment", "environment", (0, 294)),
-    "data": ("Data", "data", (180, 40)),
-    "training": ("Training run", "record", (360, 190)),
-    "weights": ("Weights", "weights", (540, 190)),
-    "evaluation": ("Evaluation", "stages", (720, 40)),
-    "version": ("Version", "registry", (720, 190)),
-    "decision": ("Decision", "decision", (900, 115)),
+    "source": ("Generator", "stages", (0, 0), "scenario"),
+    "parameters": ("Parameters", "parameters", (0, 98), "params_sha256"),
+    "code": ("Code", "snapshot", (0, 196), "snapshot commit"),
+    "environment": ("Environment", "environment", (0, 294), "environment_sha256"),
+    "data": ("Data", "data", (180, 40), "data md5"),
+    "training": ("Training run", "record", (360, 190), "ids mlflow_run"),
+    "weights": ("Weights", "weights", (540, 190), "model sha256"),
+    "evaluation": ("Evaluation", "stages", (720, 40), Tag.RELATIVE_L2),
+    "version": ("Version", "registry", (720, 190), ""),
+    "decision": ("Decision", "decision", (900, 115), Tag.DECISION),
 }
 _EDGES = (
     ("source", "data"), ("parameters", "data"), ("code", "data"),
@@ -110,7 +112,6 @@ _EDGES = (
     ("weights", "evaluation"), ("weights", "version"), ("evaluation", "decision"),
     ("version", "decision"),
 )  # fmt: skip
-_WIDTH, _HEIGHT = 138.0, 68.0  # of a box
 
 
 def render_certificate(certificate: Certificate, signer: str | None) -> str:
@@ -146,7 +147,8 @@ def _sections(certificate: Certificate, signer: str | None) -> Iterator[Section]
         }
         for link, findings in found.items()
     ]
-    yield _section("lineage", "Lineage", links=rows, graph=_draw(certificate, by_link))
+    yield _section("lineage", "Lineage", links=rows, edges=_EDGES,
+                   boxes=_boxes(certificate, by_link))  # fmt: skip
     differing = [f for f in certificate.findings if f.verdict.is_difference]
     if differing:
         yield _section("differences", "What differs", rows=_rows(differing))
@@ -204,13 +206,20 @@ def moment(time: str) -> str:
     return time.replace("T", " ").replace("+00:00", " UTC")
 
 
+def _recorded(certificate: Certificate, place: str) -> Any:
+    """Return what a tag says, or the record at a place; none where it is not there."""
+    if place in list(Tag):
+        return certificate.tags.get(place) or None
+    return entry(certificate.record, *place.split())
+
+
 def _facts(certificate: Certificate, link: str) -> Iterator[tuple[str, str]]:
     """Yield what is recorded of a link; what is not is left out."""
-    record, tags = certificate.record, certificate.tags
+    record = certificate.record
     if link == "registry":
         yield "Name and version", certificate.model
     for title, place in _FACTS.get(link, {}).items():
-        value = (tags.get(place) or None) if place in list(Tag) else entry(record, *place.split())
+        value = _recorded(certificate, place)
         if value is not None:
             yield title, str(value)
     if link == "snapshot":
@@ -234,55 +243,26 @@ def _replay(outcome: Outcome) -> Iterator[tuple[str, str]]:
     yield "Machine, what differs", listed(outcome.machine)
 
 
-def _draw(certificate: Certificate, findings: Mapping[str, Sequence[Finding]]) -> dict[str, Any]:
-    """Draw the lineage from left to right.
-
-    Returns:
-        `width` and `height`, `boxes`, and the paths of the `arrows` between them, in units of the
-        drawing.
-    """
-    details, boxes = _details(certificate), {}
-    for name, (title, link, (x, y)) in _PARTS.items():
-        if name == "source" and entry(certificate.record, "data", "files"):
-            title, link = "Imported files", "imported files"
+def _boxes(
+    certificate: Certificate, findings: Mapping[str, Sequence[Finding]]
+) -> dict[str, dict[str, Any]]:
+    """Return the parts of the lineage as they are drawn, from left to right."""
+    files, boxes = entry(certificate.record, "data", "files"), {}
+    for name, (title, link, (x, y), place) in _PARTS.items():
+        found = _recorded(certificate, place) or "not recorded"
+        detail = str(found).removesuffix(".dir")[:12]
+        if name == "source":
+            detail = str(certificate.record.get("scenario", ""))
+            if files:
+                title, link, detail = "Imported files", "imported files", f"{len(files)} files"
+        elif name == "evaluation":
+            with suppress(ValueError):
+                detail = f"error {float(found):.4g}"
+        elif name == "version":
+            detail = f"{certificate.name}/{certificate.version}"
+        elif name == "decision":
+            detail = certificate.tags.get(Tag.DECISION, "none")
         verdict = worst(findings.get(link, ()), Verdict.UNKNOWN)  # of nothing, nothing is known
-        boxes[name] = {
-            "x": x, "y": y, "width": _WIDTH, "height": _HEIGHT, "title": title,
-            "detail": details[name], "target": _target(link), **_shown(verdict),
-        }  # fmt: skip
-    arrows = []
-    for tail, head in _EDGES:  # from the right side of a box to the left side of another
-        x0, x1 = boxes[tail]["x"] + _WIDTH, boxes[head]["x"] - 3
-        y0, y1 = (boxes[name]["y"] + _HEIGHT / 2 for name in (tail, head))
-        bend = max((x1 - x0) / 2, 18)
-        curve = f"C{x0 + bend:g} {y0:g} {x1 - bend:g} {y1:g} {x1:g} {y1:g}"
-        arrows.append(f"M{x0:g} {y0:g}{curve}")
-    size = {"width": 900 + _WIDTH, "height": 294 + _HEIGHT}
-    return {**size, "boxes": list(boxes.values()), "arrows": arrows}
-
-
-def _details(certificate: Certificate) -> dict[str, str]:
-    """Return which one each part of the lineage is."""
-    record, tags = certificate.record, certificate.tags
-    files = entry(record, "data", "files")
-
-    def short(*keys: str) -> str:
-        digest = entry(record, *keys)
-        return str(digest).removesuffix(".dir")[:12] if digest else "not recorded"
-
-    try:
-        error = f"error {float(tags.get(Tag.RELATIVE_L2, '')):.4g}"
-    except ValueError:
-        error = "not recorded"
-    return {
-        "source": f"{len(files)} files" if files else str(record.get("scenario", "")),
-        "parameters": short("params_sha256"),
-        "code": short("snapshot", "commit"),
-        "environment": short("environment_sha256"),
-        "data": short("data", "md5"),
-        "training": short("ids", "mlflow_run"),
-        "weights": short("model", "sha256"),
-        "evaluation": error,
-        "version": f"{certificate.name}/{certificate.version}",
-        "decision": tags.get(Tag.DECISION, "none"),
-    }
+        look = {"target": _target(link), **_shown(verdict)}
+        boxes[name] = {"x": x, "y": y, "title": title, "detail": detail, **look}
+    return boxes

@@ -1,11 +1,10 @@
-"""Figures of single samples: input, truth, prediction and error, a forecast in motion, kernels."""
+"""Figures of single samples: input, truth, prediction and error, a forecast in motion."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure as Drawing
@@ -19,13 +18,9 @@ from mno.report.language import Words
 from mno.report.page import Figure, figure_of
 from mno.report.panels import Panel, drawn, labelled, pictures, placed, plane, scale, tiled
 
-if TYPE_CHECKING:  # who inspects data does without torch
-    from mno.nn.kernel_view import EffectiveKernel
-
 _MOST_FRAMES, _MOST_FIELDS = 12, 2  # of an animation
 _MOVING_DPI = 90
 _MILLISECONDS = 400
-_DECADES = 4  # of a kernel
 
 
 def draw_example(
@@ -184,61 +179,3 @@ def _frame(example: Example, field: Field, schema: Schema, words: Words, k: int)
     whole, axes = (truth, prediction, prediction - truth), axes_of(field, schema)
     shown = [plane(values[k], axes) for values in whole]
     return _compared([values for values, *_ in shown], whole, shown[0][1], "", field, schema, words)
-
-
-def draw_kernel(
-    kernel: EffectiveKernel,
-    axes: Sequence[Axis],
-    *,
-    sample: int = 0,
-    target: int = 0,
-    directions: Sequence[str] = (),
-    shown: tuple[Field, np.ndarray] | None = None,
-    columns: int = 3,
-) -> bytes:
-    """Draw the size of a kernel over the domain, summed and for each direction, the target marked.
-
-    The size is the mean over channels of the kernel's absolute value, on a logarithmic scale that
-    all panels share; inputs of no effect, and those below the scale, are left blank.
-
-    Args:
-        kernel: What `mno.nn.effective_kernel` returned for points of a grid.
-        axes: The grid's axes, one or two.
-        sample: Which sample of the batch.
-        target: Which of the kernel's targets.
-        directions: What to call the directions; they are numbered if not given.
-        shown: A field of the same sample, drawn first.
-        columns: Panels in a row.
-
-    Returns:
-        The figure as PNG.
-
-    Raises:
-        ValueError: There are neither one nor two axes, or their points are not those of the kernel.
-    """
-    shape = tuple(len(axis.points) for axis in axes)
-    points = kernel.directions.shape[3]
-    if len(shape) not in (1, 2) or int(np.prod(shape)) != points:
-        raise ValueError(
-            f"axes of {shape} points for a kernel on {points} points; expected one or two axes "
-            "with as many points in all; cut a kernel in more dimensions to a plane first"
-        )
-    each = kernel.directions[sample, :, target]
-    sizes = [x.abs().mean(-1).reshape(shape).numpy(force=True) for x in (each.sum(0), *each)]
-    names = directions or [f"Direction {k + 1}" for k in range(len(each))]
-    place = np.unravel_index(int(kernel.targets[target]), shape)
-    mark = tuple(float(axis.points[i]) for axis, i in zip(axes, place, strict=True))
-    known, colours = ("cividis", "viridis") if len(shape) == 2 else [style.TRUTH_COLOUR] * 2
-    panels = []
-    if shown is not None:
-        field, values = shown
-        label, limits = labelled(field.long_name, field.units), scale(values)
-        panels = [Panel("Input and target", label, values, tuple(axes), limits, known, mark=mark)]
-    highest = max(float(size.max()) for size in sizes)
-    top = float(np.log10(highest)) if highest > 0 else 0.0
-    limits, label = (top - _DECADES, top), "log10 of mean |kernel|"
-    for name, size in zip(["All directions", *names], sizes, strict=True):
-        with np.errstate(divide="ignore"):
-            blank = np.ma.masked_less(np.log10(size), limits[0])
-        panels.append(Panel(name, label, blank, tuple(axes), limits, colours, mark=mark))
-    return pictures(panels, (columns,))[0]

@@ -1,17 +1,13 @@
-"""The report of a study: sections of sentences, tables and figures, as a page and as Markdown."""
+"""The report of a study: sections of sentences, tables and figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-
-from mno import __version__
-from mno.core.files import write_bytes, write_json, write_text
+from mno.core.files import write_json, write_text
 from mno.core.numbers import number, percent
 from mno.report.page import Figure, render_page
 from mno.study.drawing import errors_figure, front_figure, growth_figure
@@ -19,7 +15,7 @@ from mno.study.findings import RULE, Row, ScenarioFindings, machines_of
 from mno.study.results import Found, Study, counts
 from mno.study.statistics import LEVEL, MARGIN, samples_of
 
-PAGE, MARKDOWN, NUMBERS = "index.html", "report.md", "report.json"
+PAGE, NUMBERS = "index.html", "report.json"
 _TEXT_COLUMNS = (
     "model", "operator", "scenario", "comparison", "remarks", "parameter",
 )  # fmt: skip
@@ -275,29 +271,12 @@ def write_report(
 ) -> Path:
     """Write a report, and `numbers` for programs, into a folder; return the path of its page.
 
-    Figures of an earlier report in the folder are removed. `source` is what it is written from.
+    `source` is what it is written from.
 
     Raises:
         OSError: The folder cannot be written to.
     """
-    figures = {f"{f.name}.png": f.png for section in sections for f in section.figures}
-    for name, png in figures.items():
-        write_bytes(folder / "figures" / name, png)
-    for old in (folder / "figures").glob("*.png"):
-        if old.name not in figures:
-            old.unlink()
     write_json(folder / NUMBERS, numbers)
     about = {"title": title, "question": question, "warnings": warnings, "source": source}
-    markdown = _markdown_template().render(sections=sections, version=__version__, **about)
-    write_text(folder / MARKDOWN, markdown)
     write_text(folder / PAGE, render_page("study/study.html.j2", sections=sections, **about))
     return folder / PAGE
-
-
-@cache
-def _markdown_template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("mno", "study"), undefined=StrictUndefined, trim_blocks=True,
-        keep_trailing_newline=True, autoescape=False,  # Markdown
-    )  # fmt: skip
-    return environment.get_template("report.md.j2")

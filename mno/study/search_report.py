@@ -1,19 +1,13 @@
-"""The page of a search: the winner, how it compares, what mattered, and every trial."""
+"""The page of a search: the winner, how it compares, and every trial."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib import pyplot
-from optuna.visualization import matplotlib as plots
-
-from mno.core.numbers import number, percent
-from mno.report.page import Figure
-from mno.report.style import HEIGHT, NARROW, PER_CENT, WIDE, house_style, png_bytes
+from mno.core.numbers import number
 from mno.study.report import Section, Table, write_report
 from mno.study.search_space import SearchSpec
 from mno.study.statistics import mean_with_interval
@@ -21,7 +15,6 @@ from mno.study.trials import DEFAULT, STATES, WINNER, Confirmation, TrialRecord,
 
 FOLDER = Path("reports/tune")
 _NONE = "–"
-_ERROR = "validation error"
 HOW = (
     "Errors are relative L2 on the validation split, of each training's best epoch. The test split "
     "was not opened: it judges the winner once it is trained by the line. The lowest of many "
@@ -35,26 +28,20 @@ def write_search_report(
 ) -> Path:
     """Write the page of a search of which a trial is done; return its path.
 
-    It is self-contained, with Markdown and JSON, of the `numbers`, beside it.
+    It is self-contained, with JSON, of the `numbers`, beside it.
 
     Raises:
         OSError: The folder cannot be written to.
     """
-    records, done, shares, spec = trials.records, trials.done, trials.importances(), trials.spec
+    records, done, spec = trials.records, trials.done, trials.spec
     others = [record for record in records if record.outcome.state != "done"]
     states = ", ".join(f"{n} {state}" for state, n in counted(records).items() if n)
-    mattered = [{"parameter": k, "share": percent(v)} for k, v in shares.items()]
     rows = [_row(record) for record in [*done, *others]]
     sections = [
         _winner_section(done[0], confirmation),
-        Section(
-            "trials", "The search", [f"Trials: {states}."],
-            [Table("What mattered: shares by PED-ANOVA", mattered)] if shares else [],
-            _figures(trials) if len(done) > 1 else [],
-        ),
-        Section("all", "Trials", [], [Table("The best first", rows)]),
+        Section("all", "Trials", [f"{states}."], [Table("The best first", rows)]),
         Section("how", "How it was measured", [HOW, _rules(spec)]),
-    ]  # fmt: skip
+    ]
     question = "Which parameters have the lowest validation error?"
     folder = root / FOLDER / name
     return write_report(folder, spec.title, question, [], sections, numbers, "trials")
@@ -64,50 +51,6 @@ def counted(records: Sequence[TrialRecord]) -> dict[str, int]:
     """Return how many trials there are of each state."""
     counts = Counter(record.outcome.state for record in records)
     return {state: counts[state] for state in STATES}
-
-
-def _figures(trials: Trials) -> list[Figure]:
-    study, names, best = trials.study, ", ".join(trials.spec.space), trials.done[0]
-    return [
-        Figure(
-            "best_so_far", "The best so far",
-            "Validation error of every finished trial, and the lowest until then.",
-            f"Validation errors of {len(trials.done)} trials; the lowest is "
-            f"{_percent(best.outcome.error)}.",
-            *_drawn(lambda: plots.plot_optimization_history(study, target_name=_ERROR)),
-        ),
-        Figure(
-            "slices", "Error along each parameter",
-            "Finished trials as dots, later ones darker. All other parameters differ from dot to "
-            "dot, so read trends, not differences.",
-            f"Validation error against each of {names}.",
-            *_drawn(lambda: plots.plot_slice(study, target_name=_ERROR)),
-        ),
-    ]  # fmt: skip
-
-
-def _drawn(plot: Callable[[], Any]) -> tuple[bytes, bytes]:
-    """Return a plot of Optuna's in the house style, for a page and for a telephone."""
-
-    def png(width: float) -> bytes:
-        with house_style():
-            axes = np.atleast_1d(plot())
-            for ax in axes:
-                for place in ("left", "center"):
-                    ax.set_title("", loc=place)
-                ax.set_yscale("log")
-                ax.yaxis.set_major_formatter(PER_CENT)
-                ax.yaxis.set_minor_formatter(PER_CENT)
-            figure = axes[0].get_figure()
-            figure.suptitle("")
-            figure.set_size_inches(width, HEIGHT)
-            with pyplot.rc_context({"savefig.bbox": "tight"}):
-                made = png_bytes(figure)
-            pyplot.close(figure)
-        return made
-
-    pyplot.switch_backend("agg")
-    return png(WIDE), png(1.2 * NARROW)
 
 
 def _winner_section(winner: TrialRecord, confirmation: Confirmation) -> Section:

@@ -38,13 +38,8 @@ ATTEMPTS = 2
 """Times that a trial is begun at most, where what made it was killed."""
 STATES = ("done", "pruned", "refused", "failed", "broken")
 """What became of a trial; `broken`: its process was lost."""
-FEWEST = 4
-"""Finished trials below which nothing is said of what mattered."""
 WARM_UP = 2
 """Epochs in which no trial is ended early."""
-IMPORTANCE = optuna.importance.PedAnovaImportanceEvaluator
-"""PED-ANOVA (Watanabe et al. 2023, doi:10.24963/ijcai.2023/488): how far the best trials gather."""
-
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
@@ -201,16 +196,6 @@ class Trials:
         self.of(number).set_user_attr(OUTCOME, asdict(lost))
         self.study.tell(number, state=TrialState.FAIL)
         return again
-
-    def importances(self) -> dict[str, float]:
-        """Return each parameter's share in what the error varied by; none of too few trials."""
-        errors = {record.outcome.error for record in self.done}
-        if len(errors) < 2 or len(self.done) < FEWEST:
-            return {}
-        try:
-            return optuna.importance.get_param_importances(self.study, evaluator=IMPORTANCE())
-        except (ValueError, RuntimeError):  # all at one point, for example
-            return {}
 
 
 def _attempt(trial: FrozenTrial) -> int:

@@ -8,7 +8,6 @@ import matplotlib
 import matplotlib.image
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from mno.core.fields import Axis, Field
@@ -16,9 +15,7 @@ from mno.data.generate.run import CheckReport
 from mno.data.reading import Schema
 from mno.data.statistics import Margins
 from mno.evaluation.result import Example
-from mno.nn.kernel_view import EffectiveKernel, effective_kernel
-from mno.nn.mixers.mamba import MambaMixer
-from mno.report.examples import _output_panels, draw_example, draw_kernel
+from mno.report.examples import _output_panels, draw_example
 from mno.report.language import Words
 from mno.report.panels import Panel, draw_panel, plane, scale
 from mno.report.sections.data import check_figure
@@ -222,40 +219,3 @@ def test_a_report_of_an_older_version_has_no_figure():
 def test_odd_values_are_drawn(values):
     assert len(np.unique(picture(check_figure(dataset_of(np.array(values)))))) > 10
     assert blue_columns(check_figure(dataset_of(np.zeros(4), tolerance=0.0)))[1] < 0.2
-
-
-def axes(*shape):
-    return [
-        Axis(name, "1", name, (np.arange(n) + 0.5) / n, (0.0, 1.0))
-        for name, n in zip("xyz", shape, strict=False)
-    ]
-
-
-def kernel(*shape):
-    torch.manual_seed(0)
-    mixer = MambaMixer(4, d_state=2, path="axial", dims=len(shape), backend="reference")
-    num_points = int(np.prod(shape))
-    return effective_kernel(mixer, torch.randn(1, num_points, 4), shape, points=[1, num_points - 1])
-
-
-def test_a_kernel_is_drawn_with_its_target_and_a_field_beside_it():
-    plane, names = kernel(5, 4), ["a", "b", "c", "d"]
-    first, second = (draw_kernel(plane, axes(5, 4), target=t) for t in (0, 1))
-    assert first != second
-    assert first == draw_kernel(plane, axes(5, 4))
-    line = draw_kernel(kernel(6), axes(6))
-    assert size(first)[1] > 1.5 * size(line)[1]  # two rows for five panels, one for three
-    shown = (Field("k", "1", "permeability", "input", ("x", "y")), np.eye(5, 4))
-    more = draw_kernel(plane, axes(5, 4), shown=shown, directions=names, columns=6)
-    assert size(more)[0] > size(draw_kernel(plane, axes(5, 4), columns=6))[0]
-
-
-def test_a_kernel_of_zero_is_drawn():
-    nothing = EffectiveKernel(torch.zeros(1, 2, 1, 6, 3), torch.tensor([2]))
-    assert draw_kernel(nothing, axes(6)).startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize("shape", [(4, 4), (5, 2, 2)])
-def test_axes_that_are_not_those_of_the_kernel_are_refused(shape):
-    with pytest.raises(ValueError, match="expected one or two axes with as many points"):
-        draw_kernel(kernel(5, 4), axes(*shape))

@@ -61,16 +61,14 @@ def kept(study_file, tmp_path, monkeypatch):
     return study.results
 
 
-def test_a_report_is_a_page_markdown_and_figures(kept, study_file, tmp_path):
-    done = report_study(str(study_file), tmp_path / "out")
-    html, markdown = (Path(done[key]).read_text() for key in ("page", "markdown"))
-    for text in (html, markdown):
-        assert "1 of 6 cells have not been made." in text
-        assert "plain-axial has a lower error than plain-softmax" in text
-        assert "the solver" in text and "Holm" in text
+def test_a_report_is_a_page_with_figures(kept, study_file, tmp_path):
+    html = Path(report_study(str(study_file), tmp_path / "out")["page"]).read_text()
+    assert "1 of 6 cells have not been made." in html
+    assert "plain-axial has a lower error than plain-softmax" in html
+    assert "the solver" in html and "Holm" in html
     assert 'src="http' not in html
-    drawn = {path.name for path in (tmp_path / "out/figures").glob("*.png")}
-    assert {"errors_darcy.png", "front_latency_ms_darcy.png"} <= drawn
+    for title in ("darcy: test error", "darcy: error against time of a prediction, ms"):
+        assert title in html
     numbers = json.loads((tmp_path / "out/report.json").read_text())
     assert numbers["fresh"] == 5
     assert numbers["scenarios"]["darcy"]["best"] == "plain-axial"
@@ -91,7 +89,7 @@ def test_cells_of_different_code_are_not_mixed(kept, study_file, tmp_path):
     for cell in study.cells[:-1]:
         _set_code(kept, cell.name, "older")
     done = report_study(str(study_file), tmp_path / "out")  # all of one code, if not of today's
-    assert "5 cells were made by other code or data" in Path(done["markdown"]).read_text()
+    assert "5 cells were made by other code or data" in Path(done["page"]).read_text()
     assert reported(study).answers.cells == 5
 
 
