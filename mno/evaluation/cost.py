@@ -30,7 +30,7 @@ from mno.evaluation.config import EconomicsConfig
 from mno.evaluation.equal_error import equal_error
 from mno.evaluation.memory import Process
 from mno.evaluation.solver import solver_of
-from mno.evaluation.timing import Times, best_throughput, latency, one_thread, seconds_of
+from mno.evaluation.timing import Times, best_throughput, one_thread, seconds_of, times_of
 from mno.scenarios.base import Fields, split_samples
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
@@ -53,7 +53,7 @@ def measure_cost(
     one, seconds = _first_given(surrogate.description, test), economics.comparison_seconds
     with one_thread():
         batch_size, throughput = best_throughput(surrogate, one)
-        alone = latency(surrogate, one)
+        alone = times_of(lambda: surrogate.predict(one, 1))
         ms = 1e3 * alone.median
         times = _solver_times(test, _SHARE * seconds)
         beside: dict[str, Any] = {"solver": times, "equal_error": times}

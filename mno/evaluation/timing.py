@@ -57,11 +57,6 @@ def times_of(call: Callable[[], object], budget: float = _SECONDS_EACH) -> Times
     return Times(np.array(times))
 
 
-def latency(surrogate: Surrogate, one: Mapping[str, np.ndarray]) -> Times:
-    """Time predictions of one sample, shape `(1, *dims)` by name."""
-    return times_of(lambda: surrogate.predict(one, 1))
-
-
 def best_throughput(surrogate: Surrogate, one: Mapping[str, np.ndarray]) -> tuple[int, float]:
     """Double the batch for as long as the throughput grows, to 256 samples at most.
 

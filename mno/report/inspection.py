@@ -197,26 +197,19 @@ class Inspection:
         }
 
 
-def spacing_of(axis: Axis) -> tuple[float, float, bool]:
-    """Return the smallest and the largest distance between neighbours, and whether all are equal.
-
-    Points are taken as equally far apart where only rounding makes a difference; NaN for one point.
-    """
-    if len(axis.points) < 2:
-        return math.nan, math.nan, False
-    distances = np.diff(axis.points)
-    low, high = float(distances.min()), float(distances.max())
-    return low, high, high - low <= _EQUAL * abs(float(distances.mean()))
-
-
 def _axis(axis: Axis) -> dict[str, Any]:
-    low, high, equal = spacing_of(axis)
+    """Return what is known of an axis, with the smallest and largest distance of neighbours.
+
+    These are equal where only rounding makes a difference.
+    """
+    distances = np.diff(axis.points) if len(axis.points) > 1 else np.array([math.nan])
+    low, high = float(distances.min()), float(distances.max())
     return {
         "units": axis.units,
         "points": len(axis.points),
         "extent": list(axis.extent),
         "spacing": [_finite(low), _finite(high)],
-        "equal": equal,
+        "equal": high - low <= _EQUAL * abs(float(distances.mean())),
     }
 
 

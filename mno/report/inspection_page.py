@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from matplotlib.ticker import MaxNLocator
 from mno.core.files import write_json, write_text
 from mno.core.numbers import number, percent, setting
 from mno.report import style
-from mno.report.inspected_fields import CUTOFF, FieldMeasurement
+from mno.report.inspected_fields import CUTOFF
 from mno.report.inspected_sensors import Presence, Sensors
-from mno.report.inspection import Inspection, spacing_of
+from mno.report.inspection import Inspection
 from mno.report.language import check_rows, unit_text
 from mno.report.page import Figure, embedded, render_page
 from mno.report.panels import Panel, labelled, pictures, placed, plane, scale
@@ -61,7 +62,7 @@ def write_inspection(inspection: Inspection, folder: Path) -> Path:
 
 def tables(inspection: Inspection) -> dict[str, list[Row]]:
     """Return what an inspection found as rows of text, by table; one without rows tells nothing."""
-    fields = inspection.fields
+    fields, told = inspection.fields, inspection.to_dict()
     whole = [m for m in fields if not m.field.gaps]
     counts = {
         "duplicate samples": len(inspection.duplicates),
@@ -71,17 +72,40 @@ def tables(inspection: Inspection) -> dict[str, list[Row]]:
         "constant samples": sum(len(m.constant) for m in whole),
         "repeated frames": sum(m.repeated_frames for m in fields),
     }
+    judged = ("of", "judged", "found", "expected", "enough")
+    checked = ("check", "largest value", "tolerance", "result")
     return {
-        "fields": [_field_row(measured) for measured in fields],
+        "fields": [
+            {
+                "field": name,
+                "quantity": field["long_name"],
+                "role": field["role"],
+                "unit": unit_text(field["units"]),
+                "axes": " ".join(map("{}={}".format, field["dims"], field["shape"]))
+                or "one per sample",
+                **{
+                    key: _text(field[key]) if field["min"] is not None else "–"
+                    for key in ("min", "max", "mean", "std")
+                },
+                "not finite": percent(field["not_finite"] / told["samples"] / prod(field["shape"]))
+                if field["not_finite"]
+                else "0",
+            }
+            for name, field in told["fields"].items()
+        ],
         "axes": [
             {
-                "axis": axis.name,
-                "unit": unit_text(axis.units),
-                "points": str(len(axis.points)),
-                "extent": f"{setting(axis.extent[0])} to {setting(axis.extent[1])}",
-                "spacing": "unordered" if axis.name == "point" else _spacing(*spacing_of(axis)),
+                "axis": name,
+                "unit": unit_text(axis["units"]),
+                "points": str(axis["points"]),
+                "extent": " to ".join(map(setting, axis["extent"])),
+                "spacing": "unordered"
+                if name == "point"
+                else f"{_text(axis['spacing'][0])}, equal"
+                if axis["equal"]
+                else " to ".join(map(_text, axis["spacing"])),
             }
-            for axis in inspection.schema.axes
+            for name, axis in told["axes"].items()
         ],
         "splits": _split_rows(inspection),
         "fineness": [
@@ -95,35 +119,13 @@ def tables(inspection: Inspection) -> dict[str, list[Row]]:
         ],
         "gaps": [{name: str(count) for name, count in counts.items()}],
         "judgements": [
-            {
-                "of": judgement.subject,
-                "judged": judgement.what,
-                "found": judgement.figure,
-                "expected": judgement.limit,
-                "enough": "yes" if judgement.holds else "NO",
-            }
-            for judgement in inspection.judgements
+            dict(zip(judged, (*one[:4], "yes" if one.holds else "NO"), strict=True))
+            for one in inspection.judgements
         ],
         "checks": [
-            dict(zip(("check", "largest value", "tolerance", "result"), row.values(), strict=True))
+            dict(zip(checked, row.values(), strict=True))
             for row in check_rows({"checks": inspection.checks})
         ],
-    }
-
-
-def _field_row(measured: FieldMeasurement) -> Row:
-    total, field = measured.total, measured.field
-    mean = total.mean if total.count else math.nan
-    values = {"min": total.min, "max": total.max, "mean": mean, "std": total.std}
-    share = total.missing / max(total.missing + total.count, 1)
-    return {
-        "field": field.name,
-        "quantity": field.long_name,
-        "role": field.role,
-        "unit": unit_text(field.units),
-        "axes": " ".join(f"{a.name}={len(a.points)}" for a in measured.axes) or "one per sample",
-        **{name: _text(value) for name, value in values.items()},
-        "not finite": percent(share) if total.missing else "0",
     }
 
 
@@ -142,10 +144,6 @@ def _split_rows(inspection: Inspection) -> list[Row]:
             }
         )
     return rows
-
-
-def _spacing(low: float, high: float, equal: bool) -> str:
-    return f"{_text(low)}, equal" if equal else f"{_text(low)} to {_text(high)}"
 
 
 def _text(value: Any) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -251,18 +251,8 @@ def counts(found: Sequence[Found]) -> dict[str, int]:
 
 
 def to_make(found: Sequence[Found]) -> list[Found]:
-    """Return the cells of a study that are not there, the most informative first.
-
-    A model that has been trained fewer times than others comes first, since a study with a hole in
-    it answers nothing; otherwise the order is that of the study file.
-    """
-    trained = Counter(_group(item) for item in found if item.state == "fresh")
-    ranked = []
-    for place, item in enumerate(found):
-        if item.state != "fresh":
-            ranked.append((trained[_group(item)], place))
-            trained[_group(item)] += 1
-    return [found[place] for _, place in sorted(ranked)]
+    """Return the cells of a study that are not there, in its order: the first seed of all first."""
+    return [item for item in found if item.state != "fresh"]
 
 
 def expected_seconds(planned: Sequence[Found], found: Iterable[Found]) -> float | None:
