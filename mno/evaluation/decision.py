@@ -55,12 +55,13 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
     solver, given = cost["solver"], economics.solver_seconds
     measured = None if isinstance(solver, Absent) else 1e-3 * solver["ms"]
     solve, prediction = measured if given is None else given, 1e-3 * cost["latency_ms"]
-    spent: dict[str, Any] = {}
-    names = {"data": "generate", "training": "train", "evaluation": "evaluate"}
-    for part in ("data", "training", "learning_curve", "evaluation"):
-        found = cost["spent"].get(names.get(part, part))
-        if found is not None:
-            spent[part] = found if isinstance(found, Absent) else found["cpu_seconds"]
+    stages = {"data": "generate", "training": "train"}
+    stages |= {"learning_curve": "learning_curve", "evaluation": "evaluate"}
+    spent: dict[str, Any] = {
+        part: found if isinstance(found, Absent) else found["cpu_seconds"]
+        for part, stage in stages.items()
+        if (found := cost["spent"].get(stage)) is not None
+    }
     computed = solve is not None and (given is not None or isinstance(spent["data"], Absent))
     if solve is not None and computed:
         spent["data"] = samples * solve

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -56,13 +55,10 @@ class Process:
 
 def own_peak_mib() -> float:
     """Return the most that was ever resident of this process, in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count what the process was before it became this program
-        lines = status.read_text(encoding="utf-8").splitlines()
-        (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
-        return int(peak) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
+    # getrusage would count what the process was before it became this program.
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(peak) / 2**10
 
 
 def _work(kind: str, *what: str) -> None:

@@ -104,19 +104,14 @@ class Presence:
         return min(1, len(self._count)) if self.same else len(self._count)
 
     @property
-    def count(self) -> np.ndarray:
-        """Values of each sensor, shape `(sensors,)`."""
-        return self._count[: self.sensors]
-
-    @property
     def measured(self) -> np.ndarray:
         """Sensors that have a value at all, shape `(sensors,)`, bool."""
-        return self.count > 0
+        return self._count[: self.sensors] > 0
 
     @property
     def missing(self) -> np.ndarray:
         """Share of missing values of each sensor, shape `(sensors,)`."""
-        return 1.0 - self.count / max(self.total, 1)
+        return 1.0 - self._count[: self.sensors] / max(self.total, 1)
 
     @property
     def share_missing(self) -> float:
@@ -134,15 +129,12 @@ class Presence:
         return np.sqrt(self._variances[: self.sensors])
 
     @property
-    def constant(self) -> np.ndarray:
-        """Sensors of which all values are the same, shape `(sensors,)`, bool."""
-        return (self.count > 1) & (self._squares[: self.sensors] == 0)
-
-    @property
-    def dead(self) -> np.ndarray:
-        """Sensors that hardly vary where others do, shape `(sensors,)`, bool."""
+    def conditions(self) -> np.ndarray:
+        """How each sensor is, in a word, shape `(sensors,)`; dead: others vary, it hardly does."""
         usual = np.median(self.deviation[self.measured]) if self.measured.any() else 0.0
-        return self.measured & ~self.constant & (self.deviation < DEAD * usual)
+        constant = ((self._count > 1) & (self._squares == 0))[: self.sensors]
+        faults = [~self.measured, constant, self.deviation < DEAD * usual]
+        return np.select(faults, ["silent", "constant", "dead"], "works")
 
     @property
     def _variance(self) -> float:
@@ -187,13 +179,6 @@ class Presence:
     def picture(self) -> np.ndarray:
         """Share of values that are there, shape `(sensors, samples or fewer columns)`."""
         return self._filled[: self.sensors] / np.maximum(self._cells, 1)
-
-    def condition(self, sensor: int) -> str:
-        """Return in one word how a sensor is."""
-        for word in ("constant", "dead"):
-            if getattr(self, word)[sensor]:
-                return word
-        return "works" if self.measured[sensor] else "silent"
 
     def _add_gaps(self, sample: int, here: np.ndarray) -> None:
         between = -1  # frames since the sample before, if that is of the same run
@@ -348,9 +333,9 @@ def _of_values(sensors: Sensors, presence: Presence) -> Iterator[Judgement]:
         )
     located = "point" in presence.field.dims and not presence.same
     silent = sensors.silent() if located else ~presence.measured
-    faults = {"silent": silent, "constant": presence.constant, "dead": presence.dead}
-    faulty = [(word, n) for word, which in faults.items() for n in np.flatnonzero(which).tolist()]
-    listed = "; ".join(f"({sensors.name(presence, n)}) is {word}" for word, n in faulty[:5])
+    words = presence.conditions
+    faulty = np.flatnonzero(silent | (words == "constant") | (words == "dead")).tolist()
+    listed = "; ".join(f"({sensors.name(presence, n)}) is {words[n]}" for n in faulty[:5])
     listed += f" and {len(faulty) - 5} more" if len(faulty) > 5 else ""
     count = int((presence.measured | silent).sum())
     yield Judgement(

@@ -70,10 +70,7 @@ class Inspection:
     @cached_property
     def split_counts(self) -> dict[str, int]:
         """Number of samples by split, in the order of their use."""
-        names, counts = np.unique(self.splits, return_counts=True)
-        found = dict(zip(names.tolist(), counts.tolist(), strict=True))
-        order = [*(name for name in _SPLITS if name in found), *sorted({*found} - {*_SPLITS})]
-        return {name: found[name] for name in order}
+        return {name: int((self.splits == name).sum()) for name in _SPLITS if name in self.splits}
 
     @property
     def problems(self) -> list[str]:
@@ -174,10 +171,10 @@ class Inspection:
                 "missing": float(one.missing[number]),
                 "longest_gap": _finite(float(one.gaps[number] * one.interval)),
                 "deviation": float(one.deviation[number]),
-                "condition": one.condition(number),
+                "condition": condition,
             }
             for one in sensors.presence
-            for number in range(one.sensors)
+            for number, condition in enumerate(one.conditions.tolist())
         ]
         return sorted(found, key=lambda sensor: sensor["condition"] == "works")
 

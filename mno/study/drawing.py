@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from mno.study.findings import Row, ScenarioFindings, front
 # Okabe and Ito, told apart by all kinds of sight: one for each mixer, a marker for each backbone.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = "osD^vP*X"
+_HEIGHT = HEIGHT + 0.6
 # Which ticks of a decade have a number, by the decades that an axis spans.
 _STEPS = (
     (0.5, (1, 1.2, 1.5, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)),
@@ -33,14 +34,16 @@ Kinds = Mapping[str, tuple[str, str]]  # by model its backbone and its mixer
 
 def errors_figure(found: ScenarioFindings) -> Figure:
     """Draw the error of every model of a scenario: each seed, mean and interval."""
-    return _drawn(
+    return Figure(
         f"errors_{found.scenario}",
         f"{found.scenario}: test error",
         "Relative L2 on the test split: each seed a dot, the mean a line with its 95 % interval. "
         "Where intervals overlap, the comparisons below say whether the models are told apart.",
         f"Test errors of {len(found.rows)} models on {found.scenario}; {found.verdict}.",
-        lambda ax: _errors(ax, found.rows, _styles(_kinds(found))), 1.0 + 0.3 * len(found.rows),
-    )  # fmt: skip
+        *curves(
+            lambda ax: _errors(ax, found.rows, _styles(_kinds(found))), 1.0 + 0.3 * len(found.rows)
+        ),
+    )
 
 
 def front_figure(found: ScenarioFindings, cost: str, label: str) -> Figure | None:
@@ -58,13 +61,13 @@ def front_figure(found: ScenarioFindings, cost: str, label: str) -> Figure | Non
             ax.plot(cost, error, label=name, ls="", ms=6, **styles[name])
         _make_logarithmic(ax, label, "relative L2 error")
 
-    return _drawn(
+    return Figure(
         f"front_{cost}_{found.scenario}",
         f"{found.scenario}: error against {label}",
         f"Mean test error against {label}; lower left is better. The line joins the models that "
         f"no other beats in both: {', '.join(best)}.",
         f"Error against {label} of {len(points)} models; on the front: {', '.join(best)}.",
-        draw,
+        *curves(draw, _HEIGHT),
     )
 
 
@@ -82,14 +85,7 @@ def growth_figure(
             ax.plot(*np.array(points, float).T, label=model, ms=4, lw=1.4, **styles[model])
         _make_logarithmic(ax, x, y)
 
-    return _drawn(name, title, why, f"{title}, of {', '.join(long)}.", draw)
-
-
-def _drawn(
-    name: str, title: str, caption: str, alt: str, draw: Callable[[Axes], None],
-    height: float = HEIGHT + 0.6,
-) -> Figure:  # fmt: skip
-    return Figure(name, title, caption, alt, *curves(draw, height))
+    return Figure(name, title, why, f"{title}, of {', '.join(long)}.", *curves(draw, _HEIGHT))
 
 
 def _kinds(found: ScenarioFindings) -> Kinds:

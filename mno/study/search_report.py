@@ -9,7 +9,6 @@ from typing import Any
 
 from mno.core.numbers import number
 from mno.study.report import Section, Table, write_report
-from mno.study.search_space import SearchSpec
 from mno.study.statistics import mean_with_interval
 from mno.study.trials import DEFAULT, STATES, WINNER, Confirmation, TrialRecord, Trials
 
@@ -34,13 +33,16 @@ def write_search_report(
         OSError: The folder cannot be written to.
     """
     records, done, spec = trials.records, trials.done, trials.spec
+    most = spec.limits.parameters
+    bound = "" if most is None else f" Models have at most {number(most)} parameters."
+    rules = f"Sampler tpe, pruner median, seed {spec.seed}; trainings have the line's seed.{bound}"
     others = [record for record in records if record.outcome.state != "done"]
     states = ", ".join(f"{n} {state}" for state, n in counted(records).items() if n)
     rows = [_row(record) for record in [*done, *others]]
     sections = [
         _winner_section(done[0], confirmation),
         Section("all", "Trials", [f"{states}."], [Table("The best first", rows)]),
-        Section("how", "How it was measured", [HOW, _rules(spec)]),
+        Section("how", "How it was measured", [HOW, rules]),
     ]
     question = "Which parameters have the lowest validation error?"
     folder = root / FOLDER / name
@@ -85,13 +87,6 @@ def _row(record: TrialRecord) -> dict[str, str]:
         "parameters": _NONE if made.parameters is None else number(made.parameters),
         "remarks": made.reason or (_NONE if made.state == "done" else made.state),
     }
-
-
-def _rules(spec: SearchSpec) -> str:
-    most = spec.limits.parameters
-    bound = "" if most is None else f" Models have at most {number(most)} parameters."
-    said = f"Sampler tpe, pruner median, seed {spec.seed}; every training has the seed of the line."
-    return said + bound
 
 
 def _percent(error: float | None) -> str:

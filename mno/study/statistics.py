@@ -122,13 +122,7 @@ class Comparison:
 
 
 def mean_with_interval(given: Sequence[float]) -> Mean:
-    """Return the mean of values, mostly of an error over seeds.
-
-    Raises:
-        ValueError: There is none.
-    """
-    if not len(given):
-        raise ValueError("there is no value; expected one at least")
+    """Return the mean of one value or more, mostly of an error over seeds."""
     values, n = np.asarray(given, float), len(given)
     mean = float(values.mean())
     if n < 2:

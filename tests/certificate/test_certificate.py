@@ -12,7 +12,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -46,9 +46,6 @@ from mno.lineage.replay_compare import Agreement, Outcome, Remade
 from tests.support.audited_line import MODEL
 from tests.support.undone_damage import byte, content
 from tests.support.workspaces import Workspace
-
-if TYPE_CHECKING:
-    pass
 
 
 class Page:

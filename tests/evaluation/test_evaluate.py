@@ -141,8 +141,6 @@ def test_what_does_not_fit_the_model_is_refused(surrogate, make_split, training,
     other = replace(surrogate.description, inputs={"permeability": "1"})
     with pytest.raises(InputError, match="permeability.*train again"):
         evaluated(Surrogate(other, surrogate.operator), unseen)
-    with pytest.raises(InputError, match="mean fields are given of"):
-        evaluate(surrogate, unseen, {}, EvaluateConfig())
 
 
 def test_errors_of_a_learning_curve_are_those_of_the_evaluation(surrogate, unseen, evaluation):
