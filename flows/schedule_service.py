@@ -216,7 +216,7 @@ def _settle(root: Path, known: Mapping[str, Any]) -> None:
     missed = known["next"] if known["next"] and moment(known["next"]) < now() else None
     # One that crashed is tried once more, and not for ever.
     again = last["scheduled"] if last.get("outcome") == "crashed" and not last["missed"] else None
-    wanted = missed or again
+    wanted = again or missed
     if known["plan"]["paused"] or wanted is None:
         return
     state: Any = Scheduled(scheduled_time=now())
