@@ -297,15 +297,6 @@ def judge(
     return tuple(found)
 
 
-def verdict(judgements: Sequence[Judgement], states: Sequence[str]) -> str:
-    """Return in one line whether data suffice, and what is missing."""
-    aim = f"training on {', '.join(states)}"
-    lacking = [f"{j.subject}: {j.lacking}" for j in judgements if not j.holds]
-    if not lacking:
-        return f"these data suffice for {aim}"
-    return f"these data do not suffice for {aim}: {'; '.join(lacking)}"
-
-
 def _share(
     subject: str, what: str, share: float, limit: float, lacking: str, of: str = ""
 ) -> Judgement:
@@ -385,7 +376,6 @@ def largest_hole(places: np.ndarray) -> float:
         return 1.0
     places, low, high = places[:, wide], low[wide], high[wide]
     points = _LATTICE[places.shape[1]]
-    lines = [np.linspace(a, b, points) for a, b in zip(low, high, strict=True)]
-    lattice = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, len(lines))
-    distances, _ = KDTree(places).query(lattice)
+    steps = np.indices((points,) * len(low)).reshape(len(low), -1).T / (points - 1)
+    distances, _ = KDTree(places).query(low + (high - low) * steps)
     return float(2 * distances.max() / np.linalg.norm(high - low))

@@ -31,7 +31,7 @@ from mno.core.numbers import percent
 from mno.data.reading import Schema, read_schema, verify
 from mno.data.statistics import count_duplicates
 from mno.report.inspected_fields import FieldMeasurement
-from mno.report.inspected_sensors import Judgement, Sensors, find_sensors, judge, verdict
+from mno.report.inspected_sensors import Judgement, Sensors, find_sensors, judge
 
 _MUCH_AT_CUTOFF = 0.01  # share of the variance
 _MUCH_NOISE = 0.02  # share of the deviation
@@ -53,7 +53,6 @@ class Inspection:
     duplicates: tuple[tuple[int, int], ...]  # the first sample with some inputs, and another
     leaks: int  # inputs that are in more than one split
     checks: Mapping[str, Any]  # the physics checks of the dataset's own report, by name
-    checks_missing: str  # why there are none; empty where there are
     sensors: Sensors | None = None  # of data with gaps, or of points in fixed places
 
     @cached_property
@@ -64,8 +63,13 @@ class Inspection:
     @property
     def verdict(self) -> str:
         """Whether data of sensors suffice, and what is missing; empty for other data."""
-        predicted = [field.name for field in self.schema.outputs]
-        return verdict(self.judgements, predicted) if self.sensors else ""
+        if not self.sensors:
+            return ""
+        aim = f"training on {', '.join(field.name for field in self.schema.outputs)}"
+        lacking = "; ".join(f"{j.subject}: {j.lacking}" for j in self.judgements if not j.holds)
+        if not lacking:
+            return f"these data suffice for {aim}"
+        return f"these data do not suffice for {aim}: {lacking}"
 
     @cached_property
     def split_counts(self) -> dict[str, int]:
@@ -250,8 +254,8 @@ def inspect_store(
     pairs = [(first.setdefault(digest, sample), sample) for sample, digest in enumerate(digests)]
     duplicates = tuple((one, other) for one, other in pairs if one != other)
     _, leaks = count_duplicates(digests, splits.tolist())
-    checks, missing = _checks(report, schema.scenario, splits, fields)
-    return Inspection(store, schema, splits, fields, duplicates, leaks, checks, missing, sensors)
+    checks = _checks(report or {}, schema.scenario, splits, fields)
+    return Inspection(store, schema, splits, fields, duplicates, leaks, checks, sensors)
 
 
 def _measure(
@@ -291,21 +295,16 @@ def _measure(
 
 
 def _checks(
-    report: Mapping[str, Any] | None,
+    report: Mapping[str, Any],
     scenario: str,
     splits: np.ndarray,
     fields: tuple[FieldMeasurement, ...],
-) -> tuple[Mapping[str, Any], str]:
-    """Return the checks of a report if it belongs to the data, else why there are none."""
-    if report is None:
-        return {}, "not known: there is no reports/dataset.json beside the data"
+) -> Mapping[str, Any]:
+    """Return the checks of a report if it belongs to the data."""
     ranges = {name: (f.get("min"), f.get("max")) for name, f in report.get("fields", {}).items()}
     measured = {m.field.name: (m.total.min, m.total.max) for m in fields}
     ours = (report.get("scenario"), report.get("samples")) == (scenario, len(splits))
-    if not ours or ranges != measured:
-        return {}, "not known: reports/dataset.json is of other data"
-    checks = report.get("checks", {})
-    return checks, "" if checks else "none: the scenario has no physics checks"
+    return report.get("checks", {}) if ours and ranges == measured else {}
 
 
 @contextmanager

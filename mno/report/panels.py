@@ -245,18 +245,21 @@ def _draw_points(ax: Axes, panel: Panel, places: np.ndarray) -> None:
 
 def _draw_map(ax: Axes, panel: Panel) -> None:
     first, second = panel.axes
-    upwards = _span(second) if second.name == "time" else second.extent
+    upwards, timed = second.extent, second.name == "time"
+    if timed:  # cells of frames, each half an interval around its time
+        half = (second.points[1] - second.points[0]) / 2
+        upwards = float(second.points[0] - half), float(second.points[-1] + half)
     image = ax.imshow(
         panel.values.T,  # the first axis runs to the right, the second upwards
         origin="lower",
-        aspect="auto" if second.name == "time" else "equal",
+        aspect="auto" if timed else "equal",
         extent=(*first.extent, *upwards),
         cmap=panel.colours,
         norm=Normalize(*panel.limits),
         interpolation="nearest",
     )
     ax.set_xticks(np.linspace(*first.extent, 3))
-    ax.set_yticks(np.linspace(*upwards, 3) if second.name != "time" else second.points[[0, -1]])
+    ax.set_yticks(second.points[[0, -1]] if timed else np.linspace(*upwards, 3))
     _draw_scale(ax, image, panel)
 
 
@@ -276,12 +279,6 @@ def _draw_scale(ax: Axes, image: ScalarMappable, panel: Panel) -> None:
 def _filled(values: np.ndarray) -> np.ndarray:
     """Return values with NaN, of which nothing is drawn, where they are masked."""
     return np.ma.filled(values, np.nan)
-
-
-def _span(time: Axis) -> tuple[float, float]:
-    """Return where the cells of frames begin and end, each half an interval around its time."""
-    half = (time.points[1] - time.points[0]) / 2
-    return float(time.points[0] - half), float(time.points[-1] + half)
 
 
 def _unit(units: str) -> str:

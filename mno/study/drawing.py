@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mno.core.numbers import setting
 from mno.report.page import Figure
-from mno.report.style import HEIGHT, PER_CENT, REFERENCE_COLOUR, curves, draw_legend
+from mno.report.style import HEIGHT, PER_CENT, REFERENCE_COLOUR, curves, draw_legend, log_ticks
 from mno.study.findings import Row, ScenarioFindings, front
 
 # Okabe and Ito, told apart by all kinds of sight: one for each mixer, a marker for each backbone.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = "osD^vP*X"
 _HEIGHT = HEIGHT + 0.6
-# Which ticks of a decade have a number, by the decades that an axis spans.
-_STEPS = (
-    (0.5, (1, 1.2, 1.5, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)),
-    (0.8, (1, 1.5, 2, 3, 4, 5, 6, 8)),
-    (1.5, (1, 2, 3, 5)),
-    (2.5, (1, 3)),
-)
 _PLAIN = FuncFormatter(lambda value, _: setting(float(f"{value:.3g}")))
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]  # by model points (x, y)
@@ -124,12 +116,10 @@ def _make_logarithmic(ax: Axes, x: str, y: str) -> None:
     ax.set_xscale("log")
     ax.set_yscale("log")
     for axis, text in ((ax.xaxis, _PLAIN), (ax.yaxis, PER_CENT if y.endswith("error") else _PLAIN)):
+        log_ticks(axis, text)
         low, high = sorted(axis.get_view_interval())
-        steps = next((s for decades, s in _STEPS if math.log10(high / low) <= decades), (1,))
-        axis.set_major_locator(LogLocator(subs=steps, numticks=20))
-        axis.set_minor_locator(LogLocator(subs=range(1, 10), numticks=20))
-        axis.set_major_formatter(text)
-        axis.set_minor_formatter(NullFormatter())
+        if high < 10 * low:
+            axis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     draw_legend(ax, columns=3, narrow=2)

@@ -9,8 +9,7 @@ from typing import Any
 
 from mno.core.numbers import number
 from mno.study.report import Section, Table, write_report
-from mno.study.statistics import mean_with_interval
-from mno.study.trials import DEFAULT, STATES, WINNER, Confirmation, TrialRecord, Trials
+from mno.study.trials import STATES, Confirmation, TrialRecord, Trials
 
 FOLDER = Path("reports/tune")
 _NONE = "–"
@@ -58,23 +57,12 @@ def counted(records: Sequence[TrialRecord]) -> dict[str, int]:
 def _winner_section(winner: TrialRecord, confirmation: Confirmation) -> Section:
     said = "No trial has a lower validation error than the default: it is the winner."
     rows = [{"parameter": key, "value": _value(value)} for key, value in winner.point.items()]
-    tables = [Table(f"The winner, trial {winner.number}", rows)]
-    if confirmation.winner:
-        confirmed = [
-            {
-                "model": name,
-                "validation error": mean_with_interval(list(of.values())).text(_percent, least=0.0),
-                "seeds": ", ".join(f"{seed}: {_percent(error)}" for seed, error in of.items()),
-            }
-            for name, of in ((WINNER, confirmation.winner), (DEFAULT, confirmation.default))
-            if of
-        ]
-        tables.append(Table("With seeds that chose nothing, and their 95 % interval", confirmed))
+    table = Table(f"The winner, trial {winner.number}", rows)
     paragraphs = [
         said if winner.is_default else confirmation.sentence(),
         f"Its trial has a validation error of {_percent(winner.outcome.error)}.",
     ]
-    return Section("winner", "The winner", paragraphs, tables)
+    return Section("winner", "The winner", paragraphs, [table])
 
 
 def _row(record: TrialRecord) -> dict[str, str]:

@@ -62,9 +62,7 @@ def learning_rate_factor(step: int, num_steps: int, warmup_fraction: float) -> f
     `(s + 1) / w` in the `w` steps of the warm-up, then `(1 + cos(π (s − w) / (n − w))) / 2`, with
     `n` steps in the whole training; `w / n` is the fraction, before rounding.
     """
-    warmup = min(
-        round(warmup_fraction * num_steps), num_steps - 1
-    )  # a step is left for the descent
+    warmup = min(round(warmup_fraction * num_steps), num_steps - 1)  # one is left for the descent
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / (num_steps - warmup)
