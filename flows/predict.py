@@ -203,16 +203,17 @@ def _trust_lines(result: Mapping[str, Any]) -> list[str]:
 
 def _print_comparison(comparison: Comparison, page: Path) -> None:
     """Draw it as tables, say what it means, and what to do next."""
-    from mno.sensors.page import error_rows, left_out, sensor_rows, title_of, verdicts
+    from mno.report.panels import labelled
+    from mno.sensors.page import error_rows, left_out, sensor_rows, verdicts
 
     def drawn(rows: list[dict[str, str]]) -> Any:
         return table(rows, [name for name in [*rows[0]][1:] if name != "quantity"], ())
 
     out, facts = console(width=150), comparison.facts
     out.print(f"{facts['readings']}  against {facts['model']}, given {facts['inputs']}")
-    several = [comparison.overall] if len(comparison.quantities) > 1 else []
-    for scores in (*comparison.quantities, *several):
-        out.print(f"\n{title_of(scores)}  {scores.readings} readings of {scores.sensors} sensors")
+    for scores in comparison.quantities:
+        title = labelled(scores.quantity, scores.units)
+        out.print(f"\n{title}  {scores.readings} readings of {scores.sensors} sensors")
         out.print(drawn(error_rows(scores)))
     out.print("", drawn(sensor_rows(comparison, _MOST_SENSORS)), "", sep="\n")
     remarks = (*comparison.remarks, *filter(None, [left_out(comparison)]))

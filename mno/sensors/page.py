@@ -41,15 +41,8 @@ _TITLES = {
     "relative_l2": "Relative L2",
     "within_two_uncertainties": "Readings within 2 uncertainties",
     "rmse_in_uncertainties": "RMSE in uncertainties",
-    "reduced_chi_square": "Reduced chi-square",
 }
 _SHARES = ("relative_l2", "within_two_uncertainties")
-
-
-def title_of(scores: Scores) -> str:
-    """Return what some scores are of, with their unit."""
-    name = scores.quantity or "all quantities, each by its root mean square"
-    return f"{name} [{scores.units}]" if scores.units not in ("", "1") else name
 
 
 def error_rows(scores: Scores) -> list[Row]:
@@ -137,7 +130,6 @@ def _with_interval(name: str, estimate: Estimate) -> str:
 
 
 _MOST_DOTS = 4000
-_MOST_SENSORS = 30
 _SOLVER: dict[str, Any] = {"color": TRUTH_COLOUR, "label": "solver"}
 _MODEL: dict[str, Any] = {"color": PREDICTION_COLOUR, "label": "model"}
 
@@ -163,10 +155,10 @@ def _figure(
 
 
 def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
-    """Draw a quantity: all readings, all sensors, and the worst sensor over time."""
+    """Draw a quantity: all readings, and the worst sensor over time."""
     pairs, name, rows = comparison.pairs, scores.quantity, comparison.sensors
     own = [place for place, row in enumerate(rows) if row["quantity"] == name]
-    order = sorted(own, key=lambda place: rows[place]["model"]["rmse"])
+    worst = max(own, key=lambda place: rows[place]["model"]["rmse"])
     who = "the model and the solver" if pairs.solver is not None else "the model"
     rmse = f"{number(scores.model['rmse'].value, 3)}{_unit(scores.units)}"
     stride = f" One reading in {_stride(scores.readings)} is drawn."
@@ -181,26 +173,14 @@ def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
         5.0,
         square=True,
     )
-    shown, worst = order[-_MOST_SENSORS:], order[-1]
     sensor = pairs.series[worst].sensor
-    yield _figure(
-        f"sensors_{name}",
-        f"{name}: error by sensor",
-        "Mean of prediction less reading at each sensor, the sensors in the order of the "
-        "model's RMSE. Bars reach two standard uncertainties of a reading to either side, where "
-        f"they are given. The worst is {sensor}."
-        + (f" The {len(shown)} worst of {len(order)} are drawn." if shown != order else ""),
-        f"Mean error of {name} at {len(shown)} sensors; the worst is {sensor}.",
-        lambda ax: _by_sensor(ax, [rows[place] for place in shown]),
-        1.1 + 0.24 * len(shown),
-    )
     if len(pairs.series[worst].times):
         yield _figure(
             f"series_{name}_worst",
             f"{name}: the worst sensor, {sensor}",
             f"Readings of {sensor} with bars of two standard uncertainties, where they are "
             f"given, and predictions of {who} at its place. By RMSE of the model it is the worst "
-            f"of {len(order)}.",
+            f"of {len(own)}.",
             f"Readings of {name} at {sensor} over time, with the prediction of {who}.",
             lambda ax: _over_time(ax, pairs, worst, scores.units, comparison.facts["time_units"]),
             3.4,
@@ -225,24 +205,6 @@ def _parity(ax: Axes, pairs: Pairs, scores: Scores) -> None:
     ax.set(xlim=line, ylim=line, aspect="equal")
     ax.set_xlabel(labelled(f"{scores.quantity}, read", scores.units))
     ax.set_ylabel(labelled(f"{scores.quantity}, predicted", scores.units))
-
-
-def _by_sensor(ax: Axes, rows: list[Any]) -> None:
-    heights = np.arange(len(rows))
-    for side, look, marker, shift in (
-        ("solver", _SOLVER, "s", 0.15), ("model", _MODEL, "o", -0.15),
-    ):  # fmt: skip
-        if rows[0][side] is not None:
-            ax.errorbar(
-                [row[side]["bias"] for row in rows], heights + shift,
-                xerr=[2 * (row["uncertainty"] or 0.0) for row in rows],
-                fmt=marker, ms=4, elinewidth=1, **look,
-            )  # fmt: skip
-    ax.axvline(0.0, color=REFERENCE_COLOUR, lw=1)
-    ax.set_yticks(heights, [str(row["sensor"])[:24] for row in rows])
-    ax.set_ylim(-0.6, len(rows) - 0.4)
-    ax.xaxis.set_major_locator(MaxNLocator(4))
-    ax.set_xlabel(labelled("mean of prediction less reading", rows[0]["units"]))
 
 
 def _over_time(ax: Axes, pairs: Pairs, number_of: int, units: str, time_units: str) -> None:
@@ -277,7 +239,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     figures = [f for scores in comparison.quantities for f in _figures(comparison, scores)]
     drawn = {folder / f"{figure.name}.png": figure.png for figure in figures}
-    for kind in ("parity", "sensors", "series"):
+    for kind in ("parity", "series"):
         for path in set(folder.glob(f"{kind}_*.png")) - set(drawn):
             path.unlink()
     for path, png in drawn.items():
@@ -285,7 +247,6 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     numbers = json.dumps(comparison.to_dict(), indent=2, allow_nan=False)
     write_bytes(folder / "comparison.json", numbers.encode() + b"\n")
     listed = sensor_rows(comparison, most=100)
-    several = [comparison.overall] if len(comparison.quantities) > 1 else []
     html = render_page(
         "sensors/comparison.html.j2",
         title=f"Against sensors: {str(comparison.facts['scenario']).replace('_', ' ')}",
@@ -295,11 +256,11 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
         tiles=[
             ("Readings compared", number(len(pairs))),
             ("Readings left out", number(sum(pairs.left_out.values()))),
-            ("Sensors", number(comparison.overall.sensors)),
+            ("Sensors", number(len({series.sensor for series in pairs.series}))),
             ("Quantities", number(len(comparison.quantities))),
         ],
         remarks=[*comparison.remarks, *filter(None, [left_out(comparison)])],
-        errors=[(title_of(s), error_rows(s)) for s in (*comparison.quantities, *several)],
+        errors=[(labelled(s.quantity, s.units), error_rows(s)) for s in comparison.quantities],
         solved=pairs.solver is not None,
         sensors=listed,
         numbers=[name for name in listed[0] if name not in ("sensor", "quantity")],

@@ -53,11 +53,9 @@ _FIGURES: Mapping[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]] = {
     "relative_l2": lambda s: np.sqrt(s["squared"] / s["squared_reading"]),
     "within_two_uncertainties": lambda s: s["within"] / s["judged"],
     "rmse_in_uncertainties": lambda s: np.sqrt(s["judged_squared"] / s["squared_uncertainty"]),
-    "reduced_chi_square": lambda s: s["chi_square"] / s["judged"],
 }
-IN_UNITS = ("bias", "rmse", "mae", "max")  # figures that have the unit of the quantity
 COMPARED = ("rmse", "mae", "relative_l2")  # of which model less solver is estimated
-TO_UNCERTAINTY = ("within_two_uncertainties", "rmse_in_uncertainties", "reduced_chi_square")
+TO_UNCERTAINTY = ("within_two_uncertainties", "rmse_in_uncertainties")
 """Figures that need the sensors' uncertainties."""
 
 
@@ -73,7 +71,6 @@ class SensorErrors:
     ) -> None:
         self.num_sensors = int(sensor.max()) + 1
         judged = np.isfinite(uncertainty)
-        ratio = np.where(judged, error / np.where(judged, uncertainty, 1.0), 0.0)
         columns = {
             "count": np.ones(len(error)),
             "error": error,
@@ -81,8 +78,7 @@ class SensorErrors:
             "squared": np.square(error),
             "squared_reading": np.square(reading),
             "judged": judged.astype(np.float64),
-            "within": (judged & (np.abs(ratio) <= 2.0)).astype(np.float64),
-            "chi_square": np.square(ratio),
+            "within": (np.abs(error) <= 2.0 * uncertainty).astype(np.float64),  # of NaN, never
             "judged_squared": np.where(judged, np.square(error), 0.0),
             "squared_uncertainty": np.where(judged, np.square(uncertainty), 0.0),
         }
@@ -159,10 +155,10 @@ def _estimate(value: float, draws: np.ndarray, sensors: int) -> Estimate:
 
 @dataclass(frozen=True)
 class Scores:
-    """Errors of one quantity, or of all, by figure."""
+    """Errors of one quantity, by figure."""
 
-    quantity: str  # its name; empty for all together
-    units: str  # its unit; empty for all together where they are several
+    quantity: str
+    units: str
     readings: int  # that are compared
     judged: int  # of them, with an uncertainty
     sensors: int
@@ -171,17 +167,16 @@ class Scores:
     difference: Estimates | None  # model less solver
 
     def to_dict(self) -> dict[str, Any]:
-        """Return them as plain values; model and solver are told apart by one figure."""
-        headline = "rmse" if self.units else "relative_l2"
+        """Return them as plain values; model and solver are told apart by the RMSE."""
         return {
-            "units": self.units or None,
+            "units": self.units,
             "readings": self.readings,
             "readings_with_uncertainty": self.judged,
             "sensors": self.sensors,
             "model": _plain(self.model),
             "solver": _plain(self.solver),
             "model_less_solver": _plain(self.difference),
-            "told_apart": self.difference and self.difference[headline].differs_from_zero,
+            "told_apart": self.difference and self.difference["rmse"].differs_from_zero,
         }
 
 
@@ -197,7 +192,6 @@ class Comparison:
 
     pairs: Pairs  # the readings with what is predicted of each
     quantities: tuple[Scores, ...]
-    overall: Scores  # of all quantities together
     sensors: tuple[Mapping[str, Any], ...]  # one row for each series, as plain values
     facts: Mapping[str, Any]  # what was compared: model, scenario, inputs, readings, start
     solver_missing: str  # why there is no solver; empty where there is one
@@ -210,7 +204,6 @@ class Comparison:
             "readings_compared": len(self.pairs),
             "readings_left_out": dict(self.pairs.left_out),
             "quantities": {scores.quantity: scores.to_dict() for scores in self.quantities},
-            "overall": self.overall.to_dict(),
             "sensors": [dict(row) for row in self.sensors],
             "solver_missing": self.solver_missing or None,
             "remarks": list(self.remarks),
@@ -219,42 +212,26 @@ class Comparison:
 
 def compare(pairs: Pairs, facts: Mapping[str, Any], solver_missing: str = "") -> Comparison:
     """Measure the errors of what is paired, and say why there is no solver where there is none."""
-    quantities = tuple(_scores_of(pairs, [name]) for name in pairs.units)
-    overall = quantities[0] if len(quantities) == 1 else _scores_of(pairs, list(pairs.units))
+    quantities = tuple(_scores_of(pairs, name) for name in pairs.units)
     by_series = np.split(np.argsort(pairs.of, kind="stable"), np.cumsum(np.bincount(pairs.of))[:-1])
     rows = tuple(_sensor_row(pairs, number, own) for number, own in enumerate(by_series))
     remarks = tuple(remark for scores in quantities for remark in _remarks(scores))
-    return Comparison(pairs, quantities, overall, rows, facts, solver_missing, remarks)
+    return Comparison(pairs, quantities, rows, facts, solver_missing, remarks)
 
 
-def _scores_of(pairs: Pairs, names: list[str]) -> Scores:
-    """Measure some quantities together; several are scaled to a root mean square of 1 each."""
-    of = {name: np.array([s.quantity == name for s in pairs.series])[pairs.of] for name in names}
-    chosen = np.any(list(of.values()), axis=0)
-    scale = np.ones(len(pairs))
-    if len(names) > 1:
-        for rows in of.values():
-            scale[rows] = math.sqrt(float(np.mean(np.square(pairs.value[rows])))) or 1.0
+def _scores_of(pairs: Pairs, name: str) -> Scores:
+    chosen = np.array([series.quantity == name for series in pairs.series])[pairs.of]
     _, sensors = np.unique([series.sensor for series in pairs.series], return_inverse=True)
     _, sensor = np.unique(sensors[pairs.of[chosen]], return_inverse=True)
-    value, uncertainty = pairs.value / scale, pairs.uncertainty / scale
-
-    def errors(predicted: np.ndarray) -> SensorErrors:
-        error = (predicted / scale - value)[chosen]
-        return SensorErrors(error, value[chosen], uncertainty[chosen], sensor)
-
-    solver = None if pairs.solver is None else errors(pairs.solver)
-    estimates = list(estimate(errors(pairs.model), solver))
-    if len(names) > 1:  # in no unit that anybody knows
-        estimates = [e and {k: v for k, v in e.items() if k not in IN_UNITS} for e in estimates]
-    return Scores(
-        names[0] if len(names) == 1 else "",
-        pairs.units[names[0]] if len(names) == 1 else "",
-        int(chosen.sum()),
-        int(np.isfinite(uncertainty[chosen]).sum()),
-        int(sensor.max()) + 1,
-        *estimates,  # type: ignore[arg-type]
+    value, uncertainty = pairs.value[chosen], pairs.uncertainty[chosen]
+    model, solver = (
+        None if said is None else SensorErrors(said[chosen] - value, value, uncertainty, sensor)
+        for said in (pairs.model, pairs.solver)
     )
+    assert model  # there always is one
+    judged = int(np.isfinite(uncertainty).sum())
+    estimates = estimate(model, solver)
+    return Scores(name, pairs.units[name], len(value), judged, model.num_sensors, *estimates)
 
 
 def _sensor_row(pairs: Pairs, number: int, rows: np.ndarray) -> dict[str, Any]:
