@@ -177,12 +177,8 @@ def export(
         Path, typer.Argument(help="Zarr store: a dataset, or what mno predict has written.")
     ],
     destination: Annotated[
-        Path, typer.Argument(help="File to write: .nc or .npz; with --format vtk a folder.")
+        Path, typer.Argument(help="What to write: .nc, .npz, or a folder of VTK (for ParaView).")
     ],
-    format: Annotated[
-        str | None,
-        typer.Option(help="netcdf, vtk (for ParaView) or npz; by the suffix.", metavar="NAME"),
-    ] = None,
     field: Annotated[
         list[str] | None, typer.Option(help="This field only; may be repeated.", metavar="NAME")
     ] = None,
@@ -203,7 +199,7 @@ def export(
     numbers, begun = _sample_numbers(sample), time.monotonic()
     with progress_bar(quiet or as_json, "parts") as show:
         done = export_store(
-            source, destination, format, fields=field or (), samples=numbers, force=force,
+            source, destination, fields=field or (), samples=numbers, force=force,
             progress=lambda part, parts: show("exporting", part, parts),
         )  # fmt: skip
     result = {

@@ -25,8 +25,9 @@ from mno.core.files import replacing, replacing_folder
 from mno.imports.mapping import Mapping
 from mno.imports.zarr import ZarrGroup
 
-FORMATS = ("netcdf", "vtk", "npz")
-_BY_SUFFIX = {".nc": "netcdf", ".nc4": "netcdf", ".npz": "npz"}
+FORMATS = {".nc": "netcdf", ".npz": "npz", "": "vtk"}
+"""By the destination's suffix."""
+
 _OURS = {".vtr", ".vtu", ".pvd"}
 _BLOCK_BYTES, _BLOCK_SAMPLES = 32 * 2**20, 64
 _CF_AXES = {"time": "T", "x": "X", "y": "Y", "z": "Z"}
@@ -54,7 +55,6 @@ class Exported(NamedTuple):
 def export_store(
     source: Path,
     destination: Path,
-    format: str | None = None,
     *,
     fields: Sequence[str] = (),
     samples: Sequence[int] | None = None,
@@ -65,8 +65,7 @@ def export_store(
 
     Args:
         source: A dataset or a store of predictions.
-        destination: A file, or for `vtk` a folder.
-        format: One of `FORMATS`; from the destination's suffix if not given.
+        destination: A file, `.nc` or `.npz`, or a folder for VTK.
         fields: Names of fields; all if none are given.
         samples: Numbers of samples; all if not given.
         force: Whether an earlier export may be replaced.
@@ -78,7 +77,12 @@ def export_store(
     """
     from mno.imports.export_vtk import check_vtk, write_vtk
 
-    format = _checked_format(format, destination)
+    format = FORMATS.get(destination.suffix)
+    if format is None:
+        raise InputError(
+            f"{destination} does not tell the format by its suffix; expected .nc, .npz, or the "
+            "name of a folder, without a suffix, for VTK"
+        )
     _check_target(destination, source, force)
     with Selection(source, fields, samples) as selection:
         if format == "vtk":
@@ -216,24 +220,6 @@ def _room(target: Path, size: int) -> Iterator[None]:
             f"{target} cannot be written ({reason}); nothing is left of it: put that right and run "
             "again"
         ) from None
-
-
-def _checked_format(given: str | None, destination: Path) -> str:
-    by_suffix = _BY_SUFFIX.get(destination.suffix)
-    format = given or by_suffix
-    if format is None:
-        raise InputError(
-            f"{destination} does not tell the format by its suffix; expected .nc or .npz, or "
-            f"--format {', '.join(FORMATS)}"
-        )
-    if format not in FORMATS:
-        raise InputError(f"--format {format} is not known; expected one of {', '.join(FORMATS)}")
-    if by_suffix not in (None, format):
-        raise InputError(
-            f"{destination} has the suffix of another format than {format}; leave out --format, or "
-            "name another file"
-        )
-    return format
 
 
 def _write_npz(selection: Selection, path: Path, progress: Report) -> None:

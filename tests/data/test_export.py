@@ -191,7 +191,7 @@ def test_the_size_of_blocks_changes_nothing(stores, tmp_path, monkeypatch, suffi
 
 
 def test_grids_over_time_become_files_by_sample_and_frame(stores, tmp_path):
-    path = exported(stores["flow"], tmp_path / "out", format="vtk", samples=[2, 5])
+    path = exported(stores["flow"], tmp_path / "out", samples=[2, 5])
     assert sorted(p.name for p in path.iterdir()) == [
         "sample_0002", "sample_0002.pvd", "sample_0005", "sample_0005.pvd",
     ]  # fmt: skip
@@ -219,7 +219,7 @@ def test_grids_over_time_become_files_by_sample_and_frame(stores, tmp_path):
 
 @pytest.mark.parametrize("name", ["steady", "line"])
 def test_grids_without_time_become_one_file_for_each_sample(stores, tmp_path, name):
-    path = exported(stores[name], tmp_path / "out", format="vtk")
+    path = exported(stores[name], tmp_path / "out")
     entries = list(ElementTree.parse(path / "samples.pvd").getroot().iter("DataSet"))
     assert len(entries) == len(given(name)["a"])
     for sample, entry in enumerate(entries):
@@ -230,7 +230,7 @@ def test_grids_without_time_become_one_file_for_each_sample(stores, tmp_path, na
 
 
 def test_points_become_vertices(stores, tmp_path):
-    path = exported(stores["points"], tmp_path / "out", format="vtk", fields=["h"])
+    path = exported(stores["points"], tmp_path / "out", fields=["h"])
     root, arrays = read_vtk(path / "sample_0003/frame_0002.vtu")
     expected = given("points")
     np.testing.assert_array_equal(arrays["h"], expected["h"][3, 2])
@@ -263,7 +263,7 @@ def test_predictions_are_exported_like_data(predictions, tmp_path):
             np.testing.assert_array_equal(data.w, store.w)
             np.testing.assert_array_equal(data.time, store.time)
             assert data.w.attrs["units"] == "s-1"
-        path = exported(predictions, tmp_path / "out", format="vtk", samples=[1])
+        path = exported(predictions, tmp_path / "out", samples=[1])
         _, arrays = read_vtk(path / "sample_0001/frame_0001.vtr")
         np.testing.assert_array_equal(arrays["w"].reshape(8, 9, order="F"), store.w[1, 1])
 
@@ -278,13 +278,11 @@ def test_damaged_data_are_not_exported(tmp_path):
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
-    "no format": ("out", {}, "does not tell the format.*--format netcdf, vtk, npz"),
-    "unknown format": ("out.nc", {"format": "hdf"}, "--format hdf is not known"),
-    "two formats": ("out.nc", {"format": "vtk"}, "has the suffix of another format than vtk"),
+    "no format": ("out.hdf", {}, "does not tell the format.*expected .nc, .npz, or"),
     "unknown field": ("out.nc", {"fields": ["zz"]}, "has no field zz; it has q, w, a, nu"),
     "unknown sample": ("out.nc", {"samples": [3, 11]}, "sample 11 is not in .*numbered from 0 to"),
     "no sample": ("out.nc", {"samples": []}, "sample none is not in"),
-    "nothing in space": ("o", {"fields": ["nu"], "format": "vtk"}, "hold fields in space"),
+    "nothing in space": ("o", {"fields": ["nu"]}, "hold fields in space"),
 }
 
 
@@ -299,18 +297,17 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(stores, tmp_p
 def test_too_many_files_are_refused(stores, tmp_path, monkeypatch):
     monkeypatch.setattr("mno.imports.export_vtk._MOST_FILES", 32)
     with pytest.raises(InputError, match="would be 33 files.*--sample 0:10"):
-        exported(stores["flow"], tmp_path / "out", format="vtk")
+        exported(stores["flow"], tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["out.nc", "out.npz", "out"])
 def test_an_earlier_export_is_replaced_only_when_asked_to(stores, tmp_path, name):
-    form = {"format": "vtk"} if name == "out" else {}
-    target = exported(stores["flow"], tmp_path / name, samples=[1, 2], **form)
+    target = exported(stores["flow"], tmp_path / name, samples=[1, 2])
     before = hashes(tmp_path)
     with pytest.raises(InputError, match="exists already.*--force"):
-        exported(stores["flow"], target, **form)
+        exported(stores["flow"], target)
     assert hashes(tmp_path) == before
-    exported(stores["flow"], target, samples=[3], force=True, **form)
+    exported(stores["flow"], target, samples=[3], force=True)
     after = hashes(tmp_path)
     assert after != before
     assert list(tmp_path.iterdir()) == [target]
@@ -322,12 +319,11 @@ def test_force_removes_nothing_but_exports(stores, tmp_path):
     (tmp_path / "home/thesis.tex").write_text("years of work")
     for target in ("home", ""):
         with pytest.raises(InputError, match="name another"):
-            exported(stores["flow"], tmp_path / target, format="vtk", force=True)
+            exported(stores["flow"], tmp_path / target, force=True)
     store = release(tmp_path / "data", *STORES["line"])
     for target in (store, store / "u", store / "out.nc", tmp_path):
         with pytest.raises(InputError, match="is the store itself, or holds it, or lies in it"):
-            format = "netcdf" if target.suffix else "vtk"
-            export_store(store, target, format, force=True)
+            export_store(store, target, force=True)
     assert (tmp_path / "home/thesis.tex").read_text() == "years of work"
     assert xarray.open_zarr(store).sizes["sample"] == 5
 
@@ -348,8 +344,8 @@ def limit_file_size():
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, name):
     many = {Field("a", "1", "a", "input", ("x", "y")): values(4, 40, 40)}
     store = release(tmp_path / "data", many, (axis("x", 40), axis("y", 40)))
-    form, before = ["--format", "vtk"] if name == "out" else [], hashes(tmp_path)
-    done = export_command(tmp_path, store, name, *form, preexec_fn=limit_file_size)
+    before = hashes(tmp_path)
+    done = export_command(tmp_path, store, name, preexec_fn=limit_file_size)
     assert done.returncode == 1 and done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: {name} cannot be written (") and "Traceback" not in line
@@ -370,7 +366,7 @@ def test_the_command_says_what_to_do_next(stores, tmp_path):
     first, last = done.stdout.splitlines()
     assert first.startswith("3 samples of w written in ") and "out.nc (" in first
     assert last.startswith("Next: python -c ") and "open_dataset('out.nc')" in last
-    done = export_command(tmp_path, stores["flow"], "vtk", "--format", "vtk", "--sample", "1")
+    done = export_command(tmp_path, stores["flow"], "vtk", "--sample", "1")
     assert done.stdout.splitlines()[-1].startswith("Next: paraview vtk/sample_0001.pvd")
     done = export_command(tmp_path, stores["flow"], "out.npz", "--json")
     assert json.loads(done.stdout)["samples"] == 11
