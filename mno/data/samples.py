@@ -1,4 +1,4 @@
-"""Samples of a dataset as torch takes them: named tensors, whole or in windows of frames."""
+"""Samples of a dataset as torch takes them: named tensors."""
 
 from __future__ import annotations
 
@@ -29,13 +29,9 @@ class Samples(Dataset[dict[str, Tensor]]):
         store: The dataset's folder; or a split that is open already, as it is.
         split: `train`, `validation` or `test`.
         fields: Names of the fields of an item; all of them if not given.
-        window: Frames of an item: then every window of every sample is an item, those of one sample
-            one after the other. Fields without a time axis come whole with each of them.
-        stride: Frames from the beginning of a window to that of the next.
         normaliser: Brings fields to zero mean and unit deviation; physical units if not given.
         in_memory: Whether all samples are read into memory now; `"auto"` where they take at most a
-            quarter of the memory that is available. Otherwise each is read when it is asked for,
-            with all of its frames, which are compressed together.
+            quarter of the memory that is available. Otherwise each is read when it is asked for.
         verify: Whether every file's checksum is verified now, for which every byte is read.
 
     Attributes:
@@ -55,8 +51,6 @@ class Samples(Dataset[dict[str, Tensor]]):
         split: str = "train",
         *,
         fields: Sequence[str] | None = None,
-        window: int | None = None,
-        stride: int = 1,
         normaliser: Normaliser | None = None,
         in_memory: bool | Literal["auto"] = "auto",
         verify: bool = True,
@@ -65,8 +59,7 @@ class Samples(Dataset[dict[str, Tensor]]):
         stored = stored or open_split(Path(str(store)), split, checked=verify)
         self.schema, self.indices = stored.schema, stored.indices
         self.fields = _chosen(stored.schema, fields)
-        self._window, self._stride, self._normaliser = window, stride, normaliser
-        self._per_sample = _windows(window, stride, self.fields, stored.schema)
+        self._normaliser = normaliser
         self._arrays: dict[str, StoredArray | np.ndarray] = {
             field.name: stored.fields[field.name] for field in self.fields
         }
@@ -78,7 +71,7 @@ class Samples(Dataset[dict[str, Tensor]]):
                 self._arrays = {name: array[:] for name, array in self._arrays.items()}
 
     def __len__(self) -> int:
-        return len(self.indices) * self._per_sample
+        return len(self.indices)
 
     def __getitem__(self, item: int) -> dict[str, Tensor]:
         """Return one item."""
@@ -104,11 +97,7 @@ class Samples(Dataset[dict[str, Tensor]]):
         return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in values.items()}
 
     def _formed(self, field: Field, items: np.ndarray) -> np.ndarray:
-        values = self._arrays[field.name][items // self._per_sample]
-        if self._window and "time" in field.dims:
-            first = items % self._per_sample * self._stride
-            frames = first[:, None] + np.arange(self._window)
-            values = values[np.arange(len(values))[:, None], frames]
+        values = self._arrays[field.name][items]
         if self._normaliser:
             values = self._normaliser.encode(field.name, values)
         return values.astype(np.float32, copy=False)
@@ -125,21 +114,3 @@ def _chosen(schema: Schema, names: Sequence[str] | None) -> tuple[Field, ...]:
             "for all of them"
         )
     return tuple(known[name] for name in dict.fromkeys(names))
-
-
-def _windows(length: int | None, stride: int, fields: Sequence[Field], schema: Schema) -> int:
-    """Return how many windows a sample has; one, the whole, where no length is given."""
-    if length is None:
-        return 1
-    if not any("time" in field.dims for field in fields):
-        raise InputError(
-            f"window={length}: no field has a time axis among "
-            f"{', '.join(field.name for field in fields)}; leave the window out"
-        )
-    (frames,) = (len(axis.points) for axis in schema.axes if axis.name == "time")
-    if not 1 <= length <= frames or stride < 1:
-        raise InputError(
-            f"window={length} with stride={stride} does not fit: a sample has {frames} frames; "
-            f"give a window of 1 to {frames} and a stride of 1 or more"
-        )
-    return (frames - length) // stride + 1

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from plates import FRAMES, Plate, Sensors, released
+from plates import Plate, Sensors, released
 from torch.utils.data import DataLoader
 
 from mno.core.errors import InputError, MnoError
@@ -65,27 +65,6 @@ def test_items_are_the_samples_of_the_split(store, split, in_memory, request):
     same(stacked(chosen), {name: expected.fields[name] for name in some})
 
 
-@LAZY_AND_NOT
-@pytest.mark.parametrize(
-    ("window", "stride", "starts"),
-    [(3, 1, [0, 1, 2, 3, 4]), (3, 2, [0, 2, 4]), (4, 2, [0, 2]), (FRAMES, 3, [0])],
-)
-def test_every_window_of_every_sample_is_an_item(plate, window, stride, starts, in_memory):
-    samples = Samples(plate, window=window, stride=stride, in_memory=in_memory)
-    whole = read_split(plate, "train").fields
-    expected = {
-        name: np.stack(
-            [
-                values[start : start + window] if values.ndim == 3 else values
-                for values in whole[name]
-                for start in starts
-            ]
-        )
-        for name in whole
-    }
-    same(stacked(samples), expected)
-
-
 def test_a_normaliser_is_applied_and_gaps_are_nan(plate):
     whole = read_split(plate, "train").fields
     assert 0.1 < np.isnan(whole["reading"]).mean() < 0.5
@@ -95,8 +74,8 @@ def test_a_normaliser_is_applied_and_gaps_are_nan(plate):
 
 
 def test_a_batch_is_its_items_and_torch_makes_the_same(plate):
-    samples = Samples(plate, window=3, in_memory=False)
-    items = np.array([7, 0, 59, 7])
+    samples = Samples(plate, in_memory=False)
+    items = np.array([7, 0, 11, 7])
     batch = samples.batch(items)
     for row, item in enumerate(items):
         same(
@@ -206,10 +185,6 @@ def test_a_sample_of_nothing_but_gaps_is_read_as_such(tmp_path):
         ({"fields": ["pressure"]}, "expected a list of names among conductivity, power"),
         ({"fields": "power"}, "expected a list of names"),
         ({"fields": []}, "expected a list of names"),
-        ({"window": 8}, "a sample has 7 frames; give a window of 1 to 7"),
-        ({"window": 0}, "give a window of 1 to 7"),
-        ({"window": 2, "stride": 0}, "a stride of 1 or more"),
-        ({"window": 2, "fields": ["power"]}, "no field has a time axis among power"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(plate, options, message):
