@@ -16,7 +16,7 @@ from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 from mno.core.files import file_sha256
 from mno.data.config import SPLITS, GenerateConfig
-from mno.data.reading import Schema, read_schema, verify
+from mno.data.reading import Schema, difference, read_schema, verify
 from mno.scenarios.base import FilesSource, SampleSource, scenario_class
 from mno.scenarios.imported import ImportedFile, ImportedParameters, SplitRule
 
@@ -125,7 +125,9 @@ class Imported(FilesSource):
         self._parts = [_Part(folder / file.content[:16], file) for file in parameters.files]
         self._schema = self._parts[0].schema
         for part in self._parts[1:]:
-            _require_same(self._parts[0], part)
+            other = difference(self._schema, part.schema)
+            if other:
+                raise InputError(f"{part.file.file} {other}: import it under another --name")
         self.title = f"{parameters.name}, imported from {len(self._parts)} file(s)"
         self.fields: tuple[Field, ...] = self._schema.fields
         self._ends = np.cumsum([part.samples for part in self._parts])
@@ -241,20 +243,6 @@ class _Part:
         if rows[-1] - rows[0] + 1 == len(rows):
             return np.asarray(array[rows[0] : rows[-1] + 1])
         return np.stack([np.asarray(array[row]) for row in rows])
-
-
-def _require_same(ours: _Part, theirs: _Part) -> None:
-    def shape(schema: Schema) -> list[object]:
-        return [*schema.fields, *((a.name, a.units, len(a.points)) for a in schema.axes)]
-
-    pairs = zip(ours.schema.axes, theirs.schema.axes, strict=False)
-    if shape(ours.schema) != shape(theirs.schema) or not all(
-        np.allclose(a.points, b.points, rtol=1e-5) for a, b in pairs
-    ):
-        raise InputError(
-            f"{theirs.file.file} has not the fields and places that {ours.file.file} has, as files "
-            "of one dataset must: import it under another --name"
-        )
 
 
 def source_class(name: str) -> type[SampleSource]:

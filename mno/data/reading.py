@@ -242,6 +242,25 @@ class Schema:
         return tuple(offsets)
 
 
+def difference(ours: Any, theirs: Any) -> str | None:
+    """Return in which fields or axes two files differ that are to be one dataset; none if in none.
+
+    They are schemas, or what importers find.
+    """
+    if ours.fields != theirs.fields:
+        return f"has fields {_signature(theirs.fields)}; the others have {_signature(ours.fields)}"
+    for a, b in zip(ours.axes, theirs.axes, strict=True):
+        same = a.points.shape == b.points.shape and np.allclose(a.points, b.points, rtol=1e-5)
+        close = np.allclose(a.extent, b.extent, rtol=1e-5)
+        if not (a.name == b.name and a.units == b.units and same and close):
+            return f"has {len(b.points)} points along {b.name}, at other places than the others'"
+    return None
+
+
+def _signature(fields: tuple[Field, ...]) -> str:
+    return ", ".join(f"{f.name}[{f.units}] ({', '.join(f.dims)})" for f in fields)
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """The samples of one split, in memory.

@@ -42,26 +42,24 @@ ROLES = ("input", "output", "state", "coordinate")
 CF_AXES = {"T": "time", "X": "x", "Y": "y", "Z": "z"}
 """Axes by the attribute `axis` of their coordinates."""
 MEANINGS = {
-    "sample": ("sample", "samples", "realization", "realisation", "member", "trajectory"),
-    "time": ("time", "t"),
-    "x": ("x", "lon", "longitude"),
-    "y": ("y", "lat", "latitude"),
-    "z": ("z", "lev", "level", "height", "altitude"),
-    "point": ("point", "points", "node", "nodes", "station"),
-    "channel": ("channel", "channels", "component", "components", "variable"),
+    "sample": "sample samples realization realisation member ensemble trajectory",
+    "time": "time t",
+    "x": "x lon longitude",
+    "y": "y lat latitude",
+    "z": "z lev level height altitude",
+    "point": "point points node nodes station",
+    "channel": "channel channels component components variable",
 }
 """Names of axes, in lower case, by what they are."""
 
-_BY_NAME = {name: meaning for meaning, names in MEANINGS.items() for name in names}
+_BY_NAME = {name: meaning for meaning, names in MEANINGS.items() for name in names.split()}
+_INPUTS = (
+    "x a coeff input inputs feature features permeability conductivity diffusivity viscosity nu "
+    "forcing source"
+)
+_OUTPUTS = "y u sol output outputs target targets label labels solution pressure"
 _ROLES_BY_NAME: dict[str, Role] = {
-    **dict.fromkeys(
-        ("x", "a", "coeff", "input", "inputs", "feature", "features", "permeability",
-         "conductivity", "diffusivity", "viscosity", "nu", "forcing", "source"), "input",
-    ),
-    **dict.fromkeys(
-        ("y", "u", "sol", "output", "outputs", "target", "targets", "label", "labels", "solution",
-         "pressure"), "output",
-    ),
+    **dict.fromkeys(_INPUTS.split(), "input"), **dict.fromkeys(_OUTPUTS.split(), "output")
 }  # fmt: skip
 _COORDINATES = {"x": "x", "y": "y", "z": "z", "t": "time", "time": "time"}  # of bare arrays
 _RENAMED = {"x": "input", "y": "output"}
@@ -263,7 +261,7 @@ class _Named(_Arrays):
             if meaning is None:
                 raise self.file.error(
                     f"it cannot be told what the axis {dim} is; expected names like "
-                    f"{', '.join(names[0] for names in MEANINGS.values())}: rename it"
+                    f"{', '.join(MEANINGS)}: rename it"
                 )
             if meaning in self._dims:
                 raise self.file.error(

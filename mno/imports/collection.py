@@ -24,11 +24,11 @@ from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
 from mno.core.files import file_sha256, folder_sha256, write_json
 from mno.data.generate.run import Progress
-from mno.data.reading import Schema, read_schema
+from mno.data.reading import Schema, difference, read_schema
 from mno.imports.cage import Cage
 from mno.imports.convert import FileParameters, FileSource, convert_file
 from mno.imports.importer import Contents, importer_class
-from mno.imports.mapping import Mapping, same_schema
+from mno.imports.mapping import Mapping
 
 _LIST = "import.json"
 
@@ -244,10 +244,10 @@ def _require_alike(folder: Path, parts: Sequence[Part], files: dict[Path, FilePa
         if first is not None and file.sha256 in known:
             continue
         contents = _contents(path, file)
-        difference = same_schema(first, contents) if first is not None else None
-        if difference:
+        other = difference(first, contents) if first is not None else None
+        if other:
             raise InputError(
-                f"{path} {difference}; files of one dataset have the same fields at the same "
+                f"{path} {other}; files of one dataset have the same fields at the same "
                 "places: import it under another --name"
             )
         first = first or contents

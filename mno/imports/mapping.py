@@ -16,8 +16,7 @@ from ruamel.yaml.error import YAMLError
 from mno.core.config import Config, validate
 from mno.core.errors import InputError, first_line
 from mno.core.fields import Axis, Field
-from mno.data.reading import Schema
-from mno.imports.importer import Contents, Importer
+from mno.imports.importer import Importer
 from mno.scenarios.imported import SplitRule
 
 # Names of a dataset's other arrays.
@@ -248,22 +247,6 @@ class MappedFile:
                     f"{field.name} is to be a state, but it has no axis of time; make it an input "
                     "or an output in the mapping file"
                 )
-
-
-def same_schema(ours: Contents | Schema, theirs: Contents) -> str | None:
-    """Return in what two files differ that are to be one dataset; none if in nothing."""
-    if ours.fields != theirs.fields:
-        return f"has fields {_signature(theirs.fields)}; the others have {_signature(ours.fields)}"
-    for a, b in zip(ours.axes, theirs.axes, strict=True):
-        same = a.points.shape == b.points.shape and np.allclose(a.points, b.points, rtol=1e-5)
-        close = np.allclose(a.extent, b.extent, rtol=1e-5)
-        if not (a.name == b.name and a.units == b.units and same and close):
-            return f"has {len(b.points)} points along {b.name}, at other places than the others'"
-    return None
-
-
-def _signature(fields: tuple[Field, ...]) -> str:
-    return ", ".join(f"{f.name}[{f.units}] ({', '.join(f.dims)})" for f in fields)
 
 
 @cache

@@ -17,22 +17,13 @@ import h5py
 import numpy as np
 from scipy.io import netcdf_file
 
-from mno.imports.arrays import CF_AXES, ROLES, Array, Packing, arrange
+from mno.imports.arrays import CF_AXES, ROLES, Array, Packing, arrange, meaning_of
 from mno.imports.cage import make_room
 from mno.imports.hdf5 import Hdf5File
 from mno.imports.importer import ORDER, SPACE, Importer, Layout, leave_out, plain, reading
 from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.stored import Box, FileArray
 
-_NAMES = {
-    "sample": ("sample", "realization", "realisation", "member", "ensemble"),
-    "time": ("time", "t"),
-    "x": ("x", "lon", "longitude"),
-    "y": ("y", "lat", "latitude"),
-    "z": ("z", "lev", "level"),
-    "point": ("point", "points", "node", "nodes"),
-}
-_AXES = {name: axis for axis, names in _NAMES.items() for name in names}
 # Of version 4: a variable that has the name of a dimension, but not that dimension alone.
 _PREFIX = "_nc4_non_coord_"
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable"
@@ -156,7 +147,7 @@ class Netcdf(Importer):
     def _axis_called(self, dim: str) -> str | None:
         """Return the axis that a dimension or a coordinate of some name is."""
         said = self._variables[dim].attributes if dim in self._variables else {}
-        return _AXES.get(dim.lower()) or CF_AXES.get(str(said.get("axis")))
+        return meaning_of(dim) or CF_AXES.get(str(said.get("axis")))
 
     def _fields(self) -> dict[str, Array]:
         """Return what may become fields, or numbers of samples; take note of all else."""

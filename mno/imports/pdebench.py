@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 import numpy as np
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from mno.core.errors import InputError
 from mno.core.fields import Axis
@@ -34,7 +31,6 @@ _COORDINATES = ("t-coordinate", "x-coordinate", "y-coordinate", "z-coordinate", 
 _NAMES = {"nu": "permeability", "Vx": "velocity_x", "Vy": "velocity_y", "Vz": "velocity_z"}
 # Names of the channels, by number of space axes and of channels.
 _CHANNELS = {(1, 1): ("concentration",), (2, 1): ("depth",), (2, 2): ("activator", "inhibitor")}
-_MAX_VALUES = 200
 
 
 class PdeBench(Importer):
@@ -161,16 +157,11 @@ class PdeBench(Importer):
         self._shape = tuple(shape)
         self._axes = self._axes_of(names[0])
         self._last: tuple[int, int] | None = None
-        parameters = file.attributes(file.root)
-        config = file.attribute(file.root[names[0]], "config")
-        if config is not None:
-            parameters["config"], remark = parse_config(config, names[0])
-            self.remarks += [remark] if remark else []
         dims = tuple(axis.name for axis in self._axes)
         called = _CHANNELS.get((space, channels)) or [f"channel_{i}" for i in range(channels)]
         for i, name in enumerate(called):
             self.add(plain_field(name, "state", dims), f"data[{i}]", partial(self._channel, i))
-        return self.layout(len(names), self._axes, parameters)
+        return self.layout(len(names), self._axes, file.attributes(file.root))
 
     def _data(self, name: str) -> FileArray:
         group = self._file.group(self._file.root, name)
@@ -229,26 +220,6 @@ def _read(
 def _number(group: str) -> tuple[int, str]:
     """Return what groups are sorted by: their numbers, if they have such."""
     return (int(group), group) if group.isdecimal() and len(group) < 19 else (-1, group)
-
-
-def parse_config(text: Any, group: str) -> tuple[dict[str, Any], str | None]:
-    """Return the plain values of a configuration, by dotted name, and a remark if there is one."""
-    try:
-        content = YAML(typ="safe").load(text)
-    except (YAMLError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}, f"the config of group {group} is not valid YAML; it is left out"
-    values: dict[str, Any] = {}
-    waiting = [("", content)]
-    for _ in range(10 * _MAX_VALUES):  # aliases may expand without end
-        if not waiting or len(values) == _MAX_VALUES:
-            break
-        name, value = waiting.pop(0)
-        if isinstance(value, dict):
-            items = list(value.items())[:_MAX_VALUES]
-            waiting += [(f"{name}.{key}" if name else str(key), item) for key, item in items]
-        elif name and plain(value) is not None:
-            values[name] = plain(value)
-    return values, f"config is that of group {group}" if values else None
 
 
 IMPORTER = PdeBench

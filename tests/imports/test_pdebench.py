@@ -118,11 +118,10 @@ def test_incompressible_flow_has_components_and_a_force(tmp_path):
     assert "x-coordinate is missing" in contents.remarks[0]
 
 
-CONFIG = "sim:\n  T_end: 1.0\n  n_boundaries: [1, 2]\nname: radial\nnested: {a: {b: 3}}\n"
 DAM_BREAK = ["0000", "0001", "0002"]
 
 
-def groups(path, names=DAM_BREAK, channels=1, config=CONFIG, **options):
+def groups(path, names=DAM_BREAK, channels=1, **options):
     data = RNG.random((len(names), 5, 6, 8, channels)).astype(np.float32)
     with h5py.File(path, "w", userblock_size=options.pop("userblock_size", 0)) as file:
         for name, values in zip(names, data, strict=True):
@@ -131,8 +130,6 @@ def groups(path, names=DAM_BREAK, channels=1, config=CONFIG, **options):
             group["grid/x"] = np.linspace(-2.4, 2.4, 6, dtype=np.float32)
             group["grid/y"] = np.linspace(-2.4, 2.4, 8, dtype=np.float32)
             group["grid/t"] = np.linspace(0, 1, 5, dtype=np.float32)
-            if config is not None:
-                group.attrs["config"] = config
     return data
 
 
@@ -141,8 +138,6 @@ def test_groups_of_the_dam_break_become_samples(tmp_path):
     contents, values = contents_and_values("pdebench", tmp_path / "2D_rdb_NA_NA.h5")
     assert fields_of(contents) == {"depth": ("state", TXY)}
     assert_values(values, depth=data[..., 0])
-    assert contents.parameters == {"config": {"sim.T_end": 1.0, "name": "radial", "nested.a.b": 3}}
-    assert contents.remarks == ("config is that of group 0000",)
     np.testing.assert_allclose(contents.axes[1].extent, (-2.88, 2.88), rtol=1e-6)
 
 
@@ -156,22 +151,6 @@ def test_groups_may_begin_anywhere_and_have_holes(tmp_path, options):
     data = groups(path, ["9998", "9999", "10003"], 2, **options)
     _, values = contents_and_values("pdebench", path, block=2)
     assert_values(values, activator=data[..., 0], inhibitor=data[..., 1])
-
-
-@pytest.mark.parametrize("config", ["a: [1", "!!python/object/apply:os.system ['true']", "\t-"])
-def test_a_config_that_is_no_plain_yaml_is_left_out(tmp_path, config):
-    groups(tmp_path / "2D_rdb_NA_NA.h5", config=config)
-    contents, _ = contents_and_values("pdebench", tmp_path / "2D_rdb_NA_NA.h5")
-    assert contents.parameters == {"config": {}}
-    assert contents.remarks == ("the config of group 0000 is not valid YAML; it is left out",)
-
-
-def test_a_config_that_expands_without_end_costs_nothing(tmp_path):
-    lines = ["a0: &a0 {x: 1, y: 2}"]
-    lines += [f"a{i}: &a{i} {{l: *a{i - 1}, m: *a{i - 1}, n: *a{i - 1}}}" for i in range(1, 30)]
-    groups(tmp_path / "2D_rdb_NA_NA.h5", config="\n".join(lines))
-    contents, _ = contents_and_values("pdebench", tmp_path / "2D_rdb_NA_NA.h5")
-    assert 0 < len(contents.parameters["config"]) <= 200
 
 
 def another_shape(file):
