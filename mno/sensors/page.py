@@ -253,12 +253,6 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
         subtitle=f"{comparison.facts.get('model', 'A model')} against the readings of "
         f"{comparison.facts.get('readings', 'sensors')}.",
         verdicts=verdicts(comparison),
-        tiles=[
-            ("Readings compared", number(len(pairs))),
-            ("Readings left out", number(sum(pairs.left_out.values()))),
-            ("Sensors", number(len({series.sensor for series in pairs.series}))),
-            ("Quantities", number(len(comparison.quantities))),
-        ],
         remarks=[*comparison.remarks, *filter(None, [left_out(comparison)])],
         errors=[(labelled(s.quantity, s.units), error_rows(s)) for s in comparison.quantities],
         solved=pairs.solver is not None,
