@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import math
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,12 +30,6 @@ FORMATS = {".nc": "netcdf", ".npz": "npz", "": "vtk"}
 _OURS = {".vtr", ".vtu", ".pvd"}
 _BLOCK_BYTES, _BLOCK_SAMPLES = 32 * 2**20, 64
 _CF_AXES = {"time": "T", "x": "X", "y": "Y", "z": "Z"}
-_LABELS = {
-    "sample": "number of the sample in the store",
-    "split": "split of the sample",
-    "group": "run or trajectory that the sample is part of",
-    "start": "when the sample begins",
-}
 
 Report = Callable[[int, int], None]
 """Is told how much of how much is done."""
@@ -87,9 +80,8 @@ def export_store(
     with Selection(source, fields, samples) as selection:
         if format == "vtk":
             check_vtk(selection)
-        size = selection.sample_bytes * len(selection.samples)
         replaced = replacing_folder if format == "vtk" else replacing
-        with _room(destination, size), replaced(destination) as partial:
+        with _writing(destination), replaced(destination) as partial:
             writer = {"netcdf": _write_netcdf, "vtk": write_vtk, "npz": _write_npz}[format]
             writer(selection, partial, progress)
         files = [p for p in (destination, *destination.rglob("*")) if p.is_file()]
@@ -203,22 +195,16 @@ def _check_target(target: Path, source: Path, force: bool) -> None:
 
 
 @contextmanager
-def _room(target: Path, size: int) -> Iterator[None]:
-    """Refuse to write where there is no room for `size` bytes; say in one line what fails."""
+def _writing(target: Path) -> Iterator[None]:
+    """Say in one line what fails."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(target.parent).free
-        if size > free:
-            raise InputError(
-                f"{target} would take {size / 2**20:.0f} MiB, but {free / 2**20:.0f} MiB are free; "
-                "make room, or choose less with --field and --sample"
-            )
         yield
     except (OSError, RuntimeError) as error:  # h5py raises either
         reason = getattr(error, "strerror", None) or first_line(error)
         raise MnoError(
             f"{target} cannot be written ({reason}); nothing is left of it: put that right and run "
-            "again"
+            "again, or choose less with --field and --sample"
         ) from None
 
 
@@ -290,8 +276,7 @@ def _create(file: h5netcdf.File, selection: Selection) -> dict[str, h5netcdf.Var
         add(axis.name, axis.name, axis.points.astype(np.float64), about)
     told = selection.per_sample()
     for name, values in told.items():
-        about = {"long_name": _LABELS[name]} | ({"units": "s"} if name == "start" else {})
-        add(name, "sample", values, about)
+        add(name, "sample", values, {"units": "s"} if name == "start" else {})
     places = [field.name for field in selection.fields if field.role == "coordinate"]
     variables = {}
     for field in selection.fields:

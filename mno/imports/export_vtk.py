@@ -14,7 +14,7 @@ import base64
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from mno.core.fields import Axis, Field
 from mno.imports.export import Report, Selection
 from mno.imports.importer import SPACE
 
-_MOST_FILES = 10_000
 _TYPES = {"f4": "Float32", "f8": "Float64", "i8": "Int64", "u1": "UInt8"}
 _VERTEX = 1  # VTK's number of a cell that is one point
 _HEAD = '<?xml version="1.0"?>\n<VTKFile type="{}" version="1.0" byte_order="LittleEndian" '
@@ -32,7 +31,6 @@ _HEAD += 'header_type="UInt64">\n'
 
 def check_vtk(selection: Selection) -> None:
     """Refuse what cannot be written as VTK."""
-    samples, frames = len(selection.samples), max(1, len(_times(selection)))
     space = _space(selection)
     if not space:
         raise InputError(
@@ -43,11 +41,6 @@ def check_vtk(selection: Selection) -> None:
         raise InputError(
             "the store does not say where its points are; expected coordinates x, y or z with the "
             "dimensions (sample, point), as mno generate and mno predict write them"
-        )
-    if samples * frames > _MOST_FILES:
-        raise InputError(
-            f"{samples} samples of {frames} frames would be {samples * frames} files; expected at "
-            f"most {_MOST_FILES}: choose some, as in --sample 0:10"
         )
 
 
@@ -97,9 +90,9 @@ def _write_frame(
             whole = array[tuple(slice(None) if name in dims else None for name in along)]
             # Of VTK's points x varies fastest.
             flat = np.broadcast_to(whole, shape).ravel(order="F")
-            fields += _array(field.name, flat, field.units)
+            fields += _array(field.name, flat)
         else:
-            numbers += _array(field.name, np.array([array], dtype="f4"), field.units)
+            numbers += _array(field.name, np.array([array], dtype="f4"))
     if "point" in space:
         axes = [values[field.name] for field in _places(selection)]
         count = len(axes[0])
@@ -125,17 +118,15 @@ def _write_frame(
     )
 
 
-def _array(name: str, values: np.ndarray, units: str = "") -> str:
+def _array(name: str, values: np.ndarray) -> str:
     """Return an array of a file, shape `(tuples,)` or `(tuples, components)`."""
     values = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
     data = base64.b64encode(struct.pack("<Q", values.nbytes) + values.tobytes()).decode()
-    label = '<InformationKey name="UNITS_LABEL" location="vtkDataArray">'
     components = 1 if values.ndim == 1 else values.shape[1]
     return (
         f'<DataArray type="{_TYPES[values.dtype.str[1:]]}" Name={quoteattr(name)} '
         f'NumberOfComponents="{components}" NumberOfTuples="{len(values)}" format="binary">{data}'
-        + (f"{label}{escape(units)}</InformationKey>" if units else "")
-        + "</DataArray>\n"
+        "</DataArray>\n"
     )
 
 
