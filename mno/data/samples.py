@@ -93,14 +93,13 @@ class Samples(Dataset[dict[str, Tensor]]):
         if ((items < -len(self)) | (items >= len(self))).any():
             raise IndexError(f"items {items.min()} to {items.max()} are not all of {len(self)}")
         items = items % len(self)
-        values = {field.name: self._formed(field, items) for field in self.fields}
-        return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in values.items()}
-
-    def _formed(self, field: Field, items: np.ndarray) -> np.ndarray:
-        values = self._arrays[field.name][items]
-        if self._normaliser:
-            values = self._normaliser.encode(field.name, values)
-        return values.astype(np.float32, copy=False)
+        batch = {}
+        for name, array in self._arrays.items():
+            values = array[items]
+            if self._normaliser:
+                values = self._normaliser.encode(name, values)
+            batch[name] = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+        return batch
 
 
 def _chosen(schema: Schema, names: Sequence[str] | None) -> tuple[Field, ...]:

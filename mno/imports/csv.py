@@ -70,7 +70,8 @@ class SensorLog(Importer):
         self.check_sample("the log", (rules.frames, len(self._places)), len(self._kept))
         for place, axis in enumerate(log.axes):
             field = Field(axis, rules.position_units, axis, "coordinate", ("point",))
-            self.add(field, axis, partial(_repeated, self._places[:, place]))
+            row = self._places[:, place]
+            self.add(field, axis, lambda start, stop, row=row: np.tile(row, (stop - start, 1)))
         for one in self._quantities:
             self.add(one.field, one.name, partial(self._means, one))
         return self._described(log)
@@ -116,10 +117,6 @@ class SensorLog(Importer):
     def _put_in_order(self, log: Log) -> None:
         """Bring the readings of each window together, and find the windows that have enough."""
         frames, total = self._timeline.frames, int(self._timeline.windows.sum())
-        order = np.lexsort((log.numbers, log.time))
-        same = np.diff(log.time[order]) == 0
-        self._duplicates = int((same & (np.diff(log.numbers[order]) == 0)).sum())
-        del order, same
         window, self._frame = self._timeline.place(log.time)
         self._window, self._series, self._value = window, log.numbers, log.value
         del log.time, log.numbers, log.value
@@ -198,11 +195,6 @@ class SensorLog(Importer):
         for one in self._quantities:
             missing = 1 - int(self._filled[one.number]) / (samples * frames * max(one.points, 1))
             yield f"{one.field.name}: {missing:.2%} of its values are missing; none is filled in"
-        if self._duplicates:
-            yield (
-                f"{self._duplicates} readings have the time and sensor of another; their mean "
-                "is taken"
-            )
         left_out = int(self._timeline.windows.sum()) - samples
         if left_out:
             yield f"{left_out} windows with readings in less than two frames are left out"
@@ -216,10 +208,6 @@ class SensorLog(Importer):
         yield f"{runs} runs without a pause longer than {frames * interval:g} s{drawn}"
         if log.ignored:
             yield f"columns that are not used: {', '.join(log.ignored)[:200]}"
-
-
-def _repeated(values: np.ndarray, start: int, stop: int) -> np.ndarray:
-    return np.broadcast_to(values, (stop - start, len(values)))
 
 
 def _median_interval(log: Log, of: list[int]) -> float | None:

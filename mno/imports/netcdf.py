@@ -224,13 +224,7 @@ class Netcdf(Importer):
                 self.remarks.append(f"{dim} has no coordinates; {meanwhile}")
                 continue
             variable = self._variables[dim]
-            if axis in self._turned:
-                self.remarks.append(f"{dim} decreases; the axis is turned round")
             said = dict(variable.attributes)
-            units = str(said.get("units") or "1")
-            if " since " in units:
-                self.remarks.append(f"{dim} is in {units}; the date is left out")
-            said["units"] = units.split(" since ")[0].strip()
             said["long_name"] = said.get("long_name") or said.get("standard_name") or dim
             found[axis] = Array(self._in_order(variable.stored, (axis,)), (axis,), said, dim)
         return found

@@ -190,17 +190,14 @@ class PdeBench(Importer):
             names = self._names[start:stop]
             self._channels = np.stack([self._data(name).whole() for name in names])
             for name in names:
-                self._check_axes(name)
+                for ours, theirs in zip(self._axes, self._axes_of(name), strict=True):
+                    if not np.allclose(ours.points, theirs.points, rtol=1e-5, atol=1e-12):
+                        raise self.error(
+                            f"group {name} has other points along {ours.name} than "
+                            f"{self._names[0]}; expected one grid: import them from separate files"
+                        )
             self._last = start, stop
         return self._channels[..., channel]
-
-    def _check_axes(self, group: str) -> None:
-        for ours, theirs in zip(self._axes, self._axes_of(group), strict=True):
-            if not np.allclose(ours.points, theirs.points, rtol=1e-5, atol=1e-12):
-                raise self.error(
-                    f"group {group} has other points along {ours.name} than "
-                    f"{self._names[0]}; expected one grid: import them from separate files"
-                )
 
 
 def _guess_space(arrays: dict[str, FileArray]) -> int:

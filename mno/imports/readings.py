@@ -147,7 +147,8 @@ class Log:
             times.append(seconds(time))
             numbers.append(of.number)
             values.append(number * of.factor + of.offset)
-            sigmas.append(self._uncertainty(sigma) * abs(of.factor) if sigma else of.uncertainty)
+            given = self._number(sigma, "uncertainty", 0.0) if sigma else None
+            sigmas.append(of.uncertainty if given is None else given * abs(of.factor))
         if not times:
             raise InputError(
                 f"{self.path} has no readings ({self.unreadable} cells without a value); expected "
@@ -276,26 +277,18 @@ class Log:
         except ValueError:
             return None
 
-    def _number(self, text: str, column: str) -> float | None:
+    def _number(self, text: str, column: str, least: float = -_LARGEST) -> float | None:
         """Return a number, None where the cell is empty or has a word for a missing one."""
         number = self._float(text)
-        if number is not None and -_LARGEST < number < _LARGEST and "_" not in text:
+        if number is not None and least <= number < _LARGEST and "_" not in text:
             return number
         if text.strip().lower() in _MISSING:
             return None
+        kind = "a number" if least else "a number that is not negative"
         raise self._error(
-            f"{text[:40]!r}; expected a number (or nothing, where there is none): correct the cell",
+            f"{text[:40]!r}; expected {kind} (or nothing, where there is none): correct the cell",
             f", {column}",
         )
-
-    def _uncertainty(self, text: str) -> float:
-        number = self._number(text, "uncertainty")
-        if number is not None and number < 0:
-            raise self._error(
-                f"{text[:40]!r}; expected a number that is not negative: correct the cell",
-                ", uncertainty",
-            )
-        return math.nan if number is None else number
 
     def _seconds(self, text: str) -> float:
         shown, number = f"time {text[:40]!r}; ", self._float(text)

@@ -56,10 +56,6 @@ class TheWell(Importer):
                 for name in file.members(conditions)
             }
         self._add_scalars(parameters)
-        called = dict(zip(self._names, SPACE, strict=False))
-        if any(theirs != ours for theirs, ours in called.items()):
-            listed = ", ".join(f"{theirs} is called {ours}" for theirs, ours in called.items())
-            self.remarks.append(f"of the axes of the file, {listed}")
         return self.layout(self._lengths[0], self._axes, parameters)
 
     def _find_axes(self) -> tuple[tuple[Axis, ...], list[str]]:
@@ -117,8 +113,6 @@ class TheWell(Importer):
             field = plain_field(label, "state" if over_time else "input", dims)
             reader = partial(_read, array, stored, pick, shape, over_time)
             self.add(field, source, reader)
-        if symmetric and rank == 2:
-            self.remarks.append(f"{name} is symmetric; each of its components is taken once")
 
     def _flags(self, owner: Any, name: str, count: int) -> list[bool]:
         """Return whether an array varies along trajectories, time or space; it does if unsaid."""
@@ -150,12 +144,8 @@ class TheWell(Importer):
             numbers = np.broadcast_to(values.reshape(lengths), (self._lengths[0], lengths[1]))
             label = name if name not in self.fields else f"scalar_{name}"
             field = plain_field(label, "input", ("time",) if varies[1] else ())
-            reader = partial(_rows, numbers if varies[1] else numbers[:, 0])
-            self.add(field, f"scalars/{name}", reader)
-
-
-def _rows(numbers: np.ndarray, start: int, stop: int) -> np.ndarray:
-    return numbers[start:stop]
+            rows = numbers if varies[1] else numbers[:, 0]
+            self.add(field, f"scalars/{name}", lambda start, stop, rows=rows: rows[start:stop])
 
 
 def _read(
@@ -206,8 +196,6 @@ def _are_components(lengths: tuple[int, ...], rank: int) -> bool:
     """Whether axes may be those of the components of a value with `rank` indices."""
     if rank == 0:
         return lengths in ((), (1,))
-    if rank == 2 and len(lengths) == 1:  # both indices in one
-        return lengths[0] in (1, 4, 9)
     return len(lengths) == rank and len(set(lengths)) == 1 and 1 <= lengths[0] <= 3
 
 
@@ -221,15 +209,10 @@ def components(
     """
     if rank == 0:
         return [("", (0,) * len(lengths))]
-    size = round(lengths[0] ** 0.5) if rank == 2 and len(lengths) == 1 else lengths[0]
-    letters = names if len(names) == size else [str(i) for i in range(size)]
-    found = []
-    for index in itertools.product(range(size), repeat=rank):
-        if symmetric and list(index) != sorted(index):
-            continue
-        pick = index if len(lengths) == rank else (index[0] * size + index[1],)
-        found.append(("".join(letters[i] for i in index), pick))
-    return found
+    letters = names if len(names) == lengths[0] else [str(i) for i in range(lengths[0])]
+    indices = itertools.product(range(lengths[0]), repeat=rank)
+    kept = (index for index in indices if not symmetric or list(index) == sorted(index))
+    return [("".join(letters[i] for i in index), index) for index in kept]
 
 
 IMPORTER = TheWell

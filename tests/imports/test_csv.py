@@ -253,7 +253,6 @@ def test_a_plant_log_becomes_windows_on_points_with_its_gaps(tmp_path):
         assert np.array_equal(power, np.broadcast_to(power[..., :1], power.shape), equal_nan=True)
         remarks = " ".join(c.remarks)
         assert "6202 readings by 9 sensors in 8 places" in remarks
-        assert "20 readings have the time and sensor of another" in remarks
 
 
 def test_times_of_dates_begin_at_their_date(tmp_path):
