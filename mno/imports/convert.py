@@ -142,12 +142,8 @@ def convert_file(
 ) -> DatasetReport:
     """Convert a file, or go on with a conversion that was interrupted.
 
-    Args:
-        path: The file.
-        file: What is to become of it; with its checksum.
-        destination: Where the store appears, whole or not at all.
-        work: Folder for finished shards, used by one conversion at a time.
-        progress: Is told how far the file is.
+    `file` says what is to become of it, with its checksum. The store appears whole or not at all;
+    finished shards are in the folder `work`, used by one conversion at a time.
 
     Raises:
         InputError: The file cannot be imported.

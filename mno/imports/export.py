@@ -56,13 +56,8 @@ def export_store(
 ) -> Exported:
     """Export fields of a store; memory does not grow with it.
 
-    Args:
-        source: A dataset or a store of predictions.
-        destination: A file, `.nc` or `.npz`, or a folder for VTK.
-        fields: Names of fields; all if none are given.
-        samples: Numbers of samples; all if not given.
-        force: Whether an earlier export may be replaced.
-        progress: Is told how much of how much is done.
+    All `fields` and `samples`, if none are named, of a dataset or a store of predictions go to a
+    file, `.nc` or `.npz`, or for VTK a folder; an earlier export is replaced by `force` alone.
 
     Raises:
         InputError: The source, the fields, the samples or the destination cannot be used.

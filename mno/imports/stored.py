@@ -84,12 +84,8 @@ def boxes(
 ) -> Iterator[Box]:
     """Yield boxes that cover an array, are whole chunks and not too large: a slice for each axis.
 
-    Args:
-        shape: Of the array.
-        chunks: Shape of its chunks, if it has any.
-        itemsize: Bytes of one element.
-        fastest: Along which axis a box is made as long as can be, first of all, and so on; boxes
-            follow one another in this order, too.
+    `fastest` are the axes along which a box is made as long as can be, the first of all first;
+    boxes follow one another in this order, too.
     """
     order = list(fastest)
     lengths = list(chunks or [1] * len(shape))

@@ -170,15 +170,9 @@ def find_places(
 ) -> tuple[tuple[bool, ...], tuple[int, ...]] | None:
     """Return which axes an array has, and the lengths of those of components behind them.
 
-    Args:
-        shape: Of the array.
-        lengths: Number of trajectories, times, and points along each axis of space.
-        varies: Along which of these the array varies; an axis along which it does not is left
-            out, or has length 1.
-        rank: Number of indices of a value.
-
-    Returns:
-        None if the shape does not fit.
+    `lengths` are the numbers of trajectories, times, and points along each axis of space; an axis
+    along which the array does not vary is left out, or has length 1; a value has `rank` indices.
+    There is none if the shape does not fit.
     """
     for stored in itertools.product(*((True,) if flag else (False, True) for flag in varies)):
         here = [i for i, is_stored in enumerate(stored) if is_stored]
