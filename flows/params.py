@@ -56,10 +56,10 @@ class DriftConfig(Config):
 class ScheduleConfig(Config):
     """What `mno schedule` runs do."""
 
-    start: Literal["champion", "nothing"] | None = Field(
+    start: Literal["champion"] | None = Field(
         default=None,
-        description="what a scheduled training starts from: the champion's weights, or fresh ones; "
-        "it is written into train.warm_start. null: as train.warm_start says",
+        description="what a scheduled training starts from: the champion's weights, written into "
+        "train.warm_start; null: as train.warm_start says",
     )
     drift: DriftConfig = Field(default=DriftConfig(), description="Of the service's inputs.")
 

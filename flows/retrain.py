@@ -155,8 +155,6 @@ def _start_of(root: Path, params: Params) -> tuple[list[str], str]:
     if wanted is None:
         return [], f"as train.warm_start says: {now or 'from fresh weights'}"
     fresh = ["train.warm_start=null"] if now else []
-    if wanted == "nothing":
-        return fresh, "from fresh weights"
     from mno.registry.reading import whole_version
     from mno.surrogate.surrogate import Surrogate
 

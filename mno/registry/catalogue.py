@@ -28,7 +28,7 @@ from mno.registry.settings import ARTIFACTS, DATABASE, Workspace, is_embedded
 
 _URI = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))")
 _STATUS = ("UNSPECIFIED", "PENDING", "READY", "FAILED")  # of a logged model, by MLflow's number
-_MEASURED_MACHINE = "system/"  # metrics that say nothing of what came of a run
+_MEASURED_MACHINE = "system/"  # metrics of runs of old that say nothing of what came of them
 _ID = re.compile(r"(m-)?[0-9a-f]{32}")  # of a run or, with the m, of a model
 
 
@@ -257,11 +257,10 @@ class _Server:
             return [(point.step, point.timestamp, point.value) for point in points]
 
         info, data = run.info, run.data
-        kept = [key for key in data.metrics if not key.startswith(_MEASURED_MACHINE)]
         given = [given.dataset for given in (run.inputs.dataset_inputs if run.inputs else ())]
         return _run_facts(
             (info.run_id, info.status, info.start_time, info.end_time), data.tags, data.params,
-            {key: (data.metrics[key], history(key)) for key in kept},
+            {key: (value, history(key)) for key, value in data.metrics.items()},
             [(dataset.name, dataset.digest, dataset.source) for dataset in given],
         )  # fmt: skip
 

@@ -31,11 +31,6 @@ class PromotionConfig(Config):
     margin: float = Field(
         default=0.0, ge=0, lt=1, description="share of the champion's error it must be lower by"
     )
-    kpis: bool = Field(
-        default=True,
-        description="a target of evaluate.kpis that is missed, or cannot be measured, bars a "
-        "version",
-    )
     physics: dict[str, Limit] = Field(
         default_factory=dict,
         description="largest 95th percentile of a physics check of the predictions, by its name "

@@ -90,8 +90,7 @@ def gates(
     `kpis` of `reports/decision.json` and `physics` of `reports/metrics.json`, or why there is none.
     """
     found = {
-        ".".join(filter(None, (kpi["name"], kpi.get("field")))): str(kpi["status"])
-        for kpi in (kpis if config.kpis else ())
+        ".".join(filter(None, (kpi["name"], kpi.get("field")))): str(kpi["status"]) for kpi in kpis
     }
     for name, limit in config.physics.items():
         value = entry(physics, "checks", name, "prediction", "p95")

@@ -27,9 +27,6 @@ from mno.registry.settings import Workspace, use_workspace
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-_SAMPLING_SECONDS = 5
 
 
 def latest_run(workspace: Workspace, experiment: str, tag: str, value: str) -> Run | None:
@@ -50,7 +47,6 @@ class TrainingRun:
     run_id: str
     resumed: bool  # it existed before
     _last: dict[str, int] = field(default_factory=dict)  # step logged of each metric
-    _monitor: SystemMetricsMonitor | None = None
 
     @classmethod
     def open(cls, root: Path, scenario: str, key: str, params: Mapping[str, Any]) -> TrainingRun:
@@ -76,17 +72,16 @@ class TrainingRun:
         _log_params(client, run_id, params)
         return cls(workspace, run_id, resumed=bool(found))
 
-    def log_dataset(self, name: str, source: str, md5: str, context: str) -> None:
-        """Name the dataset that the run uses, by DVC's hash of it.
+    def log_dataset(self, name: str, source: str, md5: str) -> None:
+        """Name the dataset that the run trains on, by DVC's hash of it.
 
-        MLflow takes up to 36 characters, what `….dir` needs. The context is what it is used for,
-        for example `training`.
+        MLflow takes up to 36 characters, what `….dir` needs.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         # The same as a MetaDataset of MLflow's with a local source.
         dataset = Dataset(name, md5, source_type="local", source=json.dumps({"uri": source}))
-        tag = InputTag("mlflow.data.context", context)
+        tag = InputTag("mlflow.data.context", "training")
         self.workspace.client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [tag])])
 
     def log_epoch(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -104,15 +99,6 @@ class TrainingRun:
                 new.append(Metric(name, float(value), now, step))
                 self._last[name] = step
         client.log_batch(self.run_id, metrics=new)
-
-    def watch_system(self) -> None:
-        """Log load, memory, disk, network and GPU of the machine every few seconds from now on."""
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        self._monitor = SystemMetricsMonitor(
-            self.run_id, sampling_interval=_SAMPLING_SECONDS, resume_logging=self.resumed
-        )
-        self._monitor.start()
 
     def finish(
         self, candidate_sha256: str, record: Mapping[str, Any], artifacts: Iterable[Path] = ()
@@ -132,8 +118,6 @@ class TrainingRun:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._monitor is not None:
-            self._monitor.finish()
         if kind is not None:
             status = "FAILED" if issubclass(kind, Exception) else "KILLED"
             _abandon(self.workspace, self.workspace.client.get_run(self.run_id), status)

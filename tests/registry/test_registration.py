@@ -344,7 +344,7 @@ def test_finished_run_tells_what_came_of_it(shop):
     with open_run(shop) as run:
         assert get(run).info.status == "RUNNING"
         assert get(run).data.tags["mno.state"] == "pending"
-        run.log_dataset("darcy", "data", "0" * 32 + ".dir", "training")
+        run.log_dataset("darcy", "data", "0" * 32 + ".dir")
         run.log_epoch(0, {"loss": 2.0})
         run.finish("c" * 64, RECORD, [curves])
     done = get(run)
@@ -400,18 +400,6 @@ def test_runs_of_dead_processes_are_closed_and_those_of_live_ones_are_not(shop):
     dead = live.workspace.client.get_run(done.stdout.strip())
     assert (dead.info.status, dead.data.tags["mno.state"]) == ("KILLED", "abandoned")
     assert get(live).info.status == "RUNNING"
-
-
-def test_system_metrics_are_logged_while_watching(shop, monkeypatch):
-    monkeypatch.setattr("mno.registry.tracking._SAMPLING_SECONDS", 0.2)
-    with open_run(shop) as run:
-        run.watch_system()
-        for _ in range(100):
-            if "system/cpu_utilization_percentage" in get(run).data.metrics:
-                break
-            run._monitor._process.join(0.1)
-        run.finish("c" * 64, RECORD)
-    assert "system/cpu_utilization_percentage" in get(run).data.metrics
 
 
 @pytest.mark.parametrize("content", [b"not a database at all " * 40, "other tables"])
