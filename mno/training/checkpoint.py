@@ -14,16 +14,10 @@ from typing import Any
 
 import torch
 
-from mno.core.errors import InputError, MnoError
+from mno.core.errors import MnoError
 from mno.core.files import PARTIAL, file_sha256, sha256, write_bytes
 
-KEPT_CHECKPOINTS = 2
 _CHECKPOINT = re.compile(r"epoch-(\d+)\.[0-9a-f]{64}\.ckpt")
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a file holds the bytes that its name promises."""
-    return file_sha256(path) == path.name.split(".")[1]
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -40,7 +34,7 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     for path in folder.glob(f"*{PARTIAL}"):
         path.unlink()
     for path in checkpoints(folder):
-        if _is_whole(path):
+        if file_sha256(path) == path.name.split(".")[1]:
             try:
                 # `weights_only` admits tensors and plain containers, and runs nothing.
                 return torch.load(path, map_location="cpu", weights_only=True)
@@ -69,18 +63,9 @@ def write_checkpoint(folder: Path, epoch: int, content: dict[str, Any]) -> None:
             "allow writing there, then run again: training continues after its last whole epoch"
         ) from error
     older = [path for path in checkpoints(folder) if _epoch(path) < epoch]
-    for path in set(checkpoints(folder)) - {newest, *older[: KEPT_CHECKPOINTS - 1]}:
+    for path in set(checkpoints(folder)) - {newest, *older[:1]}:
         path.unlink()
 
 
 def _epoch(path: Path) -> int:
     return int(path.name.split(".")[0].removeprefix("epoch-"))
-
-
-def check_fingerprint(found: str, expected: str, folder: Path) -> None:
-    """Refuse what a training with other data or parameters left in a folder."""
-    if found != expected:
-        raise InputError(
-            f"{folder} holds a training with other data, parameters or seed; "
-            "use another folder for this one, or delete that one"
-        )

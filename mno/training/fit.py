@@ -191,7 +191,11 @@ class _Loop:
             found = checkpoint.newest_checkpoint(self.work)
         if found is None:
             return
-        checkpoint.check_fingerprint(found.get("fingerprint", ""), self.digest, self.work)
+        if found.get("fingerprint") != self.digest:
+            raise InputError(
+                f"{self.work} holds a training with other data, parameters or seed; use another "
+                "folder for this one, or delete that one"
+            )
         self.history = History.from_records(found["history"])
         self.best_weights = dict(found["best_weights"])
         self.module.load_state_dict(found["module"])
