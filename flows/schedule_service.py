@@ -209,13 +209,15 @@ def _settle(root: Path, known: Mapping[str, Any]) -> None:
     if lock_holder(root / RETRAIN_LOCK):
         return
     identity, states = known["plan"]["deployment"], ("RUNNING", "PENDING", "CANCELLING")
-    for run in end_killed(root, "retrain", _say, identity, states, timedelta(0)):
+    killed = end_killed(root, "retrain", _say, identity, states, timedelta(0))
+    for run in killed:
         _say(f"{run.name} was killed while it ran; it is marked as crashed")
         tell_of_crash(root, run, _say)
     last = known["runs"][-1] if known["runs"] else {}
     missed = known["next"] if known["next"] and moment(known["next"]) < now() else None
     # One that crashed is tried once more, and not for ever.
-    again = last["scheduled"] if last.get("outcome") == "crashed" and not last["missed"] else None
+    crashed = last.get("outcome") == "crashed" or last.get("id") in {str(run.id) for run in killed}
+    again = last["scheduled"] if crashed and not last["missed"] else None
     wanted = again or missed
     if known["plan"]["paused"] or wanted is None:
         return
