@@ -247,7 +247,7 @@ def _across_first_axis(
     before, after = permeability[:-1], permeability[1:]
     harmonic = 2.0 * before * after / (before + after)
     transmissibility = np.concatenate([2.0 * permeability[:1], harmonic, 2.0 * permeability[-1:]])
-    padded = np.pad(pressure, ((1, 1), (0, 0)))
+    padded = np.pad(pressure, np.array([(1, 1), (0, 0)]))
     padded[0] = inlet
     fluxes = transmissibility * (padded[:-1] - padded[1:])
     return fluxes, transmissibility * (np.abs(padded[:-1]) + np.abs(padded[1:]))

@@ -246,7 +246,7 @@ def later_depth(depth: np.ndarray, interval: float, step: float) -> np.ndarray:
 
 def _advanced(conserved: np.ndarray, courant: float) -> np.ndarray:
     """Return h, h u and h v after one step, shape `(3, x, y)`; walls let everything through."""
-    h, p, q = np.pad(conserved, ((0, 0), (2, 2), (2, 2)), mode="edge")
+    h, p, q = np.pad(conserved, np.array([(0, 0), (2, 2), (2, 2)]), mode="edge")
     c, u, v = np.sqrt(h), p / h, q / h
     c_x, u_x, v_x = _slopes(c, u, v)
     c_y, v_y, u_y = (slope.T for slope in _slopes(c.T, v.T, u.T))
