@@ -28,6 +28,7 @@ from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision import check_kpis
+from mno.lineage.tidying import RetentionConfig
 from mno.nn.config import ModelConfig
 from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.training.config import LearningCurveConfig, TrainConfig, check_unroll
@@ -36,10 +37,15 @@ from mno.training.config import LearningCurveConfig, TrainConfig, check_unroll
 class DriftConfig(Config):
     """When the inputs that the service sees are a reason to retrain."""
 
-    flagged_share: float = Field(
+    flagged_share: float | None = Field(
         default=0.2, gt=0, le=1,
         description="share of the served samples that are unlike the training data, above which "
-        "it is; 1: never",
+        "it is; null: never",
+    )  # fmt: skip
+    mean_bound: float | None = Field(
+        default=None, gt=0,
+        description="mean bound on the relative L2 error that the service reports, as a fraction, "
+        "above which it is; null: never",
     )  # fmt: skip
     least_samples: int = Field(
         default=100, ge=1,
@@ -61,6 +67,11 @@ class ScheduleConfig(Config):
         description="what a scheduled training starts from: the champion's weights, written into "
         "train.warm_start; null: as train.warm_start says",
     )
+    tidy: bool = Field(
+        default=False,
+        description="after a run that has brought something up to date, remove what nothing needs, "
+        "as `mno gc --retention --delete` does",
+    )
     drift: DriftConfig = Field(default=DriftConfig(), description="Of the service's inputs.")
 
 
@@ -81,6 +92,9 @@ class Params(Config):
     registry: RegistryConfig = Field(description="The registration.")
     promotion: PromotionConfig = Field(
         default_factory=PromotionConfig, description="Who becomes champion."
+    )
+    retention: RetentionConfig = Field(
+        default=RetentionConfig(), description="What `mno gc --retention` keeps; changes no result."
     )
     schedule: ScheduleConfig = Field(
         default=ScheduleConfig(), description="Scheduled retraining; changes no result by itself."

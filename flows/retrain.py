@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 from prefect.utilities.timeout import timeout
+from rich.filesize import decimal
 
 from flows.line import run_line
 from flows.notify import Event, tell
@@ -96,17 +97,17 @@ def _kind(stage: str, text: str) -> Kind:
     return "results" if what.startswith(("build/", "models/", "reports/")) else "parameters"
 
 
-Counts = dict[str, dict[str, int]]
+Counts = dict[str, dict[str, float]]
 
 
 def served(root: Path, model: str) -> Counts:
     """Return what a workspace's services have counted, by version of a model, as `mno-darcy/3`.
 
     Of samples `judged` (it is known whether they are like the training data) and `flagged` (they
-    are not).
+    are not), `bounded` (those with a finite bound on their error) and `bound`, the sum of these.
     """
     return {
-        name: {key: seen[key] for key in ("judged", "flagged")}
+        name: {key: float(seen[key]) for key in ("judged", "flagged", "bounded", "bound")}
         for name, seen in read(root).items()
         if name.startswith(f"{model}/")
     }
@@ -117,16 +118,28 @@ def drift(before: Counts, counts: Counts, config: DriftConfig) -> Reason | None:
     found = []
     for name, now_there in counts.items():
         seen = before.get(name, {})
-        fresh = {key: count - seen.get(key, 0) for key, count in now_there.items()}
+        fresh = {key: count - seen.get(key, 0.0) for key, count in now_there.items()}
         # Below 0 the counts began anew.
-        judged, flagged = (now_there if min(fresh.values()) < 0 else fresh).values()
-        share = flagged / max(judged, 1)
-        if judged >= config.least_samples and share > config.flagged_share:
-            found.append(
-                f"{share:.0%} of {judged} inputs served by {name} are unlike its training data "
-                f"(above {config.flagged_share:.0%})"
-            )
+        found += _judge(name, now_there if min(fresh.values()) < 0 else fresh, config)
     return Reason("drift", "; ".join(found)) if found else None
+
+
+def _judge(name: str, counts: Mapping[str, float], config: DriftConfig) -> Iterator[str]:
+    samples = counts["judged"]
+    if samples < config.least_samples:
+        return
+    share = counts["flagged"] / samples
+    if config.flagged_share is not None and share > config.flagged_share:
+        yield (
+            f"{share:.0%} of {samples:.0f} inputs served by {name} are unlike its training data "
+            f"(above {config.flagged_share:.0%})"
+        )
+    mean = counts["bound"] / max(counts["bounded"], 1.0)
+    if config.mean_bound is not None and mean > config.mean_bound:
+        yield (
+            f"the mean bound on the error of {counts['bounded']:.0f} predictions by {name} is "
+            f"{mean:.2%} (above {config.mean_bound:.2%})"
+        )
 
 
 class TooLongError(MnoError, TimeoutError):
@@ -172,6 +185,20 @@ def _start_of(root: Path, params: Params) -> tuple[list[str], str]:
         return fresh, f"from fresh weights: {version} is of another {', '.join(differing)}"
     edits = [] if now == pinned else [f"train.warm_start={json.dumps(pinned)}"]
     return edits, f"from the champion, {version}"
+
+
+def tidy_up() -> str:
+    """Remove what nothing needs, as `retention` in `params.yaml` says; return what came of it.
+
+    A run that has trained a model has not failed because the tidying did.
+    """
+    from flows.tidying import tidy  # takes a second, which a run without it need not
+
+    try:
+        plan = tidy(delete=True, retention=True, quiet=True)
+    except MnoError as error:
+        return f"not tidied: {first_line(error)}"
+    return "; ".join([f"tidied: {decimal(plan.size)} freed", *plan.kept])
 
 
 @flow(name="retrain", validate_parameters=False)
@@ -308,3 +335,6 @@ def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
         f"brought up to date: {', '.join(renewed) or 'nothing'}; {run['model']} "
         f"({run['alias'] or 'no alias'})"
     )
+    if params.schedule.tidy:
+        run["tidied"] = tidy_up()
+        run["said"] += f"; {run['tidied']}"

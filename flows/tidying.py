@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,6 @@ from mno.lineage.tidying import (
     unneeded_snapshots,
 )
 from mno.registry.catalogue import (
-    Stored,
     StoredItem,
     read_stored,
     registry_of,
@@ -64,6 +64,7 @@ _WORDS = {
     "leftovers": "what killed work has left",
     "runs": "training runs, with their files",
     "models": "packages that were not registered",
+    "files": "files that MLflow has forgotten",
     "cache": "objects and run entries of DVC's cache",
     "snapshots": "snapshots, whose objects git frees later",
 }
@@ -72,6 +73,9 @@ _WORDS = {
 def gc(
     delete: Annotated[
         bool, typer.Option("--delete", help="Remove it; without this nothing is written.")
+    ] = False,
+    retention: Annotated[
+        bool, typer.Option("--retention", help="Spare the latest retention.keep_runs runs.")
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -84,63 +88,85 @@ def gc(
 
     Example: mno gc    then: mno gc --delete
     """
-    plan = tidy(delete, quiet or as_json)
+    plan = tidy(delete, retention, quiet or as_json)
     if as_json:
         print_json({"deleted": delete, **plan.to_dict()})
     elif not quiet:
-        _print_plan(plan, delete)
+        _print_plan(plan, delete, retention)
 
 
-def tidy(delete: bool, quiet: bool) -> TidyingPlan:
-    """Find what nothing needs, and remove it if that is asked; otherwise nothing is written."""
+def tidy(delete: bool, retention: bool, quiet: bool) -> TidyingPlan:
+    """Find what nothing needs, and remove it if that is asked; otherwise nothing is written.
+
+    With retention the latest runs are spared, as many as `params.yaml` says.
+    """
+    from flows.params import load_params
     from flows.stages import read_stages
 
     root = find_workspace()
     prepare_environment(root)
     with _alone(root), progress_bar(quiet, "things") as show:
         done = [stage["name"] for stage in read_stages(root) if stage["state"] == "current"]
-        plan = plan_of(root, done, cache_folder(root))
+        look = Look(root, done, cache_folder(root))
+        plan = look.plan(load_params(root).retention.keep_runs if retention else 0)
         if delete:
             _remove(root, plan, show)
     return plan
 
 
-def plan_of(root: Path, done: Sequence[str], cache: Path) -> TidyingPlan:
-    """Look at a workspace, given the stages that are up to date and the folder of DVC's cache."""
-    workspace, needed = Workspace(root), Needed()
-    files, stored = registry_of(workspace), read_stored(workspace)
-    for version in files.versions():
-        needed.add_version(version, files)
-    needed.add_workspace(root)
-    for run in stored.runs:
-        if _is_needed(root, run, files, done):
-            needed.add_run(run.id, files)
-    kept = [] if workspace.embedded else [_SERVER]
-    items = [*leftovers(root, done), *_of_mlflow(stored, needed)]
-    cached: list[Unneeded] = []
-    if cache.resolve().is_relative_to(root.resolve()):
-        cached = unneeded_objects(cache, needed_objects(cache, needed))
-    else:
-        kept.append(
-            f"DVC's cache {cache} lies outside of the workspace: others may need its objects"
-        )
-    if needed.doubts:
-        kept += [f"DVC's cache and the snapshots are not touched: {d}" for d in needed.doubts]
-    else:
-        items += [*cached, *unneeded_snapshots(root, needed)]
-    return TidyingPlan(items, kept)
+class Look:
+    """One look at a workspace, from which plans that spare more or less are made.
 
+    It is given the stages that are up to date, and the folder of DVC's cache.
+    """
 
-def _of_mlflow(stored: Stored, needed: Needed) -> Iterator[Unneeded]:
-    kinds: dict[Kind, tuple[Sequence[StoredItem], set[str]]] = {
-        "runs": (stored.runs, needed.runs),
-        "models": (stored.models, needed.models),
-    }
-    for kind, (items, wanted) in kinds.items():
-        for item in items:
-            if item.id not in wanted:
+    def __init__(self, root: Path, done: Sequence[str], cache: Path) -> None:
+        self._root, self._done, workspace = root, done, Workspace(root)
+        self._files = registry_of(workspace)
+        self._stored = read_stored(workspace)
+        self._needed = Needed()
+        for version in self._files.versions():
+            self._needed.add_version(version, self._files)
+        self._needed.add_workspace(root)
+        for run in self._stored.runs:
+            if _is_needed(root, run, self._files, done):
+                self._needed.add_run(run.id, self._files)
+        self._cache = cache if cache.resolve().is_relative_to(root.resolve()) else None
+        self._kept = [] if workspace.embedded else [_SERVER]
+        if self._cache is None:
+            outside = f"DVC's cache {cache} lies outside of the workspace"
+            self._kept.append(f"{outside}: others may need its objects")
+
+    def plan(self, spare: int) -> TidyingPlan:
+        """Return the plan that spares a number of runs, the latest."""
+        needed = deepcopy(self._needed)
+        unneeded = [run for run in self._stored.runs if run.id not in needed.runs]
+        for run in unneeded[:spare]:
+            needed.add_run(run.id, self._files)
+        items = [*leftovers(self._root, self._done), *self._of_mlflow(needed)]
+        kept, cached = list(self._kept), []
+        if self._cache is not None:
+            cached = unneeded_objects(self._cache, needed_objects(self._cache, needed))
+        if needed.doubts:
+            kept += [f"DVC's cache and the snapshots are not touched: {d}" for d in needed.doubts]
+        else:
+            items += [*cached, *unneeded_snapshots(self._root, needed)]
+        return TidyingPlan(items, kept, min(spare, len(unneeded)))
+
+    def _of_mlflow(self, needed: Needed) -> Iterator[Unneeded]:
+        spared = needed.runs - self._needed.runs
+        runs = [run for run in self._stored.runs if run.id not in needed.runs]
+        models = [m for m in self._stored.models if m.id not in needed.models]
+        left = [model for model in models if model.run_id not in spared]
+        kinds: dict[Kind, list[StoredItem]] = {"runs": runs, "models": left}
+        for kind, items in kinds.items():
+            for item in items:
                 size = size_of(item.folder) if item.folder else 0
                 yield Unneeded(kind, item.id, size, item.folder)
+        for path in self._stored.forgotten:
+            if path.name not in needed.runs | needed.models:
+                name = path.relative_to(self._root).as_posix()
+                yield Unneeded("files", name, size_of(path), path)
 
 
 def _is_needed(root: Path, run: StoredItem, files: RunFiles, done: Sequence[str]) -> bool:
@@ -194,17 +220,20 @@ def _alone(root: Path) -> Iterator[None]:
         yield
 
 
-def _print_plan(plan: TidyingPlan, deleted: bool) -> None:
+def _print_plan(plan: TidyingPlan, deleted: bool, retention: bool) -> None:
     """Say how much of each kind goes, what is not touched and why, and what to do next."""
     out, freed, kinds = console(), decimal(plan.size), plan.by_kind().items()
     rows = [(_WORDS[kind], str(number), decimal(size)) for kind, (number, size) in kinds]
     out.print(aligned(("Removed" if deleted else "Nothing needs", "Number", "Size"), rows))
+    if plan.spared:
+        out.print(f"\nSpared: the latest {plan.spared} run(s) that nothing needs (retention)")
     for reason in plan.kept:
         out.print(f"\nnote: {reason}")
     if deleted:
         out.print(f"\n{freed} freed.\nNext: mno status")
     elif plan.items:
+        words = "mno gc --retention" if retention else "mno gc"
         out.print(f"\n{freed} may go; nothing was removed.")
-        out.print("Next: mno gc --delete;  one by one: mno gc --json")
+        out.print(f"Next: {words} --delete;  one by one: {words} --json")
     else:
         out.print("\nAll of it is needed.")

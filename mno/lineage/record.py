@@ -24,7 +24,7 @@ SCHEMA = 1
 CANDIDATE = "models/candidate"
 PACKAGED = "artifacts/candidate"  # where a registered package has it
 RECORD_FILE = "record.json"  # among the files of the training run
-# How a result is executed does not change it, nor what was to be kept (`retention`, of old).
+# How a result is executed and what is kept afterwards does not change it.
 _UNTRACKED_PARAMS = ("execution", "retention", "schedule")
 _NOT_LINEAGE = ("ids", "times", "lineage_sha256")
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from pydantic import Field
+
+from mno.core.config import Config
 from mno.core.files import folder_files
 from mno.lineage.audit.objects import FOLDER_MARK, is_object_name, listed_files
 from mno.lineage.dvcfiles import DATA_FILE, LOCK_FILE
@@ -20,10 +23,22 @@ from mno.lineage.record import RECORD_FILE, Tag
 from mno.lineage.seal import SEALS, SealPointer, read_seal, seal_path
 from mno.lineage.snapshot import asked, git
 
+
+class RetentionConfig(Config):
+    """What `mno gc --retention` keeps beyond what it must keep; changes no result."""
+
+    keep_runs: int = Field(
+        default=20,
+        ge=0,
+        description="latest training runs that stay, with their snapshots and data, though no "
+        "registered version needs them",
+    )
+
+
 # `leftovers` of killed work in the workspace, `runs` of MLflow with their files, `models` that were
-# packaged and never registered, objects of DVC's `cache`, and `snapshots` in git. So they go: what
-# names others goes before what it names.
-Kind = Literal["leftovers", "runs", "models", "cache", "snapshots"]
+# packaged and never registered, `files` that MLflow has forgotten, objects of DVC's `cache`, and
+# `snapshots` in git. So they go: what names others goes before what it names.
+Kind = Literal["leftovers", "runs", "models", "files", "cache", "snapshots"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 OBJECTS, RUNS = Path("files/md5"), Path("runs")
 # Where a stage keeps what a killed run resumes from; of no use once the stage is done.
@@ -185,6 +200,7 @@ class TidyingPlan:
 
     items: Sequence[Unneeded]  # in the order in which they go
     kept: Sequence[str] = ()  # why something is not touched at all, in sentences
+    spared: int = 0  # how many runs stay only because the latest are to stay
 
     @property
     def size(self) -> int:
@@ -202,6 +218,7 @@ class TidyingPlan:
         return {
             "bytes": self.size,
             "kinds": {kind: {"count": n, "bytes": size} for kind, (n, size) in kinds},
+            "spared_runs": self.spared,
             "not_touched": list(self.kept),
             "items": [{"kind": i.kind, "name": i.name, "bytes": i.size} for i in self.items],
         }

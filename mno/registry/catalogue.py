@@ -345,6 +345,7 @@ class Stored(NamedTuple):
 
     runs: tuple[StoredItem, ...] = ()  # ours, the latest first; others are never looked at
     models: tuple[StoredItem, ...] = ()  # packaged from them, and from runs that are gone
+    forgotten: tuple[Path, ...] = ()  # folders of runs and models that MLflow knows nothing of
 
 
 def read_stored(workspace: Workspace) -> Stored:
@@ -367,12 +368,19 @@ def read_stored(workspace: Workspace) -> Stored:
     ours = [r for r in rows if tags[r[0]].keys() & {Tag.TRAINING_KEY, Tag.CANDIDATE}]
     foreign = {run for run, *_ in rows} - {run for run, *_ in ours}
     packaged = database.rows("SELECT model_id, source_run_id, artifact_location FROM logged_models")
+    known = {identity for identity, *_ in (*rows, *packaged)}
     return Stored(
         tuple(
             StoredItem(run, run, inside(uri), begun or 0, tags[run])
             for run, begun, uri in sorted(ours, key=lambda row: -(row[1] or 0))
         ),
         tuple(StoredItem(m, run, inside(uri)) for m, run, uri in packaged if run not in foreign),
+        tuple(
+            path
+            for path in (*sorted(artifacts.glob("*/*")), *sorted(artifacts.glob("*/models/*")))
+            if _ID.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+            if path.name not in known
+        ),
     )
 
 

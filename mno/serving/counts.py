@@ -37,6 +37,8 @@ class Seen(Config):
     samples: int = 0  # answered
     judged: int = 0  # of which it is known whether they are flagged
     flagged: int = 0  # unlike the training data, so out of range
+    bounded: int = 0  # with a finite bound on the relative L2 error
+    bound: float = 0.0  # sum of these bounds, as fractions
 
     def plus(self, other: Seen) -> Seen:
         """Return both as one."""
@@ -44,6 +46,8 @@ class Seen(Config):
             samples=self.samples + other.samples,
             judged=self.judged + other.judged,
             flagged=self.flagged + other.flagged,
+            bounded=self.bounded + other.bounded,
+            bound=self.bound + other.bound,
         )
 
 
@@ -66,8 +70,14 @@ class Counts:
 
     def add(self, served: Served, samples: int, found: Mapping[str, np.ndarray] | Absent) -> None:
         """Count so many samples that a model has answered, and what is known of them."""
-        flags = np.zeros(0) if isinstance(found, Absent) else found[FLAG].astype(bool)
-        seen = Seen(samples=samples, judged=len(flags), flagged=int(flags.sum()))
+        seen = Seen(samples=samples)
+        if not isinstance(found, Absent):
+            flags, bounds = found[FLAG].astype(bool), relative_bound(found)
+            finite = bounds[np.isfinite(bounds)]
+            seen = Seen(
+                samples=samples, judged=len(flags), flagged=int(flags.sum()),
+                bounded=len(finite), bound=float(finite.sum()),
+            )  # fmt: skip
         with self._lock:
             self._versions[served.name] = self._versions.get(served.name, Seen()).plus(seen)
             self._changed = True

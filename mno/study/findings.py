@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from mno.core.errors import InputError
+from mno.evaluation.decision import solves_to_break_even
 from mno.study.design import ALL_PAIRS, WITHIN_BACKBONE, StudySpec
 from mno.study.results import Found
 from mno.study.statistics import Comparison, Mean, compare, mean_with_interval
@@ -50,6 +51,7 @@ class Row:
     finer: float | None  # mean relative L2 on the finest grid that was tried
     finer_ratio: float | None  # its points along an axis, relative to those of training
     undertrained: tuple[int, ...]  # seeds whose training ended too early, by `RULE`
+    break_even: int | None  # solves after which data and training are paid for; none if never
 
     @property
     def mean(self) -> Mean:
@@ -169,7 +171,8 @@ def _scenario(spec: StudySpec, scenario: str, own: list[Found]) -> ScenarioFindi
     solvers = [r["cost"]["solver"] for r in records]
     solver = _known(s.get("ms") for s in solvers if isinstance(s, Mapping))
     why = next((s for s in solvers if isinstance(s, str)), "")
-    rows = [_row(items) for items in by_model.values()]
+    data = _known(_cpu(r["seconds"]["generate"]) for r in records)
+    rows = [_row(items, solver, data) for items in by_model.values()]
     errors = {row.model: row.errors for row in rows}
     return ScenarioFindings(
         scenario=scenario,
@@ -182,23 +185,28 @@ def _scenario(spec: StudySpec, scenario: str, own: list[Found]) -> ScenarioFindi
     )
 
 
-def _row(items: list[Found]) -> Row:
+def _row(items: list[Found], solver_ms: float | None, data_seconds: float | None) -> Row:
     records = {item.cell.seed: item.record for item in items}
     of, first = list(records.values()), items[0].cell.model
-    spent = (r["seconds"]["train"] for r in of)
+    latency = statistics.median(r["cost"]["latency_ms"] for r in of)
+    train = _known(_cpu(r["seconds"]["train"]) for r in of)
     finer = [f for f in (_finer(r["resolution"]) for r in of) if f is not None]
+    pays = None
+    if solver_ms is not None and train is not None and data_seconds is not None:
+        pays = solves_to_break_even(data_seconds + train, 1e-3 * solver_ms, 1e-3 * latency)
     return Row(
         model=first.name,
         backbone=first.backbone,
         mixer=first.mixer,
         parameters=of[0]["parameters"],
         errors={seed: r["metrics"]["relative_l2"] for seed, r in records.items()},
-        train_seconds=_known(s["cpu_seconds"] for s in spent if isinstance(s, Mapping)),
-        latency_ms=statistics.median(r["cost"]["latency_ms"] for r in of),
+        train_seconds=train,
+        latency_ms=latency,
         memory_mib=_known(r["cost"]["peak_memory_mib"] for r in of),
         finer=statistics.fmean(error for _, error in finer) if finer else None,
         finer_ratio=finer[0][0] if finer else None,
         undertrained=tuple(s for s, r in records.items() if is_undertrained(r["training"])),
+        break_even=pays,
     )
 
 
@@ -222,6 +230,10 @@ def _pairs(kind: str, rows: list[Row]) -> list[tuple[str, str]]:
         for a, b in combinations(rows, 2)
         if kind == ALL_PAIRS or a.backbone == b.backbone
     ]
+
+
+def _cpu(spent: Mapping[str, float] | str) -> float | None:
+    return spent["cpu_seconds"] if isinstance(spent, Mapping) else None
 
 
 def _known(values: Iterable[Any]) -> float | None:

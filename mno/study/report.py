@@ -38,7 +38,8 @@ _HOW = (
     "errors lies within that; no difference shown means that these seeds do not tell.",
     RULE,
     "A prediction and a solve are timed on one core, one sample at a time; memory is the peak of a "
-    "process that does nothing else.",
+    "process that does nothing else. Break-even counts the processor time of data and training "
+    "against that of solves.",
 )
 _COSTS = {
     "latency_ms": "time of a prediction, ms",
@@ -250,6 +251,7 @@ def _model_row(row: Row) -> dict[str, str]:
         "training, cpu s": _or_none(row.train_seconds, 3),
         "prediction, ms": number(row.latency_ms, 3),
         "memory, MiB": _or_none(row.memory_mib, 3),
+        "break-even, solves": "never" if row.break_even is None else number(row.break_even),
         "remarks": undertrained if row.undertrained else _NONE,
     }
 

@@ -7,8 +7,9 @@ import pytest
 
 from flows import tidying
 from flows.params import edit_params
+from flows.retrain import tidy_up
 from flows.stages import read_stages
-from flows.tidying import tidy
+from flows.tidying import Look, tidy
 from mno.core.config import read_params
 from mno.core.errors import MnoError
 from mno.core.files import locked
@@ -38,6 +39,9 @@ def littered(line, tmp_path_factory):
     experiment = client.get_run(run).info.experiment_id
     model = client.create_logged_model(experiment, name=MODEL, source_run_id=run)
     client.log_model_artifacts(model.model_id, str(root / "models"))
+    forgotten = root / "mlartifacts/darcy" / ("ab" * 16) / "artifacts"
+    forgotten.mkdir(parents=True)
+    (forgotten / "plot.png").write_bytes(b"p" * 1000)
     (root / "reports/report.html.partial").write_text("half")
     (root / "junk").mkdir()
     for name in ("one", "two"):
@@ -71,7 +75,7 @@ def verdicts(line, *versions):
 
 def plan_of(line, done=STAGES, cache=None):
     """Return what may go, as DVC would have told it."""
-    return tidying.plan_of(line.root, done, cache or line.cache)
+    return Look(line.root, done, cache or line.cache).plan(0)
 
 
 def remove(line):
@@ -103,10 +107,10 @@ def test_nothing_that_is_needed_goes(place):
     apart = [subject for subject, verdict in before if verdict != "verified"]
     assert apart and all(subject.endswith("files") for subject in apart)  # they were moved
     files, used = without_locks(place.root), size(place)
-    plan = tidy(delete=False, quiet=True)
+    plan = tidy(delete=False, retention=False, quiet=True)
     assert without_locks(place.root) == files
     assert counts(plan) | {"leftovers": 0} == {
-        "leftovers": 0, "runs": 3, "models": 1, "cache": 4, "snapshots": 1,
+        "leftovers": 0, "runs": 3, "models": 1, "files": 1, "cache": 4, "snapshots": 1,
     }  # fmt: skip
     assert plan.kept == []
     done = workspace.mno("gc", check=True)
@@ -152,6 +156,17 @@ def test_what_is_interrupted_is_finished_the_next_time(place):
     assert verdicts(place) == before
 
 
+def test_the_latest_runs_are_spared(place):
+    look, client = Look(place.root, STAGES, place.cache), place.mlflow.client
+    edit_params(place.root, None, ["retention.keep_runs=2"])
+    plan = tidy(delete=False, retention=True, quiet=True)
+    assert plan.items == look.plan(2).items
+    latest = [run.info.run_name for run in client.search_runs(["1"])][:3]
+    assert (counts(plan)["runs"], counts(plan)["snapshots"], plan.spared) == (1, 0, 2)
+    assert client.get_run(a_run(plan).name).info.run_name == latest[-1]
+    assert look.plan(9).spared == 3
+
+
 @pytest.mark.parametrize("damage", ["list of files", "seal"])
 def test_the_cache_stays_where_it_is_not_known_what_a_version_needs(place, damage):
     if damage == "seal":
@@ -195,15 +210,26 @@ def test_nobody_tidies_under_a_running_stage(place):
     for lock in ("run", "train"):
         at_work = locked(place.root / "build/locks" / lock, "a training")
         with at_work, pytest.raises(MnoError, match="a training is"):
-            tidy(delete=True, quiet=True)
+            tidy(delete=True, retention=False, quiet=True)
     assert counts(plan_of(place))["runs"] == 3
+
+
+def test_a_scheduled_run_ends_by_tidying_while_its_schedule_is_served(place):
+    edit_params(place.root, None, ["retention.keep_runs=1"])
+    locks = place.root / "build/locks"
+    with locked(locks / "schedule", "mno schedule"), locked(locks / "retrain", "a retraining"):
+        with locked(locks / "train", "a training"):
+            assert tidy_up().startswith("not tidied: a training is")
+        assert counts(plan_of(place))["runs"] == 3
+        assert "freed" in tidy_up()
+    assert counts(plan_of(place))["runs"] == 1
 
 
 def test_a_server_is_left_alone(place, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place.root}/./mlflow.db")
     plan = plan_of(place)
     kinds = counts(plan)
-    assert (kinds["runs"], kinds["models"], kinds["cache"]) == (0, 0, 4)
+    assert (kinds["runs"], kinds["models"], kinds["files"], kinds["cache"]) == (0, 0, 0, 4)
     assert "mlflow gc" in plan.kept[0]
 
 

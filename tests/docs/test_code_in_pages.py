@@ -138,10 +138,9 @@ def demonstration():
 
 
 def test_the_demonstrations_print_what_the_page_shows(demonstration):
-    names, prints = demonstration
+    _, prints = demonstration
     assert [bool(shown) for _, shown in prints] == [True, True, True, False]
     assert [out for out, _ in prints] == [shown for _, shown in prints]
-    assert names["png"].startswith(b"\x89PNG")
 
 
 def test_the_rules_converge_to_the_integral_at_the_orders_claimed(demonstration):

@@ -170,10 +170,12 @@ def test_inputs_unlike_the_training_data_lead_to_one_retraining(workspace):
     assert found["outcome"] == "nothing changed" and "import new data" in found["said"]
 
     params = workspace.root / "params.yaml"
-    params.write_text(params.read_text().replace("    set: {}", "    set: {seed: 5}"))
+    text = params.read_text().replace("    set: {}", "    set: {seed: 5}")
+    params.write_text(text.replace("  tidy: false", "  tidy: true"))
     assert scheduled_run(workspace)["outcome"] == "nothing changed"  # that drift has been noted
     serve_drifted_inputs(workspace)
     found = scheduled_run(workspace)
     assert found["reasons"][0].startswith("drift: ")
     assert found["outcome"] == "trained" and found["model"] == "models:/mno-darcy/2"
+    assert "tidied: " in found["said"]
     assert "seed: 5" in params.read_text()

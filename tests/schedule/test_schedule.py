@@ -211,7 +211,7 @@ def test_what_takes_too_long_is_stopped_in_its_sleep():
     time.sleep(0.3)  # the limit has ended with its body
 
 
-CONFIG = DriftConfig(flagged_share=0.2, least_samples=100)
+CONFIG = DriftConfig(flagged_share=0.2, mean_bound=0.1, least_samples=100)
 
 
 def count(root, file, version, **counts):
@@ -239,7 +239,12 @@ def test_few_samples_and_shares_below_the_threshold_are_none(tmp_path):
     for judged, flagged, drifted in ((99, 99, False), (100, 20, False), (100, 21, True)):
         count(tmp_path, "a.json", "mno-darcy/3", judged=judged, flagged=flagged)
         assert (found(tmp_path) is not None) == drifted
-    assert found(tmp_path, config=DriftConfig(flagged_share=1.0)) is None
+    assert found(tmp_path, config=DriftConfig(flagged_share=None)) is None
+
+
+def test_large_bounds_on_the_error_are_drift(tmp_path):
+    count(tmp_path, "a.json", "mno-darcy/3", judged=200, flagged=0, bounded=100, bound=12.0)
+    assert "12.00%" in str(found(tmp_path))
 
 
 def test_what_has_led_to_a_run_does_not_lead_to_another(tmp_path):

@@ -130,6 +130,7 @@ def test_what_was_seen_outlives_the_service(tmp_path):
             asked(service.url, np.concatenate([inputs(3), inputs(1, factor=50.0)]))
     found = seen.read(tmp_path)["mno-darcy/3"]
     assert (found["samples"], found["judged"], found["flagged"]) == (8, 8, 2)
+    assert found["bounded"] == 8 and found["bound"] > 0.0
     assert list(path.parent.iterdir()) == [path]
     with running(
         OneVersion(trusted()[0], Absent("estimate.none")), counts=Counts(path, 60.0)
@@ -142,7 +143,8 @@ def test_what_was_seen_outlives_the_service(tmp_path):
     path.with_name("other.json").write_text('{"format": 99}')
     path.with_name("broken.json").write_text("{")
     both = seen.read(tmp_path)["mno-darcy/3"]
-    assert (both["samples"], both["judged"], both["flagged"]) == (20, 16, 4)
+    assert (both["samples"], both["bounded"]) == (20, 16)
+    assert both["bound"] == pytest.approx(2 * found["bound"])
 
 
 @pytest.mark.parametrize("bounds", ["all", 3, [1]])

@@ -35,7 +35,7 @@ def test_findings_hold_means_comparisons_and_a_verdict(tmp_path):
     row = found["darcy"].rows[0]
     assert row.mean.value == pytest.approx(0.02 * 1.02)
     assert (row.finer_ratio, row.finer) == (2.0, pytest.approx(2 * 0.02 * 1.02))
-    assert (row.train_seconds, row.latency_ms) == (8.0, 2.0)
+    assert row.break_even == 8000  # (8 s of data + 8 s of training) / (4 ms - 2 ms)
     assert row.undertrained == ()
 
 
