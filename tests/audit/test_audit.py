@@ -384,6 +384,7 @@ def replayed(stage):
         return replace(found, replay=make_again(evidence, targets_of(stage), True))
 
 
+@pytest.mark.slow
 def test_the_data_are_made_again_bit_for_bit_and_nothing_else_is_touched(there):
     before = contents(there.root)
     audit = replayed("generate")

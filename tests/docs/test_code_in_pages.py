@@ -109,6 +109,7 @@ def facts():
     return json.loads(pasted("how-to/use-the-library.md", FACTS).splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_the_library_imports_nothing_of_the_production_line(facts):
     assert {"torch", "mno"} <= set(facts["loaded"])
     assert set(facts["loaded"]).isdisjoint(PRODUCTION_LINE)

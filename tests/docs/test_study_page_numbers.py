@@ -21,6 +21,7 @@ def studies():
     return cache(lambda name: reported(load_study(name, ROOT)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
 def test_a_page_says_what_the_cells_say(template, studies):
     text, figures = fill(template.read_text(), studies, FIGURES)

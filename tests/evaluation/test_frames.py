@@ -53,7 +53,7 @@ def make_surrogate(scheme="rollout", frames=FRAMES):
 TRAIN, TEST = make_split("train", 5, 1), make_split("test", 9, 2)
 
 
-@pytest.fixture(scope="module", params=["rollout", "horizon"])
+@pytest.fixture(scope="module", params=["rollout", pytest.param("horizon", marks=pytest.mark.slow)])
 def surrogate(request):
     return make_surrogate(request.param)
 

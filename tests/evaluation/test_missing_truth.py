@@ -320,6 +320,7 @@ def told(results):
     return said
 
 
+@pytest.mark.slow
 def test_a_model_that_predicts_no_numbers_gets_a_verdict(small, splits):
     results = all_results_of(broken(small.surrogate), *splits)
     assert results.decision["verdict"] == "not_worth_it"

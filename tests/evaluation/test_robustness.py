@@ -65,9 +65,10 @@ def plain_errors(line, split):
 LINES = [
     ("darcy", {}),
     ("diffusion_reaction", {"history": 2}),
-    ("burgers", {}),
-    ("darcy_ring", {}),
-    ("furnace_ring", {}),
+    *(
+        pytest.param(scenario, {}, marks=pytest.mark.slow)
+        for scenario in ("burgers", "darcy_ring", "furnace_ring")
+    ),
 ]
 
 

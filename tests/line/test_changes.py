@@ -76,7 +76,10 @@ def test_a_changed_comment_in_the_solver_makes_no_other_data_or_model(workspace)
     assert [done[name] for name in LINE[:5]] == ["ran"] + ["reused"] * 3 + ["ran"]
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])
+@pytest.mark.parametrize(
+    "damage",
+    ["missing", *(pytest.param(how, marks=pytest.mark.slow) for how in ("truncated", "altered"))],
+)
 def test_a_damaged_shard_is_put_back_and_said_so(workspace, damage):
     shard = a_shard(workspace.root / "data")
     content = shard.read_bytes()
@@ -89,6 +92,7 @@ def test_a_damaged_shard_is_put_back_and_said_so(workspace, damage):
     assert shard.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_byte_flipped_unseen_makes_training_refuse_and_repair_mends_it(workspace):
     shard = a_shard(workspace.root / "data")
     content = shard.read_bytes()

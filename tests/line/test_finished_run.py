@@ -76,6 +76,7 @@ def test_the_dataset_opens_in_xarray_without_a_warning(finished):
     assert float(data["pressure"].min()) > 0
 
 
+@pytest.mark.slow
 def test_the_registered_model_predicts_from_numpy_in_another_process(finished, tmp_path):
     code = """
 import sys, mlflow, numpy as np
@@ -181,6 +182,7 @@ def test_nothing_changed_is_reported_as_reused(finished):
     assert result["registered"]["version"] == 1
 
 
+@pytest.mark.slow
 def test_a_scheduled_run_finds_nothing_to_do(finished, prefect_api):
     workspace = Workspace(finished.root, variables={"PREFECT_API_URL": prefect_api})
     before = (finished.root / "params.yaml").read_bytes()

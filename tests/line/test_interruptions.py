@@ -172,6 +172,7 @@ def test_a_second_run_is_told_who_runs_since_when(workspace):
         end(workspace, run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edited", ["params.yaml", "mno/training/objective.py"])
 def test_an_edit_under_a_running_stage_makes_it_fail(workspace, edited):
     run = workspace.start("run", "--set", "seed=1")

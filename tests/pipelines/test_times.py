@@ -111,6 +111,7 @@ def test_a_record_that_is_no_record_stops_nothing(tmp_path, content):
     assert found(tmp_path).attempts == 1
 
 
+@pytest.mark.slow
 def test_a_result_that_dvc_puts_back_has_the_time_that_it_took(tmp_path):
     workspace = make_workspace(tmp_path / "workspace")
     small(workspace, samples=20)

@@ -139,6 +139,7 @@ print(mno.__file__)
 """
 
 
+@pytest.mark.slow
 def test_loads_where_the_project_is_not_installed(package, surrogate, tmp_path):
     np.save(tmp_path / "in.npy", INPUTS["permeability"])
     arguments = [package, tmp_path / "in.npy", tmp_path / "out.npy"]

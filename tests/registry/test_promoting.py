@@ -195,6 +195,7 @@ def differing(shop, version):
         return [found for found in decision.check_decision(evidence) if differs([found])]
 
 
+@pytest.mark.slow
 def test_by_hand_and_back_with_a_history_and_of_two_deciders_one_wins(shop):
     register(shop, 0.2, 0.1, 0.3)
     workspace = existing_workspace(shop.root)

@@ -188,7 +188,7 @@ def test_targets_have_a_light_each(results):
     assert "2.0 % [1.0 %, 5.0 %]" in text.replace("\u202f", " ")
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", ["en", pytest.param("ja", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("economics", "changed"),
     [
@@ -439,8 +439,16 @@ def opened(browser, report, **context):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (360, "light"),
+        *(
+            pytest.param(*shown, marks=pytest.mark.slow)
+            for shown in ((360, "dark"), (1280, "light"), (1280, "dark"))
+        ),
+    ],
+)
 def test_axe_finds_nothing(browser, report, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page, heard = opened(

@@ -357,6 +357,7 @@ def test_torch_s_default_type_is_the_user_s_to_change():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_mixers_compile_and_export_with_their_gradients():
     # In a process without the checks of shapes, which cannot be traced.
     command = [sys.executable, "-m", "tests.scan.run_traced", "mixers"]

@@ -75,6 +75,7 @@ def cooling_slab(x, fourier, biot):
     return total
 
 
+@pytest.mark.slow
 def test_a_uniform_square_cools_as_the_product_of_two_slabs():
     kappa, capacity, time = 5.0, 1e6, 2e4
     errors = []

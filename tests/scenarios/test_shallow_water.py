@@ -97,7 +97,7 @@ def radial(radius, ratio, duration, cells):
     return r, state[0]
 
 
-@pytest.mark.parametrize("ratio", [1.2, 2.0, 8.0])
+@pytest.mark.parametrize("ratio", [pytest.param(1.2, marks=pytest.mark.slow), 2.0, 8.0])
 def test_a_straight_dam_breaks_as_the_exact_solution_does(ratio):
     times = np.linspace(0.0, 0.6, 13) / np.sqrt(ratio)
     errors = []

@@ -198,6 +198,7 @@ def test_a_prefect_that_is_away_or_damaged_is_said_in_one_line(tmp_path, monkeyp
         read_schedule(tmp_path)
 
 
+@pytest.mark.timeout(30, method="thread")  # the alarm is for what is tested
 def test_what_takes_too_long_is_stopped_in_its_sleep():
     with pytest.raises(TooLongError, match="--max-hours"), at_most(0.2 / 3600):
         time.sleep(60)

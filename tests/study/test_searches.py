@@ -283,6 +283,7 @@ def files_of_the_line(root):
     return {name: (root / name).read_bytes() for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_search_ends_in_a_preset_and_leaves_the_line_alone(searched):
     root = searched.root

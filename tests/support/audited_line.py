@@ -26,7 +26,7 @@ _PATHS = (
 )
 TINY = (
     "generate.samples=40", "generate.shard_size=10", "model.width=8", "train.batch_size=4",
-    "registry.allow_uncommitted=false",
+    "evaluate.robustness.enabled=false", "registry.allow_uncommitted=false",
 )  # fmt: skip
 
 

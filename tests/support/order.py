@@ -11,9 +11,9 @@ LINE = ROOT / "tests/line"
 AUDIT = (ROOT / "tests/audit", ROOT / "tests/certificate")
 # Its tests run commands in one workspace, and two at a time would get into each other's way.
 TOGETHER = LINE / "test_finished_run.py"
-# What takes longest, so that no process is left alone with it at the end. The first test of the
-# second needs no finished workspace, while another process makes that.
-LONGEST = (TOGETHER, LINE / "test_interruptions.py", LINE)
+# What takes longest, so that no process is left alone with it at the end. The second makes a
+# workspace of its own, while another process makes the finished one.
+LONGEST = (TOGETHER, AUDIT[0], LINE)
 
 
 def order(item: pytest.Item) -> tuple[bool, ...]:

@@ -72,6 +72,7 @@ def kill_after(work, epoch, delay):
     return process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_killed_processes_leave_what_a_resumed_one_completes(tmp_path):
     uninterrupted = run(tmp_path / "uninterrupted", config=LONG)
     rng, work = random.Random(0), tmp_path / "killed"
