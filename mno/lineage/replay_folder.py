@@ -35,6 +35,7 @@ from mno.lineage.snapshot import CODE, git
 Show = Callable[[str, int, int], None]  # what is done, how much of it, of how much
 REPLAYS = Path("build/replay")
 WARM_START = Path("build/warm_start")
+_SHA256 = re.compile("[0-9a-f]{64}")
 IMPORTS = Path("build/imported")
 # Reports of earlier stages that `evaluate` reads; where the run keeps them, if it does.
 _DATA_REPORT = "reports/dataset.json"
@@ -158,17 +159,22 @@ def give(evidence: Evidence, targets: Sequence[str], line: Path, show: Show) -> 
 def started_from(evidence: Evidence) -> str | None:
     """Return the digest of the model that training started from; none for fresh weights.
 
+    A record that was restored from DVC's cache lacks it; then the snapshot's parameters name it.
+
     Raises:
-        MnoError: The record, which was restored from DVC's cache, does not name it.
+        MnoError: It is not known which model that was.
     """
     recorded = evidence.recorded("warm_start", "sha256")
     named = entry(evidence.tree.params, "train", "warm_start")
-    if named and not recorded:
+    if recorded or not named:
+        return recorded
+    digest = str(named).partition("#")[2]
+    if not _SHA256.fullmatch(digest):
         raise MnoError(
-            f"training started from train.warm_start={named}, whose SHA-256 the record does not "
-            "name, so that it cannot be made again"
+            f"training started from train.warm_start={named}, of which neither the record nor the "
+            "parameters name the whole SHA-256, so that it cannot be made again"
         )
-    return recorded
+    return digest
 
 
 def give_warm_start(folder: Path, digest: str, line: Path) -> str:
