@@ -89,6 +89,7 @@ except MnoError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_in_time_is_said_in_one_line(tmp_path):
     settings = {
         "PREFECT_HOME": str(tmp_path),

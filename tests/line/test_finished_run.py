@@ -141,6 +141,7 @@ def test_predict_refuses_in_one_line(finished, tmp_path, model, source, expected
     assert not list(tmp_path.glob("out.zarr*"))
 
 
+@pytest.mark.slow
 def test_the_champion_is_compared_with_sensors_and_with_the_solver(finished, tmp_path):
     data = xarray.open_zarr(finished.root / "data")
     rows = ["time,x,y,quantity,value,unit,uncertainty"]

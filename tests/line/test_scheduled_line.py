@@ -4,12 +4,14 @@ import json
 from datetime import datetime
 
 import httpx
+import pytest
 
 
 def listed(workspace):
     return json.loads(workspace.mno("schedule", "list", "--json", check=True).stdout)
 
 
+@pytest.mark.slow
 def test_a_schedule_is_made_paused_resumed_and_removed(workspace, prefect_api):
     assert listed(workspace)["plan"] is None
     refused = workspace.mno("schedule", "pause")

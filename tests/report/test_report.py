@@ -147,7 +147,7 @@ def metrics_of(error, baseline):
         (0.4, 0.3, "no better than a guess that needs no model (Predicting the mean field: 30 %)"),
         (0.0, 0.3, "No test error at all, as against 30 %"),
         (math.nan, 0.3, "not usable"),
-        (math.inf, 0.3, "not usable"),
+        pytest.param(math.inf, 0.3, "not usable", marks=pytest.mark.slow),
     ],
 )
 def test_the_verdict_names_the_error_and_the_best_guess(results, error, baseline, words):
@@ -193,7 +193,9 @@ def test_targets_have_a_light_each(results):
     ("economics", "changed"),
     [
         (EconomicsConfig(hourly_rate=1.2, currency="EUR", queries_per_day=9.0), {}),
-        (EconomicsConfig(), {"solver": {"ms": 1.0, "p95_ms": 1.0}}),
+        pytest.param(
+            EconomicsConfig(), {"solver": {"ms": 1.0, "p95_ms": 1.0}}, marks=pytest.mark.slow
+        ),
         (EconomicsConfig(), {"solver": NONE, "equal_error": NONE}),
         (EconomicsConfig(solver_seconds=3.0), {"peak_memory_mib": Absent("memory.silent")}),
         (EconomicsConfig(), {"spent": dict.fromkeys(("generate", "train", "evaluate"), CACHED)}),
@@ -225,7 +227,7 @@ def test_reasons_of_costs_are_told_in_the_language(results):
     assert Words.of("en").why(NONE) == "imported data have no solver"
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", ["en", pytest.param("ja", marks=pytest.mark.slow)])
 def test_the_trainings_of_a_learning_curve_are_among_what_was_spent(results, language):
     words = Words.of(language, "cost")
     lines = words("stage.learning_curve"), words("spent_on.learning_curve")
