@@ -9,11 +9,13 @@ from base64 import b64decode
 
 import httpx
 import numpy as np
+import pytest
 import xarray
 
 from mno.serving.counts import read
 
 
+@pytest.mark.slow
 def test_the_champion_is_served_until_it_is_told_to_end(finished):
     server = finished.start("serve", "--port", "0")
     try:

@@ -154,6 +154,7 @@ def test_a_comparison_may_be_asked_either_way(answers):
     assert one.low is not None and other.high == pytest.approx(1 / one.low)
 
 
+@pytest.mark.slow
 def test_a_page_is_filled(answers):
     template = (
         "Axial: {{ study('small').row('darcy', 'plain-axial') | error }},\n"
