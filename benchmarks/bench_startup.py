@@ -16,6 +16,7 @@ from benchmarks.page import Section, Table, figure
 ROOT = Path(__file__).parent.parent
 BINARIES = Path(sys.executable).parent
 REPEATS = 5
+THREADS = 2  # of the run that is prepared; commands use what they use
 MNO = (sys.executable, "-m", "flows.cli")
 DVC = (str(BINARIES / "dvc"),)
 SERVER = (
