@@ -140,7 +140,7 @@ def read_list(folder: Path) -> ImportList | None:
 
 def look(path: Path, kind: str, mapping: Mapping) -> Contents:
     """Return what a file holds, as the mapping makes it; nothing is written."""
-    _require_file(path)
+    _require_readable(path, kind)
     return _contents(path, FileParameters.of(path, kind, mapping, "look"))
 
 
@@ -178,7 +178,7 @@ def import_files(
     parts = list(before.parts) if before else []
     files = {}
     for path in paths:
-        _require_file(path)
+        _require_readable(path, kind)
         progress(Step(path, "checksum", 0, 1))
         file = FileParameters.of(path, kind, mapping, folder.name)
         files[path] = file.model_copy(update={"sha256": checksum(path)})
@@ -281,8 +281,9 @@ def _convert(folder: Path, path: Path, file: FileParameters, progress: Told) -> 
     return part
 
 
-def _require_file(path: Path) -> None:
+def _require_readable(path: Path, kind: str) -> None:
     if not path.exists():
         raise InputError(f"{path} does not exist; give the path of a file to import")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path} cannot be read (permission denied); make it readable")
+    importer_class(kind).require(path)

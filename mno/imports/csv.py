@@ -50,8 +50,7 @@ class SensorLog(Importer):
     def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Read the file, and bring its readings into windows."""
         rules = mapping.sensors
-        if self.path.is_file():
-            make_room(_BYTES_OF_A_BYTE * self.path.stat().st_size)
+        make_room(_BYTES_OF_A_BYTE * self.path.stat().st_size)
         log = Log(self.path, rules, mapping.units_in_file)
         del log.uncertainty
         self._find_places(log)

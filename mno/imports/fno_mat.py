@@ -57,7 +57,7 @@ class FnoMat(Importer):
     def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
         self._others: list[str] = []  # what holds no numbers
-        if h5py.is_hdf5(self.require_file()):
+        if h5py.is_hdf5(self.path):
             self._arrays = self._version_73(stack.enter_context(Hdf5File(self.path)))
         else:
             self._arrays = self._version_5()

@@ -84,7 +84,7 @@ class Importer(ABC):
     """Raised with every change that makes other data of the same file."""
 
     def __init__(self, path: Path, mapping: FieldMapping) -> None:
-        self.path = path
+        self.path = self.require(path)
         self.fields: dict[str, Field] = {}
         self.remarks: list[str] = []
         self._sources: dict[str, str] = {}
@@ -142,11 +142,14 @@ class Importer(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def require_file(self) -> Path:
-        """Return the path; refuse a folder, or what is not there."""
-        if not self.path.is_file():
-            raise InputError(f"{self.path} is not a file; expected one to import as {self.kind}")
-        return self.path
+    @classmethod
+    def require(cls, path: Path) -> Path:
+        """Return the path; refuse what cannot be such a file, before anything of it is read."""
+        if not path.is_file():
+            raise InputError(
+                f"{path} cannot be read: it is not a file; expected one to import as {cls.kind}"
+            )
+        return path
 
     def error(self, text: str) -> InputError:
         """Return an error that names the file."""

@@ -54,7 +54,7 @@ class Netcdf(Importer):
 
     def lay_out(self, mapping: FieldMapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
-        if h5py.is_hdf5(self.require_file()):
+        if h5py.is_hdf5(self.path):
             found, parameters = self._version_4(stack.enter_context(Hdf5File(self.path)))
         else:
             found, parameters = self._classic()

@@ -34,7 +34,7 @@ class TensorFile(Importer):
 
     def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Map the tensors and find out what they are."""
-        make_room(_TORCH + 2 * self.require_file().stat().st_size)
+        make_room(_TORCH + 2 * self.path.stat().st_size)
         self._mapped = 0
         self._tensors = self._load()
         stack.callback(self._tensors.clear)

@@ -33,7 +33,7 @@ class TheWell(Importer):
 
     def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
-        file = self._file = stack.enter_context(Hdf5File(self.require_file()))
+        file = self._file = stack.enter_context(Hdf5File(self.path))
         self._axes, self._names = self._find_axes()
         count = file.attribute(file.root, "n_trajectories")
         if not isinstance(count, (int, float)) or count < 1 or count != int(count):

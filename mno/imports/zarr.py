@@ -50,10 +50,16 @@ class ZarrGroup(Importer):
         self._default: Role | None = default
         super().__init__(path, mapping)
 
+    @classmethod
+    def require(cls, path: Path) -> Path:
+        """Return the path; refuse what is no folder, or one without the metadata of a group."""
+        if not any((path / name).is_file() for name in ("zarr.json", ".zgroup")):
+            what = "has neither zarr.json nor .zgroup" if path.is_dir() else "is not a folder"
+            raise InputError(f"{path} cannot be read: it {what}; expected {_EXPECTED}")
+        return path
+
     def lay_out(self, mapping: FieldMapping, stack: ExitStack) -> Layout:
         """Read the metadata and find out what the arrays are."""
-        if not self.path.is_dir():
-            raise InputError(f"{self.path} is not a folder; expected {_EXPECTED}")
         self._check_links()
         with reading(self.path, expected=_EXPECTED):
             group = zarr.open_group(self.path, mode="r", use_consolidated=False)

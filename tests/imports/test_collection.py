@@ -360,3 +360,12 @@ def test_what_does_not_fit_is_one_line(given, wanted, message):
     with pytest.raises(InputError, match=message) as caught:
         conversion(given, wanted, "temperature")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["csv", "npz", "zarr"])
+def test_a_folder_that_is_none_of_the_kind_is_refused_before_its_files_are_read(tmp_path, kind):
+    write(tmp_path / "a.npz", 3)
+    steps = []
+    with pytest.raises(InputError, match="cannot be read: it .*; expected"):
+        import_files(tmp_path / FOLDER / "plant", [tmp_path], kind, None, steps.append)
+    assert steps == []
