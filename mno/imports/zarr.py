@@ -54,8 +54,9 @@ class ZarrGroup(Importer):
     def require(cls, path: Path) -> Path:
         """Return the path; refuse what is no folder, or one without the metadata of a group."""
         if not any((path / name).is_file() for name in ("zarr.json", ".zgroup")):
-            what = "has neither zarr.json nor .zgroup" if path.is_dir() else "is not a folder"
-            raise InputError(f"{path} cannot be read: it {what}; expected {_EXPECTED}")
+            none = "cannot be read: it has neither zarr.json nor .zgroup"
+            what = none if path.is_dir() else "is not a folder"
+            raise InputError(f"{path} {what}; expected {_EXPECTED}")
         return path
 
     def lay_out(self, mapping: FieldMapping, stack: ExitStack) -> Layout:
