@@ -102,7 +102,7 @@ def _bring(
 ) -> StageResult:
     """Bring one target up to date, as a task; `reruns` is whether one that it needs has run."""
     if name == "register":
-        forget_missing_version(root, say)
+        forget_missing_version(root, (lambda _: None) if reruns else say)
     before = read_data_version(root / name).md5 if name.endswith(".dvc") else None
     stage = task(name=name, task_run_name=name, cache_policy=NO_CACHE)(run_target)
     result = stage(root, name, environment(root, quiet), say)

@@ -20,8 +20,8 @@ import psutil
 from flows.workspace import program, read_json, read_yaml
 from mno.core.config import read_params
 from mno.core.errors import InputError, MnoError
-from mno.core.files import lock_holder
-from mno.lineage.dvcfiles import lookup
+from mno.core.files import json_sha256, lock_holder
+from mno.lineage.dvcfiles import locked_stages, lookup
 
 REGISTERED = Path("reports/registered.json")
 GRACE = 15.0  # seconds between asking a stage to stop and killing it
@@ -261,6 +261,8 @@ def problem_of_registration(root: Path) -> str:
     registered = read_json(root / REGISTERED)
     if not registered:
         return "the record is not readable"
+    if registered.get("lock_sha256") != json_sha256(locked_stages(root)):
+        return "stages before it have run since, from other code or parameters"
     return why_version_is_unusable(root, registered) or ""
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from mno.core.config import dataset_name, section
 from mno.core.errors import MnoError
+from mno.core.files import json_sha256
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.metrics import Pooled
 from mno.lineage.decision import CHAMPION
@@ -109,6 +110,7 @@ def register(
     record = complete_record(record, request.root, candidate_sha256=digest, ids=ids)
     summary = {
         "relative_l2": evaluated.relative_l2,
+        "lock_sha256": json_sha256(locked_stages(request.root)),
         "run_id": run.info.run_id,
         "lineage_sha256": record.get("lineage_sha256"),
         "record": record,

@@ -51,6 +51,11 @@ def test_a_parameter_of_training_redoes_training_and_what_follows(workspace, pre
     assert registered(workspace)["alias"] == "champion"
     assert registered(workspace)["champion"] == 1
     _check_that_the_promotion_was_told(workspace)
+    # The same weights from other parameters are another version, which the audit agrees with.
+    done = actions(workspace, "--set", "train.patience=30")
+    assert (done["train"], done["evaluate"], done["register"]) == ("ran", "reused", "ran")
+    assert registered(workspace)["version"] == 3
+    workspace.mno("audit", "models:/mno-darcy/3", check=True)
 
 
 def _check_that_the_promotion_was_told(workspace):
