@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
+from prefect.context import TagsContext
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
 from prefect.states import Crashed
@@ -105,7 +106,8 @@ def _bring(
         forget_missing_version(root, (lambda _: None) if reruns else say)
     before = read_data_version(root / name).md5 if name.endswith(".dvc") else None
     stage = task(name=name, task_run_name=name, cache_policy=NO_CACHE)(run_target)
-    result = stage(root, name, environment(root, quiet), say)
+    with TagsContext(current_tags=set()):  # a task's tag would ask the server for a limit by it
+        result = stage(root, name, environment(root, quiet), say)
     if (
         result.action == "ran"
         and before
