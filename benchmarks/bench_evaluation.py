@@ -16,6 +16,7 @@ from benchmarks.bench_reading import RESOLUTION, ROOT
 from benchmarks.memory import extra_peak, is_told
 from benchmarks.page import Section, Table, figure
 from benchmarks.timing import in_turn, median_ratio
+from mno.core.absent import as_json
 from mno.core.config import read_params, section
 from mno.core.memory import keep_freed_memory
 from mno.data.config import ExecutionConfig, GenerateConfig
@@ -91,7 +92,7 @@ def found_by(
 ) -> str:
     """Evaluate, and return all that is written of it."""
     evaluation = evaluate(surrogate, test, means, config)
-    return json.dumps([evaluation.metrics(), evaluation.per_sample()])
+    return json.dumps([evaluation.metrics(), evaluation.per_sample()], default=as_json)
 
 
 def peak(store: Path, samples: int) -> tuple[str, ...]:
