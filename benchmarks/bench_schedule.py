@@ -16,6 +16,7 @@ from benchmarks.page import Section, Table, figure
 
 ROOT = Path(__file__).parent.parent
 REPEATS = 5
+THREADS = 2
 ABOUT = f"""A clone of this repository in which `mno run --preset quick` has been run, and then
 `mno schedule run`, {REPEATS} times each: by itself, which starts a Prefect server of its own, and
 with a server that is there already. The time is that of the whole command, from the import of

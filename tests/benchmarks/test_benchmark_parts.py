@@ -4,6 +4,8 @@ import copy
 import math
 import mmap
 from functools import partial
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +44,7 @@ from mno.nn.operator import count_parameters
 from mno.scan import selective_scan
 
 LENGTH = 13
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.parametrize("peer", [lean_loop, mambapy_loop, mambapy_scan])
@@ -66,6 +69,12 @@ def test_exponentials_of_the_floor_are_accurate():
     out = np.empty_like(x)
     exp2_repeatedly(x, out, 1)
     assert np.abs(out / np.exp2(x.astype(np.float64)) - 1).max() < 4e-7
+
+
+@pytest.mark.parametrize("name", [path.stem for path in FOLDER.glob("bench_*.py")])
+def test_every_benchmark_can_be_started(name):
+    benchmark = import_module(f"benchmarks.{name}")
+    assert benchmark.THREADS in (1, 2) and callable(benchmark.run)
 
 
 def test_functions_are_called_in_turn_and_warm_up_is_not_counted():
