@@ -53,10 +53,12 @@ class ZarrGroup(Importer):
     @classmethod
     def require(cls, path: Path) -> Path:
         """Return the path; refuse what is no folder, or one without the metadata of a group."""
+        if not path.is_dir():
+            raise InputError(f"{path} is not a folder; expected {_EXPECTED}")
         if not any((path / name).is_file() for name in ("zarr.json", ".zgroup")):
-            none = "cannot be read: it has neither zarr.json nor .zgroup"
-            what = none if path.is_dir() else "is not a folder"
-            raise InputError(f"{path} {what}; expected {_EXPECTED}")
+            raise InputError(
+                f"{path} cannot be read: it has neither zarr.json nor .zgroup; expected {_EXPECTED}"
+            )
         return path
 
     def lay_out(self, mapping: FieldMapping, stack: ExitStack) -> Layout:
