@@ -357,7 +357,7 @@ def test_a_failed_write_names_the_folder_and_keeps_finished_shards(tmp_path, mad
     # disk would; a process of its own, since limits cannot be raised again.
     done = in_a_process(
         tmp_path,
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); sys.dont_write_bytecode = True\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
         "try: make(folder, make_plan(samples=40, shard_size=20, resolution=64))\n"
         "except Exception as error: sys.exit(f'{type(error).__name__}: {error}')",

@@ -7,6 +7,7 @@ import pickle
 import random
 import resource
 import signal
+import sys
 import time
 from hashlib import sha256
 
@@ -170,6 +171,7 @@ def test_a_checkpoint_that_would_run_code_is_not_loaded(tmp_path, uninterrupted)
 
 
 def train_with_little_room(work, connection):
+    sys.dont_write_bytecode = True  # half of a compiled module would be put in place
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
     try:
         run(work)
