@@ -35,7 +35,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
 }
 """What each backbone's preset sets apart from the defaults; the width follows from the budget."""
 
-ATTENTION = {name: str(REGISTRY[name].own_mixer) for name in BACKBONES} | {"plain": "softmax"}
+ATTENTION = {name: REGISTRY[name].own_mixers[0] for name in BACKBONES} | {"plain": "softmax"}
 """The mixer that mamba is compared with: the backbone's own, which for plain would be mamba."""
 
 REFERENCE = "FNO"

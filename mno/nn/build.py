@@ -83,7 +83,7 @@ def match_parameters_to(
             return count_parameters(build_operator(with_width(width), dims=dims, **signature))
 
     step = 1  # what the width must be a multiple of
-    if BACKBONES[config.backbone].own_mixer is not None:
+    if BACKBONES[config.backbone].own_mixers:
         options = [Mixers(config, dims).choice(layer)[1] for layer in range(config.layers)]
         step = config.heads if any("heads" in chosen for chosen in options) else 1
     widths = range(step, WIDEST + 1, step)  # the more, the more parameters

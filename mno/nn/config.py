@@ -61,10 +61,27 @@ class ModelConfig(Config):
         description="Whether the grid's spacing, relative to that of training, scales the step of "
         "a scan, so that one set of weights serves every resolution (mamba).",
     )
-    walls: Literal["free", "zero"] = Field(
+    walls: Literal["free", "zero", "periodic"] = Field(
         "free",
-        description="What is known of the outputs at the walls of the domain: nothing, or that all "
-        "of them vanish there (on grids that cover it, of space only).",
+        description="What is known of the walls of the domain: nothing; that all outputs vanish "
+        "there (on grids that cover it, of space only); or that there are none, as each axis "
+        "begins again where it ends (latent).",
+    )
+    patch: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Cells of the training grid along each axis that make one token (latent).",
+    )
+    cells: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Cells along each axis of the box around scattered points, each a token; 0 for "
+        "grids, whose tokens are patches (latent).",
+    )
+    local_width: int = Field(
+        32, ge=1, le=4096, description="Features per point of the networks around tokens (latent)."
     )
     heads: int = Field(4, ge=1, le=64, description="Heads of an attention mixer.")
     slices: int = Field(32, ge=1, le=1024, description="Slices of points (physics).")

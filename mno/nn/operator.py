@@ -54,11 +54,11 @@ class Mixers:
         Raises:
             ValueError: The backbone has no mixers.
         """
-        own = BACKBONES[self.config.backbone].own_mixer
-        if own is None:
+        own = BACKBONES[self.config.backbone].own_mixers
+        if not own:
             raise ValueError(f"backbone={self.config.backbone!r} has no mixers")
         name = self.config.mixer[layer % len(self.config.mixer)]
-        name = own if name == "own" else name
+        name = own[layer % len(own)] if name == "own" else name
         options = {}
         for option in MIXERS[name].options:
             value = self.dims if option == "dims" else getattr(self.config, option)

@@ -54,7 +54,7 @@ class Description:
                 f"gaps={unknown}: values can be missing of {self.fields} only, the inputs with a "
                 "value at each point"
             )
-        if self.model.walls == "free":
+        if self.model.walls != "zero":
             return
         means = {name: self.normaliser.mean[name] for name in self.outputs}
         if any(means.values()):

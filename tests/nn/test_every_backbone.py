@@ -10,7 +10,7 @@ from mno.nn import Points
 from mno.nn.backbones import BACKBONES
 from mno.nn.mixers import MIXERS
 
-MIXING = [name for name, entry in BACKBONES.items() if entry.own_mixer]
+MIXING = [name for name, entry in BACKBONES.items() if entry.own_mixers]
 each = pytest.mark.parametrize("backbone", BACKBONES)
 each_with_mixers = pytest.mark.parametrize("backbone", MIXING)
 each_and_mixer = pytest.mark.parametrize(
@@ -119,9 +119,10 @@ def test_each_layer_may_have_its_own_mixer_and_path(backbone):
 
 
 @each_with_mixers
-def test_own_is_the_mixer_it_was_published_with(backbone):
-    found = {type(block.mixer).__name__ for block in build(backbone).blocks}
-    assert found == {MIXERS[BACKBONES[backbone].own_mixer].self_form}
+def test_own_are_the_mixers_it_was_published_with_in_turn(backbone):
+    own = BACKBONES[backbone].own_mixers
+    found = [type(block.mixer).__name__ for block in build(backbone, layers=2).blocks]
+    assert found == [MIXERS[(own * 2)[layer]].self_form for layer in range(2)]
 
 
 @each_with_mixers

@@ -9,19 +9,20 @@ from typing import NamedTuple
 
 
 class BackboneEntry(NamedTuple):
-    """Where an `Operator` is defined, and the mixer that it was published with, if any."""
+    """Where an `Operator` is defined, and the mixers it was published with, its layers in turn."""
 
     module: str
     operator: str
-    own_mixer: str | None = None
+    own_mixers: tuple[str, ...] = ()
 
 
 BACKBONES = {
-    "plain": BackboneEntry("mno.nn.backbones.plain", "PlainOperator", "mamba"),
-    "gnot": BackboneEntry("mno.nn.backbones.gnot", "GNOTOperator", "linear"),
-    "galerkin": BackboneEntry("mno.nn.backbones.galerkin", "GalerkinOperator", "galerkin"),
-    "oformer": BackboneEntry("mno.nn.backbones.oformer", "OFormerOperator", "galerkin"),
-    "transolver": BackboneEntry("mno.nn.backbones.plain", "TransolverOperator", "physics"),
+    "plain": BackboneEntry("mno.nn.backbones.plain", "PlainOperator", ("mamba",)),
+    "latent": BackboneEntry("mno.nn.backbones.latent", "LatentOperator", ("mamba", "softmax")),
+    "gnot": BackboneEntry("mno.nn.backbones.gnot", "GNOTOperator", ("linear",)),
+    "galerkin": BackboneEntry("mno.nn.backbones.galerkin", "GalerkinOperator", ("galerkin",)),
+    "oformer": BackboneEntry("mno.nn.backbones.oformer", "OFormerOperator", ("galerkin",)),
+    "transolver": BackboneEntry("mno.nn.backbones.plain", "TransolverOperator", ("physics",)),
     "fno": BackboneEntry("mno.nn.backbones.fno", "FNOOperator"),
     "unet": BackboneEntry("mno.nn.backbones.unet", "UNetOperator"),
 }
