@@ -29,7 +29,7 @@ from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision import check_kpis
 from mno.lineage.tidying import RetentionConfig
-from mno.nn.config import ModelConfig
+from mno.nn.config import ModelConfig, check_domain
 from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.training.config import LearningCurveConfig, TrainConfig, check_unroll
 
@@ -113,13 +113,16 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
     scenario = _source(params, root)
     check_unroll(params.train, forecast_of(params.task, scenario.fields, scenario.axes))
     check_kpis(params.evaluate.kpis, [field.name for field in scenario.outputs])
-    if any(field.role == "coordinate" for field in scenario.fields):
+    points = any(field.role == "coordinate" for field in scenario.fields)
+    if points:
         for key, (setting, remedy) in _unsuited_to_points(params).items():
             to = json.dumps(remedy).strip('"')
             raise InputError(
                 f"{setting} needs a grid, but scenario={params.scenario} has unordered points; set "
                 f"{key}={to}"
             )
+    space = [axis for axis in scenario.axes if axis.name != "time"]
+    check_domain(params.model, space, scattered=points)
     if params.model.backbone == "fno" and find_spec("neuralop") is None:
         raise InputError(
             "model.backbone=fno needs the package neuraloperator, which is not installed here; run "
@@ -141,15 +144,16 @@ def _unsuited_to_points(params: Params) -> dict[str, tuple[str, Any]]:
     model, train = params.model, params.train
     is_plain = model.backbone == "plain"
     has_mamba = "mamba" in model.mixer or (is_plain and "own" in model.mixer)
-    scans = has_mamba and not set(model.path) <= {"bidirectional", "hilbert"}
+    latent = model.backbone == "latent"
+    scans = has_mamba and not latent and not set(model.path) <= {"bidirectional", "hilbert"}
     grid_only = model.backbone in ("fno", "unet", "galerkin")
     needs = {
         "model.backbone": (grid_only, model.backbone, "gnot"),
+        "model.cells": (latent and not model.cells, model.cells, 8),
         "model.path": (scans, ", ".join(model.path), "hilbert"),
-        "model.walls": (model.walls != "free", model.walls, "free"),
+        "model.walls": (model.walls in ("zero", "periodic"), model.walls, "free"),
         "train.loss": (train.loss == "h1", train.loss, "relative_l2"),
         "train.residual_weight": (bool(train.residual_weight), train.residual_weight, 0),
-        "train.augment": (train.augment, "true", False),
     }
     return {key: (f"{key}={now}", remedy) for key, (is_set, now, remedy) in needs.items() if is_set}
 
@@ -167,8 +171,6 @@ def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         changes |= {key: remedy for key, (_, remedy) in _unsuited_to_points(params).items()}
     if params.train.residual_weight:
         changes["train.residual_weight"] = 0
-    if params.train.augment:
-        changes["train.augment"] = False
     if {"state", "output"} <= roles and params.task.scheme == "rollout":
         changes["task.scheme"] = "horizon"
     return changes

@@ -176,8 +176,9 @@ class Schema:
 
     `symmetries` names the maps that turn a sample into another, as a scenario declares them;
     `parameters` are the scenario's own; `sources` the files that samples were imported from, with
-    their SHA-256; `resolution` the points along each space axis that it was solved at. Each is
-    empty, or None, where there is nothing to say.
+    their SHA-256; `resolution` the points along each space axis that it was solved at; `walls` what
+    is known of the outputs there, as `model.walls` says it. Each is empty, None or `free`, where
+    there is nothing to say.
     """
 
     scenario: str
@@ -187,6 +188,7 @@ class Schema:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[Mapping[str, Any], ...] = ()
     resolution: int | None = None
+    walls: str = "free"
 
     @property
     def inputs(self) -> tuple[Field, ...]:
@@ -331,6 +333,7 @@ def read_schema(store: Path) -> Schema:
             dict(attributes.get("parameters", {})),
             sources,
             None if sources else dict(attributes["generate"]).get("resolution"),
+            str(attributes.get("walls", "free")),
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{store} is not a dataset of this version: {error!r}") from None

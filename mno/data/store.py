@@ -58,6 +58,7 @@ def create_store(
         "fields": [field.name for field in scenario.fields],
         "extent": {axis.name: list(axis.extent) for axis in scenario.axes},
         "symmetries": list(scenario.symmetries),
+        **({"walls": scenario.walls} if scenario.walls != "free" else {}),
         **scenario.provenance,
     }
     group = zarr.create_group(path, zarr_format=3, attributes=attributes)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from mno.core.config import Config
+from mno.core.errors import InputError
+from mno.core.fields import Axis
 from mno.nn.backbones import BACKBONES
 from mno.nn.mixers import MIXERS
 
@@ -61,11 +65,11 @@ class ModelConfig(Config):
         description="Whether the grid's spacing, relative to that of training, scales the step of "
         "a scan, so that one set of weights serves every resolution (mamba).",
     )
-    walls: Literal["free", "zero", "periodic"] = Field(
+    walls: Literal["free", "zero", "periodic", "declared"] = Field(
         "free",
         description="What is known of the walls of the domain: nothing; that all outputs vanish "
-        "there (on grids that cover it, of space only); or that there are none, as each axis "
-        "begins again where it ends (latent).",
+        "there (on grids that cover it, of space only); that there are none, as each axis begins "
+        "again where it ends (used by latent alone); or what the scenario declares of these.",
     )
     patch: int = Field(
         4,
@@ -150,3 +154,28 @@ class ModelConfig(Config):
                 f"choose a multiple, for example {self.heads * (self.width // self.heads + 1)}"
             )
         return self
+
+
+def check_domain(model: ModelConfig, axes: Sequence[Axis], *, scattered: bool) -> None:
+    """Refuse a backbone whose tokens do not fit the points of a dataset, given its axes of space.
+
+    Raises:
+        InputError: Patches do not divide its grid, or it has points where cells are missing, or a
+            grid where there are cells.
+    """
+    if model.backbone != "latent":
+        return
+    shape = tuple(len(axis.points) for axis in axes)
+    if scattered != bool(model.cells):
+        domain, remedy = ("unordered points", 8) if scattered else (f"a grid of {shape}", 0)
+        raise InputError(
+            f"model.cells={model.cells}, but the dataset has {domain}; tokens of points are the "
+            f"cells of a coarse grid, those of a grid its patches: set model.cells={remedy}"
+        )
+    if not scattered and any(n % model.patch for n in shape):
+        common = math.gcd(*shape)
+        fitting = [n for n in range(1, min(common, 64) + 1) if common % n == 0]
+        raise InputError(
+            f"model.patch={model.patch} does not divide the grid of {shape}; choose one of "
+            f"{', '.join(map(str, fitting))}, or another number of points"
+        )

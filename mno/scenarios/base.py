@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import ConfigDict, model_validator
@@ -25,6 +25,7 @@ POSITIVE = float(np.nextafter(0.0, 1.0))
 
 SQUARE = ("x y", "-x y", "x -y", "-x -y", "y x", "-y x", "y -x", "-y -x")
 """The eight symmetries of a square whose points lie symmetrically in it, such as cell centres."""
+Walls = Literal["free", "zero", "periodic"]
 
 
 class Parameters(Config):
@@ -72,6 +73,8 @@ class SampleSource(ABC):
     fields: tuple[Field, ...]
     checks: tuple[Check, ...] = ()
     symmetries: tuple[str, ...] = ()
+    walls: Walls = "free"
+    """What is known of all outputs at the walls of the domain, as `model.walls` says it."""
     may_repeat: ClassVar[bool] = False
     """Whether samples may have the same inputs, as long as they are in the same split."""
 

@@ -76,6 +76,7 @@ class Burgers(TimeDependent):
         Field("viscosity", "1", "viscosity", "input", ()),
         Field("velocity", "1", "velocity", "state", ("time", "x")),
     )
+    walls = "periodic"
     checks = (
         INITIAL,
         Check(

@@ -132,7 +132,7 @@ class Darcy(Scenario, StartsFromGuess):
             0.0,
         ),
     )
-    symmetries = SQUARE  # of a channel see the constructor
+    symmetries, walls = SQUARE, "zero"  # of a channel see the constructor
 
     def __init__(self, parameters: DarcyParameters, resolution: int) -> None:
         super().__init__(parameters, resolution, least=8, multiple=4)
@@ -140,7 +140,7 @@ class Darcy(Scenario, StartsFromGuess):
         self._space = space_axes("xy", self._points, (0.0, 1.0))
         self._source = np.ones((resolution, resolution))
         if parameters.inlet_pressure is not None:
-            self.symmetries = ("x y", "x -y")
+            self.symmetries, self.walls = ("x y", "x -y"), "free"
         variances = covariance_spectrum(
             parameters.covariance_exponent, parameters.inverse_length, side=1.0
         )

@@ -80,6 +80,7 @@ class NavierStokes(TimeDependent):
         Field("viscosity", "1", "viscosity", "input", ()),
         Field("vorticity", "1", "vorticity", "state", ("time", "x", "y")),
     )
+    walls = "periodic"
     checks = (
         INITIAL,
         Check(

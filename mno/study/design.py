@@ -197,6 +197,8 @@ _DEFAULTS = {
 }
 TRACKED = ("scenario", "seed", "generate", "task", "model", "train", "learning_curve", "evaluate")
 """The parameters that a cell depends on, besides those of its own scenario."""
+_ADDED = {"model": ("patch", "cells", "local_width")}
+"""Options that are younger than cells which are kept: they count where they are not at defaults."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,12 @@ class Cell:
     @property
     def tracked(self) -> dict[str, Any]:
         """The parameters that its result depends on."""
-        return {key: self.params[key] for key in TRACKED} | {"parameters": self.parameters}
+        sections = {key: self.params[key] for key in TRACKED} | {"parameters": self.parameters}
+        for section, names in _ADDED.items():
+            defaults = _DEFAULTS[section]().model_dump()
+            unset = {name for name in names if sections[section][name] == defaults[name]}
+            sections[section] = {k: v for k, v in sections[section].items() if k not in unset}
+        return sections
 
 
 def models_of(spec: StudySpec) -> list[Model]:

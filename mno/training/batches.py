@@ -127,15 +127,9 @@ def turns_of(schema: Schema) -> tuple[Mapping[str, Turn], ...]:
     """Return what each symmetry that a dataset declares does to each of its fields.
 
     Raises:
-        InputError: None is declared, a name is not that of a map of the grid onto itself, or a
+        InputError: A name is not that of a map of the grid onto itself, or a
             field does not have the axes that a map exchanges.
     """
-    if not schema.symmetries:
-        raise InputError(
-            f"train.augment=true, but the dataset of scenario {schema.scenario} declares no "
-            "symmetry; set train.augment=false, or declare the symmetries in the scenario and "
-            "generate the dataset again"
-        )
     return tuple(
         {field.name: _turn(schema, name, field) for field in schema.fields}
         for name in schema.symmetries

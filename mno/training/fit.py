@@ -291,7 +291,7 @@ def _changes(module: OperatorTraining, training: Split | StoredSplit, seed: int)
         names, frames = (*description.states, *description.forcings), forecast.history
         starts = drawn(forecast.steps - config.unroll + 1, "window")
         changes.append(Windows(names, frames + config.unroll, starts))
-    if config.augment:
+    if config.augment and training.schema.symmetries:
         turns = turns_of(training.schema)
         changes.append(Augmentation(turns, drawn(len(turns), "turn")))
     return changes

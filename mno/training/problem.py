@@ -15,7 +15,7 @@ from mno.core.errors import InputError
 from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.normalise import Normaliser
 from mno.data.reading import SampleArray, Schema, Split, StoredSplit, blocks
-from mno.nn.config import ModelConfig
+from mno.nn.config import ModelConfig, check_domain
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from mno.training.config import TrainConfig
@@ -105,6 +105,9 @@ def describe(training: Split | StoredSplit, model: ModelConfig, task: TaskConfig
         InputError: The task does not fit the dataset.
     """
     schema = training.schema
+    if model.walls == "declared":
+        model = model.model_copy(update={"walls": schema.walls})
+    check_domain(model, schema.space, scattered=bool(schema.coordinates))
     normaliser = Normaliser.fit(
         training.fields,
         about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
@@ -174,7 +177,7 @@ def fingerprint(
         digest.update(np.ascontiguousarray(weight.cpu().numpy()).data)
     if config.residual_weight:
         digest.update(json.dumps(dict(splits[0].schema.parameters), sort_keys=True).encode())
-    if config.augment:
+    if config.augment and splits[0].schema.symmetries:
         digest.update(json.dumps(splits[0].schema.symmetries).encode())
     return digest.hexdigest()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -75,12 +76,11 @@ class LatentOperator(Operator):
             ValueError: As for `Operator`, or points are given to what was built for grids, or a
                 grid to what was built for points.
         """
-        self.lattice.check(batch.place)
         tokens = self.lattice.tokens(self._inputs(batch), batch.place)
         whole = torch.cat([tokens.mean, self._scalars(batch)], dim=-1)
         x = tokens.features + self.position(tokens.places) + self.overall(whole)[:, None]
         x = self._through_blocks(x, self._mixing_domain(tokens.grid))
-        points = self.lattice.points(self.norm(x), tokens, batch.place)
+        points = self.lattice.points(self.norm(x), tokens)
         return self._answer(self.projection(points), batch.place)
 
 
@@ -95,7 +95,9 @@ class Tokens(NamedTuple):
     mean: Float[Tensor, "batch local"]
     """Of the local features."""
     local: Tensor
-    """Local features, on the lattice that the tokens were made from."""
+    """Local features, on the lattice of the cells of training or at scattered points."""
+    shape: tuple[int, ...] = ()
+    """Of the grid of the points."""
     shares: Float[Tensor, "sample point token"] | None = None
     """How much of a scattered point a token has."""
 
@@ -126,59 +128,57 @@ class Patches(nn.Module):
         self.down, self.up = nn.Linear(pieces, config.width), nn.Linear(config.width, pieces)
         self.refine = nn.Sequential(convolution(local), nn.GELU(), convolution(local), nn.GELU())
 
-    def check(self, place: Grid | Points) -> None:
-        """Refuse points."""
+    def tokens(self, x: Inputs, place: Grid | Points) -> Tokens:
+        """Return the tokens of inputs at the points of a grid.
+
+        Raises:
+            ValueError: The points are scattered.
+        """
         if isinstance(place, Points):
             raise ValueError(
                 "backbone='latent' was given scattered points, but cells=0: tokens of points are "
                 "the cells of a coarse grid; give their number along an axis, for example 8"
             )
-
-    def tokens(self, x: Inputs, place: Grid) -> Tokens:
-        """Return the tokens of inputs at the points of a grid."""
+        lengths = [
+            sum(h) if isinstance(h, tuple) else n * h
+            for n, h in zip(place.shape, place.spacing, strict=True)
+        ]
         counts = [
             max(round(length / reference / self.patch), 1)
-            for length, reference in zip(_lengths(place), place.reference_spacing, strict=True)
+            for length, reference in zip(lengths, place.reference_spacing, strict=True)
         ]
         image = x.transpose(1, 2).unflatten(2, place.shape)
         local = self.local(self._resample(image, [n * self.patch for n in counts]))
         halves = [part for n in counts for part in (n, self.patch)]
-        of_patch = range(3, 3 + 2 * self.dims, 2)
-        order = (0, *range(2, 2 + 2 * self.dims, 2), 1, *of_patch)
-        pieces = local.reshape(*local.shape[:2], *halves).permute(order)
+        apart = (0, *range(2, 2 + 2 * self.dims, 2), 1, *range(3, 3 + 2 * self.dims, 2))
+        pieces = local.reshape(*local.shape[:2], *halves).permute(apart)
         features = self.down(pieces.flatten(1 + self.dims).flatten(1, self.dims))
-        centres = [
-            _resampling(n, count, self.periodic) @ place.centres(axis)
-            for axis, (n, count) in enumerate(zip(place.shape, counts, strict=True))
-        ]
+        centres, sizes = [], []
+        for axis, (n, count) in enumerate(zip(place.shape, counts, strict=True)):
+            centres.append(_resampling(n, count, periodic=False) @ place.centres(axis))
+            sizes.append(lengths[axis] / place.reference_spacing[axis] / self.patch / count)
         places = torch.from_numpy(np.stack(np.meshgrid(*centres, indexing="ij"), axis=-1))
         places = places.flatten(0, -2)[None].to(x)
         if self.periodic:
-            places = torch.cat([torch.cos(2 * math.pi * places), torch.sin(2 * math.pi * places)], -1)
-        sizes = [
-            length / count / (reference * self.patch)
-            for length, count, reference in zip(
-                _lengths(place), counts, place.reference_spacing, strict=True
-            )
-        ]
+            angles = 2 * math.pi * places
+            places = torch.cat([angles.cos(), angles.sin()], dim=-1)
         grid = Grid(tuple(counts), tuple(sizes), (1.0,) * self.dims)
-        return Tokens(features, places, grid, local.flatten(2).mean(2), local)
+        return Tokens(features, places, grid, local.flatten(2).mean(2), local, place.shape)
 
-    def points(self, z: Latent, tokens: Tokens, place: Grid) -> Local:
+    def points(self, z: Latent, tokens: Tokens) -> Local:
         """Return local features at the points of the grid that the tokens were made of."""
-        counts, local = tokens.grid.shape, tokens.local
-        pieces = self.up(z).unflatten(2, (-1, *(self.patch,) * self.dims)).unflatten(1, counts)
-        of_patch = range(2 + self.dims, 2 + 2 * self.dims)
-        order = [axis for pair in zip(range(1, 1 + self.dims), of_patch, strict=True) for axis in pair]
-        v = local + pieces.permute(0, 1 + self.dims, *order).reshape(local.shape)
-        return self._resample(v + self.refine(v), place.shape).flatten(2).transpose(1, 2)
+        pieces = self.up(z).unflatten(2, (-1, *(self.patch,) * self.dims))
+        pieces = pieces.unflatten(1, tokens.grid.shape)
+        halves = zip(range(1, 1 + self.dims), range(2 + self.dims, 2 + 2 * self.dims), strict=True)
+        together = (0, 1 + self.dims, *chain.from_iterable(halves))
+        v = tokens.local + pieces.permute(together).reshape(tokens.local.shape)
+        return self._resample(v + self.refine(v), tokens.shape).flatten(2).transpose(1, 2)
 
     def _resample(self, image: Images, shape: Sequence[int]) -> Tensor:
         for axis, n in enumerate(shape, 2):
             if image.shape[axis] != n:
-                weights = _resampling(image.shape[axis], n, self.periodic)
-                to = torch.from_numpy(weights).to(image)
-                image = torch.tensordot(image, to, dims=([axis], [1])).movedim(-1, axis)
+                weights = torch.from_numpy(_resampling(image.shape[axis], n, self.periodic))
+                image = (image.movedim(axis, -1) @ weights.T.to(image)).movedim(-1, axis)
         return image
 
 
@@ -199,16 +199,17 @@ class Cells(nn.Module):
         self.down, self.up = nn.Linear(local, width), nn.Linear(width, local)
         self.refine = perceptron(local, 2 * local, local)
 
-    def check(self, place: Grid | Points) -> None:
-        """Refuse a grid."""
+    def tokens(self, x: Inputs, place: Grid | Points) -> Tokens:
+        """Return the tokens of inputs at scattered points.
+
+        Raises:
+            ValueError: The points are those of a grid.
+        """
         if isinstance(place, Grid):
             raise ValueError(
                 f"backbone='latent' with cells={self.cells} was given a grid, but cells are those "
                 "around scattered points; leave cells at 0 and choose patch"
             )
-
-    def tokens(self, x: Inputs, place: Points) -> Tokens:
-        """Return the tokens of inputs at scattered points."""
         local, n = self.local(x), self.cells
         at = (coordinates(place, x) / REACH + 1) / 2 * n - 0.5  # 0 to n - 1 at the centres
         numbers = torch.arange(n).to(x)
@@ -222,19 +223,13 @@ class Cells(nn.Module):
         places = torch.stack(torch.meshgrid(*centres, indexing="ij"), dim=-1).flatten(0, -2)[None]
         grid = Grid((n,) * self.dims, (1.0,) * self.dims)
         features = self.down(means.transpose(1, 2) @ local)
-        return Tokens(features, places, grid, local.mean(1), local, shares)
+        return Tokens(features, places, grid, local.mean(1), local, shares=shares)
 
-    def points(self, z: Latent, tokens: Tokens, place: Points) -> Local:
+    def points(self, z: Latent, tokens: Tokens) -> Local:
         """Return local features at the points that the tokens were made of."""
+        assert tokens.shares is not None
         v = tokens.local + tokens.shares @ self.up(z)
         return v + self.refine(v)
-
-
-def _lengths(grid: Grid) -> list[float]:
-    return [
-        sum(h) if isinstance(h, tuple) else n * h
-        for n, h in zip(grid.shape, grid.spacing, strict=True)
-    ]
 
 
 @lru_cache(maxsize=64)
