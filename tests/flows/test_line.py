@@ -206,7 +206,7 @@ def test_a_package_that_a_backbone_lacks_is_named_before_any_work(workspace, mon
         ("model.walls=zero", "set model.walls=free"),
         ("train.loss=h1", "set train.loss=relative_l2"),
         ("train.residual_weight=0.1", "set train.residual_weight=0"),
-        ("train.augment=true", "set train.augment=false"),
+        ("model.backbone=latent", "set model.cells=8"),
     ],
 )
 def test_what_needs_a_grid_is_refused_for_points_before_any_work(workspace, setting, remedy):

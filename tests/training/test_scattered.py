@@ -88,7 +88,6 @@ def test_an_evaluation_measures_and_draws_points(surrogate):
     [
         ({"loss": "h1"}, "train.loss=h1 takes differences between neighbours on a grid"),
         ({"residual_weight": 0.1}, "train.residual_weight=0.1 takes differences"),
-        ({"augment": True}, "declares no symmetry"),
     ],
 )
 def test_what_needs_a_grid_is_refused(tmp_path, change, words):
@@ -102,6 +101,7 @@ def test_what_needs_a_grid_is_refused(tmp_path, change, words):
         (ModelConfig(width=8, layers=1, d_state=2), "path='axial' needs a grid"),
         (ModelConfig(backbone="fno", mixer="own", width=8, layers=1), "grid"),
         (MODEL.model_copy(update={"walls": "zero"}), "walls='zero' needs a grid"),
+        (ModelConfig(backbone="latent"), "unordered points.*set model.cells=8"),
     ],
 )
 def test_models_that_need_a_grid_are_refused(tmp_path, model, words):
