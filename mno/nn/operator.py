@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -246,8 +248,13 @@ def coordinates(domain: Grid | Points, like: Tensor) -> Float[Tensor, "sample po
     if isinstance(domain, Points):
         places = domain.coordinates.to(like)
         return places if places.ndim == 3 else places[None]
-    axes = [like.new_tensor(domain.centres(axis)) for axis in range(len(domain.shape))]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)[None]
+    return torch.from_numpy(_centres(domain))[None].to(like)
+
+
+@lru_cache(maxsize=32)
+def _centres(grid: Grid) -> np.ndarray:
+    axes = [grid.centres(axis) for axis in range(len(grid.shape))]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
 
 
 def wall_factor(domain: Grid | Points, like: Tensor) -> Float[Tensor, "point 1"]:
@@ -267,12 +274,18 @@ def wall_factor(domain: Grid | Points, like: Tensor) -> Float[Tensor, "point 1"]
             "walls='zero' needs a grid, whose ends are the walls, but the batch holds points; "
             "give a grid, or build the operator with walls='free'"
         )
-    axes = []
-    for axis, (h, n) in enumerate(zip(domain.spacing, domain.shape, strict=True)):
-        cells = (sum(h) if isinstance(h, tuple) else n * h) / domain.reference_spacing[axis]
-        near = (min(x, 1.0 - x) * cells for x in domain.centres(axis))
-        axes.append(like.new_tensor([math.tanh(d / WALL_LAYER) for d in near]))
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).prod(dim=-1).flatten()[:, None]
+    return torch.from_numpy(_wall_factor(domain, like.dtype == torch.float64)).to(like)
+
+
+@lru_cache(maxsize=32)
+def _wall_factor(grid: Grid, double: bool) -> np.ndarray:
+    factor = np.ones(1, np.float64 if double else np.float32)
+    for axis, (h, n) in enumerate(zip(grid.spacing, grid.shape, strict=True)):
+        cells = (sum(h) if isinstance(h, tuple) else n * h) / grid.reference_spacing[axis]
+        near = (min(x, 1.0 - x) * cells for x in grid.centres(axis))
+        along = np.array([math.tanh(d / WALL_LAYER) for d in near], factor.dtype)
+        factor = np.multiply.outer(factor, along).reshape(-1)
+    return factor[:, None]
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -14,7 +14,9 @@ from mno.nn.config import check_domain
 
 
 def axes(*sizes):
-    return [Axis(name, "m", name, np.arange(n), (0, n)) for name, n in zip("xyz", sizes)]
+    return [
+        Axis(name, "m", name, np.arange(n), (0, n)) for name, n in zip("xyz", sizes, strict=False)
+    ]
 
 
 def scattered(samples, n, dims=2, seed=3):
@@ -99,7 +101,12 @@ def test_what_does_not_fit_the_points_of_a_dataset_is_refused_in_one_line():
     check_domain(latent, axes(24, 16), scattered=False)
     check_domain(ModelConfig(patch=7), axes(24), scattered=False)
     for model, sizes, points, said in (
-        (latent, (24, 18), False, r"patch=4 does not divide .*\(24, 18\); choose one of 1, 2, 3, 6"),
+        (
+            latent,
+            (24, 18),
+            False,
+            r"patch=4 does not divide .*\(24, 18\); choose one of 1, 2, 3, 6",
+        ),
         (latent, (300,), True, "cells=0, but .* unordered points.*set model.cells=8"),
         (ModelConfig(backbone="latent", cells=8), (24,), False, r"grid of \(24,\).*model.cells=0"),
     ):

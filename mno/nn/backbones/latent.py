@@ -139,30 +139,15 @@ class Patches(nn.Module):
                 "backbone='latent' was given scattered points, but cells=0: tokens of points are "
                 "the cells of a coarse grid; give their number along an axis, for example 8"
             )
-        lengths = [
-            sum(h) if isinstance(h, tuple) else n * h
-            for n, h in zip(place.shape, place.spacing, strict=True)
-        ]
-        counts = [
-            max(round(length / reference / self.patch), 1)
-            for length, reference in zip(lengths, place.reference_spacing, strict=True)
-        ]
+        grid, centres = _lattice(place, self.patch, self.periodic)
+        counts = grid.shape
         image = x.transpose(1, 2).unflatten(2, place.shape)
         local = self.local(self._resample(image, [n * self.patch for n in counts]))
         halves = [part for n in counts for part in (n, self.patch)]
         apart = (0, *range(2, 2 + 2 * self.dims, 2), 1, *range(3, 3 + 2 * self.dims, 2))
         pieces = local.reshape(*local.shape[:2], *halves).permute(apart)
         features = self.down(pieces.flatten(1 + self.dims).flatten(1, self.dims))
-        centres, sizes = [], []
-        for axis, (n, count) in enumerate(zip(place.shape, counts, strict=True)):
-            centres.append(_resampling(n, count, periodic=False) @ place.centres(axis))
-            sizes.append(lengths[axis] / place.reference_spacing[axis] / self.patch / count)
-        places = torch.from_numpy(np.stack(np.meshgrid(*centres, indexing="ij"), axis=-1))
-        places = places.flatten(0, -2)[None].to(x)
-        if self.periodic:
-            angles = 2 * math.pi * places
-            places = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        grid = Grid(tuple(counts), tuple(sizes), (1.0,) * self.dims)
+        places = torch.from_numpy(centres)[None].to(x)
         return Tokens(features, places, grid, local.flatten(2).mean(2), local, place.shape)
 
     def points(self, z: Latent, tokens: Tokens) -> Local:
@@ -230,6 +215,22 @@ class Cells(nn.Module):
         assert tokens.shares is not None
         v = tokens.local + tokens.shares @ self.up(z)
         return v + self.refine(v)
+
+
+@lru_cache(maxsize=32)
+def _lattice(grid: Grid, patch: int, periodic: bool) -> tuple[Grid, np.ndarray]:
+    """Return the grid of the tokens of a grid, and by what numbers their centres are told."""
+    counts, sizes, centres = [], [], []
+    for axis, (n, h) in enumerate(zip(grid.shape, grid.spacing, strict=True)):
+        tokens = (sum(h) if isinstance(h, tuple) else n * h) / grid.reference_spacing[axis] / patch
+        counts.append(max(round(tokens), 1))
+        sizes.append(tokens / counts[-1])
+        centres.append(_resampling(n, counts[-1], False) @ grid.centres(axis))
+    places = np.stack(np.meshgrid(*centres, indexing="ij"), axis=-1).reshape(-1, len(counts))
+    if periodic:
+        angles = 2 * math.pi * places
+        places = np.concatenate([np.cos(angles), np.sin(angles)], axis=-1)
+    return Grid(tuple(counts), tuple(sizes), (1.0,) * len(counts)), places
 
 
 @lru_cache(maxsize=64)
