@@ -243,7 +243,8 @@ def load_study(given: str, root: Path | None = None) -> Study:
                 raise InputError(f"{cell.scenario}, {cell.model.name}: {error}") from None
     except InputError as error:
         raise InputError(f"{file.name}: {str(error).replace('params.yaml: ', '')}") from None
-    return Study(root, file.stem, spec, cells, Results(root, file.stem))
+    results = Results(root, file.stem)
+    return Study(root, file.stem, spec, results.planned(cells, spec.equal_cost), results)
 
 
 def report_study(given: str, folder: Path | None = None) -> dict[str, Any]:

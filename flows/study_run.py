@@ -13,6 +13,7 @@ The words of the command are in `flows.study`.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -52,7 +53,7 @@ from mno.core.workers import keep_busy
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.snapshot import git, take_snapshot, toplevel
 from mno.study.design import Cell
-from mno.study.operators import count, measure_scaling, signature_of
+from mno.study.operators import count, measure_scaling, signature_of, time_steps
 from mno.study.results import (
     Code,
     Found,
@@ -61,8 +62,11 @@ from mno.study.results import (
     done_record,
     expected_seconds,
     failed_record,
+    identify,
+    plan_name,
     scaling_name,
     scaling_record,
+    steps_of_epoch,
     to_make,
 )
 
@@ -140,6 +144,8 @@ class StudyRun:
     copies: list[Copy]
     end: float | None  # when the time is up, on the monotonic clock; none for never
     say: Say  # is handed lines for the person who watches
+    _timed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What is known of plans for trainings of equal cost before a rate is chosen, by their name."""
     _stopping: threading.Event = field(default_factory=threading.Event)
     """Set when all is to end: what fails from then on is no failure of a cell."""
     _data: dict[str, str] = field(default_factory=dict)  # md5 of what has been made, by digest
@@ -150,14 +156,17 @@ class StudyRun:
 
     def make_all(self) -> dict[str, int]:
         """Make what is missing; return how many cells were `made`, and how many `not_made`."""
-        study, code = self.study, Code(self.copies[0].root)  # whatever is edited meanwhile
+        code = Code(self.copies[0].root)  # whatever is edited meanwhile
         try:
             # The version of each dataset has to be known to tell what is stale.
-            kept = [i for i in study.found(code) if i.identity.data is None and i.record]
+            kept = [i for i in self.study.found(code) if i.identity.data is None and i.record]
             for item in {i.identity.dataset: i for i in reversed(kept)}.values():
                 self.make_dataset(item, self.copies[0])
-            cells, left = len(study.cells), len(to_make(study.found(code)))
-            self.say(f"{study.name}: {cells - left} of {cells} cells are there; {left} to make")
+            cells, left = len(self.study.cells), len(to_make(self.study.found(code)))
+            self.say(
+                f"{self.study.name}: {cells - left} of {cells} cells are there; {left} to make"
+            )
+            self._time_steps()
             made = self._make_cells(code)
             self._measure_scaling(code)
             return made
@@ -172,14 +181,14 @@ class StudyRun:
         def begin() -> tuple[tuple[Any, Copy], Future[Any]] | None:
             found = self.study.found(code)
             item = next((i for i in to_make(found) if i.cell.name not in begun), None)
-            if item is None or self._is_over(expected_seconds([item], found) or 0.0):
+            if item is None or self._is_over(self._expected(item, found)):
                 return None
             name, copy = item.cell.name, free.pop()
             begun.add(name)
 
             @task(name="cell", task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
             def cell() -> bool:
-                return self.make(item, copy)
+                return self.make(item, copy, code)
 
             making: Any = cell.submit()
             return (making, copy), making.wrapped_future
@@ -191,6 +200,69 @@ class StudyRun:
 
         keep_busy(begin, ended, len(free))
         return made
+
+    def _expected(self, item: Found, found: list[Found]) -> float:
+        """Return how many seconds a cell is expected to take, with the trials that it needs."""
+        cost = self.study.spec.equal_cost
+        if cost is not None and self.study.results.plan(item.cell, cost) is None:
+            return cost.seconds * (1 + cost.share * len(cost.rates))
+        return expected_seconds([item], found) or 0.0
+
+    def _time_steps(self) -> None:
+        """Time the steps of models that have no plan, on each scenario all models in turn."""
+        study, cost = self.study, self.study.spec.equal_cost
+        if cost is None:
+            return
+        for scenario in study.spec.scenarios:
+            of_scenario = {c.model.name: c for c in study.cells if c.scenario == scenario}
+            cells = list(of_scenario.values())
+            if self._is_over() or all(study.results.plan(cell, cost) for cell in cells):
+                continue
+            self.say(f"{scenario}: times of training steps")
+            for cell, seconds in zip(cells, time_steps(cells, study.root), strict=True):
+                epochs = max(1, int(cost.seconds / (seconds * steps_of_epoch(cell))))
+                self._timed[plan_name(cell)] = {"step_seconds": seconds, "epochs": epochs}
+
+    def _planned(self, item: Found, copy: Copy, code: Code) -> Found:
+        """Return a cell as it is trained at equal cost, after trials of its model if none were.
+
+        The trials have a seed that no cell has. A rate at which training fails is not taken.
+        """
+        study, cost, cell = self.study, self.study.spec.equal_cost, item.cell
+        if cost is None:
+            return item
+        with self._locks[plan_name(cell)]:
+            if study.results.plan(cell, cost) is None:
+                timed = self._timed[plan_name(cell)]
+                self.make_dataset(item, copy)
+                length = max(1, round(cost.share * timed["epochs"]))
+                seed = max(study.spec.seeds) + 1
+                errors = {}
+                for rate in cost.rates:
+                    train = {**cell.params["train"], "epochs": length, "learning_rate": rate}
+                    copy.set_params({**cell.params, "train": train, "seed": seed})
+                    errors[rate] = self._tried(cell, copy)
+                    self.say(f"{cell.scenario}, {cell.model.name}, {rate:g}: {errors[rate]:.2%}")
+                trials = [{"learning_rate": rate, "error": error} for rate, error in errors.items()]
+                best = min(errors, key=lambda rate: errors[rate])
+                plan = {**timed, "learning_rate": best, "trial_epochs": length, "trials": trials}
+                study.results.keep_plan(cell, cost, plan)
+        with self._handing_over:
+            cells = study.results.planned(study.cells, cost)
+            self.study = replace(self.study, cells=cells)
+        cell = next(c for c in cells if c.name == cell.name)
+        return replace(item, cell=cell, identity=identify(cell, code, study.results.datasets()))
+
+    def _tried(self, cell: Cell, copy: Copy) -> float:
+        """Return the lowest validation error of a training in a copy; infinite where it fails."""
+        try:
+            _repro(copy, "train", self._environment(cell))
+        except StageFailedError as error:
+            if self._stopping.is_set() or error.exit_code == 130:
+                raise
+            return math.inf
+        records = read_json(copy.root / "reports/train.json")["epochs"]
+        return min(record["validation_relative_l2"] for record in records)
 
     def _is_over(self, seconds: float = 0.0) -> bool:
         """Whether the time will be up when as many seconds have passed."""
@@ -212,10 +284,12 @@ class StudyRun:
             record = scaling_record(item.cell, item.identity, parameters, points)
             self.study.results.write(name, record)
 
-    def make(self, item: Found, copy: Copy) -> bool:
+    def make(self, item: Found, copy: Copy, code: Code) -> bool:
         """Make a cell and keep it; return whether it was made. A failed one is kept with why."""
         cell = item.cell
         try:
+            item = self._planned(item, copy, code)
+            cell = item.cell
             record = self._record_of(item, copy)
         except DataDifferError:
             raise

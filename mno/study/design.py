@@ -119,6 +119,24 @@ class ScalingConfig(Config):
     )
 
 
+class CostConfig(Config):
+    """Trainings of equal cost: each model has as many epochs as so much time is enough for."""
+
+    seconds: float = Field(
+        gt=0,
+        allow_inf_nan=False,
+        description="Of one processor, for each training, on the machine where steps were timed",
+    )
+    rates: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        min_length=1,
+        description="Learning rates to try for each model on each scenario; the one with the "
+        "lowest error on the validation split is taken",
+    )
+    share: float = Field(
+        default=1 / 3, gt=0, le=1, description="Length of such a trial, as a share of a training"
+    )
+
+
 class StudySpec(FileSpec):
     """A study, as its file says.
 
@@ -151,6 +169,9 @@ class StudySpec(FileSpec):
     )
     parameters: MatchConfig | None = Field(
         default=None, description="The size that all models have; each its own if not given"
+    )
+    equal_cost: CostConfig | None = Field(
+        default=None, description="The cost that all trainings have; by epochs if not given"
     )
     compare: str = Field(
         default=WITHIN_BACKBONE,

@@ -13,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from mno.core.batch import Batch
 from mno.core.config import section, validate
@@ -25,7 +27,7 @@ from mno.core.workers import Worker
 from mno.data.config import GenerateConfig
 from mno.data.imported import source_class, source_parameters
 from mno.evaluation.memory import own_peak_mib
-from mno.evaluation.timing import times_of
+from mno.evaluation.timing import seconds_of, times_of
 from mno.nn.build import build_operator, match_parameters_to
 from mno.nn.config import ModelConfig
 from mno.nn.operator import count_parameters
@@ -108,6 +110,31 @@ def _width(cell: Cell, match: MatchConfig | None, signature: Signature) -> int:
     return config.width
 
 
+def time_steps(cells: list[Cell], root: Path, rounds: int = 5) -> list[float]:
+    """Time a training step of each cell's operator, on one thread, the operators taking turns.
+
+    Returns:
+        For each cell the median over the rounds, in seconds.
+
+    Raises:
+        MnoError: The process failed.
+    """
+    return _in_a_process(_stepped, [dict(cell.params) for cell in cells], root, rounds)
+
+
+def _stepped(cells: list[Mapping[str, Any]], root: Path, rounds: int) -> list[float]:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    steps = []
+    for params in cells:
+        signature, n = signature_of(params, root), params["generate"]["resolution"]
+        operator = build_operator(validate(ModelConfig, params["model"], "model"), **signature)
+        batch = _batch(signature, n, n, params["train"]["batch_size"])
+        steps.append(_step(operator, batch, torch.optim.AdamW(operator.parameters())))
+    times = [[seconds_of(step) for step in steps] for _ in range(1 + rounds)]
+    return [float(np.median(of_one)) for of_one in zip(*times[1:], strict=True)]
+
+
 _SLOWEST = 20.0
 """Seconds of one call beyond which no larger grid is tried."""
 _TIMEOUT = 1800.0
@@ -126,9 +153,13 @@ def measure_scaling(
     Raises:
         MnoError: The process failed.
     """
+    return _in_a_process(_measured, params, resolutions, seconds, root)
+
+
+def _in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
     worker = Worker()
     try:
-        return worker.submit(_measured, params, resolutions, seconds, root).result(_TIMEOUT)
+        return worker.submit(function, *arguments).result(_TIMEOUT)
     except Exception as error:  # whatever it is, the one who waits is told in one line
         said = first_line(error) or type(error).__name__
         raise MnoError(f"the measuring process failed: {said}") from None
@@ -143,28 +174,17 @@ def _measured(
     torch.manual_seed(0)
     signature = signature_of(params, root)
     operator = build_operator(validate(ModelConfig, params["model"], "model"), **signature)
-    dims, spacing = signature["dims"], 1 / params["generate"]["resolution"]
     found = []
     for n in resolutions:
-        shape = (n,) * dims
-        grid = Grid(shape, (1 / n,) * dims, (spacing,) * dims)
-        fields = {
-            name: torch.randn((1, *([frames] if frames else []), *shape))
-            for name, frames in signature["inputs"].items()
-        }
-        batch = Batch(fields, grid, {name: torch.ones(1) for name in signature["scalars"]})
+        batch = _batch(signature, n, params["generate"]["resolution"], 1)
+        step = _step(operator, batch)
 
         def predict(batch: Batch = batch) -> None:
             with torch.no_grad():
                 operator(batch)
 
-        def step(batch: Batch = batch) -> None:
-            operator.zero_grad(set_to_none=True)
-            losses = [values.square().mean() for values in operator(batch).fields.values()]
-            torch.stack(losses).sum().backward()
-
         step()  # compiles, and allocates, what the first call alone does
-        figures: dict[str, Any] = {"resolution": n, "points": n**dims}
+        figures: dict[str, Any] = {"resolution": n, "points": n ** signature["dims"]}
         for name, call in (("predict", predict), ("step", step)):
             figures[f"{name}_mib"] = _added_mib(call)
             figures[f"{name}_ms"] = 1e3 * times_of(call, seconds).median
@@ -172,6 +192,32 @@ def _measured(
         if figures["step_ms"] > 1e3 * _SLOWEST:
             break
     return found
+
+
+def _batch(signature: Signature, n: int, trained: int, samples: int) -> Batch:
+    """Return random samples on n points along each axis, of a model for another number of them."""
+    shape = (n,) * signature["dims"]
+    fields = {
+        name: torch.randn((samples, *([frames] if frames else []), *shape))
+        for name, frames in signature["inputs"].items()
+    }
+    grid = Grid(shape, (1 / n,) * len(shape), (1 / trained,) * len(shape))
+    return Batch(fields, grid, {name: torch.ones(samples) for name in signature["scalars"]})
+
+
+def _step(
+    operator: nn.Module, batch: Batch, optimiser: torch.optim.Optimizer | None = None
+) -> Callable[[], None]:
+    """Return a step, forward and backward, and that of an optimiser if there is one."""
+
+    def step() -> None:
+        operator.zero_grad(set_to_none=True)
+        losses = [values.square().mean() for values in operator(batch).fields.values()]
+        torch.stack(losses).sum().backward()
+        if optimiser is not None:
+            optimiser.step()
+
+    return step
 
 
 def _added_mib(call: Callable[[], None]) -> float | None:

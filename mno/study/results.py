@@ -15,7 +15,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from mno.core.errors import MnoError
 from mno.core.files import file_sha256, json_sha256, write_text
 from mno.lineage.dvcfiles import stage_inputs
 from mno.lineage.environment import machine_facts
-from mno.study.design import Cell, ScalingConfig, StudySpec
+from mno.study.design import Cell, CostConfig, ScalingConfig, StudySpec
 
 EQUIVALENCES = Path("studies/results/equivalences.json")
 CELL_STAGES = ("train", "learning_curve", "evaluate")
@@ -200,6 +200,24 @@ class Results:
         content = {"dataset": digest, "md5": md5, "scenario": cell.scenario}
         self.write(f"datasets/{cell.scenario}-{digest[:12]}", content)
 
+    def plan(self, cell: Cell, cost: CostConfig) -> dict[str, Any] | None:
+        """Return how a cell's model is trained at equal cost; none where that is not known yet.
+
+        It is kept by scenario and model, and does not depend on code: a number of epochs and a rate
+        that were once chosen are parameters like others.
+        """
+        kept = self.read(plan_name(cell))
+        return kept if kept is not None and kept["of"] == _planned_of(cell, cost) else None
+
+    def keep_plan(self, cell: Cell, cost: CostConfig, content: Mapping[str, Any]) -> None:
+        """Keep how a cell's model is trained: `epochs`, `learning_rate`, and what told them."""
+        of = _planned_of(cell, cost)
+        self.write(plan_name(cell), {"of": of, **content, "machine": machine_facts()})
+
+    def planned(self, cells: Iterable[Cell], cost: CostConfig | None) -> list[Cell]:
+        """Return cells with the epochs and the learning rate of their plans, as far as known."""
+        return [with_plan(c, self.plan(c, cost) if cost else None) for c in cells]
+
     def find(self, cells: list[Cell], code: Code) -> list[Found]:
         """Hold what is kept against what the cells would be now."""
         datasets = self.datasets()
@@ -272,6 +290,34 @@ def expected_seconds(planned: Sequence[Found], found: Iterable[Found]) -> float 
 
 def _group(item: Found) -> tuple[str, str]:
     return item.cell.scenario, item.cell.model.name
+
+
+def steps_of_epoch(cell: Cell) -> int:
+    """Return how many training steps an epoch of a cell has."""
+    generate, train = cell.params["generate"], cell.params["train"]
+    samples = round(generate["samples"] * generate["split"]["train"])
+    return math.ceil(samples / (train["batch_size"] * train["accumulate"]))
+
+
+def plan_name(cell: Cell) -> str:
+    """Return the name under which it is kept how a cell's model is trained at equal cost."""
+    return f"plans/{cell.scenario}--{cell.model.name}"
+
+
+def with_plan(cell: Cell, plan: Mapping[str, Any] | None) -> Cell:
+    """Return a cell with the epochs and the learning rate of a plan."""
+    if plan is None:
+        return cell
+    chosen = {key: plan[key] for key in ("epochs", "learning_rate")}
+    return replace(cell, params={**cell.params, "train": {**cell.params["train"], **chosen}})
+
+
+def _planned_of(cell: Cell, cost: CostConfig) -> str:
+    """Return a digest of what a plan was made for, which is neither seed, epochs nor rate."""
+    tracked = {key: value for key, value in cell.tracked.items() if key != "seed"}
+    left = ("epochs", "learning_rate")
+    train = {key: value for key, value in tracked["train"].items() if key not in left}
+    return json_sha256([{**tracked, "train": train}, cost.model_dump()])
 
 
 def scaling_name(cell: Cell) -> str:

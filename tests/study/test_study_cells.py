@@ -15,7 +15,15 @@ from flows.study import load_study
 from mno.core.config import read_params
 from mno.core.errors import InputError, MnoError
 from mno.study.design import StudySpec, cells_of
-from mno.study.results import EQUIVALENCES, Code, Results, expected_seconds, to_make
+from mno.study.operators import time_steps
+from mno.study.results import (
+    EQUIVALENCES,
+    Code,
+    Results,
+    expected_seconds,
+    steps_of_epoch,
+    to_make,
+)
 from tests.support.workspaces import end_processes_in, make_workspace
 
 
@@ -230,6 +238,37 @@ scaling: {resolutions: [8, 16], seconds: 0.02}
 """
 
 
+def test_a_plan_says_how_long_and_how_fast_a_model_is_trained(tmp_path):
+    equal = {"seconds": 60, "rates": [0.001, 0.003]}
+    results, study = Results(tmp_path, "small"), spec(equal_cost=equal)
+    planned, other = (c for c in cells_of("small", study)[:2])
+    results.keep_plan(planned, study.equal_cost, {"epochs": 7, "learning_rate": 0.003})
+    known = results.planned(cells_of("small", study), study.equal_cost)
+    of_model = [c for c in known if (c.scenario, c.model.name) == ("darcy", planned.model.name)]
+    assert len(of_model) == 3  # seeds
+    for cell in of_model:
+        assert (cell.params["train"]["epochs"], cell.params["train"]["learning_rate"]) == (7, 0.003)
+    assert known[1] == other  # which has no plan
+    for change in ({"equal_cost": {**equal, "seconds": 50}}, {"base": {"train": {"patience": 3}}}):
+        changed = spec(**{"equal_cost": equal, **change})
+        cell = cells_of("small", changed)[0]
+        assert results.plan(cell, changed.equal_cost) is None
+
+
+def test_steps_of_models_are_timed_together():
+    deep = spec(models={"deep": {"layers": 12, "width": 64}}, seeds=[0])
+    some = [c for c in cells_of("small", deep) if c.scenario == "darcy"]
+    axial, _, deep = time_steps(some, ROOT, rounds=3)
+    assert 0 < axial < deep
+    assert steps_of_epoch(some[0]) == 4
+
+
+EQUAL = """\
+models: {axial: {}, softmax: {mixer: softmax, heads: 2}}
+equal_cost: {seconds: 0.5, rates: [0.003, 1.0e+30]}
+"""
+
+
 @pytest.fixture
 def studied(tmp_path):
     made = make_workspace(tmp_path / "root")
@@ -287,3 +326,24 @@ def test_a_killed_study_goes_on_and_keeps_each_cell_in_three_places(studied):
         assert run.info.status == "FINISHED"
         assert run.data.tags["mno.experiment"] == cell["experiment"]["name"]
         assert run.data.metrics["evaluation/relative_l2"] == cell["metrics"]["relative_l2"]
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+def test_models_are_trained_at_equal_cost_at_the_best_rate_that_was_tried(studied):
+    text = STUDY[: STUDY.index("models:")] + EQUAL
+    (studied.root / "studies/tiny.yaml").write_text(text)
+    done = studied.run(*studied.command(["study", "run", "tiny", "--json"]), timeout=1500)
+    assert done.returncode == 0, done.stderr
+    results = studied.root / "studies/results/tiny"
+    for name in ("axial", "softmax"):
+        plan = json.loads((results / f"plans/darcy--{name}.json").read_text())
+        assert plan["learning_rate"] == 0.003 and plan["epochs"] >= 1
+        assert [trial["learning_rate"] for trial in plan["trials"]] == [0.003, 1e30]
+        for seed in (0, 1):
+            cell = json.loads((results / f"darcy--{name}--{seed}.json").read_text())
+            assert cell["params"]["train"]["epochs"] == plan["epochs"]
+            assert len(cell["training"]["validation"]) == plan["epochs"]
+    again = studied.run(*studied.command(["study", "run", "tiny", "--json"]), timeout=1500)
+    assert json.loads(again.stdout)["made"] == 0
