@@ -14,12 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mno.core.batch import Batch
+from mno.core.grid import Grid
+from mno.core.points import Points
 from mno.nn.mixers.mamba import MambaCrossMixer, MambaMixer
+from mno.nn.operator import Operator
 from mno.scan.arguments import ScanArguments
 from mno.scan.paths import Domain
 from mno.scan.plain import decay_and_drive, step_lengths, visited_points
@@ -27,6 +32,7 @@ from mno.scan.plain import decay_and_drive, step_lengths, visited_points
 Kernels = Float[Tensor, "batch direction target point channel"]
 Kernel = Float[Tensor, "batch target point channel"]
 PerPoint = Float[Tensor, "batch point channel"]
+OfPoints = Float[Tensor, "batch *axis"]
 Order = Int[Tensor, "samples point 1"]
 Targets = Int[Tensor, " target"]
 
@@ -97,6 +103,56 @@ def effective_kernel(
     ]
     dtype = torch.promote_types(scan.u.dtype, torch.float32)
     return EffectiveKernel(torch.stack(kernels, dim=1).to(dtype), targets)
+
+
+@torch.no_grad()
+def listened(operator: Operator, batch: Batch, layer: int, point: Sequence[int]) -> OfPoints:
+    """Return how much a layer's scans listened to each point of a grid for what they say at one.
+
+    It is the mean over channels of the kernel's size, |sum of all directions|. Where a mixer is
+    given tokens for patches of points, each point has what its token has, and the target is the
+    token that `point`, of an index per axis, lies in.
+
+    Raises:
+        ValueError: The batch is not on a grid, or the layer does not scan.
+    """
+    scans = {k: m for k, m in _mixers(operator).items() if isinstance(m, MambaMixer)}
+    if layer not in scans or isinstance(batch.place, Points):
+        where = "points" if isinstance(batch.place, Points) else "a grid"
+        raise ValueError(
+            f"layer={layer} on {where}: what scans listened to is drawn on a grid, for the layers "
+            f"{sorted(scans)}; choose one of them, and a grid"
+        )
+    given: list[tuple[Tensor, Any]] = []
+    hook = scans[layer].register_forward_pre_hook(lambda _, inputs: given.append(inputs))
+    try:
+        operator(batch)
+    finally:
+        hook.remove()
+    (x, place), shape = given[0], batch.place.shape
+    tokens = place.shape if isinstance(place, Grid) else place
+    lies_in = [
+        torch.arange(n, device=x.device) * count // n
+        for n, count in zip(shape, tokens, strict=True)
+    ]
+    target = 0
+    for index, of_points, count in zip(point, lies_in, tokens, strict=True):
+        target = target * count + int(of_points[index])
+    sizes = effective_kernel(scans[layer], x, place, points=[target]).total[:, 0].abs().mean(-1)
+    sizes = sizes.unflatten(1, tokens)
+    for axis, of_points in enumerate(lies_in, 1):
+        sizes = sizes.index_select(axis, of_points)
+    return sizes
+
+
+def _mixers(operator: Operator) -> dict[int, torch.nn.Module]:
+    """Return the first self mixer of each layer."""
+    found: dict[int, torch.nn.Module] = {}
+    for layer, name in operator.mixers():
+        mixer = operator.get_submodule(name)
+        if not isinstance(mixer, MambaCrossMixer):
+            found.setdefault(layer, mixer)
+    return found
 
 
 def _kernel(scan: ScanArguments, k: int, dt: PerPoint, visits: Order, targets: Targets) -> Kernel:

@@ -11,6 +11,7 @@ from mno.data import Batch
 from mno.nn import Grid, ModelConfig, Points
 from mno.nn.backbones.latent import _resampling
 from mno.nn.config import check_domain
+from mno.nn.kernel_view import listened
 
 
 def axes(*sizes):
@@ -113,3 +114,18 @@ def test_what_does_not_fit_the_points_of_a_dataset_is_refused_in_one_line():
         with pytest.raises(InputError, match=said) as caught:
             check_domain(model, axes(*sizes), scattered=points)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backbone", ["plain", "latent"])
+def test_what_a_prediction_listened_to_is_drawn_at_the_points(backbone):
+    operator = build(backbone, ["softmax", "mamba"], patch=2)
+    batch = Batch({"a": random(2, 8, 6)}, unit_grid(8, 6))
+    sizes = listened(operator, batch, 1, (5, 2))
+    n = 2 if backbone == "latent" else 1  # a token has what its points have
+    assert sizes.shape == (2, 8, 6)
+    assert torch.equal(sizes[:, ::n, ::n].repeat_interleave(n, 1).repeat_interleave(n, 2), sizes)
+    assert sizes.flatten(1).argmax(1).tolist() == [5 // n * n * 6 + 2 // n * n] * 2
+    row, column = (sizes[0, 5] > 0).sum(), (sizes[0, :, 2] > 0).sum()
+    assert (row, column, (sizes[0] > 0).sum()) == (6, 8, n * 6 + n * 8 - n * n)  # a cross
+    with pytest.raises(ValueError, match=r"layer=0 on a grid.*\[1\]"):
+        listened(operator, batch, 0, (5, 2))
