@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from mno.core.errors import InputError, first_line
+from mno.nn.lean import lean
 from mno.nn.mixers.mamba import reorder_cross
 from mno.nn.operator import Operator, count_parameters
 from mno.surrogate.description import Description
@@ -33,11 +34,21 @@ class Surrogate:
     def __init__(self, description: Description, operator: nn.Module) -> None:
         self.description = description
         self.operator = operator.eval()
+        self._lean: tuple[Any, nn.Module] | None = None
 
     @property
     def num_parameters(self) -> int:
         """Number of trained weights; a complex one counts as two."""
         return count_parameters(self.operator)
+
+    def _answering(self) -> nn.Module:
+        """Return the lean form of the operator with its weights as they are now."""
+        if not isinstance(self.operator, Operator):
+            return self.operator
+        version = tuple((id(p), p._version) for p in self.operator.parameters())
+        if self._lean is None or self._lean[0] != version:
+            self._lean = version, lean(self.operator)
+        return self._lean[1]
 
     def with_operator(self, operator: Operator) -> Surrogate:
         """Return a surrogate of the same fields and units with another operator.
@@ -117,14 +128,14 @@ class Surrogate:
             if steps < 1:
                 raise InputError(f"steps={steps} must be at least 1")
         arrays = self._checked(inputs, steps)
-        parts = []
+        parts, operator = [], self._answering()
         for start in range(0, max(len(arrays[description.fields[0]]), 1), batch_size):
             batch = {
                 name: normaliser.encode(name, torch.from_numpy(array[start : start + batch_size]))
                 for name, array in arrays.items()
             }
             with torch.inference_mode():
-                out = description.answer(self.operator, description.batch(batch), steps)
+                out = description.answer(operator, description.batch(batch), steps)
             parts.append({n: normaliser.decode(n, f).numpy() for n, f in out.fields.items()})
         return {name: np.concatenate([p[name] for p in parts]) for name in description.outputs}
 

@@ -1,0 +1,132 @@
+"""The lean form of an operator: what an answer needs, and nothing else.
+
+Weights are prepared once: projections of the same features stand in one matrix, what the scan
+derives of its parameters is derived, and the path through a grid is laid once. There is no dropout,
+no graph, and results overwrite what nobody needs any more. The function is that of the operator to
+rounding; a batch that the compiled scan does not take goes the operator's own way.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mno.core.grid import Grid
+from mno.core.points import Points
+from mno.nn.backbones.plain import Block
+from mno.nn.mixers.attention import SoftmaxMixer, merge
+from mno.nn.mixers.mamba import MambaMixer
+from mno.nn.operator import Operator
+from mno.scan.arguments import ScanArguments, ScanPath
+from mno.scan.backends import is_direct
+from mno.scan.paths import Domain, check_num_points, scan_path
+
+
+def lean(operator: Operator) -> Operator:
+    """Return the lean form of an operator, with weights of its own.
+
+    It takes no part in training: a graph is not kept, and later changes of the operator's weights
+    are not seen.
+    """
+    copied = copy.deepcopy(operator).eval().requires_grad_(False)
+    _replace(copied)
+    return copied
+
+
+def _replace(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        _replace(child)
+        if (form := _FORMS.get(type(child))) is not None:
+            setattr(module, name, form(child))
+
+
+class LeanBlock(nn.Module):
+    """A `Block` without dropout, in fewer calls."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.mixer = block.mixer
+        norms = (block.mixer_norm, block.feed_forward_norm)
+        self.norms = [(n.normalized_shape, n.weight, n.bias, n.eps) for n in norms]
+        layers: Any = block.feed_forward
+        self.inward, self.outward = ((layers[i].weight, layers[i].bias) for i in (0, 2))
+
+    def forward(self, x: Tensor, domain: Domain) -> Tensor:
+        """Apply the layer to features of shape `(batch, points, width)`."""
+        mixed, fed = self.norms
+        x = x + self.mixer(F.layer_norm(x, *mixed), domain)
+        hidden = F.gelu(F.linear(F.layer_norm(x, *fed), *self.inward))
+        return x.add_(F.linear(hidden, *self.outward))
+
+
+class LeanSoftmax(nn.Module):
+    """A `SoftmaxMixer` with one projection to queries, keys and values."""
+
+    def __init__(self, mixer: SoftmaxMixer) -> None:
+        super().__init__()
+        self.mixer = mixer
+        parts = (mixer.q_proj, mixer.k_proj, mixer.v_proj)
+        self.projection = torch.cat([part.weight for part in parts])
+
+    def forward(self, x: Tensor, domain: Domain) -> Tensor:
+        """Mix features `(batch, points, d_model)`."""
+        if not _has_equal_cells(domain):
+            return self.mixer(x, domain)
+        check_num_points(domain, x.shape[1])
+        heads = F.linear(x, self.projection).unflatten(-1, (3, self.mixer.heads, -1))
+        q, k, v = heads.permute(2, 0, 3, 1, 4)
+        return self.mixer.out_proj(merge(F.scaled_dot_product_attention(q, k, v)))
+
+
+class LeanMamba(nn.Module):
+    """A `MambaMixer` that calls the compiled scan directly, with its parameters prepared."""
+
+    def __init__(self, mixer: MambaMixer) -> None:
+        super().__init__()
+        self.mixer = mixer
+        shape = (mixer.directions, mixer.d_inner)
+        self.weights = mixer.x_proj_weight.flatten(0, 1)
+        self.parts = (mixer.dt_rank, mixer.d_state, mixer.d_state)
+        self.A = -torch.exp(mixer.A_logs.float()).unflatten(0, shape).transpose(1, 2).contiguous()
+        self.D = mixer.Ds.unflatten(0, shape)
+        self.step_weight = mixer.dt_projs_weight.transpose(1, 2).contiguous()
+
+    def forward(self, x: Tensor, domain: Domain) -> Tensor:
+        """Mix features `(batch, points, d_model)`, points of a grid in row-major order."""
+        mixer = self.mixer
+        if domain is None or isinstance(domain, Points) or not is_direct((x,)):
+            return mixer(x, domain)
+        from mno.scan.cpu import launch  # loads numba
+
+        path = _path(mixer.path, domain, x.shape[1])
+        inner, gate = F.silu(mixer.in_proj(x), inplace=True).chunk(2, dim=-1)
+        weights = F.linear(inner, self.weights).unflatten(-1, (mixer.directions, -1))
+        step, b, c = weights.split(self.parts, dim=-1)
+        scan = ScanArguments(
+            inner[:, :, None], step, self.A, b, c, self.D, mixer.dt_projs_bias, self.step_weight,
+            path, discretization=mixer.discretization,
+        )  # fmt: skip
+        y, _ = launch.forward(scan, save=False)
+        return mixer.out_proj(mixer.out_norm(y[:, :, 0]).mul_(gate))
+
+
+def _has_equal_cells(domain: Domain) -> bool:
+    return not isinstance(domain, Grid) or not any(isinstance(h, tuple) for h in domain.spacing)
+
+
+@lru_cache(maxsize=64)
+def _path(name: str, domain: Grid | tuple[int, ...], num_points: int) -> ScanPath:
+    return scan_path(name, domain, num_points)
+
+
+_FORMS: dict[type, Any] = {
+    Block: LeanBlock,
+    SoftmaxMixer: LeanSoftmax,
+    MambaMixer: LeanMamba,
+}
+"""The lean forms, by what they stand for."""
