@@ -29,7 +29,7 @@ from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision import check_kpis
 from mno.lineage.tidying import RetentionConfig
-from mno.nn.config import ModelConfig, check_domain
+from mno.nn.config import ModelConfig, for_dataset
 from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.training.config import LearningCurveConfig, TrainConfig, check_unroll
 
@@ -122,7 +122,7 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
                 f"{key}={to}"
             )
     space = [axis for axis in scenario.axes if axis.name != "time"]
-    check_domain(params.model, space, scattered=points)
+    for_dataset(params.model, space, walls=scenario.walls, scattered=points)
     if params.model.backbone == "fno" and find_spec("neuralop") is None:
         raise InputError(
             "model.backbone=fno needs the package neuraloperator, which is not installed here; run "

@@ -53,7 +53,7 @@ from mno.core.workers import keep_busy
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.snapshot import git, take_snapshot, toplevel
 from mno.study.design import Cell
-from mno.study.operators import count, measure_scaling, signature_of, time_steps
+from mno.study.operators import count, measure_scaling, model_of, signature_of, time_steps
 from mno.study.results import (
     Code,
     Found,
@@ -280,7 +280,7 @@ class StudyRun:
             except MnoError as error:
                 self.say(f"{name}: failed: {error}")
                 continue
-            parameters = count(params["model"], signature_of(params, root))
+            parameters = count(model_of(params, root), signature_of(params, root))
             record = scaling_record(item.cell, item.identity, parameters, points)
             self.study.results.write(name, record)
 

@@ -25,7 +25,7 @@ from mno.data.generate.work import make_plan
 from mno.data.imported import source_class, source_parameters
 from mno.data.reading import read_root
 from mno.lineage.dvcfiles import flat
-from mno.study.operators import count, signature_of
+from mno.study.operators import count, model_of, signature_of
 from mno.study.search_report import counted, write_search_report
 from mno.study.search_space import SearchSpec, at, default_params, search_digest, training_digest
 from mno.study.trials import (
@@ -75,7 +75,7 @@ class Search:
         try:
             check_params(params, self.root)
             signature = signature_of(params, self.root)
-            parameters = count(params["model"], signature) if counted else 0
+            parameters = count(model_of(params, self.root), signature) if counted else 0
         except (InputError, ValueError, ImportError) as error:
             return str(error).replace("params.yaml: ", "")
         most = self.spec.limits.parameters or parameters

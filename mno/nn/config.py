@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     Backbone = Mixer = str
 else:
     Backbone, Mixer = Literal[tuple(BACKBONES)], Literal[("own", *MIXERS)]
+_LARGEST_PATCH, _FEWEST_TOKENS = 8, 5  # of a patch that the grid decides, along an axis
 Path = Literal["axial", "bidirectional", "cross", "hilbert", "zigzag", "temporal"]
 
 
@@ -73,9 +73,10 @@ class ModelConfig(Config):
     )
     patch: int = Field(
         4,
-        ge=1,
+        ge=0,
         le=64,
-        description="Cells of the training grid along each axis that make one token (latent).",
+        description="Cells of the training grid along each axis that make one token; 0 leaves it "
+        "to the grid (latent).",
     )
     cells: int = Field(
         0,
@@ -156,15 +157,22 @@ class ModelConfig(Config):
         return self
 
 
-def check_domain(model: ModelConfig, axes: Sequence[Axis], *, scattered: bool) -> None:
-    """Refuse a backbone whose tokens do not fit the points of a dataset, given its axes of space.
+def for_dataset(
+    model: ModelConfig, axes: Sequence[Axis], *, walls: str, scattered: bool
+) -> ModelConfig:
+    """Return a configuration with all said that it leaves to the scenario or to the grid.
+
+    `walls` are what the scenario declares, `axes` those of the dataset without time. A patch that
+    is left open becomes the largest, up to 8 cells along an axis, that divides the grid and leaves
+    5 tokens along each.
 
     Raises:
-        InputError: Patches do not divide its grid, or it has points where cells are missing, or a
-            grid where there are cells.
+        InputError: Patches do not divide the grid, or there are points where cells are missing, or
+            a grid where there are cells.
     """
+    changes: dict[str, Any] = {"walls": walls} if model.walls == "declared" else {}
     if model.backbone != "latent":
-        return
+        return model.model_copy(update=changes)
     shape = tuple(len(axis.points) for axis in axes)
     if scattered != bool(model.cells):
         domain, remedy = ("unordered points", 8) if scattered else (f"a grid of {shape}", 0)
@@ -172,10 +180,13 @@ def check_domain(model: ModelConfig, axes: Sequence[Axis], *, scattered: bool) -
             f"model.cells={model.cells}, but the dataset has {domain}; tokens of points are the "
             f"cells of a coarse grid, those of a grid its patches: set model.cells={remedy}"
         )
-    if not scattered and any(n % model.patch for n in shape):
-        common = math.gcd(*shape)
-        fitting = [n for n in range(1, min(common, 64) + 1) if common % n == 0]
+    fitting = [n for n in range(1, 65) if not any(length % n for length in shape)]
+    if model.patch == 0:
+        few = [n for n in fitting if n <= _LARGEST_PATCH and min(shape) >= _FEWEST_TOKENS * n]
+        changes["patch"] = max(few, default=1)
+    elif not scattered and model.patch not in fitting:
         raise InputError(
             f"model.patch={model.patch} does not divide the grid of {shape}; choose one of "
             f"{', '.join(map(str, fitting))}, or another number of points"
         )
+    return model.model_copy(update=changes)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from mno.core.batch import Batch
-from mno.core.config import section, validate
+from mno.core.config import section
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.fields import Field
 from mno.core.forecast import TaskConfig, forecast_of
@@ -29,8 +29,9 @@ from mno.data.imported import source_class, source_parameters
 from mno.evaluation.memory import own_peak_mib
 from mno.evaluation.timing import seconds_of, times_of
 from mno.nn.build import build_operator, match_parameters_to
-from mno.nn.config import ModelConfig
+from mno.nn.config import ModelConfig, for_dataset
 from mno.nn.operator import count_parameters
+from mno.scenarios.base import SampleSource
 from mno.study.design import Cell, MatchConfig
 
 Signature = Mapping[str, Any]
@@ -42,9 +43,7 @@ def signature_of(params: Mapping[str, Any], root: Path) -> dict[str, Any]:
     Raises:
         InputError: The parameters cannot be used.
     """
-    name = params["scenario"]
-    own = source_parameters(name, params["scenarios"].get(name))
-    source = source_class(name).open(own, section(params, "generate", GenerateConfig), root)
+    source = _source(params, root)
     forecast = forecast_of(section(params, "task", TaskConfig), source.fields, source.axes)
 
     def frames_seen(field: Field) -> int | None:
@@ -64,10 +63,28 @@ def signature_of(params: Mapping[str, Any], root: Path) -> dict[str, Any]:
     }
 
 
-def count(model: Mapping[str, Any], signature: Signature) -> int:
+def model_of(params: Mapping[str, Any], root: Path) -> ModelConfig:
+    """Return the model of a `params.yaml`, with all said that is left to its problem.
+
+    Raises:
+        InputError: The parameters cannot be used.
+    """
+    source, model = _source(params, root), section(params, "model", ModelConfig)
+    space = [axis for axis in source.axes if axis.name != "time"]
+    scattered = any(field.role == "coordinate" for field in source.fields)
+    return for_dataset(model, space, walls=source.walls, scattered=scattered)
+
+
+def _source(params: Mapping[str, Any], root: Path) -> SampleSource:
+    name = params["scenario"]
+    own = source_parameters(name, params["scenarios"].get(name))
+    return source_class(name).open(own, section(params, "generate", GenerateConfig), root)
+
+
+def count(model: ModelConfig, signature: Signature) -> int:
     """Return the number of parameters of a model; nothing is allocated."""
     with torch.device("meta"):
-        return count_parameters(build_operator(validate(ModelConfig, model, "model"), **signature))
+        return count_parameters(build_operator(model, **signature))
 
 
 def matched(cells: list[Cell], match: MatchConfig | None, root: Path) -> list[Cell]:
@@ -84,19 +101,19 @@ def matched(cells: list[Cell], match: MatchConfig | None, root: Path) -> list[Ce
         if cell.scenario not in signatures:
             signatures[cell.scenario] = signature_of(cell.params, root)
         if key not in widths:
-            widths[key] = _width(cell, match, signatures[cell.scenario])
+            widths[key] = _width(cell, match, signatures[cell.scenario], root)
         params = {**cell.params, "model": {**model, "width": widths[key]}}
         found.append(replace(cell, params=params))
     return found
 
 
-def _width(cell: Cell, match: MatchConfig | None, signature: Signature) -> int:
+def _width(cell: Cell, match: MatchConfig | None, signature: Signature, root: Path) -> int:
     where = f"{cell.scenario}, {cell.model.name}"
     try:
-        config = validate(ModelConfig, cell.params["model"], "model")
+        config = model_of(cell.params, root)
         if match is not None:
             config = match_parameters_to(config, match.target, **signature)
-        found = count(config.model_dump(), signature)
+        found = count(config, signature)
     except (InputError, ValueError, ImportError) as error:
         raise InputError(f"{where}: {str(error).removeprefix('params.yaml: ')}") from None
     if match is None:
@@ -128,7 +145,7 @@ def _stepped(cells: list[Mapping[str, Any]], root: Path, rounds: int) -> list[fl
     steps = []
     for params in cells:
         signature, n = signature_of(params, root), params["generate"]["resolution"]
-        operator = build_operator(validate(ModelConfig, params["model"], "model"), **signature)
+        operator = build_operator(model_of(params, root), **signature)
         batch = _batch(signature, n, n, params["train"]["batch_size"])
         steps.append(_step(operator, batch, torch.optim.AdamW(operator.parameters())))
     times = [[seconds_of(step) for step in steps] for _ in range(1 + rounds)]
@@ -173,7 +190,7 @@ def _measured(
     torch.set_num_threads(1)
     torch.manual_seed(0)
     signature = signature_of(params, root)
-    operator = build_operator(validate(ModelConfig, params["model"], "model"), **signature)
+    operator = build_operator(model_of(params, root), **signature)
     found = []
     for n in resolutions:
         batch = _batch(signature, n, params["generate"]["resolution"], 1)

@@ -15,7 +15,7 @@ from mno.core.errors import InputError
 from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.normalise import Normaliser
 from mno.data.reading import SampleArray, Schema, Split, StoredSplit, blocks
-from mno.nn.config import ModelConfig, check_domain
+from mno.nn.config import ModelConfig, for_dataset
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from mno.training.config import TrainConfig
@@ -105,9 +105,8 @@ def describe(training: Split | StoredSplit, model: ModelConfig, task: TaskConfig
         InputError: The task does not fit the dataset.
     """
     schema = training.schema
-    if model.walls == "declared":
-        model = model.model_copy(update={"walls": schema.walls})
-    check_domain(model, schema.space, scattered=bool(schema.coordinates))
+    scattered = bool(schema.coordinates)
+    model = for_dataset(model, schema.space, walls=schema.walls, scattered=scattered)
     normaliser = Normaliser.fit(
         training.fields,
         about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),

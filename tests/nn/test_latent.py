@@ -10,7 +10,7 @@ from mno.core.fields import Axis
 from mno.data import Batch
 from mno.nn import Grid, ModelConfig, Points
 from mno.nn.backbones.latent import _resampling
-from mno.nn.config import check_domain
+from mno.nn.config import for_dataset
 from mno.nn.kernel_view import listened
 
 
@@ -97,22 +97,35 @@ def test_points_need_cells_and_grids_patches(options, place, said):
         build("latent", **options)(Batch({"a": random(1, *n)}, place))
 
 
+def fitted(sizes, scattered=False, **options):
+    model = ModelConfig(backbone="latent", **options)
+    return for_dataset(model, axes(*sizes), walls="zero", scattered=scattered)
+
+
+def test_what_is_left_open_is_said_by_the_dataset():
+    for sizes, patch in {
+        (24, 24): 4,
+        (32, 64): 4,
+        (64, 64): 8,
+        (25,): 5,
+        (16,) * 3: 2,
+        (23,): 1,
+    }.items():
+        assert fitted(sizes, patch=0).patch == patch
+    assert fitted((24,), walls="declared").walls == "zero" and fitted((24,)).walls == "free"
+    assert fitted((300,), scattered=True, cells=6, patch=7).cells == 6
+    with pytest.raises(ValueError, match="patch=0 leaves .* for example 4"):
+        build("latent", patch=0)
+
+
 def test_what_does_not_fit_the_points_of_a_dataset_is_refused_in_one_line():
-    latent = ModelConfig(backbone="latent")
-    check_domain(latent, axes(24, 16), scattered=False)
-    check_domain(ModelConfig(patch=7), axes(24), scattered=False)
-    for model, sizes, points, said in (
-        (
-            latent,
-            (24, 18),
-            False,
-            r"patch=4 does not divide .*\(24, 18\); choose one of 1, 2, 3, 6",
-        ),
-        (latent, (300,), True, "cells=0, but .* unordered points.*set model.cells=8"),
-        (ModelConfig(backbone="latent", cells=8), (24,), False, r"grid of \(24,\).*model.cells=0"),
+    for options, said in (
+        ({"sizes": (24, 18)}, r"patch=4 does not divide .*\(24, 18\); choose one of 1, 2, 3, 6"),
+        ({"sizes": (300,), "scattered": True}, "cells=0, but .* unordered points.*model.cells=8"),
+        ({"sizes": (24,), "cells": 8}, r"grid of \(24,\).*model.cells=0"),
     ):
         with pytest.raises(InputError, match=said) as caught:
-            check_domain(model, axes(*sizes), scattered=points)
+            fitted(**options)
         assert "\n" not in str(caught.value)
 
 

@@ -116,6 +116,11 @@ class Patches(nn.Module):
 
     def __init__(self, config: ModelConfig, inputs: int, dims: int) -> None:
         super().__init__()
+        if not config.patch:
+            raise ValueError(
+                "patch=0 leaves the patch to the grid of a dataset, and there is none; give the "
+                "number of its cells along an axis, for example 4"
+            )
         self.patch, self.dims, self.periodic = config.patch, dims, config.walls == "periodic"
         self.num_places = dims * (1 + self.periodic)
         local, pieces = config.local_width, config.local_width * config.patch**dims
