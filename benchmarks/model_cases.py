@@ -27,6 +27,8 @@ FOURIER_MODES = {1: 32, 2: 8}
 
 BACKBONES: dict[str, dict[str, Any]] = {
     "plain": {},
+    # The patch that the line leaves to these grids.
+    "latent": {"patch": 8},
     "gnot": {"layers": 3, "experts": 2},
     # At the preset's spectral width of 24 the regressor alone is twice the budget in 2-D.
     "galerkin": {"spectral_width": 12},
@@ -35,7 +37,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
 }
 """What each backbone's preset sets apart from the defaults; the width follows from the budget."""
 
-ATTENTION = {name: REGISTRY[name].own_mixers[0] for name in BACKBONES} | {"plain": "softmax"}
+ATTENTION = {name: REGISTRY[name].own_mixers[-1] for name in BACKBONES} | {"plain": "softmax"}
 """The mixer that mamba is compared with: the backbone's own, which for plain would be mamba."""
 
 REFERENCE = "FNO"
@@ -54,7 +56,7 @@ def model_name(backbone: str, mixer: str) -> str:
 MODELS = {
     model_name(backbone, mixer): {"backbone": backbone, "mixer": mixer, **options}
     for backbone, options in BACKBONES.items()
-    for mixer in ("mamba", ATTENTION[backbone])
+    for mixer in ("mamba", ATTENTION[backbone], *(["own"] if backbone == "latent" else []))
 } | BASELINES
 """Options of `ModelConfig`, by name of the model."""
 
