@@ -22,13 +22,15 @@ BUDGET = 150_000
 
 FIELDS = {"inputs": ("in",), "outputs": ("out",)}
 UNITS = Normaliser({"out": 0.0}, {"out": 1.0})
-FOURIER_MODES = {1: 32, 2: 8}
+FOURIER_MODES = {1: 32, 2: 8, 3: 4}
 """Fourier modes along each axis, by the number of axes, as `model.modes` counts them."""
+
+PATCHES = {1: 8, 2: 8, 3: 4}
+"""Cells of a latent token along each axis, by the number of axes."""
 
 BACKBONES: dict[str, dict[str, Any]] = {
     "plain": {},
-    # The patch that the line leaves to these grids.
-    "latent": {"patch": 8},
+    "latent": {},
     "gnot": {"layers": 3, "experts": 2},
     # At the preset's spectral width of 24 the regressor alone is twice the budget in 2-D.
     "galerkin": {"spectral_width": 12},
@@ -127,6 +129,11 @@ def num_parameters(model: str, dims: int) -> int:
 
 
 def _build(model: str, dims: int) -> Operator:
-    options: dict[str, Any] = {"d_state": 4, "modes": FOURIER_MODES[dims], **MODELS[model]}
+    options: dict[str, Any] = {
+        "d_state": 4,
+        "modes": FOURIER_MODES[dims],
+        "patch": PATCHES[dims],
+        **MODELS[model],
+    }
     config = match_parameters_to(ModelConfig(**options), BUDGET, **FIELDS, dims=dims)
     return build_operator(config, **FIELDS, dims=dims)
