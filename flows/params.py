@@ -143,9 +143,9 @@ def _unsuited_to_points(params: Params) -> dict[str, tuple[str, Any]]:
     """Return the settings that need a grid: how each is written, and what to set instead."""
     model, train = params.model, params.train
     is_plain = model.backbone == "plain"
-    has_mamba = "mamba" in model.mixer or (is_plain and "own" in model.mixer)
+    has_scans = {"mamba", "ssd"} & {*model.mixer} or (is_plain and "own" in model.mixer)
     latent = model.backbone == "latent"
-    scans = has_mamba and not latent and not set(model.path) <= {"bidirectional", "hilbert"}
+    scans = bool(has_scans) and not latent and not set(model.path) <= {"bidirectional", "hilbert"}
     grid_only = model.backbone in ("fno", "unet", "galerkin")
     needs = {
         "model.backbone": (grid_only, model.backbone, "gnot"),

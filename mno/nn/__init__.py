@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mno.nn.mixers import build_mixer as build_mixer
     from mno.nn.mixers.mamba import MambaCrossMixer as MambaCrossMixer
     from mno.nn.mixers.mamba import MambaMixer as MambaMixer
+    from mno.nn.mixers.ssd import SsdCrossMixer as SsdCrossMixer
+    from mno.nn.mixers.ssd import SsdMixer as SsdMixer
     from mno.nn.operator import count_parameters as count_parameters
     from mno.nn.replace import replace_mixer as replace_mixer
 
@@ -31,6 +33,7 @@ _PUBLIC = {
     "mno.nn.kernel_view": ("EffectiveKernel", "effective_kernel"),
     "mno.nn.mixers": ("build_mixer",),
     "mno.nn.mixers.mamba": ("MambaCrossMixer", "MambaMixer"),
+    "mno.nn.mixers.ssd": ("SsdCrossMixer", "SsdMixer"),
     "mno.nn.operator": ("count_parameters",),
     "mno.nn.replace": ("replace_mixer",),
 }

@@ -45,25 +45,27 @@ class ModelConfig(Config):
         description="How points exchange information: one name for all layers, or a list with one "
         "per layer; `own` is the one that the backbone was published with (plain: mamba).",
     )
-    d_state: int = Field(2, ge=1, le=256, description="State size of a scan, per channel (mamba).")
+    d_state: int = Field(
+        2, ge=1, le=256, description="State size of a scan, per channel (mamba, ssd)."
+    )
     expand: int = Field(
-        1, ge=1, le=8, description="Channels inside a mixer per feature of the model (mamba)."
+        1, ge=1, le=8, description="Channels inside a mixer per feature of the model (mamba, ssd)."
     )
     path: Annotated[list[Path], BeforeValidator(_one_is_a_list)] = Field(
         ["axial"],
-        description="Order in which scans visit the points (mamba): one name for all layers, or a "
-        "list with one per layer.",
+        description="Order in which scans visit the points (mamba, ssd): one name for all layers, "
+        "or a list with one per layer.",
     )
     discretization: Literal["centred", "simplified", "zoh"] = Field(
         "centred",
-        description="How a scan turns its integral into a sum (mamba): with half the weight on a "
-        "point's own cell, which keeps the error small on other grids; as the published code does; "
-        "or by the exact zero-order hold.",
+        description="How a scan turns its integral into a sum (mamba, ssd): with half the weight "
+        "on a point's own cell, which keeps the error small on other grids; as the published code "
+        "does; or by the exact zero-order hold.",
     )
     scale_delta: bool = Field(
         True,
         description="Whether the grid's spacing, relative to that of training, scales the step of "
-        "a scan, so that one set of weights serves every resolution (mamba).",
+        "a scan, so that one set of weights serves every resolution (mamba, ssd).",
     )
     walls: Literal["free", "zero", "periodic", "declared"] = Field(
         "free",
@@ -88,7 +90,12 @@ class ModelConfig(Config):
     local_width: int = Field(
         32, ge=1, le=4096, description="Features per point of the networks around tokens (latent)."
     )
-    heads: int = Field(4, ge=1, le=64, description="Heads of an attention mixer.")
+    heads: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Heads of an attention mixer; of ssd, whose channels inside they share out.",
+    )
     slices: int = Field(32, ge=1, le=1024, description="Slices of points (physics).")
     experts: int = Field(
         1, ge=1, le=64, description="Feed-forward networks that a gate chooses among (gnot)."
@@ -148,12 +155,15 @@ class ModelConfig(Config):
                     "layer"
                 )
         given = [mixer for mixer in self.mixer if mixer != "own"]
-        attention = [mixer for mixer in given if "heads" in MIXERS[mixer].options]
-        if attention and self.width % self.heads:
-            raise ValueError(
-                f"width={self.width} cannot be divided among heads={self.heads} of {attention[0]}; "
-                f"choose a multiple, for example {self.heads * (self.width // self.heads + 1)}"
-            )
+        for mixer in (mixer for mixer in given if "heads" in MIXERS[mixer].options):
+            inside = "expand" in MIXERS[mixer].options
+            if self.width * (self.expand if inside else 1) % self.heads:
+                times = f", expand={self.expand}" if inside else ""
+                raise ValueError(
+                    f"width={self.width}{times} cannot be divided among heads={self.heads} of "
+                    f"{mixer}; choose a multiple, for example "
+                    f"{self.heads * (self.width // self.heads + 1)}"
+                )
         return self
 
 

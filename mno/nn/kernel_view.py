@@ -23,11 +23,12 @@ from torch import Tensor
 from mno.core.batch import Batch
 from mno.core.grid import Grid
 from mno.core.points import Points
-from mno.nn.mixers.mamba import MambaCrossMixer, MambaMixer
+from mno.nn.mixers.scanning import ScanCrossMixer, ScanMixer
 from mno.nn.operator import Operator
 from mno.scan.arguments import ScanArguments
 from mno.scan.paths import Domain
 from mno.scan.plain import decay_and_drive, step_lengths, visited_points
+from mno.scan.ssd import HeadScan
 
 Kernels = Float[Tensor, "batch direction target point channel"]
 Kernel = Float[Tensor, "batch target point channel"]
@@ -53,13 +54,13 @@ class EffectiveKernel:
         return self.directions.sum(dim=1)
 
     def apply(self, u: PerPoint) -> Float[Tensor, "batch target channel"]:
-        """Apply the sum of all directions to an input, such as `MambaMixer.prepare` gives."""
+        """Apply the sum of all directions to an input, such as a mixer's `prepare` gives."""
         return torch.einsum("btpc,bpc->btc", self.total, u.to(self.directions.dtype))
 
 
 @torch.no_grad()
 def effective_kernel(
-    mixer: MambaMixer,
+    mixer: ScanMixer,
     x: Tensor,
     domain: Domain,
     *,
@@ -82,12 +83,13 @@ def effective_kernel(
         The kernel form of a selective scan is that of Dao and Gu, "Transformers are SSMs",
         arXiv:2405.21060, section 3 (semiseparable matrices).
     """
-    if isinstance(mixer, MambaCrossMixer) != (source is not None):
+    if isinstance(mixer, ScanCrossMixer) != (source is not None):
         raise ValueError(
             f"source of a {type(mixer).__name__}: only a cross mixer takes a source, and it has a "
             "kernel only with its second input; give it as source, or leave it out"
         )
     scan, _ = mixer.prepare(x, domain, source)
+    scan = scan.by_channel() if isinstance(scan, HeadScan) else scan
     num_points, device = scan.u.shape[1], scan.u.device
     targets = torch.as_tensor(range(num_points) if points is None else points, device=device)
     if targets.ndim != 1 or not ((targets >= 0) & (targets < num_points)).all():
@@ -116,7 +118,7 @@ def listened(operator: Operator, batch: Batch, layer: int, point: Sequence[int])
     Raises:
         ValueError: The batch is not on a grid, or the layer does not scan.
     """
-    scans = {k: m for k, m in _mixers(operator).items() if isinstance(m, MambaMixer)}
+    scans = {k: m for k, m in _mixers(operator).items() if isinstance(m, ScanMixer)}
     if layer not in scans or isinstance(batch.place, Points):
         where = "points" if isinstance(batch.place, Points) else "a grid"
         raise ValueError(
@@ -150,7 +152,7 @@ def _mixers(operator: Operator) -> dict[int, torch.nn.Module]:
     found: dict[int, torch.nn.Module] = {}
     for layer, name in operator.mixers():
         mixer = operator.get_submodule(name)
-        if not isinstance(mixer, MambaCrossMixer):
+        if not isinstance(mixer, ScanCrossMixer):
             found.setdefault(layer, mixer)
     return found
 

@@ -85,6 +85,12 @@ class ScanPath:
         """The factors as the compiled kernels take them: float32, without a gradient."""
         return None if self.scale is None else self.scale.detach().float()
 
+    def scaled(self, dt: Tensor) -> Tensor:
+        """Return steps `(batch, point, K, any)` times the factors, which have no gradient."""
+        if self.scale is None:
+            return dt
+        return dt * self.scale.detach().to(dt.dtype).transpose(1, 2)[..., None]
+
     def to(self, device: torch.device) -> ScanPath:
         """Return the path with its tensors on a device."""
         order, scale = (None if x is None else x.to(device) for x in (self.order, self.scale))

@@ -231,6 +231,8 @@ def _plain_gradients(
     tensors: Tensors, needed: Sequence[bool], dy: Tensor, arrangement: Arrangement, *options: Any
 ) -> list[Tensor | None]:
     """Differentiate the plain form, since a graph of the gradients themselves was asked for."""
+    # One may have been made of another, whose gradient here is without what comes through it.
+    tensors = [None if x is None else x.view_as(x) for x in tensors]
     scan = _scan_of(tensors, arrangement, *options)
     y = arrangement.of_output(scan_by_lines(scan, plain_recurrence))
     asked = [need and x is not None for x, need in zip(tensors, needed, strict=False)]

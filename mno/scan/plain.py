@@ -89,11 +89,11 @@ def decay_and_drive(
     drive = (u * dt)[..., None, :] * B[..., None]
     if rule == "zoh":
         # A^-1 (exp(dt A) - 1) = dt phi(dt A), which has no division by A.
-        drive = drive * _phi(z)
+        drive = drive * phi(z)
     return z, drive
 
 
-def _phi(z: Tensor) -> Tensor:
+def phi(z: Tensor) -> Tensor:
     """Return (exp(z) - 1) / z, exact and differentiable as z goes to zero."""
     small = z.abs() < SMALL
     inside = torch.where(small, z, 0.0)
@@ -195,10 +195,7 @@ def step_lengths(scan: ScanArguments, dtype: torch.dtype) -> Float[Tensor, "batc
     if scan.dt_weight is not None:
         raw = torch.einsum("bpkr,krc->bpkc", raw, scan.dt_weight.to(dtype))
     raw = raw if scan.bias is None else raw + scan.bias.to(dtype)
-    dt = F.softplus(raw) if scan.softplus else raw
-    if scan.path.scale is None:
-        return dt
-    return dt * scan.path.scale.detach().to(dtype).transpose(1, 2)[..., None]
+    return scan.path.scaled(F.softplus(raw) if scan.softplus else raw)
 
 
 def visited_points(path: ScanPath, num_points: int, device: torch.device | None = None) -> Tensor:

@@ -393,6 +393,18 @@ def test_a_gradient_of_the_gradient_is_that_of_the_plain_form():
         assert (fast - plain).abs().max() < 1e-4 * plain.abs().max(), name
 
 
+def test_so_it_is_where_one_argument_was_made_of_another():
+    results = []
+    for backend in ("cpu", "reference"):
+        torch.manual_seed(0)
+        mixer = MambaMixer(8, d_state=3, backend=backend)
+        x = torch.randn(2, 12, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        (first,) = torch.autograd.grad(mixer(x, None).sin().sum(), x, create_graph=True)
+        results.append(torch.autograd.grad(first.square().sum(), [x, *mixer.parameters()]))
+    for fast, plain in zip(*results, strict=True):
+        assert (fast - plain).abs().max() <= 1e-4 * plain.abs().max()
+
+
 def test_under_autocast_the_mixer_scans_in_float32():
     torch.manual_seed(0)
     mixer, x = MambaMixer(16), torch.randn(2, 12, 16)

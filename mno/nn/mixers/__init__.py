@@ -35,6 +35,12 @@ MIXERS = {
         "MambaCrossMixer",
         ("path", "d_state", "expand", "discretization", "dims"),
     ),
+    "ssd": MixerEntry(
+        "mno.nn.mixers.ssd",
+        "SsdMixer",
+        "SsdCrossMixer",
+        ("path", "d_state", "expand", "discretization", "dims", "heads"),
+    ),
     "softmax": MixerEntry(_ATTENTION, "SoftmaxMixer", "SoftmaxCrossMixer"),
     "linear": MixerEntry(_ATTENTION, "LinearMixer", "LinearCrossMixer"),
     "galerkin": MixerEntry(_ATTENTION, "GalerkinMixer", "GalerkinCrossMixer"),

@@ -6,7 +6,8 @@ package loads neither numba nor torch.
 `vectors` has instructions on vectors of channels, `rules` the three discretisations and the loops
 over a tile's steps, `tiles` brings what lies along a walk into scratch memory and back, `tasks` has
 the passes made of them; `job` is what they are given, `launch` runs them in threads, and `memory`
-keeps memory for their results. Shared words are those of `mno.scan.arguments`, and
+keeps memory for their results. `blocks` has the passes of a scan with one decay per head, which
+`launch_blocks` runs. Shared words are those of `mno.scan.arguments`, and
 
     dt      step, scale * softplus(delta + bias)
     h       state                                 (state, channel)

@@ -1,0 +1,116 @@
+"""Describe the blocks of a scan to the kernels of `blocks`, and run these in threads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from numba.core import types
+from torch import Tensor
+
+from mno.core.compiled import KernelCache, named
+from mno.scan.cpu import blocks as fields
+from mno.scan.cpu.job import JOB, OPTIONS
+from mno.scan.cpu.launch import _scratch, run_in_threads
+from mno.scan.cpu.memory import empty
+
+# Tasks are as many as this where the sizes allow: enough for so many threads.
+_TASKS = 8
+# Fewer multiplications than this are done before another thread has woken up.
+_SMALL = 1_000_000
+
+
+def forward(
+    u: Tensor, B: Tensor, C: Tensor, read: Tensor, write: Tensor, whole: Tensor, own: Tensor,
+    products: Tensor, beam: Any, save: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the outputs of blocks, and the states at their starts if `save`.
+
+    Symbols are those of `mno.scan.ssd`; u is `(block, step, head, channel)`, `products` are C . B
+    between the steps of a block, zero but where one comes before the other.
+    """
+    y = empty(*u.shape)
+    job = _Job(u, B, beam)
+    states = empty(*job.states if save and beam.per_line > 1 else (0,))
+    job.put(U=u, Y=y, B=B, C=C, READ=read, WRITE=write, WHOLE=whole, OWN=own, PRODUCTS=products)
+    job.put(STATES=states)
+    job.numbers[fields.SAVING] = states.numel() > 0
+    job.run("forward")
+    return y, states
+
+
+def backward(
+    u: Tensor, B: Tensor, C: Tensor, read: Tensor, write: Tensor, whole: Tensor, own: Tensor,
+    products: Tensor, states: Tensor, dy: Tensor, beam: Any,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Return the gradients by u, B, C, the products, read, write, whole and own.
+
+    Those by B and C are without what comes through the products.
+    """
+    job = _Job(u, B, beam)
+    du = empty(*u.shape)
+    dB, dC, by_products = (empty(job.splits, *x.shape) for x in (B, C, products))
+    dread, dwrite, dwhole, down = (torch.empty_like(x) for x in (read, write, whole, own))
+    job.put(U=u, DY=dy, DU=du, B=B, C=C, READ=read, WRITE=write, WHOLE=whole, OWN=own)
+    job.put(PRODUCTS=products, STATES=states, DB=dB, DC=dC, DPRODUCTS=by_products, DREAD=dread)
+    job.put(DWRITE=dwrite, DWHOLE=dwhole, DOWN=down)
+    job.run("backward")
+    dB, dC, by_products = (x[0] if len(x) == 1 else x.sum(0) for x in (dB, dC, by_products))
+    return du, dB, dC, by_products, dread, dwrite, dwhole, down
+
+
+class _Job:
+    """The array of integers that describes the blocks to the kernels."""
+
+    def __init__(self, u: Tensor, B: Tensor, beam: Any) -> None:
+        blocks, size, heads, channels = u.shape
+        state, lines = B.shape[-1], blocks // beam.per_line
+        few_lines = math.ceil(lines / _TASKS)
+        few_heads = math.ceil(heads * math.ceil(lines / few_lines) / _TASKS)
+        few_heads = min(few_heads, heads)
+        self.splits = math.ceil(heads / few_heads)
+        self.tasks = self.splits * math.ceil(lines / few_lines)
+        self.numbers = [0] * fields.BACKWARDS + [int(back) for back in beam.backwards]
+        self.numbers[fields.BLOCKS : fields.SAVING] = (
+            *(blocks, size, heads, channels, state, len(B)),
+            *(beam.per_line, lines, few_lines, few_heads),
+        )
+        self.states = (len(B), heads, blocks, state, channels)
+        self.scratch = fields.scratch_bytes(size, state, channels)
+        self.amount = blocks * size * heads * channels * (size + 2 * state)
+
+    def put(self, **tensors: Tensor) -> None:
+        """Give the addresses of contiguous tensors."""
+        for name, tensor in tensors.items():
+            if not tensor.is_contiguous() or tensor.dtype != torch.float32:
+                raise ValueError(f"{name} is {tensor.dtype}; expected contiguous float32")
+            self.numbers[getattr(fields, name)] = tensor.data_ptr()
+
+    def run(self, direction: str) -> None:
+        """Run all tasks, in as many threads as torch has."""
+        numbers, kernel = np.array(self.numbers, np.int64), _kernel(direction)
+
+        def work(claims: Iterator[int]) -> None:
+            address = _scratch(self.scratch)
+            for task in claims:
+                kernel(numbers, task, address)
+
+        threads = 1 if self.amount < _SMALL else torch.get_num_threads()
+        run_in_threads(self.tasks, threads, work)
+
+
+@cache
+def _kernel(direction: str) -> Any:
+    options: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": False}
+    name = f"{direction}_blocks"
+    run: Any = njit(**options)(named(fields.PASSES[direction], name))
+    run._cache = KernelCache(name, Path(__file__).parent)
+    run.compile(types.void(JOB, types.int64, types.int64))
+    run.disable_compile()
+    return run

@@ -1,0 +1,301 @@
+"""State-space duality: the scan with one decay per head and step, as products of matrices.
+
+The scan is that of `mno.scan.selective_scan` where the channels of a head share A, the step and the
+direct path, and all heads share B and C. Along a line, with c_t the sum of dt A up to where the
+output is read, its kernel is a matrix with few numbers of its own,
+
+    y = M u,   M_ts = exp(c_t - c_s) (C_t . B_s) g_s  where s comes before t,
+               M_tt = (C_t . B_t) e_t + D
+
+Lines are cut into blocks, inside of which M is made and multiplied by u. What a block hears of
+those before it comes through the state h at its start: with c counted from there, and `whole` the
+sum over all of the block,
+
+    y_t += exp(c_t) C_t . h,   h_next = exp(whole) h + sum_s exp(whole - c_s) g_s B_s u_s
+
+With z = dt A, the rules of `mno.scan.selective_scan` are
+
+    simplified   g = e = dt
+    zoh          g = e = dt (exp(z) - 1) / z
+    centred      g = dt, e = dt / 2, and c_t ends in the middle of step t
+
+Symbols, where a beam is a set of directions along the same lines, one way or both:
+    u        input                                  (batch, point, 1, channel)
+    delta    raw step                               (batch, point, K, head)
+    A, D     decay and direct path                  (K, head)
+    B, C     input and output weights               (batch, point, K, state)
+    read     c_t                                    (way, head, block, step)
+    write    c_s - log(g_s)                         (way, head, block, step)
+    whole    sum of dt A over a block               (way, head, block)
+    own      M_tt, of all ways together             (head, block, step)
+
+Source:
+    Dao and Gu, "Transformers are SSMs: Generalized Models and Efficient Algorithms Through
+    Structured State Space Duality", arXiv:2405.21060, section 6.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from mno.scan.arguments import Inputs, ScanArguments, ScanPath, Weights
+from mno.scan.backends import is_direct
+from mno.scan.plain import phi
+
+HeadSteps = Float[Tensor, "batch point group head"]
+PerHead = Float[Tensor, "group head"]
+Points = Float[Tensor, "batch point channel"]
+Blocks = Float[Tensor, "block step channel"]
+BlockWeights = Float[Tensor, "way block step state"]
+Exponents = Float[Tensor, "way head block step"]
+WholeBlocks = Float[Tensor, "way head block"]
+Own = Float[Tensor, "head block step"]
+
+BLOCK = 32
+LONGEST = 64
+"""Steps of a line up to which it is one block: there, no state is passed on."""
+_LEAST_DRIVE = 1e-30  # whose logarithm is taken
+
+
+@dataclass(frozen=True, eq=False)
+class HeadScan:
+    """A scan with one decay per head; symbols and shapes are those above."""
+
+    u: Inputs
+    delta: HeadSteps
+    A: PerHead
+    B: Weights
+    C: Weights
+    D: PerHead
+    bias: PerHead
+    path: ScanPath
+    discretization: str = "simplified"
+
+    def by_channel(self) -> ScanArguments:
+        """Return the same scan with everything that a head shares repeated for its channels."""
+        channels, (groups, heads) = self.u.shape[-1], self.A.shape
+        repeats = channels // heads
+        A, D, bias = (x.repeat_interleave(repeats, -1) for x in (self.A, self.D, self.bias))
+        of_head = torch.eye(heads, dtype=A.dtype, device=A.device).repeat_interleave(repeats, -1)
+        return ScanArguments(
+            self.u,
+            self.delta,
+            A[:, None].expand(-1, self.B.shape[-1], -1),
+            self.B,
+            self.C,
+            D,
+            bias,
+            of_head.expand(groups, -1, -1),
+            self.path,
+            discretization=self.discretization,
+        )
+
+
+def ssd(scan: HeadScan) -> Inputs:
+    """Compute a scan with one decay per head, summed over its directions.
+
+    On a processor and in float32 by compiled code, otherwise by operations of torch. The state is
+    float32, or float64 where an input is.
+    """
+    tensors = (scan.u, scan.delta, scan.A, scan.B, scan.C, scan.D, scan.bias)
+    wide = any(x.dtype == torch.float64 for x in tensors)
+    dtype = torch.float64 if wide else torch.float32
+    if not scan.u.numel():
+        return scan.u.clone()
+    with _full_precision(scan.u):
+        u, delta, A, B, C, D, bias = (x.to(dtype) for x in tensors)
+        dt = scan.path.scaled(F.softplus(delta + bias))
+        given = u.squeeze(2), dt, A, B, C, D, scan.discretization
+        parts = [_Beam(scan.path, ways).scan(*given) for ways in _same_lines(scan.path)]
+    return sum(parts[1:], parts[0])[:, :, None].to(scan.u.dtype)
+
+
+def _same_lines(path: ScanPath) -> list[list[int]]:
+    """Sort directions by their lines: those of a list are one line and its reverse."""
+    one_order = path.order is None or path.order.stride(1) == 0
+    beams: dict[Any, list[int]] = {}
+    for k, way in enumerate(path.directions):
+        again = path.directions[:k].count(way) if one_order else k
+        beams.setdefault((way.line, way.period, way.stride, again), []).append(k)
+    return list(beams.values())
+
+
+class _Beam:
+    """Directions along the same lines, which it cuts into blocks of as many steps each."""
+
+    def __init__(self, path: ScanPath, ways: list[int]) -> None:
+        self.ways, self.all = ways, len(ways) == len(path.directions)
+        self.backwards = [path.directions[k].reverse for k in ways]
+        self.direction = path.directions[ways[0]]
+        self.order = None if path.order is None else path.order[:, ways[0], :, None].long()
+        line = self.direction.line
+        self.per_line = 1 if line <= LONGEST else math.ceil(line / BLOCK)
+        self.missing = -line % self.per_line
+
+    def cut(self, x: Tensor) -> Tensor:
+        """Take `(batch, point, any)` into blocks `(block, step, any)`, filled up with zeros."""
+        if self.order is not None:
+            x = torch.take_along_dim(x, self.order, dim=1)
+        elif self.direction.stride > 1:
+            sizes = -1, self.direction.period, self.direction.stride
+            x = x.unflatten(1, sizes).transpose(2, 3)
+        x = x.reshape(-1, self.direction.line, x.shape[-1])
+        x = F.pad(x, (0, 0, 0, self.missing)) if self.missing else x
+        return x.reshape(len(x) * self.per_line, -1, x.shape[-1])
+
+    def joined(self, x: Tensor, batch: int) -> Tensor:
+        """Undo `cut`."""
+        x = x.reshape(len(x) // self.per_line, -1, x.shape[-1])
+        x = x[:, : self.direction.line].reshape(batch, -1, x.shape[-1])
+        if self.order is not None:
+            return torch.take_along_dim(x, self.order.argsort(1), dim=1)
+        if self.direction.stride > 1:
+            sizes = -1, self.direction.stride, self.direction.period
+            x = x.unflatten(1, sizes).transpose(2, 3).flatten(1, 3)
+        return x
+
+    def before(self, products: Tensor) -> Tensor:
+        """Keep what `(way, block, step, step)` says of steps, in columns, before the row's."""
+        parts = zip(products.unbind(0), self.backwards, strict=True)
+        return torch.stack([x.triu(1) if back else x.tril(-1) for x, back in parts])
+
+    def scan(
+        self, u: Points, dt: HeadSteps, A: PerHead, B: Weights, C: Weights, D: PerHead, rule: str
+    ) -> Points:
+        """Scan along the ways of the beam."""
+        if not self.all:
+            dt, B, C = (x[:, :, self.ways] for x in (dt, B, C))
+            A, D = A[self.ways], D[self.ways]
+        B, C, dt = (self._by_way(x) for x in (B, C, dt))
+        dt = dt.movedim(3, 1).contiguous()
+        z = dt * A[:, :, None, None]
+        drive = dt * phi(z) if rule == "zoh" else dt
+        # In float64, since differences are taken of what may have grown along the block.
+        since = z.cumsum(-1, dtype=torch.float64)
+        whole = since[..., -1]
+        if any(self.backwards):
+            turned = torch.tensor(self.backwards, device=u.device)[:, None, None, None]
+            since = torch.where(turned, whole[..., None] - since + z, since)
+        since = since - z / 2 if rule == "centred" else since
+        own = (drive / 2 if rule == "centred" else drive) * (B * C).sum(-1)[:, None]
+        own = own.sum(0) + D.sum(0)[:, None, None]
+        write = since - drive.clamp_min(_LEAST_DRIVE).log()
+        exponents = (x.to(u.dtype) for x in (since, write, whole))
+        return _scan_blocks(u, B, C, *exponents, own, self)
+
+    def _by_way(self, x: Tensor) -> Tensor:
+        """Take `(batch, point, way, any)` into blocks `(way, block, step, any)`."""
+        return self.cut(x.flatten(2)).unflatten(-1, x.shape[2:]).movedim(2, 0).contiguous()
+
+
+def _scan_blocks(*inputs: Any) -> Points:
+    *tensors, beam = inputs
+    if not is_direct(tensors):
+        return _plain_blocks(*inputs)
+    save = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    return _CompiledBlocks.apply(*inputs, save)[0]
+
+
+def _plain_blocks(
+    u: Points, B: BlockWeights, C: BlockWeights, read: Exponents, write: Exponents,
+    whole: WholeBlocks, own: Own, beam: _Beam,
+) -> Points:  # fmt: skip
+    """Compute the outputs by differentiable operations of torch."""
+    values = beam.cut(u).unflatten(-1, (len(own), -1)).movedim(2, 0)
+    # Elsewhere than before a step decays would be growth, so they are bounded by what they are at
+    # the step itself, and multiplied by zero.
+    between = torch.minimum(read[..., None] - write[..., None, :], (read - write)[..., None, :])
+    products = beam.before(C @ B.mT)
+    matrix = (torch.exp(between) * products[:, None]).sum(0) + torch.diag_embed(own)
+    y = matrix @ values
+    if beam.per_line > 1:
+        reads = C[:, None] * torch.exp(read)[..., None]
+        writes = B[:, None] * torch.exp(whole[..., None] - write)[..., None]
+        ends = writes.mT @ values
+        for k, back in enumerate(beam.backwards):
+            y = y + reads[k] @ _states(ends[k], torch.exp(whole[k]), back, beam.per_line)
+    return beam.joined(y.movedim(0, 2).flatten(2), len(u))
+
+
+def _states(ends: Tensor, decay: Tensor, back: bool, per_line: int) -> Tensor:
+    """Return h before each block, with h_next = decay h + end along each line, from h = 0."""
+    rows = ends.unflatten(1, (-1, per_line)).unbind(2)
+    factors = decay[..., None, None].unflatten(1, (-1, per_line)).unbind(2)
+    h, states = torch.zeros_like(rows[0]), []
+    for i in reversed(range(per_line)) if back else range(per_line):
+        states.append(h)
+        h = factors[i] * h + rows[i]
+    return torch.stack(states[::-1] if back else states, dim=2).flatten(1, 2)
+
+
+class _CompiledBlocks(torch.autograd.Function):
+    """The same with the kernels of `mno.scan.cpu.blocks`."""
+
+    @staticmethod
+    def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
+        u, B, C, read, write, whole, own, beam, save = inputs
+        values = beam.cut(u).unflatten(-1, (len(own), -1)).contiguous()
+        exponents, products = (read, write, whole), beam.before(C @ B.mT)
+        y, states = _launch().forward(values, B, C, *exponents, own, products, beam, save)
+        return beam.joined(y.flatten(2), len(u)), states
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *tensors, ctx.beam, _ = inputs
+        ctx.save_for_backward(*tensors, output[1])
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        dy, beam = grad_outputs[0], ctx.beam
+        if dy is None:
+            return (None,) * 9
+        *inputs, states = ctx.saved_tensors
+        with _full_precision(dy):
+            if torch.is_grad_enabled():
+                return (*_plain_gradients(inputs, ctx.needs_input_grad, dy, beam), None, None)
+            u, B, C, *exponents, own = inputs
+            values, by_values = (
+                beam.cut(x).unflatten(-1, (len(own), -1)).contiguous() for x in (u, dy)
+            )
+            products = beam.before(C @ B.mT)
+            du, dB, dC, by_products, *rest = _launch().backward(
+                values, B, C, *exponents, own, products, states, by_values, beam
+            )
+            by_products = beam.before(by_products)
+            dB, dC = dB + by_products.mT @ C, dC + by_products @ B
+            return beam.joined(du.flatten(2), len(u)), dB, dC, *rest, None, None
+
+
+def _plain_gradients(
+    inputs: list[Tensor], needed: tuple[bool, ...], dy: Tensor, beam: _Beam
+) -> list[Tensor | None]:
+    """Differentiate the plain form, since a graph of the gradients themselves was asked for."""
+    asked = needed[: len(inputs)]
+    parts = [x.view_as(x) for x in inputs]  # one may have been made of another
+    wanted = [x for x, ask in zip(parts, asked, strict=True) if ask]
+    arguments: Any = (*parts, beam)
+    y = _plain_blocks(*arguments)
+    grads = iter(torch.autograd.grad(y, wanted, dy, create_graph=True, allow_unused=True))
+    return [next(grads) if ask else None for ask in asked]
+
+
+def _launch() -> Any:
+    from mno.scan.cpu import launch_blocks  # loads numba
+
+    return launch_blocks
+
+
+def _full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Return a context without autocast, which would make products of bfloat16."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
