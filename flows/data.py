@@ -86,11 +86,14 @@ def _bring_in(
 
     Where that fails the parameters are as before, and what is converted is kept.
     """
-    from flows.params import fitting_settings, replace_params
+    from flows.params import fitting_settings, load_params, replace_params
+    from mno.core.config import IMPORTED, validate
+    from mno.core.fields import PLAIN
     from mno.core.files import locked
-    from mno.data.imported import FOLDER
+    from mno.data.imported import FOLDER, Imported
     from mno.imports.collection import caged_import, sweep
     from mno.imports.mapping import read_mapping
+    from mno.scenarios.imported import ImportedParameters
 
     root = find_workspace()
     rules = read_mapping(mapping) if mapping else None
@@ -106,11 +109,17 @@ def _bring_in(
         changed = replace_params(root, values | fitting_settings(root, values))
         if replace:
             sweep(folder, outcome.list)
+        params = load_params(root)
+        own = validate(ImportedParameters, params.scenarios[IMPORTED])
+        source = Imported.open(own, params.generate, root)
+    spans = source.spans()
+    scales = {field.name: field.scale for field in source.fields if field.scale != PLAIN}
     return {
         "name": name,
         "added": [part.file for part in outcome.added],
         "known": [part.file for part in outcome.known],
         "samples": sum(part.samples for part in outcome.list.parts),
+        "scales": {n: {"scale": scale, "span": spans.get(n)} for n, scale in scales.items()},
         "changed": changed,
     }
 
@@ -167,6 +176,9 @@ def _print_import(result: dict[str, Any]) -> None:
     for file in result["added"]:
         print(f"{file} imported")
     print(f"\nDataset {result['name']}: {result['samples']} samples.")
+    for name, found in result["scales"].items():
+        span = " (from {:.3g} to {:.3g})".format(*found["span"]) if found["span"] else ""
+        print(f"Models take {name}{span} on the scale {found['scale']}; train.scales changes that.")
     if result["changed"]:
         print(f"Set in params.yaml: {', '.join(result['changed'])}")
     print("Next:     mno run;  or look at the data first: mno generate; mno inspect data")

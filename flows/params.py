@@ -31,7 +31,7 @@ from mno.evaluation.decision import check_kpis
 from mno.lineage.tidying import RetentionConfig
 from mno.nn.config import ModelConfig, for_dataset
 from mno.registry.config import PromotionConfig, RegistryConfig
-from mno.training.config import LearningCurveConfig, TrainConfig, check_unroll
+from mno.training.config import LearningCurveConfig, TrainConfig, check_unroll, scales_of
 
 
 class DriftConfig(Config):
@@ -122,7 +122,8 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
                 f"{key}={to}"
             )
     space = [axis for axis in scenario.axes if axis.name != "time"]
-    for_dataset(params.model, space, walls=scenario.walls, scattered=points)
+    model = for_dataset(params.model, space, walls=scenario.walls, scattered=points)
+    scales_of(scenario.fields, params.train.scales, model.walls)
     if params.model.backbone == "fno" and find_spec("neuralop") is None:
         raise InputError(
             "model.backbone=fno needs the package neuraloperator, which is not installed here; run "

@@ -99,6 +99,7 @@ def _measure(stage: Stage) -> Results:
         trust=trust,
     )
     description = surrogate.description
+    scales = dict(description.normaliser.scales)
     return Results(
         scenario=description.scenario,
         schema=test.schema,
@@ -111,7 +112,8 @@ def _measure(stage: Stage) -> Results:
         trust=trust,
         dataset=dataset,
         model=description.model.model_dump()
-        | ({} if description.forecast is None else asdict(description.forecast)),
+        | ({} if description.forecast is None else asdict(description.forecast))
+        | ({"scales": scales} if scales else {}),
         training=training,
         settings=stage.params["train"],
         lineage={

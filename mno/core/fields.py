@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
+PLAIN, LOG = "plain", "log"
+_LESS = "less "
+
+
+def difference_from(scale: str) -> str | float | None:
+    """Return what a field on this scale is less: another field's name, or a number; else none.
+
+    Raises:
+        ValueError: It is no scale (see `Field.scale`).
+    """
+    if scale in (PLAIN, LOG):
+        return None
+    other = scale.removeprefix(_LESS)
+    if other != scale and other.isidentifier():
+        return other
+    try:
+        number = float(other) if other != scale else math.nan
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(
+            f"{scale!r} is no scale of a field; expected {PLAIN}, {LOG}, or what it is less, as in "
+            f"`{_LESS}ambient_temperature` or `{_LESS}293.15`"
+        )
+    return number
 
 
 @dataclass(frozen=True)
@@ -25,6 +52,9 @@ class Field:
     none for one number per sample. On unordered points, `point` is the axis of space."""
     gaps: bool = False
     """Whether values may be missing; a missing one is NaN."""
+    scale: str = PLAIN
+    """What of it models are given and predict: it as it is (`plain`), its logarithm (`log`), or its
+    difference from an input or a number in its unit (`less ambient_temperature`, `less 293.15`)."""
 
     @property
     def is_scalar(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mno.core.config import IMPORTED, Config, validate
 from mno.core.errors import InputError, MnoError
-from mno.core.fields import Axis, Field
+from mno.core.fields import LOG, PLAIN, Axis, Field
 from mno.core.files import file_sha256
 from mno.data.config import SPLITS, GenerateConfig
 from mno.data.reading import Schema, difference, read_schema, verify
@@ -100,6 +101,8 @@ def _shares(config: GenerateConfig, place: np.ndarray) -> np.ndarray:
     return names[place]
 
 
+WIDE = 100.0
+"""How many times its least value a positive input must reach for its logarithm to be taken."""
 FOLDER = Path("build/imported")
 """Where converted files are, in a workspace."""
 
@@ -107,7 +110,9 @@ FOLDER = Path("build/imported")
 class Imported(FilesSource):
     """The samples of all files of an imported dataset, in order.
 
-    Of more samples than are wanted, some are taken, evenly spread over the files.
+    Of more samples than are wanted, some are taken, evenly spread over the files. An input that is
+    positive everywhere, and of which nearly all values span more than `WIDE`, is on the scale
+    `log`, unless its files say another one.
 
     Raises:
         InputError: A file was not imported here, was altered, or does not fit the others.
@@ -129,7 +134,11 @@ class Imported(FilesSource):
             if other:
                 raise InputError(f"{part.file.file} {other}: import it under another --name")
         self.title = f"{parameters.name}, imported from {len(self._parts)} file(s)"
-        self.fields: tuple[Field, ...] = self._schema.fields
+        wide = {name for name, (low, high) in self.spans().items() if high > WIDE * low}
+        self.fields: tuple[Field, ...] = tuple(
+            replace(f, scale=LOG) if f.name in wide and f.scale == PLAIN else f
+            for f in self._schema.fields
+        )
         self._ends = np.cumsum([part.samples for part in self._parts])
         count = min(self.limit, config.samples)
         self._picks = np.arange(count) * self.limit // count
@@ -158,6 +167,16 @@ class Imported(FilesSource):
     def provenance(self) -> dict[str, Any]:
         """The files, their checksums and importers."""
         return {"sources": [source for part in self._parts for source in part.schema.sources]}
+
+    def spans(self) -> dict[str, tuple[float, float]]:
+        """Return from where to where nearly all values of inputs lie that are positive, by name."""
+        spans = {}
+        for field in self._schema.fields:
+            found = [part.span(field.name) for part in self._parts]
+            known = [span for span in found if span]
+            if len(known) == len(found):
+                spans[field.name] = (min(s[0] for s in known), max(s[1] for s in known))
+        return spans
 
     def compile(self) -> None:
         """Verify every byte of what was imported."""
@@ -234,6 +253,10 @@ class _Part:
         self.schema: Schema = read_schema(folder)
         self._group: Any = zarr.open_group(folder, mode="r", zarr_format=3)
         self.samples = int(self._group["split"].shape[0])
+
+    def span(self, name: str) -> tuple[float, float] | None:
+        span = self._group[name].attrs.get("span")
+        return (float(span[0]), float(span[1])) if span else None
 
     def numbers(self, name: str) -> np.ndarray | None:
         return np.asarray(self._group[name][:]) if name in self._group else None

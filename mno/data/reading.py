@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ import zarr
 from numcodecs.zstd import decompress
 
 from mno.core.errors import InputError, MnoError
-from mno.core.fields import Axis, Field
+from mno.core.fields import PLAIN, Axis, Field, difference_from
 from mno.core.files import file_sha256, metadata_sha256
 from mno.core.memory import fits_in_memory
 from mno.data.shard_file import content_size, read_index
@@ -247,9 +247,11 @@ class Schema:
 def difference(ours: Any, theirs: Any) -> str | None:
     """Return in which fields or axes two files differ that are to be one dataset; none if in none.
 
-    They are schemas, or what importers find.
+    They are schemas, or what importers find. The scales of fields may differ, since those of the
+    dataset are chosen for all of its files.
     """
-    if ours.fields != theirs.fields:
+    one, other = (tuple(replace(f, scale=PLAIN) for f in each.fields) for each in (ours, theirs))
+    if one != other:
         return f"has fields {_signature(theirs.fields)}; the others have {_signature(ours.fields)}"
     for a, b in zip(ours.axes, theirs.axes, strict=True):
         same = a.points.shape == b.points.shape and np.allclose(a.points, b.points, rtol=1e-5)
@@ -426,7 +428,9 @@ def _read_field(store: Path, name: str) -> Field:
     said: dict[str, Any] = dict(array.attrs)
     _, *dims = array.metadata.dimension_names  # type: ignore[union-attr]  # Zarr v3 has them
     axes, gaps = tuple(str(name) for name in dims), bool(said.get("gaps", False))
-    return Field(name, said["units"], said["long_name"], said["role"], axes, gaps)
+    scale = str(said.get("scale", PLAIN))
+    difference_from(scale)  # refuses what is none
+    return Field(name, said["units"], said["long_name"], said["role"], axes, gaps, scale)
 
 
 def _read_axis(store: Path, name: str, extent: list[float]) -> Axis:

@@ -29,7 +29,8 @@ class Samples(Dataset[dict[str, Tensor]]):
         store: The dataset's folder; or a split that is open already, as it is.
         split: `train`, `validation` or `test`.
         fields: Names of the fields of an item; all of them if not given.
-        normaliser: Brings fields to zero mean and unit deviation; physical units if not given.
+        normaliser: Brings fields to zero mean and unit deviation, on their scales; physical units
+            if not given.
         in_memory: Whether all samples are read into memory now; `"auto"` where they take at most a
             quarter of the memory that is available. Otherwise each is read when it is asked for.
         verify: Whether every file's checksum is verified now, for which every byte is read.
@@ -60,9 +61,10 @@ class Samples(Dataset[dict[str, Tensor]]):
         self.schema, self.indices = stored.schema, stored.indices
         self.fields = _chosen(stored.schema, fields)
         self._normaliser = normaliser
-        self._arrays: dict[str, StoredArray | np.ndarray] = {
-            field.name: stored.fields[field.name] for field in self.fields
-        }
+        names = [field.name for field in self.fields]
+        others = {normaliser.reference(name) for name in names} if normaliser else set()
+        names += [name for name in stored.fields if name in others and name not in names]
+        self._arrays: dict[str, StoredArray | np.ndarray] = {n: stored.fields[n] for n in names}
         self.in_memory = isinstance(stored, Split)
         if not self.in_memory:
             size = sum(array.nbytes for array in self._arrays.values())
@@ -87,18 +89,20 @@ class Samples(Dataset[dict[str, Tensor]]):
 
         Raises:
             IndexError: There is no such item.
+            InputError: A logarithm is wanted of a value that is not positive.
             MnoError: A file of the dataset is missing or damaged.
         """
         items = np.asarray(items, dtype=np.int64)
         if ((items < -len(self)) | (items >= len(self))).any():
             raise IndexError(f"items {items.min()} to {items.max()} are not all of {len(self)}")
         items = items % len(self)
+        read = {name: array[items] for name, array in self._arrays.items()}
         batch = {}
-        for name, array in self._arrays.items():
-            values = array[items]
+        for field in self.fields:
+            values = read[field.name]
             if self._normaliser:
-                values = self._normaliser.encode(name, values)
-            batch[name] = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+                values = self._normaliser.encode(field.name, values, read)
+            batch[field.name] = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
         return batch
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -11,6 +12,7 @@ from operator import add
 import numpy as np
 
 _DECADES, _PER_DECADE = 8, 4
+_TENTHS = 10
 _BLOCK = 2**16  # values whose double-precision copy stays in a core's cache
 _EDGES = 10.0 ** (np.arange(-_DECADES * _PER_DECADE, 1) / _PER_DECADE)
 
@@ -99,6 +101,45 @@ class Margins:
 
     def __add__(self, other: Margins) -> Margins:
         return Margins(tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)))
+
+
+@dataclass(frozen=True)
+class Decades:
+    """Where values lie over the decades: how many there are in each tenth of one.
+
+    `counts` are by the number of the tenth, `n` from 10^(n/10) to 10^((n+1)/10); what is not
+    positive is `others`, and what is not finite does not count.
+    """
+
+    counts: Mapping[int, int]
+    others: int = 0
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Decades:
+        """Count an array of any shape."""
+        finite = values[np.isfinite(values)].astype(np.float64)
+        positive = finite[finite > 0.0]
+        tenths, counts = np.unique(
+            np.floor(_TENTHS * np.log10(positive)).astype(int), return_counts=True
+        )
+        found = dict(zip(tenths.tolist(), counts.tolist(), strict=True))
+        return cls(found, finite.size - positive.size)
+
+    def __add__(self, other: Decades) -> Decades:
+        return Decades(Counter(self.counts) + Counter(other.counts), self.others + other.others)
+
+    def span(self, share: float) -> tuple[float, float] | None:
+        """Return between which values all but a share lie, half of it at each end.
+
+        Ends of tenths of a decade; none where a value is not positive, or there is none.
+        """
+        tenths = sorted(self.counts)
+        if self.others or not tenths:
+            return None
+        below = np.cumsum([self.counts[tenth] for tenth in tenths])
+        low = int(np.searchsorted(below, 0.5 * share * below[-1], side="right"))
+        high = int(np.searchsorted(below, (1.0 - 0.5 * share) * below[-1]))
+        return 10.0 ** (tenths[low] / _TENTHS), 10.0 ** ((tenths[high] + 1) / _TENTHS)
 
 
 def count_duplicates(inputs: Sequence[Hashable], splits: Sequence[str]) -> tuple[int, int]:

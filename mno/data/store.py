@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.errors import ZarrUserWarning
 
-from mno.core.fields import Field
+from mno.core.fields import PLAIN, Field
 from mno.core.files import file_sha256, folder_files, metadata_sha256, write_text
 from mno.data.shard_file import COMPRESSION_LEVEL
 from mno.scenarios.base import SampleSource
@@ -45,11 +45,13 @@ def create_store(
     shard_size: int,
     splits: np.ndarray,
     numbers: Mapping[str, np.ndarray],
+    spans: Mapping[str, Sequence[float]],
 ) -> None:
     """Write the store, in a new folder, without its fields' values: metadata, coordinates, splits.
 
     `content` is what determines the samples, as plain values; `splits` names each sample's split,
-    and `numbers` are further ones for each sample, shape `(samples,)`, by name.
+    and `numbers` are further ones for each sample, shape `(samples,)`, by name. `spans` says from
+    where to where nearly all values of a field lie, where that is known.
     """
     attributes = {
         "Conventions": "CF-1.11",
@@ -97,6 +99,8 @@ def create_store(
                 "role": field.role,
                 "coordinates": " ".join(["split", *numbers, *located]),
                 **({"gaps": True} if field.gaps else {}),
+                **({"scale": field.scale} if field.scale != PLAIN else {}),
+                **({"span": list(spans[field.name])} if field.name in spans else {}),
             },
             **_STORED,
         )

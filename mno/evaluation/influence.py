@@ -1,7 +1,7 @@
 """What a prediction at one point listened to: its gradient with respect to every input.
 
 For an output u at the point x, and an input a at the point y, both normalised by their standard
-deviations over the training split,
+deviations over the training split (on their scales: of logarithms, where these are taken),
 
     influence(y) = |d u(x) / d a(y)|,    with frames: the sum over the input's frames,
 
@@ -54,12 +54,14 @@ def influence(surrogate: Surrogate, example: Example) -> Influence:
     worst = np.argmax(np.where(np.isfinite(error), error, -1.0))  # the first where none is finite
     point = tuple(int(i) for i in np.unravel_index(worst, error.shape))
 
-    leaves = {
-        name: description.normaliser.encode(
-            name, torch.from_numpy(np.array(array, dtype=np.float32)[None])
-        ).requires_grad_()
+    given = {
+        name: torch.from_numpy(np.array(array, dtype=np.float32)[None])
         for name, array in example.inputs.items()
         if name in description.given_names
+    }
+    leaves = {
+        name: description.normaliser.encode(name, field, given).requires_grad_()
+        for name, field in given.items()
     }
     cut = dict(leaves)
     if description.rolls_out:  # forcings as far as the first step needs them

@@ -107,9 +107,10 @@ def under_noise(
 ) -> Result | Absent:
     """Return the errors by level of white normal noise on all that the model is given.
 
-    A level is in standard deviations of each input over the training split; coordinates of points
-    are known. Each sample has one draw, that levels only scale, so that curves are smooth. Level 0
-    is the model on the data as they are. Keeping the last frame suffers from the noise, too.
+    A level is in standard deviations of each input over the training split, on its scale: noise on
+    a logarithm multiplies. Coordinates of points are known. Each sample has one draw, that levels
+    only scale, so that curves are smooth. Level 0 is the model on the data as they are. Keeping the
+    last frame suffers from the noise, too.
     """
     description = trial.description
     given, truth = description.given(samples.fields), description.truth(samples.fields)
@@ -126,7 +127,8 @@ def under_noise(
     errors: dict[float, Errors | Absent] = {}
     for level in (0.0, *sorted(set(levels))):
         noise = {n: np.float32(level) * draw for n, draw in draws.items()} if level else {}
-        noisy = {n: x + noise[n] if n in noise else x for n, x in given.items()}
+        moved = description.normaliser.moved
+        noisy = {n: moved(n, x, noise[n]) if n in noise else x for n, x in given.items()}
         errors[level] = trial.errors(noisy, truth)
     return curve(errors, seed)
 
@@ -138,8 +140,8 @@ def without_sensors(
 
     No input has a value at such a place, at any time; numbers that hold for a whole sample stay,
     and so do coordinates. An input that may have gaps is given NaN there, `told`; in the others the
-    training data's mean stands in, `filled`. Share 0 is the model on the data as they are. Larger
-    random shares hold the smaller ones.
+    training data's mean stands in, on the scale of the input, `filled`. Share 0 is the model on the
+    data as they are. Larger random shares hold the smaller ones.
     """
     description = trial.description
     if not description.fields:
@@ -158,10 +160,13 @@ def without_sensors(
                     for row, number in enumerate(samples.indices)
                 ]
                 for name in description.fields:
-                    mean = description.normaliser.mean[name]
-                    hole = np.float32(math.nan if name in told else mean)
-                    rows = zip(holes, given[name], strict=True)
-                    changed[name] = np.stack([np.where(there, hole, x) for there, x in rows])
+                    if name in told:
+                        filled_in = np.full_like(given[name], math.nan)
+                    else:
+                        zeros = np.zeros_like(given[name])
+                        filled_in = description.normaliser.decode(name, zeros, given)
+                    rows = zip(holes, filled_in, given[name], strict=True)
+                    changed[name] = np.stack([np.where(there, x, y) for there, x, y in rows])
             errors[share] = trial.errors(changed, truth)
         found[kind] = curve(errors, seed)
     return found

@@ -30,6 +30,7 @@ from mno.imports.importer import (
     check_numbers,
     default_axis,
     leave_out,
+    scale_said,
 )
 from mno.imports.mapping import FieldRule
 from mno.imports.mapping import Mapping as FieldMapping
@@ -177,7 +178,8 @@ def _fields(
     alone = channels == 1 and told.arrays[name].dims is None
     for channel in [None] if channels is None else range(channels):
         end = "" if channel is None or alone else f"_{channel}"
-        yield Field(kept + end, units, label + end.replace("_", " "), role, dims, gaps), channel
+        label_ = label + end.replace("_", " ")
+        yield Field(kept + end, units, label_, role, dims, gaps, scale_said(said)), channel
 
 
 def _read(

@@ -65,6 +65,7 @@ class FileSource(FilesSource):
     name: ClassVar[str] = "file"
     Parameters: ClassVar[type[Config]] = FileParameters
     may_repeat: ClassVar[bool] = True
+    tells_spans: ClassVar[bool] = True
 
     def __init__(self, parameters: FileParameters, folder: Path) -> None:
         self.parameters = parameters

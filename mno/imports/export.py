@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from mno.core.errors import InputError, MnoError, first_line
-from mno.core.fields import Axis, Field
+from mno.core.fields import PLAIN, Axis, Field
 from mno.core.files import replacing, replacing_folder
 from mno.imports.mapping import Mapping
 from mno.imports.zarr import ZarrGroup
@@ -287,6 +287,8 @@ def _create(file: h5netcdf.File, selection: Selection) -> dict[str, h5netcdf.Var
             variable.attrs["coordinates"] = " ".join(others)
         if field.gaps:
             variable.attrs["gaps"] = np.int32(1)
+        if field.scale != PLAIN:
+            variable.attrs["scale"] = field.scale
     return variables
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from mno.core.errors import InputError, MnoError, first_line
-from mno.core.fields import Axis, Field
+from mno.core.fields import PLAIN, Axis, Field, difference_from
 from mno.imports import KINDS
 
 if TYPE_CHECKING:
@@ -269,6 +269,18 @@ def uneven(axes: Iterable[Axis]) -> Iterator[str]:
                 f"points along {axis.name} are not evenly spaced (steps {steps.min():g} to "
                 f"{steps.max():g}); operators take them as if they were"
             )
+
+
+def scale_said(attributes: Mapping[str, Any]) -> str:
+    """Return the scale of a field of a dataset of ours; plain of others, whatever they call so."""
+    scale = attributes.get("scale")
+    try:
+        if isinstance(scale, str) and "role" in attributes:
+            difference_from(scale)
+            return scale
+    except ValueError:
+        pass
+    return PLAIN
 
 
 def plain(value: Any) -> Any:

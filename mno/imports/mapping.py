@@ -15,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from mno.core.config import Config, validate
 from mno.core.errors import InputError, first_line
-from mno.core.fields import Axis, Field
+from mno.core.fields import PLAIN, Axis, Field, difference_from
 from mno.imports.importer import Importer
 from mno.scenarios.imported import SplitRule
 
@@ -161,6 +161,7 @@ class MappedFile:
             raise importer.error(
                 f"the mapping file names axis {', '.join(unknown)}; the file has {', '.join(names)}"
             )
+        fields = [self._on_its_scale(field, rules) for field in fields]
         self._require_use(fields)
         used = {dim for field in fields for dim in field.dims}
         axes = tuple(self._axis(a, mapping.axes.get(a.name)) for a in found.axes if a.name in used)
@@ -215,7 +216,18 @@ class MappedFile:
             )
         gaps = field.gaps if rule.gaps is None else rule.gaps
         label = rule.long_name or rule.name or field.long_name
-        return Field(name, rule.units or field.units, label, role, field.dims, gaps)
+        units = rule.units or field.units
+        return Field(name, units, label, role, field.dims, gaps, field.scale)
+
+    def _on_its_scale(self, field: Field, rules: dict[str, FieldRule]) -> Field:
+        """Return a field on the scale that the file says, if that still makes sense."""
+        other = difference_from(field.scale)
+        if other is None:
+            return field
+        used = [n for n in (field.name, other) if isinstance(n, str)]
+        origins = [self._origins[n][0] if n in self._origins else "" for n in used]
+        known = all(origins) and not any(rules.get(n, FieldRule()).units for n in origins)
+        return field if known else replace(field, scale=PLAIN)
 
     def _axis(self, axis: Axis, rule: AxisRule | None) -> Axis:
         if rule is None:

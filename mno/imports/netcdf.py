@@ -173,6 +173,7 @@ class Netcdf(Importer):
                 continue
             role, gaps, along = said.get("role"), bool(said.get("gaps")), space & own
             if role not in ROLES:
+                said = {key: value for key, value in said.items() if key != "scale"}
                 gaps = gaps or variable.is_marked
                 role = "state" if "time" in own and len(own) > 1 else "input"
                 if own == {"point"} and self._axis_called(name) in SPACE:

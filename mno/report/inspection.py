@@ -185,7 +185,7 @@ class Inspection:
     def _field(self, measured: FieldMeasurement) -> dict[str, Any]:
         total, field, spectrum = measured.total, measured.field, measured.spectrum
         return {
-            **{name: getattr(field, name) for name in ("role", "units", "long_name")},
+            **{name: getattr(field, name) for name in ("role", "units", "long_name", "scale")},
             "dims": list(field.dims),
             "shape": [len(axis.points) for axis in measured.axes],
             **{name: _finite(getattr(total, name)) for name in ("mean", "std", "min", "max")},

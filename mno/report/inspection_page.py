@@ -15,6 +15,7 @@ import zarr
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from mno.core.fields import PLAIN
 from mno.core.files import write_json, write_text
 from mno.core.numbers import number, percent, setting
 from mno.report import style
@@ -72,6 +73,7 @@ def tables(inspection: Inspection) -> dict[str, list[Row]]:
         "constant samples": sum(len(m.constant) for m in whole),
         "repeated frames": sum(m.repeated_frames for m in fields),
     }
+    scaled = any(measured.field.scale != PLAIN for measured in fields)
     judged = ("of", "judged", "found", "expected", "enough")
     checked = ("check", "largest value", "tolerance", "result")
     return {
@@ -83,6 +85,7 @@ def tables(inspection: Inspection) -> dict[str, list[Row]]:
                 "unit": unit_text(field["units"]),
                 "axes": " ".join(map("{}={}".format, field["dims"], field["shape"]))
                 or "one per sample",
+                **({"scale": field["scale"]} if scaled else {}),
                 **{
                     key: _text(field[key]) if field["min"] is not None else "–"
                     for key in ("min", "max", "mean", "std")

@@ -77,6 +77,8 @@ class SampleSource(ABC):
     """What is known of all outputs at the walls of the domain, as `model.walls` says it."""
     may_repeat: ClassVar[bool] = False
     """Whether samples may have the same inputs, as long as they are in the same split."""
+    tells_spans: ClassVar[bool] = False
+    """Whether the dataset says over which decades its inputs reach."""
 
     @classmethod
     @abstractmethod

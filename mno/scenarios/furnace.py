@@ -139,11 +139,27 @@ class Furnace(HeatedFurnace):
     title = "Heat conduction in a furnace"
     Parameters = FurnaceParameters
     fields = (
-        Field("conductivity", "W m-1 K-1", "thermal conductivity", "input", ("x", "y")),
-        Field("heat_capacity", "J m-3 K-1", "volumetric heat capacity", "input", ("x", "y")),
+        Field(
+            "conductivity", "W m-1 K-1", "thermal conductivity", "input", ("x", "y"), scale="log"
+        ),
+        Field(
+            "heat_capacity",
+            "J m-3 K-1",
+            "volumetric heat capacity",
+            "input",
+            ("x", "y"),
+            scale="log",
+        ),
         Field("power", "W m-3", "power density of the burners", "input", ("time", "x", "y")),
         Field("ambient_temperature", "K", "ambient temperature", "input", ()),
-        Field("temperature", "K", "temperature", "state", ("time", "x", "y")),
+        Field(
+            "temperature",
+            "K",
+            "temperature",
+            "state",
+            ("time", "x", "y"),
+            scale="less ambient_temperature",
+        ),
     )
     checks = furnace_checks(3.0, "burners")
     symmetries = SQUARE

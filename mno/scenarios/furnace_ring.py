@@ -130,11 +130,27 @@ class FurnaceRing(HeatedFurnace):
     fields = (
         Field("x", "m", "x", "coordinate", ("point",)),
         Field("y", "m", "y", "coordinate", ("point",)),
-        Field("conductivity", "W m-1 K-1", "thermal conductivity", "input", ("point",)),
-        Field("heat_capacity", "J m-3 K-1", "volumetric heat capacity", "input", ("point",)),
+        Field(
+            "conductivity", "W m-1 K-1", "thermal conductivity", "input", ("point",), scale="log"
+        ),
+        Field(
+            "heat_capacity",
+            "J m-3 K-1",
+            "volumetric heat capacity",
+            "input",
+            ("point",),
+            scale="log",
+        ),
         Field("power", "W m-3", "power density of the elements", "input", ("time", "point")),
         Field("ambient_temperature", "K", "ambient temperature", "input", ()),
-        Field("temperature", "K", "temperature", "state", ("time", "point")),
+        Field(
+            "temperature",
+            "K",
+            "temperature",
+            "state",
+            ("time", "point"),
+            scale="less ambient_temperature",
+        ),
     )
     checks = (*furnace_checks(1.5, "elements"), MESH)
     largest_rise = 1.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -31,7 +31,8 @@ class Description:
 
     Raises:
         ValueError: The outputs should be zero at walls, but are normalised about another number, or
-            `gaps` names what is no input with a value at each point.
+            on a scale on which zero is not zero, or `gaps` names what is no input with a value at
+            each point.
     """
 
     scenario: str  # the family of problems it was trained on
@@ -56,12 +57,28 @@ class Description:
             )
         if self.model.walls != "zero":
             return
+        scales = self.normaliser.scales
+        if others := {name: scales[name] for name in self.outputs if name in scales}:
+            raise ValueError(
+                f"outputs that are zero at the walls are on the scales {others}, on which zero is "
+                "not zero; expected them plain: train with train.scales, or set model.walls=free"
+            )
         means = {name: self.normaliser.mean[name] for name in self.outputs}
         if any(means.values()):
             raise ValueError(
                 f"outputs that are zero at the walls are normalised about {means}; expected 0, so "
                 "that zero stays zero: fit the normaliser with about_zero"
             )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, of which that of this class can be made again.
+
+        What has come to be said of normalisers is left out where there is nothing to say.
+        """
+        content = {**asdict(self), "model": self.model.model_dump(mode="json")}
+        told = content["normaliser"]
+        content["normaliser"] = {k: v for k, v in told.items() if v or k in ("mean", "std")}
+        return content
 
     def grid(self, shape: tuple[int, ...]) -> Grid:
         """Return the grid of a field of this shape that covers the whole domain."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,15 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from mno.core.errors import InputError, first_line
+from mno.core.fields import LOG
+from mno.data.normalise import first_not_positive
 from mno.nn.lean import lean
 from mno.nn.mixers.mamba import reorder_cross
 from mno.nn.operator import Operator, count_parameters
 from mno.surrogate.description import Description
 
-FORMAT = 5
+FORMAT, FORMAT_OF_SCALES = 5, 6
+"""The latter of models with fields that are not plain: versions before it would take them so."""
 WEIGHTS_FILE = "weights.safetensors"
 DESCRIPTION_FILE = "surrogate.json"
 CROSS_ORDER = "all axes, then all reversed"
@@ -62,11 +65,8 @@ class Surrogate:
         """Write weights (safetensors) and description (JSON) into an existing folder."""
         weights = {k: v.detach().contiguous() for k, v in self.operator.state_dict().items()}
         (folder / WEIGHTS_FILE).write_bytes(save(weights))
-        content = {
-            "format": FORMAT,
-            **asdict(self.description),
-            "model": self.description.model.model_dump(mode="json"),
-        }
+        scaled = bool(self.description.normaliser.scales)
+        content = {"format": FORMAT_OF_SCALES if scaled else FORMAT, **self.description.to_dict()}
         if "cross" in self.description.model.path:
             content["cross_order"] = CROSS_ORDER
         text = json.dumps(content, indent=2)  # the order of the fields is that of the weights
@@ -83,7 +83,7 @@ class Surrogate:
         try:
             content = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
             cross_order = content.pop("cross_order", None)
-            if content.pop("format") != FORMAT:
+            if content.pop("format") not in (FORMAT, FORMAT_OF_SCALES):
                 raise InputError(
                     f"{folder} holds a model of a format that this version does not know; "
                     "use the version of mno that wrote it"
@@ -116,8 +116,8 @@ class Surrogate:
 
         Raises:
             InputError: A field is missing, unknown, or of the wrong shape or type, or has a value
-                that is infinite, or missing where the model knows no missing ones, or the model
-                cannot predict that number of frames.
+                that is infinite, or missing where the model knows no missing ones, or not positive
+                where it takes the logarithm, or the model cannot predict that number of frames.
         """
         description, normaliser = self.description, self.description.normaliser
         forecast = description.forecast
@@ -130,13 +130,12 @@ class Surrogate:
         arrays = self._checked(inputs, steps)
         parts, operator = [], self._answering()
         for start in range(0, max(len(arrays[description.fields[0]]), 1), batch_size):
-            batch = {
-                name: normaliser.encode(name, torch.from_numpy(array[start : start + batch_size]))
-                for name, array in arrays.items()
-            }
+            rows = slice(start, start + batch_size)
+            given = {name: torch.from_numpy(array[rows]) for name, array in arrays.items()}
+            batch = {n: normaliser.encode(n, field, given) for n, field in given.items()}
             with torch.inference_mode():
                 out = description.answer(operator, description.batch(batch), steps)
-            parts.append({n: normaliser.decode(n, f).numpy() for n, f in out.fields.items()})
+            parts.append({n: normaliser.decode(n, f, given).numpy() for n, f in out.fields.items()})
         return {name: np.concatenate([p[name] for p in parts]) for name in description.outputs}
 
     def _checked(self, inputs: Mapping[str, Any], steps: int | None) -> dict[str, np.ndarray]:
@@ -157,6 +156,13 @@ class Surrogate:
         knows_gaps = name in self.description.gaps
         bad = np.isinf(values) if knows_gaps else ~np.isfinite(values)
         if not bad.any():
+            is_log = self.description.normaliser.scale(name) == LOG
+            found = first_not_positive(values) if is_log else None
+            if found:
+                raise InputError(
+                    f"field {name} has the value {found[1]:g} in sample {found[0]}; this model "
+                    "takes its logarithm and expects numbers above 0: correct the sample"
+                )
             return values
         sample = int(bad.nonzero()[0][0])
         found = "infinite" if np.isinf(values[sample]).any() else "missing (NaN)"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from mno.core import fields as data
 from mno.core.config import Config
 from mno.core.errors import InputError
 from mno.core.forecast import Forecast
@@ -90,6 +92,12 @@ class TrainConfig(Config):
         description="Bits of a number in the layers: 32, or `bf16` for mixed precision in training "
         "where the device has it; weights, validation and losses keep 32",
     )
+    scales: dict[str, str] = Field(
+        {},
+        description="What of a field the model is given or predicts, by its name, where that is to "
+        "be another than the dataset says: it as it is (`plain`), its logarithm (`log`), or its "
+        "difference from an input or a number (`less ambient_temperature`, `less 293.15`)",
+    )
     warm_start: str | None = Field(
         None,
         description="Trained model whose weights to start from, `SOURCE#DIGEST`; none means fresh "
@@ -104,6 +112,16 @@ class TrainConfig(Config):
         "times `threads` cores, or one CUDA device each. The weights differ by rounding",
     )
 
+    @field_validator("scales")
+    @classmethod
+    def _are_scales(cls, scales: dict[str, str]) -> dict[str, str]:
+        for name, scale in scales.items():
+            try:
+                data.difference_from(scale)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return scales
+
     def steps_per_epoch(self, samples: int) -> int:
         """Return the optimiser steps of a pass over so many samples."""
         return -(-samples // (self.batch_size * self.accumulate))
@@ -116,6 +134,60 @@ def check_unroll(config: TrainConfig, forecast: Forecast | None) -> None:
             f"train.unroll={config.unroll} is more than the {forecast.steps} frames that "
             f"task.history={forecast.history} leaves to predict; choose {forecast.steps} or less"
         )
+
+
+def scales_of(
+    fields: Sequence[data.Field], chosen: Mapping[str, str], walls: str
+) -> dict[str, str]:
+    """Return the scale of each field that is not plain: as chosen, or else as its dataset says.
+
+    `chosen` is `train.scales`, `walls` is `model.walls`.
+
+    Raises:
+        InputError: A field is not there, or a scale does not fit it.
+    """
+    known = {field.name: field for field in fields}
+    if unknown := sorted(set(chosen) - set(known)):
+        raise InputError(
+            f"train.scales names {', '.join(unknown)}, which the data do not have; they have "
+            f"{', '.join(known)}"
+        )
+    scales = {name: chosen.get(name, field.scale) for name, field in known.items()}
+    for name, scale in scales.items():
+        field, other = known[name], data.difference_from(scale)
+        if scale == data.PLAIN:
+            continue
+        if field.role == "coordinate":
+            why = "it says where points are"
+        elif walls == "zero" and field.role in ("output", "state"):
+            why = "model.walls=zero has it vanish at the walls, which on that scale it does not"
+        elif isinstance(other, str):
+            why = _why_not_less(field, known.get(other), scales.get(other, data.PLAIN))
+        else:
+            why = ""
+        if why:
+            raise InputError(
+                f"{name} cannot be taken as its scale {scale!r} says: {why}; set "
+                f"train.scales={{{name}: {data.PLAIN}}}, or choose another scale"
+            )
+    return {name: scale for name, scale in scales.items() if scale != data.PLAIN}
+
+
+def _why_not_less(field: data.Field, other: data.Field | None, scale: str) -> str:
+    """Return why a field cannot be taken less another one on a scale; empty if it can."""
+    if other is None:
+        return "there is no such field"
+    space = tuple(dim for dim in field.dims if dim != "time")
+    if other.role != "input" or other.dims not in ((), space):
+        return (
+            f"{other.name} is an {other.role} with axes ({', '.join(other.dims)}); expected an "
+            f"input that is one number per sample, or on ({', '.join(space)}) at all times"
+        )
+    if other.gaps:
+        return f"values of {other.name} may be missing"
+    if isinstance(data.difference_from(scale), str) or other is field:
+        return f"{other.name} is itself taken {scale}"
+    return ""
 
 
 _STREAM = 4  # of the seed; mno.training.batches has those below

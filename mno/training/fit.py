@@ -91,12 +91,14 @@ def train(
     for split in splits:
         problem.check_split(split)
     rank = this_rank(config.processes, config.batch_size)
-    description = problem.describe(training, model, task or TaskConfig())
+    description = problem.describe(training, model, task or TaskConfig(), config.scales)
     check_unroll(config, description.forecast)
     for split in splits:
         problem.check_truth(description, split)
     if initial is not None:
-        description = problem.continued(initial.description, description)
+        description = problem.continued(initial.description, description, config.scales)
+    for split in splits:
+        problem.check_logarithms(description.normaliser.scales, split)
     digest = problem.fingerprint(description, splits, config, seed, initial)
     rank.check_same(digest)
     work.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mno.core.batch import Batch
 from mno.core.errors import InputError
+from mno.core.fields import LOG, PLAIN
 from mno.core.grid import Grid
 from mno.data.normalise import Normaliser
 from mno.scenarios.residuals import residual_of
@@ -21,19 +22,25 @@ from mno.training.config import TrainConfig
 
 Fields = Mapping[str, Tensor]
 
-# A field weaker than this share of its standard deviation in the training split is measured
-# against that share: dividing by a norm near zero would let one silent sample drown all others.
+# A field weaker than this share of its standard deviation in the training split (of its geometric
+# mean, on the scale `log`) is measured against that share: dividing by a norm near zero would let
+# one silent sample drown all others.
 NORM_FLOOR = 0.01
 
 
 def relative_error(
-    predicted: Fields, truth: Fields, normaliser: Normaliser, grid: Grid | None = None
+    predicted: Fields,
+    truth: Fields,
+    normaliser: Normaliser,
+    grid: Grid | None = None,
+    given: Fields | None = None,
 ) -> Tensor:
     r"""Return each sample's error `‖u_pred − u‖ / ‖u‖`, averaged over the fields, in L2 or H1.
 
     With a grid it is that in H1, `‖u‖² = Σ u² + Σ (Δu / h)²`: values, and first differences between
     neighbours along every axis over their distance; pairs of which one is missing are left out.
-    Lengths are in longest sides of the domain, so that the error has no unit.
+    Lengths are in longest sides of the domain, so that the error has no unit. Norms are of physical
+    fields, whatever the scale on which they are normalised.
 
     Args:
         predicted: Normalised fields of shape `(batch, *grid)` or `(batch, frames, *grid)`, by name;
@@ -42,6 +49,7 @@ def relative_error(
             which no gradient passes.
         normaliser: Brings both to the physical units in which the norms are taken.
         grid: That of all fields, for H1.
+        given: Normalised inputs of the same samples, among them those that fields are less.
 
     Returns:
         Errors of shape `(batch,)`, nondimensional; zero where no value is known.
@@ -49,24 +57,31 @@ def relative_error(
     Source:
         For H1, Czarnecki et al., "Sobolev Training for Neural Networks", arXiv:1706.04859.
     """
+    beside = normaliser.references(given or {})
     errors, known = [], []
     for name, field in predicted.items():
-        std, solved = normaliser.std[name], truth[name]
+        scale, solved = normaliser.scale(name), truth[name]
         present = ~solved.isnan()
-        # The difference is taken before decoding, where the mean cancels without rounding.
-        difference = field - solved
-        wrong = torch.where(present, difference, 0.0).flatten(1)
-        values = torch.where(present, normaliser.decode(name, solved), 0.0).flatten(1)
-        if grid is None:
-            error, size = std * wrong.norm(dim=1), values.norm(dim=1)
+        physical = normaliser.decode(name, solved, beside)
+        if scale == LOG:
+            difference, unit = normaliser.decode(name, field) - physical, 1.0
         else:
-            slopes = _slopes(solved, grid)
+            # Taken before decoding, where what both are less cancels without rounding.
+            difference, unit = field - solved, normaliser.std[name]
+        wrong = torch.where(present, difference, 0.0).flatten(1)
+        values = torch.where(present, physical, 0.0).flatten(1)
+        if grid is None:
+            error, size = unit * wrong.norm(dim=1), values.norm(dim=1)
+        else:
+            of_unit = scale == PLAIN  # the mean cancels in slopes, too
+            slopes = _slopes(solved if of_unit else physical, grid)
             pairs = ~slopes.isnan()
+            slopes = (unit if of_unit else 1.0) * torch.where(pairs, slopes, 0.0)
             steps = torch.where(pairs, _slopes(difference, grid), 0.0)
-            error = (std * torch.cat([wrong, steps], dim=1)).norm(dim=1)
-            size = torch.cat([values, std * torch.where(pairs, slopes, 0.0)], dim=1).norm(dim=1)
+            error = (unit * torch.cat([wrong, steps], dim=1)).norm(dim=1)
+            size = torch.cat([values, slopes], dim=1).norm(dim=1)
         counts = present.flatten(1).sum(dim=1)
-        floor = NORM_FLOOR * std * counts.clamp_min(1).double().sqrt()
+        floor = NORM_FLOOR * normaliser.unit(name) * counts.clamp_min(1).double().sqrt()
         errors.append(error / size.maximum(floor.to(size)))
         known.append(counts > 0)
     return torch.stack(errors).sum(dim=0) / torch.stack(known).sum(dim=0).clamp_min(1)
@@ -208,12 +223,14 @@ class Objective:
         """Return what is minimised for each sample, shape `(batch,)`, nondimensional."""
         description, predicted = self.description, prediction.fields
         grid = description.grid_of(predicted) if self.error == "h1" else None
-        loss = relative_error(predicted, prediction.truth, description.normaliser, grid)
+        normaliser, given = description.normaliser, prediction.given
+        loss = relative_error(predicted, prediction.truth, normaliser, grid, given)
         if not self.residual_weight:
             return loss
+        beside = normaliser.references(given)
         given, predicted = (
-            {name: description.normaliser.decode(name, field) for name, field in fields.items()}
-            for fields in (prediction.given, predicted)
+            {name: normaliser.decode(name, field, beside) for name, field in fields.items()}
+            for fields in (given, predicted)
         )
         left = residual_left(description, self.parameters, given, predicted)
         return loss + self.residual_weight * left

@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mno.core.errors import InputError
+from mno.core.fields import LOG
 from mno.core.forecast import TaskConfig, forecast_of
-from mno.data.normalise import Normaliser
+from mno.data.normalise import Normaliser, first_not_positive, no_logarithm
 from mno.data.reading import SampleArray, Schema, Split, StoredSplit, blocks
 from mno.nn.config import ModelConfig, for_dataset
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
-from mno.training.config import TrainConfig
+from mno.training.config import TrainConfig, scales_of
 
 
 def check_split(split: Split | StoredSplit) -> None:
@@ -95,21 +96,40 @@ def fields_with_gaps(schema: Schema) -> tuple[str, ...]:
     return tuple(f.name for f in schema.fields if f.gaps and f.dims and f.role != "coordinate")
 
 
-def describe(training: Split | StoredSplit, model: ModelConfig, task: TaskConfig) -> Description:
+def check_logarithms(scales: Mapping[str, str], split: Split | StoredSplit) -> None:
+    """Refuse a split with a value that is not positive in a field on the scale `log`."""
+    for name, scale in scales.items():
+        for rows in blocks(split.fields[name]) if scale == LOG else ():
+            found = first_not_positive(split.fields[name][rows])
+            if found:
+                sample = rows.start + found[0]
+                raise no_logarithm(f"field {name} of the {split.name} split", (sample, found[1]))
+
+
+def describe(
+    training: Split | StoredSplit,
+    model: ModelConfig,
+    task: TaskConfig,
+    scales: Mapping[str, str] | None = None,
+) -> Description:
     """Return what a training from fresh weights makes of a split.
 
-    The typical distance of unordered points is that of as many on a lattice that fills the box
+    Fields are on the scales that the dataset says, or on those given here (`train.scales`). The
+    typical distance of unordered points is that of as many on a lattice that fills the box
     around them.
 
     Raises:
-        InputError: The task does not fit the dataset.
+        InputError: The task does not fit the dataset, or a scale not its field or its values.
     """
     schema = training.schema
     scattered = bool(schema.coordinates)
     model = for_dataset(model, schema.space, walls=schema.walls, scattered=scattered)
+    scales = scales_of(schema.fields, scales or {}, model.walls)
+    check_logarithms(scales, training)
     normaliser = Normaliser.fit(
         training.fields,
         about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
+        scales=scales,
     )
     places = {field.name: field.units for field in schema.coordinates}
     if places:
@@ -160,7 +180,7 @@ def fingerprint(
 ) -> str:
     """Return the digest of all that the result depends on, but code and kind of device."""
     content = {
-        "description": {**asdict(description), "model": description.model.model_dump(mode="json")},
+        "description": description.to_dict(),
         "train": config.model_dump(mode="json"),
         "seed": seed,
     }
@@ -181,18 +201,27 @@ def fingerprint(
     return digest.hexdigest()
 
 
-def continued(initial: Description, fresh: Description) -> Description:
+def continued(
+    initial: Description, fresh: Description, scales: Mapping[str, str] | None = None
+) -> Description:
     """Describe a training that begins with the weights of a trained model.
 
     The normaliser and the reference spacing are those of the first training, so that the weights
     mean the same; with a dataset of a higher resolution, that is fine-tuning on finer grids, and
     the result still is one operator for all of them. Dropout may differ, and for how many steps a
-    rollout goes on.
+    rollout goes on. `scales` are those that were asked for (`train.scales`).
 
     Raises:
-        InputError: The model is of another architecture, of other fields, of another domain, or
-            continues states in another way.
+        InputError: The model is of another architecture, of other fields, of another domain, has
+            them on other scales than were asked for, or continues states in another way.
     """
+    for name, scale in (scales or {}).items():
+        if initial.normaliser.scale(name) != scale:
+            raise InputError(
+                f"train.scales={{{name}: {scale}}}, but the model of train.warm_start was trained "
+                f"with {name} {initial.normaliser.scale(name)}; leave {name} out of train.scales, "
+                "or set train.warm_start=null"
+            )
     theirs, ours = _facets(initial), _facets(fresh)
     theirs["gaps"] = [name for name in initial.gaps if name in fresh.gaps]  # more does no harm
     differing = [key for key in theirs | ours if not _alike(theirs.get(key), ours.get(key))]

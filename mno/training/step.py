@@ -163,8 +163,8 @@ class OperatorTraining(nn.Module):
     def validation_step(self, batch: dict[str, Tensor]) -> None:
         """Add a batch to the validation error."""
         answer = self.description.answer(self.evaluated, self._inputs(batch))
-        truth = self.description.truth(batch)
-        errors = relative_error(answer.fields, truth, self.description.normaliser)
+        truth, normaliser = self.description.truth(batch), self.description.normaliser
+        errors = relative_error(answer.fields, truth, normaliser, given=batch)
         if self.description.rolls_out:
             # A rollout may blow up early in a training that goes well.
             errors = errors.nan_to_num(nan=FAR_OFF).clamp_max(FAR_OFF)
@@ -180,7 +180,9 @@ class OperatorTraining(nn.Module):
         self.train_loss.add(value, samples, samples)
         if not self.objective.is_relative_l2:
             with torch.no_grad():
-                errors = relative_error(predicted.fields, truth, self.description.normaliser)
+                errors = relative_error(
+                    predicted.fields, truth, self.description.normaliser, given=predicted.given
+                )
             value = errors.mean().item()
         self.train_error.add(value, samples, samples_with_truth(truth))
 

@@ -18,6 +18,7 @@ from mno.data.generate.work import make_plan
 from mno.data.imported import FOLDER, Imported
 from mno.data.reading import read_split, verify
 from mno.imports.collection import Step, checksum, import_files, look, read_list, sweep
+from mno.imports.importer import scale_said
 from mno.imports.mapping import FieldRule, Mapping, conversion
 from mno.scenarios.imported import ImportedFile, ImportedParameters, SplitRule
 from tests.support.file_hashes import hashes
@@ -369,3 +370,36 @@ def test_a_folder_that_is_none_of_the_kind_is_refused_before_its_files_are_read(
     with pytest.raises(InputError, match="cannot be read: it .*; expected"):
         import_files(tmp_path / FOLDER / "plant", [tmp_path], kind, None, steps.append)
     assert steps == []
+
+
+def write_materials(path, low, high, seed=0):
+    draw = np.random.default_rng(seed)
+    kappa = (10.0 ** draw.uniform(np.log10(low), np.log10(high), (20, 12, 12))).astype(np.float32)
+    kappa[0, 0, 0] = 1e6  # an outlier of one value
+    narrow, some = draw.uniform(1, 50, (2, 20, 12, 12)).astype(np.float32)
+    some[1, 1, 1] = 0.0
+    fields = {"kappa": kappa, "narrow": narrow, "some": some * 1e3, "rate": np.full(20, low)}
+    np.savez(path, sol=kappa, **fields)
+    return path
+
+
+def test_an_input_that_spans_decades_in_all_files_together_is_taken_as_a_logarithm(tmp_path):
+    rules = {n: FieldRule(role="input") for n in ("kappa", "narrow", "some", "rate")}
+    mapping = Mapping(fields=rules | {"sol": FieldRule(role="output")})
+    outcome = bring(tmp_path, write_materials(tmp_path / "a.npz", 0.3, 20), mapping=mapping)
+
+    def scales(outcome):
+        (tmp_path / "work").exists() and shutil.rmtree(tmp_path / "work")
+        fields = read_split(released(tmp_path, outcome)[1], "train").schema.fields
+        return {field.name: field.scale for field in fields}
+
+    assert set(scales(outcome).values()) == {"plain"}
+    outcome = bring(tmp_path, write_materials(tmp_path / "b.npz", 40, 90, seed=1))
+    plain = dict.fromkeys(("narrow", "some", "sol"), "plain")
+    assert scales(outcome) == plain | {"kappa": "log", "rate": "log"}
+
+
+def test_a_dataset_keeps_its_scales_and_others_files_have_none(tmp_path):
+    attributes = {"role": "input", "scale": "less ambient"}
+    assert scale_said(attributes) == "less ambient"
+    assert scale_said({"scale": "log"}) == scale_said({"role": "input", "scale": "x"}) == "plain"

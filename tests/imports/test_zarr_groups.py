@@ -75,11 +75,11 @@ X = Axis("x", "m", "length", np.linspace(0, 1, 8), (0.0, 1.0))
 Y = Axis("y", "m", "height", np.arange(9) + 0.5, (0.0, 9.0))
 POINT = Axis("point", "1", "number of the point", np.arange(20), (0.0, 20.0))
 GRID = {
-    Field("q", "W", "power", "input", ("time",)): values(10, 3),
+    Field("q", "W", "power", "input", ("time",), scale="log"): values(10, 3),
     Field("w", "s-1", "vorticity", "state", ("time", "x", "y")): values(10, 3, 8, 9),
     Field("a", "m2", "permeability", "input", ("x", "y"), gaps=True): values(10, 8, 9),
     Field("nu", "Pa s", "viscosity", "input", ()): values(10),
-    Field("b", "1", "answer", "output", ("x",)): values(10, 8),
+    Field("b", "1", "answer", "output", ("x",), scale="less nu"): values(10, 8),
 }
 POINTS = {
     Field("x", "m", "x", "coordinate", ("point",)): values(10, 20),

@@ -12,7 +12,14 @@ from safetensors.torch import load_file, save_file
 from mno.core.errors import InputError
 from mno.data.normalise import Normaliser
 from mno.nn import MambaMixer
-from mno.surrogate.surrogate import CROSS_ORDER, DESCRIPTION_FILE, FORMAT, WEIGHTS_FILE, Surrogate
+from mno.surrogate.surrogate import (
+    CROSS_ORDER,
+    DESCRIPTION_FILE,
+    FORMAT,
+    FORMAT_OF_SCALES,
+    WEIGHTS_FILE,
+    Surrogate,
+)
 
 SAVED = Path(__file__).parent / "formats"
 
@@ -37,7 +44,7 @@ def test_a_saved_model_predicts_what_it_did_and_when_it_is_saved_again(folder, t
         np.testing.assert_array_equal(field, predicted[name])
 
 
-@pytest.mark.parametrize("other", [FORMAT - 1, FORMAT + 1])
+@pytest.mark.parametrize("other", [FORMAT - 1, FORMAT_OF_SCALES + 1])
 def test_another_format_is_refused_with_the_remedy(tmp_path, other):
     (tmp_path / DESCRIPTION_FILE).write_text(json.dumps({"format": other}))
     with pytest.raises(InputError, match="use the version of mno that wrote it"):

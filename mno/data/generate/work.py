@@ -14,11 +14,12 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,12 @@ from mno.core.fields import Field
 from mno.core.files import file_sha256, json_sha256, replacing_folder, write_text
 from mno.data.config import SPLITS, GenerateConfig, SamplesConfig
 from mno.data.shard_file import write_shard_file
-from mno.data.statistics import Margins, Moments
+from mno.data.statistics import Decades, Margins, Moments
 from mno.data.store import create_store, seal, shard_file
 from mno.scenarios.base import FilesSource, SampleSource, split_samples
 
+OUTLIERS = 0.002
+"""Share of the values of a field that its span leaves out."""
 # Samples use spawn keys of length one, so this key can never be one of theirs.
 _SPLIT_STREAM = (0, 0)
 
@@ -130,10 +133,17 @@ class DatasetPlan:
         names = np.repeat(np.array(SPLITS, dtype=object), [counts[name] for name in SPLITS])
         return self.rng(*_SPLIT_STREAM).permutation(names)
 
-    def create_store(self, path: Path, numbers: Mapping[str, np.ndarray] | None = None) -> None:
+    def create_store(
+        self,
+        path: Path,
+        numbers: Mapping[str, np.ndarray] | None = None,
+        spans: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
         """Write the dataset but for its fields' values; see `mno.data.store.create_store`."""
         size = self.config.shard_size
-        create_store(path, self.build(), self.content, size, self.splits, numbers or {})
+        create_store(
+            path, self.build(), self.content, size, self.splits, numbers or {}, spans or {}
+        )
 
 
 @dataclass(frozen=True)
@@ -151,6 +161,7 @@ class ShardRecord:
     statistics: Mapping[str, Moments]  # by field
     checks: Mapping[str, Moments]  # by physics check
     margins: Mapping[str, Margins]  # below the tolerance, by physics check
+    decades: Mapping[str, Decades] = field(default_factory=dict)  # by input, where that is told
 
 
 _RECORD = TypeAdapter(ShardRecord)
@@ -206,7 +217,9 @@ def solve_shard(plan: DatasetPlan, shard: int) -> tuple[ShardRecord, dict[str, n
                     )
     checks = {name: Moments.of(array) for name, array in measured.items()}
     margins = {c.name: Margins.of(measured[c.name], c.tolerance) for c in scenario.checks}
-    return ShardRecord(shard, plan.digest, {}, inputs, statistics, checks, margins), values
+    told = [f.name for f in scenario.fields if f.role == "input"] if scenario.tells_spans else []
+    decades = {name: Decades.of(values[name]) for name in told}
+    return ShardRecord(shard, plan.digest, {}, inputs, statistics, checks, margins, decades), values
 
 
 def _store_row(
@@ -319,7 +332,7 @@ class WorkFolder:
         files = {name: sha for record in records.values() for name, sha in record.files.items()}
         with writing(destination):
             with replacing_folder(destination) as fresh:
-                self.plan.create_store(fresh, numbers)
+                self.plan.create_store(fresh, numbers, _spans(list(records.values())))
                 for name in files:
                     target = fresh / name
                     target.parent.mkdir(parents=True, exist_ok=True)
@@ -329,6 +342,17 @@ class WorkFolder:
                         shutil.copyfile(self.store / name, target)
                 seal(fresh, files)
             shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def _spans(records: Sequence[ShardRecord]) -> dict[str, tuple[float, float]]:
+    """Return where nearly all values of fields lie that are positive, where that is told."""
+    spans = {}
+    for name in records[0].decades:
+        span = reduce(add, (record.decades[name] for record in records)).span(OUTLIERS)
+        if span:
+            extremes = reduce(add, (record.statistics[name] for record in records))
+            spans[name] = (max(span[0], extremes.min), min(span[1], extremes.max))
+    return spans
 
 
 def refuse_duplicates(plan: DatasetPlan, records: Mapping[int, ShardRecord]) -> None:
