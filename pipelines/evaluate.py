@@ -113,7 +113,8 @@ def _measure(stage: Stage) -> Results:
         dataset=dataset,
         model=description.model.model_dump()
         | ({} if description.forecast is None else asdict(description.forecast))
-        | ({"scales": scales} if scales else {}),
+        | ({"scales": scales} if scales else {})
+        | ({"predict": "change"} if description.normaliser.changes else {}),
         training=training,
         settings=stage.params["train"],
         lineage={

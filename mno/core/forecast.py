@@ -31,6 +31,12 @@ class TaskConfig(Config):
         "again and again, from the last frames given or predicted before (rollout)",
     )
 
+    predict: Literal["state", "change"] = Parameter(
+        default="state",
+        description="What a model answers of a state: its later frames, or how they differ from "
+        "the last frame given or predicted before, so that it only has to learn what happens",
+    )
+
 
 @dataclass(frozen=True)
 class Forecast:

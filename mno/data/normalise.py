@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mno.core.errors import InputError
 from mno.core.fields import LOG, PLAIN, difference_from
+from mno.core.forecast import Forecast
 from mno.data.reading import SampleArray, blocks
 
 ArrayT = TypeVar("ArrayT", np.ndarray, Tensor)
@@ -38,6 +39,9 @@ class Normaliser:
     mean: Mapping[str, float]
     std: Mapping[str, float]
     scales: Mapping[str, str] = field(default_factory=dict)  # of those that are not plain
+    changes: Mapping[str, float] = field(default_factory=dict)
+    """Of states whose changes are predicted, how large these are: in deviations, one number each.
+    """
 
     @classmethod
     def fit(
@@ -62,6 +66,22 @@ class Normaliser:
             mean[name], std[name] = 0.0, math.hypot(mean[name], std[name])
         kept = {name: scale for name, scale in scales.items() if scale != PLAIN}
         return cls(mean, {name: value or 1.0 for name, value in std.items()}, kept)
+
+    def with_changes(
+        self, fields: Mapping[str, SampleArray], states: Collection[str], forecast: Forecast
+    ) -> Normaliser:
+        """Return a normaliser that knows, too, how large the changes of states are.
+
+        That is their root mean square from the last given frame to those that an operator predicts
+        at once, of samples as `fit` takes them, on the scales of the fields.
+        """
+        changes = {}
+        for name in states:
+            scale = self.scale(name)
+            frames = _scaled_blocks(name, fields[name], scale, fields)
+            parts = (_changes(part / self.std[name], forecast) for part in frames)
+            changes[name] = math.hypot(*_mean_and_std(parts)) or 1.0
+        return replace(self, changes=changes)
 
     def scale(self, name: str) -> str:
         """Return the scale of a field."""
@@ -170,6 +190,14 @@ def _scaled_blocks(
     for rows in blocks(field):
         beside = {other: fields[other][rows]} if isinstance(other, str) else {}
         yield _scaled(name, field[rows], scale, beside)
+
+
+def _changes(frames: np.ndarray, forecast: Forecast) -> np.ndarray:
+    """Return how frames, `(samples, frames, *space)`, differ from the last one given before."""
+    last = forecast.history - 1
+    if forecast.scheme == "rollout":
+        return np.diff(frames[:, last:], axis=1)
+    return frames[:, last + 1 :] - frames[:, last : last + 1]
 
 
 def _mean_and_std(parts: Iterable[np.ndarray]) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from mno.core.points import Points
 from mno.data.normalise import ArrayT, Normaliser
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
-from mno.surrogate.rollout import roll_out
+from mno.surrogate.rollout import Operator, from_changes, roll_out
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,12 @@ class Description:
 
         The rollout has as many steps as the forecast if they are not given.
         """
+        predict = self.predictor(operator)
         if self.forecast is None or not self.rolls_out:
-            return operator(batch)
-        return roll_out(operator, batch, steps or self.forecast.steps, self.forcings)
+            return predict(batch)
+        return roll_out(predict, batch, steps or self.forecast.steps, self.forcings)
+
+    def predictor(self, operator: nn.Module) -> Operator:
+        """Return what predicts states and outputs, once asked; the operator may answer changes."""
+        changes = self.normaliser.changes
+        return from_changes(operator, changes) if changes else operator

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mno.core.batch import Batch
 
+Operator = Callable[[Batch], Batch]
+"""A module, or what is made of one; fields in and out are normalised."""
 
-def roll_out(
-    operator: nn.Module, batch: Batch, steps: int, forcings: Collection[str] = ()
-) -> Batch:
+
+def from_changes(operator: Operator, changes: Mapping[str, float]) -> Operator:
+    """Return what predicts states, given an operator that answers how they change.
+
+        u_k = u_0 + s a_k
+
+    u_0 is the last frame of the input of the output's name, and where that is missing the last
+    before it that is not, or else 0, the mean; a_k are the frames of the answer, and s says how
+    large changes are, by name. Other outputs stay as they are. An operator that answers zero
+    predicts persistence.
+    """
+
+    def predict(batch: Batch) -> Batch:
+        last = {name: _last_known(batch.fields[name]) for name in changes}
+        answer = operator(batch)
+        changed = {name: last[name] + size * answer.fields[name] for name, size in changes.items()}
+        return replace(answer, fields={**answer.fields, **changed})
+
+    return predict
+
+
+def _last_known(frames: Tensor) -> Tensor:
+    """Return the last value of each place that is not missing, `(batch, 1, *place)`, or else 0."""
+    last = torch.zeros_like(frames[:, :1])
+    for frame in frames.split(1, dim=1):
+        last = torch.where(frame.isnan(), last, frame)
+    return last
+
+
+def roll_out(operator: Operator, batch: Batch, steps: int, forcings: Collection[str] = ()) -> Batch:
     """Continue the fields of a batch by one or more frames, `(batch, steps, *place)`.
 
     The operator is given the last frames of each field, `(batch, frames, *place)`, and predicts the
@@ -41,7 +70,7 @@ def roll_out(
 
 
 def next_frame(
-    operator: nn.Module, batch: Batch, forcings: Collection[str] = ()
+    operator: Operator, batch: Batch, forcings: Collection[str] = ()
 ) -> Mapping[str, Tensor]:
     """Return the next frame of each output, shape `(batch, 1, *place)`; see `roll_out`."""
     others = [field for name, field in batch.fields.items() if name not in forcings]

@@ -24,7 +24,8 @@ from mno.nn.operator import Operator, count_parameters
 from mno.surrogate.description import Description
 
 FORMAT, FORMAT_OF_SCALES = 5, 6
-"""The latter of models with fields that are not plain: versions before it would take them so."""
+"""The latter of models with fields that are not plain, or that predict changes: versions before it
+would not know."""
 WEIGHTS_FILE = "weights.safetensors"
 DESCRIPTION_FILE = "surrogate.json"
 CROSS_ORDER = "all axes, then all reversed"
@@ -65,8 +66,9 @@ class Surrogate:
         """Write weights (safetensors) and description (JSON) into an existing folder."""
         weights = {k: v.detach().contiguous() for k, v in self.operator.state_dict().items()}
         (folder / WEIGHTS_FILE).write_bytes(save(weights))
-        scaled = bool(self.description.normaliser.scales)
-        content = {"format": FORMAT_OF_SCALES if scaled else FORMAT, **self.description.to_dict()}
+        content = self.description.to_dict()
+        is_plain = set(content["normaliser"]) == {"mean", "std"}
+        content = {"format": FORMAT if is_plain else FORMAT_OF_SCALES, **content}
         if "cross" in self.description.model.path:
             content["cross_order"] = CROSS_ORDER
         text = json.dumps(content, indent=2)  # the order of the fields is that of the weights

@@ -17,7 +17,7 @@ from mno.data.normalise import Normaliser
 from mno.scenarios.residuals import residual_of
 from mno.surrogate.description import Description
 from mno.surrogate.equation import residual_left
-from mno.surrogate.rollout import advanced, next_frame
+from mno.surrogate.rollout import Operator, advanced, next_frame
 from mno.training.config import TrainConfig
 
 Fields = Mapping[str, Tensor]
@@ -110,7 +110,7 @@ def _slopes(field: Tensor, grid: Grid) -> Tensor:
 
 
 @torch.no_grad()
-def pushed(operator: nn.Module, batch: Batch, steps: int, forcings: Collection[str] = ()) -> Batch:
+def pushed(operator: Operator, batch: Batch, steps: int, forcings: Collection[str] = ()) -> Batch:
     """Return the batch before the last of the steps of a rollout, without gradients.
 
     The arguments are those of `roll_out`. An operator that is trained on the step that follows sees
@@ -169,11 +169,12 @@ def predict_batch(
     gradient through its step.
     """
     given, truth = description.given(fields), description.truth(fields)
+    predict = description.predictor(operator)
     if description.rolls_out:
         truth = {name: frames[:, :steps] for name, frames in truth.items()}
     if description.rolls_out and pushforward and steps > 1:
-        last = pushed(operator, seen, steps, description.forcings)
-        answer = next_frame(operator, last, description.forcings)
+        last = pushed(predict, seen, steps, description.forcings)
+        answer = next_frame(predict, last, description.forcings)
         truth = {name: frames[:, -1:] for name, frames in truth.items()}
         moving = (*description.states, *description.forcings)
         given = given | {name: last.fields[name] for name in moving}

@@ -131,6 +131,10 @@ def describe(
         about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
         scales=scales,
     )
+    forecast = forecast_of(task, schema.fields, schema.axes)
+    if forecast and task.predict == "change":
+        states = [field.name for field in schema.fields if field.role == "state"]
+        normaliser = normaliser.with_changes(training.fields, states, forecast)
     places = {field.name: field.units for field in schema.coordinates}
     if places:
         extent = tuple(float(np.ptp(training.fields[name][:])) for name in places)
@@ -149,7 +153,7 @@ def describe(
         normaliser=normaliser,
         model=model,
         offset=offset,
-        forecast=forecast_of(task, schema.fields, schema.axes),
+        forecast=forecast,
         scalars=tuple(field.name for field in schema.inputs if field.is_scalar),
         forcings=tuple(field.name for field in schema.inputs if field.is_forcing),
         coordinates=places,
@@ -255,6 +259,7 @@ def _facets(description: Description) -> dict[str, Any]:
         "extent": description.extent,
         "gaps": list(description.gaps),
         **{key: getattr(forecast, key) for key in _CONTINUED if forecast},
+        "predict": "change" if description.normaliser.changes else "state",
     }
 
 
