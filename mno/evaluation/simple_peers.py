@@ -72,7 +72,8 @@ class Peer:
         States have their first frames, as many as in training; forcings may have more.
 
         Raises:
-            InputError: A field is missing, or of another grid or other frames than in training.
+            InputError: A field is missing, of another grid or other frames than in training, or not
+                positive where its logarithm is taken.
         """
         return self.answer(inputs)
 
@@ -104,15 +105,16 @@ def fit_peer(
     method, variables = _METHODS[name], _Variables.fit(training, description)
     x, y = variables.of(training)
     some = some_samples(validation, _VALIDATED)
-    asked, truth = variables.given(description.given(some.fields)), description.truth(some.fields)
+    given, truth = description.given(some.fields), description.truth(some.fields)
+    asked = variables.given(given)
 
     def fitted(settings: Settings, samples: int) -> Map:
         rows = np.arange(samples) * len(x) // samples
         return method.fit(x[rows], y[rows], len(description.scalars), settings)
 
     def error(settings: Settings, samples: int) -> float:
-        errors = errors_of(variables.outputs.fields(fitted(settings, samples)(asked)), truth)
-        return float(np.nan_to_num(errors.mean(), nan=math.inf))
+        found = variables.outputs.fields(fitted(settings, samples)(asked), given)
+        return float(np.nan_to_num(errors_of(found, truth).mean(), nan=math.inf))
 
     whole = min(len(x), MOST_SAMPLES) if method.by_samples else len(x)
     grids = {k: g for k, g in method.grids.items() if k != "weight" or description.scalars}
@@ -122,7 +124,7 @@ def fit_peer(
     model = fitted(settings, whole)
 
     def answer(inputs: Arrays) -> dict[str, np.ndarray]:
-        return variables.outputs.fields(model(variables.given(inputs)))
+        return variables.outputs.fields(model(variables.given(inputs)), inputs)
 
     return Peer(name, settings, whole, time.process_time() - start, answer)
 
@@ -150,14 +152,15 @@ class PrincipalComponents:
     vectors: np.ndarray  # orthonormal, shape (values, components)
 
     @classmethod
-    def fit(cls, normaliser: Normaliser, fields: Arrays) -> PrincipalComponents:
+    def fit(cls, normaliser: Normaliser, fields: Arrays, given: Arrays) -> PrincipalComponents:
         """Find those of fields `(samples, *dims)`, at most `COMPONENTS`; fewer where less varies.
 
+        Among what is `given` of the same samples is what fields are less, if they are.
         They are the covariance's eigenvectors, found by the products of samples with each other
         where these are fewer than values (Sirovich, 1987, part I).
         """
         shapes = {name: field.shape[1:] for name, field in fields.items()}
-        rows = _rows(normaliser, shapes, fields)
+        rows = _rows(normaliser, shapes, fields, given)
         counts = len(rows) - np.isnan(rows).sum(axis=0)
         mean = np.nansum(rows, axis=0, dtype=np.float64) / np.maximum(counts, 1)
         rows -= mean.astype(np.float32)
@@ -173,36 +176,36 @@ class PrincipalComponents:
             vectors = np.concatenate([block.T @ vectors for block in _double(wide)])
         return cls(normaliser, shapes, mean.astype(np.float32), vectors.astype(np.float32))
 
-    def of(self, fields: Arrays) -> np.ndarray:
+    def of(self, fields: Arrays, given: Arrays) -> np.ndarray:
         """Return the components of fields, shape `(samples, components)`, float64."""
-        rows = _rows(self.normaliser, self.shapes, fields) - self.mean
+        rows = _rows(self.normaliser, self.shapes, fields, given) - self.mean
         return (np.nan_to_num(rows, copy=False) @ self.vectors).astype(np.float64)
 
-    def fields(self, components: np.ndarray) -> dict[str, np.ndarray]:
+    def fields(self, components: np.ndarray, given: Arrays) -> dict[str, np.ndarray]:
         """Return the fields that have these components, in physical units, float32."""
         rows = components.astype(np.float32) @ self.vectors.T + self.mean
         found, start = {}, 0
         for name, shape in self.shapes.items():
             values = math.prod(shape)
             part = rows[:, start : start + values].reshape(len(rows), *shape)
-            found[name] = self.normaliser.decode(name, part * np.float32(math.sqrt(values)))
+            found[name] = self.normaliser.decode(name, part * np.float32(math.sqrt(values)), given)
             start += values
         return found
 
 
 def _rows(
-    normaliser: Normaliser, shapes: Mapping[str, tuple[int, ...]], fields: Arrays
+    normaliser: Normaliser, shapes: Mapping[str, tuple[int, ...]], fields: Arrays, given: Arrays
 ) -> np.ndarray:
     """Return normalised fields of these shapes, one after the other, `(samples, values)`."""
     rows = []
     for name, shape in shapes.items():
         if name not in fields or fields[name].shape[1:] != shape:
-            given = f"has shape {fields[name].shape}" if name in fields else "is missing"
+            found = f"has shape {fields[name].shape}" if name in fields else "is missing"
             raise InputError(
-                f"field {name} {given}; expected {('samples', *shape)}, of the training split's "
+                f"field {name} {found}; expected {('samples', *shape)}, of the training split's "
                 "grid and frames: give it so, or fit the peer to other data"
             )
-        part = normaliser.encode(name, np.asarray(fields[name], dtype=np.float32))
+        part = normaliser.encode(name, np.asarray(fields[name], dtype=np.float32), given)
         values = math.prod(shape)
         rows.append(part.reshape(len(part), values) / np.float32(math.sqrt(values)))
     return np.concatenate(rows, axis=1)
@@ -227,18 +230,18 @@ class _Variables:
         some, normaliser = some_samples(training, MOST_SAMPLES).fields, description.normaliser
         given = description.given(some)
         inputs = {name: given[name] for name in description.fields}
-        spaces = (PrincipalComponents.fit(normaliser, f) for f in (inputs, description.truth(some)))
-        return cls(description, *spaces)
+        kinds = (inputs, description.truth(some))
+        return cls(description, *(PrincipalComponents.fit(normaliser, f, given) for f in kinds))
 
     def given(self, fields: Arrays) -> np.ndarray:
         """Return x of what a model is given."""
         frames = {name: self.inputs.shapes[name][0] for name in self.description.forcings}
         fields = {n: f[:, : frames[n]] if n in frames else f for n, f in fields.items()}
-        components = self.inputs.of(fields)
+        components = self.inputs.of(fields, fields)
         if not self.description.scalars:
             return components
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(self.description.scalars, ())
-        scalars = _rows(self.description.normaliser, shapes, fields)
+        scalars = _rows(self.description.normaliser, shapes, fields, fields)
         return np.concatenate([scalars, components], axis=1)
 
     def of(self, split: Split | StoredSplit) -> tuple[np.ndarray, np.ndarray]:
@@ -248,8 +251,9 @@ class _Variables:
             truth = self.description.truth(fields)
             known = [~np.isnan(f).reshape(len(f), -1).all(axis=1) for f in truth.values()]
             rows = np.any(known, axis=0)
-            xs.append(self.given(self.description.given(fields))[rows])
-            ys.append(self.outputs.of(truth)[rows])
+            given = self.description.given(fields)
+            xs.append(self.given(given)[rows])
+            ys.append(self.outputs.of(truth, given)[rows])
         return np.concatenate(xs), np.concatenate(ys)
 
 

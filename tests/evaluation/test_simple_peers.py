@@ -11,6 +11,7 @@ from small_lines import darcy_splits, rings
 from mno.core.absent import Absent
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
+from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
 from mno.evaluation import simple_peers
 from mno.evaluation.evaluator import mean_fields, split_error
@@ -165,6 +166,21 @@ def test_a_peer_sees_what_a_model_is_given_and_no_more(name):
     for key, field in one.items():
         np.testing.assert_allclose(field, found[key][3:4], rtol=1e-5)
     assert split_error(peer.predict, test, 3, HISTORY, HISTORY).value() < 0.1
+
+
+def test_fields_are_on_the_scales_of_the_normaliser():
+    splits = [plant(n, seed) for seed, n in enumerate((120, 30, 40))]
+    for split in splits:
+        split.fields["cover"] = np.exp(split.fields["cover"])
+        split.fields["pressure"] = np.exp(split.fields["pressure"] / 1e3 - 100)
+    description = described(splits[0])
+    scales = {"cover": "log", "temperature": "less ambient", "pressure": "log"}
+    fit = Normaliser.fit(splits[0].fields, scales=scales)
+    on_scales = replace(description, normaliser=fit)
+    training, validation, test = splits
+    peers = [fitted("ridge", training, validation, d)[0] for d in (on_scales, description)]
+    found = [max(relative(peer, description, test).values()) for peer in peers]
+    assert found[0] < 5e-3 < 0.1 * found[1]
 
 
 def test_guesses_are_the_mean_field_and_the_last_frame():
