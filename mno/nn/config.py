@@ -56,11 +56,11 @@ class ModelConfig(Config):
         description="Order in which scans visit the points (mamba, ssd): one name for all layers, "
         "or a list with one per layer.",
     )
-    discretization: Literal["centred", "simplified", "zoh"] = Field(
+    discretization: Literal["centred", "simplified", "zoh", "trapezoidal"] = Field(
         "centred",
         description="How a scan turns its integral into a sum (mamba, ssd): with half the weight "
         "on a point's own cell, which keeps the error small on other grids; as the published code "
-        "does; or by the exact zero-order hold.",
+        "does; by the exact zero-order hold; or at both ends of a step, with a learned weight.",
     )
     scale_delta: bool = Field(
         True,

@@ -29,6 +29,7 @@ from mno.scan.arguments import ScanArguments
 from mno.scan.paths import Domain
 from mno.scan.plain import decay_and_drive, step_lengths, visited_points
 from mno.scan.ssd import HeadScan
+from mno.scan.trapezoidal import end_weights
 
 Kernels = Float[Tensor, "batch direction target point channel"]
 Kernel = Float[Tensor, "batch target point channel"]
@@ -98,11 +99,13 @@ def effective_kernel(
             f"points, from 0 to {num_points - 1}"
         )
     dt = step_lengths(scan, torch.float64)  # so that sums of many can be subtracted
+    trapezoidal = scan.discretization == "trapezoidal"
+    at_end, at_next = end_weights(scan, dt) if trapezoidal else (dt, torch.zeros_like(dt))
     visits = visited_points(scan.path, num_points, device)
-    kernels = [
-        _kernel(scan, k, dt[:, :, k], visits[:, k, :, None], targets)
-        for k in range(len(scan.path.directions))
-    ]
+    kernels = []
+    for k in range(len(scan.path.directions)):
+        steps = dt[:, :, k], at_end[:, :, k], at_next[:, :, k]
+        kernels.append(_kernel(scan, k, steps, visits[:, k, :, None], targets))
     dtype = torch.promote_types(scan.u.dtype, torch.float32)
     return EffectiveKernel(torch.stack(kernels, dim=1).to(dtype), targets)
 
@@ -157,11 +160,19 @@ def _mixers(operator: Operator) -> dict[int, torch.nn.Module]:
     return found
 
 
-def _kernel(scan: ScanArguments, k: int, dt: PerPoint, visits: Order, targets: Targets) -> Kernel:
+def _kernel(
+    scan: ScanArguments,
+    k: int,
+    steps: tuple[PerPoint, PerPoint, PerPoint],
+    visits: Order,
+    targets: Targets,
+) -> Kernel:
     """Return the kernel of direction k, state by state, so that no state needs memory of its own.
 
-    It has steps `dt`, and visits points in the order `visits`.
+    Of each step it has its length, for how much of it its own input is heard, and for how much of
+    the next step. It visits points in the order `visits`.
     """
+    dt, at_end, at_next = steps
     line = scan.path.directions[k].line
     walked = torch.take_along_dim(dt, visits, dim=1)
     since_start = walked.unflatten(1, (-1, line)).cumsum(2).flatten(1, 2)
@@ -177,16 +188,19 @@ def _kernel(scan: ScanArguments, k: int, dt: PerPoint, visits: Order, targets: T
 
     A, B, C = scan.A[k].double(), scan.B[:, :, k].double(), scan.C[:, targets, k].double()
     kernel = torch.zeros_like(between)
-    rule_of_drive = "simplified" if centred else scan.discretization
+    rule_of_drive = "zoh" if scan.discretization == "zoh" else "simplified"
+    heard_for = at_end + at_next
     for n in range(len(A)):
         _, drive = decay_and_drive(
-            torch.ones_like(dt), dt, A[n : n + 1], B[..., n : n + 1], rule=rule_of_drive
+            torch.ones_like(dt), heard_for, A[n : n + 1], B[..., n : n + 1], rule=rule_of_drive
         )
         kernel += C[:, :, None, n : n + 1] * torch.exp(A[n] * between) * drive[:, None, :, 0]
     kernel = kernel.masked_fill(~heard, 0.0)
     itself = (slice(None), torch.arange(len(targets)), targets)
     if centred:
         kernel[itself] *= 0.5
+    own = (C * B[:, targets]).sum(-1, keepdim=True)
+    kernel[itself] -= own * at_next[:, targets]
     if scan.D is not None:
         kernel[itself] += scan.D[k].double()
     return kernel

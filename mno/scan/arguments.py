@@ -13,6 +13,7 @@ Glossary:
     B, C       input and output weights            (batch, point, K, state)
     D          weight of the direct path           (K, channel)
     order      which point is visited when         (1 or batch, K, point)
+    end_weight share of a step's end in its input  (batch, point, K, channel)
     y          output                              (batch, point, K or 1, channel)
 """
 
@@ -30,6 +31,7 @@ Inputs = Float[Tensor, "batch point shared channel"]
 Steps = Float[Tensor, "batch point group rank"]
 StepWeight = Float[Tensor, "group rank channel"]
 Weights = Float[Tensor, "batch point group state"]
+EndWeights = Float[Tensor, "batch point group channel"]
 StateMatrix = Float[Tensor, "group state channel"]
 PerChannel = Float[Tensor, "group channel"]
 StepScale = Float[Tensor, "samples group point"]
@@ -97,7 +99,7 @@ class ScanPath:
         return ScanPath(self.directions, order, scale)
 
 
-DISCRETIZATIONS = ("simplified", "zoh", "centred")
+DISCRETIZATIONS = ("simplified", "zoh", "centred", "trapezoidal")
 """How the integral along a line becomes a sum; see `mno.scan.selective_scan`."""
 
 
@@ -119,6 +121,7 @@ class ScanArguments:
     path: ScanPath
     softplus: bool = True
     discretization: str = "simplified"
+    end_weight: EndWeights | None = None  # of `trapezoidal` alone; `None` for 1/2
 
     @classmethod
     def flat(cls, *given: Any) -> ScanArguments:
@@ -139,7 +142,8 @@ class ScanArguments:
     @property
     def needs_float64(self) -> bool:
         """Whether the state is float64, since an input is."""
-        return any(x is not None and x.dtype == torch.float64 for x in self.tensors)
+        given = (*self.tensors, self.end_weight)
+        return any(x is not None and x.dtype == torch.float64 for x in given)
 
     @property
     def shared(self) -> bool:

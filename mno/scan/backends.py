@@ -27,6 +27,7 @@ from mno.scan.plain import (
     plain_recurrence,
     scan_by_lines,
 )
+from mno.scan.trapezoidal import trapezoidal_scan
 
 Tensors = Sequence[Tensor | None]
 
@@ -87,6 +88,8 @@ def compute(scan: ScanArguments, backend: str | None = None) -> Inputs:
     Raises:
         ValueError: The backend is not known, or cannot compute this scan here.
     """
+    if scan.discretization == "trapezoidal":
+        return trapezoidal_scan(scan, partial(compute, backend=backend))
     if backend is None:
         preferred = ("cpu", "mamba_ssm")
         usable = (name for name in preferred if _obstacle(name, scan) is None)

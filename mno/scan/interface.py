@@ -24,6 +24,7 @@ def selective_scan(
     delta_scale: Tensor | None = None,
     reverse: Sequence[bool] | None = None,
     discretization: str = "simplified",
+    end_weight: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
     r"""Scan a linear state space whose step, input and output weights vary along the sequence.
@@ -39,6 +40,12 @@ def selective_scan(
       \qquad a_t = \exp(\Delta_t A / 2), \quad b_t = \Delta_t B_t u_t / 2$$
 
     so that a scan and its reverse count each cell once, and the sum is of second order in the step.
+    The fourth, `trapezoidal`, takes the input at both ends of a step, with a weight $\lambda_t$,
+
+    $$h_t = \exp(\Delta_t A) \left( h_{t-1} + (1 - \lambda_t) \Delta_t B_{t-1} u_{t-1} \right)
+      + \lambda_t \Delta_t B_t u_t$$
+
+    which for $\lambda = 1$ is `simplified`, and for $\lambda = 1/2$ and a constant step `centred`.
     Channels are divided evenly among groups; a group is one direction.
 
     Args:
@@ -54,7 +61,9 @@ def selective_scan(
             the spacing of the points relative to that of training. It belongs to the points,
             so a reversed group reads it reversed, and it is not differentiated.
         reverse: One bool per group: whether the group runs from the last point to the first.
-        discretization: `simplified`, `zoh` or `centred`.
+        discretization: `simplified`, `zoh`, `centred` or `trapezoidal`.
+        end_weight: The weight of the end of each step, from 0 to 1, `(batch, channels, length)`;
+            1/2 if not given. For `trapezoidal` alone.
         backend: `cpu`, compiled when first used, for processors, in float32; `mamba_ssm`, the CUDA
             kernel of that package; `chunked`, torch in few large operations, on any device;
             `reference`, torch step by step, in any type. Chosen by itself if not given: the first
@@ -70,7 +79,8 @@ def selective_scan(
 
     Source:
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces",
-        arXiv:2312.00752, equations 2 and 4.
+        arXiv:2312.00752, equations 2 and 4. The trapezoidal rule is that of Mamba-3,
+        arXiv:2603.15569.
     """
     groups = _num_groups(u, delta, A, B, C, D, delta_bias)
     channels, length = u.shape[1:]
@@ -90,14 +100,27 @@ def selective_scan(
             f"discretization={discretization!r} is not known; "
             f"choose one of {', '.join(DISCRETIZATIONS)}"
         )
+    if end_weight is not None and discretization != "trapezoidal":
+        raise ValueError(
+            f"end_weight is given for discretization={discretization!r}, which has none; leave it "
+            "out, or choose trapezoidal"
+        )
+    if end_weight is not None and end_weight.shape != u.shape:
+        raise ValueError(
+            f"end_weight has shape {tuple(end_weight.shape)}; expected one number per step and "
+            f"channel, {tuple(u.shape)}"
+        )
     if delta_scale is not None:
         delta_scale = delta_scale.expand(groups, length)[None]
     path = ScanPath(tuple(Direction(length, length, 1, back) for back in turned), None, delta_scale)
     arrangement = _Sequences(groups, channels // groups)
     tensors = (u, delta, A, B, C, D, delta_bias, None)
-    if backend in (None, "cpu") and is_direct(tensors):
+    direct = discretization != "trapezoidal" and is_direct(tensors)
+    if backend in (None, "cpu") and direct:
         return direct_scan(arrangement, tensors, path, delta_softplus, discretization)
     options = {"path": path, "softplus": delta_softplus, "discretization": discretization}
+    if end_weight is not None:
+        options["end_weight"] = arrangement.to_output(end_weight)
     scan = ScanArguments(*arrangement.inward(tensors), **options)
     return arrangement.of_output(compute(scan, backend))
 

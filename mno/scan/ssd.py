@@ -18,6 +18,7 @@ With z = dt A, the rules of `mno.scan.selective_scan` are
     simplified   g = e = dt
     zoh          g = e = dt (exp(z) - 1) / z
     centred      g = dt, e = dt / 2, and c_t ends in the middle of step t
+    trapezoidal  e = w dt, g_t = e_t + (1 - w_{t+1}) dt_{t+1}, the latter 0 where a line ends
 
 Symbols, where a beam is a set of directions along the same lines, one way or both:
     u        input                                  (batch, point, 1, channel)
@@ -78,11 +79,12 @@ class HeadScan:
     bias: PerHead
     path: ScanPath
     discretization: str = "simplified"
+    end_weight: HeadSteps | None = None  # w, of `trapezoidal` alone; `None` for 1/2
 
     def by_channel(self) -> ScanArguments:
         """Return the same scan with everything that a head shares repeated for its channels."""
         channels, (groups, heads) = self.u.shape[-1], self.A.shape
-        repeats = channels // heads
+        repeats, w = channels // heads, self.end_weight
         A, D, bias = (x.repeat_interleave(repeats, -1) for x in (self.A, self.D, self.bias))
         of_head = torch.eye(heads, dtype=A.dtype, device=A.device).repeat_interleave(repeats, -1)
         return ScanArguments(
@@ -96,6 +98,7 @@ class HeadScan:
             of_head.expand(groups, -1, -1),
             self.path,
             discretization=self.discretization,
+            end_weight=None if w is None else w.repeat_interleave(repeats, -1),
         )
 
 
@@ -113,7 +116,8 @@ def ssd(scan: HeadScan) -> Inputs:
     with _full_precision(scan.u):
         u, delta, A, B, C, D, bias = (x.to(dtype) for x in tensors)
         dt = scan.path.scaled(F.softplus(delta + bias))
-        given = u.squeeze(2), dt, A, B, C, D, scan.discretization
+        at_end = dt / 2 if scan.end_weight is None else dt * scan.end_weight.to(dtype)
+        given = u.squeeze(2), dt, at_end, A, B, C, D, scan.discretization
         parts = [_Beam(scan.path, ways).scan(*given) for ways in _same_lines(scan.path)]
     return sum(parts[1:], parts[0])[:, :, None].to(scan.u.dtype)
 
@@ -168,16 +172,21 @@ class _Beam:
         return torch.stack([x.triu(1) if back else x.tril(-1) for x, back in parts])
 
     def scan(
-        self, u: Points, dt: HeadSteps, A: PerHead, B: Weights, C: Weights, D: PerHead, rule: str
-    ) -> Points:
-        """Scan along the ways of the beam."""
+        self, u: Points, dt: HeadSteps, at_end: HeadSteps, A: PerHead, B: Weights, C: Weights,
+        D: PerHead, rule: str,
+    ) -> Points:  # fmt: skip
+        """Scan along the ways of the beam; `at_end` is the weight of an input at its own step."""
         if not self.all:
-            dt, B, C = (x[:, :, self.ways] for x in (dt, B, C))
+            dt, at_end, B, C = (x[:, :, self.ways] for x in (dt, at_end, B, C))
             A, D = A[self.ways], D[self.ways]
         B, C, dt = (self._by_way(x) for x in (B, C, dt))
         dt = dt.movedim(3, 1).contiguous()
         z = dt * A[:, :, None, None]
-        drive = dt * phi(z) if rule == "zoh" else dt
+        drive = heard = dt * phi(z) if rule == "zoh" else dt
+        if rule in ("centred", "trapezoidal"):
+            heard = self._by_way(at_end).movedim(3, 1)
+        if rule == "trapezoidal":
+            drive = heard + self._of_next(dt - heard)
         # In float64, since differences are taken of what may have grown along the block.
         since = z.cumsum(-1, dtype=torch.float64)
         whole = since[..., -1]
@@ -185,11 +194,22 @@ class _Beam:
             turned = torch.tensor(self.backwards, device=u.device)[:, None, None, None]
             since = torch.where(turned, whole[..., None] - since + z, since)
         since = since - z / 2 if rule == "centred" else since
-        own = (drive / 2 if rule == "centred" else drive) * (B * C).sum(-1)[:, None]
-        own = own.sum(0) + D.sum(0)[:, None, None]
+        own = (heard * (B * C).sum(-1)[:, None]).sum(0) + D.sum(0)[:, None, None]
         write = since - drive.clamp_min(_LEAST_DRIVE).log()
         exponents = (x.to(u.dtype) for x in (since, write, whole))
         return _scan_blocks(u, B, C, *exponents, own, self)
+
+    def _of_next(self, x: Tensor) -> Tensor:
+        """Return what the next step along each way has, `(way, head, block, step)`; 0 at its end.
+
+        What fills up blocks is zero, and what it is given here meets an input that is.
+        """
+        lines = x.unflatten(2, (-1, self.per_line)).flatten(3)
+        parts = zip(lines.unbind(0), self.backwards, strict=True)
+        moved = [
+            F.pad(x[..., :-1], (1, 0)) if back else F.pad(x[..., 1:], (0, 1)) for x, back in parts
+        ]
+        return torch.stack(moved).unflatten(3, (self.per_line, -1)).flatten(2, 3)
 
     def _by_way(self, x: Tensor) -> Tensor:
         """Take `(batch, point, way, any)` into blocks `(way, block, step, any)`."""

@@ -387,6 +387,7 @@ def direction(scan, k):
         D=scan.D[one],
         bias=scan.bias[one],
         dt_weight=scan.dt_weight[one],
+        end_weight=None if scan.end_weight is None else scan.end_weight[:, :, one],
         path=ScanPath(path.directions[one], order, scale),
     )
 

@@ -45,8 +45,12 @@ def test_it_is_its_recurrence_in_values_and_gradients(cls, path):
     grid = Grid((4, 5), (0.1, 0.3), (0.2, 0.2))
     inputs = [features(2, 20, WIDTH, seed=i).requires_grad_() for i in range(2)]
     inputs = inputs[: 1 + (cls is SsdCrossMixer)]
-    for dtype, bound in ((torch.float64, 1e-6), (torch.float32, 2e-5)):  # A is float32 in both
-        mixer = made(cls, path, dtype=dtype)
+    for dtype, bound, rule in (  # A is float32 in both
+        (torch.float64, 1e-6, "centred"),
+        (torch.float32, 2e-5, "centred"),
+        (torch.float64, 1e-6, "trapezoidal"),
+    ):
+        mixer = made(cls, path, dtype=dtype, discretization=rule)
         found = []
         for run in (mixer, partial(by_steps, mixer)):
             given = [x.detach().to(dtype).requires_grad_() for x in inputs]

@@ -42,7 +42,7 @@ def problem(batch, groups, channels, state, length, seed=0, dtype=torch.float64)
 
 
 def by_steps(u, delta, A, B, C, D, delta_bias, *, delta_softplus, delta_scale, reverse,
-             discretization):  # fmt: skip
+             discretization, end_weight=None):  # fmt: skip
     """The scan's formula, one number at a time, in numpy."""
     u, delta, A, B, C, D, bias = (x.numpy() for x in (u, delta, A, B, C, D, delta_bias))
     batch, wide, length = u.shape
@@ -50,7 +50,7 @@ def by_steps(u, delta, A, B, C, D, delta_bias, *, delta_softplus, delta_scale, r
     y = np.zeros_like(u)
     for b, c in np.ndindex(batch, wide):
         group = c // (wide // groups)
-        h = np.zeros(state)
+        h, before = np.zeros(state), np.zeros(state)
         for t in reversed(range(length)) if reverse[group] else range(length):
             dt = delta[b, c, t] + bias[c]
             dt = np.logaddexp(0, dt) if delta_softplus else dt
@@ -63,6 +63,10 @@ def by_steps(u, delta, A, B, C, D, delta_bias, *, delta_softplus, delta_scale, r
             if discretization == "centred":  # half a step before the output, half behind it
                 seen = np.sqrt(decay) * h + drive / 2
                 h = np.sqrt(decay) * (seen + drive / 2)
+            elif discretization == "trapezoidal":  # the input of the step before at its start
+                end = 0.5 if end_weight is None else end_weight[b, c, t].item()
+                seen = h = decay * (h + (1 - end) * dt * before) + end * drive
+                before = B[b, group, :, t] * u[b, c, t]
             else:
                 h = seen
             y[b, c, t] = C[b, group, :, t] @ seen + D[c] * u[b, c, t]
@@ -92,6 +96,9 @@ def test_equals_the_formula_for_any_shape(
         "discretization": data.draw(st.sampled_from(DISCRETIZATIONS)),
         "delta_scale": None if scale is None else torch.from_numpy(scale),
     }
+    if options["discretization"] == "trapezoidal" and data.draw(st.booleans()):
+        ends = np.random.default_rng(seed).uniform(0.0, 1.0, tuple(args["u"].shape))
+        options["end_weight"] = torch.from_numpy(ends)
     y = selective_scan(**args, **options, backend=backend)
     assert y.shape == args["u"].shape
     torch.testing.assert_close(y, by_steps(**args, **options), rtol=1e-10, atol=1e-10)
@@ -138,6 +145,48 @@ def test_chunks_equal_single_steps_in_values_and_gradients(length, discretizatio
         results.append((y, *torch.autograd.grad(y.square().sum(), tuple(args.values()))))
     for name, plain, chunked in zip(("y", *GRADIENTS), *results, strict=True):
         torch.testing.assert_close(chunked, plain, rtol=1e-9, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])  # as read, and compiled
+def test_the_trapezoidal_rule_is_the_centred_one_for_a_constant_step_and_a_weight_of_one_half(
+    dtype,
+):
+    args = problem(2, 2, 3, 4, 9, dtype=dtype)
+    args |= {"delta": torch.full((2, 6, 9), 0.3, dtype=dtype), "delta_bias": args["delta_bias"]}
+    options = {"reverse": (False, True)}
+    centred = selective_scan(**args, **options, discretization="centred")
+    half = torch.full_like(args["u"], 0.5)
+    for weight in (None, half):
+        found = selective_scan(**args, **options, discretization="trapezoidal", end_weight=weight)
+        torch.testing.assert_close(found, centred)
+    args["delta"][..., 4] += 1.0  # and no other
+    found, centred = (
+        selective_scan(**args, **options, discretization=rule)
+        for rule in ("trapezoidal", "centred")
+    )
+    assert (found - centred).abs().max() > 0.01 * centred.abs().max()
+
+
+def test_the_trapezoidal_rule_with_all_weight_at_the_end_is_the_simplified_one():
+    args = problem(2, 2, 3, 4, 9)
+    found = selective_scan(
+        **args, discretization="trapezoidal", end_weight=torch.ones_like(args["u"])
+    )
+    torch.testing.assert_close(found, selective_scan(**args))
+
+
+def test_the_compiled_trapezoidal_rule_has_the_gradients_of_the_plain_one():
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        args = {k: x.to(dtype).requires_grad_() for k, x in problem(2, 2, 3, 4, 40).items()}
+        ends = torch.linspace(0.1, 0.9, 480).view(2, 6, 40).to(dtype).requires_grad_()
+        y = selective_scan(
+            **args, reverse=(False, True), discretization="trapezoidal", end_weight=ends
+        )
+        weight = torch.linspace(-1, 2, y.numel(), dtype=dtype).view_as(y)
+        found.append((y, *torch.autograd.grad((y * weight).sum(), (*args.values(), ends))))
+    for name, fast, plain in zip(("y", *GRADIENTS, "end_weight"), *found, strict=True):
+        assert (fast - plain).abs().max() < 2e-5 * plain.abs().max(), name
 
 
 def test_zero_order_hold_equals_the_matrix_exponential():
@@ -253,6 +302,9 @@ def replaced(**changes):
         (replaced(), {"backend": "cuda"}, "backend='cuda' does not exist; choose.*reference"),
         (replaced(), {"backend": "cpu"}, "backend='cpu' cannot.*float64; leave the backend out"),
         (replaced(), {"backend": "mamba_ssm"}, "backend='mamba_ssm' cannot.*not installed"),
+        (replaced(), {"end_weight": torch.ones(2, 6, 5)}, "discretization='simplified', which has"),
+        (replaced(), {"discretization": "trapezoidal", "end_weight": torch.ones(6, 5)},
+         r"end_weight has shape \(6, 5\); expected.*\(2, 6, 5\)"),
         (replaced(), {"discretization": "euler"}, "choose one of simplified, zoh, centred"),
     ],
 )  # fmt: skip

@@ -15,7 +15,7 @@ from mno.scan.backends import compute
 from mno.scan.paths import PATHS, scan_path
 from mno.scan.ssd import HeadScan, ssd
 
-RULES = ("simplified", "zoh", "centred")
+RULES = ("simplified", "zoh", "centred", "trapezoidal")
 TENSORS = ("u", "delta", "A", "B", "C", "D", "bias")
 
 
@@ -36,6 +36,8 @@ def problem(path, rule, *, points, batch=2, heads=2, channels=3, state=4, seed=0
         "D": normal(groups, heads),
         "bias": normal(groups, heads),
     }
+    if rule == "trapezoidal":
+        tensors["end_weight"] = torch.sigmoid(normal(batch, points, groups, heads))
     return HeadScan(**tensors, path=path, discretization=rule)
 
 

@@ -26,7 +26,8 @@ class MambaMixer(ScanMixer):
     Inside are `expand * d_model` channels. `path` is one of `mno.scan.paths.PATHS`; with `axial`
     and `cross` K depends on `dims`, the axes of the grids that the mixer will be given. Of the
     discretisations (see `mno.scan.selective_scan`) `simplified` is the reference's, and `centred`
-    the most alike from grid to grid. The scan's backend is chosen by itself if not given.
+    the most alike from grid to grid; `trapezoidal` has weights of its own, which learn how much the
+    end of a step counts. The scan's backend is chosen by itself if not given.
 
     Raises:
         ValueError: A size is not positive, or a name is not known.
@@ -67,10 +68,16 @@ class MambaMixer(ScanMixer):
         decays = torch.arange(1, self.d_state + 1, dtype=torch.float32)
         self.A_logs = nn.Parameter(decays.log().repeat(k * inner, 1))
         self.Ds = nn.Parameter(torch.ones(k * inner))
+        if self.discretization == "trapezoidal":
+            self.end_projs_weight = uniform(k, inner, rank, fan_in=rank)
+            self.end_projs_bias = nn.Parameter(torch.zeros(k, inner))
 
     def _scan(self, inner: Tensor, weights: Tensor, path: ScanPath) -> ScanArguments:
         step, b, c = weights.split((self.dt_rank, self.d_state, self.d_state), dim=-1)
-        shape = (self.directions, self.d_inner)
+        shape, ends = (self.directions, self.d_inner), None
+        if self.discretization == "trapezoidal":
+            ends = torch.einsum("bpkr,kcr->bpkc", step, self.end_projs_weight)
+            ends = torch.sigmoid(ends + self.end_projs_bias)
         return ScanArguments(
             inner[:, :, None],
             step,
@@ -82,6 +89,7 @@ class MambaMixer(ScanMixer):
             self.dt_projs_weight.transpose(1, 2),
             path,
             discretization=self.discretization,
+            end_weight=ends,
         )
 
     def _compute(self, scan: ScanArguments) -> Tensor:

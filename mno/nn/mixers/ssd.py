@@ -71,9 +71,16 @@ class SsdMixer(ScanMixer):
         self.dt_projs_bias = step_biases(k, heads)
         self.A_logs = nn.Parameter(torch.empty(k, heads).uniform_(*DECAYS).log())
         self.Ds = nn.Parameter(torch.ones(k, heads))
+        if self.discretization == "trapezoidal":
+            self.end_proj_weight = uniform(k, heads, inner, fan_in=inner)
+            self.end_proj_bias = nn.Parameter(torch.zeros(k, heads))
 
     def _scan(self, inner: Tensor, weights: Tensor, path: ScanPath) -> HeadScan:
         step, b, c = weights.split((self.heads, self.d_state, self.d_state), dim=-1)
+        ends = None
+        if self.discretization == "trapezoidal":
+            ends = torch.einsum("bpc,khc->bpkh", inner, self.end_proj_weight)
+            ends = torch.sigmoid(ends + self.end_proj_bias)
         return HeadScan(
             inner[:, :, None],
             step,
@@ -84,6 +91,7 @@ class SsdMixer(ScanMixer):
             self.dt_projs_bias,
             path,
             discretization=self.discretization,
+            end_weight=ends,
         )
 
     def _compute(self, scan: HeadScan) -> Tensor:
