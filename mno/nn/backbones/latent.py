@@ -105,8 +105,8 @@ class Tokens(NamedTuple):
 class Patches(nn.Module):
     """Tokens of `patch` cells of training along each axis, so that a token has a physical size.
 
-    `local` and `refine` are two convolutions each over 3 cells along each axis; where the domain is
-    periodic, so are they. `down` and `up` are linear in all the features of a patch.
+    `local` is a convolution over 3 cells along each axis, `refine` are two, each followed by GELU;
+    where the domain is periodic, so are they. `down` and `up` are linear in all features of a patch.
 
     On a grid of another spacing, fields are averaged over the cells of training, or interpolated at
     their centres by cubic splines along each axis, and what comes of them likewise back: one set of
@@ -129,7 +129,7 @@ class Patches(nn.Module):
         def convolution(before: int) -> nn.Module:
             return CONVOLUTIONS[dims](before, local, 3, padding=1, padding_mode=mode)
 
-        self.local = nn.Sequential(convolution(inputs), nn.GELU(), convolution(local))
+        self.local = nn.Sequential(convolution(inputs), nn.GELU())
         self.down, self.up = nn.Linear(pieces, config.width), nn.Linear(config.width, pieces)
         self.refine = nn.Sequential(convolution(local), nn.GELU(), convolution(local), nn.GELU())
 
