@@ -106,7 +106,7 @@ class Patches(nn.Module):
     """Tokens of `patch` cells of training along each axis, so that a token has a physical size.
 
     `local` is a convolution over 3 cells along each axis, `refine` are two, each followed by GELU;
-    where the domain is periodic, so are they. `down` and `up` are linear in all features of a patch.
+    where the domain is periodic, so are they. `down` and `up` are linear in a patch's features.
 
     On a grid of another spacing, fields are averaged over the cells of training, or interpolated at
     their centres by cubic splines along each axis, and what comes of them likewise back: one set of
