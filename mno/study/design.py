@@ -218,7 +218,11 @@ _DEFAULTS = {
 }
 TRACKED = ("scenario", "seed", "generate", "task", "model", "train", "learning_curve", "evaluate")
 """The parameters that a cell depends on, besides those of its own scenario."""
-_ADDED = {"model": ("patch", "cells", "local_width")}
+_ADDED = {
+    "task": ("predict",),
+    "model": ("patch", "cells", "local_width"),
+    "train": ("scales", "beta2"),
+}
 """Options that are younger than cells which are kept: they count where they are not at defaults."""
 
 

@@ -92,6 +92,13 @@ class TrainConfig(Config):
         description="Bits of a number in the layers: 32, or `bf16` for mixed precision in training "
         "where the device has it; weights, validation and losses keep 32",
     )
+    beta2: float = Field(
+        0.999,
+        ge=0.5,
+        lt=1.0,
+        description="Decay of the optimiser's mean of squared gradients; 0.95 forgets large early "
+        "gradients sooner, from which short trainings gain",
+    )
     scales: dict[str, str] = Field(
         {},
         description="What of a field the model is given or predicts, by its name, where that is to "

@@ -219,5 +219,6 @@ def optimiser_of(operator: nn.Module, config: TrainConfig) -> AdamW:
             if group
         ],
         lr=config.learning_rate,
+        betas=(0.9, config.beta2),
         fused=is_real and config.precision == 32,
     )
