@@ -7,6 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 
+import torch
+
+from benchmarks import scan_llama
 from benchmarks.exponentials import exponential_loops
 from benchmarks.page import Section, Table, figure
 from benchmarks.scan_first_call import first_calls
@@ -40,7 +43,8 @@ ABOUT = f"""Forward and backward pass with the gradients of all seven inputs, fl
 channels in {GROUPS} groups, state size {STATE}, batch {BATCH}, inputs of shape (batch, channels,
 length). The peers get theirs in the layout that suits them, (batch, length, channels). The lean
 loop makes each step's decay and drive inside the loop, which is the fastest in plain torch that was
-found; mambapy's makes them for all steps beforehand. Each side is called for {SETTLE * 1e3:.0f}
+found; mambapy's, of a package that has had no release since 2024, makes them for all steps
+beforehand. Each side is called for {SETTLE * 1e3:.0f}
 ms, at least once, before each call that is timed: repeated calls are what is compared. The first
 call after something else costs ours one to two milliseconds more."""
 
@@ -58,6 +62,11 @@ def run() -> Section:
             "results' memory itself; the peers gain when the C library is told to keep theirs "
             "(`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`), as the production line does.",
             _with_kept_memory(),
+            f"**Forward pass alone, length {LENGTH}**, beside llama.cpp's `ggml_ssm_scan` in its "
+            "package for Python: without gradients, which it has none of, and without the direct "
+            "path and the bias. Its graph is ready to run and holds its tensors; ours checks its "
+            "arguments and makes its output in the time that is measured.",
+            _forward_alone(),
             "**Distance from the floor.** A scan needs an exponential per channel, state and step, "
             "and again in the backward pass.",
             _floor(),
@@ -120,6 +129,30 @@ def _with_kept_memory() -> Table:
         if name != "ours"
     ]
     return Table(("peer", "ours, ms", "peer, ms", "ratio"), rows)
+
+
+def _forward_alone() -> str | Table:
+    if not scan_llama.is_installed():
+        return (
+            'llama-cpp-python is not installed, so it is not compared; `pip install -e ".[llama]"` '
+            "adds it, which compiles it for some minutes."
+        )
+    u, delta, A, B, C, *_ = make_inputs(LENGTH)
+    theirs, found = scan_llama.prepared_scan(
+        u.mT, delta.mT, A, *(x.permute(0, 3, 1, 2) for x in (B, C)), threads=THREADS
+    )
+    ours_alone = torch.no_grad()(partial(ours, u, delta, A, B, C))
+    theirs()
+    difference = relative_error(found.mT, ours_alone())
+    times = in_turn({"theirs": theirs, "ours": ours_alone}, 31, pause=PAUSE, settle=SETTLE)
+    row = (
+        figure(median_ms(times, "ours")),
+        figure(median_ms(times, "theirs")),
+        figure(median_ratio(times, "theirs", "ours")),
+        "1.5",
+        f"{difference:.0e}",
+    )
+    return Table(("ours, ms", "llama.cpp, ms", "ratio", "asked for", "difference"), [row])
 
 
 def _missing() -> str:

@@ -19,6 +19,7 @@ PACKAGES = (
     "zarr",
     "h5py",
     "mambapy",
+    "llama-cpp-python",
     "neuraloperator",
     "clawpack",
 )

@@ -134,6 +134,19 @@ class ScanArguments:
         path = ScanPath(unpacked(layout), order, scale)
         return cls(*tensors, path=path, softplus=softplus, discretization=rule)
 
+    @classmethod
+    def arranged(
+        cls,
+        tensors: Tensors,
+        arrangement: Arrangement,
+        path: ScanPath,
+        softplus: bool,
+        discretization: str,
+    ) -> ScanArguments:
+        """Make it of tensors, in the glossary's order, as a caller has them."""
+        given: Any = arrangement.inward(tensors)
+        return cls(*given, path=path, softplus=softplus, discretization=discretization)
+
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
         """The tensors that a gradient may be asked for, in the glossary's order."""
@@ -149,6 +162,43 @@ class ScanArguments:
     def shared(self) -> bool:
         """Whether all directions scan the same input."""
         return self.u.shape[2] == 1
+
+
+Tensors = Sequence[Tensor | None]
+
+
+class Arrangement:
+    """How the tensors of a caller lie, and how those of the backends do; here, alike.
+
+    All that is returned are views, but for gradients by parameters.
+    """
+
+    def inward(self, tensors: Tensors) -> Tensors:
+        """Return the inputs, in the order of `ScanArguments.tensors`, as the backends take them."""
+        return tensors
+
+    def of_output(self, y: Tensor) -> Tensor:
+        """Return an output, or a gradient by u or delta, as the caller wants it."""
+        return y
+
+    def to_output(self, y: Tensor) -> Tensor:
+        """Undo `of_output`."""
+        return y
+
+    def of_weights(self, dB: Tensor) -> Tensor:
+        """Return a gradient by B or C as those lie."""
+        return dB
+
+    def of_matrix(self, dA: Tensor) -> Tensor:
+        """Return the gradient by A as that lies."""
+        return dA
+
+    def of_channels(self, dD: Tensor) -> Tensor:
+        """Return a gradient by D or bias as those lie."""
+        return dD
+
+
+AS_GIVEN = Arrangement()
 
 
 def check_shapes(given: Mapping[str, tuple[Tensor | None, str]], sizes: dict[str, int]) -> None:

@@ -18,7 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from mno.scan import cpu
-from mno.scan.arguments import Inputs, ScanArguments, ScanPath, packed, unpacked
+from mno.scan.arguments import (
+    AS_GIVEN,
+    Arrangement,
+    Inputs,
+    ScanArguments,
+    ScanPath,
+    Tensors,
+    packed,
+    unpacked,
+)
 from mno.scan.plain import (
     Lines,
     LineWeights,
@@ -28,8 +37,6 @@ from mno.scan.plain import (
     scan_by_lines,
 )
 from mno.scan.trapezoidal import trapezoidal_scan
-
-Tensors = Sequence[Tensor | None]
 
 _DIFFERENTIABLE = 8  # the first inputs of the operator
 _INPUTS = (
@@ -63,7 +70,7 @@ def compiled_scan(scan: ScanArguments) -> Inputs:
     tensors = [None if x is None else x.float() for x in scan.tensors]
     path, how = scan.path, (scan.softplus, scan.discretization)
     if is_direct(tensors):
-        y = direct_scan(Arrangement(), tensors, path, *how)
+        y = direct_scan(tensors, AS_GIVEN, path, *how)
     else:
         inputs = (*tensors, path.factors, path.order, packed(path.directions), *how)
         y, _ = torch.ops.mno.selective_scan(*inputs, _wants_gradient(tensors))
@@ -134,29 +141,6 @@ def _installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
-class Arrangement:
-    """How the tensors of a caller lie, and how those of the backends do; here, alike.
-
-    Tensors come in the order of `ScanArguments.tensors`; all that is returned are views.
-    """
-
-    def inward(self, tensors: Tensors) -> Tensors:
-        """Return the inputs as the backends take them."""
-        return tensors
-
-    def outward(self, tensors: Tensors) -> Tensors:
-        """Return the gradients by the inputs as those lie."""
-        return tensors
-
-    def of_output(self, y: Tensor) -> Tensor:
-        """Return the backends' output as the caller wants it."""
-        return y
-
-    def to_output(self, y: Tensor) -> Tensor:
-        """Undo `of_output`."""
-        return y
-
-
 def is_direct(tensors: Tensors) -> bool:
     """Say whether a scan of these tensors can be computed by `direct_scan`.
 
@@ -182,46 +166,35 @@ def _wants_gradient(tensors: Tensors) -> bool:
 
 
 def direct_scan(
-    arrangement: Arrangement, tensors: Tensors, path: ScanPath, softplus: bool, discretization: str
+    tensors: Tensors, arrangement: Arrangement, path: ScanPath, softplus: bool, discretization: str
 ) -> Tensor:
     """Compute a scan, in any arrangement of its tensors, without torch's dispatcher."""
-    options = arrangement, path, softplus, discretization
-    y, _ = _DirectScan.apply(options, _wants_gradient(tensors), *tensors)
-    return y
+    how = arrangement, path, softplus, discretization
+    if _wants_gradient(tensors):
+        return _DirectScan.apply(how, *tensors)
+    return _launch().arranged_forward(tensors, *how, save=False)[0]
 
 
 class _DirectScan(torch.autograd.Function):
+    # No `setup_context`: with it, torch binds the arguments by their names in each call.
     @staticmethod
-    def forward(options: Any, save: bool, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
-        y, states = _launch().forward(_scan_of(tensors, *options), save=save)
-        return options[0].of_output(y), states
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.options = inputs[0]
-        ctx.save_for_backward(*inputs[2:], output[1])
-        ctx.mark_non_differentiable(output[1])
+    def forward(ctx: Any, how: Any, *tensors: Tensor | None) -> Tensor:
+        y, states = _launch().arranged_forward(tensors, *how, save=True)
+        ctx.how = how
+        ctx.save_for_backward(*tensors, states)
         ctx.set_materialize_grads(False)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
         *tensors, states = ctx.saved_tensors
-        dy, arrangement = grad_outputs[0], ctx.options[0]
+        (dy,) = grad_outputs
         if dy is None:
-            return (None,) * (2 + len(tensors))
+            return (None,) * (1 + len(tensors))
         if torch.is_grad_enabled():
-            needed = ctx.needs_input_grad[2:]
-            return (None, None, *_plain_gradients(tensors, needed, dy, *ctx.options))
-        scan = _scan_of(tensors, *ctx.options)
-        grads = _launch().backward(scan, states, arrangement.to_output(dy))
-        return (None, None, *arrangement.outward(grads))
-
-
-def _scan_of(
-    tensors: Tensors, arrangement: Arrangement, path: ScanPath, softplus: bool, rule: str
-) -> ScanArguments:
-    given: Any = arrangement.inward(tensors)
-    return ScanArguments(*given, path=path, softplus=softplus, discretization=rule)
+            needed = ctx.needs_input_grad[1:]
+            return (None, *_plain_gradients(tensors, needed, dy, *ctx.how))
+        return (None, *_launch().arranged_backward(tensors, *ctx.how, states, dy))
 
 
 def _launch() -> Any:
@@ -231,12 +204,12 @@ def _launch() -> Any:
 
 
 def _plain_gradients(
-    tensors: Tensors, needed: Sequence[bool], dy: Tensor, arrangement: Arrangement, *options: Any
+    tensors: Tensors, needed: Sequence[bool], dy: Tensor, arrangement: Arrangement, *how: Any
 ) -> list[Tensor | None]:
     """Differentiate the plain form, since a graph of the gradients themselves was asked for."""
     # One may have been made of another, whose gradient here is without what comes through it.
     tensors = [None if x is None else x.view_as(x) for x in tensors]
-    scan = _scan_of(tensors, arrangement, *options)
+    scan = ScanArguments.arranged(tensors, arrangement, *how)
     y = arrangement.of_output(scan_by_lines(scan, plain_recurrence))
     asked = [need and x is not None for x, need in zip(tensors, needed, strict=False)]
     wanted = [x for x, ask in zip(tensors, asked, strict=True) if ask and x is not None]
@@ -275,8 +248,10 @@ def _backward(*inputs: Any) -> list[Tensor]:
     """Return the gradients of the first eight inputs, empty for those that are not there."""
     *given, states, dy = inputs
     scan = ScanArguments.flat(*given)
-    grads = _launch().backward(scan, states, dy)
-    return [scan.u.new_empty(0) if grad is None else grad for grad in grads]
+    du, ddelta, dA, dB, dC, *others = _launch().backward(scan, states, dy)
+    # Gradients by parameters share memory, which the results of an operator may not.
+    others = [scan.u.new_empty(0) if grad is None else grad.clone() for grad in others]
+    return [du, ddelta, dA.clone(), dB, dC, *others]
 
 
 @_backward.register_fake
@@ -312,7 +287,7 @@ def _differentiate(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tenso
         *inputs, scale, order = tensors
         layout, *how = ctx.options
         path, needed = ScanPath(unpacked(layout), order, scale), ctx.needs_input_grad
-        return (*_plain_gradients(inputs, needed, dy, Arrangement(), path, *how), *rest)
+        return (*_plain_gradients(inputs, needed, dy, AS_GIVEN, path, *how), *rest)
     grads = torch.ops.mno.selective_scan_backward(*tensors, *ctx.options, states, dy)
     inputs = tensors[:_DIFFERENTIABLE]
     given = [None if x is None else grad for x, grad in zip(inputs, grads, strict=True)]

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, lru_cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from mno.scan.arguments import DISCRETIZATIONS, Direction, ScanArguments, ScanPath, check_shapes
-from mno.scan.backends import Arrangement, compute, direct_scan, is_direct
+from mno.scan.arguments import (
+    DISCRETIZATIONS,
+    Arrangement,
+    Direction,
+    ScanArguments,
+    ScanPath,
+    check_shapes,
+)
+from mno.scan.backends import compute, direct_scan, is_direct
 
 
 def selective_scan(
@@ -82,7 +92,13 @@ def selective_scan(
         arXiv:2312.00752, equations 2 and 4. The trapezoidal rule is that of Mamba-3,
         arXiv:2603.15569.
     """
-    groups = _num_groups(u, delta, A, B, C, D, delta_bias)
+    tensors = (u, delta, A, B, C, D, delta_bias)
+    compiled = backend in (None, "cpu") and discretization != "trapezoidal"
+    direct = compiled and is_direct(tensors)
+    if direct:
+        groups = _known_num_groups(*[None if x is None else x.shape for x in tensors])
+    else:
+        groups = _num_groups(*tensors)
     channels, length = u.shape[1:]
     if delta_scale is not None and delta_scale.shape not in ((length,), (groups, length)):
         raise ValueError(
@@ -112,16 +128,14 @@ def selective_scan(
         )
     if delta_scale is not None:
         delta_scale = delta_scale.expand(groups, length)[None]
-    path = ScanPath(tuple(Direction(length, length, 1, back) for back in turned), None, delta_scale)
-    arrangement = _Sequences(groups, channels // groups)
-    tensors = (u, delta, A, B, C, D, delta_bias, None)
-    direct = discretization != "trapezoidal" and is_direct(tensors)
-    if backend in (None, "cpu") and direct:
-        return direct_scan(arrangement, tensors, path, delta_softplus, discretization)
-    options = {"path": path, "softplus": delta_softplus, "discretization": discretization}
+    path = ScanPath(_directions(length, turned), None, delta_scale)
+    arrangement = _sequences(groups, channels // groups)
+    how = arrangement, path, delta_softplus, discretization
+    if direct:
+        return direct_scan((*tensors, None), *how)
+    scan = ScanArguments.arranged((*tensors, None), *how)
     if end_weight is not None:
-        options["end_weight"] = arrangement.to_output(end_weight)
-    scan = ScanArguments(*arrangement.inward(tensors), **options)
+        scan = replace(scan, end_weight=arrangement.to_output(end_weight))
     return arrangement.of_output(compute(scan, backend))
 
 
@@ -141,21 +155,36 @@ class _Sequences(Arrangement):
             None,
         )
 
-    def outward(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
-        u, delta, A, B, C, D, bias, _ = tensors
-        return (
-            *(self.of_output(x) for x in (u, delta)),
-            A.transpose(1, 2).flatten(0, 1),
-            *(x.permute(0, 2, 3, 1) for x in (B, C)),
-            *(None if x is None else x.flatten(0, 1) for x in (D, bias)),
-            None,
-        )
-
     def of_output(self, y: Tensor) -> Tensor:
         return y.permute(0, 2, 3, 1).flatten(1, 2)
 
     def to_output(self, y: Tensor) -> Tensor:
         return y.unflatten(1, self.sizes).permute(0, 3, 1, 2)
+
+    def of_weights(self, dB: Tensor) -> Tensor:
+        return dB.permute(0, 2, 3, 1)
+
+    def of_matrix(self, dA: Tensor) -> Tensor:
+        return dA.transpose(1, 2).flatten(0, 1)
+
+    def of_channels(self, dD: Tensor) -> Tensor:
+        return dD.flatten(0, 1)
+
+
+@cache
+def _sequences(groups: int, channels: int) -> _Sequences:
+    return _Sequences(groups, channels)
+
+
+@lru_cache(maxsize=64)
+def _directions(length: int, turned: tuple[bool, ...]) -> tuple[Direction, ...]:
+    return tuple(Direction(length, length, 1, back) for back in turned)
+
+
+@lru_cache(maxsize=64)
+def _known_num_groups(*shapes: torch.Size | None) -> int:
+    made: Any = [None if shape is None else torch.empty(shape, device="meta") for shape in shapes]
+    return _num_groups(*made)
 
 
 def _num_groups(

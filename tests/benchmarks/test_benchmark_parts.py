@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import scan_llama
 from benchmarks.bench_mixer import crossover
 from benchmarks.exponentials import exp2_repeatedly
 from benchmarks.memory import extra_peak, is_told
@@ -56,6 +57,16 @@ def test_every_peer_computes_the_same_values_and_gradients(peer):
     results = channels_first(both_passes(peer, channels_last(inputs), cotangent.mT.contiguous()))
     assert [x.shape for x in results] == [x.shape for x in reference]
     assert max(relative_error(a, b) for a, b in zip(results, reference, strict=True)) < 5e-6
+
+
+def test_the_forward_pass_of_llama_cpp_has_the_same_values():
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed (extra llama)")
+    u, delta, A, B, C, *_ = (x.detach() for x in make_inputs(LENGTH))
+    given = u.mT, delta.mT, A, *(x.permute(0, 3, 1, 2) for x in (B, C))
+    scan, found = scan_llama.prepared_scan(*given, threads=2)
+    scan()
+    reference = selective_scan(u, delta, A, B, C, backend="reference")
+    assert relative_error(found.mT, reference) < 1e-5
 
 
 def test_steps_of_the_measured_scan_are_those_of_fresh_weights():

@@ -88,6 +88,30 @@ def test_one_order_may_serve_all_samples():
         assert torch.equal(ours, wanted)
 
 
+def test_a_known_layout_brings_nothing_of_earlier_scans_along():
+    layout = [12, 12, 1, 0, 4, 4, 3, 1]
+    given = [random_inputs(s, batch=2, points=12, groups=2, channel=20, state=3) for s in (1, 2)]
+    dy = torch.randn(2, 12, 2, 20)
+    wanted = [run(inputs, layout, dy) for inputs in given]
+    for length in range(1, 100):  # more layouts than are kept
+        run(random_inputs(0, batch=1, points=length, groups=1, channel=1, state=1), [length] * 2
+            + [1, 0], torch.ones(1, length, 1, 1))  # fmt: skip
+    moved = [inputs | {"B": laid_out(inputs["B"], "points")} for inputs in given]
+    for inputs in (*given, *moved):
+        for cotangent in (dy, laid_out(dy, "points")):
+            expected = wanted[inputs["u"] is given[1]["u"]]
+            for ours, theirs in zip(run(inputs, layout, cotangent), expected, strict=True):
+                assert torch.equal(ours, theirs)
+
+
+def test_points_are_checked_in_a_known_layout_too():
+    inputs = random_inputs(0, batch=1, points=6, groups=1, channel=2, state=1, ordered=True)
+    run(inputs, [6, 6, 1, 0], torch.ones(1, 6, 1, 2))
+    inputs["order"] = inputs["order"] + 1
+    with pytest.raises(ValueError, match="order names points from 1 to 6 of 6"):
+        run(inputs, [6, 6, 1, 0], torch.ones(1, 6, 1, 2))
+
+
 def test_output_and_gradients_are_laid_out_like_their_inputs():
     inputs = random_inputs(5, batch=2, points=12, groups=2, channel=20, state=3)
     inputs["delta"] = laid_out(inputs["delta"], "points")

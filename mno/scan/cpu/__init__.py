@@ -5,9 +5,10 @@ package loads neither numba nor torch.
 
 `vectors` has instructions on vectors of channels, `rules` the three discretisations and the loops
 over a tile's steps, `tiles` brings what lies along a walk into scratch memory and back, `tasks` has
-the passes made of them; `job` is what they are given, `launch` runs them in threads, and `memory`
-keeps memory for their results. `blocks` has the passes of a scan with one decay per head, which
-`launch_blocks` runs. Shared words are those of `mno.scan.arguments`, and
+the passes made of them; `job` is what they are given, `plan` what of it a layout determines,
+`threads` compiles and runs them, `launch` is called for a pass, and `memory` keeps memory for
+results. `blocks` has the passes of a scan with one decay per head, which `launch_blocks` runs.
+Shared words are those of `mno.scan.arguments`, and
 
     dt      step, scale * softplus(delta + bias)
     h       state                                 (state, channel)
@@ -17,12 +18,14 @@ keeps memory for their results. `blocks` has the passes of a scan with one decay
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 
 # Steps computed together, and the distance between the states that are kept for the backward pass.
 TILE = 32
 
 
+@cache
 def unavailable() -> str | None:
     """Return why the compiled kernels cannot run here, or None if they can."""
     return "numba is not installed" if find_spec("numba") is None else None

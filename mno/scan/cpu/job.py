@@ -40,7 +40,6 @@ SIZES = 14
 ) = range(VIEW * TENSORS, VIEW * TENSORS + SIZES)  # fmt: skip
 # Two numbers per group follow: the length of its lines and whether `order` is walked backwards.
 DIRECTIONS = VIEW * TENSORS + SIZES
-JOB = types.Array(types.int64, 1, "C")
 
 OPTIONS: dict[str, Any] = {
     "no_cpython_wrapper": True,

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
-from numba.core import types
 from torch import Tensor
 
-from mno.core.compiled import KernelCache, named
 from mno.scan.cpu import blocks as fields
-from mno.scan.cpu.job import JOB, OPTIONS
-from mno.scan.cpu.launch import _scratch, run_in_threads
 from mno.scan.cpu.memory import empty
+from mno.scan.cpu.threads import Kernel, compiled_tasks, run_tasks
 
 # Tasks are as many as this where the sizes allow: enough for so many threads.
 _TASKS = 8
@@ -94,23 +88,11 @@ class _Job:
 
     def run(self, direction: str) -> None:
         """Run all tasks, in as many threads as torch has."""
-        numbers, kernel = np.array(self.numbers, np.int64), _kernel(direction)
-
-        def work(claims: Iterator[int]) -> None:
-            address = _scratch(self.scratch)
-            for task in claims:
-                kernel(numbers, task, address)
-
-        threads = 1 if self.amount < _SMALL else torch.get_num_threads()
-        run_in_threads(self.tasks, threads, work)
+        threads = 1 if self.tasks == 1 or self.amount < _SMALL else torch.get_num_threads()
+        job = np.array(self.numbers, np.int64)
+        run_tasks(_kernel(direction), job, self.tasks, self.scratch, threads)
 
 
 @cache
-def _kernel(direction: str) -> Any:
-    options: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": False}
-    name = f"{direction}_blocks"
-    run: Any = njit(**options)(named(fields.PASSES[direction], name))
-    run._cache = KernelCache(name, Path(__file__).parent)
-    run.compile(types.void(JOB, types.int64, types.int64))
-    run.disable_compile()
-    return run
+def _kernel(direction: str) -> Kernel:
+    return compiled_tasks(fields.PASSES[direction], f"{direction}_blocks")

@@ -37,8 +37,10 @@ from mno.scan.cpu.vectors import (
     load,
     load_address,
     load_everywhere,
+    load_part,
     product,
     store,
+    store_part,
     total,
     zeros,
 )
@@ -281,6 +283,16 @@ def backward_task(discretization: str) -> Any:
             group += 1
 
     return run
+
+
+def add_parts(first, parts, count):  # type: ignore[no-untyped-def]
+    """Add up parts of `count` floats, one behind the other, in their order, into the first."""
+    for i in range(0, count, LANES):
+        here, part = first + i * FLOAT_BYTES, min(LANES, count - i)
+        value = load_part(here, part)
+        for k in range(1, parts):
+            value = total(value, load_part(here + k * count * FLOAT_BYTES, part))
+        store_part(here, value, part)
 
 
 PASSES = {"forward": forward_task, "backward": backward_task}
