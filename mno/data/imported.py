@@ -102,7 +102,7 @@ def _shares(config: GenerateConfig, place: np.ndarray) -> np.ndarray:
 
 
 WIDE = 100.0
-"""How many times its least value a positive input must reach for its logarithm to be taken."""
+"""Over how large a factor a positive input must reach for its logarithm to be taken."""
 FOLDER = Path("build/imported")
 """Where converted files are, in a workspace."""
 
@@ -111,8 +111,8 @@ class Imported(FilesSource):
     """The samples of all files of an imported dataset, in order.
 
     Of more samples than are wanted, some are taken, evenly spread over the files. An input that is
-    positive everywhere, and of which nearly all values span more than `WIDE`, is on the scale
-    `log`, unless its files say another one.
+    positive everywhere and spans a factor of more than `WIDE` is on the scale `log`, unless its
+    files say another one.
 
     Raises:
         InputError: A file was not imported here, was altered, or does not fit the others.
@@ -169,7 +169,7 @@ class Imported(FilesSource):
         return {"sources": [source for part in self._parts for source in part.schema.sources]}
 
     def spans(self) -> dict[str, tuple[float, float]]:
-        """Return from where to where nearly all values of inputs lie that are positive, by name."""
+        """Return the span of inputs that are positive (`mno.data.generate.work.SPAN`), by name."""
         spans = {}
         for field in self._schema.fields:
             found = [part.span(field.name) for part in self._parts]

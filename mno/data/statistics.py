@@ -128,18 +128,18 @@ class Decades:
     def __add__(self, other: Decades) -> Decades:
         return Decades(Counter(self.counts) + Counter(other.counts), self.others + other.others)
 
-    def span(self, share: float) -> tuple[float, float] | None:
-        """Return between which values all but a share lie, half of it at each end.
+    def span(self, low: float, high: float) -> tuple[float, float] | None:
+        """Return two quantiles, outwards to ends of tenths of a decade.
 
-        Ends of tenths of a decade; none where a value is not positive, or there is none.
+        None where a value is not positive, or there is none.
         """
         tenths = sorted(self.counts)
         if self.others or not tenths:
             return None
         below = np.cumsum([self.counts[tenth] for tenth in tenths])
-        low = int(np.searchsorted(below, 0.5 * share * below[-1], side="right"))
-        high = int(np.searchsorted(below, (1.0 - 0.5 * share) * below[-1]))
-        return 10.0 ** (tenths[low] / _TENTHS), 10.0 ** ((tenths[high] + 1) / _TENTHS)
+        first = tenths[int(np.searchsorted(below, low * below[-1], side="right"))]
+        last = tenths[int(np.searchsorted(below, high * below[-1]))]
+        return 10.0 ** (first / _TENTHS), 10.0 ** ((last + 1) / _TENTHS)
 
 
 def count_duplicates(inputs: Sequence[Hashable], splits: Sequence[str]) -> tuple[int, int]:

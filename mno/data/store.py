@@ -50,8 +50,8 @@ def create_store(
     """Write the store, in a new folder, without its fields' values: metadata, coordinates, splits.
 
     `content` is what determines the samples, as plain values; `splits` names each sample's split,
-    and `numbers` are further ones for each sample, shape `(samples,)`, by name. `spans` says from
-    where to where nearly all values of a field lie, where that is known.
+    and `numbers` are further ones for each sample, shape `(samples,)`, by name. `spans` says
+    between which values most of a field lie, where that is known.
     """
     attributes = {
         "Conventions": "CF-1.11",

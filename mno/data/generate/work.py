@@ -37,8 +37,9 @@ from mno.data.statistics import Decades, Margins, Moments
 from mno.data.store import create_store, seal, shard_file
 from mno.scenarios.base import FilesSource, SampleSource, split_samples
 
-OUTLIERS = 0.002
-"""Share of the values of a field that its span leaves out."""
+SPAN = (0.05, 0.999)
+"""Quantiles between which a field's span lies. Of numbers drawn evenly from 0 to 1, or the sizes of
+normal ones, it does not reach over two decades, though the least may be as small as you like."""
 # Samples use spawn keys of length one, so this key can never be one of theirs.
 _SPLIT_STREAM = (0, 0)
 
@@ -345,10 +346,10 @@ class WorkFolder:
 
 
 def _spans(records: Sequence[ShardRecord]) -> dict[str, tuple[float, float]]:
-    """Return where nearly all values of fields lie that are positive, where that is told."""
+    """Return the span of fields that are positive, where that is told."""
     spans = {}
     for name in records[0].decades:
-        span = reduce(add, (record.decades[name] for record in records)).span(OUTLIERS)
+        span = reduce(add, (record.decades[name] for record in records)).span(*SPAN)
         if span:
             extremes = reduce(add, (record.statistics[name] for record in records))
             spans[name] = (max(span[0], extremes.min), min(span[1], extremes.max))
