@@ -20,11 +20,15 @@ from benchmarks.scan_problem import (
     BATCH,
     CHANNELS,
     GROUPS,
+    HEADS,
     NAMES,
     STATE,
     both_passes,
+    by_heads,
+    heads_by_steps,
     make_cotangent,
     make_inputs,
+    make_pair,
     ours,
     relative_error,
 )
@@ -47,6 +51,11 @@ found; mambapy's, of a package that has had no release since 2024, makes them fo
 beforehand. Each side is called for {SETTLE * 1e3:.0f}
 ms, at least once, before each call that is timed: repeated calls are what is compared. The first
 call after something else costs ours one to two milliseconds more."""
+
+BY_HEADS = f"""**One decay per head** (`ssd`): {HEADS} heads of {CHANNELS // HEADS} channels, by
+products of matrices, against the scan with as many channels and states. One line of length
+{LENGTH}, one way, batch {BATCH}. The difference is that of `ssd` from the `reference` backend in
+float64."""
 
 
 def run() -> Section:
@@ -72,6 +81,8 @@ def run() -> Section:
             _floor(),
             "**Time by length.** An element is one channel at one step.",
             *_by_length(),
+            BY_HEADS,
+            _by_heads(),
             "**Extra memory**: the peak beyond the inputs, in multiples of the bytes of the "
             "inputs. It holds the output and all gradients, which are about 1.5 by themselves.",
             _memory(),
@@ -196,6 +207,35 @@ def _by_length() -> list[str | Table]:
         f"The largest time per element is {spread:.0%} above the smallest; at most 25% is asked "
         "for.",
     ]
+
+
+def _by_heads() -> Table:
+    rows = []
+    for state, asked in ((16, "1.5"), (64, "4")):
+        of_scan, of_heads = make_pair(state, LENGTH)
+        dy = make_cotangent(LENGTH)
+        by_points = dy.mT[:, :, None].contiguous()
+        functions = {
+            "scan": partial(both_passes, ours, of_scan, dy),
+            "ssd": partial(both_passes, by_heads, of_heads, by_points),
+        }
+        exact = [x.detach().double().requires_grad_() for x in of_heads]
+        reference = both_passes(heads_by_steps, exact, by_points.double())
+        pairs = zip(functions["ssd"](), reference, strict=True)
+        difference = max(relative_error(a, b) for a, b in pairs)
+        times = in_turn(functions, 31, pause=PAUSE, settle=SETTLE)
+        rows.append(
+            (
+                str(state),
+                figure(median_ms(times, "ssd")),
+                figure(median_ms(times, "scan")),
+                figure(median_ratio(times, "scan", "ssd")),
+                asked,
+                f"{difference:.0e}",
+            )
+        )
+    columns = ("state size", "`ssd`, ms", "scan, ms", "ratio", "asked for", "difference")
+    return Table(columns, rows)
 
 
 def _memory() -> Table:

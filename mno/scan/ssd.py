@@ -28,7 +28,8 @@ Symbols, where a beam is a set of directions along the same lines, one way or bo
     read     c_t                                    (way, head, block, step)
     write    c_s - log(g_s)                         (way, head, block, step)
     whole    sum of dt A over a block               (way, head, block)
-    own      M_tt, of all ways together             (head, block, step)
+    heard    e_t                                    (way, head, block, step)
+    direct   sum of D over the ways                 (head,)
 
 Source:
     Dao and Gu, "Transformers are SSMs: Generalized Models and Efficient Algorithms Through
@@ -58,7 +59,7 @@ Blocks = Float[Tensor, "block step channel"]
 BlockWeights = Float[Tensor, "way block step state"]
 Exponents = Float[Tensor, "way head block step"]
 WholeBlocks = Float[Tensor, "way head block"]
-Own = Float[Tensor, "head block step"]
+Direct = Float[Tensor, " head"]
 
 BLOCK = 32
 LONGEST = 64
@@ -166,11 +167,6 @@ class _Beam:
             x = x.unflatten(1, sizes).transpose(2, 3).flatten(1, 3)
         return x
 
-    def before(self, products: Tensor) -> Tensor:
-        """Keep what `(way, block, step, step)` says of steps, in columns, before the row's."""
-        parts = zip(products.unbind(0), self.backwards, strict=True)
-        return torch.stack([x.triu(1) if back else x.tril(-1) for x, back in parts])
-
     def scan(
         self, u: Points, dt: HeadSteps, at_end: HeadSteps, A: PerHead, B: Weights, C: Weights,
         D: PerHead, rule: str,
@@ -194,10 +190,9 @@ class _Beam:
             turned = torch.tensor(self.backwards, device=u.device)[:, None, None, None]
             since = torch.where(turned, whole[..., None] - since + z, since)
         since = since - z / 2 if rule == "centred" else since
-        own = (heard * (B * C).sum(-1)[:, None]).sum(0) + D.sum(0)[:, None, None]
         write = since - drive.clamp_min(_LEAST_DRIVE).log()
         exponents = (x.to(u.dtype) for x in (since, write, whole))
-        return _scan_blocks(u, B, C, *exponents, own, self)
+        return _scan_blocks(u, B, C, *exponents, heard.contiguous(), D.sum(0), self)
 
     def _of_next(self, x: Tensor) -> Tensor:
         """Return what the next step along each way has, `(way, head, block, step)`; 0 at its end.
@@ -226,14 +221,21 @@ def _scan_blocks(*inputs: Any) -> Points:
 
 def _plain_blocks(
     u: Points, B: BlockWeights, C: BlockWeights, read: Exponents, write: Exponents,
-    whole: WholeBlocks, own: Own, beam: _Beam,
+    whole: WholeBlocks, heard: Exponents, direct: Direct, beam: _Beam,
 ) -> Points:  # fmt: skip
     """Compute the outputs by differentiable operations of torch."""
-    values = beam.cut(u).unflatten(-1, (len(own), -1)).movedim(2, 0)
+    values = beam.cut(u).unflatten(-1, (len(direct), -1)).movedim(2, 0)
     # Elsewhere than before a step decays would be growth, so they are bounded by what they are at
     # the step itself, and multiplied by zero.
     between = torch.minimum(read[..., None] - write[..., None, :], (read - write)[..., None, :])
-    products = beam.before(C @ B.mT)
+    products = C @ B.mT
+    own = _own(products, heard, direct)
+    products = torch.stack(
+        [
+            x.triu(1) if back else x.tril(-1)
+            for x, back in zip(products, beam.backwards, strict=True)
+        ]
+    )
     matrix = (torch.exp(between) * products[:, None]).sum(0) + torch.diag_embed(own)
     y = matrix @ values
     if beam.per_line > 1:
@@ -261,9 +263,11 @@ class _CompiledBlocks(torch.autograd.Function):
 
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
-        u, B, C, read, write, whole, own, beam, save = inputs
-        values = beam.cut(u).unflatten(-1, (len(own), -1)).contiguous()
-        exponents, products = (read, write, whole), beam.before(C @ B.mT)
+        u, B, C, read, write, whole, heard, direct, beam, save = inputs
+        values = beam.cut(u).unflatten(-1, (len(direct), -1)).contiguous()
+        products = C @ B.mT
+        exponents, own = (read, write, whole), _own(products, heard, direct)
+        _keep_before(products, beam)
         y, states = _launch().forward(values, B, C, *exponents, own, products, beam, save)
         return beam.joined(y.flatten(2), len(u)), states
 
@@ -278,22 +282,41 @@ class _CompiledBlocks(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
         dy, beam = grad_outputs[0], ctx.beam
         if dy is None:
-            return (None,) * 9
+            return (None,) * 10
         *inputs, states = ctx.saved_tensors
         with _full_precision(dy):
             if torch.is_grad_enabled():
                 return (*_plain_gradients(inputs, ctx.needs_input_grad, dy, beam), None, None)
-            u, B, C, *exponents, own = inputs
+            u, B, C, *exponents, heard, direct = inputs
             values, by_values = (
-                beam.cut(x).unflatten(-1, (len(own), -1)).contiguous() for x in (u, dy)
+                beam.cut(x).unflatten(-1, (len(direct), -1)).contiguous() for x in (u, dy)
             )
-            products = beam.before(C @ B.mT)
-            du, dB, dC, by_products, *rest = _launch().backward(
+            products = C @ B.mT
+            own, diagonal = _own(products, heard, direct), _diagonal(products).clone()
+            _keep_before(products, beam)
+            du, dB, dC, by_products, *by_exponents, down = _launch().backward(
                 values, B, C, *exponents, own, products, states, by_values, beam
             )
-            by_products = beam.before(by_products)
+            _keep_before(by_products, beam)
+            _diagonal(by_products).copy_((down * heard).sum(1))
             dB, dC = dB + by_products.mT @ C, dC + by_products @ B
-            return beam.joined(du.flatten(2), len(u)), dB, dC, *rest, None, None
+            by_own = down * diagonal[:, None], down.sum((1, 2))
+            return beam.joined(du.flatten(2), len(u)), dB, dC, *by_exponents, *by_own, None, None
+
+
+def _diagonal(products: Tensor) -> Tensor:
+    return products.diagonal(dim1=-2, dim2=-1)
+
+
+def _own(products: Tensor, heard: Tensor, direct: Tensor) -> Tensor:
+    """Return M_tt, `(head, block, step)`."""
+    return (heard * _diagonal(products)[:, None]).sum(0) + direct[:, None, None]
+
+
+def _keep_before(products: Tensor, beam: _Beam) -> None:
+    """Set to zero but where a step, the column, comes before another, the row."""
+    for of_way, back in zip(products, beam.backwards, strict=True):
+        of_way.triu_(1) if back else of_way.tril_(-1)
 
 
 def _plain_gradients(

@@ -38,7 +38,15 @@ from benchmarks.scan_peers import (
     mambapy_loop,
     mambapy_scan,
 )
-from benchmarks.scan_problem import both_passes, make_cotangent, make_inputs, relative_error
+from benchmarks.scan_problem import (
+    both_passes,
+    by_heads,
+    heads_by_steps,
+    make_cotangent,
+    make_inputs,
+    make_pair,
+    relative_error,
+)
 from benchmarks.timing import in_turn, median_ms, median_ratio
 from mno.core.grid import Grid
 from mno.nn.operator import count_parameters
@@ -67,6 +75,13 @@ def test_the_forward_pass_of_llama_cpp_has_the_same_values():
     scan()
     reference = selective_scan(u, delta, A, B, C, backend="reference")
     assert relative_error(found.mT, reference) < 1e-5
+
+
+def test_the_scan_by_heads_that_is_measured_is_its_recurrence():
+    _, inputs = make_pair(4, LENGTH)
+    cotangent = make_cotangent(LENGTH).mT[:, :, None]
+    runs = (both_passes(run, inputs, cotangent) for run in (by_heads, heads_by_steps))
+    assert max(relative_error(a, b) for a, b in zip(*runs, strict=True)) < 2e-5
 
 
 def test_steps_of_the_measured_scan_are_those_of_fresh_weights():

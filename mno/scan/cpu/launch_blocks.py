@@ -66,10 +66,11 @@ class _Job:
         blocks, size, heads, channels = u.shape
         state, lines = B.shape[-1], blocks // beam.per_line
         few_lines = math.ceil(lines / _TASKS)
-        few_heads = math.ceil(heads * math.ceil(lines / few_lines) / _TASKS)
-        few_heads = min(few_heads, heads)
+        chunks = math.ceil(lines / few_lines)
+        # Sums over heads in several parts cost more than they bring where lines are enough.
+        few_heads = heads if chunks == _TASKS else math.ceil(heads / 2)
         self.splits = math.ceil(heads / few_heads)
-        self.tasks = self.splits * math.ceil(lines / few_lines)
+        self.tasks = self.splits * chunks
         self.numbers = [0] * fields.BACKWARDS + [int(back) for back in beam.backwards]
         self.numbers[fields.BLOCKS : fields.SAVING] = (
             *(blocks, size, heads, channels, state, len(B)),
