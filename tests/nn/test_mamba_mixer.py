@@ -148,6 +148,26 @@ def test_parameters_are_named_shaped_and_initialised_as_in_the_reference(path, d
     assert mixer.dt_projs_weight.abs().max() <= rank**-0.5
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_the_trapezoidal_rule_alone_has_weights_of_its_own_which_learn(backend):
+    torch.manual_seed(0)
+    plain = MambaMixer(8, path="axial")
+    torch.manual_seed(0)
+    mixer = MambaMixer(8, path="axial", discretization="trapezoidal", backend=backend)
+    added = {"end_projs_weight", "end_projs_bias"}
+    assert mixer.state_dict().keys() - plain.state_dict().keys() == added
+    y = mixer(torch.randn(2, 12, 8), Grid((3, 4), (0.1, 0.2), (0.1, 0.1)))
+    y.square().sum().backward()
+    assert all(dict(mixer.named_parameters())[name].grad.abs().max() > 0 for name in added)
+    mixer.end_projs_weight.detach().zero_()
+    mixer.end_projs_bias.detach().fill_(100.0)  # all weight at the ends of steps
+    simplified = MambaMixer(8, path="axial", backend=backend)
+    weights = mixer.state_dict()
+    simplified.load_state_dict({name: weights[name] for name in plain.state_dict()})
+    x = torch.randn(2, 12, 8)
+    torch.testing.assert_close(mixer(x, (3, 4)), simplified(x, (3, 4)))
+
+
 def test_in_one_dimension_axial_and_bidirectional_are_the_same():
     torch.manual_seed(0)
     axial = MambaMixer(8, path="axial", dims=1)
