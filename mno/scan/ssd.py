@@ -137,7 +137,8 @@ class _Beam:
     """Directions along the same lines, which it cuts into blocks of as many steps each."""
 
     def __init__(self, path: ScanPath, ways: list[int]) -> None:
-        self.ways, self.all = ways, len(ways) == len(path.directions)
+        # One way, or there and back: a slice, whose gradient costs less than that of a list.
+        self.ways = slice(ways[0], ways[-1] + 1, max(ways[-1] - ways[0], 1))
         self.backwards = [path.directions[k].reverse for k in ways]
         self.direction = path.directions[ways[0]]
         self.order = None if path.order is None else path.order[:, ways[0], :, None].long()
@@ -172,9 +173,8 @@ class _Beam:
         D: PerHead, rule: str,
     ) -> Points:  # fmt: skip
         """Scan along the ways of the beam; `at_end` is the weight of an input at its own step."""
-        if not self.all:
-            dt, at_end, B, C = (x[:, :, self.ways] for x in (dt, at_end, B, C))
-            A, D = A[self.ways], D[self.ways]
+        dt, at_end, B, C = (x[:, :, self.ways] for x in (dt, at_end, B, C))
+        A, D = A[self.ways], D[self.ways]
         B, C, dt = (self._by_way(x) for x in (B, C, dt))
         dt = dt.movedim(3, 1).contiguous()
         z = dt * A[:, :, None, None]
@@ -183,15 +183,7 @@ class _Beam:
             heard = self._by_way(at_end).movedim(3, 1)
         if rule == "trapezoidal":
             drive = heard + self._of_next(dt - heard)
-        # In float64, since differences are taken of what may have grown along the block.
-        since = z.cumsum(-1, dtype=torch.float64)
-        whole = since[..., -1]
-        if any(self.backwards):
-            turned = torch.tensor(self.backwards, device=u.device)[:, None, None, None]
-            since = torch.where(turned, whole[..., None] - since + z, since)
-        since = since - z / 2 if rule == "centred" else since
-        write = since - drive.clamp_min(_LEAST_DRIVE).log()
-        exponents = (x.to(u.dtype) for x in (since, write, whole))
+        exponents = _exponents(z.contiguous(), drive.contiguous(), self, rule == "centred")
         return _scan_blocks(u, B, C, *exponents, heard.contiguous(), D.sum(0), self)
 
     def _of_next(self, x: Tensor) -> Tensor:
@@ -209,6 +201,47 @@ class _Beam:
     def _by_way(self, x: Tensor) -> Tensor:
         """Take `(batch, point, way, any)` into blocks `(way, block, step, any)`."""
         return self.cut(x.flatten(2)).unflatten(-1, x.shape[2:]).movedim(2, 0).contiguous()
+
+
+def _exponents(*inputs: Any) -> tuple[Tensor, ...]:
+    """Return `read`, `write` and `whole`, given dt A and g, `(way, head, block, step)`."""
+    direct = is_direct(inputs[:2])
+    return _CompiledExponents.apply(*inputs) if direct else _plain_exponents(*inputs)
+
+
+def _plain_exponents(
+    z: Exponents, drive: Exponents, beam: _Beam, centred: bool
+) -> tuple[Tensor, ...]:
+    # In float64, since differences are taken of what may have grown along the block.
+    since = z.cumsum(-1, dtype=torch.float64)
+    whole = since[..., -1]
+    turned = torch.tensor(beam.backwards, device=z.device)[:, None, None, None]
+    since = torch.where(turned, whole[..., None] - since + z, since)
+    since = since - z / 2 if centred else since
+    write = since - drive.clamp_min(_LEAST_DRIVE).log()
+    return tuple(x.to(z.dtype) for x in (since, write, whole))
+
+
+class _CompiledExponents(torch.autograd.Function):
+    @staticmethod
+    def forward(*inputs: Any) -> tuple[Tensor, ...]:
+        return _launch().exponents(*inputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        z, drive, *ctx.options = inputs
+        ctx.save_for_backward(z, drive)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            parts = [x.view_as(x) for x in ctx.saved_tensors]
+            outputs = _plain_exponents(*parts, *ctx.options)
+            found = torch.autograd.grad(outputs, parts, grads, create_graph=True)
+        else:
+            given = (grad.contiguous() for grad in grads)
+            found = _launch().exponents_back(ctx.saved_tensors[1], *given, *ctx.options)
+        return *found, None, None
 
 
 def _scan_blocks(*inputs: Any) -> Points:

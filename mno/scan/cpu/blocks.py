@@ -14,8 +14,10 @@ one part per range.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import njit
 from numba.core import types
 
@@ -52,8 +54,10 @@ FIELDS = 32
     DB, DC, DPRODUCTS, DREAD, DWRITE, DWHOLE, DOWN,
     BLOCKS, SIZE, HEADS, CHANNELS, STATE, WAYS, PER_LINE, LINES, FEW_LINES, FEW_HEADS, SAVING,
 ) = range(30)  # fmt: skip
+Z, DRIVE, DZ, DDRIVE, CENTRED = U, DY, Y, DU, SAVING  # in the passes of the exponents
 BACKWARDS = FIELDS
 """Behind the addresses and sizes: for each way whether it is walked from the last block on."""
+LEAST_DRIVE = np.float32(1e-30)  # whose logarithm is taken
 LEAST = -60.0
 """Exponents are not taken below it: so that nothing is denormal, which is slow."""
 TALL = 8 if AVX512 else 4
@@ -516,4 +520,40 @@ def _backward(job, task, scratch):
                     _copy(job[DU] + at, row, s.y, row_p, size, channels)
 
 
-PASSES = {"forward": _forward, "backward": _backward}
+def _exponents(job, task, scratch):
+    """Sum exponents along the blocks of one way: from Z and DRIVE to READ, WRITE and WHOLE."""
+    size, rows, back = job[SIZE], job[HEADS] * job[BLOCKS], job[BACKWARDS + task]
+    for row in range(task * rows, (task + 1) * rows):
+        since = np.float64(0.0)
+        for i in range(size):
+            at = (row * size + (size - 1 - i if back else i)) * FLOAT_BYTES
+            z, drive = load_float(job[Z] + at), load_float(job[DRIVE] + at)
+            since += z
+            read = since - z / 2 if job[CENTRED] else since
+            store_float(job[READ] + at, np.float32(read))
+            store_float(job[WRITE] + at, np.float32(read - math.log(max(drive, LEAST_DRIVE))))
+        store_float(job[WHOLE] + row * FLOAT_BYTES, np.float32(since))
+
+
+def _exponents_back(job, task, scratch):
+    """From DREAD, DWRITE and DWHOLE to the gradients by Z and DRIVE, DZ and DDRIVE."""
+    size, rows, back = job[SIZE], job[HEADS] * job[BLOCKS], job[BACKWARDS + task]
+    for row in range(task * rows, (task + 1) * rows):
+        by_since = np.float64(load_float(job[DWHOLE] + row * FLOAT_BYTES))
+        for i in range(size):
+            at = (row * size + (i if back else size - 1 - i)) * FLOAT_BYTES
+            by_write, drive = load_float(job[DWRITE] + at), load_float(job[DRIVE] + at)
+            here = np.float64(load_float(job[DREAD] + at)) + by_write
+            by_since += here
+            by_z = by_since - here / 2 if job[CENTRED] else by_since
+            store_float(job[DZ] + at, np.float32(by_z))
+            by_drive = -by_write / drive if drive > LEAST_DRIVE else ZERO
+            store_float(job[DDRIVE] + at, np.float32(by_drive))
+
+
+PASSES = {
+    "forward": _forward,
+    "backward": _backward,
+    "exponents": _exponents,
+    "exponents_back": _exponents_back,
+}

@@ -59,6 +59,30 @@ def backward(
     return du, dB, dC, by_products, dread, dwrite, dwhole, down
 
 
+def exponents(z: Tensor, drive: Tensor, beam: Any, centred: bool) -> tuple[Tensor, ...]:
+    """Return `read`, `write` and `whole`, given dt A and the drive, `(way, head, block, step)`."""
+    read, write, whole = torch.empty_like(z), torch.empty_like(z), z.new_empty(z.shape[:-1])
+    job = _Job(z[0].movedim(0, 2)[..., None], z, beam)
+    job.put(Z=z, DRIVE=drive, READ=read, WRITE=write, WHOLE=whole)
+    job.numbers[fields.CENTRED] = centred
+    job.tasks = len(z)
+    job.run("exponents")
+    return read, write, whole
+
+
+def exponents_back(
+    drive: Tensor, dread: Tensor, dwrite: Tensor, dwhole: Tensor, beam: Any, centred: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients by dt A and by the drive."""
+    dz, ddrive = torch.empty_like(drive), torch.empty_like(drive)
+    job = _Job(drive[0].movedim(0, 2)[..., None], drive, beam)
+    job.put(DRIVE=drive, DREAD=dread, DWRITE=dwrite, DWHOLE=dwhole, DZ=dz, DDRIVE=ddrive)
+    job.numbers[fields.CENTRED] = centred
+    job.tasks = len(drive)
+    job.run("exponents_back")
+    return dz, ddrive
+
+
 class _Job:
     """The array of integers that describes the blocks to the kernels."""
 
