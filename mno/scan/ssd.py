@@ -172,16 +172,16 @@ class _Beam:
         self, u: Points, dt: HeadSteps, at_end: HeadSteps, A: PerHead, B: Weights, C: Weights,
         D: PerHead, rule: str,
     ) -> Points:  # fmt: skip
-        """Scan along the ways of the beam; `at_end` is the weight of an input at its own step."""
+        """Scan along the ways of the beam; `at_end` is e for `trapezoidal`."""
         dt, at_end, B, C = (x[:, :, self.ways] for x in (dt, at_end, B, C))
         A, D = A[self.ways], D[self.ways]
         B, C, dt = (self._by_way(x) for x in (B, C, dt))
         dt = dt.movedim(3, 1).contiguous()
         z = dt * A[:, :, None, None]
         drive = heard = dt * phi(z) if rule == "zoh" else dt
-        if rule in ("centred", "trapezoidal"):
-            heard = self._by_way(at_end).movedim(3, 1)
+        heard = dt / 2 if rule == "centred" else heard
         if rule == "trapezoidal":
+            heard = self._by_way(at_end).movedim(3, 1)
             drive = heard + self._of_next(dt - heard)
         exponents = _exponents(z.contiguous(), drive.contiguous(), self, rule == "centred")
         return _scan_blocks(u, B, C, *exponents, heard.contiguous(), D.sum(0), self)
