@@ -1,4 +1,4 @@
-"""`make size`: how large the project is, measured; beside each figure stands what is asked for."""
+"""`make size`: how large the project is, measured; beside a figure stands what is asked for, if anything."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def main() -> None:
     core = tracked(*(f"mno/{room}/*.py" for room in CORE))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     rows: list[tuple[str, object, object]] = [
-        ("lines in mno, flows and pipelines", lines(files), 50_000),
-        ("modules", len(files), 320),
-        ("folders", len(folders), 30),
-        ("lines of the core rooms", lines(core), 33_000),
+        ("lines in mno, flows and pipelines", lines(files), 62_000),
+        ("modules", len(files), 400),
+        ("folders", len(folders), None),
+        ("lines of the core rooms", lines(core), None),
         ("top-level commands", commands(), 26),
-        ("lines of tests", lines(tracked("tests/*.py")), 32_000),
+        ("lines of tests", lines(tracked("tests/*.py")), None),
         ("direct dependencies of the library", len(project["dependencies"]), 14),
     ]
     for name, value, most in rows:
-        print(f"{name:<48} {value:>7}   at most {most}")
+        print(f"{name:<48} {value:>7}{'' if most is None else f'   at most {most}'}")
 
 
 def tracked(*patterns: str) -> list[str]:
