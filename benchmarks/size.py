@@ -1,4 +1,4 @@
-"""`make size`: how large the project is, measured; beside a figure stands what is asked for, if anything."""
+"""`make size`: how large the project is, beside what is asked for where something is."""
 
 from __future__ import annotations
 
