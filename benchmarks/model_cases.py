@@ -30,7 +30,7 @@ PATCHES = {1: 8, 2: 8, 3: 4}
 
 BACKBONES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "latent": {},
+    "latent": {"heads": 2},
     "gnot": {"layers": 3, "experts": 2},
     # At the preset's spectral width of 24 the regressor alone is twice the budget in 2-D.
     "galerkin": {"spectral_width": 12},

@@ -197,7 +197,7 @@ def test_frames_are_steps_of_the_solution_and_irregular_ones_lie_within_it():
         assert 0.9 < sum(widths) / in_time.DURATION < 1.1
 
 
-SQUARE, LINE = Problem((8, 8), 2), Problem((32,), 2)
+SQUARE, LINE = Problem((16, 16), 2), Problem((32,), 2)
 MIB = 2**20
 
 
@@ -267,7 +267,7 @@ def test_ratios_are_medians_over_rounds():
 def test_who_loses_is_said_for_time_and_memory():
     assert against_attention(_results()) == (
         "Mamba takes more time than attention in: gnot (everywhere), galerkin (32 points). Less "
-        "in: plain (8 x 8). Mamba takes more memory than attention in: none. Less in: plain "
+        "in: plain (16 x 16). Mamba takes more memory than attention in: none. Less in: plain "
         "(everywhere). Elsewhere they are within 5% of each other."
     )
     assert against_fno(_results()) == (

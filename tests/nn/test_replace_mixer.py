@@ -137,7 +137,7 @@ def test_training_in_stages_lowers_the_loss_first_by_the_new_mixers_alone(backbo
         ([3], "mamba", {}, r"layers=\[3\]: this operator has mixers in layers 0, 1, 2; name at"),
         ([-1, 0], "mamba", {}, r"layers=\[-1\]: this operator has mixers in layers 0, 1, 2"),
         ([], "mamba", {}, r"layers=\[\]: this .* name at least one"),
-        ([0], "conv", {}, "mixer='conv' is not known; choose one of own, mamba, softmax"),
+        ([0], "conv", {}, "mixer='conv' is not known; choose one of own, mamba, ssd, softmax"),
         ([0], "mamba", {"states": 4}, r"\['states'\] are not options of mixers; choose among path"),
         ([0], "mamba", {"width": 8}, r"\['width'\] are not options of mixers"),
         ([0], "mamba", {"d_state": 0}, "d_state.*does not fit: Input should be greater than"),
