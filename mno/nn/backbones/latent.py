@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ REACH = 2.0
 Inputs = Float[Tensor, "batch point input"]
 Local = Float[Tensor, "batch point local"]
 Latent = Float[Tensor, "batch token width"]
+FRESH = 0.1
+"""By what the layers are weakened, in fresh weights, that add to what passes them by."""
 WRAP = 8  # cells of a periodic axis that are seen beyond its ends by a spline
 
 
@@ -68,6 +70,12 @@ class LatentOperator(Operator):
         )
         self.norm = nn.LayerNorm(width)
         self.projection = nn.Linear(local, self.num_outputs)
+        blocks: Any = self.blocks
+        outward = [self.lattice.up]
+        outward += [layer for b in blocks for layer in (b.mixer.out_proj, b.feed_forward[-1])]
+        with torch.no_grad():
+            for layer in outward:
+                layer.weight.mul_(FRESH)
 
     def forward(self, batch: Batch) -> Batch:
         """Predict the output fields where the input fields are.
