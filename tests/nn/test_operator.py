@@ -30,8 +30,6 @@ def batch_of(grid, *names, size=3, seed=0):
 def test_a_name_that_is_not_a_mixer_is_refused_with_the_ones_there_are():
     said = "mixer='conv' is not known; choose one of mamba, ssd, softmax"
     with pytest.raises(ValueError, match=said):
-        ValueError, match="mixer='conv' is not known; choose one of mamba, ssd, softmax"
-    ):
         build_mixer("conv", 8)
 
 
