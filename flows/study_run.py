@@ -52,7 +52,7 @@ from mno.core.files import locked, replacing
 from mno.core.workers import keep_busy
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.snapshot import git, take_snapshot, toplevel
-from mno.study.design import Cell
+from mno.study.design import Cell, CostConfig, kind_of
 from mno.study.operators import count, measure_scaling, model_of, signature_of, time_steps
 from mno.study.results import (
     Code,
@@ -144,8 +144,10 @@ class StudyRun:
     copies: list[Copy]
     end: float | None  # when the time is up, on the monotonic clock; none for never
     say: Say  # is handed lines for the person who watches
-    _timed: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What is known of plans for trainings of equal cost before a rate is chosen, by their name."""
+    _timed: defaultdict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """How long steps take, of each kind of trial, and so the trainings, by the names of plans."""
     _stopping: threading.Event = field(default_factory=threading.Event)
     """Set when all is to end: what fails from then on is no failure of a cell."""
     _data: dict[str, str] = field(default_factory=dict)  # md5 of what has been made, by digest
@@ -205,7 +207,7 @@ class StudyRun:
         """Return how many seconds a cell is expected to take, with the trials that it needs."""
         cost = self.study.spec.equal_cost
         if cost is not None and self.study.results.plan(item.cell, cost) is None:
-            return cost.seconds * (1 + cost.share * len(cost.rates))
+            return cost.seconds * (1 + cost.share * len(cost.trials))
         return expected_seconds([item], found) or 0.0
 
     def _time_steps(self) -> None:
@@ -219,50 +221,58 @@ class StudyRun:
             if self._is_over() or all(study.results.plan(cell, cost) for cell in cells):
                 continue
             self.say(f"{scenario}: times of training steps")
-            for cell, seconds in zip(cells, time_steps(cells, study.root), strict=True):
+            timed = [(cell, kind) for cell in cells for kind in cost.kinds]
+            times = time_steps([cell.trained(kind) for cell, kind in timed], study.root)
+            for (cell, kind), seconds in zip(timed, times, strict=True):
                 epochs = max(1, int(cost.seconds / (seconds * steps_of_epoch(cell))))
-                self._timed[plan_name(cell)] = {"step_seconds": seconds, "epochs": epochs}
+                found = {"step_seconds": seconds, "epochs": epochs}
+                self._timed[plan_name(cell)].append((kind, found))
 
     def _planned(self, item: Found, copy: Copy, code: Code) -> Found:
         """Return a cell as it is trained at equal cost, after trials of its model if none were.
 
-        The trials have a seed that no cell has. A rate at which training fails is not taken.
+        The trials have a seed that no cell has. One in which training fails is not taken.
         """
         study, cost, cell = self.study, self.study.spec.equal_cost, item.cell
         if cost is None:
             return item
         with self._locks[plan_name(cell)]:
             if study.results.plan(cell, cost) is None:
-                timed = self._timed[plan_name(cell)]
                 self.make_dataset(item, copy)
-                length = max(1, round(cost.share * timed["epochs"]))
-                seed = max(study.spec.seeds) + 1
-                errors = {}
-                for rate in cost.rates:
-                    train = {**cell.params["train"], "epochs": length, "learning_rate": rate}
-                    copy.set_params({**cell.params, "train": train, "seed": seed})
-                    errors[rate] = self._tried(cell, copy)
-                    self.say(f"{cell.scenario}, {cell.model.name}, {rate:g}: {errors[rate]:.2%}")
-                trials = [{"learning_rate": rate, "error": error} for rate, error in errors.items()]
-                best = min(errors, key=lambda rate: errors[rate])
-                plan = {**timed, "learning_rate": best, "trial_epochs": length, "trials": trials}
-                study.results.keep_plan(cell, cost, plan)
+                trials = [self._tried(cell, trial, cost, copy) for trial in cost.trials]
+                best = min(trials, key=lambda trial: trial["error"])
+                study.results.keep_plan(cell, cost, {"train": best["train"], "trials": trials})
         with self._handing_over:
             cells = study.results.planned(study.cells, cost)
             self.study = replace(self.study, cells=cells)
         cell = next(c for c in cells if c.name == cell.name)
         return replace(item, cell=cell, identity=identify(cell, code, study.results.datasets()))
 
-    def _tried(self, cell: Cell, copy: Copy) -> float:
-        """Return the lowest validation error of a training in a copy; infinite where it fails."""
+    def _tried(
+        self, cell: Cell, trial: Mapping[str, Any], cost: CostConfig, copy: Copy
+    ) -> dict[str, Any]:
+        """Return how a training would be after a trial, and the lowest validation error of that.
+
+        It is a shorter one, in a copy; the error is infinite where it fails.
+        """
+        kinds = self._timed[plan_name(cell)]
+        timed = next(found for kind, found in kinds if kind == kind_of(trial))
+        epochs = max(1, round(cost.share * timed["epochs"]))
+        shorter = cell.trained({**trial, "epochs": epochs})
+        copy.set_params({**shorter.params, "seed": max(self.study.spec.seeds) + 1})
         try:
             _repro(copy, "train", self._environment(cell))
-        except StageFailedError as error:
-            if self._stopping.is_set() or error.exit_code == 130:
+            records = read_json(copy.root / "reports/train.json")["epochs"]
+            error = min(record["validation_relative_l2"] for record in records)
+        except StageFailedError as failed:
+            if self._stopping.is_set() or failed.exit_code == 130:
                 raise
-            return math.inf
-        records = read_json(copy.root / "reports/train.json")["epochs"]
-        return min(record["validation_relative_l2"] for record in records)
+            error = math.inf
+        said = ", ".join(f"{key} {value}" for key, value in trial.items())
+        self.say(f"{cell.scenario}, {cell.model.name}, {said}: {error:.2%}")
+        train = {**trial, "epochs": timed["epochs"]}
+        step, tried = timed["step_seconds"], epochs
+        return {"train": train, "step_seconds": step, "trial_epochs": tried, "error": error}
 
     def _is_over(self, seconds: float = 0.0) -> bool:
         """Whether the time will be up when as many seconds have passed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -127,14 +127,26 @@ class CostConfig(Config):
         allow_inf_nan=False,
         description="Of one processor, for each training, on the machine where steps were timed",
     )
-    rates: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+    trials: list[dict[str, Any]] = Field(
         min_length=1,
-        description="Learning rates to try for each model on each scenario; the one with the "
-        "lowest error on the validation split is taken",
+        description="What of the section `train` to try for each model on each scenario, for "
+        "example `{learning_rate: 0.001}`; what has the lowest error on the validation split is "
+        "taken",
     )
     share: float = Field(
         default=1 / 3, gt=0, le=1, description="Length of such a trial, as a share of a training"
     )
+
+    @property
+    def kinds(self) -> list[dict[str, Any]]:
+        """Return the kinds of trials, each once."""
+        kinds = [kind_of(trial) for trial in self.trials]
+        return [kind for i, kind in enumerate(kinds) if kind not in kinds[:i]]
+
+
+def kind_of(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trial without its learning rate: a step takes as long at any rate."""
+    return {key: value for key, value in trial.items() if key != "learning_rate"}
 
 
 class StudySpec(FileSpec):
@@ -221,7 +233,7 @@ TRACKED = ("scenario", "seed", "generate", "task", "model", "train", "learning_c
 _ADDED = {
     "task": ("predict",),
     "model": ("patch", "cells", "local_width"),
-    "train": ("scales", "beta2"),
+    "train": ("scales", "beta2", "optimizer"),
 }
 """Options that are younger than cells which are kept: they count where they are not at defaults."""
 
@@ -259,6 +271,10 @@ class Cell:
     def experiment(self) -> str:
         """The name of its DVC experiment."""
         return f"{self.study}--{self.name}"
+
+    def trained(self, train: Mapping[str, Any]) -> Cell:
+        """Return the cell with changes of its section `train`."""
+        return replace(self, params={**self.params, "train": {**self.params["train"], **train}})
 
     @property
     def parameters(self) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ process of its own, on one thread, one sample at a time.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,8 @@ from mno.nn.config import ModelConfig, for_dataset
 from mno.nn.operator import count_parameters
 from mno.scenarios.base import SampleSource
 from mno.study.design import Cell, MatchConfig
+from mno.training.config import TrainConfig
+from mno.training.optimizer import optimizers_of
 
 Signature = Mapping[str, Any]
 
@@ -147,7 +149,8 @@ def _stepped(cells: list[Mapping[str, Any]], root: Path, rounds: int) -> list[fl
         signature, n = signature_of(params, root), params["generate"]["resolution"]
         operator = build_operator(model_of(params, root), **signature)
         batch = _batch(signature, n, n, params["train"]["batch_size"])
-        steps.append(_step(operator, batch, torch.optim.AdamW(operator.parameters())))
+        config = TrainConfig.model_validate(params["train"])
+        steps.append(_step(operator, batch, optimizers_of(operator, config)))
     times = [[seconds_of(step) for step in steps] for _ in range(1 + rounds)]
     return [float(np.median(of_one)) for of_one in zip(*times[1:], strict=True)]
 
@@ -223,16 +226,16 @@ def _batch(signature: Signature, n: int, trained: int, samples: int) -> Batch:
 
 
 def _step(
-    operator: nn.Module, batch: Batch, optimiser: torch.optim.Optimizer | None = None
+    operator: nn.Module, batch: Batch, optimizers: Sequence[torch.optim.Optimizer] = ()
 ) -> Callable[[], None]:
-    """Return a step, forward and backward, and that of an optimiser if there is one."""
+    """Return a step, forward and backward, and that of the optimisers that there are."""
 
     def step() -> None:
         operator.zero_grad(set_to_none=True)
         losses = [values.square().mean() for values in operator(batch).fields.values()]
         torch.stack(losses).sum().backward()
-        if optimiser is not None:
-            optimiser.step()
+        for optimizer in optimizers:
+            optimizer.step()
 
     return step
 

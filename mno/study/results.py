@@ -15,7 +15,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -210,12 +210,12 @@ class Results:
         return kept if kept is not None and kept["of"] == _planned_of(cell, cost) else None
 
     def keep_plan(self, cell: Cell, cost: CostConfig, content: Mapping[str, Any]) -> None:
-        """Keep how a cell's model is trained: `epochs`, `learning_rate`, and what told them."""
+        """Keep how a cell's model is trained: what of its section `train`, and what told it."""
         of = _planned_of(cell, cost)
         self.write(plan_name(cell), {"of": of, **content, "machine": machine_facts()})
 
     def planned(self, cells: Iterable[Cell], cost: CostConfig | None) -> list[Cell]:
-        """Return cells with the epochs and the learning rate of their plans, as far as known."""
+        """Return cells with the section `train` of their plans, as far as known."""
         return [with_plan(c, self.plan(c, cost) if cost else None) for c in cells]
 
     def find(self, cells: list[Cell], code: Code) -> list[Found]:
@@ -305,18 +305,15 @@ def plan_name(cell: Cell) -> str:
 
 
 def with_plan(cell: Cell, plan: Mapping[str, Any] | None) -> Cell:
-    """Return a cell with the epochs and the learning rate of a plan."""
-    if plan is None:
-        return cell
-    chosen = {key: plan[key] for key in ("epochs", "learning_rate")}
-    return replace(cell, params={**cell.params, "train": {**cell.params["train"], **chosen}})
+    """Return a cell that is trained as a plan says."""
+    return cell if plan is None else cell.trained(plan["train"])
 
 
 def _planned_of(cell: Cell, cost: CostConfig) -> str:
-    """Return a digest of what a plan was made for, which is neither seed, epochs nor rate."""
+    """Return a digest of what a plan was made for, without what is told by the plan, and seed."""
     tracked = {key: value for key, value in cell.tracked.items() if key != "seed"}
-    left = ("epochs", "learning_rate")
-    train = {key: value for key, value in tracked["train"].items() if key not in left}
+    told = {"epochs"}.union(*cost.trials)
+    train = {key: value for key, value in tracked["train"].items() if key not in told}
     return json_sha256([{**tracked, "train": train}, cost.model_dump()])
 
 

@@ -32,11 +32,14 @@ class TrainConfig(Config):
         description="Batches whose gradients make one optimiser step, as if they were one batch: "
         "for steps over more samples than memory holds at a time",
     )
-    learning_rate: Positive = Field(
-        2e-3, description="Peak learning rate of AdamW, after the warm-up"
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="What makes a step of a gradient: `adamw`, or `muon` for matrices, which turns "
+        "a layer in all directions alike; its steps take a little longer, and fewer are needed",
     )
+    learning_rate: Positive = Field(2e-3, description="Peak learning rate, after the warm-up")
     weight_decay: Annotated[Amount, Field(le=1)] = Field(
-        1e-4, description="AdamW's decay of the matrices of linear and convolution layers"
+        1e-4, description="Decay of the matrices of linear and convolution layers"
     )
     warmup_fraction: Share = Field(
         0.1, description="Share of all steps in which the rate rises linearly to its peak"

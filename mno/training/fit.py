@@ -35,8 +35,9 @@ from mno.training.batches import (
 )
 from mno.training.config import TrainConfig, check_unroll
 from mno.training.history import EpochRecord, History, Observer, Progress
+from mno.training.optimizer import optimizers_of
 from mno.training.processes import Rank, not_averaging, this_rank, training_device
-from mno.training.step import OperatorTraining, learning_rate_factor, optimiser_of
+from mno.training.step import OperatorTraining, learning_rate_factor
 
 
 def train(
@@ -156,7 +157,7 @@ class _Loop:
         self.module = module.to(self.device)
         self.config, self.rank = module.config, module.rank
         self.loss_of = self.rank.averaging_gradients(module)
-        self.optimiser = optimiser_of(module.operator, module.config)
+        self.optimizers = optimizers_of(module.operator, module.config)
         self.seed, self.work, self.digest, self.observers = seed, work, digest, observers
         self.history = History()
         self.best_weights: dict[str, Tensor] = {}
@@ -201,7 +202,8 @@ class _Loop:
         self.history = History.from_records(found["history"])
         self.best_weights = dict(found["best_weights"])
         self.module.load_state_dict(found["module"])
-        self.optimiser.load_state_dict(found["optimiser"])
+        for optimizer, state in zip(self.optimizers, found["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         _tell(self.observers, self.history.records)
         if self.rank.is_first and not self.is_complete:
             print(f"continuing after epoch {len(self.history)} of {self.config.epochs}", flush=True)
@@ -217,15 +219,16 @@ class _Loop:
         seed_epoch(self.seed, epoch, self.rank.number)
         self.module.begin_epoch(epoch)
         steps = config.steps_per_epoch(self.module.num_samples)
-        weights = [p for group in self.optimiser.param_groups for p in group["params"]]
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        weights = [p for group in groups for p in group["params"]]
         for number, batch in enumerate(batches):
             step = epoch * steps + number // every
             factor = learning_rate_factor(step, config.epochs * steps, config.warmup_fraction)
             self.learning_rate = config.learning_rate * factor
-            for group in self.optimiser.param_groups:
+            for group in groups:
                 group["lr"] = self.learning_rate
             if number % every == 0:
-                self.optimiser.zero_grad()
+                self.module.zero_grad()
             is_whole = (number + 1) % every == 0 or number + 1 == len(batches)
             with nullcontext() if is_whole else not_averaging(self.loss_of):
                 with self._autocast():
@@ -233,7 +236,8 @@ class _Loop:
                 loss.backward()
             if is_whole:
                 torch.nn.utils.clip_grad_norm_(weights, config.gradient_clip)
-                self.optimiser.step()
+                for optimizer in self.optimizers:
+                    optimizer.step()
                 if self.module.average is not None:
                     self.module.average.update_parameters(self.module.operator)
 
@@ -271,7 +275,7 @@ class _Loop:
                 "history": self.history.to_dict()["epochs"],
                 "best_weights": self.best_weights,
                 "module": dict(module.state_dict()),
-                "optimiser": self.optimiser.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             }
             checkpoint.write_checkpoint(self.work, record.epoch, content)
         _tell(self.observers, [record])

@@ -1,4 +1,4 @@
-"""One step of training: the loss of a batch, the optimiser, its schedule, the average of weights.
+"""One step of training: the loss of a batch, the schedule of rates, the average of weights.
 
 Several batches may make one optimiser step. They count by their samples, also where the last of an
 epoch is shorter or the last step has fewer batches: a step is what it would be with all its samples
@@ -11,7 +11,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 
 from mno.core.batch import Batch
@@ -197,28 +196,3 @@ class OperatorTraining(nn.Module):
 
     def _inputs(self, batch: dict[str, Tensor]) -> Batch:
         return self.description.batch(self.description.given(batch))
-
-
-def optimiser_of(operator: nn.Module, config: TrainConfig) -> AdamW:
-    """Return AdamW for the weights of an operator, of which matrices alone decay.
-
-    Those are of linear layers and convolutions. Decay would pull a norm's gain, a bias or a scan's
-    time constant to zero, which for these is not the simpler function. The fused optimiser is
-    faster, but takes no complex weights; in mixed precision it is left out.
-    """
-    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    matrices = {id(m.weight) for m in operator.modules() if isinstance(m, layers)}
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for parameter in operator.parameters():
-        groups[id(parameter) in matrices].append(parameter)
-    is_real = not any(p.is_complex() for p in operator.parameters())
-    return AdamW(
-        [
-            {"params": group, "weight_decay": config.weight_decay if decays else 0.0}
-            for decays, group in groups.items()
-            if group
-        ],
-        lr=config.learning_rate,
-        betas=(0.9, config.beta2),
-        fused=is_real and config.precision == 32,
-    )

@@ -239,10 +239,11 @@ scaling: {resolutions: [8, 16], seconds: 0.02}
 
 
 def test_a_plan_says_how_long_and_how_fast_a_model_is_trained(tmp_path):
-    equal = {"seconds": 60, "rates": [0.001, 0.003]}
+    equal = {"seconds": 60, "trials": [{"learning_rate": 0.001}, {"learning_rate": 0.003}]}
     results, study = Results(tmp_path, "small"), spec(equal_cost=equal)
     planned, other = (c for c in cells_of("small", study)[:2])
-    results.keep_plan(planned, study.equal_cost, {"epochs": 7, "learning_rate": 0.003})
+    plan = {"train": {"epochs": 7, "learning_rate": 0.003}}
+    results.keep_plan(planned, study.equal_cost, plan)
     known = results.planned(cells_of("small", study), study.equal_cost)
     of_model = [c for c in known if (c.scenario, c.model.name) == ("darcy", planned.model.name)]
     assert len(of_model) == 3  # seeds
@@ -265,7 +266,9 @@ def test_steps_of_models_are_timed_together():
 
 EQUAL = """\
 models: {axial: {}, softmax: {mixer: softmax, heads: 2}}
-equal_cost: {seconds: 0.5, rates: [0.003, 1.0e+30]}
+equal_cost:
+  seconds: 0.5
+  trials: [{learning_rate: 0.003, optimizer: muon}, {learning_rate: 1.0e+30}]
 """
 
 
@@ -331,7 +334,7 @@ def test_a_killed_study_goes_on_and_keeps_each_cell_in_three_places(studied):
 @pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
-def test_models_are_trained_at_equal_cost_at_the_best_rate_that_was_tried(studied):
+def test_models_are_trained_at_equal_cost_as_in_the_best_trial(studied):
     text = STUDY[: STUDY.index("models:")] + EQUAL
     (studied.root / "studies/tiny.yaml").write_text(text)
     done = studied.run(*studied.command(["study", "run", "tiny", "--json"]), timeout=1500)
@@ -339,11 +342,12 @@ def test_models_are_trained_at_equal_cost_at_the_best_rate_that_was_tried(studie
     results = studied.root / "studies/results/tiny"
     for name in ("axial", "softmax"):
         plan = json.loads((results / f"plans/darcy--{name}.json").read_text())
-        assert plan["learning_rate"] == 0.003 and plan["epochs"] >= 1
-        assert [trial["learning_rate"] for trial in plan["trials"]] == [0.003, 1e30]
+        train = plan["train"]
+        assert (train["learning_rate"], train["optimizer"]) == (0.003, "muon")
+        assert [trial["train"]["learning_rate"] for trial in plan["trials"]] == [0.003, 1e30]
         for seed in (0, 1):
             cell = json.loads((results / f"darcy--{name}--{seed}.json").read_text())
-            assert cell["params"]["train"]["epochs"] == plan["epochs"]
-            assert len(cell["training"]["validation"]) == plan["epochs"]
+            assert cell["params"]["train"].items() >= train.items()
+            assert len(cell["training"]["validation"]) == train["epochs"] >= 1
     again = studied.run(*studied.command(["study", "run", "tiny", "--json"]), timeout=1500)
     assert json.loads(again.stdout)["made"] == 0

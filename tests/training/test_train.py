@@ -19,13 +19,12 @@ from torch import nn
 from mno.core.batch import Batch
 from mno.core.errors import InputError, MnoError
 from mno.data.loading import Loader, epoch_order
-from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
 from mno.surrogate.surrogate import DESCRIPTION_FILE, Surrogate
 from mno.training.batches import seed_epoch
 from mno.training.config import TrainConfig
 from mno.training.history import EpochRecord, History
-from mno.training.step import averaging, learning_rate_factor, optimiser_of
+from mno.training.step import averaging, learning_rate_factor
 
 
 def error_of(surrogate, split):
@@ -282,18 +281,6 @@ def test_a_pass_over_the_batches_takes_every_sample_once_with_its_own_fields():
         found = torch.cat([batch[name] for batch in taken]).numpy()
         np.testing.assert_array_equal(found, TRAINING.fields[name][order])
     assert len(np.unique(source, axis=0)) == 14
-
-
-def test_every_weight_is_optimised_once_and_only_matrices_decay():
-    operator = build_operator(MODEL, inputs=("a",), outputs=("u",))
-    groups = optimiser_of(operator, config(weight_decay=0.1)).param_groups
-    grouped = [id(p) for group in groups for p in group["params"]]
-    assert sorted(grouped) == sorted(id(p) for p in operator.parameters())
-    decaying = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
-    linear = {id(m.weight) for m in operator.modules() if isinstance(m, nn.Linear)}
-    biases = {id(p) for name, p in operator.named_parameters() if name.endswith("bias")}
-    assert linear <= decaying
-    assert not biases & decaying
 
 
 def test_a_model_that_vanishes_at_the_walls_does_so_in_physical_units(tmp_path):

@@ -1,0 +1,124 @@
+"""The optimisers of a training: AdamW, and Muon for what is a matrix."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from mno.training.config import TrainConfig
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of Muon's polynomial, which takes singular values between 0 and 1 to some 0.7 to 1.2."""
+ITERATIONS = 5
+RMS = 0.2
+"""Root mean square of Muon's steps at a rate of one, about that of AdamW's."""
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def optimizers_of(operator: nn.Module, config: TrainConfig) -> list[Optimizer]:
+    """Return what makes the steps of an operator's weights, of which matrices alone decay.
+
+    Those are of linear layers and convolutions. Decay would pull a norm's gain, a bias or a scan's
+    time constant to zero, which for these is not the simpler function. With `muon`, matrices are
+    Muon's, and so are the matrices of each mode of a Fourier layer; the rest remains AdamW's. The
+    fused AdamW is faster, but takes no complex weights; in mixed precision it is left out.
+    """
+    layers = {id(m.weight) for m in operator.modules() if isinstance(m, LAYERS)}
+    matrices = [weight for weight in operator.parameters() if id(weight) in layers]
+    others = [weight for weight in operator.parameters() if id(weight) not in layers]
+    groups: list[dict[str, Any]] = [{"params": matrices, "weight_decay": config.weight_decay}]
+    optimizers: list[Optimizer] = []
+    if config.optimizer == "muon":
+        modes = [weight for weight in others if _is_of_modes(weight)]
+        others = [weight for weight in others if not _is_of_modes(weight)]
+        optimizers.append(Muon([*groups, {"params": modes}], config.learning_rate))
+        groups = []
+    groups.append({"params": others, "weight_decay": 0.0})
+    is_real = not any(weight.is_complex() for group in groups for weight in group["params"])
+    adamw = AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        betas=(0.9, config.beta2),
+        fused=is_real and config.precision == 32,
+    )
+    return [*optimizers, adamw]
+
+
+def _is_of_modes(weight: Tensor) -> bool:
+    return weight.is_complex() and weight.ndim > 2
+
+
+class Muon(Optimizer):
+    """Gradient descent with momentum, whose steps have singular values all near one.
+
+    Of each matrix W with gradient G, in step t,
+
+        M_t = 0.95 M_{t-1} + 0.05 G,   W <- (1 - rate decay) W - rate 0.2 sqrt(n) U,
+
+    where U is the orthogonal factor of 0.05 G + 0.95 M_t, to the few per cent of five iterations,
+    and n the longer side of W. A convolution is the matrix from all that it sees to its channels;
+    of weights that are complex, the first two axes make a matrix for each place along the others.
+
+    Source:
+        Jordan et al., "Muon: An optimizer for hidden layers in neural networks",
+        kellerjordan.github.io/posts/muon, 2024; the factor 0.2 sqrt(n), with which rates are
+        AdamW's, Liu et al., "Muon is scalable for LLM training", arXiv:2502.16982.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], learning_rate: float) -> None:
+        defaults = {"lr": learning_rate, "weight_decay": 0.0, "momentum": 0.95}
+        super().__init__([group for group in groups if group["params"]], defaults)
+
+    @torch.no_grad()
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, closure: Callable[[], float] | None = None
+    ) -> None:
+        """Take one step; matrices of one shape are made orthogonal together."""
+        for group in self.param_groups:
+            together = defaultdict(list)
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    together[weight.shape].append(weight)
+            for weights in together.values():
+                self._step(weights, group)
+
+    def _step(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        kept = group["momentum"]
+        steps = torch.stack([weight.grad for weight in weights if weight.grad is not None])
+        for weight, step in zip(weights, steps, strict=True):
+            momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+            momentum.lerp_(step, 1 - kept)
+            step.lerp_(momentum, kept)
+        of_modes = steps.is_complex()
+        matrices = steps.movedim((1, 2), (-2, -1)) if of_modes else steps.flatten(2)
+        rate, longer = group["lr"], max(matrices.shape[-2:])
+        steps = orthogonal(matrices)
+        steps = (
+            steps.movedim((-2, -1), (1, 2))
+            if of_modes
+            else steps.reshape(len(steps), *weights[0].shape)
+        )
+        for weight, step in zip(weights, steps, strict=True):
+            weight.mul_(1 - rate * group["weight_decay"]).sub_(step, alpha=rate * RMS * longer**0.5)
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Return the orthogonal factors of matrices `(..., n, m)`, nearly: by Newton-Schulz steps.
+
+    Their singular values are between 0.7 and 1.2, but for those below a hundredth of the matrix's
+    norm, which are not reached by so few iterations.
+    """
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    x = matrices if wide else matrices.mH
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
+    a, b, c = COEFFICIENTS
+    for _ in range(ITERATIONS):
+        square = x @ x.mH
+        x = a * x + (b * square + c * (square @ square)) @ x
+    return x if wide else x.mH
