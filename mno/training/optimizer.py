@@ -95,21 +95,21 @@ class Muon(Optimizer):
             momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
             momentum.lerp_(step, 1 - kept)
             step.lerp_(momentum, kept)
-        of_modes = steps.is_complex()
-        matrices = steps.movedim((1, 2), (-2, -1)) if of_modes else steps.flatten(2)
-        rate, longer = group["lr"], max(matrices.shape[-2:])
-        steps = orthogonal(matrices)
-        steps = (
-            steps.movedim((-2, -1), (1, 2))
-            if of_modes
-            else steps.reshape(len(steps), *weights[0].shape)
-        )
+        if steps.is_complex():
+            by_mode = steps.movedim((1, 2), (-2, -1))
+            longer = max(by_mode.shape[-2:])
+            steps = orthogonal(by_mode.flatten(0, -3)).view(by_mode.shape).movedim((-2, -1), (1, 2))
+        else:
+            matrices = steps.flatten(2)
+            longer, steps = max(matrices.shape[-2:]), orthogonal(matrices)
+        rate = group["lr"]
         for weight, step in zip(weights, steps, strict=True):
-            weight.mul_(1 - rate * group["weight_decay"]).sub_(step, alpha=rate * RMS * longer**0.5)
+            weight.mul_(1 - rate * group["weight_decay"])
+            weight.sub_(step.reshape(weight.shape), alpha=rate * RMS * longer**0.5)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Return the orthogonal factors of matrices `(..., n, m)`, nearly: by Newton-Schulz steps.
+    """Return the orthogonal factors of matrices `(number, n, m)`, nearly: by Newton-Schulz steps.
 
     Their singular values are between 0.7 and 1.2, but for those below a hundredth of the matrix's
     norm, which are not reached by so few iterations.
@@ -117,8 +117,25 @@ def orthogonal(matrices: Tensor) -> Tensor:
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mH
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
+    x = _orthogonal_long(x) if x.shape[-1] > 2 * x.shape[-2] else _orthogonal(x)
+    return x if wide else x.mH
+
+
+def _orthogonal(x: Tensor) -> Tensor:
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         square = x @ x.mH
-        x = a * x + (b * square + c * (square @ square)) @ x
-    return x if wide else x.mH
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return x
+
+
+def _orthogonal_long(x: Tensor) -> Tensor:
+    """Do the same for less where lines are long: all that multiplies x is a polynomial of x xH."""
+    a, b, c = COEFFICIENTS
+    square, factor = x @ x.mH, None
+    for _ in range(ITERATIONS):
+        by = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        by.diagonal(dim1=-2, dim2=-1).add_(a)
+        factor = by if factor is None else by @ factor
+        square = by @ square @ by
+    return x if factor is None else factor @ x
