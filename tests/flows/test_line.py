@@ -210,7 +210,8 @@ def test_a_package_that_a_backbone_lacks_is_named_before_any_work(workspace, mon
     ],
 )
 def test_what_needs_a_grid_is_refused_for_points_before_any_work(workspace, setting, remedy):
-    edit_params(workspace, None, ["scenario=darcy_ring", "model.path=hilbert", "model.layers=2"])
+    plain = ["model.backbone=plain", "model.path=hilbert", "model.layers=2"]
+    edit_params(workspace, None, ["scenario=darcy_ring", *plain])
     before = (workspace / "params.yaml").read_text()
     with pytest.raises(InputError, match=re.escape(remedy)):
         edit_params(workspace, None, [setting])
@@ -220,7 +221,8 @@ def test_what_needs_a_grid_is_refused_for_points_before_any_work(workspace, sett
 @pytest.mark.parametrize("preset", ["quick", "standard"])
 @pytest.mark.parametrize("scenario", scenario_names())
 def test_every_scenario_can_be_run_with_the_usual_presets(workspace, preset, scenario):
-    points = ["model.path=hilbert"] if scenario.endswith("_ring") else []
+    fitting = {"quick": "model.path=hilbert", "standard": "model.cells=8"}[preset]
+    points = [fitting] if scenario.endswith("_ring") else []
     edit_params(workspace, preset, [f"scenario={scenario}", *points])
     assert load_params(workspace).scenario == scenario
 
