@@ -54,6 +54,7 @@ from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.snapshot import git, take_snapshot, toplevel
 from mno.study.design import Cell, CostConfig, kind_of
 from mno.study.operators import count, measure_scaling, model_of, signature_of, time_steps
+from mno.study.peers import fit_peers
 from mno.study.results import (
     Code,
     Found,
@@ -63,6 +64,8 @@ from mno.study.results import (
     expected_seconds,
     failed_record,
     identify,
+    peers_name,
+    peers_record,
     plan_name,
     scaling_name,
     scaling_record,
@@ -171,6 +174,7 @@ class StudyRun:
             self._time_steps()
             made = self._make_cells(code)
             self._measure_scaling(code)
+            self._fit_peers(code)
             return made
         except BaseException:
             self._stop()
@@ -293,6 +297,17 @@ class StudyRun:
             parameters = count(model_of(params, root), signature_of(params, root))
             record = scaling_record(item.cell, item.identity, parameters, points)
             self.study.results.write(name, record)
+
+    def _fit_peers(self, code: Code) -> None:
+        for item in self.study.peers(code):
+            if item.state == "fresh" or self._is_over():
+                continue
+            copy, study, cell = self.copies[0], self.study, item.cell
+            identity = replace(item.identity, data=self.make_dataset(item, copy))
+            _repro(copy, DATA_FILE, self._environment(cell))  # of another scenario may lie there
+            self.say(f"{cell.scenario}: simple peers ({', '.join(study.spec.peers)})")
+            peers = fit_peers(cell, copy.root / "data", study.spec.peers, study.root)
+            study.results.write(peers_name(cell), peers_record(cell, identity, peers))
 
     def make(self, item: Found, copy: Copy, code: Code) -> bool:
         """Make a cell and keep it; return whether it was made. A failed one is kept with why."""

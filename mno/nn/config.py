@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     Backbone = Mixer = str
 else:
     Backbone, Mixer = Literal[tuple(BACKBONES)], Literal[("own", *MIXERS)]
-_LARGEST_PATCH, _FEWEST_TOKENS = 8, 5  # of a patch that the grid decides, along an axis
+_FEWEST_TOKENS = 8  # along an axis, of patches that the grid decides
+_LARGE_GRID = 128  # points along an axis, beyond which patches may have 8 cells rather than 4
 Path = Literal["axial", "bidirectional", "cross", "hilbert", "zigzag", "temporal"]
 
 
@@ -173,8 +174,8 @@ def for_dataset(
     """Return a configuration with all said that it leaves to the scenario or to the grid.
 
     `walls` are what the scenario declares, `axes` those of the dataset without time. A patch that
-    is left open becomes the largest, up to 8 cells along an axis, that divides the grid and leaves
-    5 tokens along each.
+    is left open becomes the largest, up to 4 cells along an axis (8 where all have more than 128),
+    that divides the grid and leaves 8 tokens along each.
 
     Raises:
         InputError: Patches do not divide the grid, or there are points where cells are missing, or
@@ -192,8 +193,9 @@ def for_dataset(
         )
     fitting = [n for n in range(1, 65) if not any(length % n for length in shape)]
     if model.patch == 0:
-        few = [n for n in fitting if n <= _LARGEST_PATCH and min(shape) >= _FEWEST_TOKENS * n]
-        changes["patch"] = max(few, default=1)
+        shortest = min(shape)
+        largest = min(4 if shortest <= _LARGE_GRID else 8, shortest // _FEWEST_TOKENS)
+        changes["patch"] = max((n for n in fitting if n <= largest), default=1)
     elif not scattered and model.patch not in fitting:
         raise InputError(
             f"model.patch={model.patch} does not divide the grid of {shape}; choose one of "

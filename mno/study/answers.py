@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import StrictUndefined, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
@@ -70,6 +70,7 @@ class StudyAnswers:
     found: Sequence[Found]  # its cells
     findings: Mapping[str, ScenarioFindings]  # the same put together, by scenario
     grids: Sequence[Found] = ()  # measurements of untrained operators on several grids
+    simple: Sequence[Found] = ()  # simple peers, by scenario
 
     @property
     def cells(self) -> int:
@@ -103,6 +104,17 @@ class StudyAnswers:
         if model not in rows:
             raise InputError(f"no cell of {model!r} on {scenario}; there are {', '.join(rows)}")
         return rows[model]
+
+    def peer(self, scenario: str, name: str | None = None) -> dict[str, Any]:
+        """Return a simple peer on a scenario, or the one that is best on the validation split.
+
+        It has `name`, `test` and `validation`, relative L2, and processor `seconds`.
+        """
+        by_scenario = {item.cell.scenario: item.record["peers"] for item in self.simple}
+        found = [p for p in by_scenario.get(scenario, []) if name in (None, p["name"])]
+        if not found:
+            raise InputError(f"no simple peer {name or ''} was fitted to {scenario}")
+        return min(found, key=lambda peer: peer["validation"])
 
     def comparison(
         self, scenario: str, a: str, b: str, *, asked: bool = False, samples: int | None = None
@@ -215,12 +227,13 @@ def reported(study: Study, found: Sequence[Found] | None = None) -> Reported:
     Raises:
         InputError: There is no cell, or they do not go together.
     """
-    used, grids = usable(study.found() if found is None else found), usable(study.scaling())
+    used = usable(study.found() if found is None else found)
+    grids, peers = usable(study.scaling()), usable(study.peers())
     if not used:
         raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
     findings = findings_of(study.spec, used)
-    answers = StudyAnswers(study.spec, used, findings, grids)
-    return Reported(answers, sections_of(findings, used, grids))
+    answers = StudyAnswers(study.spec, used, findings, grids, peers)
+    return Reported(answers, sections_of(findings, used, grids, peers))
 
 
 def fill(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from ruamel.yaml import YAML
@@ -108,6 +108,9 @@ class MatchConfig(Config):
     )
 
 
+PeerName = Literal["mean", "persistence", "ridge", "quadratic", "gaussian_process"]
+
+
 class ScalingConfig(Config):
     """Time and memory of untrained operators on larger and larger grids."""
 
@@ -191,6 +194,11 @@ class StudySpec(FileSpec):
         "all with each other (`all`), or all with the one that is named here",
     )
     scaling: ScalingConfig | None = Field(default=None, description="None: it is not measured")
+    peers: list[PeerName] = Field(
+        default=[],
+        description="Simple peers to fit to the data of each scenario, for scale: `mean`, "
+        "`persistence`, `ridge`, `quadratic`, `gaussian_process`",
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -126,6 +126,27 @@ def scaling_section(found: Sequence[Found]) -> Section:
     return Section("scaling", "Growth with the grid", [why], tables, [*filter(None, figures)])
 
 
+def peers_section(found: Sequence[Found]) -> Section:
+    """Return the section on simple peers, of scenarios that they were fitted to."""
+    why = (
+        "What there is without training a network: regressions of principal components on each "
+        "other, with hyperparameters that the validation split chose. Seconds are those of a "
+        "processor, for fitting and choosing."
+    )
+    rows = [
+        {
+            "scenario": item.cell.scenario,
+            "model": peer["name"],
+            "test error": percent(peer["test"]),
+            "validation error": percent(peer["validation"]),
+            "seconds": number(peer["seconds"]),
+        }
+        for item in found
+        for peer in item.record["peers"]
+    ]
+    return Section("peers", "Simple peers", [why], [Table("Errors of simple peers", rows)])
+
+
 def samples_section(found: Sequence[Found]) -> Section | None:
     """Return the section on error by number of samples; none where that was not measured."""
     measured = samples_of(found)
@@ -165,9 +186,12 @@ def samples_section(found: Sequence[Found]) -> Section | None:
 
 
 def sections_of(
-    findings: Mapping[str, ScenarioFindings], found: Sequence[Found], grids: Sequence[Found]
+    findings: Mapping[str, ScenarioFindings],
+    found: Sequence[Found],
+    grids: Sequence[Found],
+    peers: Sequence[Found] = (),
 ) -> list[Section]:
-    """Return a study's report: findings by scenario, their cells, and what scaling measured."""
+    """Return a study's report: findings by scenario, their cells, what scaling measured, peers."""
     machines = machines_of(found)
     facts = [
         f"Measured on {cpu or 'a processor of unknown make'}, {cores} cores, {workers} "
@@ -176,7 +200,11 @@ def sections_of(
     ]
     if len(machines) > 1:
         facts.append("Times of different machines, or numbers of cells at a time, do not compare.")
-    extra = (scaling_section(grids) if grids else None, samples_section(found))
+    extra = (
+        peers_section(peers) if peers else None,
+        scaling_section(grids) if grids else None,
+        samples_section(found),
+    )
     return [
         Section("verdicts", "Verdicts", [f"{n}: {f.verdict}." for n, f in findings.items()]),
         *map(scenario_section, findings.values()),

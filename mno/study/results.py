@@ -73,6 +73,10 @@ class Code:
         code = self._digest(self._names("generate", cell.params))
         return json_sha256({"params": made_from, "code": code})
 
+    def peers_digest(self) -> str:
+        """Return the digest of what fits simple peers; of what it calls, cells' own know."""
+        return self._digest(["mno/evaluation/simple_peers.py", "mno/study/peers.py"])
+
     def _names(self, stage: str, params: Mapping[str, Any]) -> tuple[str, ...]:
         key = (stage, params["scenario"])
         if key not in self._lists:
@@ -137,6 +141,20 @@ def identify_scaling(cell: Cell, code: Code, scaling: ScalingConfig) -> Identity
     rules = {**scaling.model_dump(), "scenarios": []}  # by which the kept ones are known
     params = json_sha256([measured, cell.parameters, resolution, rules])
     return Identity(params=params, dataset="", data="", code=code.cell_digest(cell))
+
+
+def identify_peers(
+    cell: Cell, code: Code, spec: StudySpec, datasets: Mapping[str, str]
+) -> Identity:
+    """Return the identity of the simple peers of a cell's scenario."""
+    task, scales = cell.params["task"], cell.params["train"]["scales"]
+    dataset = code.dataset_digest(cell)
+    return Identity(
+        params=json_sha256([spec.peers, task, scales]),
+        dataset=dataset,
+        data=datasets.get(dataset),
+        code=code.peers_digest(),
+    )
 
 
 FOLDER = Path("studies/results")
@@ -262,6 +280,17 @@ class Study:
             if scaling is not None and (c.scenario, c.seed) == (first.scenario, first.seed)
         ]
 
+    def peers(self, code: Code | None = None) -> list[Found]:
+        """Do the same with the simple peers of each scenario; none where none are asked for."""
+        if not self.spec.peers:
+            return []
+        code, datasets = code or Code(self.root), self.results.datasets()
+        firsts = {cell.scenario: cell for cell in reversed(self.cells)}
+        return [
+            self.results.held(c, peers_name(c), identify_peers(c, code, self.spec, datasets), code)
+            for c in (firsts[scenario] for scenario in self.spec.scenarios)
+        ]
+
 
 def counts(found: Sequence[Found]) -> dict[str, int]:
     """Return how many cells there are, and of each state."""
@@ -322,6 +351,11 @@ def scaling_name(cell: Cell) -> str:
     return f"scaling/{cell.scenario}--{cell.model.name}"
 
 
+def peers_name(cell: Cell) -> str:
+    """Return the name under which the simple peers of a cell's scenario are kept."""
+    return f"peers/{cell.scenario}"
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _finite(inner) for key, inner in value.items()}
@@ -377,6 +411,11 @@ def scaling_record(
 ) -> dict[str, Any]:
     """Return what is kept of the measurements of an operator on several grids."""
     return {**_head(cell, identity, "done", 1), "parameters": parameters, "points": points}
+
+
+def peers_record(cell: Cell, identity: Identity, peers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what is kept of simple peers, as `mno.study.peers.fit_peers` returns them."""
+    return {**_head(cell, identity, "done", 1), "peers": peers}
 
 
 def _head(cell: Cell, identity: Identity, state: str, workers: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mno.training.config import TrainConfig
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of Muon's polynomial, which takes singular values between 0 and 1 to some 0.7 to 1.2."""
 ITERATIONS = 5
+MOMENTUM = 0.95
 RMS = 0.2
 """Root mean square of Muon's steps at a rate of one, about that of AdamW's."""
 
@@ -72,7 +73,7 @@ class Muon(Optimizer):
     """
 
     def __init__(self, groups: list[dict[str, Any]], learning_rate: float) -> None:
-        defaults = {"lr": learning_rate, "weight_decay": 0.0, "momentum": 0.95}
+        defaults = {"lr": learning_rate, "weight_decay": 0.0}
         super().__init__([group for group in groups if group["params"]], defaults)
 
     @torch.no_grad()
@@ -83,18 +84,17 @@ class Muon(Optimizer):
         for group in self.param_groups:
             together = defaultdict(list)
             for weight in group["params"]:
-                if weight.grad is not None:
-                    together[weight.shape].append(weight)
+                together[weight.shape].append(weight)
             for weights in together.values():
                 self._step(weights, group)
 
     def _step(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        kept = group["momentum"]
-        steps = torch.stack([weight.grad for weight in weights if weight.grad is not None])
-        for weight, step in zip(weights, steps, strict=True):
-            momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-            momentum.lerp_(step, 1 - kept)
-            step.lerp_(momentum, kept)
+        steps = torch.stack([torch.zeros_like(w) if w.grad is None else w.grad for w in weights])
+        state = self.state[weights[0]]  # of all of this shape
+        if not state:
+            state["momenta"] = torch.zeros_like(steps)
+        momenta = state["momenta"].lerp_(steps, 1 - MOMENTUM)
+        steps.lerp_(momenta, MOMENTUM)
         if steps.is_complex():
             by_mode = steps.movedim((1, 2), (-2, -1))
             longer = max(by_mode.shape[-2:])
@@ -116,7 +116,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     """
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mH
-    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
+    x = x.contiguous() / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     x = _orthogonal_long(x) if x.shape[-1] > 2 * x.shape[-2] else _orthogonal(x)
     return x if wide else x.mH
 
@@ -124,7 +124,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
 def _orthogonal(x: Tensor) -> Tensor:
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
-        square = x @ x.mH
+        square = torch.bmm(x, x.mH)
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return x
 
@@ -132,10 +132,10 @@ def _orthogonal(x: Tensor) -> Tensor:
 def _orthogonal_long(x: Tensor) -> Tensor:
     """Do the same for less where lines are long: all that multiplies x is a polynomial of x xH."""
     a, b, c = COEFFICIENTS
-    square, factor = x @ x.mH, None
+    square, factor = torch.bmm(x, x.mH), None
     for _ in range(ITERATIONS):
         by = torch.baddbmm(square, square, square, beta=b, alpha=c)
         by.diagonal(dim1=-2, dim2=-1).add_(a)
-        factor = by if factor is None else by @ factor
-        square = by @ square @ by
-    return x if factor is None else factor @ x
+        factor = by if factor is None else torch.bmm(by, factor)
+        square = torch.bmm(torch.bmm(by, square), by)
+    return x if factor is None else torch.bmm(factor, x)

@@ -235,6 +235,7 @@ models:
   broken: {train: {learning_rate: 1.0e+30, gradient_clip: 1.0e+30}}
 compare: all
 scaling: {resolutions: [8, 16], seconds: 0.02}
+peers: [mean, ridge, persistence]
 """
 
 
@@ -306,6 +307,11 @@ def test_a_killed_study_goes_on_and_keeps_each_cell_in_three_places(studied):
     assert len(made) == 6
     assert "diverged" in made["darcy--broken--0"]["reason"]
     assert len(list((results / "scaling").glob("*.json"))) == 3
+    mean, ridge = json.loads((results / "peers/darcy.json").read_text())["peers"]
+    assert (mean["name"], ridge["name"]) == ("mean", "ridge")  # Darcy has no frames to persist
+    assert 0 < ridge["test"] < mean["test"] and ridge["seconds"] >= 0
+    assert studied.mno("study", "report", "tiny").returncode == 0
+    assert "Simple peers" in (root / "reports/studies/tiny/index.html").read_text()
     # The line's own parameters and data are as they were.
     assert ((root / "params.yaml").read_bytes(), (root / "data.dvc").read_bytes()) == before
 

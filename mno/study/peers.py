@@ -1,0 +1,56 @@
+"""Simple peers on a study's data: what an engineer has without training a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mno.core.absent import Absent
+from mno.core.config import section
+from mno.core.forecast import TaskConfig
+from mno.data.reading import open_splits
+from mno.evaluation.evaluator import batches
+from mno.evaluation.simple_peers import fit_peer
+from mno.evaluation.trial import errors_of
+from mno.study.design import Cell
+from mno.study.operators import model_of
+from mno.training.problem import describe
+
+_AT_A_TIME = 32
+
+
+def fit_peers(cell: Cell, dataset: Path, names: Sequence[str], root: Path) -> list[dict[str, Any]]:
+    """Fit simple peers to the data of a cell, and judge them.
+
+    Returns:
+        For each that there is, in the order given: its `name`, hyperparameters (`settings`),
+        training `samples`, processor `seconds` of fitting it and choosing them, and mean relative
+        L2 on the `validation` and the `test` split.
+
+    Raises:
+        InputError: There is no such peer, or the data cannot be read.
+    """
+    training, validation, test = open_splits(dataset, "train", "validation", "test")
+    task = section(cell.params, "task", TaskConfig)
+    scales = cell.params["train"]["scales"]
+    description = describe(training, model_of(cell.params, root), task, scales)
+    found = []
+    for name in names:
+        peer = fit_peer(name, training, validation, description)
+        if isinstance(peer, Absent):
+            continue
+        errors = {
+            split.name: np.concatenate([
+                errors_of(peer.predict(description.given(part)), description.truth(part))
+                for part in batches(split, _AT_A_TIME)
+            ]).mean()
+            for split in (validation, test)
+        }  # fmt: skip
+        found.append({
+            "name": name, "settings": peer.settings, "samples": peer.samples,
+            "seconds": round(peer.seconds, 2), **{key: float(e) for key, e in errors.items()},
+        })  # fmt: skip
+    return found
