@@ -18,11 +18,13 @@ AXIAL = {"path": "axial", "width": 48, "d_state": 4}
 TEMPORAL = {"path": ["axial", "temporal"] * 2, "width": 32, "d_state": 4}
 PAPER = {"path": "bidirectional", "width": 48, "d_state": 16}
 FOURIER = {"n_modes": (8, 8), "hidden_channels": 16}
+LATENT = {"backbone": "latent", "mixer": "own", "width": 40, "patch": 2, "d_state": 4}
 SPACE: dict[str, dict[str, Any]] = {
     "axial": AXIAL | CENTRED,
     "axial, simplified": AXIAL | SIMPLIFIED,
     "bidirectional, simplified": PAPER | SIMPLIFIED,
     "softmax": {"mixer": "softmax", "width": 48},
+    "latent": LATENT,
     "FNO": FOURIER,
     "FNO, padded": FOURIER | {"domain_padding": 0.25},
 }

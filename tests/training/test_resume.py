@@ -137,7 +137,7 @@ def test_the_last_two_checkpoints_are_kept_and_hold_tensors_and_plain_values_onl
     assert names == ["epoch-00005", "epoch-00006"]
     for path in checkpoints(tmp_path):
         content = torch.load(path, weights_only=True)
-        assert {"module", "optimiser", "history", "best_weights"} <= set(content)
+        assert {"module", "optimizers", "history", "best_weights"} <= set(content)
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit])
