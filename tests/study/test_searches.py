@@ -130,7 +130,7 @@ def test_a_preset_of_somebody_else_is_not_replaced(tmp_path):
 
 
 def test_no_way_leads_from_a_search_to_the_test_split():
-    """Only `trials` reads data, and it asks for two splits by name; `peers` is for studies alone."""
+    """Only `trials` reads data, and asks for two splits by name; `peers` is for studies alone."""
     asked, of_study = [], ROOT / "mno/study"
     of_searches = [path for path in sorted(of_study.glob("*.py")) if path.name != "peers.py"]
     for path in [*of_searches, ROOT / "flows/tune.py"]:
