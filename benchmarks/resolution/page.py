@@ -21,7 +21,7 @@ TITLES = {
     "walls": "the same, told of the walls",
     "time": "driven in time, trained on {} frames",
 }
-COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#009e73", "#6b6b6b", "#cc79a7")
+COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#009e73", "#e69f00", "#6b6b6b", "#cc79a7")
 
 
 def write(cells: list[Cell]) -> None:
