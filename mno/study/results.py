@@ -136,7 +136,7 @@ def identify(cell: Cell, code: Code, datasets: Mapping[str, str]) -> Identity:
 
 def identify_scaling(cell: Cell, code: Code, scaling: ScalingConfig) -> Identity:
     """Return the identity of the measurements of a cell's operator on several grids."""
-    measured = {key: cell.params[key] for key in ("scenario", "task", "model")}
+    measured = {key: cell.tracked[key] for key in ("scenario", "task", "model")}
     resolution = cell.params["generate"]["resolution"]
     rules = {**scaling.model_dump(), "scenarios": []}  # by which the kept ones are known
     params = json_sha256([measured, cell.parameters, resolution, rules])

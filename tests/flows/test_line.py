@@ -121,10 +121,10 @@ def test_what_is_shipped_and_each_preset_is_valid(workspace, preset):
 
 def test_an_assignment_changes_one_value_and_keeps_comments(workspace):
     before = (workspace / "params.yaml").read_text()
-    assert edit_params(workspace, None, ["train.epochs=7"]).train.epochs == 7
+    assert edit_params(workspace, None, ["train.epochs=9"]).train.epochs == 9
     after = (workspace / "params.yaml").read_text()
     lines = zip(before.splitlines(), after.splitlines(), strict=True)
-    assert [new.strip() for old, new in lines if old != new] == ["epochs: 7"]
+    assert [new.strip() for old, new in lines if old != new] == ["epochs: 9"]
     assert "#" in after
 
 
