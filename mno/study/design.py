@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -139,6 +139,18 @@ class CostConfig(Config):
     share: float = Field(
         default=1 / 3, gt=0, le=1, description="Length of such a trial, as a share of a training"
     )
+
+    @field_validator("trials")
+    @classmethod
+    def _are_of_train(cls, trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for trial in trials:
+            try:
+                validate(TrainConfig, trial)
+            except InputError as error:
+                raise ValueError(str(error).removeprefix(f"{PARAMS_FILE}: ")) from None
+            if "epochs" in trial:
+                raise ValueError(f"{trial} says epochs, which follow from seconds; leave them out")
+        return trials
 
     @property
     def kinds(self) -> list[dict[str, Any]]:

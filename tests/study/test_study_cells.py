@@ -86,6 +86,10 @@ def test_a_cell_has_every_parameter_that_a_stage_reads():
         ("surprise: 1", "surprise is not a parameter"),
         ("scenarios: {Bad Name: {}}", "'Bad Name' String should match"),
         ("title: [", "not valid YAML"),
+        ("equal_cost: {seconds: 9, trials: [{rate: 1}]}", "rate is not a parameter"),
+        ("equal_cost: {seconds: 9, trials: [{learning_rate: -1}]}", "learning_rate"),
+        ("equal_cost: {seconds: 9, trials: [{epochs: 3}]}", "follow from seconds"),
+        ("peers: [nobody]", "peers"),
     ],
 )
 def test_a_study_file_that_cannot_be_used_is_refused_in_one_line(tmp_path, change, said):
