@@ -147,10 +147,6 @@ class StudyRun:
     copies: list[Copy]
     end: float | None  # when the time is up, on the monotonic clock; none for never
     say: Say  # is handed lines for the person who watches
-    _timed: defaultdict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
-    """How long steps take, of each kind of trial, and so the trainings, by the names of plans."""
     _stopping: threading.Event = field(default_factory=threading.Event)
     """Set when all is to end: what fails from then on is no failure of a cell."""
     _data: dict[str, str] = field(default_factory=dict)  # md5 of what has been made, by digest
@@ -215,22 +211,24 @@ class StudyRun:
         return expected_seconds([item], found) or 0.0
 
     def _time_steps(self) -> None:
-        """Time the steps of models that have no plan, on each scenario all models in turn."""
+        """Time the steps of models that have no plan, on each scenario all models in turn.
+
+        They are kept at once: a study that was killed goes on with the trainings that it had begun.
+        """
         study, cost = self.study, self.study.spec.equal_cost
         if cost is None:
             return
         for scenario in study.spec.scenarios:
             of_scenario = {c.model.name: c for c in study.cells if c.scenario == scenario}
             cells = list(of_scenario.values())
-            if self._is_over() or all(study.results.plan(cell, cost) for cell in cells):
+            if self._is_over() or all(study.results.known_of_plan(c, cost) for c in cells):
                 continue
             self.say(f"{scenario}: times of training steps")
             timed = [(cell, kind) for cell in cells for kind in cost.kinds]
-            times = time_steps([cell.trained(kind) for cell, kind in timed], study.root)
-            for (cell, kind), seconds in zip(timed, times, strict=True):
-                epochs = max(1, int(cost.seconds / (seconds * steps_of_epoch(cell))))
-                found = {"step_seconds": seconds, "epochs": epochs}
-                self._timed[plan_name(cell)].append((kind, found))
+            times = iter(time_steps([cell.trained(kind) for cell, kind in timed], study.root))
+            for cell in cells:
+                found = [{"kind": kind, "step_seconds": next(times)} for kind in cost.kinds]
+                study.results.keep_plan(cell, cost, {"times": found})
 
     def _planned(self, item: Found, copy: Copy, code: Code) -> Found:
         """Return a cell as it is trained at equal cost, after trials of its model if none were.
@@ -243,9 +241,12 @@ class StudyRun:
         with self._locks[plan_name(cell)]:
             if study.results.plan(cell, cost) is None:
                 self.make_dataset(item, copy)
-                trials = [self._tried(cell, trial, cost, copy) for trial in cost.trials]
-                best = min(trials, key=lambda trial: trial["error"])
-                study.results.keep_plan(cell, cost, {"train": best["train"], "trials": trials})
+                trials = list(study.results.known_of_plan(cell, cost).get("trials", []))
+                for trial in cost.trials[len(trials) :]:
+                    trials.append(self._tried(cell, trial, cost, copy))
+                    study.results.keep_plan(cell, cost, {"trials": trials})
+                best = min(trials, key=lambda t: math.inf if t["error"] is None else t["error"])
+                study.results.keep_plan(cell, cost, {"train": best["train"]})
         with self._handing_over:
             cells = study.results.planned(study.cells, cost)
             self.study = replace(self.study, cells=cells)
@@ -257,12 +258,13 @@ class StudyRun:
     ) -> dict[str, Any]:
         """Return how a training would be after a trial, and the lowest validation error of that.
 
-        It is a shorter one, in a copy; the error is infinite where it fails.
+        It is a shorter one, in a copy; there is no error where it fails.
         """
-        kinds = self._timed[plan_name(cell)]
-        timed = next(found for kind, found in kinds if kind == kind_of(trial))
-        epochs = max(1, round(cost.share * timed["epochs"]))
-        shorter = cell.trained({**trial, "epochs": epochs})
+        times = self.study.results.known_of_plan(cell, cost)["times"]
+        step = next(t["step_seconds"] for t in times if t["kind"] == kind_of(trial))
+        epochs = max(1, int(cost.seconds / (step * steps_of_epoch(cell))))
+        tried = max(1, round(cost.share * epochs))
+        shorter = cell.trained({**trial, "epochs": tried})
         copy.set_params({**shorter.params, "seed": max(self.study.spec.seeds) + 1})
         try:
             _repro(copy, "train", self._environment(cell))
@@ -271,11 +273,11 @@ class StudyRun:
         except StageFailedError as failed:
             if self._stopping.is_set() or failed.exit_code == 130:
                 raise
-            error = math.inf
+            error = None
         said = ", ".join(f"{key} {value}" for key, value in trial.items())
-        self.say(f"{cell.scenario}, {cell.model.name}, {said}: {error:.2%}")
-        train = {**trial, "epochs": timed["epochs"]}
-        step, tried = timed["step_seconds"], epochs
+        came = "failed" if error is None else f"{error:.2%}"
+        self.say(f"{cell.scenario}, {cell.model.name}, {said}: {came}")
+        train = {**trial, "epochs": epochs}
         return {"train": train, "step_seconds": step, "trial_epochs": tried, "error": error}
 
     def _is_over(self, seconds: float = 0.0) -> bool:

@@ -224,13 +224,18 @@ class Results:
         It is kept by scenario and model, and does not depend on code: a number of epochs and a rate
         that were once chosen are parameters like others.
         """
+        known = self.known_of_plan(cell, cost)
+        return known if "train" in known else None
+
+    def known_of_plan(self, cell: Cell, cost: CostConfig) -> dict[str, Any]:
+        """Return what is known of a plan: `times` of steps, then `trials`, at last `train`."""
         kept = self.read(plan_name(cell))
-        return kept if kept is not None and kept["of"] == _planned_of(cell, cost) else None
+        return kept if kept is not None and kept["of"] == _planned_of(cell, cost) else {}
 
     def keep_plan(self, cell: Cell, cost: CostConfig, content: Mapping[str, Any]) -> None:
-        """Keep how a cell's model is trained: what of its section `train`, and what told it."""
-        of = _planned_of(cell, cost)
-        self.write(plan_name(cell), {"of": of, **content, "machine": machine_facts()})
+        """Keep what became known of a plan beside what was known of it."""
+        known = {"of": _planned_of(cell, cost), "machine": machine_facts()}
+        self.write(plan_name(cell), {**known, **self.known_of_plan(cell, cost), **content})
 
     def planned(self, cells: Iterable[Cell], cost: CostConfig | None) -> list[Cell]:
         """Return cells with the section `train` of their plans, as far as known."""

@@ -248,7 +248,11 @@ def test_a_plan_says_how_long_and_how_fast_a_model_is_trained(tmp_path):
     results, study = Results(tmp_path, "small"), spec(equal_cost=equal)
     planned, other = (c for c in cells_of("small", study)[:2])
     plan = {"train": {"epochs": 7, "learning_rate": 0.003}}
+    times = [{"kind": {}, "step_seconds": 0.1}]
+    results.keep_plan(planned, study.equal_cost, {"times": times})
+    assert results.plan(planned, study.equal_cost) is None  # where only times are known
     results.keep_plan(planned, study.equal_cost, plan)
+    assert results.known_of_plan(planned, study.equal_cost)["times"] == times
     known = results.planned(cells_of("small", study), study.equal_cost)
     of_model = [c for c in known if (c.scenario, c.model.name) == ("darcy", planned.model.name)]
     assert len(of_model) == 3  # seeds
