@@ -81,6 +81,16 @@ def validate(model: type[ConfigT], values: Any, prefix: str = "") -> ConfigT:
         raise InputError(f"{PARAMS_FILE}: {problems}") from None
 
 
+def read_file(model: type[ConfigT], path: Path) -> ConfigT:
+    """Read a file of its own, YAML, against a model; an `InputError` of one line names the file."""
+    try:
+        return validate(model, YAML(typ="safe").load(path))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {first_line(error)}") from None
+    except InputError as error:
+        raise InputError(str(error).replace(PARAMS_FILE, path.name, 1)) from None
+
+
 def _describe(item: Any, model: type[BaseModel], prefix: str) -> str:
     key = ".".join(str(part) for part in (*([prefix] if prefix else []), *item["loc"]))
     given = item["input"]

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from mno.core.config import PARAMS_FILE, Config, validate
-from mno.core.errors import InputError, first_line
+from mno.core.config import PARAMS_FILE, Config, read_file, validate
+from mno.core.errors import InputError
 from mno.core.forecast import TaskConfig
 from mno.data.config import ExecutionConfig
 from mno.evaluation.config import EvaluateConfig
@@ -70,12 +68,7 @@ class FileSpec(Config):
                 f"{path.name}: the name of a {cls.kind} file must consist of small letters, "
                 "digits, _ and single hyphens, and end in .yaml; rename it"
             )
-        try:
-            return validate(cls, YAML(typ="safe").load(path))
-        except (YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not valid YAML: {first_line(error)}") from None
-        except InputError as error:
-            raise InputError(str(error).replace(PARAMS_FILE, path.name, 1)) from None
+        return read_file(cls, path)
 
 
 class Sections(Config):

@@ -1,0 +1,1 @@
+"""A chamber of solids around stirred gas, in three dimensions: plants, cells, exchange, march."""

@@ -1,0 +1,391 @@
+"""A plant: what a furnace is built of and what varies in it, as a file of `plants/` says.
+
+Lengths are in m, temperatures in K, times in hours. Places are measured from the inner lower corner
+of the chamber as it was built: `x` across, `y` up, `z` along. Inside the lining they are negative,
+or greater than the chamber is wide, high or long.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import Field as Key
+from pydantic import field_validator, model_validator
+
+from mno.core.config import Config, read_file
+from mno.core.errors import InputError
+from mno.scenarios.chamber.conduction import COLDEST, HOTTEST, Table, make_table
+
+FOLDER = Path("plants")
+SMALL = 1e-9
+
+Length = Annotated[float, Key(gt=0.0, le=50.0)]
+Kelvin = Annotated[float, Key(ge=COLDEST, le=HOTTEST)]
+Pair = Annotated[list[float], Key(min_length=2, max_length=2)]
+Place = Annotated[list[float], Key(min_length=3, max_length=3)]
+Name = Annotated[str, Key(pattern="^[a-z][a-z0-9_]*$")]
+
+
+class Material(Config):
+    """A solid by its tables, pairs of temperature and value, which are linear between."""
+
+    density: float = Key(gt=0.0, le=30_000.0, description="kg/m3")
+    conductivity: list[Pair] = Key(min_length=1, description="K and W m-1 K-1")
+    heat_capacity: list[Pair] = Key(min_length=1, description="K and J kg-1 K-1")
+    emissivity: float = Key(gt=0.0, lt=1.0)
+    melting: Pair | None = Key(default=None, description="K, where it begins and ends")
+    latent_heat: float = Key(default=0.0, ge=0.0, le=1e7, description="Of melting, J/kg")
+
+    @field_validator("conductivity", "heat_capacity")
+    @classmethod
+    def _can_be_used(cls, table: list[list[float]]) -> list[list[float]]:
+        for (before, _), (after, _) in zip(table, table[1:], strict=False):
+            if not before < after:
+                raise ValueError(
+                    f"{after:g} K follows {before:g} K; expected temperatures that rise, sort them"
+                )
+        for at, value in table:
+            if not (math.isfinite(value) and value > 0.0 and math.isfinite(at)):
+                raise ValueError(f"{value:g} at {at:g} K; expected positive numbers, correct it")
+        return table
+
+    @model_validator(mode="after")
+    def _melts_in_order(self) -> Self:
+        if self.melting and not COLDEST < self.melting[0] < self.melting[1] < HOTTEST:
+            raise ValueError(
+                f"melting={self.melting}; expected where it begins and where it ends, from "
+                f"{COLDEST:g} to {HOTTEST:g} K"
+            )
+        return self
+
+    @cached_property
+    def table(self) -> Table:
+        """What its cells are at each enthalpy."""
+        latent = (*self.melting, self.latent_heat) if self.melting else None
+        return make_table(self.conductivity, self.heat_capacity, self.density, latent)
+
+    def at(self, temperature: float) -> tuple[float, float]:
+        """Return conductivity and heat capacity, J m-3 K-1, at a temperature."""
+        conducts, stores = (
+            float(np.interp(temperature, *np.transpose(table)))
+            for table in (self.conductivity, self.heat_capacity)
+        )
+        return conducts, stores * self.density
+
+
+class Chamber(Config):
+    """The space inside of the lining, as it was built."""
+
+    width: Length = Key(description="Along x, m")
+    height: Length = Key(description="Along y, m")
+    length: Length = Key(description="Along z, m")
+
+    @property
+    def size(self) -> tuple[float, float, float]:
+        """All three."""
+        return self.width, self.height, self.length
+
+
+class Layer(Config):
+    """A layer of the lining."""
+
+    material: str
+    thickness: Length
+
+
+class Lining(Config):
+    """What is around the chamber: layers, from the hot face outwards."""
+
+    walls: list[Layer] = Key(min_length=1, description="At both sides and both ends")
+    roof: list[Layer] = Key(min_length=1)
+    hearth: list[Layer] = Key(min_length=1)
+
+
+class Zone(Config):
+    """A part of the chamber's length with a power of its own."""
+
+    name: Name
+    end: Length = Key(description="Where it ends along z, m; it begins where the one before ends")
+    power: float = Key(gt=0.0, le=1e9, description="Most power, W")
+
+
+class Gas(Config):
+    """What fills the chamber."""
+
+    heating: Literal["burner", "electric"] = "burner"
+    flame_temperature: Kelvin = Key(
+        default=2200.0, description="Of burning without any loss, K: how much gas a watt brings"
+    )
+    leak: float = Key(default=20.0, gt=0.0, le=1e6, description="Air into each zone, W/K")
+    mixing: float = Key(default=200.0, ge=0.0, le=1e6, description="Between neighbours, W/K")
+    film: float = Key(default=15.0, gt=0.0, le=1000.0, description="To surfaces, W m-2 K-1")
+    absorption: float = Key(default=0.15, ge=0.0, le=100.0, description="Of radiation, 1/m")
+    flue: Name = Key(description="The zone from which gases leave")
+
+
+class Control(Config):
+    """How power follows from a set-point and the reading of the zone's thermocouple."""
+
+    band: float = Key(
+        default=60.0, gt=0.0, le=1000.0,
+        description="Below the set-point, in which power falls from full to none, K",
+    )  # fmt: skip
+
+
+class Outside(Config):
+    """What the outer surface of the furnace gives heat to."""
+
+    film: float = Key(default=8.0, gt=0.0, le=1000.0, description="W m-2 K-1")
+    emissivity: float = Key(default=0.8, ge=0.0, lt=1.0)
+
+
+class Pieces(Config):
+    """The charge: pieces beside each other, their sizes and places in steps, as plans say them."""
+
+    count: Annotated[list[int], Key(min_length=2, max_length=2)]
+    row: Literal["across", "along"] = Key(
+        default="across", description="Whether they lie beside each other along x or along z"
+    )
+    width: Pair = Key(description="Least and greatest, along x")
+    height: Pair
+    length: Pair = Key(description="Along z")
+    gap: Length = Key(description="Least distance between pieces, and to walls")
+    support: float = Key(default=0.0, ge=0.0, le=5.0, description="Height above the hearth")
+    step: Length = Key(default=0.05, description="Of which sizes and places are multiples")
+    grades: list[str] = Key(min_length=1, description="Materials, one of which each piece has")
+    temperature: Annotated[list[Kelvin], Key(min_length=2, max_length=2)]
+
+
+class Schedule(Config):
+    """The set-points: lines between corners that are drawn, held for an interval each."""
+
+    hours: float = Key(gt=0.0, le=1000.0)
+    interval: float = Key(default=0.5, gt=0.0, le=100.0, description="Hours between set-points")
+    corners: list[list[float]] = Key(
+        min_length=2, description="Hour, least and greatest set-point, K, of each corner"
+    )
+    shift: float = Key(
+        default=0.0, ge=0.0, description="How far corners between are moved, either way, hours"
+    )
+    zone_difference: float = Key(
+        default=0.0, ge=0.0, le=500.0, description="Of a zone from the others at a corner, K"
+    )
+
+    @field_validator("corners")
+    @classmethod
+    def _are_corners(cls, corners: list[list[float]]) -> list[list[float]]:
+        for corner in corners:
+            if len(corner) != 3 or not COLDEST <= corner[1] <= corner[2] <= HOTTEST:
+                raise ValueError(
+                    f"{corner}; expected an hour, the least and the greatest set-point in K"
+                )
+        hours = [corner[0] for corner in corners]
+        if hours[0] != 0.0 or any(b <= a for a, b in zip(hours, hours[1:], strict=False)):
+            raise ValueError(f"hours {hours}; expected them to rise from 0")
+        return corners
+
+    @model_validator(mode="after")
+    def _reaches_the_end(self) -> Self:
+        if self.corners[-1][0] < self.hours:
+            raise ValueError(
+                f"corners end at {self.corners[-1][0]:g} h of hours={self.hours:g}; add one at the "
+                "end"
+            )
+        steps = self.hours / self.interval
+        if abs(steps - round(steps)) > 1e-6 or steps < 1:
+            raise ValueError(
+                f"interval={self.interval:g} does not divide hours={self.hours:g}; choose one that "
+                "does"
+            )
+        closest = min(b[0] - a[0] for a, b in zip(self.corners, self.corners[1:], strict=False))
+        if 2.0 * self.shift >= closest:
+            raise ValueError(
+                f"shift={self.shift:g} may put corners that are {closest:g} h apart in another "
+                f"order; choose less than {closest / 2.0:g}"
+            )
+        return self
+
+    @property
+    def intervals(self) -> int:
+        """How many set-points each zone has."""
+        return round(self.hours / self.interval)
+
+
+class Unseen(Config):
+    """What no run has otherwise: what models that were trained on the plant have to notice."""
+
+    piece: Annotated[list[Place], Key(min_length=2, max_length=2)] | None = Key(
+        default=None, description="Least and greatest width, height and length"
+    )
+    grade: str | None = Key(default=None, description="Another material")
+    schedule: float | None = Key(default=None, description="How much hotter set-points are, K")
+
+
+class Plant(Config):
+    """A batch furnace, and what varies from run to run."""
+
+    title: str
+    chamber: Chamber
+    lining: Lining
+    zones: list[Zone] = Key(min_length=1, max_length=8)
+    gas: Gas
+    control: Control = Control()
+    outside: Outside = Outside()
+    thermocouples: dict[Name, Place] = Key(min_length=1)
+    materials: dict[Name, Material] = Key(min_length=1)
+    pieces: Pieces
+    schedule: Schedule
+    ambient: Annotated[list[Kelvin], Key(min_length=2, max_length=2)]
+    wear: Pair = Key(
+        default=[0.0, 0.0], description="Depth by which walls and roof have lost of their hot face"
+    )
+    lag: Pair = Key(
+        default=[60.0, 60.0],
+        description="Time constant of a zone's thermocouple, s: long where it is soiled",
+    )
+    warm: Pair = Key(default=[300.0, 300.0], description="The lining's temperature at the start, K")
+    unseen: Unseen = Unseen()
+    charge_ready: Kelvin = Key(
+        default=1400.0, description="What the whole charge is to be above: the time is a reading"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        self._in_order()
+        self._named()
+        self._placed()
+        return self
+
+    def _in_order(self) -> None:
+        pieces = self.pieces
+        named: Mapping[str, list[float]] = {
+            **{f"pieces.{key}": getattr(pieces, key) for key in ("width", "height", "length")},
+            "pieces.count": [float(n) for n in pieces.count],
+            "pieces.temperature": pieces.temperature, "ambient": self.ambient, "wear": self.wear,
+            "lag": self.lag, "warm": self.warm,
+        }  # fmt: skip
+        for key, (low, high) in named.items():
+            if not low <= high or (low <= 0.0 and key != "wear") or low < 0.0:
+                raise ValueError(
+                    f"{key}=[{low:g}, {high:g}]; expected the least and the greatest, positive"
+                )
+        if pieces.count[0] < 1 or pieces.count[1] > 6:
+            raise ValueError(f"pieces.count={pieces.count}; expected from 1 to 6 pieces")
+        for part in ("walls", "roof"):
+            layer = getattr(self.lining, part)[0]
+            if self.wear[1] >= layer.thickness:
+                raise ValueError(
+                    f"wear reaches {self.wear[1]:g}, but the first layer of lining.{part} is "
+                    f"{layer.thickness:g}; choose less than that"
+                )
+
+    def _named(self) -> None:
+        parts = ("walls", "roof", "hearth")
+        used = [
+            *(
+                (f"lining.{part}", layer.material)
+                for part in parts
+                for layer in getattr(self.lining, part)
+            ),
+            *(("pieces.grades", grade) for grade in self.pieces.grades),
+            *(("unseen.grade", grade) for grade in [self.unseen.grade] if grade),
+        ]  # fmt: skip
+        for key, name in used:
+            if name not in self.materials:
+                known = ", ".join(self.materials)
+                raise ValueError(f"{key}: {name!r} is not among materials ({known}); add it there")
+        zones = [zone.name for zone in self.zones]
+        if self.gas.flue not in zones:
+            raise ValueError(
+                f"gas.flue={self.gas.flue!r} is no zone; choose one of {', '.join(zones)}"
+            )
+
+    def _placed(self) -> None:
+        ends = [zone.end for zone in self.zones]
+        if (
+            any(b <= a for a, b in zip(ends, ends[1:], strict=False))
+            or abs(ends[-1] - self.chamber.length) > SMALL
+        ):
+            raise ValueError(
+                f"zones end at {ends}; expected them to rise to chamber.length="
+                f"{self.chamber.length:g}, so that the chamber is closed"
+            )
+        pieces, step = self.pieces, self.pieces.step
+        for key in ("width", "height", "length"):
+            for value in getattr(pieces, key):
+                if abs(value / step - round(value / step)) > 1e-6:
+                    raise ValueError(
+                        f"pieces.{key}={value:g} is no multiple of pieces.step={step:g}; choose "
+                        f"{round(value / step) * step:g}"
+                    )
+        across = pieces.row == "across"
+        side, room = ("width", self.chamber.width) if across else ("length", self.chamber.length)
+        other, rest = ("length", self.chamber.length) if across else ("width", self.chamber.width)
+        count, greatest = pieces.count[1], getattr(pieces, side)[1]
+        needs = count * greatest + (count + 1) * pieces.gap
+        if needs > room + SMALL:
+            raise ValueError(
+                f"pieces.count={count} pieces with pieces.{side}={greatest:g} and "
+                f"pieces.gap={pieces.gap:g} need {needs:g} m of {room:g}: they would overlap; "
+                "choose fewer or smaller ones"
+            )
+        for key, value, space in (
+            (other, getattr(pieces, other)[1] + 2.0 * pieces.gap, rest),
+            ("height", pieces.height[1] + pieces.support + pieces.gap, self.chamber.height),
+        ):
+            if value > space + SMALL:
+                raise ValueError(
+                    f"pieces.{key} with gaps needs {value:g} m of {space:g}; choose smaller pieces"
+                )
+        for name, place in self.thermocouples.items():
+            for axis, (at, (low, high)) in enumerate(zip(place, self.extents, strict=True)):
+                if not low < at < high:
+                    raise ValueError(
+                        f"thermocouples.{name}={place} is outside of the furnace, which reaches "
+                        f"from {low:g} to {high:g} along {'xyz'[axis]}; move it"
+                    )
+
+    @property
+    def extents(self) -> tuple[tuple[float, float], ...]:
+        """Where the furnace begins and ends along each axis, with its lining."""
+        walls, roof, hearth = (
+            sum(layer.thickness for layer in part)
+            for part in (self.lining.walls, self.lining.roof, self.lining.hearth)
+        )
+        width, height, length = self.chamber.size
+        return (-walls, width + walls), (-hearth, height + roof), (-walls, length + walls)
+
+    def with_unseen(self, part: str) -> Plant:
+        """Return the plant with what its section `unseen` has of a part, `none` for itself."""
+        new: dict[str, Any] = {}
+        if part == "piece" and self.unseen.piece:
+            low, high = self.unseen.piece
+            sizes = {k: [low[n], high[n]] for n, k in enumerate(("width", "height", "length"))}
+            new = {"pieces": self.pieces.model_copy(update={**sizes, "count": [1, 1]})}
+        elif part == "grade" and self.unseen.grade:
+            new = {"pieces": self.pieces.model_copy(update={"grades": [self.unseen.grade]})}
+        elif part == "schedule" and self.unseen.schedule:
+            more = self.unseen.schedule
+            corners = [[hour, low + more, high + more] for hour, low, high in self.schedule.corners]
+            new = {"schedule": self.schedule.model_copy(update={"corners": corners})}
+        return self.model_copy(update=new)
+
+    @classmethod
+    def read(cls, given: str, root: Path = Path()) -> Plant:
+        """Read a plant by the name of its file in `plants/`.
+
+        Raises:
+            InputError: One line says what of it cannot be used.
+        """
+        path = root / FOLDER / f"{given}.yaml"
+        if path.is_file():
+            return read_file(cls, path)
+        known = ", ".join(sorted(p.stem for p in (root / FOLDER).glob("*.yaml"))) or "none"
+        raise InputError(
+            f"scenarios.batch_furnace.plant={given!r} is no file of {FOLDER}/; it has: {known}"
+        )
