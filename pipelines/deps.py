@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mno.core.files import write_text
-from mno.core.imports import OURS, imported_files
+from mno.core.imports import TRACKED, imported_files
 from mno.lineage.dvcfiles import IGNORED
 
 MARK = "# Code: python -m pipelines.deps --write"
@@ -24,7 +24,12 @@ MARK = "# Code: python -m pipelines.deps --write"
 _DEPS = re.compile(r"(^  (\w+):\n(?:    .*\n)*?    deps:\n)((?:      .*\n)+)", re.MULTILINE)
 # What a module imports by a name that parameters give.
 _BY_NAME = {
-    "mno/scenarios/base.py": ("mno/scenarios/${scenario}.py", "mno/scenarios/kernels"),
+    "mno/scenarios/base.py": (
+        "mno/scenarios/${scenario}.py",
+        "mno/scenarios/kernels",
+        "mno/scenarios/chamber",
+        "plants/${scenarios.batch_furnace.plant}.yaml",
+    ),
     "mno/scenarios/residuals/__init__.py": ("mno/scenarios/residuals",),
     "mno/nn/backbones/__init__.py": ("mno/nn/backbones",),
     "mno/nn/mixers/__init__.py": ("mno/nn/mixers",),
@@ -88,7 +93,7 @@ def rewritten(root: Path) -> str:
         others = [
             line
             for line in deps.splitlines()
-            if line.strip() != MARK and line.strip(" -").split("/")[0] not in OURS
+            if line.strip() != MARK and line.strip(" -").split("/")[0] not in TRACKED
         ]
         code = [f"      {MARK}", *(f"      - {name}" for name in stage_code(root, stage))]
         return before + "\n".join([*others, *code]) + "\n"

@@ -14,6 +14,7 @@ from mno.core.config import section
 from mno.core.files import replacing, write_json
 from mno.core.times import recorded_seconds
 from mno.core.words import LANGUAGES
+from mno.data.parts import seen
 from mno.data.reading import open_split
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.cost import measure_cost, memory_use, spent
@@ -66,9 +67,10 @@ def _measure(stage: Stage) -> Results:
     """
     config = section(stage.params, "evaluate", EvaluateConfig)
     surrogate, digest = Surrogate.load(stage.candidate), candidate_digest(stage.candidate)
-    test = open_split(stage.data, "test")
+    part = surrogate.description.part
+    test = seen(open_split(stage.data, "test"), part)
     train, validation = (  # verified above
-        open_split(stage.data, name, checked=False) for name in ("train", "validation")
+        seen(open_split(stage.data, name, checked=False), part) for name in ("train", "validation")
     )
     dataset, training, learning = (
         json.loads((stage.reports / f"{name}.json").read_text(encoding="utf-8"))

@@ -40,7 +40,7 @@ def _measured_points(stage: Stage, config: LearningCurveConfig) -> list[dict[str
     have changed since: the work folder belongs to what the candidate's training depends on. An
     error that is not finite is None.
     """
-    from mno.data.reading import open_splits
+    from mno.data.parts import open_parts
     from mno.evaluation.evaluator import mean_error, split_error
     from mno.lineage.dvcfiles import stage_inputs
     from mno.surrogate.surrogate import Surrogate
@@ -50,7 +50,8 @@ def _measured_points(stage: Stage, config: LearningCurveConfig) -> list[dict[str
 
     given, _ = training_arguments(stage.params, stage.environment.workspace)
     options = given["config"]
-    training, validation, test = open_splits(stage.data, "train", "validation", "test")
+    splits = open_parts(stage.data, given["task"].part, "train", "validation", "test")
+    training, validation, test = splits
     inputs = stage_inputs(stage.root, "train", stage.params).digest
     work = stage.work_folder("learning_curve", stage.data_digest, inputs)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mno.core.config import section
 from mno.core.files import write_json
+from mno.data.parts import seen
 from mno.data.reading import open_split
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import split_error
@@ -38,11 +39,12 @@ def body(stage: Stage) -> None:
     metrics, decision = (json.loads(left[name]) for name in ("metrics.json", "decision.json"))
     inputs, predictions = read_predictions(left[CHECK_FILE], CHECK_FILE)
     config = section(stage.params, "evaluate", EvaluateConfig)
-    forecast = Surrogate.load(stage.candidate).description.forecast
+    description = Surrogate.load(stage.candidate).description
+    forecast = description.forecast
     history = forecast.history if forecast else 0
 
     def score(model: Any) -> Pooled:
-        test = open_split(stage.data, "test")
+        test = seen(open_split(stage.data, "test"), description.part)
         return split_error(model.predict, test, config.batch_size, frames_given(model), history)
 
     registered = register(

@@ -23,7 +23,7 @@ from torch.multiprocessing.spawn import (
 
 from mno.core.errors import MnoError
 from mno.core.files import replacing_folder, write_json
-from mno.data.reading import open_splits
+from mno.data.parts import open_parts
 from mno.lineage.dvcfiles import DATA_FILE, flat, read_data_version
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
@@ -41,7 +41,7 @@ def body(stage: Stage) -> None:
     workspace, report = stage.environment.workspace, stage.reports / "train.json"
     given, start = training_arguments(stage.params, workspace)
     config = given["config"]
-    training, validation = open_splits(stage.data, "train", "validation")
+    training, validation = open_parts(stage.data, given["task"].part, "train", "validation")
     scenario = training.schema.scenario
     work = stage.work_folder("checkpoints", stage.data_digest)
     record = start_record(
@@ -133,7 +133,7 @@ def _help(
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     given, _ = training_arguments(params, workspace)
-    training, validation = open_splits(data, "train", "validation")
+    training, validation = open_parts(data, given["task"].part, "train", "validation")
     with joined(Rank(number + 1, processes), meeting):
         train(training, validation, **given, work=work, quiet=True)
 

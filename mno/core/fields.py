@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+SPACE = ("x", "y", "z", "point")
+"""Axes of space; `point` numbers places without an order."""
 PLAIN, LOG = "plain", "log"
 _LESS = "less "
 
@@ -72,7 +74,7 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """A coordinate axis of the domain: `time`, `x`, `y` or `z`; `point` numbers points."""
+    """A coordinate axis: `time`, one of `SPACE`, or what numbers zones and the like."""
 
     name: str
     units: str

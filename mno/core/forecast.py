@@ -19,6 +19,11 @@ Scheme = Literal["horizon", "rollout"]
 class TaskConfig(Config):
     """What is given and what is predicted of states, fields over time; others it leaves alone."""
 
+    part: Literal["fields", "readings"] = Parameter(
+        default="fields",
+        description="Of scenarios that have both: whether fields in space are given and predicted, "
+        "or the readings of zones, pieces and thermocouples, which is far cheaper",
+    )
     history: int = Parameter(
         default=1,
         ge=1,

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 
 OURS = ("mno", "pipelines", "flows")
+TRACKED = (*OURS, "plants")
+"""Folders of a workspace whose files stages depend on: code, and what is read as if it were."""
 _MODULE = re.compile(r"mno(\.\w+)+")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import zarr
@@ -177,8 +177,10 @@ class Schema:
     `symmetries` names the maps that turn a sample into another, as a scenario declares them;
     `parameters` are the scenario's own; `sources` the files that samples were imported from, with
     their SHA-256; `resolution` the points along each space axis that it was solved at; `walls` what
-    is known of the outputs there, as `model.walls` says it. Each is empty, None or `free`, where
-    there is nothing to say.
+    is known of the outputs there, as `model.walls` says it; `part` which part of it is looked at,
+    where there are fields and readings, and `readings` the axis of each and its points from the
+    first to before the last (`mno.data.parts`). Each is empty, None or `free`, where there is
+    nothing to say.
     """
 
     scenario: str
@@ -189,6 +191,8 @@ class Schema:
     sources: tuple[Mapping[str, Any], ...] = ()
     resolution: int | None = None
     walls: str = "free"
+    part: Literal["fields", "readings"] = "fields"
+    readings: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[Field, ...]:

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
+from mno.data.parts import part_of
 from mno.data.reading import Schema, Split, StoredSplit
 from mno.evaluation.evaluator import some_samples
 from mno.scenarios.base import Scenario, make_scenario, scenario_names, split_samples
@@ -44,7 +45,8 @@ def other_solver(
     if points is None:
         return Absent("solver.not_recorded")
     try:
-        return make_scenario(schema.scenario, points, {**schema.parameters, **(changed or {})})
+        whole = make_scenario(schema.scenario, points, {**schema.parameters, **(changed or {})})
+        return part_of(whole, schema.part)
     except MnoError as error:
         return Absent("solver.refuses", {"error": first_line(error)})
 

@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import file_sha256, folder_files, sha256
-from mno.core.imports import OURS
+from mno.core.imports import TRACKED
 
 DATA_FILE = "data.dvc"
 LOCK_FILE = "dvc.lock"
@@ -128,7 +128,7 @@ def stage_inputs(root: Path, stage: str, params: Mapping[str, Any]) -> StageInpu
         named = re.compile(r"\$\{([\w.]+)\}")
         return [named.sub(lambda match: str(lookup(params, match[1])), text) for text in texts]
 
-    paths = [path for path in filled("deps") if path.split("/")[0] in OURS]
+    paths = [path for path in filled("deps") if path.split("/")[0] in TRACKED]
     code = tuple(sorted(name for path in paths for name in _files(root, path)))
     tracked = {key: lookup(params, key) for key in filled("params")}
     text = "".join(f"{name} {file_sha256(root / name)}\n" for name in code)

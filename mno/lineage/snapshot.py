@@ -20,7 +20,8 @@ from mno.lineage.dvcfiles import DATA_FILE, without_hashes
 _FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
 PARAMS = "params.yaml"
 CODE = (
-    "dvc.yaml", "mno", "pipelines", "flows", "pyproject.toml", "constraints.txt", ".dvcignore",
+    "dvc.yaml", "mno", "pipelines", "flows", "plants", "pyproject.toml", "constraints.txt",
+    ".dvcignore",
 )  # fmt: skip
 FETCH = "git fetch ORIGIN 'refs/mno/*:refs/mno/*'"  # brings snapshots of another clone
 _WHO = {"NAME": "mno", "EMAIL": "mno@localhost", "DATE": "2000-01-01T00:00:00+0000"}

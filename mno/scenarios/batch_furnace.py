@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
@@ -126,9 +127,11 @@ class BatchFurnace(Scenario):
         ),
     )
 
-    def __init__(self, parameters: BatchFurnaceParameters, resolution: int) -> None:
+    def __init__(
+        self, parameters: BatchFurnaceParameters, resolution: int, root: Path = Path()
+    ) -> None:
         super().__init__(parameters, resolution, COARSEST, FINEST)
-        self.plant = Plant.read(parameters.plant)
+        self.plant = Plant.read(parameters.plant, root)
         if parameters.unseen != "none" and getattr(self.plant.unseen, parameters.unseen) is None:
             raise InputError(
                 f"scenarios.batch_furnace.unseen={parameters.unseen!r}: the plant "
@@ -145,6 +148,11 @@ class BatchFurnace(Scenario):
             Axis(name, "m", name, 0.5 * (edges[1:] + edges[:-1]), (edges[0], edges[-1]))
             for name, edges in zip(_GRID, self._edges, strict=True)
         )
+
+    @classmethod
+    def open(cls, parameters: BatchFurnaceParameters, config: Any, root: Path) -> BatchFurnace:
+        """Build the scenario of a plant of that workspace."""
+        return cls(parameters, config.resolution, root)
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -345,16 +353,14 @@ class BatchFurnace(Scenario):
         )
 
     def _refuse(self, inputs: Fields) -> None:
-        """Refuse what cannot be solved for."""
+        """Refuse what cannot be solved for; what follows from the rest may be missing."""
         gaps = {field.name for field in self.fields if field.gaps}
-        inputs_only = [f.name for f in self.fields if f.role == "input" and f.name not in gaps]
-        states = [f.name for f in self.fields if f.role == "state" and f.name not in gaps]
+        given = [f for f in self.fields if f.name in inputs and f.name not in gaps]
         anywhere = (-math.inf, math.inf)
         positive = (float(np.nextafter(0.0, 1.0)), math.inf)
         free = {"charge", "wear", "zone_energy", "stored_heat", "hall_loss", "flue_loss"}
-        self.within(
-            inputs, **{n: anywhere if n in free else positive for n in (*inputs_only, *states)}
-        )
+        bounds = {f.name: anywhere if f.name in free else positive for f in given}
+        self.within(inputs, **bounds)
         shape = (self.plant.pieces.count[1],)
         of_pieces = {name: np.asarray(inputs[name]) for name in sorted(gaps & set(inputs))}
         for name, values in of_pieces.items():

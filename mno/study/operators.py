@@ -26,6 +26,7 @@ from mno.core.grid import Grid
 from mno.core.workers import Worker
 from mno.data.config import GenerateConfig
 from mno.data.imported import source_class, source_parameters
+from mno.data.parts import part_of
 from mno.evaluation.memory import own_peak_mib
 from mno.evaluation.timing import seconds_of, times_of
 from mno.nn.build import build_operator, match_parameters_to
@@ -80,7 +81,8 @@ def model_of(params: Mapping[str, Any], root: Path) -> ModelConfig:
 def _source(params: Mapping[str, Any], root: Path) -> SampleSource:
     name = params["scenario"]
     own = source_parameters(name, params["scenarios"].get(name))
-    return source_class(name).open(own, section(params, "generate", GenerateConfig), root)
+    source = source_class(name).open(own, section(params, "generate", GenerateConfig), root)
+    return part_of(source, section(params, "task", TaskConfig).part)
 
 
 def count(model: ModelConfig, signature: Signature) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from mno.core.absent import Absent
 from mno.core.config import section
 from mno.core.forecast import TaskConfig
-from mno.data.reading import open_splits
+from mno.data.parts import open_parts
 from mno.evaluation.evaluator import batches
 from mno.evaluation.simple_peers import fit_peer
 from mno.evaluation.trial import errors_of
@@ -33,8 +33,8 @@ def fit_peers(cell: Cell, dataset: Path, names: Sequence[str], root: Path) -> li
     Raises:
         InputError: There is no such peer, or the data cannot be read.
     """
-    training, validation, test = open_splits(dataset, "train", "validation", "test")
     task = section(cell.params, "task", TaskConfig)
+    training, validation, test = open_parts(dataset, task.part, "train", "validation", "test")
     scales = cell.params["train"]["scales"]
     description = describe(training, model_of(cell.params, root), task, scales)
     found = []

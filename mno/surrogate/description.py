@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,8 @@ class Description:
     forcings: tuple[str, ...] = ()
     coordinates: Mapping[str, str] = field(default_factory=dict)  # units by name; none on a grid
     gaps: tuple[str, ...] = ()  # inputs whose values may be missing
+    readings: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
+    """Axis and points of each field that is a reading (`mno.data.parts`)."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.gaps) - set(self.fields)):
@@ -78,6 +80,8 @@ class Description:
         content = {**asdict(self), "model": self.model.model_dump(mode="json")}
         told = content["normaliser"]
         content["normaliser"] = {k: v for k, v in told.items() if v or k in ("mean", "std")}
+        if not content["readings"]:
+            del content["readings"]
         return content
 
     def grid(self, shape: tuple[int, ...]) -> Grid:
@@ -93,6 +97,11 @@ class Description:
         """Return the grid that fields of the model cover, given some of them by name."""
         some = next(fields[name] for name in (*self.fields, *self.outputs) if name in fields)
         return self.grid(tuple(some.shape[-len(self.extent) :]))
+
+    @property
+    def part(self) -> Literal["fields", "readings"]:
+        """Which part of a dataset with fields and readings it is for."""
+        return "readings" if self.readings else "fields"
 
     @property
     def space(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from torch import nn
 from mno.core.errors import InputError, first_line
 from mno.core.fields import LOG
 from mno.data.normalise import first_not_positive
+from mno.data.parts import NUMBER, from_points, to_points
 from mno.nn.lean import lean
 from mno.nn.mixers.mamba import reorder_cross
 from mno.nn.operator import Operator, count_parameters
@@ -112,6 +113,7 @@ class Surrogate:
         points is given their coordinates, too, and all fields are `(samples, points)` in place of a
         grid. NaN stands for a missing value, in the fields that the description's `gaps` names. A
         model that rolls out predicts any number of steps, those of its training data if not given.
+        Readings have the axis that numbers them in place of the grid, `(samples, frames, zones)`.
 
         Returns:
             Arrays of shape `(samples, *grid)`, of states `(samples, steps, *grid)`, float32.
@@ -129,7 +131,8 @@ class Surrogate:
                 raise InputError(f"steps={steps}: this model predicts {fixed}; leave steps out")
             if steps < 1:
                 raise InputError(f"steps={steps} must be at least 1")
-        arrays = self._checked(inputs, steps)
+        told = bool(description.readings) and NUMBER not in inputs
+        arrays = self._checked(to_points(description.readings, inputs) if told else inputs, steps)
         parts, operator = [], self._answering()
         for start in range(0, max(len(arrays[description.fields[0]]), 1), batch_size):
             rows = slice(start, start + batch_size)
@@ -138,7 +141,8 @@ class Surrogate:
             with torch.inference_mode():
                 out = description.answer(operator, description.batch(batch), steps)
             parts.append({n: normaliser.decode(n, f, given).numpy() for n, f in out.fields.items()})
-        return {name: np.concatenate([p[name] for p in parts]) for name in description.outputs}
+        found = {name: np.concatenate([p[name] for p in parts]) for name in description.outputs}
+        return from_points(description.readings, found) if told else found
 
     def _checked(self, inputs: Mapping[str, Any], steps: int | None) -> dict[str, np.ndarray]:
         expected = self.description.given_names

@@ -158,6 +158,7 @@ def describe(
         forcings=tuple(field.name for field in schema.inputs if field.is_forcing),
         coordinates=places,
         gaps=tuple(name for name in fields_with_gaps(schema) if name in given),
+        readings=dict(schema.readings),
     )
 
 
