@@ -15,6 +15,7 @@ from mno.report.examples import animation, axes_of, draw_example, titled
 from mno.report.language import Words
 from mno.report.page import Figure, Results, Section, figure_of, section_of
 from mno.report.panels import Panel, labelled, mark_alone, pictures, plane, scale
+from mno.report.readings import draw_readings
 
 _MOST_BINS = 40
 
@@ -25,7 +26,7 @@ def section(results: Results, words: Words) -> Section:
     figures = [
         *(_example_figure(example, schema, words) for example in found.examples),
         _error_map(found, schema, words),
-        animation(found.example("median"), schema, words),
+        None if schema.readings else animation(found.example("median"), schema, words),
         _over_time(found.over_time, words) if found.over_time else None,
         _histogram(found, words),
     ]
@@ -37,7 +38,7 @@ def _example_figure(example: Example, schema: Schema, words: Words) -> Figure:
         "example_" + "_".join(example.ranks),
         words,
         "example",
-        draw_example(example, schema, words),
+        (draw_readings if schema.readings else draw_example)(example, schema, words),
         full_width=True,
         rank=words("and").join(words(f"rank.{rank}") for rank in example.ranks),
         index=example.index,
