@@ -24,6 +24,7 @@ from mno.evaluation.influence import influence
 from mno.evaluation.learning import fit_points
 from mno.evaluation.robustness import measure_robustness
 from mno.evaluation.solver import physical_consistency
+from mno.evaluation.tools import measure_tools
 from mno.evaluation.trust import calibrated_trust
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
@@ -86,6 +87,8 @@ def _measure(stage: Stage) -> Results:
         surrogate, train, validation, test, config.trust, digest, batch_size
     ).to_json()
     cost = memory() | measure_cost(surrogate, test, config.economics)
+    peers = (config.tools, train, validation, test, surrogate.description, config.intervals)
+    cost["tools"] = measure_tools(*peers)
     worked = ("generate", "train", *(("learning_curve",) if learning["points"] else ()))
     taken = {name: recorded_seconds(stage.root, name) for name in worked}
     taken["evaluate"] = taken_so_far()

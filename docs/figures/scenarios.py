@@ -13,7 +13,7 @@ from mno.scenarios.base import Scenario, make_scenario, scenario_names
 
 ASSETS = Path(__file__).parents[1] / "assets"
 RESOLUTION, SEED, COLUMNS = 64, 3, 4
-PARAMETERS = {"burgers": {"frames": 41}}
+PARAMETERS = {"burgers": {"frames": 41}, "batch_furnace": {"cells_per_point": 1.0}}
 
 
 def main() -> None:
@@ -49,6 +49,8 @@ def draw(ax: Axes, scenario: Scenario) -> None:
         ax.set_ylabel("time")
         return
     last = values[-1] if "time" in output.dims else values
+    if last.ndim == 3:
+        last = last[..., last.shape[2] // 2]
     ax.imshow(last.T, origin="lower", extent=(*extents["x"], *extents["y"]))
 
 

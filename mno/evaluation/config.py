@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Level = Annotated[float, Field(gt=0.0, le=10.0)]
+PeerName = Literal["mean", "persistence", "ridge", "quadratic", "gaussian_process"]
 Ratio = Annotated[float, Field(ge=0.125, le=8.0)]
 
 
@@ -131,6 +132,12 @@ class EvaluateConfig(Config):
     )
     trust: TrustConfig = Field(
         default=TrustConfig(), description="bounds on the errors of single predictions"
+    )
+    tools: list[PeerName] = Field(
+        default=[],
+        description="what an engineer would try first, fitted to the same samples and compared "
+        "with the model: `ridge` and `quadratic` regression and a `gaussian_process`, all on "
+        "principal components",
     )
     kpis: KpiConfig = Field(default=KpiConfig(), description="what the surrogate has to achieve")
     economics: EconomicsConfig = Field(

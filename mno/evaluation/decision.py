@@ -50,7 +50,8 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
         computing by `data`, `training`, `learning_curve` (where one was trained) and `evaluation`,
         or why not known, and `total_spent`; `data_source`, `recorded`, or `computed` from the
         samples and the seconds of a solve. `saved_a_day`, seconds of computing; and `money`, what
-        that costs at the user's hourly rate. None is what is not known.
+        that costs at the user's hourly rate. `asked`: queries over the user's horizon. None is what
+        is not known.
     """
     solver, given = cost["solver"], economics.solver_seconds
     measured = None if isinstance(solver, Absent) else 1e-3 * solver["ms"]
@@ -97,6 +98,7 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
         "solves": solves,
         "days": days,
         "saved_a_day": saved_a_day,
+        "asked": None if queries is None else queries * economics.horizon_days,
         "why": why,
         "total_spent": total,
         "money": money,
@@ -291,6 +293,27 @@ def _about_solver(pays: Known, cost: Known, economics: EconomicsConfig) -> Itera
         yield Reason("condition" if late else "for", "pays_late" if late else "pays", values)
 
 
+def _about_tools(pays: Known, cost: Known, error: float) -> Iterator[Reason]:
+    """Say which simple peer has no more error than the model, and when it costs no more, too.
+
+    Cost is that of making it and of asking it, as often as the user says; where nobody has said, it
+    may depend on how often that is.
+    """
+    asked, spent, ask = pays["asked"], pays["spent"]["training"], pays["surrogate_seconds"]
+    good = [tool for tool in cost.get("tools", ()) if tool["error"] <= error]
+    if not good or isinstance(spent, Absent):
+        return
+    best = min(good, key=lambda tool: tool["error"])
+    saved, dearer = spent - best["seconds"], 1e-3 * best["ms"] - ask
+    values = {"tool": best["name"], "tool_error": best["error"], "error": error}
+    if (saved >= 0 and dearer <= 0) or (asked is not None and saved >= asked * dearer):
+        yield Reason("against", "tool_as_good", values)
+    elif asked is None and saved * dearer > 0:
+        values["solves"] = math.ceil(saved / dearer)
+        code = "tool_as_good_below" if dearer > 0 else "tool_as_good_beyond"
+        yield Reason("condition", code, values)
+
+
 def _about_trust(trust: Known | None) -> Iterator[Reason]:
     """Say where the bounds given with predictions hold clearly more seldom than they should.
 
@@ -341,6 +364,7 @@ def decide(
         *_about_errors(metrics),
         *_about_kpis(kpis, curve, samples),
         *_about_solver(pays, cost, economics),
+        *_about_tools(pays, cost, metrics["relative_l2"]),
         *_about_trust(trust),
     ]
     reasons = sorted(found, key=lambda reason: _SIDES.index(reason.side))  # stable: by weight

@@ -11,7 +11,8 @@ principal components y of what is predicted on those of what is given, and its s
 
 with means taken off first. A field is normalised as a model's is, less its mean field, and divided
 by the root of the number of its values, so that its variance is about one in all, as a scalar's is.
-A missing value counts as the mean field's. Hyperparameters are those of least relative L2 on the
+A missing value counts as the mean field's, and what is missing is given beside, as a number that is
+one or zero. Hyperparameters are those of least relative L2 on the
 validation split, to which nothing is fitted. Of states all later frames are predicted at once,
 whatever a model's scheme.
 
@@ -93,7 +94,7 @@ def fit_peer(
     """
     if name not in (*GUESSES, *_METHODS):
         raise InputError(f"{name!r} is no peer; choose one of {', '.join((*GUESSES, *_METHODS))}")
-    if description.coordinates:
+    if description.coordinates and not description.readings:
         return Absent("peers.points")
     if name == "persistence" and not description.states:
         return Absent("robustness.no_states")
@@ -110,14 +111,14 @@ def fit_peer(
 
     def fitted(settings: Settings, samples: int) -> Map:
         rows = np.arange(samples) * len(x) // samples
-        return method.fit(x[rows], y[rows], len(description.scalars), settings)
+        return method.fit(x[rows], y[rows], variables.numbers, settings)
 
     def error(settings: Settings, samples: int) -> float:
         found = variables.outputs.fields(fitted(settings, samples)(asked), given)
         return float(np.nan_to_num(errors_of(found, truth).mean(), nan=math.inf))
 
     whole = min(len(x), MOST_SAMPLES) if method.by_samples else len(x)
-    grids = {k: g for k, g in method.grids.items() if k != "weight" or description.scalars}
+    grids = {k: g for k, g in method.grids.items() if k != "weight" or variables.numbers}
     settings = {key: first for key, (_, first) in grids.items()}
     for samples in sorted({min(whole, _SEARCHED), whole} if method.by_samples else {whole}):
         settings = _least(grids, settings, partial(error, samples=samples))
@@ -211,6 +212,13 @@ def _rows(
     return np.concatenate(rows, axis=1)
 
 
+def _gaps(description: Description, given: Arrays) -> np.ndarray:
+    """Return which values are missing of the fields that may have gaps, `(samples, values)`."""
+    samples = len(next(iter(given.values())))
+    gaps = [np.isnan(given[name]).reshape(samples, -1) for name in description.gaps]
+    return np.concatenate(gaps, axis=1) if gaps else np.zeros((samples, 0), bool)
+
+
 def _double(rows: np.ndarray) -> Iterator[np.ndarray]:
     """Yield columns, some after others, in double precision, so that no copy of all is made."""
     for start in range(0, rows.shape[1], _COLUMNS):
@@ -219,11 +227,17 @@ def _double(rows: np.ndarray) -> Iterator[np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class _Variables:
-    """What is regressed: x, scalars and then components of what is given, and y."""
+    """What is regressed: x, numbers and then components of what is given, and y.
+
+    The numbers are the scalars, and behind them which values are missing.
+    """
 
     description: Description
     inputs: PrincipalComponents
     outputs: PrincipalComponents
+    missing: np.ndarray
+    """Of the values of all fields with gaps, side by side, those that are missing in some samples
+    and not in others; of such as are missing together the first."""
 
     @classmethod
     def fit(cls, training: Split | StoredSplit, description: Description) -> _Variables:
@@ -231,18 +245,29 @@ class _Variables:
         given = description.given(some)
         inputs = {name: given[name] for name in description.fields}
         kinds = (inputs, description.truth(some))
-        return cls(description, *(PrincipalComponents.fit(normaliser, f, given) for f in kinds))
+        x, y = (PrincipalComponents.fit(normaliser, f, given) for f in kinds)
+        gaps = _gaps(description, given)
+        varies = np.flatnonzero(gaps.any(axis=0) & ~gaps.all(axis=0))
+        _, first = np.unique(gaps[:, varies], axis=1, return_index=True)
+        return cls(description, x, y, varies[np.sort(first)])
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers stand before the components in x."""
+        return len(self.description.scalars) + len(self.missing)
 
     def given(self, fields: Arrays) -> np.ndarray:
         """Return x of what a model is given."""
         frames = {name: self.inputs.shapes[name][0] for name in self.description.forcings}
         fields = {n: f[:, : frames[n]] if n in frames else f for n, f in fields.items()}
         components = self.inputs.of(fields, fields)
-        if not self.description.scalars:
+        if not self.numbers:
             return components
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(self.description.scalars, ())
-        scalars = _rows(self.description.normaliser, shapes, fields, fields)
-        return np.concatenate([scalars, components], axis=1)
+        numbers = [_gaps(self.description, fields)[:, self.missing].astype(np.float32)]
+        if shapes:
+            numbers.insert(0, _rows(self.description.normaliser, shapes, fields, fields))
+        return np.concatenate([*numbers, components], axis=1)
 
     def of(self, split: Split | StoredSplit) -> tuple[np.ndarray, np.ndarray]:
         """Return x and y of the samples of a split that have a true value."""

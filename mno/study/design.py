@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,7 +15,7 @@ from mno.core.config import PARAMS_FILE, Config, read_file, validate
 from mno.core.errors import InputError
 from mno.core.forecast import TaskConfig
 from mno.data.config import ExecutionConfig
-from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.config import EvaluateConfig, PeerName
 from mno.nn.config import ModelConfig
 from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.training.config import LearningCurveConfig, TrainConfig
@@ -99,9 +99,6 @@ class MatchConfig(Config):
     tolerance: float = Field(
         default=0.05, gt=0, lt=0.5, description="Largest distance from them, as a share"
     )
-
-
-PeerName = Literal["mean", "persistence", "ridge", "quadratic", "gaussian_process"]
 
 
 class ScalingConfig(Config):

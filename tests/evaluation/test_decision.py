@@ -208,6 +208,34 @@ def test_a_coarser_solver_that_is_as_good_and_as_fast_speaks_against_it():
     assert decided(ASKED, own, equal_error=compared("at_most", 9.0))[0] == "worth_it"
 
 
+@pytest.mark.parametrize(
+    ("error", "ms", "seconds", "asked", "code"),
+    [
+        (0.03, 1.0, 1.0, None, None),  # worse than the model, whatever it costs
+        (0.02, 1.0, 1.0, None, "tool_as_good"),
+        (0.01, 10.0, 1000.0, None, "tool_as_good"),
+        (0.01, 1010.0, 500.0, None, "tool_as_good_below"),  # 500 s less to make, 1 s more to ask
+        (0.01, 9.0, 2000.0, None, "tool_as_good_beyond"),
+        (0.01, 1010.0, 500.0, 1.0, "tool_as_good"),  # asked 365 times
+        (0.01, 1010.0, 500.0, 2.0, None),
+        (0.01, 9.0, 2000.0, 2.0, None),
+        (0.01, 20.0, 2000.0, None, None),
+    ],
+)
+def test_a_simple_tool_that_does_as_well_for_less_speaks_against_it(
+    error, ms, seconds, asked, code
+):
+    tools = [{"name": "ridge", "error": error, "interval": None, "ms": ms, "seconds": seconds}]
+    economics = EconomicsConfig(queries_per_day=asked, horizon_days=365)
+    found = decision_of(METRICS, ASKED, economics, {**COST, "tools": tools})
+    named = {r["code"]: r for r in found["reasons"] if r["code"].startswith("tool_")}
+    assert list(named) == ([code] if code else [])
+    if code == "tool_as_good_below":
+        assert named[code]["values"]["solves"] == 500
+    elif code == "tool_as_good":
+        assert found["verdict"] == "not_worth_it"
+
+
 def test_a_missed_target_that_more_data_meet_is_a_condition():
     curve = LearningCurve.fit([200, 400, 800], [0.04, 0.0283, 0.02])  # a power of -1/2
     near, far = KpiConfig(relative_l2=0.017), KpiConfig(relative_l2=1e-6)

@@ -31,7 +31,35 @@ def section(results: Results, words: Words) -> Section | None:
         reasons=[(r["side"], _sentence(r, pays, words)) for r in decision["reasons"]],
         indicators=[_indicator_row(kpi, words) for kpi in decision["kpis"]],
         tiles=_tiles(results, words),
+        tools=_tool_rows(results, words),
     )
+
+
+def _tool_rows(results: Results, words: Words) -> list[tuple[str, str, str, str, str]]:
+    """Return name, error, its interval, time of an answer and of making, the least error first."""
+    cost, metrics = results.cost, results.metrics
+    tools = cost.get("tools")
+    if not tools:
+        return []
+    spent = cost["spent"]["train"]
+    model = {
+        "name": "model", "error": metrics["relative_l2"], "ms": cost["latency_ms"],
+        "interval": metrics.get("intervals", {}).get("relative_l2"),
+        "seconds": spent if isinstance(spent, Absent) else spent["cpu_seconds"],
+    }  # fmt: skip
+    return [
+        (
+            words(f"tools.{tool['name']}"),
+            words.percent(tool["error"]),
+            _between(tool["interval"], words.percent),
+            words.duration(1e-3 * tool["ms"]),
+            words.why(made)
+            if isinstance(made := tool["seconds"], Absent)
+            else words.duration(made),
+        )
+        for tool in sorted([model, *tools], key=lambda tool: tool["error"])
+        for made in (tool["seconds"],)
+    ]
 
 
 def _tiles(results: Results, words: Words) -> list[tuple[str, str, str]]:
@@ -97,10 +125,12 @@ def _sentence(reason: Known, pays: Known, words: Words) -> str:
 
 def _said(name: str, value: Any, words: Words) -> str:
     match name:
-        case "error" | "guess_error" | "share" | "level":
+        case "error" | "guess_error" | "tool_error" | "share" | "level":
             return words.percent(value)
         case "guess":
             return words("guess.mean_field" if value == "mean_field" else "guess.kept_frame")
+        case "tool":
+            return words(f"tools.{value}")
         case "solver_seconds" | "surrogate_seconds":
             return words.duration(value)
         case "solver_ms" | "model_ms":

@@ -1,0 +1,57 @@
+"""What an engineer would try first, beside the model: simple peers, fitted to the same solves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mno.core.absent import Absent
+from mno.data.reading import Split, StoredSplit
+from mno.evaluation.config import IntervalConfig, PeerName
+from mno.evaluation.evaluator import batches
+from mno.evaluation.intervals import intervals
+from mno.evaluation.metrics import mean_over
+from mno.evaluation.simple_peers import fit_peer
+from mno.evaluation.timing import one_thread, times_of
+from mno.evaluation.trial import errors_of
+from mno.surrogate.description import Description
+
+_AT_A_TIME = 32
+_SECONDS = 0.2  # for which answers of each are timed
+
+
+def measure_tools(
+    names: Sequence[PeerName],
+    training: Split | StoredSplit,
+    validation: Split | StoredSplit,
+    test: Split | StoredSplit,
+    description: Description,
+    config: IntervalConfig,
+) -> list[dict[str, Any]]:
+    """Fit simple peers to what a model was trained on, and measure them on the test split.
+
+    Returns:
+        For each that there is, in the order given: its `name`; the `error`, mean relative L2, and
+        its `interval` or why there is none; `ms`, the median of an answer alone, on one thread; and
+        `seconds`, the processor time of fitting it and choosing its hyperparameters.
+    """
+    found = []
+    for name in names:
+        with one_thread():
+            peer = fit_peer(name, training, validation, description)
+            if isinstance(peer, Absent):
+                continue
+            errors = np.concatenate([
+                errors_of(peer.predict(description.given(part)), description.truth(part))
+                for part in batches(test, _AT_A_TIME)
+            ])  # fmt: skip
+            one = description.given({key: field[:1] for key, field in test.fields.items()})
+            alone = times_of(lambda peer=peer, one=one: peer.predict(one), _SECONDS)
+        figure = mean_over(errors, np.ones(len(errors), bool))
+        found.append({
+            "name": name, "error": figure.value(), "interval": intervals({"": figure}, config)[""],
+            "ms": 1e3 * alone.median, "seconds": round(peer.seconds, 2),
+        })  # fmt: skip
+    return found

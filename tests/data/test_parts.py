@@ -1,0 +1,89 @@
+"""Fields and readings of one dataset, as operators are given them."""
+
+import numpy as np
+import pytest
+
+from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
+from mno.data.parts import Layout, from_points, part_of, seen, to_points
+from mno.data.reading import Schema, Split
+from mno.scenarios.base import make_scenario
+
+FIELDS = (
+    Field("porosity", "1", "porosity", "input", ("x",)),
+    Field("setpoint", "K", "set-point", "input", ("time", "zone")),
+    Field("ambient", "K", "ambient", "input", ()),
+    Field("size", "m", "size", "input", ("piece",), gaps=True),
+    Field("temperature", "K", "temperature", "state", ("time", "x")),
+    Field("core", "K", "core", "state", ("time", "piece"), gaps=True),
+    Field("loss", "J", "loss", "state", ("time",)),
+    Field("ready", "s", "ready", "output", (), gaps=True),
+)
+AXES = tuple(
+    Axis(name, "1", name, np.arange(float(n)), (0.0, float(n)))
+    for name, n in (("time", 4), ("x", 5), ("zone", 2), ("piece", 3))
+)
+
+
+def split_of(samples=3):
+    rng, sizes = np.random.default_rng(0), {axis.name: len(axis.points) for axis in AXES}
+    fields = {
+        f.name: rng.random((samples, *(sizes[d] for d in f.dims))).astype(np.float32)
+        for f in FIELDS
+    }
+    fields["core"][:, :, 2] = np.nan
+    fields["size"][:, 2] = np.nan
+    return Split("train", Schema("made_up", FIELDS, AXES), fields, np.arange(samples))
+
+
+def test_readings_are_points_and_come_back_as_they_were():
+    split = split_of()
+    points = seen(split, "readings")
+    names = {field.name: field for field in points.schema.fields}
+    assert set(names) == {"reading", "setpoint", "ambient", "size", "core", "loss"}
+    assert names["core"].dims == ("time", "point") and names["loss"].dims == ("time", "point")
+    assert points.fields["core"].shape == (3, 4, 6)  # two zones, three pieces, the plant
+    assert np.isnan(points.fields["core"][..., :2]).all()
+    np.testing.assert_array_equal(points.fields["core"][..., 2:5], split.fields["core"])
+    np.testing.assert_array_equal(points.fields["loss"][..., 5], split.fields["loss"])
+    back = from_points(points.schema.readings, points.fields)
+    assert "reading" not in back
+    for name, values in back.items():
+        np.testing.assert_array_equal(values, split.fields[name])
+    one = {name: split.fields[name][0] for name in ("core", "loss")}
+    again = to_points(points.schema.readings, one, stacked=False)
+    np.testing.assert_array_equal(again["core"], points.fields["core"][0])
+
+
+def test_fields_have_the_readings_that_are_given_as_numbers():
+    split = split_of()
+    grid = seen(split, "fields")
+    numbers = [f"setpoint_{k}_{z}" for k in range(1, 5) for z in (1, 2)]
+    names = [field.name for field in grid.schema.fields]
+    assert names == ["porosity", "ambient", "temperature", *numbers]
+    assert [axis.name for axis in grid.schema.axes] == ["time", "x"]
+    np.testing.assert_array_equal(grid.fields["setpoint_3_2"], split.fields["setpoint"][:, 2, 1])
+
+
+def test_what_has_no_readings_is_itself_and_is_asked_for_none():
+    darcy = make_scenario("darcy", 16, {})
+    assert part_of(darcy, "fields") is darcy
+    with pytest.raises(InputError, match=r"task.part=readings, but darcy has no readings"):
+        part_of(darcy, "readings")
+    plain = Layout("fields", darcy.fields, darcy.axes)
+    assert not plain.changes
+
+
+def test_a_scenario_solves_for_its_readings_alone():
+    whole = make_scenario("batch_furnace", 4, {"steps_per_frame": 2})
+    readings = part_of(whole, "readings")
+    given = readings.sample(np.random.default_rng(0))
+    assert "conductivity" not in given and given["setpoint"].shape[1] == readings.layout.count
+    solved = readings.solve(given)
+    expected = whole.solve(whole.sample(np.random.default_rng(0)))
+    for name, (axis, first, last) in readings.layout.readings.items():
+        if name in solved:
+            own = solved[name][:, first:last] if axis else solved[name][:, first]
+            np.testing.assert_array_equal(own, expected[name])
+    with pytest.raises(InputError, match="ask for readings"):
+        part_of(whole, "fields").solve(given)
