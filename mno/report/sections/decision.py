@@ -47,19 +47,17 @@ def _tool_rows(results: Results, words: Words) -> list[tuple[str, str, str, str,
         "interval": metrics.get("intervals", {}).get("relative_l2"),
         "seconds": spent if isinstance(spent, Absent) else spent["cpu_seconds"],
     }  # fmt: skip
-    return [
-        (
+    rows = []
+    for tool in sorted([model, *tools], key=lambda tool: tool["error"]):
+        made = tool["seconds"]
+        rows.append((
             words(f"tools.{tool['name']}"),
             words.percent(tool["error"]),
             _between(tool["interval"], words.percent),
             words.duration(1e-3 * tool["ms"]),
-            words.why(made)
-            if isinstance(made := tool["seconds"], Absent)
-            else words.duration(made),
-        )
-        for tool in sorted([model, *tools], key=lambda tool: tool["error"])
-        for made in (tool["seconds"],)
-    ]
+            words.why(made) if isinstance(made, Absent) else words.duration(made),
+        ))  # fmt: skip
+    return rows
 
 
 def _tiles(results: Results, words: Words) -> list[tuple[str, str, str]]:
