@@ -26,12 +26,12 @@ from mno.core.errors import InputError
 from mno.core.files import write_text
 from mno.core.forecast import TaskConfig, forecast_of
 from mno.data.config import ExecutionConfig, GenerateConfig
-from mno.data.parts import part_of
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision import check_kpis
 from mno.lineage.tidying import RetentionConfig
 from mno.nn.config import ModelConfig, for_dataset
 from mno.registry.config import PromotionConfig, RegistryConfig
+from mno.scenarios.part import part_of
 from mno.training.config import LearningCurveConfig, TrainConfig, check_unroll, scales_of
 
 
@@ -111,7 +111,6 @@ class Params(Config):
 def check_params(values: Mapping[str, Any], root: Path) -> Params:
     """Validate what can be known before any work starts; refuse, in a line, what cannot be used."""
     params = validate(Params, values)
-    _check_plant(params, root)
     scenario = part_of(_source(params, root), params.task.part)
     check_unroll(params.train, forecast_of(params.task, scenario.fields, scenario.axes))
     check_kpis(params.evaluate.kpis, [field.name for field in scenario.outputs])
@@ -132,17 +131,6 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
             "`pip install neuraloperator` in this environment, or choose another backbone"
         )
     return params
-
-
-def _check_plant(params: Params, root: Path) -> None:
-    """Refuse a plant without a file, which stages of all scenarios would look for."""
-    name = params.scenarios.get("batch_furnace", {}).get("plant", "car_bottom")
-    known = sorted(path.stem for path in (root / "plants").glob("*.yaml"))
-    if name not in known:
-        raise InputError(
-            f"scenarios.batch_furnace.plant={name!r} is no file of plants/; it has: "
-            f"{', '.join(known) or 'none'}"
-        )
 
 
 def _source(params: Params, root: Path) -> Any:

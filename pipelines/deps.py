@@ -28,7 +28,6 @@ _BY_NAME = {
         "mno/scenarios/${scenario}.py",
         "mno/scenarios/kernels",
         "mno/scenarios/chamber",
-        "plants/${scenarios.batch_furnace.plant}.yaml",
     ),
     "mno/scenarios/residuals/__init__.py": ("mno/scenarios/residuals",),
     "mno/nn/backbones/__init__.py": ("mno/nn/backbones",),
@@ -37,6 +36,7 @@ _BY_NAME = {
 }
 # Folders of which a module reads what is no code: templates, words.
 _READ = {
+    "mno/scenarios/base.py": ("plants",),
     "mno/core/words/__init__.py": ("mno/core/words",),
     "mno/report/document.py": ("mno/report",),
 }

@@ -179,7 +179,7 @@ class Schema:
     their SHA-256; `resolution` the points along each space axis that it was solved at; `walls` what
     is known of the outputs there, as `model.walls` says it; `part` which part of it is looked at,
     where there are fields and readings, and `readings` the axis of each and its points from the
-    first to before the last (`mno.data.parts`). Each is empty, None or `free`, where there is
+    first to before the last (`mno.core.readings`). Each is empty, None or `free`, where there is
     nothing to say.
     """
 

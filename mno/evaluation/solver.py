@@ -12,10 +12,10 @@ from threadpoolctl import threadpool_limits
 
 from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
-from mno.data.parts import part_of
 from mno.data.reading import Schema, Split, StoredSplit
 from mno.evaluation.evaluator import some_samples
 from mno.scenarios.base import Scenario, make_scenario, scenario_names, split_samples
+from mno.scenarios.part import part_of
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.trust import equation_residual
 

@@ -353,7 +353,7 @@ def space_axes(
     return tuple(Axis(name, units, name, points, extent) for name in names)
 
 
-_NO_SCENARIOS = {"__init__", "base", "check", "heated_furnace", "time_dependent", IMPORTED}
+_NO_SCENARIOS = {"__init__", "base", "check", "heated_furnace", "part", "time_dependent", IMPORTED}
 """Modules beside the scenarios."""
 
 

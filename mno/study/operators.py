@@ -26,13 +26,13 @@ from mno.core.grid import Grid
 from mno.core.workers import Worker
 from mno.data.config import GenerateConfig
 from mno.data.imported import source_class, source_parameters
-from mno.data.parts import part_of
 from mno.evaluation.memory import own_peak_mib
 from mno.evaluation.timing import seconds_of, times_of
 from mno.nn.build import build_operator, match_parameters_to
 from mno.nn.config import ModelConfig, for_dataset
 from mno.nn.operator import count_parameters
 from mno.scenarios.base import SampleSource
+from mno.scenarios.part import part_of
 from mno.study.design import Cell, MatchConfig
 from mno.training.config import TrainConfig
 from mno.training.optimizer import optimizers_of

@@ -30,6 +30,7 @@ EQUIVALENCES = Path("studies/results/equivalences.json")
 CELL_STAGES = ("train", "learning_curve", "evaluate")
 # Modules and templates that only show what has been measured.
 _SHOWN = ("mno/report/",)
+_PLANTS = "plants/"  # which one scenario reads
 _SHOWN_SUFFIXES = (".j2", ".css", ".toml")
 
 
@@ -80,7 +81,10 @@ class Code:
     def _names(self, stage: str, params: Mapping[str, Any]) -> tuple[str, ...]:
         key = (stage, params["scenario"])
         if key not in self._lists:
-            self._lists[key] = stage_inputs(self.root, stage, params).code
+            names = stage_inputs(self.root, stage, params).code
+            if params["scenario"] != "batch_furnace":
+                names = tuple(name for name in names if not name.startswith(_PLANTS))
+            self._lists[key] = names
         return self._lists[key]
 
     def _digest(self, names: Iterable[str]) -> str:

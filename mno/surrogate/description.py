@@ -49,7 +49,7 @@ class Description:
     coordinates: Mapping[str, str] = field(default_factory=dict)  # units by name; none on a grid
     gaps: tuple[str, ...] = ()  # inputs whose values may be missing
     readings: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
-    """Axis and points of each field that is a reading (`mno.data.parts`)."""
+    """Axis and points of each field that is a reading (`mno.core.readings`)."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.gaps) - set(self.fields)):

@@ -17,8 +17,8 @@ from torch import nn
 
 from mno.core.errors import InputError, first_line
 from mno.core.fields import LOG
+from mno.core.readings import NUMBER, from_points, to_points
 from mno.data.normalise import first_not_positive
-from mno.data.parts import NUMBER, from_points, to_points
 from mno.nn.lean import lean
 from mno.nn.mixers.mamba import reorder_cross
 from mno.nn.operator import Operator, count_parameters

@@ -5,9 +5,11 @@ import pytest
 
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
-from mno.data.parts import Layout, from_points, part_of, seen, to_points
+from mno.core.readings import Layout, from_points, to_points
+from mno.data.parts import seen
 from mno.data.reading import Schema, Split
 from mno.scenarios.base import make_scenario
+from mno.scenarios.part import part_of
 
 FIELDS = (
     Field("porosity", "1", "porosity", "input", ("x",)),

@@ -1,0 +1,193 @@
+"""The two parts of a dataset that has both: fields in space, and readings, a few numbers over time.
+
+A field whose last axis numbers zones, pieces or thermocouples is a reading, and so is one over time
+alone. A model is given one part (`task.part`), in a form that all operators take:
+
+    fields     what there is on the grid; readings that are given, and are all there, are numbers of
+               a sample, one by one
+    readings   unordered points, one for each zone, piece and thermocouple, and one for the plant as
+               a whole; what is said of others is missing at a point (NaN)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from mno.core.errors import InputError
+from mno.core.fields import SPACE, Axis, Field
+
+Part = Literal["fields", "readings"]
+NUMBER = "reading"
+"""Coordinate of the points that stand for readings: their number."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the readings of a dataset are among the points of its second part."""
+
+    part: Part
+    given: tuple[Field, ...]  # all fields of the dataset
+    axes_given: tuple[Axis, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is another than it is given: whether there are readings at all."""
+        return has_readings(self.given)
+
+    @cached_property
+    def places(self) -> dict[str, range]:
+        """The points of each axis that numbers something, and of the plant, by `""`."""
+        lengths = {a.name: len(a.points) for a in self.axes_given if a.name not in _NOT_NUMBERED}
+        if any(field.dims == ("time",) for field in self.given):
+            lengths[""] = 1
+        found, start = {}, 0
+        for name, length in lengths.items():
+            found[name] = range(start, start + length)
+            start += length
+        return found
+
+    @property
+    def count(self) -> int:
+        """How many points there are."""
+        return max(place.stop for place in self.places.values())
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields of the part."""
+        if self.part == "fields":
+            kept = [f for f in self.given if not is_reading(f) and not _is_scalar_output(f)]
+            return (*kept, *(f for field in self.given for f in self._numbers_of(field)))
+        found = [Field(NUMBER, "1", "number of the reading", "coordinate", ("point",))]
+        for field in self.given:
+            if is_reading(field):
+                time = ("time",) if "time" in field.dims else ()
+                found.append(replace(field, dims=(*time, "point"), gaps=True))
+            elif field.is_scalar and field.role == "input":
+                found.append(field)
+        return tuple(found)
+
+    @property
+    def readings(self) -> dict[str, tuple[str, int, int]]:
+        """The axis of each reading, and its first point and the one behind its last, by name."""
+        found = {}
+        for field in self.given:
+            if self.part == "readings" and is_reading(field):
+                axis = _numbered_axis(field)
+                found[field.name] = (axis, self.places[axis].start, self.places[axis].stop)
+        return found
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes of the part."""
+        if self.part == "fields":
+            return tuple(axis for axis in self.axes_given if axis.name in _NOT_NUMBERED)
+        points = np.arange(float(self.count))
+        point = Axis("point", "1", "number of the point", points, (0.0, float(self.count)))
+        return (*(axis for axis in self.axes_given if axis.name == "time"), point)
+
+    def _numbers_of(self, field: Field) -> list[Field]:
+        """Return a number of a sample for each value of a reading that is given, in order."""
+        if not is_reading(field) or field.role != "input" or field.gaps:
+            return []
+        lengths = {axis.name: len(axis.points) for axis in self.axes_given}
+        return [
+            replace(field, name="_".join([field.name, *(str(n + 1) for n in index)]), dims=())
+            for index in np.ndindex(*(lengths[dim] for dim in field.dims))
+        ]
+
+    def of(
+        self, arrays: Mapping[str, np.ndarray], *, stacked: bool = True
+    ) -> dict[str, np.ndarray]:
+        """Return arrays of the part, of those of the dataset that there are.
+
+        They are `(samples, *dims)`, or those of one sample where they are not `stacked`; of states
+        there may be fewer frames.
+        """
+        if self.part == "readings":
+            known = {*self.readings, *(field.name for field in self.fields)}
+            kept = {name: values for name, values in arrays.items() if name in known}
+            return to_points(self.readings, kept, stacked=stacked)
+        found: dict[str, np.ndarray] = {}
+        for field in self.given:
+            values = arrays.get(field.name)
+            if values is None:
+                continue
+            if is_reading(field):
+                flat = values.reshape(*values.shape[: int(stacked)], -1)
+                numbers = self._numbers_of(field)
+                found |= {one.name: flat[..., n].copy() for n, one in enumerate(numbers)}
+            elif not _is_scalar_output(field):
+                found[field.name] = values
+        return found
+
+
+def to_points(
+    readings: Mapping[str, tuple[str, int, int]],
+    arrays: Mapping[str, np.ndarray],
+    *,
+    stacked: bool = True,
+) -> dict[str, np.ndarray]:
+    """Return readings as values of points, missing at those of others, and the points' numbers.
+
+    `readings` are those of a layout. Arrays are `(samples, *dims)`, or of one sample where they are
+    not `stacked`; those that are no readings stay as they are.
+    """
+    count = max(last for _, _, last in readings.values())
+    found = dict(arrays)
+    for name in readings.keys() & arrays.keys():
+        axis, first, last = readings[name]
+        own = arrays[name] if axis else arrays[name][..., None]
+        padded = np.full((*own.shape[:-1], count), np.nan, np.float32)
+        padded[..., first:last] = own
+        found[name] = padded
+    number = np.arange(count, dtype=np.float32)
+    samples = len(next(iter(arrays.values()))) if stacked else 0
+    found[NUMBER] = np.tile(number, (samples, 1)) if stacked else number
+    return found
+
+
+def from_points(
+    readings: Mapping[str, tuple[str, int, int]], arrays: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return values of points as readings; the reverse of `to_points`."""
+    found = {}
+    for name, values in arrays.items():
+        if name in readings:
+            axis, first, last = readings[name]
+            values = values[..., first:last] if axis else values[..., first]
+        if name != NUMBER:
+            found[name] = values
+    return found
+
+
+def check_part(part: Part, fields: Sequence[Field], name: str) -> None:
+    """Refuse readings of what has none."""
+    if part == "readings" and not has_readings(fields):
+        raise InputError(f"task.part=readings, but {name} has no readings; set task.part=fields")
+
+
+_NOT_NUMBERED = ("time", *SPACE)
+
+
+def _numbered_axis(field: Field) -> str:
+    """Return the axis that numbers what a reading is of; empty where it is of the plant."""
+    return next((dim for dim in field.dims if dim != "time"), "")
+
+
+def is_reading(field: Field) -> bool:
+    """Whether a field is said of what an axis numbers, or over time alone."""
+    return bool(field.dims) and not any(dim in SPACE for dim in field.dims)
+
+
+def _is_scalar_output(field: Field) -> bool:
+    return field.is_scalar and field.role == "output"
+
+
+def has_readings(fields: Sequence[Field]) -> bool:
+    """Whether some field is said of what an axis numbers: over time alone, fields may be driven."""
+    return any(dim not in _NOT_NUMBERED for field in fields for dim in field.dims)

@@ -1,0 +1,72 @@
+"""A scenario as operators of its fields or of its readings see it (`mno.core.readings`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mno.core.errors import InputError
+from mno.core.fields import Axis
+from mno.core.readings import Layout, Part, check_part, from_points, has_readings
+from mno.scenarios.base import Fields, Scenario
+
+
+class PartOfScenario(Scenario):
+    """A scenario as one of its parts sees it; checks are of the whole, and there are none."""
+
+    def __init__(self, whole: Scenario, part: Part) -> None:
+        self.whole, self.layout = whole, Layout(part, whole.fields, whole.axes)
+        self.parameters, self.resolution = whole.parameters, whole.resolution
+        self.title, self.fields, self.checks = whole.title, self.layout.fields, ()
+
+    @property
+    def dataset_name(self) -> str:
+        """That of the whole."""
+        return self.whole.dataset_name
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes of the part."""
+        return self.layout.axes
+
+    def outside(self) -> Mapping[str, Mapping[str, object]]:
+        """Return those of the whole."""
+        return self.whole.outside()
+
+    def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draw what the whole draws, as the part has it."""
+        return self.layout.of(self.whole.sample(rng), stacked=False)
+
+    def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
+        """Solve for the whole, and return the part.
+
+        Raises:
+            InputError: It is not the part that a run can be made again of.
+        """
+        if self.layout.part == "fields":
+            raise InputError("fields alone do not say what a run was; ask for readings")
+        return self.layout.of(
+            self.whole.solve(from_points(self.layout.readings, inputs)), stacked=False
+        )
+
+    def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
+        """Return nothing."""
+        return {}
+
+    def compile(self) -> None:
+        """Compile the solver."""
+        self.whole.compile()
+
+
+def part_of(scenario: Any, part: Part) -> Any:
+    """Return a scenario as operators of a part see it; itself where it has no readings.
+
+    What comes from files, and is no scenario, has none.
+
+    Raises:
+        InputError: Readings are asked for, and there are none.
+    """
+    check_part(part, scenario.fields, scenario.dataset_name)
+    return PartOfScenario(scenario, part) if has_readings(scenario.fields) else scenario
