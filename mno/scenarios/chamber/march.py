@@ -127,7 +127,7 @@ def run(
     gains, source, of_cell = np.empty(cells), np.zeros(cells), np.zeros(cells)
     stage_work = np.empty((5, cells))
     inner, inside, heat = np.empty(faces), np.empty(faces), np.empty(faces)
-    work = np.empty((9, max(faces * zones, faces + zones)))
+    work = np.empty((10, max(faces * zones, faces + zones)))
     surface, solution = np.empty(faces), np.empty(faces + zones)
     temperature, power, handed = np.empty(zones), np.zeros(zones), np.zeros(zones)
     reading, response, flows = np.empty(zones), np.empty(zones), np.empty(1 + zones)
