@@ -19,6 +19,8 @@ from mno.scenarios.chamber.plant import Plant
 CLOSURE = 1e-8
 """What the heat of a run may miss, as a share of what was supplied."""
 COARSEST, FINEST = 4, 256
+WIDEST = 2.5
+"""Cells of the stored grid, over the thinnest lining at most: wider ones hardly show it."""
 GAS_CONDUCTIVITY = 80.0  # W m-1 K-1
 GAS_HEAT_CAPACITY = 500.0  # J m-3 K-1
 """What stands for gas where materials are given to an operator."""
@@ -136,6 +138,14 @@ class BatchFurnace(Scenario):
             )
         lengths = [high - low for low, high in self.plant.extents]
         self._width = max(lengths) / resolution
+        thinnest = min(self.plant.lining.thicknesses)
+        if self._width > WIDEST * thinnest:
+            raise InputError(
+                f"generate.resolution={resolution} makes cells of {self._width:.3g} m, but "
+                f"the thinnest lining of plant {parameters.plant} has {thinnest:g} m, and cells "
+                f"may be {WIDEST:g} times as wide at most; choose "
+                f"{math.ceil(max(lengths) / (WIDEST * thinnest))} or more"
+            )
         counts = [max(2, round(length / self._width)) for length in lengths]
         self._edges = tuple(
             np.linspace(low, high, count + 1)
