@@ -104,7 +104,7 @@ def _describe(item: Any, model: type[BaseModel], prefix: str) -> str:
             return f"{key}: {item['ctx']['error']}" if key else str(item["ctx"]["error"])
         case _:
             message = item["msg"].removeprefix("Input ")
-            return f"{key}={given!r} {message}"
+            return f"{key}={given!r} {message}" if key else f"{given!r} {message}"
 
 
 def _known_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:

@@ -11,7 +11,7 @@ from pydantic import Field as Parameter
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 from mno.scenarios.base import Changes, Check, Fields, Parameters, Scenario
-from mno.scenarios.chamber.arrangement import HOUR, Cells, Draw, Piece, draw_run
+from mno.scenarios.chamber.arrangement import HOUR, Cells, Draw, Piece, draw_run, refuse_impossible
 from mno.scenarios.chamber.conduction import enthalpy_of, stages_for
 from mno.scenarios.chamber.march import Record, run
 from mno.scenarios.chamber.plant import Plant
@@ -382,6 +382,7 @@ class BatchFurnace(Scenario):
                     f"{name} is {values}; expected numbers for the pieces that there are, at least "
                     "one, and nan for the others in all that is said of pieces"
                 )
+        refuse_impossible(self.plant, self._draw(inputs))
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Measure the checks, in float64; where values are not what they may be, all is NaN."""

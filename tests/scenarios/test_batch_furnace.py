@@ -425,3 +425,183 @@ def test_a_hundred_draws_of_each_plant_pass_their_checks(plant, steps):
         given, solved = solved_sample(scenario, seed)
         assert failed_checks(scenario, given, solved) == set(), seed
         assert solved["temperature"].max() < given["setpoint"].max() + 200.0
+
+
+def put(*path):
+    """A change of a plant's file: the value, last, at the keys before it."""
+    *way, key, value = path
+
+    def change(content):
+        for part in way:
+            content = content[part]
+        content[key] = value
+
+    return change
+
+
+SPLIT = [[0.0, 500.0, 900.0], [6.0, 1100.0, 1400.0]]
+TABLE = ("materials", "fireclay", "conductivity")
+REFUSED = {
+    "pieces overlap": (
+        put("pieces", "count", [1, 4]),
+        r"pieces: count=4 with width=0.5 and .*gap=0.1 needs 2.5 m of 2: .* choose fewer",
+    ),
+    "pieces too high": (put("pieces", "height", [0.3, 2.0]), "height .* needs 2.1 m of 2; choose"),
+    "pieces too long": (put("pieces", "length", [1.0, 2.8]), "length .* needs 3 m of 2.8; choose"),
+    "pieces off the step": (
+        put("pieces", "width", [0.32, 0.5]),
+        "width=0.32 is no multiple of pieces.step=0.05; choose 0.3",
+    ),
+    "seven pieces": (put("pieces", "count", [1, 7]), "pieces.count=.* expected from 1 to 6"),
+    "no gap": (put("pieces", "gap", 0.0001), "pieces.gap=0.0001 should be greater .* 0.01"),
+    "backwards": (put("pieces", "temperature", [600.0, 300.0]), "the least and the greatest"),
+    "unseen pieces overlap": (
+        put("unseen", "piece", [[0.6, 0.6, 1.2], [2.0, 0.7, 2.4]]),
+        "unseen.piece: count=1 with width=2 .* needs 2.2 m of 2: .* choose",
+    ),
+    "unseen pieces backwards": (
+        put("unseen", "piece", [[0.6, 0.6, 1.2], [0.5, 0.7, 2.4]]),
+        "unseen.piece: width from 0.6 to 0.5; expected the least and the greatest",
+    ),
+    "unseen flames": (put("unseen", "schedule", 900.0), "flame_temperature=2200 .* 2450; choose"),
+    "a cold flame": (put("gas", "flame_temperature", 290.0), "flame_temperature=290 .* choose"),
+    "a thermocouple outside": (
+        put("thermocouples", "wall", [2.4, 1.0, 1.4]),
+        r"thermocouples.wall=.* outside .* from -0.3 to 2.3 along x; move it",
+    ),
+    "a thermocouple without a place": (
+        put("thermocouples", "wall", [float("nan"), 1.0, 1.4]), "thermocouples.wall=.* move it"
+    ),
+    "an open end": (
+        put("zones", 1, "end", 2.7),
+        r"zones end at \[1.4, 2.7\]; expected them to rise to chamber.length=2.8 .* closed",
+    ),
+    "a zone without length": (put("zones", 0, "end", 2.7999), "zones end at .* by 0.01"),
+    "zones of one name": (put("zones", 0, "name", "rear"), "named rear, rear; give each a name"),
+    "a flue in no zone": (put("gas", "flue", "middle"), "gas.flue='middle' .* front, rear"),
+    "a table not sorted": (
+        put(*TABLE, [[300.0, 1.0], [900.0, 1.2], [800.0, 1.5]]),
+        "materials.fireclay.conductivity: 800 K follows 900 K; .* sort them",
+    ),
+    "a table not positive": (
+        put(*TABLE, [[300.0, 1.0], [900.0, 0.0]]),
+        "materials.fireclay.conductivity: 0 at 900 K; expected positive",
+    ),
+    "a table of no numbers": (put(*TABLE, [[300.0, float("nan")]]), "nan at 300 K; .* positive"),
+    "no density": (put("materials", "fireclay", "density", -2000.0), "fireclay.density=-2000"),
+    "half a melt": (
+        put("materials", "fireclay", "latent_heat", 1e5),
+        "melting=None with latent_heat=100000; expected both",
+    ),
+    "a melt backwards": (
+        put("materials", "fireclay", "melting", [1400.0, 1300.0]), "fireclay: melting=.* begins"
+    ),
+    "a schedule that ends early": (
+        put("schedule", "corners", SPLIT), "schedule: corners end at 6 h of hours=12; add one"
+    ),
+    "corners not sorted": (
+        put("schedule", "corners", [*SPLIT, [float("nan"), 900.0, 1000.0]]), "hours .* sort them"
+    ),
+    "an interval that does not fit": (
+        put("schedule", "interval", 0.7), "interval=0.7 does not divide hours=12; choose"
+    ),
+    "corners that pass each other": (put("schedule", "shift", 2.0), "shift=2 .* less than 2"),
+    "an unknown material": (
+        put("lining", "roof", 0, "material", "chalk"),
+        "lining.roof: 'chalk' is not among materials .*fireclay, insulation.* add it",
+    ),
+    "an unknown grade": (put("pieces", "grades", ["brass"]), "pieces.grades: 'brass' is not among"),
+    "an unknown key": (
+        put("lining", "walls", 0, "depth", 0.1), r"walls.0.depth .*known here: material, thickness"
+    ),
+    "too thin a layer": (
+        put("lining", "walls", 1, "thickness", 0.0004), "walls.1.thickness=0.0004 .* 0.005"
+    ),
+    "worn through": (put("wear", [0.0, 0.1]), "wear reaches 0.1, .* 0.1 thick, .* choose 0.095"),
+    "words for numbers": (put("chamber", "width", "two"), "chamber.width='two' .* number"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_plant_that_cannot_be_is_refused_in_one_line(case, tmp_path):
+    change, expected = REFUSED[case]
+    content = said()
+    change(content)
+    with pytest.raises(InputError, match=expected) as error:
+        read(content, tmp_path)
+    line = str(error.value)
+    assert line.startswith("changed.yaml: ") and "\n" not in line and "params.yaml" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", "expected a mapping|should be a valid dictionary"), ("- 1\n", "valid dictionary"),
+     ("a: [", "is not valid YAML"), ("title: a\ntitle: b\n", "is not valid YAML")],
+)  # fmt: skip
+def test_a_file_that_holds_no_plant_is_refused_in_one_line(text, expected, tmp_path):
+    (tmp_path / "plants").mkdir()
+    (tmp_path / "plants" / "changed.yaml").write_text(text)
+    with pytest.raises(InputError, match=expected) as error:
+        Plant.read("changed", tmp_path)
+    assert "changed.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_unknown_plants_and_what_a_plant_does_not_say_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="plant='kiln' .* it has: car_bottom, electric_annealing"):
+        furnace("kiln")
+    content = said()
+    del content["unseen"]
+    read(content, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="unseen='grade': .* changed says nothing .* add it"):
+        furnace("changed", unseen="grade")
+    assert furnace("changed").outside() == {}
+
+
+def test_a_grid_too_coarse_for_the_lining_is_refused():
+    with pytest.raises(InputError, match="resolution=4 makes cells of 0.85 m, .* choose 5 or more"):
+        furnace(resolution=4)
+    furnace(resolution=5)
+
+
+def test_pieces_that_are_only_half_described_are_refused():
+    scenario = furnace()
+    given = scenario.sample(np.random.default_rng(0))
+    half = given["piece_grade"].copy()
+    half[:] = np.nan
+    with pytest.raises(InputError, match="piece_grade is .* expected numbers for the pieces"):
+        scenario.solve({**given, "piece_grade": half})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("piece_x", 1.9, r"piece 1 reaches from 1.9 to .* m along x; .* within 0 and 2: move it"),
+        ("piece_z", -0.1, "piece 1 reaches from -0.1 to .* along z"),
+        ("piece_height", 0.0, "piece 1 reaches from 0 to 0 m along y; expected a size"),
+        ("piece_grade", 9.0, "piece_grade=9 of piece 1; expected a number from 0 to 4: fireclay"),
+        ("wear", 0.099, "wear=0.099 m; expected from 0 to 0.095"),
+    ],
+)
+def test_runs_that_the_plant_cannot_have_are_refused(field, value, expected):
+    scenario = furnace()
+    given = scenario.sample(np.random.default_rng(0))
+    changed = given[field].copy()
+    changed[(0,) * changed.ndim] = value
+    with pytest.raises(InputError, match=expected):
+        scenario.solve({**given, field: changed})
+
+
+def test_pieces_that_overlap_are_refused():
+    scenario = furnace()
+    given = next(
+        drawn
+        for seed in range(9)
+        for drawn in [scenario.sample(np.random.default_rng(seed))]
+        if np.isfinite(drawn["piece_x"]).sum() > 1
+    )
+    both = {key: given[key].copy() for key in ("piece_x", "piece_z")}
+    for values in both.values():
+        values[1] = values[0]
+    with pytest.raises(InputError, match="pieces 1 and 2 overlap; move one of them"):
+        scenario.solve({**given, **both})

@@ -75,9 +75,8 @@ def probe(gas, radiosity):
     for _ in range(3):
         film = PROBE_FILM * secant(found, gas)
         flame = SIGMA * gas**4
-        found = temperature(
-            (PROBE_EMISSIVITY * radiosity + film * flame) / (PROBE_EMISSIVITY + film)
-        )
+        both = (PROBE_EMISSIVITY * radiosity + film * flame) / (PROBE_EMISSIVITY + film)
+        found = temperature(max(both, COLDEST))
     return found
 
 
