@@ -1,4 +1,4 @@
-"""The batch furnace as a scenario: plants and draws, whole runs, their heat and orders, refusals."""
+"""The batch furnace as a scenario: plants and draws, whole runs, heat, orders, refusals."""
 
 import copy
 from dataclasses import replace
@@ -306,8 +306,8 @@ def test_the_order_in_time_of_a_whole_run_is_two_where_powers_are_smooth():
         record, _ = at_full_power(plant, cells, 64, steps, 2, 1800.0, 1e-6, begun)
         found[steps] = record.cells[-1]
     errors = [np.sqrt(np.mean((found[n] - found[64]) ** 2)) for n in (1, 2, 4, 8)]
-    assert_orders(errors, 1.6, 2.8)
-    assert errors[-1] < 0.05
+    assert_orders(errors, 1.6, 2.3)
+    assert errors[-1] < 0.1
 
 
 @pytest.mark.slow
@@ -322,7 +322,6 @@ def test_the_surfaces_of_a_whole_run_converge_as_cells_are_refined():
         charge.append(record.cells[-1][own] @ volume[own] / volume[own].sum())
         surfaces.append(record.surfaces[-1] @ cells.faces.area / cells.faces.area.sum())
     rise = surfaces[-1] - 300.0
-    print(charge, surfaces)
     assert np.abs(np.diff(charge)).max() < 0.01 * rise
     assert np.all(np.abs(np.diff(surfaces)) < 0.01 * rise)
 
