@@ -18,7 +18,7 @@ COLD, HOT, FILM, EMISSIVITY = 300.0, 1200.0, 25.0, 0.8
 FRAMES, INTERVAL = 4, 1800.0
 SCRIPT = """
 load "msh3"
-mesh3 Th = cube(7, 6, 9, [x * %(x)s, y * %(y)s, z * %(z)s]);
+mesh3 Th = cube(11, 9, 14, [x * %(x)s, y * %(y)s, z * %(z)s]);
 fespace Vh(Th, P1);
 Vh u, v, guess = %(cold)s, old = %(cold)s, conducts, holds, film;
 real hot = %(hot)s, dt = %(dt)s;
@@ -43,7 +43,7 @@ for (int frame = 0; frame < %(frames)d; frame++) {
         }
         old = u;
     }
-    cout << "FRAME " << u(0, 0, 0) << " " << u(%(x)s, 0, 0) << " "
+    cout << "FRAME " << u(0, 0, 0) << " "
         << int3d(Th)(u) / (%(x)s * %(y)s * %(z)s) << endl;
 }
 """
@@ -77,9 +77,9 @@ def by_elements(steel, folder):
 
 def by_cells(plant, name):
     """The whole block, in a hall as hot as that; what a furnace has besides is a pocket apart."""
-    x, y, z = (np.linspace(-half, half, 19) for half in HALF)
+    x, y, z = (np.linspace(-half, half, 20) for half in HALF)
     number = list(plant.materials).index(name)
-    shape = (18, 18, 18)
+    shape = (19, 19, 19)
     nothing = np.full(shape, -1, np.int64)
     draw = Draw((), 0.0, HOT, HOT, np.ones(1), np.full((FRAMES, 1), 1.0))
     cells = Cells(plant, draw, (x, y, z), np.full(shape, number), nothing, nothing)
@@ -102,9 +102,7 @@ def by_cells(plant, name):
         stages_for(INTERVAL / 30, cells.longest_step), 1.0, enthalpy, record,
     )  # fmt: skip
     at = record.cells[1:, :count].reshape(FRAMES, *shape)
-    middle, beside = np.s_[8:10, 8:10, 8:10], np.s_[0, 8:10, 8:10]
-    return np.stack([at[:, *middle].mean((1, 2, 3)), at[:, *beside].mean((1, 2)),
-                     at.mean((1, 2, 3))], axis=1)  # fmt: skip
+    return np.stack([at[:, 9, 9, 9], at.mean((1, 2, 3))], axis=1)
 
 
 @pytest.mark.slow
@@ -116,4 +114,4 @@ def test_a_block_of_steel_is_heated_as_freefem_finds(name, tmp_path):
     expected = by_elements(plant.materials[name], tmp_path)
     found = by_cells(plant, name)
     rise = expected.max() - COLD
-    assert np.abs(found - expected)[:, [0, 2]].max() < 0.02 * rise
+    assert np.abs(found - expected).max() < 0.02 * rise
